@@ -1,0 +1,30 @@
+//! Cases of the cross-entropies with their gradient.
+
+use super::{Builder, DIMS, Family, Regime, Spec, Tolerance};
+use crate::error::Result;
+use crate::kernels::cross_entropy::{Forward, Weight};
+use crate::random::Random;
+
+/// dims: rows, classes; flags: kind of weight.
+pub(super) const FAMILY: Family = Family { name: "cross_entropy", spec, pinned: 110, build };
+
+fn spec(i: usize, random: &mut Random) -> Spec {
+    let mut dims = vec![random.pick(&DIMS[..12]), random.pick(&DIMS[1..18])];
+    dims[i % 2] = DIMS[i / 2 % DIMS.len()];
+    let regime = [Regime::Normal, Regime::Extreme, Regime::Normal, Regime::OneHot, Regime::Offset][i / 5 % 5];
+    Spec { dims, flags: vec![i % 5], regime, seed: i as u64 }
+}
+
+fn build(b: &mut Builder, spec: &Spec) -> Result<()> {
+    let [rows, cols] = spec.dims[..] else { unreachable!("two sizes") };
+    let kinds = [Weight::None, Weight::Linear, Weight::Quadratic, Weight::SquareRoot, Weight::PureDistance];
+    let x = b.input("x", &[rows, cols])?;
+    let targets = b.ints("targets", &[rows], cols)?;
+    let y = b.output("y", &[rows, 4])?;
+    let scale = (0.5 + b.random.uniform()) as f32 / rows as f32;
+    let dx = b.gradient(x)?;
+    b.weighted(y, [scale, 0.0, 0.0, 0.0].repeat(rows));
+    b.tolerance = Tolerance::Magnitude(2e-6);
+    let (weight, scale) = (kinds[spec.flags[0]], f64::from(scale));
+    Forward { x, targets, y, dx: Some(dx), rows, cols, weight, alpha: 0.1, scale }.record(&mut b.plan, "case")
+}

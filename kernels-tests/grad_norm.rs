@@ -1,0 +1,21 @@
+//! Cases of the partial sums of squares.
+
+use super::{Builder, DIMS, Family, Regime, Spec, Tolerance};
+use crate::error::Result;
+use crate::kernels::grad_norm::{Partial, partials};
+use crate::random::Random;
+
+/// dims: n.
+pub(super) const FAMILY: Family = Family { name: "grad_norm", spec, pinned: 44, build };
+
+fn spec(i: usize, random: &mut Random) -> Spec {
+    let n = DIMS[i % DIMS.len()] * random.pick(&[1, 1, 64]);
+    Spec { dims: vec![n], flags: vec![], regime: Regime::Normal, seed: i as u64 }
+}
+
+fn build(b: &mut Builder, spec: &Spec) -> Result<()> {
+    let n = spec.dims[0];
+    let (x, y) = (b.input("x", &[n])?, b.output("y", &[partials(n)])?);
+    b.tolerance = Tolerance::sum(n.div_ceil(partials(n)));
+    Partial { x, y }.record(&mut b.plan, "case")
+}

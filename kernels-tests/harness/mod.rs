@@ -1,0 +1,654 @@
+//! The check of a kernel against its f64 reference, on the user's device. Used by `cargo test` and by `engine check`.
+//!
+//! A case is a small recorded plan with inputs. The reference gives the forward outputs; the tape gives the gradients for random upstream
+//! gradients. Each case runs three times on the device: every buffer pre-filled with NaN, with 1e30, and with wgpu's bounds checks on. The
+//! three must agree bit for bit, leave the guard words around every tensor alone, and lie within the tolerance of the reference.
+
+pub mod model;
+#[path = "../reference/mod.rs"]
+pub mod reference;
+pub mod scalar;
+
+#[path = "../adamw.rs"]
+mod adamw;
+#[path = "../argmax.rs"]
+mod argmax;
+#[path = "../attention.rs"]
+mod attention;
+#[path = "../cross_entropy.rs"]
+mod cross_entropy;
+#[path = "../dropout.rs"]
+mod dropout;
+#[path = "../embedding.rs"]
+mod embedding;
+#[path = "../grad_norm.rs"]
+mod grad_norm;
+#[path = "../layer_norm.rs"]
+mod layer_norm;
+#[path = "../layers.rs"]
+mod layers;
+#[path = "../matmul.rs"]
+mod matmul;
+#[path = "../metrics.rs"]
+mod metrics;
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use crate::error::Result;
+use crate::gpu::{Gpu, Role, Target};
+use crate::kernels::{self, State};
+use crate::plan::{Arena, Entry, LayoutOptions, Memory, Place, Plan, Program, Section, Storage, Tensor};
+use crate::random::Random;
+use reference::{BACKWARD, Values};
+use scalar::{Scalar, Var};
+
+/// Sizes around powers of two, where tails and tiles go wrong.
+pub const DIMS: [usize; 22] = [1, 2, 3, 5, 7, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129, 255, 256, 257, 1023, 1025];
+
+const GUARD_BYTES: u64 = 256;
+/// A NaN too, so that a read past the end shows in the result.
+const GUARD_WORD: u32 = 0x7fc0_dead;
+
+/// Distribution of the inputs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Regime {
+    /// N(0, 1).
+    Normal,
+    /// N(1e4, 1).
+    Offset,
+    /// ±88, ties, constant rows and zeros.
+    Extreme,
+    /// Mostly 0, some 1.
+    OneHot,
+}
+
+/// What makes a case: sizes, options, regime and seed. Printed when it fails.
+#[derive(Debug, Clone)]
+pub struct Spec {
+    /// Sizes, in the family's own order.
+    pub dims: Vec<usize>,
+    /// Options, in the family's own order.
+    pub flags: Vec<usize>,
+    /// Distribution of the inputs.
+    pub regime: Regime,
+    /// Seed of the inputs.
+    pub seed: u64,
+}
+
+/// A kernel family's cases.
+#[derive(Clone, Copy)]
+pub struct Family {
+    /// Name, as in `shaders/`.
+    pub name: &'static str,
+    /// The i-th spec; a function of i alone. The first of each family is of the normal regime.
+    pub spec: fn(i: usize, random: &mut Random) -> Spec,
+    /// Number of pinned cases.
+    pub pinned: usize,
+    /// Records the case.
+    pub build: fn(&mut Builder, &Spec) -> Result<()>,
+}
+
+/// Every family, and the layers that are made of them.
+pub const FAMILIES: [Family; 11] = [
+    matmul::FAMILY,
+    layer_norm::FAMILY,
+    attention::FAMILY,
+    embedding::FAMILY,
+    cross_entropy::FAMILY,
+    dropout::FAMILY,
+    argmax::FAMILY,
+    metrics::FAMILY,
+    grad_norm::FAMILY,
+    adamw::FAMILY,
+    layers::FAMILY,
+];
+
+impl Family {
+    /// Spec of pinned case i.
+    pub fn pinned_spec(&self, i: usize) -> Spec {
+        (self.spec)(i, &mut Random::new(0x5eed, self.name.len() as u32, i as u64))
+    }
+
+    /// Spec of a random case.
+    pub fn random_spec(&self, seed: u64, i: usize) -> Spec {
+        let mut random = Random::new(seed, self.name.len() as u32, i as u64);
+        (self.spec)(random.between(1, 10_000) as usize, &mut random)
+    }
+
+    /// Records a case for a target.
+    ///
+    /// # Errors
+    /// As the recording.
+    pub fn case(&self, spec: &Spec, target: Target) -> Result<Case> {
+        let mut builder = Builder::new(spec, target);
+        (self.build)(&mut builder, spec)?;
+        Ok(builder.finish())
+    }
+}
+
+/// How close a result must be.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Tolerance {
+    /// Equal to the rounded reference.
+    Exact,
+    /// |error| ≤ factor · running magnitude of the sum.
+    Magnitude(f64),
+    /// Σ error² ≤ limit · Σ reference².
+    Nmse(f64),
+}
+
+impl Tolerance {
+    /// For sums of k products: 4 √k 2⁻²³ times the sum of their absolute values.
+    pub fn sum(k: usize) -> Self {
+        Tolerance::Magnitude(4.0 * (k as f64).sqrt() * f64::from(f32::EPSILON))
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Data {
+    Floats(Vec<f32>),
+    Ints(Vec<u32>),
+}
+
+/// A recorded case.
+#[derive(Debug)]
+pub struct Case {
+    plan: Plan,
+    inputs: HashMap<Tensor, Data>,
+    state: State,
+    gradients: Vec<(Tensor, Tensor)>,
+    upstream: Vec<(Tensor, Vec<f32>)>,
+    tolerance: Tolerance,
+    exact: BTreeSet<Tensor>,
+}
+
+/// Records a case.
+#[derive(Debug)]
+pub struct Builder {
+    /// The plan under construction.
+    pub plan: Plan,
+    /// Step state of the case.
+    pub state: State,
+    /// Of every compared tensor that is not marked exact.
+    pub tolerance: Tolerance,
+    /// Numbers of this case.
+    pub random: Random,
+    regime: Regime,
+    inputs: HashMap<Tensor, Data>,
+    gradients: Vec<(Tensor, Tensor)>,
+    upstream: Vec<(Tensor, Vec<f32>)>,
+    exact: BTreeSet<Tensor>,
+}
+
+impl Builder {
+    fn new(spec: &Spec, target: Target) -> Self {
+        // Every third case folds its grid after a few workgroups, as large ones do after 65,535.
+        let max_groups = if spec.seed.is_multiple_of(3) { 7 } else { target.max_groups };
+        Builder {
+            plan: Plan::new("case", Target { max_groups: max_groups.max(7), ..target }),
+            state: State { tick: 3, seed: spec.seed as u32, rows: u32::MAX, ..State::default() },
+            tolerance: Tolerance::Nmse(1e-10),
+            random: Random::new(spec.seed, 77, 0),
+            regime: spec.regime,
+            inputs: HashMap::new(),
+            gradients: vec![],
+            upstream: vec![],
+            exact: BTreeSet::new(),
+        }
+    }
+
+    fn draw(&mut self, regime: Regime, n: usize) -> Vec<f32> {
+        let random = &mut self.random;
+        let constant = random.normal();
+        let value = |i: usize| match regime {
+            Regime::Normal => random.normal(),
+            Regime::Offset => 1e4 + random.normal(),
+            Regime::Extreme => match (i / 16) % 4 {
+                0 => random.pick(&[88.0, -88.0]),
+                1 => constant,
+                2 => 0.0,
+                _ => random.pick(&[1.0, 1.0, 2.0]),
+            },
+            Regime::OneHot => random.pick(&[0.0, 0.0, 0.0, 1.0]),
+        };
+        (0..n).map(value).map(|v| v as f32).collect()
+    }
+
+    /// An input in the regime of the case.
+    ///
+    /// # Errors
+    /// As `Plan::persistent`.
+    pub fn input(&mut self, name: &str, shape: &[usize]) -> Result<Tensor> {
+        let values = self.draw(self.regime, shape.iter().product());
+        self.given(name, shape, values)
+    }
+
+    /// An input drawn from N(0, 1) in any regime.
+    ///
+    /// # Errors
+    /// As `Plan::persistent`.
+    pub fn normal(&mut self, name: &str, shape: &[usize]) -> Result<Tensor> {
+        let values = self.draw(Regime::Normal, shape.iter().product());
+        self.given(name, shape, values)
+    }
+
+    /// An input with these values.
+    ///
+    /// # Errors
+    /// As `Plan::persistent`.
+    pub fn given(&mut self, name: &str, shape: &[usize], values: Vec<f32>) -> Result<Tensor> {
+        let tensor = self.plan.persistent(Role::Dataset, name, shape)?;
+        self.inputs.insert(tensor, Data::Floats(values));
+        Ok(tensor)
+    }
+
+    /// Integers in 0..end.
+    ///
+    /// # Errors
+    /// As `Plan::persistent`.
+    pub fn ints(&mut self, name: &str, shape: &[usize], end: usize) -> Result<Tensor> {
+        let tensor = self.plan.persistent(Role::Dataset, name, shape)?;
+        let values = (0..shape.iter().product()).map(|_| self.random.between(0, end as i64 - 1) as u32).collect();
+        self.inputs.insert(tensor, Data::Ints(values));
+        Ok(tensor)
+    }
+
+    /// An output.
+    ///
+    /// # Errors
+    /// As `Plan::activation`.
+    pub fn output(&mut self, name: &str, shape: &[usize]) -> Result<Tensor> {
+        self.plan.activation(name, shape)
+    }
+
+    /// Random upstream gradient of an output.
+    ///
+    /// # Errors
+    /// As `Plan::persistent`.
+    pub fn upstream(&mut self, y: Tensor) -> Result<Tensor> {
+        let shape = self.plan.shape(y).to_vec();
+        let values = self.draw(Regime::Normal, shape.iter().product());
+        self.upstream.push((y, values.clone()));
+        self.given(&format!("d{}", self.plan.info(y).name.clone()), &shape, values)
+    }
+
+    /// The kernel itself weighs y with these values.
+    pub fn weighted(&mut self, y: Tensor, weights: Vec<f32>) {
+        self.upstream.push((y, weights));
+    }
+
+    /// Gradient of an input, written with `=`.
+    ///
+    /// # Errors
+    /// As `Plan::activation`.
+    pub fn gradient(&mut self, x: Tensor) -> Result<Tensor> {
+        let (name, shape) = (format!("d{}", self.plan.info(x).name), self.plan.shape(x).to_vec());
+        let dx = self.output(&name, &shape)?;
+        self.gradients.push((x, dx));
+        Ok(dx)
+    }
+
+    /// Gradient of an input, written with `+=` onto random values.
+    ///
+    /// # Errors
+    /// As `Plan::persistent`.
+    pub fn gradient_added(&mut self, x: Tensor) -> Result<Tensor> {
+        let (name, shape) = (format!("d{}", self.plan.info(x).name), self.plan.shape(x).to_vec());
+        let dx = self.normal(&name, &shape)?;
+        self.gradients.push((x, dx));
+        Ok(dx)
+    }
+
+    /// Declares that another tensor holds the gradient of x.
+    pub fn gradient_is(&mut self, x: Tensor, dx: Tensor) {
+        self.gradients.push((x, dx));
+    }
+
+    /// The result in this tensor is a copy: no error is allowed.
+    pub fn exact(&mut self, tensor: Tensor) {
+        self.exact.insert(tensor);
+    }
+
+    /// Values for the parameters that layers declared, and the tensors of their gradients (zero before).
+    ///
+    /// # Errors
+    /// As `Plan::gradient`.
+    pub fn parameters(&mut self) -> Result<()> {
+        for parameter in self.plan.parameters().to_vec() {
+            let tensor = self.plan.find(&parameter.name).expect("a declared parameter");
+            let values = self.draw(Regime::Normal, parameter.len());
+            self.inputs.insert(tensor, Data::Floats(values.iter().map(|v| v * 0.5).collect()));
+            let gradient = self.plan.gradient(tensor)?;
+            self.inputs.insert(gradient, Data::Floats(vec![0.0; parameter.len()]));
+            self.gradients.push((tensor, gradient));
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Case {
+        let Builder { plan, state, tolerance, inputs, gradients, upstream, exact, .. } = self;
+        Case { plan, inputs, state, gradients, upstream, tolerance, exact }
+    }
+}
+
+/// A way in which a kernel could be broken; applied to its results to show that the check sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mutation {
+    /// All signs flipped.
+    Sign,
+    /// Everything times 1.001.
+    Scale,
+    /// The last element never written.
+    SkipLast,
+    /// One NaN.
+    Nan,
+}
+
+impl Mutation {
+    /// All of them.
+    pub const ALL: [Mutation; 4] = [Mutation::Sign, Mutation::Scale, Mutation::SkipLast, Mutation::Nan];
+
+    fn apply(self, values: &mut [f32]) {
+        let last = values.len() - 1;
+        match self {
+            Mutation::Sign => values.iter_mut().for_each(|v| *v = -*v),
+            Mutation::Scale => values.iter_mut().for_each(|v| *v *= 1.001),
+            Mutation::SkipLast => values[last] = 1e30,
+            Mutation::Nan => values[last / 2] = f32::NAN,
+        }
+    }
+}
+
+/// What a passed case was compared with.
+#[derive(Debug, Clone, Default)]
+pub struct Outcome {
+    /// Largest error as a share of the allowed one.
+    pub worst: f64,
+    /// Elements compared.
+    pub elements: usize,
+    /// Kernels that ran.
+    pub kernels: BTreeSet<String>,
+}
+
+/// A check's result; the error says what differs.
+pub type Checked<T> = std::result::Result<T, String>;
+
+/// Expected values of a tensor with their running magnitudes.
+type Expected = Vec<(f64, f64)>;
+
+/// Share of the allowed error, or what is wrong. Written so that a NaN fails.
+fn compare(got: &[f32], want: &Expected, tolerance: Tolerance) -> Checked<f64> {
+    let mut worst: f64 = 0.0;
+    match tolerance {
+        Tolerance::Exact => {
+            for (i, (g, (w, _))) in got.iter().zip(want).enumerate() {
+                if g.to_bits() != (*w as f32).to_bits() {
+                    return Err(format!("element {i} is {g}, must be {w}"));
+                }
+            }
+        }
+        Tolerance::Magnitude(factor) => {
+            for (i, (g, (w, magnitude))) in got.iter().zip(want).enumerate() {
+                let (error, allowed) = ((f64::from(*g) - w).abs(), factor * magnitude + 1e-37);
+                if w.is_infinite() && f64::from(*g) == *w {
+                    continue;
+                }
+                if error <= allowed {
+                    worst = worst.max(error / allowed);
+                } else {
+                    return Err(format!("element {i} is {g}, must be {w} ± {allowed:.1e}"));
+                }
+            }
+        }
+        Tolerance::Nmse(limit) => {
+            let error: f64 = got.iter().zip(want).map(|(g, (w, _))| (f64::from(*g) - w).powi(2)).sum();
+            // Where all are zero, what a rounding of terms of size 1 leaves is allowed.
+            let norm: f64 = want.iter().map(|(w, _)| w * w).sum::<f64>().max(1e-12 * want.len() as f64);
+            if error <= limit * norm {
+                worst = error / (limit * norm);
+            } else {
+                let at = (0..got.len()).max_by(|a, b| {
+                    let e = |i: &usize| (f64::from(got[*i]) - want[*i].0).abs();
+                    e(a).total_cmp(&e(b))
+                });
+                let at = at.unwrap_or(0);
+                return Err(format!("NMSE {:.2e} exceeds {limit:.0e}; element {at} is {}, must be {}", error / norm, got[at], want[at].0));
+            }
+        }
+    }
+    Ok(worst)
+}
+
+impl Case {
+    /// Forward outputs and gradients by the references.
+    fn expected(&self) -> Checked<HashMap<Tensor, Expected>> {
+        Var::reset();
+        let mut values = Values { floats: HashMap::new(), ints: HashMap::new(), state: self.state };
+        for (tensor, data) in &self.inputs {
+            match data {
+                Data::Floats(v) => drop(values.floats.insert(*tensor, v.iter().map(|v| Var::leaf(f64::from(*v))).collect())),
+                Data::Ints(v) => drop(values.ints.insert(*tensor, v.clone())),
+            }
+        }
+        let leaves = values.floats.clone();
+        let mut expected: HashMap<Tensor, Expected> = HashMap::new();
+        let gradient_tensors: BTreeSet<Tensor> = self.gradients.iter().map(|(_, dx)| *dx).collect();
+        for entry in self.plan.entries() {
+            // What only gradients are made of is compared through the tape.
+            if BACKWARD.contains(&entry.shader.name.as_str()) || entry.section == Section::Backward {
+                continue;
+            }
+            reference::evaluate(&self.plan, entry, &mut values)?;
+            for tensor in entry.writes().filter(|t| !gradient_tensors.contains(t)) {
+                let outputs = match (values.floats.get(&tensor), values.ints.get(&tensor)) {
+                    (Some(v), _) => v.iter().map(|v| (v.value(), v.magnitude())).collect(),
+                    (_, Some(v)) => v.iter().map(|v| (f64::from(f32::from_bits(*v)), 0.0)).collect(),
+                    _ => return Err(format!("{} is written and has no reference", self.plan.info(tensor).name)),
+                };
+                expected.insert(tensor, outputs);
+            }
+        }
+        let roots: Vec<(Var, f64)> =
+            self.upstream.iter().flat_map(|(y, weights)| values.floats[y].iter().zip(weights).map(|(v, w)| (*v, f64::from(*w)))).collect();
+        let gradients = Var::backward(&roots);
+        for (x, dx) in &self.gradients {
+            let before = leaves.get(dx);
+            let sums = leaves[x].iter().enumerate().map(|(i, leaf)| {
+                let (gradient, magnitude) = gradients.of(*leaf);
+                let old = before.map_or(0.0, |b| b[i].value());
+                (gradient + old, magnitude + old.abs())
+            });
+            expected.insert(*dx, sums.collect());
+        }
+        Ok(expected)
+    }
+
+    /// Contents of every tensor after one run over poisoned buffers.
+    fn run(&self, gpu: &Arc<Gpu>, memory: &Memory, poison: u32, checked: bool) -> Checked<Vec<Vec<u32>>> {
+        let arena = Arc::new(Arena::new(gpu.clone(), memory)?);
+        let program = Program::new(self.plan.clone(), arena.clone(), memory.places[0].clone(), checked)?;
+        let guard = (GUARD_BYTES / 4) as usize;
+        for (index, buffer) in memory.buffers[..memory.buffers.len() - 1].iter().enumerate() {
+            let mut words = vec![poison; (buffer.bytes / 4) as usize];
+            if memory.places[0].iter().any(|p| p.buffer == index && p.offset == GUARD_BYTES) {
+                let end = words.len() - guard;
+                words[..guard].fill(GUARD_WORD);
+                words[end..].fill(GUARD_WORD);
+            }
+            arena.write_buffer(index, &words);
+        }
+        for (tensor, data) in &self.inputs {
+            match data {
+                Data::Floats(v) => program.write(*tensor, v),
+                Data::Ints(v) => program.write(*tensor, v),
+            }
+        }
+        if let Some(state) = self.plan.find(kernels::STATE) {
+            program.write(state, &[self.state]);
+        }
+        program.run(program.all())?;
+        let mut out = Vec::new();
+        for (tensor, info) in self.plan.tensors() {
+            let Place { buffer, offset, .. } = program.place(tensor);
+            let words = arena.read_buffer(buffer)?;
+            let first = (offset / 4) as usize;
+            let guarded = matches!(info.storage, Storage::Persistent(_) | Storage::Transient(_));
+            if guarded && (words[..guard].iter().chain(&words[first + info.len()..]).any(|w| *w != GUARD_WORD)) {
+                return Err(format!("{} was written outside its bounds", info.name));
+            }
+            out.push(words[first..first + info.len()].to_vec());
+        }
+        Ok(out)
+    }
+
+    /// Runs and compares; the message of an error says what differs.
+    ///
+    /// # Errors
+    /// With the difference.
+    pub fn check(&self, gpu: &Arc<Gpu>) -> Checked<Outcome> {
+        let memory = Memory::lay_out(&[&self.plan], LayoutOptions { guard: Some(GUARD_BYTES) })?;
+        let first = self.run(gpu, &memory, f32::NAN.to_bits(), false)?;
+        for (what, poison, checked) in [("other poison", 1e30f32.to_bits(), false), ("bounds checks", f32::NAN.to_bits(), true)] {
+            for (((_, info), a), b) in self.plan.tensors().zip(&first).zip(&self.run(gpu, &memory, poison, checked)?) {
+                if a != b {
+                    return Err(format!("{} differs between runs: {what}", info.name));
+                }
+            }
+        }
+        let expected = self.expected()?;
+        let mut outcome = Outcome::default();
+        for entry in self.plan.entries() {
+            outcome.kernels.insert(entry.shader.name.clone());
+            for tensor in entry.writes() {
+                if !expected.contains_key(&tensor) && entry.section != Section::Backward {
+                    return Err(format!("{} is written and never compared", self.plan.info(tensor).name));
+                }
+            }
+        }
+        for ((tensor, info), words) in self.plan.tensors().zip(&first) {
+            let Some(want) = expected.get(&tensor) else { continue };
+            let worst = compare(bytemuck::cast_slice(words), want, self.tolerance_of(tensor))
+                .map_err(|e| format!("{}{:?}: {e}", info.name, info.shape))?;
+            outcome.worst = outcome.worst.max(worst);
+            outcome.elements += want.len();
+        }
+        Ok(outcome)
+    }
+
+    /// Breaks each result in each way, in turn, and fails if the comparison does not see it. Gives the kernels that were broken so.
+    ///
+    /// # Errors
+    /// With the mutation that goes unnoticed.
+    pub fn check_mutations(&self, gpu: &Arc<Gpu>) -> Checked<BTreeSet<String>> {
+        let memory = Memory::lay_out(&[&self.plan], LayoutOptions { guard: Some(GUARD_BYTES) })?;
+        let results = self.run(gpu, &memory, f32::NAN.to_bits(), false)?;
+        let expected = self.expected()?;
+        let mut seen: BTreeSet<Tensor> = BTreeSet::new();
+        for ((tensor, info), words) in self.plan.tensors().zip(&results) {
+            let Some(want) = expected.get(&tensor) else { continue };
+            for mutation in Mutation::ALL {
+                let before: &[f32] = bytemuck::cast_slice(words);
+                let mut got = before.to_vec();
+                mutation.apply(&mut got);
+                let changed = got.iter().zip(before).any(|(a, b)| a.to_bits() != b.to_bits() && (*a != 0.0 || *b != 0.0));
+                if changed && compare(&got, want, self.tolerance_of(tensor)).is_ok() {
+                    return Err(format!("{}: {mutation:?} goes unnoticed", info.name));
+                }
+                if changed && mutation != Mutation::SkipLast {
+                    seen.insert(tensor);
+                }
+            }
+        }
+        let broken = |entry: &&Entry| entry.writes().any(|t| seen.contains(&t));
+        Ok(self.plan.entries().iter().filter(broken).map(|e| e.shader.name.clone()).collect())
+    }
+
+    fn tolerance_of(&self, tensor: Tensor) -> Tolerance {
+        if self.exact.contains(&tensor) { Tolerance::Exact } else { self.tolerance }
+    }
+
+    /// The tape's gradients against central differences of the f64 references along a random direction.
+    ///
+    /// # Errors
+    /// `Internal` when they differ by more than 1e-8 of the gradient's scale.
+    pub fn check_oracle(&self) -> Checked<()> {
+        if self.gradients.is_empty() {
+            return Ok(());
+        }
+        let expected = self.expected()?;
+        let mut random = Random::new(1, 2, 3);
+        let directions: HashMap<Tensor, Vec<f64>> =
+            self.gradients.iter().map(|(x, _)| (*x, (0..self.plan.len(*x)).map(|_| random.normal()).collect())).collect();
+        let loss = |step: f64| -> Checked<f64> {
+            let mut values: Values<f64> = Values { floats: HashMap::new(), ints: HashMap::new(), state: self.state };
+            for (tensor, data) in &self.inputs {
+                match data {
+                    Data::Floats(v) => {
+                        let along = directions.get(tensor);
+                        let moved = v.iter().enumerate().map(|(i, v)| f64::from(*v) + along.map_or(0.0, |d| step * d[i])).collect();
+                        values.floats.insert(*tensor, moved);
+                    }
+                    Data::Ints(v) => drop(values.ints.insert(*tensor, v.clone())),
+                }
+            }
+            for entry in self.plan.entries() {
+                if !BACKWARD.contains(&entry.shader.name.as_str()) && entry.section != Section::Backward {
+                    reference::evaluate(&self.plan, entry, &mut values)?;
+                }
+            }
+            let terms = self.upstream.iter().flat_map(|(y, w)| values.floats[y].iter().zip(w).map(|(v, w)| v * f64::from(*w)));
+            Ok(terms.sum())
+        };
+        let slope = (8.0 * (loss(1e-4)? - loss(-1e-4)?) - (loss(2e-4)? - loss(-2e-4)?)) / 12e-4;
+        let (mut analytic, mut scale) = (0.0, 0.0);
+        for (x, dx) in &self.gradients {
+            let old = match self.inputs.get(dx) {
+                Some(Data::Floats(v)) => v.clone(),
+                _ => vec![0.0; self.plan.len(*dx)],
+            };
+            for ((g, d), old) in expected[dx].iter().zip(&directions[x]).zip(&old) {
+                analytic += (g.0 - f64::from(*old)) * d;
+                scale += ((g.0 - f64::from(*old)) * d).abs();
+            }
+        }
+        if (slope - analytic).abs() <= 1e-8 * scale.max(1.0) {
+            return Ok(());
+        }
+        Err(format!("the oracle's gradient {analytic} differs from central differences {slope}"))
+    }
+}
+
+/// Targets that a device is checked with: its own, and the other kernel variants that it can run.
+pub fn targets(gpu: &Gpu) -> [Target; 2] {
+    let own = gpu.target;
+    [own, Target { software: !own.software, ..own }]
+}
+
+/// Checks one case; a failure names the spec.
+///
+/// # Errors
+/// With kernel family, spec and difference.
+pub fn check_spec(gpu: &Arc<Gpu>, family: &Family, spec: &Spec, target: Target) -> Checked<Outcome> {
+    family.case(spec, target)?.check(gpu).map_err(|e| format!("{} {spec:?} (software variant: {}): {e}", family.name, target.software))
+}
+
+/// Makes a failing spec smaller while it still fails, one dimension at a time.
+pub fn shrink(gpu: &Arc<Gpu>, family: &Family, spec: &Spec, target: Target) -> Spec {
+    let mut smallest = spec.clone();
+    loop {
+        let smaller = (0..smallest.dims.len())
+            .flat_map(|i| [1, smallest.dims[i] / 2, smallest.dims[i] - 1].map(|d| (i, d)))
+            .filter(|(i, d)| *d >= 1 && *d < smallest.dims[*i])
+            .map(|(i, d)| {
+                let mut candidate = smallest.clone();
+                candidate.dims[i] = d;
+                candidate
+            })
+            .find(|candidate| check_spec(gpu, family, candidate, target).is_err());
+        match smaller {
+            Some(candidate) => smallest = candidate,
+            None => return smallest,
+        }
+    }
+}

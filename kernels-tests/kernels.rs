@@ -1,0 +1,89 @@
+//! The pinned and random cases of every family, and the check of the check.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, OnceLock};
+
+use engine::gpu::{Gpu, shader_names};
+use engine::harness::{FAMILIES, Family, check_spec, shrink, targets};
+
+pub(crate) fn gpu() -> Arc<Gpu> {
+    static GPU: OnceLock<Arc<Gpu>> = OnceLock::new();
+    GPU.get_or_init(|| Arc::new(Gpu::open(std::env::var("ENGINE_DEVICE").ok().as_deref()).expect("an adapter"))).clone()
+}
+
+fn family(name: &str) -> Family {
+    *FAMILIES.iter().find(|f| f.name == name).expect("a family of that name")
+}
+
+fn check(name: &str) {
+    let (gpu, family) = (gpu(), family(name));
+    let seed = std::env::var("ENGINE_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(20_261_121);
+    let pinned = (0..family.pinned).map(|i| family.pinned_spec(i));
+    let random = (0..12).map(|i| family.random_spec(seed, i));
+    for target in targets(&gpu) {
+        for spec in pinned.clone().chain(random.clone()) {
+            if let Err(error) = check_spec(&gpu, &family, &spec, target) {
+                let smallest = shrink(&gpu, &family, &spec, target);
+                let at_smallest = check_spec(&gpu, &family, &smallest, target).err().map(|e| e.to_string()).unwrap_or_default();
+                panic!("seed {seed}: {error}\n  shrunk: {at_smallest}");
+            }
+        }
+    }
+}
+
+macro_rules! families {
+    ($($name:ident)*) => {
+        $(#[test]
+        fn $name() {
+            check(stringify!($name));
+        })*
+
+        #[test]
+        fn every_family_is_checked() {
+            let here: BTreeSet<&str> = [$(stringify!($name)),*].into();
+            assert_eq!(here, FAMILIES.iter().map(|f| f.name).collect());
+        }
+    };
+}
+
+families!(matmul layer_norm attention embedding cross_entropy dropout argmax metrics grad_norm adamw layers);
+
+/// A check that cannot fail proves nothing: each way to be broken must be seen for every kernel.
+#[test]
+fn broken_kernels_are_caught() {
+    let gpu = gpu();
+    let mut caught = BTreeSet::new();
+    for family in FAMILIES {
+        for target in targets(&gpu) {
+            for i in 0..family.pinned.min(20) {
+                let spec = family.pinned_spec(i);
+                let case = family.case(&spec, target).unwrap();
+                let seen = case.check_mutations(&gpu).unwrap_or_else(|e| panic!("{} {spec:?}: {e}", family.name));
+                caught.extend(seen);
+            }
+        }
+    }
+    let all: BTreeSet<String> = shader_names().into_iter().collect();
+    let missing: Vec<_> = all.difference(&caught).collect();
+    assert!(missing.is_empty(), "no case breaks {missing:?}");
+}
+
+#[test]
+fn oracles_agree_with_central_differences() {
+    let target = gpu().target;
+    for family in FAMILIES {
+        for i in 0..family.pinned {
+            let spec = family.pinned_spec(i);
+            // A difference may step over the kinks of ReLU and of the argmax in a weight; far offsets leave differences no digits.
+            let smooth = spec.regime == engine::harness::Regime::Normal && spec.dims.iter().product::<usize>() < 5000;
+            let kinks = match family.name {
+                "layers" => spec.flags[1] == 2,
+                "cross_entropy" => (1..=3).contains(&spec.flags[0]) && spec.dims[0] > 7,
+                _ => false,
+            };
+            if smooth && !kinks {
+                family.case(&spec, target).unwrap().check_oracle().unwrap_or_else(|e| panic!("{} {spec:?}: {e}", family.name));
+            }
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! Cases of whole layers: their backward pass against the tape of their forward pass, weights included.
+
+use super::{Builder, Family, Regime, Spec, Tolerance};
+use crate::error::Result;
+use crate::kernels::matmul::Activation;
+use crate::layers::{BlockConfig, Embedding, FeedForward, Layer, LayerNorm, Linear, TransformerBlock};
+use crate::plan::Section;
+use crate::random::Random;
+
+/// dims: batch, length, features / heads, heads, hidden; flags: layer, activation, dropout.
+pub(super) const FAMILY: Family = Family { name: "layers", spec, pinned: 100, build };
+
+fn spec(i: usize, random: &mut Random) -> Spec {
+    let dims = vec![
+        random.pick(&[1, 2, 5]),
+        random.pick(&[1, 3, 8]),
+        random.pick(&[1, 2, 8, 17]),
+        random.pick(&[1, 2, 3]),
+        random.pick(&[1, 7, 33]),
+    ];
+    Spec { dims, flags: vec![i % 5, i / 5 % 4, i / 20 % 2], regime: Regime::Normal, seed: i as u64 }
+}
+
+fn build(b: &mut Builder, spec: &Spec) -> Result<()> {
+    let [batch, length, head_dim, heads, hidden] = spec.dims[..] else { unreachable!("five sizes") };
+    // Normalisation over two features leaves one bit of each row, and gradients that are rounding errors for whole blocks.
+    let (rows, features) = (batch * length, (head_dim * heads).max(4));
+    let heads = if features.is_multiple_of(heads) { heads } else { 1 };
+    let activation = [Activation::Gelu, Activation::GeluTanh, Activation::Relu, Activation::Identity][spec.flags[1]];
+    let dropout = [0.0, 0.25][spec.flags[2]];
+    b.tolerance = Tolerance::Nmse(1e-9);
+    if spec.flags[0] == 0 {
+        let ids = b.ints("ids", &[rows], 40)?;
+        let mut layer = Embedding::new("embedding", 40, length, features);
+        let y = layer.forward(&mut b.plan, ids, length)?;
+        let dy = b.upstream(y)?;
+        b.plan.begin(Section::Backward);
+        layer.backward(&mut b.plan, dy)?;
+        return b.parameters();
+    }
+    let x = b.input("x", &[rows, features])?;
+    let mut backward: Box<dyn FnMut(&mut crate::plan::Plan, crate::plan::Tensor) -> Result<crate::plan::Tensor>>;
+    let y;
+    if spec.flags[0] == 4 {
+        let config = BlockConfig { features, heads, hidden, activation, dropout, eps: 1e-5, causal: spec.seed % 2 == 0, training: true };
+        let mut block = TransformerBlock::new("block", batch, config)?;
+        y = block.forward(&mut b.plan, x, None)?;
+        backward = Box::new(move |plan, dy| Ok(block.backward(plan, dy, true)?.expect("asked for")));
+    } else {
+        let mut layer: Box<dyn Layer> = match spec.flags[0] {
+            1 => Box::new(Linear::new("linear", features, hidden)),
+            2 => Box::new(LayerNorm::new("norm", features, 1e-5)),
+            _ => Box::new(FeedForward::new("network", features, hidden, activation, dropout, true)),
+        };
+        y = layer.forward(&mut b.plan, x)?;
+        backward = Box::new(move |plan, dy| layer.backward(plan, dy));
+    }
+    let dy = b.upstream(y)?;
+    b.plan.begin(Section::Backward);
+    let dx = backward(&mut b.plan, dy)?;
+    b.gradient_is(x, dx);
+    b.parameters()
+}

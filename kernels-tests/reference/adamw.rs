@@ -1,0 +1,42 @@
+//! One step of Adam or AdamW.
+
+use super::Call;
+use crate::harness::scalar::Scalar;
+use crate::kernels::metrics::RECORD;
+
+/// w, m, v after the step, the cleared gradient and the record.
+pub fn update<S: Scalar>(call: &mut Call<'_, S>) {
+    let e = call.entry;
+    let state = call.state();
+    let [beta1, beta2, keep1, keep2, eps, decay] =
+        ["beta1", "beta2", "keep1", "keep2", "eps", "decay"].map(|name| S::constant(e.scalar(name)));
+    let (lr, c1, c2) =
+        (S::constant(state.learning_rate.into()), S::constant(state.correction1.into()), S::constant(state.correction2.into()));
+    let norm = S::sum(&call.floats("partials")).sqrt();
+    let mut records = call.floats("records");
+    let start = state.slot as usize * RECORD;
+    let fine = norm.value().is_finite() && records[start].value().is_finite();
+    records[start + 9] = norm;
+    records[start + 10] = S::constant(f64::from(u8::from(!fine)));
+    let max_norm = f64::from(state.max_norm);
+    let clip = if max_norm > 0.0 { (max_norm / (norm.value() + 1e-6)).min(1.0) } else { 1.0 };
+    let (mut w, dw, mut m, mut v) = (call.floats("w"), call.floats("dw"), call.floats("m"), call.floats("v"));
+    if fine {
+        for i in 0..w.len() {
+            let mut g = dw[i] * S::constant(clip);
+            if e.constant("DECOUPLED") == 1 {
+                w[i] = w[i] - lr * decay * w[i];
+            } else {
+                g = g + decay * w[i];
+            }
+            m[i] = beta1 * m[i] + keep1 * g;
+            v[i] = beta2 * v[i] + keep2 * (g * g);
+            w[i] = w[i] - lr * c1 * m[i] / (v[i].sqrt() * c2 + eps);
+        }
+    }
+    call.set("dw", vec![S::constant(0.0); w.len()]);
+    call.set("w", w);
+    call.set("m", m);
+    call.set("v", v);
+    call.set("records", records);
+}

@@ -1,0 +1,88 @@
+//! softmax(q·kᵀ/√D)·v with the whole row of scores at hand.
+
+use super::Call;
+use crate::harness::scalar::Scalar;
+use crate::random::keep;
+
+/// Softmax weights of scores, and their log-sum-exp.
+fn softmax<S: Scalar>(scores: &[S]) -> (Vec<S>, S) {
+    let top = scores.iter().map(|s| s.value()).fold(f64::NEG_INFINITY, f64::max);
+    let exps: Vec<S> = scores.iter().map(|s| (*s - S::constant(top)).exp()).collect();
+    let total = S::sum(&exps);
+    (exps.iter().map(|e| *e / total).collect(), total.ln() + S::constant(top))
+}
+
+/// Weighted sum of rows.
+fn mix<S: Scalar>(weights: &[S], rows: &[&[S]], d: usize) -> Vec<S> {
+    (0..d).map(|c| S::dot(weights, &rows.iter().map(|r| r[c]).collect::<Vec<_>>())).collect()
+}
+
+/// y and lse.
+pub fn forward<S: Scalar>(call: &mut Call<'_, S>) {
+    let e = call.entry;
+    let (batch, length, heads, d) = (e.size("batch"), e.size("length"), e.size("heads"), e.constant("D") as usize);
+    let qkv = call.floats("qkv");
+    let part = |b: usize, t: usize, which: usize, h: usize| {
+        let at = (((b * length + t) * 3 + which) * heads + h) * d;
+        &qkv[at..at + d]
+    };
+    let scale = S::constant(1.0 / (d as f64).sqrt());
+    let mut y = vec![S::constant(0.0); batch * length * heads * d];
+    let mut lse = Vec::with_capacity(batch * heads * length);
+    for b in 0..batch {
+        for h in 0..heads {
+            for i in 0..length {
+                let last = if e.constant("CAUSAL") == 1 { i + 1 } else { length };
+                let scores: Vec<S> = (0..last).map(|j| S::dot(part(b, i, 0, h), part(b, j, 1, h)) * scale).collect();
+                let (mut weights, sum) = softmax(&scores);
+                lse.push(sum);
+                if e.constant("DROPOUT") == 1 {
+                    let state = call.state();
+                    for (j, weight) in weights.iter_mut().enumerate() {
+                        let index = ((b * heads + h) * length + i) * length + j;
+                        let kept = keep(state.seed, e.size("stream") as u32, state.tick, index as u32, e.scalar("rate") as f32);
+                        *weight = *weight * S::constant(kept.into());
+                    }
+                }
+                let values: Vec<&[S]> = (0..last).map(|j| part(b, j, 2, h)).collect();
+                let at = ((b * length + i) * heads + h) * d;
+                y[at..at + d].copy_from_slice(&mix(&weights, &values, d));
+            }
+        }
+    }
+    call.set("y", y);
+    call.set("lse", lse);
+}
+
+/// y of one new position, and the cache with it.
+pub fn cached<S: Scalar>(call: &mut Call<'_, S>) {
+    let e = call.entry;
+    let (batch, heads, limit, d) = (e.size("batch"), e.size("heads"), e.size("limit"), e.constant("D") as usize);
+    let position = call.state().position as usize;
+    let (qkv, sources) = (call.floats("qkv"), call.ints("sources"));
+    let (mut keys, mut values) = (call.floats("keys"), call.floats("values"));
+    let at = |row: usize, h: usize, j: usize| ((row * heads + h) * limit + j) * d;
+    for b in 0..batch {
+        for h in 0..heads {
+            let own = at(b, h, position);
+            for c in 0..d {
+                keys[own + c] = qkv[((b * 3 + 1) * heads + h) * d + c];
+                values[own + c] = qkv[((b * 3 + 2) * heads + h) * d + c];
+            }
+        }
+    }
+    let scale = S::constant(1.0 / (d as f64).sqrt());
+    let mut y = Vec::with_capacity(batch * heads * d);
+    for b in 0..batch {
+        for h in 0..heads {
+            let q = &qkv[(b * 3 * heads + h) * d..][..d];
+            let row = |j: usize| if j == position { b } else { sources[b * limit + j] as usize };
+            let scores: Vec<S> = (0..=position).map(|j| S::dot(q, &keys[at(row(j), h, j)..][..d]) * scale).collect();
+            let rows: Vec<&[S]> = (0..=position).map(|j| &values[at(row(j), h, j)..][..d]).collect();
+            y.extend(mix(&softmax(&scores).0, &rows, d));
+        }
+    }
+    call.set("y", y);
+    call.set("keys", keys);
+    call.set("values", values);
+}

@@ -1,0 +1,29 @@
+//! −ln softmax(x)[t] and what is made of it.
+
+use super::{Call, argmax::first_largest};
+use crate::harness::scalar::Scalar;
+
+/// Rows of (loss, cross-entropy, correct, distance).
+pub fn forward<S: Scalar>(call: &mut Call<'_, S>) {
+    let (cols, kind, alpha) = (call.entry.size("cols"), call.entry.constant("KIND"), call.entry.scalar("alpha"));
+    let (x, targets) = (call.floats("x"), call.ints("targets"));
+    let mut y = Vec::with_capacity(targets.len() * 4);
+    for (row, target) in x.chunks(cols).zip(&targets) {
+        let t = *target as usize;
+        let best = first_largest(row);
+        let top = S::constant(row[best].value());
+        let exps: Vec<S> = row.iter().map(|v| (*v - top).exp()).collect();
+        let total = S::sum(&exps);
+        let ce = total.ln() - (row[t] - top);
+        let d = best.abs_diff(t) as f64;
+        let loss = match kind {
+            4 => {
+                let distances: Vec<S> = (0..cols).map(|i| S::constant(i.abs_diff(t) as f64)).collect();
+                S::dot(&exps, &distances) / total
+            }
+            _ => ce * S::constant(1.0 + alpha * [0.0, d, d * d, d.sqrt()][kind as usize]),
+        };
+        y.extend([loss, ce, S::constant(f64::from(u8::from(best == t))), S::constant(d)]);
+    }
+    call.set("y", y);
+}

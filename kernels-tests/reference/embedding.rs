@@ -1,0 +1,26 @@
+//! Rows of tables.
+
+use super::Call;
+use crate::harness::scalar::Scalar;
+
+/// Token row plus position row.
+pub fn forward<S: Scalar>(call: &mut Call<'_, S>) {
+    let (rows, cols, length) = (call.entry.size("rows"), call.entry.size("cols"), call.entry.size("length"));
+    let (ids, table, positions) = (call.ints("ids"), call.floats("table"), call.floats("positions"));
+    let first = call.state().position as usize;
+    let y = (0..rows * cols)
+        .map(|i| table[ids[i / cols] as usize * cols + i % cols] + positions[(first + i / cols % length) * cols + i % cols])
+        .collect();
+    call.set("y", y);
+}
+
+/// (token / max_value, position / max_position).
+pub fn fixed<S: Scalar>(call: &mut Call<'_, S>) {
+    let e = call.entry;
+    let (ids, first) = (call.ints("ids"), call.state().position as usize);
+    let y = (0..e.size("rows"))
+        .flat_map(|row| [f64::from(ids[row]) / e.scalar("max_value"), (first + row % e.size("length")) as f64 / e.scalar("max_position")])
+        .map(S::constant)
+        .collect();
+    call.set("y", y);
+}

@@ -1,0 +1,88 @@
+//! Y = f(A·B), element by element.
+
+use super::Call;
+use crate::harness::scalar::{Scalar, erf};
+use crate::random::keep;
+
+/// Activation by the number of its kind in `shaders/common/activation.wgsl`.
+pub fn activate<S: Scalar>(kind: u32, x: S) -> S {
+    let half = S::constant(0.5);
+    let one = S::constant(1.0);
+    match kind {
+        1 => x.relu(),
+        2 => half * x * (one + (x * S::constant(std::f64::consts::FRAC_1_SQRT_2)).erf()),
+        3 => {
+            let u = S::constant((2.0 / std::f64::consts::PI).sqrt()) * (x + S::constant(0.044715) * x * x * x);
+            half * x * (one + u.tanh())
+        }
+        _ => x,
+    }
+}
+
+/// Derivative of the activation at a plain value, by its closed form.
+fn derivative(kind: u32, x: f64) -> f64 {
+    let pdf = (-0.5 * x * x).exp() / std::f64::consts::TAU.sqrt();
+    match kind {
+        1 => f64::from(u8::from(x > 0.0)),
+        2 => 0.5 * (1.0 + erf(x * std::f64::consts::FRAC_1_SQRT_2)) + x * pdf,
+        3 => {
+            let c = (2.0 / std::f64::consts::PI).sqrt();
+            let t = (c * (x + 0.044715 * x * x * x)).tanh();
+            0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * c * (1.0 + 3.0 * 0.044715 * x * x)
+        }
+        _ => 1.0,
+    }
+}
+
+/// The product with its whole epilogue.
+pub fn forward<S: Scalar>(call: &mut Call<'_, S>) {
+    let e = call.entry;
+    let (m, n, k, batch) = (e.size("m"), e.size("n"), e.size("k"), e.size("batch"));
+    let (a, b) = (call.floats("a"), call.floats("b"));
+    let (bias, z, residual, old) = (call.maybe("bias"), call.maybe("z"), call.maybe("residual"), call.maybe("y"));
+    let old_sum = call.maybe("row_sum");
+    let mut y = Vec::with_capacity(batch * m * n);
+    let mut pre = Vec::with_capacity(batch * m * n);
+    let mut row_sum = old_sum.unwrap_or_default();
+    for g in 0..batch {
+        let row = |i: usize| -> Vec<S> {
+            (0..k).map(|j| a[g * m * k + if e.constant("TRANS_A") == 1 { j * m + i } else { i * k + j }]).collect()
+        };
+        let columns: Vec<Vec<S>> = (0..n)
+            .map(|i| (0..k).map(|j| b[g * k * n + if e.constant("TRANS_B") == 1 { i * k + j } else { j * n + i }]).collect())
+            .collect();
+        for i in 0..m {
+            let row = row(i);
+            for (j, column) in columns.iter().enumerate() {
+                let at = (g * m + i) * n + j;
+                let mut v = S::dot(&row, column);
+                if let Some(bias) = &bias {
+                    v = v + bias[j];
+                }
+                pre.push(v);
+                v = activate(e.constant("ACTIVATION"), v);
+                if e.constant("DROPOUT") == 1 {
+                    let state = call.state();
+                    let kept = keep(state.seed, e.size("stream") as u32, state.tick, at as u32, e.scalar("rate") as f32);
+                    v = v * S::constant(kept.into());
+                }
+                if let Some(z) = &z {
+                    v = v * S::constant(derivative(e.constant("DERIVATIVE"), z[at].value()));
+                }
+                if let Some(residual) = &residual {
+                    v = v + residual[at];
+                }
+                if e.constant("ACCUMULATE") == 1 {
+                    v = v + old.as_ref().expect("a value to add to")[at];
+                }
+                y.push(v);
+            }
+            if let Some(sum) = row_sum.get_mut(i) {
+                *sum = *sum + S::sum(&row);
+            }
+        }
+    }
+    call.set("y", y);
+    call.set("pre", pre);
+    call.set("row_sum", row_sum);
+}

@@ -1,0 +1,20 @@
+//! Column sums into a record.
+
+use super::Call;
+use crate::harness::scalar::Scalar;
+use crate::kernels::metrics::RECORD;
+
+/// The record of the slot.
+pub fn accumulate<S: Scalar>(call: &mut Call<'_, S>) {
+    let (state, cols) = (call.state(), call.entry.constant("COLS") as usize);
+    let rows = call.entry.size("rows").min(state.rows as usize);
+    let (x, mut records) = (call.floats("x"), call.floats("records"));
+    let start = state.slot as usize * RECORD;
+    for j in 0..=cols {
+        let column: Vec<S> = (0..rows).map(|r| if j < cols { x[r * cols + j] } else { S::constant(1.0) }).collect();
+        let at = start + if j < cols { j } else { 8 };
+        let old = if state.micro > 0 { records[at] } else { S::constant(0.0) };
+        records[at] = old + S::sum(&column);
+    }
+    call.set("records", records);
+}

@@ -1,0 +1,171 @@
+// Gradient of attention by recomputation (Dao et al. 2022): with p_ij = exp(s_ij − lse_i), delta_i = dy_i · y_i,
+//   dv_j = Σ_i p_ij keep_ij dy_i;  ds_ij = p_ij (keep_ij dy_i · v_j − delta_i);  dq_i = Σ_j ds_ij k_j / √D;  dk_j = Σ_i ds_ij q_i / √D
+// qkv dqkv: (B, T, 3, H, D); y dy: (B, T, H, D); lse: (B, H, T). Invocation i first gathers over keys as query i, then over queries
+// as key i, so nothing is scattered. Rows of the other side come in tiles of WG through workgroup memory when STAGE is 1.
+// Grid: ⌈T / WG⌉ workgroups for each (b, h). dqkv is `=`.
+// uses: common/grid, common/math, common/random, common/state
+const WG: u32 = 32u;
+const D: u32 = 16u;
+const STAGE: u32 = 1u;
+const CAUSAL: u32 = 1u;
+const DROPOUT: u32 = 1u;
+
+struct Params { batch: u32, length: u32, heads: u32, stream: u32, rate: f32 }
+var<immediate> p: Params;
+@group(0) @binding(0) var<storage, read> state: State; // if DROPOUT
+@group(0) @binding(1) var<storage, read> qkv: array<f32>;        // (B, T, 3, H, D)
+@group(0) @binding(2) var<storage, read> y: array<f32>;          // (B, T, H, D)
+@group(0) @binding(3) var<storage, read> lse: array<f32>;        // (B, H, T)
+@group(0) @binding(4) var<storage, read> dy: array<f32>;         // (B, T, H, D)
+@group(0) @binding(5) var<storage, read_write> dqkv: array<f32>; // (B, T, 3, H, D)
+
+var<workgroup> left: array<f32, WG * D>;  // keys, then queries
+var<workgroup> right: array<f32, WG * D>; // values, then dy
+var<workgroup> lses: array<f32, WG>;
+var<workgroup> deltas: array<f32, WG>;
+
+fn row_of(b: u32, t: u32, part: u32, h: u32) -> u32 {
+    return (((b * p.length + t) * 3u + part) * p.heads + h) * D;
+}
+
+fn out_of(b: u32, t: u32, h: u32) -> u32 {
+    return ((b * p.length + t) * p.heads + h) * D;
+}
+
+fn delta_of(out: u32) -> f32 {
+    var sum = 0.0;
+    for (var c = 0u; c < D; c++) {
+        sum = fma(dy[out + c], y[out + c], sum);
+    }
+    return sum;
+}
+
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+    let tiles = (p.length + WG - 1u) / WG;
+    let g = flat_group(group, groups);
+    let head = g / tiles;
+    if (head >= p.batch * p.heads) {
+        return;
+    }
+    let b = head / p.heads;
+    let h = head % p.heads;
+    let tile = g % tiles * WG;
+    let i = tile + local;
+    let safe = min(i, p.length - 1u);
+    let scale = 1.0 / sqrt(f32(D));
+    let own_out = out_of(b, safe, h);
+    let own_lse = lse[head * p.length + safe];
+    let own_delta = delta_of(own_out);
+    var first: array<f32, D>;  // q_i, then k_i
+    var second: array<f32, D>; // dy_i, then v_i
+    var grad: array<f32, D>;   // dq_i, then dk_i
+    var dv: array<f32, D>;
+    for (var c = 0u; c < D; c++) {
+        first[c] = qkv[row_of(b, safe, 0u, h) + c];
+        second[c] = dy[own_out + c];
+    }
+    let last = select(p.length, min(p.length, tile + WG), CAUSAL == 1u);
+    for (var j0 = 0u; j0 < last; j0 += WG) {
+        if (STAGE == 1u) {
+            workgroupBarrier();
+            for (var e = local; e < WG * D; e += WG) {
+                let j = min(j0 + e / D, p.length - 1u);
+                left[e] = qkv[row_of(b, j, 1u, h) + e % D];
+                right[e] = qkv[row_of(b, j, 2u, h) + e % D];
+            }
+            workgroupBarrier();
+        }
+        let end = min(j0 + WG, select(p.length, safe + 1u, CAUSAL == 1u));
+        for (var j = j0; j < end; j++) {
+            let key = row_of(b, j, 1u, h);
+            let value = row_of(b, j, 2u, h);
+            var s = 0.0;
+            var dp = 0.0;
+            for (var c = 0u; c < D; c++) {
+                if (STAGE == 1u) {
+                    s = fma(first[c], left[(j - j0) * D + c], s);
+                    dp = fma(second[c], right[(j - j0) * D + c], dp);
+                } else {
+                    s = fma(first[c], qkv[key + c], s);
+                    dp = fma(second[c], qkv[value + c], dp);
+                }
+            }
+            dp *= keep(state.seed, p.stream, state.tick, (head * p.length + safe) * p.length + j, p.rate); // if DROPOUT
+            let ds = exp_accurate(s * scale - own_lse) * (dp - own_delta) * scale;
+            for (var c = 0u; c < D; c++) {
+                if (STAGE == 1u) {
+                    grad[c] = fma(ds, left[(j - j0) * D + c], grad[c]);
+                } else {
+                    grad[c] = fma(ds, qkv[key + c], grad[c]);
+                }
+            }
+        }
+    }
+    for (var c = 0u; c < D; c++) {
+        if (i < p.length) {
+            dqkv[row_of(b, i, 0u, h) + c] = grad[c];
+        }
+        first[c] = qkv[row_of(b, safe, 1u, h) + c];
+        second[c] = qkv[row_of(b, safe, 2u, h) + c];
+        grad[c] = 0.0;
+    }
+    for (var i0 = select(0u, tile, CAUSAL == 1u); i0 < p.length; i0 += WG) {
+        if (STAGE == 1u) {
+            workgroupBarrier();
+            for (var e = local; e < WG * D; e += WG) {
+                let q = min(i0 + e / D, p.length - 1u);
+                left[e] = qkv[row_of(b, q, 0u, h) + e % D];
+                right[e] = dy[out_of(b, q, h) + e % D];
+            }
+            let q = min(i0 + local, p.length - 1u);
+            lses[local] = lse[head * p.length + q];
+            deltas[local] = delta_of(out_of(b, q, h));
+            workgroupBarrier();
+        }
+        for (var q = max(i0, select(0u, safe, CAUSAL == 1u)); q < min(i0 + WG, p.length); q++) {
+            let query = row_of(b, q, 0u, h);
+            let out = out_of(b, q, h);
+            var s = 0.0;
+            var dp = 0.0;
+            for (var c = 0u; c < D; c++) {
+                if (STAGE == 1u) {
+                    s = fma(first[c], left[(q - i0) * D + c], s);
+                    dp = fma(second[c], right[(q - i0) * D + c], dp);
+                } else {
+                    s = fma(first[c], qkv[query + c], s);
+                    dp = fma(second[c], dy[out + c], dp);
+                }
+            }
+            var kept = 1.0;
+            kept = keep(state.seed, p.stream, state.tick, (head * p.length + q) * p.length + safe, p.rate); // if DROPOUT
+            var lse_q = 0.0;
+            var delta_q = 0.0;
+            if (STAGE == 1u) {
+                lse_q = lses[q - i0];
+                delta_q = deltas[q - i0];
+            } else {
+                lse_q = lse[head * p.length + q];
+                delta_q = delta_of(out);
+            }
+            let prob = exp_accurate(s * scale - lse_q);
+            let ds = prob * (kept * dp - delta_q) * scale;
+            for (var c = 0u; c < D; c++) {
+                if (STAGE == 1u) {
+                    grad[c] = fma(ds, left[(q - i0) * D + c], grad[c]);
+                    dv[c] = fma(prob * kept, right[(q - i0) * D + c], dv[c]);
+                } else {
+                    grad[c] = fma(ds, qkv[query + c], grad[c]);
+                    dv[c] = fma(prob * kept, dy[out + c], dv[c]);
+                }
+            }
+        }
+    }
+    if (i >= p.length) {
+        return;
+    }
+    for (var c = 0u; c < D; c++) {
+        dqkv[row_of(b, i, 1u, h) + c] = grad[c];
+        dqkv[row_of(b, i, 2u, h) + c] = dv[c];
+    }
+}

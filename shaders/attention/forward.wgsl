@@ -1,0 +1,93 @@
+// Scaled dot-product attention by online softmax (Milakov & Gimelshein 2018; Dao et al. 2022): no T × T matrix is stored.
+//   s_ij = q_i · k_j / √D (j ≤ i when CAUSAL), p_i = softmax_j s_i, y_i = Σ_j p_ij · keep_ij · v_j, lse_i = ln Σ_j exp s_ij
+// qkv: (B, T, 3, H, D); y: (B, T, H, D); lse: (B, H, T). One invocation a query; keys and values come in tiles of WG through workgroup
+// memory when STAGE is 1. Grid: ⌈T / WG⌉ workgroups for each (b, h). All outputs are `=`.
+// uses: common/grid, common/math, common/random, common/state
+const WG: u32 = 32u;
+const D: u32 = 16u;
+const STAGE: u32 = 1u;
+const CAUSAL: u32 = 1u;
+const DROPOUT: u32 = 1u;
+
+struct Params { batch: u32, length: u32, heads: u32, stream: u32, rate: f32 }
+var<immediate> p: Params;
+@group(0) @binding(0) var<storage, read> state: State; // if DROPOUT
+@group(0) @binding(1) var<storage, read> qkv: array<f32>;       // (B, T, 3, H, D)
+@group(0) @binding(2) var<storage, read_write> y: array<f32>;   // (B, T, H, D)
+@group(0) @binding(3) var<storage, read_write> lse: array<f32>; // (B, H, T)
+
+var<workgroup> keys: array<f32, WG * D>;
+var<workgroup> values: array<f32, WG * D>;
+
+// First element of part 0, 1, 2 (query, key, value) of a position.
+fn row_of(b: u32, t: u32, part: u32, h: u32) -> u32 {
+    return (((b * p.length + t) * 3u + part) * p.heads + h) * D;
+}
+
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+    let tiles = (p.length + WG - 1u) / WG;
+    let g = flat_group(group, groups);
+    let head = g / tiles;
+    if (head >= p.batch * p.heads) {
+        return;
+    }
+    let b = head / p.heads;
+    let h = head % p.heads;
+    let i = g % tiles * WG + local;
+    let safe = min(i, p.length - 1u);
+    let scale = 1.0 / sqrt(f32(D));
+    var q: array<f32, D>;
+    var o: array<f32, D>;
+    for (var c = 0u; c < D; c++) {
+        q[c] = qkv[row_of(b, safe, 0u, h) + c] * scale;
+    }
+    var best = -3.0e38;
+    var total = 0.0;
+    let last = select(p.length, min(p.length, (g % tiles + 1u) * WG), CAUSAL == 1u);
+    for (var j0 = 0u; j0 < last; j0 += WG) {
+        if (STAGE == 1u) {
+            workgroupBarrier();
+            for (var e = local; e < WG * D; e += WG) {
+                let j = min(j0 + e / D, p.length - 1u);
+                keys[e] = qkv[row_of(b, j, 1u, h) + e % D];
+                values[e] = qkv[row_of(b, j, 2u, h) + e % D];
+            }
+            workgroupBarrier();
+        }
+        let end = min(j0 + WG, select(p.length, safe + 1u, CAUSAL == 1u));
+        for (var j = j0; j < end; j++) {
+            let key = row_of(b, j, 1u, h);
+            let value = row_of(b, j, 2u, h);
+            var s = 0.0;
+            for (var c = 0u; c < D; c++) {
+                if (STAGE == 1u) {
+                    s = fma(q[c], keys[(j - j0) * D + c], s);
+                } else {
+                    s = fma(q[c], qkv[key + c], s);
+                }
+            }
+            let top = max(best, s);
+            let shrink = exp_accurate(best - top);
+            let e = exp_accurate(s - top);
+            best = top;
+            total = fma(total, shrink, e);
+            var weight = e;
+            weight *= keep(state.seed, p.stream, state.tick, (head * p.length + safe) * p.length + j, p.rate); // if DROPOUT
+            for (var c = 0u; c < D; c++) {
+                if (STAGE == 1u) {
+                    o[c] = fma(weight, values[(j - j0) * D + c], o[c] * shrink);
+                } else {
+                    o[c] = fma(weight, qkv[value + c], o[c] * shrink);
+                }
+            }
+        }
+    }
+    if (i >= p.length) {
+        return;
+    }
+    for (var c = 0u; c < D; c++) {
+        y[((b * p.length + i) * p.heads + h) * D + c] = o[c] / total;
+    }
+    lse[head * p.length + i] = best + log_accurate(total);
+}

@@ -1,0 +1,32 @@
+// Activations by KIND: 0 identity, 1 ReLU, 2 GELU x·Φ(x) (erf form), 3 GELU in its tanh form (Hendrycks & Gimpel 2016).
+fn gelu_tanh_gate(x: f32) -> f32 {
+    // ½(1 + tanh u) = 1 / (1 + exp(−2u)), u = √(2/π)(x + 0.044715 x³); without the cancellation of 1 + tanh.
+    return 1.0 / (1.0 + exp_accurate(-1.59576912 * (x + 0.044715 * x * x * x)));
+}
+
+fn activate(kind: u32, x: f32) -> f32 {
+    if (kind == 1u) {
+        return max(x, 0.0);
+    }
+    if (kind == 2u) {
+        return 0.5 * x * (1.0 + erf(x * 0.707106781));
+    }
+    if (kind == 3u) {
+        return x * gelu_tanh_gate(x);
+    }
+    return x;
+}
+
+fn activation_derivative(kind: u32, x: f32) -> f32 {
+    if (kind == 1u) {
+        return select(0.0, 1.0, x > 0.0);
+    }
+    if (kind == 2u) {
+        return 0.5 * (1.0 + erf(x * 0.707106781)) + x * 0.398942280 * exp_accurate(-0.5 * x * x);
+    }
+    if (kind == 3u) {
+        let gate = gelu_tanh_gate(x);
+        return gate + x * gate * (1.0 - gate) * (1.59576912 + 0.214070915 * x * x);
+    }
+    return 1.0;
+}

@@ -1,0 +1,42 @@
+// Elementary functions with a stated error, since WGSL allows exp 3 + 2|x| ULP, tanh 1e-5 absolute, and has no erf. Polynomials are
+// least-maximum fits of our own.
+
+// exp x, relative error below 2e-7; 0 below −87.3, infinity above 88.7.
+fn exp_accurate(x: f32) -> f32 {
+    let clamped = clamp(x, -88.0, 89.0);
+    let n = round(clamped * 1.44269504);
+    let r = (clamped - n * 0.693359375) + n * 2.12194440e-4; // ln 2 in two parts; the first product is exact
+    let q = 0.5 + r * (0.166665182 + r * (0.041666206 + r * (0.00836890843 + r * 0.00139505218)));
+    let value = 1.0 + (r + r * r * q);
+    let half = i32(n) / 2;
+    let rest = i32(n) - half;
+    let scaled = value * bitcast<f32>(u32(half + 127) << 23u) * bitcast<f32>(u32(rest + 127) << 23u);
+    return select(scaled, 0.0, x < -87.3);
+}
+
+// ln x for normal x > 0, relative error below 3e-7.
+fn log_accurate(x: f32) -> f32 {
+    let bits = bitcast<u32>(x);
+    // The mantissa is brought to [√½, √2), so that ln near 1 keeps its digits.
+    let shift = (bits - 0x3f3504f3u) & 0xff800000u;
+    let f = bitcast<f32>(bits - shift) - 1.0;
+    let e = f32(bitcast<i32>(shift) >> 23u);
+    let s = f / (2.0 + f);
+    let z = s * s;
+    let series = 2.0 * s * (1.0 + z * (0.333333333 + z * (0.2 + z * (0.142857143 + z * 0.111111111))));
+    return series + e * 0.693147181;
+}
+
+// erf x, absolute error below 2e-7.
+fn erf(x: f32) -> f32 {
+    let a = abs(x);
+    let s = x * x;
+    let small = x * (1.12837911 + s * (-0.37612626 + s * (0.112836003 + s * (-0.0268544443
+        + s * (0.00518953521 + s * (-0.000802084105 + s * 7.8891193e-05))))));
+    // erfc x = exp(−q(x)) on [1, 4]; beyond, erf is 1 in f32.
+    let t = min(a, 4.0) - 2.5;
+    let q = 7.80681515 + t * (5.35268068 + t * (0.943891823 + t * (0.0108534992
+        + t * (-0.00216652267 + t * (0.000430915272 + t * (-6.18164995e-05 + t * 2.16868502e-05))))));
+    let large = sign(x) * (1.0 - exp_accurate(-q));
+    return select(large, small, a < 1.0);
+}

@@ -1,0 +1,60 @@
+// What the matrix products share: Y = f(A·B) for each of `batch` pairs, with the epilogue, in this order,
+//   v = Σ_k A[m,k] B[k,n];  + bias[n];  z ← v;  activate;  dropout;  · activation'(z of the forward pass);  + residual[m,n];  + y[m,n]
+// of which each part is there when its const is 1 (ACTIVATION, DERIVATIVE: a kind of common/activation). ROW_SUM: row_sum[m] += Σ_k A[m,k],
+// which in the product dW = dYᵀ·X is the gradient of the bias.
+// A: (batch, M, K), or (batch, K, M) with TRANS_A; B: (batch, K, N), or (batch, N, K) with TRANS_B; y pre residual: (batch, M, N); bias: (N).
+// y is `=`, or `+=` with ACCUMULATE; row_sum is `+=`.
+const TRANS_A: u32 = 0u;
+const TRANS_B: u32 = 0u;
+const BIAS: u32 = 1u;
+const ACTIVATION: u32 = 0u;
+const KEEP_PRE: u32 = 1u;
+const DROPOUT: u32 = 1u;
+const DERIVATIVE: u32 = 1u;
+const RESIDUAL: u32 = 1u;
+const ACCUMULATE: u32 = 0u;
+const ROW_SUM: u32 = 1u;
+
+struct Params { m: u32, n: u32, k: u32, batch: u32, stream: u32, rate: f32 }
+var<immediate> p: Params;
+@group(0) @binding(0) var<storage, read> state: State; // if DROPOUT
+@group(0) @binding(1) var<storage, read> a: array<f32>;              // (batch, M, K)
+@group(0) @binding(2) var<storage, read> b: array<f32>;              // (batch, K, N)
+@group(0) @binding(3) var<storage, read> bias: array<f32>;           // (N) // if BIAS
+@group(0) @binding(4) var<storage, read> z: array<f32>;              // (batch, M, N) // if DERIVATIVE
+@group(0) @binding(5) var<storage, read> residual: array<f32>;       // (batch, M, N) // if RESIDUAL
+@group(0) @binding(6) var<storage, read_write> pre: array<f32>;      // (batch, M, N) // if KEEP_PRE
+@group(0) @binding(7) var<storage, read_write> y: array<f32>;        // (batch, M, N)
+@group(0) @binding(8) var<storage, read_write> row_sum: array<f32>;  // (M) // if ROW_SUM
+
+// Offset of A[batch, m, k]; m and k are in range.
+fn index_a(batch: u32, m: u32, k: u32) -> u32 {
+    return batch * p.m * p.k + select(m * p.k + k, k * p.m + m, TRANS_A == 1u);
+}
+
+// Offset of B[batch, k, n]; k and n are in range.
+fn index_b(batch: u32, k: u32, n: u32) -> u32 {
+    return batch * p.k * p.n + select(k * p.n + n, n * p.k + k, TRANS_B == 1u);
+}
+
+fn store(batch: u32, m: u32, n: u32, sum: f32) {
+    if (m >= p.m || n >= p.n) {
+        return;
+    }
+    let i = (batch * p.m + m) * p.n + n;
+    var v = sum;
+    v += bias[n]; // if BIAS
+    pre[i] = v; // if KEEP_PRE
+    v = activate(ACTIVATION, v);
+    v *= keep(state.seed, p.stream, state.tick, i, p.rate); // if DROPOUT
+    v *= activation_derivative(DERIVATIVE, z[i]); // if DERIVATIVE
+    v += residual[i]; // if RESIDUAL
+    v += y[i]; // if ACCUMULATE
+    y[i] = v;
+}
+
+fn store_row_sum(m: u32, sum: f32) {
+    if (m < p.m) {
+        row_sum[m] += sum; // if ROW_SUM
+    }
+}

@@ -1,0 +1,13 @@
+// What changes from step to step; written by the host before each submission. Rust twin: kernels::State.
+struct State {
+    tick: u32,          // number of the micro-step since the run began: the counter of the random numbers
+    seed: u32,          // key of the random numbers
+    slot: u32,          // record of the metric ring that this step fills
+    micro: u32,         // micro-step within the step; 0 overwrites the record, later ones add
+    position: u32,      // position of the first token in its sequence (decoding)
+    rows: u32,          // rows of the batch that count in the metrics
+    learning_rate: f32, // of this step
+    max_norm: f32,      // gradient clipping, 0 for none
+    correction1: f32,   // 1 / (1 - beta1^t), from the host in f64
+    correction2: f32,   // 1 / sqrt(1 - beta2^t), from the host in f64
+}

@@ -1,0 +1,86 @@
+// Softmax cross-entropy over rows, its distance-weighted forms and the pure distance loss, with the gradient in the same pass.
+//   lse = max + ln Σ exp(x − max);  ce = lse − x[t];  p = exp(x − lse);  a = argmax x (lowest of equals);  d = |a − t|
+//   KIND 0: loss = ce            1, 2, 3: loss = ce · (1 + alpha · w), w = d, d², √d (w carries no gradient)
+//   KIND 4: loss = Σ_i p_i |i − t|
+//   dx = scale · (1 + alpha · w) · (p − onehot(t));   KIND 4: dx_i = scale · p_i · (|i − t| − loss)
+// x dx: (rows, cols); targets: (rows); y: (rows, 4) = loss, ce, (a = t), d. Grid: LANES invocations a row. All outputs are `=`.
+// uses: common/grid, common/reduce, common/math
+const KIND: u32 = 0u;
+const GRADIENT: u32 = 1u;
+
+struct Params { rows: u32, cols: u32, alpha: f32, scale: f32 }
+var<immediate> p: Params;
+@group(0) @binding(0) var<storage, read> x: array<f32>;        // (rows, cols)
+@group(0) @binding(1) var<storage, read> targets: array<u32>;  // (rows)
+@group(0) @binding(2) var<storage, read_write> y: array<f32>;  // (rows, 4)
+@group(0) @binding(3) var<storage, read_write> dx: array<f32>; // (rows, cols) // if GRADIENT
+
+fn distance_to(i: u32, t: u32) -> f32 {
+    return f32(max(i, t) - min(i, t));
+}
+
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+    let row = flat_group(group, groups) * (WG / LANES) + local / LANES;
+    let lane = local % LANES;
+    let safe = min(row, p.rows - 1u);
+    let start = safe * p.cols;
+    let t = targets[safe];
+    var best = x[start];
+    for (var c = lane; c < p.cols; c += LANES) {
+        best = max(best, x[start + c]);
+    }
+    best = row_max(best, local);
+    var first = p.cols;
+    var sum = 0.0;
+    // In blocks, so that the rounding errors of a long row do not add up.
+    for (var block = lane; block < p.cols; block += LANES * 32u) {
+        var part = 0.0;
+        for (var c = block; c < min(block + LANES * 32u, p.cols); c += LANES) {
+            let v = x[start + c];
+            if (v == best) {
+                first = min(first, c);
+            }
+            part += exp_accurate(v - best);
+        }
+        sum += part;
+    }
+    let a = u32(-row_max(-f32(first), local));
+    let total = row_sum(sum, local);
+    let d = distance_to(a, t);
+    let ce = log_accurate(total) - (x[start + t] - best);
+    var factor = 1.0;
+    if (KIND == 1u) {
+        factor += p.alpha * d;
+    } else if (KIND == 2u) {
+        factor += p.alpha * d * d;
+    } else if (KIND == 3u) {
+        factor += p.alpha * sqrt(d);
+    }
+    var loss = ce * factor;
+    if (KIND == 4u) {
+        var expected = 0.0;
+        for (var block = lane; block < p.cols; block += LANES * 32u) {
+            var part = 0.0;
+            for (var c = block; c < min(block + LANES * 32u, p.cols); c += LANES) {
+                part = fma(exp_accurate(x[start + c] - best), distance_to(c, t), part);
+            }
+            expected += part;
+        }
+        loss = row_sum(expected, local) / total;
+    }
+    if (row >= p.rows) {
+        return;
+    }
+    if (lane == 0u) {
+        y[row * 4u] = loss;
+        y[row * 4u + 1u] = ce;
+        y[row * 4u + 2u] = select(0.0, 1.0, a == t);
+        y[row * 4u + 3u] = d;
+    }
+    for (var c = lane; c < p.cols; c += LANES) { // if GRADIENT
+        let prob = exp_accurate(x[start + c] - best) / total; // if GRADIENT
+        let plain = factor * (prob - select(0.0, 1.0, c == t)); // if GRADIENT
+        dx[start + c] = p.scale * select(plain, prob * (distance_to(c, t) - loss), KIND == 4u); // if GRADIENT
+    } // if GRADIENT
+}

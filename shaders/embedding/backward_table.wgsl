@@ -1,0 +1,25 @@
+// Gradient of the token table, a scatter without atomics: dtable[v] = Σ over m with ids[m] = v of dy[m], in the order of m.
+// ids: (rows); dy: (rows, cols); dtable: (vocab, cols). Grid: one workgroup a token v; each looks through all ids. dtable is `+=`.
+// uses: common/grid
+const WG: u32 = 64u;
+
+struct Params { rows: u32, cols: u32, vocab: u32 }
+var<immediate> p: Params;
+@group(0) @binding(0) var<storage, read> ids: array<u32>;          // (rows)
+@group(0) @binding(1) var<storage, read> dy: array<f32>;           // (rows, cols)
+@group(0) @binding(2) var<storage, read_write> dtable: array<f32>; // (vocab, cols)
+
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+    let v = flat_group(group, groups);
+    if (v >= p.vocab) {
+        return;
+    }
+    for (var row = 0u; row < p.rows; row++) {
+        if (ids[row] == v) {
+            for (var c = local; c < p.cols; c += WG) {
+                dtable[v * p.cols + c] += dy[row * p.cols + c];
+            }
+        }
+    }
+}

@@ -1,0 +1,47 @@
+// Gradient of layer normalisation in its input: g = dy ⊙ w, dx = rstd · (g − mean(g) − x̂ · mean(g ⊙ x̂)).
+// Of two columns the first two terms cancel the third but for the share of eps in the variance, x̂² = 1 − eps · rstd², and what is left,
+// dx₀ = −dx₁ = ½ (g₀ − g₁) · eps · rstd³, drowns in rounding unless it is written so.
+// x dy dx: (rows, cols); w: (cols); stats: (rows, 2) from the forward pass. Grid: LANES invocations a row. dx is `=`.
+// uses: common/grid, common/reduce
+struct Params { rows: u32, cols: u32, eps: f32 }
+var<immediate> p: Params;
+@group(0) @binding(0) var<storage, read> x: array<f32>;        // (rows, cols)
+@group(0) @binding(1) var<storage, read> w: array<f32>;        // (cols)
+@group(0) @binding(2) var<storage, read> stats: array<f32>;    // (rows, 2)
+@group(0) @binding(3) var<storage, read> dy: array<f32>;       // (rows, cols)
+@group(0) @binding(4) var<storage, read_write> dx: array<f32>; // (rows, cols)
+
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+    let row = flat_group(group, groups) * (WG / LANES) + local / LANES;
+    let lane = local % LANES;
+    let safe = min(row, p.rows - 1u);
+    let start = safe * p.cols;
+    let pivot = x[start];
+    let mean = stats[safe * 2u];
+    let rstd = stats[safe * 2u + 1u];
+    var sum = 0.0;
+    var dot = 0.0;
+    for (var c = lane; c < p.cols; c += LANES) {
+        let g = dy[start + c] * w[c];
+        sum += g;
+        dot += g * (((x[start + c] - pivot) - mean) * rstd);
+    }
+    let mean_g = row_sum(sum, local) / f32(p.cols);
+    let mean_gx = row_sum(dot, local) / f32(p.cols);
+    if (row >= p.rows) {
+        return;
+    }
+    if (p.cols == 2u) {
+        if (lane == 0u) {
+            let half = 0.5 * (dy[start] * w[0] - dy[start + 1u] * w[1]) * p.eps * rstd * rstd * rstd;
+            dx[start] = half;
+            dx[start + 1u] = -half;
+        }
+        return;
+    }
+    for (var c = lane; c < p.cols; c += LANES) {
+        let hat = ((x[start + c] - pivot) - mean) * rstd;
+        dx[start + c] = rstd * (dy[start + c] * w[c] - mean_g - hat * mean_gx);
+    }
+}

@@ -1,0 +1,43 @@
+// Gradients of layer normalisation in its weights: dw = Σ_rows dy ⊙ x̂, db = Σ_rows dy.
+// x dy: (rows, cols); stats: (rows, 2); dw db: (cols). Grid: COLS columns a workgroup, WG / COLS invocations a column, each striding
+// over the rows; their sums are added in a fixed order. dw and db are `+=`.
+// uses: common/grid
+const WG: u32 = 256u;
+const COLS: u32 = 16u;
+
+struct Params { rows: u32, cols: u32 }
+var<immediate> p: Params;
+@group(0) @binding(0) var<storage, read> x: array<f32>;        // (rows, cols)
+@group(0) @binding(1) var<storage, read> stats: array<f32>;    // (rows, 2)
+@group(0) @binding(2) var<storage, read> dy: array<f32>;       // (rows, cols)
+@group(0) @binding(3) var<storage, read_write> dw: array<f32>; // (cols)
+@group(0) @binding(4) var<storage, read_write> db: array<f32>; // (cols)
+
+var<workgroup> sums: array<vec2<f32>, WG>;
+
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+    let col = flat_group(group, groups) * COLS + local % COLS;
+    let safe = min(col, p.cols - 1u);
+    var sum = vec2<f32>(0.0);
+    for (var row = local / COLS; row < p.rows; row += WG / COLS) {
+        let start = row * p.cols;
+        let g = dy[start + safe];
+        let hat = ((x[start + safe] - x[start]) - stats[row * 2u]) * stats[row * 2u + 1u];
+        sum += vec2<f32>(g * hat, g);
+    }
+    if (WG > COLS) {
+        sums[local] = sum;
+        for (var stride = WG / 2u; stride >= COLS; stride >>= 1u) {
+            workgroupBarrier();
+            if (local < stride) {
+                sums[local] += sums[local + stride];
+            }
+        }
+        sum = sums[local];
+    }
+    if (local < COLS && col < p.cols) {
+        dw[col] += sum.x;
+        db[col] += sum.y;
+    }
+}

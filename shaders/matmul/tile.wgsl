@@ -1,0 +1,82 @@
+// Matrix product for GPUs; formula, shapes and epilogue in common/matmul. A workgroup of 8 × 8 invocations makes a tile of
+// (8·ROWS) × (32·VECS) outputs; each invocation holds ROWS × (4·VECS) of them in registers, and 16 steps of k at a time go through
+// workgroup memory. Grid: one workgroup a tile, tiles along n fastest, then m, then batch.
+// uses: common/grid, common/matmul, common/activation, common/math, common/random, common/state
+const ROWS: u32 = 8u;
+const VECS: u32 = 2u;
+const STEP: u32 = 16u;
+const TILE_M: u32 = 8u * ROWS;
+const TILE_N: u32 = 32u * VECS;
+// Padding keeps the transposing stores out of each other's banks.
+const PITCH_M: u32 = TILE_M + 4u;
+const PITCH_N: u32 = TILE_N + 4u;
+
+var<workgroup> tile_a: array<f32, STEP * PITCH_M>; // [k][m]
+var<workgroup> tile_b: array<f32, STEP * PITCH_N>; // [k][n]
+
+@compute @workgroup_size(64)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+    let tiles_n = (p.n + TILE_N - 1u) / TILE_N;
+    let tiles_m = (p.m + TILE_M - 1u) / TILE_M;
+    let tile = flat_group(group, groups);
+    let batch = tile / (tiles_n * tiles_m);
+    if (batch >= p.batch) {
+        return;
+    }
+    let m0 = (tile / tiles_n) % tiles_m * TILE_M;
+    let n0 = tile % tiles_n * TILE_N;
+    let tm = local / 8u * ROWS;
+    let tn = local % 8u * 4u * VECS;
+    var acc: array<vec4<f32>, ROWS * VECS>;
+    var sums: array<f32, ROWS>;
+    for (var k0 = 0u; k0 < p.k; k0 += STEP) {
+        for (var e = local; e < STEP * TILE_M; e += 64u) {
+            // The index that is contiguous in memory runs fastest.
+            let m = select(e / STEP, e % TILE_M, TRANS_A == 1u);
+            let k = select(e % STEP, e / TILE_M, TRANS_A == 1u);
+            var v = 0.0;
+            if (m0 + m < p.m && k0 + k < p.k) {
+                v = a[index_a(batch, m0 + m, k0 + k)];
+            }
+            tile_a[k * PITCH_M + m] = v;
+        }
+        for (var e = local; e < STEP * TILE_N; e += 64u) {
+            let n = select(e % TILE_N, e / STEP, TRANS_B == 1u);
+            let k = select(e / TILE_N, e % STEP, TRANS_B == 1u);
+            var v = 0.0;
+            if (n0 + n < p.n && k0 + k < p.k) {
+                v = b[index_b(batch, k0 + k, n0 + n)];
+            }
+            tile_b[k * PITCH_N + n] = v;
+        }
+        workgroupBarrier();
+        for (var k = 0u; k < STEP; k++) {
+            var bv: array<vec4<f32>, VECS>;
+            for (var c = 0u; c < VECS; c++) {
+                let at = k * PITCH_N + tn + c * 4u;
+                bv[c] = vec4<f32>(tile_b[at], tile_b[at + 1u], tile_b[at + 2u], tile_b[at + 3u]);
+            }
+            for (var r = 0u; r < ROWS; r++) {
+                let av = tile_a[k * PITCH_M + tm + r];
+                sums[r] += av; // if ROW_SUM
+                for (var c = 0u; c < VECS; c++) {
+                    acc[r * VECS + c] = fma(vec4<f32>(av), bv[c], acc[r * VECS + c]);
+                }
+            }
+        }
+        workgroupBarrier();
+    }
+    for (var r = 0u; r < ROWS; r++) {
+        for (var c = 0u; c < VECS; c++) {
+            let v = acc[r * VECS + c];
+            let n = n0 + tn + c * 4u;
+            store(batch, m0 + tm + r, n, v.x);
+            store(batch, m0 + tm + r, n + 1u, v.y);
+            store(batch, m0 + tm + r, n + 2u, v.z);
+            store(batch, m0 + tm + r, n + 3u, v.w);
+        }
+        if (ROW_SUM == 1u && n0 == 0u && local % 8u == 0u) {
+            store_row_sum(m0 + tm + r, sums[r]);
+        }
+    }
+}

@@ -1,0 +1,34 @@
+// Sums the columns of per-row results into the record of this step: records[slot, j] = Σ_rows x[row, j], and the number of rows.
+// Rows from state.rows on are padding and do not count. Micro-steps after the first add to the record.
+// x: (rows, COLS); records: (slots, 16), columns 0 to 7 the sums, 8 the rows. Grid: one workgroup. `=`, or `+=` when state.micro > 0.
+// uses: common/reduce, common/state
+const COLS: u32 = 4u;
+
+struct Params { rows: u32 }
+var<immediate> p: Params;
+@group(0) @binding(0) var<storage, read> state: State;
+@group(0) @binding(1) var<storage, read> x: array<f32>;             // (rows, COLS)
+@group(0) @binding(2) var<storage, read_write> records: array<f32>; // (slots, 16)
+
+@compute @workgroup_size(WG)
+fn main(@builtin(local_invocation_index) local: u32) {
+    let rows = min(p.rows, state.rows);
+    let start = state.slot * 16u;
+    for (var j = 0u; j <= COLS; j++) {
+        var sum = 0.0;
+        if (j < COLS) {
+            for (var row = local; row < rows; row += WG) {
+                sum += x[row * COLS + j];
+            }
+        }
+        let total = select(row_sum(sum, local), f32(rows), j == COLS);
+        if (local == 0u) {
+            let at = start + select(j, 8u, j == COLS);
+            if (state.micro > 0u) {
+                records[at] += total;
+            } else {
+                records[at] = total;
+            }
+        }
+    }
+}

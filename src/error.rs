@@ -1,0 +1,85 @@
+//! One error type. Each variant is one class of failure and owns one exit code; each message says what went wrong, where,
+//! why, and what to do.
+
+use std::path::Path;
+
+/// A failure, by the class that decides the exit code.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A wrong command line or configuration value, or a plan that the device or the budget cannot hold. Exit code 2.
+    #[error("{0}")]
+    Config(String),
+    /// Data that is there but cannot be used. Exit code 65.
+    #[error("{0}")]
+    Data(String),
+    /// A file that should be there and is not. Exit code 66.
+    #[error("{0}")]
+    MissingInput(String),
+    /// No adapter, or none that can run the kernels. Exit code 69.
+    #[error("{0}")]
+    NoGpu(String),
+    /// The engine contradicts itself: a kernel, a plan or a shape that should have been right. Exit code 70.
+    #[error("internal error: {0}. This is a bug in engine; please report it with the command that you ran")]
+    Internal(String),
+    /// An output that cannot be created. Exit code 73.
+    #[error("{0}")]
+    CannotCreate(String),
+    /// Reading or writing failed half-way. Exit code 74.
+    #[error("{0}")]
+    Io(String),
+    /// The device was lost or ran out of memory; the same command may work again. Exit code 75.
+    #[error("{0}")]
+    TryAgain(String),
+    /// A rule of the run ended it. Exit code 76.
+    #[error("{0}")]
+    Aborted(String),
+    /// A signal ended the run after its state was saved. Exit code 128 + signal.
+    #[error("stopped by signal {0}; the state is saved. Continue with --resume")]
+    Interrupted(i32),
+}
+
+/// Result of every fallible function here.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl From<Error> for String {
+    fn from(error: Error) -> String {
+        error.to_string()
+    }
+}
+
+impl Error {
+    /// The process exit code of this class.
+    pub fn exit_code(&self) -> i32 {
+        match self {
+            Error::Config(_) => 2,
+            Error::Data(_) => 65,
+            Error::MissingInput(_) => 66,
+            Error::NoGpu(_) => 69,
+            Error::Internal(_) => 70,
+            Error::CannotCreate(_) => 73,
+            Error::Io(_) => 74,
+            Error::TryAgain(_) => 75,
+            Error::Aborted(_) => 76,
+            Error::Interrupted(signal) => 128 + signal,
+        }
+    }
+
+    /// A failed read of `path`: missing input when it is not there, an I/O error otherwise.
+    pub fn read(path: &Path, source: &std::io::Error) -> Self {
+        let message = format!("cannot read {}: {source}", path.display());
+        match source.kind() {
+            std::io::ErrorKind::NotFound => Error::MissingInput(message),
+            _ => Error::Io(message),
+        }
+    }
+
+    /// A failed creation of `path`.
+    pub fn create(path: &Path, source: &std::io::Error) -> Self {
+        Error::CannotCreate(format!("cannot create {}: {source}. Choose a folder that you can write to with --out", path.display()))
+    }
+
+    /// A failed write to `path`.
+    pub fn write(path: &Path, source: &std::io::Error) -> Self {
+        Error::Io(format!("cannot write {}: {source}", path.display()))
+    }
+}

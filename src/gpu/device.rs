@@ -1,0 +1,435 @@
+//! The one choke point to wgpu: nothing else in the crate creates buffers, pipelines or submissions.
+
+use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex, OnceLock};
+
+use super::{Access, Ledger, Role, Shader, Target};
+use crate::error::{Error, Result};
+
+/// One adapter, as `engine devices` shows it.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct AdapterSummary {
+    /// Number for `--device`.
+    pub index: usize,
+    /// Name given by the driver.
+    pub name: String,
+    /// Vulkan, Metal or Dx12.
+    pub backend: String,
+    /// Discrete, integrated, virtual or software.
+    pub kind: String,
+    /// Driver and its version.
+    pub driver: String,
+    /// Largest storage binding in bytes.
+    pub max_binding: u64,
+    /// Workgroup memory in bytes.
+    pub workgroup_memory: u32,
+    /// Smallest and largest subgroup.
+    pub subgroup: (u32, u32),
+    /// Why the engine cannot run on it, if so.
+    pub unusable: Option<String>,
+}
+
+/// A compiled kernel with its layout.
+#[derive(Debug)]
+pub struct Pipeline {
+    /// wgpu pipeline.
+    pub pipeline: wgpu::ComputePipeline,
+    /// Layout of group 0.
+    pub layout: wgpu::BindGroupLayout,
+}
+
+/// An open device.
+#[derive(Debug)]
+pub struct Gpu {
+    /// What it is.
+    pub summary: AdapterSummary,
+    /// What plans need to know of it.
+    pub target: Target,
+    device: wgpu::Device,
+    queue: wgpu::Queue,
+    fault: Arc<OnceLock<Error>>,
+    pipelines: Mutex<HashMap<(usize, bool), Arc<Pipeline>>>,
+    ledger: Mutex<Ledger>,
+}
+
+const NEEDED: wgpu::Features = wgpu::Features::IMMEDIATES;
+const WANTED: wgpu::Features = wgpu::Features::TIMESTAMP_QUERY.union(wgpu::Features::SUBGROUP);
+
+fn instance() -> wgpu::Instance {
+    wgpu::Instance::new(wgpu::InstanceDescriptor {
+        backends: wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12,
+        // The validation layers of the Vulkan SDK are for developing wgpu itself; wgpu's own checks are always on.
+        flags: wgpu::InstanceFlags::empty().with_env(),
+        ..wgpu::InstanceDescriptor::new_without_display_handle()
+    })
+}
+
+fn enumerate() -> Vec<(AdapterSummary, wgpu::Adapter)> {
+    let mut adapters = pollster::block_on(instance().enumerate_adapters(wgpu::Backends::all()));
+    adapters.sort_by_key(|a| match a.get_info().device_type {
+        wgpu::DeviceType::DiscreteGpu => 0,
+        wgpu::DeviceType::IntegratedGpu => 1,
+        wgpu::DeviceType::VirtualGpu => 2,
+        wgpu::DeviceType::Other => 3,
+        wgpu::DeviceType::Cpu => 4,
+    });
+    adapters
+        .into_iter()
+        .enumerate()
+        .map(|(index, adapter)| {
+            let (info, limits) = (adapter.get_info(), adapter.limits());
+            let missing = NEEDED - adapter.features();
+            let unusable = if !missing.is_empty() {
+                Some(format!("it lacks {missing:?}"))
+            } else if limits.max_immediate_size < 128 {
+                Some(format!("its immediates hold {} bytes, 128 are needed", limits.max_immediate_size))
+            } else {
+                None
+            };
+            let summary = AdapterSummary {
+                index,
+                name: info.name,
+                backend: format!("{:?}", info.backend),
+                kind: match info.device_type {
+                    wgpu::DeviceType::DiscreteGpu => "discrete",
+                    wgpu::DeviceType::IntegratedGpu => "integrated",
+                    wgpu::DeviceType::VirtualGpu => "virtual",
+                    wgpu::DeviceType::Other => "other",
+                    wgpu::DeviceType::Cpu => "software",
+                }
+                .into(),
+                driver: format!("{} {}", info.driver, info.driver_info).trim().to_string(),
+                max_binding: limits.max_storage_buffer_binding_size,
+                workgroup_memory: limits.max_compute_workgroup_storage_size,
+                subgroup: (info.subgroup_min_size, info.subgroup_max_size),
+                unusable,
+            };
+            (summary, adapter)
+        })
+        .collect()
+}
+
+/// Every adapter of this machine, real ones first.
+pub fn adapters() -> Vec<AdapterSummary> {
+    enumerate().into_iter().map(|(summary, _)| summary).collect()
+}
+
+fn no_driver() -> Error {
+    let how = if cfg!(target_os = "linux") {
+        "Install a Vulkan driver: `apt install mesa-vulkan-drivers` (AMD, Intel and the software adapter lavapipe), or your \
+         distribution's package of the same name; NVIDIA cards use the vendor's driver. If one is installed, check that \
+         VK_ICD_FILENAMES and VK_DRIVER_FILES do not hide it"
+    } else if cfg!(target_os = "windows") {
+        "Install the card vendor's current driver (it brings Vulkan and DirectX 12)"
+    } else {
+        "macOS brings Metal with it; a virtual machine may hide it"
+    };
+    Error::NoGpu(format!(
+        "no GPU adapter found: no Vulkan, Metal or DirectX 12 driver answered. {how}. `engine devices` lists what is found"
+    ))
+}
+
+fn choose(wanted: Option<&str>) -> Result<(AdapterSummary, wgpu::Adapter)> {
+    let all = enumerate();
+    if all.is_empty() {
+        return Err(no_driver());
+    }
+    let names = all.iter().map(|(s, _)| format!("  {} {}", s.index, s.name)).collect::<Vec<_>>().join("\n");
+    let found = match wanted {
+        None => all.into_iter().find(|(s, _)| s.unusable.is_none()),
+        Some(text) => all.into_iter().find(|(s, _)| match text.parse::<usize>() {
+            Ok(index) => s.index == index,
+            Err(_) => s.name.to_lowercase().contains(&text.to_lowercase()),
+        }),
+    };
+    let (summary, adapter) = found.ok_or_else(|| match wanted {
+        Some(text) => Error::Config(format!("--device {text}: no such adapter. There are\n{names}")),
+        None => Error::NoGpu(format!("no adapter can run the kernels (see `engine devices`). There are\n{names}")),
+    })?;
+    match &summary.unusable {
+        Some(why) => Err(Error::NoGpu(format!(
+            "adapter {} ({}) cannot run the kernels: {why}. Update its driver, or choose another with --device",
+            summary.index, summary.name
+        ))),
+        None => Ok((summary, adapter)),
+    }
+}
+
+fn classify(error: &wgpu::Error) -> Error {
+    match error {
+        wgpu::Error::OutOfMemory { .. } => Error::TryAgain(
+            "the device is out of memory: other programs hold part of it. Close them, lower train.batch, or give --budget".into(),
+        ),
+        other => Error::Internal(format!("wgpu: {other}")),
+    }
+}
+
+impl Gpu {
+    /// Opens an adapter by number or part of its name; without one, the first usable, real cards before software.
+    ///
+    /// # Errors
+    /// `NoGpu` when there is none or it lacks a feature, `Config` when `wanted` matches none.
+    pub fn open(wanted: Option<&str>) -> Result<Gpu> {
+        let (summary, adapter) = choose(wanted)?;
+        let features = NEEDED | (WANTED & adapter.features());
+        let limits = adapter.limits();
+        let (device, queue) = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
+            label: Some("engine"),
+            required_features: features,
+            required_limits: limits.clone(),
+            memory_hints: wgpu::MemoryHints::MemoryUsage,
+            ..Default::default()
+        }))
+        .map_err(|e| Error::NoGpu(format!("adapter {} ({}) does not open: {e}", summary.index, summary.name)))?;
+
+        let fault = Arc::new(OnceLock::new());
+        let lost = fault.clone();
+        device.set_device_lost_callback(move |reason, message| {
+            let _ = lost.set(Error::TryAgain(format!(
+                "the device was lost ({reason:?}: {message}): the driver reset it or it was removed. Checkpoints are intact; run again with --resume"
+            )));
+        });
+        let uncaptured = fault.clone();
+        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
+            let _ = uncaptured.set(classify(&error));
+        }));
+        let same = summary.subgroup.0 == summary.subgroup.1 && features.contains(wgpu::Features::SUBGROUP);
+        let target = Target {
+            software: summary.kind == "software",
+            subgroup: if same { summary.subgroup.0 } else { 0 },
+            max_groups: limits.max_compute_workgroups_per_dimension,
+            max_binding: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size),
+        };
+        Ok(Gpu { summary, target, device, queue, fault, pipelines: Mutex::default(), ledger: Mutex::default() })
+    }
+
+    /// One line that names the device, and says so when it is software.
+    pub fn describe(&self) -> String {
+        let s = &self.summary;
+        let note = if self.target.software { ", software: kernels run on the processor" } else { "" };
+        format!("{} ({}, {}{note})", s.name, s.backend, s.driver)
+    }
+
+    /// The latched fault, as an error.
+    fn check(&self) -> Result<()> {
+        match self.fault.get() {
+            None => Ok(()),
+            Some(Error::TryAgain(m)) => Err(Error::TryAgain(m.clone())),
+            Some(other) => Err(Error::Internal(other.to_string())),
+        }
+    }
+
+    /// Whether the device writes timestamps.
+    pub fn has_timestamps(&self) -> bool {
+        self.device.features().contains(wgpu::Features::TIMESTAMP_QUERY)
+    }
+
+    /// Allocates a zeroed buffer and enters it in the ledger.
+    ///
+    /// # Errors
+    /// `TryAgain` when the device is out of memory, `Config` when one buffer exceeds the device's limit.
+    pub fn buffer(&self, role: Role, name: &str, bytes: u64) -> Result<wgpu::Buffer> {
+        use wgpu::BufferUsages as U;
+        if bytes > self.target.max_binding && role != Role::Staging {
+            return Err(Error::Config(format!(
+                "{name} needs {bytes} bytes in one buffer; {} allows {}. Lower train.batch or the model's size",
+                self.summary.name, self.target.max_binding
+            )));
+        }
+        let usage = match role {
+            Role::Staging => U::MAP_READ | U::COPY_DST,
+            _ => U::STORAGE | U::COPY_SRC | U::COPY_DST,
+        };
+        let scope = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let buffer =
+            self.device.create_buffer(&wgpu::BufferDescriptor { label: Some(name), size: bytes, usage, mapped_at_creation: false });
+        if let Some(error) = pollster::block_on(scope.pop()) {
+            return Err(classify(&error));
+        }
+        self.check()?;
+        self.ledger.lock().expect("no panic while held").add(role, bytes);
+        Ok(buffer)
+    }
+
+    /// Bytes allocated so far, by role.
+    pub fn ledger(&self) -> Ledger {
+        self.ledger.lock().expect("no panic while held").clone()
+    }
+
+    /// What wgpu's own allocator says it handed out: (label, bytes). Empty where the backend has no report.
+    pub fn allocator_report(&self) -> Vec<(String, u64)> {
+        let report = self.device.generate_allocator_report();
+        report.into_iter().flat_map(|r| r.allocations).map(|a| (a.name, a.size)).collect()
+    }
+
+    /// Compiles a kernel, once. `checked` keeps wgpu's bounds checks; results are bit-equal either way (tested).
+    ///
+    /// # Errors
+    /// `Internal`, naming the kernel, when the driver rejects it.
+    pub fn pipeline(&self, shader: &Arc<Shader>, checked: bool) -> Result<Arc<Pipeline>> {
+        // Shaders are cached for the life of the process, so the address names them.
+        let key = (Arc::as_ptr(shader) as usize, checked);
+        if let Some(found) = self.pipelines.lock().expect("no panic while held").get(&key) {
+            return Ok(found.clone());
+        }
+        let label = Some(shader.name.as_str());
+        let scope = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let internal = self.device.push_error_scope(wgpu::ErrorFilter::Internal);
+        let descriptor =
+            wgpu::ShaderModuleDescriptor { label, source: wgpu::ShaderSource::Naga(std::borrow::Cow::Owned(shader.module.clone())) };
+        // Loop bounding stays off either way: it keeps drivers from unrolling, and with that moves the last bit of sums of products,
+        // because which product of a·b + c·d a driver fuses depends on the unrolling.
+        let checks = wgpu::ShaderRuntimeChecks { bounds_checks: checked, ..wgpu::ShaderRuntimeChecks::unchecked() };
+        // SAFETY: the shaders are ours. kernels-tests run every kernel with and without bounds checks and demand the same bits and
+        // untouched guard words, so no access is out of bounds; every loop counts up or down to a bound.
+        let module = unsafe { self.device.create_shader_module_trusted(descriptor, checks) };
+        let entries: Vec<_> = shader
+            .bindings
+            .iter()
+            .map(|b| wgpu::BindGroupLayoutEntry {
+                binding: b.index,
+                visibility: wgpu::ShaderStages::COMPUTE,
+                ty: wgpu::BindingType::Buffer {
+                    ty: wgpu::BufferBindingType::Storage { read_only: b.access == Access::Read },
+                    has_dynamic_offset: false,
+                    min_binding_size: None,
+                },
+                count: None,
+            })
+            .collect();
+        let layout = self.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label, entries: &entries });
+        let pipeline_layout = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            label,
+            bind_group_layouts: &[Some(&layout)],
+            immediate_size: shader.params_bytes,
+        });
+        let pipeline = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label,
+            layout: Some(&pipeline_layout),
+            module: &module,
+            entry_point: Some("main"),
+            compilation_options: wgpu::PipelineCompilationOptions {
+                // Kernels write workgroup memory before they read it; the tests' bit-equality would show otherwise.
+                zero_initialize_workgroup_memory: checked,
+                ..Default::default()
+            },
+            cache: None,
+        });
+        let errors = [pollster::block_on(internal.pop()), pollster::block_on(scope.pop())];
+        if let Some(error) = errors.into_iter().flatten().next() {
+            return Err(Error::Internal(format!("kernel {} does not compile on {}: {error}", shader.name, self.summary.name)));
+        }
+        self.check()?;
+        let pipeline = Arc::new(Pipeline { pipeline, layout });
+        self.pipelines.lock().expect("no panic while held").insert(key, pipeline.clone());
+        Ok(pipeline)
+    }
+
+    /// Binds buffer ranges (offset and size in bytes) in the order of the shader's bindings.
+    pub fn bind(&self, pipeline: &Pipeline, shader: &Shader, ranges: &[(&wgpu::Buffer, u64, u64)]) -> wgpu::BindGroup {
+        let entries: Vec<_> = shader
+            .bindings
+            .iter()
+            .zip(ranges)
+            .map(|(b, (buffer, offset, size))| wgpu::BindGroupEntry {
+                binding: b.index,
+                resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                    buffer,
+                    offset: *offset,
+                    size: std::num::NonZeroU64::new(*size),
+                }),
+            })
+            .collect();
+        self.device.create_bind_group(&wgpu::BindGroupDescriptor { label: Some(&shader.name), layout: &pipeline.layout, entries: &entries })
+    }
+
+    /// A new command encoder.
+    pub fn encoder(&self) -> wgpu::CommandEncoder {
+        self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("engine") })
+    }
+
+    /// A set of `count` timestamps.
+    pub fn timestamps(&self, count: u32) -> wgpu::QuerySet {
+        self.device.create_query_set(&wgpu::QuerySetDescriptor { label: Some("timestamps"), ty: wgpu::QueryType::Timestamp, count })
+    }
+
+    /// Nanoseconds of one timestamp tick.
+    pub fn timestamp_period(&self) -> f64 {
+        f64::from(self.queue.get_timestamp_period())
+    }
+
+    /// Buffer that timestamps resolve into; not part of a run, so not in the ledger.
+    pub fn timestamp_buffer(&self, count: u32) -> wgpu::Buffer {
+        self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("timestamps"),
+            size: u64::from(count) * 8,
+            usage: wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC,
+            mapped_at_creation: false,
+        })
+    }
+
+    /// Queues a host write; it takes effect before the next submission.
+    pub fn write(&self, buffer: &wgpu::Buffer, offset: u64, bytes: &[u8]) {
+        self.queue.write_buffer(buffer, offset, bytes);
+    }
+
+    /// Submits work.
+    ///
+    /// # Errors
+    /// `TryAgain` on device loss or memory shortage.
+    pub fn submit(&self, encoder: wgpu::CommandEncoder) -> Result<wgpu::SubmissionIndex> {
+        self.check()?;
+        let index = self.guard(|| self.queue.submit([encoder.finish()]))?;
+        self.check()?;
+        Ok(index)
+    }
+
+    /// Waits for one submission.
+    ///
+    /// # Errors
+    /// `TryAgain` on device loss.
+    pub fn wait(&self, index: wgpu::SubmissionIndex) -> Result<()> {
+        self.check()?;
+        let result = self.guard(|| self.device.poll(wgpu::PollType::Wait { submission_index: Some(index), timeout: None }))?;
+        self.check()?;
+        result.map(|_| ()).map_err(|e| Error::TryAgain(format!("waiting for the device failed: {e}")))
+    }
+
+    /// wgpu panics where a device is lost; here that becomes an error.
+    fn guard<T>(&self, call: impl FnOnce() -> T) -> Result<T> {
+        std::panic::catch_unwind(AssertUnwindSafe(call)).map_err(|panic| {
+            let text = panic.downcast_ref::<String>().cloned().unwrap_or_default();
+            self.check().err().unwrap_or_else(|| Error::TryAgain(format!("the device stopped answering: {text}")))
+        })
+    }
+
+    /// Copies `bytes` of `buffer` from `offset` to the host, through `staging`, in pieces of its size.
+    ///
+    /// # Errors
+    /// `TryAgain` on device loss.
+    pub fn read(&self, staging: &wgpu::Buffer, buffer: &wgpu::Buffer, offset: u64, bytes: u64) -> Result<Vec<u8>> {
+        let mut out = Vec::with_capacity(bytes as usize);
+        while (out.len() as u64) < bytes {
+            let piece = (bytes - out.len() as u64).min(staging.size());
+            let mut encoder = self.encoder();
+            encoder.copy_buffer_to_buffer(buffer, offset + out.len() as u64, staging, 0, piece);
+            let index = self.submit(encoder)?;
+            let slice = staging.slice(..piece);
+            slice.map_async(wgpu::MapMode::Read, |_| {});
+            self.wait(index)?;
+            match slice.get_mapped_range() {
+                Ok(view) => out.extend_from_slice(&view),
+                Err(e) => return Err(Error::TryAgain(format!("reading back from the device failed: {e}"))),
+            }
+            staging.unmap();
+        }
+        Ok(out)
+    }
+
+    /// Destroys the device, as a driver reset would; for tests of what follows.
+    pub fn lose(&self) {
+        self.device.destroy();
+        let _ = self.guard(|| self.device.poll(wgpu::PollType::Poll));
+    }
+}

@@ -1,0 +1,29 @@
+//! The device: adapter choice, limits, shaders, pipelines, buffers with their ledger, submission, and device loss as an error.
+
+mod device;
+mod ledger;
+mod shader;
+
+pub use device::{AdapterSummary, Gpu, Pipeline, adapters};
+pub use ledger::{Ledger, Role};
+pub use shader::{Access, Binding, ParamType, Shader, shader_names};
+
+/// What a plan has to know of the device that it will run on. The kernel variants follow from it; the memory does not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Target {
+    /// A processor that runs shaders (lavapipe, WARP): barriers and cooperation between invocations cost more than they save.
+    pub software: bool,
+    /// Invocations in a subgroup when it is the same for every pipeline, else 0.
+    pub subgroup: u32,
+    /// Largest number of workgroups along one dimension of a dispatch.
+    pub max_groups: u32,
+    /// Largest storage binding in bytes.
+    pub max_binding: u64,
+}
+
+impl Default for Target {
+    /// The card that the engine is tuned for: AMD RX 6600 (RDNA 2).
+    fn default() -> Self {
+        Target { software: false, subgroup: 0, max_groups: 65_535, max_binding: 2_147_483_644 }
+    }
+}

@@ -1,0 +1,209 @@
+//! Shaders: embedded sources, specialisation, validation and reflection through naga. Needs no device.
+//!
+//! A kernel is one WGSL file with the entry point `main`. Three comment forms steer the loader, and leave the file legal as it is:
+//! - `// uses: common/reduce, common/random` names files that are appended after the kernel;
+//! - `const NAME: u32 = 64u;` is a value that a dispatch may replace;
+//! - a trailing `// if NAME` drops its line when that const is 0, so that optional bindings vanish from the layout.
+
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock, Mutex};
+
+use include_dir::{Dir, include_dir};
+
+use crate::error::{Error, Result};
+
+static SOURCES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/shaders");
+type Key = (String, Vec<(&'static str, u32)>);
+static LOADED: LazyLock<Mutex<HashMap<Key, Arc<Shader>>>> = LazyLock::new(Mutex::default);
+
+/// How a kernel uses a binding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Access {
+    /// `var<storage, read>`.
+    Read,
+    /// `var<storage, read_write>`.
+    Write,
+}
+
+/// One storage binding of group 0, as the shader declares it.
+#[derive(Debug, Clone)]
+pub struct Binding {
+    /// Variable name.
+    pub name: String,
+    /// `@binding(…)`.
+    pub index: u32,
+    /// Declared access.
+    pub access: Access,
+}
+
+/// Scalar type of a parameter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ParamType {
+    /// `u32`.
+    U32,
+    /// `f32`.
+    F32,
+}
+
+/// A specialised, validated and reflected kernel.
+#[derive(Debug)]
+pub struct Shader {
+    /// `family/pass`.
+    pub name: String,
+    /// Const values in place of the file's own, sorted by name.
+    pub consts: Vec<(&'static str, u32)>,
+    /// Validated module.
+    pub module: naga::Module,
+    /// Storage bindings by index.
+    pub bindings: Vec<Binding>,
+    /// Invocations along x of one workgroup.
+    pub workgroup: u32,
+    /// Members of the immediate block: name, byte offset, type.
+    pub params: Vec<(String, u32, ParamType)>,
+    /// Bytes of the immediate block.
+    pub params_bytes: u32,
+}
+
+/// Names of all kernels, `family/pass`, without the shared files.
+pub fn shader_names() -> Vec<String> {
+    let mut names: Vec<String> = SOURCES
+        .dirs()
+        .flat_map(|dir| dir.files())
+        .map(|file| file.path().with_extension("").to_string_lossy().replace('\\', "/"))
+        .filter(|name| !name.starts_with("common/"))
+        .collect();
+    names.sort();
+    names
+}
+
+fn source(name: &str) -> Result<&'static str> {
+    SOURCES
+        .get_file(format!("{name}.wgsl"))
+        .and_then(|file| file.contents_utf8())
+        .ok_or_else(|| Error::Internal(format!("shader {name}: no such file under shaders/")))
+}
+
+/// Value of `const NAME: u32 = 64u;` on this line, if it is one.
+fn const_line(line: &str) -> Option<(&str, u32)> {
+    let (name, value) = line.trim().strip_prefix("const ")?.split_once(": u32 = ")?;
+    Some((name, value.split_once("u;")?.0.parse().ok()?))
+}
+
+fn specialise(name: &str, consts: &[(&'static str, u32)]) -> Result<String> {
+    let kernel = source(name)?;
+    let mut text = kernel.to_string();
+    for used in kernel.lines().filter_map(|line| line.strip_prefix("// uses: ")).flat_map(|list| list.split(", ")) {
+        text.push_str(source(used.trim())?);
+    }
+    let mut values: HashMap<String, u32> = text.lines().filter_map(const_line).map(|(name, value)| (name.to_string(), value)).collect();
+    for (key, value) in consts {
+        let lines = text.lines().filter(|line| const_line(line).is_some_and(|(name, _)| name == *key)).count();
+        if lines != 1 {
+            return Err(Error::Internal(format!("shader {name}: {lines} lines declare const {key}, expected exactly one")));
+        }
+        values.insert((*key).to_string(), *value);
+    }
+    let mut out = String::with_capacity(text.len());
+    for line in text.lines() {
+        if let Some((key, _)) = const_line(line) {
+            out.push_str(&format!("const {key}: u32 = {}u;", values[key]));
+        } else if let Some((_, condition)) = line.rsplit_once("// if ") {
+            match values.get(condition.trim()) {
+                Some(0) => {}
+                Some(_) => out.push_str(line),
+                None => return Err(Error::Internal(format!("shader {name}: `// if {condition}` names no const"))),
+            }
+        } else {
+            out.push_str(line);
+        }
+        out.push('\n');
+    }
+    Ok(out)
+}
+
+impl Shader {
+    /// Loads `family/pass` with the given const values. Cached: the same arguments give the same object.
+    ///
+    /// # Errors
+    /// `Internal` when the file is missing, a const is not declared exactly once, or naga rejects the result; the message carries
+    /// naga's own, with the line in the kernel's file.
+    pub fn load(name: &str, consts: &[(&'static str, u32)]) -> Result<Arc<Shader>> {
+        let mut consts = consts.to_vec();
+        consts.sort_unstable();
+        let key = (name.to_string(), consts.clone());
+        if let Some(shader) = LOADED.lock().expect("no panic while loading").get(&key) {
+            return Ok(shader.clone());
+        }
+        let shader = Arc::new(Self::parse(name, consts)?);
+        LOADED.lock().expect("no panic while loading").insert(key, shader.clone());
+        Ok(shader)
+    }
+
+    fn parse(name: &str, consts: Vec<(&'static str, u32)>) -> Result<Shader> {
+        let text = specialise(name, &consts)?;
+        let path = format!("shaders/{name}.wgsl");
+        let module = naga::front::wgsl::parse_str(&text)
+            .map_err(|e| Error::Internal(format!("{path}: {}", e.emit_to_string_with_path(&text, &path))))?;
+        use naga::valid::{Capabilities, ValidationFlags, Validator};
+        Validator::new(ValidationFlags::all(), Capabilities::IMMEDIATES | Capabilities::SUBGROUP)
+            .subgroup_stages(naga::valid::ShaderStages::COMPUTE)
+            .subgroup_operations(naga::valid::SubgroupOperationSet::all())
+            .validate(&module)
+            .map_err(|e| Error::Internal(format!("{path}: {}", e.emit_to_string_with_path(&text, &path))))?;
+
+        let broken = |what: &str| Error::Internal(format!("{path}: {what}"));
+        let entry = module.entry_points.iter().find(|e| e.name == "main").ok_or_else(|| broken("no entry point `main`"))?;
+        if entry.workgroup_size[1..] != [1, 1] {
+            return Err(broken("workgroups are one-dimensional"));
+        }
+        let workgroup = entry.workgroup_size[0];
+        let (mut bindings, mut params, mut params_bytes) = (Vec::new(), Vec::new(), 0);
+        for (_, variable) in module.global_variables.iter() {
+            let name = variable.name.clone().unwrap_or_default();
+            match variable.space {
+                naga::AddressSpace::Storage { access } => {
+                    let slot = variable.binding.filter(|b| b.group == 0).ok_or_else(|| broken("bindings are in group 0"))?;
+                    let access = if access.contains(naga::StorageAccess::STORE) { Access::Write } else { Access::Read };
+                    bindings.push(Binding { name, index: slot.binding, access });
+                }
+                naga::AddressSpace::Immediate => {
+                    let naga::TypeInner::Struct { members, span } = &module.types[variable.ty].inner else {
+                        return Err(broken("the immediate block is a struct"));
+                    };
+                    params_bytes = *span;
+                    for member in members {
+                        let kind = match module.types[member.ty].inner {
+                            naga::TypeInner::Scalar(naga::Scalar::U32) => ParamType::U32,
+                            naga::TypeInner::Scalar(naga::Scalar::F32) => ParamType::F32,
+                            _ => return Err(broken("parameters are u32 or f32")),
+                        };
+                        params.push((member.name.clone().unwrap_or_default(), member.offset, kind));
+                    }
+                }
+                _ => {}
+            }
+        }
+        bindings.sort_by_key(|b| b.index);
+        Ok(Shader { name: name.to_string(), consts, module, bindings, workgroup, params, params_bytes })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_shader_is_valid_as_it_stands() {
+        let names = shader_names();
+        assert!(names.len() > 10, "{names:?}");
+        for name in names {
+            Shader::load(&name, &[]).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_const_that_is_not_there_is_an_error() {
+        let error = Shader::load("adamw/update", &[("NO_SUCH_CONST", 1)]).unwrap_err();
+        assert!(error.to_string().contains("0 lines declare const NO_SUCH_CONST"), "{error}");
+    }
+}

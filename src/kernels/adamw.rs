@@ -1,0 +1,68 @@
+//! Adam and AdamW over the flat weights, with clipping by the global norm. See `shaders/adamw/`.
+
+use super::state;
+use crate::error::Result;
+use crate::plan::{Dispatch, Grid, Plan, Tensor};
+
+/// One optimiser step; the learning rate, the clipping norm and the bias corrections come from the state.
+#[derive(Debug, Clone, Copy)]
+pub struct Update {
+    /// (G) partial sums of squares of the gradient.
+    pub partials: Tensor,
+    /// (n) weights.
+    pub w: Tensor,
+    /// (n) gradient, cleared.
+    pub dw: Tensor,
+    /// (n) first moment.
+    pub m: Tensor,
+    /// (n) second moment.
+    pub v: Tensor,
+    /// (slots, 16).
+    pub records: Tensor,
+    /// β₁.
+    pub beta1: f64,
+    /// β₂.
+    pub beta2: f64,
+    /// ε.
+    pub eps: f64,
+    /// Weight decay.
+    pub decay: f64,
+    /// AdamW (true) or Adam with L2 (false).
+    pub decoupled: bool,
+}
+
+impl Update {
+    /// Records the pass.
+    ///
+    /// # Errors
+    /// `Internal` when a shape differs.
+    pub fn record(self, plan: &mut Plan, label: &str) -> Result<()> {
+        let n = plan.len(self.w);
+        for tensor in [self.dw, self.m, self.v] {
+            plan.expect("adamw/update", tensor, n)?;
+        }
+        let (group, each) = if plan.target.software { (64, 16) } else { (256, 4) };
+        let dispatch = Dispatch::new("adamw/update", label)
+            .constant("WG", group as u32)
+            .constant("LANES", group as u32)
+            .constant("EACH", each as u32)
+            .constant("DECOUPLED", self.decoupled.into())
+            .bind("state", state(plan)?)
+            .bind("partials", self.partials)
+            .bind("w", self.w)
+            .bind("dw", self.dw)
+            .bind("m", self.m)
+            .bind("v", self.v)
+            .bind("records", self.records)
+            .size("n", n)
+            .size("partials", plan.len(self.partials))
+            .scalar("beta1", self.beta1)
+            .scalar("beta2", self.beta2)
+            .scalar("eps", self.eps)
+            .scalar("decay", self.decay)
+            .scalar("keep1", 1.0 - self.beta1)
+            .scalar("keep2", 1.0 - self.beta2)
+            .flops(16 * n);
+        plan.record(dispatch, Grid::Groups(n.div_ceil(group * each)))
+    }
+}

@@ -1,0 +1,180 @@
+//! Scaled dot-product attention: online softmax forward, backward by recomputation, and one position over a cache.
+//! See `shaders/attention/`.
+
+use super::{Dropout, state};
+use crate::error::{Error, Result};
+use crate::plan::{Dispatch, Grid, Plan, Tensor};
+
+/// Sizes and options that the passes share.
+#[derive(Debug, Clone, Copy)]
+pub struct Shape {
+    /// Sequences.
+    pub batch: usize,
+    /// Positions of a sequence.
+    pub length: usize,
+    /// Heads.
+    pub heads: usize,
+    /// Features of a head.
+    pub head_dim: usize,
+    /// A position sees only itself and earlier ones.
+    pub causal: bool,
+    /// On the attention probabilities.
+    pub dropout: Option<Dropout>,
+}
+
+impl Shape {
+    fn outputs(&self) -> usize {
+        self.batch * self.length * self.heads * self.head_dim
+    }
+
+    /// Dispatch with everything but the tensors. A tile of keys and values must fit 16 KiB of workgroup memory each on a GPU; a
+    /// processor reads them where they lie.
+    fn dispatch(&self, plan: &mut Plan, kernel: &'static str, label: &str, products: usize) -> Result<(Dispatch, Grid)> {
+        if self.head_dim > 128 {
+            return Err(Error::Config(format!(
+                "heads of {} features: at most 128 fit an invocation's registers. Use more heads",
+                self.head_dim
+            )));
+        }
+        let software = plan.target.software;
+        let group = if software {
+            8
+        } else {
+            let fitting = if self.head_dim <= 64 { 64 } else { 32 };
+            fitting.min(self.length.next_power_of_two().max(8))
+        };
+        let mut dispatch = Dispatch::new(kernel, label)
+            .constant("WG", group as u32)
+            .constant("D", self.head_dim as u32)
+            .constant("STAGE", u32::from(!software))
+            .constant("CAUSAL", self.causal.into())
+            .constant("DROPOUT", self.dropout.is_some().into())
+            .size("batch", self.batch)
+            .size("length", self.length)
+            .size("heads", self.heads)
+            .size("stream", self.dropout.map_or(0, |d| d.stream as usize))
+            .scalar("rate", self.dropout.map_or(0.0, |d| d.rate));
+        if self.dropout.is_some() {
+            dispatch = dispatch.bind("state", state(plan)?);
+        }
+        let pairs = if self.causal { self.length * (self.length + 1) / 2 } else { self.length * self.length };
+        let dispatch = dispatch.flops(2 * products * pairs * self.batch * self.heads * self.head_dim);
+        Ok((dispatch, Grid::Groups(self.batch * self.heads * self.length.div_ceil(group))))
+    }
+}
+
+/// y and lse from q, k, v.
+#[derive(Debug, Clone, Copy)]
+pub struct Forward {
+    /// (B, T, 3, H, D).
+    pub qkv: Tensor,
+    /// (B, T, H, D).
+    pub y: Tensor,
+    /// (B, H, T).
+    pub lse: Tensor,
+    /// Sizes.
+    pub shape: Shape,
+}
+
+impl Forward {
+    /// Records the pass.
+    ///
+    /// # Errors
+    /// `Internal` when a shape differs, `Config` when a head is wider than 128.
+    pub fn record(self, plan: &mut Plan, label: &str) -> Result<()> {
+        let Forward { qkv, y, lse, shape } = self;
+        let name = "attention/forward";
+        plan.expect(name, qkv, 3 * shape.outputs())?;
+        plan.expect(name, y, shape.outputs())?;
+        plan.expect(name, lse, shape.batch * shape.heads * shape.length)?;
+        let (dispatch, grid) = shape.dispatch(plan, name, label, 2)?;
+        plan.record(dispatch.bind("qkv", qkv).bind("y", y).bind("lse", lse), grid)
+    }
+}
+
+/// dqkv from dy.
+#[derive(Debug, Clone, Copy)]
+pub struct Backward {
+    /// (B, T, 3, H, D), input of the forward pass.
+    pub qkv: Tensor,
+    /// (B, T, H, D), output of the forward pass.
+    pub y: Tensor,
+    /// (B, H, T), of the forward pass.
+    pub lse: Tensor,
+    /// (B, T, H, D).
+    pub dy: Tensor,
+    /// (B, T, 3, H, D).
+    pub dqkv: Tensor,
+    /// Sizes.
+    pub shape: Shape,
+}
+
+impl Backward {
+    /// Records the pass.
+    ///
+    /// # Errors
+    /// As `Forward::record`.
+    pub fn record(self, plan: &mut Plan, label: &str) -> Result<()> {
+        let Backward { qkv, y, lse, dy, dqkv, shape } = self;
+        let name = "attention/backward";
+        for (tensor, len) in [(qkv, 3 * shape.outputs()), (dqkv, 3 * shape.outputs()), (y, shape.outputs()), (dy, shape.outputs())] {
+            plan.expect(name, tensor, len)?;
+        }
+        plan.expect(name, lse, shape.batch * shape.heads * shape.length)?;
+        let (dispatch, grid) = shape.dispatch(plan, name, label, 7)?;
+        let dispatch = dispatch.bind("qkv", qkv).bind("y", y).bind("lse", lse).bind("dy", dy).bind("dqkv", dqkv);
+        plan.record(dispatch, grid)
+    }
+}
+
+/// One new position over the cache of the earlier ones.
+#[derive(Debug, Clone, Copy)]
+pub struct Cached {
+    /// (B, 3, H, D) of the new position.
+    pub qkv: Tensor,
+    /// (B, limit): row of the cache that holds each earlier position.
+    pub sources: Tensor,
+    /// (B, H, limit, D).
+    pub keys: Tensor,
+    /// (B, H, limit, D).
+    pub values: Tensor,
+    /// (B, H, D).
+    pub y: Tensor,
+    /// Sequences.
+    pub batch: usize,
+    /// Heads.
+    pub heads: usize,
+    /// Features of a head.
+    pub head_dim: usize,
+    /// Positions that the cache holds.
+    pub limit: usize,
+}
+
+impl Cached {
+    /// Records the pass.
+    ///
+    /// # Errors
+    /// `Internal` when a shape differs.
+    pub fn record(self, plan: &mut Plan, label: &str) -> Result<()> {
+        let Cached { qkv, sources, keys, values, y, batch, heads, head_dim, limit } = self;
+        let name = "attention/cached";
+        let cache = batch * heads * limit * head_dim;
+        let row = batch * heads * head_dim;
+        for (tensor, len) in [(qkv, 3 * row), (sources, batch * limit), (keys, cache), (values, cache), (y, row)] {
+            plan.expect(name, tensor, len)?;
+        }
+        let dispatch = Dispatch::new(name, label)
+            .constant("D", head_dim as u32)
+            .bind("state", state(plan)?)
+            .bind("qkv", qkv)
+            .bind("sources", sources)
+            .bind("keys", keys)
+            .bind("values", values)
+            .bind("y", y)
+            .size("batch", batch)
+            .size("heads", heads)
+            .size("limit", limit)
+            .flops(4 * cache);
+        plan.record(dispatch, Grid::Threads(batch * heads))
+    }
+}

@@ -1,0 +1,72 @@
+//! Softmax cross-entropy, its distance-weighted forms and the pure distance loss. See `shaders/cross_entropy/`.
+
+use super::row_dispatch;
+use crate::error::Result;
+use crate::plan::{Plan, Tensor};
+
+/// Which loss.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Weight {
+    /// Plain cross-entropy.
+    #[default]
+    None,
+    /// CE · (1 + α·d), d = |argmax − target|.
+    Linear,
+    /// CE · (1 + α·d²).
+    Quadratic,
+    /// CE · (1 + α·√d).
+    SquareRoot,
+    /// Expected |i − target| under the softmax.
+    PureDistance,
+}
+
+/// Loss, metrics and gradient of each row.
+#[derive(Debug, Clone, Copy)]
+pub struct Forward {
+    /// (rows, cols) logits.
+    pub x: Tensor,
+    /// (rows) classes.
+    pub targets: Tensor,
+    /// (rows, 4): loss, cross-entropy, correct, distance.
+    pub y: Tensor,
+    /// (rows, cols): gradient of scale · Σ loss.
+    pub dx: Option<Tensor>,
+    /// Rows.
+    pub rows: usize,
+    /// Classes.
+    pub cols: usize,
+    /// Which loss.
+    pub weight: Weight,
+    /// α.
+    pub alpha: f64,
+    /// Factor of the gradient: 1 / rows for a mean.
+    pub scale: f64,
+}
+
+impl Forward {
+    /// Records the pass.
+    ///
+    /// # Errors
+    /// `Internal` when a shape differs.
+    pub fn record(self, plan: &mut Plan, label: &str) -> Result<()> {
+        let Forward { x, targets, y, dx, rows, cols, weight, alpha, scale } = self;
+        let name = "cross_entropy/forward";
+        plan.expect(name, x, rows * cols)?;
+        plan.expect(name, targets, rows)?;
+        plan.expect(name, y, rows * 4)?;
+        if let Some(dx) = dx {
+            plan.expect(name, dx, rows * cols)?;
+        }
+        let (dispatch, grid) = row_dispatch(plan, name, label, rows, cols);
+        let dispatch = dispatch
+            .constant("KIND", weight as u32)
+            .bind("x", x)
+            .bind("targets", targets)
+            .bind("y", y)
+            .bind_if("GRADIENT", "dx", dx)
+            .scalar("alpha", alpha)
+            .scalar("scale", scale);
+        plan.record(dispatch.flops(24 * rows * cols), grid)
+    }
+}

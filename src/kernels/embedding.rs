@@ -1,0 +1,159 @@
+//! Embeddings of tokens and positions, and their gradients. See `shaders/embedding/`.
+
+use super::state;
+use crate::error::Result;
+use crate::plan::{Dispatch, Grid, Plan, Tensor};
+
+/// y[m] = table[ids[m]] + positions[state.position + m mod length].
+#[derive(Debug, Clone, Copy)]
+pub struct Forward {
+    /// (rows) tokens.
+    pub ids: Tensor,
+    /// (vocab, cols).
+    pub table: Tensor,
+    /// (limit, cols).
+    pub positions: Tensor,
+    /// (rows, cols).
+    pub y: Tensor,
+    /// Tokens.
+    pub rows: usize,
+    /// Features.
+    pub cols: usize,
+    /// Positions of a sequence.
+    pub length: usize,
+}
+
+impl Forward {
+    /// Records the pass.
+    ///
+    /// # Errors
+    /// `Internal` when a shape differs.
+    pub fn record(self, plan: &mut Plan, label: &str) -> Result<()> {
+        let Forward { ids, table, positions, y, rows, cols, length } = self;
+        plan.expect("embedding/forward", ids, rows)?;
+        plan.expect("embedding/forward", y, rows * cols)?;
+        let dispatch = Dispatch::new("embedding/forward", label)
+            .bind("state", state(plan)?)
+            .bind("ids", ids)
+            .bind("table", table)
+            .bind("positions", positions)
+            .bind("y", y)
+            .size("rows", rows)
+            .size("cols", cols)
+            .size("length", length)
+            .flops(rows * cols);
+        plan.record(dispatch, Grid::Threads(rows * cols))
+    }
+}
+
+/// y[m] = (ids[m] / max_value, position / max_position), without weights.
+#[derive(Debug, Clone, Copy)]
+pub struct Fixed {
+    /// (rows) tokens.
+    pub ids: Tensor,
+    /// (rows, 2).
+    pub y: Tensor,
+    /// Tokens.
+    pub rows: usize,
+    /// Positions of a sequence.
+    pub length: usize,
+    /// Token that becomes 1.
+    pub max_value: f64,
+    /// Position that becomes 1.
+    pub max_position: f64,
+}
+
+impl Fixed {
+    /// Records the pass.
+    ///
+    /// # Errors
+    /// `Internal` when a shape differs.
+    pub fn record(self, plan: &mut Plan, label: &str) -> Result<()> {
+        let Fixed { ids, y, rows, length, max_value, max_position } = self;
+        plan.expect("embedding/fixed", ids, rows)?;
+        plan.expect("embedding/fixed", y, rows * 2)?;
+        let dispatch = Dispatch::new("embedding/fixed", label)
+            .bind("state", state(plan)?)
+            .bind("ids", ids)
+            .bind("y", y)
+            .size("rows", rows)
+            .size("length", length)
+            .scalar("max_value", max_value)
+            .scalar("max_position", max_position)
+            .flops(2 * rows);
+        plan.record(dispatch, Grid::Threads(rows))
+    }
+}
+
+/// dtable[v] += Σ over the tokens v of dy.
+#[derive(Debug, Clone, Copy)]
+pub struct BackwardTable {
+    /// (rows) tokens.
+    pub ids: Tensor,
+    /// (rows, cols).
+    pub dy: Tensor,
+    /// (vocab, cols), `+=`.
+    pub dtable: Tensor,
+    /// Tokens.
+    pub rows: usize,
+    /// Features.
+    pub cols: usize,
+    /// Different tokens.
+    pub vocab: usize,
+}
+
+impl BackwardTable {
+    /// Records the pass.
+    ///
+    /// # Errors
+    /// `Internal` when a shape differs.
+    pub fn record(self, plan: &mut Plan, label: &str) -> Result<()> {
+        let BackwardTable { ids, dy, dtable, rows, cols, vocab } = self;
+        let name = "embedding/backward_table";
+        plan.expect(name, ids, rows)?;
+        plan.expect(name, dy, rows * cols)?;
+        plan.expect(name, dtable, vocab * cols)?;
+        let dispatch = Dispatch::new(name, label)
+            .constant("WG", if plan.target.software { 8 } else { 64 })
+            .bind("ids", ids)
+            .bind("dy", dy)
+            .bind("dtable", dtable)
+            .size("rows", rows)
+            .size("cols", cols)
+            .size("vocab", vocab)
+            .flops(rows * cols);
+        plan.record(dispatch, Grid::Groups(vocab))
+    }
+}
+
+/// dpositions[t] += Σ_b dy[b, t].
+#[derive(Debug, Clone, Copy)]
+pub struct BackwardPositions {
+    /// (batch, n).
+    pub dy: Tensor,
+    /// (n), `+=`.
+    pub dpositions: Tensor,
+    /// Sequences.
+    pub batch: usize,
+    /// Positions × features.
+    pub n: usize,
+}
+
+impl BackwardPositions {
+    /// Records the pass.
+    ///
+    /// # Errors
+    /// `Internal` when a shape differs.
+    pub fn record(self, plan: &mut Plan, label: &str) -> Result<()> {
+        let BackwardPositions { dy, dpositions, batch, n } = self;
+        plan.expect("embedding/backward_positions", dy, batch * n)?;
+        plan.expect("embedding/backward_positions", dpositions, n)?;
+        let dispatch = Dispatch::new("embedding/backward_positions", label)
+            .bind("dy", dy)
+            .bind("dpositions", dpositions)
+            .size("batch", batch)
+            .size("n", n)
+            .flops(batch * n);
+        plan.record(dispatch, Grid::Threads(n))
+    }
+}

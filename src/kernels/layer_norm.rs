@@ -1,0 +1,127 @@
+//! Layer normalisation over rows. See `shaders/layer_norm/`.
+
+use super::row_dispatch;
+use crate::error::Result;
+use crate::plan::{Dispatch, Grid, Plan, Tensor};
+
+/// y = x̂ ⊙ w + b.
+#[derive(Debug, Clone, Copy)]
+pub struct Forward {
+    /// (rows, cols).
+    pub x: Tensor,
+    /// (cols).
+    pub w: Tensor,
+    /// (cols).
+    pub b: Tensor,
+    /// (rows, cols).
+    pub y: Tensor,
+    /// (rows, 2): mean less the row's first element, and 1/σ.
+    pub stats: Tensor,
+    /// Rows.
+    pub rows: usize,
+    /// Columns.
+    pub cols: usize,
+    /// Added to the variance.
+    pub eps: f64,
+}
+
+impl Forward {
+    /// Records the pass.
+    ///
+    /// # Errors
+    /// `Internal` when a shape differs.
+    pub fn record(self, plan: &mut Plan, label: &str) -> Result<()> {
+        let Forward { x, w, b, y, stats, rows, cols, eps } = self;
+        let name = "layer_norm/forward";
+        for (tensor, len) in [(x, rows * cols), (y, rows * cols), (w, cols), (b, cols), (stats, rows * 2)] {
+            plan.expect(name, tensor, len)?;
+        }
+        let (dispatch, grid) = row_dispatch(plan, name, label, rows, cols);
+        let dispatch = dispatch.bind("x", x).bind("w", w).bind("b", b).bind("y", y).bind("stats", stats);
+        plan.record(dispatch.scalar("eps", eps).flops(8 * rows * cols), grid)
+    }
+}
+
+/// dx from dy.
+#[derive(Debug, Clone, Copy)]
+pub struct BackwardInput {
+    /// (rows, cols), input of the forward pass.
+    pub x: Tensor,
+    /// (cols).
+    pub w: Tensor,
+    /// (rows, 2), of the forward pass.
+    pub stats: Tensor,
+    /// (rows, cols).
+    pub dy: Tensor,
+    /// (rows, cols).
+    pub dx: Tensor,
+    /// Rows.
+    pub rows: usize,
+    /// Columns.
+    pub cols: usize,
+    /// Added to the variance in the forward pass.
+    pub eps: f64,
+}
+
+impl BackwardInput {
+    /// Records the pass.
+    ///
+    /// # Errors
+    /// `Internal` when a shape differs.
+    pub fn record(self, plan: &mut Plan, label: &str) -> Result<()> {
+        let BackwardInput { x, w, stats, dy, dx, rows, cols, eps } = self;
+        let name = "layer_norm/backward_input";
+        for (tensor, len) in [(x, rows * cols), (dy, rows * cols), (dx, rows * cols), (w, cols), (stats, rows * 2)] {
+            plan.expect(name, tensor, len)?;
+        }
+        let (dispatch, grid) = row_dispatch(plan, name, label, rows, cols);
+        let dispatch = dispatch.bind("x", x).bind("w", w).bind("stats", stats).bind("dy", dy).bind("dx", dx);
+        plan.record(dispatch.scalar("eps", eps).flops(14 * rows * cols), grid)
+    }
+}
+
+/// dw and db from dy.
+#[derive(Debug, Clone, Copy)]
+pub struct BackwardParams {
+    /// (rows, cols), input of the forward pass.
+    pub x: Tensor,
+    /// (rows, 2), of the forward pass.
+    pub stats: Tensor,
+    /// (rows, cols).
+    pub dy: Tensor,
+    /// (cols), `+=`.
+    pub dw: Tensor,
+    /// (cols), `+=`.
+    pub db: Tensor,
+    /// Rows.
+    pub rows: usize,
+    /// Columns.
+    pub cols: usize,
+}
+
+impl BackwardParams {
+    /// Records the pass.
+    ///
+    /// # Errors
+    /// `Internal` when a shape differs.
+    pub fn record(self, plan: &mut Plan, label: &str) -> Result<()> {
+        let BackwardParams { x, stats, dy, dw, db, rows, cols } = self;
+        let name = "layer_norm/backward_params";
+        for (tensor, len) in [(x, rows * cols), (dy, rows * cols), (dw, cols), (db, cols), (stats, rows * 2)] {
+            plan.expect(name, tensor, len)?;
+        }
+        let (group, columns) = if plan.target.software { (8, 8) } else { (256, 16) };
+        let dispatch = Dispatch::new(name, label)
+            .constant("WG", group)
+            .constant("COLS", columns)
+            .bind("x", x)
+            .bind("stats", stats)
+            .bind("dy", dy)
+            .bind("dw", dw)
+            .bind("db", db)
+            .size("rows", rows)
+            .size("cols", cols)
+            .flops(6 * rows * cols);
+        plan.record(dispatch, Grid::Groups(cols.div_ceil(columns as usize)))
+    }
+}

@@ -1,0 +1,157 @@
+//! Matrix products with their epilogue: Y = f(A·B), batched, any transposition. See `shaders/common/matmul.wgsl`.
+
+use super::{Dropout, state};
+use crate::error::Result;
+use crate::plan::{Dispatch, Grid, Plan, Tensor};
+
+/// Activation of an epilogue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Activation {
+    /// x.
+    #[default]
+    Identity,
+    /// max(x, 0).
+    Relu,
+    /// x·Φ(x) with the error function (PyTorch's default GELU).
+    Gelu,
+    /// GELU in its tanh form.
+    GeluTanh,
+}
+
+/// Arguments of a product; see the shader for formula and order of the epilogue.
+#[derive(Debug, Clone, Copy)]
+pub struct Matmul {
+    /// (batch, M, K), or (batch, K, M) when `trans_a`.
+    pub a: Tensor,
+    /// (batch, K, N), or (batch, N, K) when `trans_b`.
+    pub b: Tensor,
+    /// (batch, M, N).
+    pub y: Tensor,
+    /// Rows of Y.
+    pub m: usize,
+    /// Columns of Y.
+    pub n: usize,
+    /// Length of the sums.
+    pub k: usize,
+    /// Number of products.
+    pub batch: usize,
+    /// A is stored transposed.
+    pub trans_a: bool,
+    /// B is stored transposed.
+    pub trans_b: bool,
+    /// (N), added to each row.
+    pub bias: Option<Tensor>,
+    /// Applied after the bias.
+    pub activation: Activation,
+    /// (batch, M, N): keeps the value before the activation.
+    pub pre: Option<Tensor>,
+    /// Applied after the activation.
+    pub dropout: Option<Dropout>,
+    /// (batch, M, N) and the activation whose derivative there multiplies the result.
+    pub derivative: Option<(Activation, Tensor)>,
+    /// (batch, M, N), added last.
+    pub residual: Option<Tensor>,
+    /// Y is `+=`.
+    pub accumulate: bool,
+    /// (M): `+=` the row sums of A.
+    pub row_sum: Option<Tensor>,
+}
+
+impl Matmul {
+    /// A plain product; fill in the rest with struct update syntax.
+    pub fn new(a: Tensor, b: Tensor, y: Tensor, (m, n, k): (usize, usize, usize)) -> Self {
+        Matmul {
+            a,
+            b,
+            y,
+            m,
+            n,
+            k,
+            batch: 1,
+            trans_a: false,
+            trans_b: false,
+            bias: None,
+            activation: Activation::Identity,
+            pre: None,
+            dropout: None,
+            derivative: None,
+            residual: None,
+            accumulate: false,
+            row_sum: None,
+        }
+    }
+
+    /// Records the product with the variant that suits the device.
+    ///
+    /// # Errors
+    /// `Internal` when a shape differs.
+    pub fn record(self, plan: &mut Plan, label: &str) -> Result<()> {
+        let Matmul { m, n, k, batch, .. } = self;
+        let kernel = if plan.target.software && plan.target.subgroup == 8 { "matmul/lanes" } else { "matmul/tile" };
+        plan.expect(kernel, self.a, batch * m * k)?;
+        plan.expect(kernel, self.b, batch * k * n)?;
+        let outputs = [Some(self.y), self.pre, self.residual, self.derivative.map(|(_, z)| z)];
+        for tensor in outputs.into_iter().flatten() {
+            plan.expect(kernel, tensor, batch * m * n)?;
+        }
+        if let Some(bias) = self.bias {
+            plan.expect(kernel, bias, n)?;
+        }
+        if let Some(sum) = self.row_sum {
+            plan.expect(kernel, sum, m)?;
+        }
+        let mut dispatch = Dispatch::new(kernel, label)
+            .constant("TRANS_A", self.trans_a.into())
+            .constant("TRANS_B", self.trans_b.into())
+            .constant("ACTIVATION", self.activation as u32)
+            .constant("ACCUMULATE", self.accumulate.into())
+            .constant("DROPOUT", self.dropout.is_some().into())
+            .constant("DERIVATIVE", self.derivative.map_or(0, |(kind, _)| kind as u32))
+            .bind("a", self.a)
+            .bind("b", self.b)
+            .bind("y", self.y)
+            .bind_if("BIAS", "bias", self.bias)
+            .bind_if("KEEP_PRE", "pre", self.pre)
+            .bind_if("RESIDUAL", "residual", self.residual)
+            .bind_if("ROW_SUM", "row_sum", self.row_sum)
+            .size("m", m)
+            .size("n", n)
+            .size("k", k)
+            .size("batch", batch)
+            .size("stream", self.dropout.map_or(0, |d| d.stream as usize))
+            .scalar("rate", self.dropout.map_or(0.0, |d| d.rate))
+            .flops(2 * batch * m * n * k);
+        if let Some((kind, z)) = self.derivative
+            && kind != Activation::Identity
+        {
+            dispatch = dispatch.bind("z", z);
+        }
+        if self.dropout.is_some() {
+            dispatch = dispatch.bind("state", state(plan)?);
+        }
+        let (tile_m, tile_n);
+        if kernel == "matmul/lanes" {
+            let rows = lanes_rows(m, n, batch);
+            (tile_m, tile_n) = (rows, 32);
+            dispatch = dispatch.constant("ROWS", rows as u32);
+        } else {
+            let (rows, vecs) = tile_shape(m, n, batch);
+            (tile_m, tile_n) = (8 * rows, 32 * vecs);
+            dispatch = dispatch.constant("ROWS", rows as u32).constant("VECS", vecs as u32);
+        }
+        plan.record(dispatch, Grid::Groups(m.div_ceil(tile_m) * n.div_ceil(tile_n) * batch))
+    }
+}
+
+/// Rows of a software tile: 16 give the best ratio of products to loads, fewer when the product is too small to need them.
+fn lanes_rows(m: usize, _n: usize, _batch: usize) -> usize {
+    if m <= 8 { 8 } else { 16 }
+}
+
+/// Outputs of an invocation, (rows, vec4 columns): the largest tile that still gives the 28 compute units of the RX 6600 two
+/// workgroups each, as its 64 × 64 tile keeps 64 products to 16 loads.
+fn tile_shape(m: usize, n: usize, batch: usize) -> (usize, usize) {
+    let groups = |rows: usize, vecs: usize| m.div_ceil(8 * rows) * n.div_ceil(32 * vecs) * batch;
+    [(8, 2), (4, 2), (4, 1)].into_iter().find(|&(rows, vecs)| groups(rows, vecs) >= 56).unwrap_or((2, 1))
+}

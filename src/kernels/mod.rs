@@ -1,0 +1,81 @@
+//! Kernels: one file per family. An argument struct per pass checks shapes and records the dispatch; the shader of the same name holds
+//! the formula. Shapes are in the order of memory, last dimension contiguous.
+
+pub mod adamw;
+pub mod argmax;
+pub mod attention;
+pub mod cross_entropy;
+pub mod dropout;
+pub mod embedding;
+pub mod grad_norm;
+pub mod layer_norm;
+pub mod matmul;
+pub mod metrics;
+
+use crate::error::Result;
+use crate::gpu::{Role, Target};
+use crate::plan::{Dispatch, Plan, Tensor};
+
+/// What changes from step to step. Twin of `State` in `shaders/common/state.wgsl`; a test compares the layouts.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct State {
+    /// Number of the micro-step since the run began: the counter of the random numbers.
+    pub tick: u32,
+    /// Key of the random numbers.
+    pub seed: u32,
+    /// Record of the metric ring that this step fills.
+    pub slot: u32,
+    /// Micro-step within the step.
+    pub micro: u32,
+    /// Position of the first token in its sequence.
+    pub position: u32,
+    /// Rows of the batch that count in the metrics.
+    pub rows: u32,
+    /// Learning rate of this step.
+    pub learning_rate: f32,
+    /// Gradient clipping by global norm, 0 for none.
+    pub max_norm: f32,
+    /// 1 / (1 − β₁ᵗ).
+    pub correction1: f32,
+    /// 1 / √(1 − β₂ᵗ).
+    pub correction2: f32,
+}
+
+/// Name of the tensor that holds `State`.
+pub const STATE: &str = "state";
+
+/// The state tensor of a plan, declared at first use.
+///
+/// # Errors
+/// As `Plan::persistent`.
+pub fn state(plan: &mut Plan) -> Result<Tensor> {
+    match plan.find(STATE) {
+        Some(tensor) => Ok(tensor),
+        None => plan.persistent(Role::Dataset, STATE, &[size_of::<State>() / 4]),
+    }
+}
+
+/// Inverted dropout inside or outside another kernel.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Dropout {
+    /// Probability of a zero, in [0, 1).
+    pub rate: f64,
+    /// Stream of random numbers, different for each use in a model.
+    pub stream: u32,
+}
+
+/// Workgroup size and invocations per row for kernels that reduce rows of `cols` elements. A processor gains nothing from sharing a row.
+fn row_lanes(target: &Target, cols: usize) -> (u32, u32) {
+    if target.software {
+        return (8, 1);
+    }
+    (64, (cols.div_ceil(4).next_power_of_two() as u32).clamp(1, 64))
+}
+
+/// A dispatch of a kernel that reduces rows, with its workgroups.
+fn row_dispatch(plan: &Plan, kernel: &'static str, label: &str, rows: usize, cols: usize) -> (Dispatch, crate::plan::Grid) {
+    let (group, lanes) = row_lanes(&plan.target, cols);
+    let dispatch = Dispatch::new(kernel, label).constant("WG", group).constant("LANES", lanes).size("rows", rows).size("cols", cols);
+    (dispatch, crate::plan::Grid::Groups(rows.div_ceil((group / lanes) as usize)))
+}

@@ -1,0 +1,42 @@
+//! The two-layer network of a transformer block.
+
+use super::{Fused, Layer, Linear, dropout, through_dropout};
+use crate::error::Result;
+use crate::kernels::matmul::Activation;
+use crate::plan::{Plan, Tensor};
+
+/// x + dropout(linear2(dropout(activation(linear1(x))))).
+#[derive(Debug, Clone)]
+pub struct FeedForward {
+    name: String,
+    rate: f64,
+    linear1: Linear,
+    linear2: Linear,
+}
+
+impl FeedForward {
+    /// Weights `name.linear1.*` and `name.linear2.*`.
+    pub fn new(name: &str, features: usize, hidden: usize, activation: Activation, rate: f64, training: bool) -> Self {
+        let mut linear1 = Linear::new(&format!("{name}.linear1"), features, hidden);
+        (linear1.activation, linear1.training) = (activation, training);
+        FeedForward { name: name.into(), rate, linear1, linear2: Linear::new(&format!("{name}.linear2"), hidden, features) }
+    }
+}
+
+impl Layer for FeedForward {
+    fn forward(&mut self, plan: &mut Plan, x: Tensor) -> Result<Tensor> {
+        self.linear1.dropout = dropout(plan, self.rate);
+        self.linear2.dropout = dropout(plan, self.rate);
+        let h = self.linear1.forward(plan, x)?;
+        self.linear2.forward_fused(plan, h, Some(x))
+    }
+
+    fn backward(&mut self, plan: &mut Plan, dy: Tensor) -> Result<Tensor> {
+        let masked = through_dropout(plan, dy, self.linear2.dropout, &self.name)?;
+        self.linear2.backward_params(plan, masked)?;
+        let below = Fused { derivative: self.linear1.derivative()?, dropout: self.linear1.dropout, residual: None };
+        let dz = self.linear2.backward_input(plan, masked, below)?;
+        self.linear1.backward_params(plan, dz)?;
+        self.linear1.backward_input(plan, dz, Fused { residual: Some(dy), ..Fused::default() })
+    }
+}

@@ -1,0 +1,54 @@
+//! Layer normalisation.
+
+use super::{Layer, kept};
+use crate::error::Result;
+use crate::kernels::layer_norm::{BackwardInput, BackwardParams, Forward};
+use crate::plan::{Init, Plan, Tensor};
+
+/// `torch.nn.LayerNorm` over the last dimension: weight 1, bias 0.
+#[derive(Debug, Clone)]
+pub struct LayerNorm {
+    name: String,
+    features: usize,
+    eps: f64,
+    saved: Option<Saved>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Saved {
+    x: Tensor,
+    w: Tensor,
+    b: Tensor,
+    stats: Tensor,
+    rows: usize,
+}
+
+impl LayerNorm {
+    /// A layer with weights `name.weight` and `name.bias`.
+    pub fn new(name: &str, features: usize, eps: f64) -> Self {
+        LayerNorm { name: name.into(), features, eps, saved: None }
+    }
+}
+
+impl Layer for LayerNorm {
+    fn forward(&mut self, plan: &mut Plan, x: Tensor) -> Result<Tensor> {
+        let (cols, rows) = (self.features, plan.len(x) / self.features);
+        let w = plan.parameter(&format!("{}.weight", self.name), &[cols], Init::Ones)?;
+        let b = plan.parameter(&format!("{}.bias", self.name), &[cols], Init::Zeros)?;
+        let y = plan.activation(format!("{}.y", self.name), &[rows, cols])?;
+        let stats = plan.activation(format!("{}.stats", self.name), &[rows, 2])?;
+        Forward { x, w, b, y, stats, rows, cols, eps: self.eps }.record(plan, &self.name)?;
+        self.saved = Some(Saved { x, w, b, stats, rows });
+        Ok(y)
+    }
+
+    fn backward(&mut self, plan: &mut Plan, dy: Tensor) -> Result<Tensor> {
+        let Saved { x, w, b, stats, rows } = kept(&self.saved, &self.name)?;
+        let cols = self.features;
+        let (dw, db) = (plan.gradient(w)?, plan.gradient(b)?);
+        BackwardParams { x, stats, dy, dw, db, rows, cols }.record(plan, &self.name)?;
+        let dx = plan.activation(format!("{}.dx", self.name), &[rows, cols])?;
+        BackwardInput { x, w, stats, dy, dx, rows, cols, eps: self.eps }.record(plan, &self.name)?;
+        Ok(dx)
+    }
+}

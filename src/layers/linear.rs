@@ -1,0 +1,146 @@
+//! y = x·Wᵀ + b, with what follows fused into the product.
+
+use super::{Layer, kept};
+use crate::error::Result;
+use crate::kernels::Dropout;
+use crate::kernels::matmul::{Activation, Matmul};
+use crate::plan::{Init, Plan, Tensor};
+
+/// Fully connected layer (`torch.nn.Linear`): W (outputs, inputs), b (outputs), both U(±1/√inputs).
+#[derive(Debug, Clone)]
+pub struct Linear {
+    name: [String; 2],
+    label: String,
+    inputs: usize,
+    outputs: usize,
+    init: [Init; 2],
+    /// Applied to the result.
+    pub activation: Activation,
+    /// Applied after the activation.
+    pub dropout: Option<Dropout>,
+    /// Whether a backward pass follows, so that the value before the activation is kept.
+    pub training: bool,
+    saved: Option<Saved>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Saved {
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    pre: Option<Tensor>,
+    rows: usize,
+}
+
+/// What the backward pass fuses into the gradient of the input: the mask and the activation between this layer and the one below, and
+/// a gradient that arrives by another path.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Fused {
+    /// Activation of the layer below and its value before it.
+    pub derivative: Option<(Activation, Tensor)>,
+    /// Dropout of the layer below.
+    pub dropout: Option<Dropout>,
+    /// Gradient to add.
+    pub residual: Option<Tensor>,
+}
+
+impl Linear {
+    /// A layer with weights `name.weight` and `name.bias`.
+    pub fn new(name: &str, inputs: usize, outputs: usize) -> Self {
+        let bound = Init::Uniform(1.0 / (inputs as f64).sqrt());
+        Linear {
+            name: [format!("{name}.weight"), format!("{name}.bias")],
+            label: name.into(),
+            inputs,
+            outputs,
+            init: [bound, bound],
+            activation: Activation::Identity,
+            dropout: None,
+            training: true,
+            saved: None,
+        }
+    }
+
+    /// Other names and initial values for weight and bias.
+    pub fn with(mut self, names: [String; 2], init: [Init; 2]) -> Self {
+        (self.name, self.init) = (names, init);
+        self
+    }
+
+    /// Value before the activation, of the forward pass.
+    ///
+    /// # Errors
+    /// `Internal` before `forward`.
+    pub fn derivative(&self) -> Result<Option<(Activation, Tensor)>> {
+        Ok(kept(&self.saved, &self.label)?.pre.map(|pre| (self.activation, pre)))
+    }
+
+    /// Appends y = dropout(activation(x·Wᵀ + b)) + residual.
+    ///
+    /// # Errors
+    /// As `Layer::forward`.
+    pub fn forward_fused(&mut self, plan: &mut Plan, x: Tensor, residual: Option<Tensor>) -> Result<Tensor> {
+        let rows = plan.len(x) / self.inputs;
+        let weight = plan.parameter(&self.name[0], &[self.outputs, self.inputs], self.init[0])?;
+        let bias = plan.parameter(&self.name[1], &[self.outputs], self.init[1])?;
+        let y = plan.activation(format!("{}.y", self.label), &[rows, self.outputs])?;
+        let pre = match self.activation {
+            Activation::Identity => None,
+            _ if !self.training => None,
+            _ => Some(plan.activation(format!("{}.pre", self.label), &[rows, self.outputs])?),
+        };
+        let product = Matmul {
+            trans_b: true,
+            bias: Some(bias),
+            activation: self.activation,
+            pre,
+            dropout: self.dropout,
+            residual,
+            ..Matmul::new(x, weight, y, (rows, self.outputs, self.inputs))
+        };
+        product.record(plan, &self.label)?;
+        self.saved = Some(Saved { x, weight, bias, pre, rows });
+        Ok(y)
+    }
+
+    /// Appends dW += dyᵀ·x and db += Σ dy, where dy is the gradient before activation and dropout.
+    ///
+    /// # Errors
+    /// `Internal` before `forward`.
+    pub fn backward_params(&self, plan: &mut Plan, dy: Tensor) -> Result<()> {
+        let Saved { x, weight, bias, rows, .. } = kept(&self.saved, &self.label)?;
+        let (dw, db) = (plan.gradient(weight)?, plan.gradient(bias)?);
+        let product =
+            Matmul { trans_a: true, accumulate: true, row_sum: Some(db), ..Matmul::new(dy, x, dw, (self.outputs, self.inputs, rows)) };
+        product.record(plan, &self.label)
+    }
+
+    /// Appends dx = (dy·W) through what is fused.
+    ///
+    /// # Errors
+    /// `Internal` before `forward`.
+    pub fn backward_input(&self, plan: &mut Plan, dy: Tensor, fused: Fused) -> Result<Tensor> {
+        let Saved { weight, rows, .. } = kept(&self.saved, &self.label)?;
+        let dx = plan.activation(format!("{}.dx", self.label), &[rows, self.inputs])?;
+        let product = Matmul {
+            derivative: fused.derivative,
+            dropout: fused.dropout,
+            residual: fused.residual,
+            ..Matmul::new(dy, weight, dx, (rows, self.inputs, self.outputs))
+        };
+        product.record(plan, &self.label)?;
+        Ok(dx)
+    }
+}
+
+impl Layer for Linear {
+    fn forward(&mut self, plan: &mut Plan, x: Tensor) -> Result<Tensor> {
+        self.forward_fused(plan, x, None)
+    }
+
+    /// For a layer without activation and dropout of its own; those below fuse into `backward_input`.
+    fn backward(&mut self, plan: &mut Plan, dy: Tensor) -> Result<Tensor> {
+        self.backward_params(plan, dy)?;
+        self.backward_input(plan, dy, Fused::default())
+    }
+}

@@ -1,0 +1,54 @@
+//! Layers: each appends its forward and its hand-derived backward pass to a plan. `forward` keeps the tensors that `backward` needs.
+//!
+//! Shapes are (rows, features), rows being batch × positions. Weights carry PyTorch's `state_dict` names and initial distributions.
+
+mod embedding;
+mod feed_forward;
+mod layer_norm;
+mod linear;
+mod self_attention;
+mod transformer_block;
+
+pub use embedding::{Embedding, FixedEmbedding};
+pub use feed_forward::FeedForward;
+pub use layer_norm::LayerNorm;
+pub use linear::{Fused, Linear};
+pub use self_attention::{Cache, SelfAttention};
+pub use transformer_block::{BlockConfig, TransformerBlock};
+
+use crate::error::{Error, Result};
+use crate::kernels::{self, Dropout};
+use crate::plan::{Plan, Tensor};
+
+/// A layer with one input and one output.
+pub trait Layer {
+    /// Appends the forward pass.
+    ///
+    /// # Errors
+    /// `Config` when sizes overflow, `Internal` when shapes differ.
+    fn forward(&mut self, plan: &mut Plan, x: Tensor) -> Result<Tensor>;
+
+    /// Appends the backward pass: gradients of the weights, and the gradient of the input, which it returns.
+    ///
+    /// # Errors
+    /// `Internal` when called before `forward`.
+    fn backward(&mut self, plan: &mut Plan, dy: Tensor) -> Result<Tensor>;
+}
+
+/// A dropout of that rate with a stream of its own, or none at rate 0.
+pub fn dropout(plan: &mut Plan, rate: f64) -> Option<Dropout> {
+    (rate > 0.0).then(|| Dropout { rate, stream: plan.stream() })
+}
+
+/// The gradient below a dropout: masked again, or itself where there was none.
+fn through_dropout(plan: &mut Plan, dy: Tensor, dropout: Option<Dropout>, name: &str) -> Result<Tensor> {
+    let Some(dropout) = dropout else { return Ok(dy) };
+    let dx = plan.activation(format!("{name}.dropped"), &plan.shape(dy).to_vec())?;
+    kernels::dropout::Apply { x: dy, y: dx, dropout }.record(plan, name)?;
+    Ok(dx)
+}
+
+/// What `forward` kept, or the error of calling `backward` first.
+fn kept<T: Copy>(saved: &Option<T>, name: &str) -> Result<T> {
+    saved.ok_or_else(|| Error::Internal(format!("{name}: backward before forward")))
+}

@@ -1,0 +1,118 @@
+//! Multi-head self-attention with its projections.
+
+use super::{Fused, Linear, dropout, kept};
+use crate::error::{Error, Result};
+use crate::gpu::Role;
+use crate::kernels::Dropout;
+use crate::kernels::attention::{Backward, Cached, Forward, Shape};
+use crate::plan::{Init, Plan, Tensor};
+
+/// A key-value cache for decoding: the rows that hold each position, and how many positions fit.
+#[derive(Debug, Clone, Copy)]
+pub struct Cache {
+    /// (batch, limit).
+    pub sources: Tensor,
+    /// Positions.
+    pub limit: usize,
+}
+
+/// `torch.nn.MultiheadAttention` on itself: x + dropout(out_proj(attention(in_proj(x)))).
+#[derive(Debug, Clone)]
+pub struct SelfAttention {
+    name: String,
+    features: usize,
+    heads: usize,
+    batch: usize,
+    causal: bool,
+    rate: f64,
+    in_proj: Linear,
+    out_proj: Linear,
+    saved: Option<Saved>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Saved {
+    qkv: Tensor,
+    y: Tensor,
+    lse: Tensor,
+    shape: Shape,
+    output_dropout: Option<Dropout>,
+}
+
+impl SelfAttention {
+    /// Weights `name.in_proj_weight`, `name.in_proj_bias`, `name.out_proj.weight`, `name.out_proj.bias`; dropout of that rate on
+    /// the probabilities and on the output.
+    ///
+    /// # Errors
+    /// `Config` when the heads do not divide the features.
+    pub fn new(name: &str, features: usize, heads: usize, batch: usize, causal: bool, rate: f64) -> Result<Self> {
+        if heads == 0 || !features.is_multiple_of(heads) {
+            return Err(Error::Config(format!("model.heads = {heads} must divide the {features} features of the model")));
+        }
+        // Xavier-uniform over the stacked (3·features, features) matrix, biases 0, as torch.nn.MultiheadAttention draws them.
+        let xavier = Init::Uniform((6.0 / (4.0 * features as f64)).sqrt());
+        let in_proj = Linear::new(&format!("{name}.in_proj"), features, 3 * features)
+            .with([format!("{name}.in_proj_weight"), format!("{name}.in_proj_bias")], [xavier, Init::Zeros]);
+        let out = format!("{name}.out_proj");
+        let out_proj = Linear::new(&out, features, features)
+            .with([format!("{out}.weight"), format!("{out}.bias")], [Init::Uniform(1.0 / (features as f64).sqrt()), Init::Zeros]);
+        Ok(SelfAttention { name: name.into(), features, heads, batch, causal, rate, in_proj, out_proj, saved: None })
+    }
+
+    /// Appends the forward pass over whole sequences, residual included.
+    ///
+    /// # Errors
+    /// As `Layer::forward`.
+    pub fn forward(&mut self, plan: &mut Plan, x: Tensor) -> Result<Tensor> {
+        let rows = plan.len(x) / self.features;
+        let qkv = self.in_proj.forward_fused(plan, x, None)?;
+        let shape = Shape {
+            batch: self.batch,
+            length: rows / self.batch,
+            heads: self.heads,
+            head_dim: self.features / self.heads,
+            causal: self.causal,
+            dropout: dropout(plan, self.rate),
+        };
+        let y = plan.activation(format!("{}.y", self.name), &[rows, self.features])?;
+        let lse = plan.activation(format!("{}.lse", self.name), &[self.batch, self.heads, shape.length])?;
+        Forward { qkv, y, lse, shape }.record(plan, &self.name)?;
+        let output_dropout = dropout(plan, self.rate);
+        self.out_proj.dropout = output_dropout;
+        self.saved = Some(Saved { qkv, y, lse, shape, output_dropout });
+        self.out_proj.forward_fused(plan, y, Some(x))
+    }
+
+    /// Appends the forward pass of one new position over the cache, residual included.
+    ///
+    /// # Errors
+    /// As `Layer::forward`.
+    pub fn forward_cached(&mut self, plan: &mut Plan, x: Tensor, cache: Cache) -> Result<Tensor> {
+        let (batch, heads, head_dim, limit) = (self.batch, self.heads, self.features / self.heads, cache.limit);
+        let qkv = self.in_proj.forward_fused(plan, x, None)?;
+        let shape = [batch, heads, limit, head_dim];
+        let keys = plan.persistent(Role::KvCache, &format!("{}.keys", self.name), &shape)?;
+        let values = plan.persistent(Role::KvCache, &format!("{}.values", self.name), &shape)?;
+        let y = plan.activation(format!("{}.y", self.name), &[batch, self.features])?;
+        Cached { qkv, sources: cache.sources, keys, values, y, batch, heads, head_dim, limit }.record(plan, &self.name)?;
+        self.out_proj.forward_fused(plan, y, Some(x))
+    }
+
+    /// Appends the backward pass. Without `needs_input` the gradient of x is not formed.
+    ///
+    /// # Errors
+    /// `Internal` before `forward`.
+    pub fn backward(&mut self, plan: &mut Plan, dy: Tensor, needs_input: bool) -> Result<Option<Tensor>> {
+        let Saved { qkv, y, lse, shape, output_dropout } = kept(&self.saved, &self.name)?;
+        let masked = super::through_dropout(plan, dy, output_dropout, &self.name)?;
+        self.out_proj.backward_params(plan, masked)?;
+        let da = self.out_proj.backward_input(plan, masked, Fused::default())?;
+        let dqkv = plan.activation(format!("{}.dqkv", self.name), &plan.shape(qkv).to_vec())?;
+        Backward { qkv, y, lse, dy: da, dqkv, shape }.record(plan, &self.name)?;
+        self.in_proj.backward_params(plan, dqkv)?;
+        if !needs_input {
+            return Ok(None);
+        }
+        self.in_proj.backward_input(plan, dqkv, Fused { residual: Some(dy), ..Fused::default() }).map(Some)
+    }
+}

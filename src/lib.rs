@@ -1,0 +1,11 @@
+//! A training engine for small sequence models on any GPU: hand-written WGSL kernels, each with its hand-derived backward pass, recorded
+//! once into a static plan and replayed every step. See ARCHITECTURE.md.
+
+pub mod error;
+pub mod gpu;
+#[path = "../kernels-tests/harness/mod.rs"]
+pub mod harness;
+pub mod kernels;
+pub mod layers;
+pub mod plan;
+pub mod random;

@@ -1,0 +1,280 @@
+//! Buffers of a set of plans: assignment by lifetime, and the report that is read off it before a byte is allocated.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::{Flat, Plan, Storage, Tensor};
+use crate::error::{Error, Result};
+use crate::gpu::Role;
+
+/// A buffer to allocate.
+#[derive(Debug, Clone)]
+pub struct BufferSpec {
+    /// Label.
+    pub name: String,
+    /// What it is for.
+    pub role: Role,
+    /// Size.
+    pub bytes: u64,
+}
+
+/// Where a tensor lies: buffer, first byte, and the bytes that a binding of it covers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// Index into the buffers.
+    pub buffer: usize,
+    /// First byte.
+    pub offset: u64,
+    /// Bytes of the binding.
+    pub bytes: u64,
+}
+
+/// How to lay out.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct LayoutOptions {
+    /// Give each tensor a buffer of its own, with that many bytes around it inside the buffer. For tests: guard words live there.
+    pub guard: Option<u64>,
+}
+
+/// Buffers, and the place of every tensor of every plan.
+#[derive(Debug, Clone)]
+pub struct Memory {
+    /// Buffers in the order of allocation; the last is the staging buffer.
+    pub buffers: Vec<BufferSpec>,
+    /// For each plan, the place of each tensor by index.
+    pub places: Vec<Vec<Place>>,
+    /// What the estimator prints.
+    pub report: MemoryReport,
+}
+
+/// One line of the report by tensor.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct TensorLine {
+    /// Plan that needs it.
+    pub plan: String,
+    /// Name.
+    pub name: String,
+    /// Shape.
+    pub shape: Vec<usize>,
+    /// Role.
+    pub role: String,
+    /// Bytes of the tensor itself.
+    pub bytes: u64,
+    /// Buffer that holds it.
+    pub buffer: String,
+}
+
+/// Memory of a run in bytes.
+#[derive(Debug, Clone, Default, serde::Serialize)]
+pub struct MemoryReport {
+    /// Sum of all buffers.
+    pub total_bytes: u64,
+    /// Sum by role.
+    pub bytes_by_role: BTreeMap<String, u64>,
+    /// What the pooled tensors would need without reuse.
+    pub unshared_activation_bytes: u64,
+    /// Most bytes of pooled tensors alive at once, and the dispatch where that is.
+    pub peak_live_bytes: u64,
+    /// Plan, section, kernel and label of the peak.
+    pub peak_at: String,
+    /// Largest set of bytes that one dispatch touches.
+    pub working_set_bytes: u64,
+    /// The dispatch that touches it.
+    pub working_set_at: String,
+    /// Bytes that one training step reads and writes, each binding once.
+    pub step_traffic_bytes: u64,
+    /// Every tensor.
+    pub tensors: Vec<TensorLine>,
+}
+
+/// Largest staging buffer: reading back goes in pieces of this.
+const STAGING: u64 = 16 << 20;
+
+struct Pool {
+    index: usize,
+    free: bool,
+}
+
+impl Memory {
+    /// Lays out plans that share parameters, persistent tensors and the pool. Pure: no device is asked.
+    ///
+    /// # Errors
+    /// `Internal` when two plans declare different parameters or different shapes under one name.
+    pub fn lay_out(plans: &[&Plan], options: LayoutOptions) -> Result<Memory> {
+        let mut memory = Memory { buffers: vec![], places: vec![], report: MemoryReport::default() };
+        let guard = options.guard.unwrap_or(0);
+        let mut shared: HashMap<String, Place> = HashMap::new();
+        let mut pool: Vec<Pool> = vec![];
+        let mut read_back = 4;
+        if let Some(first) = plans.first() {
+            for other in &plans[1..] {
+                if other.parameters() != first.parameters() {
+                    return Err(Error::Internal(format!("plans {} and {} declare different parameters", first.name, other.name)));
+                }
+            }
+            let training = plans.iter().any(|p| p.tensors().any(|(_, t)| matches!(t.storage, Storage::Gradient { .. })));
+            for flat in Flat::ALL {
+                let used = flat == Flat::Parameters || training || plans.iter().any(|p| p.find(flat.name()).is_some());
+                let bytes = first.flat_len() as u64 * 4;
+                if used && bytes > 0 {
+                    let buffer = memory.add(flat.name().into(), flat.role(), bytes);
+                    shared.insert(flat.name().into(), Place { buffer, offset: 0, bytes });
+                    read_back = read_back.max(bytes);
+                }
+            }
+        }
+        for plan in plans {
+            let mut places = vec![None; plan.tensors().count()];
+            for (tensor, info) in plan.tensors() {
+                let bytes = info.len() as u64 * 4;
+                let slice = |flat: Flat, offset: usize| Place { offset: offset as u64 * 4, bytes, ..shared[flat.name()] };
+                places[tensor.0 as usize] = match info.storage {
+                    Storage::Parameter { offset } => Some(slice(Flat::Parameters, offset)),
+                    Storage::Gradient { offset } => Some(slice(Flat::Gradients, offset)),
+                    Storage::Flat(flat) => Some(slice(flat, 0)),
+                    Storage::Persistent(role) => {
+                        read_back = read_back.max(bytes);
+                        let place = match shared.get(&info.name) {
+                            Some(place) if place.bytes != bytes + guard => {
+                                return Err(Error::Internal(format!("plans disagree on the size of {}", info.name)));
+                            }
+                            Some(place) => *place,
+                            None => {
+                                let buffer = memory.add(info.name.clone(), role, bytes + 2 * guard);
+                                let place = Place { buffer, offset: guard, bytes: bytes + guard };
+                                shared.insert(info.name.clone(), place);
+                                place
+                            }
+                        };
+                        Some(place)
+                    }
+                    Storage::Transient(role) if options.guard.is_some() => {
+                        read_back = read_back.max(bytes);
+                        let buffer = memory.add(info.name.clone(), role, bytes + 2 * guard);
+                        Some(Place { buffer, offset: guard, bytes: bytes + guard })
+                    }
+                    Storage::Transient(_) => None,
+                };
+            }
+            if options.guard.is_none() {
+                memory.pool(plan, &mut pool, &mut places);
+            }
+            for tensor in &plan.kept {
+                read_back = read_back.max(plan.len(*tensor) as u64 * 4);
+            }
+            let placed: Option<Vec<Place>> = places.into_iter().collect();
+            let placed = placed.ok_or_else(|| Error::Internal(format!("plan {}: a tensor is never used", plan.name)))?;
+            memory.places.push(placed);
+        }
+        memory.add("staging".into(), Role::Staging, read_back.min(STAGING).next_multiple_of(8));
+        memory.summarise(plans);
+        Ok(memory)
+    }
+
+    fn add(&mut self, name: String, role: Role, bytes: u64) -> usize {
+        self.buffers.push(BufferSpec { name, role, bytes });
+        self.buffers.len() - 1
+    }
+
+    /// Greedy by order of use: each pooled tensor takes the smallest free buffer that holds it, or grows the largest free one.
+    fn pool(&mut self, plan: &Plan, pool: &mut Vec<Pool>, places: &mut [Option<Place>]) {
+        let lifetimes = lifetimes(plan);
+        pool.iter_mut().for_each(|b| b.free = true);
+        let mut holds: HashMap<Tensor, usize> = HashMap::new();
+        for (step, entry) in plan.entries().iter().enumerate() {
+            for tensor in &entry.tensors {
+                let info = plan.info(*tensor);
+                let Storage::Transient(role) = info.storage else { continue };
+                if places[tensor.0 as usize].is_some() {
+                    continue;
+                }
+                let bytes = info.len() as u64 * 4;
+                let candidates = || pool.iter().enumerate().filter(|(_, b)| b.free && self.buffers[b.index].role == role);
+                let size = |b: &Pool| self.buffers[b.index].bytes;
+                let fit = candidates().filter(|(_, b)| size(b) >= bytes).min_by_key(|(_, b)| size(b)).map(|(i, _)| i);
+                let slot = fit.or_else(|| candidates().max_by_key(|(_, b)| size(b)).map(|(i, _)| i));
+                let slot = slot.unwrap_or_else(|| {
+                    let index = self.add(format!("{role}.{}", pool.len()), role, 0);
+                    pool.push(Pool { index, free: true });
+                    pool.len() - 1
+                });
+                let buffer = pool[slot].index;
+                self.buffers[buffer].bytes = self.buffers[buffer].bytes.max(bytes);
+                pool[slot].free = false;
+                holds.insert(*tensor, slot);
+                places[tensor.0 as usize] = Some(Place { buffer, offset: 0, bytes });
+            }
+            for tensor in &entry.tensors {
+                if lifetimes.get(tensor).is_some_and(|(_, last)| *last == step)
+                    && let Some(slot) = holds.remove(tensor)
+                {
+                    pool[slot].free = true;
+                }
+            }
+        }
+    }
+
+    fn summarise(&mut self, plans: &[&Plan]) {
+        let report = &mut self.report;
+        for buffer in &self.buffers {
+            report.total_bytes += buffer.bytes;
+            *report.bytes_by_role.entry(buffer.role.to_string()).or_default() += buffer.bytes;
+        }
+        let mut listed = std::collections::HashSet::new();
+        for (plan, places) in plans.iter().zip(&self.places) {
+            let lifetimes = lifetimes(plan);
+            for (tensor, info) in plan.tensors() {
+                let bytes = info.len() as u64 * 4;
+                let buffer = &self.buffers[places[tensor.0 as usize].buffer];
+                let transient = matches!(info.storage, Storage::Transient(_));
+                if transient {
+                    report.unshared_activation_bytes += bytes;
+                }
+                if transient || listed.insert(info.name.clone()) {
+                    report.tensors.push(TensorLine {
+                        plan: plan.name.clone(),
+                        name: info.name.clone(),
+                        shape: info.shape.clone(),
+                        role: buffer.role.to_string(),
+                        bytes,
+                        buffer: buffer.name.clone(),
+                    });
+                }
+            }
+            for (step, entry) in plan.entries().iter().enumerate() {
+                let at = || format!("{}: dispatch {step}, {} at {}", plan.name, entry.shader.name, entry.label);
+                let live: u64 = lifetimes
+                    .iter()
+                    .filter(|(_, (first, last))| (*first..=*last).contains(&step))
+                    .map(|(t, _)| plan.len(*t) as u64 * 4)
+                    .sum();
+                if live > report.peak_live_bytes {
+                    (report.peak_live_bytes, report.peak_at) = (live, at());
+                }
+                if entry.bytes > report.working_set_bytes {
+                    (report.working_set_bytes, report.working_set_at) = (entry.bytes, at());
+                }
+            }
+        }
+        if let Some(train) = plans.first() {
+            report.step_traffic_bytes = train.entries().iter().map(|e| e.bytes).sum();
+        }
+    }
+}
+
+/// First and last dispatch that uses each pooled tensor.
+fn lifetimes(plan: &Plan) -> HashMap<Tensor, (usize, usize)> {
+    let mut map: HashMap<Tensor, (usize, usize)> = HashMap::new();
+    for (step, entry) in plan.entries().iter().enumerate() {
+        for tensor in &entry.tensors {
+            if matches!(plan.info(*tensor).storage, Storage::Transient(_)) {
+                map.entry(*tensor).or_insert((step, step)).1 = step;
+            }
+        }
+    }
+    for tensor in &plan.kept {
+        if let Some(life) = map.get_mut(tensor) {
+            life.1 = plan.entries().len();
+        }
+    }
+    map
+}

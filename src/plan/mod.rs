@@ -1,0 +1,566 @@
+//! The plan: a model laid out on the host as a list of kernel dispatches over named tensors of fixed shape.
+//!
+//! Recording needs no device. The memory report is read off the plan, the profiler times it entry by entry, the tests walk it, and
+//! a training step is one replay of it.
+
+mod memory;
+mod program;
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::ops::Range;
+use std::sync::Arc;
+
+pub use memory::{BufferSpec, LayoutOptions, Memory, MemoryReport, Place, TensorLine};
+pub use program::{Arena, Program, Timing};
+
+use crate::error::{Error, Result};
+use crate::gpu::{Access, ParamType, Role, Shader, Target};
+
+/// Elements between the starts of neighbouring tensors in a flat buffer are a multiple of this: 256 bytes, the binding alignment.
+pub const FLAT_ALIGN: usize = 64;
+
+/// Handle of a tensor in its plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Tensor(u32);
+
+/// Where a tensor lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Storage {
+    /// Slice of the flat parameter buffer.
+    Parameter {
+        /// First element.
+        offset: usize,
+    },
+    /// Slice of the flat gradient buffer.
+    Gradient {
+        /// First element.
+        offset: usize,
+    },
+    /// A whole flat buffer, as the optimiser sees it.
+    Flat(Flat),
+    /// A buffer of its own, shared by name between the plans of a run.
+    Persistent(Role),
+    /// A buffer from the pool that plans reuse by lifetime.
+    Transient(Role),
+}
+
+/// The four flat buffers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Flat {
+    /// Weights.
+    Parameters,
+    /// Their gradients.
+    Gradients,
+    /// Adam's first moment.
+    FirstMoment,
+    /// Adam's second moment.
+    SecondMoment,
+}
+
+impl Flat {
+    /// All four, in the order in which they are allocated.
+    pub const ALL: [Flat; 4] = [Flat::Parameters, Flat::Gradients, Flat::FirstMoment, Flat::SecondMoment];
+
+    /// Name of the buffer.
+    pub fn name(self) -> &'static str {
+        match self {
+            Flat::Parameters => "parameters",
+            Flat::Gradients => "gradients",
+            Flat::FirstMoment => "adam.m",
+            Flat::SecondMoment => "adam.v",
+        }
+    }
+
+    /// Role of the buffer.
+    pub fn role(self) -> Role {
+        match self {
+            Flat::Parameters => Role::Parameters,
+            Flat::Gradients => Role::Gradients,
+            Flat::FirstMoment | Flat::SecondMoment => Role::Optimizer,
+        }
+    }
+}
+
+/// Initial values of a parameter, as PyTorch draws them.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Init {
+    /// All 0.
+    Zeros,
+    /// All 1.
+    Ones,
+    /// U(−bound, bound).
+    Uniform(f64),
+    /// N(0, std²).
+    Normal(f64),
+}
+
+/// A weight: its PyTorch name, shape, place in the flat buffers and initialisation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Parameter {
+    /// `state_dict` name.
+    pub name: String,
+    /// Shape.
+    pub shape: Vec<usize>,
+    /// First element in the flat buffers.
+    pub offset: usize,
+    /// Initial distribution.
+    pub init: Init,
+}
+
+impl Parameter {
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Whether it has no element; never so in a recorded plan.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// What a plan knows of one tensor.
+#[derive(Debug, Clone)]
+pub struct TensorInfo {
+    /// Name, unique in the plan.
+    pub name: String,
+    /// Shape.
+    pub shape: Vec<usize>,
+    /// Where it lives.
+    pub storage: Storage,
+}
+
+impl TensorInfo {
+    /// Number of elements; each is four bytes.
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Whether it has no element; never so in a recorded plan.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Parts of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Section {
+    /// Loss and what it needs.
+    Forward,
+    /// Gradients.
+    Backward,
+    /// Gradient norm and optimiser.
+    Update,
+}
+
+/// Value of a kernel parameter.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Param {
+    /// A size, count or index.
+    U32(u32),
+    /// A scalar.
+    F32(f32),
+}
+
+/// One kernel launch, before it is recorded.
+#[derive(Debug)]
+pub struct Dispatch {
+    kernel: &'static str,
+    label: String,
+    consts: Vec<(&'static str, u32)>,
+    bindings: Vec<(&'static str, Tensor)>,
+    params: Vec<(&'static str, Param)>,
+    flops: u64,
+}
+
+impl Dispatch {
+    /// A launch of `family/pass` under a label (the path of the layer).
+    pub fn new(kernel: &'static str, label: impl Into<String>) -> Self {
+        Dispatch { kernel, label: label.into(), consts: vec![], bindings: vec![], params: vec![], flops: 0 }
+    }
+
+    /// Replaces a const of the shader.
+    pub fn constant(mut self, name: &'static str, value: u32) -> Self {
+        self.consts.push((name, value));
+        self
+    }
+
+    /// Binds a tensor to the variable of that name.
+    pub fn bind(mut self, name: &'static str, tensor: Tensor) -> Self {
+        self.bindings.push((name, tensor));
+        self
+    }
+
+    /// Binds a tensor if there is one; the const `flag` says so to the shader.
+    pub fn bind_if(self, flag: &'static str, name: &'static str, tensor: Option<Tensor>) -> Self {
+        let this = self.constant(flag, u32::from(tensor.is_some()));
+        match tensor {
+            Some(tensor) => this.bind(name, tensor),
+            None => this,
+        }
+    }
+
+    /// Sets a `u32` parameter.
+    pub fn size(mut self, name: &'static str, value: usize) -> Self {
+        self.params.push((name, Param::U32(u32::try_from(value).unwrap_or(u32::MAX))));
+        self
+    }
+
+    /// Sets an `f32` parameter.
+    pub fn scalar(mut self, name: &'static str, value: f64) -> Self {
+        self.params.push((name, Param::F32(value as f32)));
+        self
+    }
+
+    /// Floating-point operations of the launch, for the profile.
+    pub fn flops(mut self, flops: usize) -> Self {
+        self.flops = flops as u64;
+        self
+    }
+}
+
+/// Size of a launch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Grid {
+    /// One invocation for each element.
+    Threads(usize),
+    /// That many workgroups.
+    Groups(usize),
+}
+
+/// A recorded launch.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// Specialised kernel.
+    pub shader: Arc<Shader>,
+    /// Path of the layer that asked for it.
+    pub label: String,
+    /// Tensors in the order of the shader's bindings.
+    pub tensors: Vec<Tensor>,
+    /// Parameters by name.
+    pub params: Vec<(&'static str, Param)>,
+    /// The immediate block.
+    pub immediates: Vec<u8>,
+    /// Workgroups.
+    pub grid: [u32; 3],
+    /// Part of the step.
+    pub section: Section,
+    /// Floating-point operations.
+    pub flops: u64,
+    /// Bytes read and written, each binding counted once.
+    pub bytes: u64,
+}
+
+impl Entry {
+    /// Tensor bound to a variable.
+    pub fn tensor(&self, name: &str) -> Option<Tensor> {
+        let position = self.shader.bindings.iter().position(|b| b.name == name)?;
+        Some(self.tensors[position])
+    }
+
+    /// `u32` parameter, 0 when absent.
+    pub fn size(&self, name: &str) -> usize {
+        match self.params.iter().find(|(n, _)| *n == name) {
+            Some((_, Param::U32(v))) => *v as usize,
+            _ => 0,
+        }
+    }
+
+    /// `f32` parameter, 0 when absent.
+    pub fn scalar(&self, name: &str) -> f64 {
+        match self.params.iter().find(|(n, _)| *n == name) {
+            Some((_, Param::F32(v))) => f64::from(*v),
+            _ => 0.0,
+        }
+    }
+
+    /// Value of a replaced const, 0 when it was not replaced.
+    pub fn constant(&self, name: &str) -> u32 {
+        self.shader.consts.iter().find(|(n, _)| *n == name).map_or(0, |(_, v)| *v)
+    }
+}
+
+/// Static lists of dispatches over named tensors.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Name for reports: train, evaluate, decode.
+    pub name: String,
+    /// Device that the kernel variants are chosen for.
+    pub target: Target,
+    tensors: Vec<TensorInfo>,
+    names: HashMap<String, Tensor>,
+    parameters: Vec<Parameter>,
+    entries: Vec<Entry>,
+    section: Section,
+    kept: Vec<Tensor>,
+    streams: u32,
+}
+
+impl Plan {
+    /// An empty plan.
+    pub fn new(name: &str, target: Target) -> Self {
+        Plan {
+            name: name.into(),
+            target,
+            tensors: vec![],
+            names: HashMap::new(),
+            parameters: vec![],
+            entries: vec![],
+            section: Section::Forward,
+            kept: vec![],
+            streams: 0,
+        }
+    }
+
+    fn add(&mut self, name: String, shape: &[usize], storage: Storage) -> Result<Tensor> {
+        let elements = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).filter(|n| *n <= u32::MAX as usize / 4);
+        if elements.is_none_or(|n| n == 0) {
+            return Err(Error::Config(format!(
+                "tensor {name} of shape {shape:?} does not fit a buffer: each dimension is at least 1, all together at most 2^30. \
+                 Lower the sizes of the model or train.batch"
+            )));
+        }
+        if self.names.contains_key(&name) {
+            return Err(Error::Internal(format!("plan {}: two tensors are named {name}", self.name)));
+        }
+        let tensor = Tensor(self.tensors.len() as u32);
+        self.names.insert(name.clone(), tensor);
+        self.tensors.push(TensorInfo { name, shape: shape.to_vec(), storage });
+        Ok(tensor)
+    }
+
+    /// Declares a weight under its PyTorch name.
+    ///
+    /// # Errors
+    /// `Config` when the shape overflows, `Internal` when the name is taken.
+    pub fn parameter(&mut self, name: &str, shape: &[usize], init: Init) -> Result<Tensor> {
+        let offset = self.flat_len();
+        let tensor = self.add(name.into(), shape, Storage::Parameter { offset })?;
+        self.parameters.push(Parameter { name: name.into(), shape: shape.to_vec(), offset, init });
+        Ok(tensor)
+    }
+
+    /// Gradient of a weight: accumulated by `+=`, cleared by the optimiser.
+    ///
+    /// # Errors
+    /// `Internal` when the tensor is no parameter.
+    pub fn gradient(&mut self, parameter: Tensor) -> Result<Tensor> {
+        let info = self.info(parameter);
+        let Storage::Parameter { offset } = info.storage else {
+            return Err(Error::Internal(format!("{} is no parameter", info.name)));
+        };
+        let (name, shape) = (format!("grad.{}", info.name), info.shape.clone());
+        match self.names.get(&name) {
+            Some(found) => Ok(*found),
+            None => self.add(name, &shape, Storage::Gradient { offset }),
+        }
+    }
+
+    /// A whole flat buffer.
+    ///
+    /// # Errors
+    /// `Internal` when asked for before any parameter.
+    pub fn flat(&mut self, flat: Flat) -> Result<Tensor> {
+        let shape = [self.flat_len()];
+        self.add(flat.name().into(), &shape, Storage::Flat(flat))
+    }
+
+    /// A tensor in a buffer of its own, the same in every plan of a run that names it.
+    ///
+    /// # Errors
+    /// As `parameter`.
+    pub fn persistent(&mut self, role: Role, name: &str, shape: &[usize]) -> Result<Tensor> {
+        self.add(name.into(), shape, Storage::Persistent(role))
+    }
+
+    /// A tensor in a pooled buffer.
+    ///
+    /// # Errors
+    /// As `parameter`.
+    pub fn activation(&mut self, name: impl Into<String>, shape: &[usize]) -> Result<Tensor> {
+        self.add(name.into(), shape, Storage::Transient(Role::Activations))
+    }
+
+    /// Scratch in a pooled buffer.
+    ///
+    /// # Errors
+    /// As `parameter`.
+    pub fn workspace(&mut self, name: impl Into<String>, shape: &[usize]) -> Result<Tensor> {
+        self.add(name.into(), shape, Storage::Transient(Role::Workspace))
+    }
+
+    /// Keeps a pooled tensor alive to the end of the plan, for the host to read.
+    pub fn keep(&mut self, tensor: Tensor) {
+        self.kept.push(tensor);
+    }
+
+    /// A stream of random numbers that no other part of the plan uses.
+    pub fn stream(&mut self) -> u32 {
+        self.streams += 1;
+        self.streams
+    }
+
+    /// The dispatches that follow belong to this part of the step.
+    pub fn begin(&mut self, section: Section) {
+        self.section = section;
+    }
+
+    /// What is known of a tensor.
+    pub fn info(&self, tensor: Tensor) -> &TensorInfo {
+        &self.tensors[tensor.0 as usize]
+    }
+
+    /// Shape of a tensor.
+    pub fn shape(&self, tensor: Tensor) -> &[usize] {
+        &self.info(tensor).shape
+    }
+
+    /// Elements of a tensor.
+    pub fn len(&self, tensor: Tensor) -> usize {
+        self.info(tensor).len()
+    }
+
+    /// Whether nothing was recorded.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// All tensors with their handles.
+    pub fn tensors(&self) -> impl Iterator<Item = (Tensor, &TensorInfo)> {
+        self.tensors.iter().enumerate().map(|(i, info)| (Tensor(i as u32), info))
+    }
+
+    /// Tensor of that name.
+    pub fn find(&self, name: &str) -> Option<Tensor> {
+        self.names.get(name).copied()
+    }
+
+    /// Weights in the order of their declaration.
+    pub fn parameters(&self) -> &[Parameter] {
+        &self.parameters
+    }
+
+    /// Number of weights, without padding.
+    pub fn parameter_count(&self) -> usize {
+        self.parameters.iter().map(Parameter::len).sum()
+    }
+
+    /// Elements of a flat buffer, padding included.
+    pub fn flat_len(&self) -> usize {
+        self.parameters.last().map_or(0, |p| (p.offset + p.len()).next_multiple_of(FLAT_ALIGN))
+    }
+
+    /// Recorded dispatches.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// Range of the dispatches of one section.
+    pub fn range(&self, section: Section) -> Range<usize> {
+        let first = self.entries.iter().position(|e| e.section == section).unwrap_or(0);
+        let count = self.entries.iter().filter(|e| e.section == section).count();
+        first..first + count
+    }
+
+    /// Fails unless a tensor has that many elements.
+    ///
+    /// # Errors
+    /// `Internal`, naming the operation, the tensor and both counts.
+    pub fn expect(&self, operation: &str, tensor: Tensor, elements: usize) -> Result<()> {
+        let info = self.info(tensor);
+        if info.len() == elements {
+            return Ok(());
+        }
+        Err(Error::Internal(format!("{operation}: {} has shape {:?}, {elements} elements expected", info.name, info.shape)))
+    }
+
+    /// Records a launch after checking it against what naga reflects of the shader: each binding and parameter exactly once, by name
+    /// and type, and no pooled tensor read before it is written.
+    ///
+    /// # Errors
+    /// `Internal`, naming the kernel, the label and what differs.
+    pub fn record(&mut self, dispatch: Dispatch, grid: Grid) -> Result<()> {
+        let Dispatch { kernel, label, consts, bindings, params, flops } = dispatch;
+        let shader = Shader::load(kernel, &consts)?;
+        let wrong = |what: String| Error::Internal(format!("{kernel} at {label}: {what}"));
+        let mut tensors = Vec::with_capacity(bindings.len());
+        let mut bytes = 0;
+        for binding in &shader.bindings {
+            let mut given = bindings.iter().filter(|(name, _)| *name == binding.name);
+            let (Some((_, tensor)), None) = (given.next(), given.next()) else {
+                return Err(wrong(format!("binding {} is needed exactly once", binding.name)));
+            };
+            let info = self.info(*tensor);
+            if binding.access == Access::Read
+                && matches!(info.storage, Storage::Transient(_))
+                && !self.entries.iter().any(|e| e.writes().any(|t| t == *tensor))
+            {
+                return Err(wrong(format!("{} is read before it is written", info.name)));
+            }
+            bytes += info.len() as u64 * 4;
+            tensors.push(*tensor);
+        }
+        if bindings.len() != shader.bindings.len() {
+            return Err(wrong(format!("{} bindings given, the shader has {}", bindings.len(), shader.bindings.len())));
+        }
+        if params.len() != shader.params.len() {
+            return Err(wrong(format!("{} parameters given, the shader has {}", params.len(), shader.params.len())));
+        }
+        let mut immediates = vec![0u8; shader.params_bytes as usize];
+        for (name, offset, kind) in &shader.params {
+            let value = match (params.iter().find(|(n, _)| n == name), kind) {
+                (Some((_, Param::U32(u32::MAX))), _) => return Err(wrong(format!("{name} exceeds 32 bits"))),
+                (Some((_, Param::U32(v))), ParamType::U32) => v.to_le_bytes(),
+                (Some((_, Param::F32(v))), ParamType::F32) => v.to_le_bytes(),
+                _ => return Err(wrong(format!("parameter {name} is missing or not {kind:?}"))),
+            };
+            immediates[*offset as usize..*offset as usize + 4].copy_from_slice(&value);
+        }
+        let groups = match grid {
+            Grid::Threads(threads) => threads.div_ceil(shader.workgroup as usize),
+            Grid::Groups(groups) => groups,
+        };
+        let x = groups.min(self.target.max_groups as usize).max(1);
+        let y = groups.div_ceil(x);
+        if y > 65_535 {
+            return Err(wrong(format!("{groups} workgroups exceed the grid")));
+        }
+        let grid = [x as u32, y as u32, 1];
+        self.entries.push(Entry { shader, label, tensors, params, immediates, grid, section: self.section, flops, bytes });
+        Ok(())
+    }
+
+    /// The plan as text: every dispatch with its tensors.
+    pub fn dump(&self) -> String {
+        let mut out = String::new();
+        let _ = writeln!(
+            out,
+            "plan {}: {} dispatches, {} tensors, {} parameters",
+            self.name,
+            self.entries.len(),
+            self.tensors.len(),
+            self.parameter_count()
+        );
+        let width = self.entries.iter().map(|e| e.shader.name.len()).max().unwrap_or(0);
+        let labels = self.entries.iter().map(|e| e.label.len()).max().unwrap_or(0);
+        for (i, e) in self.entries.iter().enumerate() {
+            let section = format!("{:?}", e.section).to_lowercase();
+            let _ = write!(out, "{i:4} {section:8} {:width$}  {:labels$}  ", e.shader.name, e.label);
+            for (binding, tensor) in e.shader.bindings.iter().zip(&e.tensors) {
+                let info = self.info(*tensor);
+                let mark = if binding.access == Access::Write { "→" } else { "" };
+                let _ = write!(out, " {mark}{}={}{:?}", binding.name, info.name, info.shape);
+            }
+            out.push('\n');
+        }
+        out
+    }
+}
+
+impl Entry {
+    /// Tensors that the launch writes.
+    pub fn writes(&self) -> impl Iterator<Item = Tensor> + '_ {
+        self.shader.bindings.iter().zip(&self.tensors).filter(|(b, _)| b.access == Access::Write).map(|(_, t)| *t)
+    }
+}

@@ -1,0 +1,268 @@
+//! A plan on a device: buffers, pipelines and bind groups made once, replayed every step.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::{Flat, Memory, Place, Plan, Section, Tensor};
+use crate::error::{Error, Result};
+use crate::gpu::{Gpu, Pipeline};
+
+/// Work in one submission, in floating-point operations or four-byte transfers: about 0.1 s at a tenth of the RX 6600's peak, well
+/// under the half second at which drivers start to suspect a hang.
+const SUBMISSION_WORK: u64 = 80_000_000_000;
+
+/// The buffers of a run.
+#[derive(Debug)]
+pub struct Arena {
+    /// Device.
+    pub gpu: Arc<Gpu>,
+    buffers: Vec<wgpu::Buffer>,
+    flats: Vec<(Flat, usize)>,
+}
+
+impl Arena {
+    /// Allocates what `memory` lists.
+    ///
+    /// # Errors
+    /// `TryAgain` when the device is out of memory, `Config` when a buffer exceeds its limit.
+    pub fn new(gpu: Arc<Gpu>, memory: &Memory) -> Result<Arena> {
+        let buffers = memory.buffers.iter().map(|b| gpu.buffer(b.role, &b.name, b.bytes)).collect::<Result<Vec<_>>>()?;
+        let flats =
+            Flat::ALL.into_iter().filter_map(|flat| Some((flat, memory.buffers.iter().position(|b| b.name == flat.name())?))).collect();
+        Ok(Arena { gpu, buffers, flats })
+    }
+
+    fn staging(&self) -> &wgpu::Buffer {
+        &self.buffers[self.buffers.len() - 1]
+    }
+
+    fn flat(&self, flat: Flat) -> Result<&wgpu::Buffer> {
+        let found = self.flats.iter().find(|(f, _)| *f == flat);
+        found.map(|(_, i)| &self.buffers[*i]).ok_or_else(|| Error::Internal(format!("no buffer {}", flat.name())))
+    }
+
+    /// Reads a flat buffer.
+    ///
+    /// # Errors
+    /// `TryAgain` on device loss.
+    pub fn read_flat(&self, flat: Flat) -> Result<Vec<f32>> {
+        let buffer = self.flat(flat)?;
+        Ok(bytemuck::pod_collect_to_vec(&self.gpu.read(self.staging(), buffer, 0, buffer.size())?))
+    }
+
+    /// Writes a flat buffer.
+    ///
+    /// # Errors
+    /// `Internal` when the length differs.
+    pub fn write_flat(&self, flat: Flat, values: &[f32]) -> Result<()> {
+        let buffer = self.flat(flat)?;
+        if buffer.size() != values.len() as u64 * 4 {
+            return Err(Error::Internal(format!("{} values for {}", values.len(), flat.name())));
+        }
+        self.gpu.write(buffer, 0, bytemuck::cast_slice(values));
+        Ok(())
+    }
+
+    /// Reads a whole buffer as it lies, guard words included.
+    ///
+    /// # Errors
+    /// `TryAgain` on device loss.
+    pub fn read_buffer(&self, index: usize) -> Result<Vec<u32>> {
+        let buffer = &self.buffers[index];
+        Ok(bytemuck::pod_collect_to_vec(&self.gpu.read(self.staging(), buffer, 0, buffer.size())?))
+    }
+
+    /// Overwrites a whole buffer.
+    pub fn write_buffer(&self, index: usize, words: &[u32]) {
+        self.gpu.write(&self.buffers[index], 0, bytemuck::cast_slice(words));
+    }
+
+    /// Size of a buffer in bytes.
+    pub fn buffer_bytes(&self, index: usize) -> u64 {
+        self.buffers[index].size()
+    }
+}
+
+#[derive(Debug)]
+struct Launch {
+    pipeline: Arc<Pipeline>,
+    group: wgpu::BindGroup,
+    immediates: Vec<u8>,
+    grid: [u32; 3],
+    work: u64,
+}
+
+/// Time of one dispatch, from timestamps at the edges of a pass of its own.
+#[derive(Debug, Clone)]
+pub struct Timing {
+    /// Entry of the plan.
+    pub entry: usize,
+    /// Seconds, median over the repetitions.
+    pub seconds: f64,
+}
+
+/// A plan ready to run.
+#[derive(Debug)]
+pub struct Program {
+    /// What it replays.
+    pub plan: Plan,
+    arena: Arc<Arena>,
+    places: Vec<Place>,
+    launches: Vec<Launch>,
+}
+
+impl Program {
+    /// Compiles every kernel and binds every tensor of `plan`. `checked` keeps wgpu's runtime checks in the kernels.
+    ///
+    /// # Errors
+    /// `Internal` when a kernel does not compile, `TryAgain` on device loss.
+    pub fn new(plan: Plan, arena: Arc<Arena>, places: Vec<Place>, checked: bool) -> Result<Program> {
+        let mut launches = Vec::with_capacity(plan.entries().len());
+        for entry in plan.entries() {
+            let pipeline = arena.gpu.pipeline(&entry.shader, checked)?;
+            let ranges: Vec<_> = entry
+                .tensors
+                .iter()
+                .map(|t| places[t.0 as usize])
+                .map(|place| (&arena.buffers[place.buffer], place.offset, place.bytes))
+                .collect();
+            let group = arena.gpu.bind(&pipeline, &entry.shader, &ranges);
+            let immediates = entry.immediates.clone();
+            launches.push(Launch { pipeline, group, immediates, grid: entry.grid, work: entry.flops.max(entry.bytes / 4) });
+        }
+        Ok(Program { plan, arena, places, launches })
+    }
+
+    /// Buffers that the program runs on.
+    pub fn arena(&self) -> &Arc<Arena> {
+        &self.arena
+    }
+
+    /// Place of a tensor.
+    pub fn place(&self, tensor: Tensor) -> Place {
+        self.places[tensor.0 as usize]
+    }
+
+    /// Queues a host write of a tensor's first elements; it takes effect before the next submission.
+    pub fn write<T: bytemuck::Pod>(&self, tensor: Tensor, values: &[T]) {
+        let place = self.place(tensor);
+        self.arena.gpu.write(&self.arena.buffers[place.buffer], place.offset, bytemuck::cast_slice(values));
+    }
+
+    /// Reads a tensor.
+    ///
+    /// # Errors
+    /// `TryAgain` on device loss.
+    pub fn read<T: bytemuck::Pod>(&self, tensor: Tensor) -> Result<Vec<T>> {
+        let place = self.place(tensor);
+        let bytes = self.plan.len(tensor) as u64 * 4;
+        let buffer = &self.arena.buffers[place.buffer];
+        Ok(bytemuck::pod_collect_to_vec(&self.arena.gpu.read(self.arena.staging(), buffer, place.offset, bytes)?))
+    }
+
+    fn encode(&self, pass: &mut wgpu::ComputePass<'_>, range: Range<usize>) {
+        for launch in &self.launches[range] {
+            pass.set_pipeline(&launch.pipeline.pipeline);
+            pass.set_bind_group(0, &launch.group, &[]);
+            if !launch.immediates.is_empty() {
+                pass.set_immediates(0, &launch.immediates);
+            }
+            pass.dispatch_workgroups(launch.grid[0], launch.grid[1], launch.grid[2]);
+        }
+    }
+
+    /// Submits a range of dispatches: one command buffer with one pass, split only where it would run long.
+    ///
+    /// # Errors
+    /// `TryAgain` on device loss.
+    pub fn submit(&self, range: Range<usize>) -> Result<wgpu::SubmissionIndex> {
+        let mut start = range.start;
+        loop {
+            let mut work = 0;
+            let mut end = start;
+            while end < range.end && (end == start || work + self.launches[end].work <= SUBMISSION_WORK) {
+                work += self.launches[end].work;
+                end += 1;
+            }
+            let mut encoder = self.arena.gpu.encoder();
+            {
+                let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+                self.encode(&mut pass, start..end);
+            }
+            let index = self.arena.gpu.submit(encoder)?;
+            if end == range.end {
+                return Ok(index);
+            }
+            self.arena.gpu.wait(index)?;
+            start = end;
+        }
+    }
+
+    /// All dispatches.
+    pub fn all(&self) -> Range<usize> {
+        0..self.launches.len()
+    }
+
+    /// Dispatches of forward and backward.
+    pub fn gradients(&self) -> Range<usize> {
+        0..self.launches.len() - self.plan.range(Section::Update).len()
+    }
+
+    /// Submits a range and waits for it.
+    ///
+    /// # Errors
+    /// `TryAgain` on device loss.
+    pub fn run(&self, range: Range<usize>) -> Result<()> {
+        let index = self.submit(range)?;
+        self.arena.gpu.wait(index)
+    }
+
+    /// Times every dispatch alone, `rounds` times over the whole plan, and gives medians.
+    ///
+    /// # Errors
+    /// `NoGpu` when the device has no timestamps, `TryAgain` on device loss.
+    pub fn profile(&self, rounds: usize) -> Result<Vec<Timing>> {
+        const CHUNK: usize = 1024;
+        let gpu = &self.arena.gpu;
+        if !gpu.has_timestamps() {
+            return Err(Error::NoGpu(format!("{} writes no timestamps, so it cannot be profiled", gpu.describe())));
+        }
+        let mut samples = vec![Vec::with_capacity(rounds); self.launches.len()];
+        let count = self.launches.len().min(CHUNK) as u32 * 2;
+        let (queries, buffer) = (gpu.timestamps(count), gpu.timestamp_buffer(count));
+        for _ in 0..rounds {
+            for start in (0..self.launches.len()).step_by(CHUNK) {
+                let end = (start + CHUNK).min(self.launches.len());
+                let mut encoder = gpu.encoder();
+                for entry in start..end {
+                    let at = (entry - start) as u32 * 2;
+                    let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
+                        label: None,
+                        timestamp_writes: Some(wgpu::ComputePassTimestampWrites {
+                            query_set: &queries,
+                            beginning_of_pass_write_index: Some(at),
+                            end_of_pass_write_index: Some(at + 1),
+                        }),
+                    });
+                    self.encode(&mut pass, entry..entry + 1);
+                }
+                encoder.resolve_query_set(&queries, 0..(end - start) as u32 * 2, &buffer, 0);
+                gpu.submit(encoder)?;
+                let bytes = gpu.read(self.arena.staging(), &buffer, 0, (end - start) as u64 * 16)?;
+                let ticks: Vec<u64> = bytemuck::pod_collect_to_vec(&bytes);
+                for (entry, pair) in ticks.chunks_exact(2).enumerate() {
+                    samples[start + entry].push(pair[1].saturating_sub(pair[0]));
+                }
+            }
+        }
+        let period = gpu.timestamp_period() * 1e-9;
+        Ok(samples
+            .into_iter()
+            .enumerate()
+            .map(|(entry, mut ticks)| {
+                ticks.sort_unstable();
+                Timing { entry, seconds: ticks[ticks.len() / 2] as f64 * period }
+            })
+            .collect())
+    }
+}
