@@ -15,7 +15,7 @@ fn spec(i: usize, random: &mut Random) -> Spec {
     let length = lengths[i % lengths.len()];
     let head_dim = random.pick(if length > 64 {
         &[1, 16]
-    } else if i % 16 == 0 {
+    } else if i.is_multiple_of(16) {
         &[64]
     } else {
         &[1, 2, 3, 16, 17]

@@ -4,8 +4,10 @@ use super::{Builder, Family, Regime, Spec, Tolerance};
 use crate::error::Result;
 use crate::kernels::matmul::Activation;
 use crate::layers::{BlockConfig, Embedding, FeedForward, Layer, LayerNorm, Linear, TransformerBlock};
-use crate::plan::Section;
+use crate::plan::{Plan, Section, Tensor};
 use crate::random::Random;
+
+type Backward = Box<dyn FnMut(&mut Plan, Tensor) -> Result<Tensor>>;
 
 /// dims: batch, length, features / heads, heads, hidden; flags: layer, activation, dropout.
 pub(super) const FAMILY: Family = Family { name: "layers", spec, pinned: 100, build };
@@ -39,10 +41,11 @@ fn build(b: &mut Builder, spec: &Spec) -> Result<()> {
         return b.parameters();
     }
     let x = b.input("x", &[rows, features])?;
-    let mut backward: Box<dyn FnMut(&mut crate::plan::Plan, crate::plan::Tensor) -> Result<crate::plan::Tensor>>;
+    let mut backward: Backward;
     let y;
     if spec.flags[0] == 4 {
-        let config = BlockConfig { features, heads, hidden, activation, dropout, eps: 1e-5, causal: spec.seed % 2 == 0, training: true };
+        let config =
+            BlockConfig { features, heads, hidden, activation, dropout, eps: 1e-5, causal: spec.seed.is_multiple_of(2), training: true };
         let mut block = TransformerBlock::new("block", batch, config)?;
         y = block.forward(&mut b.plan, x, None)?;
         backward = Box::new(move |plan, dy| Ok(block.backward(plan, dy, true)?.expect("asked for")));

@@ -1,11 +1,19 @@
 //! A training engine for small sequence models on any GPU: hand-written WGSL kernels, each with its hand-derived backward pass, recorded
 //! once into a static plan and replayed every step. See ARCHITECTURE.md.
 
+pub mod cli;
+pub mod config;
+pub mod datasets;
 pub mod error;
+pub mod generate;
 pub mod gpu;
 #[path = "../kernels-tests/harness/mod.rs"]
 pub mod harness;
 pub mod kernels;
 pub mod layers;
+pub mod losses;
+pub mod models;
+pub mod optim;
 pub mod plan;
 pub mod random;
+pub mod train;

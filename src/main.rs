@@ -1,2 +1,5 @@
-//! The command line.
-fn main() {}
+//! The command line: see `engine help`.
+
+fn main() {
+    std::process::exit(engine::cli::main());
+}

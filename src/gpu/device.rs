@@ -46,6 +46,7 @@ pub struct Gpu {
     pub summary: AdapterSummary,
     /// What plans need to know of it.
     pub target: Target,
+    pci: String,
     device: wgpu::Device,
     queue: wgpu::Queue,
     fault: Arc<OnceLock<Error>>,
@@ -201,7 +202,8 @@ impl Gpu {
             max_groups: limits.max_compute_workgroups_per_dimension,
             max_binding: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size),
         };
-        Ok(Gpu { summary, target, device, queue, fault, pipelines: Mutex::default(), ledger: Mutex::default() })
+        let pci = adapter.get_info().device_pci_bus_id;
+        Ok(Gpu { summary, target, pci, device, queue, fault, pipelines: Mutex::default(), ledger: Mutex::default() })
     }
 
     /// One line that names the device, and says so when it is software.
@@ -218,6 +220,13 @@ impl Gpu {
             Some(Error::TryAgain(m)) => Err(Error::TryAgain(m.clone())),
             Some(other) => Err(Error::Internal(other.to_string())),
         }
+    }
+
+    /// Bytes of video memory that no program holds, where the driver tells: Linux with amdgpu.
+    pub fn free_memory(&self) -> Option<u64> {
+        let folder = std::path::Path::new("/sys/bus/pci/devices").join(&self.pci);
+        let value = |name: &str| std::fs::read_to_string(folder.join(name)).ok()?.trim().parse::<u64>().ok();
+        Some(value("mem_info_vram_total")?.saturating_sub(value("mem_info_vram_used")?))
     }
 
     /// Whether the device writes timestamps.

@@ -43,7 +43,7 @@ pub fn dropout(plan: &mut Plan, rate: f64) -> Option<Dropout> {
 /// The gradient below a dropout: masked again, or itself where there was none.
 fn through_dropout(plan: &mut Plan, dy: Tensor, dropout: Option<Dropout>, name: &str) -> Result<Tensor> {
     let Some(dropout) = dropout else { return Ok(dy) };
-    let dx = plan.activation(format!("{name}.dropped"), &plan.shape(dy).to_vec())?;
+    let dx = plan.like(format!("{name}.dropped"), dy)?;
     kernels::dropout::Apply { x: dy, y: dx, dropout }.record(plan, name)?;
     Ok(dx)
 }

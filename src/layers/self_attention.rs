@@ -107,7 +107,7 @@ impl SelfAttention {
         let masked = super::through_dropout(plan, dy, output_dropout, &self.name)?;
         self.out_proj.backward_params(plan, masked)?;
         let da = self.out_proj.backward_input(plan, masked, Fused::default())?;
-        let dqkv = plan.activation(format!("{}.dqkv", self.name), &plan.shape(qkv).to_vec())?;
+        let dqkv = plan.like(format!("{}.dqkv", self.name), qkv)?;
         Backward { qkv, y, lse, dy: da, dqkv, shape }.record(plan, &self.name)?;
         self.in_proj.backward_params(plan, dqkv)?;
         if !needs_input {

@@ -382,6 +382,15 @@ impl Plan {
         self.add(name.into(), shape, Storage::Transient(Role::Activations))
     }
 
+    /// A pooled tensor of the shape of another.
+    ///
+    /// # Errors
+    /// As `parameter`.
+    pub fn like(&mut self, name: impl Into<String>, other: Tensor) -> Result<Tensor> {
+        let shape = self.shape(other).to_vec();
+        self.activation(name, &shape)
+    }
+
     /// Scratch in a pooled buffer.
     ///
     /// # Errors

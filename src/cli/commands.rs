@@ -1,0 +1,474 @@
+//! What each command does.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::{IsTerminal, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::time::Instant;
+
+use serde_json::json;
+
+use super::{Command, RunArgs, bytes, print, print_json};
+use crate::config::Config;
+use crate::datasets::Split;
+use crate::datasets::integer_sequences::{CONTEXT, FAMILIES, LENGTH, draw_family};
+use crate::error::{Error, Result};
+use crate::generate::{self, Decoder, Strategy};
+use crate::gpu::{Gpu, Target, adapters};
+use crate::harness::model::check_model;
+use crate::harness::{FAMILIES as KERNELS, check_spec, targets};
+use crate::kernels::State;
+use crate::models::ModelConfig;
+use crate::plan::{Flat, Program};
+use crate::random::Random;
+use crate::train::{self, EvalMetrics, Session, largest_batch, load_weights, record_training};
+
+/// Working set that the last-level cache of the RX 6600 holds.
+const INFINITY_CACHE: u64 = 32 << 20;
+
+pub(super) fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Train { run, out, resume, init, budget, device, steps, json } => {
+            let config = load(&run)?;
+            let name = run.run.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            let out = out.unwrap_or_else(|| PathBuf::from("runs").join(name));
+            let options =
+                train::Options { out, resume, init, budget, device: device.device, steps, quiet: json.json, stop: stop_on_signals()? };
+            let report = train::train(&config, &options)?;
+            if json.json { print_json(&report) } else { print(&report.table()) }
+        }
+        Command::Eval { run, sequences, device, json } => eval(&run, sequences as usize, device.device.as_deref(), json.json),
+        Command::Generate { run, prompt, count, beam, temperature, seed, device, json } => {
+            let strategy = match (beam, temperature) {
+                (Some(width), _) => Strategy::Beam(width as usize),
+                (_, Some(t)) if t > 0.0 && t.is_finite() => Strategy::Temperature(t, seed),
+                (_, Some(t)) => return Err(Error::Config(format!("--temperature {t} is out of range: it must be above 0, and finite"))),
+                _ => Strategy::Greedy,
+            };
+            let config = run_config(&run)?;
+            let gpu = Arc::new(Gpu::open(device.device.as_deref())?);
+            let batch = if let Strategy::Beam(width) = strategy { width } else { 1 };
+            let mut decoder = Decoder::new(&config, &gpu, batch)?;
+            decoder.load(&load_weights(&run.join("model.safetensors"), decoder.plan().parameters())?)?;
+            let numbers = decoder.generate(&prompt, count as usize, strategy)?;
+            if json.json {
+                return print_json(&json!({ "prompt": prompt, "generated": numbers }));
+            }
+            let list = |v: &[u32]| v.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            print(&format!("{} → {}", list(&prompt), list(&numbers)))
+        }
+        Command::Estimate { run, budget, all, json } => estimate(&load(&run)?, budget, all, json.json),
+        Command::Check { runs, cases, device, json } => check(&runs, cases, device.device.as_deref(), json.json),
+        Command::Profile { run, rounds, all, device, json } => {
+            profile(&load(&run)?, rounds as usize, all, device.device.as_deref(), json.json)
+        }
+        Command::Plan { run } => print(&record_training(&load(&run)?, Target::default())?.0.dump()),
+        Command::Devices { json } => devices(json.json),
+        Command::Inspect { file, json } => inspect(&file, json.json),
+    }
+}
+
+fn load(run: &RunArgs) -> Result<Config> {
+    Config::load(&run.run, &run.set)
+}
+
+/// Configuration of a run folder.
+fn run_config(folder: &Path) -> Result<Config> {
+    let path = folder.join("config.toml");
+    if !path.exists() {
+        return Err(Error::MissingInput(format!(
+            "{} is no run folder: it has no config.toml. Train one with `engine train`",
+            folder.display()
+        )));
+    }
+    Config::load(&path, &[])
+}
+
+/// A number that becomes that of the first SIGINT or SIGTERM; a second one ends the process at once.
+fn stop_on_signals() -> Result<Arc<AtomicUsize>> {
+    use signal_hook::consts::{SIGINT, SIGTERM};
+    let (stop, armed) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, armed.clone())
+            .and_then(|_| signal_hook::flag::register(signal, armed.clone()))
+            .and_then(|_| signal_hook::flag::register_usize(signal, stop.clone(), signal as usize))
+            .map_err(|e| Error::Internal(format!("signal handler: {e}")))?;
+    }
+    Ok(stop)
+}
+
+fn devices(json: bool) -> Result<()> {
+    let all = adapters();
+    if json {
+        return print_json(&all);
+    }
+    if all.is_empty() {
+        return Gpu::open(None).map(|_| ());
+    }
+    let width = all.iter().map(|a| a.name.len()).max().unwrap_or(0);
+    let mut out = format!("   {:width$}  {:8} {:10} {:>9}  driver\n", "name", "backend", "kind", "buffer");
+    for a in all {
+        let buffer = bytes(a.max_binding);
+        let _ = writeln!(out, "{:2} {:width$}  {:8} {:10} {buffer:>9}  {}", a.index, a.name, a.backend, a.kind, a.driver);
+        if let Some(why) = a.unusable {
+            let _ = writeln!(out, "   unusable: {why}");
+        }
+    }
+    print(&out)
+}
+
+fn eval(run: &Path, sequences: usize, device: Option<&str>, json: bool) -> Result<()> {
+    let config = run_config(run)?;
+    let gpu = Arc::new(Gpu::open(device)?);
+    let session = Session::evaluation(&config, &gpu)?;
+    let weights = load_weights(&run.join("model.safetensors"), session.evaluate.0.plan.parameters())?;
+    session.arena.write_flat(Flat::Parameters, &weights)?;
+    let mut rows: Vec<(String, EvalMetrics)> = Vec::new();
+    for family in &FAMILIES {
+        let draw = |i: usize| draw_family(family, &mut Random::new(config.data.seed, Split::Test as u32, i as u64));
+        let samples: Vec<_> = (0..sequences).map(draw).collect();
+        rows.push((format!("{} {}", family.phase, family.name), session.evaluate(&samples)?));
+    }
+    rows.extend(train::test(&session, &config, sequences)?.0);
+    if json {
+        let map: BTreeMap<_, _> = rows.into_iter().collect();
+        return print_json(&map);
+    }
+    let mut out = format!("{:<28}{:>12}{:>12}{:>12}{:>12}\n", "", "ninth acc.", "accuracy", "distance", "CE (nats)");
+    for (name, m) in rows {
+        let (ninth, all) = (100.0 * m.ninth_accuracy, 100.0 * m.accuracy);
+        let _ = writeln!(out, "{name:<28}{ninth:>10.1} %{all:>10.1} %{:>12.2}{:>12.3}", m.distance, m.cross_entropy);
+    }
+    let _ = write!(
+        out,
+        "\n{sequences} fresh sequences a row; ninth acc. predicts the ninth number from eight. A uniform guess: 0.4 %, distance 85.33"
+    );
+    print(&out)
+}
+
+fn estimate(config: &Config, budget: u64, all: bool, json: bool) -> Result<()> {
+    let target = Target::default();
+    let memory = train::memory(config, target)?;
+    let report = &memory.report;
+    let (plan, _) = record_training(config, target)?;
+    let decode = generate::memory(config, target, 1)?.report.total_bytes;
+    let largest = largest_batch(config, target, budget);
+    // The rule of thumb of the original design notes, with four bytes a number.
+    let ModelConfig::SequenceTransformer(m) = &config.model;
+    let (d, length, batch) = (m.d_model as u64, CONTEXT as u64, config.train.batch as u64);
+    let embedding = 256 * d * 4;
+    let per_layer = 2 * (d * m.heads as u64 * length * 4) + m.feed_forward as u64 * length * 4;
+    let (layers, inputs) = (m.layers as u64 * per_layer, batch * length * d * 4);
+    let rule = embedding + layers + inputs;
+    let limit = target.max_binding;
+    let too_large = memory.buffers.iter().find(|b| b.bytes > limit).map(|b| b.name.clone());
+    if json {
+        return print_json(&json!({
+            "parameters": plan.parameter_count(),
+            "total_bytes": report.total_bytes,
+            "bytes_by_role": report.bytes_by_role,
+            "budget_bytes": budget,
+            "fits": report.total_bytes <= budget && too_large.is_none(),
+            "largest_batch": largest,
+            "peak_live_bytes": report.peak_live_bytes,
+            "peak_at": report.peak_at,
+            "unshared_activation_bytes": report.unshared_activation_bytes,
+            "working_set_bytes": report.working_set_bytes,
+            "working_set_at": report.working_set_at,
+            "step_traffic_bytes": report.step_traffic_bytes,
+            "infinity_cache_bytes": INFINITY_CACHE,
+            "decode_bytes": decode,
+            "dispatches": plan.entries().len(),
+            "rule_of_thumb": { "embedding": embedding, "layers": layers, "batch": inputs, "intermediate_low": 2 * rule, "intermediate_high": 3 * rule },
+            "tensors": report.tensors,
+        }));
+    }
+    let mut out = format!("{} parameters, {} dispatches a step, batch {batch}\n\n", plan.parameter_count(), plan.entries().len());
+    for (role, n) in &report.bytes_by_role {
+        let _ = writeln!(out, "{role:<14}{n:>16}  {:>10}", bytes(*n));
+    }
+    let _ = writeln!(out, "{:<14}{:>16}  {:>10}\n", "total", report.total_bytes, bytes(report.total_bytes));
+    let mut tensors: Vec<_> = report.tensors.iter().collect();
+    tensors.sort_by(|a, b| b.bytes.cmp(&a.bytes).then(a.name.cmp(&b.name)));
+    let shown = if all { tensors.len() } else { tensors.len().min(10) };
+    let width = tensors[..shown].iter().map(|t| t.name.len()).max().unwrap_or(0);
+    for t in &tensors[..shown] {
+        let shape = format!("{:?}", t.shape);
+        let _ = writeln!(out, "{:width$}  {shape:<16}{:>12}  {:<12} {:<9} in {}", t.name, t.bytes, t.role, t.plan, t.buffer);
+    }
+    if shown < tensors.len() {
+        let _ = writeln!(out, "… and {} smaller ones (--all lists them)", tensors.len() - shown);
+    }
+    let share = |n: u64| format!("{:.1} % of the 32 MiB Infinity Cache", 100.0 * n as f64 / INFINITY_CACHE as f64);
+    let _ = writeln!(out, "\npeak          {} of pooled tensors alive, at {}", bytes(report.peak_live_bytes), report.peak_at);
+    let _ = writeln!(out, "without reuse {}", bytes(report.unshared_activation_bytes));
+    let _ = writeln!(
+        out,
+        "working set   {} at most in one dispatch ({}), at {}",
+        bytes(report.working_set_bytes),
+        share(report.working_set_bytes),
+        report.working_set_at
+    );
+    let traffic = report.step_traffic_bytes;
+    let _ = writeln!(out, "step traffic  {}, {:.3} ms at 224 GB/s", bytes(traffic), traffic as f64 / 224e6);
+    let _ = writeln!(out, "all buffers   {}", share(report.total_bytes));
+    let _ = writeln!(out, "decoding      {} more for `engine generate`", bytes(decode));
+    let _ = writeln!(
+        out,
+        "rule of thumb embedding {} + layers {} + batch {} = {}, with 2 to 3 times the forward pass {} to {}: {:.2} of the plan's total",
+        bytes(embedding),
+        bytes(layers),
+        bytes(inputs),
+        bytes(rule),
+        bytes(2 * rule),
+        bytes(3 * rule),
+        3.0 * rule as f64 / report.total_bytes as f64
+    );
+    let fits = match (&too_large, report.total_bytes <= budget) {
+        (Some(name), _) => format!("no: buffer {name} exceeds the {} of one binding", bytes(limit)),
+        (None, true) => "yes".to_string(),
+        (None, false) => "no".to_string(),
+    };
+    let largest = largest.map_or("none".to_string(), |b| b.to_string());
+    let _ = writeln!(out, "budget        {}: fits: {fits}; largest train.batch that fits: {largest}", bytes(budget));
+    print(&out)
+}
+
+fn check(runs: &[PathBuf], cases: Option<usize>, device: Option<&str>, json: bool) -> Result<()> {
+    let configs = runs.iter().map(|path| Config::load(path, &[])).collect::<Result<Vec<_>>>()?;
+    let gpu = Arc::new(Gpu::open(device)?);
+    let progress = !json && std::io::stderr().is_terminal();
+    if !json {
+        print(&format!("{}\n\n{:<16}{:>8}{:>12}{:>18}{:>9}", gpu.describe(), "kernels", "cases", "elements", "error / allowed", ""))?;
+    }
+    let (mut rows, mut failures) = (Vec::new(), Vec::new());
+    for family in &KERNELS {
+        let count = cases.unwrap_or(family.pinned).min(family.pinned);
+        let (mut worst, mut elements, mut failed) = (0.0f64, 0, 0);
+        for target in targets(&gpu) {
+            for i in 0..count {
+                if progress && i % 8 == 0 {
+                    let _ = write!(std::io::stderr(), "\r{} {i}/{count}   ", family.name);
+                }
+                match check_spec(&gpu, family, &family.pinned_spec(i), target) {
+                    Ok(outcome) => {
+                        worst = worst.max(outcome.worst);
+                        elements += outcome.elements;
+                    }
+                    Err(what) => {
+                        failed += 1;
+                        failures.push(what);
+                    }
+                }
+            }
+        }
+        if progress {
+            let _ = write!(std::io::stderr(), "\r{:40}\r", "");
+        }
+        let status = if failed == 0 { "ok".to_string() } else { format!("{failed} FAILED") };
+        if !json {
+            print(&format!("{:<16}{:>8}{elements:>12}{worst:>18.3}{status:>9}", family.name, 2 * count))?;
+        }
+        rows.push(json!({ "kernels": family.name, "cases": 2 * count, "elements": elements, "worst": worst, "failed": failed }));
+    }
+    let mut models = Vec::new();
+    for (path, config) in runs.iter().zip(&configs) {
+        let o = check_model(&gpu, config).map_err(Error::Internal)?;
+        let ok = o.nmse <= 1e-9 && o.dead.is_empty() && (o.loss.0 - o.loss.1).abs() <= 1e-5 * o.loss.1.abs();
+        if !ok {
+            failures.push(format!("{}: whole-model gradient {o:?}", path.display()));
+        }
+        if !json {
+            print(&format!(
+                "\n{}: gradient of {} weights, NMSE {:.1e} (allowed 1e-9), worst tensor {} {:.1e}; loss {:.6}, oracle {:.6}: {}",
+                path.display(),
+                o.weights,
+                o.nmse,
+                o.worst.1,
+                o.worst.0,
+                o.loss.0,
+                o.loss.1,
+                if ok { "ok" } else { "FAILED" }
+            ))?;
+        }
+        models.push(json!({ "run": path, "weights": o.weights, "nmse": o.nmse, "loss": o.loss.0, "oracle_loss": o.loss.1, "ok": ok }));
+    }
+    if json {
+        print_json(&json!({ "device": gpu.describe(), "families": rows, "models": models, "failures": failures }))?;
+    }
+    if failures.is_empty() {
+        Ok(())
+    } else {
+        Err(Error::Internal(format!("kernels differ from their references:\n{}", failures.join("\n"))))
+    }
+}
+
+/// A training program of the run, warmed up, with steps of real data queued by `step`.
+pub(crate) fn timed_step(config: &Config, gpu: &Arc<Gpu>) -> Result<(Session, f64)> {
+    let session = Session::training(config, gpu)?;
+    let data = |step: u64| -> Vec<_> {
+        let draw = |i: u64| crate::datasets::integer_sequences::sample(1, Split::Train, i, [1.0 / 3.0; 3]);
+        let micro = |m: u64| (0..config.train.batch as u64).map(|b| draw((step * 64 + m) * config.train.batch as u64 + b)).collect();
+        (0..config.train.accumulate as u64).map(micro).collect()
+    };
+    let batches: Vec<_> = (0..8).map(data).collect();
+    let mut state = State { seed: 1, ..State::default() };
+    config.optimizer.fill(&mut state, 1000, 1e-6);
+    let mut times = Vec::new();
+    let mut step = 0;
+    for round in 0..12 {
+        let start = Instant::now();
+        let mut last = None;
+        let steps = if round == 0 { 2 } else { 8 };
+        for _ in 0..steps {
+            last = Some(session.submit_step(&batches[step as usize % 8], state, step)?);
+            step += 1;
+        }
+        if let Some(index) = last {
+            gpu.wait(index)?;
+        }
+        times.push(start.elapsed().as_secs_f64() / f64::from(steps));
+        if round > 3 && times.iter().sum::<f64>() * 8.0 > 20.0 {
+            break;
+        }
+    }
+    let mut rest = times.split_off(1);
+    rest.sort_by(f64::total_cmp);
+    let median = rest[rest.len() / 2];
+    Ok((session, median))
+}
+
+fn profile(config: &Config, rounds: usize, all: bool, device: Option<&str>, json: bool) -> Result<()> {
+    let gpu = Arc::new(Gpu::open(device)?);
+    let (session, step) = timed_step(config, &gpu)?;
+    let program: &Program = &session.step()?.0;
+    let timings = program.profile(rounds)?;
+    let total: f64 = timings.iter().map(|t| t.seconds).sum();
+    #[derive(Default)]
+    struct Row {
+        calls: usize,
+        seconds: f64,
+        flops: u64,
+        bytes: u64,
+    }
+    let mut rows: Vec<(String, Row)> = Vec::new();
+    for timing in &timings {
+        let entry = &program.plan.entries()[timing.entry];
+        let name = if all { format!("{:3} {} {}", timing.entry, entry.shader.name, entry.label) } else { entry.shader.name.clone() };
+        let at = rows.iter().position(|(n, _)| *n == name).unwrap_or_else(|| {
+            rows.push((name, Row::default()));
+            rows.len() - 1
+        });
+        let row = &mut rows[at].1;
+        row.calls += 1;
+        row.seconds += timing.seconds;
+        row.flops += entry.flops;
+        row.bytes += entry.bytes;
+    }
+    if !all {
+        rows.sort_by(|a, b| b.1.seconds.total_cmp(&a.1.seconds));
+    }
+    if json {
+        let list: Vec<_> = rows
+            .iter()
+            .map(|(name, r)| json!({ "kernel": name, "calls": r.calls, "seconds": r.seconds, "flops": r.flops, "bytes": r.bytes, "share": r.seconds / total }))
+            .collect();
+        return print_json(&json!({ "device": gpu.describe(), "step_seconds": step, "kernel_seconds": total, "kernels": list }));
+    }
+    let width = rows.iter().map(|(n, _)| n.len()).max().unwrap_or(0);
+    let mut out = format!(
+        "{}\n\n{:width$}{:>7}{:>12}{:>9}{:>12}{:>12}{:>10}{:>9}\n",
+        gpu.describe(),
+        "kernel",
+        "calls",
+        "time (µs)",
+        "share",
+        "MFLOP",
+        "MB",
+        "GFLOP/s",
+        "GB/s"
+    );
+    for (name, r) in &rows {
+        let _ = writeln!(
+            out,
+            "{name:width$}{:>7}{:>12.1}{:>7.1} %{:>12.3}{:>12.3}{:>10.2}{:>9.2}",
+            r.calls,
+            r.seconds * 1e6,
+            100.0 * r.seconds / total,
+            r.flops as f64 / 1e6,
+            r.bytes as f64 / 1e6,
+            r.flops as f64 / r.seconds.max(1e-12) / 1e9,
+            r.bytes as f64 / r.seconds.max(1e-12) / 1e9
+        );
+    }
+    let _ = write!(
+        out,
+        "\n{:.0} µs in {} dispatches, each timed alone (median of {rounds}); a whole step as trained takes {:.0} µs (median), {:.0} steps/s",
+        total * 1e6,
+        timings.len(),
+        step * 1e6,
+        1.0 / step
+    );
+    print(&out)
+}
+
+fn inspect(file: &Path, json: bool) -> Result<()> {
+    match file.extension().and_then(|e| e.to_str()) {
+        Some("safetensors") => inspect_tensors(file, json),
+        Some("toml") => inspect_run(file, json),
+        _ => Err(Error::Config(format!("{}: inspect knows .safetensors files and .toml run files", file.display()))),
+    }
+}
+
+fn inspect_tensors(file: &Path, as_json: bool) -> Result<()> {
+    let data = std::fs::read(file).map_err(|e| Error::read(file, &e))?;
+    let damaged = |e: safetensors::SafeTensorError| Error::Data(format!("{} is no usable safetensors file: {e}", file.display()));
+    let (_, header) = safetensors::SafeTensors::read_metadata(&data).map_err(damaged)?;
+    let tensors = safetensors::SafeTensors::deserialize(&data).map_err(damaged)?;
+    let mut rows: Vec<_> =
+        tensors.iter().map(|(n, v)| (n.to_string(), v.shape().to_vec(), format!("{:?}", v.dtype()), v.data().len())).collect();
+    rows.sort();
+    let progress = header.metadata().as_ref().and_then(|m| m.get("progress").cloned());
+    let count: usize = rows.iter().filter(|r| !r.0.starts_with("optimizer.")).map(|r| r.1.iter().product::<usize>()).sum();
+    if as_json {
+        let list: Vec<_> = rows.iter().map(|(n, s, t, b)| json!({ "name": n, "shape": s, "dtype": t, "bytes": b })).collect();
+        let progress: Option<serde_json::Value> = progress.and_then(|p| serde_json::from_str(&p).ok());
+        return print_json(&json!({ "tensors": list, "parameters": count, "progress": progress }));
+    }
+    let width = rows.iter().map(|r| r.0.len()).max().unwrap_or(0);
+    let mut out = String::new();
+    for (name, shape, dtype, n) in &rows {
+        let _ = writeln!(out, "{name:width$}  {dtype:5} {:<16}{n:>12}", format!("{shape:?}"));
+    }
+    let _ = writeln!(out, "\n{count} weights in {} tensors, {}", rows.len(), bytes(data.len() as u64));
+    if let Some(progress) = progress {
+        let _ = writeln!(out, "checkpoint: {progress}");
+    }
+    print(&out)
+}
+
+/// Families of the generator: an example, and how many different sequences there are among many draws.
+fn inspect_run(file: &Path, as_json: bool) -> Result<()> {
+    const DRAWS: usize = 50_000;
+    let config = Config::load(file, &[])?;
+    let mut rows = Vec::new();
+    for family in &FAMILIES {
+        let mut random = Random::new(config.data.seed, Split::Train as u32, 0);
+        let draws: Vec<_> = (0..DRAWS).map(|_| draw_family(family, &mut random)).collect();
+        let different = draws.iter().collect::<std::collections::HashSet<_>>().len();
+        rows.push((family.phase, family.name, different, draws[0]));
+    }
+    if as_json {
+        let list: Vec<_> =
+            rows.iter().map(|(p, n, d, e)| json!({ "phase": p, "family": n, "distinct": d, "draws": DRAWS, "example": e })).collect();
+        return print_json(&list);
+    }
+    let mut out = format!("phase  {:<26}{:>10}   example of {LENGTH} numbers\n", "family", "distinct");
+    for (phase, name, different, example) in rows {
+        let _ = writeln!(out, "{phase:>5}  {name:<26}{different:>10}   {example:?}");
+    }
+    let _ = write!(out, "\ndistinct sequences among {DRAWS} draws of each family");
+    print(&out)
+}

@@ -1,0 +1,329 @@
+//! A run's configuration: one TOML file and `--set` overrides. Unknown keys are errors, never ignored.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::losses::LossConfig;
+use crate::models::ModelConfig;
+use crate::optim::{OptimizerConfig, ScheduleConfig};
+
+/// Everything that a run depends on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// What is trained.
+    pub model: ModelConfig,
+    /// What it is trained on.
+    pub data: DataConfig,
+    /// What is minimised.
+    #[serde(default)]
+    pub loss: LossConfig,
+    /// How weights move.
+    #[serde(default)]
+    pub optimizer: OptimizerConfig,
+    /// How the learning rate moves.
+    #[serde(default)]
+    pub schedule: ScheduleConfig,
+    /// Steps, batches, seeds.
+    #[serde(default)]
+    pub train: TrainConfig,
+    /// Validation and early stopping.
+    #[serde(default)]
+    pub validation: ValidationConfig,
+    /// Checkpoints.
+    #[serde(default)]
+    pub checkpoint: CheckpointConfig,
+}
+
+/// The data set.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataConfig {
+    /// `integer_sequences`.
+    pub kind: DataKind,
+    /// Seed of the generator.
+    #[serde(default = "one")]
+    pub seed: u64,
+    /// Epochs over which the later phases of the curriculum enter; 0 trains on the full mixture from the start.
+    #[serde(default = "transition")]
+    pub transition_epochs: f64,
+}
+
+/// Kinds of data sets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DataKind {
+    /// Integer sequences generated on the fly.
+    IntegerSequences,
+}
+
+fn one() -> u64 {
+    1
+}
+
+fn transition() -> f64 {
+    20.0
+}
+
+/// Steps, batches, seeds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TrainConfig {
+    /// Seed of the initial weights, of dropout and of the order of samples.
+    pub seed: u64,
+    /// Samples of a micro-step.
+    pub batch: usize,
+    /// Micro-steps whose gradients are added up for one update.
+    pub accumulate: usize,
+    /// Epochs.
+    pub epochs: u64,
+    /// Updates of an epoch.
+    pub steps_per_epoch: u64,
+    /// Visit the samples of an epoch in a random order.
+    pub shuffle: bool,
+    /// Steps between two lines of `metrics.jsonl`.
+    pub log_every: u64,
+}
+
+impl Default for TrainConfig {
+    fn default() -> Self {
+        TrainConfig { seed: 1, batch: 32, accumulate: 1, epochs: 60, steps_per_epoch: 1000, shuffle: true, log_every: 100 }
+    }
+}
+
+/// Validation and early stopping.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ValidationConfig {
+    /// Steps between validations.
+    pub every: u64,
+    /// Fresh sequences of each.
+    pub sequences: usize,
+    /// Validations without improvement before the run stops; 0 never stops early.
+    pub patience: u64,
+    /// What counts as an improvement of the loss.
+    pub min_delta: f64,
+}
+
+impl Default for ValidationConfig {
+    fn default() -> Self {
+        ValidationConfig { every: 1000, sequences: 100, patience: 10, min_delta: 0.001 }
+    }
+}
+
+/// Checkpoints.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CheckpointConfig {
+    /// Steps between checkpoints.
+    pub every: u64,
+    /// How many of the newest are kept, besides the best weights.
+    pub keep: usize,
+}
+
+impl Default for CheckpointConfig {
+    fn default() -> Self {
+        CheckpointConfig { every: 1000, keep: 3 }
+    }
+}
+
+impl Config {
+    /// Reads a run file and applies overrides of the form `table.key=value`.
+    ///
+    /// # Errors
+    /// `MissingInput` when the file is not there, `Config` with key, line and range for what is wrong in it.
+    pub fn load(path: &Path, overrides: &[String]) -> Result<Config> {
+        let text = std::fs::read_to_string(path).map_err(|e| match e.kind() {
+            std::io::ErrorKind::NotFound => Error::MissingInput(format!("no run file {}. Run files are in data/runs/", path.display())),
+            _ => Error::read(path, &e),
+        })?;
+        Self::parse(&text, &path.display().to_string(), overrides)
+    }
+
+    /// Parses the text of a run file; `source` names it in errors.
+    ///
+    /// # Errors
+    /// As `load`.
+    pub fn parse(text: &str, source: &str, overrides: &[String]) -> Result<Config> {
+        let mut table: toml::Table =
+            text.parse().map_err(|e: toml::de::Error| Error::Config(format!("{source}: {}", located(&e, text))))?;
+        // The file alone first, so that its own mistakes are reported with their lines.
+        let mut config: Config = toml::from_str(text).map_err(|e| Error::Config(format!("{source}: {}", located(&e, text))))?;
+        for item in overrides {
+            apply(&mut table, item)?;
+        }
+        if !overrides.is_empty() {
+            config = table
+                .try_into()
+                .map_err(|e: toml::de::Error| Error::Config(format!("--set {}: {}", overrides.join(" --set "), suggest(e.message()))))?;
+        }
+        config.validate().map_err(|what| Error::Config(format!("{source}: {what}")))?;
+        Ok(config)
+    }
+
+    /// The configuration as TOML.
+    ///
+    /// # Errors
+    /// `Internal` when it cannot be written as TOML.
+    pub fn to_toml(&self) -> Result<String> {
+        toml::to_string_pretty(self).map_err(|e| Error::Internal(format!("configuration to TOML: {e}")))
+    }
+
+    /// Updates of the whole run.
+    pub fn total_steps(&self) -> u64 {
+        self.train.epochs * self.train.steps_per_epoch
+    }
+
+    fn validate(&self) -> std::result::Result<(), String> {
+        let range = |ok: bool, key: &str, value: f64, range: &str| {
+            if ok { Ok(()) } else { Err(format!("{key} = {value} is out of range: it must be {range}")) }
+        };
+        let (t, v, c, d) = (&self.train, &self.validation, &self.checkpoint, &self.data);
+        range(t.batch >= 1 && t.batch <= 1 << 20, "train.batch", t.batch as f64, "from 1 to 1048576")?;
+        range(t.accumulate >= 1 && t.accumulate <= 1 << 16, "train.accumulate", t.accumulate as f64, "from 1 to 65536")?;
+        range(t.epochs >= 1 && t.epochs <= 1_000_000, "train.epochs", t.epochs as f64, "from 1 to 1000000")?;
+        range((1..=1_000_000_000).contains(&t.steps_per_epoch), "train.steps_per_epoch", t.steps_per_epoch as f64, "from 1 to 1e9")?;
+        let samples = (t.batch * t.accumulate) as u64;
+        range(
+            samples.saturating_mul(t.steps_per_epoch) < 1 << 31,
+            "train.steps_per_epoch × train.batch × train.accumulate",
+            (samples as f64) * t.steps_per_epoch as f64,
+            "below 2^31",
+        )?;
+        range(t.log_every >= 1, "train.log_every", t.log_every as f64, "at least 1")?;
+        range(t.seed <= i64::MAX as u64, "train.seed", t.seed as f64, "below 2^63")?;
+        range(v.every >= 1, "validation.every", v.every as f64, "at least 1")?;
+        range((1..=1 << 20).contains(&v.sequences), "validation.sequences", v.sequences as f64, "from 1 to 1048576")?;
+        range(v.min_delta >= 0.0 && v.min_delta.is_finite(), "validation.min_delta", v.min_delta, "0 or more, and finite")?;
+        range(c.every >= 1, "checkpoint.every", c.every as f64, "at least 1")?;
+        range((1..=1000).contains(&c.keep), "checkpoint.keep", c.keep as f64, "from 1 to 1000")?;
+        range(d.transition_epochs >= 0.0 && d.transition_epochs.is_finite(), "data.transition_epochs", d.transition_epochs, "0 or more")?;
+        range(d.seed <= i64::MAX as u64, "data.seed", d.seed as f64, "below 2^63")?;
+        self.model.validate()?;
+        self.loss.validate()?;
+        self.optimizer.validate()?;
+        self.schedule.validate(&self.optimizer)
+    }
+}
+
+/// Puts `value` at `table.key`. The value is TOML if it parses as such, else a string.
+fn apply(table: &mut toml::Table, item: &str) -> Result<()> {
+    let wrong = || Error::Config(format!("--set {item}: expected table.key=value, as in --set train.batch=64"));
+    let (path, value) = item.split_once('=').ok_or_else(wrong)?;
+    let value = value.trim();
+    let parsed = format!("v = {value}").parse::<toml::Table>().ok().and_then(|mut t| t.remove("v"));
+    let parsed = parsed.unwrap_or_else(|| toml::Value::String(value.into()));
+    let keys: Vec<&str> = path.trim().split('.').collect();
+    let (leaf, parents) = keys.split_last().ok_or_else(wrong)?;
+    let mut at = table;
+    for key in parents {
+        let entry = at.entry((*key).to_string()).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+        at = entry.as_table_mut().ok_or_else(wrong)?;
+    }
+    // A whole number given for a key that holds a fraction, `model.dropout=0`, is that fraction.
+    let parsed = match (at.get(*leaf), parsed) {
+        (Some(toml::Value::Float(_)), toml::Value::Integer(i)) => toml::Value::Float(i as f64),
+        (_, parsed) => parsed,
+    };
+    at.insert((*leaf).to_string(), parsed);
+    Ok(())
+}
+
+/// Message of a TOML error with its line, and with the nearest key when one is unknown.
+fn located(error: &toml::de::Error, text: &str) -> String {
+    let message = error.message();
+    // Inside tagged tables the parser only knows where the table is; the unknown key itself is looked up.
+    let key_line = quoted(message).first().filter(|_| message.starts_with("unknown field")).and_then(|key| {
+        text.lines().position(|line| line.trim_start().strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with('=')))
+    });
+    let span_line = error.span().map(|span| text[..span.start.min(text.len())].matches('\n').count());
+    match key_line.or(span_line) {
+        Some(line) => format!("line {}: {}", line + 1, suggest(message)),
+        None => suggest(message),
+    }
+}
+
+fn quoted(message: &str) -> Vec<&str> {
+    message.split('`').skip(1).step_by(2).collect()
+}
+
+/// Adds the nearest known name to «unknown field `x`, expected one of `a`, `b`».
+fn suggest(message: &str) -> String {
+    let message = message.trim();
+    let names = quoted(message);
+    let nearest = match names.split_first() {
+        Some((unknown, known)) if message.starts_with("unknown") => {
+            known.iter().max_by(|a, b| strsim::jaro_winkler(unknown, a).total_cmp(&strsim::jaro_winkler(unknown, b)))
+        }
+        _ => None,
+    };
+    match nearest {
+        Some(name) => format!("{message}. Did you mean `{name}`?"),
+        None => message.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RUN: &str = "[model]\nkind = \"sequence_transformer\"\nembedding = \"fixed\"\nd_model = 2\nheads = 2\nlayers = 2\n\
+                       feed_forward = 32\ndropout = 0.0\n[data]\nkind = \"integer_sequences\"\n[train]\nbatch = 8\n";
+
+    fn error(text: &str, overrides: &[&str]) -> String {
+        let overrides: Vec<String> = overrides.iter().map(ToString::to_string).collect();
+        let error = Config::parse(text, "run.toml", &overrides).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        error.to_string()
+    }
+
+    #[test]
+    fn overrides_reach_every_table() {
+        let set: Vec<String> =
+            ["train.shuffle=false", "model.dropout=0", "train.log_every=1", "optimizer.learning_rate=0.01", "loss.weight=quadratic"]
+                .map(String::from)
+                .into();
+        let config = Config::parse(RUN, "run.toml", &set).unwrap();
+        assert!(!config.train.shuffle && config.train.log_every == 1 && config.optimizer.learning_rate == 0.01);
+        let again = Config::parse(&config.to_toml().unwrap(), "saved", &[]).unwrap();
+        assert_eq!(config, again);
+    }
+
+    #[test]
+    fn an_unknown_key_is_an_error_with_its_line_and_the_nearest_known() {
+        let text = RUN.replace("batch = 8", "btach = 8");
+        let message = error(&text, &[]);
+        assert!(message.contains("line 12") && message.contains("Did you mean `batch`?"), "{message}");
+        let text = RUN.replace("heads = 2", "haeds = 2");
+        let message = error(&text, &[]);
+        assert!(message.contains("line 5") && message.contains("Did you mean `heads`?"), "{message}");
+        let message = error(RUN, &["train.bacth=3"]);
+        assert!(message.contains("--set") && message.contains("Did you mean `batch`?"), "{message}");
+    }
+
+    #[test]
+    fn impossible_values_are_errors_with_the_range() {
+        for set in [
+            "train.batch=0",
+            "optimizer.learning_rate=0",
+            "optimizer.learning_rate=nan",
+            "optimizer.beta1=1.0",
+            "optimizer.beta2=-0.1",
+            "model.heads=3",
+            "model.heads=0",
+            "model.dropout=1",
+            "train.batch=18446744073709551616",
+            "train.batch=9000000000000000000",
+            "model.d_model=0",
+            "train.epochs=0",
+            "train.log_every=0",
+            "loss.alpha=-1",
+            "schedule.min_learning_rate=1",
+        ] {
+            let message = error(RUN, &[set]);
+            assert!(message.contains(set.split(['.', '=']).nth(1).unwrap()) || message.contains("--set"), "{set}: {message}");
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! Decoding with a key-value cache on the device: greedy, beam search, temperature sampling.
+
+use std::sync::Arc;
+
+use crate::config::Config;
+use crate::datasets::integer_sequences::{CONTEXT, VALUES};
+use crate::error::{Error, Result};
+use crate::gpu::{Gpu, Role, Target};
+use crate::kernels::{self, State, argmax};
+use crate::layers::Cache;
+use crate::models::{ModelConfig, SequenceTransformer};
+use crate::plan::{Arena, Flat, LayoutOptions, Memory, Plan, Program, Tensor};
+use crate::random::Random;
+
+/// How the next number is chosen.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Strategy {
+    /// The likeliest.
+    Greedy,
+    /// The likeliest continuation of that many kept at each step.
+    Beam(usize),
+    /// Drawn from softmax(logits / temperature), with a seed.
+    Temperature(f64, u64),
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Tensors {
+    tokens: Tensor,
+    sources: Tensor,
+    state: Tensor,
+    logits: Tensor,
+    best: Tensor,
+}
+
+fn record(config: &Config, target: Target, batch: usize) -> Result<(Plan, Tensors)> {
+    let ModelConfig::SequenceTransformer(sizes) = &config.model;
+    let mut plan = Plan::new("decode", target);
+    let state = kernels::state(&mut plan)?;
+    let tokens = plan.persistent(Role::Dataset, "decode.tokens", &[batch])?;
+    let sources = plan.persistent(Role::KvCache, "decode.sources", &[batch, CONTEXT])?;
+    let cache = Cache { sources, limit: CONTEXT };
+    let logits = SequenceTransformer::new(sizes, batch, false)?.forward(&mut plan, tokens, 1, Some(cache))?;
+    let best = plan.activation("decode.best", &[batch])?;
+    argmax::Forward { x: logits, y: best, rows: batch, cols: VALUES }.record(&mut plan, "decode")?;
+    plan.keep(logits);
+    plan.keep(best);
+    Ok((plan, Tensors { tokens, sources, state, logits, best }))
+}
+
+/// Buffers of decoding `batch` sequences at once.
+///
+/// # Errors
+/// `Config` when sizes overflow.
+pub fn memory(config: &Config, target: Target, batch: usize) -> Result<Memory> {
+    Memory::lay_out(&[&record(config, target, batch)?.0], LayoutOptions::default())
+}
+
+/// Decodes rows of one batch in step.
+#[derive(Debug)]
+pub struct Decoder {
+    program: Program,
+    tensors: Tensors,
+    batch: usize,
+    position: usize,
+    /// Row of the cache that holds each position of each row.
+    sources: Vec<[u32; CONTEXT]>,
+}
+
+impl Decoder {
+    /// A decoder of `batch` rows with the given flat weights.
+    ///
+    /// # Errors
+    /// As opening a training session.
+    pub fn new(config: &Config, gpu: &Arc<Gpu>, batch: usize) -> Result<Decoder> {
+        let (plan, tensors) = record(config, gpu.target, batch)?;
+        let memory = Memory::lay_out(&[&plan], LayoutOptions::default())?;
+        let arena = Arc::new(Arena::new(gpu.clone(), &memory)?);
+        let program = Program::new(plan, arena, memory.places[0].clone(), false)?;
+        Ok(Decoder { program, tensors, batch, position: 0, sources: vec![] })
+    }
+
+    /// Parameters, for loading weights.
+    pub fn plan(&self) -> &Plan {
+        &self.program.plan
+    }
+
+    /// Sets the weights.
+    ///
+    /// # Errors
+    /// `Internal` when the length differs.
+    pub fn load(&self, weights: &[f32]) -> Result<()> {
+        self.program.arena().write_flat(Flat::Parameters, weights)
+    }
+
+    /// Starts over with empty caches.
+    pub fn reset(&mut self) {
+        self.position = 0;
+        self.sources = (0..self.batch as u32).map(|row| [row; CONTEXT]).collect();
+    }
+
+    /// Feeds one number to each row at the next position.
+    ///
+    /// # Errors
+    /// `Internal` when the context is full, `TryAgain` on device loss.
+    pub fn feed(&mut self, tokens: &[u32]) -> Result<()> {
+        if self.position == CONTEXT || tokens.len() != self.batch {
+            return Err(Error::Internal(format!("decoding {} numbers at position {}", tokens.len(), self.position)));
+        }
+        let state = State { position: self.position as u32, ..State::default() };
+        self.program.write(self.tensors.state, &[state]);
+        self.program.write(self.tensors.tokens, tokens);
+        self.program.write(self.tensors.sources, self.sources.as_flattened());
+        self.program.run(self.program.all())?;
+        self.position += 1;
+        Ok(())
+    }
+
+    /// Logits of each row after the last number fed.
+    ///
+    /// # Errors
+    /// `TryAgain` on device loss.
+    pub fn logits(&self) -> Result<Vec<Vec<f32>>> {
+        let flat: Vec<f32> = self.program.read(self.tensors.logits)?;
+        Ok(flat.chunks(VALUES).map(<[f32]>::to_vec).collect())
+    }
+
+    /// Feeds whole histories, of which the last eight numbers count, from an empty cache.
+    fn prefill(&mut self, rows: &[Vec<u32>]) -> Result<()> {
+        self.reset();
+        let first = rows[0].len().saturating_sub(CONTEXT);
+        for at in first..rows[0].len() {
+            let tokens: Vec<u32> = rows.iter().map(|row| row[at]).collect();
+            self.feed(&tokens)?;
+        }
+        Ok(())
+    }
+
+    /// Feeds the newest number of each history. With a full context the positions shift, so the cache is filled anew.
+    fn advance(&mut self, rows: &[Vec<u32>]) -> Result<()> {
+        if self.position == CONTEXT {
+            return self.prefill(rows);
+        }
+        let newest: Vec<u32> = rows.iter().map(|row| row[row.len() - 1]).collect();
+        self.feed(&newest)
+    }
+
+    /// Continues a prompt by `count` numbers.
+    ///
+    /// # Errors
+    /// `Config` for an empty prompt or numbers out of range, `TryAgain` on device loss.
+    pub fn generate(&mut self, prompt: &[u32], count: usize, strategy: Strategy) -> Result<Vec<u32>> {
+        if prompt.is_empty() || prompt.iter().any(|v| *v >= VALUES as u32) {
+            return Err(Error::Config(format!("--prompt {prompt:?}: give at least one number, each from 0 to {}", VALUES - 1)));
+        }
+        let mut rows = vec![prompt.to_vec(); self.batch];
+        let mut scores = vec![0.0; self.batch];
+        let mut random = match strategy {
+            Strategy::Temperature(_, seed) => Random::new(seed, 30, 0),
+            _ => Random::new(0, 30, 0),
+        };
+        self.prefill(&rows)?;
+        for n in 0..count {
+            match strategy {
+                Strategy::Greedy => {
+                    let best: Vec<u32> = self.program.read(self.tensors.best)?;
+                    rows.iter_mut().zip(best).for_each(|(row, v)| row.push(v));
+                }
+                Strategy::Temperature(temperature, _) => {
+                    for (row, logits) in rows.iter_mut().zip(self.logits()?) {
+                        row.push(draw(&logits, temperature, &mut random));
+                    }
+                }
+                Strategy::Beam(_) => (rows, scores) = self.split_beams(rows, &scores, n == 0)?,
+            }
+            if n + 1 < count {
+                self.advance(&rows)?;
+            }
+        }
+        Ok(rows[0][prompt.len()..].to_vec())
+    }
+
+    /// The likeliest continuations of all beams by one number, best first; their caches are told apart by `sources`.
+    fn split_beams(&mut self, rows: Vec<Vec<u32>>, scores: &[f64], first: bool) -> Result<(Vec<Vec<u32>>, Vec<f64>)> {
+        let logits = self.logits()?;
+        // All beams start from the same prompt; only one of them counts.
+        let live = if first { 1 } else { rows.len() };
+        let mut candidates: Vec<(f64, usize, u32)> = Vec::with_capacity(live * VALUES);
+        for (row, logits) in logits.iter().enumerate().take(live) {
+            let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            let lse = f64::from(top) + logits.iter().map(|v| f64::from(v - top).exp()).sum::<f64>().ln();
+            candidates.extend(logits.iter().zip(0..).map(|(v, token)| (scores[row] + f64::from(*v) - lse, row, token)));
+        }
+        candidates.sort_by(|a, b| b.0.total_cmp(&a.0).then((a.1, a.2).cmp(&(b.1, b.2))));
+        candidates.truncate(rows.len());
+        let old = self.sources.clone();
+        for (beam, (_, parent, _)) in candidates.iter().enumerate() {
+            self.sources[beam] = old[*parent];
+            self.sources[beam][self.position - 1] = *parent as u32;
+        }
+        let extend = |(_, parent, token): &(f64, usize, u32)| {
+            let mut row = rows[*parent].clone();
+            row.push(*token);
+            row
+        };
+        Ok((candidates.iter().map(extend).collect(), candidates.iter().map(|c| c.0).collect()))
+    }
+}
+
+/// A number drawn from softmax(logits / temperature).
+fn draw(logits: &[f32], temperature: f64, random: &mut Random) -> u32 {
+    let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let weights: Vec<f64> = logits.iter().map(|v| (f64::from(v - top) / temperature).exp()).collect();
+    let mut left = random.uniform() * weights.iter().sum::<f64>();
+    for (token, weight) in (0..).zip(&weights) {
+        left -= weight;
+        if left < 0.0 {
+            return token;
+        }
+    }
+    weights.len() as u32 - 1
+}

@@ -1,0 +1,74 @@
+//! Losses: what is minimised, with the gradient's 1/N folded in.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::Result;
+use crate::kernels::cross_entropy::{Forward, Weight};
+use crate::plan::{Plan, Tensor};
+
+/// Which loss of a classifier.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LossConfig {
+    /// `none`, `linear`, `quadratic`, `square_root`, or `pure_distance`.
+    pub weight: Weight,
+    /// Scale of the distance: CE · (1 + alpha · w).
+    pub alpha: f64,
+}
+
+impl Default for LossConfig {
+    fn default() -> Self {
+        LossConfig { weight: Weight::Linear, alpha: 0.1 }
+    }
+}
+
+impl LossConfig {
+    pub(crate) fn validate(&self) -> std::result::Result<(), String> {
+        if self.alpha >= 0.0 && self.alpha.is_finite() {
+            return Ok(());
+        }
+        Err(format!("loss.alpha = {} is out of range: it must be 0 or more, and finite", self.alpha))
+    }
+
+    /// Loss of guessing each of `classes` with equal probability, against uniformly drawn targets: (this loss, cross-entropy, mean
+    /// distance). The guess is taken as a random class for the weight and for the distance.
+    pub fn uniform_guess(&self, classes: usize) -> (f64, f64, f64) {
+        let n = classes as f64;
+        let ce = n.ln();
+        let mean = |f: &dyn Fn(f64) -> f64| (1..classes).map(|d| 2.0 * (n - d as f64) * f(d as f64)).sum::<f64>() / (n * n);
+        let distance = mean(&|d| d);
+        let loss = match self.weight {
+            Weight::None => ce,
+            Weight::Linear => ce * (1.0 + self.alpha * distance),
+            Weight::Quadratic => ce * (1.0 + self.alpha * mean(&|d| d * d)),
+            Weight::SquareRoot => ce * (1.0 + self.alpha * mean(&f64::sqrt)),
+            Weight::PureDistance => distance,
+        };
+        (loss, ce, distance)
+    }
+
+    /// Appends the loss of (rows, classes) logits: per-row metrics, and with `scale` the gradient of scale · Σ loss.
+    ///
+    /// # Errors
+    /// `Internal` when shapes differ.
+    pub fn record(&self, plan: &mut Plan, logits: Tensor, targets: Tensor, scale: Option<f64>) -> Result<(Tensor, Option<Tensor>)> {
+        let rows = plan.len(targets);
+        let cols = plan.len(logits) / rows;
+        let y = plan.activation("loss.rows", &[rows, 4])?;
+        let dx = scale.map(|_| plan.like("loss.dlogits", logits)).transpose()?;
+        let loss = Forward { x: logits, targets, y, dx, rows, cols, weight: self.weight, alpha: self.alpha, scale: scale.unwrap_or(0.0) };
+        loss.record(plan, "loss")?;
+        Ok((y, dx))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_uniform_guess_has_the_known_baselines() {
+        let (loss, ce, distance) = LossConfig::default().uniform_guess(256);
+        assert!((ce - 5.545).abs() < 1e-3 && (distance - 85.33).abs() < 1e-2 && (loss - 52.86).abs() < 1e-2, "{loss} {ce} {distance}");
+    }
+}

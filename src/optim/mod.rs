@@ -1,0 +1,167 @@
+//! Optimisers and learning-rate schedules.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::Result;
+use crate::kernels::{State, adamw, grad_norm};
+use crate::plan::{Flat, Plan, Section, Tensor};
+
+/// Adam (Kingma & Ba 2015) or AdamW (Loshchilov & Hutter 2019).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OptimizerKind {
+    /// Decay added to the gradient.
+    Adam,
+    /// Decay applied to the weight.
+    Adamw,
+}
+
+/// How weights move.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OptimizerConfig {
+    /// `adam` or `adamw`.
+    pub kind: OptimizerKind,
+    /// Peak learning rate.
+    pub learning_rate: f64,
+    /// Decay rate of the first moment.
+    pub beta1: f64,
+    /// Decay rate of the second moment.
+    pub beta2: f64,
+    /// Added to the root of the second moment.
+    pub eps: f64,
+    /// Weight decay.
+    pub weight_decay: f64,
+    /// Clip the gradient's global norm to this; 0 does not clip.
+    pub clip_norm: f64,
+}
+
+impl Default for OptimizerConfig {
+    fn default() -> Self {
+        OptimizerConfig {
+            kind: OptimizerKind::Adamw,
+            learning_rate: 1e-3,
+            beta1: 0.9,
+            beta2: 0.999,
+            eps: 1e-8,
+            weight_decay: 0.01,
+            clip_norm: 1.0,
+        }
+    }
+}
+
+impl OptimizerConfig {
+    pub(crate) fn validate(&self) -> std::result::Result<(), String> {
+        let check = |ok: bool, key: &str, value: f64, range: &str| {
+            if ok { Ok(()) } else { Err(format!("optimizer.{key} = {value} is out of range: it must be {range}")) }
+        };
+        check(self.learning_rate > 0.0 && self.learning_rate.is_finite(), "learning_rate", self.learning_rate, "above 0, and finite")?;
+        check((0.0..1.0).contains(&self.beta1), "beta1", self.beta1, "in [0, 1)")?;
+        check((0.0..1.0).contains(&self.beta2), "beta2", self.beta2, "in [0, 1)")?;
+        check(self.eps > 0.0 && self.eps.is_finite(), "eps", self.eps, "above 0, and finite")?;
+        check(self.weight_decay >= 0.0 && self.weight_decay.is_finite(), "weight_decay", self.weight_decay, "0 or more, and finite")?;
+        check(self.clip_norm >= 0.0 && self.clip_norm.is_finite(), "clip_norm", self.clip_norm, "0 or more, and finite")
+    }
+
+    /// Appends gradient norm and update, which also clears the gradients.
+    ///
+    /// # Errors
+    /// `Internal` when the plan has no parameters.
+    pub fn record(&self, plan: &mut Plan, records: Tensor) -> Result<()> {
+        plan.begin(Section::Update);
+        let (w, dw) = (plan.flat(Flat::Parameters)?, plan.flat(Flat::Gradients)?);
+        let (m, v) = (plan.flat(Flat::FirstMoment)?, plan.flat(Flat::SecondMoment)?);
+        let partials = plan.workspace("grad_norm.partials", &[grad_norm::partials(plan.flat_len())])?;
+        grad_norm::Partial { x: dw, y: partials }.record(plan, "optimizer")?;
+        let update = adamw::Update {
+            partials,
+            w,
+            dw,
+            m,
+            v,
+            records,
+            beta1: self.beta1,
+            beta2: self.beta2,
+            eps: self.eps,
+            decay: self.weight_decay,
+            decoupled: self.kind == OptimizerKind::Adamw,
+        };
+        update.record(plan, "optimizer")
+    }
+
+    /// Fills in what the update of step `step` (from 0) needs.
+    pub fn fill(&self, state: &mut State, step: u64, learning_rate: f64) {
+        let t = (step + 1) as f64;
+        state.learning_rate = learning_rate as f32;
+        state.max_norm = self.clip_norm as f32;
+        state.correction1 = (1.0 / (1.0 - self.beta1.powf(t))) as f32;
+        state.correction2 = (1.0 / (1.0 - self.beta2.powf(t)).sqrt()) as f32;
+    }
+}
+
+/// Shapes of the learning rate over time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ScheduleKind {
+    /// Always the peak.
+    Constant,
+    /// Straight line up, then half a cosine down.
+    WarmupCosine,
+}
+
+/// How the learning rate moves.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ScheduleConfig {
+    /// `constant` or `warmup_cosine`.
+    pub kind: ScheduleKind,
+    /// Steps of the way up.
+    pub warmup_steps: u64,
+    /// Where the cosine ends.
+    pub min_learning_rate: f64,
+}
+
+impl Default for ScheduleConfig {
+    fn default() -> Self {
+        ScheduleConfig { kind: ScheduleKind::WarmupCosine, warmup_steps: 5000, min_learning_rate: 1e-6 }
+    }
+}
+
+impl ScheduleConfig {
+    pub(crate) fn validate(&self, optimizer: &OptimizerConfig) -> std::result::Result<(), String> {
+        if (0.0..=optimizer.learning_rate).contains(&self.min_learning_rate) {
+            return Ok(());
+        }
+        Err(format!(
+            "schedule.min_learning_rate = {} is out of range: it must be from 0 to optimizer.learning_rate = {}",
+            self.min_learning_rate, optimizer.learning_rate
+        ))
+    }
+
+    /// Learning rate of step `step` (from 0) of `total`:
+    /// peak · (step + 1) / warmup, then min + ½ (peak − min)(1 + cos π·progress).
+    pub fn learning_rate(&self, peak: f64, step: u64, total: u64) -> f64 {
+        match self.kind {
+            ScheduleKind::Constant => peak,
+            ScheduleKind::WarmupCosine if step < self.warmup_steps => peak * (step + 1) as f64 / self.warmup_steps as f64,
+            ScheduleKind::WarmupCosine => {
+                let left = total.saturating_sub(self.warmup_steps).max(1) as f64;
+                let progress = ((step - self.warmup_steps) as f64 / left).min(1.0);
+                self.min_learning_rate + 0.5 * (peak - self.min_learning_rate) * (1.0 + (std::f64::consts::PI * progress).cos())
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rate_rises_to_the_peak_and_falls_to_the_minimum() {
+        let schedule = ScheduleConfig::default();
+        let rate = |step| schedule.learning_rate(1e-3, step, 60_000);
+        assert!((rate(0) - 2e-7).abs() < 1e-12 && (rate(4999) - 1e-3).abs() < 1e-12 && (rate(5000) - 1e-3).abs() < 1e-12);
+        assert!((rate(32_500) - 5.005e-4).abs() < 1e-9 && (rate(60_000) - 1e-6).abs() < 1e-12);
+    }
+}

@@ -1,0 +1,358 @@
+//! Checkpoints and weights: safetensors files with a checksum for each tensor, written so that a crash at any moment leaves a valid file.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::plan::{FLAT_ALIGN, Parameter};
+
+const FORMAT: u32 = 1;
+
+/// State of a run besides its tensors.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Updates done. With the seeds of the configuration it is also the data cursor and the state of every random number.
+    pub step: u64,
+    /// Best validation loss so far.
+    pub best_loss: Option<f64>,
+    /// Step of the best validation.
+    pub best_step: u64,
+    /// Validations since the best one.
+    pub waiting: u64,
+    /// Updates skipped in a row because loss or gradient was not finite.
+    pub skipped_in_a_row: u64,
+    /// Updates skipped altogether.
+    pub skipped: u64,
+    /// Whether the run has ended by itself, and why.
+    pub finished: Option<String>,
+    /// Seconds spent so far.
+    pub seconds: f64,
+}
+
+/// A checkpoint: weights and moments in flat form, and the progress.
+#[derive(Debug, Clone, Default)]
+pub struct Checkpoint {
+    /// Weights.
+    pub weights: Vec<f32>,
+    /// First moment.
+    pub m: Vec<f32>,
+    /// Second moment.
+    pub v: Vec<f32>,
+    /// Where the run is.
+    pub progress: Progress,
+    /// Configuration as TOML.
+    pub config: String,
+    /// Kernels in use, device included: bits repeat only with the same.
+    pub variants: String,
+}
+
+fn flat_len(parameters: &[Parameter]) -> usize {
+    parameters.last().map_or(0, |p| (p.offset + p.len()).next_multiple_of(FLAT_ALIGN))
+}
+
+fn checksum(bytes: &[u8]) -> String {
+    format!("{:08x}", crc32c::crc32c(bytes))
+}
+
+/// Writes `bytes` to `path` by way of a temporary file in the same folder: fsync, rename, fsync of the folder.
+pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let failed = |e: &std::io::Error| Error::write(path, e);
+    let mut file = tempfile::Builder::new().prefix(".writing-").tempfile_in(folder).map_err(|e| failed(&e))?;
+    file.write_all(bytes).map_err(|e| failed(&e))?;
+    file.as_file().sync_all().map_err(|e| failed(&e))?;
+    file.persist(path).map_err(|e| failed(&e.error))?;
+    // Windows cannot open a folder as a file; its rename is durable by itself.
+    if cfg!(unix) {
+        File::open(folder).and_then(|f| f.sync_all()).map_err(|e| failed(&e))?;
+    }
+    Ok(())
+}
+
+/// Serialises tensors with a checksum for each and further metadata.
+fn serialise(tensors: &[(String, &[usize], &[f32])], mut metadata: HashMap<String, String>) -> Result<Vec<u8>> {
+    let mut sums = BTreeMap::new();
+    let mut views = Vec::with_capacity(tensors.len());
+    for (name, shape, values) in tensors {
+        let bytes: &[u8] = bytemuck::cast_slice(values);
+        sums.insert(name.clone(), checksum(bytes));
+        let view = TensorView::new(Dtype::F32, shape.to_vec(), bytes).map_err(|e| Error::Internal(format!("tensor {name}: {e}")))?;
+        views.push((name.clone(), view));
+    }
+    metadata.insert("checksums".into(), serde_json::to_string(&sums).unwrap_or_default());
+    safetensors::serialize(views, Some(metadata)).map_err(|e| Error::Internal(format!("safetensors: {e}")))
+}
+
+fn views<'a>(parameters: &'a [Parameter], prefix: &str, flat: &'a [f32]) -> Vec<(String, &'a [usize], &'a [f32])> {
+    let slice = |p: &Parameter| &flat[p.offset..p.offset + p.len()];
+    parameters.iter().map(|p| (format!("{prefix}{}", p.name), p.shape.as_slice(), slice(p))).collect()
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).map_err(|e| Error::read(path, &e))
+}
+
+/// Fills a flat buffer from the tensors `prefix + name`; all of them must be there with their shape and, where the file carries checksums,
+/// their bytes intact.
+fn fill(path: &Path, file: &SafeTensors<'_>, sums: &HashMap<String, String>, parameters: &[Parameter], prefix: &str) -> Result<Vec<f32>> {
+    let mut flat = vec![0.0; flat_len(parameters)];
+    let mut wrong = Vec::new();
+    for p in parameters {
+        let name = format!("{prefix}{}", p.name);
+        let Ok(view) = file.tensor(&name) else {
+            wrong.push(format!("{name}: missing"));
+            continue;
+        };
+        if view.shape() != p.shape {
+            wrong.push(format!("{name}: the file has shape {:?}, the model {:?}", view.shape(), p.shape));
+            continue;
+        }
+        if sums.get(&name).is_some_and(|sum| *sum != checksum(view.data())) {
+            wrong.push(format!("{name}: checksum differs, the file is damaged"));
+            continue;
+        }
+        let data = view.data();
+        let values: Vec<f32> = match view.dtype() {
+            Dtype::F32 => bytemuck::pod_collect_to_vec(data),
+            Dtype::F64 => bytemuck::pod_collect_to_vec::<u8, f64>(data).iter().map(|v| *v as f32).collect(),
+            Dtype::F16 => bytemuck::pod_collect_to_vec::<u8, u16>(data).iter().map(|v| half::f16::from_bits(*v).to_f32()).collect(),
+            Dtype::BF16 => bytemuck::pod_collect_to_vec::<u8, u16>(data).iter().map(|v| half::bf16::from_bits(*v).to_f32()).collect(),
+            other => {
+                wrong.push(format!("{name}: {other:?} is no floating-point type; save it as float32"));
+                continue;
+            }
+        };
+        flat[p.offset..p.offset + p.len()].copy_from_slice(&values);
+        if let Some(at) = values.iter().position(|v| !v.is_finite()) {
+            wrong.push(format!("{name}: element {at} is not finite"));
+        }
+    }
+    if wrong.is_empty() {
+        return Ok(flat);
+    }
+    let shown = wrong.iter().take(12).map(|w| format!("\n  {w}")).collect::<String>();
+    let more = if wrong.len() > 12 { format!("\n  … and {} more", wrong.len() - 12) } else { String::new() };
+    Err(Error::Data(format!("{} does not fit this model:{shown}{more}", path.display())))
+}
+
+fn open<'a>(path: &Path, bytes: &'a [u8]) -> Result<(SafeTensors<'a>, HashMap<String, String>, HashMap<String, String>)> {
+    let damaged = |why: String| Error::Data(format!("{} is no usable safetensors file: {why}", path.display()));
+    let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| damaged(e.to_string()))?;
+    let metadata = header.metadata().clone().unwrap_or_default();
+    let file = SafeTensors::deserialize(bytes).map_err(|e| damaged(e.to_string()))?;
+    let sums = match metadata.get("checksums") {
+        Some(text) => serde_json::from_str(text).map_err(|e| damaged(format!("its checksums: {e}")))?,
+        None => HashMap::new(),
+    };
+    Ok((file, metadata, sums))
+}
+
+/// Reads weights by their PyTorch names from a safetensors file: one of ours, or a converted `state_dict`; f32, f64, f16 and bf16.
+///
+/// # Errors
+/// `MissingInput` without the file, `Data` when it is damaged or does not fit, every difference listed.
+pub fn load_weights(path: &Path, parameters: &[Parameter]) -> Result<Vec<f32>> {
+    let bytes = read(path)?;
+    let (file, _, sums) = open(path, &bytes)?;
+    fill(path, &file, &sums, parameters, "")
+}
+
+/// Writes weights under their PyTorch names, with the configuration in the metadata.
+///
+/// # Errors
+/// `Io` when the file cannot be written.
+pub fn save_weights(path: &Path, parameters: &[Parameter], weights: &[f32], config: &str) -> Result<()> {
+    let metadata = HashMap::from([("format".to_string(), "pt".to_string()), ("config".to_string(), config.to_string())]);
+    write_atomically(path, &serialise(&views(parameters, "", weights), metadata)?)
+}
+
+impl Checkpoint {
+    /// Writes the checkpoint of its step into a folder, verifies it by reading it back, then removes all but the newest `keep`.
+    ///
+    /// # Errors
+    /// `Io` when writing fails, `Data` when the weights are not finite.
+    pub fn save(&self, folder: &Path, parameters: &[Parameter], keep: usize) -> Result<PathBuf> {
+        if let Some(at) = self.weights.iter().position(|w| !w.is_finite()) {
+            return Err(Error::Data(format!("weight {at} is not finite: checkpoint of step {} not written", self.progress.step)));
+        }
+        let path = folder.join(format!("step-{:09}.safetensors", self.progress.step));
+        let mut tensors = views(parameters, "", &self.weights);
+        tensors.extend(views(parameters, "optimizer.m.", &self.m));
+        tensors.extend(views(parameters, "optimizer.v.", &self.v));
+        let progress = serde_json::to_string(&self.progress).map_err(|e| Error::Internal(format!("progress: {e}")))?;
+        let metadata = HashMap::from([
+            ("format".to_string(), "pt".to_string()),
+            ("engine_checkpoint".to_string(), FORMAT.to_string()),
+            ("progress_checksum".to_string(), checksum(progress.as_bytes())),
+            ("progress".to_string(), progress),
+            ("config".to_string(), self.config.clone()),
+            ("variants".to_string(), self.variants.clone()),
+        ]);
+        write_atomically(&path, &serialise(&tensors, metadata)?)?;
+        let again = Self::load(&path, parameters)?;
+        if again.weights != self.weights {
+            return Err(Error::Io(format!("{} reads back differently from what was written: check the disk", path.display())));
+        }
+        let found = Self::list(folder)?;
+        for old in &found[..found.len().saturating_sub(keep)] {
+            fs::remove_file(old).map_err(|e| Error::write(old, &e))?;
+        }
+        Ok(path)
+    }
+
+    /// Checkpoints of a folder, oldest first.
+    ///
+    /// # Errors
+    /// `Io` when the folder cannot be read.
+    pub fn list(folder: &Path) -> Result<Vec<PathBuf>> {
+        let mut found = Vec::new();
+        let entries = match fs::read_dir(folder) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(found),
+            Err(e) => return Err(Error::read(folder, &e)),
+        };
+        for entry in entries {
+            let path = entry.map_err(|e| Error::read(folder, &e))?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if name.starts_with("step-") && name.ends_with(".safetensors") {
+                found.push(path);
+            }
+        }
+        found.sort();
+        Ok(found)
+    }
+
+    /// Reads and verifies a checkpoint.
+    ///
+    /// # Errors
+    /// `Data` when it is damaged, of another model or of a newer format.
+    pub fn load(path: &Path, parameters: &[Parameter]) -> Result<Checkpoint> {
+        let bytes = read(path)?;
+        let (file, metadata, sums) = open(path, &bytes)?;
+        let damaged = |what: &str| Error::Data(format!("{} is no usable checkpoint: {what}", path.display()));
+        let format: u32 = metadata.get("engine_checkpoint").and_then(|f| f.parse().ok()).ok_or_else(|| damaged("it holds weights only"))?;
+        if format > FORMAT {
+            return Err(damaged(&format!("its format {format} is newer than this engine's {FORMAT}. Update engine")));
+        }
+        let progress = metadata.get("progress").ok_or_else(|| damaged("progress missing"))?;
+        if metadata.get("progress_checksum") != Some(&checksum(progress.as_bytes())) {
+            return Err(damaged("the checksum of its progress differs"));
+        }
+        Ok(Checkpoint {
+            weights: fill(path, &file, &sums, parameters, "")?,
+            m: fill(path, &file, &sums, parameters, "optimizer.m.")?,
+            v: fill(path, &file, &sums, parameters, "optimizer.v.")?,
+            progress: serde_json::from_str(progress).map_err(|e| damaged(&format!("its progress: {e}")))?,
+            config: metadata.get("config").cloned().unwrap_or_default(),
+            variants: metadata.get("variants").cloned().unwrap_or_default(),
+        })
+    }
+
+    /// The newest valid checkpoint of a folder, and what is wrong with newer ones.
+    ///
+    /// # Errors
+    /// `Data` when there are checkpoints and none is valid.
+    pub fn newest(folder: &Path, parameters: &[Parameter]) -> Result<Option<(Checkpoint, Vec<String>)>> {
+        let mut rejected = Vec::new();
+        for path in Self::list(folder)?.iter().rev() {
+            match Self::load(path, parameters) {
+                Ok(checkpoint) => return Ok(Some((checkpoint, rejected))),
+                Err(error) => rejected.push(error.to_string()),
+            }
+        }
+        if rejected.is_empty() {
+            return Ok(None);
+        }
+        Err(Error::Data(format!("no checkpoint in {} can be used:\n{}", folder.display(), rejected.join("\n"))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Init;
+
+    fn parameters() -> Vec<Parameter> {
+        let p = |name: &str, shape: &[usize], offset| Parameter { name: name.into(), shape: shape.into(), offset, init: Init::Zeros };
+        vec![p("a.weight", &[3, 2], 0), p("a.bias", &[3], 64)]
+    }
+
+    fn checkpoint(step: u64) -> Checkpoint {
+        let mut flat = vec![0.0; 128];
+        (0..6).chain(64..67).for_each(|i| flat[i] = i as f32 + step as f32 * 0.5);
+        let progress = Progress { step, best_loss: Some(1.5), ..Progress::default() };
+        Checkpoint { weights: flat.clone(), m: flat.clone(), v: flat, progress, config: "x = 1".into(), variants: "v".into() }
+    }
+
+    #[test]
+    fn the_newest_valid_checkpoint_is_found_and_old_ones_go() {
+        let folder = tempfile::tempdir().unwrap();
+        for step in 1..=5 {
+            checkpoint(step).save(folder.path(), &parameters(), 3).unwrap();
+        }
+        let files = Checkpoint::list(folder.path()).unwrap();
+        assert_eq!(files.len(), 3);
+        // Every way of being damaged is seen, and the one before is taken.
+        let good = fs::read(&files[2]).unwrap();
+        for (what, bytes) in [
+            ("truncated", good[..good.len() - 5].to_vec()),
+            ("empty", vec![]),
+            ("a flipped bit", {
+                let mut bytes = good.clone();
+                let last = bytes.len() - 3;
+                bytes[last] ^= 1;
+                bytes
+            }),
+            ("lying header", {
+                let mut bytes = good.clone();
+                bytes[..8].fill(0xff);
+                bytes
+            }),
+        ] {
+            fs::write(&files[2], bytes).unwrap();
+            let (found, rejected) = Checkpoint::newest(folder.path(), &parameters()).unwrap().unwrap();
+            assert_eq!((found.progress.step, rejected.len()), (4, 1), "{what}");
+            assert_eq!(found.weights, checkpoint(4).weights);
+        }
+        fs::write(&files[0], b"").unwrap();
+        fs::write(&files[1], b"").unwrap();
+        assert_eq!(Checkpoint::newest(folder.path(), &parameters()).unwrap_err().exit_code(), 65);
+    }
+
+    #[test]
+    fn another_model_is_refused_with_every_difference() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = checkpoint(1).save(folder.path(), &parameters(), 3).unwrap();
+        let mut other = parameters();
+        other[0].shape = vec![2, 3];
+        other[1].name = "b.bias".into();
+        let error = Checkpoint::load(&path, &other).unwrap_err();
+        let text = error.to_string();
+        assert!(
+            error.exit_code() == 65 && text.contains("a.weight: the file has shape [3, 2]") && text.contains("b.bias: missing"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn weights_that_are_not_finite_are_not_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut bad = checkpoint(1);
+        bad.weights[2] = f32::NAN;
+        assert!(bad.save(folder.path(), &parameters(), 3).is_err());
+        assert!(Checkpoint::list(folder.path()).unwrap().is_empty());
+    }
+
+    #[test]
+    fn weights_round_trip() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.safetensors");
+        save_weights(&path, &parameters(), &checkpoint(2).weights, "").unwrap();
+        assert_eq!(load_weights(&path, &parameters()).unwrap(), checkpoint(2).weights);
+    }
+}

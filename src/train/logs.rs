@@ -1,0 +1,125 @@
+//! What a run writes while it goes: `metrics.jsonl`, event files, `train.log`, and the progress bar.
+
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead, BufReader, BufWriter, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::{Map, Value};
+
+use super::tensorboard::EventWriter;
+use crate::error::{Error, Result};
+
+/// Logs of a run.
+#[derive(Debug)]
+pub(crate) struct Logs {
+    metrics: BufWriter<File>,
+    metrics_path: PathBuf,
+    events: EventWriter,
+    text: File,
+    bar: Option<ProgressBar>,
+    quiet: bool,
+    last_line: Instant,
+}
+
+impl Logs {
+    /// Opens the logs of a run folder at `step`; lines of later steps, which a crashed run left behind, are removed.
+    pub(crate) fn open(folder: &Path, step: u64, total: u64, quiet: bool) -> Result<Logs> {
+        let metrics_path = folder.join("metrics.jsonl");
+        let kept: Vec<u8> = match File::open(&metrics_path) {
+            Ok(file) => BufReader::new(file)
+                .lines()
+                .map_while(std::result::Result::ok)
+                .filter(|line| {
+                    let at = serde_json::from_str::<Value>(line).ok().and_then(|v| v.get("step").and_then(Value::as_u64));
+                    at.is_some_and(|at| at <= step)
+                })
+                .flat_map(|line| (line + "\n").into_bytes())
+                .collect(),
+            Err(_) => Vec::new(),
+        };
+        super::checkpoint::write_atomically(&metrics_path, &kept)?;
+        let metrics = OpenOptions::new().append(true).open(&metrics_path).map_err(|e| Error::create(&metrics_path, &e))?;
+        let text_path = folder.join("train.log");
+        let text = OpenOptions::new().append(true).create(true).open(&text_path).map_err(|e| Error::create(&text_path, &e))?;
+        let bar = (!quiet && std::io::stderr().is_terminal()).then(|| {
+            let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr_with_hz(8));
+            let style = ProgressStyle::with_template("{bar:32} {pos}/{len} steps  {per_sec}  ETA {eta}  {msg}");
+            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+            bar.set_position(step);
+            bar.reset_eta();
+            bar
+        });
+        let events = EventWriter::new(folder, step)?;
+        Ok(Logs { metrics: BufWriter::new(metrics), metrics_path, events, text, bar, quiet, last_line: Instant::now() })
+    }
+
+    /// A line for the user and for `train.log`. A closed pipe is no error.
+    pub(crate) fn say(&mut self, line: &str) {
+        let _ = writeln!(self.text, "{line}");
+        match &self.bar {
+            Some(bar) => bar.suspend(|| {
+                let _ = writeln!(std::io::stderr(), "{line}");
+            }),
+            None if !self.quiet => {
+                let _ = writeln!(std::io::stderr(), "{line}");
+            }
+            None => {}
+        }
+    }
+
+    /// A line of `metrics.jsonl`, and each number under `split/name` in the event file.
+    pub(crate) fn record(&mut self, split: &str, step: u64, epoch: u64, values: &[(&str, f64)]) -> Result<()> {
+        let mut line = Map::new();
+        line.insert("split".into(), split.into());
+        line.insert("step".into(), step.into());
+        line.insert("epoch".into(), epoch.into());
+        for (name, value) in values {
+            // JSON has no NaN; null says that the value was not finite.
+            line.insert((*name).into(), (*value).into());
+            self.events.scalar(&format!("{split}/{name}"), step, *value)?;
+        }
+        writeln!(self.metrics, "{}", Value::Object(line)).map_err(|e| Error::write(&self.metrics_path, &e))
+    }
+
+    /// Moves the bar; without a terminal, a plain line now and then.
+    pub(crate) fn progress(&mut self, step: u64, total: u64, message: &str, per_second: f64) {
+        match &self.bar {
+            Some(bar) => {
+                bar.set_position(step);
+                bar.set_message(message.to_string());
+            }
+            None if self.last_line.elapsed() > Duration::from_secs(10) => {
+                self.last_line = Instant::now();
+                let eta = (total - step) as f64 / per_second.max(1e-9);
+                self.say(&format!("step {step}/{total}  {message}  {per_second:.0} steps/s  ETA {}", duration(eta)));
+            }
+            None => {}
+        }
+    }
+
+    /// Hands everything to the operating system.
+    pub(crate) fn flush(&mut self) -> Result<()> {
+        self.metrics.flush().map_err(|e| Error::write(&self.metrics_path, &e))?;
+        self.events.flush()
+    }
+
+    /// Ends the bar.
+    pub(crate) fn close(&mut self) -> Result<()> {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+        self.flush()
+    }
+}
+
+/// Seconds as 1h 02m, 3m 05s or 7 s.
+pub(crate) fn duration(seconds: f64) -> String {
+    let s = seconds.max(0.0).round() as u64;
+    match (s / 3600, s / 60 % 60, s % 60) {
+        (0, 0, s) => format!("{s} s"),
+        (0, m, s) => format!("{m}m {s:02}s"),
+        (h, m, _) => format!("{h}h {m:02}m"),
+    }
+}
