@@ -6,7 +6,7 @@ use crate::kernels::adamw::Update;
 use crate::kernels::metrics::RECORD;
 use crate::random::Random;
 
-/// dims: n, partials; flags: decoupled, clipping, not finite.
+/// dims: n / 4, partials; flags: decoupled, clipping, not finite.
 pub(super) const FAMILY: Family = Family { name: "adamw", spec, pinned: 66, build };
 
 fn spec(i: usize, random: &mut Random) -> Spec {
@@ -16,6 +16,7 @@ fn spec(i: usize, random: &mut Random) -> Spec {
 
 fn build(b: &mut Builder, spec: &Spec) -> Result<()> {
     let [n, count] = spec.dims[..] else { unreachable!("two sizes") };
+    let n = 4 * n;
     let mut squares: Vec<f32> = (0..count).map(|_| b.random.uniform() as f32 + 0.1).collect();
     if spec.flags[2] == 1 {
         squares[count - 1] = f32::INFINITY;
@@ -34,6 +35,6 @@ fn build(b: &mut Builder, spec: &Spec) -> Result<()> {
     // Four units in the last place of the sum of the absolute terms.
     b.tolerance = Tolerance::Magnitude(4.0 * f64::from(f32::EPSILON) / 2.0);
     let decoupled = spec.flags[0] == 1;
-    let update = Update { partials, w, dw, m, v, records, beta1: 0.9, beta2: 0.999, eps: 1e-8, decay: 0.01, decoupled };
+    let update = Update { partials, count, w, dw, m, v, records, beta1: 0.9, beta2: 0.999, eps: 1e-8, decay: 0.01, decoupled };
     update.record(&mut b.plan, "case")
 }

@@ -1,3 +1,6 @@
 //! Every kernel against its f64 reference, on whatever adapter is there.
 
+mod architecture;
+mod cli;
 mod kernels;
+mod models;

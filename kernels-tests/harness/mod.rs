@@ -185,8 +185,10 @@ impl Builder {
     fn new(spec: &Spec, target: Target) -> Self {
         // Every third case folds its grid after a few workgroups, as large ones do after 65,535.
         let max_groups = if spec.seed.is_multiple_of(3) { 7 } else { target.max_groups };
+        // Uniform arrays have their length in their type, so each such case compiles its own kernels; every tenth does.
+        let uniform_bytes = if spec.seed.is_multiple_of(10) { target.uniform_bytes } else { 0 };
         Builder {
-            plan: Plan::new("case", Target { max_groups: max_groups.max(7), ..target }),
+            plan: Plan::new("case", Target { max_groups: max_groups.max(7), uniform_bytes, ..target }),
             state: State { tick: 3, seed: spec.seed as u32, rows: u32::MAX, ..State::default() },
             tolerance: Tolerance::Nmse(1e-10),
             random: Random::new(spec.seed, 77, 0),
@@ -469,14 +471,16 @@ impl Case {
         let arena = Arc::new(Arena::new(gpu.clone(), memory)?);
         let program = Program::new(self.plan.clone(), arena.clone(), memory.places[0].clone(), checked)?;
         let guard = (GUARD_BYTES / 4) as usize;
-        for (index, buffer) in memory.buffers[..memory.buffers.len() - 1].iter().enumerate() {
-            let mut words = vec![poison; (buffer.bytes / 4) as usize];
-            if memory.places[0].iter().any(|p| p.buffer == index && p.offset == GUARD_BYTES) {
-                let end = words.len() - guard;
-                words[..guard].fill(GUARD_WORD);
-                words[end..].fill(GUARD_WORD);
-            }
-            arena.write_buffer(index, &words);
+        let mut contents: Vec<Vec<u32>> = memory.buffers.iter().map(|b| vec![poison; (b.bytes / 4) as usize]).collect();
+        let guarded = |storage: Storage| matches!(storage, Storage::Persistent(_) | Storage::Transient(_));
+        for (tensor, info) in self.plan.tensors().filter(|(_, info)| guarded(info.storage)) {
+            let words = &mut contents[program.place(tensor).buffer];
+            words[..guard].fill(GUARD_WORD);
+            words[guard + info.len()..].fill(GUARD_WORD);
+        }
+        // The last one is the staging buffer.
+        for (index, words) in contents[..memory.buffers.len() - 1].iter().enumerate() {
+            arena.write_buffer(index, words);
         }
         for (tensor, data) in &self.inputs {
             match data {
@@ -493,8 +497,7 @@ impl Case {
             let Place { buffer, offset, .. } = program.place(tensor);
             let words = arena.read_buffer(buffer)?;
             let first = (offset / 4) as usize;
-            let guarded = matches!(info.storage, Storage::Persistent(_) | Storage::Transient(_));
-            if guarded && (words[..guard].iter().chain(&words[first + info.len()..]).any(|w| *w != GUARD_WORD)) {
+            if guarded(info.storage) && (words[..guard].iter().chain(&words[first + info.len()..]).any(|w| *w != GUARD_WORD)) {
                 return Err(format!("{} was written outside its bounds", info.name));
             }
             out.push(words[first..first + info.len()].to_vec());

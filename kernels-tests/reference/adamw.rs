@@ -12,7 +12,7 @@ pub fn update<S: Scalar>(call: &mut Call<'_, S>) {
         ["beta1", "beta2", "keep1", "keep2", "eps", "decay"].map(|name| S::constant(e.scalar(name)));
     let (lr, c1, c2) =
         (S::constant(state.learning_rate.into()), S::constant(state.correction1.into()), S::constant(state.correction2.into()));
-    let norm = S::sum(&call.floats("partials")).sqrt();
+    let norm = S::sum(&call.floats("partials")[..e.size("partials")]).sqrt();
     let mut records = call.floats("records");
     let start = state.slot as usize * RECORD;
     let fine = norm.value().is_finite() && records[start].value().is_finite();

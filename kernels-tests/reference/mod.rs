@@ -90,7 +90,7 @@ pub const BACKWARD: [&str; 5] = [
 pub fn evaluate<S: Scalar>(plan: &Plan, entry: &Entry, values: &mut Values<S>) -> Result<()> {
     let mut call = Call { entry, values };
     match entry.shader.name.as_str() {
-        "matmul/tile" | "matmul/lanes" => matmul::forward(&mut call),
+        "matmul/tile" | "matmul/lanes" | "matmul/register" => matmul::forward(&mut call),
         "layer_norm/forward" => layer_norm::forward(&mut call),
         "attention/forward" => attention::forward(&mut call),
         "attention/cached" => attention::cached(&mut call),

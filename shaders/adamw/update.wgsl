@@ -3,21 +3,21 @@
 //   AdamW: w ← w · (1 − lr · decay);   Adam: g ← g + decay · w
 //   m ← m + (1 − β₁)(g − m);  v ← β₂ v + (1 − β₂) g²;  w ← w − lr · correction1 · m / (√v · correction2 + eps)
 // A norm or a loss (records[slot, 0]) that is not finite leaves w, m, v as they are. The gradient is cleared either way.
-// w dw m v: (n); partials: (G); records: (slots, 16), of which 9 becomes the norm before clipping and 10 whether the step was skipped.
-// Grid: EACH elements an invocation. w, m, v and dw are updated in place.
-// uses: common/grid, common/reduce, common/state
+// w dw m v: (n), n a multiple of 4, as vectors of 4; partials: (at least G); records: (slots, 16), of which 9 becomes the norm before
+// clipping and 10 whether the step was skipped. Grid: one invocation a vector. w, m, v and dw are updated in place.
+// uses: common/grid, common/state
+const WG: u32 = 64u;
 const DECOUPLED: u32 = 1u;
-const EACH: u32 = 4u;
 
 struct Params { n: u32, partials: u32, beta1: f32, beta2: f32, eps: f32, decay: f32, keep1: f32, keep2: f32 }
 var<immediate> p: Params;
 @group(0) @binding(0) var<storage, read> state: State;
-@group(0) @binding(1) var<storage, read> partials: array<f32>;      // (G)
-@group(0) @binding(2) var<storage, read_write> w: array<f32>;       // (n)
-@group(0) @binding(3) var<storage, read_write> dw: array<f32>;      // (n)
-@group(0) @binding(4) var<storage, read_write> m: array<f32>;       // (n)
-@group(0) @binding(5) var<storage, read_write> v: array<f32>;       // (n)
-@group(0) @binding(6) var<storage, read_write> records: array<f32>; // (slots, 16)
+@group(0) @binding(1) var<storage, read> partials: array<f32>;       // (G)
+@group(0) @binding(2) var<storage, read_write> w: array<vec4<f32>>;  // (n)
+@group(0) @binding(3) var<storage, read_write> dw: array<vec4<f32>>; // (n)
+@group(0) @binding(4) var<storage, read_write> m: array<vec4<f32>>;  // (n)
+@group(0) @binding(5) var<storage, read_write> v: array<vec4<f32>>;  // (n)
+@group(0) @binding(6) var<storage, read_write> records: array<f32>;  // (slots, 16)
 
 // On the bits: a compiler may assume that floats are finite.
 fn is_finite(value: f32) -> bool {
@@ -26,38 +26,41 @@ fn is_finite(value: f32) -> bool {
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-    var sum = 0.0;
-    for (var i = local; i < p.partials; i += WG) {
-        sum += partials[i];
+    let i = flat_group(group, groups) * WG + local;
+    if (i * 4u >= p.n) {
+        return;
     }
-    let norm = sqrt(row_sum(sum, local));
-    let g0 = flat_group(group, groups);
+    // At most 64 sums: adding them up everywhere costs less than a dispatch.
+    var sum = 0.0;
+    for (var j = 0u; j < p.partials; j++) {
+        sum += partials[j];
+    }
+    let norm = sqrt(sum);
     let start = state.slot * 16u;
     let fine = is_finite(norm) && is_finite(records[start]);
-    if (g0 == 0u && local == 0u) {
+    if (i == 0u) {
         records[start + 9u] = norm;
         records[start + 10u] = select(1.0, 0.0, fine);
+    }
+    let gradient = dw[i];
+    dw[i] = vec4<f32>(0.0);
+    if (!fine) {
+        return;
     }
     var clip = 1.0;
     if (state.max_norm > 0.0) {
         clip = min(1.0, state.max_norm / (norm + 1e-6));
     }
-    let first = g0 * WG * EACH + local;
-    for (var i = first; i < min(p.n, first + WG * EACH); i += WG) {
-        if (fine) {
-            var weight = w[i];
-            var g = dw[i] * clip;
-            if (DECOUPLED == 1u) {
-                weight -= state.learning_rate * p.decay * weight;
-            } else {
-                g += p.decay * weight;
-            }
-            let m1 = p.beta1 * m[i] + p.keep1 * g;
-            let v1 = p.beta2 * v[i] + p.keep2 * (g * g);
-            m[i] = m1;
-            v[i] = v1;
-            w[i] = weight - state.learning_rate * state.correction1 * m1 / (sqrt(v1) * state.correction2 + p.eps);
-        }
-        dw[i] = 0.0;
+    var weight = w[i];
+    var g = gradient * clip;
+    if (DECOUPLED == 1u) {
+        weight -= state.learning_rate * p.decay * weight;
+    } else {
+        g += p.decay * weight;
     }
+    let m1 = p.beta1 * m[i] + p.keep1 * g;
+    let v1 = p.beta2 * v[i] + p.keep2 * (g * g);
+    m[i] = m1;
+    v[i] = v1;
+    w[i] = weight - state.learning_rate * state.correction1 * m1 / (sqrt(v1) * state.correction2 + p.eps);
 }

@@ -18,8 +18,6 @@ const ROW_SUM: u32 = 1u;
 struct Params { m: u32, n: u32, k: u32, batch: u32, stream: u32, rate: f32 }
 var<immediate> p: Params;
 @group(0) @binding(0) var<storage, read> state: State; // if DROPOUT
-@group(0) @binding(1) var<storage, read> a: array<f32>;              // (batch, M, K)
-@group(0) @binding(2) var<storage, read> b: array<f32>;              // (batch, K, N)
 @group(0) @binding(3) var<storage, read> bias: array<f32>;           // (N) // if BIAS
 @group(0) @binding(4) var<storage, read> z: array<f32>;              // (batch, M, N) // if DERIVATIVE
 @group(0) @binding(5) var<storage, read> residual: array<f32>;       // (batch, M, N) // if RESIDUAL
@@ -37,13 +35,20 @@ fn index_b(batch: u32, k: u32, n: u32) -> u32 {
     return batch * p.k * p.n + select(k * p.n + n, n * p.k + k, TRANS_B == 1u);
 }
 
+// Bias of column n, 0 without one.
+fn bias_of(n: u32) -> f32 {
+    var v = 0.0;
+    v = bias[min(n, p.n - 1u)]; // if BIAS
+    return v;
+}
+
+// The epilogue after the bias.
 fn store(batch: u32, m: u32, n: u32, sum: f32) {
     if (m >= p.m || n >= p.n) {
         return;
     }
     let i = (batch * p.m + m) * p.n + n;
     var v = sum;
-    v += bias[n]; // if BIAS
     pre[i] = v; // if KEEP_PRE
     v = activate(ACTIVATION, v);
     v *= keep(state.seed, p.stream, state.tick, i, p.rate); // if DROPOUT

@@ -26,27 +26,32 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     let safe = min(row, p.rows - 1u);
     let start = safe * p.cols;
     let t = targets[safe];
-    var best = x[start];
-    for (var c = lane; c < p.cols; c += LANES) {
-        best = max(best, x[start + c]);
-    }
-    best = row_max(best, local);
+    // One pass for maximum, its first index and the sum of exponentials (Milakov & Gimelshein 2018). The sum is taken in blocks, so that
+    // the rounding errors of a long row do not add up.
+    var best = -3.0e38;
     var first = p.cols;
     var sum = 0.0;
-    // In blocks, so that the rounding errors of a long row do not add up.
     for (var block = lane; block < p.cols; block += LANES * 32u) {
         var part = 0.0;
         for (var c = block; c < min(block + LANES * 32u, p.cols); c += LANES) {
             let v = x[start + c];
-            if (v == best) {
-                first = min(first, c);
+            let e = exp_accurate(-abs(v - best));
+            if (v > best) {
+                best = v;
+                first = c;
+                sum *= e;
+                part = fma(part, e, 1.0);
+            } else {
+                part += e;
             }
-            part += exp_accurate(v - best);
         }
         sum += part;
     }
-    let a = u32(-row_max(-f32(first), local));
-    let total = row_sum(sum, local);
+    let lane_best = best;
+    best = row_max(best, local);
+    // The lowest index is the highest negative one; indices below 2^24 are exact in f32.
+    let a = u32(-row_max(-select(f32(p.cols), f32(first), lane_best == best), local));
+    let total = row_sum(sum * exp_accurate(lane_best - best), local);
     let d = distance_to(a, t);
     let ce = log_accurate(total) - (x[start + t] - best);
     var factor = 1.0;

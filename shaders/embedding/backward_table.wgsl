@@ -1,7 +1,9 @@
 // Gradient of the token table, a scatter without atomics: dtable[v] = Σ over m with ids[m] = v of dy[m], in the order of m.
-// ids: (rows); dy: (rows, cols); dtable: (vocab, cols). Grid: one workgroup a token v; each looks through all ids. dtable is `+=`.
+// ids: (rows); dy: (rows, cols); dtable: (vocab, cols). Grid: one workgroup a token v, each of which looks through all ids; with BY_COLUMN
+// one invocation a column, each of which goes through all rows. The sums are the same, bit for bit. dtable is `+=`.
 // uses: common/grid
 const WG: u32 = 64u;
+const BY_COLUMN: u32 = 0u;
 
 struct Params { rows: u32, cols: u32, vocab: u32 }
 var<immediate> p: Params;
@@ -11,6 +13,15 @@ var<immediate> p: Params;
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+    if (BY_COLUMN == 1u) {
+        let c = flat_group(group, groups) * WG + local;
+        if (c < p.cols) {
+            for (var row = 0u; row < p.rows; row++) {
+                dtable[ids[row] * p.cols + c] += dy[row * p.cols + c];
+            }
+        }
+        return;
+    }
     let v = flat_group(group, groups);
     if (v >= p.vocab) {
         return;

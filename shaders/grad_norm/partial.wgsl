@@ -1,18 +1,18 @@
 // Partial sums of squares of the flat gradient: workgroup g of G sums the elements of its own contiguous share.
-// x: (n); y: (G). Grid: G workgroups. y is `=`.
+// x: (n), n and the share multiples of 4; y: (at least G). Grid: G workgroups. y is `=`.
 // uses: common/grid, common/reduce
 struct Params { n: u32, share: u32, partials: u32 }
 var<immediate> p: Params;
-@group(0) @binding(0) var<storage, read> x: array<f32>;       // (n)
+@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>; // (n)
 @group(0) @binding(1) var<storage, read_write> y: array<f32>; // (G)
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let g = flat_group(group, groups);
-    let end = min(p.n, (g + 1u) * p.share);
+    let end = min(p.n, (g + 1u) * p.share) / 4u;
     var sum = 0.0;
-    for (var i = g * p.share + local; i < end; i += WG) {
-        sum += x[i] * x[i];
+    for (var i = g * p.share / 4u + local; i < end; i += WG) {
+        sum += dot(x[i], x[i]);
     }
     let total = row_sum(sum, local);
     if (local == 0u && g < p.partials) {

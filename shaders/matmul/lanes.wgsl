@@ -1,61 +1,162 @@
-// Matrix product for processors that run shaders with subgroups of 8; formula, shapes and epilogue in common/matmul. A workgroup is one
-// subgroup and makes a tile of ROWS × 32 outputs: lane l holds columns 4l … 4l + 3 in registers, loads A of step k + l and hands it round
-// by broadcast. No workgroup memory and no barrier, which cost more there than loads.
+// Matrix product for processors that run shaders with subgroups of 8, for sizes that are multiples of 4; formula, shapes and epilogue in
+// common/matmul_vec4. A workgroup is one subgroup and makes a tile of 32 × 32 outputs, held as eight matrices a lane: lane l owns columns
+// 4l … 4l + 3. The A of eight steps of k comes as eight vectors a lane and is handed round by broadcast. Everything is written out, as an
+// array that the driver does not unroll would live in memory.
 // Grid: one workgroup a tile, tiles along n fastest, then m, then batch.
-// uses: common/grid, common/matmul, common/activation, common/math, common/random, common/state
-const ROWS: u32 = 16u;
+// uses: common/grid, common/matmul_vec4, common/activation, common/math, common/random, common/state
+@group(0) @binding(1) var<storage, read> a: array<vec4<f32>>; // (batch, M, K)
+@group(0) @binding(2) var<storage, read> b: array<vec4<f32>>; // (batch, K, N)
 
+// With TRANS_A rows m … m + 3 of step k + lane; without, steps k + 4·(lane mod 2) … + 3 of row m + lane / 2. Zero past the last step.
+fn load_a(base: u32, m: u32, k: u32, lane: u32) -> vec4<f32> {
+    if (TRANS_A == 1u) {
+        return a[(base + min(k + lane, p.k - 1u) * p.m + min(m, p.m - 4u)) / 4u] * select(0.0, 1.0, k + lane < p.k);
+    }
+    let kk = k + lane % 2u * 4u;
+    return a[(base + min(m + lane / 2u, p.m - 1u) * p.k + min(kk, p.k - 4u)) / 4u] * select(0.0, 1.0, kk < p.k);
+}
 
-fn load_b(batch: u32, k: u32, n: u32) -> vec4<f32> {
-    // Out of range along n the value is unused, out of range along k it meets a zero of A: clamping is enough.
-    let kk = min(k, p.k - 1u);
-    return vec4<f32>(
-        b[index_b(batch, kk, min(n, p.n - 1u))],
-        b[index_b(batch, kk, min(n + 1u, p.n - 1u))],
-        b[index_b(batch, kk, min(n + 2u, p.n - 1u))],
-        b[index_b(batch, kk, min(n + 3u, p.n - 1u))],
-    );
+// Steps k … k + 3 of columns n … n + 3, a step a column of the matrix.
+fn load_b(base: u32, k: u32, n: u32) -> mat4x4<f32> {
+    if (TRANS_B == 1u) {
+        let at = (base + n * p.k + k) / 4u;
+        let pitch = p.k / 4u;
+        return transpose(mat4x4<f32>(b[at], b[at + pitch], b[at + 2u * pitch], b[at + 3u * pitch]));
+    }
+    let at = (base + k * p.n + n) / 4u;
+    let pitch = p.n / 4u;
+    return mat4x4<f32>(b[at], b[at + pitch], b[at + 2u * pitch], b[at + 3u * pitch]);
+}
+
+// A of four rows and the first four of the eight steps, a row a column of the matrix.
+fn early(v: vec4<f32>) -> mat4x4<f32> {
+    if (TRANS_A == 1u) {
+        return transpose(mat4x4<f32>(subgroupBroadcast(v, 0u), subgroupBroadcast(v, 1u), subgroupBroadcast(v, 2u), subgroupBroadcast(v, 3u)));
+    }
+    return mat4x4<f32>(subgroupBroadcast(v, 0u), subgroupBroadcast(v, 2u), subgroupBroadcast(v, 4u), subgroupBroadcast(v, 6u));
+}
+
+// The same for the last four steps.
+fn late(v: vec4<f32>) -> mat4x4<f32> {
+    if (TRANS_A == 1u) {
+        return transpose(mat4x4<f32>(subgroupBroadcast(v, 4u), subgroupBroadcast(v, 5u), subgroupBroadcast(v, 6u), subgroupBroadcast(v, 7u)));
+    }
+    return mat4x4<f32>(subgroupBroadcast(v, 1u), subgroupBroadcast(v, 3u), subgroupBroadcast(v, 5u), subgroupBroadcast(v, 7u));
+}
+
+fn store_rows(batch: u32, m: u32, n: u32, rows: mat4x4<f32>) {
+    store(batch, m, n, rows[0]);
+    store(batch, m + 1u, n, rows[1]);
+    store(batch, m + 2u, n, rows[2]);
+    store(batch, m + 3u, n, rows[3]);
+}
+
+fn store_sums(m: u32, lane: u32, sums: vec4<f32>) {
+    if (TRANS_A == 1u) {
+        // Each lane has the sums over its own steps of four rows.
+        let sum = subgroupAdd(sums);
+        if (lane == 0u) {
+            store_row_sum(m, sum.x);
+            store_row_sum(m + 1u, sum.y);
+            store_row_sum(m + 2u, sum.z);
+            store_row_sum(m + 3u, sum.w);
+        }
+        return;
+    }
+    // Lanes 2j and 2j + 1 have the two halves of the steps of row m + j.
+    let half = dot(sums, vec4<f32>(1.0));
+    let sum = half + subgroupShuffleXor(half, 1u);
+    if (lane % 2u == 0u) {
+        store_row_sum(m + lane / 2u, sum);
+    }
 }
 
 @compute @workgroup_size(8)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let tiles_n = (p.n + 31u) / 32u;
-    let tiles_m = (p.m + ROWS - 1u) / ROWS;
+    let tiles_m = (p.m + 31u) / 32u;
     let tile = flat_group(group, groups);
     let batch = tile / (tiles_n * tiles_m);
     if (batch >= p.batch) {
         return;
     }
-    let m0 = (tile / tiles_n) % tiles_m * ROWS;
+    let m0 = (tile / tiles_n) % tiles_m * 32u;
     let n0 = tile % tiles_n * 32u;
+    // Out of range along n or m the results are not stored: clamping is enough.
     let n = n0 + lane * 4u;
-    var acc: array<vec4<f32>, ROWS>;
-    var sums: array<f32, ROWS>;
-    for (var k0 = 0u; k0 < p.k; k0 += 8u) {
-        let k = min(k0 + lane, p.k - 1u);
-        let inside = select(0.0, 1.0, k0 + lane < p.k);
-        var column: array<f32, ROWS>;
-        for (var r = 0u; r < ROWS; r++) {
-            column[r] = a[index_a(batch, min(m0 + r, p.m - 1u), k)] * inside;
-            sums[r] += column[r]; // if ROW_SUM
-        }
-        for (var j = 0u; j < 8u; j++) {
-            let bv = load_b(batch, k0 + j, n);
-            for (var r = 0u; r < ROWS; r++) {
-                acc[r] = fma(vec4<f32>(subgroupShuffle(column[r], j)), bv, acc[r]);
-            }
+    let safe_n = min(n, p.n - 4u);
+    let base_a = batch * p.m * p.k;
+    let base_b = batch * p.k * p.n;
+    var acc0 = mat4x4<f32>();
+    var acc1 = mat4x4<f32>();
+    var acc2 = mat4x4<f32>();
+    var acc3 = mat4x4<f32>();
+    var acc4 = mat4x4<f32>();
+    var acc5 = mat4x4<f32>();
+    var acc6 = mat4x4<f32>();
+    var acc7 = mat4x4<f32>();
+    var sums0 = vec4<f32>(0.0); // if ROW_SUM
+    var sums1 = vec4<f32>(0.0); // if ROW_SUM
+    var sums2 = vec4<f32>(0.0); // if ROW_SUM
+    var sums3 = vec4<f32>(0.0); // if ROW_SUM
+    var sums4 = vec4<f32>(0.0); // if ROW_SUM
+    var sums5 = vec4<f32>(0.0); // if ROW_SUM
+    var sums6 = vec4<f32>(0.0); // if ROW_SUM
+    var sums7 = vec4<f32>(0.0); // if ROW_SUM
+    for (var k = 0u; k < p.k; k += 8u) {
+        let a0 = load_a(base_a, m0 + 0u, k, lane);
+        let a1 = load_a(base_a, m0 + 4u, k, lane);
+        let a2 = load_a(base_a, m0 + 8u, k, lane);
+        let a3 = load_a(base_a, m0 + 12u, k, lane);
+        let a4 = load_a(base_a, m0 + 16u, k, lane);
+        let a5 = load_a(base_a, m0 + 20u, k, lane);
+        let a6 = load_a(base_a, m0 + 24u, k, lane);
+        let a7 = load_a(base_a, m0 + 28u, k, lane);
+        sums0 += a0; // if ROW_SUM
+        sums1 += a1; // if ROW_SUM
+        sums2 += a2; // if ROW_SUM
+        sums3 += a3; // if ROW_SUM
+        sums4 += a4; // if ROW_SUM
+        sums5 += a5; // if ROW_SUM
+        sums6 += a6; // if ROW_SUM
+        sums7 += a7; // if ROW_SUM
+        let b0 = load_b(base_b, k, safe_n);
+        acc0 += b0 * early(a0);
+        acc1 += b0 * early(a1);
+        acc2 += b0 * early(a2);
+        acc3 += b0 * early(a3);
+        acc4 += b0 * early(a4);
+        acc5 += b0 * early(a5);
+        acc6 += b0 * early(a6);
+        acc7 += b0 * early(a7);
+        if (k + 4u < p.k) {
+            let b1 = load_b(base_b, k + 4u, safe_n);
+            acc0 += b1 * late(a0);
+            acc1 += b1 * late(a1);
+            acc2 += b1 * late(a2);
+            acc3 += b1 * late(a3);
+            acc4 += b1 * late(a4);
+            acc5 += b1 * late(a5);
+            acc6 += b1 * late(a6);
+            acc7 += b1 * late(a7);
         }
     }
-    for (var r = 0u; r < ROWS; r++) {
-        store(batch, m0 + r, n, acc[r].x);
-        store(batch, m0 + r, n + 1u, acc[r].y);
-        store(batch, m0 + r, n + 2u, acc[r].z);
-        store(batch, m0 + r, n + 3u, acc[r].w);
-        if (ROW_SUM == 1u && n0 == 0u) {
-            let sum = subgroupAdd(sums[r]);
-            if (lane == 0u) {
-                store_row_sum(m0 + r, sum);
-            }
-        }
-    }
+    store_rows(batch, m0 + 0u, n, acc0);
+    store_rows(batch, m0 + 4u, n, acc1);
+    store_rows(batch, m0 + 8u, n, acc2);
+    store_rows(batch, m0 + 12u, n, acc3);
+    store_rows(batch, m0 + 16u, n, acc4);
+    store_rows(batch, m0 + 20u, n, acc5);
+    store_rows(batch, m0 + 24u, n, acc6);
+    store_rows(batch, m0 + 28u, n, acc7);
+    if (ROW_SUM == 1u && n0 == 0u) { // if ROW_SUM
+        store_sums(m0 + 0u, lane, sums0); // if ROW_SUM
+        store_sums(m0 + 4u, lane, sums1); // if ROW_SUM
+        store_sums(m0 + 8u, lane, sums2); // if ROW_SUM
+        store_sums(m0 + 12u, lane, sums3); // if ROW_SUM
+        store_sums(m0 + 16u, lane, sums4); // if ROW_SUM
+        store_sums(m0 + 20u, lane, sums5); // if ROW_SUM
+        store_sums(m0 + 24u, lane, sums6); // if ROW_SUM
+        store_sums(m0 + 28u, lane, sums7); // if ROW_SUM
+    } // if ROW_SUM
 }

@@ -11,6 +11,9 @@ const TILE_N: u32 = 32u * VECS;
 const PITCH_M: u32 = TILE_M + 4u;
 const PITCH_N: u32 = TILE_N + 4u;
 
+@group(0) @binding(1) var<storage, read> a: array<f32>; // (batch, M, K)
+@group(0) @binding(2) var<storage, read> b: array<f32>; // (batch, K, N)
+
 var<workgroup> tile_a: array<f32, STEP * PITCH_M>; // [k][m]
 var<workgroup> tile_b: array<f32, STEP * PITCH_N>; // [k][n]
 
@@ -70,10 +73,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         for (var c = 0u; c < VECS; c++) {
             let v = acc[r * VECS + c];
             let n = n0 + tn + c * 4u;
-            store(batch, m0 + tm + r, n, v.x);
-            store(batch, m0 + tm + r, n + 1u, v.y);
-            store(batch, m0 + tm + r, n + 2u, v.z);
-            store(batch, m0 + tm + r, n + 3u, v.w);
+            store(batch, m0 + tm + r, n, v.x + bias_of(n));
+            store(batch, m0 + tm + r, n + 1u, v.y + bias_of(n + 1u));
+            store(batch, m0 + tm + r, n + 2u, v.z + bias_of(n + 2u));
+            store(batch, m0 + tm + r, n + 3u, v.w + bias_of(n + 3u));
         }
         if (ROW_SUM == 1u && n0 == 0u && local % 8u == 0u) {
             store_row_sum(m0 + tm + r, sums[r]);

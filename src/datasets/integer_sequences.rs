@@ -97,9 +97,9 @@ pub const FAMILIES: [Family; 20] = [
         name: "affine",
         phase: 1,
         draw: |r| {
-            let (m, b) = (r.pick(&[2, 3]), r.between(-30, 30));
-            // Near the fixed point b / (1 − m), or the sequence leaves the range at once.
-            unfold(b / (1 - m) + r.between(-1, 1), |_, x| m * last(x) + b)
+            // x ← ⌊x · p / q⌋ + b. Factors above 3/2 leave the range within nine numbers.
+            let ((p, q), b) = (r.pick(&[(1, 2), (1, 3), (2, 3), (3, 4), (3, 2)]), r.between(-20, 100));
+            unfold(r.between(0, 255), |_, x| (last(x) * p).div_euclid(q) + b)
         },
     },
     Family {
@@ -271,7 +271,7 @@ mod tests {
     /// Whether the family draws a sequence that starts so.
     fn draws(name: &str, start: &[u8]) -> bool {
         let mut random = Random::new(3, 0, 0);
-        (0..300_000).any(|_| draw_family(family(name), &mut random).starts_with(start))
+        (0..3_000_000).any(|_| draw_family(family(name), &mut random).starts_with(start))
     }
 
     #[test]
@@ -281,7 +281,7 @@ mod tests {
             ("arithmetic", &[2, 4, 6, 8, 10, 12, 14, 16, 18]),
             ("alternating", &[1, 0, 1, 0]),
             ("fibonacci", &[1, 1, 2, 3, 5, 8, 13, 21, 34]),
-            ("affine", &[4, 5, 7, 11, 19, 35, 67, 131]),
+            ("affine", &[100, 60, 40, 30, 25, 22, 21, 20, 20]),
             ("alternating_steps", &[1, 3, 4, 6, 7, 9]),
             ("growing_steps", &[1, 2, 4, 7, 11]),
             ("shrinking_steps", &[1, 5, 8, 10, 11]),
@@ -295,7 +295,7 @@ mod tests {
             ("every_third_doubled", &[1, 2, 6, 4, 5, 12, 7, 8, 18]),
             ("floor_ceiling_geometric", &[8, 12, 18, 27, 40, 60, 91, 136, 205]),
             ("floor_ceiling_geometric", &[8, 12, 18, 27, 41, 61, 92, 137, 206]),
-            ("alternating_signs", &[102, 97, 106, 93, 110]),
+            ("alternating_signs", &[102, 95, 108, 89, 114]),
             ("parity_rule", &[1, 2, 3, 6, 7, 14, 15, 30, 31]),
             ("parity_rule", &[2, 3, 6, 7, 14]),
             ("switching_rule", &[3, 8, 9, 14, 15]),
@@ -311,7 +311,7 @@ mod tests {
         assert_eq!(sample(1, Split::Train, 5, mixed), sample(1, Split::Train, 5, mixed));
         let of = |split| (0..200).map(|i| sample(1, split, i, mixed)).collect::<HashSet<_>>();
         assert!(of(Split::Train).intersection(&of(Split::Validation)).count() < 60);
-        assert_eq!(sample(1, Split::Train, 0, mixed), [187, 180, 173, 166, 159, 152, 145, 138, 131]);
+        assert_eq!(sample(1, Split::Train, 0, mixed), [104, 62, 72, 164, 92, 102, 224, 122, 132]);
     }
 
     #[test]

@@ -201,6 +201,7 @@ impl Gpu {
             subgroup: if same { summary.subgroup.0 } else { 0 },
             max_groups: limits.max_compute_workgroups_per_dimension,
             max_binding: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size),
+            uniform_bytes: if summary.kind == "software" { limits.max_uniform_buffer_binding_size.min(65_536) } else { 0 },
         };
         let pci = adapter.get_info().device_pci_bus_id;
         Ok(Gpu { summary, target, pci, device, queue, fault, pipelines: Mutex::default(), ledger: Mutex::default() })
@@ -248,7 +249,7 @@ impl Gpu {
         }
         let usage = match role {
             Role::Staging => U::MAP_READ | U::COPY_DST,
-            _ => U::STORAGE | U::COPY_SRC | U::COPY_DST,
+            _ => U::STORAGE | U::UNIFORM | U::COPY_SRC | U::COPY_DST,
         };
         let scope = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
         let buffer =
@@ -300,7 +301,10 @@ impl Gpu {
                 binding: b.index,
                 visibility: wgpu::ShaderStages::COMPUTE,
                 ty: wgpu::BindingType::Buffer {
-                    ty: wgpu::BufferBindingType::Storage { read_only: b.access == Access::Read },
+                    ty: match b.uniform {
+                        true => wgpu::BufferBindingType::Uniform,
+                        false => wgpu::BufferBindingType::Storage { read_only: b.access == Access::Read },
+                    },
                     has_dynamic_offset: false,
                     min_binding_size: None,
                 },

@@ -4,6 +4,8 @@
 //! - `// uses: common/reduce, common/random` names files that are appended after the kernel;
 //! - `const NAME: u32 = 64u;` is a value that a dispatch may replace;
 //! - a trailing `// if NAME` drops its line when that const is 0, so that optional bindings vanish from the layout.
+//!
+//! On request, read-only arrays become uniform buffers: processors that run shaders load those ten times faster.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex};
@@ -13,7 +15,7 @@ use include_dir::{Dir, include_dir};
 use crate::error::{Error, Result};
 
 static SOURCES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/shaders");
-type Key = (String, Vec<(&'static str, u32)>);
+type Key = (String, Vec<(&'static str, u32)>, Vec<(String, usize)>);
 static LOADED: LazyLock<Mutex<HashMap<Key, Arc<Shader>>>> = LazyLock::new(Mutex::default);
 
 /// How a kernel uses a binding.
@@ -34,6 +36,8 @@ pub struct Binding {
     pub index: u32,
     /// Declared access.
     pub access: Access,
+    /// Whether it is a uniform buffer instead of a storage buffer.
+    pub uniform: bool,
 }
 
 /// Scalar type of a parameter.
@@ -121,6 +125,43 @@ fn specialise(name: &str, consts: &[(&'static str, u32)]) -> Result<String> {
     Ok(out)
 }
 
+/// `var<storage, read> name: array<f32>` (or u32, or vec4<f32>) → `var<uniform> name: array<vec4<f32>, count>`, and each `name[i]` to match.
+fn uniform(text: &str, name: &str, elements: usize) -> Option<String> {
+    let declaration = |element: &str| format!("var<storage, read> {name}: array<{element}>;");
+    let element = ["f32", "u32", "vec4<f32>"].into_iter().find(|e| text.contains(&declaration(e)))?;
+    let (vector, scalar) = if element == "vec4<f32>" { (element.to_string(), false) } else { (format!("vec4<{element}>"), true) };
+    let replacement = format!("var<uniform> {name}: array<{vector}, {}u>;", elements.div_ceil(4));
+    let text = text.replace(&declaration(element), &replacement);
+    Some(if scalar { index_by_four(&text, name) } else { text })
+}
+
+/// `name[i]` → `name[(i) >> 2u][(i) & 3u]` throughout.
+fn index_by_four(text: &str, name: &str) -> String {
+    let mut out = String::with_capacity(text.len() * 2);
+    let mut rest = text;
+    while let Some(at) = rest.find(&format!("{name}[")) {
+        let open = at + name.len();
+        let whole = !rest[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == '.');
+        out.push_str(&rest[..at]);
+        out.push_str(name);
+        let mut depth = 0;
+        let close = rest[open..].find(|c| {
+            depth += i32::from(c == '[') - i32::from(c == ']');
+            depth == 0
+        });
+        let (true, Some(close)) = (whole, close) else {
+            out.push('[');
+            rest = &rest[open + 1..];
+            continue;
+        };
+        let inner = index_by_four(&rest[open + 1..open + close], name);
+        out.push_str(&format!("[({inner}) >> 2u][({inner}) & 3u]"));
+        rest = &rest[open + close + 1..];
+    }
+    out.push_str(rest);
+    out
+}
+
 impl Shader {
     /// Loads `family/pass` with the given const values. Cached: the same arguments give the same object.
     ///
@@ -128,19 +169,30 @@ impl Shader {
     /// `Internal` when the file is missing, a const is not declared exactly once, or naga rejects the result; the message carries
     /// naga's own, with the line in the kernel's file.
     pub fn load(name: &str, consts: &[(&'static str, u32)]) -> Result<Arc<Shader>> {
+        Self::load_with(name, consts, &[])
+    }
+
+    /// Loads as `load`, with the named read-only arrays of so many elements as uniform buffers where their type allows.
+    ///
+    /// # Errors
+    /// As `load`.
+    pub fn load_with(name: &str, consts: &[(&'static str, u32)], uniforms: &[(String, usize)]) -> Result<Arc<Shader>> {
         let mut consts = consts.to_vec();
         consts.sort_unstable();
-        let key = (name.to_string(), consts.clone());
+        let key = (name.to_string(), consts.clone(), uniforms.to_vec());
         if let Some(shader) = LOADED.lock().expect("no panic while loading").get(&key) {
             return Ok(shader.clone());
         }
-        let shader = Arc::new(Self::parse(name, consts)?);
+        let shader = Arc::new(Self::parse(name, consts, uniforms)?);
         LOADED.lock().expect("no panic while loading").insert(key, shader.clone());
         Ok(shader)
     }
 
-    fn parse(name: &str, consts: Vec<(&'static str, u32)>) -> Result<Shader> {
-        let text = specialise(name, &consts)?;
+    fn parse(name: &str, consts: Vec<(&'static str, u32)>, uniforms: &[(String, usize)]) -> Result<Shader> {
+        let mut text = specialise(name, &consts)?;
+        for (variable, elements) in uniforms {
+            text = uniform(&text, variable, *elements).unwrap_or(text);
+        }
         let path = format!("shaders/{name}.wgsl");
         let module = naga::front::wgsl::parse_str(&text)
             .map_err(|e| Error::Internal(format!("{path}: {}", e.emit_to_string_with_path(&text, &path))))?;
@@ -164,7 +216,11 @@ impl Shader {
                 naga::AddressSpace::Storage { access } => {
                     let slot = variable.binding.filter(|b| b.group == 0).ok_or_else(|| broken("bindings are in group 0"))?;
                     let access = if access.contains(naga::StorageAccess::STORE) { Access::Write } else { Access::Read };
-                    bindings.push(Binding { name, index: slot.binding, access });
+                    bindings.push(Binding { name, index: slot.binding, access, uniform: false });
+                }
+                naga::AddressSpace::Uniform => {
+                    let slot = variable.binding.filter(|b| b.group == 0).ok_or_else(|| broken("bindings are in group 0"))?;
+                    bindings.push(Binding { name, index: slot.binding, access: Access::Read, uniform: true });
                 }
                 naga::AddressSpace::Immediate => {
                     let naga::TypeInner::Struct { members, span } = &module.types[variable.ty].inner else {
@@ -205,5 +261,13 @@ mod tests {
     fn a_const_that_is_not_there_is_an_error() {
         let error = Shader::load("adamw/update", &[("NO_SUCH_CONST", 1)]).unwrap_err();
         assert!(error.to_string().contains("0 lines declare const NO_SUCH_CONST"), "{error}");
+    }
+
+    #[test]
+    fn nested_indices_of_uniform_arrays_are_rewritten() {
+        assert_eq!(
+            index_by_four("y[i] = xs[x[x[1]]] + p.x[2];", "x"),
+            "y[i] = xs[x[(x[(1) >> 2u][(1) & 3u]) >> 2u][(x[(1) >> 2u][(1) & 3u]) & 3u]] + p.x[2];"
+        );
     }
 }

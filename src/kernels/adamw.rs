@@ -1,14 +1,16 @@
 //! Adam and AdamW over the flat weights, with clipping by the global norm. See `shaders/adamw/`.
 
 use super::state;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::plan::{Dispatch, Grid, Plan, Tensor};
 
 /// One optimiser step; the learning rate, the clipping norm and the bias corrections come from the state.
 #[derive(Debug, Clone, Copy)]
 pub struct Update {
-    /// (G) partial sums of squares of the gradient.
+    /// (at least G) partial sums of squares of the gradient.
     pub partials: Tensor,
+    /// G.
+    pub count: usize,
     /// (n) weights.
     pub w: Tensor,
     /// (n) gradient, cleared.
@@ -41,11 +43,11 @@ impl Update {
         for tensor in [self.dw, self.m, self.v] {
             plan.expect("adamw/update", tensor, n)?;
         }
-        let (group, each) = if plan.target.software { (64, 16) } else { (256, 4) };
+        if !n.is_multiple_of(4) {
+            return Err(Error::Internal(format!("adamw/update: {n} elements are no multiple of 4")));
+        }
         let dispatch = Dispatch::new("adamw/update", label)
-            .constant("WG", group as u32)
-            .constant("LANES", group as u32)
-            .constant("EACH", each as u32)
+            .constant("WG", if plan.target.software { 16 } else { 64 })
             .constant("DECOUPLED", self.decoupled.into())
             .bind("state", state(plan)?)
             .bind("partials", self.partials)
@@ -55,7 +57,7 @@ impl Update {
             .bind("v", self.v)
             .bind("records", self.records)
             .size("n", n)
-            .size("partials", plan.len(self.partials))
+            .size("partials", self.count)
             .scalar("beta1", self.beta1)
             .scalar("beta2", self.beta2)
             .scalar("eps", self.eps)
@@ -63,6 +65,6 @@ impl Update {
             .scalar("keep1", 1.0 - self.beta1)
             .scalar("keep2", 1.0 - self.beta2)
             .flops(16 * n);
-        plan.record(dispatch, Grid::Groups(n.div_ceil(group * each)))
+        plan.record(dispatch, Grid::Threads(n / 4))
     }
 }

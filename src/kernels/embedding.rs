@@ -115,6 +115,7 @@ impl BackwardTable {
         plan.expect(name, dtable, vocab * cols)?;
         let dispatch = Dispatch::new(name, label)
             .constant("WG", if plan.target.software { 8 } else { 64 })
+            .constant("BY_COLUMN", plan.target.software.into())
             .bind("ids", ids)
             .bind("dy", dy)
             .bind("dtable", dtable)
@@ -122,7 +123,8 @@ impl BackwardTable {
             .size("cols", cols)
             .size("vocab", vocab)
             .flops(rows * cols);
-        plan.record(dispatch, Grid::Groups(vocab))
+        let grid = if plan.target.software { Grid::Threads(cols) } else { Grid::Groups(vocab) };
+        plan.record(dispatch, grid)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::{Dropout, state};
 use crate::error::Result;
+use crate::gpu::Target;
 use crate::plan::{Dispatch, Grid, Plan, Tensor};
 
 /// Activation of an epilogue.
@@ -88,7 +89,12 @@ impl Matmul {
     /// `Internal` when a shape differs.
     pub fn record(self, plan: &mut Plan, label: &str) -> Result<()> {
         let Matmul { m, n, k, batch, .. } = self;
-        let kernel = if plan.target.software && plan.target.subgroup == 8 { "matmul/lanes" } else { "matmul/tile" };
+        let aligned = [m, n, k].iter().all(|size| size.is_multiple_of(4));
+        let kernel = match plan.target {
+            Target { software: true, subgroup: 8, .. } if aligned => "matmul/lanes",
+            Target { software: true, .. } => "matmul/register",
+            _ => "matmul/tile",
+        };
         plan.expect(kernel, self.a, batch * m * k)?;
         plan.expect(kernel, self.b, batch * k * n)?;
         let outputs = [Some(self.y), self.pre, self.residual, self.derivative.map(|(_, z)| z)];
@@ -130,23 +136,21 @@ impl Matmul {
         if self.dropout.is_some() {
             dispatch = dispatch.bind("state", state(plan)?);
         }
-        let (tile_m, tile_n);
-        if kernel == "matmul/lanes" {
-            let rows = lanes_rows(m, n, batch);
-            (tile_m, tile_n) = (rows, 32);
-            dispatch = dispatch.constant("ROWS", rows as u32);
-        } else {
-            let (rows, vecs) = tile_shape(m, n, batch);
-            (tile_m, tile_n) = (8 * rows, 32 * vecs);
-            dispatch = dispatch.constant("ROWS", rows as u32).constant("VECS", vecs as u32);
-        }
-        plan.record(dispatch, Grid::Groups(m.div_ceil(tile_m) * n.div_ceil(tile_n) * batch))
+        let grid = match kernel {
+            "matmul/lanes" => Grid::Groups(m.div_ceil(32) * n.div_ceil(32) * batch),
+            "matmul/register" => {
+                let (tile_m, tile_n) = (m.min(4).next_power_of_two(), n.min(4).next_power_of_two());
+                dispatch = dispatch.constant("TILE_M", tile_m as u32).constant("TILE_N", tile_n as u32);
+                Grid::Threads(m.div_ceil(tile_m) * n.div_ceil(tile_n) * batch)
+            }
+            _ => {
+                let (rows, vecs) = tile_shape(m, n, batch);
+                dispatch = dispatch.constant("ROWS", rows as u32).constant("VECS", vecs as u32);
+                Grid::Groups(m.div_ceil(8 * rows) * n.div_ceil(32 * vecs) * batch)
+            }
+        };
+        plan.record(dispatch, grid)
     }
-}
-
-/// Rows of a software tile: 16 give the best ratio of products to loads, fewer when the product is too small to need them.
-fn lanes_rows(m: usize, _n: usize, _batch: usize) -> usize {
-    if m <= 8 { 8 } else { 16 }
 }
 
 /// Outputs of an invocation, (rows, vec4 columns): the largest tile that still gives the 28 compute units of the RX 6600 two

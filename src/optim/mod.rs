@@ -71,10 +71,11 @@ impl OptimizerConfig {
         plan.begin(Section::Update);
         let (w, dw) = (plan.flat(Flat::Parameters)?, plan.flat(Flat::Gradients)?);
         let (m, v) = (plan.flat(Flat::FirstMoment)?, plan.flat(Flat::SecondMoment)?);
-        let partials = plan.workspace("grad_norm.partials", &[grad_norm::partials(plan.flat_len())])?;
+        let partials = plan.workspace("grad_norm.partials", &[grad_norm::PARTIALS])?;
         grad_norm::Partial { x: dw, y: partials }.record(plan, "optimizer")?;
         let update = adamw::Update {
             partials,
+            count: grad_norm::partials(plan.target, plan.flat_len()),
             w,
             dw,
             m,

@@ -125,7 +125,8 @@ impl Memory {
         for plan in plans {
             let mut places = vec![None; plan.tensors().count()];
             for (tensor, info) in plan.tensors() {
-                let bytes = info.len() as u64 * 4;
+                // Uniform arrays are made of vectors of four.
+                let bytes = (info.len() as u64 * 4).next_multiple_of(16);
                 let slice = |flat: Flat, offset: usize| Place { offset: offset as u64 * 4, bytes, ..shared[flat.name()] };
                 places[tensor.0 as usize] = match info.storage {
                     Storage::Parameter { offset } => Some(slice(Flat::Parameters, offset)),
@@ -187,7 +188,7 @@ impl Memory {
                 if places[tensor.0 as usize].is_some() {
                     continue;
                 }
-                let bytes = info.len() as u64 * 4;
+                let bytes = (info.len() as u64 * 4).next_multiple_of(16);
                 let candidates = || pool.iter().enumerate().filter(|(_, b)| b.free && self.buffers[b.index].role == role);
                 let size = |b: &Pool| self.buffers[b.index].bytes;
                 let fit = candidates().filter(|(_, b)| size(b) >= bytes).min_by_key(|(_, b)| size(b)).map(|(i, _)| i);

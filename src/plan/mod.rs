@@ -491,7 +491,17 @@ impl Plan {
     /// `Internal`, naming the kernel, the label and what differs.
     pub fn record(&mut self, dispatch: Dispatch, grid: Grid) -> Result<()> {
         let Dispatch { kernel, label, consts, bindings, params, flops } = dispatch;
-        let shader = Shader::load(kernel, &consts)?;
+        let mut shader = Shader::load(kernel, &consts)?;
+        let small = |name: &str| {
+            let (_, tensor) = bindings.iter().find(|(n, _)| *n == name)?;
+            let (elements, limit) = (self.len(*tensor), self.target.uniform_bytes as usize);
+            (elements.next_multiple_of(4) * 4 <= limit).then_some(elements)
+        };
+        let reads = shader.bindings.iter().filter(|b| b.access == Access::Read);
+        let uniforms: Vec<(String, usize)> = reads.filter_map(|b| Some((b.name.clone(), small(&b.name)?))).collect();
+        if !uniforms.is_empty() {
+            shader = Shader::load_with(kernel, &consts, &uniforms)?;
+        }
         let wrong = |what: String| Error::Internal(format!("{kernel} at {label}: {what}"));
         let mut tensors = Vec::with_capacity(bindings.len());
         let mut bytes = 0;

@@ -123,8 +123,14 @@ impl Program {
             let ranges: Vec<_> = entry
                 .tensors
                 .iter()
-                .map(|t| places[t.0 as usize])
-                .map(|place| (&arena.buffers[place.buffer], place.offset, place.bytes))
+                .zip(&entry.shader.bindings)
+                .map(|(t, binding)| {
+                    let place = places[t.0 as usize];
+                    // A uniform array is bound to its vectors alone: such bindings have a small limit.
+                    let vectors = (plan.len(*t) as u64 * 4).next_multiple_of(16);
+                    let bytes = if binding.uniform { vectors } else { place.bytes };
+                    (&arena.buffers[place.buffer], place.offset, bytes)
+                })
                 .collect();
             let group = arena.gpu.bind(&pipeline, &entry.shader, &ranges);
             let immediates = entry.immediates.clone();

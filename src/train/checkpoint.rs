@@ -63,7 +63,11 @@ fn checksum(bytes: &[u8]) -> String {
 pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let failed = |e: &std::io::Error| Error::write(path, e);
-    let mut file = tempfile::Builder::new().prefix(".writing-").tempfile_in(folder).map_err(|e| failed(&e))?;
+    let mut builder = tempfile::Builder::new();
+    // Temporary files are private by default; what replaces a run's file is as readable as any other.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644));
+    let mut file = builder.prefix(".writing-").tempfile_in(folder).map_err(|e| failed(&e))?;
     file.write_all(bytes).map_err(|e| failed(&e))?;
     file.as_file().sync_all().map_err(|e| failed(&e))?;
     file.persist(path).map_err(|e| failed(&e.error))?;
@@ -140,7 +144,10 @@ fn fill(path: &Path, file: &SafeTensors<'_>, sums: &HashMap<String, String>, par
     Err(Error::Data(format!("{} does not fit this model:{shown}{more}", path.display())))
 }
 
-fn open<'a>(path: &Path, bytes: &'a [u8]) -> Result<(SafeTensors<'a>, HashMap<String, String>, HashMap<String, String>)> {
+/// Names to values: metadata, or checksums.
+type Strings = HashMap<String, String>;
+
+fn open<'a>(path: &Path, bytes: &'a [u8]) -> Result<(SafeTensors<'a>, Strings, Strings)> {
     let damaged = |why: String| Error::Data(format!("{} is no usable safetensors file: {why}", path.display()));
     let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| damaged(e.to_string()))?;
     let metadata = header.metadata().clone().unwrap_or_default();

@@ -541,8 +541,11 @@ fn variants(gpu: &Gpu, session: &Session) -> Result<String> {
     Ok(format!("{}\n{}", gpu.describe(), kernels.join("\n")))
 }
 
+/// Rows of metrics by name, and the sequences of the last.
+type Tested = (Vec<(String, EvalMetrics)>, Vec<Sequence>);
+
 /// Metrics on `count` fresh sequences of each phase and of the full mixture, with the latter's sequences.
-pub(crate) fn test(session: &Session, config: &Config, count: usize) -> Result<(Vec<(String, EvalMetrics)>, Vec<Sequence>)> {
+pub(crate) fn test(session: &Session, config: &Config, count: usize) -> Result<Tested> {
     let mut out = Vec::new();
     let mut sequences = Vec::new();
     let third = 1.0 / 3.0;

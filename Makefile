@@ -1,0 +1,24 @@
+# `make train` and `make test` do everything from a fresh clone; on Debian and Ubuntu they install a Vulkan driver where none is found.
+RUN ?= data/runs/integer_sequences.toml
+ARGS ?= --set train.epochs=6 --set data.transition_epochs=3 --set schedule.warmup_steps=1000
+
+.PHONY: train test bench driver
+
+train: driver
+	cargo run --release -- train $(RUN) $(ARGS) --out runs/first --resume
+
+test: driver
+	cargo fmt --check
+	cargo clippy --release --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --release --no-deps --lib
+	cargo test --release
+
+bench: driver
+	cargo bench
+
+# Any Vulkan driver will do; without one, Debian's brings drivers for AMD and Intel and a software adapter.
+driver:
+	@ls /usr/share/vulkan/icd.d/*.json /etc/vulkan/icd.d/*.json >/dev/null 2>&1 || test "$$(uname)" != Linux || ! command -v apt-get >/dev/null || \
+	  { echo "installing a Vulkan driver (mesa-vulkan-drivers)"; \
+	    if [ "$$(id -u)" = 0 ]; then SUDO=; else SUDO=sudo; fi; \
+	    $$SUDO apt-get update -qq && $$SUDO apt-get install -y -qq mesa-vulkan-drivers libvulkan1; }

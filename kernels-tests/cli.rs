@@ -1,0 +1,174 @@
+//! The program as a user runs it: exit codes, messages, resuming after a kill.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+const RUN: &str = "data/runs/integer_sequences.toml";
+/// Short validations and frequent checkpoints.
+const SHORT: [&str; 10] = [
+    "--set",
+    "validation.every=40",
+    "--set",
+    "validation.sequences=8",
+    "--set",
+    "checkpoint.every=20",
+    "--set",
+    "train.log_every=1",
+    "--set",
+    "train.batch=4",
+];
+
+fn engine() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_engine"))
+}
+
+fn run(args: &[&str]) -> (i32, String, String) {
+    let Output { status, stdout, stderr } = engine().args(args).output().unwrap();
+    (status.code().unwrap_or(-1), String::from_utf8_lossy(&stdout).into(), String::from_utf8_lossy(&stderr).into())
+}
+
+fn train(out: &Path, steps: &str, more: &[&str]) -> (i32, String, String) {
+    let mut args = vec!["train", RUN, "--steps", steps, "--out", out.to_str().unwrap()];
+    args.extend(SHORT);
+    args.extend(more);
+    run(&args)
+}
+
+fn weights(folder: &Path) -> Vec<u8> {
+    std::fs::read(folder.join("model.safetensors")).unwrap()
+}
+
+#[test]
+fn mistakes_have_their_message_and_exit_code() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    for (more, code, says) in [
+        (&["--set", "train.btach=3"] as &[&str], 2, "Did you mean `batch`?"),
+        (&["--set", "optimizer.learning_rate=-1"], 2, "must be above 0"),
+        (&["--budget", "100KB"], 2, "the budget is 100000"),
+        (&["--budget", "lots"], 2, "expected a size"),
+        (&["--device", "no such card"], 2, "no such adapter"),
+        (&["--init", "/nowhere/weights.safetensors"], 66, "cannot read /nowhere/weights.safetensors"),
+        (&["--init", RUN], 65, "no usable safetensors file"),
+    ] {
+        let (got, _, text) = train(&out, "2", more);
+        assert!(got == code && text.contains(says), "{more:?}: {got} {text}");
+        let _ = std::fs::remove_dir_all(&out);
+    }
+    let (code, _, text) = run(&["train", "data/runs/nothing.toml"]);
+    assert!(code == 66 && text.contains("no run file"), "{code} {text}");
+    let file = folder.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let (code, _, text) = train(&file.join("run"), "2", &[]);
+    assert!(code == 73 && text.contains("--out"), "{code} {text}");
+    let (code, _, text) = run(&["generate", "--run", folder.path().to_str().unwrap(), "--prompt", "1,2"]);
+    assert!(code == 66 && text.contains("no run folder"), "{code} {text}");
+}
+
+#[test]
+fn without_a_driver_it_says_how_to_get_one() {
+    let output =
+        engine().args(["train", RUN]).env("VK_ICD_FILENAMES", "/nowhere.json").env("VK_DRIVER_FILES", "/nowhere.json").output().unwrap();
+    if cfg!(target_os = "linux") {
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(69) && text.contains("mesa-vulkan-drivers"), "{text}");
+    }
+}
+
+#[test]
+fn a_run_is_not_overwritten_and_not_shared() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    assert_eq!(train(&out, "3", &[]).0, 0);
+    let (code, _, text) = train(&out, "3", &[]);
+    assert!(code == 73 && text.contains("--resume"), "{code} {text}");
+    let (code, _, text) = train(&out, "3", &["--resume", "--set", "train.seed=9"]);
+    assert!(code == 65 && text.contains("another configuration") && text.contains("seed = 9"), "{code} {text}");
+    let lock = std::fs::File::create(out.join(".lock")).unwrap();
+    lock.try_lock().unwrap();
+    let (code, _, text) = train(&out, "3", &["--resume"]);
+    assert!(code == 73 && text.contains("in use"), "{code} {text}");
+}
+
+#[test]
+fn every_step_is_a_line_of_the_metrics() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let (code, stdout, text) = train(&out, "50", &["--json"]);
+    assert_eq!(code, 0, "{text}");
+    let report: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(report["parameters"], 1156);
+    let metrics = std::fs::read_to_string(out.join("metrics.jsonl")).unwrap();
+    let lines: Vec<serde_json::Value> = metrics.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    let steps: Vec<u64> = lines.iter().filter(|l| l["split"] == "train").map(|l| l["step"].as_u64().unwrap()).collect();
+    assert_eq!(steps, Vec::from_iter(1..=50));
+    assert!(lines.iter().all(|l| l["loss"].as_f64().unwrap() > 0.0 && l["epoch"].is_u64()));
+    for file in ["config.toml", "curves.svg", "report.txt", "report.json", "train.log", "model.safetensors", "checkpoints/best.safetensors"]
+    {
+        assert!(out.join(file).exists(), "{file}");
+    }
+    let (code, stdout, text) = run(&["generate", "--run", out.to_str().unwrap(), "--prompt", "1,2,4,8", "--count", "9"]);
+    assert!(code == 0 && stdout.contains('→'), "{text}");
+    let (code, stdout, _) = run(&["eval", "--run", out.to_str().unwrap(), "--sequences", "5", "--json"]);
+    let eval: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    assert!(code == 0 && eval["full mixture"]["ninth_accuracy"].is_number());
+}
+
+#[test]
+fn the_estimate_needs_no_driver() {
+    let output = engine().args(["estimate", RUN, "--json"]).env("VK_ICD_FILENAMES", "/nowhere.json").output().unwrap();
+    let estimate: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(estimate["parameters"], 1156);
+    let roles: u64 = estimate["bytes_by_role"].as_object().unwrap().values().map(|v| v.as_u64().unwrap()).sum();
+    assert_eq!(estimate["total_bytes"], roles);
+    assert!(estimate["largest_batch"].as_u64().unwrap() > 1000);
+}
+
+/// Twenty kills at random moments, each followed by --resume, against a run that was left alone.
+#[test]
+fn a_killed_run_ends_with_the_same_weights() {
+    let folder = tempfile::tempdir().unwrap();
+    let (whole, killed): (PathBuf, PathBuf) = (folder.path().join("whole"), folder.path().join("killed"));
+    let steps = "400";
+    assert_eq!(train(&whole, steps, &[]).0, 0);
+    let mut random = engine::random::Random::new(std::process::id().into(), 0, 0);
+    for _ in 0..20 {
+        let mut args = vec!["train", RUN, "--steps", steps, "--out", killed.to_str().unwrap(), "--resume"];
+        args.extend(SHORT);
+        let mut child = engine().args(&args).stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(random.between(50, 1200) as u64));
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+    let (code, _, text) = train(&killed, steps, &["--resume"]);
+    assert_eq!(code, 0, "{text}");
+    assert_eq!(weights(&whole), weights(&killed));
+    let train_lines = |folder: &Path| -> Vec<String> {
+        let text = std::fs::read_to_string(folder.join("metrics.jsonl")).unwrap();
+        text.lines().filter(|l| l.contains("\"train\"")).map(String::from).collect()
+    };
+    assert_eq!(train_lines(&whole), train_lines(&killed));
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupt_saves_and_exits() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let mut child =
+        engine().args(["train", RUN, "--out", out.to_str().unwrap()]).stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+    std::thread::sleep(Duration::from_secs(3));
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert_eq!(std::fs::read_dir(out.join("checkpoints")).unwrap().count(), 1);
+}
+
+#[test]
+fn weights_that_are_not_finite_stop_the_run_and_are_not_saved() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let (code, _, text) = train(&out, "300", &["--set", "optimizer.learning_rate=1e30", "--set", "schedule.kind=constant"]);
+    assert!(code == 76 && text.contains("10 steps in a row"), "{code} {text}");
+    assert!(text.contains("update skipped"), "{text}");
+}
