@@ -430,7 +430,8 @@ fn inspect_tensors(file: &Path, as_json: bool) -> Result<()> {
     let mut rows: Vec<_> =
         tensors.iter().map(|(n, v)| (n.to_string(), v.shape().to_vec(), format!("{:?}", v.dtype()), v.data().len())).collect();
     rows.sort();
-    let progress = header.metadata().as_ref().and_then(|m| m.get("progress").cloned());
+    let engine = header.metadata().as_ref().and_then(|m| m.get("engine")).and_then(|t| serde_json::from_str::<serde_json::Value>(t).ok());
+    let progress = engine.as_ref().and_then(|e| e["progress"].as_str()).filter(|p| !p.is_empty()).map(String::from);
     let count: usize = rows.iter().filter(|r| !r.0.starts_with("optimizer.")).map(|r| r.1.iter().product::<usize>()).sum();
     if as_json {
         let list: Vec<_> = rows.iter().map(|(n, s, t, b)| json!({ "name": n, "shape": s, "dtype": t, "bytes": b })).collect();

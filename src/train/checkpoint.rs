@@ -78,18 +78,35 @@ pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// Serialises tensors with a checksum for each and further metadata.
-fn serialise(tensors: &[(String, &[usize], &[f32])], mut metadata: HashMap<String, String>) -> Result<Vec<u8>> {
-    let mut sums = BTreeMap::new();
+/// What the file's metadata hold, as JSON under the one key `engine`: one, because the order of several is not fixed, and the same weights
+/// are to give the same bytes.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Header {
+    /// Format of a checkpoint; absent in a file of weights alone.
+    checkpoint: Option<u32>,
+    config: String,
+    progress: String,
+    progress_checksum: String,
+    variants: String,
+    /// CRC-32C of each tensor's bytes.
+    checksums: BTreeMap<String, String>,
+}
+
+const HEADER: &str = "engine";
+
+/// Serialises tensors with a checksum for each.
+fn serialise(tensors: &[(String, &[usize], &[f32])], mut header: Header) -> Result<Vec<u8>> {
     let mut views = Vec::with_capacity(tensors.len());
     for (name, shape, values) in tensors {
         let bytes: &[u8] = bytemuck::cast_slice(values);
-        sums.insert(name.clone(), checksum(bytes));
+        header.checksums.insert(name.clone(), checksum(bytes));
         let view = TensorView::new(Dtype::F32, shape.to_vec(), bytes).map_err(|e| Error::Internal(format!("tensor {name}: {e}")))?;
         views.push((name.clone(), view));
     }
-    metadata.insert("checksums".into(), serde_json::to_string(&sums).unwrap_or_default());
-    safetensors::serialize(views, Some(metadata)).map_err(|e| Error::Internal(format!("safetensors: {e}")))
+    let header = serde_json::to_string(&header).map_err(|e| Error::Internal(format!("checkpoint header: {e}")))?;
+    safetensors::serialize(views, Some(HashMap::from([(HEADER.to_string(), header)])))
+        .map_err(|e| Error::Internal(format!("safetensors: {e}")))
 }
 
 fn views<'a>(parameters: &'a [Parameter], prefix: &str, flat: &'a [f32]) -> Vec<(String, &'a [usize], &'a [f32])> {
@@ -103,7 +120,7 @@ fn read(path: &Path) -> Result<Vec<u8>> {
 
 /// Fills a flat buffer from the tensors `prefix + name`; all of them must be there with their shape and, where the file carries checksums,
 /// their bytes intact.
-fn fill(path: &Path, file: &SafeTensors<'_>, sums: &HashMap<String, String>, parameters: &[Parameter], prefix: &str) -> Result<Vec<f32>> {
+fn fill(path: &Path, file: &SafeTensors<'_>, header: &Header, parameters: &[Parameter], prefix: &str) -> Result<Vec<f32>> {
     let mut flat = vec![0.0; flat_len(parameters)];
     let mut wrong = Vec::new();
     for p in parameters {
@@ -116,7 +133,7 @@ fn fill(path: &Path, file: &SafeTensors<'_>, sums: &HashMap<String, String>, par
             wrong.push(format!("{name}: the file has shape {:?}, the model {:?}", view.shape(), p.shape));
             continue;
         }
-        if sums.get(&name).is_some_and(|sum| *sum != checksum(view.data())) {
+        if header.checksums.get(&name).is_some_and(|sum| *sum != checksum(view.data())) {
             wrong.push(format!("{name}: checksum differs, the file is damaged"));
             continue;
         }
@@ -144,19 +161,15 @@ fn fill(path: &Path, file: &SafeTensors<'_>, sums: &HashMap<String, String>, par
     Err(Error::Data(format!("{} does not fit this model:{shown}{more}", path.display())))
 }
 
-/// Names to values: metadata, or checksums.
-type Strings = HashMap<String, String>;
-
-fn open<'a>(path: &Path, bytes: &'a [u8]) -> Result<(SafeTensors<'a>, Strings, Strings)> {
+fn open<'a>(path: &Path, bytes: &'a [u8]) -> Result<(SafeTensors<'a>, Header)> {
     let damaged = |why: String| Error::Data(format!("{} is no usable safetensors file: {why}", path.display()));
-    let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| damaged(e.to_string()))?;
-    let metadata = header.metadata().clone().unwrap_or_default();
+    let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(|e| damaged(e.to_string()))?;
     let file = SafeTensors::deserialize(bytes).map_err(|e| damaged(e.to_string()))?;
-    let sums = match metadata.get("checksums") {
-        Some(text) => serde_json::from_str(text).map_err(|e| damaged(format!("its checksums: {e}")))?,
-        None => HashMap::new(),
+    let header = match metadata.metadata().as_ref().and_then(|m| m.get(HEADER)) {
+        Some(text) => serde_json::from_str(text).map_err(|e| damaged(format!("its header: {e}")))?,
+        None => Header::default(),
     };
-    Ok((file, metadata, sums))
+    Ok((file, header))
 }
 
 /// Reads weights by their PyTorch names from a safetensors file: one of ours, or a converted `state_dict`; f32, f64, f16 and bf16.
@@ -165,8 +178,8 @@ fn open<'a>(path: &Path, bytes: &'a [u8]) -> Result<(SafeTensors<'a>, Strings, S
 /// `MissingInput` without the file, `Data` when it is damaged or does not fit, every difference listed.
 pub fn load_weights(path: &Path, parameters: &[Parameter]) -> Result<Vec<f32>> {
     let bytes = read(path)?;
-    let (file, _, sums) = open(path, &bytes)?;
-    fill(path, &file, &sums, parameters, "")
+    let (file, header) = open(path, &bytes)?;
+    fill(path, &file, &header, parameters, "")
 }
 
 /// Writes weights under their PyTorch names, with the configuration in the metadata.
@@ -174,8 +187,8 @@ pub fn load_weights(path: &Path, parameters: &[Parameter]) -> Result<Vec<f32>> {
 /// # Errors
 /// `Io` when the file cannot be written.
 pub fn save_weights(path: &Path, parameters: &[Parameter], weights: &[f32], config: &str) -> Result<()> {
-    let metadata = HashMap::from([("format".to_string(), "pt".to_string()), ("config".to_string(), config.to_string())]);
-    write_atomically(path, &serialise(&views(parameters, "", weights), metadata)?)
+    let header = Header { config: config.to_string(), ..Header::default() };
+    write_atomically(path, &serialise(&views(parameters, "", weights), header)?)
 }
 
 impl Checkpoint {
@@ -192,15 +205,15 @@ impl Checkpoint {
         tensors.extend(views(parameters, "optimizer.m.", &self.m));
         tensors.extend(views(parameters, "optimizer.v.", &self.v));
         let progress = serde_json::to_string(&self.progress).map_err(|e| Error::Internal(format!("progress: {e}")))?;
-        let metadata = HashMap::from([
-            ("format".to_string(), "pt".to_string()),
-            ("engine_checkpoint".to_string(), FORMAT.to_string()),
-            ("progress_checksum".to_string(), checksum(progress.as_bytes())),
-            ("progress".to_string(), progress),
-            ("config".to_string(), self.config.clone()),
-            ("variants".to_string(), self.variants.clone()),
-        ]);
-        write_atomically(&path, &serialise(&tensors, metadata)?)?;
+        let header = Header {
+            checkpoint: Some(FORMAT),
+            progress_checksum: checksum(progress.as_bytes()),
+            progress,
+            config: self.config.clone(),
+            variants: self.variants.clone(),
+            ..Header::default()
+        };
+        write_atomically(&path, &serialise(&tensors, header)?)?;
         let again = Self::load(&path, parameters)?;
         if again.weights != self.weights {
             return Err(Error::Io(format!("{} reads back differently from what was written: check the disk", path.display())));
@@ -240,23 +253,22 @@ impl Checkpoint {
     /// `Data` when it is damaged, of another model or of a newer format.
     pub fn load(path: &Path, parameters: &[Parameter]) -> Result<Checkpoint> {
         let bytes = read(path)?;
-        let (file, metadata, sums) = open(path, &bytes)?;
+        let (file, header) = open(path, &bytes)?;
         let damaged = |what: &str| Error::Data(format!("{} is no usable checkpoint: {what}", path.display()));
-        let format: u32 = metadata.get("engine_checkpoint").and_then(|f| f.parse().ok()).ok_or_else(|| damaged("it holds weights only"))?;
+        let format = header.checkpoint.ok_or_else(|| damaged("it holds weights only"))?;
         if format > FORMAT {
             return Err(damaged(&format!("its format {format} is newer than this engine's {FORMAT}. Update engine")));
         }
-        let progress = metadata.get("progress").ok_or_else(|| damaged("progress missing"))?;
-        if metadata.get("progress_checksum") != Some(&checksum(progress.as_bytes())) {
+        if header.progress_checksum != checksum(header.progress.as_bytes()) {
             return Err(damaged("the checksum of its progress differs"));
         }
         Ok(Checkpoint {
-            weights: fill(path, &file, &sums, parameters, "")?,
-            m: fill(path, &file, &sums, parameters, "optimizer.m.")?,
-            v: fill(path, &file, &sums, parameters, "optimizer.v.")?,
-            progress: serde_json::from_str(progress).map_err(|e| damaged(&format!("its progress: {e}")))?,
-            config: metadata.get("config").cloned().unwrap_or_default(),
-            variants: metadata.get("variants").cloned().unwrap_or_default(),
+            weights: fill(path, &file, &header, parameters, "")?,
+            m: fill(path, &file, &header, parameters, "optimizer.m.")?,
+            v: fill(path, &file, &header, parameters, "optimizer.v.")?,
+            progress: serde_json::from_str(&header.progress).map_err(|e| damaged(&format!("its progress: {e}")))?,
+            config: header.config,
+            variants: header.variants,
         })
     }
 
