@@ -1,6 +1,6 @@
 # `make train` and `make test` do everything from a fresh clone; on Debian and Ubuntu they install a Vulkan driver where none is found.
-RUN ?= data/runs/integer_sequences.toml
-ARGS ?= --set train.epochs=6 --set data.transition_epochs=3 --set schedule.warmup_steps=1000
+RUN ?= data/runs/integer_sequences_d64.toml
+ARGS ?= --set train.epochs=4 --set data.transition_epochs=1 --set schedule.warmup_steps=500
 
 .PHONY: train test bench driver
 
