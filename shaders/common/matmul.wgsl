@@ -4,26 +4,11 @@
 // which in the product dW = dYᵀ·X is the gradient of the bias.
 // A: (batch, M, K), or (batch, K, M) with TRANS_A; B: (batch, K, N), or (batch, N, K) with TRANS_B; y pre residual: (batch, M, N); bias: (N).
 // y is `=`, or `+=` with ACCUMULATE; row_sum is `+=`.
-const TRANS_A: u32 = 0u;
-const TRANS_B: u32 = 0u;
-const BIAS: u32 = 1u;
-const ACTIVATION: u32 = 0u;
-const KEEP_PRE: u32 = 1u;
-const DROPOUT: u32 = 1u;
-const DERIVATIVE: u32 = 1u;
-const RESIDUAL: u32 = 1u;
-const ACCUMULATE: u32 = 0u;
-const ROW_SUM: u32 = 1u;
-
-struct Params { m: u32, n: u32, k: u32, batch: u32, stream: u32, rate: f32 }
-var<immediate> p: Params;
-@group(0) @binding(0) var<storage, read> state: State; // if DROPOUT
 @group(0) @binding(3) var<storage, read> bias: array<f32>;           // (N) // if BIAS
 @group(0) @binding(4) var<storage, read> z: array<f32>;              // (batch, M, N) // if DERIVATIVE
 @group(0) @binding(5) var<storage, read> residual: array<f32>;       // (batch, M, N) // if RESIDUAL
 @group(0) @binding(6) var<storage, read_write> pre: array<f32>;      // (batch, M, N) // if KEEP_PRE
 @group(0) @binding(7) var<storage, read_write> y: array<f32>;        // (batch, M, N)
-@group(0) @binding(8) var<storage, read_write> row_sum: array<f32>;  // (M) // if ROW_SUM
 
 // Offset of A[batch, m, k]; m and k are in range.
 fn index_a(batch: u32, m: u32, k: u32) -> u32 {
@@ -56,10 +41,4 @@ fn store(batch: u32, m: u32, n: u32, sum: f32) {
     v += residual[i]; // if RESIDUAL
     v += y[i]; // if ACCUMULATE
     y[i] = v;
-}
-
-fn store_row_sum(m: u32, sum: f32) {
-    if (m < p.m) {
-        row_sum[m] += sum; // if ROW_SUM
-    }
 }

@@ -2,7 +2,7 @@
 // Such a processor reads storage lane by lane, so loads cost far more than products, and barriers more than both: an invocation makes
 // TILE_M × TILE_N outputs in registers and shares nothing.
 // Grid: one invocation a tile, tiles along n fastest, then m, then batch.
-// uses: common/grid, common/matmul, common/activation, common/math, common/random, common/state
+// uses: common/grid, common/matmul_options, common/matmul, common/activation, common/math, common/random, common/state
 const WG: u32 = 8u;
 const TILE_M: u32 = 4u;
 const TILE_N: u32 = 4u;

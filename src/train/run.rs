@@ -49,6 +49,13 @@ pub struct Options {
     pub stop: Arc<AtomicUsize>,
 }
 
+impl Options {
+    /// Step at which the run ends if nothing ends it before.
+    fn end(&self, config: &Config) -> u64 {
+        self.steps.unwrap_or(u64::MAX).min(config.total_steps())
+    }
+}
+
 /// The closing table of a run.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
@@ -243,7 +250,7 @@ impl<'a> Trainer<'a> {
         folder.settle_config(config)?;
         let (checkpoint, rejected) = found.unwrap_or_default();
         let progress = checkpoint.progress.clone();
-        let total = options.steps.unwrap_or(u64::MAX).min(config.total_steps());
+        let total = options.end(config);
         let mut logs = Logs::open(&folder.path, progress.step, total, options.quiet)?;
         logs.say(&format!("device      {}", gpu.describe()));
         logs.say(&format!("model       {} parameters, plan of {} dispatches", plan.parameter_count(), plan.entries().len()));
@@ -320,7 +327,7 @@ impl<'a> Trainer<'a> {
     }
 
     fn run(mut self) -> Result<Report> {
-        let total = self.options.steps.unwrap_or(u64::MAX).min(self.config.total_steps());
+        let total = self.options.end(self.config);
         let mut in_flight: VecDeque<wgpu::SubmissionIndex> = VecDeque::new();
         let mut last_drain = Instant::now();
         while self.progress.step < total && self.progress.finished.is_none() {
@@ -373,7 +380,7 @@ impl<'a> Trainer<'a> {
         }
         let (program, tensors) = self.session.step()?;
         let records: Vec<f32> = program.read(tensors.records)?;
-        let total = self.options.steps.unwrap_or(u64::MAX).min(self.config.total_steps());
+        let total = self.options.end(self.config);
         let mut message = String::new();
         for step in self.unread..self.progress.step {
             let record = &records[(step % RING) as usize * RECORD..][..RECORD];

@@ -1,0 +1,22 @@
+// Options and parameters of every matrix product; what they mean is in common/matmul.
+const TRANS_A: u32 = 0u;
+const TRANS_B: u32 = 0u;
+const BIAS: u32 = 1u;
+const ACTIVATION: u32 = 0u;
+const KEEP_PRE: u32 = 1u;
+const DROPOUT: u32 = 1u;
+const DERIVATIVE: u32 = 1u;
+const RESIDUAL: u32 = 1u;
+const ACCUMULATE: u32 = 0u;
+const ROW_SUM: u32 = 1u;
+
+struct Params { m: u32, n: u32, k: u32, batch: u32, stream: u32, rate: f32 }
+var<immediate> p: Params;
+@group(0) @binding(0) var<storage, read> state: State; // if DROPOUT
+@group(0) @binding(8) var<storage, read_write> row_sum: array<f32>;  // (M) // if ROW_SUM
+
+fn store_row_sum(m: u32, sum: f32) {
+    if (m < p.m) {
+        row_sum[m] += sum; // if ROW_SUM
+    }
+}
