@@ -625,7 +625,8 @@ impl Case {
 /// Targets that a device is checked with: its own, and the other kernel variants that it can run.
 pub fn targets(gpu: &Gpu) -> [Target; 2] {
     let own = gpu.target;
-    [own, Target { software: !own.software, ..own }]
+    let image_rows = if own.software { 0 } else { 8192 };
+    [own, Target { software: !own.software, image_rows, ..own }]
 }
 
 /// Checks one case; a failure names the spec.

@@ -10,9 +10,14 @@ var<immediate> p: Params;
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let g = flat_group(group, groups);
     let end = min(p.n, (g + 1u) * p.share) / 4u;
+    // In blocks, so that the rounding errors of a long share do not add up.
     var sum = 0.0;
-    for (var i = g * p.share / 4u + local; i < end; i += WG) {
-        sum += dot(x[i], x[i]);
+    for (var block = g * p.share / 4u + local; block < end; block += WG * 256u) {
+        var part = 0.0;
+        for (var i = block; i < min(block + WG * 256u, end); i += WG) {
+            part += dot(x[i], x[i]);
+        }
+        sum += part;
     }
     let total = row_sum(sum, local);
     if (local == 0u && g < p.partials) {

@@ -44,6 +44,15 @@ fn late(v: vec4<f32>) -> mat4x4<f32> {
     return mat4x4<f32>(subgroupBroadcast(v, 1u), subgroupBroadcast(v, 3u), subgroupBroadcast(v, 5u), subgroupBroadcast(v, 7u));
 }
 
+fn add_row(sum: vec4<f32>, steps: mat4x4<f32>, v: vec4<f32>) -> vec4<f32> {
+    return fma(steps[3], vec4<f32>(v.w), fma(steps[2], vec4<f32>(v.z), fma(steps[1], vec4<f32>(v.y), fma(steps[0], vec4<f32>(v.x), sum))));
+}
+
+// sum + steps · rows with one rounding a term.
+fn add_product(sum: mat4x4<f32>, steps: mat4x4<f32>, rows: mat4x4<f32>) -> mat4x4<f32> {
+    return mat4x4<f32>(add_row(sum[0], steps, rows[0]), add_row(sum[1], steps, rows[1]), add_row(sum[2], steps, rows[2]), add_row(sum[3], steps, rows[3]));
+}
+
 fn store_rows(batch: u32, m: u32, n: u32, rows: mat4x4<f32>) {
     store(batch, m, n, rows[0]);
     store(batch, m + 1u, n, rows[1]);
@@ -103,43 +112,59 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     var sums5 = vec4<f32>(0.0); // if ROW_SUM
     var sums6 = vec4<f32>(0.0); // if ROW_SUM
     var sums7 = vec4<f32>(0.0); // if ROW_SUM
-    for (var k = 0u; k < p.k; k += 8u) {
-        let a0 = load_a(base_a, m0 + 0u, k, lane);
-        let a1 = load_a(base_a, m0 + 4u, k, lane);
-        let a2 = load_a(base_a, m0 + 8u, k, lane);
-        let a3 = load_a(base_a, m0 + 12u, k, lane);
-        let a4 = load_a(base_a, m0 + 16u, k, lane);
-        let a5 = load_a(base_a, m0 + 20u, k, lane);
-        let a6 = load_a(base_a, m0 + 24u, k, lane);
-        let a7 = load_a(base_a, m0 + 28u, k, lane);
-        sums0 += a0; // if ROW_SUM
-        sums1 += a1; // if ROW_SUM
-        sums2 += a2; // if ROW_SUM
-        sums3 += a3; // if ROW_SUM
-        sums4 += a4; // if ROW_SUM
-        sums5 += a5; // if ROW_SUM
-        sums6 += a6; // if ROW_SUM
-        sums7 += a7; // if ROW_SUM
-        let b0 = load_b(base_b, k, safe_n);
-        acc0 += b0 * early(a0);
-        acc1 += b0 * early(a1);
-        acc2 += b0 * early(a2);
-        acc3 += b0 * early(a3);
-        acc4 += b0 * early(a4);
-        acc5 += b0 * early(a5);
-        acc6 += b0 * early(a6);
-        acc7 += b0 * early(a7);
-        if (k + 4u < p.k) {
-            let b1 = load_b(base_b, k + 4u, safe_n);
-            acc0 += b1 * late(a0);
-            acc1 += b1 * late(a1);
-            acc2 += b1 * late(a2);
-            acc3 += b1 * late(a3);
-            acc4 += b1 * late(a4);
-            acc5 += b1 * late(a5);
-            acc6 += b1 * late(a6);
-            acc7 += b1 * late(a7);
-        }
+    for (var k = 0u; k < p.k; k += 16u) {
+        let a00 = load_a(base_a, m0 + 0u, k, lane);
+        let a01 = load_a(base_a, m0 + 4u, k, lane);
+        let a02 = load_a(base_a, m0 + 8u, k, lane);
+        let a03 = load_a(base_a, m0 + 12u, k, lane);
+        let a04 = load_a(base_a, m0 + 16u, k, lane);
+        let a05 = load_a(base_a, m0 + 20u, k, lane);
+        let a06 = load_a(base_a, m0 + 24u, k, lane);
+        let a07 = load_a(base_a, m0 + 28u, k, lane);
+        sums0 += a00; // if ROW_SUM
+        sums1 += a01; // if ROW_SUM
+        sums2 += a02; // if ROW_SUM
+        sums3 += a03; // if ROW_SUM
+        sums4 += a04; // if ROW_SUM
+        sums5 += a05; // if ROW_SUM
+        sums6 += a06; // if ROW_SUM
+        sums7 += a07; // if ROW_SUM
+        let b00 = load_b(base_b, min(k, p.k - 4u), safe_n);
+        let b01 = load_b(base_b, min(k + 4u, p.k - 4u), safe_n);
+        acc0 = add_product(add_product(acc0, b00, early(a00)), b01, late(a00));
+        acc1 = add_product(add_product(acc1, b00, early(a01)), b01, late(a01));
+        acc2 = add_product(add_product(acc2, b00, early(a02)), b01, late(a02));
+        acc3 = add_product(add_product(acc3, b00, early(a03)), b01, late(a03));
+        acc4 = add_product(add_product(acc4, b00, early(a04)), b01, late(a04));
+        acc5 = add_product(add_product(acc5, b00, early(a05)), b01, late(a05));
+        acc6 = add_product(add_product(acc6, b00, early(a06)), b01, late(a06));
+        acc7 = add_product(add_product(acc7, b00, early(a07)), b01, late(a07));
+        let a10 = load_a(base_a, m0 + 0u, k + 8u, lane);
+        let a11 = load_a(base_a, m0 + 4u, k + 8u, lane);
+        let a12 = load_a(base_a, m0 + 8u, k + 8u, lane);
+        let a13 = load_a(base_a, m0 + 12u, k + 8u, lane);
+        let a14 = load_a(base_a, m0 + 16u, k + 8u, lane);
+        let a15 = load_a(base_a, m0 + 20u, k + 8u, lane);
+        let a16 = load_a(base_a, m0 + 24u, k + 8u, lane);
+        let a17 = load_a(base_a, m0 + 28u, k + 8u, lane);
+        sums0 += a10; // if ROW_SUM
+        sums1 += a11; // if ROW_SUM
+        sums2 += a12; // if ROW_SUM
+        sums3 += a13; // if ROW_SUM
+        sums4 += a14; // if ROW_SUM
+        sums5 += a15; // if ROW_SUM
+        sums6 += a16; // if ROW_SUM
+        sums7 += a17; // if ROW_SUM
+        let b10 = load_b(base_b, min(k + 8u, p.k - 4u), safe_n);
+        let b11 = load_b(base_b, min(k + 8u + 4u, p.k - 4u), safe_n);
+        acc0 = add_product(add_product(acc0, b10, early(a10)), b11, late(a10));
+        acc1 = add_product(add_product(acc1, b10, early(a11)), b11, late(a11));
+        acc2 = add_product(add_product(acc2, b10, early(a12)), b11, late(a12));
+        acc3 = add_product(add_product(acc3, b10, early(a13)), b11, late(a13));
+        acc4 = add_product(add_product(acc4, b10, early(a14)), b11, late(a14));
+        acc5 = add_product(add_product(acc5, b10, early(a15)), b11, late(a15));
+        acc6 = add_product(add_product(acc6, b10, early(a16)), b11, late(a16));
+        acc7 = add_product(add_product(acc7, b10, early(a17)), b11, late(a17));
     }
     store_rows(batch, m0 + 0u, n, acc0);
     store_rows(batch, m0 + 4u, n, acc1);

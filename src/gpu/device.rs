@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, OnceLock};
 
-use super::{Access, Ledger, Role, Shader, Target};
+use super::{Access, BindingKind, IMAGE_ROW, Ledger, Role, Shader, Target};
 use crate::error::{Error, Result};
 
 /// One adapter, as `engine devices` shows it.
@@ -202,6 +202,7 @@ impl Gpu {
             max_groups: limits.max_compute_workgroups_per_dimension,
             max_binding: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size),
             uniform_bytes: if summary.kind == "software" { limits.max_uniform_buffer_binding_size.min(65_536) } else { 0 },
+            image_rows: if summary.kind == "software" { limits.max_texture_dimension_2d } else { 0 },
         };
         let pci = adapter.get_info().device_pci_bus_id;
         Ok(Gpu { summary, target, pci, device, queue, fault, pipelines: Mutex::default(), ledger: Mutex::default() })
@@ -294,19 +295,21 @@ impl Gpu {
         // SAFETY: the shaders are ours. kernels-tests run every kernel with and without bounds checks and demand the same bits and
         // untouched guard words, so no access is out of bounds; every loop counts up or down to a bound.
         let module = unsafe { self.device.create_shader_module_trusted(descriptor, checks) };
+        let buffer = |ty| wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None };
         let entries: Vec<_> = shader
             .bindings
             .iter()
             .map(|b| wgpu::BindGroupLayoutEntry {
                 binding: b.index,
                 visibility: wgpu::ShaderStages::COMPUTE,
-                ty: wgpu::BindingType::Buffer {
-                    ty: match b.uniform {
-                        true => wgpu::BufferBindingType::Uniform,
-                        false => wgpu::BufferBindingType::Storage { read_only: b.access == Access::Read },
+                ty: match b.kind {
+                    BindingKind::Uniform => buffer(wgpu::BufferBindingType::Uniform),
+                    BindingKind::Storage => buffer(wgpu::BufferBindingType::Storage { read_only: b.access == Access::Read }),
+                    BindingKind::Image(_) => wgpu::BindingType::Texture {
+                        sample_type: wgpu::TextureSampleType::Float { filterable: false },
+                        view_dimension: wgpu::TextureViewDimension::D2,
+                        multisampled: false,
                     },
-                    has_dynamic_offset: false,
-                    min_binding_size: None,
                 },
                 count: None,
             })
@@ -339,21 +342,34 @@ impl Gpu {
         Ok(pipeline)
     }
 
-    /// Binds buffer ranges (offset and size in bytes) in the order of the shader's bindings.
-    pub fn bind(&self, pipeline: &Pipeline, shader: &Shader, ranges: &[(&wgpu::Buffer, u64, u64)]) -> wgpu::BindGroup {
-        let entries: Vec<_> = shader
-            .bindings
-            .iter()
-            .zip(ranges)
-            .map(|(b, (buffer, offset, size))| wgpu::BindGroupEntry {
-                binding: b.index,
-                resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
-                    buffer,
-                    offset: *offset,
-                    size: std::num::NonZeroU64::new(*size),
-                }),
-            })
-            .collect();
+    /// Allocates an image with rows of 16 KiB and enters it in the ledger.
+    ///
+    /// # Errors
+    /// `TryAgain` when the device is out of memory.
+    pub fn image(&self, components: u32, rows: u32) -> Result<wgpu::Texture> {
+        let scope = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let image = self.device.create_texture(&wgpu::TextureDescriptor {
+            label: Some("image"),
+            size: wgpu::Extent3d { width: IMAGE_ROW as u32 / components, height: rows, depth_or_array_layers: 1 },
+            mip_level_count: 1,
+            sample_count: 1,
+            dimension: wgpu::TextureDimension::D2,
+            format: if components == 4 { wgpu::TextureFormat::Rgba32Float } else { wgpu::TextureFormat::R32Float },
+            usage: wgpu::TextureUsages::TEXTURE_BINDING | wgpu::TextureUsages::COPY_DST,
+            view_formats: &[],
+        });
+        if let Some(error) = pollster::block_on(scope.pop()) {
+            return Err(classify(&error));
+        }
+        self.check()?;
+        self.ledger.lock().expect("no panic while held").add(Role::Staging, u64::from(rows) * IMAGE_ROW as u64 * 4);
+        Ok(image)
+    }
+
+    /// Binds resources in the order of the shader's bindings.
+    pub fn bind(&self, pipeline: &Pipeline, shader: &Shader, resources: Vec<wgpu::BindingResource<'_>>) -> wgpu::BindGroup {
+        let pairs = shader.bindings.iter().zip(resources);
+        let entries: Vec<_> = pairs.map(|(b, resource)| wgpu::BindGroupEntry { binding: b.index, resource }).collect();
         self.device.create_bind_group(&wgpu::BindGroupDescriptor { label: Some(&shader.name), layout: &pipeline.layout, entries: &entries })
     }
 

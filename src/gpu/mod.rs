@@ -6,9 +6,10 @@ mod shader;
 
 pub use device::{AdapterSummary, Gpu, Pipeline, adapters};
 pub use ledger::{Ledger, Role};
-pub use shader::{Access, Binding, ParamType, Shader, shader_names};
+pub(crate) use shader::Form;
+pub use shader::{Access, Binding, BindingKind, ParamType, Shader, shader_names};
 
-/// What a plan has to know of the device that it will run on. The kernel variants follow from it; the memory does not.
+/// What a plan has to know of the device that it will run on: the kernel variants follow from it, and the images that they read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Target {
     /// A processor that runs shaders (lavapipe, WARP): barriers and cooperation between invocations cost more than they save.
@@ -22,11 +23,17 @@ pub struct Target {
     /// Read-only tensors up to this many bytes are bound as uniform buffers; 0 for none. Software adapters load from those ten times
     /// faster than from storage buffers, which they read lane by lane.
     pub uniform_bytes: u64,
+    /// Larger read-only tensors are copied to images of up to this many rows before the dispatch that reads them; 0 for none. Software
+    /// adapters load texels nine times faster than they load from storage buffers, copies included.
+    pub image_rows: u32,
 }
+
+/// Texels of one row of an image, times their components: 16 KiB.
+pub(crate) const IMAGE_ROW: usize = 4096;
 
 impl Default for Target {
     /// The card that the engine is tuned for: AMD RX 6600 (RDNA 2).
     fn default() -> Self {
-        Target { software: false, subgroup: 0, max_groups: 65_535, max_binding: 2_147_483_644, uniform_bytes: 0 }
+        Target { software: false, subgroup: 0, max_groups: 65_535, max_binding: 2_147_483_644, uniform_bytes: 0, image_rows: 0 }
     }
 }

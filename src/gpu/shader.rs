@@ -5,7 +5,7 @@
 //! - `const NAME: u32 = 64u;` is a value that a dispatch may replace;
 //! - a trailing `// if NAME` drops its line when that const is 0, so that optional bindings vanish from the layout.
 //!
-//! On request, read-only arrays become uniform buffers: processors that run shaders load those ten times faster.
+//! On request, read-only arrays become uniform buffers or images: processors that run shaders load those ten times faster.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex};
@@ -15,7 +15,7 @@ use include_dir::{Dir, include_dir};
 use crate::error::{Error, Result};
 
 static SOURCES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/shaders");
-type Key = (String, Vec<(&'static str, u32)>, Vec<(String, usize)>);
+type Key = (String, Vec<(&'static str, u32)>, Vec<(String, Form)>);
 static LOADED: LazyLock<Mutex<HashMap<Key, Arc<Shader>>>> = LazyLock::new(Mutex::default);
 
 /// How a kernel uses a binding.
@@ -27,7 +27,27 @@ pub enum Access {
     Write,
 }
 
-/// One storage binding of group 0, as the shader declares it.
+/// What is bound to a variable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BindingKind {
+    /// Storage buffer.
+    Storage,
+    /// Uniform buffer, instead of a read-only storage buffer.
+    Uniform,
+    /// Image with rows of 16 KiB and so many components a texel, instead of a read-only storage buffer.
+    Image(u32),
+}
+
+/// Another form for a read-only array.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Form {
+    /// Uniform buffer of so many elements.
+    Uniform(usize),
+    /// Image.
+    Image,
+}
+
+/// One binding of group 0, as the shader declares it.
 #[derive(Debug, Clone)]
 pub struct Binding {
     /// Variable name.
@@ -36,8 +56,8 @@ pub struct Binding {
     pub index: u32,
     /// Declared access.
     pub access: Access,
-    /// Whether it is a uniform buffer instead of a storage buffer.
-    pub uniform: bool,
+    /// What is bound.
+    pub kind: BindingKind,
 }
 
 /// Scalar type of a parameter.
@@ -132,30 +152,38 @@ fn uniform(text: &str, name: &str, elements: usize) -> Option<String> {
     let (vector, scalar) = if element == "vec4<f32>" { (element.to_string(), false) } else { (format!("vec4<{element}>"), true) };
     let replacement = format!("var<uniform> {name}: array<{vector}, {}u>;", elements.div_ceil(4));
     let text = text.replace(&declaration(element), &replacement);
-    Some(if scalar { index_by_four(&text, name) } else { text })
+    Some(if scalar { replace_index(&text, name, &|i| format!("{name}[({i}) >> 2u][({i}) & 3u]")) } else { text })
 }
 
-/// `name[i]` → `name[(i) >> 2u][(i) & 3u]` throughout.
-fn index_by_four(text: &str, name: &str) -> String {
+/// `var<storage, read> name: array<f32>` (or vec4<f32>) → `var name: texture_2d<f32>`, and each `name[i]` to match.
+fn image(text: &str, name: &str) -> Option<String> {
+    let declaration = |element: &str| format!("var<storage, read> {name}: array<{element}>;");
+    let (element, load) = [("f32", ".x"), ("vec4<f32>", "")].into_iter().find(|(e, _)| text.contains(&declaration(e)))?;
+    let row = super::IMAGE_ROW / if element == "f32" { 1 } else { 4 };
+    let (mask, shift) = (row - 1, row.trailing_zeros());
+    let text = text.replace(&declaration(element), &format!("var {name}: texture_2d<f32>;"));
+    Some(replace_index(&text, name, &|i| format!("textureLoad({name}, vec2<u32>(({i}) & {mask}u, ({i}) >> {shift}u), 0){load}")))
+}
+
+/// `name[i]` → `access(i)` throughout.
+fn replace_index(text: &str, name: &str, access: &dyn Fn(&str) -> String) -> String {
     let mut out = String::with_capacity(text.len() * 2);
     let mut rest = text;
     while let Some(at) = rest.find(&format!("{name}[")) {
         let open = at + name.len();
         let whole = !rest[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == '.');
         out.push_str(&rest[..at]);
-        out.push_str(name);
         let mut depth = 0;
         let close = rest[open..].find(|c| {
             depth += i32::from(c == '[') - i32::from(c == ']');
             depth == 0
         });
         let (true, Some(close)) = (whole, close) else {
-            out.push('[');
+            out.push_str(&rest[at..=open]);
             rest = &rest[open + 1..];
             continue;
         };
-        let inner = index_by_four(&rest[open + 1..open + close], name);
-        out.push_str(&format!("[({inner}) >> 2u][({inner}) & 3u]"));
+        out.push_str(&access(&replace_index(&rest[open + 1..open + close], name, access)));
         rest = &rest[open + close + 1..];
     }
     out.push_str(rest);
@@ -172,26 +200,28 @@ impl Shader {
         Self::load_with(name, consts, &[])
     }
 
-    /// Loads as `load`, with the named read-only arrays of so many elements as uniform buffers where their type allows.
-    ///
-    /// # Errors
-    /// As `load`.
-    pub fn load_with(name: &str, consts: &[(&'static str, u32)], uniforms: &[(String, usize)]) -> Result<Arc<Shader>> {
+    /// Loads as `load`, with the named read-only arrays in another form where their type allows.
+    pub(crate) fn load_with(name: &str, consts: &[(&'static str, u32)], forms: &[(String, Form)]) -> Result<Arc<Shader>> {
         let mut consts = consts.to_vec();
         consts.sort_unstable();
-        let key = (name.to_string(), consts.clone(), uniforms.to_vec());
+        let key = (name.to_string(), consts.clone(), forms.to_vec());
         if let Some(shader) = LOADED.lock().expect("no panic while loading").get(&key) {
             return Ok(shader.clone());
         }
-        let shader = Arc::new(Self::parse(name, consts, uniforms)?);
+        let shader = Arc::new(Self::parse(name, consts, forms)?);
         LOADED.lock().expect("no panic while loading").insert(key, shader.clone());
         Ok(shader)
     }
 
-    fn parse(name: &str, consts: Vec<(&'static str, u32)>, uniforms: &[(String, usize)]) -> Result<Shader> {
+    fn parse(name: &str, consts: Vec<(&'static str, u32)>, forms: &[(String, Form)]) -> Result<Shader> {
         let mut text = specialise(name, &consts)?;
-        for (variable, elements) in uniforms {
-            text = uniform(&text, variable, *elements).unwrap_or(text);
+        let plain = text.clone();
+        for (variable, form) in forms {
+            let changed = match form {
+                Form::Uniform(elements) => uniform(&text, variable, *elements),
+                Form::Image => image(&text, variable),
+            };
+            text = changed.unwrap_or(text);
         }
         let path = format!("shaders/{name}.wgsl");
         let module = naga::front::wgsl::parse_str(&text)
@@ -216,11 +246,16 @@ impl Shader {
                 naga::AddressSpace::Storage { access } => {
                     let slot = variable.binding.filter(|b| b.group == 0).ok_or_else(|| broken("bindings are in group 0"))?;
                     let access = if access.contains(naga::StorageAccess::STORE) { Access::Write } else { Access::Read };
-                    bindings.push(Binding { name, index: slot.binding, access, uniform: false });
+                    bindings.push(Binding { name, index: slot.binding, access, kind: BindingKind::Storage });
                 }
                 naga::AddressSpace::Uniform => {
                     let slot = variable.binding.filter(|b| b.group == 0).ok_or_else(|| broken("bindings are in group 0"))?;
-                    bindings.push(Binding { name, index: slot.binding, access: Access::Read, uniform: true });
+                    bindings.push(Binding { name, index: slot.binding, access: Access::Read, kind: BindingKind::Uniform });
+                }
+                naga::AddressSpace::Handle => {
+                    let slot = variable.binding.filter(|b| b.group == 0).ok_or_else(|| broken("bindings are in group 0"))?;
+                    let components = if plain.contains(&format!("{name}: array<vec4<f32>>;")) { 4 } else { 1 };
+                    bindings.push(Binding { name, index: slot.binding, access: Access::Read, kind: BindingKind::Image(components) });
                 }
                 naga::AddressSpace::Immediate => {
                     let naga::TypeInner::Struct { members, span } = &module.types[variable.ty].inner else {
@@ -266,7 +301,7 @@ mod tests {
     #[test]
     fn nested_indices_of_uniform_arrays_are_rewritten() {
         assert_eq!(
-            index_by_four("y[i] = xs[x[x[1]]] + p.x[2];", "x"),
+            replace_index("y[i] = xs[x[x[1]]] + p.x[2];", "x", &|i| format!("x[({i}) >> 2u][({i}) & 3u]")),
             "y[i] = xs[x[(x[(1) >> 2u][(1) & 3u]) >> 2u][(x[(1) >> 2u][(1) & 3u]) & 3u]] + p.x[2];"
         );
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::{Flat, Plan, Storage, Tensor};
 use crate::error::{Error, Result};
-use crate::gpu::Role;
+use crate::gpu::{IMAGE_ROW, Role};
 
 /// A buffer to allocate.
 #[derive(Debug, Clone)]
@@ -15,6 +15,15 @@ pub struct BufferSpec {
     pub role: Role,
     /// Size.
     pub bytes: u64,
+}
+
+/// An image that tensors are copied to before a dispatch reads them. Software adapters alone have any.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ImageSpec {
+    /// Components of a texel.
+    pub components: u32,
+    /// Rows of 16 KiB.
+    pub rows: u32,
 }
 
 /// Where a tensor lies: buffer, first byte, and the bytes that a binding of it covers.
@@ -40,6 +49,8 @@ pub struct LayoutOptions {
 pub struct Memory {
     /// Buffers in the order of allocation; the last is the staging buffer.
     pub buffers: Vec<BufferSpec>,
+    /// Images.
+    pub images: Vec<ImageSpec>,
     /// For each plan, the place of each tensor by index.
     pub places: Vec<Vec<Place>>,
     /// What the estimator prints.
@@ -100,7 +111,7 @@ impl Memory {
     /// # Errors
     /// `Internal` when two plans declare different parameters or different shapes under one name.
     pub fn lay_out(plans: &[&Plan], options: LayoutOptions) -> Result<Memory> {
-        let mut memory = Memory { buffers: vec![], places: vec![], report: MemoryReport::default() };
+        let mut memory = Memory { buffers: vec![], images: vec![], places: vec![], report: MemoryReport::default() };
         let guard = options.guard.unwrap_or(0);
         let mut shared: HashMap<String, Place> = HashMap::new();
         let mut pool: Vec<Pool> = vec![];
@@ -156,6 +167,17 @@ impl Memory {
                     Storage::Transient(_) => None,
                 };
             }
+            for entry in plan.entries() {
+                for (i, (components, tensor)) in entry.images().enumerate() {
+                    let mine = entry.images().take(i + 1).map(|(c, _)| c);
+                    let image = Memory::images_of(&memory.images, mine)[i];
+                    if image >= memory.images.len() {
+                        memory.images.push(ImageSpec { components, rows: 0 });
+                    }
+                    let image = &mut memory.images[image];
+                    image.rows = image.rows.max(plan.len(tensor).div_ceil(IMAGE_ROW) as u32);
+                }
+            }
             if options.guard.is_none() {
                 memory.pool(plan, &mut pool, &mut places);
             }
@@ -169,6 +191,16 @@ impl Memory {
         memory.add("staging".into(), Role::Staging, read_back.min(STAGING).next_multiple_of(8));
         memory.summarise(plans);
         Ok(memory)
+    }
+
+    /// Images of a dispatch that reads tensors with so many components a texel: for each the first that it does not use yet.
+    pub(crate) fn images_of(images: &[ImageSpec], components: impl Iterator<Item = u32>) -> Vec<usize> {
+        let mut used: Vec<usize> = Vec::new();
+        for c in components {
+            let free = images.iter().enumerate().position(|(i, image)| image.components == c && !used.contains(&i));
+            used.push(free.unwrap_or(images.len()));
+        }
+        used
     }
 
     fn add(&mut self, name: String, role: Role, bytes: u64) -> usize {
@@ -219,6 +251,11 @@ impl Memory {
         for buffer in &self.buffers {
             report.total_bytes += buffer.bytes;
             *report.bytes_by_role.entry(buffer.role.to_string()).or_default() += buffer.bytes;
+        }
+        for image in &self.images {
+            let bytes = u64::from(image.rows) * IMAGE_ROW as u64 * 4;
+            report.total_bytes += bytes;
+            *report.bytes_by_role.entry(Role::Staging.to_string()).or_default() += bytes;
         }
         let mut listed = std::collections::HashSet::new();
         for (plan, places) in plans.iter().zip(&self.places) {

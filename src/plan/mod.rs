@@ -11,11 +11,11 @@ use std::fmt::Write as _;
 use std::ops::Range;
 use std::sync::Arc;
 
-pub use memory::{BufferSpec, LayoutOptions, Memory, MemoryReport, Place, TensorLine};
+pub use memory::{BufferSpec, ImageSpec, LayoutOptions, Memory, MemoryReport, Place, TensorLine};
 pub use program::{Arena, Program, Timing};
 
 use crate::error::{Error, Result};
-use crate::gpu::{Access, ParamType, Role, Shader, Target};
+use crate::gpu::{Access, BindingKind, Form, IMAGE_ROW, ParamType, Role, Shader, Target};
 
 /// Elements between the starts of neighbouring tensors in a flat buffer are a multiple of this: 256 bytes, the binding alignment.
 pub const FLAT_ALIGN: usize = 64;
@@ -194,7 +194,8 @@ impl Dispatch {
 
     /// Binds a tensor if there is one; the const `flag` says so to the shader.
     pub fn bind_if(self, flag: &'static str, name: &'static str, tensor: Option<Tensor>) -> Self {
-        let this = self.constant(flag, u32::from(tensor.is_some()));
+        let known = self.consts.iter().any(|(name, _)| *name == flag);
+        let this = if known { self } else { self.constant(flag, u32::from(tensor.is_some())) };
         match tensor {
             Some(tensor) => this.bind(name, tensor),
             None => this,
@@ -484,6 +485,20 @@ impl Plan {
         Err(Error::Internal(format!("{operation}: {} has shape {:?}, {elements} elements expected", info.name, info.shape)))
     }
 
+    /// What a read-only array in a storage buffer becomes on this target.
+    fn form(&self, tensor: Tensor) -> Option<Form> {
+        let elements = self.len(tensor);
+        if elements.next_multiple_of(4) * 4 <= self.target.uniform_bytes as usize {
+            return Some(Form::Uniform(elements));
+        }
+        (elements.div_ceil(IMAGE_ROW) <= self.target.image_rows as usize).then_some(Form::Image)
+    }
+
+    /// Whether dispatches read a copy of this tensor in an image, so that they may also write the tensor itself.
+    pub(crate) fn reads_copy(&self, tensor: Tensor) -> bool {
+        self.form(tensor) == Some(Form::Image)
+    }
+
     /// Records a launch after checking it against what naga reflects of the shader: each binding and parameter exactly once, by name
     /// and type, and no pooled tensor read before it is written.
     ///
@@ -492,15 +507,11 @@ impl Plan {
     pub fn record(&mut self, dispatch: Dispatch, grid: Grid) -> Result<()> {
         let Dispatch { kernel, label, consts, bindings, params, flops } = dispatch;
         let mut shader = Shader::load(kernel, &consts)?;
-        let small = |name: &str| {
-            let (_, tensor) = bindings.iter().find(|(n, _)| *n == name)?;
-            let (elements, limit) = (self.len(*tensor), self.target.uniform_bytes as usize);
-            (elements.next_multiple_of(4) * 4 <= limit).then_some(elements)
-        };
+        let form = |name: &str| self.form(bindings.iter().find(|(n, _)| *n == name)?.1);
         let reads = shader.bindings.iter().filter(|b| b.access == Access::Read);
-        let uniforms: Vec<(String, usize)> = reads.filter_map(|b| Some((b.name.clone(), small(&b.name)?))).collect();
-        if !uniforms.is_empty() {
-            shader = Shader::load_with(kernel, &consts, &uniforms)?;
+        let forms: Vec<(String, Form)> = reads.filter_map(|b| Some((b.name.clone(), form(&b.name)?))).collect();
+        if !forms.is_empty() {
+            shader = Shader::load_with(kernel, &consts, &forms)?;
         }
         let wrong = |what: String| Error::Internal(format!("{kernel} at {label}: {what}"));
         let mut tensors = Vec::with_capacity(bindings.len());
@@ -578,6 +589,14 @@ impl Plan {
 }
 
 impl Entry {
+    /// Tensors that the launch reads as images, with the components of a texel.
+    pub(crate) fn images(&self) -> impl Iterator<Item = (u32, Tensor)> + '_ {
+        self.shader.bindings.iter().zip(&self.tensors).filter_map(|(b, t)| match b.kind {
+            BindingKind::Image(components) => Some((components, *t)),
+            _ => None,
+        })
+    }
+
     /// Tensors that the launch writes.
     pub fn writes(&self) -> impl Iterator<Item = Tensor> + '_ {
         self.shader.bindings.iter().zip(&self.tensors).filter(|(b, _)| b.access == Access::Write).map(|(_, t)| *t)

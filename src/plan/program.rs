@@ -3,9 +3,9 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::{Flat, Memory, Place, Plan, Section, Tensor};
+use super::{Flat, ImageSpec, Memory, Place, Plan, Section, Tensor};
 use crate::error::{Error, Result};
-use crate::gpu::{Gpu, Pipeline};
+use crate::gpu::{BindingKind, Gpu, IMAGE_ROW, Pipeline};
 
 /// Work in one submission, in floating-point operations or four-byte transfers: about 0.1 s at a tenth of the RX 6600's peak, well
 /// under the half second at which drivers start to suspect a hang.
@@ -17,6 +17,7 @@ pub struct Arena {
     /// Device.
     pub gpu: Arc<Gpu>,
     buffers: Vec<wgpu::Buffer>,
+    images: Vec<(ImageSpec, wgpu::Texture)>,
     flats: Vec<(Flat, usize)>,
 }
 
@@ -27,9 +28,11 @@ impl Arena {
     /// `TryAgain` when the device is out of memory, `Config` when a buffer exceeds its limit.
     pub fn new(gpu: Arc<Gpu>, memory: &Memory) -> Result<Arena> {
         let buffers = memory.buffers.iter().map(|b| gpu.buffer(b.role, &b.name, b.bytes)).collect::<Result<Vec<_>>>()?;
+        let image = |spec: &ImageSpec| Ok((*spec, gpu.image(spec.components, spec.rows)?));
+        let images = memory.images.iter().map(image).collect::<Result<Vec<_>>>()?;
         let flats =
             Flat::ALL.into_iter().filter_map(|flat| Some((flat, memory.buffers.iter().position(|b| b.name == flat.name())?))).collect();
-        Ok(Arena { gpu, buffers, flats })
+        Ok(Arena { gpu, buffers, images, flats })
     }
 
     fn staging(&self) -> &wgpu::Buffer {
@@ -90,6 +93,10 @@ struct Launch {
     immediates: Vec<u8>,
     grid: [u32; 3],
     work: u64,
+    /// Tensors that it reads as images, with the image.
+    images: Vec<(usize, Tensor)>,
+    /// Tensors that it writes.
+    writes: Vec<Tensor>,
 }
 
 /// Time of one dispatch, from timestamps at the edges of a pass of its own.
@@ -120,21 +127,33 @@ impl Program {
         let mut launches = Vec::with_capacity(plan.entries().len());
         for entry in plan.entries() {
             let pipeline = arena.gpu.pipeline(&entry.shader, checked)?;
-            let ranges: Vec<_> = entry
-                .tensors
-                .iter()
-                .zip(&entry.shader.bindings)
-                .map(|(t, binding)| {
-                    let place = places[t.0 as usize];
-                    // A uniform array is bound to its vectors alone: such bindings have a small limit.
-                    let vectors = (plan.len(*t) as u64 * 4).next_multiple_of(16);
-                    let bytes = if binding.uniform { vectors } else { place.bytes };
-                    (&arena.buffers[place.buffer], place.offset, bytes)
-                })
-                .collect();
-            let group = arena.gpu.bind(&pipeline, &entry.shader, &ranges);
-            let immediates = entry.immediates.clone();
-            launches.push(Launch { pipeline, group, immediates, grid: entry.grid, work: entry.flops.max(entry.bytes / 4) });
+            let specs: Vec<ImageSpec> = arena.images.iter().map(|(spec, _)| *spec).collect();
+            let used = Memory::images_of(&specs, entry.images().map(|(components, _)| components));
+            let views: Vec<_> = used.iter().map(|i| arena.images[*i].1.create_view(&wgpu::TextureViewDescriptor::default())).collect();
+            let mut next_view = views.iter();
+            let resource = |(t, binding): (&Tensor, &crate::gpu::Binding)| {
+                let place = places[t.0 as usize];
+                // A uniform array is bound to its vectors alone: such bindings have a small limit.
+                let size = match binding.kind {
+                    BindingKind::Image(_) => return next_view.next().map(wgpu::BindingResource::TextureView),
+                    BindingKind::Uniform => (plan.len(*t) as u64 * 4).next_multiple_of(16),
+                    BindingKind::Storage => place.bytes,
+                };
+                let buffer = &arena.buffers[place.buffer];
+                let size = std::num::NonZeroU64::new(size);
+                Some(wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer, offset: place.offset, size }))
+            };
+            let resources = entry.tensors.iter().zip(&entry.shader.bindings).filter_map(resource).collect();
+            let group = arena.gpu.bind(&pipeline, &entry.shader, resources);
+            launches.push(Launch {
+                pipeline,
+                group,
+                immediates: entry.immediates.clone(),
+                grid: entry.grid,
+                work: entry.flops.max(entry.bytes / 4),
+                images: used.into_iter().zip(entry.images().map(|(_, tensor)| tensor)).collect(),
+                writes: entry.writes().collect(),
+            });
         }
         Ok(Program { plan, arena, places, launches })
     }
@@ -166,14 +185,55 @@ impl Program {
         Ok(bytemuck::pod_collect_to_vec(&self.arena.gpu.read(self.arena.staging(), buffer, place.offset, bytes)?))
     }
 
-    fn encode(&self, pass: &mut wgpu::ComputePass<'_>, range: Range<usize>) {
-        for launch in &self.launches[range] {
-            pass.set_pipeline(&launch.pipeline.pipeline);
-            pass.set_bind_group(0, &launch.group, &[]);
-            if !launch.immediates.is_empty() {
-                pass.set_immediates(0, &launch.immediates);
+    /// Encodes a range in one pass, interrupted only where a tensor has to be copied to an image first.
+    fn encode(&self, encoder: &mut wgpu::CommandEncoder, range: Range<usize>, end: Option<wgpu::ComputePassTimestampWrites<'_>>) {
+        let mut held: Vec<Option<Place>> = vec![None; self.arena.images.len()];
+        let overlap = |a: Place, b: Place| a.buffer == b.buffer && a.offset < b.offset + b.bytes && b.offset < a.offset + a.bytes;
+        let mut start = range.start;
+        while start < range.end {
+            for (image, tensor) in &self.launches[start].images {
+                if held[*image] != Some(self.place(*tensor)) {
+                    self.copy_to_image(encoder, *tensor, *image);
+                    held[*image] = Some(self.place(*tensor));
+                }
             }
-            pass.dispatch_workgroups(launch.grid[0], launch.grid[1], launch.grid[2]);
+            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: None, timestamp_writes: end.clone() });
+            while start < range.end {
+                let launch = &self.launches[start];
+                if launch.images.iter().any(|(image, tensor)| held[*image] != Some(self.place(*tensor))) {
+                    break;
+                }
+                pass.set_pipeline(&launch.pipeline.pipeline);
+                pass.set_bind_group(0, &launch.group, &[]);
+                if !launch.immediates.is_empty() {
+                    pass.set_immediates(0, &launch.immediates);
+                }
+                pass.dispatch_workgroups(launch.grid[0], launch.grid[1], launch.grid[2]);
+                for written in launch.writes.iter().map(|t| self.place(*t)) {
+                    held.iter_mut().filter(|h| h.is_some_and(|h| overlap(h, written))).for_each(|h| *h = None);
+                }
+                start += 1;
+            }
+        }
+    }
+
+    fn copy_to_image(&self, encoder: &mut wgpu::CommandEncoder, tensor: Tensor, image: usize) {
+        let (spec, texture) = &self.arena.images[image];
+        let place = self.place(tensor);
+        let row = IMAGE_ROW as u32 / spec.components;
+        let texels = self.plan.len(tensor) as u32 / spec.components;
+        // Whole rows, then what is left of the last.
+        for (y, width, height) in [(0, row, texels / row), (texels / row, texels % row, 1)] {
+            if width == 0 || height == 0 {
+                continue;
+            }
+            let offset = place.offset + u64::from(y) * IMAGE_ROW as u64 * 4;
+            let layout = wgpu::TexelCopyBufferLayout { offset, bytes_per_row: Some(IMAGE_ROW as u32 * 4), rows_per_image: None };
+            let buffer = &self.arena.buffers[place.buffer];
+            let mut to = texture.as_image_copy();
+            to.origin.y = y;
+            let size = wgpu::Extent3d { width, height, depth_or_array_layers: 1 };
+            encoder.copy_buffer_to_texture(wgpu::TexelCopyBufferInfo { buffer, layout }, to, size);
         }
     }
 
@@ -191,10 +251,7 @@ impl Program {
                 end += 1;
             }
             let mut encoder = self.arena.gpu.encoder();
-            {
-                let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-                self.encode(&mut pass, start..end);
-            }
+            self.encode(&mut encoder, start..end, None);
             let index = self.arena.gpu.submit(encoder)?;
             if end == range.end {
                 return Ok(index);
@@ -242,15 +299,15 @@ impl Program {
                 let mut encoder = gpu.encoder();
                 for entry in start..end {
                     let at = (entry - start) as u32 * 2;
-                    let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
-                        label: None,
-                        timestamp_writes: Some(wgpu::ComputePassTimestampWrites {
-                            query_set: &queries,
-                            beginning_of_pass_write_index: Some(at),
-                            end_of_pass_write_index: Some(at + 1),
-                        }),
-                    });
-                    self.encode(&mut pass, entry..entry + 1);
+                    let stamp = |first, last| wgpu::ComputePassTimestampWrites {
+                        query_set: &queries,
+                        beginning_of_pass_write_index: first,
+                        end_of_pass_write_index: last,
+                    };
+                    // An empty pass takes the first time, so that copies to images count.
+                    let timestamp_writes = Some(stamp(Some(at), None));
+                    drop(encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: None, timestamp_writes }));
+                    self.encode(&mut encoder, entry..entry + 1, Some(stamp(None, Some(at + 1))));
                 }
                 encoder.resolve_query_set(&queries, 0..(end - start) as u32 * 2, &buffer, 0);
                 gpu.submit(encoder)?;
