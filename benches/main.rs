@@ -39,18 +39,18 @@ const ROWS: [Row; 15] = [
         let (rows, cols) = (2048, 64);
         let (a, w, stats) = (x(p, "x", &[rows, cols])?, x(p, "w", &[cols])?, x(p, "stats", &[rows, 2])?);
         let (dy, dx) = (x(p, "dy", &[rows, cols])?, x(p, "dx", &[rows, cols])?);
-        layer_norm::BackwardInput { x: a, w, stats, dy, dx, rows, cols, eps: 1e-5 }.record(p, "bench")
+        layer_norm::BackwardInput { x: a, w, stats, dy, dx, rows, cols, eps: 1e-5, derivative: None, residual: None }.record(p, "bench")
     }),
     ("attention forward 32x64, 4 heads of 16", |p| {
         let shape = attention::Shape { batch: 32, length: 64, heads: 4, head_dim: 16, causal: true, dropout: None };
         let (qkv, y, lse) = (x(p, "qkv", &[32, 64, 192])?, x(p, "y", &[32, 64, 64])?, x(p, "lse", &[32, 4, 64])?);
-        attention::Forward { qkv, y, lse, shape }.record(p, "bench")
+        attention::Forward { qkv, q: None, y, lse, shape }.record(p, "bench")
     }),
     ("attention backward 32x64, 4 heads of 16", |p| {
         let shape = attention::Shape { batch: 32, length: 64, heads: 4, head_dim: 16, causal: true, dropout: None };
         let (qkv, y, lse) = (x(p, "qkv", &[32, 64, 192])?, x(p, "y", &[32, 64, 64])?, x(p, "lse", &[32, 4, 64])?);
         let (dy, dqkv) = (x(p, "dy", &[32, 64, 64])?, x(p, "dqkv", &[32, 64, 192])?);
-        attention::Backward { qkv, y, lse, dy, dqkv, shape }.record(p, "bench")
+        attention::Backward { qkv, q: None, y, lse, dy, dqkv, shape }.record(p, "bench")
     }),
     ("embedding forward 2048x64", |p| {
         let (ids, table, positions) = (x(p, "ids", &[2048])?, x(p, "table", &[256, 64])?, x(p, "positions", &[8, 64])?);

@@ -6,11 +6,11 @@ use crate::kernels::Dropout;
 use crate::kernels::attention::{Backward, Cached, Forward, Shape};
 use crate::random::Random;
 
-/// dims: batch, length, heads, head_dim; flags: causal, dropout, cached.
+/// dims: batch, length, heads, head_dim; flags: causal, dropout, 1 cached or 2 cross.
 pub(super) const FAMILY: Family = Family { name: "attention", spec, pinned: 132, build };
 
 fn spec(i: usize, random: &mut Random) -> Spec {
-    let cached = usize::from(i % 4 == 3);
+    let cached = [0, 2, 0, 1][i % 4];
     let lengths: &[usize] = if cached == 1 { &DIMS[..14] } else { &DIMS[..18] };
     let length = lengths[i % lengths.len()];
     let head_dim = random.pick(if length > 64 {
@@ -40,10 +40,13 @@ fn build(b: &mut Builder, spec: &Spec) -> Result<()> {
     }
     let dropout = (spec.flags[1] == 1).then_some(Dropout { rate: 0.2, stream: 9 });
     let shape = Shape { batch, length, heads, head_dim, causal: spec.flags[0] == 1, dropout };
-    let qkv = b.input("qkv", &[batch, length, 3, heads, head_dim])?;
+    let cross = spec.flags[2] == 2;
+    let qkv = b.input("qkv", &[batch, length, if cross { 2 } else { 3 }, heads, head_dim])?;
+    let q = if cross { Some(b.input("q", &[batch, length, heads, head_dim])?) } else { None };
     let (y, lse) = (b.output("y", &[batch, length, heads, head_dim])?, b.output("lse", &[batch, heads, length])?);
-    Forward { qkv, y, lse, shape }.record(&mut b.plan, "case")?;
+    Forward { qkv, q, y, lse, shape }.record(&mut b.plan, "case")?;
     let dy = b.upstream(y)?;
     let dqkv = b.gradient(qkv)?;
-    Backward { qkv, y, lse, dy, dqkv, shape }.record(&mut b.plan, "case")
+    let q = q.map(|q| Ok::<_, crate::error::Error>((q, b.gradient(q)?))).transpose()?;
+    Backward { qkv, q, y, lse, dy, dqkv, shape }.record(&mut b.plan, "case")
 }

@@ -22,7 +22,7 @@ fn build(b: &mut Builder, spec: &Spec) -> Result<()> {
     Forward { x, w, b: shift, y, stats, rows, cols, eps: 1e-5 }.record(&mut b.plan, "case")?;
     let dy = b.upstream(y)?;
     let dx = b.gradient(x)?;
-    BackwardInput { x, w, stats, dy, dx, rows, cols, eps: 1e-5 }.record(&mut b.plan, "case")?;
+    BackwardInput { x, w, stats, dy, dx, rows, cols, eps: 1e-5, derivative: None, residual: None }.record(&mut b.plan, "case")?;
     let (dw, db) = (b.gradient_added(w)?, b.gradient_added(shift)?);
     BackwardParams { x, stats, dy, dw, db, rows, cols }.record(&mut b.plan, "case")
 }

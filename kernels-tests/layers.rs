@@ -3,14 +3,17 @@
 use super::{Builder, Family, Regime, Spec, Tolerance};
 use crate::error::Result;
 use crate::kernels::matmul::Activation;
-use crate::layers::{BlockConfig, Embedding, FeedForward, Layer, LayerNorm, Linear, TransformerBlock};
+use crate::layers::{
+    BlockConfig, DecoderBlock, Embedding, FeedForward, Fused, Gru, Head, HeadKind, Layer, LayerNorm, Linear, Lstm, Outputs,
+    TransformerBlock,
+};
 use crate::plan::{Plan, Section, Tensor};
 use crate::random::Random;
 
 type Backward = Box<dyn FnMut(&mut Plan, Tensor) -> Result<Tensor>>;
 
 /// dims: batch, length, features / heads, heads, hidden; flags: layer, activation, dropout.
-pub(super) const FAMILY: Family = Family { name: "layers", spec, pinned: 100, build };
+pub(super) const FAMILY: Family = Family { name: "layers", spec, pinned: 176, build };
 
 fn spec(i: usize, random: &mut Random) -> Spec {
     let dims = vec![
@@ -18,9 +21,9 @@ fn spec(i: usize, random: &mut Random) -> Spec {
         random.pick(&[1, 3, 8]),
         random.pick(&[1, 2, 8, 17]),
         random.pick(&[1, 2, 3]),
-        random.pick(&[1, 7, 33]),
+        random.pick(&[4, 7, 33]),
     ];
-    Spec { dims, flags: vec![i % 5, i / 5 % 4, i / 20 % 2], regime: Regime::Normal, seed: i as u64 }
+    Spec { dims, flags: vec![i % 11, i / 11 % 4, i / 44 % 2], regime: Regime::Normal, seed: i as u64 }
 }
 
 fn build(b: &mut Builder, spec: &Spec) -> Result<()> {
@@ -40,10 +43,51 @@ fn build(b: &mut Builder, spec: &Spec) -> Result<()> {
         layer.backward(&mut b.plan, dy)?;
         return b.parameters();
     }
+    // Parts of a weight begin at multiples of 64.
+    let (features, heads) = if spec.flags[0] == 7 { (64, 4) } else { (features, heads) };
     let x = b.input("x", &[rows, features])?;
     let mut backward: Backward;
     let y;
-    if spec.flags[0] == 4 {
+    if spec.flags[0] == 7 {
+        let config =
+            BlockConfig { features, heads, hidden, activation, dropout, eps: 1e-5, causal: spec.seed.is_multiple_of(2), training: true };
+        let mut block = DecoderBlock::new("block", batch, config)?;
+        let memory = b.input("memory", &[rows, features])?;
+        y = block.forward(&mut b.plan, x, memory)?;
+        let dy = b.upstream(y)?;
+        b.plan.begin(Section::Backward);
+        let (dx, dmemory) = block.backward(&mut b.plan, dy, None)?;
+        b.gradient_is(x, dx);
+        b.gradient_is(memory, dmemory);
+        return b.parameters();
+    }
+    if spec.flags[0] >= 8 {
+        let sizes = [features, hidden, batch, length];
+        if spec.flags[0] == 8 {
+            let outputs = if spec.flags[1] == 0 { Outputs::Last } else { Outputs::All(dropout) };
+            let mut layer = Lstm::new("lstm", 0, sizes);
+            y = layer.forward(&mut b.plan, x, outputs)?;
+            backward = Box::new(move |plan, dy| Ok(layer.backward(plan, dy, true)?.expect("asked for")));
+        } else {
+            let mut norm = LayerNorm::new("norm", features, 1e-5);
+            let mut layer = Gru::new("gru", 0, [features, features, batch, length]);
+            if spec.flags[0] == 9 {
+                let normed = norm.forward(&mut b.plan, x)?;
+                y = layer.forward(&mut b.plan, normed, Some(x))?;
+                backward = Box::new(move |plan, dy| {
+                    let d = layer.backward(plan, dy, None)?;
+                    norm.backward_fused(plan, d, Fused { residual: Some(dy), ..Fused::default() })
+                });
+            } else {
+                let sum = layer.forward(&mut b.plan, x, Some(x))?;
+                y = norm.forward(&mut b.plan, sum)?;
+                backward = Box::new(move |plan, dy| {
+                    let d = norm.backward(plan, dy)?;
+                    layer.backward(plan, d, Some(d))
+                });
+            }
+        }
+    } else if spec.flags[0] == 4 {
         let config =
             BlockConfig { features, heads, hidden, activation, dropout, eps: 1e-5, causal: spec.seed.is_multiple_of(2), training: true };
         let mut block = TransformerBlock::new("block", batch, config)?;
@@ -53,6 +97,8 @@ fn build(b: &mut Builder, spec: &Spec) -> Result<()> {
         let mut layer: Box<dyn Layer> = match spec.flags[0] {
             1 => Box::new(Linear::new("linear", features, hidden)),
             2 => Box::new(LayerNorm::new("norm", features, 1e-5)),
+            5 => Box::new(Head::new("head", HeadKind::Relu, features, hidden, dropout, true)),
+            6 => Box::new(Head::new("head", HeadKind::GeluNorm, features, hidden, dropout, true)),
             _ => Box::new(FeedForward::new("network", features, hidden, activation, dropout, true)),
         };
         y = layer.forward(&mut b.plan, x)?;

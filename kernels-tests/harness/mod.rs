@@ -15,22 +15,46 @@ mod adamw;
 mod argmax;
 #[path = "../attention.rs"]
 mod attention;
+#[path = "../attention_pool.rs"]
+mod attention_pool;
 #[path = "../cross_entropy.rs"]
 mod cross_entropy;
 #[path = "../dropout.rs"]
 mod dropout;
 #[path = "../embedding.rs"]
 mod embedding;
+#[path = "../gather.rs"]
+mod gather;
 #[path = "../grad_norm.rs"]
 mod grad_norm;
+#[path = "../gru.rs"]
+mod gru;
+#[path = "../infonce.rs"]
+mod infonce;
 #[path = "../layer_norm.rs"]
 mod layer_norm;
 #[path = "../layers.rs"]
 mod layers;
+#[path = "../lstm.rs"]
+mod lstm;
 #[path = "../matmul.rs"]
 mod matmul;
+#[path = "../mean.rs"]
+mod mean;
 #[path = "../metrics.rs"]
 mod metrics;
+#[path = "../mmd.rs"]
+mod mmd;
+#[path = "../moments.rs"]
+mod moments;
+#[path = "../normalize.rs"]
+mod normalize;
+#[path = "../positions.rs"]
+mod positions;
+#[path = "../slice.rs"]
+mod slice;
+#[path = "../vector_loss.rs"]
+mod vector_loss;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -90,7 +114,7 @@ pub struct Family {
 }
 
 /// Every family, and the layers that are made of them.
-pub const FAMILIES: [Family; 11] = [
+pub const FAMILIES: [Family; 23] = [
     matmul::FAMILY,
     layer_norm::FAMILY,
     attention::FAMILY,
@@ -101,6 +125,18 @@ pub const FAMILIES: [Family; 11] = [
     metrics::FAMILY,
     grad_norm::FAMILY,
     adamw::FAMILY,
+    attention_pool::FAMILY,
+    gather::FAMILY,
+    gru::FAMILY,
+    infonce::FAMILY,
+    lstm::FAMILY,
+    mean::FAMILY,
+    mmd::FAMILY,
+    moments::FAMILY,
+    normalize::FAMILY,
+    positions::FAMILY,
+    slice::FAMILY,
+    vector_loss::FAMILY,
     layers::FAMILY,
 ];
 
@@ -189,7 +225,7 @@ impl Builder {
         let uniform_bytes = if spec.seed.is_multiple_of(10) { target.uniform_bytes } else { 0 };
         Builder {
             plan: Plan::new("case", Target { max_groups: max_groups.max(7), uniform_bytes, ..target }),
-            state: State { tick: 3, seed: spec.seed as u32, rows: u32::MAX, ..State::default() },
+            state: State { tick: 3, seed: spec.seed as u32, rows: u32::MAX, scale: 1.0, ..State::default() },
             tolerance: Tolerance::Nmse(1e-10),
             random: Random::new(spec.seed, 77, 0),
             regime: spec.regime,
@@ -250,8 +286,16 @@ impl Builder {
     /// # Errors
     /// As `Plan::persistent`.
     pub fn ints(&mut self, name: &str, shape: &[usize], end: usize) -> Result<Tensor> {
-        let tensor = self.plan.persistent(Role::Dataset, name, shape)?;
         let values = (0..shape.iter().product()).map(|_| self.random.between(0, end as i64 - 1) as u32).collect();
+        self.words(name, shape, values)
+    }
+
+    /// An input of 32-bit words.
+    ///
+    /// # Errors
+    /// As `Plan::persistent`.
+    pub fn words(&mut self, name: &str, shape: &[usize], values: Vec<u32>) -> Result<Tensor> {
+        let tensor = self.plan.persistent(Role::Dataset, name, shape)?;
         self.inputs.insert(tensor, Data::Ints(values));
         Ok(tensor)
     }
@@ -320,7 +364,9 @@ impl Builder {
         for parameter in self.plan.parameters().to_vec() {
             let tensor = self.plan.find(&parameter.name).expect("a declared parameter");
             let values = self.draw(Regime::Normal, parameter.len());
-            self.inputs.insert(tensor, Data::Floats(values.iter().map(|v| v * 0.5).collect()));
+            // Matrices as in practice: what they make is of the size of what they take.
+            let scale = if parameter.shape.len() == 2 { (1.0 / (parameter.shape[1] as f32).sqrt()).min(0.5) } else { 0.5 };
+            self.inputs.insert(tensor, Data::Floats(values.iter().map(|v| v * scale).collect()));
             let gradient = self.plan.gradient(tensor)?;
             self.inputs.insert(gradient, Data::Floats(vec![0.0; parameter.len()]));
             self.gradients.push((tensor, gradient));
@@ -433,6 +479,7 @@ impl Case {
                 Data::Ints(v) => drop(values.ints.insert(*tensor, v.clone())),
             }
         }
+        values.fill_parts(&self.plan);
         let leaves = values.floats.clone();
         let mut expected: HashMap<Tensor, Expected> = HashMap::new();
         let gradient_tensors: BTreeSet<Tensor> = self.gradients.iter().map(|(_, dx)| *dx).collect();
@@ -595,6 +642,7 @@ impl Case {
                     Data::Ints(v) => drop(values.ints.insert(*tensor, v.clone())),
                 }
             }
+            values.fill_parts(&self.plan);
             for entry in self.plan.entries() {
                 if !BACKWARD.contains(&entry.shader.name.as_str()) && entry.section != Section::Backward {
                     reference::evaluate(&self.plan, entry, &mut values)?;

@@ -12,7 +12,7 @@ use crate::datasets::Split;
 use crate::datasets::integer_sequences::{CONTEXT, sample};
 use crate::gpu::Gpu;
 use crate::kernels::State;
-use crate::kernels::metrics::RECORD;
+use crate::kernels::metrics::SUMS;
 use crate::models::initial_weights;
 use crate::plan::{Flat, Section};
 use crate::train::Session;
@@ -61,6 +61,7 @@ pub fn check_model(gpu: &Arc<Gpu>, config: &Config) -> Checked<ModelOutcome> {
         let leaves = flat[p.offset..p.offset + p.len()].iter().map(|v| Var::leaf(f64::from(*v))).collect();
         values.floats.insert(tensor, leaves);
     }
+    values.fill_parts(plan);
     let leaves = values.floats.clone();
     values.floats.insert(tensors.records, vec![Var::constant(0.0); plan.len(tensors.records)]);
     values.ints.insert(tensors.tokens, tokens);
@@ -84,6 +85,6 @@ pub fn check_model(gpu: &Arc<Gpu>, config: &Config) -> Checked<ModelOutcome> {
         (error, norm) = (error + e, norm + n);
     }
     let reference = losses.iter().map(|l| l.value()).sum::<f64>() * scale;
-    let loss = (f64::from(records[0]) / f64::from(records[RECORD / 2]), reference);
+    let loss = (f64::from(records[SUMS]) / f64::from(records[0]), reference);
     Ok(ModelOutcome { weights: plan.parameter_count(), nmse: error / norm, worst, loss, dead })
 }

@@ -2,7 +2,7 @@
 
 use super::Call;
 use crate::harness::scalar::Scalar;
-use crate::kernels::metrics::RECORD;
+use crate::kernels::metrics::{RECORD, SUMS};
 
 /// w, m, v after the step, the cleared gradient and the record.
 pub fn update<S: Scalar>(call: &mut Call<'_, S>) {
@@ -15,9 +15,9 @@ pub fn update<S: Scalar>(call: &mut Call<'_, S>) {
     let norm = S::sum(&call.floats("partials")[..e.size("partials")]).sqrt();
     let mut records = call.floats("records");
     let start = state.slot as usize * RECORD;
-    let fine = norm.value().is_finite() && records[start].value().is_finite();
-    records[start + 9] = norm;
-    records[start + 10] = S::constant(f64::from(u8::from(!fine)));
+    let fine = norm.value().is_finite() && records[start + SUMS].value().is_finite();
+    records[start + 1] = norm;
+    records[start + 2] = S::constant(f64::from(u8::from(!fine)));
     let max_norm = f64::from(state.max_norm);
     let clip = if max_norm > 0.0 { (max_norm / (norm.value() + 1e-6)).min(1.0) } else { 1.0 };
     let (mut w, dw, mut m, mut v) = (call.floats("w"), call.floats("dw"), call.floats("m"), call.floats("v"));

@@ -5,7 +5,7 @@ use crate::harness::scalar::Scalar;
 use crate::random::keep;
 
 /// Softmax weights of scores, and their log-sum-exp.
-fn softmax<S: Scalar>(scores: &[S]) -> (Vec<S>, S) {
+pub fn softmax<S: Scalar>(scores: &[S]) -> (Vec<S>, S) {
     let top = scores.iter().map(|s| s.value()).fold(f64::NEG_INFINITY, f64::max);
     let exps: Vec<S> = scores.iter().map(|s| (*s - S::constant(top)).exp()).collect();
     let total = S::sum(&exps);
@@ -13,7 +13,7 @@ fn softmax<S: Scalar>(scores: &[S]) -> (Vec<S>, S) {
 }
 
 /// Weighted sum of rows.
-fn mix<S: Scalar>(weights: &[S], rows: &[&[S]], d: usize) -> Vec<S> {
+pub fn mix<S: Scalar>(weights: &[S], rows: &[&[S]], d: usize) -> Vec<S> {
     (0..d).map(|c| S::dot(weights, &rows.iter().map(|r| r[c]).collect::<Vec<_>>())).collect()
 }
 
@@ -21,10 +21,11 @@ fn mix<S: Scalar>(weights: &[S], rows: &[&[S]], d: usize) -> Vec<S> {
 pub fn forward<S: Scalar>(call: &mut Call<'_, S>) {
     let e = call.entry;
     let (batch, length, heads, d) = (e.size("batch"), e.size("length"), e.size("heads"), e.constant("D") as usize);
-    let qkv = call.floats("qkv");
-    let part = |b: usize, t: usize, which: usize, h: usize| {
-        let at = (((b * length + t) * 3 + which) * heads + h) * d;
-        &qkv[at..at + d]
+    let (qkv, q) = (call.floats("qkv"), call.maybe("q_other"));
+    let part = |b: usize, t: usize, which: usize, h: usize| match (&q, which) {
+        (None, _) => &qkv[(((b * length + t) * 3 + which) * heads + h) * d..][..d],
+        (Some(q), 0) => &q[((b * length + t) * heads + h) * d..][..d],
+        (Some(_), _) => &qkv[(((b * length + t) * 2 + which - 1) * heads + h) * d..][..d],
     };
     let scale = S::constant(1.0 / (d as f64).sqrt());
     let mut y = vec![S::constant(0.0); batch * length * heads * d];

@@ -37,6 +37,7 @@ fn derivative(kind: u32, x: f64) -> f64 {
 /// The product with its whole epilogue.
 pub fn forward<S: Scalar>(call: &mut Call<'_, S>) {
     let e = call.entry;
+    let (a_at, b_at) = (e.size("a_at"), e.size("b_at"));
     let (m, n, k, batch) = (e.size("m"), e.size("n"), e.size("k"), e.size("batch"));
     let (a, b) = (call.floats("a"), call.floats("b"));
     let (bias, z, residual, old) = (call.maybe("bias"), call.maybe("z"), call.maybe("residual"), call.maybe("y"));
@@ -46,10 +47,10 @@ pub fn forward<S: Scalar>(call: &mut Call<'_, S>) {
     let mut row_sum = old_sum.unwrap_or_default();
     for g in 0..batch {
         let row = |i: usize| -> Vec<S> {
-            (0..k).map(|j| a[g * m * k + if e.constant("TRANS_A") == 1 { j * m + i } else { i * k + j }]).collect()
+            (0..k).map(|j| a[a_at + g * m * k + if e.constant("TRANS_A") == 1 { j * m + i } else { i * k + j }]).collect()
         };
         let columns: Vec<Vec<S>> = (0..n)
-            .map(|i| (0..k).map(|j| b[g * k * n + if e.constant("TRANS_B") == 1 { i * k + j } else { j * n + i }]).collect())
+            .map(|i| (0..k).map(|j| b[b_at + g * k * n + if e.constant("TRANS_B") == 1 { i * k + j } else { j * n + i }]).collect())
             .collect();
         for i in 0..m {
             let row = row(i);

@@ -2,7 +2,7 @@
 
 use super::Call;
 use crate::harness::scalar::Scalar;
-use crate::kernels::metrics::RECORD;
+use crate::kernels::metrics::{RECORD, SUMS};
 
 /// The record of the slot.
 pub fn accumulate<S: Scalar>(call: &mut Call<'_, S>) {
@@ -12,7 +12,7 @@ pub fn accumulate<S: Scalar>(call: &mut Call<'_, S>) {
     let start = state.slot as usize * RECORD;
     for j in 0..=cols {
         let column: Vec<S> = (0..rows).map(|r| if j < cols { x[r * cols + j] } else { S::constant(1.0) }).collect();
-        let at = start + if j < cols { j } else { 8 };
+        let at = start + if j < cols { SUMS + j } else { 0 };
         let old = if state.micro > 0 { records[at] } else { S::constant(0.0) };
         records[at] = old + S::sum(&column);
     }

@@ -4,13 +4,25 @@
 pub mod adamw;
 pub mod argmax;
 pub mod attention;
+pub mod attention_pool;
 pub mod cross_entropy;
 pub mod dropout;
 pub mod embedding;
+pub mod gather;
 pub mod grad_norm;
+pub mod gru;
+pub mod infonce;
 pub mod layer_norm;
+pub mod lstm;
 pub mod matmul;
+pub mod mean;
 pub mod metrics;
+pub mod mmd;
+pub mod moments;
+pub mod normalize;
+pub mod positions;
+pub mod slice;
+pub mod vector_loss;
 
 use std::collections::HashMap;
 
@@ -30,9 +42,22 @@ pub struct Values<S> {
     pub state: State,
 }
 
+impl<S: Scalar> Values<S> {
+    /// Gives parts of weights the values of their weights.
+    pub fn fill_parts(&mut self, plan: &Plan) {
+        for (part, whole, first) in plan.parts() {
+            if let Some(values) = self.floats.get(whole) {
+                let values = values[*first..first + plan.len(*part)].to_vec();
+                self.floats.insert(*part, values);
+            }
+        }
+    }
+}
+
 /// One entry with the values around it.
 #[derive(Debug)]
 pub struct Call<'a, S> {
+    plan: &'a Plan,
     /// The launch.
     pub entry: &'a Entry,
     values: &'a mut Values<S>,
@@ -52,6 +77,11 @@ impl<S: Scalar> Call<'_, S> {
     /// Integer input of that name.
     pub fn ints(&self, name: &str) -> Vec<u32> {
         self.entry.tensor(name).and_then(|t| self.values.ints.get(&t).cloned()).expect("an integer input")
+    }
+
+    /// Elements of an output, 0 when it is not bound.
+    pub fn output_len(&self, name: &str) -> usize {
+        self.entry.tensor(name).map_or(0, |t| self.plan.len(t))
     }
 
     /// Step state.
@@ -75,12 +105,19 @@ impl<S: Scalar> Call<'_, S> {
 }
 
 /// Passes without a reference of their own: gradients, checked against the tape of their forward pass.
-pub const BACKWARD: [&str; 5] = [
+pub const BACKWARD: [&str; 12] = [
     "layer_norm/backward_input",
     "layer_norm/backward_params",
     "embedding/backward_table",
     "embedding/backward_positions",
     "attention/backward",
+    "attention_pool/backward",
+    "gru/backward",
+    "infonce/backward",
+    "lstm/backward",
+    "moments/backward",
+    "normalize/backward",
+    "slice/backward",
 ];
 
 /// Runs the reference of one entry.
@@ -88,7 +125,7 @@ pub const BACKWARD: [&str; 5] = [
 /// # Errors
 /// `Internal` when the pass has none.
 pub fn evaluate<S: Scalar>(plan: &Plan, entry: &Entry, values: &mut Values<S>) -> Result<()> {
-    let mut call = Call { entry, values };
+    let mut call = Call { plan, entry, values };
     match entry.shader.name.as_str() {
         "matmul/tile" | "matmul/lanes" | "matmul/register" => matmul::forward(&mut call),
         "layer_norm/forward" => layer_norm::forward(&mut call),
@@ -101,6 +138,19 @@ pub fn evaluate<S: Scalar>(plan: &Plan, entry: &Entry, values: &mut Values<S>) -
         "argmax/forward" => argmax::forward(&mut call),
         "metrics/accumulate" => metrics::accumulate(&mut call),
         "grad_norm/partial" => grad_norm::partial(&mut call),
+        "attention_pool/forward" => attention_pool::forward(&mut call),
+        "gather/forward" => gather::forward(&mut call),
+        "gru/forward" => gru::forward(&mut call),
+        "infonce/forward" => infonce::forward(&mut call),
+        "lstm/forward" => lstm::forward(&mut call),
+        "mean/forward" => mean::forward(&mut call),
+        "mmd/forward" => mmd::forward(&mut call),
+        "moments/forward" => moments::forward(&mut call),
+        "moments/value" => moments::value(&mut call),
+        "normalize/forward" => normalize::forward(&mut call),
+        "positions/forward" => positions::forward(&mut call),
+        "slice/forward" => slice::forward(&mut call),
+        "vector_loss/rows" => vector_loss::rows(&mut call),
         "adamw/update" => adamw::update(&mut call),
         other => return Err(Error::Internal(format!("plan {}: kernel {other} has no reference", plan.name))),
     }

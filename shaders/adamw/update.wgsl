@@ -2,9 +2,9 @@
 //   norm = √Σ partials, c = min(1, max_norm / (norm + 1e-6)), g ← c · g   (max_norm 0: c = 1)
 //   AdamW: w ← w · (1 − lr · decay);   Adam: g ← g + decay · w
 //   m ← m + (1 − β₁)(g − m);  v ← β₂ v + (1 − β₂) g²;  w ← w − lr · correction1 · m / (√v · correction2 + eps)
-// A norm or a loss (records[slot, 0]) that is not finite leaves w, m, v as they are. The gradient is cleared either way.
-// w dw m v: (n), n a multiple of 4, as vectors of 4; partials: (at least G); records: (slots, 16), of which 9 becomes the norm before
-// clipping and 10 whether the step was skipped. Grid: one invocation a vector. w, m, v and dw are updated in place.
+// A norm or a loss (records[slot, 4]) that is not finite leaves w, m, v as they are. The gradient is cleared either way.
+// w dw m v: (n), n a multiple of 4, as vectors of 4; partials: (at least G); records: (slots, 16), of which 1 becomes the norm before
+// clipping and 2 whether the step was skipped. Grid: one invocation a vector. w, m, v and dw are updated in place.
 // uses: common/grid, common/state
 const WG: u32 = 64u;
 const DECOUPLED: u32 = 1u;
@@ -42,10 +42,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     }
     let norm = sqrt(sum);
     let start = state.slot * 16u;
-    let fine = is_finite(norm) && is_finite(records[start]);
+    let fine = is_finite(norm) && is_finite(records[start + 4u]);
     if (i == 0u) {
-        records[start + 9u] = norm;
-        records[start + 10u] = select(1.0, 0.0, fine);
+        records[start + 1u] = norm;
+        records[start + 2u] = select(1.0, 0.0, fine);
     }
     var gradient = dw[i];
     gradient = old_dw[i]; // if COPIES

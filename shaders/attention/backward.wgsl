@@ -1,14 +1,15 @@
 // Gradient of attention by recomputation (Dao et al. 2022): with p_ij = exp(s_ij − lse_i), delta_i = dy_i · y_i,
 //   dv_j = Σ_i p_ij keep_ij dy_i;  ds_ij = p_ij (keep_ij dy_i · v_j − delta_i);  dq_i = Σ_j ds_ij k_j / √D;  dk_j = Σ_i ds_ij q_i / √D
-// qkv dqkv: (B, T, 3, H, D); y dy: (B, T, H, D); lse: (B, H, T). Invocation i first gathers over keys as query i, then over queries
+// qkv dqkv: (B, T, 3, H, D), or with CROSS q dq: (B, T, H, D) and qkv dqkv: (B, T, 2, H, D); y dy: (B, T, H, D); lse: (B, H, T). Invocation i first gathers over keys as query i, then over queries
 // as key i, so nothing is scattered. Rows of the other side come in tiles of WG through workgroup memory when STAGE is 1.
-// Grid: ⌈T / WG⌉ workgroups for each (b, h). dqkv is `=`.
+// Grid: ⌈T / WG⌉ workgroups for each (b, h). dqkv and dq are `=`.
 // uses: common/grid, common/math, common/random, common/state
 const WG: u32 = 32u;
 const D: u32 = 16u;
 const STAGE: u32 = 1u;
 const CAUSAL: u32 = 1u;
 const DROPOUT: u32 = 1u;
+const CROSS: u32 = 0u;
 
 struct Params { batch: u32, length: u32, heads: u32, stream: u32, rate: f32 }
 var<immediate> p: Params;
@@ -18,6 +19,8 @@ var<immediate> p: Params;
 @group(0) @binding(3) var<storage, read> lse: array<f32>;        // (B, H, T)
 @group(0) @binding(4) var<storage, read> dy: array<f32>;         // (B, T, H, D)
 @group(0) @binding(5) var<storage, read_write> dqkv: array<f32>; // (B, T, 3, H, D)
+@group(0) @binding(6) var<storage, read> q_other: array<f32>;    // (B, T, H, D) // if CROSS
+@group(0) @binding(7) var<storage, read_write> dq: array<f32>;   // (B, T, H, D) // if CROSS
 
 var<workgroup> left: array<f32, WG * D>;  // keys, then queries
 var<workgroup> right: array<f32, WG * D>; // values, then dy
@@ -25,11 +28,18 @@ var<workgroup> lses: array<f32, WG>;
 var<workgroup> deltas: array<f32, WG>;
 
 fn row_of(b: u32, t: u32, part: u32, h: u32) -> u32 {
-    return (((b * p.length + t) * 3u + part) * p.heads + h) * D;
+    return (((b * p.length + t) * (3u - CROSS) + part - min(part, CROSS)) * p.heads + h) * D;
 }
 
 fn out_of(b: u32, t: u32, h: u32) -> u32 {
     return ((b * p.length + t) * p.heads + h) * D;
+}
+
+// Feature c of a query.
+fn query_of(b: u32, t: u32, h: u32, c: u32) -> f32 {
+    var v = qkv[row_of(b, t, 0u, h) + c];
+    v = q_other[out_of(b, t, h) + c]; // if CROSS
+    return v;
 }
 
 fn delta_of(out: u32) -> f32 {
@@ -62,7 +72,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     var grad: array<f32, D>;   // dq_i, then dk_i
     var dv: array<f32, D>;
     for (var c = 0u; c < D; c++) {
-        first[c] = qkv[row_of(b, safe, 0u, h) + c];
+        first[c] = query_of(b, safe, h, c);
         second[c] = dy[own_out + c];
     }
     let last = select(p.length, min(p.length, tile + WG), CAUSAL == 1u);
@@ -104,7 +114,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     }
     for (var c = 0u; c < D; c++) {
         if (i < p.length) {
-            dqkv[row_of(b, i, 0u, h) + c] = grad[c];
+            if (CROSS == 0u) {
+                dqkv[row_of(b, i, 0u, h) + c] = grad[c];
+            }
+            dq[out_of(b, i, h) + c] = grad[c]; // if CROSS
         }
         first[c] = qkv[row_of(b, safe, 1u, h) + c];
         second[c] = qkv[row_of(b, safe, 2u, h) + c];
@@ -115,7 +128,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
             workgroupBarrier();
             for (var e = local; e < WG * D; e += WG) {
                 let q = min(i0 + e / D, p.length - 1u);
-                left[e] = qkv[row_of(b, q, 0u, h) + e % D];
+                left[e] = query_of(b, q, h, e % D);
                 right[e] = dy[out_of(b, q, h) + e % D];
             }
             let q = min(i0 + local, p.length - 1u);
@@ -124,7 +137,6 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
             workgroupBarrier();
         }
         for (var q = max(i0, select(0u, safe, CAUSAL == 1u)); q < min(i0 + WG, p.length); q++) {
-            let query = row_of(b, q, 0u, h);
             let out = out_of(b, q, h);
             var s = 0.0;
             var dp = 0.0;
@@ -133,7 +145,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
                     s = fma(first[c], left[(q - i0) * D + c], s);
                     dp = fma(second[c], right[(q - i0) * D + c], dp);
                 } else {
-                    s = fma(first[c], qkv[query + c], s);
+                    s = fma(first[c], query_of(b, q, h, c), s);
                     dp = fma(second[c], dy[out + c], dp);
                 }
             }
@@ -155,7 +167,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
                     grad[c] = fma(ds, left[(q - i0) * D + c], grad[c]);
                     dv[c] = fma(prob * kept, right[(q - i0) * D + c], dv[c]);
                 } else {
-                    grad[c] = fma(ds, qkv[query + c], grad[c]);
+                    grad[c] = fma(ds, query_of(b, q, h, c), grad[c]);
                     dv[c] = fma(prob * kept, dy[out + c], dv[c]);
                 }
             }

@@ -1,6 +1,6 @@
 // Scaled dot-product attention by online softmax (Milakov & Gimelshein 2018; Dao et al. 2022): no T × T matrix is stored.
 //   s_ij = q_i · k_j / √D (j ≤ i when CAUSAL), p_i = softmax_j s_i, y_i = Σ_j p_ij · keep_ij · v_j, lse_i = ln Σ_j exp s_ij
-// qkv: (B, T, 3, H, D); y: (B, T, H, D); lse: (B, H, T). One invocation a query; keys and values come in tiles of WG through workgroup
+// qkv: (B, T, 3, H, D), or with CROSS q: (B, T, H, D) and qkv: (B, T, 2, H, D); y: (B, T, H, D); lse: (B, H, T). One invocation a query; keys and values come in tiles of WG through workgroup
 // memory when STAGE is 1. Grid: ⌈T / WG⌉ workgroups for each (b, h). All outputs are `=`.
 // uses: common/grid, common/math, common/random, common/state
 const WG: u32 = 32u;
@@ -8,6 +8,7 @@ const D: u32 = 16u;
 const STAGE: u32 = 1u;
 const CAUSAL: u32 = 1u;
 const DROPOUT: u32 = 1u;
+const CROSS: u32 = 0u;
 
 struct Params { batch: u32, length: u32, heads: u32, stream: u32, rate: f32 }
 var<immediate> p: Params;
@@ -15,13 +16,21 @@ var<immediate> p: Params;
 @group(0) @binding(1) var<storage, read> qkv: array<f32>;       // (B, T, 3, H, D)
 @group(0) @binding(2) var<storage, read_write> y: array<f32>;   // (B, T, H, D)
 @group(0) @binding(3) var<storage, read_write> lse: array<f32>; // (B, H, T)
+@group(0) @binding(4) var<storage, read> q_other: array<f32>;   // (B, T, H, D) // if CROSS
 
 var<workgroup> keys: array<f32, WG * D>;
 var<workgroup> values: array<f32, WG * D>;
 
 // First element of part 0, 1, 2 (query, key, value) of a position.
 fn row_of(b: u32, t: u32, part: u32, h: u32) -> u32 {
-    return (((b * p.length + t) * 3u + part) * p.heads + h) * D;
+    return (((b * p.length + t) * (3u - CROSS) + part - min(part, CROSS)) * p.heads + h) * D;
+}
+
+// Feature c of a query.
+fn query(b: u32, t: u32, h: u32, c: u32) -> f32 {
+    var v = qkv[row_of(b, t, 0u, h) + c];
+    v = q_other[((b * p.length + t) * p.heads + h) * D + c]; // if CROSS
+    return v;
 }
 
 @compute @workgroup_size(WG)
@@ -40,7 +49,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     var q: array<f32, D>;
     var o: array<f32, D>;
     for (var c = 0u; c < D; c++) {
-        q[c] = qkv[row_of(b, safe, 0u, h) + c] * scale;
+        q[c] = query(b, safe, h, c) * scale;
     }
     var best = -3.0e38;
     var total = 0.0;

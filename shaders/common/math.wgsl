@@ -40,3 +40,28 @@ fn erf(x: f32) -> f32 {
     let large = sign(x) * (1.0 - exp_accurate(-q));
     return select(large, small, a < 1.0);
 }
+
+// 1 / (1 + exp(−x)), relative error below 4e-7.
+fn sigmoid(x: f32) -> f32 {
+    return 1.0 / (1.0 + exp_accurate(-x));
+}
+
+// tanh x, relative error below 4e-7: an odd polynomial near 0, where 1 − 2 / (exp 2x + 1) cancels.
+fn tanh_accurate(x: f32) -> f32 {
+    let s = x * x;
+    let small = x * (1.0 + s * (-0.333333333 + s * (0.133333333 + s * (-0.0539682540 + s * (0.0218694885 - s * 0.00886323553)))));
+    let large = sign(x) * (1.0 - 2.0 / (exp_accurate(2.0 * min(abs(x), 20.0)) + 1.0));
+    return select(large, small, abs(x) < 0.3);
+}
+
+// (sin x, cos x) for |x| below 1e4, absolute error below 2e-7: x is reduced by multiples of π/2 held in three parts.
+fn sin_cos(x: f32) -> vec2<f32> {
+    let n = round(x * 0.636619772);
+    let r = fma(n, -7.54978942e-8, fma(n, -4.83751297e-4, fma(n, -1.5703125, x)));
+    let s = r * r;
+    let sine = r + r * s * (-0.166666666 + s * (0.00833333310 + s * (-0.000198409 + s * 2.7526e-6)));
+    let cosine = 1.0 - 0.5 * s + s * s * (0.0416666666 + s * (-0.00138888874 + s * (2.4801e-5 - s * 2.7e-7)));
+    let quadrant = i32(n) & 3;
+    let swapped = select(vec2<f32>(sine, cosine), vec2<f32>(cosine, sine), (quadrant & 1) == 1);
+    return vec2<f32>(select(swapped.x, -swapped.x, quadrant >= 2), select(swapped.y, -swapped.y, quadrant == 1 || quadrant == 2));
+}

@@ -3,7 +3,7 @@
 // of which each part is there when its const is 1 (ACTIVATION, DERIVATIVE: a kind of common/activation). ROW_SUM: row_sum[m] += Σ_k A[m,k],
 // which in the product dW = dYᵀ·X is the gradient of the bias.
 // A: (batch, M, K), or (batch, K, M) with TRANS_A; B: (batch, K, N), or (batch, N, K) with TRANS_B; y pre residual: (batch, M, N); bias: (N).
-// y is `=`, or `+=` with ACCUMULATE; row_sum is `+=`.
+// A and B start at elements a_at and b_at of their tensors. y is `=`, or `+=` with ACCUMULATE; row_sum is `+=`.
 @group(0) @binding(3) var<storage, read> bias: array<f32>;           // (N) // if BIAS
 @group(0) @binding(4) var<storage, read> z: array<f32>;              // (batch, M, N) // if DERIVATIVE
 @group(0) @binding(5) var<storage, read> residual: array<f32>;       // (batch, M, N) // if RESIDUAL
@@ -12,12 +12,12 @@
 
 // Offset of A[batch, m, k]; m and k are in range.
 fn index_a(batch: u32, m: u32, k: u32) -> u32 {
-    return batch * p.m * p.k + select(m * p.k + k, k * p.m + m, TRANS_A == 1u);
+    return p.a_at + batch * p.m * p.k + select(m * p.k + k, k * p.m + m, TRANS_A == 1u);
 }
 
 // Offset of B[batch, k, n]; k and n are in range.
 fn index_b(batch: u32, k: u32, n: u32) -> u32 {
-    return batch * p.k * p.n + select(k * p.n + n, n * p.k + k, TRANS_B == 1u);
+    return p.b_at + batch * p.k * p.n + select(k * p.n + n, n * p.k + k, TRANS_B == 1u);
 }
 
 // Bias of column n, 0 without one.

@@ -10,4 +10,6 @@ struct State {
     max_norm: f32,      // gradient clipping, 0 for none
     correction1: f32,   // 1 / (1 - beta1^t), from the host in f64
     correction2: f32,   // 1 / sqrt(1 - beta2^t), from the host in f64
+    scale: f32,         // factor of the gradient of this micro-step: 1 / micro-steps of the step
+    cycle: f32,         // 1 where the batch takes part in the cycle loss, else 0
 }

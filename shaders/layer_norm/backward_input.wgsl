@@ -2,7 +2,11 @@
 // Of two columns the first two terms cancel the third but for the share of eps in the variance, x̂² = 1 − eps · rstd², and what is left,
 // dx₀ = −dx₁ = ½ (g₀ − g₁) · eps · rstd³, drowns in rounding unless it is written so.
 // x dy dx: (rows, cols); w: (cols); stats: (rows, 2) from the forward pass. Grid: LANES invocations a row. dx is `=`.
-// uses: common/grid, common/reduce
+// With DERIVATIVE the result is multiplied by activation'(z), with RESIDUAL the residual is added, in this order.
+// uses: common/grid, common/reduce, common/activation, common/math
+const DERIVATIVE: u32 = 1u;
+const RESIDUAL: u32 = 1u;
+
 struct Params { rows: u32, cols: u32, eps: f32 }
 var<immediate> p: Params;
 @group(0) @binding(0) var<storage, read> x: array<f32>;        // (rows, cols)
@@ -10,6 +14,15 @@ var<immediate> p: Params;
 @group(0) @binding(2) var<storage, read> stats: array<f32>;    // (rows, 2)
 @group(0) @binding(3) var<storage, read> dy: array<f32>;       // (rows, cols)
 @group(0) @binding(4) var<storage, read_write> dx: array<f32>; // (rows, cols)
+@group(0) @binding(5) var<storage, read> z: array<f32>;        // (rows, cols) // if DERIVATIVE
+@group(0) @binding(6) var<storage, read> residual: array<f32>; // (rows, cols) // if RESIDUAL
+
+fn store(i: u32, value: f32) {
+    var v = value;
+    v *= activation_derivative(DERIVATIVE, z[i]); // if DERIVATIVE
+    v += residual[i]; // if RESIDUAL
+    dx[i] = v;
+}
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
@@ -35,13 +48,13 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     if (p.cols == 2u) {
         if (lane == 0u) {
             let half = 0.5 * (dy[start] * w[0] - dy[start + 1u] * w[1]) * p.eps * rstd * rstd * rstd;
-            dx[start] = half;
-            dx[start + 1u] = -half;
+            store(start, half);
+            store(start + 1u, -half);
         }
         return;
     }
     for (var c = lane; c < p.cols; c += LANES) {
         let hat = ((x[start + c] - pivot) - mean) * rstd;
-        dx[start + c] = rstd * (dy[start + c] * w[c] - mean_g - hat * mean_gx);
+        store(start + c, rstd * (dy[start + c] * w[c] - mean_g - hat * mean_gx));
     }
 }

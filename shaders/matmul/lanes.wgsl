@@ -94,8 +94,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     // Out of range along n or m the results are not stored: clamping is enough.
     let n = n0 + lane * 4u;
     let safe_n = min(n, p.n - 4u);
-    let base_a = batch * p.m * p.k;
-    let base_b = batch * p.k * p.n;
+    let base_a = p.a_at + batch * p.m * p.k;
+    let base_b = p.b_at + batch * p.k * p.n;
     var acc0 = mat4x4<f32>();
     var acc1 = mat4x4<f32>();
     var acc2 = mat4x4<f32>();

@@ -1,6 +1,6 @@
-// Sums the columns of per-row results into the record of this step: records[slot, j] = Σ_rows x[row, j], and the number of rows.
+// Sums the columns of per-row results into the record of this step: records[slot, 4 + j] = Σ_rows x[row, j], and the number of rows.
 // Rows from state.rows on are padding and do not count. Micro-steps after the first add to the record.
-// x: (rows, COLS); records: (slots, 16), columns 0 to 7 the sums, 8 the rows. Grid: one workgroup. `=`, or `+=` when state.micro > 0.
+// x: (rows, COLS); records: (slots, 16), 0 the rows, from 4 the sums. Grid: one workgroup. `=`, or `+=` when state.micro > 0.
 // uses: common/reduce, common/state
 const COLS: u32 = 4u;
 
@@ -23,7 +23,7 @@ fn main(@builtin(local_invocation_index) local: u32) {
         }
         let total = select(row_sum(sum, local), f32(rows), j == COLS);
         if (local == 0u) {
-            let at = start + select(j, 8u, j == COLS);
+            let at = start + select(4u + j, 0u, j == COLS);
             if (state.micro > 0u) {
                 records[at] += total;
             } else {

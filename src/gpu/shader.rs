@@ -227,7 +227,7 @@ impl Shader {
         let module = naga::front::wgsl::parse_str(&text)
             .map_err(|e| Error::Internal(format!("{path}: {}", e.emit_to_string_with_path(&text, &path))))?;
         use naga::valid::{Capabilities, ValidationFlags, Validator};
-        Validator::new(ValidationFlags::all(), Capabilities::IMMEDIATES | Capabilities::SUBGROUP)
+        Validator::new(ValidationFlags::all(), Capabilities::IMMEDIATES | Capabilities::SUBGROUP | Capabilities::SHADER_FLOAT16_IN_FLOAT32)
             .subgroup_stages(naga::valid::ShaderStages::COMPUTE)
             .subgroup_operations(naga::valid::SubgroupOperationSet::all())
             .validate(&module)

@@ -27,6 +27,12 @@ impl Shape {
         self.batch * self.length * self.heads * self.head_dim
     }
 
+    /// Fails unless keys, values and queries, or their gradients, have these sizes.
+    fn expect(&self, plan: &Plan, name: &str, qkv: Tensor, q: Option<Tensor>) -> Result<()> {
+        q.map_or(Ok(()), |q| plan.expect(name, q, self.outputs()))?;
+        plan.expect(name, qkv, if q.is_some() { 2 } else { 3 } * self.outputs())
+    }
+
     /// Dispatch with everything but the tensors. A tile of keys and values must fit 16 KiB of workgroup memory each on a GPU; a
     /// processor reads them where they lie.
     fn dispatch(&self, plan: &mut Plan, kernel: &'static str, label: &str, products: usize) -> Result<(Dispatch, Grid)> {
@@ -66,8 +72,10 @@ impl Shape {
 /// y and lse from q, k, v.
 #[derive(Debug, Clone, Copy)]
 pub struct Forward {
-    /// (B, T, 3, H, D).
+    /// (B, T, 3, H, D), or (B, T, 2, H, D) with queries from elsewhere.
     pub qkv: Tensor,
+    /// (B, T, H, D): queries of cross-attention.
+    pub q: Option<Tensor>,
     /// (B, T, H, D).
     pub y: Tensor,
     /// (B, H, T).
@@ -82,28 +90,30 @@ impl Forward {
     /// # Errors
     /// `Internal` when a shape differs, `Config` when a head is wider than 128.
     pub fn record(self, plan: &mut Plan, label: &str) -> Result<()> {
-        let Forward { qkv, y, lse, shape } = self;
+        let Forward { qkv, q, y, lse, shape } = self;
         let name = "attention/forward";
-        plan.expect(name, qkv, 3 * shape.outputs())?;
+        shape.expect(plan, name, qkv, q)?;
         plan.expect(name, y, shape.outputs())?;
         plan.expect(name, lse, shape.batch * shape.heads * shape.length)?;
         let (dispatch, grid) = shape.dispatch(plan, name, label, 2)?;
-        plan.record(dispatch.bind("qkv", qkv).bind("y", y).bind("lse", lse), grid)
+        plan.record(dispatch.bind("qkv", qkv).bind_if("CROSS", "q_other", q).bind("y", y).bind("lse", lse), grid)
     }
 }
 
 /// dqkv from dy.
 #[derive(Debug, Clone, Copy)]
 pub struct Backward {
-    /// (B, T, 3, H, D), input of the forward pass.
+    /// As in the forward pass.
     pub qkv: Tensor,
+    /// As in the forward pass, with the place of its gradient.
+    pub q: Option<(Tensor, Tensor)>,
     /// (B, T, H, D), output of the forward pass.
     pub y: Tensor,
     /// (B, H, T), of the forward pass.
     pub lse: Tensor,
     /// (B, T, H, D).
     pub dy: Tensor,
-    /// (B, T, 3, H, D).
+    /// Of the shape of qkv.
     pub dqkv: Tensor,
     /// Sizes.
     pub shape: Shape,
@@ -115,14 +125,17 @@ impl Backward {
     /// # Errors
     /// As `Forward::record`.
     pub fn record(self, plan: &mut Plan, label: &str) -> Result<()> {
-        let Backward { qkv, y, lse, dy, dqkv, shape } = self;
+        let Backward { qkv, q, y, lse, dy, dqkv, shape } = self;
         let name = "attention/backward";
-        for (tensor, len) in [(qkv, 3 * shape.outputs()), (dqkv, 3 * shape.outputs()), (y, shape.outputs()), (dy, shape.outputs())] {
-            plan.expect(name, tensor, len)?;
+        shape.expect(plan, name, qkv, q.map(|(q, _)| q))?;
+        shape.expect(plan, name, dqkv, q.map(|(_, dq)| dq))?;
+        for tensor in [y, dy] {
+            plan.expect(name, tensor, shape.outputs())?;
         }
         plan.expect(name, lse, shape.batch * shape.heads * shape.length)?;
         let (dispatch, grid) = shape.dispatch(plan, name, label, 7)?;
         let dispatch = dispatch.bind("qkv", qkv).bind("y", y).bind("lse", lse).bind("dy", dy).bind("dqkv", dqkv);
+        let dispatch = dispatch.bind_if("CROSS", "q_other", q.map(|(q, _)| q)).bind_if("CROSS", "dq", q.map(|(_, dq)| dq));
         plan.record(dispatch, grid)
     }
 }

@@ -1,5 +1,6 @@
 //! Layer normalisation over rows. See `shaders/layer_norm/`.
 
+use super::matmul::Activation;
 use super::row_dispatch;
 use crate::error::Result;
 use crate::plan::{Dispatch, Grid, Plan, Tensor};
@@ -61,6 +62,10 @@ pub struct BackwardInput {
     pub cols: usize,
     /// Added to the variance in the forward pass.
     pub eps: f64,
+    /// Activation below and its value before it (rows, cols): its derivative multiplies the result.
+    pub derivative: Option<(Activation, Tensor)>,
+    /// (rows, cols), added last.
+    pub residual: Option<Tensor>,
 }
 
 impl BackwardInput {
@@ -69,13 +74,27 @@ impl BackwardInput {
     /// # Errors
     /// `Internal` when a shape differs.
     pub fn record(self, plan: &mut Plan, label: &str) -> Result<()> {
-        let BackwardInput { x, w, stats, dy, dx, rows, cols, eps } = self;
+        let BackwardInput { x, w, stats, dy, dx, rows, cols, eps, derivative, residual } = self;
+        let derivative = derivative.filter(|(kind, _)| *kind != Activation::Identity);
         let name = "layer_norm/backward_input";
         for (tensor, len) in [(x, rows * cols), (dy, rows * cols), (dx, rows * cols), (w, cols), (stats, rows * 2)] {
             plan.expect(name, tensor, len)?;
         }
         let (dispatch, grid) = row_dispatch(plan, name, label, rows, cols);
-        let dispatch = dispatch.bind("x", x).bind("w", w).bind("stats", stats).bind("dy", dy).bind("dx", dx);
+        for tensor in [derivative.map(|(_, z)| z), residual].into_iter().flatten() {
+            plan.expect(name, tensor, rows * cols)?;
+        }
+        let mut dispatch = dispatch
+            .constant("DERIVATIVE", derivative.map_or(0, |(kind, _)| kind as u32))
+            .bind("x", x)
+            .bind("w", w)
+            .bind("stats", stats)
+            .bind("dy", dy)
+            .bind("dx", dx)
+            .bind_if("RESIDUAL", "residual", residual);
+        if let Some((_, z)) = derivative {
+            dispatch = dispatch.bind("z", z);
+        }
         plan.record(dispatch.scalar("eps", eps).flops(14 * rows * cols), grid)
     }
 }

@@ -37,6 +37,10 @@ pub struct Matmul {
     pub k: usize,
     /// Number of products.
     pub batch: usize,
+    /// A starts at this element of a longer tensor.
+    pub a_at: Option<usize>,
+    /// B starts at this element of a longer tensor.
+    pub b_at: Option<usize>,
     /// A is stored transposed.
     pub trans_a: bool,
     /// B is stored transposed.
@@ -70,6 +74,8 @@ impl Matmul {
             n,
             k,
             batch: 1,
+            a_at: None,
+            b_at: None,
             trans_a: false,
             trans_b: false,
             bias: None,
@@ -89,14 +95,19 @@ impl Matmul {
     /// `Internal` when a shape differs.
     pub fn record(self, plan: &mut Plan, label: &str) -> Result<()> {
         let Matmul { m, n, k, batch, .. } = self;
-        let aligned = [m, n, k].iter().all(|size| size.is_multiple_of(4));
+        let (a_at, b_at) = (self.a_at.unwrap_or(0), self.b_at.unwrap_or(0));
+        let aligned = [m, n, k, a_at, b_at].iter().all(|size| size.is_multiple_of(4));
         let kernel = match plan.target {
             Target { software: true, subgroup: 8, .. } if aligned => "matmul/lanes",
             Target { software: true, .. } => "matmul/register",
             _ => "matmul/tile",
         };
-        plan.expect(kernel, self.a, batch * m * k)?;
-        plan.expect(kernel, self.b, batch * k * n)?;
+        for (tensor, at, len) in [(self.a, self.a_at, batch * m * k), (self.b, self.b_at, batch * k * n)] {
+            // A part of a tensor may end before the tensor does.
+            let whole = plan.len(tensor);
+            let part = at.filter(|at| at + len <= whole);
+            plan.expect(kernel, tensor, if part.is_some() { whole } else { len })?;
+        }
         let outputs = [Some(self.y), self.pre, self.residual, self.derivative.map(|(_, z)| z)];
         for tensor in outputs.into_iter().flatten() {
             plan.expect(kernel, tensor, batch * m * n)?;
@@ -125,6 +136,8 @@ impl Matmul {
             .size("n", n)
             .size("k", k)
             .size("batch", batch)
+            .size("a_at", a_at)
+            .size("b_at", b_at)
             .size("stream", self.dropout.map_or(0, |d| d.stream as usize))
             .scalar("rate", self.dropout.map_or(0.0, |d| d.rate))
             .flops(2 * batch * m * n * k);

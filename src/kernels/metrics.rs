@@ -1,16 +1,19 @@
 //! Sums of per-row results into a ring of records that the host reads now and then. See `shaders/metrics/`.
 
 use super::state;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::plan::{Dispatch, Grid, Plan, Tensor};
 
-/// Words of one record: 0–7 sums of columns, 8 rows, 9 gradient norm, 10 whether the update was skipped.
+/// Words of one record: 0 rows, 1 gradient norm, 2 whether the update was skipped, from `SUMS` the sums of columns, the loss first.
 pub const RECORD: usize = 16;
+
+/// First sum of a record.
+pub const SUMS: usize = 4;
 
 /// records[slot] = Σ over the rows.
 #[derive(Debug, Clone, Copy)]
 pub struct Accumulate {
-    /// (rows, cols), at most 8 columns.
+    /// (rows, cols), at most 12 columns.
     pub x: Tensor,
     /// (slots, 16).
     pub records: Tensor,
@@ -28,6 +31,9 @@ impl Accumulate {
     pub fn record(self, plan: &mut Plan, label: &str) -> Result<()> {
         let Accumulate { x, records, rows, cols } = self;
         plan.expect("metrics/accumulate", x, rows * cols)?;
+        if cols > RECORD - SUMS {
+            return Err(Error::Internal(format!("metrics/accumulate: {cols} columns, {} fit a record", RECORD - SUMS)));
+        }
         let group = if plan.target.software { 8 } else { 64 };
         let dispatch = Dispatch::new("metrics/accumulate", label)
             .constant("WG", group)

@@ -4,17 +4,29 @@
 pub mod adamw;
 pub mod argmax;
 pub mod attention;
+pub mod attention_pool;
 pub mod cross_entropy;
 pub mod dropout;
 pub mod embedding;
+pub mod gather;
 pub mod grad_norm;
+pub mod gru;
+pub mod infonce;
 pub mod layer_norm;
+pub mod lstm;
 pub mod matmul;
+pub mod mean;
 pub mod metrics;
+pub mod mmd;
+pub mod moments;
+pub mod normalize;
+pub mod positions;
+pub mod slice;
+pub mod vector_loss;
 
 use crate::error::Result;
 use crate::gpu::{Role, Target};
-use crate::plan::{Dispatch, Plan, Tensor};
+use crate::plan::{Dispatch, Grid, Plan, Tensor};
 
 /// What changes from step to step. Twin of `State` in `shaders/common/state.wgsl`; a test compares the layouts.
 #[repr(C)]
@@ -40,6 +52,10 @@ pub struct State {
     pub correction1: f32,
     /// 1 / √(1 − β₂ᵗ).
     pub correction2: f32,
+    /// Factor of the gradient of this micro-step: 1 / micro-steps of the step.
+    pub scale: f32,
+    /// 1 where the batch takes part in the cycle loss, else 0.
+    pub cycle: f32,
 }
 
 /// Name of the tensor that holds `State`.
@@ -73,9 +89,15 @@ fn row_lanes(target: &Target, cols: usize) -> (u32, u32) {
     (64, (cols.div_ceil(4).next_power_of_two() as u32).clamp(1, 64))
 }
 
-/// A dispatch of a kernel that reduces rows, with its workgroups.
-fn row_dispatch(plan: &Plan, kernel: &'static str, label: &str, rows: usize, cols: usize) -> (Dispatch, crate::plan::Grid) {
-    let (group, lanes) = row_lanes(&plan.target, cols);
-    let dispatch = Dispatch::new(kernel, label).constant("WG", group).constant("LANES", lanes).size("rows", rows).size("cols", cols);
-    (dispatch, crate::plan::Grid::Groups(rows.div_ceil((group / lanes) as usize)))
+/// A dispatch of a kernel that reduces rows of `width` elements, with its workgroups.
+fn row_group(plan: &Plan, kernel: &'static str, label: &str, rows: usize, width: usize) -> (Dispatch, Grid) {
+    let (group, lanes) = row_lanes(&plan.target, width);
+    let dispatch = Dispatch::new(kernel, label).constant("WG", group).constant("LANES", lanes);
+    (dispatch, Grid::Groups(rows.div_ceil((group / lanes) as usize)))
+}
+
+/// `row_group` with the sizes `rows` and `cols`.
+fn row_dispatch(plan: &Plan, kernel: &'static str, label: &str, rows: usize, cols: usize) -> (Dispatch, Grid) {
+    let (dispatch, grid) = row_group(plan, kernel, label, rows, cols);
+    (dispatch.size("rows", rows).size("cols", cols), grid)
 }

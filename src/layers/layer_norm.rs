@@ -1,6 +1,6 @@
 //! Layer normalisation.
 
-use super::{Layer, kept};
+use super::{Fused, Layer, kept};
 use crate::error::Result;
 use crate::kernels::layer_norm::{BackwardInput, BackwardParams, Forward};
 use crate::plan::{Init, Plan, Tensor};
@@ -30,6 +30,24 @@ impl LayerNorm {
     }
 }
 
+impl LayerNorm {
+    /// Appends the backward pass with what is below fused into the gradient of the input: the derivative of an activation, and a gradient
+    /// that arrives by another path.
+    ///
+    /// # Errors
+    /// `Internal` before `forward`.
+    pub fn backward_fused(&mut self, plan: &mut Plan, dy: Tensor, fused: Fused) -> Result<Tensor> {
+        let Saved { x, w, b, stats, rows } = kept(&self.saved, &self.name)?;
+        let cols = self.features;
+        let (dw, db) = (plan.gradient(w)?, plan.gradient(b)?);
+        BackwardParams { x, stats, dy, dw, db, rows, cols }.record(plan, &self.name)?;
+        let dx = plan.activation(format!("{}.dx", self.name), &[rows, cols])?;
+        let (derivative, residual) = (fused.derivative, fused.residual);
+        BackwardInput { x, w, stats, dy, dx, rows, cols, eps: self.eps, derivative, residual }.record(plan, &self.name)?;
+        Ok(dx)
+    }
+}
+
 impl Layer for LayerNorm {
     fn forward(&mut self, plan: &mut Plan, x: Tensor) -> Result<Tensor> {
         let (cols, rows) = (self.features, plan.len(x) / self.features);
@@ -43,12 +61,6 @@ impl Layer for LayerNorm {
     }
 
     fn backward(&mut self, plan: &mut Plan, dy: Tensor) -> Result<Tensor> {
-        let Saved { x, w, b, stats, rows } = kept(&self.saved, &self.name)?;
-        let cols = self.features;
-        let (dw, db) = (plan.gradient(w)?, plan.gradient(b)?);
-        BackwardParams { x, stats, dy, dw, db, rows, cols }.record(plan, &self.name)?;
-        let dx = plan.activation(format!("{}.dx", self.name), &[rows, cols])?;
-        BackwardInput { x, w, stats, dy, dx, rows, cols, eps: self.eps }.record(plan, &self.name)?;
-        Ok(dx)
+        self.backward_fused(plan, dy, Fused::default())
     }
 }

@@ -14,6 +14,8 @@ pub struct Linear {
     inputs: usize,
     outputs: usize,
     init: [Init; 2],
+    /// Weight and bias are these rows of taller ones: (rows of the whole, first row).
+    pub rows_of: Option<(usize, usize)>,
     /// Applied to the result.
     pub activation: Activation,
     /// Applied after the activation.
@@ -54,6 +56,7 @@ impl Linear {
             inputs,
             outputs,
             init: [bound, bound],
+            rows_of: None,
             activation: Activation::Identity,
             dropout: None,
             training: true,
@@ -75,14 +78,26 @@ impl Linear {
         Ok(kept(&self.saved, &self.label)?.pre.map(|pre| (self.activation, pre)))
     }
 
+    fn declare(&self, plan: &mut Plan, which: usize, shape: &[usize]) -> Result<Tensor> {
+        let (name, init) = (&self.name[which], self.init[which]);
+        let Some((whole, first)) = self.rows_of else { return plan.parameter(name, shape, init) };
+        let mut tall = shape.to_vec();
+        tall[0] = whole;
+        let parameter = match plan.find(name) {
+            Some(found) => found,
+            None => plan.parameter(name, &tall, init)?,
+        };
+        plan.part(parameter, first * shape[1..].iter().product::<usize>(), shape)
+    }
+
     /// Appends y = dropout(activation(x·Wᵀ + b)) + residual.
     ///
     /// # Errors
     /// As `Layer::forward`.
     pub fn forward_fused(&mut self, plan: &mut Plan, x: Tensor, residual: Option<Tensor>) -> Result<Tensor> {
         let rows = plan.len(x) / self.inputs;
-        let weight = plan.parameter(&self.name[0], &[self.outputs, self.inputs], self.init[0])?;
-        let bias = plan.parameter(&self.name[1], &[self.outputs], self.init[1])?;
+        let weight = self.declare(plan, 0, &[self.outputs, self.inputs])?;
+        let bias = self.declare(plan, 1, &[self.outputs])?;
         let y = plan.activation(format!("{}.y", self.label), &[rows, self.outputs])?;
         let pre = match self.activation {
             Activation::Identity => None,

@@ -2,17 +2,25 @@
 //!
 //! Shapes are (rows, features), rows being batch × positions. Weights carry PyTorch's `state_dict` names and initial distributions.
 
+mod cross_attention;
+mod decoder_block;
 mod embedding;
 mod feed_forward;
+mod head;
 mod layer_norm;
 mod linear;
+mod recurrent;
 mod self_attention;
 mod transformer_block;
 
+pub use cross_attention::CrossAttention;
+pub use decoder_block::DecoderBlock;
 pub use embedding::{Embedding, FixedEmbedding};
 pub use feed_forward::FeedForward;
+pub use head::{Head, HeadKind};
 pub use layer_norm::LayerNorm;
 pub use linear::{Fused, Linear};
+pub use recurrent::{Gru, Lstm, Outputs};
 pub use self_attention::{Cache, SelfAttention};
 pub use transformer_block::{BlockConfig, TransformerBlock};
 

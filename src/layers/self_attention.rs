@@ -76,7 +76,7 @@ impl SelfAttention {
         };
         let y = plan.activation(format!("{}.y", self.name), &[rows, self.features])?;
         let lse = plan.activation(format!("{}.lse", self.name), &[self.batch, self.heads, shape.length])?;
-        Forward { qkv, y, lse, shape }.record(plan, &self.name)?;
+        Forward { qkv, q: None, y, lse, shape }.record(plan, &self.name)?;
         let output_dropout = dropout(plan, self.rate);
         self.out_proj.dropout = output_dropout;
         self.saved = Some(Saved { qkv, y, lse, shape, output_dropout });
@@ -108,7 +108,7 @@ impl SelfAttention {
         self.out_proj.backward_params(plan, masked)?;
         let da = self.out_proj.backward_input(plan, masked, Fused::default())?;
         let dqkv = plan.like(format!("{}.dqkv", self.name), qkv)?;
-        Backward { qkv, y, lse, dy: da, dqkv, shape }.record(plan, &self.name)?;
+        Backward { qkv, q: None, y, lse, dy: da, dqkv, shape }.record(plan, &self.name)?;
         self.in_proj.backward_params(plan, dqkv)?;
         if !needs_input {
             return Ok(None);

@@ -295,6 +295,7 @@ pub struct Plan {
     entries: Vec<Entry>,
     section: Section,
     kept: Vec<Tensor>,
+    parts: Vec<(Tensor, Tensor, usize)>,
     streams: u32,
 }
 
@@ -310,6 +311,7 @@ impl Plan {
             entries: vec![],
             section: Section::Forward,
             kept: vec![],
+            parts: vec![],
             streams: 0,
         }
     }
@@ -340,6 +342,34 @@ impl Plan {
         let tensor = self.add(name.into(), shape, Storage::Parameter { offset })?;
         self.parameters.push(Parameter { name: name.into(), shape: shape.to_vec(), offset, init });
         Ok(tensor)
+    }
+
+    /// A contiguous part of a weight, from its element `first`; its gradient is the same part of the weight's.
+    ///
+    /// # Errors
+    /// `Config` when bindings cannot start there, `Internal` when the tensor is no parameter.
+    pub fn part(&mut self, parameter: Tensor, first: usize, shape: &[usize]) -> Result<Tensor> {
+        let info = self.info(parameter);
+        let (name, len) = (info.name.clone(), info.len());
+        let Storage::Parameter { offset } = info.storage else {
+            return Err(Error::Internal(format!("{name} is no parameter")));
+        };
+        if first + shape.iter().product::<usize>() > len {
+            return Err(Error::Internal(format!("{name} has {len} elements: no part {shape:?} from {first}")));
+        }
+        if !first.is_multiple_of(FLAT_ALIGN) {
+            return Err(Error::Config(format!(
+                "part of {name} from element {first}: bindings start at multiples of {FLAT_ALIGN}. Use a width that is a multiple of {FLAT_ALIGN}"
+            )));
+        }
+        let part = self.add(format!("{name}[{first}..]"), shape, Storage::Parameter { offset: offset + first })?;
+        self.parts.push((part, parameter, first));
+        Ok(part)
+    }
+
+    /// Parts of weights: (part, weight, first element).
+    pub fn parts(&self) -> &[(Tensor, Tensor, usize)] {
+        &self.parts
     }
 
     /// Gradient of a weight: accumulated by `+=`, cleared by the optimiser.

@@ -19,7 +19,7 @@ use crate::datasets::{Split, epoch_order};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::kernels::State;
-use crate::kernels::metrics::RECORD;
+use crate::kernels::metrics::{RECORD, SUMS};
 use crate::plan::{Flat, MemoryReport};
 
 /// Skipped updates in a row after which a run stops.
@@ -384,10 +384,10 @@ impl<'a> Trainer<'a> {
         let mut message = String::new();
         for step in self.unread..self.progress.step {
             let record = &records[(step % RING) as usize * RECORD..][..RECORD];
-            let mean = |column: usize| f64::from(record[column]) / f64::from(record[8]);
+            let mean = |column: usize| f64::from(record[SUMS + column]) / f64::from(record[0]);
             let done = step + 1;
             let rate = self.config.schedule.learning_rate(self.config.optimizer.learning_rate, step, self.config.total_steps());
-            if record[10] == 0.0 {
+            if record[2] == 0.0 {
                 self.progress.skipped_in_a_row = 0;
             } else {
                 self.progress.skipped_in_a_row += 1;
@@ -395,7 +395,7 @@ impl<'a> Trainer<'a> {
                 self.logs.say(&format!(
                     "step {done}: loss {} or gradient norm {} is not finite: update skipped ({} in a row)",
                     mean(0),
-                    record[9],
+                    record[1],
                     self.progress.skipped_in_a_row
                 ));
             }
@@ -405,7 +405,7 @@ impl<'a> Trainer<'a> {
                     ("cross_entropy", mean(1)),
                     ("accuracy", mean(2)),
                     ("distance", mean(3)),
-                    ("gradient_norm", f64::from(record[9])),
+                    ("gradient_norm", f64::from(record[1])),
                     ("learning_rate", rate),
                 ];
                 self.logs.record("train", done, self.epoch(done), &values)?;

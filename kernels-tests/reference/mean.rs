@@ -1,0 +1,15 @@
+//! Mean over positions.
+
+use super::Call;
+use crate::harness::scalar::Scalar;
+
+/// y[b].
+pub fn forward<S: Scalar>(call: &mut Call<'_, S>) {
+    let (batch, length, cols) = (call.entry.size("batch"), call.entry.size("length"), call.entry.size("cols"));
+    let x = call.floats("x");
+    let mean = |i: usize| {
+        let column: Vec<S> = (0..length).map(|t| x[(i / cols * length + t) * cols + i % cols]).collect();
+        S::sum(&column) / S::constant(length as f64)
+    };
+    call.set("y", (0..batch * cols).map(mean).collect());
+}

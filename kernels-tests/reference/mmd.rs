@@ -1,0 +1,24 @@
+//! Mean kernels between unit vectors.
+
+use super::Call;
+use crate::harness::scalar::Scalar;
+
+/// The loss in each row that counts.
+pub fn forward<S: Scalar>(call: &mut Call<'_, S>) {
+    let e = call.entry;
+    let (rows, count, cols) = (e.size("rows"), e.size("count"), e.size("cols"));
+    let n = rows.min(call.state().rows as usize);
+    let m = if e.constant("SELF") == 1 { n } else { count };
+    let (s, mut y) = (call.floats("s"), call.floats("y"));
+    let [sign, offset, inverse, weight] = ["sign", "offset", "inverse", "weight"].map(|name| S::constant(e.scalar(name)));
+    for row in 0..rows {
+        let kernels: Vec<S> = (0..m).map(|j| ((s[row * count + j] - S::constant(1.0)) * inverse).exp()).collect();
+        let mean = S::sum(&kernels) / S::constant(m as f64);
+        let loss = if row < n { offset + sign * mean } else { S::constant(0.0) };
+        let at = row * cols;
+        let old = if e.constant("ACCUMULATE") == 1 { y[at + e.size("column")] } else { S::constant(0.0) };
+        y[at + e.size("column")] = old + loss;
+        y[at] = y[at] + weight * loss;
+    }
+    call.set("y", y);
+}

@@ -1,0 +1,13 @@
+//! Rows at a fixed distance.
+
+use super::Call;
+use crate::harness::scalar::Scalar;
+
+/// Picked rows.
+pub fn forward<S: Scalar>(call: &mut Call<'_, S>) {
+    let e = call.entry;
+    let (cols, x) = (e.size("cols"), call.floats("x"));
+    let row = |r: usize| &x[(e.size("first") + r * e.size("stride")) * cols..][..cols];
+    let y = (0..e.size("picked")).flat_map(|r| row(r).to_vec()).collect();
+    call.set("y", y);
+}

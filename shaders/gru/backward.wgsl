@@ -1,0 +1,48 @@
+// Gradient of one time step of the GRU cell, from the last step to the first:
+//   dh = dy_t + du W_hh + dh_{t+1} z_{t+1} (of step t + 1);  before the activations: dn = dh (1 − z)(1 − n²), dr = dn u_n r(1 − r),
+//   dz = dh (h_{t−1} − n) z(1 − z);  of gx: (dr, dz, dn), of u: (dr, dz, dn r)
+// gates: (T, B, 4, H); h: (T + 1, B, H); dy: (T, B, H); dh: (B, H) through W_hh from step t + 1, with LATER; direct: (B, H) carries dh z, `=`
+// without LATER; dgx du: (T, B, 3, H). Grid: one invocation a unit. Slot t of dgx and du, and direct are `=`.
+// uses: common/grid
+const WG: u32 = 64u;
+const LATER: u32 = 1u;
+
+struct Params { batch: u32, units: u32, t: u32 }
+var<immediate> p: Params;
+@group(0) @binding(0) var<storage, read> gates: array<f32>;        // (T, B, 4, H)
+@group(0) @binding(1) var<storage, read> h: array<f32>;            // (T + 1, B, H)
+@group(0) @binding(2) var<storage, read> dy: array<f32>;           // (T, B, H)
+@group(0) @binding(3) var<storage, read> dh: array<f32>;           // (B, H) // if LATER
+@group(0) @binding(4) var<storage, read_write> direct: array<f32>; // (B, H)
+@group(0) @binding(5) var<storage, read_write> dgx: array<f32>;    // (T, B, 3, H)
+@group(0) @binding(6) var<storage, read_write> du: array<f32>;     // (T, B, 3, H)
+
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+    let e = flat_group(group, groups) * WG + local;
+    let slot = p.batch * p.units;
+    if (e >= slot) {
+        return;
+    }
+    let row = p.t * p.batch + e / p.units;
+    let j = e % p.units;
+    let kept = row * 4u * p.units + j;
+    let r = gates[kept];
+    let z = gates[kept + p.units];
+    let n = gates[kept + 2u * p.units];
+    let new_part = gates[kept + 3u * p.units];
+    var d = dy[p.t * slot + e];
+    d += dh[e]; // if LATER
+    d += direct[e]; // if LATER
+    direct[e] = d * z;
+    let dn = d * (1.0 - z) * (1.0 - n * n);
+    let dr = dn * new_part * r * (1.0 - r);
+    let dz = d * (h[p.t * slot + e] - n) * z * (1.0 - z);
+    let at = row * 3u * p.units + j;
+    dgx[at] = dr;
+    dgx[at + p.units] = dz;
+    dgx[at + 2u * p.units] = dn;
+    du[at] = dr;
+    du[at + p.units] = dz;
+    du[at + 2u * p.units] = dn * r;
+}

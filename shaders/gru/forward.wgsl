@@ -1,0 +1,52 @@
+// One time step of the GRU cell (Cho et al. 2014), gates in PyTorch's order and with its reset gate after the product:
+//   u = W_hh h_{t−1} + b_hh;  r = σ(gx_r + u_r), z = σ(gx_z + u_z), n = tanh(gx_n + r u_n);  h_t = (1 − z) n + z h_{t−1}
+// With FIRST h before is 0 and u is the bias alone. y_t = h_t + residual_t (RESIDUAL).
+// gx: (T, B, 3, H), bias included; u: (B, 3, H), or (3, H) with FIRST; gates: (T, B, 4, H) = r, z, n, u_n; h: (T + 1, B, H), of which slot
+// t + 1 is h_t; residual y: (T, B, H). Grid: one invocation a unit (b, j). Slot t of gates and y, and t + 1 of h (FIRST: and 0) are `=`.
+// uses: common/grid, common/math
+const WG: u32 = 64u;
+const FIRST: u32 = 0u;
+const RESIDUAL: u32 = 1u;
+
+struct Params { batch: u32, units: u32, t: u32 }
+var<immediate> p: Params;
+@group(0) @binding(0) var<storage, read> gx: array<f32>;          // (T, B, 3, H)
+@group(0) @binding(1) var<storage, read> u: array<f32>;           // (B, 3, H)
+@group(0) @binding(2) var<storage, read> residual: array<f32>;    // (T, B, H) // if RESIDUAL
+@group(0) @binding(3) var<storage, read_write> gates: array<f32>; // (T, B, 4, H)
+@group(0) @binding(4) var<storage, read_write> h: array<f32>;     // (T + 1, B, H)
+@group(0) @binding(5) var<storage, read_write> y: array<f32>;     // (T, B, H)
+
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+    let e = flat_group(group, groups) * WG + local;
+    let slot = p.batch * p.units;
+    if (e >= slot) {
+        return;
+    }
+    let b = e / p.units;
+    let j = e % p.units;
+    let row = p.t * p.batch + b;
+    let at = row * 3u * p.units + j;
+    let own = select(b, 0u, FIRST == 1u) * 3u * p.units + j;
+    let new_part = u[own + 2u * p.units];
+    let r = sigmoid(gx[at] + u[own]);
+    let z = sigmoid(gx[at + p.units] + u[own + p.units]);
+    let n = tanh_accurate(fma(r, new_part, gx[at + 2u * p.units]));
+    var before = 0.0;
+    if (FIRST == 1u) {
+        h[p.t * slot + e] = 0.0;
+    } else {
+        before = h[p.t * slot + e];
+    }
+    let out = fma(z, before - n, n);
+    let kept = row * 4u * p.units + j;
+    gates[kept] = r;
+    gates[kept + p.units] = z;
+    gates[kept + 2u * p.units] = n;
+    gates[kept + 3u * p.units] = new_part;
+    h[(p.t + 1u) * slot + e] = out;
+    var sum = out;
+    sum += residual[p.t * slot + e]; // if RESIDUAL
+    y[p.t * slot + e] = sum;
+}

@@ -1,0 +1,26 @@
+// Gradient of InfoNCE by the products s: ds_ij = scale · weight / (n τ) · (exp(s_ij / τ − lse_row_i) + exp(s_ij / τ − lse_col_j) − 2 δ_ij),
+// 0 outside the n rows that count.
+// s ds: (rows, rows); lse: (rows, 2). Grid: one invocation an element. ds is `=`.
+// uses: common/grid, common/math, common/state
+const WG: u32 = 64u;
+
+struct Params { rows: u32, weight: f32, temperature: f32 }
+var<immediate> p: Params;
+@group(0) @binding(0) var<storage, read> state: State;
+@group(0) @binding(1) var<storage, read> s: array<f32>;        // (rows, rows)
+@group(0) @binding(2) var<storage, read> lse: array<f32>;      // (rows, 2)
+@group(0) @binding(3) var<storage, read_write> ds: array<f32>; // (rows, rows)
+
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+    let e = flat_group(group, groups) * WG + local;
+    if (e >= p.rows * p.rows) {
+        return;
+    }
+    let i = e / p.rows;
+    let j = e % p.rows;
+    let n = min(p.rows, state.rows);
+    let logit = s[e] / p.temperature;
+    let both = exp_accurate(logit - lse[i * 2u]) + exp_accurate(logit - lse[j * 2u + 1u]) - select(0.0, 2.0, i == j);
+    ds[e] = select(0.0, state.scale * p.weight / (f32(n) * p.temperature) * both, i < n && j < n);
+}

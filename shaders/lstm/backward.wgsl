@@ -1,0 +1,48 @@
+// Gradient of one time step of the LSTM cell, from the last step to the first:
+//   dh = keep · dy_t + du W_hh (of step t + 1);  dc = dh · o (1 − tanh²c_t) + dc_{t+1} f_{t+1}
+//   before the activations: di = dc g i(1 − i), df = dc c_{t−1} f(1 − f), dg = dc i (1 − g²), do = dh tanh(c_t) o(1 − o)
+// gates dgates: (T, B, 4, H); c: (T + 1, B, H); dy: (at least dy_at + B·H), with OUTPUT; dh: (B, H) from step t + 1, with LATER; dc: (B, H)
+// carries dc_{t+1} f_{t+1}, `=` without LATER. Grid: one invocation a unit. Slot t of dgates and dc are `=`.
+// uses: common/grid, common/math, common/random, common/state
+const WG: u32 = 64u;
+const OUTPUT: u32 = 1u;
+const DROPOUT: u32 = 1u;
+const LATER: u32 = 1u;
+
+struct Params { batch: u32, units: u32, t: u32, dy_at: u32, stream: u32, rate: f32 }
+var<immediate> p: Params;
+@group(0) @binding(0) var<storage, read> state: State; // if DROPOUT
+@group(0) @binding(1) var<storage, read> gates: array<f32>;        // (T, B, 4, H)
+@group(0) @binding(2) var<storage, read> c: array<f32>;            // (T + 1, B, H)
+@group(0) @binding(3) var<storage, read> dy: array<f32>;           // (…, B, H) // if OUTPUT
+@group(0) @binding(4) var<storage, read> dh: array<f32>;           // (B, H) // if LATER
+@group(0) @binding(5) var<storage, read_write> dc: array<f32>;     // (B, H)
+@group(0) @binding(6) var<storage, read_write> dgates: array<f32>; // (T, B, 4, H)
+
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+    let e = flat_group(group, groups) * WG + local;
+    let slot = p.batch * p.units;
+    if (e >= slot) {
+        return;
+    }
+    let at = (p.t * p.batch + e / p.units) * 4u * p.units + e % p.units;
+    let i = gates[at];
+    let f = gates[at + p.units];
+    let g = gates[at + 2u * p.units];
+    let o = gates[at + 3u * p.units];
+    let before = c[p.t * slot + e];
+    let squashed = tanh_accurate(c[(p.t + 1u) * slot + e]);
+    var d = 0.0;
+    d = dy[p.dy_at + e]; // if OUTPUT
+    d *= keep(state.seed, p.stream, state.tick, p.dy_at + e, p.rate); // if DROPOUT
+    d += dh[e]; // if LATER
+    var carried = 0.0;
+    carried = dc[e]; // if LATER
+    let dcell = fma(d * o, 1.0 - squashed * squashed, carried);
+    dc[e] = dcell * f;
+    dgates[at] = dcell * g * i * (1.0 - i);
+    dgates[at + p.units] = dcell * before * f * (1.0 - f);
+    dgates[at + 2u * p.units] = dcell * i * (1.0 - g * g);
+    dgates[at + 3u * p.units] = d * squashed * o * (1.0 - o);
+}

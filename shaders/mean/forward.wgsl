@@ -1,0 +1,23 @@
+// Mean over the positions of each sequence: y[b] = Σ_t x[b, t] / length.
+// x: (batch, length, cols); y: (batch, cols). Grid: one invocation an element of y. y is `=`.
+// uses: common/grid
+const WG: u32 = 64u;
+
+struct Params { batch: u32, length: u32, cols: u32 }
+var<immediate> p: Params;
+@group(0) @binding(0) var<storage, read> x: array<f32>;       // (batch, length, cols)
+@group(0) @binding(1) var<storage, read_write> y: array<f32>; // (batch, cols)
+
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+    let i = flat_group(group, groups) * WG + local;
+    if (i >= p.batch * p.cols) {
+        return;
+    }
+    let first = i / p.cols * p.length * p.cols + i % p.cols;
+    var sum = 0.0;
+    for (var t = 0u; t < p.length; t++) {
+        sum += x[first + t * p.cols];
+    }
+    y[i] = sum / f32(p.length);
+}

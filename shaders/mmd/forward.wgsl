@@ -1,0 +1,45 @@
+// One half of the maximum mean discrepancy (Gretton et al. 2012) between unit vectors, from their products s = x · yᵀ, with the kernel
+//   k_ij = exp(−‖x_i − y_j‖² / 2σ²) = exp((s_ij − 1) / σ²);  loss_i = offset + sign · Σ_j k_ij / m
+// SELF: y is x, and only the n rows that count are averaged (m = n), each pair counting from both sides in the gradient; else m = M.
+//   ds_ij = scale · weight / n · sign · (2 with SELF) · k_ij / (m σ²): the gradient by x_i is Σ_j ds_ij y_j, and what it misses along x_i
+//   normalisation removes.
+// s ds: (rows, M); y: (rows, cols). Grid: LANES invocations a row. y[column] = loss_i, `+=` with ACCUMULATE; y[0] += weight · loss_i;
+// ds is `=`. Rows that do not count get 0.
+// uses: common/grid, common/reduce, common/math, common/state
+const SELF: u32 = 0u;
+const GRADIENT: u32 = 1u;
+const ACCUMULATE: u32 = 0u;
+
+struct Params { rows: u32, count: u32, cols: u32, column: u32, weight: f32, sign: f32, offset: f32, inverse: f32 }
+var<immediate> p: Params;
+@group(0) @binding(0) var<storage, read> state: State;
+@group(0) @binding(1) var<storage, read> s: array<f32>;        // (rows, M)
+@group(0) @binding(2) var<storage, read_write> y: array<f32>;  // (rows, cols)
+@group(0) @binding(3) var<storage, read_write> ds: array<f32>; // (rows, M) // if GRADIENT
+
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+    let row = flat_group(group, groups) * (WG / LANES) + local / LANES;
+    let lane = local % LANES;
+    let safe = min(row, p.rows - 1u);
+    let n = min(p.rows, state.rows);
+    let m = select(p.count, n, SELF == 1u);
+    let factor = state.scale * p.weight * p.sign * select(1.0, 2.0, SELF == 1u) * p.inverse / (f32(n) * f32(m));
+    var sum = 0.0;
+    for (var j = lane; j < p.count; j += LANES) {
+        let k = exp_accurate((s[safe * p.count + j] - 1.0) * p.inverse);
+        let counts = j < m && row < n;
+        sum += select(0.0, k, counts);
+        if (row < p.rows) { // if GRADIENT
+            ds[row * p.count + j] = select(0.0, factor * k, counts); // if GRADIENT
+        } // if GRADIENT
+    }
+    let loss = select(0.0, p.offset + p.sign * row_sum(sum, local) / f32(m), row < n);
+    if (row >= p.rows || lane > 0u) {
+        return;
+    }
+    var value = loss;
+    value += y[row * p.cols + p.column]; // if ACCUMULATE
+    y[row * p.cols + p.column] = value;
+    y[row * p.cols] += p.weight * loss;
+}

@@ -1,0 +1,32 @@
+// Gradient of L2 normalisation: dx = (dy − y (y · dy)) / ‖x‖.
+// y dy dx: (rows, cols); norm: (rows). Grid: LANES invocations a row. dx is `=`, or `+=` with ACCUMULATE.
+// uses: common/grid, common/reduce
+const ACCUMULATE: u32 = 0u;
+
+struct Params { rows: u32, cols: u32 }
+var<immediate> p: Params;
+@group(0) @binding(0) var<storage, read> y: array<f32>;        // (rows, cols)
+@group(0) @binding(1) var<storage, read> norm: array<f32>;     // (rows)
+@group(0) @binding(2) var<storage, read> dy: array<f32>;       // (rows, cols)
+@group(0) @binding(3) var<storage, read_write> dx: array<f32>; // (rows, cols)
+
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+    let row = flat_group(group, groups) * (WG / LANES) + local / LANES;
+    let lane = local % LANES;
+    let safe = min(row, p.rows - 1u);
+    var sum = 0.0;
+    for (var c = lane; c < p.cols; c += LANES) {
+        sum = fma(y[safe * p.cols + c], dy[safe * p.cols + c], sum);
+    }
+    let along = row_sum(sum, local);
+    if (row >= p.rows) {
+        return;
+    }
+    for (var c = lane; c < p.cols; c += LANES) {
+        let i = row * p.cols + c;
+        var v = fma(-y[i], along, dy[i]) / norm[row];
+        v += dx[i]; // if ACCUMULATE
+        dx[i] = v;
+    }
+}

@@ -1,0 +1,105 @@
+// Losses of predicted vectors that are sums over rows, with the gradient in the same pass. p = x / ‖x‖, t̂ = t / ‖t‖, ĉ = c / ‖c‖:
+//   cos = p · t̂;  mse = Σ (x − t)² / C (MSE 1), or Σ (p − t)² / C (MSE 2);  cosine = 1 − cos;  cycle = 1 − p · ĉ
+//   loss = w_mse mse + w_cosine cosine + w_cycle cycle;  dx = scale / n · ∂loss/∂x for the n rows that count, 0 for the rest
+// x t c dx: (rows, C); y: (rows, cols): loss, cos, and each term in its column. state.rows: rows that count; state.scale: factor of the
+// gradient; state.cycle: 1 where the batch takes part in the cycle term, else 0. Norms are at least 1e-12.
+// Grid: LANES invocations a row. Columns 0, 1 and those of the terms of y, and dx are `=`.
+// uses: common/grid, common/reduce, common/state
+const GRADIENT: u32 = 1u;
+const MSE: u32 = 1u;
+const COSINE: u32 = 1u;
+const CYCLE: u32 = 1u;
+
+struct Params { rows: u32, width: u32, cols: u32, mse: f32, mse_column: u32, cosine: f32, cosine_column: u32, cycle: f32, cycle_column: u32 }
+var<immediate> p: Params;
+@group(0) @binding(0) var<storage, read> state: State;
+@group(0) @binding(1) var<storage, read> x: array<f32>;        // (rows, C)
+@group(0) @binding(2) var<storage, read> t: array<f32>;        // (rows, C)
+@group(0) @binding(3) var<storage, read> nearest: array<f32>;  // (rows, C) // if CYCLE
+@group(0) @binding(4) var<storage, read_write> y: array<f32>;  // (rows, cols)
+@group(0) @binding(5) var<storage, read_write> dx: array<f32>; // (rows, C) // if GRADIENT
+
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+    let row = flat_group(group, groups) * (WG / LANES) + local / LANES;
+    let lane = local % LANES;
+    let safe = min(row, p.rows - 1u);
+    let start = safe * p.width;
+    var xx = 0.0;
+    var tt = 0.0;
+    var xt = 0.0;
+    var raw = 0.0;
+    var cc = 0.0;
+    var xc = 0.0;
+    for (var c = lane; c < p.width; c += LANES) {
+        let a = x[start + c];
+        let b = t[start + c];
+        xx = fma(a, a, xx);
+        tt = fma(b, b, tt);
+        xt = fma(a, b, xt);
+        raw = fma(a - b, a - b, raw);
+        let n = nearest[start + c]; // if CYCLE
+        cc = fma(n, n, cc); // if CYCLE
+        xc = fma(a, n, xc); // if CYCLE
+    }
+    let norm = max(sqrt(row_sum(xx, local)), 1e-12);
+    let norm_t = max(sqrt(row_sum(tt, local)), 1e-12);
+    let cos = row_sum(xt, local) / norm / norm_t;
+    var error = row_sum(raw, local);
+    var cos_c = 0.0;
+    var norm_c = 1.0;
+    norm_c = max(sqrt(row_sum(cc, local)), 1e-12); // if CYCLE
+    cos_c = row_sum(xc, local) / norm / norm_c; // if CYCLE
+    let valid = min(p.rows, state.rows);
+    let factor = state.scale / f32(valid);
+    let cycle = p.cycle * select(0.0, 1.0, state.cycle > 0.0);
+    // Gradient by p without its part along p, which normalisation removes; that of the raw error goes to x directly.
+    let pull_t = p.cosine / norm_t;
+    let pull_c = cycle / norm_c;
+    let push = select(0.0, p.mse, MSE == 2u) * 2.0 / f32(p.width);
+    var along = 0.0;
+    var square = 0.0;
+    for (var c = lane; c < p.width; c += LANES) {
+        let a = x[start + c] / norm;
+        let b = t[start + c];
+        square = fma(a - b, a - b, square);
+        var d = -pull_t * b + push * (a - b);
+        d -= pull_c * nearest[start + c]; // if CYCLE
+        along = fma(a, d, along);
+    }
+    if (MSE == 2u) {
+        error = row_sum(square, local);
+    }
+    along = row_sum(along, local);
+    if (row >= p.rows) {
+        return;
+    }
+    if (lane == 0u) {
+        let at = row * p.cols;
+        var loss = 0.0;
+        if (MSE > 0u) {
+            y[at + p.mse_column] = error / f32(p.width);
+            loss += p.mse * error / f32(p.width);
+        }
+        if (COSINE > 0u) {
+            y[at + p.cosine_column] = 1.0 - cos;
+            loss += p.cosine * (1.0 - cos);
+        }
+        if (CYCLE > 0u) {
+            let part = select(0.0, 1.0 - cos_c, state.cycle > 0.0);
+            y[at + p.cycle_column] = part;
+            loss += p.cycle * part;
+        }
+        y[at] = loss;
+        y[at + 1u] = cos;
+    }
+    for (var c = lane; c < p.width; c += LANES) { // if GRADIENT
+        let a = x[start + c] / norm; // if GRADIENT
+        let b = t[start + c]; // if GRADIENT
+        var d = -pull_t * b + push * (a - b); // if GRADIENT
+        d -= pull_c * nearest[start + c]; // if CYCLE
+        d = fma(-a, along, d) / norm; // if GRADIENT
+        d += select(0.0, p.mse, MSE == 1u) * 2.0 / f32(p.width) * (x[start + c] - b); // if GRADIENT
+        dx[start + c] = select(0.0, factor * d, row < valid); // if GRADIENT
+    } // if GRADIENT
+}

@@ -1,0 +1,40 @@
+//! Mean over the positions of a sequence. See `shaders/mean/`.
+
+use crate::error::Result;
+use crate::plan::{Dispatch, Grid, Plan, Tensor};
+
+/// y[b] = mean of x[b].
+#[derive(Debug, Clone, Copy)]
+pub struct Forward {
+    /// (batch, length, cols).
+    pub x: Tensor,
+    /// (batch, cols).
+    pub y: Tensor,
+    /// Sequences.
+    pub batch: usize,
+    /// Positions.
+    pub length: usize,
+    /// Features.
+    pub cols: usize,
+}
+
+impl Forward {
+    /// Records the pass.
+    ///
+    /// # Errors
+    /// `Internal` when a shape differs.
+    pub fn record(self, plan: &mut Plan, label: &str) -> Result<()> {
+        let Forward { x, y, batch, length, cols } = self;
+        for (tensor, len) in [(x, batch * length * cols), (y, batch * cols)] {
+            plan.expect("mean/forward", tensor, len)?;
+        }
+        let dispatch = Dispatch::new("mean/forward", label)
+            .bind("x", x)
+            .bind("y", y)
+            .size("batch", batch)
+            .size("length", length)
+            .size("cols", cols)
+            .flops(batch * length * cols);
+        plan.record(dispatch, Grid::Threads(batch * cols))
+    }
+}
