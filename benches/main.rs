@@ -6,16 +6,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use engine::config::Config;
-use engine::datasets::Split;
-use engine::datasets::integer_sequences::sample;
-use engine::error::Result;
+use engine::config::{Config, DataConfig};
+use engine::datasets::vectors::VectorData;
+use engine::error::{Error, Result};
 use engine::gpu::{Gpu, Role};
 use engine::kernels::matmul::{Activation, Matmul};
 use engine::kernels::{Dropout, State, adamw, argmax, attention, cross_entropy, dropout, embedding, grad_norm, layer_norm, metrics};
 use engine::plan::{Arena, LayoutOptions, Memory, Plan, Program, Tensor};
 use engine::random::Random;
-use engine::train::Session;
+use engine::train::{Session, Task, VectorTask, task};
 
 /// Records one launch with its inputs; the plan starts with `x(name, shape)` for random inputs.
 type Row = (&'static str, fn(&mut Plan) -> Result<()>);
@@ -153,25 +152,37 @@ fn copy(gpu: &Arc<Gpu>) -> Result<()> {
 
 fn step(gpu: &Arc<Gpu>, run: &str) -> Result<()> {
     let config = Config::load(Path::new(&format!("data/runs/{run}.toml")), &[])?;
-    let session = Session::training(&config, gpu)?;
+    let mut task: Box<dyn Task> = match &config.data {
+        DataConfig::IntegerSequences(_) => task(&config)?,
+        DataConfig::Vectors(d) => Box::new(VectorTask::with_data(&config, VectorData::random(512, d.context, d.dim, 1))?),
+    };
+    task.settle(gpu.target, 8 << 30)?;
+    let session = Session::training(&config, task.as_ref(), gpu)?;
     let flops: u64 = session.step()?.0.plan.entries().iter().map(|e| e.flops).sum();
     let bytes: u64 = session.step()?.0.plan.entries().iter().map(|e| e.bytes).sum();
-    let batch: Vec<_> = (0..config.train.batch as u64).map(|i| sample(1, Split::Train, i, [1.0 / 3.0; 3])).collect();
+    let batches = task.batches(0)?;
     let mut state = State::default();
     config.optimizer.fill(&mut state, 1000, 1e-6);
+    let count = if flops > 1_000_000_000 { 1 } else { 16 };
     let seconds = time(|| {
         let start = Instant::now();
         let mut last = None;
-        for step in 0..16 {
-            last = Some(session.submit_step(std::slice::from_ref(&batch), state, step)?);
+        for step in 0..count {
+            last = Some(session.submit_step(&batches, state, step, config.train.accumulate)?);
         }
         if let Some(index) = last {
             gpu.wait(index)?;
         }
-        Ok(start.elapsed().as_secs_f64() / 16.0)
+        Ok(start.elapsed().as_secs_f64() / count as f64)
     })?;
     let name = format!("train_step {run}, batch {}", config.train.batch);
-    println!("{name:<42}{:>12.1}{:>10.2}{:>10.2}", seconds * 1e6, flops as f64 / seconds / 1e9, bytes as f64 / seconds / 1e9);
+    let samples = (config.train.batch * config.train.accumulate) as f64 / seconds;
+    println!(
+        "{name:<42}{:>12.1}{:>10.2}{:>10.2}{samples:>14.0} samples/s",
+        seconds * 1e6,
+        flops as f64 / seconds / 1e9,
+        bytes as f64 / seconds / 1e9
+    );
     Ok(())
 }
 
@@ -185,9 +196,14 @@ fn main() -> Result<()> {
     for (name, record) in ROWS.into_iter().filter(|(name, _)| name.contains(&filter)) {
         kernel(&gpu, name, record)?;
     }
-    for run in ["integer_sequences", "integer_sequences_d64"] {
-        if "train_step".contains(&filter) {
-            step(&gpu, run)?;
+    let mut runs: Vec<String> = std::fs::read_dir("data/runs")
+        .map_err(|e| Error::read(Path::new("data/runs"), &e))?
+        .filter_map(|entry| Some(entry.ok()?.path().file_stem()?.to_string_lossy().into_owned()))
+        .collect();
+    runs.sort();
+    for run in runs {
+        if "train_step".contains(&filter) || (!filter.is_empty() && run.contains(&filter)) {
+            step(&gpu, &run)?;
         }
     }
     Ok(())

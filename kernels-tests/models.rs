@@ -7,12 +7,16 @@ use std::sync::Arc;
 use engine::config::Config;
 use engine::datasets::Split;
 use engine::datasets::integer_sequences::{CONTEXT, Sequence, sample};
+use engine::datasets::npz::Values;
+use engine::datasets::vectors::{VectorData, VectorSet};
 use engine::generate::{Decoder, Strategy};
+use engine::gpu::Role;
 use engine::harness::model::check_model;
 use engine::kernels::State;
+use engine::losses::{TargetFacts, VectorLossConfig};
 use engine::models::initial_weights;
-use engine::plan::Flat;
-use engine::train::{Session, record_training};
+use engine::plan::{Arena, Flat, LayoutOptions, Memory, Plan, Program};
+use engine::train::{Session, Task, VectorTask, evaluate_sequences, memory, micro_batch, record_training, task};
 use safetensors::SafeTensors;
 
 use crate::kernels::gpu;
@@ -24,13 +28,204 @@ fn config(name: &str, set: &[&str]) -> Config {
     Config::load(Path::new(&format!("data/runs/{name}.toml")), &set).unwrap()
 }
 
+/// Runs of next-vector models: parameters at dim = 768 and context = 5, and the sizes of their goldens.
+const VECTOR_RUNS: [(&str, usize, &[&str]); 9] = [
+    ("lvm_mlp", 4_720_384, &["model.hidden=32", "model.dropout=0"]),
+    ("lvm_transformer", 13_659_904, &["model.width=32", "model.heads=4", "model.layers=2", "model.feed_forward=48", "model.dropout=0"]),
+    ("lvm_lstm", 17_581_824, &["model.hidden=20", "model.dropout=0"]),
+    (
+        "lvm_transformer_infonce",
+        17_867_520,
+        &["model.width=64", "model.heads=4", "model.layers=2", "model.feed_forward=16", "model.dropout=0"],
+    ),
+    ("lvm_lstm_small", 5_384_448, &["model.hidden=16", "model.dropout=0"]),
+    ("lvm_gru", 7_359_232, &["model.width=16", "model.layers=2"]),
+    ("lvm_amn", 1_510_912, &["model.width=16", "model.hidden=32"]),
+    ("lvm_lstm_unified", 5_120_768, &["model.hidden=20"]),
+    ("lvm_gru_unified", 7_095_552, &["model.width=16", "model.layers=2"]),
+];
+
+fn golden(name: &str) -> Vec<u8> {
+    std::fs::read(format!("kernels-tests/golden/{name}.safetensors")).unwrap()
+}
+
+fn floats(file: &SafeTensors, key: &str) -> Vec<f32> {
+    bytemuck::pod_collect_to_vec::<u8, f32>(file.tensor(key).unwrap().data())
+}
+
+/// Ten batches of a golden as one set, visited in order.
+fn golden_set(file: &SafeTensors) -> VectorSet {
+    let shape = file.tensor("contexts").unwrap().shape().to_vec();
+    VectorSet {
+        contexts: Values::F32(floats(file, "contexts")),
+        targets: Values::F32(floats(file, "targets")),
+        samples: shape[0] * shape[1],
+        context: shape[2],
+        dim: shape[3],
+    }
+}
+
+fn vector_task(name: &str, sizes: &[&str], file: &SafeTensors) -> (Config, VectorTask) {
+    let mut set = vec!["train.batch=6", "schedule.kind=constant", "train.shuffle=false", "data.dim=24"];
+    set.extend(sizes);
+    let config = config(name, &set);
+    let train = golden_set(file);
+    let data = VectorData { validation: train.clone(), train, ood: None };
+    let task = VectorTask::with_data(&config, data).unwrap();
+    (config, task)
+}
+
+/// Outputs, gradients tensor by tensor, and ten losses against PyTorch (`golden/make_lvm.py`), for data on the device and streamed.
+#[test]
+fn pytorch_agrees_on_next_vector_models() {
+    for (name, _, sizes) in VECTOR_RUNS {
+        let bytes = golden(name);
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        for budget in [8 << 30, 0] {
+            let (config, mut task) = vector_task(name, sizes, &file);
+            task.settle(gpu().target, budget).unwrap();
+            assert_eq!(task.resident(), budget > 0);
+            let session = Session::training(&config, &task, &gpu()).unwrap();
+            let (program, io) = session.step().unwrap();
+            let parameters = program.plan.parameters().to_vec();
+            let mut weights = vec![0.0; program.plan.flat_len()];
+            for p in &parameters {
+                weights[p.offset..p.offset + p.len()].copy_from_slice(&floats(&file, &format!("weights.{}", p.name)));
+            }
+            let given = file.names().iter().filter(|n| n.starts_with("weights.")).count();
+            assert_eq!(given, parameters.len(), "{name}: other tensors than PyTorch's");
+            session.arena.write_flat(Flat::Parameters, &weights).unwrap();
+            let outputs = session.outputs(&task.micro_batch(&task.data().unwrap().train, &[0, 1, 2, 3, 4, 5], 6).unwrap()).unwrap();
+            for (got, want) in outputs.iter().zip(floats(&file, "outputs")) {
+                assert!((got - want).abs() <= 1e-5, "{name}: output {got}, PyTorch {want}");
+            }
+
+            let batch = task.batches(0).unwrap().remove(0);
+            session.write(program, io, &batch, State { scale: 1.0, ..State::default() });
+            program.run(program.gradients()).unwrap();
+            let got = session.arena.read_flat(Flat::Gradients).unwrap();
+            let (mut errors, mut norms) = (0.0, 0.0);
+            for p in &parameters {
+                let want = floats(&file, &format!("gradients.{}", p.name));
+                let (mut error, mut norm) = (0.0, 0.0);
+                for (g, w) in got[p.offset..].iter().zip(&want) {
+                    error += f64::from(g - w).powi(2);
+                    norm += f64::from(*w).powi(2);
+                }
+                // Softmax ignores what all keys share: the gradient of their bias is a rounding error, in PyTorch as well.
+                let rounding = norm < 1e-24;
+                assert!(rounding || error / norm <= 1e-9, "{name}: {} gradient NMSE {:e}", p.name, error / norm);
+                (errors, norms) = (errors + error, norms + norm);
+            }
+            assert!(errors / norms <= 1e-9, "{name}: gradient NMSE {:e}", errors / norms);
+
+            session.arena.write_flat(Flat::Gradients, &vec![0.0; weights.len()]).unwrap();
+            let losses: Vec<f64> = bytemuck::pod_collect_to_vec(file.tensor("losses").unwrap().data());
+            for (step, want) in losses.into_iter().enumerate() {
+                let mut state = State { slot: step as u32, ..State::default() };
+                config.optimizer.fill(&mut state, step as u64, config.optimizer.learning_rate);
+                let index = session.submit_step(&task.batches(step as u64).unwrap(), state, step as u64, 1).unwrap();
+                session.arena.gpu.wait(index).unwrap();
+                let records = session.records().unwrap();
+                let loss = f64::from(records[step * 16 + 4]) / f64::from(records[step * 16]);
+                assert!((loss - want).abs() <= 1e-5 * want, "{name} step {step}: loss {loss}, PyTorch {want}");
+            }
+        }
+    }
+}
+
+/// Each term by itself, value and gradient, against PyTorch: through a plan whose model passes its input on.
+#[test]
+fn pytorch_agrees_on_every_loss_term() {
+    let bytes = golden("lvm_losses");
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let sigma = f64::from(floats(&file, "sigma")[0]);
+    let anchors = floats(&file, "anchors");
+    let product = |i: usize, j: usize| -> f64 { (0..24).map(|d| f64::from(anchors[i * 24 + d]) * f64::from(anchors[j * 24 + d])).sum() };
+    let kernel = (0..81).map(|i| ((product(i / 9, i % 9) - 1.0) / (sigma * sigma)).exp()).sum::<f64>() / 81.0;
+    for (term, text) in [
+        ("mse_raw", "mse = { weight = 1.0, on = \"raw\" }"),
+        ("mse_normalized", "mse = { weight = 1.0, on = \"normalized\" }"),
+        ("cosine", "cosine = { weight = 1.0 }"),
+        ("infonce", "infonce = { weight = 1.0, temperature = 0.07 }"),
+        ("moment", "moment = { weight = 1.0 }"),
+        ("variance", "variance = { weight = 1.0 }"),
+        ("mmd", "mmd = { weight = 1.0, anchors = 9 }"),
+        ("stat", "stat = { weight = 1.0 }"),
+        ("cycle", "cycle = { weight = 1.0 }"),
+    ] {
+        let loss: VectorLossConfig = toml::from_str(text).unwrap();
+        let mut plan = Plan::new("loss", gpu().target);
+        let (x, t) = (plan.persistent(Role::Dataset, "x", &[7, 24]).unwrap(), plan.persistent(Role::Dataset, "t", &[7, 24]).unwrap());
+        let facts = TargetFacts { count: 7, sigma, kernel };
+        let (rows, dx) = loss.record(&mut plan, x, t, &facts, true).unwrap();
+        plan.keep(rows);
+        plan.keep(dx.unwrap());
+        let memory = Memory::lay_out(&[&plan], LayoutOptions::default()).unwrap();
+        let arena = Arc::new(Arena::new(gpu(), &memory).unwrap());
+        let program = Program::new(plan, arena, memory.places[0].clone(), false).unwrap();
+        program.write(x, &floats(&file, "r"));
+        program.write(t, &floats(&file, "t"));
+        let state = program.plan.find("state").unwrap();
+        program.write(state, &[State { rows: 7, scale: 1.0, cycle: 1.0, ..State::default() }]);
+        for (name, values) in
+            [("loss.anchors", anchors.clone()), ("loss.target_stats", [floats(&file, "train_mean"), floats(&file, "train_std")].concat())]
+        {
+            if let Some(tensor) = program.plan.find(name) {
+                program.write(tensor, &values);
+            }
+        }
+        let mut want = floats(&file, &format!("gradients.{term}"));
+        let mut value = bytemuck::pod_collect_to_vec::<u8, f64>(file.tensor(&format!("values.{term}")).unwrap().data())[0];
+        if term == "cycle" {
+            // The golden fixes the vectors to be reached; here each prediction has its own image among the candidates, and is reached.
+            program.write(program.plan.find("loss.candidates").unwrap(), &normalised(&floats(&file, "r")));
+            (want, value) = (vec![0.0; 7 * 24], 0.0);
+        }
+        program.run(program.all()).unwrap();
+        let got: Vec<f32> = program.read(dx.unwrap()).unwrap();
+        let results: Vec<f32> = program.read(rows).unwrap();
+        let mean = results.chunks(3).map(|r| f64::from(r[0])).sum::<f64>() / 7.0;
+        assert!((mean - value).abs() <= 2e-6 * value.abs().max(1.0), "{term}: {mean}, PyTorch {value}");
+        let error: f64 = got.iter().zip(&want).map(|(g, w)| f64::from(g - w).powi(2)).sum();
+        let norm: f64 = want.iter().map(|w| f64::from(*w).powi(2)).sum();
+        assert!(error <= 1e-9 * norm.max(1e-6), "{term}: gradient NMSE {:e}", error / norm);
+    }
+}
+
+fn normalised(rows: &[f32]) -> Vec<f32> {
+    let unit = |row: &[f32]| -> Vec<f32> {
+        let norm = row.iter().map(|v| v * v).sum::<f32>().sqrt();
+        row.iter().map(|v| v / norm).collect()
+    };
+    rows.chunks(24).flat_map(unit).collect()
+}
+
+/// The recorded forward pass of every model and loss, in f64, against the device: dropout included, which PyTorch draws otherwise.
+#[test]
+fn the_oracle_agrees_on_next_vector_models() {
+    for (name, _, sizes) in VECTOR_RUNS {
+        let mut set: Vec<&str> = vec!["data.dim=24"];
+        set.extend(sizes.iter().filter(|s| !s.starts_with("model.dropout")));
+        let outcome = check_model(&gpu(), &config(name, &set)).unwrap();
+        assert!(outcome.nmse <= 1e-9, "{name}: {outcome:?}");
+        assert!((outcome.loss.0 - outcome.loss.1).abs() <= 1e-5 * outcome.loss.1, "{name}: {outcome:?}");
+    }
+}
+
 #[test]
 fn parameter_counts_are_exact() {
-    let count = |name, set: &[&str]| record_training(&config(name, set), gpu().target).unwrap().0.parameter_count();
+    let count = |name, set: &[&str]| {
+        let config = config(name, set);
+        record_training(&config, task(&config).unwrap().as_ref(), gpu().target).unwrap().0.parameter_count()
+    };
     for (name, parameters) in RUNS {
         assert_eq!(count(name, &[]), parameters);
     }
     assert_eq!(count("integer_sequences", &["model.layers=3"]), 1350);
+    for (name, parameters, _) in VECTOR_RUNS {
+        assert_eq!(count(name, &["data.dim=768", "data.context=5"]), parameters, "{name}");
+    }
 }
 
 #[test]
@@ -41,8 +236,8 @@ fn pytorch_agrees() {
         let floats = |key: &str| bytemuck::pod_collect_to_vec::<u8, f32>(golden.tensor(key).unwrap().data());
         let set = ["train.batch=8", "schedule.kind=constant", "validation.sequences=8"];
         let config = config(name, &set);
-        let session = Session::training(&config, &gpu()).unwrap();
-        let (program, tensors) = session.step().unwrap();
+        let session = Session::training(&config, task(&config).unwrap().as_ref(), &gpu()).unwrap();
+        let (program, io) = session.step().unwrap();
         let parameters = program.plan.parameters();
         let mut weights = vec![0.0; program.plan.flat_len()];
         for p in parameters {
@@ -54,10 +249,7 @@ fn pytorch_agrees() {
             numbers.chunks(8 * 9).map(|batch| batch.chunks(9).map(|s| std::array::from_fn(|i| s[i] as u8)).collect()).collect();
 
         // Gradients of the first batch.
-        let part = |from: usize| -> Vec<u32> { batches[0].iter().flat_map(|s| s[from..from + 8].iter().map(|v| u32::from(*v))).collect() };
-        program.write(tensors.tokens, &part(0));
-        program.write(tensors.targets, &part(1));
-        program.write(tensors.state, &[State { rows: 64, ..State::default() }]);
+        session.write(program, io, &micro_batch(&batches[0], 8), State { scale: 1.0, ..State::default() });
         program.run(program.gradients()).unwrap();
         let got = session.arena.read_flat(Flat::Gradients).unwrap();
         let (mut error, mut norm) = (0.0, 0.0);
@@ -77,10 +269,10 @@ fn pytorch_agrees() {
         for (step, batch) in batches.iter().enumerate() {
             let mut state = State { slot: step as u32, ..State::default() };
             config.optimizer.fill(&mut state, step as u64, 1e-3);
-            let index = session.submit_step(std::slice::from_ref(batch), state, step as u64).unwrap();
+            let index = session.submit_step(&[micro_batch(batch, 8)], state, step as u64, 1).unwrap();
             session.arena.gpu.wait(index).unwrap();
-            let records: Vec<f32> = program.read(tensors.records).unwrap();
-            let loss = f64::from(records[step * 16]) / f64::from(records[step * 16 + 8]);
+            let records = session.records().unwrap();
+            let loss = f64::from(records[step * 16 + 4]) / f64::from(records[step * 16]);
             assert!((loss - losses[step]).abs() <= 1e-5 * losses[step], "{name} step {step}: loss {loss}, PyTorch {}", losses[step]);
         }
     }
@@ -106,13 +298,13 @@ fn the_whole_gradient_agrees_with_the_oracle() {
 fn cached_and_uncached_decoding_give_the_same_logits() {
     for (name, _) in RUNS {
         let config = config(name, &[]);
-        let session = Session::evaluation(&config, &gpu()).unwrap();
+        let session = Session::evaluation(task(&config).unwrap().as_ref(), &gpu()).unwrap();
         let parameters = session.evaluate.0.plan.parameters();
         let weights = initial_weights(parameters, 5);
         session.arena.write_flat(Flat::Parameters, &weights).unwrap();
         let sequence = sample(3, Split::Test, 11, [1.0 / 3.0; 3]);
-        session.evaluate_rows(&[sequence]).unwrap();
-        let whole: Vec<f32> = session.evaluate.0.read(session.evaluate.1.logits).unwrap();
+        session.evaluate_rows(&micro_batch(&[sequence], session.evaluate.1.batch)).unwrap();
+        let whole: Vec<f32> = session.evaluate.0.read(session.evaluate.1.output).unwrap();
         let mut decoder = Decoder::new(&config, &gpu(), 3).unwrap();
         decoder.load(&weights).unwrap();
         decoder.reset();
@@ -168,15 +360,15 @@ fn ledger_and_estimate_agree_to_the_byte() {
     for (name, _) in RUNS {
         let config = config(name, &[]);
         let fresh = Arc::new(engine::gpu::Gpu::open(None).unwrap());
-        let report = engine::train::memory(&config, fresh.target).unwrap().report;
-        let _session = Session::training(&config, &fresh).unwrap();
+        let report = memory(&config, fresh.target, 8 << 30).unwrap().report;
+        let _session = Session::training(&config, task(&config).unwrap().as_ref(), &fresh).unwrap();
         assert_eq!(fresh.ledger().total(), report.total_bytes, "{name}");
         for role in engine::gpu::Role::ALL {
             assert_eq!(fresh.ledger().of(role), report.bytes_by_role.get(&role.to_string()).copied().unwrap_or(0), "{name} {role}");
         }
         let allocations = fresh.allocator_report();
         if !allocations.is_empty() {
-            let memory = engine::train::memory(&config, fresh.target).unwrap();
+            let memory = memory(&config, fresh.target, 8 << 30).unwrap();
             let ours = |n: &str| n == "image" || memory.buffers.iter().any(|b| b.name == n);
             let named: u64 = allocations.iter().filter(|(n, _)| ours(n)).map(|(_, b)| b).sum();
             // Drivers round each buffer up to their alignment.
@@ -189,8 +381,8 @@ fn ledger_and_estimate_agree_to_the_byte() {
 #[test]
 fn a_lost_device_is_an_error() {
     let gpu = Arc::new(engine::gpu::Gpu::open(None).unwrap());
-    let session = Session::evaluation(&config("integer_sequences", &[]), &gpu).unwrap();
+    let session = Session::evaluation(task(&config("integer_sequences", &[])).unwrap().as_ref(), &gpu).unwrap();
     gpu.lose();
-    let error = session.evaluate_rows(&[[0; 9]]).unwrap_err();
+    let error = evaluate_sequences(&session, &[[0; 9]]).unwrap_err();
     assert_eq!(error.exit_code(), 75, "{error}");
 }

@@ -1,6 +1,6 @@
 //! A run's configuration: one TOML file and `--set` overrides. Unknown keys are errors, never ignored.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -18,7 +18,6 @@ pub struct Config {
     /// What it is trained on.
     pub data: DataConfig,
     /// What is minimised.
-    #[serde(default)]
     pub loss: LossConfig,
     /// How weights move.
     #[serde(default)]
@@ -35,14 +34,28 @@ pub struct Config {
     /// Checkpoints.
     #[serde(default)]
     pub checkpoint: CheckpointConfig,
+    /// Conditions under which the run stops.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub abort_if: Vec<AbortRule>,
+    /// What the run is expected to reach.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub expect: Vec<Expectation>,
 }
 
-/// The data set.
+/// The data set, by its `kind`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum DataConfig {
+    /// Integer sequences generated on the fly.
+    IntegerSequences(IntegerSequencesConfig),
+    /// Contexts of vectors and the vectors that follow, from an .npz file.
+    Vectors(VectorsConfig),
+}
+
+/// Integer sequences generated on the fly.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct DataConfig {
-    /// `integer_sequences`.
-    pub kind: DataKind,
+pub struct IntegerSequencesConfig {
     /// Seed of the generator.
     #[serde(default = "one")]
     pub seed: u64,
@@ -51,12 +64,101 @@ pub struct DataConfig {
     pub transition_epochs: f64,
 }
 
-/// Kinds of data sets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// Contexts of vectors and the vectors that follow.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VectorsConfig {
+    /// The .npz file; a relative path is looked up where the command runs.
+    pub file: PathBuf,
+    /// Another .npz file whose samples are out of distribution.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ood_file: Option<PathBuf>,
+    /// Where validation samples come from.
+    #[serde(default)]
+    pub split: SplitKind,
+    /// Share of the samples that validate, where the file does not give them.
+    #[serde(default = "tenth")]
+    pub validation_share: f64,
+    /// Seed of the random split.
+    #[serde(default = "one")]
+    pub seed: u64,
+    /// Features of a vector, to estimate with while there is no file; the file's own count wins.
+    #[serde(default = "dim")]
+    pub dim: usize,
+    /// Vectors of a context, to estimate with while there is no file; the file's own count wins.
+    #[serde(default = "context")]
+    pub context: usize,
+    /// Leave out samples with NaN or infinity instead of refusing the file.
+    #[serde(default)]
+    pub skip_non_finite: bool,
+}
+
+/// Where validation samples come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum DataKind {
-    /// Integer sequences generated on the fly.
-    IntegerSequences,
+pub enum SplitKind {
+    /// The file's own validation members if it has them, else its last samples.
+    #[default]
+    Auto,
+    /// The file's own validation members.
+    Given,
+    /// The last samples.
+    Sequential,
+    /// Samples drawn with the seed.
+    Random,
+}
+
+/// A condition under which a run stops, with exit code 76. Metrics are `train_…` (mean of the epoch) or `validation_…`, followed by a name in
+/// `metrics.jsonl`. Each rule has one of the conditions.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AbortRule {
+    /// Such as `train_cosine`.
+    pub metric: String,
+    /// It is below this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub below: Option<f64>,
+    /// It is above this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub above: Option<f64>,
+    /// Its best value since the first epoch is not better than the first by more than this: flat progression. Losses improve downwards.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flat: Option<f64>,
+    /// It is worse than its best by more than this: divergence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worse: Option<f64>,
+    /// Looked at after this epoch (from 1) and, but for `flat`, after each later one.
+    #[serde(default = "one")]
+    pub after_epoch: u64,
+}
+
+/// What a run is expected to reach; the report marks it met or missed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Expectation {
+    /// As in an abort rule, or `ood_…` of the kept weights.
+    pub metric: String,
+    /// Met when it is not below this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_least: Option<f64>,
+    /// Met when it is not above this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_most: Option<f64>,
+    /// After this epoch (from 1); without it, of the kept weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<u64>,
+}
+
+fn tenth() -> f64 {
+    0.1
+}
+
+fn dim() -> usize {
+    768
+}
+
+fn context() -> usize {
+    5
 }
 
 fn one() -> u64 {
@@ -79,17 +181,19 @@ pub struct TrainConfig {
     pub accumulate: usize,
     /// Epochs.
     pub epochs: u64,
-    /// Updates of an epoch.
+    /// Updates of an epoch of generated data; samples of a file are seen once an epoch.
     pub steps_per_epoch: u64,
     /// Visit the samples of an epoch in a random order.
     pub shuffle: bool,
+    /// Leave out the samples of an epoch that do not fill a batch. A step on a handful of samples can undo much just before a validation.
+    pub drop_last: bool,
     /// Steps between two lines of `metrics.jsonl`.
     pub log_every: u64,
 }
 
 impl Default for TrainConfig {
     fn default() -> Self {
-        TrainConfig { seed: 1, batch: 32, accumulate: 1, epochs: 60, steps_per_epoch: 1000, shuffle: true, log_every: 100 }
+        TrainConfig { seed: 1, batch: 32, accumulate: 1, epochs: 60, steps_per_epoch: 1000, shuffle: true, drop_last: true, log_every: 100 }
     }
 }
 
@@ -97,9 +201,10 @@ impl Default for TrainConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ValidationConfig {
-    /// Steps between validations.
-    pub every: u64,
-    /// Fresh sequences of each.
+    /// Steps between validations; without it, one an epoch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub every: Option<u64>,
+    /// Fresh sequences of each, of generated data.
     pub sequences: usize,
     /// Validations without improvement before the run stops; 0 never stops early.
     pub patience: u64,
@@ -109,7 +214,7 @@ pub struct ValidationConfig {
 
 impl Default for ValidationConfig {
     fn default() -> Self {
-        ValidationConfig { every: 1000, sequences: 100, patience: 10, min_delta: 0.001 }
+        ValidationConfig { every: None, sequences: 100, patience: 10, min_delta: 0.001 }
     }
 }
 
@@ -117,15 +222,16 @@ impl Default for ValidationConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CheckpointConfig {
-    /// Steps between checkpoints.
-    pub every: u64,
+    /// Steps between checkpoints; without it, one an epoch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub every: Option<u64>,
     /// How many of the newest are kept, besides the best weights.
     pub keep: usize,
 }
 
 impl Default for CheckpointConfig {
     fn default() -> Self {
-        CheckpointConfig { every: 1000, keep: 3 }
+        CheckpointConfig { every: None, keep: 3 }
     }
 }
 
@@ -171,16 +277,11 @@ impl Config {
         toml::to_string_pretty(self).map_err(|e| Error::Internal(format!("configuration to TOML: {e}")))
     }
 
-    /// Updates of the whole run.
-    pub fn total_steps(&self) -> u64 {
-        self.train.epochs * self.train.steps_per_epoch
-    }
-
     fn validate(&self) -> std::result::Result<(), String> {
         let range = |ok: bool, key: &str, value: f64, range: &str| {
             if ok { Ok(()) } else { Err(format!("{key} = {value} is out of range: it must be {range}")) }
         };
-        let (t, v, c, d) = (&self.train, &self.validation, &self.checkpoint, &self.data);
+        let (t, v, c) = (&self.train, &self.validation, &self.checkpoint);
         range(t.batch >= 1 && t.batch <= 1 << 20, "train.batch", t.batch as f64, "from 1 to 1048576")?;
         range(t.accumulate >= 1 && t.accumulate <= 1 << 16, "train.accumulate", t.accumulate as f64, "from 1 to 65536")?;
         range(t.epochs >= 1 && t.epochs <= 1_000_000, "train.epochs", t.epochs as f64, "from 1 to 1000000")?;
@@ -194,13 +295,43 @@ impl Config {
         )?;
         range(t.log_every >= 1, "train.log_every", t.log_every as f64, "at least 1")?;
         range(t.seed <= i64::MAX as u64, "train.seed", t.seed as f64, "below 2^63")?;
-        range(v.every >= 1, "validation.every", v.every as f64, "at least 1")?;
+        range(v.every != Some(0), "validation.every", 0.0, "at least 1")?;
         range((1..=1 << 20).contains(&v.sequences), "validation.sequences", v.sequences as f64, "from 1 to 1048576")?;
         range(v.min_delta >= 0.0 && v.min_delta.is_finite(), "validation.min_delta", v.min_delta, "0 or more, and finite")?;
-        range(c.every >= 1, "checkpoint.every", c.every as f64, "at least 1")?;
+        range(c.every != Some(0), "checkpoint.every", 0.0, "at least 1")?;
         range((1..=1000).contains(&c.keep), "checkpoint.keep", c.keep as f64, "from 1 to 1000")?;
-        range(d.transition_epochs >= 0.0 && d.transition_epochs.is_finite(), "data.transition_epochs", d.transition_epochs, "0 or more")?;
-        range(d.seed <= i64::MAX as u64, "data.seed", d.seed as f64, "below 2^63")?;
+        match &self.data {
+            DataConfig::IntegerSequences(d) => {
+                let epochs = d.transition_epochs;
+                range(epochs >= 0.0 && epochs.is_finite(), "data.transition_epochs", epochs, "0 or more")?;
+                range(d.seed <= i64::MAX as u64, "data.seed", d.seed as f64, "below 2^63")?;
+            }
+            DataConfig::Vectors(d) => {
+                range(d.validation_share > 0.0 && d.validation_share < 1.0, "data.validation_share", d.validation_share, "in (0, 1)")?;
+                range(d.seed <= i64::MAX as u64, "data.seed", d.seed as f64, "below 2^63")?;
+                range((1..=1 << 16).contains(&d.dim), "data.dim", d.dim as f64, "from 1 to 65536")?;
+                range((1..=1 << 12).contains(&d.context), "data.context", d.context as f64, "from 1 to 4096")?;
+            }
+        }
+        for rule in &self.abort_if {
+            let conditions = [rule.below, rule.above, rule.flat, rule.worse].iter().flatten().count();
+            if conditions != 1 {
+                return Err(format!("abort_if of {} has {conditions} conditions: give one of below, above, flat, worse", rule.metric));
+            }
+        }
+        for wish in &self.expect {
+            if wish.at_least.is_some() == wish.at_most.is_some() {
+                return Err(format!("expect of {}: give at_least or at_most", wish.metric));
+            }
+        }
+        let integers = matches!(self.model, ModelConfig::SequenceTransformer(_));
+        let kinds = [integers, matches!(self.data, DataConfig::IntegerSequences(_)), matches!(self.loss, LossConfig::CrossEntropy(_))];
+        if kinds.iter().any(|k| *k != integers) {
+            return Err("model, data and loss do not fit each other: model.kind = \"sequence_transformer\" goes with data.kind = \
+                        \"integer_sequences\" and loss.kind = \"cross_entropy\"; vector_… models with data.kind = \"vectors\" and \
+                        loss.kind = \"vectors\""
+                .into());
+        }
         self.model.validate()?;
         self.loss.validate()?;
         self.optimizer.validate()?;
@@ -270,7 +401,7 @@ mod tests {
     use super::*;
 
     const RUN: &str = "[model]\nkind = \"sequence_transformer\"\nembedding = \"fixed\"\nd_model = 2\nheads = 2\nlayers = 2\n\
-                       feed_forward = 32\ndropout = 0.0\n[data]\nkind = \"integer_sequences\"\n[train]\nbatch = 8\n";
+                       feed_forward = 32\ndropout = 0.0\n[data]\nkind = \"integer_sequences\"\n[loss]\nkind = \"cross_entropy\"\nalpha = 0.1\n[train]\nbatch = 8\n";
 
     fn error(text: &str, overrides: &[&str]) -> String {
         let overrides: Vec<String> = overrides.iter().map(ToString::to_string).collect();
@@ -295,7 +426,7 @@ mod tests {
     fn an_unknown_key_is_an_error_with_its_line_and_the_nearest_known() {
         let text = RUN.replace("batch = 8", "btach = 8");
         let message = error(&text, &[]);
-        assert!(message.contains("line 12") && message.contains("Did you mean `batch`?"), "{message}");
+        assert!(message.contains("line 15") && message.contains("Did you mean `batch`?"), "{message}");
         let text = RUN.replace("heads = 2", "haeds = 2");
         let message = error(&text, &[]);
         assert!(message.contains("line 5") && message.contains("Did you mean `heads`?"), "{message}");

@@ -33,7 +33,9 @@ struct Tensors {
 }
 
 fn record(config: &Config, target: Target, batch: usize) -> Result<(Plan, Tensors)> {
-    let ModelConfig::SequenceTransformer(sizes) = &config.model;
+    let ModelConfig::SequenceTransformer(sizes) = &config.model else {
+        return Err(Error::Config("this run predicts vectors: there is no sequence to continue. Use `engine eval --predictions`".into()));
+    };
     let mut plan = Plan::new("decode", target);
     let state = kernels::state(&mut plan)?;
     let tokens = plan.persistent(Role::Dataset, "decode.tokens", &[batch])?;

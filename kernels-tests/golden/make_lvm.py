@@ -16,7 +16,8 @@ SIZES = {
     "lvm_mlp": {"hidden": 32, "dropout": 0.0},
     "lvm_transformer": TRANSFORMER,
     "lvm_lstm": {"hidden": 20, "layers": 2, "dropout": 0.0},
-    "lvm_transformer_infonce": TRANSFORMER,
+    # Halves of the stacked projection begin at multiples of 64.
+    "lvm_transformer_infonce": {**TRANSFORMER, "width": 64, "feed_forward": 16},
     "lvm_lstm_small": {"hidden": 16, "layers": 2, "dropout": 0.0},
     "lvm_gru": {"width": 16, "layers": 2},
     "lvm_amn": {"width": 16, "hidden": 32},

@@ -7,15 +7,14 @@ use std::sync::Arc;
 use super::Checked;
 use super::reference::{Values, evaluate};
 use super::scalar::{Scalar, Var};
-use crate::config::Config;
-use crate::datasets::Split;
-use crate::datasets::integer_sequences::{CONTEXT, sample};
+use crate::config::{Config, DataConfig};
+use crate::datasets::vectors::VectorData;
 use crate::gpu::Gpu;
 use crate::kernels::State;
 use crate::kernels::metrics::SUMS;
 use crate::models::initial_weights;
-use crate::plan::{Flat, Section};
-use crate::train::Session;
+use crate::plan::{Flat, Section, Storage};
+use crate::train::{Session, Task, VectorTask, record_training, task};
 
 /// Whole-model gradient against the oracle.
 #[derive(Debug, Clone)]
@@ -32,26 +31,41 @@ pub struct ModelOutcome {
     pub dead: Vec<String>,
 }
 
-/// Checks the gradient of a run's model with its initial weights on four sequences of its data.
+/// Multiplications of a forward pass that the tape holds in about 4 GiB.
+const TAPE: u64 = 120_000_000;
+
+/// Checks the gradient of a run's model with its initial weights on a batch of four: sequences of its data, or random unit vectors.
 ///
 /// # Errors
-/// With what the device or the plan cannot do.
+/// With what the device, the plan or the tape cannot do.
 pub fn check_model(gpu: &Arc<Gpu>, config: &Config) -> Checked<ModelOutcome> {
     let mut config = config.clone();
     (config.train.batch, config.train.accumulate) = (4, 1);
-    let session = Session::training(&config, gpu)?;
-    let (program, tensors) = session.step()?;
+    let mut task: Box<dyn Task> = match &config.data {
+        DataConfig::IntegerSequences(_) => task(&config)?,
+        DataConfig::Vectors(source) => {
+            let samples = 64;
+            Box::new(VectorTask::with_data(&config, VectorData::random(samples, source.context, source.dim, 1))?)
+        }
+    };
+    let (plan, _) = record_training(&config, task.as_ref(), gpu.target)?;
+    let products = plan.entries().iter().filter(|e| e.section == Section::Forward).map(|e| e.flops / 2).sum::<u64>();
+    if products > TAPE {
+        return Err(format!(
+            "the f64 oracle of this model needs {products} multiplications on its tape, {TAPE} fit: make it smaller with --set, as in --set \
+             data.dim=32 --set model.hidden=64"
+        ));
+    }
+    let session = Session::training(&config, task.as_ref(), gpu)?;
+    let (program, io) = session.step()?;
     let plan = &program.plan;
-    let sequences: Vec<_> = (0..4).map(|i| sample(config.data.seed, Split::Test, i, [1.0 / 3.0; 3])).collect();
-    let tokens: Vec<u32> = sequences.iter().flat_map(|s| s[..CONTEXT].iter().map(|v| u32::from(*v))).collect();
-    let targets: Vec<u32> = sequences.iter().flat_map(|s| s[1..].iter().map(|v| u32::from(*v))).collect();
-    let state = State { seed: 1, tick: 5, rows: tokens.len() as u32, ..State::default() };
-    program.write(tensors.tokens, &tokens);
-    program.write(tensors.targets, &targets);
-    program.write(tensors.state, &[state]);
+    let batch = task.batches(0)?.remove(0);
+    let cycle = f32::from(u8::from(batch.cycle));
+    let state = State { seed: 1, tick: 5, scale: 1.0, rows: batch.rows as u32, cycle, ..State::default() };
+    session.write(program, io, &batch, state);
     program.run(program.gradients())?;
     let got = session.arena.read_flat(Flat::Gradients)?;
-    let records: Vec<f32> = program.read(tensors.records)?;
+    let records = session.records()?;
 
     Var::reset();
     let flat = initial_weights(plan.parameters(), config.train.seed);
@@ -63,14 +77,20 @@ pub fn check_model(gpu: &Arc<Gpu>, config: &Config) -> Checked<ModelOutcome> {
     }
     values.fill_parts(plan);
     let leaves = values.floats.clone();
-    values.floats.insert(tensors.records, vec![Var::constant(0.0); plan.len(tensors.records)]);
-    values.ints.insert(tensors.tokens, tokens);
-    values.ints.insert(tensors.targets, targets);
+    // Everything that the host wrote, as it lies on the device.
+    for (tensor, _) in plan.tensors().filter(|(t, info)| matches!(info.storage, Storage::Persistent(_)) && *t != io.state) {
+        let words: Vec<u32> = program.read(tensor)?;
+        values.floats.insert(tensor, words.iter().map(|w| Var::constant(f64::from(f32::from_bits(*w)))).collect());
+        values.ints.insert(tensor, words);
+    }
+    if let Some(records) = io.records {
+        values.floats.insert(records, vec![Var::constant(0.0); plan.len(records)]);
+    }
     for entry in plan.entries().iter().filter(|e| e.section == Section::Forward) {
         evaluate(plan, entry, &mut values)?;
     }
     let rows = plan.find("loss.rows").ok_or("the plan has no loss")?;
-    let losses: Vec<Var> = values.floats[&rows].iter().step_by(4).copied().collect();
+    let losses: Vec<Var> = values.floats[&rows].iter().step_by(plan.shape(rows)[1]).copied().collect();
     let scale = 1.0 / losses.len() as f64;
     let gradients = Var::backward(&losses.iter().map(|l| (*l, scale)).collect::<Vec<_>>());
     let (mut error, mut norm, mut worst, mut dead) = (0.0, 0.0, (0.0, String::new()), vec![]);

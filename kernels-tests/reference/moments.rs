@@ -16,7 +16,7 @@ pub fn forward<S: Scalar>(call: &mut Call<'_, S>) {
         let centred: Vec<S> = column.iter().map(|v| *v - mean).collect();
         let square = S::dot(&centred, &centred);
         // The root has no slope at 0; the kernels take 0 there.
-        let std = if square.value() > 0.0 { (square / S::constant((n - 1) as f64)).sqrt() } else { S::constant(0.0) };
+        let std = if square.value() > 0.0 { (square / S::constant((n.max(2) - 1) as f64)).sqrt() } else { S::constant(0.0) };
         (stats[c], stats[width + c]) = (mean, std);
     }
     call.set("stats", stats);

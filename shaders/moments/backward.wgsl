@@ -25,7 +25,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     let n = min(p.rows, state.rows);
     let mean = stats[c];
     let deviation = stats[p.width + c];
-    let slope = select(0.0, (x[e] - mean) / (f32(n - 1u) * deviation), deviation > 0.0);
+    let slope = select(0.0, (x[e] - mean) / (f32(max(n, 2u) - 1u) * deviation), deviation > 0.0);
     var v = select(0.0, -slope, deviation < 1.0);
     v = 2.0 * ((mean - other[c]) / f32(n) + (deviation - other[p.width + c]) * slope); // if MATCH
     v = select(0.0, state.scale * p.weight / f32(p.width) * v, e / p.width < n);

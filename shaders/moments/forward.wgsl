@@ -1,5 +1,5 @@
 // Mean and unbiased standard deviation of each column over the n rows that count: stats[0, d] = μ_d, stats[1, d] = √(Σ (x − μ)² / (n − 1)).
-// x: (rows, C); stats: (2, C). n is at least 2. Grid: one invocation a column. stats is `=`.
+// x: (rows, C); stats: (2, C). Of one row σ is 0. Grid: one invocation a column. stats is `=`.
 // uses: common/grid, common/state
 const WG: u32 = 64u;
 
@@ -27,5 +27,5 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         squares = fma(d, d, squares);
     }
     stats[c] = mean;
-    stats[p.width + c] = sqrt(squares / f32(n - 1u));
+    stats[p.width + c] = sqrt(squares / f32(max(n, 2u) - 1u));
 }

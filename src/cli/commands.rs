@@ -11,19 +11,23 @@ use std::time::Instant;
 use serde_json::json;
 
 use super::{Command, RunArgs, bytes, print, print_json};
-use crate::config::Config;
+use crate::config::{Config, DataConfig};
 use crate::datasets::Split;
 use crate::datasets::integer_sequences::{CONTEXT, FAMILIES, LENGTH, draw_family};
+use crate::datasets::npz::Npz;
+use crate::datasets::vectors::VectorData;
 use crate::error::{Error, Result};
 use crate::generate::{self, Decoder, Strategy};
 use crate::gpu::{Gpu, Target, adapters};
 use crate::harness::model::check_model;
 use crate::harness::{FAMILIES as KERNELS, check_spec, targets};
 use crate::kernels::State;
-use crate::models::ModelConfig;
+use crate::models::{ModelConfig, SequenceTransformerConfig};
 use crate::plan::{Flat, Program};
 use crate::random::Random;
-use crate::train::{self, EvalMetrics, Session, largest_batch, load_weights, record_training};
+use crate::train::{
+    self, IntegerTask, Metrics, Session, Task, VectorTask, default_budget, largest_batch, load_weights, record_training, task,
+};
 
 /// Working set that the last-level cache of the RX 6600 holds.
 const INFINITY_CACHE: u64 = 32 << 20;
@@ -39,7 +43,18 @@ pub(super) fn run(command: Command) -> Result<()> {
             let report = train::train(&config, &options)?;
             if json.json { print_json(&report) } else { print(&report.table()) }
         }
-        Command::Eval { run, sequences, device, json } => eval(&run, sequences as usize, device.device.as_deref(), json.json),
+        Command::Eval { run, sequences, data, predictions, device, json } => {
+            eval(&EvalArgs { run, sequences: sequences as usize, data, predictions, device: device.device, json: json.json })
+        }
+        Command::Compare { runs, markdown, svg, json } => {
+            let comparison = train::compare(&runs, svg.as_deref())?;
+            match (json.json, markdown) {
+                (true, _) => print_json(&comparison),
+                (_, true) => print(&comparison.markdown()),
+                _ => print(&comparison.table()),
+            }
+        }
+        Command::Export { run, checkpoint, out } => export(&run, checkpoint.as_deref(), &out),
         Command::Generate { run, prompt, count, beam, temperature, seed, device, json } => {
             let strategy = match (beam, temperature) {
                 (Some(width), _) => Strategy::Beam(width as usize),
@@ -64,7 +79,10 @@ pub(super) fn run(command: Command) -> Result<()> {
         Command::Profile { run, rounds, all, device, json } => {
             profile(&load(&run)?, rounds as usize, all, device.device.as_deref(), json.json)
         }
-        Command::Plan { run } => print(&record_training(&load(&run)?, Target::default())?.0.dump()),
+        Command::Plan { run } => {
+            let config = load(&run)?;
+            print(&record_training(&config, task(&config)?.as_ref(), Target::default())?.0.dump())
+        }
         Command::Devices { json } => devices(json.json),
         Command::Inspect { file, json } => inspect(&file, json.json),
     }
@@ -119,49 +137,115 @@ fn devices(json: bool) -> Result<()> {
     print(&out)
 }
 
-fn eval(run: &Path, sequences: usize, device: Option<&str>, json: bool) -> Result<()> {
-    let config = run_config(run)?;
+struct EvalArgs {
+    run: PathBuf,
+    sequences: usize,
+    data: Option<PathBuf>,
+    predictions: Option<PathBuf>,
+    device: Option<String>,
+    json: bool,
+}
+
+/// A task with its data and an evaluating session with the run's weights.
+fn trained<T: Task>(run: &Path, mut task: T, device: Option<&str>) -> Result<(T, Session)> {
+    task.load()?;
     let gpu = Arc::new(Gpu::open(device)?);
-    let session = Session::evaluation(&config, &gpu)?;
+    let session = Session::evaluation(&task, &gpu)?;
     let weights = load_weights(&run.join("model.safetensors"), session.evaluate.0.plan.parameters())?;
     session.arena.write_flat(Flat::Parameters, &weights)?;
-    let mut rows: Vec<(String, EvalMetrics)> = Vec::new();
-    for family in &FAMILIES {
-        let draw = |i: usize| draw_family(family, &mut Random::new(config.data.seed, Split::Test as u32, i as u64));
-        let samples: Vec<_> = (0..sequences).map(draw).collect();
-        rows.push((format!("{} {}", family.phase, family.name), session.evaluate(&samples)?));
+    Ok((task, session))
+}
+
+fn eval(args: &EvalArgs) -> Result<()> {
+    let mut config = run_config(&args.run)?;
+    if let DataConfig::Vectors(source) = &mut config.data {
+        if let Some(file) = &args.data {
+            (source.file, source.ood_file) = (file.clone(), None);
+        }
+        let (task, session) = trained(&args.run, VectorTask::new(&config)?, args.device.as_deref())?;
+        return eval_vectors(args, &task, &session);
     }
-    rows.extend(train::test(&session, &config, sequences)?.0);
-    if json {
+    if args.data.is_some() || args.predictions.is_some() {
+        return Err(Error::Config("--data and --predictions are for runs of data.kind = \"vectors\"; sequences are generated".into()));
+    }
+    let (task, session) = trained(&args.run, IntegerTask::new(&config)?, args.device.as_deref())?;
+    let mut rows: Vec<(String, Metrics)> = Vec::new();
+    for family in &FAMILIES {
+        let draw = |i: usize| draw_family(family, &mut Random::new(task.seed(), Split::Test as u32, i as u64));
+        let samples: Vec<_> = (0..args.sequences).map(draw).collect();
+        rows.push((format!("{} {}", family.phase, family.name), train::evaluate_sequences(&session, &samples)?));
+    }
+    rows.extend(task.test(&session, args.sequences)?.0);
+    if args.json {
         let map: BTreeMap<_, _> = rows.into_iter().collect();
         return print_json(&map);
     }
-    let mut out = format!("{:<28}{:>12}{:>12}{:>12}{:>12}\n", "", "ninth acc.", "accuracy", "distance", "CE (nats)");
-    for (name, m) in rows {
-        let (ninth, all) = (100.0 * m.ninth_accuracy, 100.0 * m.accuracy);
-        let _ = writeln!(out, "{name:<28}{ninth:>10.1} %{all:>10.1} %{:>12.2}{:>12.3}", m.distance, m.cross_entropy);
+    let table = train::metrics_table(&rows, &task.shown());
+    print(&format!(
+        "{table}\n{} fresh sequences a row; ninth acc. predicts the ninth number from eight. A uniform guess: 0.4 %, distance 85.33",
+        args.sequences
+    ))
+}
+
+/// Metrics on each set of the file, and the predictions for its first one.
+fn eval_vectors(args: &EvalArgs, task: &VectorTask, session: &Session) -> Result<()> {
+    let data = task.data()?;
+    let judgement = task.judge(session, 0)?;
+    let mut rows = vec![("training".to_string(), task.evaluate(session, &data.train)?)];
+    rows.extend(judgement.rows.into_iter().map(|(name, m)| (if name == "this model" { "validation".into() } else { name }, m)));
+    if let Some(path) = &args.predictions {
+        let sets = [Some(("train", &data.train)), Some(("val", &data.validation)), data.ood.as_ref().map(|o| ("ood", o))];
+        let mut arrays = Vec::new();
+        for (name, set) in sets.into_iter().flatten() {
+            let (predictions, cosines) = task.predict(session, set)?;
+            arrays.push((format!("{name}_predictions"), vec![set.samples, set.dim], predictions));
+            arrays.push((format!("{name}_cosines"), vec![set.samples], cosines));
+        }
+        let views: Vec<_> = arrays.iter().map(|(n, s, v)| (n.as_str(), s.as_slice(), v.as_slice())).collect();
+        crate::datasets::npz::write(path, &views)?;
     }
-    let _ = write!(
-        out,
-        "\n{sequences} fresh sequences a row; ninth acc. predicts the ninth number from eight. A uniform guess: 0.4 %, distance 85.33"
-    );
+    if args.json {
+        let map: BTreeMap<_, _> = rows.into_iter().collect();
+        return print_json(&map);
+    }
+    let mut out = train::metrics_table(&rows, &task.shown());
+    for note in judgement.notes {
+        let _ = write!(out, "\n{note}");
+    }
+    if let Some(path) = &args.predictions {
+        let _ = write!(out, "\npredictions (unit vectors) and cosines are in {}", path.display());
+    }
     print(&out)
+}
+
+/// Weights of a run alone, under their PyTorch names.
+fn export(run: &Path, checkpoint: Option<&Path>, out: &Path) -> Result<()> {
+    let config = run_config(run)?;
+    let task = train::task(&config)?;
+    let (plan, _) = train::record_evaluation(task.as_ref(), Target::default())?;
+    let from = checkpoint.map_or_else(|| run.join("model.safetensors"), Path::to_path_buf);
+    let weights = load_weights(&from, plan.parameters())?;
+    train::export_weights(out, plan.parameters(), &weights)?;
+    print(&format!(
+        "{}: {} weights in {} tensors. In PyTorch: model.load_state_dict(safetensors.torch.load_file(\"{}\"))",
+        out.display(),
+        plan.parameter_count(),
+        plan.parameters().len(),
+        out.display()
+    ))
 }
 
 fn estimate(config: &Config, budget: u64, all: bool, json: bool) -> Result<()> {
     let target = Target::default();
-    let memory = train::memory(config, target)?;
+    let memory = train::memory(config, target, budget)?;
     let report = &memory.report;
-    let (plan, _) = record_training(config, target)?;
-    let decode = generate::memory(config, target, 1)?.report.total_bytes;
+    let (plan, _) = record_training(config, task(config)?.as_ref(), target)?;
     let largest = largest_batch(config, target, budget);
-    // The rule of thumb of the original design notes, with four bytes a number.
-    let ModelConfig::SequenceTransformer(m) = &config.model;
-    let (d, length, batch) = (m.d_model as u64, CONTEXT as u64, config.train.batch as u64);
-    let embedding = 256 * d * 4;
-    let per_layer = 2 * (d * m.heads as u64 * length * 4) + m.feed_forward as u64 * length * 4;
-    let (layers, inputs) = (m.layers as u64 * per_layer, batch * length * d * 4);
-    let rule = embedding + layers + inputs;
+    let batch = config.train.batch as u64;
+    let decode = match &config.model {
+        ModelConfig::SequenceTransformer(m) => Some((generate::memory(config, target, 1)?.report.total_bytes, rule_of_thumb(m, batch))),
+        _ => None,
+    };
     let limit = target.max_binding;
     let too_large = memory.buffers.iter().find(|b| b.bytes > limit).map(|b| b.name.clone());
     if json {
@@ -179,9 +263,13 @@ fn estimate(config: &Config, budget: u64, all: bool, json: bool) -> Result<()> {
             "working_set_at": report.working_set_at,
             "step_traffic_bytes": report.step_traffic_bytes,
             "infinity_cache_bytes": INFINITY_CACHE,
-            "decode_bytes": decode,
+            "decode_bytes": decode.map(|(bytes, _)| bytes),
             "dispatches": plan.entries().len(),
-            "rule_of_thumb": { "embedding": embedding, "layers": layers, "batch": inputs, "intermediate_low": 2 * rule, "intermediate_high": 3 * rule },
+            "rule_of_thumb": decode.map(|(_, [embedding, layers, inputs])| {
+                let rule = embedding + layers + inputs;
+                json!({ "embedding": embedding, "layers": layers, "batch": inputs, "intermediate_low": 2 * rule, "intermediate_high": 3 * rule })
+            }),
+            "data_set": data_set(config)?,
             "tensors": report.tensors,
         }));
     }
@@ -214,18 +302,26 @@ fn estimate(config: &Config, budget: u64, all: bool, json: bool) -> Result<()> {
     let traffic = report.step_traffic_bytes;
     let _ = writeln!(out, "step traffic  {}, {:.3} ms at 224 GB/s", bytes(traffic), traffic as f64 / 224e6);
     let _ = writeln!(out, "all buffers   {}", share(report.total_bytes));
-    let _ = writeln!(out, "decoding      {} more for `engine generate`", bytes(decode));
-    let _ = writeln!(
-        out,
-        "rule of thumb embedding {} + layers {} + batch {} = {}, with 2 to 3 times the forward pass {} to {}: {:.2} of the plan's total",
-        bytes(embedding),
-        bytes(layers),
-        bytes(inputs),
-        bytes(rule),
-        bytes(2 * rule),
-        bytes(3 * rule),
-        3.0 * rule as f64 / report.total_bytes as f64
-    );
+    if let Some((decode, [embedding, layers, inputs])) = decode {
+        let rule = embedding + layers + inputs;
+        let _ = writeln!(out, "decoding      {} more for `engine generate`", bytes(decode));
+        let _ = writeln!(
+            out,
+            "rule of thumb embedding {} + layers {} + batch {} = {}, with 2 to 3 times the forward pass {} to {}: {:.2} of the plan's total",
+            bytes(embedding),
+            bytes(layers),
+            bytes(inputs),
+            bytes(rule),
+            bytes(2 * rule),
+            bytes(3 * rule),
+            3.0 * rule as f64 / report.total_bytes as f64
+        );
+    }
+    if let Some(text) = data_set(config)? {
+        let resident = memory.buffers.iter().any(|b| b.name.starts_with("data."));
+        let note = if resident { "on the device, gathered there" } else { "not on the device: batches are streamed" };
+        let _ = writeln!(out, "data set      {text}; {note}");
+    }
     let fits = match (&too_large, report.total_bytes <= budget) {
         (Some(name), _) => format!("no: buffer {name} exceeds the {} of one binding", bytes(limit)),
         (None, true) => "yes".to_string(),
@@ -234,6 +330,24 @@ fn estimate(config: &Config, budget: u64, all: bool, json: bool) -> Result<()> {
     let largest = largest.map_or("none".to_string(), |b| b.to_string());
     let _ = writeln!(out, "budget        {}: fits: {fits}; largest train.batch that fits: {largest}", bytes(budget));
     print(&out)
+}
+
+/// The rule of thumb of the original design notes, with four bytes a number: embedding, layers, inputs.
+fn rule_of_thumb(m: &SequenceTransformerConfig, batch: u64) -> [u64; 3] {
+    let (d, length) = (m.d_model as u64, CONTEXT as u64);
+    let per_layer = 2 * (d * m.heads as u64 * length * 4) + m.feed_forward as u64 * length * 4;
+    [256 * d * 4, m.layers as u64 * per_layer, batch * length * d * 4]
+}
+
+/// What is known of a run's data file.
+fn data_set(config: &Config) -> Result<Option<String>> {
+    let DataConfig::Vectors(source) = &config.data else { return Ok(None) };
+    let file = source.file.display();
+    if !source.file.exists() {
+        return Ok(Some(format!("{file} is not there: estimated for contexts of {} vectors of {}", source.context, source.dim)));
+    }
+    let h = crate::datasets::vectors::header(&source.file)?;
+    Ok(Some(format!("{file}: {} samples, contexts of {} vectors of {}", h.samples, h.context, h.dim)))
 }
 
 fn check(runs: &[PathBuf], cases: Option<usize>, device: Option<&str>, json: bool) -> Result<()> {
@@ -305,32 +419,51 @@ fn check(runs: &[PathBuf], cases: Option<usize>, device: Option<&str>, json: boo
     }
 }
 
-/// A training program of the run, warmed up, with steps of real data queued by `step`.
+/// The task of a run with its data; a vector run whose file is not there takes random vectors of its sizes.
+pub(crate) fn task_with_data(config: &Config) -> Result<Box<dyn Task>> {
+    if let DataConfig::Vectors(source) = &config.data
+        && !source.file.exists()
+    {
+        let samples = (4 * config.train.batch * config.train.accumulate).max(512);
+        return Ok(Box::new(VectorTask::with_data(config, VectorData::random(samples, source.context, source.dim, 1))?));
+    }
+    let mut task = task(config)?;
+    task.load()?;
+    Ok(task)
+}
+
+/// A training program of the run, warmed up, and the median seconds of its steps on real data.
 pub(crate) fn timed_step(config: &Config, gpu: &Arc<Gpu>) -> Result<(Session, f64)> {
-    let session = Session::training(config, gpu)?;
-    let data = |step: u64| -> Vec<_> {
-        let draw = |i: u64| crate::datasets::integer_sequences::sample(1, Split::Train, i, [1.0 / 3.0; 3]);
-        let micro = |m: u64| (0..config.train.batch as u64).map(|b| draw((step * 64 + m) * config.train.batch as u64 + b)).collect();
-        (0..config.train.accumulate as u64).map(micro).collect()
-    };
-    let batches: Vec<_> = (0..8).map(data).collect();
+    let mut task = task_with_data(config)?;
+    task.settle(gpu.target, default_budget(gpu))?;
+    let session = Session::training(config, task.as_ref(), gpu)?;
+    let count = task.steps_per_epoch().min(8);
+    let batches = (0..count).map(|step| task.batches(step)).collect::<Result<Vec<_>>>()?;
     let mut state = State { seed: 1, ..State::default() };
     config.optimizer.fill(&mut state, 1000, 1e-6);
     let mut times = Vec::new();
+    let started = Instant::now();
     let mut step = 0;
     for round in 0..12 {
         let start = Instant::now();
         let mut last = None;
-        let steps = if round == 0 { 2 } else { 8 };
+        // A round of a slow step is one step.
+        let steps = if round == 0 {
+            2
+        } else if times.first().is_some_and(|t| *t > 0.3) {
+            1
+        } else {
+            8
+        };
         for _ in 0..steps {
-            last = Some(session.submit_step(&batches[step as usize % 8], state, step)?);
+            last = Some(session.submit_step(&batches[step as usize % batches.len()], state, step, config.train.accumulate)?);
             step += 1;
         }
         if let Some(index) = last {
             gpu.wait(index)?;
         }
         times.push(start.elapsed().as_secs_f64() / f64::from(steps));
-        if round > 3 && times.iter().sum::<f64>() * 8.0 > 20.0 {
+        if round > 3 && started.elapsed().as_secs_f64() > 15.0 {
             break;
         }
     }
@@ -418,7 +551,8 @@ fn inspect(file: &Path, json: bool) -> Result<()> {
     match file.extension().and_then(|e| e.to_str()) {
         Some("safetensors") => inspect_tensors(file, json),
         Some("toml") => inspect_run(file, json),
-        _ => Err(Error::Config(format!("{}: inspect knows .safetensors files and .toml run files", file.display()))),
+        Some("npz") => inspect_npz(file, json),
+        _ => Err(Error::Config(format!("{}: inspect knows .npz data, .safetensors files and .toml run files", file.display()))),
     }
 }
 
@@ -450,13 +584,67 @@ fn inspect_tensors(file: &Path, as_json: bool) -> Result<()> {
     print(&out)
 }
 
+/// Members of a data file with their shapes and, where they are vectors, their norms.
+fn inspect_npz(file: &Path, as_json: bool) -> Result<()> {
+    let mut npz = Npz::open(file)?;
+    let mut rows = Vec::new();
+    for member in npz.members()? {
+        let mut facts = None;
+        if let (None, Some(&width)) = (&member.needed_problem, member.shape.last())
+            && member.shape.len() >= 2
+            && width > 0
+        {
+            let values = npz.array(&member.name)?.values;
+            let norm = |i: usize| (i * width..(i + 1) * width).map(|j| f64::from(values.get(j)).powi(2)).sum::<f64>().sqrt();
+            let norms: Vec<f64> = (0..values.len() / width).map(norm).collect();
+            let bad = (0..values.len()).filter(|i| !values.get(*i).is_finite()).count();
+            let (low, high) = norms.iter().fold((f64::INFINITY, 0.0f64), |(l, h), n| (l.min(*n), h.max(*n)));
+            facts = Some((norms.iter().sum::<f64>() / norms.len().max(1) as f64, low, high, bad));
+        }
+        rows.push((member, facts));
+    }
+    if as_json {
+        let list: Vec<_> = rows
+            .iter()
+            .map(|(m, f)| {
+                json!({
+                    "name": m.name, "dtype": m.dtype, "shape": m.shape, "bytes": m.bytes, "problem": m.needed_problem,
+                    "norm_mean": f.map(|f| f.0), "norm_min": f.map(|f| f.1), "norm_max": f.map(|f| f.2), "not_finite": f.map(|f| f.3),
+                })
+            })
+            .collect();
+        return print_json(&list);
+    }
+    let width = rows.iter().map(|(m, _)| m.name.chars().count()).max().unwrap_or(0).max(6);
+    let mut out = format!("{:width$}  {:<8}{:<20}{:>12}  norms (mean, least, most)\n", "member", "dtype", "shape", "bytes");
+    for (m, facts) in rows {
+        let shape = format!("{:?}", m.shape);
+        let _ = write!(out, "{:width$}  {:<8}{shape:<20}{:>12}", m.name, m.dtype, m.bytes);
+        if let Some((mean, low, high, bad)) = facts {
+            let _ = write!(out, "  {mean:.4}, {low:.4}, {high:.4}");
+            if bad > 0 {
+                let _ = write!(out, "; {bad} values are NaN or infinite");
+            }
+        }
+        if let Some(problem) = m.needed_problem {
+            let _ = write!(out, "  skipped: {problem}");
+        }
+        out.push('\n');
+    }
+    print(&out)
+}
+
 /// Families of the generator: an example, and how many different sequences there are among many draws.
 fn inspect_run(file: &Path, as_json: bool) -> Result<()> {
     const DRAWS: usize = 50_000;
     let config = Config::load(file, &[])?;
+    let data = match &config.data {
+        DataConfig::IntegerSequences(data) => data,
+        DataConfig::Vectors(source) => return inspect_npz(&source.file, as_json),
+    };
     let mut rows = Vec::new();
     for family in &FAMILIES {
-        let mut random = Random::new(config.data.seed, Split::Train as u32, 0);
+        let mut random = Random::new(data.seed, Split::Train as u32, 0);
         let draws: Vec<_> = (0..DRAWS).map(|_| draw_family(family, &mut random)).collect();
         let different = draws.iter().collect::<std::collections::HashSet<_>>().len();
         rows.push((family.phase, family.name, different, draws[0]));

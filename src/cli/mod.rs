@@ -67,18 +67,50 @@ enum Command {
         #[command(flatten)]
         json: JsonArg,
     },
-    /// Test a trained run on fresh sequences, by family
+    /// Test a trained run: on fresh sequences by family, or on the vectors of a file
     Eval {
         /// Run folder
         #[arg(long, value_name = "DIR")]
         run: PathBuf,
-        /// Fresh sequences of each family
+        /// Fresh sequences of each family, of a run on sequences
         #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
         sequences: u32,
+        /// Vectors to test on [default: those of the run]
+        #[arg(long, value_name = "FILE.npz")]
+        data: Option<PathBuf>,
+        /// Write predictions and cosines here
+        #[arg(long, value_name = "OUT.npz")]
+        predictions: Option<PathBuf>,
         #[command(flatten)]
         device: DeviceArg,
         #[command(flatten)]
         json: JsonArg,
+    },
+    /// Runs side by side: parameters, best epoch, scores, time, status
+    Compare {
+        /// Run folders
+        #[arg(value_name = "RUN", required = true)]
+        runs: Vec<PathBuf>,
+        /// Print Markdown
+        #[arg(long)]
+        markdown: bool,
+        /// Draw the validation curves
+        #[arg(long, value_name = "FILE.svg")]
+        svg: Option<PathBuf>,
+        #[command(flatten)]
+        json: JsonArg,
+    },
+    /// Write the weights of a run alone, for PyTorch
+    Export {
+        /// Run folder
+        #[arg(long, value_name = "DIR")]
+        run: PathBuf,
+        /// Checkpoint to take them from [default: the best weights]
+        #[arg(long, value_name = "FILE")]
+        checkpoint: Option<PathBuf>,
+        /// File to write
+        #[arg(value_name = "OUT.safetensors")]
+        out: PathBuf,
     },
     /// Continue a sequence with a trained run
     Generate {
@@ -156,7 +188,7 @@ enum Command {
         #[command(flatten)]
         json: JsonArg,
     },
-    /// Show what is in a .safetensors file or a run file
+    /// Show what is in an .npz or .safetensors file, or in a run file
     Inspect {
         /// File
         file: PathBuf,

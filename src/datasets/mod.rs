@@ -2,6 +2,7 @@
 
 pub mod integer_sequences;
 pub mod npz;
+pub mod vectors;
 
 use crate::random::Random;
 

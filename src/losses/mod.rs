@@ -6,24 +6,47 @@ use crate::error::Result;
 use crate::kernels::cross_entropy::{Forward, Weight};
 use crate::plan::{Plan, Tensor};
 
+mod vectors;
+
+pub use vectors::{ANCHORS, CANDIDATES, CycleTerm, InfonceTerm, MmdTerm, MseTerm, PlainTerm, TARGET_STATS, TargetFacts, VectorLossConfig};
+
+/// Every loss, by its `kind`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum LossConfig {
+    /// Of a classifier.
+    CrossEntropy(CrossEntropyConfig),
+    /// Of predicted vectors.
+    Vectors(VectorLossConfig),
+}
+
+impl LossConfig {
+    pub(crate) fn validate(&self) -> std::result::Result<(), String> {
+        match self {
+            LossConfig::CrossEntropy(config) => config.validate(),
+            LossConfig::Vectors(config) => config.validate(),
+        }
+    }
+}
+
 /// Which loss of a classifier.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct LossConfig {
+pub struct CrossEntropyConfig {
     /// `none`, `linear`, `quadratic`, `square_root`, or `pure_distance`.
     pub weight: Weight,
     /// Scale of the distance: CE · (1 + alpha · w).
     pub alpha: f64,
 }
 
-impl Default for LossConfig {
+impl Default for CrossEntropyConfig {
     fn default() -> Self {
-        LossConfig { weight: Weight::Linear, alpha: 0.1 }
+        CrossEntropyConfig { weight: Weight::Linear, alpha: 0.1 }
     }
 }
 
-impl LossConfig {
-    pub(crate) fn validate(&self) -> std::result::Result<(), String> {
+impl CrossEntropyConfig {
+    fn validate(&self) -> std::result::Result<(), String> {
         if self.alpha >= 0.0 && self.alpha.is_finite() {
             return Ok(());
         }
@@ -68,7 +91,7 @@ mod tests {
 
     #[test]
     fn the_uniform_guess_has_the_known_baselines() {
-        let (loss, ce, distance) = LossConfig::default().uniform_guess(256);
+        let (loss, ce, distance) = CrossEntropyConfig::default().uniform_guess(256);
         assert!((ce - 5.545).abs() < 1e-3 && (distance - 85.33).abs() < 1e-2 && (loss - 52.86).abs() < 1e-2, "{loss} {ce} {distance}");
     }
 }

@@ -1,11 +1,17 @@
 //! Models: a configuration, and the layers it becomes.
 
 mod sequence_transformer;
+mod vectors;
 
 pub use sequence_transformer::{EmbeddingKind, SequenceTransformer, SequenceTransformerConfig};
+pub use vectors::{
+    Blocks, NormPlace, VectorAmnConfig, VectorGruConfig, VectorLstmConfig, VectorMlpConfig, VectorModel, VectorShape,
+    VectorTransformerConfig,
+};
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::{Error, Result};
 use crate::plan::{FLAT_ALIGN, Init, Parameter};
 use crate::random::Random;
 
@@ -15,12 +21,44 @@ use crate::random::Random;
 pub enum ModelConfig {
     /// Post-norm causal transformer over a sequence of integers.
     SequenceTransformer(SequenceTransformerConfig),
+    /// Network over the whole context.
+    VectorMlp(VectorMlpConfig),
+    /// Transformer over the vectors of a context.
+    VectorTransformer(VectorTransformerConfig),
+    /// LSTM over the vectors of a context.
+    VectorLstm(VectorLstmConfig),
+    /// Residual GRU blocks over the vectors of a context.
+    VectorGru(VectorGruConfig),
+    /// Attention from the mean of the context.
+    VectorAmn(VectorAmnConfig),
 }
 
 impl ModelConfig {
     pub(crate) fn validate(&self) -> std::result::Result<(), String> {
         match self {
             ModelConfig::SequenceTransformer(config) => config.validate(),
+            ModelConfig::VectorMlp(config) => config.validate(),
+            ModelConfig::VectorTransformer(config) => config.validate(),
+            ModelConfig::VectorLstm(config) => config.validate(),
+            ModelConfig::VectorGru(config) => config.validate(),
+            ModelConfig::VectorAmn(config) => config.validate(),
+        }
+    }
+
+    /// The layers of a next-vector model. Without `training` there is no dropout and nothing is kept for a backward pass.
+    ///
+    /// # Errors
+    /// `Config` when the model is of another kind or its sizes do not fit each other.
+    pub fn vector_model(&self, shape: VectorShape, training: bool) -> Result<Box<dyn VectorModel>> {
+        match self {
+            ModelConfig::SequenceTransformer(_) => {
+                Err(Error::Config("model.kind = \"sequence_transformer\" predicts integers, not vectors. Use a vector_… model".into()))
+            }
+            ModelConfig::VectorMlp(config) => Ok(config.build(shape, training)),
+            ModelConfig::VectorTransformer(config) => config.build(shape, training),
+            ModelConfig::VectorLstm(config) => Ok(config.build(shape, training)),
+            ModelConfig::VectorGru(config) => Ok(config.build(shape, training)),
+            ModelConfig::VectorAmn(config) => Ok(config.build(shape, training)),
         }
     }
 }

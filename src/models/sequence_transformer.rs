@@ -52,6 +52,13 @@ fn eps() -> f64 {
     1e-5
 }
 
+pub(super) fn positive(key: &str, value: usize, most: usize) -> std::result::Result<(), String> {
+    if (1..=most).contains(&value) {
+        return Ok(());
+    }
+    Err(format!("model.{key} = {value} is out of range: it must be from 1 to {most}"))
+}
+
 impl SequenceTransformerConfig {
     pub(crate) fn validate(&self) -> std::result::Result<(), String> {
         let sizes = [
@@ -60,11 +67,7 @@ impl SequenceTransformerConfig {
             ("layers", self.layers, 1 << 10),
             ("feed_forward", self.feed_forward, 1 << 18),
         ];
-        for (key, value, most) in sizes {
-            if !(1..=most).contains(&value) {
-                return Err(format!("model.{key} = {value} is out of range: it must be from 1 to {most}"));
-            }
-        }
+        sizes.into_iter().try_for_each(|(key, value, most)| positive(key, value, most))?;
         if !self.d_model.is_multiple_of(self.heads) {
             return Err(format!("model.heads = {} must divide model.d_model = {}", self.heads, self.d_model));
         }

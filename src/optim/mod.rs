@@ -108,28 +108,50 @@ pub enum ScheduleKind {
     Constant,
     /// Straight line up, then half a cosine down.
     WarmupCosine,
+    /// The peak, times `factor` whenever the validation loss has not improved for more than `patience` validations
+    /// (`torch.optim.lr_scheduler.ReduceLROnPlateau`).
+    Plateau,
 }
 
 /// How the learning rate moves.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ScheduleConfig {
-    /// `constant` or `warmup_cosine`.
+    /// `constant`, `warmup_cosine` or `plateau`.
     pub kind: ScheduleKind,
-    /// Steps of the way up.
+    /// Steps of the way up, of `warmup_cosine`.
     pub warmup_steps: u64,
-    /// Where the cosine ends.
+    /// Where the cosine ends, or below which a plateau does not go.
     pub min_learning_rate: f64,
+    /// What a plateau multiplies the rate with.
+    pub factor: f64,
+    /// Validations without improvement that a plateau waits for.
+    pub patience: u64,
+    /// Relative improvement of the loss that counts on a plateau.
+    pub threshold: f64,
 }
 
 impl Default for ScheduleConfig {
     fn default() -> Self {
-        ScheduleConfig { kind: ScheduleKind::WarmupCosine, warmup_steps: 5000, min_learning_rate: 1e-6 }
+        ScheduleConfig {
+            kind: ScheduleKind::WarmupCosine,
+            warmup_steps: 5000,
+            min_learning_rate: 1e-6,
+            factor: 0.5,
+            patience: 3,
+            threshold: 1e-4,
+        }
     }
 }
 
 impl ScheduleConfig {
     pub(crate) fn validate(&self, optimizer: &OptimizerConfig) -> std::result::Result<(), String> {
+        if !(self.factor > 0.0 && self.factor < 1.0) {
+            return Err(format!("schedule.factor = {} is out of range: it must be in (0, 1)", self.factor));
+        }
+        if !(0.0..1.0).contains(&self.threshold) {
+            return Err(format!("schedule.threshold = {} is out of range: it must be in [0, 1)", self.threshold));
+        }
         if (0.0..=optimizer.learning_rate).contains(&self.min_learning_rate) {
             return Ok(());
         }
@@ -143,12 +165,51 @@ impl ScheduleConfig {
     /// peak · (step + 1) / warmup, then min + ½ (peak − min)(1 + cos π·progress).
     pub fn learning_rate(&self, peak: f64, step: u64, total: u64) -> f64 {
         match self.kind {
-            ScheduleKind::Constant => peak,
+            ScheduleKind::Constant | ScheduleKind::Plateau => peak,
             ScheduleKind::WarmupCosine if step < self.warmup_steps => peak * (step + 1) as f64 / self.warmup_steps as f64,
             ScheduleKind::WarmupCosine => {
                 let left = total.saturating_sub(self.warmup_steps).max(1) as f64;
                 let progress = ((step - self.warmup_steps) as f64 / left).min(1.0);
                 self.min_learning_rate + 0.5 * (peak - self.min_learning_rate) * (1.0 + (std::f64::consts::PI * progress).cos())
+            }
+        }
+    }
+}
+
+/// What a plateau schedule remembers.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Plateau {
+    /// Lowest validation loss.
+    best: Option<f64>,
+    /// Validations since.
+    waiting: u64,
+    /// What the peak is multiplied with.
+    pub factor: f64,
+}
+
+impl Default for Plateau {
+    fn default() -> Self {
+        Plateau { best: None, waiting: 0, factor: 1.0 }
+    }
+}
+
+impl Plateau {
+    /// Takes in a validation loss.
+    pub fn step(&mut self, schedule: &ScheduleConfig, peak: f64, loss: f64) {
+        if schedule.kind != ScheduleKind::Plateau {
+            return;
+        }
+        if self.best.is_none_or(|best| loss < best * (1.0 - schedule.threshold)) {
+            (self.best, self.waiting) = (Some(loss), 0);
+        } else {
+            self.waiting += 1;
+        }
+        if self.waiting > schedule.patience {
+            self.waiting = 0;
+            // PyTorch leaves the rate alone where it would change by no more than 1e-8.
+            let rate = (peak * self.factor * schedule.factor).max(schedule.min_learning_rate);
+            if peak * self.factor - rate > 1e-8 {
+                self.factor = rate / peak;
             }
         }
     }
@@ -164,5 +225,18 @@ mod tests {
         let rate = |step| schedule.learning_rate(1e-3, step, 60_000);
         assert!((rate(0) - 2e-7).abs() < 1e-12 && (rate(4999) - 1e-3).abs() < 1e-12 && (rate(5000) - 1e-3).abs() < 1e-12);
         assert!((rate(32_500) - 5.005e-4).abs() < 1e-9 && (rate(60_000) - 1e-6).abs() < 1e-12);
+    }
+
+    /// Factors of torch.optim.lr_scheduler.ReduceLROnPlateau(factor = 0.5, patience = 3) after each of these losses.
+    #[test]
+    fn a_plateau_halves_the_rate_after_four_validations_without_improvement() {
+        let schedule = ScheduleConfig { kind: ScheduleKind::Plateau, min_learning_rate: 0.0, ..ScheduleConfig::default() };
+        let mut plateau = Plateau::default();
+        let losses = [1.0, 0.9, 0.95, 0.9, 0.92, 0.89995, 0.8, 0.9, 0.9, 0.9, 0.9, 0.9, 0.9, 0.9, 0.9];
+        let want = [1.0, 1.0, 1.0, 1.0, 1.0, 0.5, 0.5, 0.5, 0.5, 0.5, 0.25, 0.25, 0.25, 0.25, 0.125];
+        for (i, (loss, want)) in losses.into_iter().zip(want).enumerate() {
+            plateau.step(&schedule, 1e-3, loss);
+            assert_eq!(plateau.factor, want, "{i}");
+        }
     }
 }

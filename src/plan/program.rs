@@ -174,6 +174,23 @@ impl Program {
         self.arena.gpu.write(&self.arena.buffers[place.buffer], place.offset, bytemuck::cast_slice(values));
     }
 
+    /// Queues a host write from element `first` on.
+    pub fn write_at<T: bytemuck::Pod>(&self, tensor: Tensor, first: usize, values: &[T]) {
+        let place = self.place(tensor);
+        let offset = place.offset + first as u64 * 4;
+        self.arena.gpu.write(&self.arena.buffers[place.buffer], offset, bytemuck::cast_slice(values));
+    }
+
+    /// Writes from element `first` on, and waits for it, so that a large upload in pieces needs memory for one.
+    ///
+    /// # Errors
+    /// `TryAgain` on device loss.
+    pub fn upload<T: bytemuck::Pod>(&self, tensor: Tensor, first: usize, values: &[T]) -> Result<()> {
+        self.write_at(tensor, first, values);
+        let index = self.arena.gpu.submit(self.arena.gpu.encoder())?;
+        self.arena.gpu.wait(index)
+    }
+
     /// Reads a tensor.
     ///
     /// # Errors

@@ -8,13 +8,16 @@ use std::path::{Path, PathBuf};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 
+use super::rules::Watch;
 use crate::error::{Error, Result};
+use crate::optim::Plateau;
 use crate::plan::{FLAT_ALIGN, Parameter};
 
 const FORMAT: u32 = 1;
 
 /// State of a run besides its tensors.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Progress {
     /// Updates done. With the seeds of the configuration it is also the data cursor and the state of every random number.
     pub step: u64,
@@ -28,6 +31,20 @@ pub struct Progress {
     pub skipped_in_a_row: u64,
     /// Updates skipped altogether.
     pub skipped: u64,
+    /// Validation metrics of the best weights.
+    pub best: Vec<(String, f64)>,
+    /// State of the learning-rate schedule.
+    pub plateau: Plateau,
+    /// Sums of the epoch's metrics so far.
+    pub epoch_sums: Vec<f64>,
+    /// Rows behind them.
+    pub epoch_rows: f64,
+    /// What each abort rule remembers.
+    pub watches: Vec<Watch>,
+    /// Values of expectations after an epoch.
+    pub expectations: Vec<Option<f64>>,
+    /// Whether a rule ended the run.
+    pub aborted: bool,
     /// Whether the run has ended by itself, and why.
     pub finished: Option<String>,
     /// Seconds spent so far.
@@ -189,6 +206,20 @@ pub fn load_weights(path: &Path, parameters: &[Parameter]) -> Result<Vec<f32>> {
 pub fn save_weights(path: &Path, parameters: &[Parameter], weights: &[f32], config: &str) -> Result<()> {
     let header = Header { config: config.to_string(), ..Header::default() };
     write_atomically(path, &serialise(&views(parameters, "", weights), header)?)
+}
+
+/// Writes weights under their PyTorch names and nothing else.
+///
+/// # Errors
+/// `Io` when the file cannot be written.
+pub fn export_weights(path: &Path, parameters: &[Parameter], weights: &[f32]) -> Result<()> {
+    let mut tensors = Vec::with_capacity(parameters.len());
+    for (name, shape, values) in views(parameters, "", weights) {
+        let view = TensorView::new(Dtype::F32, shape.to_vec(), bytemuck::cast_slice(values));
+        tensors.push((name.clone(), view.map_err(|e| Error::Internal(format!("tensor {name}: {e}")))?));
+    }
+    let bytes = safetensors::serialize(tensors, None).map_err(|e| Error::Internal(format!("safetensors: {e}")))?;
+    write_atomically(path, &bytes)
 }
 
 impl Checkpoint {

@@ -1,14 +1,24 @@
-//! Training: plans of a run, the loop over their replay, validation, checkpoints, logs and the closing report.
+//! Training: what a run learns, its plans, the loop over their replay, validation, checkpoints, logs and the closing report.
 
 mod checkpoint;
+mod compare;
+mod integers;
 mod logs;
 mod plot;
+mod rules;
 mod run;
 mod session;
+mod task;
 mod tensorboard;
+mod vectors;
 
-pub use checkpoint::{Checkpoint, Progress, load_weights, save_weights};
+pub use checkpoint::{Checkpoint, Progress, export_weights, load_weights, save_weights};
+pub use compare::{Comparison, compare};
+pub use integers::{IntegerTask, evaluate as evaluate_sequences, micro_batch};
+pub use rules::Watch;
 pub use run::{Options, Report, RunFolder, train};
-pub(crate) use run::{largest_batch, test};
-pub use session::{EvalMetrics, EvalTensors, Session, TrainTensors, memory, record_evaluation, record_training};
+pub(crate) use run::{default_budget, largest_batch, metrics_table};
+pub use session::{Session, memory};
+pub use task::{Column, Io, Judgement, Metrics, MicroBatch, Task, record_evaluation, record_training, task};
 pub use tensorboard::EventWriter;
+pub use vectors::VectorTask;

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 /// One line of a chart.
 #[derive(Debug)]
 pub(crate) struct Curve<'a> {
-    pub(crate) name: &'a str,
+    pub(crate) name: String,
     pub(crate) points: &'a [(f64, f64)],
 }
 
@@ -20,7 +20,16 @@ pub(crate) struct Chart<'a> {
     pub(crate) curves: Vec<Curve<'a>>,
 }
 
-const COLORS: [RGBColor; 4] = [RGBColor(76, 114, 176), RGBColor(221, 132, 82), RGBColor(85, 168, 104), RGBColor(140, 140, 140)];
+const COLORS: [RGBColor; 8] = [
+    RGBColor(76, 114, 176),
+    RGBColor(221, 132, 82),
+    RGBColor(85, 168, 104),
+    RGBColor(140, 140, 140),
+    RGBColor(196, 78, 82),
+    RGBColor(129, 114, 179),
+    RGBColor(147, 120, 96),
+    RGBColor(218, 139, 195),
+];
 
 /// Draws charts one below the other.
 pub(crate) fn draw(path: &Path, charts: &[Chart<'_>]) -> Result<()> {
@@ -47,9 +56,9 @@ fn render(svg: &mut String, charts: &[Chart<'_>]) -> std::result::Result<(), Box
             .y_label_area_size(64)
             .build_cartesian_2d(0.0..right, low - margin..high + margin)?;
         context.configure_mesh().x_desc("step").light_line_style(RGBColor(240, 240, 240)).draw()?;
-        for (curve, color) in chart.curves.iter().zip(COLORS) {
+        for (curve, color) in chart.curves.iter().zip(COLORS.into_iter().cycle()) {
             let series = LineSeries::new(curve.points.iter().copied().filter(|p| p.1.is_finite()), color.stroke_width(2));
-            context.draw_series(series)?.label(curve.name).legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], color));
+            context.draw_series(series)?.label(curve.name.clone()).legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], color));
         }
         context.configure_series_labels().border_style(RGBColor(200, 200, 200)).background_style(WHITE.mix(0.8)).draw()?;
     }

@@ -1,6 +1,6 @@
 //! The training loop: replay, validation, early stopping, checkpoints, and the closing report.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,15 +12,15 @@ use serde::Serialize;
 use super::checkpoint::{Checkpoint, Progress, load_weights, save_weights, write_atomically};
 use super::logs::{Logs, duration};
 use super::plot::{Chart, Curve, draw};
-use super::session::{EvalMetrics, RING, Session, memory};
+use super::rules::Watch;
+use super::session::{RING, Session, memory_of};
+use super::task::{Column, Judgement, Metrics, Task, learning_rate, task};
 use crate::config::Config;
-use crate::datasets::integer_sequences::{Sequence, VALUES, sample, shares};
-use crate::datasets::{Split, epoch_order};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::kernels::State;
 use crate::kernels::metrics::{RECORD, SUMS};
-use crate::plan::{Flat, MemoryReport};
+use crate::plan::{Flat, MemoryReport, Parameter};
 
 /// Skipped updates in a row after which a run stops.
 const SKIPS: u64 = 10;
@@ -49,13 +49,6 @@ pub struct Options {
     pub stop: Arc<AtomicUsize>,
 }
 
-impl Options {
-    /// Step at which the run ends if nothing ends it before.
-    fn end(&self, config: &Config) -> u64 {
-        self.steps.unwrap_or(u64::MAX).min(config.total_steps())
-    }
-}
-
 /// The closing table of a run.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
@@ -69,20 +62,26 @@ pub struct Report {
     pub steps: u64,
     /// Step of the weights that are kept.
     pub best_step: u64,
+    /// Epoch of the weights that are kept, from 1.
+    pub best_epoch: u64,
     /// Why it ended.
     pub ended: String,
     /// Time spent in all sessions.
     pub seconds: f64,
     /// Updates skipped because something was not finite.
     pub skipped: u64,
-    /// Kept weights on fresh sequences, by phase and on the full mixture.
-    pub test: Vec<(String, EvalMetrics)>,
-    /// Sequences behind each row of `test`.
-    pub test_sequences: usize,
-    /// The uniform guess.
-    pub baseline: EvalMetrics,
-    /// Share of the test sequences of the full mixture that also occurred in training.
-    pub seen_in_training: f64,
+    /// Validation metrics of the kept weights, when they were kept.
+    pub best: Metrics,
+    /// Metrics of the kept weights by set, and of the baselines.
+    pub test: BTreeMap<String, Metrics>,
+    /// Sentences about them.
+    pub notes: Vec<String>,
+    /// What was expected, what came, and whether it was met.
+    pub expectations: Vec<(String, Option<f64>, bool)>,
+    #[serde(skip)]
+    rows: Vec<(String, Metrics)>,
+    #[serde(skip)]
+    columns: Vec<Column>,
 }
 
 /// A run folder, locked while this lives.
@@ -163,13 +162,14 @@ pub(crate) fn default_budget(gpu: &Gpu) -> u64 {
     (8u64 << 30).min(gpu.free_memory().unwrap_or(u64::MAX))
 }
 
-/// Largest batch whose memory stays within the budget, if any does.
+/// Largest batch whose memory stays within the budget, if any does; at most the samples that there are.
 pub(crate) fn largest_batch(config: &Config, gpu_target: crate::gpu::Target, budget: u64) -> Option<usize> {
     let fits = |batch: usize| {
         let mut candidate = config.clone();
         candidate.train.batch = batch;
         let largest = |m: &crate::plan::Memory| m.buffers.iter().map(|b| b.bytes).max().unwrap_or(0);
-        memory(&candidate, gpu_target).is_ok_and(|m| m.report.total_bytes <= budget && largest(&m) <= gpu_target.max_binding)
+        super::session::memory(&candidate, gpu_target, budget)
+            .is_ok_and(|m| m.report.total_bytes <= budget && largest(&m) <= gpu_target.max_binding)
     };
     if !fits(1) {
         return None;
@@ -206,9 +206,12 @@ fn over_budget(config: &Config, gpu: &Gpu, report: &MemoryReport, budget: u64) -
 /// # Errors
 /// Those of correctness: every class of `Error`.
 pub fn train(config: &Config, options: &Options) -> Result<Report> {
+    let mut task = task(config)?;
+    let notes = task.load()?;
     let gpu = Arc::new(Gpu::open(options.device.as_deref())?);
-    let report = memory(config, gpu.target)?.report;
     let budget = options.budget.unwrap_or_else(|| default_budget(&gpu));
+    task.settle(gpu.target, budget)?;
+    let report = memory_of(config, task.as_ref(), gpu.target)?.report;
     if report.total_bytes > budget {
         return Err(over_budget(config, &gpu, &report, budget));
     }
@@ -216,32 +219,62 @@ pub fn train(config: &Config, options: &Options) -> Result<Report> {
         return Err(Error::Config("--init and --resume contradict each other: a resumed run has its weights".into()));
     }
     let folder = RunFolder::open(&options.out, options.resume)?;
-    Trainer::new(config, options, gpu, folder)?.run()
+    Trainer::new(config, options, task, notes, gpu, folder)?.run()
+}
+
+/// Steps between events that happen once an epoch unless the configuration says otherwise.
+#[derive(Debug, Clone, Copy)]
+struct Rhythm {
+    epoch: u64,
+    validate: u64,
+    save: u64,
+    /// Step at which the schedule ends.
+    total: u64,
+    /// Step at which the run ends if nothing ends it before.
+    end: u64,
 }
 
 struct Trainer<'a> {
     config: &'a Config,
     options: &'a Options,
+    task: Box<dyn Task>,
     gpu: Arc<Gpu>,
     folder: RunFolder,
     session: Session,
+    rhythm: Rhythm,
     logs: Logs,
     progress: Progress,
     started: Instant,
     seconds_before: f64,
     /// First step whose record was not read yet.
     unread: u64,
-    train_curve: Vec<(f64, f64)>,
-    validation_curves: [Vec<(f64, f64)>; 3],
-    order: Option<(u64, Vec<u32>)>,
+    /// Points by curve: split and metric.
+    curves: BTreeMap<(String, String), Vec<(f64, f64)>>,
+    warned: bool,
 }
 
 impl<'a> Trainer<'a> {
-    fn new(config: &'a Config, options: &'a Options, gpu: Arc<Gpu>, folder: RunFolder) -> Result<Self> {
-        let session = Session::training(config, &gpu)?;
+    fn new(
+        config: &'a Config,
+        options: &'a Options,
+        task: Box<dyn Task>,
+        notes: Vec<String>,
+        gpu: Arc<Gpu>,
+        folder: RunFolder,
+    ) -> Result<Self> {
+        let session = Session::training(config, task.as_ref(), &gpu)?;
         let plan = &session.step()?.0.plan;
         let parameters = plan.parameters();
         let flat_bytes = plan.flat_len() as u64 * 4;
+        let epoch = task.steps_per_epoch();
+        let total = config.train.epochs.saturating_mul(epoch);
+        let rhythm = Rhythm {
+            epoch,
+            validate: config.validation.every.unwrap_or(epoch),
+            save: config.checkpoint.every.unwrap_or(epoch),
+            total,
+            end: options.steps.unwrap_or(u64::MAX).min(total),
+        };
         let found = if options.resume { Checkpoint::newest(&folder.checkpoints(), parameters)? } else { None };
         // Weights, two moments, and the header; best and model hold weights alone.
         let resumed = found.is_some();
@@ -249,11 +282,15 @@ impl<'a> Trainer<'a> {
         folder.expect_space(room * (3 * flat_bytes + 65_536) + 2 * flat_bytes)?;
         folder.settle_config(config)?;
         let (checkpoint, rejected) = found.unwrap_or_default();
-        let progress = checkpoint.progress.clone();
-        let total = options.end(config);
-        let mut logs = Logs::open(&folder.path, progress.step, total, options.quiet)?;
+        let mut progress = checkpoint.progress.clone();
+        progress.watches.resize(config.abort_if.len(), Watch::default());
+        progress.expectations.resize(config.expect.len(), None);
+        let mut logs = Logs::open(&folder.path, progress.step, rhythm.end, options.quiet)?;
         logs.say(&format!("device      {}", gpu.describe()));
         logs.say(&format!("model       {} parameters, plan of {} dispatches", plan.parameter_count(), plan.entries().len()));
+        for note in notes {
+            logs.say(&note);
+        }
         logs.say(&format!("run folder  {}", folder.path.display()));
         for problem in &rejected {
             logs.say(&format!("not the newest checkpoint: {problem}"));
@@ -278,17 +315,18 @@ impl<'a> Trainer<'a> {
         let mut trainer = Trainer {
             config,
             options,
+            task,
             gpu,
             folder,
             session,
+            rhythm,
             logs,
             progress,
             started: Instant::now(),
             seconds_before,
             unread,
-            train_curve: vec![],
-            validation_curves: Default::default(),
-            order: None,
+            curves: BTreeMap::new(),
+            warned: false,
         };
         trainer.load_curves();
         Ok(trainer)
@@ -297,40 +335,29 @@ impl<'a> Trainer<'a> {
     /// Curves of the steps before, from the metrics file.
     fn load_curves(&mut self) {
         let text = fs::read_to_string(self.folder.path.join("metrics.jsonl")).unwrap_or_default();
-        for value in text.lines().filter_map(|l| serde_json::from_str::<serde_json::Value>(l).ok()) {
-            let number = |key: &str| value[key].as_f64().unwrap_or(f64::NAN);
-            if value["split"] == "train" {
-                self.train_curve.push((number("step"), number("loss")));
-            } else {
-                let values = [number("loss"), number("accuracy"), number("ninth_accuracy")];
-                self.validation_curves.iter_mut().zip(values).for_each(|(c, v)| c.push((number("step"), v)));
+        for line in text.lines().filter_map(|l| serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(l).ok()) {
+            let (Some(split), Some(step)) = (line.get("split").and_then(|s| s.as_str()), line.get("step").and_then(|s| s.as_f64())) else {
+                continue;
+            };
+            for (name, value) in line.iter().filter_map(|(n, v)| Some((n, v.as_f64()?))) {
+                self.curves.entry((split.into(), name.clone())).or_default().push((step, value));
             }
         }
     }
 
-    fn batches(&mut self, step: u64) -> Vec<Vec<Sequence>> {
-        let t = &self.config.train;
-        let data = &self.config.data;
-        let (epoch, within) = (step / t.steps_per_epoch, (step % t.steps_per_epoch) as usize);
-        let per_step = t.batch * t.accumulate;
-        let per_epoch = per_step as u64 * t.steps_per_epoch;
-        if t.shuffle && self.order.as_ref().is_none_or(|(e, _)| *e != epoch) {
-            self.order = Some((epoch, epoch_order(t.seed, epoch, per_epoch as usize)));
+    /// A line of the metrics, and points of the curves.
+    fn record(&mut self, split: &str, step: u64, values: &[(&str, f64)]) -> Result<()> {
+        for (name, value) in values {
+            self.curves.entry((split.into(), (*name).into())).or_default().push((step as f64, *value));
         }
-        let shares = shares(epoch as f64, data.transition_epochs);
-        let order = self.order.as_ref();
-        let draw = |i: usize| {
-            let within_epoch = order.map_or(i as u64, |(_, o)| u64::from(o[i]));
-            sample(data.seed, Split::Train, epoch * per_epoch + within_epoch, shares)
-        };
-        (0..t.accumulate).map(|micro| (0..t.batch).map(|b| draw(within * per_step + micro * t.batch + b)).collect()).collect()
+        self.logs.record(split, step, self.epoch(step), values)
     }
 
     fn run(mut self) -> Result<Report> {
-        let total = self.options.end(self.config);
+        let end = self.rhythm.end;
         let mut in_flight: VecDeque<wgpu::SubmissionIndex> = VecDeque::new();
         let mut last_drain = Instant::now();
-        while self.progress.step < total && self.progress.finished.is_none() {
+        while self.progress.step < end && self.progress.finished.is_none() {
             let signal = self.options.stop.load(Ordering::Relaxed);
             if signal != 0 {
                 self.drain()?;
@@ -339,11 +366,11 @@ impl<'a> Trainer<'a> {
                 return Err(Error::Interrupted(signal as i32));
             }
             let step = self.progress.step;
-            let rate = self.config.schedule.learning_rate(self.config.optimizer.learning_rate, step, self.config.total_steps());
             let mut state = State { seed: self.config.train.seed as u32, slot: (step % RING) as u32, ..State::default() };
+            let rate = learning_rate(self.config, &self.progress.plateau, step, self.rhythm.total);
             self.config.optimizer.fill(&mut state, step, rate);
-            let batches = self.batches(step);
-            in_flight.push_back(self.session.submit_step(&batches, state, step)?);
+            let batches = self.task.batches(step)?;
+            in_flight.push_back(self.session.submit_step(&batches, state, step, self.config.train.accumulate)?);
             if in_flight.len() > IN_FLIGHT
                 && let Some(oldest) = in_flight.pop_front()
             {
@@ -351,9 +378,10 @@ impl<'a> Trainer<'a> {
             }
             self.progress.step += 1;
             let done = self.progress.step;
-            let validate = done.is_multiple_of(self.config.validation.every) || done == total;
-            let save = done.is_multiple_of(self.config.checkpoint.every) || done == total;
-            if validate || save || done - self.unread == RING || last_drain.elapsed() > Duration::from_millis(500) {
+            let validate = done.is_multiple_of(self.rhythm.validate) || done == end;
+            let save = done.is_multiple_of(self.rhythm.save) || done == end;
+            let epoch_ends = done.is_multiple_of(self.rhythm.epoch);
+            if validate || save || epoch_ends || done - self.unread == RING || last_drain.elapsed() > Duration::from_millis(500) {
                 self.drain()?;
                 last_drain = Instant::now();
                 in_flight.clear();
@@ -361,6 +389,8 @@ impl<'a> Trainer<'a> {
             if validate {
                 self.validate()?;
                 self.draw_curves()?;
+            } else if epoch_ends {
+                self.end_epoch(None)?;
             }
             if save || self.progress.finished.is_some() {
                 self.save()?;
@@ -370,7 +400,7 @@ impl<'a> Trainer<'a> {
     }
 
     fn epoch(&self, step: u64) -> u64 {
-        step.saturating_sub(1) / self.config.train.steps_per_epoch
+        step.saturating_sub(1) / self.rhythm.epoch
     }
 
     /// Reads the records of the steps since the last time, logs them, and counts skipped updates.
@@ -378,40 +408,33 @@ impl<'a> Trainer<'a> {
         if self.unread == self.progress.step {
             return Ok(());
         }
-        let (program, tensors) = self.session.step()?;
-        let records: Vec<f32> = program.read(tensors.records)?;
-        let total = self.options.end(self.config);
-        let mut message = String::new();
+        let records = self.session.records()?;
+        let names = self.task.columns();
+        let mut last = vec![];
         for step in self.unread..self.progress.step {
             let record = &records[(step % RING) as usize * RECORD..][..RECORD];
-            let mean = |column: usize| f64::from(record[SUMS + column]) / f64::from(record[0]);
+            let means: Vec<f64> = (0..names.len()).map(|c| f64::from(record[SUMS + c]) / f64::from(record[0])).collect();
             let done = step + 1;
-            let rate = self.config.schedule.learning_rate(self.config.optimizer.learning_rate, step, self.config.total_steps());
             if record[2] == 0.0 {
                 self.progress.skipped_in_a_row = 0;
+                self.progress.epoch_sums.resize(names.len(), 0.0);
+                self.progress.epoch_sums.iter_mut().zip(&means).for_each(|(sum, mean)| *sum += mean * f64::from(record[0]));
+                self.progress.epoch_rows += f64::from(record[0]);
             } else {
                 self.progress.skipped_in_a_row += 1;
                 self.progress.skipped += 1;
                 self.logs.say(&format!(
                     "step {done}: loss {} or gradient norm {} is not finite: update skipped ({} in a row)",
-                    mean(0),
-                    record[1],
-                    self.progress.skipped_in_a_row
+                    means[0], record[1], self.progress.skipped_in_a_row
                 ));
             }
             if done.is_multiple_of(self.config.train.log_every) {
-                let values = [
-                    ("loss", mean(0)),
-                    ("cross_entropy", mean(1)),
-                    ("accuracy", mean(2)),
-                    ("distance", mean(3)),
-                    ("gradient_norm", f64::from(record[1])),
-                    ("learning_rate", rate),
-                ];
-                self.logs.record("train", done, self.epoch(done), &values)?;
-                self.train_curve.push((done as f64, mean(0)));
+                let rate = learning_rate(self.config, &self.progress.plateau, step, self.rhythm.total);
+                let mut values: Vec<(&str, f64)> = names.iter().copied().zip(means.iter().copied()).collect();
+                values.extend([("gradient_norm", f64::from(record[1])), ("learning_rate", rate)]);
+                self.record("train", done, &values)?;
             }
-            message = format!("loss {:.4}  accuracy {:.1} %", mean(0), 100.0 * mean(2));
+            last = means;
             if self.progress.skipped_in_a_row >= SKIPS {
                 self.logs.close()?;
                 return Err(Error::Aborted(format!(
@@ -421,48 +444,77 @@ impl<'a> Trainer<'a> {
                 )));
             }
         }
+        self.warn_of_dominance(&last);
         self.unread = self.progress.step;
         let elapsed = self.started.elapsed().as_secs_f64();
         self.progress.seconds = self.seconds_before + elapsed;
         let speed = self.progress.step as f64 / self.progress.seconds.max(1e-9);
-        self.logs.progress(self.progress.step, total, &message, speed);
+        let metrics = Metrics::new(names.into_iter().zip(last));
+        let message = self.line(&Metrics(metrics.0.into_iter().take(3).collect()));
+        self.logs.progress(self.progress.step, self.rhythm.end, &message, speed);
         self.logs.flush()
     }
 
-    /// Fresh sequences of the full mixture; improvement, patience, best weights.
+    /// A term a hundred times larger than all others together is what is trained, whatever the weights were meant to say.
+    fn warn_of_dominance(&mut self, means: &[f64]) {
+        let terms = self.task.terms();
+        if self.warned || terms.len() < 2 || means.len() < terms.len() {
+            return;
+        }
+        let sizes: Vec<f64> = terms.iter().zip(&means[means.len() - terms.len()..]).map(|((_, w), v)| (w * v).abs()).collect();
+        let Some(largest) = (0..sizes.len()).max_by(|a, b| sizes[*a].total_cmp(&sizes[*b])) else { return };
+        let small: Vec<String> = (0..sizes.len())
+            .filter(|i| *i != largest && sizes[*i] * 100.0 < sizes[largest])
+            .map(|i| format!("{} ({:.1e})", terms[i].0, sizes[i]))
+            .collect();
+        if !small.is_empty() {
+            self.warned = true;
+            self.logs.say(&format!(
+                "WARNING: the {} term contributes {:.3} to the loss, more than a hundred times as much as {}: those hardly train",
+                terms[largest].0,
+                sizes[largest],
+                small.join(", ")
+            ));
+        }
+    }
+
+    /// Metrics as they are shown, in one line.
+    fn line(&self, metrics: &Metrics) -> String {
+        let parts = self.task.shown().into_iter().filter_map(|c| Some(format!("{} {}", c.title, c.show(metrics.get(c.name)?))));
+        parts.collect::<Vec<_>>().join("  ")
+    }
+
+    /// Validation samples; improvement, patience, best weights, rules.
     fn validate(&mut self) -> Result<()> {
         let config = self.config;
-        let (step, count) = (self.progress.step, config.validation.sequences as u64);
-        let number = step.div_ceil(config.validation.every);
-        let sequences: Vec<Sequence> =
-            (0..count).map(|i| sample(config.data.seed, Split::Validation, number * count + i, [1.0 / 3.0; 3])).collect();
-        let metrics = self.session.evaluate(&sequences)?;
-        let baseline = baseline(config);
-        let values = [
-            ("loss", metrics.loss, baseline.loss),
-            ("cross_entropy", metrics.cross_entropy, baseline.cross_entropy),
-            ("accuracy", metrics.accuracy, baseline.accuracy),
-            ("distance", metrics.distance, baseline.distance),
-            ("ninth_accuracy", metrics.ninth_accuracy, baseline.ninth_accuracy),
-            ("ninth_distance", metrics.ninth_distance, baseline.ninth_distance),
-        ];
-        let epoch = self.epoch(step);
-        self.logs.record("validation", step, epoch, &values.map(|(n, v, _)| (n, v)))?;
-        self.logs.record("random_guess", step, epoch, &values.map(|(n, _, b)| (n, b)))?;
-        let curves = [metrics.loss, metrics.accuracy, metrics.ninth_accuracy];
-        self.validation_curves.iter_mut().zip(curves).for_each(|(c, v)| c.push((step as f64, v)));
-        let better = self.progress.best_loss.is_none_or(|best| metrics.loss < best - config.validation.min_delta);
+        let step = self.progress.step;
+        let metrics = self.task.validate(&self.session, step.div_ceil(self.rhythm.validate))?;
+        let (name, baseline) = self.task.baseline();
+        let values: Vec<(&str, f64)> = metrics.0.iter().map(|(n, v)| (n.as_str(), *v)).collect();
+        self.record("validation", step, &values)?;
+        let of_baseline: Vec<(&str, f64)> = baseline.0.iter().map(|(n, v)| (n.as_str(), *v)).collect();
+        self.record("baseline", step, &of_baseline)?;
+        let loss = metrics.get("loss").unwrap_or(f64::NAN);
+        let better = self.progress.best_loss.is_none_or(|best| loss < best - config.validation.min_delta);
+        let epoch = step.div_ceil(self.rhythm.epoch);
+        let train = match self.progress.epoch_rows {
+            0.0 => String::new(),
+            rows => {
+                let means = self.progress.epoch_sums.iter().map(|s| s / rows);
+                let shown = self.task.shown().into_iter().find(|c| self.task.columns().contains(&c.name));
+                let means = Metrics::new(self.task.columns().into_iter().zip(means));
+                shown.and_then(|c| Some(format!("train {} {}  ", c.title, c.show(means.get(c.name)?)))).unwrap_or_default()
+            }
+        };
+        let (mine, theirs) = (self.line(&metrics), self.line(&baseline));
         self.logs.say(&format!(
-            "step {step:>7}  validation loss {:8.4} (guess {:.2})  accuracy {:5.1} % (0.39)  ninth {:5.1} %  distance {:6.2} (85.33){}",
-            metrics.loss,
-            baseline.loss,
-            100.0 * metrics.accuracy,
-            100.0 * metrics.ninth_accuracy,
-            metrics.distance,
+            "step {step:>7}  epoch {epoch:>3}  {train}validation {mine}{}  ({name}: {theirs})",
             if better { "  best" } else { "" }
         ));
-        if better && metrics.loss.is_finite() {
-            (self.progress.best_loss, self.progress.best_step, self.progress.waiting) = (Some(metrics.loss), step, 0);
+        self.progress.plateau.step(&config.schedule, config.optimizer.learning_rate, loss);
+        if better && loss.is_finite() {
+            (self.progress.best_loss, self.progress.best_step, self.progress.waiting) = (Some(loss), step, 0);
+            self.progress.best = metrics.0.clone();
             let weights = self.session.arena.read_flat(Flat::Parameters)?;
             save_weights(&self.folder.best(), self.session.evaluate.0.plan.parameters(), &weights, &config.to_toml()?)?;
         } else {
@@ -471,7 +523,39 @@ impl<'a> Trainer<'a> {
                 self.progress.finished = Some(format!("early: no improvement in {} validations", self.progress.waiting));
             }
         }
+        if step.is_multiple_of(self.rhythm.epoch) {
+            self.end_epoch(Some(&metrics))?;
+        }
         self.logs.flush()
+    }
+
+    /// Means over the epoch, and the rules that look at them.
+    fn end_epoch(&mut self, validation: Option<&Metrics>) -> Result<()> {
+        let epoch = self.progress.step / self.rhythm.epoch;
+        let rows = std::mem::take(&mut self.progress.epoch_rows);
+        let sums = std::mem::take(&mut self.progress.epoch_sums);
+        let names = self.task.columns();
+        let means: Vec<(&str, f64)> = names.into_iter().zip(sums.iter().map(|s| s / rows)).collect();
+        if !means.is_empty() {
+            self.record("epoch", self.progress.step, &means)?;
+        }
+        let value = |metric: &str| match metric.split_once('_') {
+            Some(("train", name)) => means.iter().find(|(n, _)| *n == name).map(|(_, v)| *v),
+            Some(("validation", name)) => validation.and_then(|m| m.get(name)),
+            _ => None,
+        };
+        for (wish, met) in self.config.expect.iter().zip(&mut self.progress.expectations) {
+            if wish.epoch == Some(epoch) {
+                *met = value(&wish.metric);
+            }
+        }
+        for (rule, watch) in self.config.abort_if.iter().zip(&mut self.progress.watches) {
+            if let Some(why) = value(&rule.metric).and_then(|v| watch.look(rule, epoch, v)) {
+                self.progress.aborted = true;
+                self.progress.finished = Some(format!("aborted: {why}"));
+            }
+        }
+        Ok(())
     }
 
     fn save(&mut self) -> Result<()> {
@@ -490,16 +574,42 @@ impl<'a> Trainer<'a> {
     }
 
     fn draw_curves(&self) -> Result<()> {
-        let [loss, accuracy, ninth] = &self.validation_curves;
-        let curve = |name, points| Curve { name, points };
+        let (title, metrics) = self.task.chart();
+        let points = |split: &str, name: &str| self.curves.get(&(split.to_string(), name.to_string())).map_or(&[][..], Vec::as_slice);
+        let mut second = vec![];
+        for name in metrics {
+            second.extend([("validation", name), ("train", name)]);
+        }
+        second.push(("baseline", title));
+        let curve = |(split, name): (&'static str, &'static str)| Curve { name: format!("{split} {name}"), points: points(split, name) };
         let charts = [
-            Chart { title: "loss", curves: vec![curve("training", &self.train_curve), curve("validation", loss)] },
-            Chart { title: "validation accuracy", curves: vec![curve("all positions", accuracy), curve("ninth number from eight", ninth)] },
+            Chart { title: "loss", curves: vec![curve(("train", "loss")), curve(("validation", "loss"))] },
+            Chart { title, curves: second.into_iter().map(curve).filter(|c| !c.points.is_empty()).collect() },
         ];
         draw(&self.folder.path.join("curves.svg"), &charts)
     }
 
-    /// Restores the best weights, tests them on fresh sequences, and writes model and report.
+    /// What was expected, and whether it came.
+    fn expectations(&self, judgement: &Judgement) -> Vec<(String, Option<f64>, bool)> {
+        let kept = judgement.rows.first().map(|(_, m)| m);
+        let check = |(wish, seen): (&crate::config::Expectation, &Option<f64>)| {
+            let value = match (wish.epoch, wish.metric.split_once('_')) {
+                (Some(_), _) => *seen,
+                (None, Some(("validation", name))) => self.progress.best.iter().find(|(n, _)| n == name).map(|(_, v)| *v),
+                (None, _) => kept.and_then(|m| m.get(&wish.metric)),
+            };
+            let when = wish.epoch.map_or("of the kept weights".to_string(), |e| format!("after epoch {e}"));
+            let (sign, limit) = match (wish.at_least, wish.at_most) {
+                (Some(limit), _) => ("≥", limit),
+                (_, limit) => ("≤", limit.unwrap_or(f64::NAN)),
+            };
+            let met = value.is_some_and(|v| if sign == "≥" { v >= limit } else { v <= limit });
+            (format!("{} {sign} {limit} {when}", wish.metric), value, met)
+        };
+        self.config.expect.iter().zip(&self.progress.expectations).map(check).collect()
+    }
+
+    /// Restores the best weights, judges them, and writes model and report.
     fn finish(mut self) -> Result<Report> {
         let parameters = self.session.evaluate.0.plan.parameters().to_vec();
         if self.progress.best_loss.is_some() {
@@ -507,36 +617,37 @@ impl<'a> Trainer<'a> {
         }
         let weights = self.session.arena.read_flat(Flat::Parameters)?;
         save_weights(&self.folder.path.join("model.safetensors"), &parameters, &weights, &self.config.to_toml()?)?;
-        let test_sequences = 1000;
-        let (test, mixture) = test(&self.session, self.config, test_sequences)?;
+        let judgement = self.task.judge(&self.session, self.progress.step)?;
+        let expectations = self.expectations(&judgement);
+        let Judgement { rows, notes } = judgement;
         let report = Report {
             run: self.folder.path.display().to_string(),
             device: self.gpu.describe(),
-            parameters: parameters.iter().map(crate::plan::Parameter::len).sum(),
+            parameters: parameters.iter().map(Parameter::len).sum(),
             steps: self.progress.step,
             best_step: self.progress.best_step,
+            best_epoch: self.progress.best_step.div_ceil(self.rhythm.epoch),
             ended: self.progress.finished.clone().unwrap_or_else(|| "all steps done".into()),
             seconds: self.progress.seconds,
             skipped: self.progress.skipped,
-            test,
-            test_sequences,
-            baseline: baseline(self.config),
-            seen_in_training: seen_in_training(self.config, self.progress.step, &mixture),
+            best: Metrics(self.progress.best.clone()),
+            test: rows.iter().cloned().collect(),
+            notes,
+            expectations,
+            rows,
+            columns: self.task.shown(),
         };
         self.draw_curves()?;
         let json = serde_json::to_string_pretty(&report).map_err(|e| Error::Internal(format!("report: {e}")))?;
         write_atomically(&self.folder.path.join("report.json"), json.as_bytes())?;
         write_atomically(&self.folder.path.join("report.txt"), report.table().as_bytes())?;
         self.logs.close()?;
+        if self.progress.aborted {
+            let name = self.folder.path.display();
+            return Err(Error::Aborted(format!("{}. The report of the best weights is {name}/report.txt", report.ended)));
+        }
         Ok(report)
     }
-}
-
-/// What a uniform guess reaches.
-fn baseline(config: &Config) -> EvalMetrics {
-    let (loss, cross_entropy, distance) = config.loss.uniform_guess(VALUES);
-    let accuracy = 1.0 / VALUES as f64;
-    EvalMetrics { loss, cross_entropy, accuracy, distance, ninth_accuracy: accuracy, ninth_distance: distance }
 }
 
 /// Device and kernels: what must be the same for the same bits.
@@ -548,41 +659,26 @@ fn variants(gpu: &Gpu, session: &Session) -> Result<String> {
     Ok(format!("{}\n{}", gpu.describe(), kernels.join("\n")))
 }
 
-/// Rows of metrics by name, and the sequences of the last.
-type Tested = (Vec<(String, EvalMetrics)>, Vec<Sequence>);
-
-/// Metrics on `count` fresh sequences of each phase and of the full mixture, with the latter's sequences.
-pub(crate) fn test(session: &Session, config: &Config, count: usize) -> Result<Tested> {
-    let mut out = Vec::new();
-    let mut sequences = Vec::new();
-    let third = 1.0 / 3.0;
-    for (name, shares) in
-        [("phase 1", [1.0, 0.0, 0.0]), ("phase 2", [0.0, 1.0, 0.0]), ("phase 3", [0.0, 0.0, 1.0]), ("full mixture", [third; 3])]
-    {
-        sequences = (0..count as u64).map(|i| sample(config.data.seed, Split::Test, i, shares)).collect();
-        out.push((name.to_string(), session.evaluate(&sequences)?));
+/// Metrics by name of the row as an aligned table; columns that no row has are left out.
+pub(crate) fn metrics_table(rows: &[(String, Metrics)], columns: &[Column]) -> String {
+    let columns: Vec<&Column> = columns.iter().filter(|c| rows.iter().any(|(_, m)| m.get(c.name).is_some())).collect();
+    let width = rows.iter().map(|(n, _)| n.chars().count()).max().unwrap_or(0).max(14) + 2;
+    let mut out = format!("{:width$}", "");
+    columns.iter().for_each(|c| out += &format!("{:>12}", c.title));
+    out.push('\n');
+    for (name, metrics) in rows {
+        out += &format!("{name:width$}");
+        columns.iter().for_each(|c| out += &format!("{:>12}", metrics.get(c.name).map_or("–".to_string(), |v| c.show(v))));
+        out.push('\n');
     }
-    Ok((out, sequences))
-}
-
-/// Share of sequences that occurred in the training steps before `step`, of which at most the last four million samples are looked at.
-fn seen_in_training(config: &Config, step: u64, sequences: &[Sequence]) -> f64 {
-    let wanted: HashSet<&Sequence> = sequences.iter().collect();
-    let per_step = (config.train.batch * config.train.accumulate) as u64;
-    let per_epoch = per_step * config.train.steps_per_epoch;
-    let end = step * per_step;
-    let seen: HashSet<Sequence> = (end.saturating_sub(4_000_000)..end)
-        .map(|item| sample(config.data.seed, Split::Train, item, shares((item / per_epoch) as f64, config.data.transition_epochs)))
-        .filter(|s| wanted.contains(s))
-        .collect();
-    sequences.iter().filter(|s| seen.contains(*s)).count() as f64 / sequences.len().max(1) as f64
+    out
 }
 
 impl Report {
     /// The report as an aligned table.
     pub fn table(&self) -> String {
         let mut out = format!(
-            "{}: {} parameters, {} steps in {} ({:.0} steps/s), ended {}\nbest weights of step {}; device {}\n\n",
+            "{}: {} parameters, {} steps in {} ({:.1} steps/s), ended {}\nbest weights of step {} (epoch {}); device {}\n\n",
             self.run,
             self.parameters,
             self.steps,
@@ -590,31 +686,21 @@ impl Report {
             self.steps as f64 / self.seconds.max(1e-9),
             self.ended,
             self.best_step,
+            self.best_epoch,
             self.device
         );
         if self.skipped > 0 {
             out += &format!("{} updates were skipped because loss or gradient was not finite\n\n", self.skipped);
         }
-        out += &format!("{:<16}{:>12}{:>12}{:>12}{:>12}{:>12}\n", "", "ninth acc.", "accuracy", "distance", "CE (nats)", "loss");
-        let mut row = |name: &str, m: &EvalMetrics| {
-            out += &format!(
-                "{name:<16}{:>10.1} %{:>10.1} %{:>12.2}{:>12.3}{:>12.3}\n",
-                100.0 * m.ninth_accuracy,
-                100.0 * m.accuracy,
-                m.distance,
-                m.cross_entropy,
-                m.loss
-            );
-        };
-        for (name, metrics) in &self.test {
-            row(name, metrics);
+        out += &metrics_table(&self.rows, &self.columns);
+        out.push('\n');
+        for (what, value, met) in &self.expectations {
+            let got = value.map_or("not reached".to_string(), |v| format!("{v:.4}"));
+            out += &format!("{}  {what}: {got}\n", if *met { "met   " } else { "MISSED" });
         }
-        row("uniform guess", &self.baseline);
-        out += &format!(
-            "\n{} fresh sequences a row; ninth acc. predicts the ninth number from eight. {:.0} % of the mixture's also occurred in training.\n",
-            self.test_sequences,
-            100.0 * self.seen_in_training
-        );
+        for note in &self.notes {
+            out += &format!("{note}\n");
+        }
         out
     }
 }

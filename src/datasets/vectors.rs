@@ -1,0 +1,337 @@
+//! Contexts of vectors and the vectors that follow them, from .npz files.
+
+use std::path::Path;
+
+use super::npz::{Array, Npz, Values};
+use crate::error::{Error, Result};
+use crate::random::Random;
+
+/// Stream of the random split.
+const SPLIT: u32 = 11;
+
+/// Names of the members with contexts and targets: training, validation, out of distribution.
+const MEMBERS: [[&[&str]; 2]; 3] = [
+    [&["context_sequences", "contexts", "train_context_sequences"], &["target_vectors", "targets", "train_target_vectors"]],
+    [&["val_context_sequences"], &["val_target_vectors"]],
+    [&["ood_context_sequences"], &["ood_target_vectors"]],
+];
+
+/// Samples of one set.
+#[derive(Debug, Clone)]
+pub struct VectorSet {
+    /// (samples, context, dim).
+    pub contexts: Values,
+    /// (samples, dim).
+    pub targets: Values,
+    /// Samples.
+    pub samples: usize,
+    /// Vectors of a context.
+    pub context: usize,
+    /// Features of a vector.
+    pub dim: usize,
+}
+
+/// The sets of a run.
+#[derive(Debug, Clone)]
+pub struct VectorData {
+    /// Trained on.
+    pub train: VectorSet,
+    /// Validated on.
+    pub validation: VectorSet,
+    /// Out of distribution, if there are any.
+    pub ood: Option<VectorSet>,
+}
+
+/// How validation samples are chosen.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Split {
+    /// The file's own.
+    Given,
+    /// The last of the samples, by share.
+    Sequential(f64),
+    /// By share and seed.
+    Random(f64, u64),
+}
+
+/// What the headers of a file say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Header {
+    /// Samples outside the file's own validation set.
+    pub samples: usize,
+    /// Vectors of a context.
+    pub context: usize,
+    /// Features of a vector.
+    pub dim: usize,
+    /// Whether the file has a validation set.
+    pub has_validation: bool,
+}
+
+/// Samples that train, of `n` without a validation set of their own.
+pub fn training_samples(n: usize, share: f64) -> usize {
+    ((1.0 - share) * n as f64) as usize
+}
+
+fn find<'a>(names: &[String], choices: &[&'a str]) -> Option<&'a str> {
+    choices.iter().copied().find(|c| names.iter().any(|n| n == c))
+}
+
+fn required<'a>(path: &Path, names: &[String], choices: &[&'a str]) -> Result<&'a str> {
+    find(names, choices)
+        .ok_or_else(|| Error::Data(format!("{}: no member {}. There are: {}", path.display(), choices.join(" or "), names.join(", "))))
+}
+
+fn check_shapes(path: &Path, names: [&str; 2], contexts: &[usize], targets: &[usize]) -> Result<[usize; 3]> {
+    match (contexts, targets) {
+        (&[n, context, dim], &[m, width]) if n == m && dim == width && n * context * dim > 0 => Ok([n, context, dim]),
+        _ => Err(Error::Data(format!(
+            "{}: {} has shape {contexts:?} and {} {targets:?}; expected (N, context, D) and (N, D) with the same N and D, none of them 0",
+            path.display(),
+            names[0],
+            names[1]
+        ))),
+    }
+}
+
+/// Reads the headers of a file alone.
+///
+/// # Errors
+/// `MissingInput` without the file, `Data` when it does not hold what a run needs.
+pub fn header(path: &Path) -> Result<Header> {
+    let mut npz = Npz::open(path)?;
+    let names = npz.names();
+    let [contexts, targets] = MEMBERS[0];
+    let members = [required(path, &names, contexts)?, required(path, &names, targets)?];
+    let [samples, context, dim] = check_shapes(path, members, &npz.shape(members[0])?, &npz.shape(members[1])?)?;
+    let has_validation = find(&names, MEMBERS[1][0]).is_some() && find(&names, MEMBERS[1][1]).is_some();
+    Ok(Header { samples, context, dim, has_validation })
+}
+
+impl VectorSet {
+    /// A set of arrays.
+    ///
+    /// # Errors
+    /// `Data` when their shapes do not fit each other.
+    pub fn new(path: &Path, names: [&str; 2], contexts: Array, targets: Array) -> Result<VectorSet> {
+        let [samples, context, dim] = check_shapes(path, names, &contexts.shape, &targets.shape)?;
+        Ok(VectorSet { contexts: contexts.values, targets: targets.values, samples, context, dim })
+    }
+
+    /// Context i, in f64.
+    fn context_of(&self, i: usize) -> impl Iterator<Item = f64> + '_ {
+        let n = self.context * self.dim;
+        (i * n..(i + 1) * n).map(|j| f64::from(self.contexts.get(j)))
+    }
+
+    /// Target i, in f64.
+    pub fn target(&self, i: usize) -> Vec<f64> {
+        (i * self.dim..(i + 1) * self.dim).map(|j| f64::from(self.targets.get(j))).collect()
+    }
+
+    /// The samples of these numbers.
+    pub fn take(&self, numbers: &[usize]) -> VectorSet {
+        fn rows<T: Copy>(values: &[T], numbers: &[usize], n: usize) -> Vec<T> {
+            numbers.iter().flat_map(|i| values[i * n..(i + 1) * n].iter().copied()).collect()
+        }
+        let pick = |values: &Values, n: usize| match values {
+            Values::F16(v) => Values::F16(rows(v, numbers, n)),
+            Values::F32(v) => Values::F32(rows(v, numbers, n)),
+        };
+        let (contexts, targets) = (pick(&self.contexts, self.context * self.dim), pick(&self.targets, self.dim));
+        VectorSet { contexts, targets, samples: numbers.len(), ..*self }
+    }
+
+    /// Removes samples that are not finite if `skip`, else fails on them.
+    fn finite(self, path: &Path, names: [&str; 2], skip: bool, notes: &mut Vec<String>) -> Result<VectorSet> {
+        let mut bad = Vec::new();
+        for (values, name, n) in [(&self.contexts, names[0], self.context * self.dim), (&self.targets, names[1], self.dim)] {
+            let wrong: Vec<usize> = (0..values.len()).filter(|i| !values.get(*i).is_finite()).collect();
+            if let (Some(first), false) = (wrong.first(), skip) {
+                let mut index = vec![first / n];
+                index.extend(if n == self.dim { vec![first % n] } else { vec![first % n / self.dim, first % self.dim] });
+                return Err(Error::Data(format!(
+                    "{}: {name} has {} values that are NaN or infinite, the first at {index:?}. Mend the file, or leave such samples out \
+                     with --set data.skip_non_finite=true",
+                    path.display(),
+                    wrong.len()
+                )));
+            }
+            bad.extend(wrong.into_iter().map(|i| i / n));
+        }
+        bad.sort_unstable();
+        bad.dedup();
+        if bad.is_empty() {
+            return Ok(self);
+        }
+        notes.push(format!("{} of {} samples of {} are left out: not finite", bad.len(), self.samples, names[0]));
+        let kept: Vec<usize> = (0..self.samples).filter(|i| bad.binary_search(i).is_err()).collect();
+        Ok(self.take(&kept))
+    }
+
+    /// Mean norm of the targets; vectors of this kind have norm 1.
+    fn mean_norm(&self) -> f64 {
+        let norm = |i: usize| self.target(i).iter().map(|v| v * v).sum::<f64>().sqrt();
+        (0..self.samples).map(norm).sum::<f64>() / self.samples as f64
+    }
+}
+
+/// A vector scaled to length 1.
+fn unit(mut v: Vec<f64>) -> Vec<f64> {
+    let norm = v.iter().map(|x| x * x).sum::<f64>().sqrt().max(1e-12);
+    v.iter_mut().for_each(|x| *x /= norm);
+    v
+}
+
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(x, y)| x * y).sum()
+}
+
+/// Mean cosines of what needs no model.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Baselines {
+    /// The normalised mean of the training targets, for every sample.
+    pub mean_vector: f64,
+    /// The last vector of the context.
+    pub last_vector: f64,
+    /// The mean of the context.
+    pub context_mean: f64,
+}
+
+impl Baselines {
+    /// Of a set, with the mean of the training targets.
+    pub fn of(train_mean: &[f64], set: &VectorSet) -> Baselines {
+        let mean = unit(train_mean.to_vec());
+        let mut sums = [0.0; 3];
+        for i in 0..set.samples {
+            let target = unit(set.target(i));
+            let context: Vec<f64> = set.context_of(i).collect();
+            let last = context[(set.context - 1) * set.dim..].to_vec();
+            let average = (0..set.dim).map(|d| context.iter().skip(d).step_by(set.dim).sum()).collect();
+            for (sum, guess) in sums.iter_mut().zip([mean.clone(), unit(last), unit(average)]) {
+                *sum += dot(&guess, &target);
+            }
+        }
+        let [mean_vector, last_vector, context_mean] = sums.map(|s| s / set.samples as f64);
+        Baselines { mean_vector, last_vector, context_mean }
+    }
+}
+
+fn read(npz: &mut Npz<std::io::BufReader<std::fs::File>>, path: &Path, names: [&str; 2]) -> Result<VectorSet> {
+    VectorSet::new(path, names, npz.array(names[0])?, npz.array(names[1])?)
+}
+
+/// Reads a data file, and samples out of distribution from another; what the user should know comes with it.
+///
+/// # Errors
+/// `MissingInput` or `Data`.
+pub fn load(path: &Path, ood_path: Option<&Path>, split: Split, skip_non_finite: bool) -> Result<(VectorData, Vec<String>)> {
+    let mut notes = Vec::new();
+    let mut npz = Npz::open(path)?;
+    let names = npz.names();
+    let members = [required(path, &names, MEMBERS[0][0])?, required(path, &names, MEMBERS[0][1])?];
+    let all = read(&mut npz, path, members)?.finite(path, members, skip_non_finite, &mut notes)?;
+    let same = |set: &VectorSet, name: &str| {
+        if (set.context, set.dim) == (all.context, all.dim) {
+            return Ok(());
+        }
+        Err(Error::Data(format!(
+            "{}: {name} has contexts of {} vectors of {}, {} of {} of {}",
+            path.display(),
+            set.context,
+            set.dim,
+            members[0],
+            all.context,
+            all.dim
+        )))
+    };
+    let mut optional = |npz: &mut Npz<_>, path: &Path, which: &[[&[&'static str]; 2]]| -> Result<Option<VectorSet>> {
+        let names = npz.names();
+        for [contexts, targets] in which {
+            if let (Some(c), Some(t)) = (find(&names, contexts), find(&names, targets)) {
+                let set = read(npz, path, [c, t])?.finite(path, [c, t], skip_non_finite, &mut notes)?;
+                same(&set, c)?;
+                return Ok(Some(set));
+            }
+        }
+        Ok(None)
+    };
+    let given = if split == Split::Given { optional(&mut npz, path, &MEMBERS[1..2])? } else { None };
+    let ood = match ood_path {
+        Some(other) => {
+            let set = optional(&mut Npz::open(other)?, other, &[MEMBERS[2], MEMBERS[0]])?;
+            Some(set.ok_or_else(|| Error::Data(format!("{}: no contexts with targets", other.display())))?)
+        }
+        None => optional(&mut npz, path, &MEMBERS[2..])?,
+    };
+    let order: Vec<usize> = match split {
+        Split::Random(_, seed) => {
+            let mut order: Vec<usize> = (0..all.samples).collect();
+            let mut random = Random::new(seed, SPLIT, 0);
+            for i in (1..all.samples).rev() {
+                order.swap(i, random.between(0, i as i64) as usize);
+            }
+            order
+        }
+        _ => (0..all.samples).collect(),
+    };
+    let (train, validation) = match (split, given) {
+        (Split::Given, Some(validation)) => (all, validation),
+        (Split::Given, None) => {
+            let wanted = MEMBERS[1].map(|m| m[0]).join(" and ");
+            return Err(Error::Data(format!("{}: no members {wanted}. Use --set data.split=sequential", path.display())));
+        }
+        (Split::Sequential(share) | Split::Random(share, _), _) => {
+            let first = training_samples(all.samples, share);
+            (all.take(&order[..first]), all.take(&order[first..]))
+        }
+    };
+    for (set, name) in [(&train, "training"), (&validation, "validation")] {
+        if set.samples == 0 {
+            return Err(Error::Data(format!("{}: the {name} set is empty. Change data.split or data.validation_share", path.display())));
+        }
+    }
+    let norm = train.mean_norm();
+    if (norm - 1.0).abs() > 0.01 {
+        notes.push(format!("the targets have a mean norm of {norm:.3}; vectors of this kind are expected to have norm 1"));
+    }
+    Ok((VectorData { train, validation, ood }, notes))
+}
+
+impl VectorData {
+    /// Mean and unbiased standard deviation of each feature of the training targets.
+    pub fn target_stats(&self) -> [Vec<f64>; 2] {
+        let (n, dim) = (self.train.samples as f64, self.train.dim);
+        let (mut mean, mut squares) = (vec![0.0; dim], vec![0.0; dim]);
+        for i in 0..self.train.samples {
+            self.train.target(i).iter().zip(&mut mean).for_each(|(v, m)| *m += v / n);
+        }
+        for i in 0..self.train.samples {
+            for (d, v) in self.train.target(i).iter().enumerate() {
+                squares[d] += (v - mean[d]).powi(2);
+            }
+        }
+        let deviation = squares.iter().map(|s| (s / (n - 1.0).max(1.0)).sqrt()).collect();
+        [mean, deviation]
+    }
+
+    /// Unit training target i.
+    pub fn unit_target(&self, i: usize) -> Vec<f64> {
+        unit(self.train.target(i))
+    }
+
+    /// Random unit vectors, each target near the mean of its context; for timing a model without data.
+    pub fn random(samples: usize, context: usize, dim: usize, seed: u64) -> VectorData {
+        let mut random = Random::new(seed, SPLIT, 1);
+        let (mut contexts, mut targets) = (Vec::new(), Vec::new());
+        for _ in 0..samples {
+            let mut sum = vec![0.0; dim];
+            for _ in 0..context {
+                let v = unit((0..dim).map(|_| random.normal()).collect());
+                sum.iter_mut().zip(&v).for_each(|(s, x)| *s += x);
+                contexts.extend(v.iter().map(|x| *x as f32));
+            }
+            targets.extend(unit(sum).iter().map(|x| *x as f32));
+        }
+        let set = VectorSet { contexts: Values::F32(contexts), targets: Values::F32(targets), samples, context, dim };
+        VectorData { validation: set.clone(), train: set, ood: None }
+    }
+}

@@ -1,0 +1,70 @@
+//! Rules under which a run stops.
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::AbortRule;
+
+/// What a rule remembers of its metric.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Watch {
+    first: Option<f64>,
+    best: Option<f64>,
+}
+
+impl Watch {
+    /// Takes in the value after an epoch (from 1); says why the run stops, if it does.
+    pub fn look(&mut self, rule: &AbortRule, epoch: u64, value: f64) -> Option<String> {
+        let down = rule.metric.ends_with("loss") || rule.metric.ends_with("distance") || rule.metric.ends_with("entropy");
+        let gain = |from: f64, to: f64| if down { from - to } else { to - from };
+        let first = *self.first.get_or_insert(value);
+        let best = self.best.map_or(value, |b| if gain(b, value) > 0.0 { value } else { b });
+        self.best = Some(best);
+        if epoch < rule.after_epoch {
+            return None;
+        }
+        let metric = &rule.metric;
+        if let Some(limit) = rule.below.filter(|limit| value < *limit) {
+            return Some(format!("{metric} = {value:.4} is below {limit} after epoch {epoch}"));
+        }
+        if let Some(limit) = rule.above.filter(|limit| value > *limit) {
+            return Some(format!("{metric} = {value:.4} is above {limit} after epoch {epoch}"));
+        }
+        if let Some(least) = rule.flat.filter(|least| epoch == rule.after_epoch && gain(first, best) <= *least) {
+            return Some(format!(
+                "{metric} is flat: {first:.4} after the first epoch, {best:.4} at best up to epoch {epoch} (rule: {least})"
+            ));
+        }
+        if let Some(most) = rule.worse.filter(|most| gain(value, best) > *most) {
+            return Some(format!("{metric} diverges: {value:.4} after epoch {epoch}, {best:.4} at best (rule: {most})"));
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule(metric: &str, after_epoch: u64) -> AbortRule {
+        AbortRule { metric: metric.into(), below: None, above: None, flat: None, worse: None, after_epoch }
+    }
+
+    fn fires(rule: &AbortRule, values: &[f64]) -> Option<usize> {
+        let mut watch = Watch::default();
+        values.iter().enumerate().find(|(i, v)| watch.look(rule, *i as u64 + 1, **v).is_some()).map(|(i, _)| i + 1)
+    }
+
+    #[test]
+    fn each_condition_fires_at_its_epoch() {
+        let below = AbortRule { below: Some(0.45), ..rule("train_cosine", 1) };
+        assert_eq!((fires(&below, &[0.25]), fires(&below, &[0.5, 0.44]), fires(&below, &[0.5, 0.46])), (Some(1), Some(2), None));
+        let later = AbortRule { below: Some(0.45), ..rule("train_cosine", 3) };
+        assert_eq!(fires(&later, &[0.1, 0.2, 0.3]), Some(3));
+        let flat = AbortRule { flat: Some(0.01), ..rule("train_cosine", 3) };
+        assert_eq!((fires(&flat, &[0.5, 0.505, 0.508]), fires(&flat, &[0.5, 0.52, 0.5])), (Some(3), None));
+        let worse = AbortRule { worse: Some(0.02), ..rule("validation_loss", 1) };
+        assert_eq!((fires(&worse, &[1.0, 0.9, 0.95]), fires(&worse, &[1.0, 0.9, 0.91])), (Some(3), None));
+        let above = AbortRule { above: Some(2.0), ..rule("train_loss", 1) };
+        assert_eq!(fires(&above, &[1.0, 3.0]), Some(2));
+    }
+}

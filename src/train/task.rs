@@ -1,0 +1,211 @@
+//! What a run learns: its plans, its batches, and how it is judged. The loop around it is the same for every task.
+
+use std::fmt::Debug;
+
+use serde::ser::{Serialize, SerializeMap, Serializer};
+
+use super::integers::IntegerTask;
+use super::session::Session;
+use super::vectors::VectorTask;
+use crate::config::{Config, DataConfig};
+use crate::error::Result;
+use crate::kernels::metrics::Accumulate;
+use crate::kernels::state;
+use crate::optim::Plateau;
+use crate::plan::{Plan, Program, Section, Tensor};
+
+/// Named results, in the order in which they are shown.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Metrics(pub Vec<(String, f64)>);
+
+impl Metrics {
+    /// From names and values.
+    pub fn new(values: impl IntoIterator<Item = (&'static str, f64)>) -> Self {
+        Metrics(values.into_iter().map(|(n, v)| (n.to_string(), v)).collect())
+    }
+
+    /// Value of that name.
+    pub fn get(&self, name: &str) -> Option<f64> {
+        self.0.iter().find(|(n, _)| n == name).map(|(_, v)| *v)
+    }
+}
+
+impl Serialize for Metrics {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for (name, value) in &self.0 {
+            map.serialize_entry(name, value)?;
+        }
+        map.end()
+    }
+}
+
+/// How a metric is shown.
+#[derive(Debug, Clone, Copy)]
+pub struct Column {
+    /// Metric.
+    pub name: &'static str,
+    /// Heading.
+    pub title: &'static str,
+    /// Shown in percent with one digit, else with so many digits.
+    pub digits: Option<usize>,
+}
+
+impl Column {
+    /// The value as shown.
+    pub fn show(&self, value: f64) -> String {
+        match self.digits {
+            None => format!("{:.1} %", 100.0 * value),
+            Some(digits) => format!("{value:.digits$}"),
+        }
+    }
+}
+
+/// What the host touches of a plan.
+#[derive(Debug, Clone)]
+pub struct Io {
+    /// Step state.
+    pub state: Tensor,
+    /// Inputs, in the order of `MicroBatch::inputs`.
+    pub inputs: Vec<Tensor>,
+    /// Ring of metric records, of a training plan.
+    pub records: Option<Tensor>,
+    /// What the model gives.
+    pub output: Tensor,
+    /// (batch rows, columns) results of the loss.
+    pub rows: Tensor,
+    /// Samples.
+    pub batch: usize,
+}
+
+/// Inputs of one micro-step.
+#[derive(Debug, Clone)]
+pub struct MicroBatch {
+    /// 32-bit words of each input.
+    pub inputs: Vec<Vec<u32>>,
+    /// Rows of results that count.
+    pub rows: usize,
+    /// Whether the batch takes part in the cycle loss.
+    pub cycle: bool,
+}
+
+/// What is said of the kept weights.
+#[derive(Debug, Clone, Default)]
+pub struct Judgement {
+    /// Metrics by name of the set.
+    pub rows: Vec<(String, Metrics)>,
+    /// Sentences.
+    pub notes: Vec<String>,
+}
+
+/// A kind of run.
+pub trait Task: Debug {
+    /// Names of the per-row results, the loss first.
+    fn columns(&self) -> Vec<&'static str>;
+    /// Metrics that are shown, the most telling first.
+    fn shown(&self) -> Vec<Column>;
+    /// Of which metric the second chart shows curves.
+    fn chart(&self) -> (&'static str, Vec<&'static str>);
+    /// Terms of the loss with their weights, where it is a sum.
+    fn terms(&self) -> Vec<(&'static str, f64)> {
+        vec![]
+    }
+    /// Records forward and loss of `batch` samples, and with `records` the sums of the results and the backward pass.
+    ///
+    /// # Errors
+    /// `Config` when sizes overflow.
+    fn record(&self, plan: &mut Plan, batch: usize, records: Option<Tensor>) -> Result<Io>;
+    /// Samples of one evaluation batch.
+    fn evaluation_batch(&self) -> usize;
+    /// Steps of an epoch.
+    fn steps_per_epoch(&self) -> u64;
+    /// Decides what lies on the device, for a budget in bytes.
+    ///
+    /// # Errors
+    /// As `record`.
+    fn settle(&mut self, _target: crate::gpu::Target, _budget: u64) -> Result<()> {
+        Ok(())
+    }
+    /// Reads what the run needs from disk.
+    ///
+    /// # Errors
+    /// `MissingInput` or `Data`.
+    fn load(&mut self) -> Result<Vec<String>> {
+        Ok(vec![])
+    }
+    /// Fills constant tensors of a program, once.
+    ///
+    /// # Errors
+    /// `Internal` before `load`.
+    fn fill(&self, _program: &Program) -> Result<()> {
+        Ok(())
+    }
+    /// Micro-steps of a step.
+    ///
+    /// # Errors
+    /// `Internal` before `load`.
+    fn batches(&mut self, step: u64) -> Result<Vec<MicroBatch>>;
+    /// Metrics on validation samples; `number` counts validations.
+    ///
+    /// # Errors
+    /// `TryAgain` on device loss.
+    fn validate(&self, session: &Session, number: u64) -> Result<Metrics>;
+    /// What is compared with each validation.
+    fn baseline(&self) -> (&'static str, Metrics);
+    /// Metrics of the kept weights by set, with the baselines.
+    ///
+    /// # Errors
+    /// `TryAgain` on device loss.
+    fn judge(&self, session: &Session, step: u64) -> Result<Judgement>;
+}
+
+/// The task of a configuration; reads no more than headers.
+///
+/// # Errors
+/// `MissingInput` or `Data` when the data file cannot be used.
+pub fn task(config: &Config) -> Result<Box<dyn Task>> {
+    match &config.data {
+        DataConfig::IntegerSequences(_) => Ok(Box::new(IntegerTask::new(config)?)),
+        DataConfig::Vectors(_) => Ok(Box::new(VectorTask::new(config)?)),
+    }
+}
+
+/// Declares the step state, and appends sums of the results `y` and what turns the plan to its backward pass.
+pub(super) fn sum_results(plan: &mut Plan, y: Tensor, records: Tensor) -> Result<()> {
+    let [rows, cols] = plan.shape(y)[..] else { return Ok(()) };
+    Accumulate { x: y, records, rows, cols }.record(plan, "metrics")?;
+    plan.begin(Section::Backward);
+    Ok(())
+}
+
+/// The training plan of a run.
+///
+/// # Errors
+/// `Config` when sizes overflow.
+pub fn record_training(config: &Config, task: &dyn Task, target: crate::gpu::Target) -> Result<(Plan, Io)> {
+    let mut plan = Plan::new("train", target);
+    state(&mut plan)?;
+    let shape = [super::session::RING as usize, crate::kernels::metrics::RECORD];
+    let records = plan.persistent(crate::gpu::Role::Workspace, "records", &shape)?;
+    let io = task.record(&mut plan, config.train.batch, Some(records))?;
+    config.optimizer.record(&mut plan, records)?;
+    Ok((plan, io))
+}
+
+/// The evaluation plan of a run.
+///
+/// # Errors
+/// `Config` when sizes overflow.
+pub fn record_evaluation(task: &dyn Task, target: crate::gpu::Target) -> Result<(Plan, Io)> {
+    let mut plan = Plan::new("evaluate", target);
+    state(&mut plan)?;
+    let io = task.record(&mut plan, task.evaluation_batch(), None)?;
+    plan.keep(io.output);
+    plan.keep(io.rows);
+    Ok((plan, io))
+}
+
+/// Learning rate of step `step` (from 0).
+pub(super) fn learning_rate(config: &Config, plateau: &Plateau, step: u64, steps: u64) -> f64 {
+    config.schedule.learning_rate(config.optimizer.learning_rate, step, steps) * plateau.factor
+}
