@@ -4,3 +4,4 @@ mod architecture;
 mod cli;
 mod kernels;
 mod models;
+mod vectors;

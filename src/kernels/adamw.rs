@@ -49,7 +49,7 @@ impl Update {
         let copies = plan.reads_copy(self.w);
         let copy = |tensor| copies.then_some(tensor);
         let dispatch = Dispatch::new("adamw/update", label)
-            .constant("WG", if plan.target.software { 16 } else { 64 })
+            .constant("WG", 64)
             .constant("DECOUPLED", self.decoupled.into())
             .bind("state", state(plan)?)
             .bind("partials", self.partials)

@@ -1,0 +1,170 @@
+//! Next-vector runs as a user runs them: bad data, rules, reports, comparison, weights out and in.
+
+use std::path::Path;
+use std::process::Command;
+
+use engine::datasets::npz::{Npz, Values, write};
+
+const SAMPLE: &str = "data/samples/wikitext_minilm_small.npz";
+const RUN: &str = "data/runs/lvm_mlp.toml";
+const SMALL: [&str; 4] = ["model.hidden=16", "train.batch=32", "train.epochs=2", "train.log_every=1"];
+
+fn run(args: &[&str]) -> (i32, String, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_engine")).args(args).output().unwrap();
+    (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&output.stdout).into(), String::from_utf8_lossy(&output.stderr).into())
+}
+
+fn train(file: &str, out: &Path, more: &[&str]) -> (i32, String, String) {
+    let data = format!("data.file={file}");
+    let mut args = vec!["train", RUN, "--out", out.to_str().unwrap(), "--set", &data];
+    SMALL.iter().for_each(|set| args.extend(["--set", set]));
+    args.extend(more);
+    run(&args)
+}
+
+fn json(text: &str) -> serde_json::Value {
+    serde_json::from_str(text).unwrap()
+}
+
+/// A file with that many samples of contexts (3, 4) and targets (4).
+fn data(path: &Path, samples: usize, change: impl Fn(&mut Vec<f32>, &mut Vec<f32>)) -> String {
+    let mut contexts: Vec<f32> = (0..samples * 12).map(|i| (i as f32 * 0.7).sin()).collect();
+    let mut targets: Vec<f32> = (0..samples * 4).map(|i| (i as f32 * 0.3).cos()).collect();
+    change(&mut contexts, &mut targets);
+    let (n, m) = (contexts.len() / 12, targets.len() / 4);
+    write(path, &[("contexts", &[n, 3, 4], &contexts), ("targets", &[m, 4], &targets)]).unwrap();
+    path.to_str().unwrap().to_string()
+}
+
+#[test]
+fn bad_data_is_refused_with_what_is_wrong() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let whole = data(&path("good.npz"), 100, |_, _| {});
+    let bytes = std::fs::read(&whole).unwrap();
+    std::fs::write(path("cut.npz"), &bytes[..bytes.len() / 2]).unwrap();
+    std::fs::write(path("text.npz"), "not a zip").unwrap();
+    let mut flipped = bytes.clone();
+    flipped[400] ^= 1;
+    std::fs::write(path("flipped.npz"), flipped).unwrap();
+    write(&path("other.npz"), &[("x", &[2, 2], &[1.0; 4])]).unwrap();
+    write(&path("flat.npz"), &[("contexts", &[100, 12], &[1.0; 1200]), ("targets", &[100, 4], &[1.0; 400])]).unwrap();
+    let nan = |at: usize| move |c: &mut Vec<f32>, _: &mut Vec<f32>| c[at] = f32::NAN;
+    let cases = [
+        ("nothing.npz".to_string(), 66, "no data file"),
+        (path("cut.npz").display().to_string(), 65, "cut.npz"),
+        (path("text.npz").display().to_string(), 65, "text.npz"),
+        (path("flipped.npz").display().to_string(), 65, "flipped.npz"),
+        (path("other.npz").display().to_string(), 65, "no member context_sequences or contexts"),
+        (path("flat.npz").display().to_string(), 65, "[100, 12]"),
+        (data(&path("uneven.npz"), 100, |c, _| c.truncate(90 * 12)), 65, "[90, 3, 4]"),
+        (data(&path("few.npz"), 30, |_, _| {}), 65, "do not fill one batch of 32"),
+        (data(&path("nan.npz"), 100, nan(5 * 12 + 6)), 65, "1 values that are NaN or infinite, the first at [5, 1, 2]"),
+    ];
+    for (i, (file, code, says)) in cases.iter().enumerate() {
+        let out = path(&format!("run{i}"));
+        let (got, _, text) = train(file, &out, &[]);
+        assert!(got == *code && text.contains(says), "{file}: {got} {text}");
+        assert!(!out.exists(), "{file}: a run folder was made");
+    }
+    let (code, _, text) = train(&cases[8].0, &path("skipped"), &["--set", "data.skip_non_finite=true"]);
+    assert!(code == 0 && text.contains("1 of 100 samples") && text.contains("mean norm"), "{text}");
+    let (code, _, text) = train(&whole, &path("given"), &["--set", "data.split=given"]);
+    assert!(code == 65 && text.contains("val_context_sequences"), "{text}");
+    for set in ["loss.moment={weight=1.0}", "loss.variance={weight=1.0}"] {
+        let (code, _, text) = train(&whole, &path("alone"), &["--set", set, "--set", "train.batch=1"]);
+        assert!(code == 2 && text.contains("two samples"), "{text}");
+    }
+    for set in ["loss.cosine={weight=-1.0}", "data.validation_share=1.0", "data.splitt=random", "model.dropout=1.0"] {
+        let (code, _, text) = train(&whole, &path("config"), &["--set", set]);
+        assert!(code == 2, "{set}: {text}");
+    }
+}
+
+#[test]
+fn a_run_reports_beside_its_baselines_and_is_compared() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("a");
+    let expect = "expect=[{metric='validation_cosine',at_least=0.0},{metric='train_cosine',at_least=2.0,epoch=1}]";
+    let (code, stdout, text) = train(SAMPLE, &out, &["--json", "--set", expect]);
+    assert_eq!(code, 0, "{text}");
+    let report = json(&stdout);
+    for name in ["this model", "mean vector", "last vector", "context mean"] {
+        let cosine = report["test"][name]["cosine"].as_f64().unwrap();
+        assert!(cosine > 0.0 && cosine < 1.0 && report["test"][name]["ood_cosine"].is_number(), "{report}");
+    }
+    assert!(report["notes"].as_array().unwrap().iter().any(|n| n.as_str().unwrap().contains("the mean of the context")));
+    assert_eq!((&report["expectations"][0][2], &report["expectations"][1][2]), (&true.into(), &false.into()));
+    let table = std::fs::read_to_string(out.join("report.txt")).unwrap();
+    assert!(table.contains("MISSED  train_cosine ≥ 2 after epoch 1"), "{table}");
+
+    let other = folder.path().join("b");
+    let rule = ["--set", "abort_if=[{metric='train_cosine',below=0.99}]"];
+    let (code, _, text) = train(SAMPLE, &other, &rule);
+    assert!(code == 76 && text.contains("train_cosine") && text.contains("below 0.99 after epoch 1"), "{code} {text}");
+    let svg = folder.path().join("curves.svg");
+    let folders = [out.to_str().unwrap(), other.to_str().unwrap()];
+    let (code, stdout, text) = run(&["compare", folders[0], folders[1], "--json", "--svg", svg.to_str().unwrap()]);
+    assert_eq!(code, 0, "{text}");
+    let rows = json(&stdout);
+    assert_eq!(rows["rows"].as_array().unwrap().len(), 2);
+    let all = rows["rows"].to_string();
+    assert!(all.contains("aborted: train_cosine") && all.contains("all steps done"), "{all}");
+    assert!(std::fs::read_to_string(&svg).unwrap().contains("<svg"));
+    let (_, stdout, _) = run(&["compare", folders[0], folders[1], "--markdown"]);
+    assert!(stdout.starts_with("| run | model | parameters |") && stdout.lines().count() == 4, "{stdout}");
+    let (code, _, text) = run(&["compare", folder.path().to_str().unwrap()]);
+    assert!(code == 66 && text.contains("no run folder"), "{text}");
+}
+
+#[test]
+fn predictions_and_weights_leave_and_come_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_string();
+    assert_eq!(train(SAMPLE, &folder.path().join("a"), &[]).0, 0);
+    let (code, stdout, text) = run(&["eval", "--run", &path("a"), "--data", SAMPLE, "--predictions", &path("p.npz"), "--json"]);
+    assert_eq!(code, 0, "{text}");
+    let mut npz = Npz::open(Path::new(&path("p.npz"))).unwrap();
+    let (cosines, predictions) = (npz.array("val_cosines").unwrap(), npz.array("val_predictions").unwrap());
+    assert_eq!((cosines.shape, predictions.shape), (vec![80], vec![80, 384]));
+    let Values::F32(cosines) = cosines.values else { panic!("floats") };
+    let mean = cosines.iter().map(|c| f64::from(*c)).sum::<f64>() / 80.0;
+    assert!((json(&stdout)["validation"]["cosine"].as_f64().unwrap() - mean).abs() < 1e-5);
+
+    let (code, _, text) = run(&["export", "--run", &path("a"), &path("w.safetensors")]);
+    assert_eq!(code, 0, "{text}");
+    let bytes = std::fs::read(path("w.safetensors")).unwrap();
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let mut names = file.names();
+    names.sort_unstable();
+    assert_eq!(names, ["network.0.bias", "network.0.weight", "network.3.bias", "network.3.weight"]);
+    // With a rate of next to nothing the weights stay, and so do the results.
+    let weights = path("w.safetensors");
+    let still = ["--init", &weights, "--set", "optimizer.learning_rate=1e-30", "--json"];
+    let (code, again, text) = train(SAMPLE, &folder.path().join("b"), &still);
+    assert_eq!(code, 0, "{text}");
+    let before = json(&std::fs::read_to_string(folder.path().join("a/report.json")).unwrap());
+    assert_eq!(json(&again)["test"]["this model"]["cosine"], before["test"]["this model"]["cosine"]);
+    let (code, _, text) = run(&["generate", "--run", &path("a"), "--prompt", "1,2"]);
+    assert!(code == 2 && text.contains("predicts vectors"), "{text}");
+}
+
+/// In pieces, across epochs, a plateau and accumulation, or whole: the same bits.
+#[test]
+fn a_resumed_run_of_vectors_ends_with_the_same_weights() {
+    let folder = tempfile::tempdir().unwrap();
+    let set = ["train.epochs=6", "train.accumulate=2", "schedule.kind=plateau", "schedule.patience=0", "checkpoint.every=3"];
+    let mut more: Vec<&str> = set.iter().flat_map(|s| ["--set", *s]).collect();
+    let (whole, pieces) = (folder.path().join("whole"), folder.path().join("pieces"));
+    assert_eq!(train(SAMPLE, &whole, &more).0, 0);
+    for steps in ["5", "11", "100"] {
+        let mut args = more.clone();
+        args.extend(["--resume", "--steps", steps]);
+        // A run that was cut short goes on as if it had not been.
+        let (code, _, text) = train(SAMPLE, &pieces, &args);
+        assert_eq!(code, 0, "{text}");
+    }
+    more.clear();
+    let weights = |run: &Path| std::fs::read(run.join("model.safetensors")).unwrap();
+    assert!(weights(&whole) == weights(&pieces), "the weights differ");
+}
