@@ -13,7 +13,7 @@ pub(super) const FAMILY: Family = Family { name: "lstm", spec, pinned: 99, build
 
 fn spec(i: usize, random: &mut Random) -> Spec {
     let mut dims = vec![random.pick(&[1, 2, 3, 5]), random.pick(&DIMS[..6]), random.pick(&DIMS[..10])];
-    if i % 3 == 0 {
+    if i.is_multiple_of(3) {
         dims[1 + i / 3 % 2] = DIMS[i / 6 % 17];
     }
     let regime = [Regime::Normal, Regime::Normal, Regime::OneHot, Regime::Extreme][i % 4];

@@ -44,6 +44,9 @@ pub struct Comparison {
     pub rows: Vec<Row>,
 }
 
+/// Points of a curve.
+type Points = Vec<(f64, f64)>;
+
 /// A line of `metrics.jsonl`.
 struct Line {
     split: String,
@@ -71,7 +74,7 @@ fn lines(folder: &Path) -> Result<Vec<Line>> {
 /// `MissingInput` for what is no run folder, `CannotCreate` or `Io` for a picture that cannot be written.
 pub fn compare(folders: &[PathBuf], svg: Option<&Path>) -> Result<Comparison> {
     let mut rows = Vec::new();
-    let mut curves: Vec<(String, [Vec<(f64, f64)>; 2])> = Vec::new();
+    let mut curves: Vec<(String, [Points; 2])> = Vec::new();
     let mut score_name = "cosine";
     for folder in folders {
         let lines = lines(folder)?;

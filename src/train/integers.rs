@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::session::Session;
-use super::task::{Column, Io, Judgement, Metrics, MicroBatch, Task, sum_results};
+use super::task::{Column, Io, Judgement, MetricRows, Metrics, MicroBatch, Task, sum_results};
 use crate::config::{Config, DataConfig, IntegerSequencesConfig, TrainConfig};
 use crate::datasets::integer_sequences::{CONTEXT, Sequence, VALUES, sample, shares};
 use crate::datasets::{Split, epoch_order};
@@ -60,7 +60,7 @@ impl IntegerTask {
     ///
     /// # Errors
     /// `TryAgain` on device loss.
-    pub fn test(&self, session: &Session, count: usize) -> Result<(Vec<(String, Metrics)>, Vec<Sequence>)> {
+    pub fn test(&self, session: &Session, count: usize) -> Result<(MetricRows, Vec<Sequence>)> {
         let mut out = Vec::new();
         let mut sequences = Vec::new();
         let third = 1.0 / 3.0;

@@ -19,6 +19,6 @@ pub use rules::Watch;
 pub use run::{Options, Report, RunFolder, train};
 pub(crate) use run::{default_budget, largest_batch, metrics_table};
 pub use session::{Session, memory};
-pub use task::{Column, Io, Judgement, Metrics, MicroBatch, Task, record_evaluation, record_training, task};
+pub use task::{Column, Io, Judgement, MetricRows, Metrics, MicroBatch, Task, record_evaluation, record_training, task};
 pub use tensorboard::EventWriter;
 pub use vectors::VectorTask;

@@ -14,7 +14,7 @@ use super::logs::{Logs, duration};
 use super::plot::{Chart, Curve, draw};
 use super::rules::Watch;
 use super::session::{RING, Session, memory_of};
-use super::task::{Column, Judgement, Metrics, Task, learning_rate, task};
+use super::task::{Column, Judgement, MetricRows, Metrics, Task, learning_rate, task};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
@@ -79,7 +79,7 @@ pub struct Report {
     /// What was expected, what came, and whether it was met.
     pub expectations: Vec<(String, Option<f64>, bool)>,
     #[serde(skip)]
-    rows: Vec<(String, Metrics)>,
+    rows: MetricRows,
     #[serde(skip)]
     columns: Vec<Column>,
 }

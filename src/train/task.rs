@@ -89,11 +89,14 @@ pub struct MicroBatch {
     pub cycle: bool,
 }
 
+/// Metrics by name of the set.
+pub type MetricRows = Vec<(String, Metrics)>;
+
 /// What is said of the kept weights.
 #[derive(Debug, Clone, Default)]
 pub struct Judgement {
     /// Metrics by name of the set.
-    pub rows: Vec<(String, Metrics)>,
+    pub rows: MetricRows,
     /// Sentences.
     pub notes: Vec<String>,
 }
