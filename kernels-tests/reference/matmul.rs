@@ -73,7 +73,7 @@ pub fn forward<S: Scalar>(call: &mut Call<'_, S>) {
                 if let Some(residual) = &residual {
                     v = v + residual[at];
                 }
-                if e.constant("ACCUMULATE") == 1 {
+                if e.constant("ACCUMULATE") == 1 || e.constant("COPY") == 1 {
                     v = v + old.as_ref().expect("a value to add to")[at];
                 }
                 y.push(v);

@@ -4,6 +4,7 @@
 @group(0) @binding(5) var<storage, read> residual: array<vec4<f32>>;  // (batch, M, N) // if RESIDUAL
 @group(0) @binding(6) var<storage, read_write> pre: array<vec4<f32>>; // (batch, M, N) // if KEEP_PRE
 @group(0) @binding(7) var<storage, read_write> y: array<vec4<f32>>;   // (batch, M, N)
+@group(0) @binding(9) var<storage, read> old_y: array<vec4<f32>>;     // (batch, M, N) // if COPY
 
 // The epilogue of columns n … n + 3.
 fn store(batch: u32, m: u32, n: u32, sum: vec4<f32>) {
@@ -23,5 +24,6 @@ fn store(batch: u32, m: u32, n: u32, sum: vec4<f32>) {
     v *= vec4<f32>(activation_derivative(DERIVATIVE, at.x), activation_derivative(DERIVATIVE, at.y), activation_derivative(DERIVATIVE, at.z), activation_derivative(DERIVATIVE, at.w)); // if DERIVATIVE
     v += residual[i]; // if RESIDUAL
     v += y[i]; // if ACCUMULATE
+    v += old_y[i]; // if COPY
     y[i] = v;
 }

@@ -4,6 +4,8 @@
 // array that the driver does not unroll would live in memory.
 // Grid: one workgroup a tile, tiles along n fastest, then m, then batch.
 // uses: common/grid, common/matmul_options, common/matmul_vec4, common/activation, common/math, common/random, common/state
+const COPY: u32 = 0u; // in place of ACCUMULATE: what is added to comes from a read-only copy
+
 @group(0) @binding(1) var<storage, read> a: array<vec4<f32>>; // (batch, M, K)
 @group(0) @binding(2) var<storage, read> b: array<vec4<f32>>; // (batch, K, N)
 
