@@ -123,6 +123,8 @@ fn the_estimate_needs_no_driver() {
     let roles: u64 = estimate["bytes_by_role"].as_object().unwrap().values().map(|v| v.as_u64().unwrap()).sum();
     assert_eq!(estimate["total_bytes"], roles);
     assert!(estimate["largest_batch"].as_u64().unwrap() > 1000);
+    let (code, stdout, _) = run(&["estimate", RUN, "data/runs/lvm_gru.toml"]);
+    assert!(code == 0 && stdout.lines().count() == 3 && stdout.contains("7359232"), "{stdout}");
 }
 
 /// Twenty kills at random moments, each followed by --resume, against a run that was left alone.

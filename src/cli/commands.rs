@@ -74,7 +74,10 @@ pub(super) fn run(command: Command) -> Result<()> {
             let list = |v: &[u32]| v.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
             print(&format!("{} → {}", list(&prompt), list(&numbers)))
         }
-        Command::Estimate { run, budget, all, json } => estimate(&load(&run)?, budget, all, json.json),
+        Command::Estimate { runs, set, budget, all, json } => match &runs[..] {
+            [run] => estimate(&Config::load(run, &set)?, budget, all, json.json),
+            _ => estimates(&runs, &set, budget, json.json),
+        },
         Command::Check { runs, cases, device, json } => check(&runs, cases, device.device.as_deref(), json.json),
         Command::Profile { run, rounds, all, device, json } => {
             profile(&load(&run)?, rounds as usize, all, device.device.as_deref(), json.json)
@@ -233,6 +236,27 @@ fn export(run: &Path, checkpoint: Option<&Path>, out: &Path) -> Result<()> {
         plan.parameters().len(),
         out.display()
     ))
+}
+
+/// One line a run.
+fn estimates(runs: &[PathBuf], set: &[String], budget: u64, as_json: bool) -> Result<()> {
+    let target = Target::default();
+    let width = runs.iter().map(|r| r.display().to_string().chars().count()).max().unwrap_or(0);
+    let mut out = format!("{:width$}{:>12}{:>8}{:>12}  {:<6}{:>14}\n", "run", "parameters", "batch", "memory", "fits", "largest batch");
+    let mut list = Vec::new();
+    for run in runs {
+        let config = Config::load(run, set)?;
+        let memory = train::memory(&config, target, budget)?;
+        let parameters = record_training(&config, task(&config)?.as_ref(), target)?.0.parameter_count();
+        let total = memory.report.total_bytes;
+        let fits = total <= budget && memory.buffers.iter().all(|b| b.bytes <= target.max_binding);
+        let largest = largest_batch(&config, target, budget);
+        let (yes, most) = (if fits { "yes" } else { "no" }, largest.map_or("none".to_string(), |b| b.to_string()));
+        let (name, batch) = (run.display().to_string(), config.train.batch);
+        let _ = writeln!(out, "{name:width$}{parameters:>12}{batch:>8}{:>12}  {yes:<6}{most:>14}", bytes(total));
+        list.push(json!({ "run": run, "parameters": parameters, "total_bytes": total, "fits": fits, "largest_batch": largest }));
+    }
+    if as_json { print_json(&list) } else { print(&out) }
 }
 
 fn estimate(config: &Config, budget: u64, all: bool, json: bool) -> Result<()> {

@@ -137,10 +137,14 @@ enum Command {
         #[command(flatten)]
         json: JsonArg,
     },
-    /// Memory of a run, without a GPU
+    /// Parameters and memory of runs, without a GPU
     Estimate {
-        #[command(flatten)]
-        run: RunArgs,
+        /// Run files; several give one line each
+        #[arg(value_name = "RUN.toml", required = true)]
+        runs: Vec<PathBuf>,
+        /// Override a key, as in --set data.dim=768 (repeatable)
+        #[arg(long = "set", value_name = "TABLE.KEY=VALUE")]
+        set: Vec<String>,
         /// Memory budget, as in 8GiB
         #[arg(long, value_name = "BYTES", default_value = "8GiB", value_parser = parse_bytes)]
         budget: u64,

@@ -378,7 +378,8 @@ impl<'a> Trainer<'a> {
             }
             self.progress.step += 1;
             let done = self.progress.step;
-            let validate = done.is_multiple_of(self.rhythm.validate) || done == end;
+            // Not where --steps cuts a run short: a validation changes what the rest of the run does.
+            let validate = done.is_multiple_of(self.rhythm.validate) || done == self.rhythm.total;
             let save = done.is_multiple_of(self.rhythm.save) || done == end;
             let epoch_ends = done.is_multiple_of(self.rhythm.epoch);
             if validate || save || epoch_ends || done - self.unread == RING || last_drain.elapsed() > Duration::from_millis(500) {
