@@ -335,3 +335,54 @@ impl VectorData {
         VectorData { validation: set.clone(), train: set, ood: None }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::npz::write;
+    use super::*;
+
+    /// `n` samples whose first target feature is their number.
+    fn file(folder: &Path, name: &str, n: usize, prefix: &str) -> std::path::PathBuf {
+        let path = folder.join(name);
+        let targets: Vec<f32> = (0..n).flat_map(|i| [i as f32, 1.0]).collect();
+        let contexts: Vec<f32> = (0..n).flat_map(|i| [i as f32, 2.0, 0.0, 1.0, 1.0, 0.0]).collect();
+        let names = [format!("{prefix}context_sequences"), format!("{prefix}target_vectors")];
+        write(&path, &[(&names[0], &[n, 3, 2], &contexts), (&names[1], &[n, 2], &targets)]).unwrap();
+        path
+    }
+
+    fn numbers(set: &VectorSet) -> Vec<usize> {
+        (0..set.samples).map(|i| set.target(i)[0] as usize).collect()
+    }
+
+    #[test]
+    fn splits_take_what_they_say() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = file(folder.path(), "a.npz", 21, "");
+        let (data, _) = load(&path, None, Split::Sequential(0.1), false).unwrap();
+        assert_eq!((numbers(&data.train), numbers(&data.validation)), ((0..18).collect(), vec![18, 19, 20]));
+        let (data, _) = load(&path, None, Split::Random(0.1, 7), false).unwrap();
+        assert_ne!(numbers(&data.validation), vec![18, 19, 20]);
+        let mut all = [numbers(&data.train), numbers(&data.validation)].concat();
+        all.sort_unstable();
+        assert_eq!(all, Vec::from_iter(0..21));
+        let (again, _) = load(&path, None, Split::Random(0.1, 7), false).unwrap();
+        assert_eq!(numbers(&again.train), numbers(&data.train));
+        assert!(load(&path, None, Split::Given, false).is_err());
+        let other = file(folder.path(), "b.npz", 5, "ood_");
+        let (data, _) = load(&path, Some(&other), Split::Sequential(0.1), false).unwrap();
+        assert_eq!(data.ood.unwrap().samples, 5);
+        assert_eq!(header(&path).unwrap(), Header { samples: 21, context: 3, dim: 2, has_validation: false });
+    }
+
+    #[test]
+    fn baselines_are_cosines_of_what_needs_no_model() {
+        let values = |v: &[f32]| Values::F32(v.to_vec());
+        // Contexts (1, 0), (0, 1) and (0, 1), (0, 1); targets (0, 1) and (1, 0).
+        let contexts = values(&[1.0, 0.0, 0.0, 1.0, 0.0, 1.0, 0.0, 1.0]);
+        let set = VectorSet { contexts, targets: values(&[0.0, 1.0, 1.0, 0.0]), samples: 2, context: 2, dim: 2 };
+        let b = Baselines::of(&[3.0, 0.0], &set);
+        let half = 0.5f64.sqrt();
+        assert!((b.mean_vector - 0.5).abs() < 1e-12 && (b.last_vector - 0.5).abs() < 1e-12 && (b.context_mean - half / 2.0).abs() < 1e-12);
+    }
+}

@@ -27,6 +27,8 @@ pub struct Row {
     pub best_loss: Option<f64>,
     /// The telling metric there: cosine, or the ninth number's accuracy.
     pub score: Option<f64>,
+    /// The telling metric at its highest, in whichever epoch.
+    pub highest: Option<f64>,
     /// Cosine out of distribution.
     pub ood_cosine: Option<f64>,
     /// Seconds spent.
@@ -50,7 +52,6 @@ type Points = Vec<(f64, f64)>;
 /// A line of `metrics.jsonl`.
 struct Line {
     split: String,
-    step: f64,
     epoch: u64,
     values: Value,
 }
@@ -62,8 +63,8 @@ fn lines(folder: &Path) -> Result<Vec<Line>> {
         _ => Error::read(&path, &e),
     })?;
     let line = |values: Value| {
-        let (split, step) = (values["split"].as_str()?.to_string(), values["step"].as_f64()?);
-        Some(Line { split, step, epoch: values["epoch"].as_u64().unwrap_or(0), values })
+        let split = values["split"].as_str()?.to_string();
+        Some(Line { split, epoch: values["epoch"].as_u64().unwrap_or(0), values })
     };
     Ok(text.lines().filter_map(|l| serde_json::from_str(l).ok()).filter_map(line).collect())
 }
@@ -75,6 +76,7 @@ fn lines(folder: &Path) -> Result<Vec<Line>> {
 pub fn compare(folders: &[PathBuf], svg: Option<&Path>) -> Result<Comparison> {
     let mut rows = Vec::new();
     let mut curves: Vec<(String, [Points; 2])> = Vec::new();
+    let mut losses = Vec::new();
     let mut score_name = "cosine";
     for folder in folders {
         let lines = lines(folder)?;
@@ -95,7 +97,9 @@ pub fn compare(folders: &[PathBuf], svg: Option<&Path>) -> Result<Comparison> {
             .filter_map(|l| Some((l, l.values["loss"].as_f64()?)))
             .min_by(|a, b| a.1.total_cmp(&b.1))
             .map(|(line, loss)| (line.epoch + 1, loss, line.values[metric].as_f64()));
-        let points = |name: &str| validations.iter().filter_map(|l| Some((l.step, l.values[name].as_f64()?))).collect();
+        // By epoch: steps of different batches are no measure.
+        let points = |name: &str| validations.iter().filter_map(|l| Some((l.epoch as f64 + 1.0, l.values[name].as_f64()?))).collect();
+        losses.push(config["loss"].to_string());
         let name = folder.display().to_string();
         curves.push((name.clone(), [points("loss"), points(metric)]));
         rows.push(Row {
@@ -106,6 +110,7 @@ pub fn compare(folders: &[PathBuf], svg: Option<&Path>) -> Result<Comparison> {
             best_epoch: best.map(|b| b.0),
             best_loss: best.map(|b| b.1),
             score: best.and_then(|b| b.2),
+            highest: validations.iter().filter_map(|l| l.values[metric].as_f64()).max_by(f64::total_cmp),
             ood_cosine: report["test"]["this model"]["ood_cosine"].as_f64(),
             seconds: report["seconds"].as_f64(),
             status: report["ended"].as_str().unwrap_or("not finished").to_string(),
@@ -115,18 +120,25 @@ pub fn compare(folders: &[PathBuf], svg: Option<&Path>) -> Result<Comparison> {
     if let Some(path) = svg {
         let chart = |title: &'static str, which: usize| Chart {
             title,
+            x: "epoch",
             curves: curves.iter().map(|(name, points)| Curve { name: name.clone(), points: &points[which] }).collect(),
         };
-        draw(path, &[chart("validation loss", 0), chart(if score_name == "cosine" { "validation cosine" } else { "ninth accuracy" }, 1)])?;
+        let mut charts = vec![chart(if score_name == "cosine" { "validation cosine" } else { "ninth accuracy" }, 1)];
+        // Losses of different kinds have nothing to do with each other.
+        if losses.windows(2).all(|pair| pair[0] == pair[1]) {
+            charts.push(chart("validation loss", 0));
+        }
+        draw(path, &charts)?;
     }
     Ok(Comparison { score: score_name.into(), rows })
 }
 
 impl Comparison {
-    fn cells(&self) -> Vec<[String; 10]> {
+    fn cells(&self) -> Vec<[String; 11]> {
         let text = |v: Option<f64>, digits: usize| v.map_or("–".to_string(), |v| format!("{v:.digits$}"));
         let count = |v: Option<u64>| v.map_or("–".to_string(), |v| v.to_string());
-        let header = ["run", "model", "parameters", "epochs", "best epoch", "best loss", &self.score, "OOD cosine", "time", "status"];
+        let header =
+            ["run", "model", "parameters", "epochs", "best epoch", "best loss", &self.score, "highest", "OOD cosine", "time", "status"];
         let mut cells = vec![header.map(String::from)];
         cells.extend(self.rows.iter().map(|r| {
             [
@@ -137,6 +149,7 @@ impl Comparison {
                 count(r.best_epoch),
                 text(r.best_loss, 6),
                 text(r.score, 4),
+                text(r.highest, 4),
                 text(r.ood_cosine, 4),
                 r.seconds.map_or("–".to_string(), duration),
                 r.status.clone(),
@@ -149,13 +162,13 @@ impl Comparison {
     pub fn table(&self) -> String {
         let cells = self.cells();
         let width = |c: usize| cells.iter().map(|row| row[c].chars().count()).max().unwrap_or(0);
-        let widths: Vec<usize> = (0..10).map(width).collect();
+        let widths: Vec<usize> = (0..11).map(width).collect();
         let mut out = String::new();
         for row in &cells {
             for (c, cell) in row.iter().enumerate() {
                 // Names and status to the left, numbers to the right.
                 let gap = " ".repeat(widths[c] - cell.chars().count());
-                let _ = if [0, 1, 9].contains(&c) { write!(out, "{cell}{gap}  ") } else { write!(out, "{gap}{cell}  ") };
+                let _ = if [0, 1, 10].contains(&c) { write!(out, "{cell}{gap}  ") } else { write!(out, "{gap}{cell}  ") };
             }
             out.truncate(out.trim_end().len());
             out.push('\n');
@@ -166,9 +179,9 @@ impl Comparison {
     /// A Markdown table.
     pub fn markdown(&self) -> String {
         let cells = self.cells();
-        let line = |row: &[String; 10]| format!("| {} |\n", row.join(" | "));
+        let line = |row: &[String; 11]| format!("| {} |\n", row.join(" | "));
         let mut out = line(&cells[0]);
-        out += "|---|---|---:|---:|---:|---:|---:|---:|---:|---|\n";
+        out += "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---|\n";
         cells[1..].iter().for_each(|row| out += &line(row));
         out
     }

@@ -17,6 +17,8 @@ pub(crate) struct Curve<'a> {
 #[derive(Debug)]
 pub(crate) struct Chart<'a> {
     pub(crate) title: &'a str,
+    /// What runs along the horizontal axis.
+    pub(crate) x: &'a str,
     pub(crate) curves: Vec<Curve<'a>>,
 }
 
@@ -55,7 +57,7 @@ fn render(svg: &mut String, charts: &[Chart<'_>]) -> std::result::Result<(), Box
             .x_label_area_size(34)
             .y_label_area_size(64)
             .build_cartesian_2d(0.0..right, low - margin..high + margin)?;
-        context.configure_mesh().x_desc("step").light_line_style(RGBColor(240, 240, 240)).draw()?;
+        context.configure_mesh().x_desc(chart.x).light_line_style(RGBColor(240, 240, 240)).draw()?;
         for (curve, color) in chart.curves.iter().zip(COLORS.into_iter().cycle()) {
             let series = LineSeries::new(curve.points.iter().copied().filter(|p| p.1.is_finite()), color.stroke_width(2));
             context.draw_series(series)?.label(curve.name.clone()).legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], color));

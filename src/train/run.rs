@@ -584,8 +584,8 @@ impl<'a> Trainer<'a> {
         second.push(("baseline", title));
         let curve = |(split, name): (&'static str, &'static str)| Curve { name: format!("{split} {name}"), points: points(split, name) };
         let charts = [
-            Chart { title: "loss", curves: vec![curve(("train", "loss")), curve(("validation", "loss"))] },
-            Chart { title, curves: second.into_iter().map(curve).filter(|c| !c.points.is_empty()).collect() },
+            Chart { title: "loss", x: "step", curves: vec![curve(("train", "loss")), curve(("validation", "loss"))] },
+            Chart { title, x: "step", curves: second.into_iter().map(curve).filter(|c| !c.points.is_empty()).collect() },
         ];
         draw(&self.folder.path.join("curves.svg"), &charts)
     }
