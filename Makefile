@@ -11,7 +11,7 @@ test: driver
 	cargo fmt --check
 	cargo clippy --release --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --release --no-deps --lib
-	cargo test --release
+	NODEVICE_SELECT=1 cargo test --release
 
 bench: driver
 	cargo bench

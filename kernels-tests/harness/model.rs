@@ -4,11 +4,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::Checked;
 use super::reference::{Values, evaluate};
 use super::scalar::{Scalar, Var};
 use crate::config::{Config, DataConfig};
 use crate::datasets::vectors::VectorData;
+use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::kernels::State;
 use crate::kernels::metrics::SUMS;
@@ -37,8 +37,8 @@ const TAPE: u64 = 120_000_000;
 /// Checks the gradient of a run's model with its initial weights on a batch of four: sequences of its data, or random unit vectors.
 ///
 /// # Errors
-/// With what the device, the plan or the tape cannot do.
-pub fn check_model(gpu: &Arc<Gpu>, config: &Config) -> Checked<ModelOutcome> {
+/// `Config` when the tape cannot hold the model, else with what the device or the plan cannot do.
+pub fn check_model(gpu: &Arc<Gpu>, config: &Config) -> Result<ModelOutcome> {
     let mut config = config.clone();
     (config.train.batch, config.train.accumulate) = (4, 1);
     let mut task: Box<dyn Task> = match &config.data {
@@ -51,10 +51,10 @@ pub fn check_model(gpu: &Arc<Gpu>, config: &Config) -> Checked<ModelOutcome> {
     let (plan, _) = record_training(&config, task.as_ref(), gpu.target)?;
     let products = plan.entries().iter().filter(|e| e.section == Section::Forward).map(|e| e.flops / 2).sum::<u64>();
     if products > TAPE {
-        return Err(format!(
+        return Err(Error::Config(format!(
             "the f64 oracle of this model needs {products} multiplications on its tape, {TAPE} fit: make it smaller with --set, as in --set \
              data.dim=32 --set model.hidden=64"
-        ));
+        )));
     }
     let session = Session::training(&config, task.as_ref(), gpu)?;
     let (program, io) = session.step()?;
@@ -71,7 +71,7 @@ pub fn check_model(gpu: &Arc<Gpu>, config: &Config) -> Checked<ModelOutcome> {
     let flat = initial_weights(plan.parameters(), config.train.seed);
     let mut values: Values<Var> = Values { floats: HashMap::new(), ints: HashMap::new(), state };
     for p in plan.parameters() {
-        let tensor = plan.find(&p.name).ok_or_else(|| format!("no tensor {}", p.name))?;
+        let tensor = plan.find(&p.name).ok_or_else(|| Error::Internal(format!("no tensor {}", p.name)))?;
         let leaves = flat[p.offset..p.offset + p.len()].iter().map(|v| Var::leaf(f64::from(*v))).collect();
         values.floats.insert(tensor, leaves);
     }
@@ -89,13 +89,15 @@ pub fn check_model(gpu: &Arc<Gpu>, config: &Config) -> Checked<ModelOutcome> {
     for entry in plan.entries().iter().filter(|e| e.section == Section::Forward) {
         evaluate(plan, entry, &mut values)?;
     }
-    let rows = plan.find("loss.rows").ok_or("the plan has no loss")?;
+    let rows = plan.find("loss.rows").ok_or_else(|| Error::Internal("the plan has no loss".into()))?;
     let losses: Vec<Var> = values.floats[&rows].iter().step_by(plan.shape(rows)[1]).copied().collect();
     let scale = 1.0 / losses.len() as f64;
     let gradients = Var::backward(&losses.iter().map(|l| (*l, scale)).collect::<Vec<_>>());
     let (mut error, mut norm, mut worst, mut dead) = (0.0, 0.0, (0.0, String::new()), vec![]);
     for p in plan.parameters() {
-        let want = leaves[&plan.find(&p.name).ok_or("a parameter")?].iter().map(|leaf| gradients.of(*leaf).0);
+        let want = leaves[&plan.find(&p.name).ok_or_else(|| Error::Internal(format!("no tensor {}", p.name)))?]
+            .iter()
+            .map(|leaf| gradients.of(*leaf).0);
         let (e, n) = want.zip(&got[p.offset..]).fold((0.0, 0.0), |(e, n), (w, g)| (e + (w - f64::from(*g)).powi(2), n + w * w));
         if n == 0.0 {
             dead.push(p.name.clone());

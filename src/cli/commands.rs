@@ -78,7 +78,7 @@ pub(super) fn run(command: Command) -> Result<()> {
             [run] => estimate(&Config::load(run, &set)?, budget, all, json.json),
             _ => estimates(&runs, &set, budget, json.json),
         },
-        Command::Check { runs, cases, device, json } => check(&runs, cases, device.device.as_deref(), json.json),
+        Command::Check { runs, set, cases, device, json } => check(&runs, &set, cases, device.device.as_deref(), json.json),
         Command::Profile { run, rounds, all, device, json } => {
             profile(&load(&run)?, rounds as usize, all, device.device.as_deref(), json.json)
         }
@@ -374,8 +374,8 @@ fn data_set(config: &Config) -> Result<Option<String>> {
     Ok(Some(format!("{file}: {} samples, contexts of {} vectors of {}", h.samples, h.context, h.dim)))
 }
 
-fn check(runs: &[PathBuf], cases: Option<usize>, device: Option<&str>, json: bool) -> Result<()> {
-    let configs = runs.iter().map(|path| Config::load(path, &[])).collect::<Result<Vec<_>>>()?;
+fn check(runs: &[PathBuf], set: &[String], cases: Option<usize>, device: Option<&str>, json: bool) -> Result<()> {
+    let configs = runs.iter().map(|path| Config::load(path, set)).collect::<Result<Vec<_>>>()?;
     let gpu = Arc::new(Gpu::open(device)?);
     let progress = !json && std::io::stderr().is_terminal();
     if !json {
@@ -413,7 +413,7 @@ fn check(runs: &[PathBuf], cases: Option<usize>, device: Option<&str>, json: boo
     }
     let mut models = Vec::new();
     for (path, config) in runs.iter().zip(&configs) {
-        let o = check_model(&gpu, config).map_err(Error::Internal)?;
+        let o = check_model(&gpu, config)?;
         let ok = o.nmse <= 1e-9 && o.dead.is_empty() && (o.loss.0 - o.loss.1).abs() <= 1e-5 * o.loss.1.abs();
         if !ok {
             failures.push(format!("{}: whole-model gradient {o:?}", path.display()));

@@ -159,6 +159,9 @@ enum Command {
         /// Run files whose whole-model gradient to check too
         #[arg(value_name = "RUN.toml")]
         runs: Vec<PathBuf>,
+        /// Override a key of the run files, as in --set data.dim=32 (repeatable)
+        #[arg(long = "set", value_name = "TABLE.KEY=VALUE")]
+        set: Vec<String>,
         /// Cases of each kernel family [default: all]
         #[arg(long)]
         cases: Option<usize>,
