@@ -75,6 +75,9 @@ fn bad_data_is_refused_with_what_is_wrong() {
         let (code, _, text) = train(&whole, &path("alone"), &["--set", set, "--set", "train.batch=1"]);
         assert!(code == 2 && text.contains("two samples"), "{text}");
     }
+    let unknown = "abort_if=[{metric='train_cosin',below=0.5}]";
+    let (code, _, text) = train(SAMPLE, &path("rule"), &["--set", unknown]);
+    assert!(code == 2 && text.contains("train_cosin ") && text.contains("train_cosine"), "{text}");
     for set in ["loss.cosine={weight=-1.0}", "data.validation_share=1.0", "data.splitt=random", "model.dropout=1.0"] {
         let (code, _, text) = train(&whole, &path("config"), &["--set", set]);
         assert!(code == 2, "{set}: {text}");
@@ -130,6 +133,10 @@ fn predictions_and_weights_leave_and_come_back() {
     let Values::F32(cosines) = cosines.values else { panic!("floats") };
     let mean = cosines.iter().map(|c| f64::from(*c)).sum::<f64>() / 80.0;
     assert!((json(&stdout)["validation"]["cosine"].as_f64().unwrap() - mean).abs() < 1e-5);
+
+    let few = data(Path::new(&path("few.npz")), 20, |_, _| {});
+    let (code, _, text) = run(&["eval", "--run", &path("a"), "--data", &few]);
+    assert!(code == 65 && text.contains("does not fit this model"), "{code} {text}");
 
     let (code, _, text) = run(&["export", "--run", &path("a"), &path("w.safetensors")]);
     assert_eq!(code, 0, "{text}");

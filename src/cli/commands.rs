@@ -164,6 +164,12 @@ fn eval(args: &EvalArgs) -> Result<()> {
     if let DataConfig::Vectors(source) = &mut config.data {
         if let Some(file) = &args.data {
             (source.file, source.ood_file) = (file.clone(), None);
+            // A file to test on may be smaller than a batch to train on.
+            if file.exists() {
+                let samples = crate::datasets::vectors::header(file)?.samples;
+                let training = crate::datasets::vectors::training_samples(samples, source.validation_share).max(1);
+                config.train.batch = config.train.batch.min(training);
+            }
         }
         let (task, session) = trained(&args.run, VectorTask::new(&config)?, args.device.as_deref())?;
         return eval_vectors(args, &task, &session);

@@ -2,7 +2,44 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::AbortRule;
+use super::task::Task;
+use crate::config::{AbortRule, Config};
+use crate::error::{Error, Result};
+
+/// Fails on a rule or an expectation about a metric that the run does not have: it would never be looked at.
+///
+/// # Errors
+/// `Config`, with the metrics that there are.
+pub(crate) fn check_metrics(config: &Config, task: &dyn Task) -> Result<()> {
+    let of_training = task.columns();
+    let shown: Vec<&str> = task.shown().iter().map(|c| c.name).collect();
+    let known = |metric: &str| match metric.split_once('_') {
+        Some(("train", name)) => of_training.contains(&name),
+        Some(("validation", name)) => (of_training.contains(&name) || shown.contains(&name)) && !name.starts_with("ood"),
+        _ => false,
+    };
+    let wrong = |key: &str, metric: &str| {
+        let names = of_training.iter().map(|n| format!("train_{n}, validation_{n}")).collect::<Vec<_>>().join(", ");
+        Err(Error::Config(format!("{key}: no metric {metric} to look at there. There are {names}")))
+    };
+    for rule in &config.abort_if {
+        if !known(&rule.metric) {
+            return wrong("abort_if", &rule.metric);
+        }
+    }
+    for wish in &config.expect {
+        let of_kept = wish.metric.starts_with("validation_") || shown.contains(&wish.metric.as_str());
+        let fine = if wish.epoch.is_some() {
+            known(&wish.metric)
+        } else {
+            of_kept && (known(&wish.metric) || shown.contains(&wish.metric.as_str()))
+        };
+        if !fine {
+            return wrong("expect", &format!("{}{}", wish.metric, if wish.epoch.is_none() { " without an epoch" } else { "" }));
+        }
+    }
+    Ok(())
+}
 
 /// What a rule remembers of its metric.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]

@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::checkpoint::{Checkpoint, Progress, load_weights, save_weights, write_atomically};
 use super::logs::{Logs, duration};
 use super::plot::{Chart, Curve, draw};
-use super::rules::Watch;
+use super::rules::{Watch, check_metrics};
 use super::session::{RING, Session, memory_of};
 use super::task::{Column, Judgement, MetricRows, Metrics, Task, learning_rate, task};
 use crate::config::Config;
@@ -207,6 +207,7 @@ fn over_budget(config: &Config, gpu: &Gpu, report: &MemoryReport, budget: u64) -
 /// Those of correctness: every class of `Error`.
 pub fn train(config: &Config, options: &Options) -> Result<Report> {
     let mut task = task(config)?;
+    check_metrics(config, task.as_ref())?;
     let notes = task.load()?;
     let gpu = Arc::new(Gpu::open(options.device.as_deref())?);
     let budget = options.budget.unwrap_or_else(|| default_budget(&gpu));
