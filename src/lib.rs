@@ -4,6 +4,7 @@
 pub mod cli;
 pub mod config;
 pub mod datasets;
+pub mod draw;
 pub mod error;
 pub mod generate;
 pub mod gpu;

@@ -10,12 +10,14 @@ use std::time::Instant;
 
 use serde_json::json;
 
-use super::{Command, RunArgs, bytes, print, print_json};
+use super::{Command, Data, RunArgs, bytes, print, print_json};
 use crate::config::{Config, DataConfig};
 use crate::datasets::Split;
 use crate::datasets::integer_sequences::{CONTEXT, FAMILIES, LENGTH, draw_family};
+use crate::datasets::linkages;
 use crate::datasets::npz::Npz;
 use crate::datasets::vectors::VectorData;
+use crate::draw;
 use crate::error::{Error, Result};
 use crate::generate::{self, Decoder, Strategy};
 use crate::gpu::{Gpu, Target, adapters};
@@ -86,6 +88,7 @@ pub(super) fn run(command: Command) -> Result<()> {
             let config = load(&run)?;
             print(&record_training(&config, task(&config)?.as_ref(), Target::default())?.0.dump())
         }
+        Command::Data { what } => data(what),
         Command::Devices { json } => devices(json.json),
         Command::Inspect { file, json } => inspect(&file, json.json),
     }
@@ -575,6 +578,55 @@ fn profile(config: &Config, rounds: usize, all: bool, device: Option<&str>, json
         1.0 / step
     );
     print(&out)
+}
+
+/// Samples on a contact sheet, and in a row of it.
+const SHEET: usize = 24;
+const SHEET_COLUMNS: usize = 6;
+
+fn data(what: Data) -> Result<()> {
+    let Data::Linkages { count, seed, out, only, sheet, json } = what;
+    let started = Instant::now();
+    let names = || linkages::KINDS.iter().map(|k| k.name).collect::<Vec<_>>().join(", ");
+    let unknown = |name: &String| Error::Config(format!("--only {name}: no such type of linkage. There are {}", names()));
+    let mut kinds = only.iter().map(|name| linkages::kind(name).ok_or_else(|| unknown(name))).collect::<Result<Vec<_>>>()?;
+    if kinds.is_empty() {
+        kinds = (0..linkages::KINDS.len()).collect();
+    }
+    let count = count as usize;
+    let bar = train::progress_bar(count as u64, "linkages", json.json);
+    let samples = linkages::samples(seed, count, &kinds, || bar.inc(1));
+    bar.finish_and_clear();
+    linkages::write(&out, &samples)?;
+    if let Some(path) = &sheet {
+        let cells: Vec<_> = samples.iter().take(SHEET).map(draw::sample_cell).collect();
+        train::write_atomically(path, draw::picture(&cells, SHEET_COLUMNS).as_bytes())?;
+    }
+    let rows: Vec<(&str, usize, usize)> = kinds
+        .iter()
+        .map(|k| (linkages::KINDS[*k].name, linkages::KINDS[*k].joints, samples.iter().filter(|s| s.kind == *k).count()))
+        .collect();
+    let deviation = linkages::deviation(&samples);
+    if json.json {
+        let types: Vec<_> = rows.iter().map(|(n, j, c)| json!({ "type": n, "joints": j, "samples": c })).collect();
+        return print_json(&json!({ "file": out, "samples": count, "seed": seed, "types": types, "deviation_mm": deviation }));
+    }
+    let mut text = format!("{:<22}{:>8}{:>10}\n", "type", "joints", "samples");
+    for (name, joints, samples) in rows {
+        let _ = writeln!(text, "{name:<22}{joints:>8}{samples:>10}");
+    }
+    let _ = write!(
+        text,
+        "\n{}: {count} linkages in {:.1} s; coordinates deviate by {:.2} and {:.2} mm",
+        out.display(),
+        started.elapsed().as_secs_f64(),
+        deviation[0],
+        deviation[1]
+    );
+    if let Some(path) = &sheet {
+        let _ = write!(text, "; the first {} are drawn in {}", count.min(SHEET), path.display());
+    }
+    print(&text)
 }
 
 fn inspect(file: &Path, json: bool) -> Result<()> {

@@ -42,6 +42,30 @@ struct JsonArg {
 }
 
 #[derive(Debug, Subcommand)]
+enum Data {
+    /// Planar linkages: four-bars and six-bars with images of the curves that they trace
+    Linkages {
+        /// How many
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+        count: u32,
+        /// Same seed, same samples
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// File to write
+        #[arg(long, value_name = "FILE.npz")]
+        out: PathBuf,
+        /// Types of linkages, as in --only four_bar,watt_1 [default: all]
+        #[arg(long, value_name = "TYPE", value_delimiter = ',')]
+        only: Vec<String>,
+        /// Draw the first samples
+        #[arg(long, value_name = "FILE.svg")]
+        sheet: Option<PathBuf>,
+        #[command(flatten)]
+        json: JsonArg,
+    },
+}
+
+#[derive(Debug, Subcommand)]
 enum Command {
     /// Train a run into a folder of its own
     Train {
@@ -184,6 +208,11 @@ enum Command {
         device: DeviceArg,
         #[command(flatten)]
         json: JsonArg,
+    },
+    /// Make a data set
+    Data {
+        #[command(subcommand)]
+        what: Data,
     },
     /// Print the plan of a training step
     Plan {

@@ -1,6 +1,7 @@
 //! Data sets. Host only.
 
 pub mod integer_sequences;
+pub mod linkages;
 pub mod npz;
 pub mod vectors;
 

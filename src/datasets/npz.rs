@@ -817,13 +817,42 @@ impl<R: Read + Seek> Npz<R> {
     }
 }
 
+/// Numbers to write.
+#[derive(Debug, Clone, Copy)]
+pub enum Numbers<'a> {
+    /// As `<f4`.
+    F32(&'a [f32]),
+    /// As `<f2`.
+    F16(&'a [f16]),
+    /// As `<i4`.
+    I32(&'a [i32]),
+}
+
+impl Numbers<'_> {
+    fn len(self) -> usize {
+        match self {
+            Numbers::F32(v) => v.len(),
+            Numbers::F16(v) => v.len(),
+            Numbers::I32(v) => v.len(),
+        }
+    }
+}
+
+/// `write_arrays` of f32.
+///
+/// # Errors
+/// As `write_arrays`.
+pub fn write(path: &Path, arrays: &[(&str, &[usize], &[f32])]) -> Result<()> {
+    write_arrays(path, &arrays.iter().map(|(name, shape, values)| (*name, *shape, Numbers::F32(values))).collect::<Vec<_>>())
+}
+
 /// Writes arrays (name, shape, values) as an .npz file that NumPy loads, by way of a temporary file in the same folder; the same arrays
 /// give the same bytes.
 ///
 /// # Errors
 /// `CannotCreate` when the folder takes no file, `Io` when writing fails, `Internal` when a shape does not fit its values or a
 /// name repeats.
-pub fn write(path: &Path, arrays: &[(&str, &[usize], &[f32])]) -> Result<()> {
+pub fn write_arrays(path: &Path, arrays: &[(&str, &[usize], Numbers<'_>)]) -> Result<()> {
     let mut names = HashSet::new();
     for (name, shape, values) in arrays {
         if shape.iter().try_fold(1_usize, |n, axis| n.checked_mul(*axis)) != Some(values.len()) || !names.insert(name) {
@@ -847,24 +876,37 @@ pub fn write(path: &Path, arrays: &[(&str, &[usize], &[f32])]) -> Result<()> {
     Ok(())
 }
 
-fn pack<W: Write + Seek>(writer: W, arrays: &[(&str, &[usize], &[f32])]) -> io::Result<()> {
+fn pack<W: Write + Seek>(writer: W, arrays: &[(&str, &[usize], Numbers<'_>)]) -> io::Result<()> {
     let mut zip = zip::ZipWriter::new(BufWriter::with_capacity(CHUNK, writer));
     for (name, shape, values) in arrays {
-        let shape = shape.iter().map(|axis| *axis as u64).collect::<Vec<_>>();
+        // Images are mostly zeros; floats do not shrink.
+        let method = if matches!(values, Numbers::F16(_)) { zip::CompressionMethod::Deflated } else { zip::CompressionMethod::Stored };
         // Zip64 fields only where needed, and no clock: the date stays that of the format's first day.
         let options = FileOptions::default()
-            .compression_method(zip::CompressionMethod::Stored)
+            .compression_method(method)
             .last_modified_time(zip::DateTime::default())
-            .large_file(size_of_val(*values) as u64 + MAX_HEADER as u64 > u64::from(u32::MAX));
+            .large_file(4 * values.len() as u64 + MAX_HEADER as u64 > u64::from(u32::MAX));
         zip.start_file(npyz::npz::file_name_from_array_name(name), options)?;
-        npyz::WriteOptions::<f32>::new().default_dtype().shape(&shape).writer(&mut zip).write_header_only()?;
-        // npyz would hand over four bytes at a time.
-        for chunk in values.chunks(CHUNK / 4) {
-            zip.write_all(&chunk.iter().flat_map(|v| v.to_ne_bytes()).collect::<Vec<u8>>())?;
+        match values {
+            Numbers::F32(v) => pack_array(&mut zip, shape, v, |v| v.to_ne_bytes())?,
+            Numbers::F16(v) => pack_array(&mut zip, shape, v, |v| v.to_ne_bytes())?,
+            Numbers::I32(v) => pack_array(&mut zip, shape, v, |v| v.to_ne_bytes())?,
         }
     }
     zip.finish()?.into_inner().map_err(|e| e.into_error())?;
     Ok(())
+}
+
+/// Header and numbers of one array. npyz would hand over one number at a time.
+fn pack_array<T: npyz::AutoSerialize, const N: usize>(
+    zip: &mut impl Write,
+    shape: &[usize],
+    values: &[T],
+    bytes: impl Fn(&T) -> [u8; N],
+) -> io::Result<()> {
+    let shape = shape.iter().map(|axis| *axis as u64).collect::<Vec<_>>();
+    npyz::WriteOptions::<T>::new().default_dtype().shape(&shape).writer(&mut *zip).write_header_only()?;
+    values.chunks(CHUNK / N).try_for_each(|chunk| zip.write_all(&chunk.iter().flat_map(&bytes).collect::<Vec<u8>>()))
 }
 
 #[cfg(test)]

@@ -11,6 +11,15 @@ use serde_json::{Map, Value};
 use super::tensorboard::EventWriter;
 use crate::error::{Error, Result};
 
+/// A bar with rate and ETA on standard error, invisible where that is no terminal.
+pub(crate) fn progress_bar(total: u64, unit: &str, quiet: bool) -> ProgressBar {
+    let target = if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr_with_hz(8) };
+    let bar = ProgressBar::with_draw_target(Some(total), target);
+    let style = ProgressStyle::with_template(&format!("{{bar:32}} {{pos}}/{{len}} {unit}  {{per_sec}}  ETA {{eta}}  {{msg}}"));
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar
+}
+
 /// Logs of a run.
 #[derive(Debug)]
 pub(crate) struct Logs {
@@ -44,9 +53,7 @@ impl Logs {
         let text_path = folder.join("train.log");
         let text = OpenOptions::new().append(true).create(true).open(&text_path).map_err(|e| Error::create(&text_path, &e))?;
         let bar = (!quiet && std::io::stderr().is_terminal()).then(|| {
-            let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr_with_hz(8));
-            let style = ProgressStyle::with_template("{bar:32} {pos}/{len} steps  {per_sec}  ETA {eta}  {msg}");
-            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+            let bar = progress_bar(total, "steps", false);
             bar.set_position(step);
             bar.reset_eta();
             bar

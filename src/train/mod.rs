@@ -12,7 +12,9 @@ mod task;
 mod tensorboard;
 mod vectors;
 
+pub(crate) use checkpoint::write_atomically;
 pub use checkpoint::{Checkpoint, Progress, export_weights, load_weights, save_weights};
+pub(crate) use logs::progress_bar;
 pub use compare::{Comparison, compare};
 pub use integers::{IntegerTask, evaluate as evaluate_sequences, micro_batch};
 pub use rules::Watch;

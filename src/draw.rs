@@ -1,0 +1,109 @@
+//! Linkages as SVG: a contact sheet of samples, and a predicted linkage over the true one.
+
+use std::fmt::Write as _;
+
+use crate::datasets::linkages::{KINDS, Point, RANGE, Sample};
+
+/// Pixels of a cell's side, and of its caption.
+const CELL: f64 = 240.0;
+const CAPTION: f64 = 18.0;
+
+/// Colours of the true and the predicted linkage.
+const TRUE: &str = "#4c72b0";
+const PREDICTED: &str = "#dd8452";
+
+/// One linkage of a cell.
+#[derive(Debug, Clone)]
+pub struct Shape<'a> {
+    /// Type; links are drawn if it is one of ours and all joints are there.
+    pub kind: usize,
+    /// Joints, in mm.
+    pub joints: &'a [Point],
+    /// Drawn in the colour of predictions, dashed.
+    pub predicted: bool,
+}
+
+/// A picture of cells with a caption each.
+#[derive(Debug, Clone)]
+pub struct Cell<'a> {
+    /// Below the drawing.
+    pub caption: String,
+    /// What is drawn, the last on top.
+    pub shapes: Vec<Shape<'a>>,
+}
+
+/// Cell of a sample.
+pub fn sample_cell(sample: &Sample) -> Cell<'_> {
+    let caption = KINDS[sample.kind].name.to_string();
+    Cell { caption, shapes: vec![Shape { kind: sample.kind, joints: &sample.joints, predicted: false }] }
+}
+
+/// Cells in rows of so many; a square of 2 · 11 mm each.
+pub fn picture(cells: &[Cell<'_>], columns: usize) -> String {
+    let columns = columns.clamp(1, cells.len().max(1));
+    let rows = cells.len().div_ceil(columns);
+    let (width, height) = (columns as f64 * CELL, rows as f64 * (CELL + CAPTION));
+    let mut svg = String::new();
+    let _ = writeln!(
+        svg,
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" viewBox=\"0 0 {width} {height}\" \
+         font-family=\"sans-serif\" font-size=\"12\">\n<rect width=\"100%\" height=\"100%\" fill=\"white\"/>"
+    );
+    for (i, cell) in cells.iter().enumerate() {
+        let (x, y) = ((i % columns) as f64 * CELL, (i / columns) as f64 * (CELL + CAPTION));
+        let _ = writeln!(svg, "<g transform=\"translate({x} {y})\">");
+        let _ = writeln!(svg, "<rect x=\"2\" y=\"2\" width=\"{0}\" height=\"{0}\" fill=\"none\" stroke=\"#dddddd\"/>", CELL - 4.0);
+        cell.shapes.iter().for_each(|shape| draw(&mut svg, shape));
+        let _ = writeln!(svg, "<text x=\"{}\" y=\"{}\" text-anchor=\"middle\">{}</text>\n</g>", CELL / 2.0, CELL + 12.0, cell.caption);
+    }
+    svg.push_str("</svg>\n");
+    svg
+}
+
+fn draw(svg: &mut String, shape: &Shape<'_>) {
+    // Predictions may leave the range: what lies outside of the cell is not drawn there.
+    let scale = CELL / 2.0 / (RANGE + 1.0);
+    let place = |p: &Point| [CELL / 2.0 + scale * p[0].clamp(-RANGE - 1.0, RANGE + 1.0), CELL / 2.0 - scale * p[1].clamp(-RANGE - 1.0, RANGE + 1.0)];
+    let points = |list: &mut dyn Iterator<Item = &Point>| {
+        list.map(place).map(|[x, y]| format!("{x:.1},{y:.1}")).collect::<Vec<_>>().join(" ")
+    };
+    let (color, dash) = if shape.predicted { (PREDICTED, " stroke-dasharray=\"5 3\"") } else { (TRUE, "") };
+    let known = KINDS.get(shape.kind).filter(|kind| kind.joints == shape.joints.len());
+    if let Some(kind) = known {
+        if let Some(curve) = kind.curve(shape.joints) {
+            let _ = writeln!(
+                svg,
+                "<polygon points=\"{}\" fill=\"none\" stroke=\"{color}\" stroke-width=\"1\" opacity=\"0.6\"/>",
+                points(&mut curve.iter())
+            );
+        }
+        for link in kind.links {
+            let _ = writeln!(
+                svg,
+                "<polygon points=\"{}\" fill=\"{color}\" fill-opacity=\"0.12\" stroke=\"{color}\" stroke-width=\"2\"{dash}/>",
+                points(&mut link.iter().map(|j| &shape.joints[*j]))
+            );
+        }
+    }
+    for (j, p) in shape.joints.iter().enumerate() {
+        let [x, y] = place(p);
+        let fixed = known.is_some_and(|kind| kind.ground.contains(&j));
+        let fill = if fixed { color } else { "white" };
+        let _ = writeln!(svg, "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4\" fill=\"{fill}\" stroke=\"{color}\" stroke-width=\"1.5\"/>");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::datasets::linkages::sample;
+
+    #[test]
+    fn a_sheet_has_a_cell_for_each_sample() {
+        let samples: Vec<Sample> = (0..8).map(|k| sample(1, k as u64, &[k])).collect();
+        let cells: Vec<Cell<'_>> = samples.iter().map(sample_cell).collect();
+        let svg = picture(&cells, 3);
+        assert_eq!((svg.matches("<text").count(), svg.matches("<circle").count()), (8, samples.iter().map(|s| s.joints.len()).sum()));
+        assert!(svg.contains("height=\"774\"") && !svg.contains("NaN"));
+    }
+}
