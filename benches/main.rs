@@ -6,15 +6,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use engine::config::{Config, DataConfig};
-use engine::datasets::vectors::VectorData;
+use engine::config::Config;
 use engine::error::{Error, Result};
 use engine::gpu::{Gpu, Role};
 use engine::kernels::matmul::{Activation, Matmul};
 use engine::kernels::{Dropout, State, adamw, argmax, attention, cross_entropy, dropout, embedding, grad_norm, layer_norm, metrics};
 use engine::plan::{Arena, LayoutOptions, Memory, Plan, Program, Tensor};
 use engine::random::Random;
-use engine::train::{Session, Task, VectorTask, task};
+use engine::train::{Session, random_task};
 
 /// Records one launch with its inputs; the plan starts with `x(name, shape)` for random inputs.
 type Row = (&'static str, fn(&mut Plan) -> Result<()>);
@@ -32,13 +31,14 @@ const ROWS: [Row; 15] = [
         let (rows, cols) = (2048, 64);
         let (a, w, b) = (x(p, "x", &[rows, cols])?, x(p, "w", &[cols])?, x(p, "b", &[cols])?);
         let (y, stats) = (x(p, "y", &[rows, cols])?, x(p, "stats", &[rows, 2])?);
-        layer_norm::Forward { x: a, w, b, y, stats, rows, cols, eps: 1e-5 }.record(p, "bench")
+        layer_norm::Forward { x: a, w, b: Some(b), y, stats, rows, cols, eps: 1e-5 }.record(p, "bench")
     }),
     ("layer_norm backward_input 2048x64", |p| {
         let (rows, cols) = (2048, 64);
         let (a, w, stats) = (x(p, "x", &[rows, cols])?, x(p, "w", &[cols])?, x(p, "stats", &[rows, 2])?);
         let (dy, dx) = (x(p, "dy", &[rows, cols])?, x(p, "dx", &[rows, cols])?);
-        layer_norm::BackwardInput { x: a, w, stats, dy, dx, rows, cols, eps: 1e-5, derivative: None, residual: None }.record(p, "bench")
+        let (derivative, residual) = (None, None);
+        layer_norm::BackwardInput { x: a, w, stats, dy, dx, rows, cols, eps: 1e-5, center: true, derivative, residual }.record(p, "bench")
     }),
     ("attention forward 32x64, 4 heads of 16", |p| {
         let shape = attention::Shape { batch: 32, length: 64, heads: 4, head_dim: 16, causal: true, dropout: None };
@@ -117,7 +117,7 @@ fn kernel(gpu: &Arc<Gpu>, name: &str, record: fn(&mut Plan) -> Result<()>) -> Re
     let state = plan.find(engine::kernels::STATE);
     let program = Program::new(plan, arena, memory.places[0].clone(), false)?;
     if let Some(state) = state {
-        program.write(state, &[State { rows: u32::MAX, ..State::default() }]);
+        program.write(state, &[State { rows: u32::MAX, count: u32::MAX, ..State::default() }]);
     }
     let seconds = time(|| {
         let start = Instant::now();
@@ -152,10 +152,7 @@ fn copy(gpu: &Arc<Gpu>) -> Result<()> {
 
 fn step(gpu: &Arc<Gpu>, run: &str) -> Result<()> {
     let config = Config::load(Path::new(&format!("data/runs/{run}.toml")), &[])?;
-    let mut task: Box<dyn Task> = match &config.data {
-        DataConfig::IntegerSequences(_) => task(&config)?,
-        DataConfig::Vectors(d) => Box::new(VectorTask::with_data(&config, VectorData::random(512, d.context, d.dim, 1))?),
-    };
+    let mut task = random_task(&config, 4 * config.train.batch)?;
     task.settle(gpu.target, 8 << 30)?;
     let session = Session::training(&config, task.as_ref(), gpu)?;
     let flops: u64 = session.step()?.0.plan.entries().iter().map(|e| e.flops).sum();

@@ -50,6 +50,10 @@ pub enum DataConfig {
     IntegerSequences(IntegerSequencesConfig),
     /// Contexts of vectors and the vectors that follow, from an .npz file.
     Vectors(VectorsConfig),
+    /// Latents and types with the joints of mechanisms, from an .npz file.
+    Mechanisms(MechanismsConfig),
+    /// Grey images, from an .npz file.
+    Images(ImagesConfig),
 }
 
 /// Integer sequences generated on the fly.
@@ -91,6 +95,49 @@ pub struct VectorsConfig {
     /// Leave out samples with NaN or infinity instead of refusing the file.
     #[serde(default)]
     pub skip_non_finite: bool,
+}
+
+/// Latents and types with the joints of mechanisms.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MechanismsConfig {
+    /// The .npz file; a relative path is looked up where the command runs.
+    pub file: PathBuf,
+    /// Where validation samples come from: `random` or `sequential`.
+    #[serde(default = "random_split")]
+    pub split: SplitKind,
+    /// Share of the samples that validate.
+    #[serde(default = "fifth")]
+    pub validation_share: f64,
+    /// Seed of the random split.
+    #[serde(default = "one")]
+    pub seed: u64,
+    /// Learn coordinates less their mean, over their deviation, by axis.
+    #[serde(default = "yes")]
+    pub normalize: bool,
+    /// Numbers of a latent, to estimate with while there is no file; the file's own count wins.
+    #[serde(default = "latents")]
+    pub latents: usize,
+}
+
+/// Grey images.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImagesConfig {
+    /// The .npz file; a relative path is looked up where the command runs.
+    pub file: PathBuf,
+    /// Where validation samples come from: `random` or `sequential`.
+    #[serde(default = "random_split")]
+    pub split: SplitKind,
+    /// Share of the samples that validate.
+    #[serde(default = "fifth")]
+    pub validation_share: f64,
+    /// Seed of the random split.
+    #[serde(default = "one")]
+    pub seed: u64,
+    /// Pixels of a side, to estimate with while there is no file; the file's own count wins.
+    #[serde(default = "side")]
+    pub side: usize,
 }
 
 /// Where validation samples come from.
@@ -147,6 +194,26 @@ pub struct Expectation {
     /// After this epoch (from 1); without it, of the kept weights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch: Option<u64>,
+}
+
+fn random_split() -> SplitKind {
+    SplitKind::Random
+}
+
+fn fifth() -> f64 {
+    0.2
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn latents() -> usize {
+    50
+}
+
+fn side() -> usize {
+    64
 }
 
 fn tenth() -> f64 {
@@ -312,6 +379,17 @@ impl Config {
                 range((1..=1 << 16).contains(&d.dim), "data.dim", d.dim as f64, "from 1 to 65536")?;
                 range((1..=1 << 12).contains(&d.context), "data.context", d.context as f64, "from 1 to 4096")?;
             }
+            DataConfig::Mechanisms(d) => range((1..=1 << 16).contains(&d.latents), "data.latents", d.latents as f64, "from 1 to 65536")?,
+            DataConfig::Images(d) => range((1..=1 << 12).contains(&d.side), "data.side", d.side as f64, "from 1 to 4096")?,
+        }
+        if let DataConfig::Mechanisms(MechanismsConfig { split, validation_share, seed, .. })
+        | DataConfig::Images(ImagesConfig { split, validation_share, seed, .. }) = &self.data
+        {
+            range(*validation_share > 0.0 && *validation_share < 1.0, "data.validation_share", *validation_share, "in (0, 1)")?;
+            range(*seed <= i64::MAX as u64, "data.seed", *seed as f64, "below 2^63")?;
+            if !matches!(split, SplitKind::Random | SplitKind::Sequential) {
+                return Err("data.split: these data have no validation members of their own. Use \"random\" or \"sequential\"".into());
+            }
         }
         for rule in &self.abort_if {
             let conditions = [rule.below, rule.above, rule.flat, rule.worse].iter().flatten().count();
@@ -324,12 +402,28 @@ impl Config {
                 return Err(format!("expect of {}: give at_least or at_most", wish.metric));
             }
         }
-        let integers = matches!(self.model, ModelConfig::SequenceTransformer(_));
-        let kinds = [integers, matches!(self.data, DataConfig::IntegerSequences(_)), matches!(self.loss, LossConfig::CrossEntropy(_))];
-        if kinds.iter().any(|k| *k != integers) {
-            return Err("model, data and loss do not fit each other: model.kind = \"sequence_transformer\" goes with data.kind = \
-                        \"integer_sequences\" and loss.kind = \"cross_entropy\"; vector_… models with data.kind = \"vectors\" and \
-                        loss.kind = \"vectors\""
+        let of_model = match &self.model {
+            ModelConfig::SequenceTransformer(_) => "integer_sequences",
+            ModelConfig::MechanismTransformer(_) => "mechanisms",
+            ModelConfig::ImageVae(_) => "images",
+            _ => "vectors",
+        };
+        let of_data = match &self.data {
+            DataConfig::IntegerSequences(_) => "integer_sequences",
+            DataConfig::Vectors(_) => "vectors",
+            DataConfig::Mechanisms(_) => "mechanisms",
+            DataConfig::Images(_) => "images",
+        };
+        let of_loss = match &self.loss {
+            LossConfig::CrossEntropy(_) => "integer_sequences",
+            LossConfig::Vectors(_) => "vectors",
+            LossConfig::Joints(_) => "mechanisms",
+            LossConfig::Vae(_) => "images",
+        };
+        if of_model != of_data || of_data != of_loss {
+            return Err("model, data and loss do not fit each other. What goes together (model.kind, data.kind, loss.kind): \
+                        sequence_transformer, integer_sequences, cross_entropy; vector_…, vectors, vectors; mechanism_transformer, mechanisms, \
+                        joints; image_vae, images, vae"
                 .into());
         }
         self.model.validate()?;

@@ -24,6 +24,12 @@ pub fn keep(seed: u32, stream: u32, tick: u32, index: u32, rate: f32) -> f32 {
     if (bits >> 8) as f32 >= rate * 16_777_216.0 { 1.0 / (1.0 - rate) } else { 0.0 }
 }
 
+/// Standard normal number of one element, by Box and Muller. Twin of `normal` in the shader.
+pub fn normal_at(seed: u32, stream: u32, tick: u32, index: u32) -> f64 {
+    let [a, b] = threefry([seed, stream], [index, tick]).map(|bits| f64::from(bits >> 8));
+    (-2.0 * ((a + 1.0) / 16_777_216.0).ln()).sqrt() * (std::f64::consts::TAU * b / 16_777_216.0).cos()
+}
+
 /// A sequence of random numbers that starts at (seed, stream, item).
 #[derive(Debug, Clone)]
 pub struct Random {

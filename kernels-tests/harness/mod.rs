@@ -9,6 +9,8 @@ pub mod model;
 pub mod reference;
 pub mod scalar;
 
+#[path = "../activation.rs"]
+mod activation;
 #[path = "../adamw.rs"]
 mod adamw;
 #[path = "../argmax.rs"]
@@ -23,6 +25,8 @@ mod cross_entropy;
 mod dropout;
 #[path = "../embedding.rs"]
 mod embedding;
+#[path = "../fourier.rs"]
+mod fourier;
 #[path = "../gather.rs"]
 mod gather;
 #[path = "../grad_norm.rs"]
@@ -31,6 +35,8 @@ mod grad_norm;
 mod gru;
 #[path = "../infonce.rs"]
 mod infonce;
+#[path = "../joint_loss.rs"]
+mod joint_loss;
 #[path = "../layer_norm.rs"]
 mod layer_norm;
 #[path = "../layers.rs"]
@@ -51,8 +57,16 @@ mod moments;
 mod normalize;
 #[path = "../positions.rs"]
 mod positions;
+#[path = "../rope.rs"]
+mod rope;
 #[path = "../slice.rs"]
 mod slice;
+#[path = "../swiglu.rs"]
+mod swiglu;
+#[path = "../tokens.rs"]
+mod tokens;
+#[path = "../vae.rs"]
+mod vae;
 #[path = "../vector_loss.rs"]
 mod vector_loss;
 
@@ -64,7 +78,7 @@ use crate::gpu::{Gpu, Role, Target};
 use crate::kernels::{self, State};
 use crate::plan::{Arena, Entry, LayoutOptions, Memory, Place, Plan, Program, Section, Storage, Tensor};
 use crate::random::Random;
-use reference::{BACKWARD, Values};
+use reference::{Values, is_backward};
 use scalar::{Scalar, Var};
 
 /// Sizes around powers of two, where tails and tiles go wrong.
@@ -114,7 +128,7 @@ pub struct Family {
 }
 
 /// Every family, and the layers that are made of them.
-pub const FAMILIES: [Family; 23] = [
+pub const FAMILIES: [Family; 30] = [
     matmul::FAMILY,
     layer_norm::FAMILY,
     attention::FAMILY,
@@ -137,6 +151,13 @@ pub const FAMILIES: [Family; 23] = [
     positions::FAMILY,
     slice::FAMILY,
     vector_loss::FAMILY,
+    activation::FAMILY,
+    fourier::FAMILY,
+    joint_loss::FAMILY,
+    rope::FAMILY,
+    swiglu::FAMILY,
+    tokens::FAMILY,
+    vae::FAMILY,
     layers::FAMILY,
 ];
 
@@ -225,7 +246,7 @@ impl Builder {
         let uniform_bytes = if spec.seed.is_multiple_of(10) { target.uniform_bytes } else { 0 };
         Builder {
             plan: Plan::new("case", Target { max_groups: max_groups.max(7), uniform_bytes, ..target }),
-            state: State { tick: 3, seed: spec.seed as u32, rows: u32::MAX, scale: 1.0, ..State::default() },
+            state: State { tick: 3, seed: spec.seed as u32, rows: u32::MAX, count: u32::MAX, scale: 1.0, ..State::default() },
             tolerance: Tolerance::Nmse(1e-10),
             random: Random::new(spec.seed, 77, 0),
             regime: spec.regime,
@@ -485,7 +506,7 @@ impl Case {
         let gradient_tensors: BTreeSet<Tensor> = self.gradients.iter().map(|(_, dx)| *dx).collect();
         for entry in self.plan.entries() {
             // What only gradients are made of is compared through the tape.
-            if BACKWARD.contains(&entry.shader.name.as_str()) || entry.section == Section::Backward {
+            if is_backward(entry) || entry.section == Section::Backward {
                 continue;
             }
             reference::evaluate(&self.plan, entry, &mut values)?;
@@ -644,7 +665,7 @@ impl Case {
             }
             values.fill_parts(&self.plan);
             for entry in self.plan.entries() {
-                if !BACKWARD.contains(&entry.shader.name.as_str()) && entry.section != Section::Backward {
+                if !is_backward(entry) && entry.section != Section::Backward {
                     reference::evaluate(&self.plan, entry, &mut values)?;
                 }
             }

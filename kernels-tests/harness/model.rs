@@ -6,15 +6,14 @@ use std::sync::Arc;
 
 use super::reference::{Values, evaluate};
 use super::scalar::{Scalar, Var};
-use crate::config::{Config, DataConfig};
-use crate::datasets::vectors::VectorData;
+use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::kernels::State;
 use crate::kernels::metrics::SUMS;
 use crate::models::initial_weights;
 use crate::plan::{Flat, Section, Storage};
-use crate::train::{Session, Task, VectorTask, record_training, task};
+use crate::train::{Session, random_task, record_training};
 
 /// Whole-model gradient against the oracle.
 #[derive(Debug, Clone)]
@@ -34,20 +33,14 @@ pub struct ModelOutcome {
 /// Multiplications of a forward pass that the tape holds in about 4 GiB.
 const TAPE: u64 = 120_000_000;
 
-/// Checks the gradient of a run's model with its initial weights on a batch of four: sequences of its data, or random unit vectors.
+/// Checks the gradient of a run's model with its initial weights on a batch of four: sequences of its data, or random samples.
 ///
 /// # Errors
 /// `Config` when the tape cannot hold the model, else with what the device or the plan cannot do.
 pub fn check_model(gpu: &Arc<Gpu>, config: &Config) -> Result<ModelOutcome> {
     let mut config = config.clone();
     (config.train.batch, config.train.accumulate) = (4, 1);
-    let mut task: Box<dyn Task> = match &config.data {
-        DataConfig::IntegerSequences(_) => task(&config)?,
-        DataConfig::Vectors(source) => {
-            let samples = 64;
-            Box::new(VectorTask::with_data(&config, VectorData::random(samples, source.context, source.dim, 1))?)
-        }
-    };
+    let mut task = random_task(&config, 64)?;
     let (plan, _) = record_training(&config, task.as_ref(), gpu.target)?;
     let products = plan.entries().iter().filter(|e| e.section == Section::Forward).map(|e| e.flops / 2).sum::<u64>();
     if products > TAPE {
@@ -61,7 +54,7 @@ pub fn check_model(gpu: &Arc<Gpu>, config: &Config) -> Result<ModelOutcome> {
     let plan = &program.plan;
     let batch = task.batches(0)?.remove(0);
     let cycle = f32::from(u8::from(batch.cycle));
-    let state = State { seed: 1, tick: 5, scale: 1.0, rows: batch.rows as u32, cycle, ..State::default() };
+    let state = State { seed: 1, tick: 5, scale: 1.0, rows: batch.rows as u32, count: batch.count as u32, cycle, ..State::default() };
     session.write(program, io, &batch, state);
     program.run(program.gradients())?;
     let got = session.arena.read_flat(Flat::Gradients)?;
@@ -91,7 +84,7 @@ pub fn check_model(gpu: &Arc<Gpu>, config: &Config) -> Result<ModelOutcome> {
     }
     let rows = plan.find("loss.rows").ok_or_else(|| Error::Internal("the plan has no loss".into()))?;
     let losses: Vec<Var> = values.floats[&rows].iter().step_by(plan.shape(rows)[1]).copied().collect();
-    let scale = 1.0 / losses.len() as f64;
+    let scale = 1.0 / batch.count as f64;
     let gradients = Var::backward(&losses.iter().map(|l| (*l, scale)).collect::<Vec<_>>());
     let (mut error, mut norm, mut worst, mut dead) = (0.0, 0.0, (0.0, String::new()), vec![]);
     for p in plan.parameters() {

@@ -14,6 +14,13 @@ pub fn forward<S: Scalar>(call: &mut Call<'_, S>) {
     call.set("y", y);
 }
 
+/// Vector plus position row.
+pub fn add_positions<S: Scalar>(call: &mut Call<'_, S>) {
+    let (x, positions) = (call.floats("x"), call.floats("positions"));
+    let y = x.iter().enumerate().map(|(i, v)| *v + positions[i % positions.len()]).collect();
+    call.set("y", y);
+}
+
 /// (token / max_value, position / max_position).
 pub fn fixed<S: Scalar>(call: &mut Call<'_, S>) {
     let e = call.entry;

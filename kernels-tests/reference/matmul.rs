@@ -15,6 +15,7 @@ pub fn activate<S: Scalar>(kind: u32, x: S) -> S {
             let u = S::constant((2.0 / std::f64::consts::PI).sqrt()) * (x + S::constant(0.044715) * x * x * x);
             half * x * (one + u.tanh())
         }
+        4 => one / (one + (-x).exp()),
         _ => x,
     }
 }
@@ -30,6 +31,7 @@ fn derivative(kind: u32, x: f64) -> f64 {
             let t = (c * (x + 0.044715 * x * x * x)).tanh();
             0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * c * (1.0 + 3.0 * 0.044715 * x * x)
         }
+        4 => 1.0 / ((1.0 + x.exp()) * (1.0 + (-x).exp())),
         _ => 1.0,
     }
 }

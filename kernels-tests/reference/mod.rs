@@ -1,6 +1,7 @@
 //! Plain f64 references of the forward passes, generic over the scalar, one file per family. Run over a recorded plan they are an
 //! oracle for whole models; on a tape, for their gradients.
 
+pub mod activation;
 pub mod adamw;
 pub mod argmax;
 pub mod attention;
@@ -8,10 +9,12 @@ pub mod attention_pool;
 pub mod cross_entropy;
 pub mod dropout;
 pub mod embedding;
+pub mod fourier;
 pub mod gather;
 pub mod grad_norm;
 pub mod gru;
 pub mod infonce;
+pub mod joint_loss;
 pub mod layer_norm;
 pub mod lstm;
 pub mod matmul;
@@ -21,7 +24,11 @@ pub mod mmd;
 pub mod moments;
 pub mod normalize;
 pub mod positions;
+pub mod rope;
 pub mod slice;
+pub mod swiglu;
+pub mod tokens;
+pub mod vae;
 pub mod vector_loss;
 
 use std::collections::HashMap;
@@ -43,10 +50,13 @@ pub struct Values<S> {
 }
 
 impl<S: Scalar> Values<S> {
-    /// Gives parts of weights the values of their weights.
+    /// Gives parts of weights the values of their weights, and joined weights those of their parts.
     pub fn fill_parts(&mut self, plan: &Plan) {
         for (part, whole, first) in plan.parts() {
-            if let Some(values) = self.floats.get(whole) {
+            if let Some(values) = self.floats.get(part).cloned() {
+                let whole = self.floats.entry(*whole).or_insert_with(|| vec![S::constant(0.0); plan.len(*whole)]);
+                whole[*first..first + values.len()].copy_from_slice(&values);
+            } else if let Some(values) = self.floats.get(whole) {
                 let values = values[*first..first + plan.len(*part)].to_vec();
                 self.floats.insert(*part, values);
             }
@@ -104,21 +114,10 @@ impl<S: Scalar> Call<'_, S> {
     }
 }
 
-/// Passes without a reference of their own: gradients, checked against the tape of their forward pass.
-pub const BACKWARD: [&str; 12] = [
-    "layer_norm/backward_input",
-    "layer_norm/backward_params",
-    "embedding/backward_table",
-    "embedding/backward_positions",
-    "attention/backward",
-    "attention_pool/backward",
-    "gru/backward",
-    "infonce/backward",
-    "lstm/backward",
-    "moments/backward",
-    "normalize/backward",
-    "slice/backward",
-];
+/// Whether the pass has no reference of its own: a gradient, checked against the tape of its forward pass.
+pub fn is_backward(entry: &Entry) -> bool {
+    entry.shader.name.split_once('/').is_some_and(|(_, pass)| pass.starts_with("backward"))
+}
 
 /// Runs the reference of one entry.
 ///
@@ -151,6 +150,15 @@ pub fn evaluate<S: Scalar>(plan: &Plan, entry: &Entry, values: &mut Values<S>) -
         "positions/forward" => positions::forward(&mut call),
         "slice/forward" => slice::forward(&mut call),
         "vector_loss/rows" => vector_loss::rows(&mut call),
+        "embedding/add_positions" => embedding::add_positions(&mut call),
+        "fourier/features" => fourier::features(&mut call),
+        "joint_loss/rows" => joint_loss::rows(&mut call),
+        "rope/rotate" => rope::rotate(&mut call),
+        "swiglu/forward" => swiglu::forward(&mut call),
+        "tokens/forward" => tokens::forward(&mut call),
+        "vae/sample" => vae::sample(&mut call),
+        "vae/kl" => vae::kl(&mut call),
+        "activation/forward" => activation::forward(&mut call),
         "adamw/update" => adamw::update(&mut call),
         other => return Err(Error::Internal(format!("plan {}: kernel {other} has no reference", plan.name))),
     }

@@ -1,4 +1,5 @@
-// Activations by KIND: 0 identity, 1 ReLU, 2 GELU x·Φ(x) (erf form), 3 GELU in its tanh form (Hendrycks & Gimpel 2016).
+// Activations by KIND: 0 identity, 1 ReLU, 2 GELU x·Φ(x) (erf form), 3 GELU in its tanh form (Hendrycks & Gimpel 2016),
+// 4 sigmoid.
 fn gelu_tanh_gate(x: f32) -> f32 {
     // ½(1 + tanh u) = 1 / (1 + exp(−2u)), u = √(2/π)(x + 0.044715 x³); without the cancellation of 1 + tanh.
     return 1.0 / (1.0 + exp_accurate(-1.59576912 * (x + 0.044715 * x * x * x)));
@@ -14,6 +15,9 @@ fn activate(kind: u32, x: f32) -> f32 {
     if (kind == 3u) {
         return x * gelu_tanh_gate(x);
     }
+    if (kind == 4u) {
+        return sigmoid(x);
+    }
     return x;
 }
 
@@ -27,6 +31,9 @@ fn activation_derivative(kind: u32, x: f32) -> f32 {
     if (kind == 3u) {
         let gate = gelu_tanh_gate(x);
         return gate + x * gate * (1.0 - gate) * (1.59576912 + 0.214070915 * x * x);
+    }
+    if (kind == 4u) {
+        return sigmoid(x) * sigmoid(-x);
     }
     return 1.0;
 }

@@ -54,14 +54,29 @@ fn tanh_accurate(x: f32) -> f32 {
     return select(large, small, abs(x) < 0.3);
 }
 
-// (sin x, cos x) for |x| below 1e4, absolute error below 2e-7: x is reduced by multiples of π/2 held in three parts.
-fn sin_cos(x: f32) -> vec2<f32> {
-    let n = round(x * 0.636619772);
-    let r = fma(n, -7.54978942e-8, fma(n, -4.83751297e-4, fma(n, -1.5703125, x)));
+// (sin, cos) of r + n π/2 for |r| up to π/4 and a little more, absolute error below 1e-7.
+fn sin_cos_quadrant(r: f32, n: f32) -> vec2<f32> {
     let s = r * r;
     let sine = r + r * s * (-0.166666666 + s * (0.00833333310 + s * (-0.000198409 + s * 2.7526e-6)));
     let cosine = 1.0 - 0.5 * s + s * s * (0.0416666666 + s * (-0.00138888874 + s * (2.4801e-5 - s * 2.7e-7)));
     let quadrant = i32(n) & 3;
     let swapped = select(vec2<f32>(sine, cosine), vec2<f32>(cosine, sine), (quadrant & 1) == 1);
     return vec2<f32>(select(swapped.x, -swapped.x, quadrant >= 2), select(swapped.y, -swapped.y, quadrant == 1 || quadrant == 2));
+}
+
+// (sin, cos) of x + e for |x| below 1e4 and a small e, absolute error below 2e-7: x is reduced by multiples of π/2 held in three parts.
+fn sin_cos_of(x: f32, e: f32) -> vec2<f32> {
+    let n = round((x + e) * 0.636619772);
+    return sin_cos_quadrant(fma(n, -7.54978942e-8, fma(n, -4.83751297e-4, fma(n, -1.5703125, x))) + e, n);
+}
+
+// (sin x, cos x) for |x| below 1e4, absolute error below 2e-7.
+fn sin_cos(x: f32) -> vec2<f32> {
+    return sin_cos_of(x, 0.0);
+}
+
+// (sin π t, cos π t) for |t| up to 2, absolute error below 2e-7.
+fn sin_cos_pi(t: f32) -> vec2<f32> {
+    let n = round(2.0 * t);
+    return sin_cos_quadrant(3.14159265 * fma(n, -0.5, t), n);
 }

@@ -6,6 +6,7 @@ struct State {
     micro: u32,         // micro-step within the step; 0 overwrites the record, later ones add
     position: u32,      // position of the first token in its sequence (decoding)
     rows: u32,          // rows of the batch that count in the metrics
+    count: u32,         // number that means are taken over: these rows, or fewer where some of them are masked
     learning_rate: f32, // of this step
     max_norm: f32,      // gradient clipping, 0 for none
     correction1: f32,   // 1 / (1 - beta1^t), from the host in f64

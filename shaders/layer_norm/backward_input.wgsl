@@ -1,9 +1,11 @@
 // Gradient of layer normalisation in its input: g = dy ⊙ w, dx = rstd · (g − mean(g) − x̂ · mean(g ⊙ x̂)).
 // Of two columns the first two terms cancel the third but for the share of eps in the variance, x̂² = 1 − eps · rstd², and what is left,
 // dx₀ = −dx₁ = ½ (g₀ − g₁) · eps · rstd³, drowns in rounding unless it is written so.
+// Without CENTER (RMS normalisation) x̂ = x · rstd and mean(g) is left out.
 // x dy dx: (rows, cols); w: (cols); stats: (rows, 2) from the forward pass. Grid: LANES invocations a row. dx is `=`.
 // With DERIVATIVE the result is multiplied by activation'(z), with RESIDUAL the residual is added, in this order.
 // uses: common/grid, common/reduce, common/activation, common/math
+const CENTER: u32 = 1u;
 const DERIVATIVE: u32 = 1u;
 const RESIDUAL: u32 = 1u;
 
@@ -30,7 +32,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     let lane = local % LANES;
     let safe = min(row, p.rows - 1u);
     let start = safe * p.cols;
-    let pivot = x[start];
+    var pivot = 0.0;
+    pivot = x[start]; // if CENTER
     let mean = stats[safe * 2u];
     let rstd = stats[safe * 2u + 1u];
     var sum = 0.0;
@@ -40,12 +43,13 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         sum += g;
         dot += g * (((x[start + c] - pivot) - mean) * rstd);
     }
-    let mean_g = row_sum(sum, local) / f32(p.cols);
+    var mean_g = 0.0;
+    mean_g = row_sum(sum, local) / f32(p.cols); // if CENTER
     let mean_gx = row_sum(dot, local) / f32(p.cols);
     if (row >= p.rows) {
         return;
     }
-    if (p.cols == 2u) {
+    if (CENTER == 1u && p.cols == 2u) {
         if (lane == 0u) {
             let half = 0.5 * (dy[start] * w[0] - dy[start + 1u] * w[1]) * p.eps * rstd * rstd * rstd;
             store(start, half);

@@ -1,7 +1,9 @@
 // Gradients of layer normalisation in its weights: dw = Σ_rows dy ⊙ x̂, db = Σ_rows dy.
+// Without CENTER (RMS normalisation) x̂ = x · rstd, and there is no db.
 // x dy: (rows, cols); stats: (rows, 2); dw db: (cols). Grid: COLS columns a workgroup, WG / COLS invocations a column, each striding
 // over the rows; their sums are added in a fixed order. dw and db are `+=`.
 // uses: common/grid
+const CENTER: u32 = 1u;
 const WG: u32 = 256u;
 const COLS: u32 = 16u;
 
@@ -11,7 +13,7 @@ var<immediate> p: Params;
 @group(0) @binding(1) var<storage, read> stats: array<f32>;    // (rows, 2)
 @group(0) @binding(2) var<storage, read> dy: array<f32>;       // (rows, cols)
 @group(0) @binding(3) var<storage, read_write> dw: array<f32>; // (cols)
-@group(0) @binding(4) var<storage, read_write> db: array<f32>; // (cols)
+@group(0) @binding(4) var<storage, read_write> db: array<f32>; // (cols) // if CENTER
 
 var<workgroup> sums: array<vec2<f32>, WG>;
 
@@ -23,7 +25,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     for (var row = local / COLS; row < p.rows; row += WG / COLS) {
         let start = row * p.cols;
         let g = dy[start + safe];
-        let hat = ((x[start + safe] - x[start]) - stats[row * 2u]) * stats[row * 2u + 1u];
+        var pivot = 0.0;
+        pivot = x[start]; // if CENTER
+        let hat = ((x[start + safe] - pivot) - stats[row * 2u]) * stats[row * 2u + 1u];
         sum += vec2<f32>(g * hat, g);
     }
     if (WG > COLS) {
@@ -38,6 +42,6 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     }
     if (local < COLS && col < p.cols) {
         dw[col] += sum.x;
-        db[col] += sum.y;
+        db[col] += sum.y; // if CENTER
     }
 }

@@ -1,12 +1,15 @@
 // Layer normalisation over rows (Ba et al. 2016): x̂ = (x − mean) · rstd, rstd = 1/√(var + eps), y = x̂ ⊙ w + b.
 // Sums are taken of x − x₀ (x₀ = first of the row), so that a large common offset costs no precision; `stats` keeps mean − x₀ and rstd.
+// Without CENTER it is RMS normalisation (Zhang & Sennrich 2019), y = x / √(mean x² + eps) ⊙ w: mean and x₀ are 0, there is no b.
 // x y: (rows, cols); w b: (cols); stats: (rows, 2). Grid: LANES invocations a row. All outputs are `=`.
 // uses: common/grid, common/reduce
+const CENTER: u32 = 1u;
+
 struct Params { rows: u32, cols: u32, eps: f32 }
 var<immediate> p: Params;
 @group(0) @binding(0) var<storage, read> x: array<f32>;           // (rows, cols)
 @group(0) @binding(1) var<storage, read> w: array<f32>;           // (cols)
-@group(0) @binding(2) var<storage, read> b: array<f32>;           // (cols)
+@group(0) @binding(2) var<storage, read> b: array<f32>;           // (cols) // if CENTER
 @group(0) @binding(3) var<storage, read_write> y: array<f32>;     // (rows, cols)
 @group(0) @binding(4) var<storage, read_write> stats: array<f32>; // (rows, 2)
 
@@ -15,12 +18,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     let row = flat_group(group, groups) * (WG / LANES) + local / LANES;
     let lane = local % LANES;
     let start = min(row, p.rows - 1u) * p.cols;
-    let pivot = x[start];
+    var pivot = 0.0;
     var sum = 0.0;
-    for (var c = lane; c < p.cols; c += LANES) {
-        sum += x[start + c] - pivot;
-    }
-    let mean = row_sum(sum, local) / f32(p.cols);
+    var mean = 0.0;
+    pivot = x[start]; // if CENTER
+    for (var c = lane; c < p.cols; c += LANES) { // if CENTER
+        sum += x[start + c] - pivot; // if CENTER
+    } // if CENTER
+    mean = row_sum(sum, local) / f32(p.cols); // if CENTER
     var squares = 0.0;
     for (var c = lane; c < p.cols; c += LANES) {
         let d = (x[start + c] - pivot) - mean;
@@ -31,7 +36,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         return;
     }
     for (var c = lane; c < p.cols; c += LANES) {
-        y[start + c] = ((x[start + c] - pivot) - mean) * rstd * w[c] + b[c];
+        var v = ((x[start + c] - pivot) - mean) * rstd * w[c];
+        v += b[c]; // if CENTER
+        y[start + c] = v;
     }
     if (lane == 0u) {
         stats[row * 2u] = mean;

@@ -1,6 +1,6 @@
-// Sums the columns of per-row results into the record of this step: records[slot, 4 + j] = Σ_rows x[row, j], and the number of rows.
+// Sums the columns of per-row results into the record of this step: records[slot, 4 + j] = Σ_rows x[row, j], and the number that means are taken over.
 // Rows from state.rows on are padding and do not count. Micro-steps after the first add to the record.
-// x: (rows, COLS); records: (slots, 16), 0 the rows, from 4 the sums. Grid: one workgroup. `=`, or `+=` when state.micro > 0.
+// x: (rows, COLS); records: (slots, 16), 0 the number, from 4 the sums. Grid: one workgroup. `=`, or `+=` when state.micro > 0.
 // uses: common/reduce, common/state
 const COLS: u32 = 4u;
 
@@ -21,7 +21,7 @@ fn main(@builtin(local_invocation_index) local: u32) {
                 sum += x[row * COLS + j];
             }
         }
-        let total = select(row_sum(sum, local), f32(rows), j == COLS);
+        let total = select(row_sum(sum, local), f32(min(rows, state.count)), j == COLS);
         if (local == 0u) {
             let at = start + select(4u + j, 0u, j == COLS);
             if (state.micro > 0u) {

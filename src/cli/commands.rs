@@ -16,7 +16,6 @@ use crate::datasets::Split;
 use crate::datasets::integer_sequences::{CONTEXT, FAMILIES, LENGTH, draw_family};
 use crate::datasets::linkages;
 use crate::datasets::npz::Npz;
-use crate::datasets::vectors::VectorData;
 use crate::draw;
 use crate::error::{Error, Result};
 use crate::generate::{self, Decoder, Strategy};
@@ -154,6 +153,7 @@ struct EvalArgs {
 
 /// A task with its data and an evaluating session with the run's weights.
 fn trained<T: Task>(run: &Path, mut task: T, device: Option<&str>) -> Result<(T, Session)> {
+    task.take_buffers(&run.join("model.safetensors"))?;
     task.load()?;
     let gpu = Arc::new(Gpu::open(device)?);
     let session = Session::evaluation(&task, &gpu)?;
@@ -170,7 +170,7 @@ fn eval(args: &EvalArgs) -> Result<()> {
             // A file to test on may be smaller than a batch to train on.
             if file.exists() {
                 let samples = crate::datasets::vectors::header(file)?.samples;
-                let training = crate::datasets::vectors::training_samples(samples, source.validation_share).max(1);
+                let training = crate::datasets::training_samples(samples, source.validation_share).max(1);
                 config.train.batch = config.train.batch.min(training);
             }
         }
@@ -233,11 +233,12 @@ fn eval_vectors(args: &EvalArgs, task: &VectorTask, session: &Session) -> Result
 /// Weights of a run alone, under their PyTorch names.
 fn export(run: &Path, checkpoint: Option<&Path>, out: &Path) -> Result<()> {
     let config = run_config(run)?;
-    let task = train::task(&config)?;
+    let mut task = train::task(&config)?;
     let (plan, _) = train::record_evaluation(task.as_ref(), Target::default())?;
     let from = checkpoint.map_or_else(|| run.join("model.safetensors"), Path::to_path_buf);
+    task.take_buffers(&from)?;
     let weights = load_weights(&from, plan.parameters())?;
-    train::export_weights(out, plan.parameters(), &weights)?;
+    train::export_weights(out, plan.parameters(), &weights, task.buffers())?;
     print(&format!(
         "{}: {} weights in {} tensors. In PyTorch: model.load_state_dict(safetensors.torch.load_file(\"{}\"))",
         out.display(),
@@ -452,13 +453,16 @@ fn check(runs: &[PathBuf], set: &[String], cases: Option<usize>, device: Option<
     }
 }
 
-/// The task of a run with its data; a vector run whose file is not there takes random vectors of its sizes.
+/// The task of a run with its data; random data of its sizes where its file is not there.
 pub(crate) fn task_with_data(config: &Config) -> Result<Box<dyn Task>> {
-    if let DataConfig::Vectors(source) = &config.data
-        && !source.file.exists()
-    {
-        let samples = (4 * config.train.batch * config.train.accumulate).max(512);
-        return Ok(Box::new(VectorTask::with_data(config, VectorData::random(samples, source.context, source.dim, 1))?));
+    let file = match &config.data {
+        DataConfig::IntegerSequences(_) => None,
+        DataConfig::Vectors(d) => Some(&d.file),
+        DataConfig::Mechanisms(d) => Some(&d.file),
+        DataConfig::Images(d) => Some(&d.file),
+    };
+    if file.is_some_and(|f| !f.exists()) {
+        return train::random_task(config, (4 * config.train.batch * config.train.accumulate).max(512));
     }
     let mut task = task(config)?;
     task.load()?;
@@ -722,7 +726,9 @@ fn inspect_run(file: &Path, as_json: bool) -> Result<()> {
     let config = Config::load(file, &[])?;
     let data = match &config.data {
         DataConfig::IntegerSequences(data) => data,
-        DataConfig::Vectors(source) => return inspect_npz(&source.file, as_json),
+        DataConfig::Vectors(d) => return inspect_npz(&d.file, as_json),
+        DataConfig::Mechanisms(d) => return inspect_npz(&d.file, as_json),
+        DataConfig::Images(d) => return inspect_npz(&d.file, as_json),
     };
     let mut rows = Vec::new();
     for family in &FAMILIES {

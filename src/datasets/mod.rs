@@ -1,11 +1,17 @@
 //! Data sets. Host only.
 
 pub mod integer_sequences;
+pub mod images;
 pub mod linkages;
+pub mod mechanisms;
 pub mod npz;
 pub mod vectors;
 
+use std::path::Path;
+
+use crate::error::{Error, Result};
 use crate::random::Random;
+use npz::Values;
 
 /// Stream of random numbers of each use, so that no two share any.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +23,47 @@ pub enum Split {
     Validation = 2,
     /// Samples for `engine eval`.
     Test = 3,
+}
+
+/// Stream of the random split.
+const SPLIT: u32 = 11;
+
+/// Numbers of the samples that train and of those that validate: the last share of `n`, in order or, with a seed, shuffled.
+pub fn split(n: usize, share: f64, seed: Option<u64>) -> (Vec<usize>, Vec<usize>) {
+    let mut order: Vec<usize> = (0..n).collect();
+    if let Some(seed) = seed {
+        let mut random = Random::new(seed, SPLIT, 0);
+        for i in (1..n).rev() {
+            order.swap(i, random.between(0, i as i64) as usize);
+        }
+    }
+    let validation = order.split_off(training_samples(n, share));
+    (order, validation)
+}
+
+/// Samples that train, of `n` of which a share validates.
+pub fn training_samples(n: usize, share: f64) -> usize {
+    ((1.0 - share) * n as f64) as usize
+}
+
+/// Fails on values that are NaN or infinite.
+fn expect_finite(path: &Path, name: &str, values: &Values, shape: &[usize]) -> Result<()> {
+    let mut wrong = (0..values.len()).filter(|i| !values.get(*i).is_finite());
+    let Some(first) = wrong.next() else { return Ok(()) };
+    Err(Error::Data(format!(
+        "{}: {name} has {} values that are NaN or infinite, the first at {:?}. Mend the file",
+        path.display(),
+        1 + wrong.count(),
+        index(first, shape)
+    )))
+}
+
+/// Indices of element i of an array.
+fn index(i: usize, shape: &[usize]) -> Vec<usize> {
+    let mut left = i;
+    let mut out: Vec<usize> = shape.iter().rev().map(|n| (left % n, left /= n).0).collect();
+    out.reverse();
+    out
 }
 
 /// Stream of the order of an epoch.

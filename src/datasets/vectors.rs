@@ -6,8 +6,8 @@ use super::npz::{Array, Npz, Values};
 use crate::error::{Error, Result};
 use crate::random::Random;
 
-/// Stream of the random split.
-const SPLIT: u32 = 11;
+/// Stream of made-up vectors.
+const MADE_UP: u32 = 11;
 
 /// Names of the members with contexts and targets: training, validation, out of distribution.
 const MEMBERS: [[&[&str]; 2]; 3] = [
@@ -64,11 +64,6 @@ pub struct Header {
     pub dim: usize,
     /// Whether the file has a validation set.
     pub has_validation: bool,
-}
-
-/// Samples that train, of `n` without a validation set of their own.
-pub fn training_samples(n: usize, share: f64) -> usize {
-    ((1.0 - share) * n as f64) as usize
 }
 
 fn find<'a>(names: &[String], choices: &[&'a str]) -> Option<&'a str> {
@@ -262,17 +257,6 @@ pub fn load(path: &Path, ood_path: Option<&Path>, split: Split, skip_non_finite:
         }
         None => optional(&mut npz, path, &MEMBERS[2..])?,
     };
-    let order: Vec<usize> = match split {
-        Split::Random(_, seed) => {
-            let mut order: Vec<usize> = (0..all.samples).collect();
-            let mut random = Random::new(seed, SPLIT, 0);
-            for i in (1..all.samples).rev() {
-                order.swap(i, random.between(0, i as i64) as usize);
-            }
-            order
-        }
-        _ => (0..all.samples).collect(),
-    };
     let (train, validation) = match (split, given) {
         (Split::Given, Some(validation)) => (all, validation),
         (Split::Given, None) => {
@@ -280,8 +264,9 @@ pub fn load(path: &Path, ood_path: Option<&Path>, split: Split, skip_non_finite:
             return Err(Error::Data(format!("{}: no members {wanted}. Use --set data.split=sequential", path.display())));
         }
         (Split::Sequential(share) | Split::Random(share, _), _) => {
-            let first = training_samples(all.samples, share);
-            (all.take(&order[..first]), all.take(&order[first..]))
+            let seed = if let Split::Random(_, seed) = split { Some(seed) } else { None };
+            let (train, validation) = super::split(all.samples, share, seed);
+            (all.take(&train), all.take(&validation))
         }
     };
     for (set, name) in [(&train, "training"), (&validation, "validation")] {
@@ -320,7 +305,7 @@ impl VectorData {
 
     /// Random unit vectors, each target near the mean of its context; for timing a model without data.
     pub fn random(samples: usize, context: usize, dim: usize, seed: u64) -> VectorData {
-        let mut random = Random::new(seed, SPLIT, 1);
+        let mut random = Random::new(seed, MADE_UP, 1);
         let (mut contexts, mut targets) = (Vec::new(), Vec::new());
         for _ in 0..samples {
             let mut sum = vec![0.0; dim];

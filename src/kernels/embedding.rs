@@ -46,6 +46,40 @@ impl Forward {
     }
 }
 
+/// y[m] = x[m] + positions[m mod length]; its gradients are dy and that of `BackwardPositions`.
+#[derive(Debug, Clone, Copy)]
+pub struct AddPositions {
+    /// (rows, cols).
+    pub x: Tensor,
+    /// (length, cols).
+    pub positions: Tensor,
+    /// (rows, cols).
+    pub y: Tensor,
+    /// Features.
+    pub cols: usize,
+}
+
+impl AddPositions {
+    /// Records the pass.
+    ///
+    /// # Errors
+    /// `Internal` when a shape differs.
+    pub fn record(self, plan: &mut Plan, label: &str) -> Result<()> {
+        let AddPositions { x, positions, y, cols } = self;
+        let n = plan.len(x);
+        plan.expect("embedding/add_positions", y, n)?;
+        let dispatch = Dispatch::new("embedding/add_positions", label)
+            .bind("x", x)
+            .bind("positions", positions)
+            .bind("y", y)
+            .size("rows", n / cols)
+            .size("cols", cols)
+            .size("length", plan.len(positions) / cols)
+            .flops(n);
+        plan.record(dispatch, Grid::Threads(n))
+    }
+}
+
 /// y[m] = (ids[m] / max_value, position / max_position), without weights.
 #[derive(Debug, Clone, Copy)]
 pub struct Fixed {

@@ -1,19 +1,19 @@
-//! Layer normalisation over rows. See `shaders/layer_norm/`.
+//! Layer normalisation over rows, and RMS normalisation. See `shaders/layer_norm/`.
 
 use super::matmul::Activation;
 use super::row_dispatch;
 use crate::error::Result;
 use crate::plan::{Dispatch, Grid, Plan, Tensor};
 
-/// y = x̂ ⊙ w + b.
+/// y = x̂ ⊙ w + b; without b RMS normalisation, y = x / √(mean x² + eps) ⊙ w.
 #[derive(Debug, Clone, Copy)]
 pub struct Forward {
     /// (rows, cols).
     pub x: Tensor,
     /// (cols).
     pub w: Tensor,
-    /// (cols).
-    pub b: Tensor,
+    /// (cols); absent in RMS normalisation.
+    pub b: Option<Tensor>,
     /// (rows, cols).
     pub y: Tensor,
     /// (rows, 2): mean less the row's first element, and 1/σ.
@@ -34,11 +34,12 @@ impl Forward {
     pub fn record(self, plan: &mut Plan, label: &str) -> Result<()> {
         let Forward { x, w, b, y, stats, rows, cols, eps } = self;
         let name = "layer_norm/forward";
-        for (tensor, len) in [(x, rows * cols), (y, rows * cols), (w, cols), (b, cols), (stats, rows * 2)] {
+        for (tensor, len) in [(x, rows * cols), (y, rows * cols), (w, cols), (stats, rows * 2)] {
             plan.expect(name, tensor, len)?;
         }
+        b.map_or(Ok(()), |b| plan.expect(name, b, cols))?;
         let (dispatch, grid) = row_dispatch(plan, name, label, rows, cols);
-        let dispatch = dispatch.bind("x", x).bind("w", w).bind("b", b).bind("y", y).bind("stats", stats);
+        let dispatch = dispatch.bind("x", x).bind("w", w).bind_if("CENTER", "b", b).bind("y", y).bind("stats", stats);
         plan.record(dispatch.scalar("eps", eps).flops(8 * rows * cols), grid)
     }
 }
@@ -62,6 +63,8 @@ pub struct BackwardInput {
     pub cols: usize,
     /// Added to the variance in the forward pass.
     pub eps: f64,
+    /// Layer, not RMS normalisation.
+    pub center: bool,
     /// Activation below and its value before it (rows, cols): its derivative multiplies the result.
     pub derivative: Option<(Activation, Tensor)>,
     /// (rows, cols), added last.
@@ -74,7 +77,7 @@ impl BackwardInput {
     /// # Errors
     /// `Internal` when a shape differs.
     pub fn record(self, plan: &mut Plan, label: &str) -> Result<()> {
-        let BackwardInput { x, w, stats, dy, dx, rows, cols, eps, derivative, residual } = self;
+        let BackwardInput { x, w, stats, dy, dx, rows, cols, eps, center, derivative, residual } = self;
         let derivative = derivative.filter(|(kind, _)| *kind != Activation::Identity);
         let name = "layer_norm/backward_input";
         for (tensor, len) in [(x, rows * cols), (dy, rows * cols), (dx, rows * cols), (w, cols), (stats, rows * 2)] {
@@ -85,6 +88,7 @@ impl BackwardInput {
             plan.expect(name, tensor, rows * cols)?;
         }
         let mut dispatch = dispatch
+            .constant("CENTER", center.into())
             .constant("DERIVATIVE", derivative.map_or(0, |(kind, _)| kind as u32))
             .bind("x", x)
             .bind("w", w)
@@ -110,8 +114,8 @@ pub struct BackwardParams {
     pub dy: Tensor,
     /// (cols), `+=`.
     pub dw: Tensor,
-    /// (cols), `+=`.
-    pub db: Tensor,
+    /// (cols), `+=`; absent in RMS normalisation.
+    pub db: Option<Tensor>,
     /// Rows.
     pub rows: usize,
     /// Columns.
@@ -126,9 +130,10 @@ impl BackwardParams {
     pub fn record(self, plan: &mut Plan, label: &str) -> Result<()> {
         let BackwardParams { x, stats, dy, dw, db, rows, cols } = self;
         let name = "layer_norm/backward_params";
-        for (tensor, len) in [(x, rows * cols), (dy, rows * cols), (dw, cols), (db, cols), (stats, rows * 2)] {
+        for (tensor, len) in [(x, rows * cols), (dy, rows * cols), (dw, cols), (stats, rows * 2)] {
             plan.expect(name, tensor, len)?;
         }
+        db.map_or(Ok(()), |db| plan.expect(name, db, cols))?;
         let (group, columns) = if plan.target.software { (8, 8) } else { (256, 16) };
         let dispatch = Dispatch::new(name, label)
             .constant("WG", group)
@@ -137,7 +142,7 @@ impl BackwardParams {
             .bind("stats", stats)
             .bind("dy", dy)
             .bind("dw", dw)
-            .bind("db", db)
+            .bind_if("CENTER", "db", db)
             .size("rows", rows)
             .size("cols", cols)
             .flops(6 * rows * cols);

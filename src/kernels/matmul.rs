@@ -18,6 +18,8 @@ pub enum Activation {
     Gelu,
     /// GELU in its tanh form.
     GeluTanh,
+    /// 1 / (1 + exp(−x)).
+    Sigmoid,
 }
 
 /// Arguments of a product; see the shader for formula and order of the epilogue.

@@ -1,6 +1,7 @@
 //! Kernels: one file per family. An argument struct per pass checks shapes and records the dispatch; the shader of the same name holds
 //! the formula. Shapes are in the order of memory, last dimension contiguous.
 
+pub mod activation;
 pub mod adamw;
 pub mod argmax;
 pub mod attention;
@@ -8,10 +9,12 @@ pub mod attention_pool;
 pub mod cross_entropy;
 pub mod dropout;
 pub mod embedding;
+pub mod fourier;
 pub mod gather;
 pub mod grad_norm;
 pub mod gru;
 pub mod infonce;
+pub mod joint_loss;
 pub mod layer_norm;
 pub mod lstm;
 pub mod matmul;
@@ -21,7 +24,11 @@ pub mod mmd;
 pub mod moments;
 pub mod normalize;
 pub mod positions;
+pub mod rope;
 pub mod slice;
+pub mod swiglu;
+pub mod tokens;
+pub mod vae;
 pub mod vector_loss;
 
 use crate::error::Result;
@@ -44,6 +51,8 @@ pub struct State {
     pub position: u32,
     /// Rows of the batch that count in the metrics.
     pub rows: u32,
+    /// Number that means are taken over: these rows, or fewer where some of them are masked.
+    pub count: u32,
     /// Learning rate of this step.
     pub learning_rate: f32,
     /// Gradient clipping by global norm, 0 for none.

@@ -1,15 +1,16 @@
-//! Layer normalisation.
+//! Layer normalisation, and RMS normalisation.
 
 use super::{Fused, Layer, kept};
 use crate::error::Result;
 use crate::kernels::layer_norm::{BackwardInput, BackwardParams, Forward};
 use crate::plan::{Init, Plan, Tensor};
 
-/// `torch.nn.LayerNorm` over the last dimension: weight 1, bias 0.
+/// `torch.nn.LayerNorm` over the last dimension: weight 1, bias 0. Or RMS normalisation (`LlamaRMSNorm`): weight 1.
 #[derive(Debug, Clone)]
 pub struct LayerNorm {
     name: String,
     features: usize,
+    center: bool,
     eps: f64,
     saved: Option<Saved>,
 }
@@ -18,7 +19,7 @@ pub struct LayerNorm {
 struct Saved {
     x: Tensor,
     w: Tensor,
-    b: Tensor,
+    b: Option<Tensor>,
     stats: Tensor,
     rows: usize,
 }
@@ -26,7 +27,12 @@ struct Saved {
 impl LayerNorm {
     /// A layer with weights `name.weight` and `name.bias`.
     pub fn new(name: &str, features: usize, eps: f64) -> Self {
-        LayerNorm { name: name.into(), features, eps, saved: None }
+        LayerNorm { name: name.into(), features, center: true, eps, saved: None }
+    }
+
+    /// RMS normalisation with the weight `name.weight`.
+    pub fn rms(name: &str, features: usize, eps: f64) -> Self {
+        LayerNorm { center: false, ..LayerNorm::new(name, features, eps) }
     }
 }
 
@@ -39,11 +45,12 @@ impl LayerNorm {
     pub fn backward_fused(&mut self, plan: &mut Plan, dy: Tensor, fused: Fused) -> Result<Tensor> {
         let Saved { x, w, b, stats, rows } = kept(&self.saved, &self.name)?;
         let cols = self.features;
-        let (dw, db) = (plan.gradient(w)?, plan.gradient(b)?);
+        let dw = plan.gradient(w)?;
+        let db = b.map(|b| plan.gradient(b)).transpose()?;
         BackwardParams { x, stats, dy, dw, db, rows, cols }.record(plan, &self.name)?;
         let dx = plan.activation(format!("{}.dx", self.name), &[rows, cols])?;
-        let (derivative, residual) = (fused.derivative, fused.residual);
-        BackwardInput { x, w, stats, dy, dx, rows, cols, eps: self.eps, derivative, residual }.record(plan, &self.name)?;
+        let (center, eps, derivative, residual) = (self.center, self.eps, fused.derivative, fused.residual);
+        BackwardInput { x, w, stats, dy, dx, rows, cols, eps, center, derivative, residual }.record(plan, &self.name)?;
         Ok(dx)
     }
 }
@@ -52,7 +59,10 @@ impl Layer for LayerNorm {
     fn forward(&mut self, plan: &mut Plan, x: Tensor) -> Result<Tensor> {
         let (cols, rows) = (self.features, plan.len(x) / self.features);
         let w = plan.parameter(&format!("{}.weight", self.name), &[cols], Init::Ones)?;
-        let b = plan.parameter(&format!("{}.bias", self.name), &[cols], Init::Zeros)?;
+        let b = match self.center {
+            true => Some(plan.parameter(&format!("{}.bias", self.name), &[cols], Init::Zeros)?),
+            false => None,
+        };
         let y = plan.activation(format!("{}.y", self.name), &[rows, cols])?;
         let stats = plan.activation(format!("{}.stats", self.name), &[rows, 2])?;
         Forward { x, w, b, y, stats, rows, cols, eps: self.eps }.record(plan, &self.name)?;

@@ -9,7 +9,9 @@ use crate::plan::{Init, Plan, Tensor};
 /// Fully connected layer (`torch.nn.Linear`): W (outputs, inputs), b (outputs), both U(±1/√inputs).
 #[derive(Debug, Clone)]
 pub struct Linear {
-    name: [String; 2],
+    /// Names of the weights, stacked where there are several, of equal height.
+    weights: Vec<String>,
+    bias: Option<String>,
     label: String,
     inputs: usize,
     outputs: usize,
@@ -29,7 +31,7 @@ pub struct Linear {
 struct Saved {
     x: Tensor,
     weight: Tensor,
-    bias: Tensor,
+    bias: Option<Tensor>,
     pre: Option<Tensor>,
     rows: usize,
 }
@@ -51,7 +53,8 @@ impl Linear {
     pub fn new(name: &str, inputs: usize, outputs: usize) -> Self {
         let bound = Init::Uniform(1.0 / (inputs as f64).sqrt());
         Linear {
-            name: [format!("{name}.weight"), format!("{name}.bias")],
+            weights: vec![format!("{name}.weight")],
+            bias: Some(format!("{name}.bias")),
             label: name.into(),
             inputs,
             outputs,
@@ -66,8 +69,14 @@ impl Linear {
 
     /// Other names and initial values for weight and bias.
     pub fn with(mut self, names: [String; 2], init: [Init; 2]) -> Self {
-        (self.name, self.init) = (names, init);
+        let [weight, bias] = names;
+        (self.weights, self.bias, self.init) = (vec![weight], Some(bias), init);
         self
+    }
+
+    /// Without bias; with several names their weights are stacked into one product.
+    pub fn without_bias(label: &str, names: &[String], inputs: usize, outputs: usize, init: Init) -> Self {
+        Linear { weights: names.to_vec(), bias: None, init: [init, init], ..Linear::new(label, inputs, outputs) }
     }
 
     /// Value before the activation, of the forward pass.
@@ -78,8 +87,16 @@ impl Linear {
         Ok(kept(&self.saved, &self.label)?.pre.map(|pre| (self.activation, pre)))
     }
 
-    fn declare(&self, plan: &mut Plan, which: usize, shape: &[usize]) -> Result<Tensor> {
-        let (name, init) = (&self.name[which], self.init[which]);
+    fn declare_weight(&self, plan: &mut Plan) -> Result<Tensor> {
+        if let [name] = &self.weights[..] {
+            return self.declare(plan, name, self.init[0], &[self.outputs, self.inputs]);
+        }
+        let shape = [self.outputs / self.weights.len(), self.inputs];
+        let parts = self.weights.iter().map(|name| self.declare(plan, name, self.init[0], &shape)).collect::<Result<Vec<_>>>()?;
+        plan.joined(&format!("{}.weight", self.label), &parts, &[self.outputs, self.inputs])
+    }
+
+    fn declare(&self, plan: &mut Plan, name: &str, init: Init, shape: &[usize]) -> Result<Tensor> {
         let Some((whole, first)) = self.rows_of else { return plan.parameter(name, shape, init) };
         let mut tall = shape.to_vec();
         tall[0] = whole;
@@ -96,8 +113,11 @@ impl Linear {
     /// As `Layer::forward`.
     pub fn forward_fused(&mut self, plan: &mut Plan, x: Tensor, residual: Option<Tensor>) -> Result<Tensor> {
         let rows = plan.len(x) / self.inputs;
-        let weight = self.declare(plan, 0, &[self.outputs, self.inputs])?;
-        let bias = self.declare(plan, 1, &[self.outputs])?;
+        let weight = self.declare_weight(plan)?;
+        let bias = match &self.bias {
+            Some(name) => Some(self.declare(plan, name, self.init[1], &[self.outputs])?),
+            None => None,
+        };
         let y = plan.activation(format!("{}.y", self.label), &[rows, self.outputs])?;
         let pre = match self.activation {
             Activation::Identity => None,
@@ -106,7 +126,7 @@ impl Linear {
         };
         let product = Matmul {
             trans_b: true,
-            bias: Some(bias),
+            bias,
             activation: self.activation,
             pre,
             dropout: self.dropout,
@@ -124,9 +144,10 @@ impl Linear {
     /// `Internal` before `forward`.
     pub fn backward_params(&self, plan: &mut Plan, dy: Tensor) -> Result<()> {
         let Saved { x, weight, bias, rows, .. } = kept(&self.saved, &self.label)?;
-        let (dw, db) = (plan.gradient(weight)?, plan.gradient(bias)?);
+        let dw = plan.gradient(weight)?;
+        let db = bias.map(|bias| plan.gradient(bias)).transpose()?;
         let product =
-            Matmul { trans_a: true, accumulate: true, row_sum: Some(db), ..Matmul::new(dy, x, dw, (self.outputs, self.inputs, rows)) };
+            Matmul { trans_a: true, accumulate: true, row_sum: db, ..Matmul::new(dy, x, dw, (self.outputs, self.inputs, rows)) };
         product.record(plan, &self.label)
     }
 

@@ -9,6 +9,7 @@ mod feed_forward;
 mod head;
 mod layer_norm;
 mod linear;
+mod llama_block;
 mod recurrent;
 mod self_attention;
 mod transformer_block;
@@ -20,6 +21,7 @@ pub use feed_forward::FeedForward;
 pub use head::{Head, HeadKind};
 pub use layer_norm::LayerNorm;
 pub use linear::{Fused, Linear};
+pub use llama_block::{LlamaBlock, LlamaBlockConfig};
 pub use recurrent::{Gru, Lstm, Outputs};
 pub use self_attention::{Cache, SelfAttention};
 pub use transformer_block::{BlockConfig, TransformerBlock};
@@ -57,6 +59,6 @@ fn through_dropout(plan: &mut Plan, dy: Tensor, dropout: Option<Dropout>, name: 
 }
 
 /// What `forward` kept, or the error of calling `backward` first.
-fn kept<T: Copy>(saved: &Option<T>, name: &str) -> Result<T> {
+pub(crate) fn kept<T: Copy>(saved: &Option<T>, name: &str) -> Result<T> {
     saved.ok_or_else(|| Error::Internal(format!("{name}: backward before forward")))
 }

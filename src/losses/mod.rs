@@ -6,8 +6,13 @@ use crate::error::Result;
 use crate::kernels::cross_entropy::{Forward, Weight};
 use crate::plan::{Plan, Tensor};
 
+mod joints;
+mod vae;
 mod vectors;
 
+pub use joints::{DEVIATION, JointLossConfig, Penalty};
+pub(crate) use vae::VAE_COLUMNS;
+pub use vae::VaeLossConfig;
 pub use vectors::{ANCHORS, CANDIDATES, CycleTerm, InfonceTerm, MmdTerm, MseTerm, PlainTerm, TARGET_STATS, TargetFacts, VectorLossConfig};
 
 /// Every loss, by its `kind`.
@@ -18,6 +23,10 @@ pub enum LossConfig {
     CrossEntropy(CrossEntropyConfig),
     /// Of predicted vectors.
     Vectors(VectorLossConfig),
+    /// Of predicted joints.
+    Joints(JointLossConfig),
+    /// Of a variational autoencoder.
+    Vae(VaeLossConfig),
 }
 
 impl LossConfig {
@@ -25,6 +34,8 @@ impl LossConfig {
         match self {
             LossConfig::CrossEntropy(config) => config.validate(),
             LossConfig::Vectors(config) => config.validate(),
+            LossConfig::Joints(config) => config.validate(),
+            LossConfig::Vae(config) => config.validate(),
         }
     }
 }

@@ -111,16 +111,23 @@ pub enum ScheduleKind {
     /// The peak, times `factor` whenever the validation loss has not improved for more than `patience` validations
     /// (`torch.optim.lr_scheduler.ReduceLROnPlateau`).
     Plateau,
+    /// Epoch by epoch: from `start_factor` of the peak straight up to it over `warmup_epochs`, then half a cosine down (`LinearLR` and
+    /// `CosineAnnealingLR` in a `SequentialLR`).
+    EpochCosine,
 }
 
 /// How the learning rate moves.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ScheduleConfig {
-    /// `constant`, `warmup_cosine` or `plateau`.
+    /// `constant`, `warmup_cosine`, `plateau` or `epoch_cosine`.
     pub kind: ScheduleKind,
     /// Steps of the way up, of `warmup_cosine`.
     pub warmup_steps: u64,
+    /// Epochs of the way up, of `epoch_cosine`.
+    pub warmup_epochs: u64,
+    /// Where the way up starts, as a share of the peak, of `epoch_cosine`.
+    pub start_factor: f64,
     /// Where the cosine ends, or below which a plateau does not go.
     pub min_learning_rate: f64,
     /// What a plateau multiplies the rate with.
@@ -136,6 +143,8 @@ impl Default for ScheduleConfig {
         ScheduleConfig {
             kind: ScheduleKind::WarmupCosine,
             warmup_steps: 5000,
+            warmup_epochs: 20,
+            start_factor: 0.1,
             min_learning_rate: 1e-6,
             factor: 0.5,
             patience: 3,
@@ -149,6 +158,9 @@ impl ScheduleConfig {
         if !(self.factor > 0.0 && self.factor < 1.0) {
             return Err(format!("schedule.factor = {} is out of range: it must be in (0, 1)", self.factor));
         }
+        if !(self.start_factor > 0.0 && self.start_factor <= 1.0) {
+            return Err(format!("schedule.start_factor = {} is out of range: it must be above 0 and at most 1", self.start_factor));
+        }
         if !(0.0..1.0).contains(&self.threshold) {
             return Err(format!("schedule.threshold = {} is out of range: it must be in [0, 1)", self.threshold));
         }
@@ -161,16 +173,25 @@ impl ScheduleConfig {
         ))
     }
 
-    /// Learning rate of step `step` (from 0) of `total`:
+    /// Learning rate of step `step` (from 0) of `total` in so many epochs:
     /// peak · (step + 1) / warmup, then min + ½ (peak − min)(1 + cos π·progress).
-    pub fn learning_rate(&self, peak: f64, step: u64, total: u64) -> f64 {
+    pub fn learning_rate(&self, peak: f64, step: u64, total: u64, epochs: u64) -> f64 {
+        let down = |progress: f64| {
+            self.min_learning_rate + 0.5 * (peak - self.min_learning_rate) * (1.0 + (std::f64::consts::PI * progress.min(1.0)).cos())
+        };
         match self.kind {
+            ScheduleKind::EpochCosine => {
+                let (epoch, warmup) = (step / (total / epochs.max(1)).max(1), self.warmup_epochs);
+                if epoch < warmup {
+                    return peak * (self.start_factor + (1.0 - self.start_factor) * epoch as f64 / warmup as f64);
+                }
+                down((epoch - warmup) as f64 / epochs.saturating_sub(warmup).max(1) as f64)
+            }
             ScheduleKind::Constant | ScheduleKind::Plateau => peak,
             ScheduleKind::WarmupCosine if step < self.warmup_steps => peak * (step + 1) as f64 / self.warmup_steps as f64,
             ScheduleKind::WarmupCosine => {
                 let left = total.saturating_sub(self.warmup_steps).max(1) as f64;
-                let progress = ((step - self.warmup_steps) as f64 / left).min(1.0);
-                self.min_learning_rate + 0.5 * (peak - self.min_learning_rate) * (1.0 + (std::f64::consts::PI * progress).cos())
+                down((step - self.warmup_steps) as f64 / left)
             }
         }
     }
@@ -222,7 +243,7 @@ mod tests {
     #[test]
     fn the_rate_rises_to_the_peak_and_falls_to_the_minimum() {
         let schedule = ScheduleConfig::default();
-        let rate = |step| schedule.learning_rate(1e-3, step, 60_000);
+        let rate = |step| schedule.learning_rate(1e-3, step, 60_000, 60);
         assert!((rate(0) - 2e-7).abs() < 1e-12 && (rate(4999) - 1e-3).abs() < 1e-12 && (rate(5000) - 1e-3).abs() < 1e-12);
         assert!((rate(32_500) - 5.005e-4).abs() < 1e-9 && (rate(60_000) - 1e-6).abs() < 1e-12);
     }

@@ -367,6 +367,38 @@ impl Plan {
         Ok(part)
     }
 
+    /// One tensor over weights that lie one after another, such as the projections of an attention: stored by their own names, used in one
+    /// product.
+    ///
+    /// # Errors
+    /// `Config` when a weight does not end where the next may begin, `Internal` when they were not declared in this order.
+    pub fn joined(&mut self, name: &str, weights: &[Tensor], shape: &[usize]) -> Result<Tensor> {
+        let mut first = 0usize;
+        let mut start = None;
+        let mut parts = Vec::with_capacity(weights.len());
+        for weight in weights {
+            let info = self.info(*weight);
+            let Storage::Parameter { offset } = info.storage else {
+                return Err(Error::Internal(format!("{} is no parameter", info.name)));
+            };
+            if !first.is_multiple_of(FLAT_ALIGN) {
+                return Err(Error::Config(format!(
+                    "{name}: its parts need sizes that are multiples of {FLAT_ALIGN} elements. Use a width that is a multiple of 8"
+                )));
+            }
+            if *start.get_or_insert(offset) + first != offset {
+                return Err(Error::Internal(format!("{} does not follow the weight before it", info.name)));
+            }
+            parts.push((*weight, first));
+            first += info.len();
+        }
+        let offset = start.filter(|_| first == shape.iter().product::<usize>());
+        let offset = offset.ok_or_else(|| Error::Internal(format!("{name}: parts of {first} elements make no {shape:?}")))?;
+        let whole = self.add(name.into(), shape, Storage::Parameter { offset })?;
+        self.parts.extend(parts.into_iter().map(|(part, first)| (part, whole, first)));
+        Ok(whole)
+    }
+
     /// Parts of weights: (part, weight, first element).
     pub fn parts(&self) -> &[(Tensor, Tensor, usize)] {
         &self.parts

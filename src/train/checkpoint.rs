@@ -9,9 +9,10 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 
 use super::rules::Watch;
+use super::task::Buffer;
 use crate::error::{Error, Result};
 use crate::optim::Plateau;
-use crate::plan::{FLAT_ALIGN, Parameter};
+use crate::plan::{FLAT_ALIGN, Init, Parameter};
 
 const FORMAT: u32 = 1;
 
@@ -62,6 +63,8 @@ pub struct Checkpoint {
     pub v: Vec<f32>,
     /// Where the run is.
     pub progress: Progress,
+    /// What is kept with the weights; a run that goes on makes it anew from its data.
+    pub buffers: Vec<Buffer>,
     /// Configuration as TOML.
     pub config: String,
     /// Kernels in use, device included: bits repeat only with the same.
@@ -129,6 +132,28 @@ fn serialise(tensors: &[(String, &[usize], &[f32])], mut header: Header) -> Resu
 fn views<'a>(parameters: &'a [Parameter], prefix: &str, flat: &'a [f32]) -> Vec<(String, &'a [usize], &'a [f32])> {
     let slice = |p: &Parameter| &flat[p.offset..p.offset + p.len()];
     parameters.iter().map(|p| (format!("{prefix}{}", p.name), p.shape.as_slice(), slice(p))).collect()
+}
+
+fn buffer_views(buffers: &[Buffer]) -> Vec<(String, &[usize], &[f32])> {
+    buffers.iter().map(|b| (b.name.clone(), b.shape.as_slice(), b.values.as_slice())).collect()
+}
+
+/// Gives buffers the values that the file has under their names; says whether it has any.
+///
+/// # Errors
+/// `MissingInput` without the file, `Data` when it is damaged or a shape differs.
+pub(crate) fn load_buffers(path: &Path, buffers: &mut [Buffer]) -> Result<bool> {
+    let bytes = read(path)?;
+    let (file, header) = open(path, &bytes)?;
+    let mut found = false;
+    for buffer in buffers.iter_mut().filter(|b| file.tensor(&b.name).is_ok()) {
+        let (name, shape) = (buffer.name.clone(), buffer.shape.clone());
+        let values = fill(path, &file, &header, &[Parameter { name, shape, offset: 0, init: Init::Zeros }], "")?;
+        let n = buffer.values.len();
+        buffer.values.copy_from_slice(&values[..n]);
+        found = true;
+    }
+    Ok(found)
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {
@@ -199,22 +224,23 @@ pub fn load_weights(path: &Path, parameters: &[Parameter]) -> Result<Vec<f32>> {
     fill(path, &file, &header, parameters, "")
 }
 
-/// Writes weights under their PyTorch names, with the configuration in the metadata.
+/// Writes weights and buffers under their PyTorch names, with the configuration in the metadata.
 ///
 /// # Errors
 /// `Io` when the file cannot be written.
-pub fn save_weights(path: &Path, parameters: &[Parameter], weights: &[f32], config: &str) -> Result<()> {
+pub fn save_weights(path: &Path, parameters: &[Parameter], weights: &[f32], buffers: &[Buffer], config: &str) -> Result<()> {
     let header = Header { config: config.to_string(), ..Header::default() };
-    write_atomically(path, &serialise(&views(parameters, "", weights), header)?)
+    let tensors = [views(parameters, "", weights), buffer_views(buffers)].concat();
+    write_atomically(path, &serialise(&tensors, header)?)
 }
 
-/// Writes weights under their PyTorch names and nothing else.
+/// Writes weights and buffers under their PyTorch names and nothing else.
 ///
 /// # Errors
 /// `Io` when the file cannot be written.
-pub fn export_weights(path: &Path, parameters: &[Parameter], weights: &[f32]) -> Result<()> {
+pub fn export_weights(path: &Path, parameters: &[Parameter], weights: &[f32], buffers: &[Buffer]) -> Result<()> {
     let mut tensors = Vec::with_capacity(parameters.len());
-    for (name, shape, values) in views(parameters, "", weights) {
+    for (name, shape, values) in [views(parameters, "", weights), buffer_views(buffers)].concat() {
         let view = TensorView::new(Dtype::F32, shape.to_vec(), bytemuck::cast_slice(values));
         tensors.push((name.clone(), view.map_err(|e| Error::Internal(format!("tensor {name}: {e}")))?));
     }
@@ -233,6 +259,7 @@ impl Checkpoint {
         }
         let path = folder.join(format!("step-{:09}.safetensors", self.progress.step));
         let mut tensors = views(parameters, "", &self.weights);
+        tensors.extend(buffer_views(&self.buffers));
         tensors.extend(views(parameters, "optimizer.m.", &self.m));
         tensors.extend(views(parameters, "optimizer.v.", &self.v));
         let progress = serde_json::to_string(&self.progress).map_err(|e| Error::Internal(format!("progress: {e}")))?;
@@ -297,6 +324,7 @@ impl Checkpoint {
             weights: fill(path, &file, &header, parameters, "")?,
             m: fill(path, &file, &header, parameters, "optimizer.m.")?,
             v: fill(path, &file, &header, parameters, "optimizer.v.")?,
+            buffers: vec![],
             progress: serde_json::from_str(&header.progress).map_err(|e| damaged(&format!("its progress: {e}")))?,
             config: header.config,
             variants: header.variants,

@@ -94,7 +94,7 @@ pub fn micro_batch(sequences: &[Sequence], batch: usize) -> MicroBatch {
         words.resize(batch * CONTEXT, 0);
         words
     };
-    MicroBatch { inputs: vec![part(0), part(1)], rows: sequences.len() * CONTEXT, cycle: false }
+    MicroBatch { inputs: vec![part(0), part(1)], rows: sequences.len() * CONTEXT, count: sequences.len() * CONTEXT, cycle: false }
 }
 
 /// Means over sequences.

@@ -208,6 +208,9 @@ fn over_budget(config: &Config, gpu: &Gpu, report: &MemoryReport, budget: u64) -
 pub fn train(config: &Config, options: &Options) -> Result<Report> {
     let mut task = task(config)?;
     check_metrics(config, task.as_ref())?;
+    if let Some(path) = &options.init {
+        task.take_buffers(path)?;
+    }
     let notes = task.load()?;
     let gpu = Arc::new(Gpu::open(options.device.as_deref())?);
     let budget = options.budget.unwrap_or_else(|| default_budget(&gpu));
@@ -496,7 +499,7 @@ impl<'a> Trainer<'a> {
         self.record("validation", step, &values)?;
         let of_baseline: Vec<(&str, f64)> = baseline.0.iter().map(|(n, v)| (n.as_str(), *v)).collect();
         self.record("baseline", step, &of_baseline)?;
-        let loss = metrics.get("loss").unwrap_or(f64::NAN);
+        let loss = metrics.get(self.task.selects()).unwrap_or(f64::NAN);
         let better = self.progress.best_loss.is_none_or(|best| loss < best - config.validation.min_delta);
         let epoch = step.div_ceil(self.rhythm.epoch);
         let train = match self.progress.epoch_rows {
@@ -518,7 +521,8 @@ impl<'a> Trainer<'a> {
             (self.progress.best_loss, self.progress.best_step, self.progress.waiting) = (Some(loss), step, 0);
             self.progress.best = metrics.0.clone();
             let weights = self.session.arena.read_flat(Flat::Parameters)?;
-            save_weights(&self.folder.best(), self.session.evaluate.0.plan.parameters(), &weights, &config.to_toml()?)?;
+            let parameters = self.session.evaluate.0.plan.parameters();
+            save_weights(&self.folder.best(), parameters, &weights, self.task.buffers(), &config.to_toml()?)?;
         } else {
             self.progress.waiting += 1;
             if config.validation.patience > 0 && self.progress.waiting >= config.validation.patience {
@@ -568,6 +572,7 @@ impl<'a> Trainer<'a> {
             m: arena.read_flat(Flat::FirstMoment)?,
             v: arena.read_flat(Flat::SecondMoment)?,
             progress: self.progress.clone(),
+            buffers: self.task.buffers().to_vec(),
             config: self.config.to_toml()?,
             variants: variants(&self.gpu, &self.session)?,
         };
@@ -618,7 +623,7 @@ impl<'a> Trainer<'a> {
             self.session.arena.write_flat(Flat::Parameters, &load_weights(&self.folder.best(), &parameters)?)?;
         }
         let weights = self.session.arena.read_flat(Flat::Parameters)?;
-        save_weights(&self.folder.path.join("model.safetensors"), &parameters, &weights, &self.config.to_toml()?)?;
+        save_weights(&self.folder.path.join("model.safetensors"), &parameters, &weights, self.task.buffers(), &self.config.to_toml()?)?;
         let judgement = self.task.judge(&self.session, self.progress.step)?;
         let expectations = self.expectations(&judgement);
         let Judgement { rows, notes } = judgement;

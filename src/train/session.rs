@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use super::task::{Io, MicroBatch, Task, record_evaluation, record_training, task};
+use super::task::{Io, MicroBatch, Task, record_decoding, record_evaluation, record_training, task};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Target};
 use crate::kernels::State;
 use crate::models::initial_weights;
-use crate::plan::{Arena, Flat, LayoutOptions, Memory, Program};
+use crate::plan::{Arena, Flat, LayoutOptions, Memory, Plan, Program};
 
 /// Steps whose records stay on the device until the host reads them.
 pub(crate) const RING: u64 = 256;
@@ -26,7 +26,8 @@ pub fn memory(config: &Config, target: Target, budget: u64) -> Result<Memory> {
 pub(super) fn memory_of(config: &Config, task: &dyn Task, target: Target) -> Result<Memory> {
     let (train, _) = record_training(config, task, target)?;
     let (evaluate, _) = record_evaluation(task, target)?;
-    Memory::lay_out(&[&train, &evaluate], LayoutOptions::default())
+    let decode = record_decoding(task, target)?.map(|(plan, _)| plan);
+    Memory::lay_out(&Vec::from_iter([&train, &evaluate].into_iter().chain(&decode)), LayoutOptions::default())
 }
 
 /// A run's programs on a device, with its weights.
@@ -38,6 +39,8 @@ pub struct Session {
     pub train: Option<(Program, Io)>,
     /// Evaluation of a batch.
     pub evaluate: (Program, Io),
+    /// One step of decoding, where the task decodes.
+    pub decode: Option<(Program, Io)>,
 }
 
 impl Session {
@@ -46,14 +49,7 @@ impl Session {
     /// # Errors
     /// `Config` over the budget, `TryAgain` without memory, `Internal` when a kernel does not compile.
     pub fn training(config: &Config, task: &dyn Task, gpu: &Arc<Gpu>) -> Result<Session> {
-        let (train, train_io) = record_training(config, task, gpu.target)?;
-        let (evaluate, io) = record_evaluation(task, gpu.target)?;
-        let memory = Memory::lay_out(&[&train, &evaluate], LayoutOptions::default())?;
-        let arena = Arc::new(Arena::new(gpu.clone(), &memory)?);
-        let train = Program::new(train, arena.clone(), memory.places[0].clone(), false)?;
-        let evaluate = Program::new(evaluate, arena.clone(), memory.places[1].clone(), false)?;
-        task.fill(&train)?;
-        let session = Session { arena, train: Some((train, train_io)), evaluate: (evaluate, io) };
+        let session = Session::new(Some(record_training(config, task, gpu.target)?), task, gpu)?;
         session.arena.write_flat(Flat::Parameters, &initial_weights(session.evaluate.0.plan.parameters(), config.train.seed))?;
         Ok(session)
     }
@@ -63,12 +59,26 @@ impl Session {
     /// # Errors
     /// As `training`.
     pub fn evaluation(task: &dyn Task, gpu: &Arc<Gpu>) -> Result<Session> {
+        Session::new(None, task, gpu)
+    }
+
+    fn new(train: Option<(Plan, Io)>, task: &dyn Task, gpu: &Arc<Gpu>) -> Result<Session> {
         let (evaluate, io) = record_evaluation(task, gpu.target)?;
-        let memory = Memory::lay_out(&[&evaluate], LayoutOptions::default())?;
+        let decode = record_decoding(task, gpu.target)?;
+        let plans: Vec<&Plan> = train.iter().map(|(plan, _)| plan).chain([&evaluate]).chain(decode.iter().map(|(plan, _)| plan)).collect();
+        let memory = Memory::lay_out(&plans, LayoutOptions::default())?;
         let arena = Arc::new(Arena::new(gpu.clone(), &memory)?);
-        let evaluate = Program::new(evaluate, arena.clone(), memory.places[0].clone(), false)?;
-        task.fill(&evaluate)?;
-        Ok(Session { arena, train: None, evaluate: (evaluate, io) })
+        let mut places = memory.places.iter();
+        let mut program = |plan: Plan| {
+            let place = places.next().ok_or_else(|| Error::Internal("a plan without places".into()))?;
+            let program = Program::new(plan, arena.clone(), place.clone(), false)?;
+            task.fill(&program)?;
+            Ok::<Program, Error>(program)
+        };
+        let train = train.map(|(plan, io)| Ok::<_, Error>((program(plan)?, io))).transpose()?;
+        let evaluate = (program(evaluate)?, io);
+        let decode = decode.map(|(plan, io)| Ok::<_, Error>((program(plan)?, io))).transpose()?;
+        Ok(Session { arena, train, evaluate, decode })
     }
 
     /// Program of a training step.
@@ -94,10 +104,10 @@ impl Session {
             program.write(*tensor, words);
         }
         let cycle = if batch.cycle { 1.0 } else { 0.0 };
-        program.write(io.state, &[State { rows: batch.rows as u32, cycle, ..state }]);
+        program.write(io.state, &[State { rows: batch.rows as u32, count: batch.count as u32, cycle, ..state }]);
     }
 
-    /// Queues one step of the given micro-batches; `state` carries everything but tick, micro, rows, scale and cycle.
+    /// Queues one step of the given micro-batches; `state` carries everything but tick, micro, rows, count, scale and cycle.
     ///
     /// # Errors
     /// `TryAgain` on device loss.

@@ -4,10 +4,14 @@ use std::fmt::Debug;
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
+use super::images::ImageTask;
 use super::integers::IntegerTask;
+use super::mechanisms::MechanismTask;
 use super::session::Session;
 use super::vectors::VectorTask;
-use crate::config::{Config, DataConfig};
+use crate::config::{Config, DataConfig, TrainConfig};
+use crate::datasets::epoch_order;
+use crate::datasets::vectors::VectorData;
 use crate::error::Result;
 use crate::kernels::metrics::Accumulate;
 use crate::kernels::state;
@@ -85,8 +89,59 @@ pub struct MicroBatch {
     pub inputs: Vec<Vec<u32>>,
     /// Rows of results that count.
     pub rows: usize,
+    /// Number that means are taken over: these rows, or fewer where some of them are masked.
+    pub count: usize,
     /// Whether the batch takes part in the cycle loss.
     pub cycle: bool,
+}
+
+/// Numbers that are kept with the weights and are not trained, as a PyTorch module's buffers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Buffer {
+    /// `state_dict` name.
+    pub name: String,
+    /// Shape.
+    pub shape: Vec<usize>,
+    /// Values.
+    pub values: Vec<f32>,
+}
+
+/// Which samples a step takes: each once an epoch, in an order drawn from seed and epoch.
+#[derive(Debug, Clone)]
+pub(super) struct Epochs {
+    train: TrainConfig,
+    order: Option<(u64, Vec<u32>)>,
+}
+
+impl Epochs {
+    pub(super) fn new(train: &TrainConfig) -> Self {
+        Epochs { train: train.clone(), order: None }
+    }
+
+    fn micro_steps(&self, samples: usize) -> u64 {
+        let (n, batch) = (samples as u64, self.train.batch as u64);
+        if self.train.drop_last { (n / batch).max(1) } else { n.div_ceil(batch).max(1) }
+    }
+
+    /// Steps of an epoch over so many samples.
+    pub(super) fn steps(&self, samples: usize) -> u64 {
+        self.micro_steps(samples).div_ceil(self.train.accumulate as u64)
+    }
+
+    /// Sample numbers of each micro-step of a step.
+    pub(super) fn numbers(&mut self, samples: usize, step: u64) -> Vec<Vec<u32>> {
+        let per_epoch = self.steps(samples);
+        let (epoch, within) = (step / per_epoch, step % per_epoch);
+        if self.order.as_ref().is_none_or(|(e, _)| *e != epoch) {
+            let order = if self.train.shuffle { epoch_order(self.train.seed, epoch, samples) } else { (0..samples as u32).collect() };
+            self.order = Some((epoch, order));
+        }
+        let order = self.order.as_ref().map_or(&[][..], |(_, o)| o);
+        let (batch, accumulate) = (self.train.batch, self.train.accumulate as u64);
+        let first = within * accumulate;
+        let micro = |m: u64| order[m as usize * batch..((m as usize + 1) * batch).min(samples)].to_vec();
+        (first..(first + accumulate).min(self.micro_steps(samples))).map(micro).collect()
+    }
 }
 
 /// Metrics by name of the set.
@@ -122,6 +177,28 @@ pub trait Task: Debug {
     fn evaluation_batch(&self) -> usize;
     /// Steps of an epoch.
     fn steps_per_epoch(&self) -> u64;
+    /// The validation metric that chooses the best weights, the lower the better.
+    fn selects(&self) -> &'static str {
+        "loss"
+    }
+    /// Records one step of decoding over a cache, where the task decodes.
+    ///
+    /// # Errors
+    /// As `record`.
+    fn record_decoding(&self, _plan: &mut Plan) -> Result<Option<Io>> {
+        Ok(None)
+    }
+    /// What is kept with the weights and is not trained.
+    fn buffers(&self) -> &[Buffer] {
+        &[]
+    }
+    /// Takes the buffers of a file of weights; those of other names are left alone.
+    ///
+    /// # Errors
+    /// `Data` when one does not fit.
+    fn take_buffers(&mut self, _from: &std::path::Path) -> Result<()> {
+        Ok(())
+    }
     /// Decides what lies on the device, for a budget in bytes.
     ///
     /// # Errors
@@ -170,6 +247,21 @@ pub fn task(config: &Config) -> Result<Box<dyn Task>> {
     match &config.data {
         DataConfig::IntegerSequences(_) => Ok(Box::new(IntegerTask::new(config)?)),
         DataConfig::Vectors(_) => Ok(Box::new(VectorTask::new(config)?)),
+        DataConfig::Mechanisms(_) => Ok(Box::new(MechanismTask::new(config)?)),
+        DataConfig::Images(_) => Ok(Box::new(ImageTask::new(config)?)),
+    }
+}
+
+/// The task of a configuration with random samples in place of its file, where it has one: for checks and timings.
+///
+/// # Errors
+/// As `task`, and `Data` when a batch cannot be filled.
+pub fn random_task(config: &Config, samples: usize) -> Result<Box<dyn Task>> {
+    match &config.data {
+        DataConfig::IntegerSequences(_) => task(config),
+        DataConfig::Vectors(d) => Ok(Box::new(VectorTask::with_data(config, VectorData::random(samples, d.context, d.dim, 1))?)),
+        DataConfig::Mechanisms(_) => Ok(Box::new(MechanismTask::random(config, samples)?)),
+        DataConfig::Images(_) => Ok(Box::new(ImageTask::random(config, samples)?)),
     }
 }
 
@@ -208,7 +300,16 @@ pub fn record_evaluation(task: &dyn Task, target: crate::gpu::Target) -> Result<
     Ok((plan, io))
 }
 
+/// The plan of a step of decoding, where the task decodes.
+pub(super) fn record_decoding(task: &dyn Task, target: crate::gpu::Target) -> Result<Option<(Plan, Io)>> {
+    let mut plan = Plan::new("decode", target);
+    state(&mut plan)?;
+    let Some(io) = task.record_decoding(&mut plan)? else { return Ok(None) };
+    plan.keep(io.output);
+    Ok(Some((plan, io)))
+}
+
 /// Learning rate of step `step` (from 0).
 pub(super) fn learning_rate(config: &Config, plateau: &Plateau, step: u64, steps: u64) -> f64 {
-    config.schedule.learning_rate(config.optimizer.learning_rate, step, steps) * plateau.factor
+    config.schedule.learning_rate(config.optimizer.learning_rate, step, steps, config.train.epochs) * plateau.factor
 }

@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use super::session::{Session, memory_of};
-use super::task::{Column, Io, Judgement, Metrics, MicroBatch, Task, sum_results};
+use super::task::{Column, Epochs, Io, Judgement, Metrics, MicroBatch, Task, sum_results};
 use crate::config::{Config, DataConfig, SplitKind, VectorsConfig};
-use crate::datasets::epoch_order;
 use crate::datasets::npz::Values;
-use crate::datasets::vectors::{Baselines, Split, VectorData, VectorSet, header, load, training_samples};
+use crate::datasets::training_samples;
+use crate::datasets::vectors::{Baselines, Split, VectorData, VectorSet, header, load};
 use crate::error::{Error, Result};
 use crate::gpu::{Role, Target};
 use crate::kernels::gather;
@@ -46,7 +46,7 @@ pub struct VectorTask {
     data: Option<VectorData>,
     facts: TargetFacts,
     baselines: Option<(Baselines, Option<Baselines>)>,
-    order: Option<(u64, Vec<u32>)>,
+    epochs: Epochs,
 }
 
 impl VectorTask {
@@ -70,7 +70,7 @@ impl VectorTask {
             data: None,
             facts: TargetFacts::default(),
             baselines: None,
-            order: None,
+            epochs: Epochs::new(&config.train),
         };
         if source.file.exists() {
             let h = header(&source.file)?;
@@ -178,7 +178,7 @@ impl VectorTask {
                 t[b * dim + d] = set.targets.get(i * dim + d).to_bits();
             }
         }
-        Ok(MicroBatch { inputs: vec![x, t], rows: numbers.len(), cycle: false })
+        Ok(MicroBatch { inputs: vec![x, t], rows: numbers.len(), count: numbers.len(), cycle: false })
     }
 
     /// Batches of a whole set for a session that evaluates.
@@ -224,11 +224,6 @@ impl VectorTask {
             }
         }
         Ok((predictions, cosines))
-    }
-
-    fn micro_steps(&self) -> u64 {
-        let (n, batch) = (self.samples.unwrap_or(0) as u64, self.config.train.batch as u64);
-        if self.config.train.drop_last { (n / batch).max(1) } else { n.div_ceil(batch).max(1) }
     }
 }
 
@@ -320,7 +315,7 @@ impl Task for VectorTask {
     }
 
     fn steps_per_epoch(&self) -> u64 {
-        self.micro_steps().div_ceil(self.config.train.accumulate as u64)
+        self.epochs.steps(self.samples.unwrap_or(0))
     }
 
     fn settle(&mut self, target: Target, budget: u64) -> Result<()> {
@@ -390,26 +385,19 @@ impl Task for VectorTask {
     }
 
     fn batches(&mut self, step: u64) -> Result<Vec<MicroBatch>> {
-        let train = &self.config.train;
-        let per_epoch = self.steps_per_epoch();
-        let (epoch, within) = (step / per_epoch, step % per_epoch);
-        let (samples, batch) = (self.data()?.train.samples, train.batch);
-        if self.order.as_ref().is_none_or(|(e, _)| *e != epoch) {
-            let order = if train.shuffle { epoch_order(train.seed, epoch, samples) } else { (0..samples as u32).collect() };
-            self.order = Some((epoch, order));
-        }
-        let order = self.order.as_ref().map_or(&[][..], |(_, o)| o);
+        let (samples, train) = (self.data()?.train.samples, &self.config.train);
         let cycle = self.loss.cycle.as_ref().is_some_and(|c| Random::new(train.seed, DRAW_CYCLE, step).uniform() < c.share);
-        let first = within * train.accumulate as u64;
-        (first..(first + train.accumulate as u64).min(self.micro_steps()))
-            .map(|m| {
-                let numbers = &order[m as usize * batch..((m as usize + 1) * batch).min(samples)];
+        let batch = train.batch;
+        self.epochs
+            .numbers(samples, step)
+            .into_iter()
+            .map(|numbers| {
                 let mut micro = if self.resident {
-                    let mut index = numbers.to_vec();
+                    let mut index = numbers.clone();
                     index.resize(batch, 0);
-                    MicroBatch { inputs: vec![index], rows: numbers.len(), cycle: false }
+                    MicroBatch { inputs: vec![index], rows: numbers.len(), count: numbers.len(), cycle: false }
                 } else {
-                    self.micro_batch(&self.data()?.train, numbers, batch)?
+                    self.micro_batch(&self.data()?.train, &numbers, batch)?
                 };
                 micro.cycle = cycle;
                 Ok(micro)

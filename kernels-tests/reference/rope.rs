@@ -1,0 +1,22 @@
+//! Rotation of pairs by their position.
+
+use super::Call;
+use crate::harness::scalar::Scalar;
+
+/// Queries and keys turned, values copied.
+pub fn rotate<S: Scalar>(call: &mut Call<'_, S>) {
+    let e = call.entry;
+    let (heads, d, length) = (e.size("heads"), e.size("head_dim"), e.size("length"));
+    let (x, table, first) = (call.floats("x"), call.floats("table"), call.state().position as usize);
+    let sign = S::constant(e.scalar("sign"));
+    let mut y = x.clone();
+    for (head, pairs) in y.chunks_mut(d).enumerate().filter(|(head, _)| head / heads % 3 < 2) {
+        let t = first + head / (3 * heads) % length;
+        for c in 0..d / 2 {
+            let (cos, sin) = (table[(t * d / 2 + c) * 2], sign * table[(t * d / 2 + c) * 2 + 1]);
+            let (a, b) = (pairs[c], pairs[c + d / 2]);
+            (pairs[c], pairs[c + d / 2]) = (a * cos - b * sin, b * cos + a * sin);
+        }
+    }
+    call.set("y", y);
+}

@@ -1,0 +1,23 @@
+// Gradient of SwiGLU, s = σ(g): dg = dy ⊙ u · s (1 + g (1 − s)), du = dy ⊙ g s.
+// x dx: (rows, 2, cols); dy: (rows, cols). Grid: one invocation an element of dy. dx is `=`.
+// uses: common/grid, common/math
+const WG: u32 = 64u;
+
+struct Params { rows: u32, cols: u32 }
+var<immediate> p: Params;
+@group(0) @binding(0) var<storage, read> x: array<f32>;        // (rows, 2, cols)
+@group(0) @binding(1) var<storage, read> dy: array<f32>;       // (rows, cols)
+@group(0) @binding(2) var<storage, read_write> dx: array<f32>; // (rows, 2, cols)
+
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+    let i = flat_group(group, groups) * WG + local;
+    if (i >= p.rows * p.cols) {
+        return;
+    }
+    let at = i + i / p.cols * p.cols;
+    let g = x[at];
+    let s = sigmoid(g);
+    dx[at] = dy[i] * x[at + p.cols] * s * (1.0 + g * sigmoid(-g));
+    dx[at + p.cols] = dy[i] * g * s;
+}

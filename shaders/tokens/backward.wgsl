@@ -1,0 +1,31 @@
+// Gradients of what a mechanism's tokens are made of, sample by sample: each is the gradient of its token.
+// dy: (batch, 3 + joints, cols); dlatent dtype: (batch, cols); djoint: (batch, joints, cols). Grid: one invocation an element of dy. All
+// outputs are `=`.
+// uses: common/grid
+const WG: u32 = 64u;
+
+struct Params { batch: u32, cols: u32, joints: u32 }
+var<immediate> p: Params;
+@group(0) @binding(0) var<storage, read> dy: array<f32>;            // (batch, 3 + joints, cols)
+@group(0) @binding(1) var<storage, read_write> dlatent: array<f32>; // (batch, cols)
+@group(0) @binding(2) var<storage, read_write> dtype: array<f32>;   // (batch, cols)
+@group(0) @binding(3) var<storage, read_write> djoint: array<f32>;  // (batch, joints, cols)
+
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+    let i = flat_group(group, groups) * WG + local;
+    let length = p.joints + 3u;
+    if (i >= p.batch * length * p.cols) {
+        return;
+    }
+    let c = i % p.cols;
+    let b = i / p.cols / length;
+    let t = i / p.cols % length;
+    if (t == 0u) {
+        dlatent[b * p.cols + c] = dy[i];
+    } else if (t == 1u) {
+        dtype[b * p.cols + c] = dy[i];
+    } else if (t > 2u) {
+        djoint[(b * p.joints + t - 3u) * p.cols + c] = dy[i];
+    }
+}

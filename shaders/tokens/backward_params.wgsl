@@ -1,0 +1,27 @@
+// Gradients of the positions and of the start token: dpositions[t − 1] += Σ_b dy[b, t] for t ≥ 1, dsos += Σ_b dy[b, 2].
+// dy: (batch, length, cols); dpositions: (at least length − 1, cols); dsos: (cols). Grid: one invocation a feature of a token from 1 on.
+// Both are `+=`.
+// uses: common/grid
+const WG: u32 = 64u;
+
+struct Params { batch: u32, length: u32, cols: u32 }
+var<immediate> p: Params;
+@group(0) @binding(0) var<storage, read> dy: array<f32>;               // (batch, length, cols)
+@group(0) @binding(1) var<storage, read_write> dpositions: array<f32>; // (at least length − 1, cols)
+@group(0) @binding(2) var<storage, read_write> dsos: array<f32>;       // (cols)
+
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+    let i = flat_group(group, groups) * WG + local;
+    if (i >= (p.length - 1u) * p.cols) {
+        return;
+    }
+    var sum = 0.0;
+    for (var b = 0u; b < p.batch; b++) {
+        sum += dy[b * p.length * p.cols + p.cols + i];
+    }
+    dpositions[i] += sum;
+    if (i / p.cols == 1u) {
+        dsos[i - p.cols] += sum;
+    }
+}

@@ -1,0 +1,27 @@
+// Gradient of the posterior from that of the latents and from the divergence, k = weight · scale / (n · cols) for the n rows that count:
+//   dμ = dz + k μ;  ds = ½ dz ε exp(s / 2) + ½ k (exp s − 1)
+// x dx: (rows, 2, cols); dz: (rows, cols). Grid: one invocation an element of dz. dx is `=`.
+// uses: common/grid, common/math, common/random, common/normal, common/state
+const WG: u32 = 64u;
+
+struct Params { rows: u32, cols: u32, stream: u32, weight: f32 }
+var<immediate> p: Params;
+@group(0) @binding(0) var<storage, read> state: State;
+@group(0) @binding(1) var<storage, read> x: array<f32>;        // (rows, 2, cols)
+@group(0) @binding(2) var<storage, read> dz: array<f32>;       // (rows, cols)
+@group(0) @binding(3) var<storage, read_write> dx: array<f32>; // (rows, 2, cols)
+
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+    let i = flat_group(group, groups) * WG + local;
+    if (i >= p.rows * p.cols) {
+        return;
+    }
+    let valid = min(p.rows, state.rows);
+    let k = select(0.0, p.weight * state.scale / f32(valid) / f32(p.cols), i / p.cols < valid);
+    let at = i + i / p.cols * p.cols;
+    let s = x[at + p.cols];
+    let noise = normal(state.seed, p.stream, state.tick, i);
+    dx[at] = fma(k, x[at], dz[i]);
+    dx[at + p.cols] = 0.5 * (dz[i] * noise * exp_accurate(0.5 * s) + k * (exp_accurate(s) - 1.0));
+}

@@ -1,0 +1,24 @@
+// Latents drawn from their posterior, reparameterised (Kingma & Welling 2014): z = μ + ε exp(s / 2), s = ln σ², ε ~ N(0, 1) a function of
+// (seed, stream, tick, index); without NOISE z = μ.
+// x: (rows, 2, cols), μ then s; z: (rows, cols). Grid: one invocation an element of z. z is `=`.
+// uses: common/grid, common/math, common/random, common/normal, common/state
+const WG: u32 = 64u;
+const NOISE: u32 = 1u;
+
+struct Params { rows: u32, cols: u32, stream: u32 }
+var<immediate> p: Params;
+@group(0) @binding(0) var<storage, read> state: State; // if NOISE
+@group(0) @binding(1) var<storage, read> x: array<f32>;       // (rows, 2, cols)
+@group(0) @binding(2) var<storage, read_write> z: array<f32>; // (rows, cols)
+
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+    let i = flat_group(group, groups) * WG + local;
+    if (i >= p.rows * p.cols) {
+        return;
+    }
+    let at = i + i / p.cols * p.cols;
+    var v = x[at];
+    v += exp_accurate(0.5 * x[at + p.cols]) * normal(state.seed, p.stream, state.tick, i); // if NOISE
+    z[i] = v;
+}

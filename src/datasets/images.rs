@@ -1,0 +1,54 @@
+//! Grey images from .npz files.
+
+use std::path::Path;
+
+use super::npz::{Npz, Values};
+use super::{expect_finite, index};
+use crate::error::{Error, Result};
+
+/// The images of a file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ImageData {
+    /// (samples, side, side), from 0 to 1.
+    pub pixels: Values,
+    /// Samples.
+    pub samples: usize,
+    /// Pixels of a side.
+    pub side: usize,
+}
+
+/// Samples and side of a file's images, from its headers alone.
+///
+/// # Errors
+/// `MissingInput` without the file, `Data` when it has no square images.
+pub fn header(path: &Path) -> Result<(usize, usize)> {
+    let mut npz = Npz::open(path)?;
+    let names = npz.names();
+    if !names.iter().any(|n| n == "images") {
+        return Err(Error::Data(format!("{}: no member images. There are: {}", path.display(), names.join(", "))));
+    }
+    match npz.shape("images")?[..] {
+        [n, side, other] if n * side > 0 && side == other => Ok((n, side)),
+        ref shape => Err(Error::Data(format!("{}: images has shape {shape:?}; expected (N, S, S)", path.display()))),
+    }
+}
+
+/// Reads a file.
+///
+/// # Errors
+/// `MissingInput` or `Data`.
+pub fn load(path: &Path) -> Result<ImageData> {
+    let (samples, side) = header(path)?;
+    let array = Npz::open(path)?.array("images")?;
+    expect_finite(path, "images", &array.values, &array.shape)?;
+    let outside = |i: &usize| !(0.0..=1.0).contains(&array.values.get(*i));
+    if let Some(i) = (0..array.values.len()).find(outside) {
+        return Err(Error::Data(format!(
+            "{}: images{:?} is {}; expected values from 0 to 1. Divide grey levels by 255",
+            path.display(),
+            index(i, &array.shape),
+            array.values.get(i)
+        )));
+    }
+    Ok(ImageData { pixels: array.values, samples, side })
+}

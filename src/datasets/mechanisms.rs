@@ -1,0 +1,141 @@
+//! Mechanisms: latents of coupler curves and types, with the joints to be predicted, from .npz files.
+
+use std::path::Path;
+
+use super::linkages;
+use super::npz::{Npz, Values};
+use super::{expect_finite, index};
+use crate::error::{Error, Result};
+
+/// Most joints of a mechanism.
+pub const JOINTS: usize = linkages::JOINTS;
+
+/// The samples of a file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MechanismData {
+    /// (samples, width).
+    pub latents: Vec<f32>,
+    /// Numbers of a latent.
+    pub width: usize,
+    /// Type of each sample.
+    pub types: Vec<u32>,
+    /// (samples, 8, 2), in mm; 0 after the last valid one.
+    pub joints: Vec<f32>,
+    /// Valid joints of each sample.
+    pub counts: Vec<usize>,
+}
+
+/// Samples and width of a file's latents, from its headers alone.
+///
+/// # Errors
+/// `MissingInput` without the file, `Data` when it does not hold what a run needs.
+pub fn header(path: &Path) -> Result<(usize, usize)> {
+    let mut npz = Npz::open(path)?;
+    let names = npz.names();
+    for name in ["latents", "types", "joints", "mask"] {
+        if !names.iter().any(|n| n == name) {
+            let hint = if name == "latents" && names.iter().any(|n| n == "images") { ". Make them with `engine encode`" } else { "" };
+            return Err(Error::Data(format!("{}: no member {name}. There are: {}{hint}", path.display(), names.join(", "))));
+        }
+    }
+    let (latents, types, joints, mask) = (npz.shape("latents")?, npz.shape("types")?, npz.shape("joints")?, npz.shape("mask")?);
+    match latents[..] {
+        [n, width] if n * width > 0 && types == [n] && joints == [n, JOINTS, 2] && mask == [n, JOINTS] => Ok((n, width)),
+        _ => Err(Error::Data(format!(
+            "{}: latents has shape {latents:?}, types {types:?}, joints {joints:?}, mask {mask:?}; expected (N, L), (N), (N, {JOINTS}, 2) and \
+             (N, {JOINTS})",
+            path.display()
+        ))),
+    }
+}
+
+/// Reads a file whose types are below `types`.
+///
+/// # Errors
+/// `MissingInput` or `Data`.
+pub fn load(path: &Path, types: usize) -> Result<MechanismData> {
+    let (samples, width) = header(path)?;
+    let mut npz = Npz::open(path)?;
+    let mut read = |name: &str| -> Result<Values> {
+        let array = npz.array(name)?;
+        expect_finite(path, name, &array.values, &array.shape)?;
+        Ok(array.values)
+    };
+    let (latents, kinds, joints, mask) = (read("latents")?, read("types")?, read("joints")?, read("mask")?);
+    let wrong = |what: String| Err(Error::Data(format!("{}: {what}", path.display())));
+    let out_of_range = |v: f32| v < 0.0 || v >= types as f32 || v.fract() != 0.0;
+    if let Some(i) = (0..samples).find(|i| out_of_range(kinds.get(*i))) {
+        return wrong(format!("types[{i}] is {}; expected whole numbers from 0 to {}. Raise model.types", kinds.get(i), types - 1));
+    }
+    if let Some(i) = (0..mask.len()).find(|i| mask.get(*i) != 0.0 && mask.get(*i) != 1.0) {
+        return wrong(format!("mask{:?} is {}; expected 0 or 1", index(i, &[samples, JOINTS]), mask.get(i)));
+    }
+    let mut counts = Vec::with_capacity(samples);
+    let mut joints = joints.to_f32();
+    for i in 0..samples {
+        let valid = |j: &usize| mask.get(i * JOINTS + j) == 1.0;
+        let count = (0..JOINTS).take_while(valid).count();
+        if count == 0 || (count..JOINTS).any(|j| valid(&j)) {
+            return wrong(format!("mask[{i}] is no run of ones followed by zeros: valid joints come first, at least one"));
+        }
+        joints[(i * JOINTS + count) * 2..(i + 1) * JOINTS * 2].fill(0.0);
+        counts.push(count);
+    }
+    Ok(MechanismData { latents: latents.to_f32(), width, types: (0..samples).map(|i| kinds.get(i) as u32).collect(), joints, counts })
+}
+
+impl MechanismData {
+    /// Joints of a sample, in mm.
+    pub fn joints_of(&self, i: usize) -> Vec<[f64; 2]> {
+        self.joints[i * JOINTS * 2..].chunks(2).take(self.counts[i]).map(|p| [f64::from(p[0]), f64::from(p[1])]).collect()
+    }
+
+    /// Mean and standard deviation by axis of the joints of these samples.
+    pub fn statistics(&self, numbers: &[usize]) -> [[f64; 2]; 2] {
+        let joints = || numbers.iter().flat_map(|i| self.joints_of(*i));
+        let count = joints().count().max(1) as f64;
+        let mean = [0, 1].map(|axis| joints().map(|p| p[axis]).sum::<f64>() / count);
+        let deviation = [0, 1].map(|axis| (joints().map(|p| (p[axis] - mean[axis]).powi(2)).sum::<f64>() / count).sqrt().max(1e-6));
+        [mean, deviation]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::npz::write;
+    use super::*;
+
+    fn file(path: &Path, change: impl Fn(&mut [Vec<f32>; 4])) -> Result<MechanismData> {
+        let mut mask = vec![1.0; 3 * JOINTS];
+        mask[5..8].fill(0.0);
+        let mut arrays = [vec![0.5; 3 * 4], vec![0.0, 1.0, 2.0], (0..3 * 16).map(|i| i as f32).collect(), mask];
+        change(&mut arrays);
+        let [latents, types, joints, mask] = &arrays;
+        let n = types.len();
+        write(path, &[("latents", &[3, 4], latents), ("types", &[n], types), ("joints", &[3, 8, 2], joints), ("mask", &[3, 8], mask)])?;
+        load(path, 3)
+    }
+
+    #[test]
+    fn files_are_checked() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("m.npz");
+        let data = file(&path, |_| {}).unwrap();
+        assert_eq!((data.counts.clone(), data.width, data.joints_of(0).len()), (vec![5, 8, 8], 4, 5));
+        assert_eq!(data.joints[9..12], [9.0, 0.0, 0.0]);
+        let [mean, deviation] = data.statistics(&[0]);
+        assert_eq!((mean, deviation), ([4.0, 5.0], [8f64.sqrt(); 2]));
+        for (what, change) in [
+            ("types[2] is 3", (|a| a[1][2] = 3.0) as fn(&mut [Vec<f32>; 4])),
+            ("types[0] is 0.5", |a| a[1][0] = 0.5),
+            ("mask[0, 1] is 2", |a| a[3][1] = 2.0),
+            ("mask[1] is no run", |a| a[3][9] = 0.0),
+            ("mask[2] is no run", |a| a[3][16..].fill(0.0)),
+            ("latents has 1 values that are NaN or infinite, the first at [1, 2]", |a| a[0][6] = f32::NAN),
+            ("types [2]", |a| a[1].truncate(2)),
+        ] {
+            let error = file(&path, change).unwrap_err();
+            assert!(error.exit_code() == 65 && error.to_string().contains(what), "{what}: {error}");
+        }
+    }
+}

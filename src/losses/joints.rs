@@ -1,0 +1,69 @@
+//! Loss of predicted joints: their coordinates, and the bit that stops the sequence.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::Result;
+use crate::gpu::Role;
+use crate::kernels::joint_loss::{COLUMNS, Rows};
+use crate::kernels::tokens::BEFORE_JOINTS;
+use crate::plan::{Plan, Tensor};
+
+/// Penalty of a coordinate's error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Penalty {
+    /// d².
+    Mse,
+    /// ½ d² for |d| ≤ δ, else δ (|d| − ½ δ).
+    Huber,
+}
+
+/// Mean over valid joints of [penalty, mean over x and y] + stop_weight · BCE of the stop bit, which is 1 at the last valid joint.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JointLossConfig {
+    /// `mse` or `huber`.
+    pub coordinates: Penalty,
+    /// δ of `huber`.
+    #[serde(default = "one")]
+    pub delta: f64,
+    /// Factor of the stop term.
+    #[serde(default = "one")]
+    pub stop_weight: f64,
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+/// Name of the tensor of deviations that turn normalised coordinates into mm; the host fills it.
+pub const DEVIATION: &str = "normalization.deviation";
+
+impl JointLossConfig {
+    pub(super) fn validate(&self) -> std::result::Result<(), String> {
+        if !(self.delta > 0.0 && self.delta.is_finite()) {
+            return Err(format!("loss.delta = {} is out of range: it must be above 0, and finite", self.delta));
+        }
+        if !(self.stop_weight >= 0.0 && self.stop_weight.is_finite()) {
+            return Err(format!("loss.stop_weight = {} is out of range: it must be 0 or more, and finite", self.stop_weight));
+        }
+        Ok(())
+    }
+
+    /// Appends the loss of outputs (batch, length, 3) against joints (batch, joints, 2) with their mask: results by joint (loss, coordinate,
+    /// stop, distance, stop bit right), and with `gradient` that of state.scale · loss.
+    ///
+    /// # Errors
+    /// `Internal` when shapes differ.
+    pub fn record(&self, plan: &mut Plan, x: Tensor, t: Tensor, mask: Tensor, gradient: bool) -> Result<(Tensor, Option<Tensor>)> {
+        let (batch, joints) = (plan.shape(mask)[0], plan.shape(mask)[1]);
+        let length = plan.len(x) / 3 / batch;
+        let deviation = plan.persistent(Role::Workspace, DEVIATION, &[2])?;
+        let y = plan.activation("loss.rows", &[batch * joints, COLUMNS])?;
+        let dx = if gradient { Some(plan.like("loss.dx", x)?) } else { None };
+        let (first, stop_weight) = (BEFORE_JOINTS - 1, self.stop_weight);
+        let huber = (self.coordinates == Penalty::Huber).then_some(self.delta);
+        Rows { x, t, mask, deviation, y, dx, batch, length, joints, first, huber, stop_weight }.record(plan, "loss")?;
+        Ok((y, dx))
+    }
+}

@@ -1,0 +1,53 @@
+//! Loss of a variational autoencoder: squared error of the pixels and divergence of the posterior.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::Result;
+use crate::kernels::vae::Kl;
+use crate::kernels::vector_loss::{On, Rows, Term};
+use crate::plan::{Plan, Tensor};
+
+/// Mean over the images of Σ_pixels (x̂ − x)² + divergence · mean over the latents of −½ (1 + ln σ² − μ² − σ²).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VaeLossConfig {
+    /// Factor of the divergence.
+    pub divergence: f64,
+}
+
+/// Columns of the results.
+pub(crate) const VAE_COLUMNS: [&str; 4] = ["loss", "cosine", "mse", "divergence"];
+
+impl VaeLossConfig {
+    pub(super) fn validate(&self) -> std::result::Result<(), String> {
+        if self.divergence >= 0.0 && self.divergence.is_finite() {
+            return Ok(());
+        }
+        Err(format!("loss.divergence = {} is out of range: it must be 0 or more, and finite", self.divergence))
+    }
+
+    /// Appends the loss of a reconstruction of images (rows, pixels) with its posterior (rows, 2, latents): results by image (loss, cosine,
+    /// mean squared error of a pixel, divergence), and with `gradient` that of the reconstruction; the posterior's is `vae::Backward`.
+    ///
+    /// # Errors
+    /// `Internal` when shapes differ.
+    pub fn record(
+        &self,
+        plan: &mut Plan,
+        reconstruction: Tensor,
+        images: Tensor,
+        posterior: Tensor,
+        gradient: bool,
+    ) -> Result<(Tensor, Option<Tensor>)> {
+        let (rows, width) = (plan.shape(images)[0], plan.shape(images)[1]);
+        let cols = VAE_COLUMNS.len();
+        let y = plan.activation("loss.rows", &[rows, cols])?;
+        let dx = if gradient { Some(plan.like("loss.dx", reconstruction)?) } else { None };
+        let mse = Some((On::Raw, Term { weight: width as f64, column: 2 }));
+        Rows { x: reconstruction, t: images, y, dx, rows, width, cols, mse, cosine: None, cycle: None }.record(plan, "loss")?;
+        let latents = plan.len(posterior) / 2 / rows;
+        let term = Term { weight: self.divergence, column: 3 };
+        Kl { x: posterior, y, rows, width: latents, cols, term }.record(plan, "loss.divergence")?;
+        Ok((y, dx))
+    }
+}

@@ -1,0 +1,227 @@
+//! Images: a variational autoencoder, and the latents that it gives.
+
+use super::session::Session;
+use super::task::{Column, Epochs, Io, Judgement, Metrics, MicroBatch, Task, sum_results};
+use crate::config::{Config, DataConfig, ImagesConfig, SplitKind};
+use crate::datasets::images::{ImageData, header, load};
+use crate::datasets::npz::Values;
+use crate::datasets::{split, training_samples};
+use crate::error::{Error, Result};
+use crate::gpu::Role;
+use crate::losses::{LossConfig, VAE_COLUMNS, VaeLossConfig};
+use crate::models::{ImageVae, ImageVaeConfig, ModelConfig};
+use crate::plan::{Plan, Tensor};
+use crate::random::Random;
+
+/// Stream of made-up images.
+const MADE_UP: u32 = 33;
+
+/// The task of an image VAE.
+#[derive(Debug)]
+pub struct ImageTask {
+    config: Config,
+    model: ImageVaeConfig,
+    source: ImagesConfig,
+    loss: VaeLossConfig,
+    /// Training samples; `None` while there is no file.
+    samples: Option<usize>,
+    side: usize,
+    data: Option<ImageData>,
+    train: Vec<usize>,
+    validation: Vec<usize>,
+    /// Squared error of a pixel when the mean training image is the reconstruction.
+    baseline: f64,
+    epochs: Epochs,
+}
+
+impl ImageTask {
+    /// The task of a configuration, with the sizes of its file where there is one.
+    ///
+    /// # Errors
+    /// `Config` when it is of another kind, `Data` when the file cannot be used.
+    pub fn new(config: &Config) -> Result<Self> {
+        let (ModelConfig::ImageVae(model), DataConfig::Images(source), LossConfig::Vae(loss)) = (&config.model, &config.data, &config.loss)
+        else {
+            return Err(Error::Config("this needs a run of data.kind = \"images\"".into()));
+        };
+        let mut task = ImageTask {
+            config: config.clone(),
+            model: model.clone(),
+            source: source.clone(),
+            loss: loss.clone(),
+            samples: None,
+            side: source.side,
+            data: None,
+            train: vec![],
+            validation: vec![],
+            baseline: f64::NAN,
+            epochs: Epochs::new(&config.train),
+        };
+        if source.file.exists() {
+            let (samples, side) = header(&source.file)?;
+            (task.samples, task.side) = (Some(training_samples(samples, source.validation_share)), side);
+        }
+        Ok(task)
+    }
+
+    /// The task with made-up images.
+    ///
+    /// # Errors
+    /// As `take`.
+    pub fn random(config: &Config, samples: usize) -> Result<Self> {
+        let mut task = ImageTask::new(config)?;
+        let mut random = Random::new(1, MADE_UP, 0);
+        let side = task.source.side;
+        let pixels = Values::F32((0..samples * side * side).map(|_| random.uniform() as f32).collect());
+        task.take(ImageData { pixels, samples, side })?;
+        Ok(task)
+    }
+
+    /// The task with these images instead of the file's.
+    ///
+    /// # Errors
+    /// `Data` when a batch cannot be filled.
+    pub fn take(&mut self, data: ImageData) -> Result<()> {
+        let file = self.source.file.display();
+        let seed = (self.source.split == SplitKind::Random).then_some(self.source.seed);
+        (self.train, self.validation) = split(data.samples, self.source.validation_share, seed);
+        let (n, batch) = (self.train.len(), self.config.train.batch);
+        if n < batch {
+            return Err(Error::Data(format!("{file}: {n} training images do not fill one batch of {batch}. Lower train.batch")));
+        }
+        if self.validation.is_empty() {
+            return Err(Error::Data(format!("{file}: the validation set is empty. Change data.validation_share")));
+        }
+        let width = data.side * data.side;
+        let pixel = |i: usize, p: usize| f64::from(data.pixels.get(i * width + p));
+        let mut mean = vec![0.0; width];
+        for i in &self.train {
+            mean.iter_mut().enumerate().for_each(|(p, m)| *m += pixel(*i, p) / n as f64);
+        }
+        let squares = |i: &usize| mean.iter().enumerate().map(|(p, m)| (pixel(*i, p) - m).powi(2)).sum::<f64>();
+        self.baseline = self.validation.iter().map(squares).sum::<f64>() / (self.validation.len() * width) as f64;
+        (self.samples, self.side) = (Some(n), data.side);
+        self.data = Some(data);
+        Ok(())
+    }
+
+    fn data(&self) -> Result<&ImageData> {
+        self.data.as_ref().ok_or_else(|| Error::Internal("the data set is not loaded".into()))
+    }
+
+    fn micro_batch(&self, numbers: &[usize], batch: usize) -> Result<MicroBatch> {
+        let (data, width) = (self.data()?, self.side * self.side);
+        let mut words = Vec::with_capacity(batch * width);
+        numbers.iter().for_each(|i| words.extend((i * width..(i + 1) * width).map(|p| data.pixels.get(p).to_bits())));
+        words.resize(batch * width, 0);
+        Ok(MicroBatch { inputs: vec![words], rows: numbers.len(), count: numbers.len(), cycle: false })
+    }
+
+    /// Means over images, reconstructed from μ.
+    fn evaluate(&self, session: &Session, numbers: &[usize]) -> Result<Metrics> {
+        let mut sums = [0.0; VAE_COLUMNS.len()];
+        for chunk in numbers.chunks(session.evaluate.1.batch) {
+            for row in session.evaluate_rows(&self.micro_batch(chunk, session.evaluate.1.batch)?)? {
+                sums.iter_mut().zip(&row).for_each(|(s, v)| *s += f64::from(*v));
+            }
+        }
+        Ok(Metrics::new(VAE_COLUMNS.into_iter().zip(sums.into_iter().map(|s| s / numbers.len() as f64))))
+    }
+
+    /// Latents μ of all images of the file, (samples, latents).
+    ///
+    /// # Errors
+    /// `TryAgain` on device loss.
+    pub fn encode(&self, session: &Session, told: impl Fn(usize)) -> Result<(Vec<f32>, usize)> {
+        let (samples, latents, batch) = (self.data()?.samples, self.model.latents, session.evaluate.1.batch);
+        let mut out = Vec::with_capacity(samples * latents);
+        let numbers: Vec<usize> = (0..samples).collect();
+        for chunk in numbers.chunks(batch) {
+            let posterior = session.outputs(&self.micro_batch(chunk, batch)?)?;
+            posterior.chunks(2 * latents).take(chunk.len()).for_each(|row| out.extend(&row[..latents]));
+            told(chunk.len());
+        }
+        Ok((out, latents))
+    }
+}
+
+impl Task for ImageTask {
+    fn columns(&self) -> Vec<&'static str> {
+        VAE_COLUMNS.to_vec()
+    }
+
+    fn shown(&self) -> Vec<Column> {
+        let column = |name, title, digits| Column { name, title, digits };
+        vec![
+            column("mse", "pixel MSE", Some(5)),
+            column("divergence", "divergence", Some(4)),
+            column("loss", "loss", Some(3)),
+            column("cosine", "cosine", Some(4)),
+        ]
+    }
+
+    fn chart(&self) -> (&'static str, Vec<&'static str>) {
+        ("mse", vec!["mse"])
+    }
+
+    fn record(&self, plan: &mut Plan, batch: usize, records: Option<Tensor>) -> Result<Io> {
+        let (pixels, training) = (self.side * self.side, records.is_some());
+        let name = format!("{}.images", plan.name);
+        let x = plan.persistent(Role::Dataset, &name, &[batch, pixels])?;
+        let mut model = ImageVae::new(&self.model, pixels, training);
+        let (posterior, reconstruction) = model.forward(plan, x)?;
+        let (y, dx) = self.loss.record(plan, reconstruction, x, posterior, training)?;
+        if let Some(records) = records {
+            sum_results(plan, y, records)?;
+            model.backward(plan, dx.ok_or_else(|| Error::Internal("no gradient of the loss".into()))?, self.loss.divergence)?;
+        }
+        let state = crate::kernels::state(plan)?;
+        Ok(Io { state, inputs: vec![x], records, output: posterior, rows: y, batch })
+    }
+
+    fn evaluation_batch(&self) -> usize {
+        self.config.train.batch
+    }
+
+    fn steps_per_epoch(&self) -> u64 {
+        self.epochs.steps(self.samples.unwrap_or(0))
+    }
+
+    fn load(&mut self) -> Result<Vec<String>> {
+        if self.data.is_some() {
+            return Ok(vec![]);
+        }
+        let file = self.source.file.clone();
+        if !file.exists() {
+            return Err(Error::MissingInput(format!(
+                "no data file {}. Make one with `engine data linkages --out FILE.npz`, or give yours with --set data.file=FILE.npz",
+                file.display()
+            )));
+        }
+        self.take(load(&file)?)?;
+        let (train, validation, side) = (self.train.len(), self.validation.len(), self.side);
+        Ok(vec![format!("data        {train} training and {validation} validation images of {side} × {side}")])
+    }
+
+    fn batches(&mut self, step: u64) -> Result<Vec<MicroBatch>> {
+        let micro = self.epochs.numbers(self.train.len(), step);
+        let picked = |numbers: Vec<u32>| numbers.into_iter().map(|n| self.train[n as usize]).collect::<Vec<_>>();
+        micro.into_iter().map(|numbers| self.micro_batch(&picked(numbers), self.config.train.batch)).collect()
+    }
+
+    fn validate(&self, session: &Session, _number: u64) -> Result<Metrics> {
+        self.evaluate(session, &self.validation)
+    }
+
+    fn baseline(&self) -> (&'static str, Metrics) {
+        ("mean image", Metrics::new([("mse", self.baseline)]))
+    }
+
+    fn judge(&self, session: &Session, _step: u64) -> Result<Judgement> {
+        let mine = self.evaluate(session, &self.validation)?;
+        let ratio = mine.get("mse").unwrap_or(f64::NAN) / self.baseline;
+        let rows = vec![("this model".to_string(), mine), ("mean image".to_string(), self.baseline().1)];
+        let notes = vec![format!("Of the variance of a pixel {:.1} % is explained.", 100.0 * (1.0 - ratio))];
+        Ok(Judgement { rows, notes })
+    }
+}
