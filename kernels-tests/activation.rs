@@ -21,6 +21,6 @@ fn build(b: &mut Builder, spec: &Spec) -> Result<()> {
     Forward { x, y, kind }.record(&mut b.plan, "case")?;
     let dy = b.upstream(y)?;
     let dx = b.gradient(x)?;
-    b.tolerance = Tolerance::Nmse(1e-12);
+    b.tolerance = Tolerance::Nmse(1e-10);
     Backward { x, dy, dx, kind }.record(&mut b.plan, "case")
 }

@@ -3,5 +3,6 @@
 mod architecture;
 mod cli;
 mod kernels;
+mod mechanisms;
 mod models;
 mod vectors;

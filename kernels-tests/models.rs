@@ -23,7 +23,7 @@ use crate::kernels::gpu;
 
 const RUNS: [(&str, usize); 2] = [("integer_sequences", 1156), ("integer_sequences_d64", 133_504)];
 
-fn config(name: &str, set: &[&str]) -> Config {
+pub(crate) fn config(name: &str, set: &[&str]) -> Config {
     let set: Vec<String> = set.iter().map(ToString::to_string).collect();
     Config::load(Path::new(&format!("data/runs/{name}.toml")), &set).unwrap()
 }
@@ -45,11 +45,11 @@ const VECTOR_RUNS: [(&str, usize, &[&str]); 9] = [
     ("lvm_gru_unified", 7_095_552, &["model.width=16", "model.layers=2"]),
 ];
 
-fn golden(name: &str) -> Vec<u8> {
+pub(crate) fn golden(name: &str) -> Vec<u8> {
     std::fs::read(format!("kernels-tests/golden/{name}.safetensors")).unwrap()
 }
 
-fn floats(file: &SafeTensors, key: &str) -> Vec<f32> {
+pub(crate) fn floats(file: &SafeTensors, key: &str) -> Vec<f32> {
     bytemuck::pod_collect_to_vec::<u8, f32>(file.tensor(key).unwrap().data())
 }
 
@@ -85,52 +85,62 @@ fn pytorch_agrees_on_next_vector_models() {
             let (config, mut task) = vector_task(name, sizes, &file);
             task.settle(gpu().target, budget).unwrap();
             assert_eq!(task.resident(), budget > 0);
-            let session = Session::training(&config, &task, &gpu()).unwrap();
-            let (program, io) = session.step().unwrap();
-            let parameters = program.plan.parameters().to_vec();
-            let mut weights = vec![0.0; program.plan.flat_len()];
-            for p in &parameters {
-                weights[p.offset..p.offset + p.len()].copy_from_slice(&floats(&file, &format!("weights.{}", p.name)));
-            }
-            let given = file.names().iter().filter(|n| n.starts_with("weights.")).count();
-            assert_eq!(given, parameters.len(), "{name}: other tensors than PyTorch's");
-            session.arena.write_flat(Flat::Parameters, &weights).unwrap();
+            let session = golden_session(name, &config, &task, &file);
             let outputs = session.outputs(&task.micro_batch(&task.data().unwrap().train, &[0, 1, 2, 3, 4, 5], 6).unwrap()).unwrap();
             for (got, want) in outputs.iter().zip(floats(&file, "outputs")) {
                 assert!((got - want).abs() <= 1e-5, "{name}: output {got}, PyTorch {want}");
             }
-
-            let batch = task.batches(0).unwrap().remove(0);
-            session.write(program, io, &batch, State { scale: 1.0, ..State::default() });
-            program.run(program.gradients()).unwrap();
-            let got = session.arena.read_flat(Flat::Gradients).unwrap();
-            let (mut errors, mut norms) = (0.0, 0.0);
-            for p in &parameters {
-                let want = floats(&file, &format!("gradients.{}", p.name));
-                let (mut error, mut norm) = (0.0, 0.0);
-                for (g, w) in got[p.offset..].iter().zip(&want) {
-                    error += f64::from(g - w).powi(2);
-                    norm += f64::from(*w).powi(2);
-                }
-                // Softmax ignores what all keys share: the gradient of their bias is a rounding error, in PyTorch as well.
-                let rounding = norm < 1e-24;
-                assert!(rounding || error / norm <= 1e-9, "{name}: {} gradient NMSE {:e}", p.name, error / norm);
-                (errors, norms) = (errors + error, norms + norm);
-            }
-            assert!(errors / norms <= 1e-9, "{name}: gradient NMSE {:e}", errors / norms);
-
-            session.arena.write_flat(Flat::Gradients, &vec![0.0; weights.len()]).unwrap();
-            let losses: Vec<f64> = bytemuck::pod_collect_to_vec(file.tensor("losses").unwrap().data());
-            for (step, want) in losses.into_iter().enumerate() {
-                let mut state = State { slot: step as u32, ..State::default() };
-                config.optimizer.fill(&mut state, step as u64, config.optimizer.learning_rate);
-                let index = session.submit_step(&task.batches(step as u64).unwrap(), state, step as u64, 1).unwrap();
-                session.arena.gpu.wait(index).unwrap();
-                let records = session.records().unwrap();
-                let loss = f64::from(records[step * 16 + 4]) / f64::from(records[step * 16]);
-                assert!((loss - want).abs() <= 1e-5 * want, "{name} step {step}: loss {loss}, PyTorch {want}");
-            }
+            agrees_with_golden(name, &config, &mut task, &session, &file);
         }
+    }
+}
+
+/// A training session with the weights of a golden; both have the same tensors.
+pub(crate) fn golden_session(name: &str, config: &Config, task: &dyn Task, file: &SafeTensors) -> Session {
+    let session = Session::training(config, task, &gpu()).unwrap();
+    let plan = &session.step().unwrap().0.plan;
+    let mut weights = vec![0.0; plan.flat_len()];
+    for p in plan.parameters() {
+        weights[p.offset..p.offset + p.len()].copy_from_slice(&floats(file, &format!("weights.{}", p.name)));
+    }
+    let given = file.names().iter().filter(|n| n.starts_with("weights.")).count();
+    assert_eq!(given, plan.parameters().len(), "{name}: other tensors than PyTorch's");
+    session.arena.write_flat(Flat::Parameters, &weights).unwrap();
+    session
+}
+
+/// Gradients of the first batch tensor by tensor, and ten losses.
+pub(crate) fn agrees_with_golden(name: &str, config: &Config, task: &mut dyn Task, session: &Session, file: &SafeTensors) {
+    let (program, io) = session.step().unwrap();
+    let batch = task.batches(0).unwrap().remove(0);
+    session.write(program, io, &batch, State { scale: 1.0, ..State::default() });
+    program.run(program.gradients()).unwrap();
+    let got = session.arena.read_flat(Flat::Gradients).unwrap();
+    let (mut errors, mut norms) = (0.0, 0.0);
+    for p in program.plan.parameters() {
+        let want = floats(file, &format!("gradients.{}", p.name));
+        let (mut error, mut norm) = (0.0, 0.0);
+        for (g, w) in got[p.offset..].iter().zip(&want) {
+            error += f64::from(g - w).powi(2);
+            norm += f64::from(*w).powi(2);
+        }
+        // Softmax ignores what all keys share: the gradient of their bias is a rounding error, in PyTorch as well.
+        let rounding = norm < 1e-24;
+        assert!(rounding || error / norm <= 1e-9, "{name}: {} gradient NMSE {:e}", p.name, error / norm);
+        (errors, norms) = (errors + error, norms + norm);
+    }
+    assert!(errors / norms <= 1e-9, "{name}: gradient NMSE {:e}", errors / norms);
+
+    session.arena.write_flat(Flat::Gradients, &vec![0.0; got.len()]).unwrap();
+    let losses: Vec<f64> = bytemuck::pod_collect_to_vec(file.tensor("losses").unwrap().data());
+    for (step, want) in losses.into_iter().enumerate() {
+        let mut state = State { slot: step as u32, ..State::default() };
+        config.optimizer.fill(&mut state, step as u64, config.optimizer.learning_rate);
+        let index = session.submit_step(&task.batches(step as u64).unwrap(), state, step as u64, 1).unwrap();
+        session.arena.gpu.wait(index).unwrap();
+        let records = session.records().unwrap();
+        let loss = f64::from(records[step * 16 + 4]) / f64::from(records[step * 16]);
+        assert!((loss - want).abs() <= 1e-5 * want, "{name} step {step}: loss {loss}, PyTorch {want}");
     }
 }
 

@@ -63,10 +63,11 @@ pub fn picture(cells: &[Cell<'_>], columns: usize) -> String {
 fn draw(svg: &mut String, shape: &Shape<'_>) {
     // Predictions may leave the range: what lies outside of the cell is not drawn there.
     let scale = CELL / 2.0 / (RANGE + 1.0);
-    let place = |p: &Point| [CELL / 2.0 + scale * p[0].clamp(-RANGE - 1.0, RANGE + 1.0), CELL / 2.0 - scale * p[1].clamp(-RANGE - 1.0, RANGE + 1.0)];
-    let points = |list: &mut dyn Iterator<Item = &Point>| {
-        list.map(place).map(|[x, y]| format!("{x:.1},{y:.1}")).collect::<Vec<_>>().join(" ")
+    let place = |p: &Point| {
+        [CELL / 2.0 + scale * p[0].clamp(-RANGE - 1.0, RANGE + 1.0), CELL / 2.0 - scale * p[1].clamp(-RANGE - 1.0, RANGE + 1.0)]
     };
+    let points =
+        |list: &mut dyn Iterator<Item = &Point>| list.map(place).map(|[x, y]| format!("{x:.1},{y:.1}")).collect::<Vec<_>>().join(" ");
     let (color, dash) = if shape.predicted { (PREDICTED, " stroke-dasharray=\"5 3\"") } else { (TRUE, "") };
     let known = KINDS.get(shape.kind).filter(|kind| kind.joints == shape.joints.len());
     if let Some(kind) = known {

@@ -30,7 +30,7 @@ fn activation_derivative(kind: u32, x: f32) -> f32 {
     }
     if (kind == 3u) {
         let gate = gelu_tanh_gate(x);
-        return gate + x * gate * (1.0 - gate) * (1.59576912 + 0.214070915 * x * x);
+        return gate + x * gate * (1.0 - gate) * (1.59576912 + 0.214064449 * x * x);
     }
     if (kind == 4u) {
         return sigmoid(x) * sigmoid(-x);

@@ -1,8 +1,9 @@
 // Gradient of the posterior from that of the latents and from the divergence, k = weight · scale / (n · cols) for the n rows that count:
-//   dμ = dz + k μ;  ds = ½ dz ε exp(s / 2) + ½ k (exp s − 1)
+//   dμ = dz + k μ;  ds = ½ dz ε exp(s / 2) + ½ k (exp s − 1);  without NOISE ε = 0
 // x dx: (rows, 2, cols); dz: (rows, cols). Grid: one invocation an element of dz. dx is `=`.
 // uses: common/grid, common/math, common/random, common/normal, common/state
 const WG: u32 = 64u;
+const NOISE: u32 = 1u;
 
 struct Params { rows: u32, cols: u32, stream: u32, weight: f32 }
 var<immediate> p: Params;
@@ -21,7 +22,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     let k = select(0.0, p.weight * state.scale / f32(valid) / f32(p.cols), i / p.cols < valid);
     let at = i + i / p.cols * p.cols;
     let s = x[at + p.cols];
-    let noise = normal(state.seed, p.stream, state.tick, i);
+    var noise = 0.0;
+    noise = normal(state.seed, p.stream, state.tick, i); // if NOISE
     dx[at] = fma(k, x[at], dz[i]);
     dx[at + p.cols] = 0.5 * (dz[i] * noise * exp_accurate(0.5 * s) + k * (exp_accurate(s) - 1.0));
 }

@@ -11,11 +11,11 @@ use std::time::Instant;
 use serde_json::json;
 
 use super::{Command, Data, RunArgs, bytes, print, print_json};
-use crate::config::{Config, DataConfig};
+use crate::config::{Config, DataConfig, ImagesConfig, MechanismsConfig};
 use crate::datasets::Split;
 use crate::datasets::integer_sequences::{CONTEXT, FAMILIES, LENGTH, draw_family};
 use crate::datasets::linkages;
-use crate::datasets::npz::Npz;
+use crate::datasets::npz::{Npz, Numbers, write_arrays};
 use crate::draw;
 use crate::error::{Error, Result};
 use crate::generate::{self, Decoder, Strategy};
@@ -27,7 +27,8 @@ use crate::models::{ModelConfig, SequenceTransformerConfig};
 use crate::plan::{Flat, Program};
 use crate::random::Random;
 use crate::train::{
-    self, IntegerTask, Metrics, Session, Task, VectorTask, default_budget, largest_batch, load_weights, record_training, task,
+    self, ImageTask, IntegerTask, Judgement, MechanismTask, Metrics, Session, Task, VectorTask, default_budget, largest_batch,
+    load_weights, record_training, task,
 };
 
 /// Working set that the last-level cache of the RX 6600 holds.
@@ -56,14 +57,26 @@ pub(super) fn run(command: Command) -> Result<()> {
             }
         }
         Command::Export { run, checkpoint, out } => export(&run, checkpoint.as_deref(), &out),
-        Command::Generate { run, prompt, count, beam, temperature, seed, device, json } => {
+        Command::Encode { run, data, out, device, json } => encode(&run, &data, &out, device.device.as_deref(), json.json),
+        Command::Generate { run, prompt, data, sample, svg, count, beam, temperature, seed, device, json } => {
+            let config = run_config(&run)?;
+            if matches!(config.data, DataConfig::Mechanisms(_)) {
+                let args = GenerateArgs { run, data, sample, svg, device: device.device, json: json.json };
+                return if prompt.is_empty() {
+                    generate_mechanisms(config, &args)
+                } else {
+                    Err(Error::Config("--prompt is for runs on integer sequences; this one needs --sample, or nothing".into()))
+                };
+            }
+            if data.is_some() || !sample.is_empty() || svg.is_some() {
+                return Err(Error::Config("--data, --sample and --svg are for runs of data.kind = \"mechanisms\"".into()));
+            }
             let strategy = match (beam, temperature) {
                 (Some(width), _) => Strategy::Beam(width as usize),
                 (_, Some(t)) if t > 0.0 && t.is_finite() => Strategy::Temperature(t, seed),
                 (_, Some(t)) => return Err(Error::Config(format!("--temperature {t} is out of range: it must be above 0, and finite"))),
                 _ => Strategy::Greedy,
             };
-            let config = run_config(&run)?;
             let gpu = Arc::new(Gpu::open(device.device.as_deref())?);
             let batch = if let Strategy::Beam(width) = strategy { width } else { 1 };
             let mut decoder = Decoder::new(&config, &gpu, batch)?;
@@ -177,6 +190,28 @@ fn eval(args: &EvalArgs) -> Result<()> {
         let (task, session) = trained(&args.run, VectorTask::new(&config)?, args.device.as_deref())?;
         return eval_vectors(args, &task, &session);
     }
+    if let DataConfig::Mechanisms(MechanismsConfig { file, .. }) | DataConfig::Images(ImagesConfig { file, .. }) = &mut config.data {
+        if args.predictions.is_some() {
+            return Err(Error::Config(
+                "--predictions is for runs of data.kind = \"vectors\". Use `engine generate` or `engine encode`".into(),
+            ));
+        }
+        if let Some(data) = &args.data {
+            file.clone_from(data);
+        }
+        let judgement = if matches!(config.data, DataConfig::Images(_)) {
+            let (task, session) = trained(&args.run, ImageTask::new(&config)?, args.device.as_deref())?;
+            (task.judge(&session, 0)?, task.shown())
+        } else {
+            let (task, session) = trained(&args.run, MechanismTask::new(&config)?, args.device.as_deref())?;
+            (task.judge(&session, 0)?, task.shown())
+        };
+        let (Judgement { rows, notes }, shown) = judgement;
+        if args.json {
+            return print_json(&rows.into_iter().collect::<BTreeMap<_, _>>());
+        }
+        return print(&format!("{}\n{}", train::metrics_table(&rows, &shown), notes.join("\n")));
+    }
     if args.data.is_some() || args.predictions.is_some() {
         return Err(Error::Config("--data and --predictions are for runs of data.kind = \"vectors\"; sequences are generated".into()));
     }
@@ -226,6 +261,129 @@ fn eval_vectors(args: &EvalArgs, task: &VectorTask, session: &Session) -> Result
     }
     if let Some(path) = &args.predictions {
         let _ = write!(out, "\npredictions (unit vectors) and cosines are in {}", path.display());
+    }
+    print(&out)
+}
+
+/// Latents of the images of a file, with what else it says of them.
+fn encode(run: &Path, data: &Path, out: &Path, device: Option<&str>, json: bool) -> Result<()> {
+    let mut config = run_config(run)?;
+    let DataConfig::Images(source) = &mut config.data else {
+        return Err(Error::Config(format!("{} encodes no images: give a run of model.kind = \"image_vae\"", run.display())));
+    };
+    source.file = data.to_path_buf();
+    if data.exists() {
+        let (samples, _) = crate::datasets::images::header(data)?;
+        // A file to encode may be smaller than a batch to train on; and no sample is left out.
+        source.validation_share = 0.5;
+        config.train.batch = config.train.batch.min(crate::datasets::training_samples(samples, 0.5)).max(1);
+    }
+    let (task, session) = trained(run, ImageTask::new(&config)?, device)?;
+    let bar = train::progress_bar(task.samples()? as u64, "images", json);
+    let (latents, width) = task.encode(&session, |n| bar.inc(n as u64))?;
+    bar.finish_and_clear();
+    let samples = latents.len() / width;
+    let mut npz = Npz::open(data)?;
+    let mut others = Vec::new();
+    for name in ["types", "joints", "mask"] {
+        if npz.names().iter().any(|n| n == name) {
+            let array = npz.array(name)?;
+            others.push((name, array.shape, array.values.to_f32()));
+        }
+    }
+    let types: Vec<i32> = others.iter().filter(|(name, ..)| *name == "types").flat_map(|(.., v)| v.iter().map(|t| *t as i32)).collect();
+    let shape = [samples, width];
+    let mut arrays = vec![("latents", &shape[..], Numbers::F32(&latents))];
+    for (name, shape, values) in &others {
+        arrays.push((name, shape, if *name == "types" { Numbers::I32(&types) } else { Numbers::F32(values) }));
+    }
+    write_arrays(out, &arrays)?;
+    let names: Vec<&str> = arrays.iter().map(|(name, ..)| *name).collect();
+    if json {
+        return print_json(&json!({ "file": out, "samples": samples, "latents": width, "members": names }));
+    }
+    print(&format!("{}: {samples} samples, latents of {width}; members {}", out.display(), names.join(", ")))
+}
+
+struct GenerateArgs {
+    run: PathBuf,
+    data: Option<PathBuf>,
+    sample: Vec<usize>,
+    svg: Option<PathBuf>,
+    device: Option<String>,
+    json: bool,
+}
+
+/// Mechanisms from latents and types: joints until the stop bit, beside the true ones where the file has them.
+fn generate_mechanisms(mut config: Config, args: &GenerateArgs) -> Result<()> {
+    const SHOWN: usize = 6;
+    let DataConfig::Mechanisms(source) = &mut config.data else {
+        return Err(Error::Internal("no run on mechanisms".into()));
+    };
+    if let Some(file) = &args.data {
+        source.file.clone_from(file);
+    }
+    let truth = source.file.exists() && Npz::open(&source.file)?.names().iter().any(|n| n == "joints");
+    config.train.batch = args.sample.len().clamp(1, 64);
+    let mut task = MechanismTask::new(&config)?;
+    if !truth {
+        task = task.without_truth();
+    }
+    let (task, session) = trained(&args.run, task, args.device.as_deref())?;
+    let data = task.data()?;
+    let samples = data.counts.len();
+    if let Some(beyond) = args.sample.iter().find(|n| **n >= samples) {
+        return Err(Error::Config(format!("--sample {beyond}: the file has {samples} samples, numbered from 0")));
+    }
+    let numbers = match (&args.sample[..], &args.data) {
+        ([], None) => task.validation().iter().copied().take(SHOWN).collect(),
+        ([], Some(_)) => (0..samples.min(SHOWN)).collect(),
+        (given, _) => given.to_vec(),
+    };
+    let name = |kind: u32| linkages::KINDS.get(kind as usize).map_or(format!("type {kind}"), |k| k.name.to_string());
+    let mut rows = Vec::new();
+    for (i, joints) in numbers.iter().zip(task.generate(&session, &numbers)?) {
+        let stop = train::until_stop(&joints);
+        let predicted: Vec<[f64; 2]> = joints[..stop].iter().map(|(p, _)| *p).collect();
+        let truth = data.joints_of(*i);
+        let distances: Vec<f64> = truth.iter().zip(&predicted).map(|(t, p)| (p[0] - t[0]).hypot(p[1] - t[1])).collect();
+        let error = (!distances.is_empty()).then(|| distances.iter().sum::<f64>() / distances.len() as f64);
+        rows.push((*i, data.types[*i], predicted, truth, error));
+    }
+    if let Some(path) = &args.svg {
+        let shape = |kind: u32, joints, predicted| draw::Shape { kind: kind as usize, joints, predicted };
+        let cells: Vec<draw::Cell<'_>> = rows
+            .iter()
+            .map(|(i, kind, predicted, truth, error)| draw::Cell {
+                caption: format!("{i}: {}{}", name(*kind), error.map_or(String::new(), |e| format!(", {e:.2} mm"))),
+                shapes: vec![shape(*kind, &truth[..], false), shape(*kind, &predicted[..], true)],
+            })
+            .collect();
+        train::write_atomically(path, draw::picture(&cells, 3).as_bytes())?;
+    }
+    if args.json {
+        let list: Vec<_> = rows
+            .iter()
+            .map(|(i, kind, predicted, truth, error)| {
+                json!({ "sample": i, "type": kind, "name": name(*kind), "joints": predicted, "true_joints": truth, "error_mm": error })
+            })
+            .collect();
+        return print_json(&list);
+    }
+    let mut out = String::new();
+    for (i, kind, predicted, truth, error) in &rows {
+        let compared = error.map_or(String::new(), |e| format!(", {} in truth; {e:.2} mm apart", truth.len()));
+        let _ = writeln!(out, "sample {i}, {}: {} joints{compared}", name(*kind), predicted.len());
+        for (j, p) in predicted.iter().enumerate() {
+            let _ = write!(out, "  J{}  ({:>7.2}, {:>7.2})", j + 1, p[0], p[1]);
+            if let Some(t) = truth.get(j) {
+                let _ = write!(out, "   true ({:>7.2}, {:>7.2})", t[0], t[1]);
+            }
+            out.push('\n');
+        }
+    }
+    if let Some(path) = &args.svg {
+        let _ = write!(out, "\npredicted (dashed) over true linkages, and the curves that both trace, are in {}", path.display());
     }
     print(&out)
 }
@@ -375,13 +533,30 @@ fn rule_of_thumb(m: &SequenceTransformerConfig, batch: u64) -> [u64; 3] {
 
 /// What is known of a run's data file.
 fn data_set(config: &Config) -> Result<Option<String>> {
-    let DataConfig::Vectors(source) = &config.data else { return Ok(None) };
-    let file = source.file.display();
-    if !source.file.exists() {
-        return Ok(Some(format!("{file} is not there: estimated for contexts of {} vectors of {}", source.context, source.dim)));
+    let (file, of) = match &config.data {
+        DataConfig::IntegerSequences(_) => return Ok(None),
+        DataConfig::Vectors(d) => (&d.file, format!("contexts of {} vectors of {}", d.context, d.dim)),
+        DataConfig::Mechanisms(d) => (&d.file, format!("latents of {}", d.latents)),
+        DataConfig::Images(d) => (&d.file, format!("images of {0} × {0}", d.side)),
+    };
+    if !file.exists() {
+        return Ok(Some(format!("{} is not there: estimated for {of}", file.display())));
     }
-    let h = crate::datasets::vectors::header(&source.file)?;
-    Ok(Some(format!("{file}: {} samples, contexts of {} vectors of {}", h.samples, h.context, h.dim)))
+    let found = match &config.data {
+        DataConfig::Mechanisms(_) => {
+            let (samples, width) = crate::datasets::mechanisms::header(file, true)?;
+            format!("{samples} samples, latents of {width}")
+        }
+        DataConfig::Images(_) => {
+            let (samples, side) = crate::datasets::images::header(file)?;
+            format!("{samples} images of {side} × {side}")
+        }
+        _ => {
+            let h = crate::datasets::vectors::header(file)?;
+            format!("{} samples, contexts of {} vectors of {}", h.samples, h.context, h.dim)
+        }
+    };
+    Ok(Some(format!("{}: {found}", file.display())))
 }
 
 fn check(runs: &[PathBuf], set: &[String], cases: Option<usize>, device: Option<&str>, json: bool) -> Result<()> {

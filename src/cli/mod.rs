@@ -136,14 +136,39 @@ enum Command {
         #[arg(value_name = "OUT.safetensors")]
         out: PathBuf,
     },
-    /// Continue a sequence with a trained run
+    /// Latents of images by a trained VAE, with the types, joints and mask of the file
+    Encode {
+        /// Run folder
+        #[arg(long, value_name = "DIR")]
+        run: PathBuf,
+        /// Images
+        #[arg(long, value_name = "FILE.npz")]
+        data: PathBuf,
+        /// File to write
+        #[arg(long, value_name = "OUT.npz")]
+        out: PathBuf,
+        #[command(flatten)]
+        device: DeviceArg,
+        #[command(flatten)]
+        json: JsonArg,
+    },
+    /// Continue a sequence, or make mechanisms from latents, with a trained run
     Generate {
         /// Run folder
         #[arg(long, value_name = "DIR")]
         run: PathBuf,
         /// Numbers to continue, as in 1,2,4,8
-        #[arg(long, value_delimiter = ',', required = true)]
+        #[arg(long, value_delimiter = ',')]
         prompt: Vec<u32>,
+        /// Latents and types of mechanisms [default: those of the run]
+        #[arg(long, value_name = "FILE.npz", conflicts_with = "prompt")]
+        data: Option<PathBuf>,
+        /// Numbers of samples in the file, as in 3,14 [default: the first six, or six that validate]
+        #[arg(long, value_name = "N", value_delimiter = ',', conflicts_with = "prompt")]
+        sample: Vec<usize>,
+        /// Draw the predicted mechanisms over the true ones
+        #[arg(long, value_name = "FILE.svg", conflicts_with = "prompt")]
+        svg: Option<PathBuf>,
         /// How many numbers to add
         #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100_000))]
         count: u32,

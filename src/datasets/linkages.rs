@@ -425,7 +425,8 @@ mod tests {
 
     #[test]
     fn an_image_is_dark_but_for_the_curve() {
-        let circle: Vec<Point> = (0..TURN).map(|k| k as f64 / 180.0 * std::f64::consts::PI).map(|a| [4.0 * a.cos(), 4.0 * a.sin()]).collect();
+        let circle: Vec<Point> =
+            (0..TURN).map(|k| k as f64 / 180.0 * std::f64::consts::PI).map(|a| [4.0 * a.cos(), 4.0 * a.sin()]).collect();
         let pixels = image(&circle);
         let value = |x: usize, y: usize| pixels[y * SIDE + x].to_f64();
         assert_eq!((value(32, 32), value(0, 0)), (0.0, 0.0));

@@ -25,20 +25,26 @@ pub struct MechanismData {
     pub counts: Vec<usize>,
 }
 
-/// Samples and width of a file's latents, from its headers alone.
+/// Samples and width of a file's latents, from its headers alone; without `truth` the file need not have joints.
 ///
 /// # Errors
 /// `MissingInput` without the file, `Data` when it does not hold what a run needs.
-pub fn header(path: &Path) -> Result<(usize, usize)> {
+pub fn header(path: &Path, truth: bool) -> Result<(usize, usize)> {
     let mut npz = Npz::open(path)?;
     let names = npz.names();
-    for name in ["latents", "types", "joints", "mask"] {
+    let needed = if truth { &["latents", "types", "joints", "mask"][..] } else { &["latents", "types"] };
+    for name in needed {
         if !names.iter().any(|n| n == name) {
-            let hint = if name == "latents" && names.iter().any(|n| n == "images") { ". Make them with `engine encode`" } else { "" };
+            let hint = if *name == "latents" && names.iter().any(|n| n == "images") { ". Make them with `engine encode`" } else { "" };
             return Err(Error::Data(format!("{}: no member {name}. There are: {}{hint}", path.display(), names.join(", "))));
         }
     }
-    let (latents, types, joints, mask) = (npz.shape("latents")?, npz.shape("types")?, npz.shape("joints")?, npz.shape("mask")?);
+    let (latents, types) = (npz.shape("latents")?, npz.shape("types")?);
+    let n = types.first().copied().unwrap_or(0);
+    let (mut joints, mut mask) = (vec![n, JOINTS, 2], vec![n, JOINTS]);
+    if truth {
+        (joints, mask) = (npz.shape("joints")?, npz.shape("mask")?);
+    }
     match latents[..] {
         [n, width] if n * width > 0 && types == [n] && joints == [n, JOINTS, 2] && mask == [n, JOINTS] => Ok((n, width)),
         _ => Err(Error::Data(format!(
@@ -49,19 +55,24 @@ pub fn header(path: &Path) -> Result<(usize, usize)> {
     }
 }
 
-/// Reads a file whose types are below `types`.
+/// Reads a file whose types are below `types`; without `truth` it need not have joints, and no sample has any.
 ///
 /// # Errors
 /// `MissingInput` or `Data`.
-pub fn load(path: &Path, types: usize) -> Result<MechanismData> {
-    let (samples, width) = header(path)?;
+pub fn load(path: &Path, types: usize, truth: bool) -> Result<MechanismData> {
+    let (samples, width) = header(path, truth)?;
     let mut npz = Npz::open(path)?;
     let mut read = |name: &str| -> Result<Values> {
         let array = npz.array(name)?;
         expect_finite(path, name, &array.values, &array.shape)?;
         Ok(array.values)
     };
-    let (latents, kinds, joints, mask) = (read("latents")?, read("types")?, read("joints")?, read("mask")?);
+    let (latents, kinds) = (read("latents")?, read("types")?);
+    let (joints, mask) = if truth {
+        (read("joints")?, read("mask")?)
+    } else {
+        (Values::F32(vec![0.0; samples * JOINTS * 2]), Values::F32(vec![0.0; samples * JOINTS]))
+    };
     let wrong = |what: String| Err(Error::Data(format!("{}: {what}", path.display())));
     let out_of_range = |v: f32| v < 0.0 || v >= types as f32 || v.fract() != 0.0;
     if let Some(i) = (0..samples).find(|i| out_of_range(kinds.get(*i))) {
@@ -75,7 +86,7 @@ pub fn load(path: &Path, types: usize) -> Result<MechanismData> {
     for i in 0..samples {
         let valid = |j: &usize| mask.get(i * JOINTS + j) == 1.0;
         let count = (0..JOINTS).take_while(valid).count();
-        if count == 0 || (count..JOINTS).any(|j| valid(&j)) {
+        if (truth && count == 0) || (count..JOINTS).any(|j| valid(&j)) {
             return wrong(format!("mask[{i}] is no run of ones followed by zeros: valid joints come first, at least one"));
         }
         joints[(i * JOINTS + count) * 2..(i + 1) * JOINTS * 2].fill(0.0);
@@ -113,7 +124,7 @@ mod tests {
         let [latents, types, joints, mask] = &arrays;
         let n = types.len();
         write(path, &[("latents", &[3, 4], latents), ("types", &[n], types), ("joints", &[3, 8, 2], joints), ("mask", &[3, 8], mask)])?;
-        load(path, 3)
+        load(path, 3, true)
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Data sets. Host only.
 
-pub mod integer_sequences;
 pub mod images;
+pub mod integer_sequences;
 pub mod linkages;
 pub mod mechanisms;
 pub mod npz;

@@ -89,8 +89,8 @@ pub struct Backward {
     pub dx: Tensor,
     /// Latents.
     pub cols: usize,
-    /// Stream of the noise.
-    pub noise: u32,
+    /// Stream of the noise, as in the forward pass.
+    pub noise: Option<u32>,
     /// Weight of the divergence.
     pub weight: f64,
 }
@@ -106,13 +106,14 @@ impl Backward {
         plan.expect("vae/backward", x, 2 * n)?;
         plan.expect("vae/backward", dx, 2 * n)?;
         let dispatch = Dispatch::new("vae/backward", label)
+            .constant("NOISE", noise.is_some().into())
             .bind("state", state(plan)?)
             .bind("x", x)
             .bind("dz", dz)
             .bind("dx", dx)
             .size("rows", n / cols)
             .size("cols", cols)
-            .size("stream", noise as usize)
+            .size("stream", noise.unwrap_or(0) as usize)
             .scalar("weight", weight);
         plan.record(dispatch.flops(140 * n), Grid::Threads(n))
     }

@@ -146,8 +146,7 @@ impl Linear {
         let Saved { x, weight, bias, rows, .. } = kept(&self.saved, &self.label)?;
         let dw = plan.gradient(weight)?;
         let db = bias.map(|bias| plan.gradient(bias)).transpose()?;
-        let product =
-            Matmul { trans_a: true, accumulate: true, row_sum: db, ..Matmul::new(dy, x, dw, (self.outputs, self.inputs, rows)) };
+        let product = Matmul { trans_a: true, accumulate: true, row_sum: db, ..Matmul::new(dy, x, dw, (self.outputs, self.inputs, rows)) };
         product.record(plan, &self.label)
     }
 

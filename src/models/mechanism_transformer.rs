@@ -8,8 +8,8 @@ use crate::gpu::Role;
 use crate::kernels::embedding::{AddPositions, BackwardPositions, BackwardTable};
 use crate::kernels::fourier::{self, Frequencies};
 use crate::kernels::matmul::Activation;
-use crate::kernels::tokens::{self, BEFORE_JOINTS};
 use crate::kernels::rope;
+use crate::kernels::tokens::{self, BEFORE_JOINTS};
 use crate::layers::{Cache, Fused, Layer, LayerNorm, Linear, LlamaBlock, LlamaBlockConfig, dropout, kept};
 use crate::plan::{Init, Plan, Tensor};
 use crate::random::Random;
@@ -247,7 +247,8 @@ impl MechanismTransformer {
             joint = linear.forward(plan, joint)?;
         }
         let mut x = plan.activation("tokens", &[batch, length, d])?;
-        tokens::Forward { latent, ids: types, table, sos, positions, joint, y: x, batch, length, cols: d, joints }.record(plan, "tokens")?;
+        tokens::Forward { latent, ids: types, table, sos, positions, joint, y: x, batch, length, cols: d, joints }
+            .record(plan, "tokens")?;
         let angles = plan.persistent(Role::Workspace, ROPE_TABLE, &[limit, d / self.config.heads / 2, 2])?;
         for block in &mut self.blocks {
             x = block.forward(plan, x, angles, cache)?;

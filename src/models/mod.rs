@@ -84,7 +84,9 @@ pub fn initial_weights(parameters: &[Parameter], seed: u64) -> Vec<f32> {
     let mut flat = vec![0.0; len];
     for parameter in parameters {
         let name: String = match parameter.name.split_once(".layers.") {
-            Some((stack, rest)) if stack.starts_with("transformer") => format!("{stack}.layers.{}", rest.trim_start_matches(|c: char| c.is_ascii_digit())),
+            Some((stack, rest)) if stack.starts_with("transformer") => {
+                format!("{stack}.layers.{}", rest.trim_start_matches(|c: char| c.is_ascii_digit()))
+            }
             _ => parameter.name.clone(),
         };
         // FNV-1a.

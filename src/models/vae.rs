@@ -18,6 +18,13 @@ pub struct ImageVaeConfig {
     pub latents: usize,
     /// Features of the hidden layers.
     pub hidden: usize,
+    /// Draw z from the posterior while training, instead of z = μ.
+    #[serde(default = "yes")]
+    pub noise: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 impl ImageVaeConfig {
@@ -34,7 +41,8 @@ pub struct ImageVae {
     decoder: [Linear; 2],
     latents: usize,
     training: bool,
-    saved: Option<(Tensor, u32)>,
+    noise: bool,
+    saved: Option<(Tensor, Option<u32>)>,
 }
 
 impl ImageVae {
@@ -51,6 +59,7 @@ impl ImageVae {
             decoder: [linear("decoder.0", latents, hidden, Activation::Relu), linear("decoder.2", hidden, pixels, Activation::Sigmoid)],
             latents,
             training,
+            noise: config.noise && training,
             saved: None,
         }
     }
@@ -64,9 +73,9 @@ impl ImageVae {
         let posterior = self.encoder[1].forward(plan, h)?;
         let rows = plan.len(posterior) / 2 / self.latents;
         let z = plan.activation("z", &[rows, self.latents])?;
-        let noise = self.training.then(|| plan.stream());
+        let noise = self.noise.then(|| plan.stream());
         Sample { x: posterior, z, cols: self.latents, noise }.record(plan, "posterior")?;
-        self.saved = noise.map(|noise| (posterior, noise));
+        self.saved = self.training.then_some((posterior, noise));
         let h = self.decoder[0].forward(plan, z)?;
         Ok((posterior, self.decoder[1].forward(plan, h)?))
     }

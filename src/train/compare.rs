@@ -1,5 +1,6 @@
 //! Runs side by side: a table as the experiment logs have it, and their curves in one picture.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -9,6 +10,7 @@ use serde_json::Value;
 use super::logs::duration;
 use super::plot::{Chart, Curve, draw};
 use crate::error::{Error, Result};
+use crate::models::Features;
 
 /// One run of a comparison.
 #[derive(Debug, Clone, Serialize)]
@@ -21,13 +23,13 @@ pub struct Row {
     pub parameters: Option<u64>,
     /// Epochs done.
     pub epochs: u64,
-    /// Epoch of the best validation loss, from 1.
+    /// Epoch of the kept weights, from 1.
     pub best_epoch: Option<u64>,
     /// Validation loss there.
     pub best_loss: Option<f64>,
-    /// The telling metric there: cosine, or the ninth number's accuracy.
+    /// The telling metric there: cosine, the ninth number's accuracy, an error in mm or of a pixel.
     pub score: Option<f64>,
-    /// The telling metric at its highest, in whichever epoch.
+    /// The telling metric at its best, in whichever epoch.
     pub highest: Option<f64>,
     /// Cosine out of distribution.
     pub ood_cosine: Option<f64>,
@@ -35,6 +37,32 @@ pub struct Row {
     pub seconds: Option<f64>,
     /// How it ended, or that it did not.
     pub status: String,
+    /// What only mechanism transformers have.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mechanism: Option<MechanismRow>,
+}
+
+/// What the experiment log of mechanism transformers says of a run.
+#[derive(Debug, Clone, Serialize)]
+pub struct MechanismRow {
+    /// Features of a joint.
+    pub features: String,
+    /// How many frequencies.
+    pub frequencies: String,
+    /// Penalty of coordinates.
+    pub loss: String,
+    /// Features of the model.
+    pub d_model: u64,
+    /// Blocks.
+    pub layers: u64,
+    /// Weight decay.
+    pub weight_decay: f64,
+    /// Training loss of the best epoch.
+    pub train_loss: Option<f64>,
+    /// Error on its own predictions, in mm.
+    pub free_distance: Option<f64>,
+    /// Error of the mean joint, in mm.
+    pub mean_joint: Option<f64>,
 }
 
 /// Runs side by side.
@@ -42,8 +70,18 @@ pub struct Row {
 pub struct Comparison {
     /// What `score` is.
     pub score: String,
-    /// One row a run, the best score first.
+    /// One row a run: the best score first, or as given where all are mechanism transformers.
     pub rows: Vec<Row>,
+}
+
+/// The metric of which runs of a kind are compared, the one that chooses their best epoch.
+fn metrics_of(kind: &str) -> (&'static str, &'static str) {
+    match kind {
+        "sequence_transformer" => ("ninth_accuracy", "loss"),
+        "mechanism_transformer" => ("distance", "coordinate"),
+        "image_vae" => ("mse", "loss"),
+        _ => ("cosine", "loss"),
+    }
 }
 
 /// Points of a curve.
@@ -77,7 +115,7 @@ pub fn compare(folders: &[PathBuf], svg: Option<&Path>) -> Result<Comparison> {
     let mut rows = Vec::new();
     let mut curves: Vec<(String, [Points; 2])> = Vec::new();
     let mut losses = Vec::new();
-    let mut score_name = "cosine";
+    let mut scores = BTreeSet::new();
     for folder in folders {
         let lines = lines(folder)?;
         let report: Value =
@@ -88,15 +126,15 @@ pub fn compare(folders: &[PathBuf], svg: Option<&Path>) -> Result<Comparison> {
             .and_then(|t| serde_json::to_value(t).ok())
             .unwrap_or(Value::Null);
         let validations: Vec<&Line> = lines.iter().filter(|l| l.split == "validation").collect();
-        let metric = if validations.iter().any(|l| l.values["cosine"].is_number()) { "cosine" } else { "ninth_accuracy" };
-        if metric != "cosine" {
-            score_name = metric;
-        }
+        let kind = config["model"]["kind"].as_str().unwrap_or("?").to_string();
+        let (metric, chooses) = metrics_of(&kind);
+        scores.insert(metric);
         let best = validations
             .iter()
-            .filter_map(|l| Some((l, l.values["loss"].as_f64()?)))
+            .filter_map(|l| Some((l, l.values[chooses].as_f64()?)))
             .min_by(|a, b| a.1.total_cmp(&b.1))
-            .map(|(line, loss)| (line.epoch + 1, loss, line.values[metric].as_f64()));
+            .map(|(line, _)| (line.epoch + 1, line.values["loss"].as_f64(), line.values[metric].as_f64()));
+        let train_loss = lines.iter().find(|l| l.split == "epoch" && best.is_some_and(|b| l.epoch + 1 == b.0)).map(|l| &l.values["loss"]);
         // By epoch: steps of different batches are no measure.
         let points = |name: &str| validations.iter().filter_map(|l| Some((l.epoch as f64 + 1.0, l.values[name].as_f64()?))).collect();
         losses.push(config["loss"].to_string());
@@ -104,44 +142,129 @@ pub fn compare(folders: &[PathBuf], svg: Option<&Path>) -> Result<Comparison> {
         curves.push((name.clone(), [points("loss"), points(metric)]));
         rows.push(Row {
             run: name,
-            model: config["model"]["kind"].as_str().unwrap_or("?").to_string(),
+            mechanism: (kind == "mechanism_transformer").then(|| mechanism_row(&config, &report, train_loss.and_then(Value::as_f64))),
+            model: kind,
             parameters: report["parameters"].as_u64(),
             epochs: lines.iter().filter(|l| l.split == "validation" || l.split == "epoch").map(|l| l.epoch + 1).max().unwrap_or(0),
             best_epoch: best.map(|b| b.0),
-            best_loss: best.map(|b| b.1),
+            best_loss: best.and_then(|b| b.1),
             score: best.and_then(|b| b.2),
-            highest: validations.iter().filter_map(|l| l.values[metric].as_f64()).max_by(f64::total_cmp),
+            highest: validations
+                .iter()
+                .filter_map(|l| l.values[metric].as_f64())
+                .min_by(|a, b| if down(metric) { a.total_cmp(b) } else { b.total_cmp(a) }),
             ood_cosine: report["test"]["this model"]["ood_cosine"].as_f64(),
             seconds: report["seconds"].as_f64(),
             status: report["ended"].as_str().unwrap_or("not finished").to_string(),
         });
     }
-    rows.sort_by(|a, b| b.score.unwrap_or(f64::NEG_INFINITY).total_cmp(&a.score.unwrap_or(f64::NEG_INFINITY)));
+    // Runs of different kinds have no score in common.
+    let score = scores.iter().copied().collect::<Vec<_>>().join(" / ");
+    if !rows.iter().all(|r| r.mechanism.is_some()) {
+        let sign = if down(&score) { -1.0 } else { 1.0 };
+        let key = |row: &Row| row.score.map_or(f64::NEG_INFINITY, |v| sign * v);
+        rows.sort_by(|a, b| key(b).total_cmp(&key(a)));
+    }
     if let Some(path) = svg {
-        let chart = |title: &'static str, which: usize| Chart {
-            title,
-            x: "epoch",
-            curves: curves.iter().map(|(name, points)| Curve { name: name.clone(), points: &points[which] }).collect(),
-        };
-        let mut charts = vec![chart(if score_name == "cosine" { "validation cosine" } else { "ninth accuracy" }, 1)];
+        let of = |which: usize| curves.iter().map(|(name, points)| Curve { name: name.clone(), points: &points[which] }).collect();
+        let title = format!("validation {score}");
+        let mut charts = vec![Chart { title: &title, x: "epoch", curves: of(1) }];
         // Losses of different kinds have nothing to do with each other.
         if losses.windows(2).all(|pair| pair[0] == pair[1]) {
-            charts.push(chart("validation loss", 0));
+            charts.push(Chart { title: "validation loss", x: "epoch", curves: of(0) });
         }
         draw(path, &charts)?;
     }
-    Ok(Comparison { score: score_name.into(), rows })
+    Ok(Comparison { score, rows })
 }
 
+/// Whether less of a metric is better.
+fn down(metric: &str) -> bool {
+    matches!(metric, "distance" | "mse")
+}
+
+fn mechanism_row(config: &Value, report: &Value, train_loss: Option<f64>) -> MechanismRow {
+    let features: Option<Features> = serde_json::from_value(config["model"]["features"].clone()).ok();
+    let (mut features, frequencies) = features.map_or(("?".into(), "?".into()), |f| f.describe());
+    if config["data"]["normalize"] == Value::Bool(false) {
+        features += ", not normalised";
+    }
+    MechanismRow {
+        features,
+        frequencies,
+        loss: config["loss"]["coordinates"].as_str().unwrap_or("?").to_string(),
+        d_model: config["model"]["d_model"].as_u64().unwrap_or(0),
+        layers: config["model"]["layers"].as_u64().unwrap_or(0),
+        weight_decay: config["optimizer"]["weight_decay"].as_f64().unwrap_or(f64::NAN),
+        train_loss,
+        free_distance: report["test"]["this model"]["free_distance"].as_f64(),
+        mean_joint: report["test"]["mean joint"]["distance"].as_f64(),
+    }
+}
+
+/// A heading, and whether its column is flush left.
+type Heading = (String, bool);
+
 impl Comparison {
-    fn cells(&self) -> Vec<[String; 11]> {
+    fn cells(&self) -> (Vec<Heading>, Vec<Vec<String>>) {
         let text = |v: Option<f64>, digits: usize| v.map_or("–".to_string(), |v| format!("{v:.digits$}"));
         let count = |v: Option<u64>| v.map_or("–".to_string(), |v| v.to_string());
-        let header =
-            ["run", "model", "parameters", "epochs", "best epoch", "best loss", &self.score, "highest", "OOD cosine", "time", "status"];
-        let mut cells = vec![header.map(String::from)];
-        cells.extend(self.rows.iter().map(|r| {
-            [
+        let time = |r: &Row| r.seconds.map_or("–".to_string(), duration);
+        let headings = |names: &[(&str, bool)]| names.iter().map(|(n, left)| (n.to_string(), *left)).collect();
+        if let Some(rows) = self.rows.iter().map(|r| r.mechanism.as_ref().map(|m| (r, m))).collect::<Option<Vec<_>>>() {
+            let head = headings(&[
+                ("run", true),
+                ("features", true),
+                ("frequencies", false),
+                ("loss", true),
+                ("d", false),
+                ("L", false),
+                ("decay", false),
+                ("train loss", false),
+                ("val. loss", false),
+                ("error (mm)", false),
+                ("free (mm)", false),
+                ("mean joint", false),
+                ("epoch", false),
+                ("time", false),
+                ("status", true),
+            ]);
+            let cells = rows.into_iter().map(|(r, m)| {
+                vec![
+                    r.run.clone(),
+                    m.features.clone(),
+                    m.frequencies.clone(),
+                    m.loss.clone(),
+                    m.d_model.to_string(),
+                    m.layers.to_string(),
+                    m.weight_decay.to_string(),
+                    text(m.train_loss, 4),
+                    text(r.best_loss, 4),
+                    text(r.score, 3),
+                    text(m.free_distance, 3),
+                    text(m.mean_joint, 3),
+                    format!("{}/{}", count(r.best_epoch), r.epochs),
+                    time(r),
+                    r.status.clone(),
+                ]
+            });
+            return (head, cells.collect());
+        }
+        let head = headings(&[
+            ("run", true),
+            ("model", true),
+            ("parameters", false),
+            ("epochs", false),
+            ("best epoch", false),
+            ("best loss", false),
+            (&self.score, false),
+            (if down(&self.score) { "lowest" } else { "highest" }, false),
+            ("OOD cosine", false),
+            ("time", false),
+            ("status", true),
+        ]);
+        let cells = self.rows.iter().map(|r| {
+            vec![
                 r.run.clone(),
                 r.model.clone(),
                 count(r.parameters),
@@ -151,24 +274,25 @@ impl Comparison {
                 text(r.score, 4),
                 text(r.highest, 4),
                 text(r.ood_cosine, 4),
-                r.seconds.map_or("–".to_string(), duration),
+                time(r),
                 r.status.clone(),
             ]
-        }));
-        cells
+        });
+        (head, cells.collect())
     }
 
     /// An aligned table.
     pub fn table(&self) -> String {
-        let cells = self.cells();
-        let width = |c: usize| cells.iter().map(|row| row[c].chars().count()).max().unwrap_or(0);
-        let widths: Vec<usize> = (0..11).map(width).collect();
+        let (head, cells) = self.cells();
+        let names: Vec<String> = head.iter().map(|(name, _)| name.clone()).collect();
+        let rows: Vec<&Vec<String>> = std::iter::once(&names).chain(&cells).collect();
+        let width = |c: usize| rows.iter().map(|row| row[c].chars().count()).max().unwrap_or(0);
+        let widths: Vec<usize> = (0..head.len()).map(width).collect();
         let mut out = String::new();
-        for row in &cells {
+        for row in rows {
             for (c, cell) in row.iter().enumerate() {
-                // Names and status to the left, numbers to the right.
                 let gap = " ".repeat(widths[c] - cell.chars().count());
-                let _ = if [0, 1, 10].contains(&c) { write!(out, "{cell}{gap}  ") } else { write!(out, "{gap}{cell}  ") };
+                let _ = if head[c].1 { write!(out, "{cell}{gap}  ") } else { write!(out, "{gap}{cell}  ") };
             }
             out.truncate(out.trim_end().len());
             out.push('\n');
@@ -178,11 +302,10 @@ impl Comparison {
 
     /// A Markdown table.
     pub fn markdown(&self) -> String {
-        let cells = self.cells();
-        let line = |row: &[String; 11]| format!("| {} |\n", row.join(" | "));
-        let mut out = line(&cells[0]);
-        out += "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---|\n";
-        cells[1..].iter().for_each(|row| out += &line(row));
+        let (head, cells) = self.cells();
+        let mut out = format!("| {} |\n", head.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(" | "));
+        out += &format!("|{}|\n", head.iter().map(|(_, left)| if *left { "---" } else { "---:" }).collect::<Vec<_>>().join("|"));
+        cells.iter().for_each(|row| out += &format!("| {} |\n", row.join(" | ")));
         out
     }
 }

@@ -105,6 +105,14 @@ impl ImageTask {
         Ok(())
     }
 
+    /// Images of the file.
+    ///
+    /// # Errors
+    /// `Internal` before `load`.
+    pub fn samples(&self) -> Result<usize> {
+        Ok(self.data()?.samples)
+    }
+
     fn data(&self) -> Result<&ImageData> {
         self.data.as_ref().ok_or_else(|| Error::Internal("the data set is not loaded".into()))
     }

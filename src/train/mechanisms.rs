@@ -52,6 +52,8 @@ pub struct MechanismTask {
     buffers: Vec<Buffer>,
     /// The buffers come with the weights.
     taken: bool,
+    /// The file has joints.
+    truth: bool,
     epochs: Epochs,
 }
 
@@ -83,10 +85,11 @@ impl MechanismTask {
             validation: vec![],
             buffers,
             taken: false,
+            truth: true,
             epochs: Epochs::new(&config.train),
         };
         if source.file.exists() {
-            let (samples, width) = header(&source.file)?;
+            let (samples, width) = header(&source.file, false)?;
             (task.samples, task.width) = (Some(training_samples(samples, source.validation_share)), width);
         }
         Ok(task)
@@ -135,6 +138,12 @@ impl MechanismTask {
         (self.samples, self.width) = (Some(n), data.width);
         self.data = Some(data);
         Ok(())
+    }
+
+    /// The task for a file that need not have joints: it only generates.
+    pub fn without_truth(mut self) -> Self {
+        self.truth = false;
+        self
     }
 
     /// The samples, once they are loaded.
@@ -382,7 +391,7 @@ impl Task for MechanismTask {
                 file.display()
             )));
         }
-        self.take(load(&file, self.model.types)?)?;
+        self.take(load(&file, self.model.types, self.truth)?)?;
         let ((mx, dx), (my, dy)) = (self.scale(0), self.scale(1));
         let how = if self.source.normalize { "" } else { ", not normalised" };
         Ok(vec![format!(

@@ -16,15 +16,17 @@ mod vectors;
 
 pub(crate) use checkpoint::write_atomically;
 pub use checkpoint::{Checkpoint, Progress, export_weights, load_weights, save_weights};
-pub(crate) use logs::progress_bar;
 pub use compare::{Comparison, compare};
 pub use images::ImageTask;
 pub use integers::{IntegerTask, evaluate as evaluate_sequences, micro_batch};
+pub(crate) use logs::progress_bar;
 pub use mechanisms::{MechanismTask, Predicted, until_stop};
 pub use rules::Watch;
 pub use run::{Options, Report, RunFolder, train};
 pub(crate) use run::{default_budget, largest_batch, metrics_table};
 pub use session::{Session, memory};
-pub use task::{Buffer, Column, Io, Judgement, MetricRows, Metrics, MicroBatch, Task, record_evaluation, random_task, record_training, task};
+pub use task::{
+    Buffer, Column, Io, Judgement, MetricRows, Metrics, MicroBatch, Task, random_task, record_evaluation, record_training, task,
+};
 pub use tensorboard::EventWriter;
 pub use vectors::VectorTask;

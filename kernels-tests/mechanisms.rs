@@ -1,0 +1,205 @@
+//! Mechanisms and the VAE before them: PyTorch goldens (`golden/make_mechanism.py`, Hugging Face's Llama), the f64 oracle, decoding, and the
+//! commands in a row.
+
+use std::path::Path;
+use std::process::Command;
+
+use engine::datasets::images::ImageData;
+use engine::datasets::mechanisms::{JOINTS, MechanismData};
+use engine::datasets::npz::Values;
+use engine::harness::model::check_model;
+use engine::models::initial_weights;
+use engine::plan::Flat;
+use engine::train::{ImageTask, MechanismTask, Session, Task, record_training, task};
+use safetensors::SafeTensors;
+
+use crate::kernels::gpu;
+use crate::models::{agrees_with_golden, config, floats, golden, golden_session};
+
+/// Runs and their parameters with 17 types; those with a golden.
+const PHASES: [(&str, usize, bool); 10] = [
+    ("mechanism_phase1", 25_480_195, true),
+    ("mechanism_phase1b", 25_742_851, true),
+    ("mechanism_phase2", 25_742_851, false),
+    ("mechanism_phase3", 4_382_979, true),
+    ("mechanism_phase4", 4_382_979, false),
+    ("mechanism_phase5", 25_807_363, false),
+    ("mechanism_phase6a", 26_003_971, true),
+    ("mechanism_phase6b", 26_003_971, true),
+    ("mechanism_phase7", 25_758_211, true),
+    ("mechanism_phase8", 25_807_363, true),
+];
+
+const SMALL: [&str; 6] = ["model.d_model=32", "model.heads=4", "model.layers=2", "model.feed_forward=128", "train.batch=6", "model.dropout=0"];
+
+/// Ten batches of six, visited in order, and as many again that validate.
+const GOLDEN: [&str; 5] =
+    ["schedule.kind=constant", "train.shuffle=false", "data.split=sequential", "data.validation_share=0.5", "data.normalize=false"];
+
+/// The spec counts one unused row of d numbers more.
+#[test]
+fn parameter_counts_are_those_of_the_original_without_its_unused_row() {
+    for (name, parameters, _) in PHASES {
+        let config = config(name, &[]);
+        let plan = record_training(&config, task(&config).unwrap().as_ref(), gpu().target).unwrap().0;
+        assert_eq!(plan.parameter_count(), parameters, "{name}");
+    }
+}
+
+#[test]
+fn pytorch_and_hugging_face_agree() {
+    for (name, ..) in PHASES.into_iter().filter(|p| p.2) {
+        let bytes = golden(name);
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        let config = config(name, &[&SMALL[..], &GOLDEN].concat());
+        let twice = |v: Vec<f32>| [v.clone(), v].concat();
+        let (mask, types) = (twice(floats(&file, "mask")), file.tensor("types").unwrap());
+        let types: Vec<u32> = bytemuck::pod_collect_to_vec(types.data());
+        let data = MechanismData {
+            latents: twice(floats(&file, "latents")),
+            width: 50,
+            types: [types.clone(), types].concat(),
+            joints: twice(floats(&file, "joints")),
+            counts: mask.chunks(JOINTS).map(|m| m.iter().sum::<f32>() as usize).collect(),
+        };
+        let mut task = MechanismTask::new(&config).unwrap();
+        task.take_buffers(Path::new(&format!("kernels-tests/golden/{name}.safetensors"))).unwrap();
+        task.take(data).unwrap();
+        let session = golden_session(name, &config, &task, &file);
+        let outputs = session.outputs(&task.micro_batch(&[0, 1, 2, 3, 4, 5], 6).unwrap()).unwrap();
+        // The first two tokens predict nothing.
+        let predicted = outputs.chunks(10 * 3).flat_map(|sample| &sample[2 * 3..]);
+        // What follows the last valid joint is made of coordinates that are no data.
+        let valid = floats(&file, "mask");
+        let valid = predicted.zip(floats(&file, "outputs")).enumerate().filter(|(i, _)| valid[i / 3] > 0.0);
+        for (_, (got, want)) in valid {
+            assert!((got - want).abs() <= 1e-5 * want.abs().max(1.0), "{name}: output {got}, PyTorch {want}");
+        }
+        agrees_with_golden(name, &config, &mut task, &session, &file);
+    }
+}
+
+#[test]
+fn pytorch_agrees_on_the_vae() {
+    let name = "linkage_vae";
+    let bytes = golden(name);
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let sizes = ["model.hidden=16", "model.latents=3", "model.noise=false", "train.batch=5", "data.side=6"];
+    let config = config(name, &[&sizes[..], &GOLDEN[..4]].concat());
+    let mut images = floats(&file, "images");
+    images.extend(images.clone());
+    let mut task = ImageTask::new(&config).unwrap();
+    task.take(ImageData { pixels: Values::F32(images), samples: 100, side: 6 }).unwrap();
+    let session = golden_session(name, &config, &task, &file);
+    agrees_with_golden(name, &config, &mut task, &session, &file);
+}
+
+/// The recorded forward pass in f64 against the device: dropout and noise included, which PyTorch draws otherwise.
+#[test]
+fn the_oracle_agrees() {
+    for (name, ..) in PHASES.into_iter().filter(|p| p.2) {
+        let outcome = check_model(&gpu(), &config(name, &[&SMALL[..5], &["data.latents=9"]].concat())).unwrap();
+        assert!(outcome.nmse <= 1e-9 && outcome.dead.is_empty(), "{name}: {outcome:?}");
+        assert!((outcome.loss.0 - outcome.loss.1).abs() <= 1e-5 * outcome.loss.1, "{name}: {outcome:?}");
+    }
+    let outcome = check_model(&gpu(), &config("linkage_vae", &["model.hidden=16", "model.latents=3", "data.side=6"])).unwrap();
+    assert!(outcome.nmse <= 1e-9 && outcome.dead.is_empty(), "{outcome:?}");
+    assert!((outcome.loss.0 - outcome.loss.1).abs() <= 1e-5 * outcome.loss.1, "{outcome:?}");
+}
+
+/// Its own predictions fed back over the cache are those of the whole sequence that holds them.
+#[test]
+fn cached_generation_equals_uncached() {
+    for name in ["mechanism_phase1", "mechanism_phase5", "mechanism_phase6a"] {
+        let config = config(name, &[&SMALL[..], &["data.normalize=false"]].concat());
+        let mut task = MechanismTask::random(&config, 40).unwrap();
+        let session = Session::evaluation(&task, &gpu()).unwrap();
+        session.arena.write_flat(Flat::Parameters, &initial_weights(session.evaluate.0.plan.parameters(), 3)).unwrap();
+        let numbers = [4, 9, 2, 30, 17, 8, 1];
+        let generated = task.generate(&session, &numbers).unwrap();
+        let mut data = task.data().unwrap().clone();
+        for (i, joints) in numbers.iter().zip(&generated) {
+            data.counts[*i] = JOINTS;
+            data.joints[i * 16..(i + 1) * 16].copy_from_slice(&joints.iter().flat_map(|(p, _)| p.map(|v| v as f32)).collect::<Vec<_>>());
+        }
+        task.take(data).unwrap();
+        let (distance, loss) = {
+            let metrics = task.evaluate(&session, &numbers).unwrap();
+            (metrics.get("distance").unwrap(), metrics.get("coordinate").unwrap())
+        };
+        assert!(distance < 2e-5 && loss < 1e-9, "{name}: {distance} mm between cached and uncached");
+    }
+}
+
+fn run(args: &[&str]) -> (i32, String, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_engine")).args(args).output().unwrap();
+    (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&output.stdout).into(), String::from_utf8_lossy(&output.stderr).into())
+}
+
+fn json(text: &str) -> serde_json::Value {
+    serde_json::from_str(text).unwrap()
+}
+
+/// From made-up linkages through the VAE to the picture of a mechanism, as the README has it, in small.
+#[test]
+fn the_chain_from_linkages_to_a_picture() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_string();
+    let done = |args: &[&str]| {
+        let (code, out, error) = run(args);
+        assert_eq!(code, 0, "{args:?}: {error}");
+        out
+    };
+    let (images, latents, sheet) = (path("linkages.npz"), path("mechanisms.npz"), path("sheet.svg"));
+    let said = done(&["data", "linkages", "--count", "60", "--seed", "4", "--out", &images, "--sheet", &sheet, "--json"]);
+    assert_eq!((json(&said)["samples"].as_u64(), json(&said)["types"].as_array().unwrap().len()), (Some(60), 8));
+    let again = path("again.npz");
+    done(&["data", "linkages", "--count", "60", "--seed", "4", "--out", &again]);
+    assert!(std::fs::read(&images).unwrap() == std::fs::read(&again).unwrap(), "the same seed gives other samples");
+    assert_eq!(std::fs::read_to_string(&sheet).unwrap().matches("<text").count(), 24);
+
+    let vae = path("vae");
+    let (file, small) = (format!("data.file={images}"), ["model.hidden=16", "train.batch=16", "train.epochs=2"]);
+    let mut args = vec!["train", "data/runs/linkage_vae.toml", "--out", &vae, "--set", &file, "--json"];
+    small.iter().for_each(|s| args.extend(["--set", s]));
+    assert!(json(&done(&args))["test"]["mean image"]["mse"].as_f64().unwrap() > 0.0);
+    assert!(done(&["encode", "--run", &vae, "--data", &images, "--out", &latents]).contains("60 samples, latents of 50"));
+
+    let (trained, other) = (path("phase8"), path("phase1"));
+    let file = format!("data.file={latents}");
+    for (out, name) in [(&trained, "8"), (&other, "1")] {
+        let run_file = format!("data/runs/mechanism_phase{name}.toml");
+        let mut args = vec!["train", &run_file, "--out", out, "--set", &file, "--json"];
+        let small = ["model.d_model=16", "model.heads=2", "model.layers=1", "model.feed_forward=16", "train.batch=16", "train.epochs=3"];
+        small.iter().for_each(|s| args.extend(["--set", s]));
+        let report = json(&done(&args));
+        let of = |row: &str, metric: &str| report["test"][row][metric].as_f64().unwrap();
+        assert!(of("this model", "distance") > 0.0 && of("this model", "free_distance") > 0.0);
+        assert!(of("mean joint", "distance") > 0.0 && of("mean by type and place", "distance") > 0.0);
+    }
+    let (svg, said) = (path("picture.svg"), path("no.npz"));
+    let table = done(&["generate", "--run", &trained, "--svg", &svg, "--sample", "3,14"]);
+    assert!(table.contains("sample 3, ") && table.contains("true (") && table.contains("sample 14, "), "{table}");
+    assert_eq!(std::fs::read_to_string(&svg).unwrap().matches("<text").count(), 2);
+    let list = json(&done(&["generate", "--run", &trained, "--data", &latents, "--json"]));
+    assert_eq!(list.as_array().unwrap().len(), 6);
+    let table = done(&["eval", "--run", &trained, "--data", &latents]);
+    assert!(table.contains("mean joint") && table.contains("free (mm)"), "{table}");
+    let table = done(&["compare", &trained, &other]);
+    assert!(table.contains("features") && table.contains("1…32") && table.contains("not normalised"), "{table}");
+    assert!(done(&["compare", &trained, &other, "--markdown"]).starts_with("| run | features | frequencies | loss |"));
+
+    // What is wrong is said with what is right.
+    let cases: [(&[&str], i32, &str); 6] = [
+        (&["data", "linkages", "--count", "2", "--out", &said, "--only", "five_bar"], 2, "no such type of linkage"),
+        (&["train", "data/runs/mechanism_phase8.toml", "--out", &path("x"), "--set", &format!("data.file={images}")], 65, "engine encode"),
+        (&["train", "data/runs/mechanism_phase8.toml", "--out", &path("x"), "--set", &format!("data.file={said}")], 66, "engine data linkages"),
+        (&["encode", "--run", &trained, "--data", &images, "--out", &said], 2, "image_vae"),
+        (&["generate", "--run", &trained, "--sample", "60"], 2, "60 samples"),
+        (&["generate", "--run", &trained, "--prompt", "1,2"], 2, "--prompt is for runs"),
+    ];
+    for (args, code, says) in cases {
+        let (got, _, error) = run(args);
+        assert!(got == code && error.contains(says), "{args:?}: {got} {error}");
+    }
+}
