@@ -48,7 +48,7 @@ macro_rules! families {
 
 families!(matmul layer_norm attention embedding cross_entropy dropout argmax metrics grad_norm adamw layers
     attention_pool gather gru infonce lstm mean mmd moments normalize positions slice vector_loss
-    activation fourier joint_loss rope swiglu tokens vae);
+    activation fourier joint_loss max_pool patches rope swiglu tokens upsample vae);
 
 /// A check that cannot fail proves nothing: each way to be broken must be seen for every kernel.
 #[test]

@@ -61,6 +61,7 @@ fn pytorch_and_hugging_face_agree() {
             types: [types.clone(), types].concat(),
             joints: twice(floats(&file, "joints")),
             counts: mask.chunks(JOINTS).map(|m| m.iter().sum::<f32>() as usize).collect(),
+            linkages: false,
         };
         let mut task = MechanismTask::new(&config).unwrap();
         task.take_buffers(Path::new(&format!("kernels-tests/golden/{name}.safetensors"))).unwrap();
@@ -80,18 +81,30 @@ fn pytorch_and_hugging_face_agree() {
 }
 
 #[test]
-fn pytorch_agrees_on_the_vae() {
-    let name = "linkage_vae";
-    let bytes = golden(name);
-    let file = SafeTensors::deserialize(&bytes).unwrap();
-    let sizes = ["model.hidden=16", "model.latents=3", "model.noise=false", "train.batch=5", "data.side=6"];
-    let config = config(name, &[&sizes[..], &GOLDEN[..4]].concat());
-    let mut images = floats(&file, "images");
-    images.extend(images.clone());
-    let mut task = ImageTask::new(&config).unwrap();
-    task.take(ImageData { pixels: Values::F32(images), samples: 100, side: 6 }).unwrap();
-    let session = golden_session(name, &config, &task, &file);
-    agrees_with_golden(name, &config, &mut task, &session, &file);
+fn pytorch_agrees_on_the_vaes() {
+    let conv = "model.layers={kind='convolution',channels=[3,4,5],kernels=[5,3,3]}";
+    for (name, layers, side, batch) in [("linkage_vae", "model.layers.hidden=16", 6, 5), ("linkage_vae_conv", conv, 16, 4)] {
+        let bytes = golden(name);
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        let (batch_is, side_is) = (format!("train.batch={batch}"), format!("data.side={side}"));
+        let sizes = [layers, "model.latents=3", "model.noise=false", &batch_is, &side_is];
+        let config = config(name, &[&sizes[..], &GOLDEN[..4]].concat());
+        let mut images = floats(&file, "images");
+        images.extend(images.clone());
+        let samples = images.len() / (side * side);
+        let mut task = ImageTask::new(&config).unwrap();
+        task.take(ImageData { pixels: Values::F32(images), samples, side }).unwrap();
+        let session = golden_session(name, &config, &task, &file);
+        agrees_with_golden(name, &config, &mut task, &session, &file);
+    }
+}
+
+#[test]
+fn the_convolutional_vae_has_the_parameters_of_its_twin() {
+    for (name, parameters) in [("linkage_vae", 4_276_324), ("linkage_vae_conv", 1_458_661)] {
+        let config = config(name, &[]);
+        assert_eq!(record_training(&config, task(&config).unwrap().as_ref(), gpu().target).unwrap().0.parameter_count(), parameters);
+    }
 }
 
 /// The recorded forward pass in f64 against the device: dropout and noise included, which PyTorch draws otherwise.
@@ -102,9 +115,12 @@ fn the_oracle_agrees() {
         assert!(outcome.nmse <= 1e-9 && outcome.dead.is_empty(), "{name}: {outcome:?}");
         assert!((outcome.loss.0 - outcome.loss.1).abs() <= 1e-5 * outcome.loss.1, "{name}: {outcome:?}");
     }
-    let outcome = check_model(&gpu(), &config("linkage_vae", &["model.hidden=16", "model.latents=3", "data.side=6"])).unwrap();
-    assert!(outcome.nmse <= 1e-9 && outcome.dead.is_empty(), "{outcome:?}");
-    assert!((outcome.loss.0 - outcome.loss.1).abs() <= 1e-5 * outcome.loss.1, "{outcome:?}");
+    let conv = "model.layers={kind='convolution',channels=[3,4],kernels=[5,3]}";
+    for (layers, side) in [("model.layers.hidden=16", "data.side=6"), (conv, "data.side=8")] {
+        let outcome = check_model(&gpu(), &config("linkage_vae", &[layers, side, "model.latents=3"])).unwrap();
+        assert!(outcome.nmse <= 1e-9 && outcome.dead.is_empty(), "{outcome:?}");
+        assert!((outcome.loss.0 - outcome.loss.1).abs() <= 1e-5 * outcome.loss.1, "{outcome:?}");
+    }
 }
 
 /// Its own predictions fed back over the cache are those of the whole sequence that holds them.
@@ -129,6 +145,73 @@ fn cached_generation_equals_uncached() {
         };
         assert!(distance < 2e-5 && loss < 1e-9, "{name}: {distance} mm between cached and uncached");
     }
+}
+
+const TINY: [&str; 7] = [
+    "model.d_model=16",
+    "model.heads=2",
+    "model.layers=1",
+    "model.feed_forward=16",
+    "train.batch=16",
+    "train.epochs=3",
+    "schedule.warmup_epochs=1",
+];
+
+/// A file of mechanisms with latents of 50 and joints about a mean.
+fn mechanisms(path: &Path, samples: usize, mean: f32) -> String {
+    let latents: Vec<f32> = (0..samples * 50).map(|i| (i as f32 * 0.7).sin()).collect();
+    let joints: Vec<f32> = (0..samples * 16).map(|i| mean + 3.0 * (i as f32 * 1.3).cos()).collect();
+    let (types, mask) = (vec![1.0; samples], vec![1.0; samples * 8]);
+    let (n, arrays) = (samples, [latents, types, joints, mask]);
+    let [latents, types, joints, mask] = &arrays;
+    engine::datasets::npz::write(
+        path,
+        &[("latents", &[n, 50], latents), ("types", &[n], types), ("joints", &[n, 8, 2], joints), ("mask", &[n, 8], mask)],
+    )
+    .unwrap();
+    path.to_str().unwrap().to_string()
+}
+
+/// Weights that come with a normalisation keep it, through a resume as well; data that have changed are noticed.
+#[test]
+fn the_normalisation_goes_with_the_weights() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_string();
+    let (first, second) = (mechanisms(&folder.path().join("a.npz"), 60, 0.0), mechanisms(&folder.path().join("b.npz"), 60, 5.0));
+    let train = |file: &str, out: &str, more: &[&str]| {
+        let (out, file) = (path(out), format!("data.file={file}"));
+        let mut args = vec!["train", "data/runs/mechanism_phase6a.toml", "--out", &out, "--set", &file];
+        TINY.iter().for_each(|s| args.extend(["--set", s]));
+        args.extend(more);
+        run(&args)
+    };
+    assert_eq!(train(&first, "a", &[]).0, 0);
+    let init = path("a/model.safetensors");
+    assert_eq!(train(&second, "whole", &["--init", &init]).0, 0);
+    assert_eq!(train(&second, "pieces", &["--init", &init, "--steps", "4"]).0, 0);
+    let (code, _, error) = train(&second, "pieces", &["--resume"]);
+    assert_eq!(code, 0, "{error}");
+    let weights = |run: &str| std::fs::read(path(run) + "/model.safetensors").unwrap();
+    assert!(weights("whole") == weights("pieces"), "a resumed run ends with other weights");
+    let read = |run: &str, name: &str| {
+        let bytes = weights(run);
+        SafeTensors::deserialize(&bytes).unwrap().tensor(name).unwrap().data().to_vec()
+    };
+    for name in ["normalization.mean", "normalization.deviation", "joint_features.B"] {
+        assert_eq!(read("a", name), read("whole", name), "{name}");
+    }
+    let (code, _, error) = train(&second, "other", &["--init", &init, "--set", "data.normalize=false"]);
+    assert!(code == 2 && error.contains("data.normalize=true"), "{code} {error}");
+
+    assert_eq!(train(&second, "changed", &["--steps", "2"]).0, 0);
+    mechanisms(Path::new(&second), 60, 7.0);
+    let (code, _, error) = train(&second, "changed", &["--resume"]);
+    assert!(code == 65 && error.contains("not the one that the run was started with"), "{code} {error}");
+    let rule = "abort_if=[{metric='validation_free_distance',above=0.1}]";
+    let (code, _, error) = train(&second, "rule", &["--set", rule]);
+    assert!(code == 2 && error.contains("no metric validation_free_distance"), "{code} {error}");
+    let (code, _, error) = train(&second, "warmup", &["--set", "schedule.warmup_epochs=3"]);
+    assert!(code == 2 && error.contains("below train.epochs = 3"), "{code} {error}");
 }
 
 fn run(args: &[&str]) -> (i32, String, String) {
@@ -159,7 +242,7 @@ fn the_chain_from_linkages_to_a_picture() {
     assert_eq!(std::fs::read_to_string(&sheet).unwrap().matches("<text").count(), 24);
 
     let vae = path("vae");
-    let (file, small) = (format!("data.file={images}"), ["model.hidden=16", "train.batch=16", "train.epochs=2"]);
+    let (file, small) = (format!("data.file={images}"), ["model.layers.hidden=16", "train.batch=16", "train.epochs=2"]);
     let mut args = vec!["train", "data/runs/linkage_vae.toml", "--out", &vae, "--set", &file, "--json"];
     small.iter().for_each(|s| args.extend(["--set", s]));
     assert!(json(&done(&args))["test"]["mean image"]["mse"].as_f64().unwrap() > 0.0);
@@ -170,8 +253,7 @@ fn the_chain_from_linkages_to_a_picture() {
     for (out, name) in [(&trained, "8"), (&other, "1")] {
         let run_file = format!("data/runs/mechanism_phase{name}.toml");
         let mut args = vec!["train", &run_file, "--out", out, "--set", &file, "--json"];
-        let small = ["model.d_model=16", "model.heads=2", "model.layers=1", "model.feed_forward=16", "train.batch=16", "train.epochs=3"];
-        small.iter().for_each(|s| args.extend(["--set", s]));
+        TINY.iter().for_each(|s| args.extend(["--set", s]));
         let report = json(&done(&args));
         let of = |row: &str, metric: &str| report["test"][row][metric].as_f64().unwrap();
         assert!(of("this model", "distance") > 0.0 && of("this model", "free_distance") > 0.0);
@@ -189,14 +271,33 @@ fn the_chain_from_linkages_to_a_picture() {
     assert!(table.contains("features") && table.contains("1…32") && table.contains("not normalised"), "{table}");
     assert!(done(&["compare", &trained, &other, "--markdown"]).starts_with("| run | features | frequencies | loss |"));
 
+    // A single mechanism, of which nothing but latent and type is known, and single images.
+    let one = path("one.npz");
+    engine::datasets::npz::write(Path::new(&one), &[("latents", &[1, 50], &[0.5; 50]), ("types", &[1], &[3.0])]).unwrap();
+    let table = done(&["generate", "--run", &trained, "--data", &one]);
+    assert!(table.contains("sample 0, type 3: ") && !table.contains("true"), "{table}");
+    engine::datasets::npz::write(Path::new(&one), &[("images", &[1, 64, 64], &[0.5; 4096])]).unwrap();
+    assert!(done(&["encode", "--run", &vae, "--data", &one, "--out", &path("two.npz")]).contains("1 samples"));
+    assert!(done(&["eval", "--run", &vae, "--data", &one]).contains("mean image"));
+    // A bare file name is one in this folder.
+    let output = Command::new(env!("CARGO_BIN_EXE_engine"))
+        .current_dir(folder.path())
+        .args(["data", "linkages", "--count", "2", "--out", "bare.npz", "--sheet", "bare.svg"])
+        .output()
+        .unwrap();
+    assert!(output.status.success() && folder.path().join("bare.svg").exists(), "{}", String::from_utf8_lossy(&output.stderr));
+
     // What is wrong is said with what is right.
-    let cases: [(&[&str], i32, &str); 6] = [
+    let cases: [(&[&str], i32, &str); 9] = [
         (&["data", "linkages", "--count", "2", "--out", &said, "--only", "five_bar"], 2, "no such type of linkage"),
         (&["train", "data/runs/mechanism_phase8.toml", "--out", &path("x"), "--set", &format!("data.file={images}")], 65, "engine encode"),
         (&["train", "data/runs/mechanism_phase8.toml", "--out", &path("x"), "--set", &format!("data.file={said}")], 66, "engine data linkages"),
         (&["encode", "--run", &trained, "--data", &images, "--out", &said], 2, "image_vae"),
         (&["generate", "--run", &trained, "--sample", "60"], 2, "60 samples"),
-        (&["generate", "--run", &trained, "--prompt", "1,2"], 2, "--prompt is for runs"),
+        (&["generate", "--run", &trained, "--prompt", "1,2"], 2, "are for runs on integer sequences"),
+        (&["generate", "--run", &trained, "--beam", "2"], 2, "are for runs on integer sequences"),
+        (&["encode", "--run", &vae, "--data", &images, "--out", &images], 2, "is the file of the images"),
+        (&["data", "linkages", "--count", "2", "--out", "/no/such/folder/x.npz"], 73, "cannot create"),
     ];
     for (args, code, says) in cases {
         let (got, _, error) = run(args);

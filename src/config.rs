@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::losses::LossConfig;
 use crate::models::ModelConfig;
-use crate::optim::{OptimizerConfig, ScheduleConfig};
+use crate::optim::{OptimizerConfig, ScheduleConfig, ScheduleKind};
 
 /// Everything that a run depends on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -112,6 +112,9 @@ pub struct MechanismsConfig {
     /// Seed of the random split.
     #[serde(default = "one")]
     pub seed: u64,
+    /// Leave out samples with NaN or infinity instead of refusing the file.
+    #[serde(default)]
+    pub skip_non_finite: bool,
     /// Learn coordinates less their mean, over their deviation, by axis.
     #[serde(default = "yes")]
     pub normalize: bool,
@@ -426,6 +429,13 @@ impl Config {
                         joints; image_vae, images, vae"
                 .into());
         }
+        let s = &self.schedule;
+        range(
+            s.kind != ScheduleKind::EpochCosine || s.warmup_epochs < t.epochs,
+            "schedule.warmup_epochs",
+            s.warmup_epochs as f64,
+            &format!("below train.epochs = {}", t.epochs),
+        )?;
         self.model.validate()?;
         self.loss.validate()?;
         self.optimizer.validate()?;

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::datasets::linkages::{KINDS, Point, RANGE, Sample};
+use crate::datasets::linkages::{KINDS, Kind, Point, RANGE, Sample};
 
 /// Pixels of a cell's side, and of its caption.
 const CELL: f64 = 240.0;
@@ -15,8 +15,8 @@ const PREDICTED: &str = "#dd8452";
 /// One linkage of a cell.
 #[derive(Debug, Clone)]
 pub struct Shape<'a> {
-    /// Type; links are drawn if it is one of ours and all joints are there.
-    pub kind: usize,
+    /// Type, where it is one of ours; its links are drawn if all joints are there.
+    pub kind: Option<&'static Kind>,
     /// Joints, in mm.
     pub joints: &'a [Point],
     /// Drawn in the colour of predictions, dashed.
@@ -35,7 +35,7 @@ pub struct Cell<'a> {
 /// Cell of a sample.
 pub fn sample_cell(sample: &Sample) -> Cell<'_> {
     let caption = KINDS[sample.kind].name.to_string();
-    Cell { caption, shapes: vec![Shape { kind: sample.kind, joints: &sample.joints, predicted: false }] }
+    Cell { caption, shapes: vec![Shape { kind: Some(&KINDS[sample.kind]), joints: &sample.joints, predicted: false }] }
 }
 
 /// Cells in rows of so many; a square of 2 · 11 mm each.
@@ -69,7 +69,7 @@ fn draw(svg: &mut String, shape: &Shape<'_>) {
     let points =
         |list: &mut dyn Iterator<Item = &Point>| list.map(place).map(|[x, y]| format!("{x:.1},{y:.1}")).collect::<Vec<_>>().join(" ");
     let (color, dash) = if shape.predicted { (PREDICTED, " stroke-dasharray=\"5 3\"") } else { (TRUE, "") };
-    let known = KINDS.get(shape.kind).filter(|kind| kind.joints == shape.joints.len());
+    let known = shape.kind.filter(|kind| kind.joints == shape.joints.len());
     if let Some(kind) = known {
         if let Some(curve) = kind.curve(shape.joints) {
             let _ = writeln!(

@@ -95,4 +95,4 @@ torch.set_num_threads(1)
 for name in NAMES:
     make(name)
 make_vae("linkage_vae", lambda: DenseVae(36, 16, 3), 5, 36, 3)
-make_vae("linkage_vae_conv", lambda: ConvVae((3, 4, 5), (5, 3, 3), 8, 3), 4, 64, 3)
+make_vae("linkage_vae_conv", lambda: ConvVae((3, 4, 5), (5, 3, 3), 16, 3), 4, 256, 3)

@@ -45,6 +45,8 @@ mod layers;
 mod lstm;
 #[path = "../matmul.rs"]
 mod matmul;
+#[path = "../max_pool.rs"]
+mod max_pool;
 #[path = "../mean.rs"]
 mod mean;
 #[path = "../metrics.rs"]
@@ -55,6 +57,8 @@ mod mmd;
 mod moments;
 #[path = "../normalize.rs"]
 mod normalize;
+#[path = "../patches.rs"]
+mod patches;
 #[path = "../positions.rs"]
 mod positions;
 #[path = "../rope.rs"]
@@ -65,6 +69,8 @@ mod slice;
 mod swiglu;
 #[path = "../tokens.rs"]
 mod tokens;
+#[path = "../upsample.rs"]
+mod upsample;
 #[path = "../vae.rs"]
 mod vae;
 #[path = "../vector_loss.rs"]
@@ -128,7 +134,7 @@ pub struct Family {
 }
 
 /// Every family, and the layers that are made of them.
-pub const FAMILIES: [Family; 30] = [
+pub const FAMILIES: [Family; 33] = [
     matmul::FAMILY,
     layer_norm::FAMILY,
     attention::FAMILY,
@@ -154,9 +160,12 @@ pub const FAMILIES: [Family; 30] = [
     activation::FAMILY,
     fourier::FAMILY,
     joint_loss::FAMILY,
+    max_pool::FAMILY,
+    patches::FAMILY,
     rope::FAMILY,
     swiglu::FAMILY,
     tokens::FAMILY,
+    upsample::FAMILY,
     vae::FAMILY,
     layers::FAMILY,
 ];

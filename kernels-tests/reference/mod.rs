@@ -18,16 +18,19 @@ pub mod joint_loss;
 pub mod layer_norm;
 pub mod lstm;
 pub mod matmul;
+pub mod max_pool;
 pub mod mean;
 pub mod metrics;
 pub mod mmd;
 pub mod moments;
 pub mod normalize;
+pub mod patches;
 pub mod positions;
 pub mod rope;
 pub mod slice;
 pub mod swiglu;
 pub mod tokens;
+pub mod upsample;
 pub mod vae;
 pub mod vector_loss;
 
@@ -159,6 +162,9 @@ pub fn evaluate<S: Scalar>(plan: &Plan, entry: &Entry, values: &mut Values<S>) -
         "vae/sample" => vae::sample(&mut call),
         "vae/kl" => vae::kl(&mut call),
         "activation/forward" => activation::forward(&mut call),
+        "max_pool/forward" => max_pool::forward(&mut call),
+        "patches/forward" => patches::forward(&mut call),
+        "upsample/forward" => upsample::forward(&mut call),
         "adamw/update" => adamw::update(&mut call),
         other => return Err(Error::Internal(format!("plan {}: kernel {other} has no reference", plan.name))),
     }

@@ -46,7 +46,7 @@ pub(super) fn run(command: Command) -> Result<()> {
             if json.json { print_json(&report) } else { print(&report.table()) }
         }
         Command::Eval { run, sequences, data, predictions, device, json } => {
-            eval(&EvalArgs { run, sequences: sequences as usize, data, predictions, device: device.device, json: json.json })
+            eval(&EvalArgs { run, sequences, data, predictions, device: device.device, json: json.json })
         }
         Command::Compare { runs, markdown, svg, json } => {
             let comparison = train::compare(&runs, svg.as_deref())?;
@@ -62,18 +62,18 @@ pub(super) fn run(command: Command) -> Result<()> {
             let config = run_config(&run)?;
             if matches!(config.data, DataConfig::Mechanisms(_)) {
                 let args = GenerateArgs { run, data, sample, svg, device: device.device, json: json.json };
-                return if prompt.is_empty() {
-                    generate_mechanisms(config, &args)
-                } else {
-                    Err(Error::Config("--prompt is for runs on integer sequences; this one needs --sample, or nothing".into()))
-                };
+                if !prompt.is_empty() || count.is_some() || beam.is_some() || temperature.is_some() || seed.is_some() {
+                    let options = "--prompt, --count, --beam, --temperature and --seed";
+                    return Err(Error::Config(format!("{options} are for runs on integer sequences; this one takes --data, --sample and --svg")));
+                }
+                return generate_mechanisms(config, &args);
             }
             if data.is_some() || !sample.is_empty() || svg.is_some() {
                 return Err(Error::Config("--data, --sample and --svg are for runs of data.kind = \"mechanisms\"".into()));
             }
             let strategy = match (beam, temperature) {
                 (Some(width), _) => Strategy::Beam(width as usize),
-                (_, Some(t)) if t > 0.0 && t.is_finite() => Strategy::Temperature(t, seed),
+                (_, Some(t)) if t > 0.0 && t.is_finite() => Strategy::Temperature(t, seed.unwrap_or(1)),
                 (_, Some(t)) => return Err(Error::Config(format!("--temperature {t} is out of range: it must be above 0, and finite"))),
                 _ => Strategy::Greedy,
             };
@@ -81,7 +81,7 @@ pub(super) fn run(command: Command) -> Result<()> {
             let batch = if let Strategy::Beam(width) = strategy { width } else { 1 };
             let mut decoder = Decoder::new(&config, &gpu, batch)?;
             decoder.load(&load_weights(&run.join("model.safetensors"), decoder.plan().parameters())?)?;
-            let numbers = decoder.generate(&prompt, count as usize, strategy)?;
+            let numbers = decoder.generate(&prompt, count.unwrap_or(5) as usize, strategy)?;
             if json.json {
                 return print_json(&json!({ "prompt": prompt, "generated": numbers }));
             }
@@ -157,7 +157,7 @@ fn devices(json: bool) -> Result<()> {
 
 struct EvalArgs {
     run: PathBuf,
-    sequences: usize,
+    sequences: Option<u32>,
     data: Option<PathBuf>,
     predictions: Option<PathBuf>,
     device: Option<String>,
@@ -177,6 +177,9 @@ fn trained<T: Task>(run: &Path, mut task: T, device: Option<&str>) -> Result<(T,
 
 fn eval(args: &EvalArgs) -> Result<()> {
     let mut config = run_config(&args.run)?;
+    if args.sequences.is_some() && !matches!(config.data, DataConfig::IntegerSequences(_)) {
+        return Err(Error::Config("--sequences is for runs of data.kind = \"integer_sequences\"".into()));
+    }
     if let DataConfig::Vectors(source) = &mut config.data {
         if let Some(file) = &args.data {
             (source.file, source.ood_file) = (file.clone(), None);
@@ -196,14 +199,18 @@ fn eval(args: &EvalArgs) -> Result<()> {
                 "--predictions is for runs of data.kind = \"vectors\". Use `engine generate` or `engine encode`".into(),
             ));
         }
+        let whole = args.data.is_some();
         if let Some(data) = &args.data {
             file.clone_from(data);
         }
+        let device = args.device.as_deref();
         let judgement = if matches!(config.data, DataConfig::Images(_)) {
-            let (task, session) = trained(&args.run, ImageTask::new(&config)?, args.device.as_deref())?;
+            let task = ImageTask::new(&config)?;
+            let (task, session) = trained(&args.run, if whole { task.whole() } else { task }, device)?;
             (task.judge(&session, 0)?, task.shown())
         } else {
-            let (task, session) = trained(&args.run, MechanismTask::new(&config)?, args.device.as_deref())?;
+            let task = MechanismTask::new(&config)?;
+            let (task, session) = trained(&args.run, if whole { task.whole(true) } else { task }, device)?;
             (task.judge(&session, 0)?, task.shown())
         };
         let (Judgement { rows, notes }, shown) = judgement;
@@ -213,16 +220,17 @@ fn eval(args: &EvalArgs) -> Result<()> {
         return print(&format!("{}\n{}", train::metrics_table(&rows, &shown), notes.join("\n")));
     }
     if args.data.is_some() || args.predictions.is_some() {
-        return Err(Error::Config("--data and --predictions are for runs of data.kind = \"vectors\"; sequences are generated".into()));
+        return Err(Error::Config("--data and --predictions are for runs on files; sequences are generated".into()));
     }
     let (task, session) = trained(&args.run, IntegerTask::new(&config)?, args.device.as_deref())?;
+    let sequences = args.sequences.unwrap_or(500) as usize;
     let mut rows: Vec<(String, Metrics)> = Vec::new();
     for family in &FAMILIES {
         let draw = |i: usize| draw_family(family, &mut Random::new(task.seed(), Split::Test as u32, i as u64));
-        let samples: Vec<_> = (0..args.sequences).map(draw).collect();
+        let samples: Vec<_> = (0..sequences).map(draw).collect();
         rows.push((format!("{} {}", family.phase, family.name), train::evaluate_sequences(&session, &samples)?));
     }
-    rows.extend(task.test(&session, args.sequences)?.0);
+    rows.extend(task.test(&session, sequences)?.0);
     if args.json {
         let map: BTreeMap<_, _> = rows.into_iter().collect();
         return print_json(&map);
@@ -230,7 +238,7 @@ fn eval(args: &EvalArgs) -> Result<()> {
     let table = train::metrics_table(&rows, &task.shown());
     print(&format!(
         "{table}\n{} fresh sequences a row; ninth acc. predicts the ninth number from eight. A uniform guess: 0.4 %, distance 85.33",
-        args.sequences
+        sequences
     ))
 }
 
@@ -272,30 +280,29 @@ fn encode(run: &Path, data: &Path, out: &Path, device: Option<&str>, json: bool)
         return Err(Error::Config(format!("{} encodes no images: give a run of model.kind = \"image_vae\"", run.display())));
     };
     source.file = data.to_path_buf();
-    if data.exists() {
-        let (samples, _) = crate::datasets::images::header(data)?;
-        // A file to encode may be smaller than a batch to train on; and no sample is left out.
-        source.validation_share = 0.5;
-        config.train.batch = config.train.batch.min(crate::datasets::training_samples(samples, 0.5)).max(1);
+    if out.exists() && std::fs::canonicalize(out).ok() == std::fs::canonicalize(data).ok() {
+        return Err(Error::Config(format!("--out {} is the file of the images: name another one", out.display())));
     }
-    let (task, session) = trained(run, ImageTask::new(&config)?, device)?;
+    expect_writable(out)?;
+    let (task, session) = trained(run, ImageTask::new(&config)?.whole(), device)?;
     let bar = train::progress_bar(task.samples()? as u64, "images", json);
     let (latents, width) = task.encode(&session, |n| bar.inc(n as u64))?;
     bar.finish_and_clear();
     let samples = latents.len() / width;
     let mut npz = Npz::open(data)?;
     let mut others = Vec::new();
-    for name in ["types", "joints", "mask"] {
+    for name in ["types", "joints", "mask", linkages::MARK] {
         if npz.names().iter().any(|n| n == name) {
             let array = npz.array(name)?;
             others.push((name, array.shape, array.values.to_f32()));
         }
     }
-    let types: Vec<i32> = others.iter().filter(|(name, ..)| *name == "types").flat_map(|(.., v)| v.iter().map(|t| *t as i32)).collect();
+    let whole = |name: &str| name == "types" || name == linkages::MARK;
+    let integers: Vec<Vec<i32>> = others.iter().map(|(.., v)| v.iter().map(|t| *t as i32).collect()).collect();
     let shape = [samples, width];
     let mut arrays = vec![("latents", &shape[..], Numbers::F32(&latents))];
-    for (name, shape, values) in &others {
-        arrays.push((name, shape, if *name == "types" { Numbers::I32(&types) } else { Numbers::F32(values) }));
+    for ((name, shape, values), integers) in others.iter().zip(&integers) {
+        arrays.push((name, shape, if whole(name) { Numbers::I32(integers) } else { Numbers::F32(values) }));
     }
     write_arrays(out, &arrays)?;
     let names: Vec<&str> = arrays.iter().map(|(name, ..)| *name).collect();
@@ -325,9 +332,13 @@ fn generate_mechanisms(mut config: Config, args: &GenerateArgs) -> Result<()> {
     }
     let truth = source.file.exists() && Npz::open(&source.file)?.names().iter().any(|n| n == "joints");
     config.train.batch = args.sample.len().clamp(1, 64);
+    if let Some(path) = &args.svg {
+        expect_writable(path)?;
+    }
     let mut task = MechanismTask::new(&config)?;
-    if !truth {
-        task = task.without_truth();
+    // The run's own file is split, as training saw it.
+    if args.data.is_some() || !truth {
+        task = task.whole(truth);
     }
     let (task, session) = trained(&args.run, task, args.device.as_deref())?;
     let data = task.data()?;
@@ -340,7 +351,8 @@ fn generate_mechanisms(mut config: Config, args: &GenerateArgs) -> Result<()> {
         ([], Some(_)) => (0..samples.min(SHOWN)).collect(),
         (given, _) => given.to_vec(),
     };
-    let name = |kind: u32| linkages::KINDS.get(kind as usize).map_or(format!("type {kind}"), |k| k.name.to_string());
+    let known = |kind: u32| linkages::KINDS.get(kind as usize).filter(|_| data.linkages);
+    let name = |kind: u32| known(kind).map_or(format!("type {kind}"), |k| k.name.to_string());
     let mut rows = Vec::new();
     for (i, joints) in numbers.iter().zip(task.generate(&session, &numbers)?) {
         let stop = train::until_stop(&joints);
@@ -351,7 +363,7 @@ fn generate_mechanisms(mut config: Config, args: &GenerateArgs) -> Result<()> {
         rows.push((*i, data.types[*i], predicted, truth, error));
     }
     if let Some(path) = &args.svg {
-        let shape = |kind: u32, joints, predicted| draw::Shape { kind: kind as usize, joints, predicted };
+        let shape = |kind: u32, joints, predicted| draw::Shape { kind: known(kind), joints, predicted };
         let cells: Vec<draw::Cell<'_>> = rows
             .iter()
             .map(|(i, kind, predicted, truth, error)| draw::Cell {
@@ -763,6 +775,12 @@ fn profile(config: &Config, rounds: usize, all: bool, device: Option<&str>, json
 const SHEET: usize = 24;
 const SHEET_COLUMNS: usize = 6;
 
+/// Fails, before any work, where a file cannot be made.
+fn expect_writable(path: &Path) -> Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    tempfile::tempfile_in(folder).map(|_| ()).map_err(|e| Error::CannotCreate(format!("cannot create {}: {e}", path.display())))
+}
+
 fn data(what: Data) -> Result<()> {
     let Data::Linkages { count, seed, out, only, sheet, json } = what;
     let started = Instant::now();
@@ -771,6 +789,11 @@ fn data(what: Data) -> Result<()> {
     let mut kinds = only.iter().map(|name| linkages::kind(name).ok_or_else(|| unknown(name))).collect::<Result<Vec<_>>>()?;
     if kinds.is_empty() {
         kinds = (0..linkages::KINDS.len()).collect();
+    }
+    kinds.sort_unstable();
+    kinds.dedup();
+    for path in [Some(&out), sheet.as_ref()].into_iter().flatten() {
+        expect_writable(path)?;
     }
     let count = count as usize;
     let bar = train::progress_bar(count as u64, "linkages", json.json);

@@ -46,7 +46,7 @@ enum Data {
     /// Planar linkages: four-bars and six-bars with images of the curves that they trace
     Linkages {
         /// How many
-        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=500_000))]
         count: u32,
         /// Same seed, same samples
         #[arg(long, default_value_t = 1)]
@@ -91,15 +91,15 @@ enum Command {
         #[command(flatten)]
         json: JsonArg,
     },
-    /// Test a trained run: on fresh sequences by family, or on the vectors of a file
+    /// Test a trained run: on fresh sequences by family, or on the vectors, mechanisms or images of a file
     Eval {
         /// Run folder
         #[arg(long, value_name = "DIR")]
         run: PathBuf,
-        /// Fresh sequences of each family, of a run on sequences
-        #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-        sequences: u32,
-        /// Vectors to test on [default: those of the run]
+        /// Fresh sequences of each family, of a run on sequences [default: 500]
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+        sequences: Option<u32>,
+        /// File to test on, all of it [default: the validation samples of the run's own]
         #[arg(long, value_name = "FILE.npz")]
         data: Option<PathBuf>,
         /// Write predictions and cosines here
@@ -169,18 +169,18 @@ enum Command {
         /// Draw the predicted mechanisms over the true ones
         #[arg(long, value_name = "FILE.svg", conflicts_with = "prompt")]
         svg: Option<PathBuf>,
-        /// How many numbers to add
-        #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-        count: u32,
+        /// How many numbers to add [default: 5]
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+        count: Option<u32>,
         /// Beam search of this width
         #[arg(long, value_name = "WIDTH", conflicts_with = "temperature", value_parser = clap::value_parser!(u32).range(1..=256))]
         beam: Option<u32>,
         /// Draw from the softmax at this temperature
         #[arg(long)]
         temperature: Option<f64>,
-        /// Seed of --temperature
-        #[arg(long, default_value_t = 1)]
-        seed: u64,
+        /// Seed of --temperature [default: 1]
+        #[arg(long)]
+        seed: Option<u64>,
         #[command(flatten)]
         device: DeviceArg,
         #[command(flatten)]

@@ -27,6 +27,8 @@ pub const SIDE: usize = 64;
 
 /// Pixels from the centre of an image to the end of the curve.
 const REACH: f64 = 28.0;
+/// Member that marks files made here, whose types are indices into `KINDS`; its value is the version of that list.
+pub const MARK: &str = "linkages";
 /// Stream of random numbers.
 const DRAW: u32 = 12;
 
@@ -280,8 +282,8 @@ pub struct Sample {
     pub kind: usize,
     /// Joints when the crank is along the x axis, in mm.
     pub joints: Vec<Point>,
-    /// The traced curve, in mm.
-    pub curve: Vec<Point>,
+    /// The traced curve as `image` draws it.
+    pub image: Vec<f16>,
 }
 
 /// Sample `item` of a seed: one of these types with equal chances.
@@ -290,7 +292,7 @@ pub fn sample(seed: u64, item: u64, kinds: &[usize]) -> Sample {
     let kind = random.pick(kinds);
     loop {
         if let Some((joints, curve)) = KINDS[kind].attempt(&mut random) {
-            return Sample { kind, joints, curve };
+            return Sample { kind, joints, image: image(&curve) };
         }
     }
 }
@@ -351,7 +353,7 @@ pub fn image(curve: &[Point]) -> Vec<f16> {
 /// As `npz::write_arrays`.
 pub fn write(path: &Path, samples: &[Sample]) -> Result<()> {
     let n = samples.len();
-    let images: Vec<f16> = samples.iter().flat_map(|s| image(&s.curve)).collect();
+    let images: Vec<f16> = samples.iter().flat_map(|s| s.image.iter().copied()).collect();
     let types: Vec<i32> = samples.iter().map(|s| s.kind as i32).collect();
     let joint = |s: &Sample, j: usize| s.joints.get(j).map_or([0.0; 2], |p| [p[0] as f32, p[1] as f32]);
     let joints: Vec<f32> = samples.iter().flat_map(|s| (0..JOINTS).flat_map(|j| joint(s, j))).collect();
@@ -363,6 +365,7 @@ pub fn write(path: &Path, samples: &[Sample]) -> Result<()> {
             ("types", &[n], Numbers::I32(&types)),
             ("joints", &[n, JOINTS, 2], Numbers::F32(&joints)),
             ("mask", &[n, JOINTS], Numbers::F32(&mask)),
+            (MARK, &[1], Numbers::I32(&[1])),
         ],
     )
 }
@@ -406,7 +409,7 @@ mod tests {
                     let jump = (0..kind.joints).map(|j| length(sub(pair[1][j], pair[0][j]))).fold(0.0, f64::max);
                     assert!(jump < 3.0, "{} jumps by {jump}", kind.name);
                 }
-                let reach = sample.curve.iter().flatten().fold(0.0f64, |m, v| m.max(v.abs()));
+                let reach = turn.iter().map(|joints| joints[kind.traced]).collect::<Vec<_>>().iter().flatten().fold(0.0f64, |m, v| m.max(v.abs()));
                 assert!((reach - EXTENT).abs() < 1e-9);
                 assert!(sample.joints.iter().flatten().all(|v| v.abs() <= RANGE));
             }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::linkages;
 use super::npz::{Npz, Values};
-use super::{expect_finite, index};
+use super::{index, non_finite};
 use crate::error::{Error, Result};
 
 /// Most joints of a mechanism.
@@ -23,6 +23,8 @@ pub struct MechanismData {
     pub joints: Vec<f32>,
     /// Valid joints of each sample.
     pub counts: Vec<usize>,
+    /// The types are those of `linkages::KINDS`: the file was made here.
+    pub linkages: bool,
 }
 
 /// Samples and width of a file's latents, from its headers alone; without `truth` the file need not have joints.
@@ -55,18 +57,16 @@ pub fn header(path: &Path, truth: bool) -> Result<(usize, usize)> {
     }
 }
 
-/// Reads a file whose types are below `types`; without `truth` it need not have joints, and no sample has any.
+/// Reads a file whose types are below `types`; without `truth` it need not have joints, and no sample has any. Samples that are not finite
+/// are left out if `skip_non_finite`, and a note says so.
 ///
 /// # Errors
 /// `MissingInput` or `Data`.
-pub fn load(path: &Path, types: usize, truth: bool) -> Result<MechanismData> {
+pub fn load(path: &Path, types: usize, truth: bool, skip_non_finite: bool) -> Result<(MechanismData, Vec<String>)> {
     let (samples, width) = header(path, truth)?;
     let mut npz = Npz::open(path)?;
-    let mut read = |name: &str| -> Result<Values> {
-        let array = npz.array(name)?;
-        expect_finite(path, name, &array.values, &array.shape)?;
-        Ok(array.values)
-    };
+    let linkages = npz.names().iter().any(|n| n == linkages::MARK);
+    let mut read = |name: &str| -> Result<Values> { Ok(npz.array(name)?.values) };
     let (latents, kinds) = (read("latents")?, read("types")?);
     let (joints, mask) = if truth {
         (read("joints")?, read("mask")?)
@@ -92,7 +92,15 @@ pub fn load(path: &Path, types: usize, truth: bool) -> Result<MechanismData> {
         joints[(i * JOINTS + count) * 2..(i + 1) * JOINTS * 2].fill(0.0);
         counts.push(count);
     }
-    Ok(MechanismData { latents: latents.to_f32(), width, types: (0..samples).map(|i| kinds.get(i) as u32).collect(), joints, counts })
+    let latents = latents.to_f32();
+    let bad = non_finite(path, skip_non_finite, &[("latents", &latents, &[samples, width]), ("joints", &joints, &[samples, JOINTS, 2])])?;
+    let kept: Vec<usize> = (0..samples).filter(|i| bad.binary_search(i).is_err()).collect();
+    let rows = |values: &[f32], n: usize| -> Vec<f32> { kept.iter().flat_map(|i| &values[i * n..(i + 1) * n]).copied().collect() };
+    let notes = if bad.is_empty() { vec![] } else { vec![format!("{} of {samples} samples are left out: not finite", bad.len())] };
+    let (latents, joints) = (rows(&latents, width), rows(&joints, JOINTS * 2));
+    let types = kept.iter().map(|i| kinds.get(*i) as u32).collect();
+    let counts = kept.iter().map(|i| counts[*i]).collect();
+    Ok((MechanismData { latents, width, types, joints, counts, linkages }, notes))
 }
 
 impl MechanismData {
@@ -124,7 +132,7 @@ mod tests {
         let [latents, types, joints, mask] = &arrays;
         let n = types.len();
         write(path, &[("latents", &[3, 4], latents), ("types", &[n], types), ("joints", &[3, 8, 2], joints), ("mask", &[3, 8], mask)])?;
-        load(path, 3, true)
+        Ok(load(path, 3, true, false)?.0)
     }
 
     #[test]
@@ -134,6 +142,11 @@ mod tests {
         let data = file(&path, |_| {}).unwrap();
         assert_eq!((data.counts.clone(), data.width, data.joints_of(0).len()), (vec![5, 8, 8], 4, 5));
         assert_eq!(data.joints[9..12], [9.0, 0.0, 0.0]);
+        // What is masked is no data.
+        assert_eq!(file(&path, |a| a[2][11] = f32::NAN).unwrap(), data);
+        file(&path, |a| a[0][6] = f32::NAN).unwrap_err();
+        let (left, notes) = load(&path, 3, true, true).unwrap();
+        assert_eq!((left.counts, left.types, notes.len()), (vec![5, 8], vec![0, 2], 1));
         let [mean, deviation] = data.statistics(&[0]);
         assert_eq!((mean, deviation), ([4.0, 5.0], [8f64.sqrt(); 2]));
         for (what, change) in [
@@ -144,6 +157,7 @@ mod tests {
             ("mask[2] is no run", |a| a[3][16..].fill(0.0)),
             ("latents has 1 values that are NaN or infinite, the first at [1, 2]", |a| a[0][6] = f32::NAN),
             ("types [2]", |a| a[1].truncate(2)),
+            ("joints has 1 values that are NaN or infinite, the first at [0, 4, 1]", |a| a[2][9] = f32::INFINITY),
         ] {
             let error = file(&path, change).unwrap_err();
             assert!(error.exit_code() == 65 && error.to_string().contains(what), "{what}: {error}");

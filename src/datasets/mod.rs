@@ -11,7 +11,6 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::random::Random;
-use npz::Values;
 
 /// Stream of random numbers of each use, so that no two share any.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,16 +45,23 @@ pub fn training_samples(n: usize, share: f64) -> usize {
     ((1.0 - share) * n as f64) as usize
 }
 
-/// Fails on values that are NaN or infinite.
-fn expect_finite(path: &Path, name: &str, values: &Values, shape: &[usize]) -> Result<()> {
-    let mut wrong = (0..values.len()).filter(|i| !values.get(*i).is_finite());
-    let Some(first) = wrong.next() else { return Ok(()) };
-    Err(Error::Data(format!(
-        "{}: {name} has {} values that are NaN or infinite, the first at {:?}. Mend the file",
-        path.display(),
-        1 + wrong.count(),
-        index(first, shape)
-    )))
+/// Samples with values that are NaN or infinite, in order; without `skip` the first is an error.
+fn non_finite(path: &Path, skip: bool, arrays: &[(&str, &[f32], &[usize])]) -> Result<Vec<usize>> {
+    let mut samples = std::collections::BTreeSet::new();
+    for (name, values, shape) in arrays {
+        let wrong: Vec<usize> = (0..values.len()).filter(|i| !values[*i].is_finite()).collect();
+        if let (Some(first), false) = (wrong.first(), skip) {
+            return Err(Error::Data(format!(
+                "{}: {name} has {} values that are NaN or infinite, the first at {:?}. Mend the file, or leave such samples out with --set \
+                 data.skip_non_finite=true",
+                path.display(),
+                wrong.len(),
+                index(*first, shape)
+            )));
+        }
+        samples.extend(wrong.into_iter().map(|i| i / (values.len() / shape[0])));
+    }
+    Ok(samples.into_iter().collect())
 }
 
 /// Indices of element i of an array.

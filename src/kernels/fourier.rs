@@ -8,9 +8,9 @@ use crate::plan::{Dispatch, Grid, Plan, Tensor};
 pub enum Frequencies {
     /// 2^k π, k = 0 … count − 1; count is at most 64.
     PowersOfTwo(usize),
-    /// k π for k = 1 … count, at most 4096.
+    /// k π for k = 1 … count, at most 1024.
     MultiplesOfPi(usize),
-    /// k for k = 1 … count, at most 4096.
+    /// k for k = 1 … count, at most 1024.
     Multiples(usize),
     /// Phases 2π x·B with B (2, count).
     Random(Tensor, usize),

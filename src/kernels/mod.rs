@@ -18,16 +18,19 @@ pub mod joint_loss;
 pub mod layer_norm;
 pub mod lstm;
 pub mod matmul;
+pub mod max_pool;
 pub mod mean;
 pub mod metrics;
 pub mod mmd;
 pub mod moments;
 pub mod normalize;
+pub mod patches;
 pub mod positions;
 pub mod rope;
 pub mod slice;
 pub mod swiglu;
 pub mod tokens;
+pub mod upsample;
 pub mod vae;
 pub mod vector_loss;
 
@@ -96,6 +99,35 @@ fn row_lanes(target: &Target, cols: usize) -> (u32, u32) {
         return (8, 1);
     }
     (64, (cols.div_ceil(4).next_power_of_two() as u32).clamp(1, 64))
+}
+
+/// Sizes of images, channels last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Images {
+    /// Images.
+    pub batch: usize,
+    /// Rows of pixels.
+    pub height: usize,
+    /// Pixels of a row.
+    pub width: usize,
+    /// Numbers of a pixel.
+    pub channels: usize,
+}
+
+impl Images {
+    /// Numbers of all images.
+    pub fn len(&self) -> usize {
+        self.batch * self.height * self.width * self.channels
+    }
+
+    /// Whether there are none; never so in a recorded plan.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn sizes(&self, dispatch: Dispatch) -> Dispatch {
+        dispatch.size("batch", self.batch).size("height", self.height).size("width", self.width).size("channels", self.channels)
+    }
 }
 
 /// A dispatch of a kernel that reduces rows of `width` elements, with its workgroups.

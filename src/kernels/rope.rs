@@ -39,7 +39,8 @@ impl Rotate {
         let Rotate { x, table, y, length, heads, head_dim, back } = self;
         let n = plan.len(x);
         plan.expect("rope/rotate", y, n)?;
-        plan.expect("rope/rotate", table, plan.len(table) / head_dim * head_dim)?;
+        // A table may reach beyond the sequence.
+        plan.expect("rope/rotate", table, plan.len(table).max(length * head_dim))?;
         let dispatch = Dispatch::new("rope/rotate", label)
             .bind("state", state(plan)?)
             .bind("x", x)

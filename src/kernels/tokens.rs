@@ -45,6 +45,8 @@ impl Forward {
         for (tensor, len) in [(latent, batch * cols), (ids, batch), (sos, cols), (joint, batch * joints * cols), (y, n)] {
             plan.expect("tokens/forward", tensor, len)?;
         }
+        plan.expect("tokens/forward", table, plan.len(table).next_multiple_of(cols))?;
+        plan.expect("tokens/forward", positions, plan.len(positions).max((length - 1) * cols))?;
         let dispatch = Dispatch::new("tokens/forward", label)
             .bind("state", state(plan)?)
             .bind("latent", latent)
@@ -130,6 +132,7 @@ impl BackwardParams {
         let BackwardParams { dy, dpositions, dsos, batch, length, cols } = self;
         plan.expect("tokens/backward_params", dy, batch * length * cols)?;
         plan.expect("tokens/backward_params", dsos, cols)?;
+        plan.expect("tokens/backward_params", dpositions, plan.len(dpositions).max((length - 1) * cols))?;
         let dispatch = Dispatch::new("tokens/backward_params", label)
             .bind("dy", dy)
             .bind("dpositions", dpositions)

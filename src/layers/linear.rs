@@ -16,6 +16,8 @@ pub struct Linear {
     inputs: usize,
     outputs: usize,
     init: [Init; 2],
+    /// The weight's shape where it has more than two axes, as a convolution's.
+    pub weight_shape: Option<Vec<usize>>,
     /// Weight and bias are these rows of taller ones: (rows of the whole, first row).
     pub rows_of: Option<(usize, usize)>,
     /// Applied to the result.
@@ -59,6 +61,7 @@ impl Linear {
             inputs,
             outputs,
             init: [bound, bound],
+            weight_shape: None,
             rows_of: None,
             activation: Activation::Identity,
             dropout: None,
@@ -89,7 +92,8 @@ impl Linear {
 
     fn declare_weight(&self, plan: &mut Plan) -> Result<Tensor> {
         if let [name] = &self.weights[..] {
-            return self.declare(plan, name, self.init[0], &[self.outputs, self.inputs]);
+            let plain = vec![self.outputs, self.inputs];
+            return self.declare(plan, name, self.init[0], self.weight_shape.as_ref().unwrap_or(&plain));
         }
         let shape = [self.outputs / self.weights.len(), self.inputs];
         let parts = self.weights.iter().map(|name| self.declare(plan, name, self.init[0], &shape)).collect::<Result<Vec<_>>>()?;

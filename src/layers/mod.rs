@@ -2,6 +2,7 @@
 //!
 //! Shapes are (rows, features), rows being batch × positions. Weights carry PyTorch's `state_dict` names and initial distributions.
 
+mod conv2d;
 mod cross_attention;
 mod decoder_block;
 mod embedding;
@@ -14,6 +15,7 @@ mod recurrent;
 mod self_attention;
 mod transformer_block;
 
+pub use conv2d::Conv2d;
 pub use cross_attention::CrossAttention;
 pub use decoder_block::DecoderBlock;
 pub use embedding::{Embedding, FixedEmbedding};

@@ -41,11 +41,11 @@ pub const DEVIATION: &str = "normalization.deviation";
 
 impl JointLossConfig {
     pub(super) fn validate(&self) -> std::result::Result<(), String> {
-        if !(self.delta > 0.0 && self.delta.is_finite()) {
-            return Err(format!("loss.delta = {} is out of range: it must be above 0, and finite", self.delta));
+        if !(1e-6..=1e6).contains(&self.delta) {
+            return Err(format!("loss.delta = {} is out of range: it must be from 1e-6 to 1e6", self.delta));
         }
-        if !(self.stop_weight >= 0.0 && self.stop_weight.is_finite()) {
-            return Err(format!("loss.stop_weight = {} is out of range: it must be 0 or more, and finite", self.stop_weight));
+        if !(0.0..=1e6).contains(&self.stop_weight) {
+            return Err(format!("loss.stop_weight = {} is out of range: it must be from 0 to 1e6", self.stop_weight));
         }
         Ok(())
     }

@@ -132,12 +132,12 @@ impl MechanismTransformerConfig {
         }
         match self.features {
             Features::PowersOfTwo { count } => positive("features.count", count, 64),
-            Features::Linear { count, .. } | Features::Gaussian { count, .. } => positive("features.count", count, 4096),
+            Features::Linear { count, .. } | Features::Gaussian { count, .. } => positive("features.count", count, 1024),
             Features::Raw {} => Ok(()),
         }?;
         match self.features {
-            Features::Gaussian { sigma, .. } if !(sigma > 0.0 && sigma.is_finite()) => {
-                Err(format!("model.features.sigma = {sigma} is out of range: it must be above 0, and finite"))
+            Features::Gaussian { sigma, .. } if !(1e-6..=1e3).contains(&sigma) => {
+                Err(format!("model.features.sigma = {sigma} is out of range: it must be from 1e-6 to 1000"))
             }
             _ => Ok(()),
         }

@@ -8,7 +8,7 @@ mod vectors;
 pub(crate) use mechanism_transformer::RANDOM_FREQUENCIES;
 pub use mechanism_transformer::{Features, MechanismInputs, MechanismTransformer, MechanismTransformerConfig};
 pub use sequence_transformer::{EmbeddingKind, SequenceTransformer, SequenceTransformerConfig};
-pub use vae::{ImageVae, ImageVaeConfig};
+pub use vae::{ImageVae, ImageVaeConfig, VaeLayers};
 pub use vectors::{
     Blocks, NormPlace, VectorAmnConfig, VectorGruConfig, VectorLstmConfig, VectorMlpConfig, VectorModel, VectorShape,
     VectorTransformerConfig,

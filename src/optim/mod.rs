@@ -243,6 +243,14 @@ mod tests {
     #[test]
     fn the_rate_rises_to_the_peak_and_falls_to_the_minimum() {
         let schedule = ScheduleConfig::default();
+        // Five steps an epoch: LinearLR(0.1, total_iters = 4), then CosineAnnealingLR(T_max = 6), as PyTorch's SequentialLR gives them.
+        let by_epoch =
+            ScheduleConfig { kind: ScheduleKind::EpochCosine, warmup_epochs: 4, min_learning_rate: 0.0, ..ScheduleConfig::default() };
+        let want = [1.0e-4, 3.25e-4, 5.5e-4, 7.75e-4, 1e-3, 9.330127e-4, 7.5e-4, 5.0e-4, 2.5e-4, 6.69873e-5];
+        for (step, want) in (0..50).map(|s| (s, want[s as usize / 5])) {
+            let rate = by_epoch.learning_rate(1e-3, step, 50, 10);
+            assert!((rate - want).abs() < 1e-9, "{step}: {rate} {want}");
+        }
         let rate = |step| schedule.learning_rate(1e-3, step, 60_000, 60);
         assert!((rate(0) - 2e-7).abs() < 1e-12 && (rate(4999) - 1e-3).abs() < 1e-12 && (rate(5000) - 1e-3).abs() < 1e-12);
         assert!((rate(32_500) - 5.005e-4).abs() < 1e-9 && (rate(60_000) - 1e-6).abs() < 1e-12);

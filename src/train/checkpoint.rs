@@ -44,6 +44,8 @@ pub struct Progress {
     pub watches: Vec<Watch>,
     /// Values of expectations after an epoch.
     pub expectations: Vec<Option<f64>>,
+    /// Fingerprint of the data file.
+    pub data: Option<String>,
     /// Whether a rule ended the run.
     pub aborted: bool,
     /// Whether the run has ended by itself, and why.
@@ -63,7 +65,7 @@ pub struct Checkpoint {
     pub v: Vec<f32>,
     /// Where the run is.
     pub progress: Progress,
-    /// What is kept with the weights; a run that goes on makes it anew from its data.
+    /// What is kept with the weights; a run that goes on takes it by `Task::take_buffers`.
     pub buffers: Vec<Buffer>,
     /// Configuration as TOML.
     pub config: String,
@@ -81,7 +83,7 @@ fn checksum(bytes: &[u8]) -> String {
 
 /// Writes `bytes` to `path` by way of a temporary file in the same folder: fsync, rename, fsync of the folder.
 pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let failed = |e: &std::io::Error| Error::write(path, e);
     let mut builder = tempfile::Builder::new();
     // Temporary files are private by default; what replaces a run's file is as readable as any other.
@@ -138,20 +140,20 @@ fn buffer_views(buffers: &[Buffer]) -> Vec<(String, &[usize], &[f32])> {
     buffers.iter().map(|b| (b.name.clone(), b.shape.as_slice(), b.values.as_slice())).collect()
 }
 
-/// Gives buffers the values that the file has under their names; says whether it has any.
+/// Gives buffers the values that the file has under their names; says which it has.
 ///
 /// # Errors
 /// `MissingInput` without the file, `Data` when it is damaged or a shape differs.
-pub(crate) fn load_buffers(path: &Path, buffers: &mut [Buffer]) -> Result<bool> {
+pub(crate) fn load_buffers(path: &Path, buffers: &mut [Buffer]) -> Result<Vec<String>> {
     let bytes = read(path)?;
     let (file, header) = open(path, &bytes)?;
-    let mut found = false;
+    let mut found = Vec::new();
     for buffer in buffers.iter_mut().filter(|b| file.tensor(&b.name).is_ok()) {
         let (name, shape) = (buffer.name.clone(), buffer.shape.clone());
         let values = fill(path, &file, &header, &[Parameter { name, shape, offset: 0, init: Init::Zeros }], "")?;
         let n = buffer.values.len();
         buffer.values.copy_from_slice(&values[..n]);
-        found = true;
+        found.push(buffer.name.clone());
     }
     Ok(found)
 }

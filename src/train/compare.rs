@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::logs::duration;
 use super::plot::{Chart, Curve, draw};
+use super::rules::less_is_better;
 use crate::error::{Error, Result};
 use crate::models::Features;
 
@@ -30,7 +31,7 @@ pub struct Row {
     /// The telling metric there: cosine, the ninth number's accuracy, an error in mm or of a pixel.
     pub score: Option<f64>,
     /// The telling metric at its best, in whichever epoch.
-    pub highest: Option<f64>,
+    pub peak: Option<f64>,
     /// Cosine out of distribution.
     pub ood_cosine: Option<f64>,
     /// Seconds spent.
@@ -70,7 +71,7 @@ pub struct MechanismRow {
 pub struct Comparison {
     /// What `score` is.
     pub score: String,
-    /// One row a run: the best score first, or as given where all are mechanism transformers.
+    /// One row a run: the best score first; as given where scores differ in kind or all are mechanism transformers.
     pub rows: Vec<Row>,
 }
 
@@ -149,10 +150,10 @@ pub fn compare(folders: &[PathBuf], svg: Option<&Path>) -> Result<Comparison> {
             best_epoch: best.map(|b| b.0),
             best_loss: best.and_then(|b| b.1),
             score: best.and_then(|b| b.2),
-            highest: validations
+            peak: validations
                 .iter()
                 .filter_map(|l| l.values[metric].as_f64())
-                .min_by(|a, b| if down(metric) { a.total_cmp(b) } else { b.total_cmp(a) }),
+                .min_by(|a, b| if less_is_better(metric) { a.total_cmp(b) } else { b.total_cmp(a) }),
             ood_cosine: report["test"]["this model"]["ood_cosine"].as_f64(),
             seconds: report["seconds"].as_f64(),
             status: report["ended"].as_str().unwrap_or("not finished").to_string(),
@@ -160,8 +161,8 @@ pub fn compare(folders: &[PathBuf], svg: Option<&Path>) -> Result<Comparison> {
     }
     // Runs of different kinds have no score in common.
     let score = scores.iter().copied().collect::<Vec<_>>().join(" / ");
-    if !rows.iter().all(|r| r.mechanism.is_some()) {
-        let sign = if down(&score) { -1.0 } else { 1.0 };
+    if scores.len() == 1 && !rows.iter().all(|r| r.mechanism.is_some()) {
+        let sign = if less_is_better(&score) { -1.0 } else { 1.0 };
         let key = |row: &Row| row.score.map_or(f64::NEG_INFINITY, |v| sign * v);
         rows.sort_by(|a, b| key(b).total_cmp(&key(a)));
     }
@@ -176,11 +177,6 @@ pub fn compare(folders: &[PathBuf], svg: Option<&Path>) -> Result<Comparison> {
         draw(path, &charts)?;
     }
     Ok(Comparison { score, rows })
-}
-
-/// Whether less of a metric is better.
-fn down(metric: &str) -> bool {
-    matches!(metric, "distance" | "mse")
 }
 
 fn mechanism_row(config: &Value, report: &Value, train_loss: Option<f64>) -> MechanismRow {
@@ -258,7 +254,7 @@ impl Comparison {
             ("best epoch", false),
             ("best loss", false),
             (&self.score, false),
-            (if down(&self.score) { "lowest" } else { "highest" }, false),
+            ("its peak", false),
             ("OOD cosine", false),
             ("time", false),
             ("status", true),
@@ -272,7 +268,7 @@ impl Comparison {
                 count(r.best_epoch),
                 text(r.best_loss, 6),
                 text(r.score, 4),
-                text(r.highest, 4),
+                text(r.peak, 4),
                 text(r.ood_cosine, 4),
                 time(r),
                 r.status.clone(),

@@ -1,5 +1,7 @@
 //! Images: a variational autoencoder, and the latents that it gives.
 
+use std::path::Path;
+
 use super::session::Session;
 use super::task::{Column, Epochs, Io, Judgement, Metrics, MicroBatch, Task, sum_results};
 use crate::config::{Config, DataConfig, ImagesConfig, SplitKind};
@@ -9,7 +11,7 @@ use crate::datasets::{split, training_samples};
 use crate::error::{Error, Result};
 use crate::gpu::Role;
 use crate::losses::{LossConfig, VAE_COLUMNS, VaeLossConfig};
-use crate::models::{ImageVae, ImageVaeConfig, ModelConfig};
+use crate::models::{ImageVaeConfig, ModelConfig};
 use crate::plan::{Plan, Tensor};
 use crate::random::Random;
 
@@ -31,6 +33,8 @@ pub struct ImageTask {
     validation: Vec<usize>,
     /// Squared error of a pixel when the mean training image is the reconstruction.
     baseline: f64,
+    /// No training: every image is validated on.
+    whole: bool,
     epochs: Epochs,
 }
 
@@ -55,6 +59,7 @@ impl ImageTask {
             train: vec![],
             validation: vec![],
             baseline: f64::NAN,
+            whole: false,
             epochs: Epochs::new(&config.train),
         };
         if source.file.exists() {
@@ -85,8 +90,12 @@ impl ImageTask {
         let file = self.source.file.display();
         let seed = (self.source.split == SplitKind::Random).then_some(self.source.seed);
         (self.train, self.validation) = split(data.samples, self.source.validation_share, seed);
+        if self.whole {
+            self.validation = (0..data.samples).collect();
+            self.train.clone_from(&self.validation);
+        }
         let (n, batch) = (self.train.len(), self.config.train.batch);
-        if n < batch {
+        if n < batch && !self.whole {
             return Err(Error::Data(format!("{file}: {n} training images do not fill one batch of {batch}. Lower train.batch")));
         }
         if self.validation.is_empty() {
@@ -103,6 +112,12 @@ impl ImageTask {
         (self.samples, self.side) = (Some(n), data.side);
         self.data = Some(data);
         Ok(())
+    }
+
+    /// The task of all images of a file, none of which trains.
+    pub fn whole(mut self) -> Self {
+        self.whole = true;
+        self
     }
 
     /// Images of the file.
@@ -172,11 +187,23 @@ impl Task for ImageTask {
         ("mse", vec!["mse"])
     }
 
+    fn data_file(&self) -> Option<&Path> {
+        Some(&self.source.file)
+    }
+
+    fn sized(&self, config: &Config) -> Config {
+        let mut config = config.clone();
+        if let DataConfig::Images(d) = &mut config.data {
+            d.side = self.side;
+        }
+        config
+    }
+
     fn record(&self, plan: &mut Plan, batch: usize, records: Option<Tensor>) -> Result<Io> {
         let (pixels, training) = (self.side * self.side, records.is_some());
         let name = format!("{}.images", plan.name);
         let x = plan.persistent(Role::Dataset, &name, &[batch, pixels])?;
-        let mut model = ImageVae::new(&self.model, pixels, training);
+        let mut model = self.model.build(batch, self.side, training)?;
         let (posterior, reconstruction) = model.forward(plan, x)?;
         let (y, dx) = self.loss.record(plan, reconstruction, x, posterior, training)?;
         if let Some(records) = records {
@@ -202,7 +229,8 @@ impl Task for ImageTask {
         let file = self.source.file.clone();
         if !file.exists() {
             return Err(Error::MissingInput(format!(
-                "no data file {}. Make one with `engine data linkages --out FILE.npz`, or give yours with --set data.file=FILE.npz",
+                "no data file {}. Make one with `engine data linkages --out FILE.npz`, or name yours: data.file in \
+                 the run file, --data elsewhere",
                 file.display()
             )));
         }

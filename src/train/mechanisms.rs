@@ -50,8 +50,10 @@ pub struct MechanismTask {
     train: Vec<usize>,
     validation: Vec<usize>,
     buffers: Vec<Buffer>,
-    /// The buffers come with the weights.
+    /// Mean and deviation come with the weights.
     taken: bool,
+    /// No training: every sample is validated on.
+    whole: bool,
     /// The file has joints.
     truth: bool,
     epochs: Epochs,
@@ -85,6 +87,7 @@ impl MechanismTask {
             validation: vec![],
             buffers,
             taken: false,
+            whole: false,
             truth: true,
             epochs: Epochs::new(&config.train),
         };
@@ -103,7 +106,7 @@ impl MechanismTask {
         let mut task = MechanismTask::new(config)?;
         let mut random = Random::new(1, MADE_UP, 0);
         let width = task.source.latents;
-        let mut data = MechanismData { latents: vec![], width, types: vec![], joints: vec![], counts: vec![] };
+        let mut data = MechanismData { latents: vec![], width, types: vec![], joints: vec![], counts: vec![], linkages: false };
         for i in 0..samples {
             data.latents.extend((0..width).map(|_| random.normal() as f32));
             data.types.push(random.between(0, task.model.types as i64 - 1) as u32);
@@ -123,6 +126,13 @@ impl MechanismTask {
         let file = self.source.file.display();
         let seed = (self.source.split == SplitKind::Random).then_some(self.source.seed);
         (self.train, self.validation) = split(data.counts.len(), self.source.validation_share, seed);
+        if self.whole {
+            self.validation = (0..data.counts.len()).collect();
+            self.train.clone_from(&self.validation);
+            self.width = data.width;
+            self.data = Some(data);
+            return Ok(());
+        }
         let (n, batch) = (self.train.len(), self.config.train.batch);
         if n < batch {
             return Err(Error::Data(format!("{file}: {n} training samples do not fill one batch of {batch}. Lower train.batch")));
@@ -140,9 +150,9 @@ impl MechanismTask {
         Ok(())
     }
 
-    /// The task for a file that need not have joints: it only generates.
-    pub fn without_truth(mut self) -> Self {
-        self.truth = false;
+    /// The task of all samples of a file, none of which trains; without `truth` they need not have joints.
+    pub fn whole(mut self, truth: bool) -> Self {
+        (self.whole, self.truth) = (true, truth);
         self
     }
 
@@ -329,8 +339,20 @@ impl Task for MechanismTask {
         "coordinate"
     }
 
-    fn terms(&self) -> Vec<(&'static str, f64)> {
-        vec![]
+    fn judged(&self) -> &'static [&'static str] {
+        &["free_distance", "count_accuracy"]
+    }
+
+    fn data_file(&self) -> Option<&Path> {
+        Some(&self.source.file)
+    }
+
+    fn sized(&self, config: &Config) -> Config {
+        let mut config = config.clone();
+        if let DataConfig::Mechanisms(d) = &mut config.data {
+            d.latents = self.width;
+        }
+        config
     }
 
     fn record(&self, plan: &mut Plan, batch: usize, records: Option<Tensor>) -> Result<Io> {
@@ -375,7 +397,17 @@ impl Task for MechanismTask {
     }
 
     fn take_buffers(&mut self, from: &Path) -> Result<()> {
-        self.taken = load_buffers(from, &mut self.buffers)?;
+        let found = load_buffers(from, &mut self.buffers)?;
+        self.taken = found.iter().any(|n| n == MEAN) && found.iter().any(|n| n == DEVIATION);
+        let plain = self.buffers[0].values == [0.0; 2] && self.buffers[1].values == [1.0; 2];
+        if self.taken && plain == self.source.normalize {
+            return Err(Error::Config(format!(
+                "{} was trained on coordinates that were {}normalised: set data.normalize={}",
+                from.display(),
+                if plain { "not " } else { "" },
+                !plain
+            )));
+        }
         Ok(())
     }
 
@@ -386,20 +418,23 @@ impl Task for MechanismTask {
         let file = self.source.file.clone();
         if !file.exists() {
             return Err(Error::MissingInput(format!(
-                "no data file {}. Make one with `engine data linkages` and `engine encode` (README, Mechanisms), or give yours with --set \
-                 data.file=FILE.npz",
+                "no data file {}. Make one with `engine data linkages` and `engine encode` (README, Mechanisms), or name yours: data.file in \
+                 the run file, --data elsewhere",
                 file.display()
             )));
         }
-        self.take(load(&file, self.model.types, self.truth)?)?;
+        let (data, mut notes) = load(&file, self.model.types, self.truth, self.source.skip_non_finite)?;
+        self.take(data)?;
         let ((mx, dx), (my, dy)) = (self.scale(0), self.scale(1));
         let how = if self.source.normalize { "" } else { ", not normalised" };
-        Ok(vec![format!(
+        let text = format!(
             "data        {} training and {} validation mechanisms, latents of {}; joints {mx:.2} ± {dx:.2}, {my:.2} ± {dy:.2} mm{how}",
             self.train.len(),
             self.validation.len(),
             self.width
-        )])
+        );
+        notes.insert(0, text);
+        Ok(notes)
     }
 
     fn fill(&self, program: &Program) -> Result<()> {

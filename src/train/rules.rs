@@ -13,9 +13,10 @@ use crate::error::{Error, Result};
 pub(crate) fn check_metrics(config: &Config, task: &dyn Task) -> Result<()> {
     let of_training = task.columns();
     let shown: Vec<&str> = task.shown().iter().map(|c| c.name).collect();
+    let judged = task.judged();
     let known = |metric: &str| match metric.split_once('_') {
         Some(("train", name)) => of_training.contains(&name),
-        Some(("validation", name)) => (of_training.contains(&name) || shown.contains(&name)) && !name.starts_with("ood"),
+        Some(("validation", name)) => (of_training.contains(&name) || shown.contains(&name)) && !judged.contains(&name),
         _ => false,
     };
     let wrong = |key: &str, metric: &str| {
@@ -41,6 +42,11 @@ pub(crate) fn check_metrics(config: &Config, task: &dyn Task) -> Result<()> {
     Ok(())
 }
 
+/// Whether less of a metric is better: of all but cosines and accuracies.
+pub(super) fn less_is_better(metric: &str) -> bool {
+    !(metric.ends_with("cosine") || metric.ends_with("accuracy"))
+}
+
 /// What a rule remembers of its metric.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Watch {
@@ -51,7 +57,7 @@ pub struct Watch {
 impl Watch {
     /// Takes in the value after an epoch (from 1); says why the run stops, if it does.
     pub fn look(&mut self, rule: &AbortRule, epoch: u64, value: f64) -> Option<String> {
-        let down = rule.metric.ends_with("loss") || rule.metric.ends_with("distance") || rule.metric.ends_with("entropy");
+        let down = less_is_better(&rule.metric);
         let gain = |from: f64, to: f64| if down { from - to } else { to - from };
         let first = *self.first.get_or_insert(value);
         let best = self.best.map_or(value, |b| if gain(b, value) > 0.0 { value } else { b });
@@ -101,6 +107,8 @@ mod tests {
         assert_eq!((fires(&flat, &[0.5, 0.505, 0.508]), fires(&flat, &[0.5, 0.52, 0.5])), (Some(3), None));
         let worse = AbortRule { worse: Some(0.02), ..rule("validation_loss", 1) };
         assert_eq!((fires(&worse, &[1.0, 0.9, 0.95]), fires(&worse, &[1.0, 0.9, 0.91])), (Some(3), None));
+        let falls = AbortRule { worse: Some(0.0), ..rule("validation_coordinate", 1) };
+        assert_eq!((fires(&falls, &[1.0, 0.9, 0.8]), fires(&falls, &[0.9, 1.0])), (None, Some(2)));
         let above = AbortRule { above: Some(2.0), ..rule("train_loss", 1) };
         assert_eq!(fires(&above, &[1.0, 3.0]), Some(2));
     }

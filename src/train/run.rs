@@ -14,7 +14,7 @@ use super::logs::{Logs, duration};
 use super::plot::{Chart, Curve, draw};
 use super::rules::{Watch, check_metrics};
 use super::session::{RING, Session, memory_of};
-use super::task::{Column, Judgement, MetricRows, Metrics, Task, learning_rate, task};
+use super::task::{Column, Judgement, MetricRows, Metrics, Task, fingerprint, learning_rate, task};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
@@ -208,8 +208,17 @@ fn over_budget(config: &Config, gpu: &Gpu, report: &MemoryReport, budget: u64) -
 pub fn train(config: &Config, options: &Options) -> Result<Report> {
     let mut task = task(config)?;
     check_metrics(config, task.as_ref())?;
+    let config = &task.sized(config);
     if let Some(path) = &options.init {
         task.take_buffers(path)?;
+    }
+    if options.resume {
+        // Of the newest checkpoint that can be read; `Checkpoint::newest` says what is wrong with later ones.
+        for path in Checkpoint::list(&options.out.join("checkpoints"))?.iter().rev() {
+            if task.take_buffers(path).is_ok() {
+                break;
+            }
+        }
     }
     let notes = task.load()?;
     let gpu = Arc::new(Gpu::open(options.device.as_deref())?);
@@ -287,6 +296,17 @@ impl<'a> Trainer<'a> {
         folder.settle_config(config)?;
         let (checkpoint, rejected) = found.unwrap_or_default();
         let mut progress = checkpoint.progress.clone();
+        let data = task.data_file().map(fingerprint).transpose()?;
+        if resumed && progress.data.is_some() && progress.data != data {
+            return Err(Error::Data(format!(
+                "{}: the data file is not the one that the run was started with ({} then, {} now). Give the file of then, or start anew in \
+                 another folder with --out",
+                task.data_file().unwrap_or(Path::new("")).display(),
+                progress.data.as_deref().unwrap_or("none"),
+                data.as_deref().unwrap_or("none")
+            )));
+        }
+        progress.data = data;
         progress.watches.resize(config.abort_if.len(), Watch::default());
         progress.expectations.resize(config.expect.len(), None);
         let mut logs = Logs::open(&folder.path, progress.step, rhythm.end, options.quiet)?;
@@ -669,13 +689,14 @@ fn variants(gpu: &Gpu, session: &Session) -> Result<String> {
 /// Metrics by name of the row as an aligned table; columns that no row has are left out.
 pub(crate) fn metrics_table(rows: &[(String, Metrics)], columns: &[Column]) -> String {
     let columns: Vec<&Column> = columns.iter().filter(|c| rows.iter().any(|(_, m)| m.get(c.name).is_some())).collect();
+    let cell = columns.iter().map(|c| c.title.chars().count() + 2).max().unwrap_or(0).max(12);
     let width = rows.iter().map(|(n, _)| n.chars().count()).max().unwrap_or(0).max(14) + 2;
     let mut out = format!("{:width$}", "");
-    columns.iter().for_each(|c| out += &format!("{:>12}", c.title));
+    columns.iter().for_each(|c| out += &format!("{:>cell$}", c.title));
     out.push('\n');
     for (name, metrics) in rows {
         out += &format!("{name:width$}");
-        columns.iter().for_each(|c| out += &format!("{:>12}", metrics.get(c.name).map_or("–".to_string(), |v| c.show(v))));
+        columns.iter().for_each(|c| out += &format!("{:>cell$}", metrics.get(c.name).map_or("–".to_string(), |v| c.show(v))));
         out.push('\n');
     }
     out

@@ -1,6 +1,8 @@
 //! What a run learns: its plans, its batches, and how it is judged. The loop around it is the same for every task.
 
 use std::fmt::Debug;
+use std::io::Read;
+use std::path::Path;
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
@@ -12,7 +14,7 @@ use super::vectors::VectorTask;
 use crate::config::{Config, DataConfig, TrainConfig};
 use crate::datasets::epoch_order;
 use crate::datasets::vectors::VectorData;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::kernels::metrics::Accumulate;
 use crate::kernels::state;
 use crate::optim::Plateau;
@@ -106,6 +108,24 @@ pub struct Buffer {
     pub values: Vec<f32>,
 }
 
+/// Length and CRC-32C of a file: enough to notice that it is another one.
+///
+/// # Errors
+/// `MissingInput` or `Io`.
+pub(super) fn fingerprint(path: &Path) -> Result<String> {
+    let failed = |e: std::io::Error| Error::read(path, &e);
+    let mut file = std::fs::File::open(path).map_err(failed)?;
+    let (mut buffer, mut sum, mut length) = (vec![0; 1 << 20], 0, 0u64);
+    loop {
+        let n = file.read(&mut buffer).map_err(failed)?;
+        if n == 0 {
+            return Ok(format!("{length} bytes, {sum:08x}"));
+        }
+        sum = crc32c::crc32c_append(sum, &buffer[..n]);
+        length += n as u64;
+    }
+}
+
 /// Which samples a step takes: each once an epoch, in an order drawn from seed and epoch.
 #[derive(Debug, Clone)]
 pub(super) struct Epochs {
@@ -195,9 +215,21 @@ pub trait Task: Debug {
     /// Takes the buffers of a file of weights; those of other names are left alone.
     ///
     /// # Errors
-    /// `Data` when one does not fit.
-    fn take_buffers(&mut self, _from: &std::path::Path) -> Result<()> {
+    /// `Data` when one does not fit, `Config` when they contradict the configuration.
+    fn take_buffers(&mut self, _from: &Path) -> Result<()> {
         Ok(())
+    }
+    /// Metrics that `judge` alone computes.
+    fn judged(&self) -> &'static [&'static str] {
+        &[]
+    }
+    /// The file that is trained on.
+    fn data_file(&self) -> Option<&Path> {
+        None
+    }
+    /// The configuration with the sizes of the data file, so that it describes the model without the file.
+    fn sized(&self, config: &Config) -> Config {
+        config.clone()
     }
     /// Decides what lies on the device, for a budget in bytes.
     ///

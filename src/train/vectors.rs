@@ -276,6 +276,22 @@ impl Task for VectorTask {
         self.loss.terms()
     }
 
+    fn judged(&self) -> &'static [&'static str] {
+        &["ood_cosine"]
+    }
+
+    fn data_file(&self) -> Option<&Path> {
+        Some(&self.source.file)
+    }
+
+    fn sized(&self, config: &Config) -> Config {
+        let mut config = config.clone();
+        if let DataConfig::Vectors(d) = &mut config.data {
+            (d.dim, d.context) = (self.dim, self.context);
+        }
+        config
+    }
+
     fn record(&self, plan: &mut Plan, batch: usize, records: Option<Tensor>) -> Result<Io> {
         let (dim, context, training) = (self.dim, self.context, records.is_some());
         let mut model = self.model(batch, training)?;

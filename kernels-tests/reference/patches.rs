@@ -1,0 +1,28 @@
+//! Surroundings of pixels.
+
+use super::Call;
+use crate::harness::scalar::Scalar;
+
+/// Patches, 0 outside of the image.
+pub fn forward<S: Scalar>(call: &mut Call<'_, S>) {
+    let e = call.entry;
+    let (batch, height, width, channels) = (e.size("batch"), e.size("height"), e.size("width"), e.size("channels"));
+    let (k, x) = (e.constant("K") as usize, call.floats("x"));
+    let mut y = Vec::with_capacity(x.len() * k * k);
+    for b in 0..batch {
+        for r in 0..height {
+            for s in 0..width {
+                for c in 0..channels {
+                    for i in 0..k {
+                        for j in 0..k {
+                            let (row, column) = ((r + i).wrapping_sub(k / 2), (s + j).wrapping_sub(k / 2));
+                            let inside = row < height && column < width;
+                            y.push(if inside { x[((b * height + row) * width + column) * channels + c] } else { S::constant(0.0) });
+                        }
+                    }
+                }
+            }
+        }
+    }
+    call.set("y", y);
+}

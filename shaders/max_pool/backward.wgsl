@@ -1,0 +1,37 @@
+// Gradient of the largest of 2 × 2 pixels: it goes to the first of them that is as large, as PyTorch has it.
+// x dx: (batch, height, width, C); dy: (batch, height/2, width/2, C), or with PLANES (batch, C, height/2, width/2).
+// Grid: one invocation an element of dx. dx is `=`.
+// uses: common/grid
+const WG: u32 = 64u;
+const PLANES: u32 = 0u;
+
+struct Params { batch: u32, height: u32, width: u32, channels: u32 }
+var<immediate> p: Params;
+@group(0) @binding(0) var<storage, read> x: array<f32>;        // (batch, height, width, C)
+@group(0) @binding(1) var<storage, read> dy: array<f32>;       // (batch, height/2, width/2, C)
+@group(0) @binding(2) var<storage, read_write> dx: array<f32>; // (batch, height, width, C)
+
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+    let n = flat_group(group, groups) * WG + local;
+    if (n >= p.batch * p.height * p.width * p.channels) {
+        return;
+    }
+    let h = p.height / 2u;
+    let w = p.width / 2u;
+    let c = n % p.channels;
+    let s = n / p.channels % p.width;
+    let r = n / p.channels / p.width % p.height;
+    let b = n / p.channels / p.width / p.height;
+    let first = ((b * p.height + r / 2u * 2u) * p.width + s / 2u * 2u) * p.channels + c;
+    let below = first + p.width * p.channels;
+    let v0 = x[first];
+    let v1 = x[first + p.channels];
+    let v2 = x[below];
+    let v3 = x[below + p.channels];
+    let top = max(max(v0, v1), max(v2, v3));
+    let winner = select(select(select(3u, 2u, v2 == top), 1u, v1 == top), 0u, v0 == top);
+    let pooled = ((b * h + r / 2u) * w + s / 2u) * p.channels + c;
+    let plane = ((b * p.channels + c) * h + r / 2u) * w + s / 2u;
+    dx[n] = select(0.0, dy[select(pooled, plane, PLANES == 1u)], winner == r % 2u * 2u + s % 2u);
+}

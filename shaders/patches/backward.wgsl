@@ -1,0 +1,34 @@
+// Gradient of the patches: each pixel gathers from the patches that hold it, in a fixed order:
+//   dx[b, r, s, c] = Σ_{i, j} dy[(b, r − i + k/2, s − j + k/2), (c, i, j)]
+// dy: (batch · height · width, C · k · k); dx: (batch, height, width, C). Grid: one invocation an element of dx. dx is `=`.
+// uses: common/grid
+const WG: u32 = 64u;
+const K: u32 = 3u;
+
+struct Params { batch: u32, height: u32, width: u32, channels: u32 }
+var<immediate> p: Params;
+@group(0) @binding(0) var<storage, read> dy: array<f32>;       // (batch · height · width, C · k · k)
+@group(0) @binding(1) var<storage, read_write> dx: array<f32>; // (batch, height, width, C)
+
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+    let n = flat_group(group, groups) * WG + local;
+    if (n >= p.batch * p.height * p.width * p.channels) {
+        return;
+    }
+    let c = n % p.channels;
+    let pixel = n / p.channels;
+    let inputs = p.channels * K * K;
+    var sum = 0.0;
+    for (var i = 0u; i < K; i++) {
+        let row = pixel / p.width % p.height + K / 2u - i;
+        for (var j = 0u; j < K; j++) {
+            let column = pixel % p.width + K / 2u - j;
+            if (row < p.height && column < p.width) {
+                let source = (pixel / (p.width * p.height) * p.height + row) * p.width + column;
+                sum += dy[source * inputs + (c * K + i) * K + j];
+            }
+        }
+    }
+    dx[n] = sum;
+}
