@@ -7,7 +7,7 @@ use crate::kernels::matmul::Activation;
 use crate::random::Random;
 
 /// dims: n; flags: kind.
-pub(super) const FAMILY: Family = Family { name: "activation", spec, pinned: 110, build };
+pub(super) const FAMILY: Family = Family { name: "activation", spec, pinned: 110, build, bench: &[(&[1048576], &[1])] };
 
 fn spec(i: usize, random: &mut Random) -> Spec {
     let n = if i < 88 { DIMS[i / 4] } else { random.between(1, 3000) as usize };

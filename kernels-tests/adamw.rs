@@ -7,7 +7,7 @@ use crate::kernels::metrics::RECORD;
 use crate::random::Random;
 
 /// dims: n / 4, partials; flags: decoupled, clipping, not finite.
-pub(super) const FAMILY: Family = Family { name: "adamw", spec, pinned: 66, build };
+pub(super) const FAMILY: Family = Family { name: "adamw", spec, pinned: 66, build, bench: &[(&[262144, 256], &[1, 1, 0])] };
 
 fn spec(i: usize, random: &mut Random) -> Spec {
     let dims = vec![DIMS[i % DIMS.len()] * random.pick(&[1, 7]), random.pick(&DIMS[..14])];

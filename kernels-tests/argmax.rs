@@ -6,7 +6,7 @@ use crate::kernels::argmax::Forward;
 use crate::random::Random;
 
 /// dims: rows, cols.
-pub(super) const FAMILY: Family = Family { name: "argmax", spec, pinned: 66, build };
+pub(super) const FAMILY: Family = Family { name: "argmax", spec, pinned: 66, build, bench: &[(&[2048, 256], &[])] };
 
 fn spec(i: usize, random: &mut Random) -> Spec {
     let mut dims = vec![random.pick(&DIMS[..14]), random.pick(&DIMS[1..14])];

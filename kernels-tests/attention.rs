@@ -7,7 +7,13 @@ use crate::kernels::attention::{Backward, Cached, Forward, Shape};
 use crate::random::Random;
 
 /// dims: batch, length, heads, head_dim; flags: causal, dropout, 1 cached or 2 cross.
-pub(super) const FAMILY: Family = Family { name: "attention", spec, pinned: 132, build };
+pub(super) const FAMILY: Family = Family {
+    name: "attention",
+    spec,
+    pinned: 132,
+    build,
+    bench: &[(&[32, 64, 4, 16], &[1, 0, 0]), (&[32, 64, 4, 16], &[1, 0, 2]), (&[32, 64, 4, 16], &[1, 0, 1])],
+};
 
 fn spec(i: usize, random: &mut Random) -> Spec {
     let cached = [0, 2, 0, 1][i % 4];

@@ -6,7 +6,7 @@ use crate::kernels::attention_pool::{Backward, Forward};
 use crate::random::Random;
 
 /// dims: rows, length, features, cols.
-pub(super) const FAMILY: Family = Family { name: "attention_pool", spec, pinned: 99, build };
+pub(super) const FAMILY: Family = Family { name: "attention_pool", spec, pinned: 99, build, bench: &[(&[1024, 5, 256, 768], &[])] };
 
 fn spec(i: usize, random: &mut Random) -> Spec {
     let mut dims = vec![random.pick(&DIMS[..9]), random.pick(&[1, 2, 5, 7]), random.pick(&DIMS[..9]), random.pick(&DIMS[..9])];

@@ -6,7 +6,7 @@ use crate::kernels::cross_entropy::{Forward, Weight};
 use crate::random::Random;
 
 /// dims: rows, classes; flags: kind of weight.
-pub(super) const FAMILY: Family = Family { name: "cross_entropy", spec, pinned: 110, build };
+pub(super) const FAMILY: Family = Family { name: "cross_entropy", spec, pinned: 110, build, bench: &[(&[2048, 256], &[1])] };
 
 fn spec(i: usize, random: &mut Random) -> Spec {
     let mut dims = vec![random.pick(&DIMS[..12]), random.pick(&DIMS[1..18])];

@@ -7,7 +7,7 @@ use crate::kernels::dropout::Apply;
 use crate::random::Random;
 
 /// dims: n.
-pub(super) const FAMILY: Family = Family { name: "dropout", spec, pinned: 96, build };
+pub(super) const FAMILY: Family = Family { name: "dropout", spec, pinned: 96, build, bench: &[(&[1048576], &[0])] };
 
 fn spec(i: usize, random: &mut Random) -> Spec {
     let n = DIMS[i % DIMS.len()] * random.pick(&[1, 3, 64]);

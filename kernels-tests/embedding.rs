@@ -6,7 +6,8 @@ use crate::kernels::embedding::{AddPositions, BackwardPositions, BackwardTable, 
 use crate::random::Random;
 
 /// dims: batch, length, cols, vocab; flags: 1 fixed, 2 positions added to vectors.
-pub(super) const FAMILY: Family = Family { name: "embedding", spec, pinned: 101, build };
+pub(super) const FAMILY: Family =
+    Family { name: "embedding", spec, pinned: 101, build, bench: &[(&[256, 8, 64, 256], &[0]), (&[256, 8, 64, 256], &[2])] };
 
 fn spec(i: usize, random: &mut Random) -> Spec {
     // One case past 65,535 workgroups: the scatter takes one a token.

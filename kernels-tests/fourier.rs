@@ -6,10 +6,10 @@ use crate::kernels::fourier::{Features, Frequencies};
 use crate::random::Random;
 
 /// dims: rows, count; flags: kind.
-pub(super) const FAMILY: Family = Family { name: "fourier", spec, pinned: 96, build };
+pub(super) const FAMILY: Family = Family { name: "fourier", spec, pinned: 96, build, bench: &[(&[4096, 32], &[0]), (&[4096, 256], &[3])] };
 
 fn spec(i: usize, random: &mut Random) -> Spec {
-    let count = if i % 4 == 0 { random.pick(&[1, 2, 8, 31, 32, 63, 64]) } else { random.pick(&DIMS[..15]) };
+    let count = if i.is_multiple_of(4) { random.pick(&[1, 2, 8, 31, 32, 63, 64]) } else { random.pick(&DIMS[..15]) };
     let dims = vec![DIMS[i / 4 % 20], count];
     Spec { dims, flags: vec![i % 4], regime: [Regime::Normal, Regime::Normal, Regime::OneHot][i / 4 % 3], seed: i as u64 }
 }

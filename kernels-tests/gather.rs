@@ -6,7 +6,7 @@ use crate::kernels::gather::Forward;
 use crate::random::Random;
 
 /// dims: samples, batch, length, cols; flags: half, time major.
-pub(super) const FAMILY: Family = Family { name: "gather", spec, pinned: 66, build };
+pub(super) const FAMILY: Family = Family { name: "gather", spec, pinned: 66, build, bench: &[(&[1024, 128, 5, 768], &[1, 0])] };
 
 fn spec(i: usize, random: &mut Random) -> Spec {
     let dims = vec![random.pick(&DIMS[..9]), DIMS[i % 14], random.pick(&[1, 2, 5]), random.pick(&DIMS[..12])];

@@ -6,7 +6,7 @@ use crate::kernels::grad_norm::{PARTIALS, Partial, partials};
 use crate::random::Random;
 
 /// dims: n / 4.
-pub(super) const FAMILY: Family = Family { name: "grad_norm", spec, pinned: 44, build };
+pub(super) const FAMILY: Family = Family { name: "grad_norm", spec, pinned: 44, build, bench: &[(&[262144], &[])] };
 
 fn spec(i: usize, random: &mut Random) -> Spec {
     let n = DIMS[i % DIMS.len()] * random.pick(&[1, 1, 64]);

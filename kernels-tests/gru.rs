@@ -9,7 +9,7 @@ use crate::plan::Section;
 use crate::random::Random;
 
 /// dims: length, batch, units; flags: residual.
-pub(super) const FAMILY: Family = Family { name: "gru", spec, pinned: 99, build };
+pub(super) const FAMILY: Family = Family { name: "gru", spec, pinned: 99, build, bench: &[(&[5, 64, 512], &[0])] };
 
 fn spec(i: usize, random: &mut Random) -> Spec {
     let mut dims = vec![random.pick(&[1, 2, 3, 5]), random.pick(&DIMS[..6]), random.pick(&DIMS[..10])];

@@ -7,7 +7,7 @@ use crate::kernels::vector_loss::Term;
 use crate::random::Random;
 
 /// dims: rows; flags: padded rows.
-pub(super) const FAMILY: Family = Family { name: "infonce", spec, pinned: 96, build };
+pub(super) const FAMILY: Family = Family { name: "infonce", spec, pinned: 96, build, bench: &[(&[256], &[0])] };
 
 fn spec(i: usize, random: &mut Random) -> Spec {
     let dims = vec![DIMS[i % 20]];

@@ -6,7 +6,7 @@ use crate::kernels::joint_loss::{COLUMNS, Rows};
 use crate::random::Random;
 
 /// dims: batch, joints, first, tokens after the last; flags: Huber, padded rows.
-pub(super) const FAMILY: Family = Family { name: "joint_loss", spec, pinned: 96, build };
+pub(super) const FAMILY: Family = Family { name: "joint_loss", spec, pinned: 96, build, bench: &[(&[4096, 8, 3, 1], &[1, 0])] };
 
 fn spec(i: usize, random: &mut Random) -> Spec {
     let dims = vec![DIMS[i % 21], random.between(1, 9) as usize, random.between(1, 4) as usize, random.between(1, 3) as usize];
@@ -28,7 +28,8 @@ fn build(b: &mut Builder, spec: &Spec) -> Result<()> {
     let deviation = b.given("deviation", &[2], vec![4.5, 3.25])?;
     let y = b.output("y", &[batch * joints, COLUMNS])?;
     let dx = Some(b.gradient(x)?);
-    let weigh = |i: usize| if i % COLUMNS == 0 && i / COLUMNS < counted * joints && bits(i / COLUMNS) { 0.5 / valid as f32 } else { 0.0 };
+    let weigh =
+        |i: usize| if i.is_multiple_of(COLUMNS) && i / COLUMNS < counted * joints && bits(i / COLUMNS) { 0.5 / valid as f32 } else { 0.0 };
     b.weighted(y, (0..batch * joints * COLUMNS).map(weigh).collect());
     b.tolerance = Tolerance::Magnitude(2e-6);
     let huber = (spec.flags[0] == 1).then_some(0.8);

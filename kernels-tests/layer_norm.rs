@@ -6,7 +6,8 @@ use crate::kernels::layer_norm::{BackwardInput, BackwardParams, Forward};
 use crate::random::Random;
 
 /// dims: rows, cols; flags: RMS normalisation.
-pub(super) const FAMILY: Family = Family { name: "layer_norm", spec, pinned: 110, build };
+pub(super) const FAMILY: Family =
+    Family { name: "layer_norm", spec, pinned: 110, build, bench: &[(&[2048, 64], &[0]), (&[2048, 512], &[1])] };
 
 fn spec(i: usize, random: &mut Random) -> Spec {
     let regime = [Regime::Normal, Regime::Offset, Regime::Extreme, Regime::Normal, Regime::OneHot][i % 5];

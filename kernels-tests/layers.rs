@@ -14,7 +14,7 @@ use crate::random::Random;
 type Backward = Box<dyn FnMut(&mut Plan, Tensor) -> Result<Tensor>>;
 
 /// dims: batch, length, features / heads, heads, hidden; flags: layer, activation, dropout.
-pub(super) const FAMILY: Family = Family { name: "layers", spec, pinned: 192, build };
+pub(super) const FAMILY: Family = Family { name: "layers", spec, pinned: 192, build, bench: &[] };
 
 fn spec(i: usize, random: &mut Random) -> Spec {
     let dims = vec![

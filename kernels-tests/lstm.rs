@@ -9,7 +9,7 @@ use crate::plan::Section;
 use crate::random::Random;
 
 /// dims: length, batch, units; flags: outputs of all steps, dropout, carried state.
-pub(super) const FAMILY: Family = Family { name: "lstm", spec, pinned: 99, build };
+pub(super) const FAMILY: Family = Family { name: "lstm", spec, pinned: 99, build, bench: &[(&[5, 64, 512], &[1, 0, 0])] };
 
 fn spec(i: usize, random: &mut Random) -> Spec {
     let mut dims = vec![random.pick(&[1, 2, 3, 5]), random.pick(&DIMS[..6]), random.pick(&DIMS[..10])];

@@ -8,7 +8,18 @@ use crate::kernels::matmul::{Activation, Matmul};
 use crate::random::Random;
 
 /// dims: m, n, k, batch; flags: trans_a, trans_b, epilogue.
-pub(super) const FAMILY: Family = Family { name: "matmul", spec, pinned: 132, build };
+pub(super) const FAMILY: Family = Family {
+    name: "matmul",
+    spec,
+    pinned: 132,
+    build,
+    bench: &[
+        (&[256, 64, 64, 1], &[0, 1, 1]),
+        (&[256, 256, 64, 1], &[0, 1, 1]),
+        (&[256, 256, 256, 1], &[1, 0, 0]),
+        (&[1024, 1024, 1024, 1], &[0, 0, 0]),
+    ],
+};
 
 fn spec(i: usize, random: &mut Random) -> Spec {
     let mut dims = [random.pick(&DIMS[..16]), random.pick(&DIMS[..16]), random.pick(&DIMS[..16]), random.pick(&[1, 1, 2, 3])];

@@ -7,7 +7,7 @@ use crate::kernels::max_pool::{Backward, Forward};
 use crate::random::Random;
 
 /// dims: batch, half the height, half the width, channels; flags: channel by channel.
-pub(super) const FAMILY: Family = Family { name: "max_pool", spec, pinned: 96, build };
+pub(super) const FAMILY: Family = Family { name: "max_pool", spec, pinned: 96, build, bench: &[(&[8, 32, 32, 32], &[0])] };
 
 fn spec(i: usize, random: &mut Random) -> Spec {
     let mut dims = vec![random.pick(&[1, 2, 3]), random.pick(&DIMS[..7]), random.pick(&DIMS[..7]), random.pick(&DIMS[..7])];

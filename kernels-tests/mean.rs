@@ -6,7 +6,7 @@ use crate::kernels::mean::Forward;
 use crate::random::Random;
 
 /// dims: batch, length, cols.
-pub(super) const FAMILY: Family = Family { name: "mean", spec, pinned: 66, build };
+pub(super) const FAMILY: Family = Family { name: "mean", spec, pinned: 66, build, bench: &[(&[1024, 5, 768], &[])] };
 
 fn spec(i: usize, random: &mut Random) -> Spec {
     let dims = vec![random.pick(&DIMS[..9]), DIMS[i % 14], random.pick(&DIMS[..12])];

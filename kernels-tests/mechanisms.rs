@@ -30,7 +30,8 @@ const PHASES: [(&str, usize, bool); 10] = [
     ("mechanism_phase8", 25_807_363, true),
 ];
 
-const SMALL: [&str; 6] = ["model.d_model=32", "model.heads=4", "model.layers=2", "model.feed_forward=128", "train.batch=6", "model.dropout=0"];
+const SMALL: [&str; 6] =
+    ["model.d_model=32", "model.heads=4", "model.layers=2", "model.feed_forward=128", "train.batch=6", "model.dropout=0"];
 
 /// Ten batches of six, visited in order, and as many again that validate.
 const GOLDEN: [&str; 5] =
@@ -291,7 +292,11 @@ fn the_chain_from_linkages_to_a_picture() {
     let cases: [(&[&str], i32, &str); 9] = [
         (&["data", "linkages", "--count", "2", "--out", &said, "--only", "five_bar"], 2, "no such type of linkage"),
         (&["train", "data/runs/mechanism_phase8.toml", "--out", &path("x"), "--set", &format!("data.file={images}")], 65, "engine encode"),
-        (&["train", "data/runs/mechanism_phase8.toml", "--out", &path("x"), "--set", &format!("data.file={said}")], 66, "engine data linkages"),
+        (
+            &["train", "data/runs/mechanism_phase8.toml", "--out", &path("x"), "--set", &format!("data.file={said}")],
+            66,
+            "engine data linkages",
+        ),
         (&["encode", "--run", &trained, "--data", &images, "--out", &said], 2, "image_vae"),
         (&["generate", "--run", &trained, "--sample", "60"], 2, "60 samples"),
         (&["generate", "--run", &trained, "--prompt", "1,2"], 2, "are for runs on integer sequences"),

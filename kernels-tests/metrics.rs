@@ -6,7 +6,7 @@ use crate::kernels::metrics::{Accumulate, RECORD};
 use crate::random::Random;
 
 /// dims: rows, cols, slots; flags: adds to the record, padded rows.
-pub(super) const FAMILY: Family = Family { name: "metrics", spec, pinned: 66, build };
+pub(super) const FAMILY: Family = Family { name: "metrics", spec, pinned: 66, build, bench: &[(&[2048, 4, 1], &[0, 0])] };
 
 fn spec(i: usize, random: &mut Random) -> Spec {
     let dims = vec![DIMS[i % DIMS.len()], random.between(1, 12) as usize, random.between(1, 5) as usize];

@@ -7,7 +7,7 @@ use crate::kernels::vector_loss::Term;
 use crate::random::Random;
 
 /// dims: rows, count; flags: padded rows, adds to its column.
-pub(super) const FAMILY: Family = Family { name: "mmd", spec, pinned: 99, build };
+pub(super) const FAMILY: Family = Family { name: "mmd", spec, pinned: 99, build, bench: &[(&[256, 256], &[0, 0])] };
 
 fn spec(i: usize, random: &mut Random) -> Spec {
     let mut dims = vec![random.pick(&DIMS[..12]), random.pick(&DIMS[..12])];

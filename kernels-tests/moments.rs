@@ -7,7 +7,7 @@ use crate::kernels::vector_loss::Term;
 use crate::random::Random;
 
 /// dims: rows, width; flags: other statistics, padded rows, adds to the gradient.
-pub(super) const FAMILY: Family = Family { name: "moments", spec, pinned: 99, build };
+pub(super) const FAMILY: Family = Family { name: "moments", spec, pinned: 99, build, bench: &[(&[256, 768], &[1, 0, 0])] };
 
 fn spec(i: usize, random: &mut Random) -> Spec {
     let mut dims = vec![random.pick(&DIMS[2..12]), random.pick(&DIMS[..12])];

@@ -6,7 +6,7 @@ use crate::kernels::normalize::{Backward, Forward};
 use crate::random::Random;
 
 /// dims: rows, cols; flags: adds to the gradient.
-pub(super) const FAMILY: Family = Family { name: "normalize", spec, pinned: 99, build };
+pub(super) const FAMILY: Family = Family { name: "normalize", spec, pinned: 99, build, bench: &[(&[1024, 768], &[0])] };
 
 fn spec(i: usize, random: &mut Random) -> Spec {
     let mut dims = vec![random.pick(&DIMS[..12]), random.pick(&DIMS[1..12])];

@@ -7,11 +7,11 @@ use crate::kernels::patches::{Backward, Forward};
 use crate::random::Random;
 
 /// dims: batch, height, width, channels, (kernel + 1) / 2.
-pub(super) const FAMILY: Family = Family { name: "patches", spec, pinned: 96, build };
+pub(super) const FAMILY: Family = Family { name: "patches", spec, pinned: 96, build, bench: &[(&[8, 32, 32, 32, 3], &[])] };
 
 fn spec(i: usize, random: &mut Random) -> Spec {
     let mut dims = vec![random.pick(&[1, 2, 3]), random.pick(&DIMS[..7]), random.pick(&DIMS[..7]), random.pick(&[1, 2, 5])];
-    dims[i % 4] = if i % 4 == 0 { 1 + i / 4 % 5 } else { DIMS[i / 4 % 12] };
+    dims[i % 4] = if i.is_multiple_of(4) { 1 + i / 4 % 5 } else { DIMS[i / 4 % 12] };
     dims.push([1, 2, 3, 6][i / 3 % 4]);
     Spec { dims, flags: vec![], regime: [Regime::Normal, Regime::Extreme][i % 2], seed: i as u64 }
 }

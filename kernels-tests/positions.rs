@@ -6,7 +6,7 @@ use crate::kernels::positions::Forward;
 use crate::random::Random;
 
 /// dims: batch, length, cols.
-pub(super) const FAMILY: Family = Family { name: "positions", spec, pinned: 66, build };
+pub(super) const FAMILY: Family = Family { name: "positions", spec, pinned: 66, build, bench: &[(&[256, 5, 512], &[])] };
 
 fn spec(i: usize, random: &mut Random) -> Spec {
     let dims = vec![random.pick(&[1, 2, 3]), DIMS[i % DIMS.len()], random.pick(&DIMS[..12])];

@@ -7,7 +7,7 @@ use crate::plan::Section;
 use crate::random::Random;
 
 /// dims: batch, length, heads, half a head, position of the first.
-pub(super) const FAMILY: Family = Family { name: "rope", spec, pinned: 96, build };
+pub(super) const FAMILY: Family = Family { name: "rope", spec, pinned: 96, build, bench: &[(&[256, 10, 8, 32, 1], &[])] };
 
 fn spec(i: usize, random: &mut Random) -> Spec {
     let mut dims = vec![random.pick(&DIMS[..6]), random.pick(&DIMS[..9]), random.pick(&[1, 2, 3]), random.pick(&DIMS[..9])];

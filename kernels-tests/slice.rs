@@ -6,7 +6,7 @@ use crate::kernels::slice::{Backward, Forward, Rows};
 use crate::random::Random;
 
 /// dims: picked, cols, stride, first, rows after the last.
-pub(super) const FAMILY: Family = Family { name: "slice", spec, pinned: 99, build };
+pub(super) const FAMILY: Family = Family { name: "slice", spec, pinned: 99, build, bench: &[(&[256, 512, 5, 5, 1], &[])] };
 
 fn spec(i: usize, random: &mut Random) -> Spec {
     let mut dims = vec![random.pick(&DIMS[..9]), random.pick(&DIMS[..9]), random.between(1, 7) as usize, random.between(1, 4) as usize];

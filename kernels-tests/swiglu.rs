@@ -6,7 +6,7 @@ use crate::kernels::swiglu::{Backward, Forward};
 use crate::random::Random;
 
 /// dims: rows, cols.
-pub(super) const FAMILY: Family = Family { name: "swiglu", spec, pinned: 99, build };
+pub(super) const FAMILY: Family = Family { name: "swiglu", spec, pinned: 99, build, bench: &[(&[2048, 512], &[])] };
 
 fn spec(i: usize, random: &mut Random) -> Spec {
     let mut dims = vec![random.pick(&DIMS[..12]), random.pick(&DIMS[..12])];

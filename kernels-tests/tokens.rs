@@ -8,7 +8,7 @@ use crate::plan::Section;
 use crate::random::Random;
 
 /// dims: batch, joints, cols, types; flags: one token of that position + 1, or 0 for whole sequences.
-pub(super) const FAMILY: Family = Family { name: "tokens", spec, pinned: 100, build };
+pub(super) const FAMILY: Family = Family { name: "tokens", spec, pinned: 100, build, bench: &[(&[256, 7, 512, 17], &[0])] };
 
 fn spec(i: usize, random: &mut Random) -> Spec {
     let dims = vec![DIMS[i % 20], random.between(1, 9) as usize, random.pick(&DIMS[..14]), random.pick(&[1, 2, 17])];

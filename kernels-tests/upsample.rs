@@ -7,7 +7,7 @@ use crate::kernels::upsample::{Backward, Forward};
 use crate::random::Random;
 
 /// dims: batch, height, width, channels; flags: channel by channel.
-pub(super) const FAMILY: Family = Family { name: "upsample", spec, pinned: 96, build };
+pub(super) const FAMILY: Family = Family { name: "upsample", spec, pinned: 96, build, bench: &[(&[8, 16, 16, 64], &[0])] };
 
 fn spec(i: usize, random: &mut Random) -> Spec {
     let mut dims = vec![random.pick(&[1, 2, 3]), random.pick(&DIMS[..7]), random.pick(&DIMS[..7]), random.pick(&DIMS[..7])];

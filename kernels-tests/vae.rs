@@ -7,12 +7,12 @@ use crate::kernels::vector_loss::Term;
 use crate::random::Random;
 
 /// dims: rows, latents; flags: no gradient, padded rows, no noise.
-pub(super) const FAMILY: Family = Family { name: "vae", spec, pinned: 96, build };
+pub(super) const FAMILY: Family = Family { name: "vae", spec, pinned: 96, build, bench: &[(&[1024, 50], &[0, 0, 0])] };
 
 fn spec(i: usize, random: &mut Random) -> Spec {
     let mut dims = vec![random.pick(&DIMS[..12]), random.pick(&DIMS[..12])];
     dims[i % 2] = DIMS[i / 2 % DIMS.len()];
-    Spec { dims, flags: vec![i % 4 / 3, i / 2 % 2, usize::from(i % 3 == 0)], regime: Regime::Normal, seed: i as u64 }
+    Spec { dims, flags: vec![i % 4 / 3, i / 2 % 2, usize::from(i.is_multiple_of(3))], regime: Regime::Normal, seed: i as u64 }
 }
 
 fn build(b: &mut Builder, spec: &Spec) -> Result<()> {

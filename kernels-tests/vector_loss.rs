@@ -6,7 +6,7 @@ use crate::kernels::vector_loss::{On, Rows, Term};
 use crate::random::Random;
 
 /// dims: rows, width; flags: squared error (0 none, 1 raw, 2 normalised), cosine, cycle (0 none, 1 on, 2 off), padded rows.
-pub(super) const FAMILY: Family = Family { name: "vector_loss", spec, pinned: 108, build };
+pub(super) const FAMILY: Family = Family { name: "vector_loss", spec, pinned: 108, build, bench: &[(&[1024, 768], &[1, 1, 0, 0])] };
 
 fn spec(i: usize, random: &mut Random) -> Spec {
     let mut dims = vec![random.pick(&DIMS[..10]), random.pick(&DIMS[2..12])];

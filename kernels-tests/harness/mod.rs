@@ -131,6 +131,8 @@ pub struct Family {
     pub pinned: usize,
     /// Records the case.
     pub build: fn(&mut Builder, &Spec) -> Result<()>,
+    /// Sizes and options to time.
+    pub bench: &'static [(&'static [usize], &'static [usize])],
 }
 
 /// Every family, and the layers that are made of them.
@@ -180,6 +182,11 @@ impl Family {
     pub fn random_spec(&self, seed: u64, i: usize) -> Spec {
         let mut random = Random::new(seed, self.name.len() as u32, i as u64);
         (self.spec)(random.between(1, 10_000) as usize, &mut random)
+    }
+
+    /// Specs to time.
+    pub fn bench_specs(&self) -> impl Iterator<Item = Spec> {
+        self.bench.iter().map(|(dims, flags)| Spec { dims: dims.to_vec(), flags: flags.to_vec(), regime: Regime::Normal, seed: 1 })
     }
 
     /// Records a case for a target.
@@ -559,15 +566,7 @@ impl Case {
         for (index, words) in contents[..memory.buffers.len() - 1].iter().enumerate() {
             arena.write_buffer(index, words);
         }
-        for (tensor, data) in &self.inputs {
-            match data {
-                Data::Floats(v) => program.write(*tensor, v),
-                Data::Ints(v) => program.write(*tensor, v),
-            }
-        }
-        if let Some(state) = self.plan.find(kernels::STATE) {
-            program.write(state, &[self.state]);
-        }
+        self.write(&program);
         program.run(program.all())?;
         let mut out = Vec::new();
         for (tensor, info) in self.plan.tensors() {
@@ -614,6 +613,32 @@ impl Case {
             outcome.elements += want.len();
         }
         Ok(outcome)
+    }
+
+    /// Median seconds of each launch over its inputs.
+    ///
+    /// # Errors
+    /// As `Program::profile`.
+    pub fn profile(&self, gpu: &Arc<Gpu>, rounds: usize) -> Result<Vec<(&Entry, f64)>> {
+        let memory = Memory::lay_out(&[&self.plan], LayoutOptions::default())?;
+        let arena = Arc::new(Arena::new(gpu.clone(), &memory)?);
+        let program = Program::new(self.plan.clone(), arena, memory.places[0].clone(), false)?;
+        self.write(&program);
+        program.run(program.all())?;
+        let timings = program.profile(rounds)?;
+        Ok(timings.into_iter().map(|t| (&self.plan.entries()[t.entry], t.seconds)).collect())
+    }
+
+    fn write(&self, program: &Program) {
+        for (tensor, data) in &self.inputs {
+            match data {
+                Data::Floats(v) => program.write(*tensor, v),
+                Data::Ints(v) => program.write(*tensor, v),
+            }
+        }
+        if let Some(state) = self.plan.find(kernels::STATE) {
+            program.write(state, &[self.state]);
+        }
     }
 
     /// Breaks each result in each way, in turn, and fails if the comparison does not see it. Gives the kernels that were broken so.

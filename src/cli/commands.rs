@@ -64,7 +64,9 @@ pub(super) fn run(command: Command) -> Result<()> {
                 let args = GenerateArgs { run, data, sample, svg, device: device.device, json: json.json };
                 if !prompt.is_empty() || count.is_some() || beam.is_some() || temperature.is_some() || seed.is_some() {
                     let options = "--prompt, --count, --beam, --temperature and --seed";
-                    return Err(Error::Config(format!("{options} are for runs on integer sequences; this one takes --data, --sample and --svg")));
+                    return Err(Error::Config(format!(
+                        "{options} are for runs on integer sequences; this one takes --data, --sample and --svg"
+                    )));
                 }
                 return generate_mechanisms(config, &args);
             }

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use super::npz::{Npz, Values};
 use super::index;
+use super::npz::{Npz, Values};
 use crate::error::{Error, Result};
 
 /// The images of a file.

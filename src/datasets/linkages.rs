@@ -409,7 +409,8 @@ mod tests {
                     let jump = (0..kind.joints).map(|j| length(sub(pair[1][j], pair[0][j]))).fold(0.0, f64::max);
                     assert!(jump < 3.0, "{} jumps by {jump}", kind.name);
                 }
-                let reach = turn.iter().map(|joints| joints[kind.traced]).collect::<Vec<_>>().iter().flatten().fold(0.0f64, |m, v| m.max(v.abs()));
+                let reach =
+                    turn.iter().map(|joints| joints[kind.traced]).collect::<Vec<_>>().iter().flatten().fold(0.0f64, |m, v| m.max(v.abs()));
                 assert!((reach - EXTENT).abs() < 1e-9);
                 assert!(sample.joints.iter().flatten().all(|v| v.abs() <= RANGE));
             }
@@ -420,7 +421,9 @@ mod tests {
     fn samples_do_not_depend_on_the_processors() {
         let kinds = [0, 2, 7];
         let told = AtomicUsize::new(0);
-        let drawn = samples(9, 20, &kinds, || drop(told.fetch_add(1, Ordering::Relaxed)));
+        let drawn = samples(9, 20, &kinds, || {
+            told.fetch_add(1, Ordering::Relaxed);
+        });
         assert_eq!(told.load(Ordering::Relaxed), 20);
         assert!(drawn.iter().enumerate().all(|(i, s)| *s == sample(9, i as u64, &kinds)));
         assert_ne!(drawn[0], sample(10, 0, &kinds));

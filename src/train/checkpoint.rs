@@ -366,7 +366,15 @@ mod tests {
         let mut flat = vec![0.0; 128];
         (0..6).chain(64..67).for_each(|i| flat[i] = i as f32 + step as f32 * 0.5);
         let progress = Progress { step, best_loss: Some(1.5), ..Progress::default() };
-        Checkpoint { weights: flat.clone(), m: flat.clone(), v: flat, progress, config: "x = 1".into(), variants: "v".into() }
+        Checkpoint {
+            weights: flat.clone(),
+            m: flat.clone(),
+            v: flat,
+            progress,
+            buffers: vec![],
+            config: "x = 1".into(),
+            variants: "v".into(),
+        }
     }
 
     #[test]
@@ -432,7 +440,7 @@ mod tests {
     fn weights_round_trip() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("model.safetensors");
-        save_weights(&path, &parameters(), &checkpoint(2).weights, "").unwrap();
+        save_weights(&path, &parameters(), &checkpoint(2).weights, &[], "").unwrap();
         assert_eq!(load_weights(&path, &parameters()).unwrap(), checkpoint(2).weights);
     }
 }
