@@ -79,9 +79,11 @@ fn draw(svg: &mut String, shape: &Shape<'_>) {
             );
         }
         for link in kind.links {
+            // A closed line of two points would be drawn there and back, and its dashes fill.
+            let element = if link.len() == 2 { "polyline" } else { "polygon" };
             let _ = writeln!(
                 svg,
-                "<polygon points=\"{}\" fill=\"{color}\" fill-opacity=\"0.12\" stroke=\"{color}\" stroke-width=\"2\"{dash}/>",
+                "<{element} points=\"{}\" fill=\"{color}\" fill-opacity=\"0.12\" stroke=\"{color}\" stroke-width=\"2\"{dash}/>",
                 points(&mut link.iter().map(|j| &shape.joints[*j]))
             );
         }
