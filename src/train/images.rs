@@ -3,11 +3,10 @@
 use std::path::Path;
 
 use super::session::Session;
-use super::task::{Column, Epochs, Io, Judgement, Metrics, MicroBatch, Task, sum_results};
-use crate::config::{Config, DataConfig, ImagesConfig, SplitKind};
+use super::task::{Column, Io, Judgement, Metrics, MicroBatch, Sets, Task, sum_results};
+use crate::config::{Config, DataConfig, ImagesConfig};
 use crate::datasets::images::{ImageData, header, load};
 use crate::datasets::npz::Values;
-use crate::datasets::{split, training_samples};
 use crate::error::{Error, Result};
 use crate::gpu::Role;
 use crate::losses::{LossConfig, VAE_COLUMNS, VaeLossConfig};
@@ -25,17 +24,11 @@ pub struct ImageTask {
     model: ImageVaeConfig,
     source: ImagesConfig,
     loss: VaeLossConfig,
-    /// Training samples; `None` while there is no file.
-    samples: Option<usize>,
     side: usize,
     data: Option<ImageData>,
-    train: Vec<usize>,
-    validation: Vec<usize>,
+    sets: Sets,
     /// Squared error of a pixel when the mean training image is the reconstruction.
     baseline: f64,
-    /// No training: every image is validated on.
-    whole: bool,
-    epochs: Epochs,
 }
 
 impl ImageTask {
@@ -53,18 +46,15 @@ impl ImageTask {
             model: model.clone(),
             source: source.clone(),
             loss: loss.clone(),
-            samples: None,
             side: source.side,
             data: None,
-            train: vec![],
-            validation: vec![],
+            sets: Sets::new(&source.file, source.validation_share, source.split, source.seed, &config.train),
             baseline: f64::NAN,
-            whole: false,
-            epochs: Epochs::new(&config.train),
         };
         if source.file.exists() {
             let (samples, side) = header(&source.file)?;
-            (task.samples, task.side) = (Some(training_samples(samples, source.validation_share)), side);
+            task.sets.expect(samples);
+            task.side = side;
         }
         Ok(task)
     }
@@ -87,36 +77,23 @@ impl ImageTask {
     /// # Errors
     /// `Data` when a batch cannot be filled.
     pub fn take(&mut self, data: ImageData) -> Result<()> {
-        let file = self.source.file.display();
-        let seed = (self.source.split == SplitKind::Random).then_some(self.source.seed);
-        (self.train, self.validation) = split(data.samples, self.source.validation_share, seed);
-        if self.whole {
-            self.validation = (0..data.samples).collect();
-            self.train.clone_from(&self.validation);
-        }
-        let (n, batch) = (self.train.len(), self.config.train.batch);
-        if n < batch && !self.whole {
-            return Err(Error::Data(format!("{file}: {n} training images do not fill one batch of {batch}. Lower train.batch")));
-        }
-        if self.validation.is_empty() {
-            return Err(Error::Data(format!("{file}: the validation set is empty. Change data.validation_share")));
-        }
+        self.sets.take(data.samples)?;
         let width = data.side * data.side;
         let pixel = |i: usize, p: usize| f64::from(data.pixels.get(i * width + p));
         let mut mean = vec![0.0; width];
-        for i in &self.train {
-            mean.iter_mut().enumerate().for_each(|(p, m)| *m += pixel(*i, p) / n as f64);
+        for i in &self.sets.train {
+            mean.iter_mut().enumerate().for_each(|(p, m)| *m += pixel(*i, p) / self.sets.train.len() as f64);
         }
         let squares = |i: &usize| mean.iter().enumerate().map(|(p, m)| (pixel(*i, p) - m).powi(2)).sum::<f64>();
-        self.baseline = self.validation.iter().map(squares).sum::<f64>() / (self.validation.len() * width) as f64;
-        (self.samples, self.side) = (Some(n), data.side);
+        self.baseline = self.sets.validation.iter().map(squares).sum::<f64>() / (self.sets.validation.len() * width) as f64;
+        self.side = data.side;
         self.data = Some(data);
         Ok(())
     }
 
     /// The task of all images of a file, none of which trains.
     pub fn whole(mut self) -> Self {
-        self.whole = true;
+        self.sets.whole = true;
         self
     }
 
@@ -219,7 +196,7 @@ impl Task for ImageTask {
     }
 
     fn steps_per_epoch(&self) -> u64 {
-        self.epochs.steps(self.samples.unwrap_or(0))
+        self.sets.steps()
     }
 
     fn load(&mut self) -> Result<Vec<String>> {
@@ -235,18 +212,17 @@ impl Task for ImageTask {
             )));
         }
         self.take(load(&file)?)?;
-        let (train, validation, side) = (self.train.len(), self.validation.len(), self.side);
+        let (train, validation, side) = (self.sets.train.len(), self.sets.validation.len(), self.side);
         Ok(vec![format!("data        {train} training and {validation} validation images of {side} × {side}")])
     }
 
     fn batches(&mut self, step: u64) -> Result<Vec<MicroBatch>> {
-        let micro = self.epochs.numbers(self.train.len(), step);
-        let picked = |numbers: Vec<u32>| numbers.into_iter().map(|n| self.train[n as usize]).collect::<Vec<_>>();
-        micro.into_iter().map(|numbers| self.micro_batch(&picked(numbers), self.config.train.batch)).collect()
+        let micro = self.sets.numbers(step);
+        micro.into_iter().map(|numbers| self.micro_batch(&numbers, self.config.train.batch)).collect()
     }
 
     fn validate(&self, session: &Session, _number: u64) -> Result<Metrics> {
-        self.evaluate(session, &self.validation)
+        self.evaluate(session, &self.sets.validation)
     }
 
     fn baseline(&self) -> (&'static str, Metrics) {
@@ -254,7 +230,7 @@ impl Task for ImageTask {
     }
 
     fn judge(&self, session: &Session, _step: u64) -> Result<Judgement> {
-        let mine = self.evaluate(session, &self.validation)?;
+        let mine = self.evaluate(session, &self.sets.validation)?;
         let ratio = mine.get("mse").unwrap_or(f64::NAN) / self.baseline;
         let rows = vec![("this model".to_string(), mine), ("mean image".to_string(), self.baseline().1)];
         let notes = vec![format!("Of the variance of a pixel {:.1} % is explained.", 100.0 * (1.0 - ratio))];

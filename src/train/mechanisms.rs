@@ -5,10 +5,9 @@ use std::path::Path;
 
 use super::checkpoint::load_buffers;
 use super::session::Session;
-use super::task::{Buffer, Column, Epochs, Io, Judgement, Metrics, MicroBatch, Task, sum_results};
-use crate::config::{Config, DataConfig, MechanismsConfig, SplitKind};
+use super::task::{Buffer, Column, Io, Judgement, Metrics, MicroBatch, Sets, Task, sum_results};
+use crate::config::{Config, DataConfig, MechanismsConfig};
 use crate::datasets::mechanisms::{JOINTS, MechanismData, header, load};
-use crate::datasets::{split, training_samples};
 use crate::error::{Error, Result};
 use crate::gpu::Role;
 use crate::kernels::State;
@@ -43,20 +42,14 @@ pub struct MechanismTask {
     model: MechanismTransformerConfig,
     source: MechanismsConfig,
     loss: JointLossConfig,
-    /// Training samples; `None` while there is no file.
-    samples: Option<usize>,
     width: usize,
     data: Option<MechanismData>,
-    train: Vec<usize>,
-    validation: Vec<usize>,
+    sets: Sets,
     buffers: Vec<Buffer>,
     /// Mean and deviation come with the weights.
     taken: bool,
-    /// No training: every sample is validated on.
-    whole: bool,
     /// The file has joints.
     truth: bool,
-    epochs: Epochs,
 }
 
 impl MechanismTask {
@@ -80,20 +73,17 @@ impl MechanismTask {
             model: model.clone(),
             source: source.clone(),
             loss: loss.clone(),
-            samples: None,
             width: source.latents,
             data: None,
-            train: vec![],
-            validation: vec![],
+            sets: Sets::new(&source.file, source.validation_share, source.split, source.seed, &config.train),
             buffers,
             taken: false,
-            whole: false,
             truth: true,
-            epochs: Epochs::new(&config.train),
         };
         if source.file.exists() {
             let (samples, width) = header(&source.file, false)?;
-            (task.samples, task.width) = (Some(training_samples(samples, source.validation_share)), width);
+            task.sets.expect(samples);
+            task.width = width;
         }
         Ok(task)
     }
@@ -123,36 +113,20 @@ impl MechanismTask {
     /// # Errors
     /// `Data` when a batch cannot be filled.
     pub fn take(&mut self, data: MechanismData) -> Result<()> {
-        let file = self.source.file.display();
-        let seed = (self.source.split == SplitKind::Random).then_some(self.source.seed);
-        (self.train, self.validation) = split(data.counts.len(), self.source.validation_share, seed);
-        if self.whole {
-            self.validation = (0..data.counts.len()).collect();
-            self.train.clone_from(&self.validation);
-            self.width = data.width;
-            self.data = Some(data);
-            return Ok(());
-        }
-        let (n, batch) = (self.train.len(), self.config.train.batch);
-        if n < batch {
-            return Err(Error::Data(format!("{file}: {n} training samples do not fill one batch of {batch}. Lower train.batch")));
-        }
-        if self.validation.is_empty() {
-            return Err(Error::Data(format!("{file}: the validation set is empty. Change data.validation_share")));
-        }
+        self.sets.take(data.counts.len())?;
         if self.source.normalize && !self.taken {
-            let [mean, deviation] = data.statistics(&self.train);
+            let [mean, deviation] = data.statistics(&self.sets.train);
             self.buffers[0].values = mean.map(|v| v as f32).to_vec();
             self.buffers[1].values = deviation.map(|v| v as f32).to_vec();
         }
-        (self.samples, self.width) = (Some(n), data.width);
+        self.width = data.width;
         self.data = Some(data);
         Ok(())
     }
 
     /// The task of all samples of a file, none of which trains; without `truth` they need not have joints.
     pub fn whole(mut self, truth: bool) -> Self {
-        (self.whole, self.truth) = (true, truth);
+        (self.sets.whole, self.truth) = (true, truth);
         self
     }
 
@@ -166,7 +140,7 @@ impl MechanismTask {
 
     /// Numbers of the samples that validate.
     pub fn validation(&self) -> &[usize] {
-        &self.validation
+        &self.sets.validation
     }
 
     /// Mean and deviation of a coordinate.
@@ -278,7 +252,7 @@ impl MechanismTask {
     fn distance_to(&self, guess: impl Fn(u32, usize) -> [f64; 2]) -> Result<f64> {
         let data = self.data()?;
         let (mut sum, mut count) = (0.0, 0);
-        for i in &self.validation {
+        for i in &self.sets.validation {
             for (j, t) in data.joints_of(*i).iter().enumerate() {
                 let g = guess(data.types[*i], j);
                 sum += (g[0] - t[0]).hypot(g[1] - t[1]);
@@ -292,13 +266,13 @@ impl MechanismTask {
     fn mean_distances(&self) -> Result<[f64; 2]> {
         let data = self.data()?;
         let mut means: HashMap<(u32, usize), ([f64; 2], f64)> = HashMap::new();
-        for i in &self.train {
+        for i in &self.sets.train {
             for (j, p) in data.joints_of(*i).into_iter().enumerate() {
                 let (sum, n) = means.entry((data.types[*i], j)).or_default();
                 (sum[0], sum[1], *n) = (sum[0] + p[0], sum[1] + p[1], *n + 1.0);
             }
         }
-        let [mean, _] = data.statistics(&self.train);
+        let [mean, _] = data.statistics(&self.sets.train);
         let of_place = |kind: u32, j: usize| means.get(&(kind, j)).map_or(mean, |(sum, n)| [sum[0] / n, sum[1] / n]);
         Ok([self.distance_to(|_, _| mean)?, self.distance_to(of_place)?])
     }
@@ -389,7 +363,7 @@ impl Task for MechanismTask {
     }
 
     fn steps_per_epoch(&self) -> u64 {
-        self.epochs.steps(self.samples.unwrap_or(0))
+        self.sets.steps()
     }
 
     fn buffers(&self) -> &[Buffer] {
@@ -429,8 +403,8 @@ impl Task for MechanismTask {
         let how = if self.source.normalize { "" } else { ", not normalised" };
         let text = format!(
             "data        {} training and {} validation mechanisms, latents of {}; joints {mx:.2} ± {dx:.2}, {my:.2} ± {dy:.2} mm{how}",
-            self.train.len(),
-            self.validation.len(),
+            self.sets.train.len(),
+            self.sets.validation.len(),
             self.width
         );
         notes.insert(0, text);
@@ -449,13 +423,12 @@ impl Task for MechanismTask {
     }
 
     fn batches(&mut self, step: u64) -> Result<Vec<MicroBatch>> {
-        let micro = self.epochs.numbers(self.train.len(), step);
-        let picked = |numbers: Vec<u32>| numbers.into_iter().map(|n| self.train[n as usize]).collect::<Vec<_>>();
-        micro.into_iter().map(|numbers| self.micro_batch(&picked(numbers), self.config.train.batch)).collect()
+        let micro = self.sets.numbers(step);
+        micro.into_iter().map(|numbers| self.micro_batch(&numbers, self.config.train.batch)).collect()
     }
 
     fn validate(&self, session: &Session, _number: u64) -> Result<Metrics> {
-        self.evaluate(session, &self.validation)
+        self.evaluate(session, &self.sets.validation)
     }
 
     fn baseline(&self) -> (&'static str, Metrics) {
@@ -464,8 +437,8 @@ impl Task for MechanismTask {
     }
 
     fn judge(&self, session: &Session, _step: u64) -> Result<Judgement> {
-        let mut mine = self.evaluate(session, &self.validation)?;
-        mine.0.extend(self.free_running(session, &self.validation)?);
+        let mut mine = self.evaluate(session, &self.sets.validation)?;
+        mine.0.extend(self.free_running(session, &self.sets.validation)?);
         let [mean, by_place] = self.mean_distances()?;
         let distance = mine.get("distance").unwrap_or(f64::NAN);
         let free = mine.get("free_distance").unwrap_or(f64::NAN);

@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
@@ -11,9 +11,9 @@ use super::integers::IntegerTask;
 use super::mechanisms::MechanismTask;
 use super::session::Session;
 use super::vectors::VectorTask;
-use crate::config::{Config, DataConfig, TrainConfig};
-use crate::datasets::epoch_order;
+use crate::config::{Config, DataConfig, SplitKind, TrainConfig};
 use crate::datasets::vectors::VectorData;
+use crate::datasets::{epoch_order, split, training_samples};
 use crate::error::{Error, Result};
 use crate::kernels::metrics::Accumulate;
 use crate::kernels::state;
@@ -161,6 +161,68 @@ impl Epochs {
         let first = within * accumulate;
         let micro = |m: u64| order[m as usize * batch..((m as usize + 1) * batch).min(samples)].to_vec();
         (first..(first + accumulate).min(self.micro_steps(samples))).map(micro).collect()
+    }
+}
+
+/// Samples of a file that train and that validate.
+#[derive(Debug, Clone)]
+pub(super) struct Sets {
+    pub(super) train: Vec<usize>,
+    pub(super) validation: Vec<usize>,
+    /// No training: every sample is validated on.
+    pub(super) whole: bool,
+    /// Training samples as the headers tell; 0 while there is no file.
+    expected: usize,
+    file: PathBuf,
+    share: f64,
+    seed: Option<u64>,
+    batch: usize,
+    epochs: Epochs,
+}
+
+impl Sets {
+    /// Of a file whose last `share` validates, after shuffling with a seed.
+    pub(super) fn new(file: &Path, share: f64, split: SplitKind, seed: u64, train: &TrainConfig) -> Self {
+        let seed = (split == SplitKind::Random).then_some(seed);
+        let (batch, epochs) = (train.batch, Epochs::new(train));
+        Sets { train: vec![], validation: vec![], whole: false, expected: 0, file: file.into(), share, seed, batch, epochs }
+    }
+
+    /// The file is said to have so many samples.
+    pub(super) fn expect(&mut self, samples: usize) {
+        self.expected = training_samples(samples, self.share);
+    }
+
+    /// Splits so many samples.
+    ///
+    /// # Errors
+    /// `Data` when a batch cannot be filled or nothing validates.
+    pub(super) fn take(&mut self, samples: usize) -> Result<()> {
+        (self.train, self.validation) = split(samples, self.share, self.seed);
+        if self.whole {
+            self.validation = (0..samples).collect();
+            self.train.clone_from(&self.validation);
+        }
+        let (n, batch, file) = (self.train.len(), self.batch, self.file.display());
+        self.expected = n;
+        if n < batch && !self.whole {
+            return Err(Error::Data(format!("{file}: {n} training samples do not fill one batch of {batch}. Lower train.batch")));
+        }
+        if self.validation.is_empty() {
+            return Err(Error::Data(format!("{file}: the validation set is empty. Change data.validation_share")));
+        }
+        Ok(())
+    }
+
+    /// Steps of an epoch.
+    pub(super) fn steps(&self) -> u64 {
+        self.epochs.steps(self.expected)
+    }
+
+    /// Samples of each micro-step of a step.
+    pub(super) fn numbers(&mut self, step: u64) -> Vec<Vec<usize>> {
+        let micro = self.epochs.numbers(self.train.len(), step);
+        micro.into_iter().map(|numbers| numbers.into_iter().map(|n| self.train[n as usize]).collect()).collect()
     }
 }
 
