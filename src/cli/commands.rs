@@ -411,8 +411,13 @@ fn export(run: &Path, checkpoint: Option<&Path>, out: &Path) -> Result<()> {
     task.take_buffers(&from)?;
     let weights = load_weights(&from, plan.parameters())?;
     train::export_weights(out, plan.parameters(), &weights, task.buffers())?;
+    let buffers: Vec<&str> = task.buffers().iter().map(|b| b.name.as_str()).collect();
+    let (also, strict) = match &buffers[..] {
+        [] => (String::new(), ""),
+        names => (format!(", and {}", names.join(", ")), ", strict=False"),
+    };
     print(&format!(
-        "{}: {} weights in {} tensors. In PyTorch: model.load_state_dict(safetensors.torch.load_file(\"{}\"))",
+        "{}: {} weights in {} tensors{also}. In PyTorch: model.load_state_dict(safetensors.torch.load_file(\"{}\"){strict})",
         out.display(),
         plan.parameter_count(),
         plan.parameters().len(),
