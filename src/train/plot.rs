@@ -22,7 +22,7 @@ pub(crate) struct Chart<'a> {
     pub(crate) curves: Vec<Curve<'a>>,
 }
 
-const COLORS: [RGBColor; 8] = [
+const COLORS: [RGBColor; 12] = [
     RGBColor(76, 114, 176),
     RGBColor(221, 132, 82),
     RGBColor(85, 168, 104),
@@ -31,6 +31,10 @@ const COLORS: [RGBColor; 8] = [
     RGBColor(129, 114, 179),
     RGBColor(147, 120, 96),
     RGBColor(218, 139, 195),
+    RGBColor(204, 185, 116),
+    RGBColor(100, 181, 205),
+    RGBColor(30, 30, 30),
+    RGBColor(0, 120, 90),
 ];
 
 /// Draws charts one below the other.
