@@ -56,6 +56,18 @@ pub enum DataConfig {
     Images(ImagesConfig),
 }
 
+impl DataConfig {
+    /// The file that is trained on, where there is one.
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            DataConfig::IntegerSequences(_) => None,
+            DataConfig::Vectors(d) => Some(&d.file),
+            DataConfig::Mechanisms(d) => Some(&d.file),
+            DataConfig::Images(d) => Some(&d.file),
+        }
+    }
+}
+
 /// Integer sequences generated on the fly.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

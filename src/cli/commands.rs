@@ -12,10 +12,10 @@ use serde_json::json;
 
 use super::{Command, Data, RunArgs, bytes, print, print_json};
 use crate::config::{Config, DataConfig, ImagesConfig, MechanismsConfig};
-use crate::datasets::Split;
 use crate::datasets::integer_sequences::{CONTEXT, FAMILIES, LENGTH, draw_family};
 use crate::datasets::linkages;
 use crate::datasets::npz::{Npz, Numbers, write_arrays};
+use crate::datasets::{Split, folder_of};
 use crate::draw;
 use crate::error::{Error, Result};
 use crate::generate::{self, Decoder, Strategy};
@@ -552,13 +552,14 @@ fn rule_of_thumb(m: &SequenceTransformerConfig, batch: u64) -> [u64; 3] {
 
 /// What is known of a run's data file.
 fn data_set(config: &Config) -> Result<Option<String>> {
-    let (file, of) = match &config.data {
-        DataConfig::IntegerSequences(_) => return Ok(None),
-        DataConfig::Vectors(d) => (&d.file, format!("contexts of {} vectors of {}", d.context, d.dim)),
-        DataConfig::Mechanisms(d) => (&d.file, format!("latents of {}", d.latents)),
-        DataConfig::Images(d) => (&d.file, format!("images of {0} × {0}", d.side)),
-    };
+    let Some(file) = config.data.file() else { return Ok(None) };
     if !file.exists() {
+        let of = match &config.data {
+            DataConfig::IntegerSequences(_) => return Ok(None),
+            DataConfig::Vectors(d) => format!("contexts of {} vectors of {}", d.context, d.dim),
+            DataConfig::Mechanisms(d) => format!("latents of {}", d.latents),
+            DataConfig::Images(d) => format!("images of {0} × {0}", d.side),
+        };
         return Ok(Some(format!("{} is not there: estimated for {of}", file.display())));
     }
     let found = match &config.data {
@@ -649,13 +650,7 @@ fn check(runs: &[PathBuf], set: &[String], cases: Option<usize>, device: Option<
 
 /// The task of a run with its data; random data of its sizes where its file is not there.
 pub(crate) fn task_with_data(config: &Config) -> Result<Box<dyn Task>> {
-    let file = match &config.data {
-        DataConfig::IntegerSequences(_) => None,
-        DataConfig::Vectors(d) => Some(&d.file),
-        DataConfig::Mechanisms(d) => Some(&d.file),
-        DataConfig::Images(d) => Some(&d.file),
-    };
-    if file.is_some_and(|f| !f.exists()) {
+    if config.data.file().is_some_and(|f| !f.exists()) {
         return train::random_task(config, (4 * config.train.batch * config.train.accumulate).max(512));
     }
     let mut task = task(config)?;
@@ -784,8 +779,7 @@ const SHEET_COLUMNS: usize = 6;
 
 /// Fails, before any work, where a file cannot be made.
 fn expect_writable(path: &Path) -> Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    tempfile::tempfile_in(folder).map(|_| ()).map_err(|e| Error::CannotCreate(format!("cannot create {}: {e}", path.display())))
+    tempfile::tempfile_in(folder_of(path)).map(|_| ()).map_err(|e| Error::CannotCreate(format!("cannot create {}: {e}", path.display())))
 }
 
 fn data(what: Data) -> Result<()> {
@@ -929,11 +923,10 @@ fn inspect_npz(file: &Path, as_json: bool) -> Result<()> {
 fn inspect_run(file: &Path, as_json: bool) -> Result<()> {
     const DRAWS: usize = 50_000;
     let config = Config::load(file, &[])?;
-    let data = match &config.data {
-        DataConfig::IntegerSequences(data) => data,
-        DataConfig::Vectors(d) => return inspect_npz(&d.file, as_json),
-        DataConfig::Mechanisms(d) => return inspect_npz(&d.file, as_json),
-        DataConfig::Images(d) => return inspect_npz(&d.file, as_json),
+    let data = match (&config.data, config.data.file()) {
+        (DataConfig::IntegerSequences(data), _) => data,
+        (_, Some(file)) => return inspect_npz(file, as_json),
+        _ => return Err(Error::Internal("data of neither a generator nor a file".into())),
     };
     let mut rows = Vec::new();
     for family in &FAMILIES {

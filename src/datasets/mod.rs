@@ -24,6 +24,11 @@ pub enum Split {
     Test = 3,
 }
 
+/// Folder of a file; that of a bare name is the one where the command runs.
+pub(crate) fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 /// Stream of the random split.
 const SPLIT: u32 = 11;
 

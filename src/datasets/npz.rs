@@ -860,7 +860,7 @@ pub fn write_arrays(path: &Path, arrays: &[(&str, &[usize], Numbers<'_>)]) -> Re
         }
     }
     let failed = |e: io::Error| Error::write(path, &e);
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = super::folder_of(path);
     let mut builder = tempfile::Builder::new();
     // Temporary files are private by default; this one is to be as readable as any other.
     #[cfg(unix)]

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::rules::Watch;
 use super::task::Buffer;
+use crate::datasets::folder_of;
 use crate::error::{Error, Result};
 use crate::optim::Plateau;
 use crate::plan::{FLAT_ALIGN, Init, Parameter};
@@ -83,7 +84,7 @@ fn checksum(bytes: &[u8]) -> String {
 
 /// Writes `bytes` to `path` by way of a temporary file in the same folder: fsync, rename, fsync of the folder.
 pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = folder_of(path);
     let failed = |e: &std::io::Error| Error::write(path, e);
     let mut builder = tempfile::Builder::new();
     // Temporary files are private by default; what replaces a run's file is as readable as any other.

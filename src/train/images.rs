@@ -1,6 +1,6 @@
 //! Images: a variational autoencoder, and the latents that it gives.
 
-use std::path::Path;
+use std::cell::OnceCell;
 
 use super::session::Session;
 use super::task::{Column, Io, Judgement, Metrics, MicroBatch, Sets, Task, sum_results};
@@ -27,8 +27,8 @@ pub struct ImageTask {
     side: usize,
     data: Option<ImageData>,
     sets: Sets,
-    /// Squared error of a pixel when the mean training image is the reconstruction.
-    baseline: f64,
+    /// Squared error of a pixel when the mean training image is the reconstruction, once it was asked for.
+    mean_image: OnceCell<f64>,
 }
 
 impl ImageTask {
@@ -49,7 +49,7 @@ impl ImageTask {
             side: source.side,
             data: None,
             sets: Sets::new(&source.file, source.validation_share, source.split, source.seed, &config.train),
-            baseline: f64::NAN,
+            mean_image: OnceCell::new(),
         };
         if source.file.exists() {
             let (samples, side) = header(&source.file)?;
@@ -78,15 +78,8 @@ impl ImageTask {
     /// `Data` when a batch cannot be filled.
     pub fn take(&mut self, data: ImageData) -> Result<()> {
         self.sets.take(data.samples)?;
-        let width = data.side * data.side;
-        let pixel = |i: usize, p: usize| f64::from(data.pixels.get(i * width + p));
-        let mut mean = vec![0.0; width];
-        for i in &self.sets.train {
-            mean.iter_mut().enumerate().for_each(|(p, m)| *m += pixel(*i, p) / self.sets.train.len() as f64);
-        }
-        let squares = |i: &usize| mean.iter().enumerate().map(|(p, m)| (pixel(*i, p) - m).powi(2)).sum::<f64>();
-        self.baseline = self.sets.validation.iter().map(squares).sum::<f64>() / (self.sets.validation.len() * width) as f64;
         self.side = data.side;
+        self.mean_image = OnceCell::new();
         self.data = Some(data);
         Ok(())
     }
@@ -107,6 +100,21 @@ impl ImageTask {
 
     fn data(&self) -> Result<&ImageData> {
         self.data.as_ref().ok_or_else(|| Error::Internal("the data set is not loaded".into()))
+    }
+
+    /// Squared error of a pixel when the mean training image is the reconstruction; NaN before `load`.
+    fn mean_image(&self) -> f64 {
+        let Some(data) = &self.data else { return f64::NAN };
+        *self.mean_image.get_or_init(|| {
+            let width = data.side * data.side;
+            let pixel = |i: usize, p: usize| f64::from(data.pixels.get(i * width + p));
+            let mut mean = vec![0.0; width];
+            for i in &self.sets.train {
+                mean.iter_mut().enumerate().for_each(|(p, m)| *m += pixel(*i, p) / self.sets.train.len() as f64);
+            }
+            let squares = |i: &usize| mean.iter().enumerate().map(|(p, m)| (pixel(*i, p) - m).powi(2)).sum::<f64>();
+            self.sets.validation.iter().map(squares).sum::<f64>() / (self.sets.validation.len() * width) as f64
+        })
     }
 
     fn micro_batch(&self, numbers: &[usize], batch: usize) -> Result<MicroBatch> {
@@ -162,10 +170,6 @@ impl Task for ImageTask {
 
     fn chart(&self) -> (&'static str, Vec<&'static str>) {
         ("mse", vec!["mse"])
-    }
-
-    fn data_file(&self) -> Option<&Path> {
-        Some(&self.source.file)
     }
 
     fn sized(&self, config: &Config) -> Config {
@@ -226,12 +230,12 @@ impl Task for ImageTask {
     }
 
     fn baseline(&self) -> (&'static str, Metrics) {
-        ("mean image", Metrics::new([("mse", self.baseline)]))
+        ("mean image", Metrics::new([("mse", self.mean_image())]))
     }
 
     fn judge(&self, session: &Session, _step: u64) -> Result<Judgement> {
         let mine = self.evaluate(session, &self.sets.validation)?;
-        let ratio = mine.get("mse").unwrap_or(f64::NAN) / self.baseline;
+        let ratio = mine.get("mse").unwrap_or(f64::NAN) / self.mean_image();
         let rows = vec![("this model".to_string(), mine), ("mean image".to_string(), self.baseline().1)];
         let notes = vec![format!("Of the variance of a pixel {:.1} % is explained.", 100.0 * (1.0 - ratio))];
         Ok(Judgement { rows, notes })

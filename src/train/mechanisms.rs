@@ -1,5 +1,6 @@
 //! Mechanisms: joints from the latent of a curve and a type, teacher-forced and on its own predictions.
 
+use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -45,6 +46,8 @@ pub struct MechanismTask {
     width: usize,
     data: Option<MechanismData>,
     sets: Sets,
+    /// Distances of the mean joint, and of that of each type and place, once they were asked for.
+    means: OnceCell<[f64; 2]>,
     buffers: Vec<Buffer>,
     /// Mean and deviation come with the weights.
     taken: bool,
@@ -76,6 +79,7 @@ impl MechanismTask {
             width: source.latents,
             data: None,
             sets: Sets::new(&source.file, source.validation_share, source.split, source.seed, &config.train),
+            means: OnceCell::new(),
             buffers,
             taken: false,
             truth: true,
@@ -120,6 +124,7 @@ impl MechanismTask {
             self.buffers[1].values = deviation.map(|v| v as f32).to_vec();
         }
         self.width = data.width;
+        self.means = OnceCell::new();
         self.data = Some(data);
         Ok(())
     }
@@ -264,6 +269,9 @@ impl MechanismTask {
 
     /// Distances of the mean joint, and of the mean joint of each type and place.
     fn mean_distances(&self) -> Result<[f64; 2]> {
+        if let Some(known) = self.means.get() {
+            return Ok(*known);
+        }
         let data = self.data()?;
         let mut means: HashMap<(u32, usize), ([f64; 2], f64)> = HashMap::new();
         for i in &self.sets.train {
@@ -274,7 +282,8 @@ impl MechanismTask {
         }
         let [mean, _] = data.statistics(&self.sets.train);
         let of_place = |kind: u32, j: usize| means.get(&(kind, j)).map_or(mean, |(sum, n)| [sum[0] / n, sum[1] / n]);
-        Ok([self.distance_to(|_, _| mean)?, self.distance_to(of_place)?])
+        let distances = [self.distance_to(|_, _| mean)?, self.distance_to(of_place)?];
+        Ok(*self.means.get_or_init(|| distances))
     }
 
     fn inputs(&self, plan: &mut Plan, batch: usize, joints: usize) -> Result<MechanismInputs> {
@@ -315,10 +324,6 @@ impl Task for MechanismTask {
 
     fn judged(&self) -> &'static [&'static str] {
         &["free_distance", "count_accuracy"]
-    }
-
-    fn data_file(&self) -> Option<&Path> {
-        Some(&self.source.file)
     }
 
     fn sized(&self, config: &Config) -> Config {

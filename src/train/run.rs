@@ -296,12 +296,12 @@ impl<'a> Trainer<'a> {
         folder.settle_config(config)?;
         let (checkpoint, rejected) = found.unwrap_or_default();
         let mut progress = checkpoint.progress.clone();
-        let data = task.data_file().map(fingerprint).transpose()?;
+        let data = config.data.file().map(fingerprint).transpose()?;
         if resumed && progress.data.is_some() && progress.data != data {
             return Err(Error::Data(format!(
                 "{}: the data file is not the one that the run was started with ({} then, {} now). Give the file of then, or start anew in \
                  another folder with --out",
-                task.data_file().unwrap_or(Path::new("")).display(),
+                config.data.file().unwrap_or(Path::new("")).display(),
                 progress.data.as_deref().unwrap_or("none"),
                 data.as_deref().unwrap_or("none")
             )));

@@ -285,10 +285,6 @@ pub trait Task: Debug {
     fn judged(&self) -> &'static [&'static str] {
         &[]
     }
-    /// The file that is trained on.
-    fn data_file(&self) -> Option<&Path> {
-        None
-    }
     /// The configuration with the sizes of the data file, so that it describes the model without the file.
     fn sized(&self, config: &Config) -> Config {
         config.clone()

@@ -280,10 +280,6 @@ impl Task for VectorTask {
         &["ood_cosine"]
     }
 
-    fn data_file(&self) -> Option<&Path> {
-        Some(&self.source.file)
-    }
-
     fn sized(&self, config: &Config) -> Config {
         let mut config = config.clone();
         if let DataConfig::Vectors(d) = &mut config.data {
