@@ -3,6 +3,7 @@
 mod architecture;
 mod cli;
 mod kernels;
+mod limits;
 mod mechanisms;
 mod models;
 mod vectors;

@@ -35,7 +35,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     if (i * 4u >= p.n) {
         return;
     }
-    // At most 64 sums: adding them up everywhere costs less than a dispatch.
+    // At most 128 sums: adding them up everywhere costs less than a dispatch.
     var sum = 0.0;
     for (var j = 0u; j < p.partials; j++) {
         sum += partials[j];

@@ -36,7 +36,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     }
     var best = -3.0e38;
     var total = 0.0;
-    for (var j = 0u; j <= state.position; j++) {
+    for (var j = 0u; j <= min(state.position, p.limit - 1u); j++) {
         // Another row's invocation may still be writing position t, but only this one reads its own.
         let source = select(sources[b * p.limit + j], b, j == state.position);
         let at = ((source * p.heads + h) * p.limit + j) * D;

@@ -1,9 +1,9 @@
-// Gradient of the position table: dpositions[t] = Σ_b dy[b, t].
+// Gradient of the position table: dpositions[t] = Σ_b dy[b, t], over the sequences first … end − 1.
 // dy: (batch, length, cols); dpositions: (length, cols). Grid: one invocation an element of a position. dpositions is `+=`.
 // uses: common/grid
 const WG: u32 = 64u;
 
-struct Params { batch: u32, n: u32 }
+struct Params { first: u32, end: u32, n: u32 }
 var<immediate> p: Params;
 @group(0) @binding(0) var<storage, read> dy: array<f32>;               // (batch, n), n = length · cols
 @group(0) @binding(1) var<storage, read_write> dpositions: array<f32>; // (n)
@@ -15,7 +15,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         return;
     }
     var sum = 0.0;
-    for (var b = 0u; b < p.batch; b++) {
+    for (var b = p.first; b < p.end; b++) {
         sum += dy[b * p.n + i];
     }
     dpositions[i] += sum;

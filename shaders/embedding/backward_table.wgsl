@@ -1,11 +1,11 @@
-// Gradient of the token table, a scatter without atomics: dtable[v] = Σ over m with ids[m] = v of dy[m], in the order of m.
+// Gradient of the token table, a scatter without atomics: dtable[v] = Σ over m with ids[m] = v of dy[m], in the order of m, m = first … end − 1.
 // ids: (rows); dy: (rows, cols); dtable: (vocab, cols). Grid: one workgroup a token v, each of which looks through all ids; with BY_COLUMN
 // one invocation a column, each of which goes through all rows. The sums are the same, bit for bit. dtable is `+=`.
 // uses: common/grid
 const WG: u32 = 64u;
 const BY_COLUMN: u32 = 0u;
 
-struct Params { rows: u32, cols: u32, vocab: u32 }
+struct Params { first: u32, end: u32, cols: u32, vocab: u32 }
 var<immediate> p: Params;
 @group(0) @binding(0) var<storage, read> ids: array<u32>;          // (rows)
 @group(0) @binding(1) var<storage, read> dy: array<f32>;           // (rows, cols)
@@ -16,7 +16,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     if (BY_COLUMN == 1u) {
         let c = flat_group(group, groups) * WG + local;
         if (c < p.cols) {
-            for (var row = 0u; row < p.rows; row++) {
+            for (var row = p.first; row < p.end; row++) {
                 dtable[ids[row] * p.cols + c] += dy[row * p.cols + c];
             }
         }
@@ -26,7 +26,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     if (v >= p.vocab) {
         return;
     }
-    for (var row = 0u; row < p.rows; row++) {
+    for (var row = p.first; row < p.end; row++) {
         if (ids[row] == v) {
             for (var c = local; c < p.cols; c += WG) {
                 dtable[v * p.cols + c] += dy[row * p.cols + c];

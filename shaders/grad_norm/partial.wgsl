@@ -9,13 +9,15 @@ var<immediate> p: Params;
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let g = flat_group(group, groups);
-    let end = min(p.n, (g + 1u) * p.share) / 4u;
+    let first = g * (p.share / 4u);
     // In blocks, so that the rounding errors of a long share do not add up.
     var sum = 0.0;
-    for (var block = g * p.share / 4u + local; block < end; block += WG * 256u) {
+    for (var block = 0u; block < p.share / 4u; block += WG * 256u) {
         var part = 0.0;
-        for (var i = block; i < min(block + WG * 256u, end); i += WG) {
-            part += dot(x[i], x[i]);
+        for (var i = block + local; i < min(block + WG * 256u, p.share / 4u); i += WG) {
+            if (first + i < p.n / 4u) {
+                part += dot(x[first + i], x[first + i]);
+            }
         }
         sum += part;
     }

@@ -1,13 +1,13 @@
 // Gradients of layer normalisation in its weights: dw = Σ_rows dy ⊙ x̂, db = Σ_rows dy.
 // Without CENTER (RMS normalisation) x̂ = x · rstd, and there is no db.
-// x dy: (rows, cols); stats: (rows, 2); dw db: (cols). Grid: COLS columns a workgroup, WG / COLS invocations a column, each striding
+// The rows first … end − 1 are summed. x dy: (rows, cols); stats: (rows, 2); dw db: (cols). Grid: COLS columns a workgroup, WG / COLS invocations a column, each striding
 // over the rows; their sums are added in a fixed order. dw and db are `+=`.
 // uses: common/grid
 const CENTER: u32 = 1u;
 const WG: u32 = 256u;
 const COLS: u32 = 16u;
 
-struct Params { rows: u32, cols: u32 }
+struct Params { first: u32, end: u32, cols: u32 }
 var<immediate> p: Params;
 @group(0) @binding(0) var<storage, read> x: array<f32>;        // (rows, cols)
 @group(0) @binding(1) var<storage, read> stats: array<f32>;    // (rows, 2)
@@ -22,7 +22,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     let col = flat_group(group, groups) * COLS + local % COLS;
     let safe = min(col, p.cols - 1u);
     var sum = vec2<f32>(0.0);
-    for (var row = local / COLS; row < p.rows; row += WG / COLS) {
+    for (var row = p.first + local / COLS; row < p.end; row += WG / COLS) {
         let start = row * p.cols;
         let g = dy[start + safe];
         var pivot = 0.0;

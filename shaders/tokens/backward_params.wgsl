@@ -1,10 +1,10 @@
 // Gradients of the positions and of the start token: dpositions[t − 1] += Σ_b dy[b, t] for t ≥ 1, dsos += Σ_b dy[b, 2].
 // dy: (batch, length, cols); dpositions: (at least length − 1, cols); dsos: (cols). Grid: one invocation a feature of a token from 1 on.
-// Both are `+=`.
+// Both are `+=`, over the sequences first … end − 1.
 // uses: common/grid
 const WG: u32 = 64u;
 
-struct Params { batch: u32, length: u32, cols: u32 }
+struct Params { first: u32, end: u32, length: u32, cols: u32 }
 var<immediate> p: Params;
 @group(0) @binding(0) var<storage, read> dy: array<f32>;               // (batch, length, cols)
 @group(0) @binding(1) var<storage, read_write> dpositions: array<f32>; // (at least length − 1, cols)
@@ -17,7 +17,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         return;
     }
     var sum = 0.0;
-    for (var b = 0u; b < p.batch; b++) {
+    for (var b = p.first; b < p.end; b++) {
         sum += dy[b * p.length * p.cols + p.cols + i];
     }
     dpositions[i] += sum;

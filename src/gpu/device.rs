@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, OnceLock};
 
-use super::{Access, BindingKind, IMAGE_ROW, Ledger, Role, Shader, Target};
+use super::{Access, BindingKind, IMAGE_ROW, Ledger, Role, SOFTWARE_LOOP_ITERATIONS, Shader, Target};
 use crate::error::{Error, Result};
 
 /// One adapter, as `engine devices` shows it.
@@ -83,8 +83,8 @@ fn enumerate() -> Vec<(AdapterSummary, wgpu::Adapter)> {
             let missing = NEEDED - adapter.features();
             let unusable = if !missing.is_empty() {
                 Some(format!("it lacks {missing:?}"))
-            } else if limits.max_immediate_size < 128 {
-                Some(format!("its immediates hold {} bytes, 128 are needed", limits.max_immediate_size))
+            } else if limits.max_immediate_size < 64 {
+                Some(format!("its immediates hold {} bytes, 64 are needed", limits.max_immediate_size))
             } else {
                 None
             };
@@ -196,13 +196,19 @@ impl Gpu {
             let _ = uncaptured.set(classify(&error));
         }));
         let same = summary.subgroup.0 == summary.subgroup.1 && features.contains(wgpu::Features::SUBGROUP);
+        let software = summary.kind == "software";
         let target = Target {
-            software: summary.kind == "software",
+            software,
             subgroup: if same { summary.subgroup.0 } else { 0 },
             max_groups: limits.max_compute_workgroups_per_dimension,
             max_binding: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size),
-            uniform_bytes: if summary.kind == "software" { limits.max_uniform_buffer_binding_size.min(65_536) } else { 0 },
-            image_rows: if summary.kind == "software" { limits.max_texture_dimension_2d } else { 0 },
+            uniform_bytes: if software { limits.max_uniform_buffer_binding_size.min(65_536) } else { 0 },
+            image_rows: if software { limits.max_texture_dimension_2d } else { 0 },
+            loop_iterations: if software { SOFTWARE_LOOP_ITERATIONS } else { u64::MAX },
+            workgroup_memory: limits.max_compute_workgroup_storage_size,
+            workgroup_invocations: limits.max_compute_invocations_per_workgroup,
+            storage_buffers: limits.max_storage_buffers_per_shader_stage,
+            immediate_bytes: limits.max_immediate_size,
         };
         let pci = adapter.get_info().device_pci_bus_id;
         Ok(Gpu { summary, target, pci, device, queue, fault, pipelines: Mutex::default(), ledger: Mutex::default() })

@@ -2,6 +2,7 @@
 
 mod device;
 mod ledger;
+mod loops;
 mod shader;
 
 pub use device::{AdapterSummary, Gpu, Pipeline, adapters};
@@ -26,7 +27,22 @@ pub struct Target {
     /// Larger read-only tensors are copied to images of up to this many rows before the dispatch that reads them; 0 for none. Software
     /// adapters load texels nine times faster than they load from storage buffers, copies included.
     pub image_rows: u32,
+    /// Iterations that all loops of one invocation may take together. Mesa's software drivers end them after 65,535, without a word, and
+    /// leave the rest of a sum out. Recording a dispatch that could pass this is an error.
+    pub loop_iterations: u64,
+    /// Bytes of workgroup memory that a kernel may declare. DirectX 12 and Metal have 32 KiB.
+    pub workgroup_memory: u32,
+    /// Invocations of a workgroup.
+    pub workgroup_invocations: u32,
+    /// Storage buffers that a kernel may bind.
+    pub storage_buffers: u32,
+    /// Bytes of immediates.
+    pub immediate_bytes: u32,
 }
+
+/// Iterations after which Mesa's software drivers end the loops of an invocation (`LP_MAX_TGSI_LOOP_ITERATIONS`), less a margin of one for
+/// each of the loops that a kernel has.
+pub(crate) const SOFTWARE_LOOP_ITERATIONS: u64 = 65_535 - 64;
 
 /// Texels of one row of an image, times their components: 16 KiB.
 pub(crate) const IMAGE_ROW: usize = 4096;
@@ -34,6 +50,18 @@ pub(crate) const IMAGE_ROW: usize = 4096;
 impl Default for Target {
     /// The card that the engine is tuned for: AMD RX 6600 (RDNA 2).
     fn default() -> Self {
-        Target { software: false, subgroup: 0, max_groups: 65_535, max_binding: 2_147_483_644, uniform_bytes: 0, image_rows: 0 }
+        Target {
+            software: false,
+            subgroup: 0,
+            max_groups: 65_535,
+            max_binding: 2_147_483_644,
+            uniform_bytes: 0,
+            image_rows: 0,
+            loop_iterations: u64::MAX,
+            workgroup_memory: 32_768,
+            workgroup_invocations: 256,
+            storage_buffers: 8,
+            immediate_bytes: 64,
+        }
     }
 }

@@ -86,6 +86,8 @@ pub struct Shader {
     pub params: Vec<(String, u32, ParamType)>,
     /// Bytes of the immediate block.
     pub params_bytes: u32,
+    /// Bytes of workgroup memory.
+    pub workgroup_bytes: u32,
 }
 
 /// Names of all kernels, `family/pass`, without the shared files.
@@ -213,6 +215,15 @@ impl Shader {
         Ok(shader)
     }
 
+    /// Iterations that all loops of one invocation take together, at most, with these immediates.
+    ///
+    /// # Errors
+    /// `Internal` when a loop has no bound that can be read off.
+    pub fn loop_iterations(&self, immediates: &[u8]) -> Result<u64> {
+        let value = |offset: u32| Some(u32::from_le_bytes(*immediates.get(offset as usize..)?.first_chunk()?));
+        super::loops::iterations(&self.module, &value).map_err(|why| Error::Internal(format!("shaders/{}.wgsl: {why}", self.name)))
+    }
+
     fn parse(name: &str, consts: Vec<(&'static str, u32)>, forms: &[(String, Form)]) -> Result<Shader> {
         let mut text = specialise(name, &consts)?;
         let plain = text.clone();
@@ -239,7 +250,9 @@ impl Shader {
             return Err(broken("workgroups are one-dimensional"));
         }
         let workgroup = entry.workgroup_size[0];
-        let (mut bindings, mut params, mut params_bytes) = (Vec::new(), Vec::new(), 0);
+        let mut layouter = naga::proc::Layouter::default();
+        layouter.update(module.to_ctx()).map_err(|e| broken(&e.to_string()))?;
+        let (mut bindings, mut params, mut params_bytes, mut workgroup_bytes) = (Vec::new(), Vec::new(), 0, 0);
         for (_, variable) in module.global_variables.iter() {
             let name = variable.name.clone().unwrap_or_default();
             match variable.space {
@@ -257,6 +270,7 @@ impl Shader {
                     let components = if plain.contains(&format!("{name}: array<vec4<f32>>;")) { 4 } else { 1 };
                     bindings.push(Binding { name, index: slot.binding, access: Access::Read, kind: BindingKind::Image(components) });
                 }
+                naga::AddressSpace::WorkGroup => workgroup_bytes += layouter[variable.ty].to_stride(),
                 naga::AddressSpace::Immediate => {
                     let naga::TypeInner::Struct { members, span } = &module.types[variable.ty].inner else {
                         return Err(broken("the immediate block is a struct"));
@@ -275,7 +289,7 @@ impl Shader {
             }
         }
         bindings.sort_by_key(|b| b.index);
-        Ok(Shader { name: name.to_string(), consts, module, bindings, workgroup, params, params_bytes })
+        Ok(Shader { name: name.to_string(), consts, module, bindings, workgroup, params, params_bytes, workgroup_bytes })
     }
 }
 

@@ -33,8 +33,8 @@ impl Shape {
         plan.expect(name, qkv, if q.is_some() { 2 } else { 3 } * self.outputs())
     }
 
-    /// Dispatch with everything but the tensors. A tile of keys and values must fit 16 KiB of workgroup memory each on a GPU; a
-    /// processor reads them where they lie.
+    /// Dispatch with everything but the tensors. A tile of keys and values must fit the workgroup memory of a GPU; a processor reads them
+    /// where they lie.
     fn dispatch(&self, plan: &mut Plan, kernel: &'static str, label: &str, products: usize) -> Result<(Dispatch, Grid)> {
         if self.head_dim > 128 {
             return Err(Error::Config(format!(
@@ -46,7 +46,9 @@ impl Shape {
         let group = if software {
             8
         } else {
-            let fitting = if self.head_dim <= 64 { 64 } else { 32 };
+            // A row of each side, its lse and its delta.
+            let row = 4 * (2 * self.head_dim + 2);
+            let fitting = [64, 32, 16].into_iter().find(|rows| rows * row <= plan.target.workgroup_memory as usize).unwrap_or(8);
             fitting.min(self.length.next_power_of_two().max(8))
         };
         let mut dispatch = Dispatch::new(kernel, label)

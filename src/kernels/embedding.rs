@@ -1,6 +1,6 @@
 //! Embeddings of tokens and positions, and their gradients. See `shaders/embedding/`.
 
-use super::state;
+use super::{parts, state};
 use crate::error::Result;
 use crate::plan::{Dispatch, Grid, Plan, Tensor};
 
@@ -147,18 +147,22 @@ impl BackwardTable {
         plan.expect(name, ids, rows)?;
         plan.expect(name, dy, rows * cols)?;
         plan.expect(name, dtable, vocab * cols)?;
-        let dispatch = Dispatch::new(name, label)
-            .constant("WG", if plan.target.software { 8 } else { 64 })
-            .constant("BY_COLUMN", plan.target.software.into())
-            .bind("ids", ids)
-            .bind("dy", dy)
-            .bind("dtable", dtable)
-            .size("rows", rows)
-            .size("cols", cols)
-            .size("vocab", vocab)
-            .flops(rows * cols);
-        let grid = if plan.target.software { Grid::Threads(cols) } else { Grid::Groups(vocab) };
-        plan.record(dispatch, grid)
+        let software = plan.target.software;
+        for part in parts(&plan.target, rows, if software { 1 } else { 1 + cols.div_ceil(64) }) {
+            let dispatch = Dispatch::new(name, label)
+                .constant("WG", if software { 8 } else { 64 })
+                .constant("BY_COLUMN", software.into())
+                .bind("ids", ids)
+                .bind("dy", dy)
+                .bind("dtable", dtable)
+                .size("first", part.start)
+                .size("end", part.end)
+                .size("cols", cols)
+                .size("vocab", vocab)
+                .flops(part.len() * cols);
+            plan.record(dispatch, if software { Grid::Threads(cols) } else { Grid::Groups(vocab) })?;
+        }
+        Ok(())
     }
 }
 
@@ -184,12 +188,16 @@ impl BackwardPositions {
         let BackwardPositions { dy, dpositions, batch, n } = self;
         plan.expect("embedding/backward_positions", dy, batch * n)?;
         plan.expect("embedding/backward_positions", dpositions, n)?;
-        let dispatch = Dispatch::new("embedding/backward_positions", label)
-            .bind("dy", dy)
-            .bind("dpositions", dpositions)
-            .size("batch", batch)
-            .size("n", n)
-            .flops(batch * n);
-        plan.record(dispatch, Grid::Threads(n))
+        for part in parts(&plan.target, batch, 1) {
+            let dispatch = Dispatch::new("embedding/backward_positions", label)
+                .bind("dy", dy)
+                .bind("dpositions", dpositions)
+                .size("first", part.start)
+                .size("end", part.end)
+                .size("n", n)
+                .flops(part.len() * n);
+            plan.record(dispatch, Grid::Threads(n))?;
+        }
+        Ok(())
     }
 }

@@ -5,11 +5,16 @@ use crate::gpu::Target;
 use crate::plan::{Dispatch, Grid, Plan, Tensor};
 
 /// Partial sums that a buffer must hold.
-pub const PARTIALS: usize = 64;
+pub const PARTIALS: usize = 128;
 
-/// Partial sums of a flat gradient of `n` elements: enough for every compute unit of a card, two for a processor.
+/// Elements of a share at most, where a processor adds them up: 32,768 iterations of 8 invocations that take 4 elements each.
+const SOFTWARE_SHARE: usize = 1 << 20;
+
+/// Partial sums of a flat gradient of `n` elements: enough for every compute unit of a card; for a processor two, or as many as keep each
+/// invocation's loop short.
 pub fn partials(target: Target, n: usize) -> usize {
-    n.div_ceil(8192).min(if target.software { 2 } else { PARTIALS })
+    let most = if target.software { n.div_ceil(SOFTWARE_SHARE).clamp(2, PARTIALS) } else { 64 };
+    n.div_ceil(8192).min(most)
 }
 
 /// y[g] = Σ of squares over share g, for g < `partials`.

@@ -1,7 +1,7 @@
 //! Layer normalisation over rows, and RMS normalisation. See `shaders/layer_norm/`.
 
 use super::matmul::Activation;
-use super::row_dispatch;
+use super::{parts, row_dispatch};
 use crate::error::Result;
 use crate::plan::{Dispatch, Grid, Plan, Tensor};
 
@@ -135,17 +135,21 @@ impl BackwardParams {
         }
         db.map_or(Ok(()), |db| plan.expect(name, db, cols))?;
         let (group, columns) = if plan.target.software { (8, 8) } else { (256, 16) };
-        let dispatch = Dispatch::new(name, label)
-            .constant("WG", group)
-            .constant("COLS", columns)
-            .bind("x", x)
-            .bind("stats", stats)
-            .bind("dy", dy)
-            .bind("dw", dw)
-            .bind_if("CENTER", "db", db)
-            .size("rows", rows)
-            .size("cols", cols)
-            .flops(6 * rows * cols);
-        plan.record(dispatch, Grid::Groups(cols.div_ceil(columns as usize)))
+        for part in parts(&plan.target, rows, 1) {
+            let dispatch = Dispatch::new(name, label)
+                .constant("WG", group)
+                .constant("COLS", columns)
+                .bind("x", x)
+                .bind("stats", stats)
+                .bind("dy", dy)
+                .bind("dw", dw)
+                .bind_if("CENTER", "db", db)
+                .size("first", part.start)
+                .size("end", part.end)
+                .size("cols", cols)
+                .flops(6 * part.len() * cols);
+            plan.record(dispatch, Grid::Groups(cols.div_ceil(columns as usize)))?;
+        }
+        Ok(())
     }
 }

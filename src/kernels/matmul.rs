@@ -1,6 +1,6 @@
 //! Matrix products with their epilogue: Y = f(A·B), batched, any transposition. See `shaders/common/matmul.wgsl`.
 
-use super::{Dropout, state};
+use super::{Dropout, parts, state};
 use crate::error::Result;
 use crate::gpu::Target;
 use crate::plan::{Dispatch, Grid, Plan, Tensor};
@@ -91,6 +91,13 @@ impl Matmul {
         }
     }
 
+    /// Whether K runs over the rows of both factors and nothing but the sum itself is made: a weight's gradient, dW = dYᵀ·X.
+    fn adds_over_rows(&self) -> bool {
+        let plain = self.bias.is_none() && self.pre.is_none() && self.dropout.is_none() && self.derivative.is_none();
+        let plain = plain && self.residual.is_none() && self.activation == Activation::Identity;
+        plain && self.trans_a && !self.trans_b && self.batch == 1
+    }
+
     /// Records the product with the variant that suits the device.
     ///
     /// # Errors
@@ -104,6 +111,28 @@ impl Matmul {
             Target { software: true, .. } => "matmul/register",
             _ => "matmul/tile",
         };
+        // A sum over the rows of a long batch is made of parts that add up.
+        if self.adds_over_rows() {
+            let steps = match kernel {
+                "matmul/lanes" => (1, 16),
+                "matmul/register" => (1, 1),
+                _ => (16, 1),
+            };
+            let mut parts =
+                parts(&plan.target, k.div_ceil(steps.1), steps.0).map(|r| r.start * steps.1..(r.end * steps.1).min(k)).peekable();
+            if parts.peek().is_some_and(|first| first.len() < k) {
+                return parts.try_for_each(|part| {
+                    let product = Matmul {
+                        k: part.len(),
+                        a_at: Some(a_at + part.start * m),
+                        b_at: Some(b_at + part.start * n),
+                        accumulate: self.accumulate || part.start > 0,
+                        ..self
+                    };
+                    product.record(plan, label)
+                });
+            }
+        }
         for (tensor, at, len) in [(self.a, self.a_at, batch * m * k), (self.b, self.b_at, batch * k * n)] {
             // A part of a tensor may end before the tensor does.
             let whole = plan.len(tensor);

@@ -34,7 +34,8 @@ impl Accumulate {
         if cols > RECORD - SUMS {
             return Err(Error::Internal(format!("metrics/accumulate: {cols} columns, {} fit a record", RECORD - SUMS)));
         }
-        let group = if plan.target.software { 8 } else { 64 };
+        // A processor gains nothing from sharing a sum, until it is so long that its loops would be cut off.
+        let group = if plan.target.software && rows < 8192 { 8 } else { 64 };
         let dispatch = Dispatch::new("metrics/accumulate", label)
             .constant("WG", group)
             .constant("LANES", group)

@@ -34,6 +34,8 @@ pub mod upsample;
 pub mod vae;
 pub mod vector_loss;
 
+use std::ops::Range;
+
 use crate::error::Result;
 use crate::gpu::{Role, Target};
 use crate::plan::{Dispatch, Grid, Plan, Tensor};
@@ -93,12 +95,22 @@ pub struct Dropout {
     pub stream: u32,
 }
 
-/// Workgroup size and invocations per row for kernels that reduce rows of `cols` elements. A processor gains nothing from sharing a row.
+/// Workgroup size and invocations per row for kernels that reduce rows of `cols` elements. A processor gains nothing from sharing a row,
+/// until it is so long that its loops could be cut off.
 fn row_lanes(target: &Target, cols: usize) -> (u32, u32) {
     if target.software {
-        return (8, 1);
+        return if cols < 8192 { (8, 1) } else { (64, 64) };
     }
     (64, (cols.div_ceil(4).next_power_of_two() as u32).clamp(1, 64))
+}
+
+/// Parts of a sum over `terms`, each short enough that no invocation's loops are cut off, where a term takes so many iterations. The parts
+/// are dispatches that add to the same result, one after another, in a fixed order.
+fn parts(target: &Target, terms: usize, iterations: usize) -> impl Iterator<Item = Range<usize>> + use<> {
+    let most = usize::try_from(target.loop_iterations / 2 / iterations as u64).unwrap_or(usize::MAX);
+    // A multiple of 16, so that a part of an aligned tensor is aligned.
+    let part = (most / 16 * 16).clamp(16, terms.max(16));
+    (0..terms).step_by(part).map(move |first| first..(first + part).min(terms))
 }
 
 /// Sizes of images, channels last.

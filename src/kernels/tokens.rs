@@ -1,6 +1,6 @@
 //! The sequence of a mechanism: latent, type, start, joints. See `shaders/tokens/`.
 
-use super::state;
+use super::{parts, state};
 use crate::error::Result;
 use crate::plan::{Dispatch, Grid, Plan, Tensor};
 
@@ -133,13 +133,18 @@ impl BackwardParams {
         plan.expect("tokens/backward_params", dy, batch * length * cols)?;
         plan.expect("tokens/backward_params", dsos, cols)?;
         plan.expect("tokens/backward_params", dpositions, plan.len(dpositions).max((length - 1) * cols))?;
-        let dispatch = Dispatch::new("tokens/backward_params", label)
-            .bind("dy", dy)
-            .bind("dpositions", dpositions)
-            .bind("dsos", dsos)
-            .size("batch", batch)
-            .size("length", length)
-            .size("cols", cols);
-        plan.record(dispatch.flops(batch * length * cols), Grid::Threads((length - 1) * cols))
+        for part in parts(&plan.target, batch, 1) {
+            let dispatch = Dispatch::new("tokens/backward_params", label)
+                .bind("dy", dy)
+                .bind("dpositions", dpositions)
+                .bind("dsos", dsos)
+                .size("first", part.start)
+                .size("end", part.end)
+                .size("length", length)
+                .size("cols", cols)
+                .flops(part.len() * length * cols);
+            plan.record(dispatch, Grid::Threads((length - 1) * cols))?;
+        }
+        Ok(())
     }
 }

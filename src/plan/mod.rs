@@ -609,6 +609,7 @@ impl Plan {
             };
             immediates[*offset as usize..*offset as usize + 4].copy_from_slice(&value);
         }
+        self.within_limits(&shader, &label, &immediates)?;
         let groups = match grid {
             Grid::Threads(threads) => threads.div_ceil(shader.workgroup as usize),
             Grid::Groups(groups) => groups,
@@ -620,6 +621,36 @@ impl Plan {
         }
         let grid = [x as u32, y as u32, 1];
         self.entries.push(Entry { shader, label, tensors, params, immediates, grid, section: self.section, flops, bytes });
+        Ok(())
+    }
+
+    /// Fails where a kernel passes what the target allows.
+    fn within_limits(&self, shader: &Shader, label: &str, immediates: &[u8]) -> Result<()> {
+        let target = &self.target;
+        let storage = shader.bindings.iter().filter(|b| b.kind == BindingKind::Storage).count() as u32;
+        for (what, needed, allowed) in [
+            ("bytes of workgroup memory", shader.workgroup_bytes, target.workgroup_memory),
+            ("invocations in a workgroup", shader.workgroup, target.workgroup_invocations),
+            ("storage buffers", storage, target.storage_buffers),
+            ("bytes of parameters", shader.params_bytes, target.immediate_bytes),
+        ] {
+            if needed > allowed {
+                return Err(Error::Config(format!(
+                    "{} at {label} needs {needed} {what}; the device allows {allowed}. Use smaller heads or layers there, or another device",
+                    shader.name
+                )));
+            }
+        }
+        if target.loop_iterations < u64::MAX {
+            let iterations = shader.loop_iterations(immediates)?;
+            if iterations > target.loop_iterations {
+                return Err(Error::Config(format!(
+                    "{} at {label}: one invocation may loop {iterations} times, and software adapters end its loops after {}, which would \
+                     leave the rest out of the sum. Lower train.batch or the length of the sequences, or run on a GPU",
+                    shader.name, target.loop_iterations
+                )));
+            }
+        }
         Ok(())
     }
 

@@ -26,7 +26,8 @@ pub use run::{Options, Report, RunFolder, train};
 pub(crate) use run::{default_budget, largest_batch, metrics_table};
 pub use session::{Session, memory};
 pub use task::{
-    Buffer, Column, Io, Judgement, MetricRows, Metrics, MicroBatch, Task, random_task, record_evaluation, record_training, task,
+    Buffer, Column, Io, Judgement, MetricRows, Metrics, MicroBatch, Task, random_task, record_decoding, record_evaluation, record_training,
+    task,
 };
 pub use tensorboard::EventWriter;
 pub use vectors::VectorTask;

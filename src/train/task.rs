@@ -391,7 +391,10 @@ pub fn record_evaluation(task: &dyn Task, target: crate::gpu::Target) -> Result<
 }
 
 /// The plan of a step of decoding, where the task decodes.
-pub(super) fn record_decoding(task: &dyn Task, target: crate::gpu::Target) -> Result<Option<(Plan, Io)>> {
+///
+/// # Errors
+/// `Config` when sizes overflow.
+pub fn record_decoding(task: &dyn Task, target: crate::gpu::Target) -> Result<Option<(Plan, Io)>> {
     let mut plan = Plan::new("decode", target);
     state(&mut plan)?;
     let Some(io) = task.record_decoding(&mut plan)? else { return Ok(None) };

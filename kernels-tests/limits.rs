@@ -1,0 +1,170 @@
+//! Every kernel of every shipped run against the limits of the APIs and drivers that it may meet. No device is needed.
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use engine::config::Config;
+use engine::gpu::{BindingKind, Shader, Target};
+use engine::kernels::attention;
+use engine::plan::Plan;
+use engine::train::{random_task, record_decoding, record_evaluation, record_training};
+use naga::valid::{Capabilities, ValidationFlags, Validator};
+
+/// What a software adapter asks for: Mesa's lavapipe.
+fn lavapipe() -> Target {
+    Target {
+        software: true,
+        subgroup: 8,
+        max_binding: 128 << 20,
+        uniform_bytes: 65_536,
+        image_rows: 16_384,
+        loop_iterations: 65_471,
+        ..Target::default()
+    }
+}
+
+fn shipped_runs() -> Vec<PathBuf> {
+    let mut runs: Vec<PathBuf> = std::fs::read_dir("data/runs").unwrap().map(|e| e.unwrap().path()).collect();
+    runs.sort();
+    assert!(runs.len() > 20, "{runs:?}");
+    runs
+}
+
+fn refused(run: &Path, error: &engine::error::Error) -> ! {
+    panic!("{}: {error}", run.display())
+}
+
+/// The plans of a shipped run, at its own batch and sizes.
+fn plans(run: &Path, target: Target) -> Vec<Plan> {
+    let config = Config::load(run, &[]).unwrap();
+    let task = random_task(&config, 4 * config.train.batch).unwrap();
+    let train = record_training(&config, task.as_ref(), target).unwrap_or_else(|e| refused(run, &e)).0;
+    let evaluate = record_evaluation(task.as_ref(), target).unwrap_or_else(|e| refused(run, &e)).0;
+    let decode = record_decoding(task.as_ref(), target).unwrap_or_else(|e| refused(run, &e)).map(|(plan, _)| plan);
+    [train, evaluate].into_iter().chain(decode).collect()
+}
+
+/// Every different kernel of the shipped runs on both kinds of targets, with the run that it was first seen in.
+fn shipped_kernels() -> Vec<(Arc<Shader>, String)> {
+    let mut seen = HashSet::new();
+    let mut kernels = Vec::new();
+    for run in shipped_runs() {
+        for target in [Target::default(), lavapipe()] {
+            for plan in plans(&run, target) {
+                let new = plan.entries().iter().filter(|e| seen.insert(Arc::as_ptr(&e.shader)));
+                kernels.extend(new.map(|e| (e.shader.clone(), format!("{} ({})", run.display(), e.label))));
+            }
+        }
+    }
+    kernels
+}
+
+/// Recording fails where a bound is passed; this shows how far the shipped runs stay from it.
+#[test]
+fn no_loop_of_a_shipped_run_is_cut_off_on_software_adapters() {
+    let mut most: BTreeMap<String, (u64, String)> = BTreeMap::new();
+    for run in shipped_runs() {
+        for plan in plans(&run, lavapipe()) {
+            for entry in plan.entries() {
+                let iterations = entry.shader.loop_iterations(&entry.immediates).unwrap();
+                let known = most.entry(entry.shader.name.clone()).or_default();
+                if iterations >= known.0 {
+                    *known = (iterations, format!("{} {}", run.display(), entry.label));
+                }
+            }
+        }
+    }
+    for (kernel, (iterations, at)) in &most {
+        println!("{iterations:>8} {kernel:28} {at}");
+        assert!(*iterations <= lavapipe().loop_iterations, "{kernel} at {at}: {iterations}");
+    }
+}
+
+/// DirectX 12 and Metal have 32 KiB of workgroup memory; WebGPU promises 256 invocations, 8 storage buffers and 64 bytes of immediates.
+#[test]
+fn shipped_kernels_stay_within_what_every_api_has() {
+    for (shader, at) in shipped_kernels() {
+        let storage = shader.bindings.iter().filter(|b| b.kind == BindingKind::Storage).count();
+        let sizes = (shader.workgroup_bytes, shader.workgroup, storage, shader.params_bytes);
+        let fits = sizes.0 <= 32_768 && sizes.1 <= 256 && sizes.2 <= 8 && sizes.3 <= 64;
+        assert!(
+            fits,
+            "{} {:?} of {at}: workgroup memory, invocations, storage buffers, immediates are {sizes:?}",
+            shader.name, shader.consts
+        );
+    }
+}
+
+/// SPIR-V for Vulkan, HLSL for DirectX 12, MSL for Metal.
+#[test]
+fn shipped_kernels_can_be_written_for_every_api() {
+    use naga::back::{hlsl, msl, spv};
+    let kernels = shipped_kernels();
+    assert!(kernels.len() > 100, "{}", kernels.len());
+    for (shader, at) in kernels {
+        let what = format!("{} {:?} of {at}", shader.name, shader.consts);
+        let info = Validator::new(ValidationFlags::all(), Capabilities::all())
+            .subgroup_stages(naga::valid::ShaderStages::COMPUTE)
+            .subgroup_operations(naga::valid::SubgroupOperationSet::all())
+            .validate(&shader.module)
+            .unwrap_or_else(|e| panic!("{what}: {e:?}"));
+        let words = spv::write_vec(&shader.module, &info, &spv::Options { lang_version: (1, 3), ..Default::default() }, None)
+            .unwrap_or_else(|e| panic!("{what} as SPIR-V: {e}"));
+        assert!(words.len() > 50);
+        let mut text = String::new();
+        let target = hlsl::BindTarget { register: 100, ..Default::default() };
+        let options = hlsl::Options {
+            shader_model: hlsl::ShaderModel::V6_0,
+            immediates_target: Some(target),
+            special_constants_binding: Some(hlsl::BindTarget { register: 101, ..Default::default() }),
+            ..Default::default()
+        };
+        hlsl::Writer::new(&mut text, &options, &hlsl::PipelineOptions::default())
+            .write(&shader.module, &info, None)
+            .unwrap_or_else(|e| panic!("{what} as HLSL: {e}"));
+        assert!(text.contains("numthreads"));
+        let options = msl::Options { lang_version: (2, 4), fake_missing_bindings: true, ..Default::default() };
+        let (text, _) = msl::write_string(&shader.module, &info, &options, &msl::PipelineOptions::default())
+            .unwrap_or_else(|e| panic!("{what} as MSL: {e}"));
+        assert!(text.contains("kernel void"));
+    }
+}
+
+/// A causal attention of the given head size, forward and backward, on a target.
+fn record_attention(head_dim: usize, length: usize, target: Target) -> engine::error::Result<Plan> {
+    use engine::gpu::Role::Dataset;
+    let mut plan = Plan::new("attention", target);
+    let shape = attention::Shape { batch: 1, length, heads: 1, head_dim, causal: true, dropout: None };
+    let n = length * head_dim;
+    let qkv = plan.persistent(Dataset, "qkv", &[3 * n])?;
+    let dy = plan.persistent(Dataset, "dy", &[n])?;
+    let (y, lse, dqkv) = (plan.activation("y", &[n])?, plan.activation("lse", &[length])?, plan.activation("dqkv", &[3 * n])?);
+    attention::Forward { qkv, q: None, y, lse, shape }.record(&mut plan, "forward")?;
+    attention::Backward { qkv, q: None, y, lse, dy, dqkv, shape }.record(&mut plan, "backward")?;
+    Ok(plan)
+}
+
+#[test]
+fn attention_fits_the_workgroup_memory_of_every_api() {
+    for head_dim in [1, 16, 32, 63, 64, 65, 96, 128] {
+        for length in [8, 33, 64, 257] {
+            record_attention(head_dim, length, Target::default()).unwrap();
+        }
+    }
+}
+
+#[test]
+fn what_a_device_does_not_allow_is_refused_with_the_kernels_name() {
+    let refused = |target| record_attention(64, 64, target).unwrap_err().to_string();
+    let text = refused(Target { workgroup_memory: 1024, ..Target::default() });
+    assert!(text.contains("attention/forward") && text.contains("bytes of workgroup memory; the device allows 1024"), "{text}");
+    let text = refused(Target { workgroup_invocations: 8, ..Target::default() });
+    assert!(text.contains("invocations in a workgroup"), "{text}");
+    let text = refused(Target { storage_buffers: 2, ..Target::default() });
+    assert!(text.contains("storage buffers"), "{text}");
+    let text = refused(Target { immediate_bytes: 8, ..Target::default() });
+    assert!(text.contains("bytes of parameters"), "{text}");
+    let text = record_attention(128, 4096, lavapipe()).unwrap_err().to_string();
+    assert!(text.contains("attention/forward") && text.contains("65471"), "{text}");
+}
