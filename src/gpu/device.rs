@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, OnceLock};
 
+use super::drivers::prefers_images;
 use super::{Access, BindingKind, IMAGE_ROW, Ledger, Role, Shader, Target};
 use crate::error::{Error, Result};
 
@@ -196,13 +197,14 @@ impl Gpu {
             let _ = uncaptured.set(classify(&error));
         }));
         let same = summary.subgroup.0 == summary.subgroup.1 && features.contains(wgpu::Features::SUBGROUP);
+        let images = summary.kind == "software" && prefers_images(&summary.driver);
         let target = Target {
             software: summary.kind == "software",
             subgroup: if same { summary.subgroup.0 } else { 0 },
             max_groups: limits.max_compute_workgroups_per_dimension,
             max_binding: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size),
-            uniform_bytes: if summary.kind == "software" { limits.max_uniform_buffer_binding_size.min(65_536) } else { 0 },
-            image_rows: if summary.kind == "software" { limits.max_texture_dimension_2d } else { 0 },
+            uniform_bytes: if images { limits.max_uniform_buffer_binding_size.min(65_536) } else { 0 },
+            image_rows: if images { limits.max_texture_dimension_2d } else { 0 },
         };
         let pci = adapter.get_info().device_pci_bus_id;
         Ok(Gpu { summary, target, pci, device, queue, fault, pipelines: Mutex::default(), ledger: Mutex::default() })
