@@ -1,7 +1,7 @@
 //! The check of the check: changes one place of one shader at random and runs the cases of its family, which must fail.
 //! `cargo test --release --test mutants -- 400 1` makes four hundred mutants from seed 1; a third argument takes those of one folder of
 //! `shaders/`. Each runs in a process of its own, since a kernel that writes anywhere may end it. A mutant that naga rejects does not count.
-//! Those that no case can tell from the original stand in `mutants_equivalent.txt`: file, line, mutated line and the reason, between tabs.
+//! Those that no case can tell from the original stand in `mutants_equivalent.txt`: file, the line above, line, mutated line and the reason, between tabs.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -38,12 +38,12 @@ impl Mutant {
         format!("{}{}{}", &text[..self.at], self.new, &text[self.at + self.length..])
     }
 
-    /// Number of the line, and the line before and after.
-    fn lines(&self) -> (usize, String, String) {
+    /// Number of the line; the line above it, the line, and the line after the change.
+    fn lines(&self) -> (usize, [String; 3]) {
         let (before, after) = (source(&self.file), self.apply());
         let number = before[..self.at].matches('\n').count();
-        let line = |text: &str| text.lines().nth(number).unwrap_or_default().trim().to_string();
-        (number + 1, line(&before), line(&after))
+        let line = |text: &str, number: usize| text.lines().nth(number).unwrap_or_default().trim().to_string();
+        (number + 1, [line(&before, number.saturating_sub(1)), line(&before, number), line(&after, number)])
     }
 
     fn group(&self) -> &str {
@@ -133,7 +133,7 @@ fn mutants_of(file: &str) -> Vec<Mutant> {
         for (i, _) in code.match_indices("p.") {
             let name: String = code[i + 2..].chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
             let whole = !code[..i].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == '.');
-            if let (true, Some(place)) = (whole, params.iter().position(|p| *p == name)) {
+            if let (true, Some(place), 2..) = (whole, params.iter().position(|p| *p == name), params.len()) {
                 change(i + 2, name.len(), params[(place + 1) % params.len()].to_string());
             }
         }
@@ -265,8 +265,8 @@ fn main() -> ExitCode {
     let mutants = shuffled(seed as u64, args.get(2).map(String::as_str));
     let list = std::fs::read_to_string(Path::new("kernels-tests/mutants_equivalent.txt")).expect("the list of equivalent mutants");
     let known = |mutant: &Mutant| {
-        let (_, before, after) = mutant.lines();
-        list.lines().any(|line| line.split('\t').take(3).eq([mutant.file.as_str(), &before, &after]))
+        let (_, [above, before, after]) = mutant.lines();
+        list.lines().any(|line| line.split('\t').take(4).eq([mutant.file.as_str(), &above, &before, &after]))
     };
     let (next, valid, start) = (AtomicUsize::new(0), AtomicUsize::new(0), Instant::now());
     let tally: Mutex<Tally> = Mutex::default();
@@ -283,7 +283,7 @@ fn main() -> ExitCode {
                             Some(INVALID) => continue,
                             Some(KILLED) => 0,
                             Some(SURVIVED) => {
-                                let (number, before, after) = mutant.lines();
+                                let (number, [_, before, after]) = mutant.lines();
                                 println!("survived  {}:{number}\n  - {before}\n  + {after}", mutant.file);
                                 3
                             }
