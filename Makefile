@@ -1,8 +1,10 @@
 # `make train` and `make test` do everything from a fresh clone; on Debian and Ubuntu they install a Vulkan driver where none is found.
 RUN ?= data/runs/integer_sequences_d64.toml
+CASES ?= 36
+MUTANTS ?= 400 1
 ARGS ?= --set train.epochs=4 --set data.transition_epochs=1 --set schedule.warmup_steps=500
 
-.PHONY: train test bench driver
+.PHONY: train test test-drivers mutants bench driver
 
 train: driver
 	cargo run --release -- train $(RUN) $(ARGS) --out runs/first --resume
@@ -12,6 +14,14 @@ test: driver
 	cargo clippy --release --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --release --no-deps --lib
 	NODEVICE_SELECT=1 cargo test --release
+
+# Every kernel on a second driver, SwiftShader; `make test-drivers CASES=150` runs all cases.
+test-drivers:
+	CASES=$(CASES) kernels-tests/drivers.sh
+
+# Changes the shaders at random; each change must fail a case of its family.
+mutants: driver
+	cargo test --release --test mutants -- $(MUTANTS)
 
 bench: driver
 	cargo bench

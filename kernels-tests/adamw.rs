@@ -3,15 +3,15 @@
 use super::{Builder, DIMS, Family, Regime, Spec, Tolerance};
 use crate::error::Result;
 use crate::kernels::adamw::Update;
-use crate::kernels::metrics::RECORD;
+use crate::kernels::metrics::{RECORD, SUMS};
 use crate::random::Random;
 
-/// dims: n / 4, partials; flags: decoupled, clipping, not finite.
+/// dims: n / 4, partials; flags: decoupled, clipping, 1 infinite norm or 2 infinite loss or 3 a loss of zero.
 pub(super) const FAMILY: Family = Family { name: "adamw", spec, pinned: 66, build, bench: &[(&[262144, 256], &[1, 1, 0])] };
 
 fn spec(i: usize, random: &mut Random) -> Spec {
     let dims = vec![DIMS[i % DIMS.len()] * random.pick(&[1, 7]), random.pick(&DIMS[..14])];
-    Spec { dims, flags: vec![i % 2, i / 2 % 2, usize::from(i % 11 == 10)], regime: Regime::Normal, seed: i as u64 }
+    Spec { dims, flags: vec![i % 2, i / 2 % 2, [0, 0, 0, 1, 0, 0, 2, 0, 0, 3, 0][i % 11]], regime: Regime::Normal, seed: i as u64 }
 }
 
 fn build(b: &mut Builder, spec: &Spec) -> Result<()> {
@@ -25,7 +25,13 @@ fn build(b: &mut Builder, spec: &Spec) -> Result<()> {
     let (w, dw, m) = (b.input("w", &[n])?, b.input("dw", &[n])?, b.input("m", &[n])?);
     let second: Vec<f32> = (0..n).map(|_| b.random.uniform() as f32 + 1e-4).collect();
     let v = b.given("v", &[n], second)?;
-    let records = b.normal("records", &[3, RECORD])?;
+    let mut kept = b.draw(Regime::Normal, 3 * RECORD);
+    match spec.flags[2] {
+        2 => kept[RECORD + SUMS] = f32::INFINITY,
+        3 => kept[RECORD + SUMS] = 0.0,
+        _ => {}
+    }
+    let records = b.given("records", &[3, RECORD], kept)?;
     let step = 1 + spec.seed as i32;
     b.state.slot = 1;
     b.state.learning_rate = 1e-3;

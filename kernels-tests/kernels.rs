@@ -50,6 +50,46 @@ families!(matmul layer_norm attention embedding cross_entropy dropout argmax met
     attention_pool gather gru infonce lstm mean mmd moments normalize positions slice vector_loss
     activation fourier joint_loss max_pool patches rope swiglu tokens upsample vae);
 
+/// The pinned cases of the products have every pair of options, for each of the kernels.
+#[test]
+fn products_have_every_pair_of_options() {
+    let gpu = gpu();
+    let levels = [
+        ("TRANS_A", 2),
+        ("TRANS_B", 2),
+        ("BIAS", 2),
+        ("ACTIVATION", 5),
+        ("KEEP_PRE", 2),
+        ("DROPOUT", 2),
+        ("DERIVATIVE", 5),
+        ("RESIDUAL", 2),
+        ("ACCUMULATE", 2),
+        ("ROW_SUM", 2),
+    ];
+    let mut seen = BTreeSet::new();
+    let family = family("matmul");
+    for target in targets(&gpu) {
+        for i in 0..family.pinned {
+            for entry in family.case(&family.pinned_spec(i), target).unwrap().plan().entries() {
+                let value = |name: &str| entry.constant(name) | if name == "ACCUMULATE" { entry.constant("COPY") } else { 0 };
+                for (a, _) in levels {
+                    seen.extend(levels.iter().map(|(b, _)| (entry.shader.name.clone(), a, value(a), *b, value(b))));
+                }
+            }
+        }
+    }
+    let kernels: BTreeSet<String> = seen.iter().map(|(kernel, ..)| kernel.clone()).collect();
+    for kernel in kernels {
+        for (a, most_a) in levels {
+            for (b, most_b) in levels.into_iter().filter(|(b, _)| *b != a) {
+                for (x, y) in (0..most_a).flat_map(|x| (0..most_b).map(move |y| (x, y))) {
+                    assert!(seen.contains(&(kernel.clone(), a, x, b, y)), "{kernel}: no case has {a} = {x} with {b} = {y}");
+                }
+            }
+        }
+    }
+}
+
 /// A check that cannot fail proves nothing: each way to be broken must be seen for every kernel.
 #[test]
 fn broken_kernels_are_caught() {

@@ -506,6 +506,11 @@ fn compare(got: &[f32], want: &Expected, tolerance: Tolerance) -> Checked<f64> {
 }
 
 impl Case {
+    /// What is recorded.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
     /// Forward outputs and gradients by the references.
     fn expected(&self) -> Checked<HashMap<Tensor, Expected>> {
         Var::reset();
@@ -725,11 +730,14 @@ impl Case {
     }
 }
 
-/// Targets that a device is checked with: its own, and the other kernel variants that it can run.
-pub fn targets(gpu: &Gpu) -> [Target; 2] {
-    let own = gpu.target;
-    let image_rows = if own.software { 0 } else { 8192 };
-    [own, Target { software: !own.software, image_rows, ..own }]
+/// Targets that a device is checked with: its own, and the other kernel variants that it can run, which are those of cards and those of
+/// processors with images. Every device has the limits of these.
+pub fn targets(gpu: &Gpu) -> Vec<Target> {
+    let card = Target { software: false, uniform_bytes: 0, image_rows: 0, ..gpu.target };
+    let images = Target { software: true, uniform_bytes: 65_536, image_rows: 8192, ..gpu.target };
+    let reads = |t: &Target| (t.software, t.image_rows > 0);
+    let others = [card, images].into_iter().filter(|other| reads(other) != reads(&gpu.target));
+    std::iter::once(gpu.target).chain(others).collect()
 }
 
 /// Checks one case; a failure names the spec.
@@ -737,7 +745,10 @@ pub fn targets(gpu: &Gpu) -> [Target; 2] {
 /// # Errors
 /// With kernel family, spec and difference.
 pub fn check_spec(gpu: &Arc<Gpu>, family: &Family, spec: &Spec, target: Target) -> Checked<Outcome> {
-    family.case(spec, target)?.check(gpu).map_err(|e| format!("{} {spec:?} (software variant: {}): {e}", family.name, target.software))
+    family.case(spec, target)?.check(gpu).map_err(|e| {
+        let images = if target.image_rows > 0 { ", images" } else { "" };
+        format!("{} {spec:?} ({}{images}): {e}", family.name, if target.software { "software variant" } else { "card's variant" })
+    })
 }
 
 /// Makes a failing spec smaller while it still fails, one dimension at a time.

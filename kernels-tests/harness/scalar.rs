@@ -239,7 +239,12 @@ impl Scalar for Var {
         self.unary(erf(self.value), std::f64::consts::FRAC_2_SQRT_PI * (-self.value * self.value).exp())
     }
     fn relu(self) -> Self {
-        if self.value > 0.0 { self.unary(self.value, 1.0) } else { self.unary(0.0, 0.0) }
+        if self.value > 0.0 {
+            return self.unary(self.value, 1.0);
+        }
+        // What rounding may carry over the kink has the rounding errors of x.
+        let magnitude = self.magnitude();
+        Var::node(0.0, &[(self, 0.0)], if -self.value < 1e-4 * magnitude { magnitude } else { 0.0 })
     }
     fn dot(a: &[Self], b: &[Self]) -> Self {
         let value = a.iter().zip(b).map(|(x, y)| x.value * y.value).sum();

@@ -15,24 +15,26 @@ pub fn activate<S: Scalar>(kind: u32, x: S) -> S {
             let u = S::constant((2.0 / std::f64::consts::PI).sqrt()) * (x + S::constant(0.044715) * x * x * x);
             half * x * (one + u.tanh())
         }
-        4 => one / (one + (-x).exp()),
+        4 if x.value() > 0.0 => one / (one + (-x).exp()),
+        4 => x.exp() / (one + x.exp()),
         _ => x,
     }
 }
 
-/// Derivative of the activation at a plain value, by its closed form.
-fn derivative(kind: u32, x: f64) -> f64 {
+/// Derivative of the activation at a plain value, by its closed form. It comes as terms, which may cancel, so that a product with it has
+/// the magnitude that rounding errors scale with.
+fn derivative(kind: u32, x: f64) -> [f64; 3] {
     let pdf = (-0.5 * x * x).exp() / std::f64::consts::TAU.sqrt();
     match kind {
-        1 => f64::from(u8::from(x > 0.0)),
-        2 => 0.5 * (1.0 + erf(x * std::f64::consts::FRAC_1_SQRT_2)) + x * pdf,
+        1 => [f64::from(u8::from(x > 0.0)), 0.0, 0.0],
+        2 => [0.5, 0.5 * erf(x * std::f64::consts::FRAC_1_SQRT_2), x * pdf],
         3 => {
             let c = (2.0 / std::f64::consts::PI).sqrt();
             let t = (c * (x + 0.044715 * x * x * x)).tanh();
-            0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * c * (1.0 + 3.0 * 0.044715 * x * x)
+            [0.5, 0.5 * t, 0.5 * x * (1.0 - t * t) * c * (1.0 + 3.0 * 0.044715 * x * x)]
         }
-        4 => 1.0 / ((1.0 + x.exp()) * (1.0 + (-x).exp())),
-        _ => 1.0,
+        4 => [1.0 / ((1.0 + x.exp()) * (1.0 + (-x).exp())), 0.0, 0.0],
+        _ => [1.0, 0.0, 0.0],
     }
 }
 
@@ -70,7 +72,8 @@ pub fn forward<S: Scalar>(call: &mut Call<'_, S>) {
                     v = v * S::constant(kept.into());
                 }
                 if let Some(z) = &z {
-                    v = v * S::constant(derivative(e.constant("DERIVATIVE"), z[at].value()));
+                    let terms = derivative(e.constant("DERIVATIVE"), z[at].value()).map(|term| v * S::constant(term));
+                    v = terms[0] + terms[1] + terms[2];
                 }
                 if let Some(residual) = &residual {
                     v = v + residual[at];

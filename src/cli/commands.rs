@@ -587,10 +587,11 @@ fn check(runs: &[PathBuf], set: &[String], cases: Option<usize>, device: Option<
         print(&format!("{}\n\n{:<16}{:>8}{:>12}{:>18}{:>9}", gpu.describe(), "kernels", "cases", "elements", "error / allowed", ""))?;
     }
     let (mut rows, mut failures) = (Vec::new(), Vec::new());
+    let targets = targets(&gpu);
     for family in &KERNELS {
         let count = cases.unwrap_or(family.pinned).min(family.pinned);
         let (mut worst, mut elements, mut failed) = (0.0f64, 0, 0);
-        for target in targets(&gpu) {
+        for &target in &targets {
             for i in 0..count {
                 if progress && i % 8 == 0 {
                     let _ = write!(std::io::stderr(), "\r{} {i}/{count}   ", family.name);
@@ -612,9 +613,11 @@ fn check(runs: &[PathBuf], set: &[String], cases: Option<usize>, device: Option<
         }
         let status = if failed == 0 { "ok".to_string() } else { format!("{failed} FAILED") };
         if !json {
-            print(&format!("{:<16}{:>8}{elements:>12}{worst:>18.3}{status:>9}", family.name, 2 * count))?;
+            print(&format!("{:<16}{:>8}{elements:>12}{worst:>18.3}{status:>9}", family.name, targets.len() * count))?;
         }
-        rows.push(json!({ "kernels": family.name, "cases": 2 * count, "elements": elements, "worst": worst, "failed": failed }));
+        rows.push(
+            json!({ "kernels": family.name, "cases": targets.len() * count, "elements": elements, "worst": worst, "failed": failed }),
+        );
     }
     let mut models = Vec::new();
     for (path, config) in runs.iter().zip(&configs) {

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, OnceLock};
 
+use super::drivers::prefers_images;
 use super::{Access, BindingKind, IMAGE_ROW, Ledger, Role, SOFTWARE_LOOP_ITERATIONS, Shader, Target};
 use crate::error::{Error, Result};
 
@@ -197,13 +198,14 @@ impl Gpu {
         }));
         let same = summary.subgroup.0 == summary.subgroup.1 && features.contains(wgpu::Features::SUBGROUP);
         let software = summary.kind == "software";
+        let images = software && prefers_images(&summary.driver);
         let target = Target {
             software,
             subgroup: if same { summary.subgroup.0 } else { 0 },
             max_groups: limits.max_compute_workgroups_per_dimension,
             max_binding: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size),
-            uniform_bytes: if software { limits.max_uniform_buffer_binding_size.min(65_536) } else { 0 },
-            image_rows: if software { limits.max_texture_dimension_2d } else { 0 },
+            uniform_bytes: if images { limits.max_uniform_buffer_binding_size.min(65_536) } else { 0 },
+            image_rows: if images { limits.max_texture_dimension_2d } else { 0 },
             loop_iterations: if software { SOFTWARE_LOOP_ITERATIONS } else { u64::MAX },
             workgroup_memory: limits.max_compute_workgroup_storage_size,
             workgroup_invocations: limits.max_compute_invocations_per_workgroup,

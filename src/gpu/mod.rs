@@ -1,6 +1,7 @@
 //! The device: adapter choice, limits, shaders, pipelines, buffers with their ledger, submission, and device loss as an error.
 
 mod device;
+mod drivers;
 mod ledger;
 mod loops;
 mod shader;
@@ -8,7 +9,7 @@ mod shader;
 pub use device::{AdapterSummary, Gpu, Pipeline, adapters};
 pub use ledger::{Ledger, Role};
 pub(crate) use shader::Form;
-pub use shader::{Access, Binding, BindingKind, ParamType, Shader, shader_names};
+pub use shader::{Access, Binding, BindingKind, ParamType, Shader, replace_source, shader_names};
 
 /// What a plan has to know of the device that it will run on: the kernel variants follow from it, and the images that they read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,11 +22,11 @@ pub struct Target {
     pub max_groups: u32,
     /// Largest storage binding in bytes.
     pub max_binding: u64,
-    /// Read-only tensors up to this many bytes are bound as uniform buffers; 0 for none. Software adapters load from those ten times
-    /// faster than from storage buffers, which they read lane by lane.
+    /// Read-only tensors up to this many bytes are bound as uniform buffers; 0 for none. Some software drivers load from those ten
+    /// times faster than from storage buffers, which they read lane by lane.
     pub uniform_bytes: u64,
-    /// Larger read-only tensors are copied to images of up to this many rows before the dispatch that reads them; 0 for none. Software
-    /// adapters load texels nine times faster than they load from storage buffers, copies included.
+    /// Larger read-only tensors are copied to images of up to this many rows before the dispatch that reads them; 0 for none. Where
+    /// uniform buffers are faster, texels are too, copies included.
     pub image_rows: u32,
     /// Iterations that all loops of one invocation may take together. Mesa's software drivers end them after 65,535, without a word, and
     /// leave the rest of a sum out. Recording a dispatch that could pass this is an error.

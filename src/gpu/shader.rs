@@ -8,7 +8,7 @@
 //! On request, read-only arrays become uniform buffers or images: processors that run shaders load those ten times faster.
 
 use std::collections::HashMap;
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::{Arc, LazyLock, Mutex, OnceLock};
 
 use include_dir::{Dir, include_dir};
 
@@ -17,6 +17,9 @@ use crate::error::{Error, Result};
 static SOURCES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/shaders");
 type Key = (String, Vec<(&'static str, u32)>, Vec<(String, Form)>);
 static LOADED: LazyLock<Mutex<HashMap<Key, Arc<Shader>>>> = LazyLock::new(Mutex::default);
+
+/// One file's name and its text in place of the embedded one.
+static REPLACED: OnceLock<(String, String)> = OnceLock::new();
 
 /// How a kernel uses a binding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -102,7 +105,17 @@ pub fn shader_names() -> Vec<String> {
     names
 }
 
+/// Gives one file of `shaders/` another text for the life of the process; for the check of the kernels' check, before the first shader is
+/// loaded.
+#[doc(hidden)]
+pub fn replace_source(name: &str, text: &str) {
+    REPLACED.set((name.to_string(), text.to_string())).expect("one replacement a process");
+}
+
 fn source(name: &str) -> Result<&'static str> {
+    if let Some((_, text)) = REPLACED.get().filter(|(replaced, _)| replaced == name) {
+        return Ok(text);
+    }
     SOURCES
         .get_file(format!("{name}.wgsl"))
         .and_then(|file| file.contents_utf8())

@@ -683,7 +683,7 @@ fn variants(gpu: &Gpu, session: &Session) -> Result<String> {
         session.step()?.0.plan.entries().iter().map(|e| format!("{}{:?}", e.shader.name, e.shader.consts)).collect();
     kernels.sort();
     kernels.dedup();
-    Ok(format!("{}\n{}", gpu.describe(), kernels.join("\n")))
+    Ok(format!("{}\n{:?}\n{}", gpu.describe(), gpu.target, kernels.join("\n")))
 }
 
 /// Metrics by name of the row as an aligned table; columns that no row has are left out.

@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# Checks every kernel in all its variants on a second Vulkan driver, SwiftShader, which shares nothing with Mesa or LLVM.
+# The driver comes from Debian's package chromium-common and is kept under target/. CASES is the number of cases of each family.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+folder=$PWD/target/swiftshader
+icd=$folder/usr/lib/chromium/vk_swiftshader_icd.json
+if [ ! -f "$icd" ]; then
+  if ! command -v apt-get >/dev/null || ! command -v dpkg-deb >/dev/null; then
+    echo "test-drivers: skipped, as SwiftShader is taken from Debian's package chromium-common and apt-get or dpkg-deb is not here"
+    exit 0
+  fi
+  mkdir -p "$folder"
+  cd "$folder"
+  if ! apt-get download -qq chromium-common; then
+    echo "test-drivers: apt-get finds no package chromium-common (Debian has it): run apt-get update, or leave this check out" >&2
+    exit 1
+  fi
+  dpkg-deb -x chromium-common_*.deb .
+  rm chromium-common_*.deb
+  cd - >/dev/null
+fi
+cargo build --release
+VK_DRIVER_FILES=$icd target/release/engine check --device swiftshader --cases "$CASES"
