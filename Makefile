@@ -1,6 +1,6 @@
 # `make train` and `make test` do everything from a fresh clone; on Debian and Ubuntu they install a Vulkan driver where none is found.
 RUN ?= data/runs/integer_sequences_d64.toml
-CASES ?= 36
+CASES ?= 72
 MUTANTS ?= 400 1
 ARGS ?= --set train.epochs=4 --set data.transition_epochs=1 --set schedule.warmup_steps=500
 
