@@ -233,15 +233,14 @@ fn eval(args: &EvalArgs) -> Result<()> {
         rows.push((format!("{} {}", family.phase, family.name), train::evaluate_sequences(&session, &samples)?));
     }
     rows.extend(task.test(&session, sequences)?.0);
+    let (name, guess) = task.baseline();
+    let Judgement { rows, notes } = Judgement::beside(rows, vec![(name.into(), guess)], &task.shown(), vec![]);
     if args.json {
         let map: BTreeMap<_, _> = rows.into_iter().collect();
         return print_json(&map);
     }
     let table = train::metrics_table(&rows, &task.shown());
-    print(&format!(
-        "{table}\n{} fresh sequences a row; ninth acc. predicts the ninth number from eight. A uniform guess: 0.4 %, distance 85.33",
-        sequences
-    ))
+    print(&format!("{table}\n{sequences} fresh sequences a row; ninth acc. predicts the ninth number from eight.\n{}", notes.join("\n")))
 }
 
 /// Metrics on each set of the file, and the predictions for its first one.

@@ -127,6 +127,10 @@ impl Task for IntegerTask {
         vec!["loss", "cross_entropy", "accuracy", "distance"]
     }
 
+    fn validated(&self) -> Vec<&'static str> {
+        [self.columns(), vec!["ninth_accuracy", "ninth_distance"]].concat()
+    }
+
     fn shown(&self) -> Vec<Column> {
         let column = |name, title, digits| Column { name, title, digits };
         vec![
@@ -208,14 +212,13 @@ impl Task for IntegerTask {
     }
 
     fn judge(&self, session: &Session, step: u64) -> Result<Judgement> {
-        let (mut rows, mixture) = self.test(session, TESTED)?;
+        let (rows, mixture) = self.test(session, TESTED)?;
         let (name, guess) = self.baseline();
-        rows.push((name.into(), guess));
         let seen = 100.0 * self.seen_in_training(step, &mixture);
         let notes = vec![format!(
             "{TESTED} fresh sequences a row; ninth acc. predicts the ninth number from eight. {seen:.0} % of the mixture's also occurred in \
              training."
         )];
-        Ok(Judgement { rows, notes })
+        Ok(Judgement::beside(rows, vec![(name.into(), guess)], &self.shown(), notes))
     }
 }
