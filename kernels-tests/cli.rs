@@ -136,9 +136,11 @@ fn validations(folder: &Path, metric: &str) -> Vec<(u64, f64)> {
     lines.filter(|l| l["split"] == "validation").map(|l| (l["step"].as_u64().unwrap(), l[metric].as_f64().unwrap())).collect()
 }
 
-const SELECTING: [&str; 8] = [
+const SELECTING: [&str; 10] = [
     "--set",
     "validation.every=5",
+    "--set",
+    "validation.sequences=250",
     "--set",
     "validation.min_delta=0",
     "--set",
@@ -176,21 +178,27 @@ fn the_selected_metric_chooses_the_weights() {
     assert!(code == 0 && stdout.contains("uniform guess") && stdout.contains("no better than what needs no training"), "{stdout}");
 }
 
-/// With a rate of next to nothing the first validation on the one sequence that never changes stays the best.
+/// Where no gain is enough, the first validation stays the best.
 #[test]
 fn patience_waits_for_the_warm_up_the_curriculum_or_what_is_set() {
     let folder = tempfile::tempdir().unwrap();
     let stops_at = |name: &str, more: &[&str]| {
-        let still = ["optimizer.learning_rate=1e-30", "schedule.min_learning_rate=0", "validation.patience=2", "validation.min_delta=1000"];
-        let sets: Vec<&str> =
-            still.iter().chain(&["validation.every=5", "train.steps_per_epoch=10"]).chain(more).flat_map(|s| ["--set", s]).collect();
+        let sets = [
+            "validation.patience=2",
+            "validation.sequences=250",
+            "validation.min_delta=1000",
+            "validation.every=5",
+            "train.steps_per_epoch=10",
+            "model.d_model=8",
+        ];
         let out = folder.path().join(name);
-        let (code, stdout, text) = train(&out, "200", &[&sets[..], &["--json"]].concat());
+        let mut args = vec!["train", "data/runs/integer_sequences_d64.toml", "--steps", "200", "--out", out.to_str().unwrap(), "--json"];
+        args.extend(SHORT);
+        sets.iter().chain(more).for_each(|set| args.extend(["--set", set]));
+        let (code, stdout, text) = run(&args);
         assert_eq!(code, 0, "{text}");
         let report: serde_json::Value = serde_json::from_str(&stdout).unwrap();
-        assert_eq!(report["best_step"], 5);
-        let ended = report["ended"].as_str().unwrap();
-        assert_eq!(ended, "early: no better cross_entropy in 2 validations");
+        assert_eq!((&report["best_step"], &report["ended"]), (&5.into(), &"early: no better cross_entropy in 2 validations".into()));
         report["steps"].as_u64().unwrap()
     };
     // Counted are the validations after the step.
