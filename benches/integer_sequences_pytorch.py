@@ -1,18 +1,21 @@
 """The run of data/runs/integer_sequences.toml in PyTorch, on the same batches, validations and tests.
 
     engine data sequences data/runs/integer_sequences.toml --out data/sequences.npz
-    pip install torch numpy && python3 benches/integer_sequences_pytorch.py data/sequences.npz [--seed 1] [--patience 10]
+    pip install torch numpy && python3 benches/integer_sequences_pytorch.py data/sequences.npz [--seed 1] [--patience 10] [--init W.safetensors]
+
+With --init, which takes what `engine export` writes, it starts from the weights of a run.
 """
 
 import argparse
 import copy
+import json
 import math
 import time
 
 import numpy as np
 import torch
 
-PEAK, LOWEST, WARMUP, PATIENCE_AFTER, MIN_DELTA, ALPHA = 1e-3, 1e-6, 5000, 20_000, 0.001, 0.1
+PEAK, LOWEST, WARMUP, PATIENCE_AFTER, MIN_DELTA, ALPHA = 1e-3, 1e-6, 5000, 50_000, 0.001, 0.1
 
 
 class Model(torch.nn.Module):
@@ -48,16 +51,29 @@ def rate(step, total):
     return LOWEST + (PEAK - LOWEST) * (1 + math.cos(math.pi * (step - WARMUP) / (total - WARMUP))) / 2
 
 
+def weights(path):
+    """The tensors of a .safetensors file."""
+    with open(path, "rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        body = file.read()
+    tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
+    values = {name: np.frombuffer(body[slice(*e["data_offsets"])], "<f4").reshape(e["shape"]).copy() for name, e in tensors.items()}
+    return {name: torch.from_numpy(value) for name, value in values.items()}
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("file")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--patience", type=int, default=10)
+    parser.add_argument("--init")
     args = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(args.seed)
     data = {name: torch.from_numpy(array.astype(np.int64)) for name, array in np.load(args.file).items()}
     model, total = Model(), len(data["train"])
+    if args.init:
+        model.load_state_dict(weights(args.init))
     every = total // len(data["validation"])
     optimizer = torch.optim.AdamW(model.parameters(), PEAK, weight_decay=0.01)
     best, best_step, kept, waiting, started = math.inf, 0, None, 0, time.time()
@@ -77,7 +93,7 @@ def main():
             waiting += 1
             if args.patience and waiting >= args.patience:
                 break
-    print(f"seed {args.seed}: {done} steps in {time.time() - started:.0f} s, best CE {best:.4f} at step {best_step}")
+    print(f"{args.init or f'seed {args.seed}'}: {done} steps in {time.time() - started:.0f} s, best CE {best:.4f} at step {best_step}")
     model.load_state_dict(kept)
     for name, sequences in zip(["phase 1", "phase 2", "phase 3", "full mixture"], data["test"]):
         values = {k: v.mean().item() for k, v in measure(model, sequences).items()}

@@ -190,6 +190,8 @@ fn patience_waits_for_the_warm_up_the_curriculum_or_what_is_set() {
             "validation.every=5",
             "train.steps_per_epoch=10",
             "model.d_model=8",
+            "model.feed_forward=16",
+            "model.layers=1",
         ];
         let out = folder.path().join(name);
         let mut args = vec!["train", "data/runs/integer_sequences_d64.toml", "--steps", "200", "--out", out.to_str().unwrap(), "--json"];
