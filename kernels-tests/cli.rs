@@ -51,6 +51,8 @@ fn mistakes_have_their_message_and_exit_code() {
         (&["--device", "no such card"], 2, "no such adapter"),
         (&["--init", "/nowhere/weights.safetensors"], 66, "cannot read /nowhere/weights.safetensors"),
         (&["--init", RUN], 65, "no usable safetensors file"),
+        (&["--set", "validation.select=acuracy"], 2, "There are loss, cross_entropy, accuracy, distance, ninth_accuracy, ninth_distance"),
+        (&["--set", "validation.patience_after=-1"], 2, "patience_after"),
     ] {
         let (got, _, text) = train(&out, "2", more);
         assert!(got == code && text.contains(says), "{more:?}: {got} {text}");
@@ -125,6 +127,141 @@ fn the_estimate_needs_no_driver() {
     assert!(estimate["largest_batch"].as_u64().unwrap() > 1000);
     let (code, stdout, _) = run(&["estimate", RUN, "data/runs/lvm_gru.toml"]);
     assert!(code == 0 && stdout.lines().count() == 3 && stdout.contains("7359232"), "{stdout}");
+}
+
+/// Steps and values of a metric at each validation.
+fn validations(folder: &Path, metric: &str) -> Vec<(u64, f64)> {
+    let text = std::fs::read_to_string(folder.join("metrics.jsonl")).unwrap();
+    let lines = text.lines().map(|l| serde_json::from_str::<serde_json::Value>(l).unwrap());
+    lines.filter(|l| l["split"] == "validation").map(|l| (l["step"].as_u64().unwrap(), l[metric].as_f64().unwrap())).collect()
+}
+
+const SELECTING: [&str; 10] = [
+    "--set",
+    "validation.every=5",
+    "--set",
+    "validation.sequences=250",
+    "--set",
+    "validation.min_delta=0",
+    "--set",
+    "optimizer.learning_rate=0.05",
+    "--set",
+    "schedule.kind=constant",
+];
+
+#[test]
+fn the_selected_metric_chooses_the_weights() {
+    let folder = tempfile::tempdir().unwrap();
+    for (metric, sign) in [("loss", 1.0), ("distance", 1.0), ("accuracy", -1.0)] {
+        let out = folder.path().join(metric);
+        let set = format!("validation.select={metric}");
+        let (code, stdout, text) = train(&out, "60", &[&SELECTING[..], &["--set", &set, "--json"]].concat());
+        assert_eq!(code, 0, "{text}");
+        let report: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+        // Of equals the first.
+        let (step, best) = validations(&out, metric).into_iter().min_by(|a, b| (sign * a.1).total_cmp(&(sign * b.1))).unwrap();
+        assert_eq!(
+            (report["best_step"].as_u64(), report["selected"].as_f64(), &report["select"]),
+            (Some(step), Some(best), &metric.into())
+        );
+        assert_eq!(report["best"][metric].as_f64(), Some(best));
+        let table = std::fs::read_to_string(out.join("report.txt")).unwrap();
+        assert!(table.contains(&format!("best weights by {metric}, {best:.6}, of step {step} ")), "{table}");
+        let (code, stdout, _) = run(&["compare", out.to_str().unwrap(), "--json"]);
+        let row = &serde_json::from_str::<serde_json::Value>(&stdout).unwrap()["rows"][0];
+        assert_eq!((code, &row["select"], row["selected"].as_f64()), (0, &metric.into(), Some(best)));
+    }
+    let out = folder.path().join("loss");
+    let (code, _, text) = train(&out, "60", &[&SELECTING[..], &["--set", "validation.select=accuracy", "--resume"]].concat());
+    assert!(code == 65 && text.contains("saved: select = \"loss\""), "{code} {text}");
+    let (code, stdout, _) = run(&["eval", "--run", out.to_str().unwrap(), "--sequences", "5"]);
+    assert!(code == 0 && stdout.contains("uniform guess") && stdout.contains("no better than what needs no training"), "{stdout}");
+}
+
+/// Where no gain is enough, the first validation stays the best.
+#[test]
+fn patience_waits_for_the_warm_up_the_curriculum_or_what_is_set() {
+    let folder = tempfile::tempdir().unwrap();
+    let stops_at = |name: &str, more: &[&str]| {
+        let sets = [
+            "validation.patience=2",
+            "validation.sequences=250",
+            "validation.min_delta=1000",
+            "validation.every=5",
+            "train.steps_per_epoch=10",
+            "model.d_model=8",
+            "model.feed_forward=16",
+            "model.layers=1",
+        ];
+        let out = folder.path().join(name);
+        let mut args = vec!["train", "data/runs/integer_sequences_d64.toml", "--steps", "200", "--out", out.to_str().unwrap(), "--json"];
+        args.extend(SHORT);
+        sets.iter().chain(more).for_each(|set| args.extend(["--set", set]));
+        let (code, stdout, text) = run(&args);
+        assert_eq!(code, 0, "{text}");
+        let report: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+        assert_eq!((&report["best_step"], &report["ended"]), (&5.into(), &"early: no better cross_entropy in 2 validations".into()));
+        report["steps"].as_u64().unwrap()
+    };
+    // Counted are the validations after the step.
+    assert_eq!(stops_at("warm-up", &["schedule.warmup_steps=40", "data.transition_epochs=1.0"]), 50);
+    assert_eq!(stops_at("curriculum", &["schedule.warmup_steps=0", "data.transition_epochs=6.0"]), 70);
+    assert_eq!(stops_at("given", &["schedule.warmup_steps=40", "validation.patience_after=0"]), 15);
+    assert_eq!(stops_at("later", &["schedule.warmup_steps=0", "data.transition_epochs=0.0", "validation.patience_after=22"]), 30);
+}
+
+/// A run by an accuracy, cut and resumed, keeps its best value and what patience has counted.
+#[test]
+fn a_resumed_run_goes_on_with_what_was_selected() {
+    let folder = tempfile::tempdir().unwrap();
+    let more = ["validation.select=ninth_accuracy", "validation.patience=4", "validation.patience_after=10", "train.steps_per_epoch=10"];
+    let sets: Vec<&str> = SELECTING.into_iter().chain(more.iter().flat_map(|s| ["--set", *s])).collect();
+    let (whole, pieces) = (folder.path().join("whole"), folder.path().join("pieces"));
+    assert_eq!(train(&whole, "200", &sets).0, 0);
+    for steps in ["20", "30", "200"] {
+        assert_eq!(train(&pieces, steps, &[&sets[..], &["--resume"]].concat()).0, 0);
+    }
+    assert!(weights(&whole) == weights(&pieces), "the weights differ");
+    let ended = |folder: &Path| {
+        let text = std::fs::read_to_string(folder.join("report.json")).unwrap();
+        let report: serde_json::Value = serde_json::from_str(&text).unwrap();
+        ["steps", "best_step", "selected", "ended"].map(|key| report[key].clone())
+    };
+    assert_eq!(ended(&whole), ended(&pieces));
+    assert!(ended(&whole)[3].as_str().unwrap().starts_with("early: no better ninth_accuracy in 4"), "{:?}", ended(&whole));
+}
+
+#[test]
+fn a_model_no_better_than_a_guess_is_called_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let (code, stdout, _) = train(&folder.path().join("run"), "2", &[]);
+    assert!(code == 0 && stdout.contains("WARNING: no better than what needs no training in\n  phase 1: "), "{stdout}");
+    assert!(stdout.contains("the last weights, as nothing was validated") && !stdout.contains("Better than"), "{stdout}");
+}
+
+/// The file holds what the run trains on, number by number.
+#[test]
+fn the_sequences_of_a_run_are_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sequences.npz");
+    let small = ["train.epochs=2", "train.steps_per_epoch=10", "validation.every=8", "validation.sequences=6", "train.batch=4"];
+    let mut args = vec!["data", "sequences", RUN, "--out", path.to_str().unwrap()];
+    small.iter().for_each(|s| args.extend(["--set", s]));
+    let (code, _, text) = run(&args);
+    assert_eq!(code, 0, "{text}");
+    let mut npz = engine::datasets::npz::Npz::open(&path).unwrap();
+    let shapes = ["train", "validation", "test"].map(|name| npz.array(name).unwrap().shape);
+    assert_eq!(shapes, [vec![20, 4, 9], vec![3, 6, 9], vec![4, 1000, 9]]);
+    let overrides: Vec<String> = small.map(String::from).into();
+    let config = engine::config::Config::load(Path::new(RUN), &overrides).unwrap();
+    let batch = engine::train::task(&config).unwrap().batches(13).unwrap().remove(0);
+    let train = npz.array("train").unwrap().values;
+    for (i, (input, target)) in batch.inputs[0].iter().zip(&batch.inputs[1]).enumerate() {
+        let at = (13 * 4 + i / 8) * 9 + i % 8;
+        assert_eq!((train.get(at), train.get(at + 1)), (*input as f32, *target as f32), "{i}");
+    }
+    let (code, _, text) = run(&["data", "sequences", "data/runs/lvm_mlp.toml", "--out", path.to_str().unwrap()]);
+    assert!(code == 2 && text.contains("integer_sequences"), "{code} {text}");
 }
 
 /// Twenty kills at random moments, each followed by --resume, against a run that was left alone.

@@ -211,6 +211,11 @@ fn the_normalisation_goes_with_the_weights() {
     let rule = "abort_if=[{metric='validation_free_distance',above=0.1}]";
     let (code, _, error) = train(&second, "rule", &["--set", rule]);
     assert!(code == 2 && error.contains("no metric validation_free_distance"), "{code} {error}");
+    let (code, _, error) = train(&second, "select", &["--set", "validation.select=free_distance"]);
+    assert!(code == 2 && error.contains("There are loss, coordinate, stop, distance, stop_accuracy"), "{code} {error}");
+    assert_eq!(train(&second, "upwards", &["--set", "validation.select=stop_accuracy"]).0, 0);
+    let report = json(&std::fs::read_to_string(path("upwards/report.json")).unwrap());
+    assert!(report["select"] == "stop_accuracy" && report["selected"] == report["best"]["stop_accuracy"], "{report}");
     let (code, _, error) = train(&second, "warmup", &["--set", "schedule.warmup_epochs=3"]);
     assert!(code == 2 && error.contains("below train.epochs = 3"), "{code} {error}");
 }
@@ -246,7 +251,10 @@ fn the_chain_from_linkages_to_a_picture() {
     let (file, small) = (format!("data.file={images}"), ["model.layers.hidden=16", "train.batch=16", "train.epochs=2"]);
     let mut args = vec!["train", "data/runs/linkage_vae.toml", "--out", &vae, "--set", &file, "--json"];
     small.iter().for_each(|s| args.extend(["--set", s]));
-    assert!(json(&done(&args))["test"]["mean image"]["mse"].as_f64().unwrap() > 0.0);
+    let report = json(&done(&args));
+    assert!(report["test"]["mean image"]["mse"].as_f64().unwrap() > 0.0);
+    let verdict = report["notes"][0].as_str().unwrap();
+    assert!(verdict.starts_with("WARNING: no better") && verdict.contains("(mean image 0."), "{verdict}");
     assert!(done(&["encode", "--run", &vae, "--data", &images, "--out", &latents]).contains("60 samples, latents of 50"));
 
     let (trained, other) = (path("phase8"), path("phase1"));
@@ -259,6 +267,11 @@ fn the_chain_from_linkages_to_a_picture() {
         let of = |row: &str, metric: &str| report["test"][row][metric].as_f64().unwrap();
         assert!(of("this model", "distance") > 0.0 && of("this model", "free_distance") > 0.0);
         assert!(of("mean joint", "distance") > 0.0 && of("mean by type and place", "distance") > 0.0);
+        let verdict = report["notes"][0].as_str().unwrap();
+        assert!(
+            report["select"] == "coordinate" && verdict.starts_with("WARNING: no better") && verdict.contains("(mean joint "),
+            "{verdict}"
+        );
     }
     let (svg, said) = (path("picture.svg"), path("no.npz"));
     let table = done(&["generate", "--run", &trained, "--svg", &svg, "--sample", "3,14"]);

@@ -96,7 +96,16 @@ fn a_run_reports_beside_its_baselines_and_is_compared() {
         let cosine = report["test"][name]["cosine"].as_f64().unwrap();
         assert!(cosine > 0.0 && cosine < 1.0 && report["test"][name]["ood_cosine"].is_number(), "{report}");
     }
-    assert!(report["notes"].as_array().unwrap().iter().any(|n| n.as_str().unwrap().contains("the mean of the context")));
+    let verdict = report["notes"][0].as_str().unwrap();
+    assert!(
+        verdict.starts_with("WARNING: no better than what needs no training in\n  this model: cosine ")
+            && verdict.contains("(context mean "),
+        "{verdict}"
+    );
+    assert_eq!(report["select"], "unit_mse");
+    // For unit vectors, of one cosine.
+    let (cosine, unit_mse) = (report["best"]["cosine"].as_f64().unwrap(), report["selected"].as_f64().unwrap());
+    assert!((unit_mse - (2.0 - 2.0 * cosine) / 384.0).abs() < 1e-12 && report["test"]["this model"]["unit_mse"].is_number(), "{report}");
     assert_eq!((&report["expectations"][0][2], &report["expectations"][1][2]), (&true.into(), &false.into()));
     let table = std::fs::read_to_string(out.join("report.txt")).unwrap();
     assert!(table.contains("MISSED  train_cosine ≥ 2 after epoch 1"), "{table}");
@@ -118,6 +127,47 @@ fn a_run_reports_beside_its_baselines_and_is_compared() {
     assert!(stdout.starts_with("| run | model | parameters |") && stdout.lines().count() == 4, "{stdout}");
     let (code, _, text) = run(&["compare", folder.path().to_str().unwrap()]);
     assert!(code == 66 && text.contains("no run folder"), "{text}");
+}
+
+/// Contexts that are all the same leave nothing but a constant to predict.
+#[test]
+fn a_collapsed_model_is_called_so_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let same = data(&folder.path().join("same.npz"), 100, |contexts, _| contexts.fill(0.5));
+    let (code, stdout, text) = train(&same, &folder.path().join("run"), &["--json", "--set", "validation.select=cosine"]);
+    assert_eq!(code, 0, "{text}");
+    let notes = json(&stdout)["notes"].as_array().unwrap().iter().map(|n| n.as_str().unwrap().to_string()).collect::<Vec<_>>();
+    assert_eq!(notes.len(), 2, "{notes:?}");
+    assert!(notes[1].contains("collapsed to a constant"), "{notes:?}");
+    let (_, stdout, _) = run(&["eval", "--run", folder.path().join("run").to_str().unwrap()]);
+    assert!(notes.iter().all(|n| stdout.contains(n)) && stdout.contains("unit MSE"), "{stdout}");
+}
+
+/// Every term of a composite is logged at each validation, beside their sum and what selects.
+#[test]
+fn a_composite_logs_its_terms_and_selects_by_another_metric() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let sets =
+        ["loss.infonce={weight=1.0}", "loss.moment={weight=0.01}", "loss.mse={weight=0.05,on='normalized'}", "loss.cosine={weight=0.0}"];
+    let mut more = vec!["--json", "--set", "validation.select=cosine", "--set", "schedule.kind=plateau"];
+    sets.iter().for_each(|s| more.extend(["--set", s]));
+    let (code, stdout, text) = train(SAMPLE, &out, &more);
+    assert_eq!(code, 0, "{text}");
+    let lines: Vec<serde_json::Value> =
+        std::fs::read_to_string(out.join("metrics.jsonl")).unwrap().lines().map(json).filter(|l| l["split"] == "validation").collect();
+    let of = |line: &serde_json::Value, name: &str| line[name].as_f64().unwrap();
+    for line in &lines {
+        let sum = of(line, "infonce") + 0.01 * of(line, "moment") + 0.05 * of(line, "mse");
+        assert!((of(line, "loss") - sum).abs() < 1e-4 * sum, "{line}");
+        assert!((of(line, "unit_mse") - of(line, "mse")).abs() < 1e-6, "{line}");
+    }
+    let best = lines.iter().map(|l| of(l, "cosine")).fold(f64::MIN, f64::max);
+    assert_eq!(json(&stdout)["selected"].as_f64(), Some(best));
+    let (code, stdout, _) = run(&["compare", out.to_str().unwrap()]);
+    assert!(code == 0 && stdout.contains("selected by") && stdout.contains(&format!("cosine      {best:>9.6}")), "{stdout}");
+    let (code, _, text) = train(SAMPLE, &folder.path().join("no"), &["--set", "validation.select=ood_cosine"]);
+    assert!(code == 2 && text.contains("no metric ood_cosine") && text.contains("cosine_loss, unit_mse"), "{code} {text}");
 }
 
 #[test]

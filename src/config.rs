@@ -288,15 +288,20 @@ pub struct ValidationConfig {
     pub every: Option<u64>,
     /// Fresh sequences of each, of generated data.
     pub sequences: usize,
+    /// The metric that chooses the best weights, and that patience and a plateau schedule follow: `loss`, or any other that a validation gives.
+    pub select: String,
     /// Validations without improvement before the run stops; 0 never stops early.
     pub patience: u64,
-    /// What counts as an improvement of the loss.
+    /// Step up to which patience does not count; without it, the end of the warm-up or of the curriculum's transition, whichever is later.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub patience_after: Option<u64>,
+    /// By how much the selected metric must be better to count as an improvement.
     pub min_delta: f64,
 }
 
 impl Default for ValidationConfig {
     fn default() -> Self {
-        ValidationConfig { every: None, sequences: 100, patience: 10, min_delta: 0.001 }
+        ValidationConfig { every: None, sequences: 100, select: "loss".into(), patience: 10, patience_after: None, min_delta: 0.001 }
     }
 }
 
@@ -357,6 +362,15 @@ impl Config {
     /// `Internal` when it cannot be written as TOML.
     pub fn to_toml(&self) -> Result<String> {
         toml::to_string_pretty(self).map_err(|e| Error::Internal(format!("configuration to TOML: {e}")))
+    }
+
+    /// Step after which patience counts: until warm-up and curriculum are over, a validation without improvement says little.
+    pub(crate) fn patience_after(&self, steps_per_epoch: u64) -> u64 {
+        let curriculum = match &self.data {
+            DataConfig::IntegerSequences(d) => (d.transition_epochs * steps_per_epoch as f64).ceil() as u64,
+            DataConfig::Vectors(_) | DataConfig::Mechanisms(_) | DataConfig::Images(_) => 0,
+        };
+        self.validation.patience_after.unwrap_or_else(|| self.schedule.warmup(steps_per_epoch).max(curriculum))
     }
 
     fn validate(&self) -> std::result::Result<(), String> {

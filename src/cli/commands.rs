@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::{Command, Data, RunArgs, bytes, print, print_json};
 use crate::config::{Config, DataConfig, ImagesConfig, MechanismsConfig};
-use crate::datasets::integer_sequences::{CONTEXT, FAMILIES, LENGTH, draw_family};
+use crate::datasets::integer_sequences::{CONTEXT, FAMILIES, LENGTH, Sequence, draw_family};
 use crate::datasets::linkages;
 use crate::datasets::npz::{Npz, Numbers, write_arrays};
 use crate::datasets::{Split, folder_of};
@@ -233,15 +233,14 @@ fn eval(args: &EvalArgs) -> Result<()> {
         rows.push((format!("{} {}", family.phase, family.name), train::evaluate_sequences(&session, &samples)?));
     }
     rows.extend(task.test(&session, sequences)?.0);
+    let (name, guess) = task.baseline();
+    let Judgement { rows, notes } = Judgement::beside(rows, vec![(name.into(), guess)], &task.shown(), vec![]);
     if args.json {
         let map: BTreeMap<_, _> = rows.into_iter().collect();
         return print_json(&map);
     }
     let table = train::metrics_table(&rows, &task.shown());
-    print(&format!(
-        "{table}\n{} fresh sequences a row; ninth acc. predicts the ninth number from eight. A uniform guess: 0.4 %, distance 85.33",
-        sequences
-    ))
+    print(&format!("{table}\n{sequences} fresh sequences a row; ninth acc. predicts the ninth number from eight.\n{}", notes.join("\n")))
 }
 
 /// Metrics on each set of the file, and the predictions for its first one.
@@ -785,8 +784,41 @@ fn expect_writable(path: &Path) -> Result<()> {
     tempfile::tempfile_in(folder_of(path)).map(|_| ()).map_err(|e| Error::CannotCreate(format!("cannot create {}: {e}", path.display())))
 }
 
+/// The sequences of a run, in the order in which it sees them.
+fn sequences(config: &Config, out: &Path) -> Result<()> {
+    let mut task = IntegerTask::new(config)?;
+    expect_writable(out)?;
+    let (train, validation) = (&config.train, &config.validation);
+    let steps = train.epochs.saturating_mul(train.steps_per_epoch);
+    let validations = steps.div_ceil(validation.every.unwrap_or(train.steps_per_epoch));
+    let values = |sequences: Vec<Sequence>| sequences.into_iter().flatten().map(f32::from);
+    let bar = train::progress_bar(steps, "steps", false);
+    let mut arrays = [vec![], vec![], vec![]];
+    for step in 0..steps {
+        arrays[0].extend(values(task.training_sequences(step)));
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    (1..=validations).for_each(|number| arrays[1].extend(values(task.validation_sequences(number))));
+    let sets = task.test_sets(train::TESTED);
+    let count = sets.len();
+    sets.into_iter().for_each(|(_, sequences)| arrays[2].extend(values(sequences)));
+    let shapes = [
+        [steps as usize, train.batch * train.accumulate, LENGTH],
+        [validations as usize, validation.sequences, LENGTH],
+        [count, train::TESTED, LENGTH],
+    ];
+    let names = ["train", "validation", "test"];
+    let views: Vec<_> = (0..3).map(|i| (names[i], &shapes[i][..], arrays[i].as_slice())).collect();
+    crate::datasets::npz::write(out, &views)?;
+    print(&format!("{}: {steps} training steps, {validations} validations, {count} test sets", out.display()))
+}
+
 fn data(what: Data) -> Result<()> {
-    let Data::Linkages { count, seed, out, only, sheet, json } = what;
+    let (count, seed, out, only, sheet, json) = match what {
+        Data::Sequences { run, out } => return sequences(&load(&run)?, &out),
+        Data::Linkages { count, seed, out, only, sheet, json } => (count, seed, out, only, sheet, json),
+    };
     let started = Instant::now();
     let names = || linkages::KINDS.iter().map(|k| k.name).collect::<Vec<_>>().join(", ");
     let unknown = |name: &String| Error::Config(format!("--only {name}: no such type of linkage. There are {}", names()));

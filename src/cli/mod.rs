@@ -43,6 +43,14 @@ struct JsonArg {
 
 #[derive(Debug, Subcommand)]
 enum Data {
+    /// The sequences that a run trains on, validates on and is tested on, for other programs
+    Sequences {
+        #[command(flatten)]
+        run: RunArgs,
+        /// File to write: train (steps, samples, 9), validation (validations, sequences, 9), test (4, sequences, 9)
+        #[arg(long, value_name = "FILE.npz")]
+        out: PathBuf,
+    },
     /// Planar linkages: four-bars and six-bars with images of the curves that they trace
     Linkages {
         /// How many

@@ -108,7 +108,7 @@ pub enum ScheduleKind {
     Constant,
     /// Straight line up, then half a cosine down.
     WarmupCosine,
-    /// The peak, times `factor` whenever the validation loss has not improved for more than `patience` validations
+    /// The peak, times `factor` whenever the selected metric has not improved for more than `patience` validations
     /// (`torch.optim.lr_scheduler.ReduceLROnPlateau`).
     Plateau,
     /// Epoch by epoch: from `start_factor` of the peak straight up to it over `warmup_epochs`, then half a cosine down (`LinearLR` and
@@ -134,7 +134,7 @@ pub struct ScheduleConfig {
     pub factor: f64,
     /// Validations without improvement that a plateau waits for.
     pub patience: u64,
-    /// Relative improvement of the loss that counts on a plateau.
+    /// Relative improvement of the selected metric that counts on a plateau.
     pub threshold: f64,
 }
 
@@ -154,6 +154,15 @@ impl Default for ScheduleConfig {
 }
 
 impl ScheduleConfig {
+    /// Step at which the way up ends.
+    pub(crate) fn warmup(&self, steps_per_epoch: u64) -> u64 {
+        match self.kind {
+            ScheduleKind::WarmupCosine => self.warmup_steps,
+            ScheduleKind::EpochCosine => self.warmup_epochs.saturating_mul(steps_per_epoch),
+            ScheduleKind::Constant | ScheduleKind::Plateau => 0,
+        }
+    }
+
     pub(crate) fn validate(&self, optimizer: &OptimizerConfig) -> std::result::Result<(), String> {
         if !(self.factor > 0.0 && self.factor < 1.0) {
             return Err(format!("schedule.factor = {} is out of range: it must be in (0, 1)", self.factor));
@@ -200,7 +209,7 @@ impl ScheduleConfig {
 /// What a plateau schedule remembers.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Plateau {
-    /// Lowest validation loss.
+    /// Best value of the selected metric.
     best: Option<f64>,
     /// Validations since.
     waiting: u64,
@@ -215,13 +224,17 @@ impl Default for Plateau {
 }
 
 impl Plateau {
-    /// Takes in a validation loss.
-    pub fn step(&mut self, schedule: &ScheduleConfig, peak: f64, loss: f64) {
+    /// Takes in a value of the selected metric, of which less is better or more.
+    pub fn step(&mut self, schedule: &ScheduleConfig, peak: f64, value: f64, less_is_better: bool) {
         if schedule.kind != ScheduleKind::Plateau {
             return;
         }
-        if self.best.is_none_or(|best| loss < best * (1.0 - schedule.threshold)) {
-            (self.best, self.waiting) = (Some(loss), 0);
+        let better = |best: f64| match less_is_better {
+            true => value < best * (1.0 - schedule.threshold),
+            false => value > best * (1.0 + schedule.threshold),
+        };
+        if value.is_finite() && self.best.is_none_or(better) {
+            (self.best, self.waiting) = (Some(value), 0);
         } else {
             self.waiting += 1;
         }
@@ -264,8 +277,14 @@ mod tests {
         let losses = [1.0, 0.9, 0.95, 0.9, 0.92, 0.89995, 0.8, 0.9, 0.9, 0.9, 0.9, 0.9, 0.9, 0.9, 0.9];
         let want = [1.0, 1.0, 1.0, 1.0, 1.0, 0.5, 0.5, 0.5, 0.5, 0.5, 0.25, 0.25, 0.25, 0.25, 0.125];
         for (i, (loss, want)) in losses.into_iter().zip(want).enumerate() {
-            plateau.step(&schedule, 1e-3, loss);
+            plateau.step(&schedule, 1e-3, loss, true);
             assert_eq!(plateau.factor, want, "{i}");
+        }
+        // The same upwards, as with mode = "max"; what is not finite is no improvement.
+        let mut plateau = Plateau::default();
+        for (i, value) in [f64::NAN, 0.3, 0.4, 0.40003, f64::INFINITY, 0.2, 0.4].into_iter().enumerate() {
+            plateau.step(&schedule, 1e-3, value, false);
+            assert_eq!(plateau.factor, if i == 6 { 0.5 } else { 1.0 }, "{i}");
         }
     }
 }

@@ -23,11 +23,11 @@ const FORMAT: u32 = 1;
 pub struct Progress {
     /// Updates done. With the seeds of the configuration it is also the data cursor and the state of every random number.
     pub step: u64,
-    /// Best validation loss so far.
-    pub best_loss: Option<f64>,
+    /// Best value so far of the metric that selects.
+    pub best_value: Option<f64>,
     /// Step of the best validation.
     pub best_step: u64,
-    /// Validations since the best one.
+    /// Validations since the best one, of those that patience counts.
     pub waiting: u64,
     /// Updates skipped in a row because loss or gradient was not finite.
     pub skipped_in_a_row: u64,
@@ -366,7 +366,7 @@ mod tests {
     fn checkpoint(step: u64) -> Checkpoint {
         let mut flat = vec![0.0; 128];
         (0..6).chain(64..67).for_each(|i| flat[i] = i as f32 + step as f32 * 0.5);
-        let progress = Progress { step, best_loss: Some(1.5), ..Progress::default() };
+        let progress = Progress { step, best_value: Some(1.5), ..Progress::default() };
         Checkpoint {
             weights: flat.clone(),
             m: flat.clone(),

@@ -9,7 +9,8 @@ use serde_json::Value;
 
 use super::logs::duration;
 use super::plot::{Chart, Curve, draw};
-use super::rules::less_is_better;
+use super::rules::{improves, less_is_better};
+use crate::config::ValidationConfig;
 use crate::error::{Error, Result};
 use crate::models::Features;
 
@@ -26,6 +27,10 @@ pub struct Row {
     pub epochs: u64,
     /// Epoch of the kept weights, from 1.
     pub best_epoch: Option<u64>,
+    /// The metric that chose them.
+    pub select: String,
+    /// Its value there.
+    pub selected: Option<f64>,
     /// Validation loss there.
     pub best_loss: Option<f64>,
     /// The telling metric there: cosine, the ninth number's accuracy, an error in mm or of a pixel.
@@ -75,13 +80,13 @@ pub struct Comparison {
     pub rows: Vec<Row>,
 }
 
-/// The metric of which runs of a kind are compared, the one that chooses their best epoch.
-fn metrics_of(kind: &str) -> (&'static str, &'static str) {
+/// The metric of which runs of a kind are compared.
+fn metric_of(kind: &str) -> &'static str {
     match kind {
-        "sequence_transformer" => ("ninth_accuracy", "loss"),
-        "mechanism_transformer" => ("distance", "coordinate"),
-        "image_vae" => ("mse", "loss"),
-        _ => ("cosine", "loss"),
+        "sequence_transformer" => "ninth_accuracy",
+        "mechanism_transformer" => "distance",
+        "image_vae" => "mse",
+        _ => "cosine",
     }
 }
 
@@ -128,13 +133,19 @@ pub fn compare(folders: &[PathBuf], svg: Option<&Path>) -> Result<Comparison> {
             .unwrap_or(Value::Null);
         let validations: Vec<&Line> = lines.iter().filter(|l| l.split == "validation").collect();
         let kind = config["model"]["kind"].as_str().unwrap_or("?").to_string();
-        let (metric, chooses) = metrics_of(&kind);
+        let metric = metric_of(&kind);
         scores.insert(metric);
-        let best = validations
-            .iter()
-            .filter_map(|l| Some((l, l.values[chooses].as_f64()?)))
-            .min_by(|a, b| a.1.total_cmp(&b.1))
-            .map(|(line, _)| (line.epoch + 1, line.values["loss"].as_f64(), line.values[metric].as_f64()));
+        let validation: ValidationConfig = serde_json::from_value(config["validation"].clone()).unwrap_or_default();
+        let select = validation.select;
+        let mut selected = None;
+        let mut kept = None;
+        for line in &validations {
+            let value = line.values[select.as_str()].as_f64().unwrap_or(f64::NAN);
+            if improves(&select, selected, value, validation.min_delta) {
+                (selected, kept) = (Some(value), Some(line));
+            }
+        }
+        let best = kept.map(|line| (line.epoch + 1, line.values["loss"].as_f64(), line.values[metric].as_f64()));
         let train_loss = lines.iter().find(|l| l.split == "epoch" && best.is_some_and(|b| l.epoch + 1 == b.0)).map(|l| &l.values["loss"]);
         // By epoch: steps of different batches are no measure.
         let points = |name: &str| validations.iter().filter_map(|l| Some((l.epoch as f64 + 1.0, l.values[name].as_f64()?))).collect();
@@ -148,6 +159,8 @@ pub fn compare(folders: &[PathBuf], svg: Option<&Path>) -> Result<Comparison> {
             parameters: report["parameters"].as_u64(),
             epochs: lines.iter().filter(|l| l.split == "validation" || l.split == "epoch").map(|l| l.epoch + 1).max().unwrap_or(0),
             best_epoch: best.map(|b| b.0),
+            select,
+            selected,
             best_loss: best.and_then(|b| b.1),
             score: best.and_then(|b| b.2),
             peak: validations
@@ -216,6 +229,8 @@ impl Comparison {
                 ("d", false),
                 ("L", false),
                 ("decay", false),
+                ("selected by", true),
+                ("value", false),
                 ("train loss", false),
                 ("val. loss", false),
                 ("error (mm)", false),
@@ -234,6 +249,8 @@ impl Comparison {
                     m.d_model.to_string(),
                     m.layers.to_string(),
                     m.weight_decay.to_string(),
+                    r.select.clone(),
+                    text(r.selected, 4),
                     text(m.train_loss, 4),
                     text(r.best_loss, 4),
                     text(r.score, 3),
@@ -252,7 +269,9 @@ impl Comparison {
             ("parameters", false),
             ("epochs", false),
             ("best epoch", false),
-            ("best loss", false),
+            ("selected by", true),
+            ("value", false),
+            ("loss", false),
             (&self.score, false),
             ("its peak", false),
             ("OOD cosine", false),
@@ -266,6 +285,8 @@ impl Comparison {
                 count(r.parameters),
                 r.epochs.to_string(),
                 count(r.best_epoch),
+                r.select.clone(),
+                text(r.selected, 6),
                 text(r.best_loss, 6),
                 text(r.score, 4),
                 text(r.peak, 4),

@@ -236,8 +236,8 @@ impl Task for ImageTask {
     fn judge(&self, session: &Session, _step: u64) -> Result<Judgement> {
         let mine = self.evaluate(session, &self.sets.validation)?;
         let ratio = mine.get("mse").unwrap_or(f64::NAN) / self.mean_image();
-        let rows = vec![("this model".to_string(), mine), ("mean image".to_string(), self.baseline().1)];
+        let (name, mean) = self.baseline();
         let notes = vec![format!("Of the variance of a pixel {:.1} % is explained.", 100.0 * (1.0 - ratio))];
-        Ok(Judgement { rows, notes })
+        Ok(Judgement::beside(vec![("this model".into(), mine)], vec![(name.into(), mean)], &self.shown(), notes))
     }
 }

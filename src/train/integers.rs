@@ -17,7 +17,7 @@ use crate::plan::{Plan, Tensor};
 const EVAL_BATCH: usize = 256;
 
 /// Sequences of each row of the closing table.
-const TESTED: usize = 1000;
+pub(crate) const TESTED: usize = 1000;
 
 /// The task of a sequence transformer.
 #[derive(Debug)]
@@ -61,16 +61,45 @@ impl IntegerTask {
     /// # Errors
     /// `TryAgain` on device loss.
     pub fn test(&self, session: &Session, count: usize) -> Result<(MetricRows, Vec<Sequence>)> {
-        let mut out = Vec::new();
-        let mut sequences = Vec::new();
-        let third = 1.0 / 3.0;
-        for (name, shares) in
-            [("phase 1", [1.0, 0.0, 0.0]), ("phase 2", [0.0, 1.0, 0.0]), ("phase 3", [0.0, 0.0, 1.0]), ("full mixture", [third; 3])]
-        {
-            sequences = (0..count as u64).map(|i| sample(self.data.seed, Split::Test, i, shares)).collect();
-            out.push((name.to_string(), evaluate(session, &sequences)?));
+        let sets = self.test_sets(count);
+        let rows = sets.iter().map(|(name, sequences)| Ok((name.to_string(), evaluate(session, sequences)?))).collect::<Result<_>>()?;
+        let [.., (_, mixture)] = sets;
+        Ok((rows, mixture))
+    }
+
+    /// `count` fresh sequences of each phase, and of the full mixture at the end.
+    pub fn test_sets(&self, count: usize) -> [(&'static str, Vec<Sequence>); 4] {
+        let draw = |shares| (0..count as u64).map(|i| sample(self.data.seed, Split::Test, i, shares)).collect();
+        [
+            ("phase 1", draw([1.0, 0.0, 0.0])),
+            ("phase 2", draw([0.0, 1.0, 0.0])),
+            ("phase 3", draw([0.0, 0.0, 1.0])),
+            ("full mixture", draw([1.0 / 3.0; 3])),
+        ]
+    }
+
+    /// Sequences of a training step, micro-step after micro-step.
+    pub fn training_sequences(&mut self, step: u64) -> Vec<Sequence> {
+        let (t, data) = (&self.train, &self.data);
+        let (epoch, within) = (step / t.steps_per_epoch, (step % t.steps_per_epoch) as usize);
+        let per_step = t.batch * t.accumulate;
+        let per_epoch = per_step as u64 * t.steps_per_epoch;
+        if t.shuffle && self.order.as_ref().is_none_or(|(e, _)| *e != epoch) {
+            self.order = Some((epoch, epoch_order(t.seed, epoch, per_epoch as usize)));
         }
-        Ok((out, sequences))
+        let shares = shares(epoch as f64, data.transition_epochs);
+        let order = self.order.as_ref();
+        let draw = |i: usize| {
+            let within_epoch = order.map_or(i as u64, |(_, o)| u64::from(o[i]));
+            sample(data.seed, Split::Train, epoch * per_epoch + within_epoch, shares)
+        };
+        (within * per_step..(within + 1) * per_step).map(draw).collect()
+    }
+
+    /// Sequences of a validation; `number` counts validations from 1.
+    pub fn validation_sequences(&self, number: u64) -> Vec<Sequence> {
+        let count = self.sequences as u64;
+        (0..count).map(|i| sample(self.data.seed, Split::Validation, number * count + i, [1.0 / 3.0; 3])).collect()
     }
 
     /// Share of sequences that occurred in the training steps before `step`, of which at most the last four million samples are looked at.
@@ -127,6 +156,10 @@ impl Task for IntegerTask {
         vec!["loss", "cross_entropy", "accuracy", "distance"]
     }
 
+    fn validated(&self) -> Vec<&'static str> {
+        [self.columns(), vec!["ninth_accuracy", "ninth_distance"]].concat()
+    }
+
     fn shown(&self) -> Vec<Column> {
         let column = |name, title, digits| Column { name, title, digits };
         vec![
@@ -170,27 +203,12 @@ impl Task for IntegerTask {
     }
 
     fn batches(&mut self, step: u64) -> Result<Vec<MicroBatch>> {
-        let (t, data) = (&self.train, &self.data);
-        let (epoch, within) = (step / t.steps_per_epoch, (step % t.steps_per_epoch) as usize);
-        let per_step = t.batch * t.accumulate;
-        let per_epoch = per_step as u64 * t.steps_per_epoch;
-        if t.shuffle && self.order.as_ref().is_none_or(|(e, _)| *e != epoch) {
-            self.order = Some((epoch, epoch_order(t.seed, epoch, per_epoch as usize)));
-        }
-        let shares = shares(epoch as f64, data.transition_epochs);
-        let order = self.order.as_ref();
-        let draw = |i: usize| {
-            let within_epoch = order.map_or(i as u64, |(_, o)| u64::from(o[i]));
-            sample(data.seed, Split::Train, epoch * per_epoch + within_epoch, shares)
-        };
-        let micro = |m: usize| (0..t.batch).map(|b| draw(within * per_step + m * t.batch + b)).collect::<Vec<Sequence>>();
-        Ok((0..t.accumulate).map(|m| micro_batch(&micro(m), t.batch)).collect())
+        let batch = self.train.batch;
+        Ok(self.training_sequences(step).chunks(batch).map(|sequences| micro_batch(sequences, batch)).collect())
     }
 
     fn validate(&self, session: &Session, number: u64) -> Result<Metrics> {
-        let count = self.sequences as u64;
-        let draw = |i| sample(self.data.seed, Split::Validation, number * count + i, [1.0 / 3.0; 3]);
-        evaluate(session, &(0..count).map(draw).collect::<Vec<_>>())
+        evaluate(session, &self.validation_sequences(number))
     }
 
     fn baseline(&self) -> (&'static str, Metrics) {
@@ -208,14 +226,13 @@ impl Task for IntegerTask {
     }
 
     fn judge(&self, session: &Session, step: u64) -> Result<Judgement> {
-        let (mut rows, mixture) = self.test(session, TESTED)?;
+        let (rows, mixture) = self.test(session, TESTED)?;
         let (name, guess) = self.baseline();
-        rows.push((name.into(), guess));
         let seen = 100.0 * self.seen_in_training(step, &mixture);
         let notes = vec![format!(
             "{TESTED} fresh sequences a row; ninth acc. predicts the ninth number from eight. {seen:.0} % of the mixture's also occurred in \
              training."
         )];
-        Ok(Judgement { rows, notes })
+        Ok(Judgement::beside(rows, vec![(name.into(), guess)], &self.shown(), notes))
     }
 }

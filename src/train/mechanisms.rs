@@ -318,14 +318,6 @@ impl Task for MechanismTask {
         ("distance", vec!["distance"])
     }
 
-    fn selects(&self) -> &'static str {
-        "coordinate"
-    }
-
-    fn judged(&self) -> &'static [&'static str] {
-        &["free_distance", "count_accuracy"]
-    }
-
     fn sized(&self, config: &Config) -> Config {
         let mut config = config.clone();
         if let DataConfig::Mechanisms(d) = &mut config.data {
@@ -448,17 +440,14 @@ impl Task for MechanismTask {
         let distance = mine.get("distance").unwrap_or(f64::NAN);
         let free = mine.get("free_distance").unwrap_or(f64::NAN);
         let row = |d: f64| Metrics::new([("distance", d), ("free_distance", d)]);
-        let rows = vec![
-            ("this model".to_string(), mine),
-            ("mean joint".to_string(), row(mean)),
-            ("mean by type and place".to_string(), row(by_place)),
-        ];
+        let model = vec![("this model".to_string(), mine)];
+        let means = vec![("mean joint".to_string(), row(mean)), ("mean by type and place".to_string(), row(by_place))];
         let notes = vec![format!(
             "error: mean distance over valid joints, each predicted from the true ones before it; free: from its own. The error is {:.2} of the \
              mean joint's, free-running {:.2}.",
             distance / mean,
             free / mean
         )];
-        Ok(Judgement { rows, notes })
+        Ok(Judgement::beside(model, means, &self.shown(), notes))
     }
 }

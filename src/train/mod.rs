@@ -18,6 +18,7 @@ pub(crate) use checkpoint::write_atomically;
 pub use checkpoint::{Checkpoint, Progress, export_weights, load_weights, save_weights};
 pub use compare::{Comparison, compare};
 pub use images::ImageTask;
+pub(crate) use integers::TESTED;
 pub use integers::{IntegerTask, evaluate as evaluate_sequences, micro_batch};
 pub(crate) use logs::progress_bar;
 pub use mechanisms::{MechanismTask, Predicted, until_stop};

@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::checkpoint::{Checkpoint, Progress, load_weights, save_weights, write_atomically};
 use super::logs::{Logs, duration};
 use super::plot::{Chart, Curve, draw};
-use super::rules::{Watch, check_metrics};
+use super::rules::{Watch, check_metrics, improves, less_is_better};
 use super::session::{RING, Session, memory_of};
 use super::task::{Column, Judgement, MetricRows, Metrics, Task, fingerprint, learning_rate, task};
 use crate::config::Config;
@@ -60,6 +60,10 @@ pub struct Report {
     pub parameters: usize,
     /// Updates done.
     pub steps: u64,
+    /// The metric that chose the weights that are kept.
+    pub select: String,
+    /// Its value of these weights; none when nothing was validated and the last weights are kept.
+    pub selected: Option<f64>,
     /// Step of the weights that are kept.
     pub best_step: u64,
     /// Epoch of the weights that are kept, from 1.
@@ -241,6 +245,8 @@ struct Rhythm {
     epoch: u64,
     validate: u64,
     save: u64,
+    /// Step after which patience counts.
+    patience_after: u64,
     /// Step at which the schedule ends.
     total: u64,
     /// Step at which the run ends if nothing ends it before.
@@ -285,6 +291,7 @@ impl<'a> Trainer<'a> {
             epoch,
             validate: config.validation.every.unwrap_or(epoch),
             save: config.checkpoint.every.unwrap_or(epoch),
+            patience_after: config.patience_after(epoch),
             total,
             end: options.steps.unwrap_or(u64::MAX).min(total),
         };
@@ -519,8 +526,9 @@ impl<'a> Trainer<'a> {
         self.record("validation", step, &values)?;
         let of_baseline: Vec<(&str, f64)> = baseline.0.iter().map(|(n, v)| (n.as_str(), *v)).collect();
         self.record("baseline", step, &of_baseline)?;
-        let loss = metrics.get(self.task.selects()).unwrap_or(f64::NAN);
-        let better = self.progress.best_loss.is_none_or(|best| loss < best - config.validation.min_delta);
+        let select = config.validation.select.as_str();
+        let value = metrics.get(select).unwrap_or(f64::NAN);
+        let better = improves(select, self.progress.best_value, value, config.validation.min_delta);
         let epoch = step.div_ceil(self.rhythm.epoch);
         let train = match self.progress.epoch_rows {
             0.0 => String::new(),
@@ -536,17 +544,17 @@ impl<'a> Trainer<'a> {
             "step {step:>7}  epoch {epoch:>3}  {train}validation {mine}{}  ({name}: {theirs})",
             if better { "  best" } else { "" }
         ));
-        self.progress.plateau.step(&config.schedule, config.optimizer.learning_rate, loss);
-        if better && loss.is_finite() {
-            (self.progress.best_loss, self.progress.best_step, self.progress.waiting) = (Some(loss), step, 0);
+        self.progress.plateau.step(&config.schedule, config.optimizer.learning_rate, value, less_is_better(select));
+        if better {
+            (self.progress.best_value, self.progress.best_step, self.progress.waiting) = (Some(value), step, 0);
             self.progress.best = metrics.0.clone();
             let weights = self.session.arena.read_flat(Flat::Parameters)?;
             let parameters = self.session.evaluate.0.plan.parameters();
             save_weights(&self.folder.best(), parameters, &weights, self.task.buffers(), &config.to_toml()?)?;
-        } else {
+        } else if step > self.rhythm.patience_after {
             self.progress.waiting += 1;
             if config.validation.patience > 0 && self.progress.waiting >= config.validation.patience {
-                self.progress.finished = Some(format!("early: no improvement in {} validations", self.progress.waiting));
+                self.progress.finished = Some(format!("early: no better {select} in {} validations", self.progress.waiting));
             }
         }
         if step.is_multiple_of(self.rhythm.epoch) {
@@ -639,7 +647,7 @@ impl<'a> Trainer<'a> {
     /// Restores the best weights, judges them, and writes model and report.
     fn finish(mut self) -> Result<Report> {
         let parameters = self.session.evaluate.0.plan.parameters().to_vec();
-        if self.progress.best_loss.is_some() {
+        if self.progress.best_value.is_some() {
             self.session.arena.write_flat(Flat::Parameters, &load_weights(&self.folder.best(), &parameters)?)?;
         }
         let weights = self.session.arena.read_flat(Flat::Parameters)?;
@@ -652,6 +660,8 @@ impl<'a> Trainer<'a> {
             device: self.gpu.describe(),
             parameters: parameters.iter().map(Parameter::len).sum(),
             steps: self.progress.step,
+            select: self.config.validation.select.clone(),
+            selected: self.progress.best_value,
             best_step: self.progress.best_step,
             best_epoch: self.progress.best_step.div_ceil(self.rhythm.epoch),
             ended: self.progress.finished.clone().unwrap_or_else(|| "all steps done".into()),
@@ -705,16 +715,18 @@ pub(crate) fn metrics_table(rows: &[(String, Metrics)], columns: &[Column]) -> S
 impl Report {
     /// The report as an aligned table.
     pub fn table(&self) -> String {
+        let kept = match self.selected {
+            Some(value) => format!("best weights by {}, {value:.6}, of step {} (epoch {})", self.select, self.best_step, self.best_epoch),
+            None => "the last weights, as nothing was validated".into(),
+        };
         let mut out = format!(
-            "{}: {} parameters, {} steps in {} ({:.1} steps/s), ended {}\nbest weights of step {} (epoch {}); device {}\n\n",
+            "{}: {} parameters, {} steps in {} ({:.1} steps/s), ended {}\n{kept}; device {}\n\n",
             self.run,
             self.parameters,
             self.steps,
             duration(self.seconds),
             self.steps as f64 / self.seconds.max(1e-9),
             self.ended,
-            self.best_step,
-            self.best_epoch,
             self.device
         );
         if self.skipped > 0 {

@@ -9,6 +9,7 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 use super::images::ImageTask;
 use super::integers::IntegerTask;
 use super::mechanisms::MechanismTask;
+use super::rules::improves;
 use super::session::Session;
 use super::vectors::VectorTask;
 use crate::config::{Config, DataConfig, SplitKind, TrainConfig};
@@ -238,6 +239,31 @@ pub struct Judgement {
     pub notes: Vec<String>,
 }
 
+impl Judgement {
+    /// Metrics of the model beside those of what needs no training. The first sentence says in which of the columns the model is no better.
+    pub fn beside(model: MetricRows, baselines: MetricRows, columns: &[Column], mut notes: Vec<String>) -> Self {
+        let mut worse = vec![];
+        for (set, mine) in &model {
+            let lost = columns.iter().filter_map(|c| Some((c, mine.get(c.name)?))).flat_map(|(c, value)| {
+                let others = baselines.iter().filter_map(move |(name, metrics)| Some((name, metrics.get(c.name)?)));
+                let lost = others.filter(move |(_, theirs)| !improves(c.name, Some(*theirs), value, 0.0));
+                lost.map(move |(name, theirs)| format!("{} {} ({name} {})", c.title, c.show(value), c.show(theirs)))
+            });
+            let lost = lost.collect::<Vec<_>>().join(", ");
+            if !lost.is_empty() {
+                worse.push(format!("\n  {set}: {lost}"));
+            }
+        }
+        let names = baselines.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ");
+        let verdict = match worse.is_empty() {
+            true => format!("Better than what needs no training wherever they compare: {names}."),
+            false => format!("WARNING: no better than what needs no training in{}", worse.concat()),
+        };
+        notes.insert(0, verdict);
+        Judgement { rows: [model, baselines].concat(), notes }
+    }
+}
+
 /// A kind of run.
 pub trait Task: Debug {
     /// Names of the per-row results, the loss first.
@@ -259,9 +285,9 @@ pub trait Task: Debug {
     fn evaluation_batch(&self) -> usize;
     /// Steps of an epoch.
     fn steps_per_epoch(&self) -> u64;
-    /// The validation metric that chooses the best weights, the lower the better.
-    fn selects(&self) -> &'static str {
-        "loss"
+    /// Names of the metrics of a validation.
+    fn validated(&self) -> Vec<&'static str> {
+        self.columns()
     }
     /// Records one step of decoding over a cache, where the task decodes.
     ///
@@ -280,10 +306,6 @@ pub trait Task: Debug {
     /// `Data` when one does not fit, `Config` when they contradict the configuration.
     fn take_buffers(&mut self, _from: &Path) -> Result<()> {
         Ok(())
-    }
-    /// Metrics that `judge` alone computes.
-    fn judged(&self) -> &'static [&'static str] {
-        &[]
     }
     /// The configuration with the sizes of the data file, so that it describes the model without the file.
     fn sized(&self, config: &Config) -> Config {

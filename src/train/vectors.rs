@@ -25,11 +25,14 @@ const CHUNK: usize = 4 << 20;
 
 /// Name of the training contexts on the device.
 const CONTEXTS: &str = "data.contexts";
+/// Name of the mean squared error between unit prediction and unit target.
+const UNIT_MSE: &str = "unit_mse";
+
 /// Name of the training targets on the device.
 const TARGETS: &str = "data.targets";
 
-/// How close to the mean vector counts as no better.
-const COLLAPSED: f64 = 0.005;
+/// Length of the mean of unit predictions from which on they are all but the same.
+const COLLAPSED: f64 = 0.99;
 
 /// The task of a next-vector model.
 #[derive(Debug)]
@@ -202,7 +205,10 @@ impl VectorTask {
                 sums.iter_mut().zip(&row).for_each(|(s, v)| *s += f64::from(*v));
             }
         }
-        Ok(Metrics::new(columns.into_iter().zip(sums.into_iter().map(|s| s / set.samples as f64))))
+        let mut metrics = Metrics::new(columns.into_iter().zip(sums.into_iter().map(|s| s / set.samples as f64)));
+        let cosine = metrics.get("cosine").unwrap_or(f64::NAN);
+        metrics.0.push((UNIT_MSE.into(), (2.0 - 2.0 * cosine) / self.dim as f64));
+        Ok(metrics)
     }
 
     /// Unit predictions for a set (samples, dim), and their cosines to its targets.
@@ -258,10 +264,18 @@ impl Task for VectorTask {
         names
     }
 
+    fn validated(&self) -> Vec<&'static str> {
+        [self.columns(), vec![UNIT_MSE]].concat()
+    }
+
     fn shown(&self) -> Vec<Column> {
         let column = |name, title, digits| Column { name, title, digits };
-        let mut columns =
-            vec![column("cosine", "cosine", Some(4)), column("ood_cosine", "OOD cosine", Some(4)), column("loss", "loss", Some(6))];
+        let mut columns = vec![
+            column("cosine", "cosine", Some(4)),
+            column("ood_cosine", "OOD cosine", Some(4)),
+            column(UNIT_MSE, "unit MSE", Some(6)),
+            column("loss", "loss", Some(6)),
+        ];
         if self.loss.terms().len() > 1 {
             columns.extend(self.loss.terms().iter().map(|(name, _)| column(name, name, Some(5))));
         }
@@ -274,10 +288,6 @@ impl Task for VectorTask {
 
     fn terms(&self) -> Vec<(&'static str, f64)> {
         self.loss.terms()
-    }
-
-    fn judged(&self) -> &'static [&'static str] {
-        &["ood_cosine"]
     }
 
     fn sized(&self, config: &Config) -> Config {
@@ -438,28 +448,22 @@ impl Task for VectorTask {
             let ood = of_ood.as_ref().map(|b| ("ood_cosine", pick(b)));
             Metrics::new([("cosine", pick(&of_validation))].into_iter().chain(ood))
         };
-        let cosine = mine.get("cosine").unwrap_or(f64::NAN);
-        let (mean, context) = (of_validation.mean_vector, of_validation.context_mean);
         let mut notes = vec![];
-        if (cosine - mean).abs() <= COLLAPSED {
+        let (predictions, _) = self.predict(session, &data.validation)?;
+        let mean =
+            |d: usize| predictions.iter().skip(d).step_by(self.dim).map(|v| f64::from(*v)).sum::<f64>() / data.validation.samples as f64;
+        let length = (0..self.dim).map(|d| mean(d).powi(2)).sum::<f64>().sqrt();
+        if length > COLLAPSED {
             notes.push(format!(
-                "WARNING: the model scores {cosine:.4}, no better than the mean vector's {mean:.4}: it has collapsed to a constant. Lower the \
-                 learning rate, or try another loss or model"
+                "WARNING: its predictions are all but the same: the length of their mean is {length:.4}. The model has collapsed to a constant. \
+                 Lower the learning rate, or try another loss or model"
             ));
-        } else if cosine < mean {
-            notes.push(format!("WARNING: the model scores {cosine:.4}, less than the mean vector's {mean:.4}"));
         }
-        notes.push(if cosine > context {
-            format!("It passes the mean of the context ({context:.4}): it has learnt more than the average.")
-        } else {
-            format!("It does not pass the mean of the context ({context:.4}), which needs no model.")
-        });
-        let rows = vec![
-            ("this model".to_string(), mine),
+        let baselines = vec![
             ("mean vector".to_string(), row(|b| b.mean_vector)),
             ("last vector".to_string(), row(|b| b.last_vector)),
             ("context mean".to_string(), row(|b| b.context_mean)),
         ];
-        Ok(Judgement { rows, notes })
+        Ok(Judgement::beside(vec![("this model".into(), mine)], baselines, &self.shown(), notes))
     }
 }
