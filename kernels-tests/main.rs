@@ -5,4 +5,5 @@ mod cli;
 mod kernels;
 mod mechanisms;
 mod models;
+mod options;
 mod vectors;
