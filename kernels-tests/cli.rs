@@ -117,6 +117,37 @@ fn every_step_is_a_line_of_the_metrics() {
     assert!(code == 0 && eval["full mixture"]["ninth_accuracy"].is_number());
 }
 
+/// A run that was stopped has weights, before it has a `model.safetensors`.
+#[test]
+fn every_command_takes_the_weights_of_an_unfinished_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let path = out.to_str().unwrap();
+    let exported = folder.path().join("weights.safetensors");
+    assert_eq!(train(&out, "50", &[]).0, 0);
+    std::fs::remove_file(out.join("model.safetensors")).unwrap();
+    let eval = ["eval", "--run", path, "--sequences", "2"];
+    let commands: [&[&str]; 3] =
+        [&eval, &["generate", "--run", path, "--prompt", "1,2"], &["export", "--run", path, exported.to_str().unwrap()]];
+    let file = out.join("checkpoints/step-000000040.safetensors");
+    for command in commands {
+        for (more, says) in [
+            (&[] as &[&str], "weights of step 40: "),
+            (&["--checkpoint", "best"], "best.safetensors"),
+            (&["--checkpoint", "last"], "weights of step 50: "),
+            (&["--checkpoint", file.to_str().unwrap()], "weights of step 40: "),
+        ] {
+            let (code, _, text) = run(&[command, more].concat());
+            assert!(code == 0 && text.contains(says), "{command:?} {more:?}: {code} {text}");
+        }
+    }
+    let (code, _, text) = run(&[&eval[..], &["--checkpoint", "/nowhere"]].concat());
+    assert!(code == 66 && text.contains("--checkpoint best (") && text.contains("--checkpoint last ("), "{code} {text}");
+    std::fs::remove_dir_all(out.join("checkpoints")).unwrap();
+    let (code, _, text) = run(&eval);
+    assert!(code == 66 && text.contains("no weights yet"), "{code} {text}");
+}
+
 #[test]
 fn the_estimate_needs_no_driver() {
     let output = engine().args(["estimate", RUN, "--json"]).env("VK_ICD_FILENAMES", "/nowhere.json").output().unwrap();

@@ -6,4 +6,5 @@ mod kernels;
 mod limits;
 mod mechanisms;
 mod models;
+mod options;
 mod vectors;

@@ -225,3 +225,52 @@ fn a_resumed_run_of_vectors_ends_with_the_same_weights() {
     let weights = |run: &Path| std::fs::read(run.join("model.safetensors")).unwrap();
     assert!(weights(&whole) == weights(&pieces), "the weights differ");
 }
+
+/// A weight of 0 is as good as no term: nothing of it is computed, logged or said.
+#[test]
+fn a_term_of_weight_0_is_no_term() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = data(&folder.path().join("data.npz"), 100, |_, _| {});
+    let weights = |name: &str, more: &[&str]| {
+        let out = folder.path().join(name);
+        let (code, _, text) = train(&file, &out, more);
+        assert!(code == 0 && !text.contains("infonce"), "{code} {text}");
+        assert!(!std::fs::read_to_string(out.join("metrics.jsonl")).unwrap().contains("infonce"));
+        let file = std::fs::read(out.join("model.safetensors")).unwrap();
+        let tensors = safetensors::SafeTensors::deserialize(&file).unwrap();
+        tensors.tensor("network.0.weight").unwrap().data().to_vec()
+    };
+    let zero = ["--set", "loss.infonce={weight=0,temperature=0.07}"];
+    assert!(weights("without", &[]) == weights("zero", &zero), "the weights differ");
+    let (code, _, text) = train(&file, &folder.path().join("none"), &["--set", "loss.cosine.weight=0"]);
+    assert!(code == 2 && text.contains("every weight is 0"), "{code} {text}");
+}
+
+/// One row has no standard deviation: the terms that need one are means over the other batches, and the user is told.
+#[test]
+fn a_sample_alone_in_its_batch_is_left_out_of_deviations() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let more = ["--set", "loss.variance={weight=0.5}", "--set", "loss.moment={weight=0.5}"];
+    let metrics = |name: &str, samples: usize| {
+        // All after the first 132 samples validate, the same ones from the start.
+        let file = data(&path(&format!("{name}.npz")), samples, |_, _| {});
+        let share = format!("data.validation_share={}", (samples - 132) as f64 / samples as f64);
+        let split = ["--set", &share, "--set", "data.split=sequential", "--json"];
+        let (code, out, text) = train(&file, &path(name), &[&more[..], &split].concat());
+        assert_eq!(code, 0, "{text}");
+        (json(&out)["test"]["this model"].clone(), std::fs::read_to_string(path(name).join("train.log")).unwrap())
+    };
+    let (even, _) = metrics("even", 132 + 32);
+    let (alone, log) = metrics("alone", 132 + 33);
+    assert!(log.contains("the last of 33 validation samples is alone in its batch of 32"), "{log}");
+    let value = |m: &serde_json::Value, name: &str| m[name].as_f64().unwrap();
+    for name in ["variance", "moment"] {
+        assert_eq!(value(&even, name), value(&alone, name), "{name}");
+    }
+    let sum = value(&alone, "cosine_loss") + 0.5 * (value(&alone, "variance") + value(&alone, "moment"));
+    assert!((value(&alone, "loss") - sum).abs() < 1e-9 && value(&even, "cosine") != value(&alone, "cosine"), "{alone}");
+    let file = data(&path("one.npz"), 100, |_, _| {});
+    let (code, _, text) = train(&file, &path("one"), &[&more[..], &["--set", "data.validation_share=0.005"]].concat());
+    assert!(code == 65 && text.contains("one validation sample has no standard deviation"), "{code} {text}");
+}

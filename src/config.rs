@@ -510,19 +510,22 @@ fn quoted(message: &str) -> Vec<&str> {
     message.split('`').skip(1).step_by(2).collect()
 }
 
-/// Adds the nearest known name to «unknown field `x`, expected one of `a`, `b`».
+/// How alike two names must be (Jaro-Winkler, 0 to 1) for one to be taken for a misspelling of the other.
+const ALIKE: f64 = 0.8;
+
+/// Adds the nearest known name to «unknown field `x`, expected one of `a`, `b`», where one is near; the names that there are, it lists itself.
 fn suggest(message: &str) -> String {
     let message = message.trim();
     let names = quoted(message);
     let nearest = match names.split_first() {
         Some((unknown, known)) if message.starts_with("unknown") => {
-            known.iter().max_by(|a, b| strsim::jaro_winkler(unknown, a).total_cmp(&strsim::jaro_winkler(unknown, b)))
+            known.iter().map(|name| (strsim::jaro_winkler(unknown, name), name)).max_by(|a, b| a.0.total_cmp(&b.0))
         }
         _ => None,
     };
     match nearest {
-        Some(name) => format!("{message}. Did you mean `{name}`?"),
-        None => message.to_string(),
+        Some((alike, name)) if alike >= ALIKE => format!("{message}. Did you mean `{name}`?"),
+        _ => message.to_string(),
     }
 }
 
@@ -562,6 +565,9 @@ mod tests {
         assert!(message.contains("line 5") && message.contains("Did you mean `heads`?"), "{message}");
         let message = error(RUN, &["train.bacth=3"]);
         assert!(message.contains("--set") && message.contains("Did you mean `batch`?"), "{message}");
+        // Nothing is like it in spelling: the keys that there are, and no guess.
+        let message = error(RUN, &["data.dropout=0"]);
+        assert!(message.contains("`seed`, `transition_epochs`") && !message.contains("Did you mean"), "{message}");
     }
 
     #[test]

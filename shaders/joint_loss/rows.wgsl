@@ -1,24 +1,27 @@
 // Loss of predicted joints with the gradient in the same pass. Token first + j of a sample predicts joint j: (x, y, stop) of 3 numbers.
 //   coordinate = ½ Σ_axis (x − t)², or with HUBER ½ Σ_axis h(x − t), h(d) = ½ d² for |d| ≤ δ, else δ (|d| − ½ δ)
 //   stop = max(z, 0) − z s + ln(1 + exp(−|z|)), s = 1 at the last valid joint, else 0 (Bishop 2006, eq. 4.90, from logits)
-//   loss = coordinate + w · stop;  distance = ‖(x − t) ⊙ deviation‖, in the unit of the data;  right = 1 where σ(z) > ½ as s says
+//   loss = coordinate + w · stop, without STOP coordinate;  distance = ‖(x − t) ⊙ deviation‖, in the unit of the data;
+//   right = 1 where σ(z) > ½ as s says
 //   dx = scale / count · ∂loss/∂x, 0 for joints that are masked and for other tokens
-// x dx: (batch, length, 3); t: (batch, joints, 2); mask: (batch, joints), valid joints first; deviation: (2); y: (batch · joints, 5).
+// x dx: (batch, length, 3); t: (batch, joints, 2); mask: (batch, joints), valid joints first; deviation: (2); y: (batch · joints,
+// cols): loss, coordinate, distance, and with STOP stop, right.
 // state.rows: rows of y that count; state.count: valid joints among them; state.scale: factor of the gradient.
 // Grid: one invocation a token. All outputs are `=`; rows that do not count are 0.
 // uses: common/grid, common/math, common/state
 const WG: u32 = 64u;
 const GRADIENT: u32 = 1u;
 const HUBER: u32 = 1u;
+const STOP: u32 = 1u;
 
-struct Params { batch: u32, length: u32, joints: u32, first: u32, delta: f32, weight: f32 }
+struct Params { batch: u32, length: u32, joints: u32, first: u32, cols: u32, delta: f32, weight: f32 }
 var<immediate> p: Params;
 @group(0) @binding(0) var<storage, read> state: State;
 @group(0) @binding(1) var<storage, read> x: array<f32>;         // (batch, length, 3)
 @group(0) @binding(2) var<storage, read> t: array<f32>;         // (batch, joints, 2)
 @group(0) @binding(3) var<storage, read> mask: array<f32>;      // (batch, joints)
 @group(0) @binding(4) var<storage, read> deviation: array<f32>; // (2)
-@group(0) @binding(5) var<storage, read_write> y: array<f32>;   // (batch · joints, 5)
+@group(0) @binding(5) var<storage, read_write> y: array<f32>;   // (batch · joints, cols)
 @group(0) @binding(6) var<storage, read_write> dx: array<f32>;  // (batch, length, 3) // if GRADIENT
 
 fn penalty(d: f32) -> f32 {
@@ -49,20 +52,24 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     let a = x[token * 3u] - t[row * 2u];
     let c = x[token * 3u + 1u] - t[row * 2u + 1u];
     if (predicts) {
-        let e = exp_accurate(-abs(z));
-        // ln(1 + e), which loses its digits for a small e unless the rounding of 1 + e is made good.
-        let u = 1.0 + e;
-        let softplus = select(log_accurate(u) * (e / (u - 1.0)), e, u == 1.0);
-        let stop = max(z, 0.0) - z * target_stop + softplus;
         let coordinate = penalty(a) + penalty(c);
         let da = a * deviation[0];
         let dc = c * deviation[1];
         let counted = select(0.0, 1.0, valid);
-        y[row * 5u] = counted * (coordinate + p.weight * stop);
-        y[row * 5u + 1u] = counted * coordinate;
-        y[row * 5u + 2u] = counted * stop;
-        y[row * 5u + 3u] = counted * sqrt(da * da + dc * dc);
-        y[row * 5u + 4u] = select(0.0, counted, (z > 0.0) == last);
+        let at = row * p.cols;
+        y[at] = counted * coordinate;
+        y[at + 1u] = counted * coordinate;
+        y[at + 2u] = counted * sqrt(da * da + dc * dc);
+        if (STOP > 0u) {
+            let e = exp_accurate(-abs(z));
+            // ln(1 + e), which loses its digits for a small e unless the rounding of 1 + e is made good.
+            let u = 1.0 + e;
+            let softplus = select(log_accurate(u) * (e / (u - 1.0)), e, u == 1.0);
+            let stop = max(z, 0.0) - z * target_stop + softplus;
+            y[at] = counted * (coordinate + p.weight * stop);
+            y[at + 3u] = counted * stop;
+            y[at + 4u] = select(0.0, counted, (z > 0.0) == last);
+        }
     }
     let factor = select(0.0, state.scale / f32(state.count), valid); // if GRADIENT
     dx[token * 3u] = factor * slope(a); // if GRADIENT

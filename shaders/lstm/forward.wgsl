@@ -50,7 +50,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     gates[at + 3u * p.units] = o;
     h[(p.t + 1u) * slot + e] = out;
     c[(p.t + 1u) * slot + e] = after;
-    var kept = 1.0; // if OUTPUT
+    var kept = 1.0;
     kept = keep(state.seed, p.stream, state.tick, p.y_at + e, p.rate); // if DROPOUT
     y[p.y_at + e] = out * kept; // if OUTPUT
 }

@@ -17,7 +17,6 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     }
     let at = i + i / p.cols * p.cols;
     let g = x[at];
-    let s = sigmoid(g);
-    dx[at] = dy[i] * x[at + p.cols] * s * (1.0 + g * sigmoid(-g));
-    dx[at + p.cols] = dy[i] * g * s;
+    dx[at] = times_sigmoid(dy[i] * x[at + p.cols] * (1.0 + times_sigmoid(g, -g)), g);
+    dx[at + p.cols] = times_sigmoid(dy[i] * g, g);
 }

@@ -16,5 +16,5 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     }
     let at = i + i / p.cols * p.cols;
     let g = x[at];
-    y[i] = g * sigmoid(g) * x[at + p.cols];
+    y[i] = times_sigmoid(g * x[at + p.cols], g);
 }

@@ -19,6 +19,13 @@ var<immediate> p: Params;
 @group(0) @binding(4) var<storage, read_write> y: array<f32>;  // (rows, cols)
 @group(0) @binding(5) var<storage, read_write> dx: array<f32>; // (rows, C) // if GRADIENT
 
+// Element e of the nearest vectors; 0 without them.
+fn nearest_at(e: u32) -> f32 {
+    var value = 0.0;
+    value = nearest[e]; // if CYCLE
+    return value;
+}
+
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let row = flat_group(group, groups) * (WG / LANES) + local / LANES;
@@ -38,7 +45,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         tt = fma(b, b, tt);
         xt = fma(a, b, xt);
         raw = fma(a - b, a - b, raw);
-        let n = nearest[start + c]; // if CYCLE
+        let n = nearest_at(start + c); // if CYCLE
         cc = fma(n, n, cc); // if CYCLE
         xc = fma(a, n, xc); // if CYCLE
     }
@@ -63,8 +70,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         let a = x[start + c] / norm;
         let b = t[start + c];
         square = fma(a - b, a - b, square);
-        var d = -pull_t * b + push * (a - b);
-        d -= pull_c * nearest[start + c]; // if CYCLE
+        let d = -pull_t * b + push * (a - b) - pull_c * nearest_at(start + c);
         along = fma(a, d, along);
     }
     if (MSE == 2u) {
@@ -96,8 +102,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     for (var c = lane; c < p.width; c += LANES) { // if GRADIENT
         let a = x[start + c] / norm; // if GRADIENT
         let b = t[start + c]; // if GRADIENT
-        var d = -pull_t * b + push * (a - b); // if GRADIENT
-        d -= pull_c * nearest[start + c]; // if CYCLE
+        var d = -pull_t * b + push * (a - b) - pull_c * nearest_at(start + c); // if GRADIENT
         d = fma(-a, along, d) / norm; // if GRADIENT
         d += select(0.0, p.mse, MSE == 1u) * 2.0 / f32(p.width) * (x[start + c] - b); // if GRADIENT
         dx[start + c] = select(0.0, factor * d, row < valid); // if GRADIENT

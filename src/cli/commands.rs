@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use serde_json::json;
 
-use super::{Command, Data, RunArgs, bytes, print, print_json};
+use super::{Command, Data, RunArgs, WeightsArgs, bytes, print, print_json};
 use crate::config::{Config, DataConfig, ImagesConfig, MechanismsConfig};
 use crate::datasets::integer_sequences::{CONTEXT, FAMILIES, LENGTH, Sequence, draw_family};
 use crate::datasets::linkages;
@@ -45,8 +45,8 @@ pub(super) fn run(command: Command) -> Result<()> {
             let report = train::train(&config, &options)?;
             if json.json { print_json(&report) } else { print(&report.table()) }
         }
-        Command::Eval { run, sequences, data, predictions, device, json } => {
-            eval(&EvalArgs { run, sequences, data, predictions, device: device.device, json: json.json })
+        Command::Eval { weights, sequences, data, predictions, device, json } => {
+            eval(&EvalArgs { weights, sequences, data, predictions, device: device.device, json: json.json })
         }
         Command::Compare { runs, markdown, svg, json } => {
             let comparison = train::compare(&runs, svg.as_deref())?;
@@ -56,12 +56,12 @@ pub(super) fn run(command: Command) -> Result<()> {
                 _ => print(&comparison.table()),
             }
         }
-        Command::Export { run, checkpoint, out } => export(&run, checkpoint.as_deref(), &out),
-        Command::Encode { run, data, out, device, json } => encode(&run, &data, &out, device.device.as_deref(), json.json),
-        Command::Generate { run, prompt, data, sample, svg, count, beam, temperature, seed, device, json } => {
-            let config = run_config(&run)?;
+        Command::Export { weights, out } => export(&weights, &out),
+        Command::Encode { weights, data, out, device, json } => encode(&weights, &data, &out, device.device.as_deref(), json.json),
+        Command::Generate { weights, prompt, data, sample, svg, count, beam, temperature, seed, device, json } => {
+            let config = run_config(&weights.run)?;
             if matches!(config.data, DataConfig::Mechanisms(_)) {
-                let args = GenerateArgs { run, data, sample, svg, device: device.device, json: json.json };
+                let args = GenerateArgs { weights, data, sample, svg, device: device.device, json: json.json };
                 if !prompt.is_empty() || count.is_some() || beam.is_some() || temperature.is_some() || seed.is_some() {
                     let options = "--prompt, --count, --beam, --temperature and --seed";
                     return Err(Error::Config(format!(
@@ -82,7 +82,7 @@ pub(super) fn run(command: Command) -> Result<()> {
             let gpu = Arc::new(Gpu::open(device.device.as_deref())?);
             let batch = if let Strategy::Beam(width) = strategy { width } else { 1 };
             let mut decoder = Decoder::new(&config, &gpu, batch)?;
-            decoder.load(&load_weights(&run.join("model.safetensors"), decoder.plan().parameters())?)?;
+            decoder.load(&load_weights(&file_of(&weights)?, decoder.plan().parameters())?)?;
             let numbers = decoder.generate(&prompt, count.unwrap_or(5) as usize, strategy)?;
             if json.json {
                 return print_json(&json!({ "prompt": prompt, "generated": numbers }));
@@ -158,7 +158,7 @@ fn devices(json: bool) -> Result<()> {
 }
 
 struct EvalArgs {
-    run: PathBuf,
+    weights: WeightsArgs,
     sequences: Option<u32>,
     data: Option<PathBuf>,
     predictions: Option<PathBuf>,
@@ -166,19 +166,27 @@ struct EvalArgs {
     json: bool,
 }
 
+/// The file with the weights that were asked for; standard error says which they are.
+fn file_of(weights: &WeightsArgs) -> Result<PathBuf> {
+    let (file, step) = train::weights_of(&weights.run, &weights.checkpoint)?;
+    let step = step.map_or(String::new(), |step| format!(" of step {step}"));
+    let _ = writeln!(std::io::stderr(), "weights{step}: {}", file.display());
+    Ok(file)
+}
+
 /// A task with its data and an evaluating session with the run's weights.
-fn trained<T: Task>(run: &Path, mut task: T, device: Option<&str>) -> Result<(T, Session)> {
-    task.take_buffers(&run.join("model.safetensors"))?;
+fn trained<T: Task>(weights: &WeightsArgs, mut task: T, device: Option<&str>) -> Result<(T, Session)> {
+    let file = file_of(weights)?;
+    task.take_buffers(&file)?;
     task.load()?;
     let gpu = Arc::new(Gpu::open(device)?);
     let session = Session::evaluation(&task, &gpu)?;
-    let weights = load_weights(&run.join("model.safetensors"), session.evaluate.0.plan.parameters())?;
-    session.arena.write_flat(Flat::Parameters, &weights)?;
+    session.arena.write_flat(Flat::Parameters, &load_weights(&file, session.evaluate.0.plan.parameters())?)?;
     Ok((task, session))
 }
 
 fn eval(args: &EvalArgs) -> Result<()> {
-    let mut config = run_config(&args.run)?;
+    let mut config = run_config(&args.weights.run)?;
     if args.sequences.is_some() && !matches!(config.data, DataConfig::IntegerSequences(_)) {
         return Err(Error::Config("--sequences is for runs of data.kind = \"integer_sequences\"".into()));
     }
@@ -192,7 +200,7 @@ fn eval(args: &EvalArgs) -> Result<()> {
                 config.train.batch = config.train.batch.min(training);
             }
         }
-        let (task, session) = trained(&args.run, VectorTask::new(&config)?, args.device.as_deref())?;
+        let (task, session) = trained(&args.weights, VectorTask::new(&config)?, args.device.as_deref())?;
         return eval_vectors(args, &task, &session);
     }
     if let DataConfig::Mechanisms(MechanismsConfig { file, .. }) | DataConfig::Images(ImagesConfig { file, .. }) = &mut config.data {
@@ -208,11 +216,11 @@ fn eval(args: &EvalArgs) -> Result<()> {
         let device = args.device.as_deref();
         let judgement = if matches!(config.data, DataConfig::Images(_)) {
             let task = ImageTask::new(&config)?;
-            let (task, session) = trained(&args.run, if whole { task.whole() } else { task }, device)?;
+            let (task, session) = trained(&args.weights, if whole { task.whole() } else { task }, device)?;
             (task.judge(&session, 0)?, task.shown())
         } else {
             let task = MechanismTask::new(&config)?;
-            let (task, session) = trained(&args.run, if whole { task.whole(true) } else { task }, device)?;
+            let (task, session) = trained(&args.weights, if whole { task.whole(true) } else { task }, device)?;
             (task.judge(&session, 0)?, task.shown())
         };
         let (Judgement { rows, notes }, shown) = judgement;
@@ -224,7 +232,7 @@ fn eval(args: &EvalArgs) -> Result<()> {
     if args.data.is_some() || args.predictions.is_some() {
         return Err(Error::Config("--data and --predictions are for runs on files; sequences are generated".into()));
     }
-    let (task, session) = trained(&args.run, IntegerTask::new(&config)?, args.device.as_deref())?;
+    let (task, session) = trained(&args.weights, IntegerTask::new(&config)?, args.device.as_deref())?;
     let sequences = args.sequences.unwrap_or(500) as usize;
     let mut rows: Vec<(String, Metrics)> = Vec::new();
     for family in &FAMILIES {
@@ -275,17 +283,18 @@ fn eval_vectors(args: &EvalArgs, task: &VectorTask, session: &Session) -> Result
 }
 
 /// Latents of the images of a file, with what else it says of them.
-fn encode(run: &Path, data: &Path, out: &Path, device: Option<&str>, json: bool) -> Result<()> {
-    let mut config = run_config(run)?;
+fn encode(weights: &WeightsArgs, data: &Path, out: &Path, device: Option<&str>, json: bool) -> Result<()> {
+    let mut config = run_config(&weights.run)?;
     let DataConfig::Images(source) = &mut config.data else {
-        return Err(Error::Config(format!("{} encodes no images: give a run of model.kind = \"image_vae\"", run.display())));
+        let run = weights.run.display();
+        return Err(Error::Config(format!("{run} encodes no images: give a run of model.kind = \"image_vae\"")));
     };
     source.file = data.to_path_buf();
     if out.exists() && std::fs::canonicalize(out).ok() == std::fs::canonicalize(data).ok() {
         return Err(Error::Config(format!("--out {} is the file of the images: name another one", out.display())));
     }
     expect_writable(out)?;
-    let (task, session) = trained(run, ImageTask::new(&config)?.whole(), device)?;
+    let (task, session) = trained(weights, ImageTask::new(&config)?.whole(), device)?;
     let bar = train::progress_bar(task.samples()? as u64, "images", json);
     let (latents, width) = task.encode(&session, |n| bar.inc(n as u64))?;
     bar.finish_and_clear();
@@ -314,7 +323,7 @@ fn encode(run: &Path, data: &Path, out: &Path, device: Option<&str>, json: bool)
 }
 
 struct GenerateArgs {
-    run: PathBuf,
+    weights: WeightsArgs,
     data: Option<PathBuf>,
     sample: Vec<usize>,
     svg: Option<PathBuf>,
@@ -341,7 +350,7 @@ fn generate_mechanisms(mut config: Config, args: &GenerateArgs) -> Result<()> {
     if args.data.is_some() || !truth {
         task = task.whole(truth);
     }
-    let (task, session) = trained(&args.run, task, args.device.as_deref())?;
+    let (task, session) = trained(&args.weights, task, args.device.as_deref())?;
     let data = task.data()?;
     let samples = data.counts.len();
     if let Some(beyond) = args.sample.iter().find(|n| **n >= samples) {
@@ -402,11 +411,11 @@ fn generate_mechanisms(mut config: Config, args: &GenerateArgs) -> Result<()> {
 }
 
 /// Weights of a run alone, under their PyTorch names.
-fn export(run: &Path, checkpoint: Option<&Path>, out: &Path) -> Result<()> {
-    let config = run_config(run)?;
+fn export(from: &WeightsArgs, out: &Path) -> Result<()> {
+    let config = run_config(&from.run)?;
     let mut task = train::task(&config)?;
     let (plan, _) = train::record_evaluation(task.as_ref(), Target::default())?;
-    let from = checkpoint.map_or_else(|| run.join("model.safetensors"), Path::to_path_buf);
+    let from = file_of(from)?;
     task.take_buffers(&from)?;
     let weights = load_weights(&from, plan.parameters())?;
     train::export_weights(out, plan.parameters(), &weights, task.buffers())?;

@@ -27,6 +27,17 @@ struct RunArgs {
     set: Vec<String>,
 }
 
+/// A run folder and which of its weights are meant.
+#[derive(Debug, Args)]
+struct WeightsArgs {
+    /// Run folder
+    #[arg(long, value_name = "DIR")]
+    run: PathBuf,
+    /// Weights: the best so far, those of the newest checkpoint, or a file of them
+    #[arg(long, value_name = "best|last|FILE", default_value = "best")]
+    checkpoint: String,
+}
+
 #[derive(Debug, Args)]
 struct DeviceArg {
     /// Adapter by number or part of its name (see `engine devices`)
@@ -101,9 +112,8 @@ enum Command {
     },
     /// Test a trained run: on fresh sequences by family, or on the vectors, mechanisms or images of a file
     Eval {
-        /// Run folder
-        #[arg(long, value_name = "DIR")]
-        run: PathBuf,
+        #[command(flatten)]
+        weights: WeightsArgs,
         /// Fresh sequences of each family, of a run on sequences [default: 500]
         #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
         sequences: Option<u32>,
@@ -134,21 +144,16 @@ enum Command {
     },
     /// Write the weights of a run alone, for PyTorch
     Export {
-        /// Run folder
-        #[arg(long, value_name = "DIR")]
-        run: PathBuf,
-        /// Checkpoint to take them from [default: the best weights]
-        #[arg(long, value_name = "FILE")]
-        checkpoint: Option<PathBuf>,
+        #[command(flatten)]
+        weights: WeightsArgs,
         /// File to write
         #[arg(value_name = "OUT.safetensors")]
         out: PathBuf,
     },
     /// Latents of images by a trained VAE, with the types, joints and mask of the file
     Encode {
-        /// Run folder
-        #[arg(long, value_name = "DIR")]
-        run: PathBuf,
+        #[command(flatten)]
+        weights: WeightsArgs,
         /// Images
         #[arg(long, value_name = "FILE.npz")]
         data: PathBuf,
@@ -162,9 +167,8 @@ enum Command {
     },
     /// Continue a sequence, or make mechanisms from latents, with a trained run
     Generate {
-        /// Run folder
-        #[arg(long, value_name = "DIR")]
-        run: PathBuf,
+        #[command(flatten)]
+        weights: WeightsArgs,
         /// Numbers to continue, as in 1,2,4,8
         #[arg(long, value_delimiter = ',')]
         prompt: Vec<u32>,

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
 use crate::gpu::Role;
-use crate::kernels::joint_loss::{COLUMNS, Rows};
+use crate::kernels::joint_loss::{Rows, columns};
 use crate::kernels::tokens::BEFORE_JOINTS;
 use crate::plan::{Plan, Tensor};
 
@@ -27,7 +27,7 @@ pub struct JointLossConfig {
     /// δ of `huber`.
     #[serde(default = "one")]
     pub delta: f64,
-    /// Factor of the stop term.
+    /// Factor of the stop term; 0 leaves it out, and every sequence has all its joints.
     #[serde(default = "one")]
     pub stop_weight: f64,
 }
@@ -50,8 +50,13 @@ impl JointLossConfig {
         Ok(())
     }
 
-    /// Appends the loss of outputs (batch, length, 3) against joints (batch, joints, 2) with their mask: results by joint (loss, coordinate,
-    /// stop, distance, stop bit right), and with `gradient` that of state.scale · loss.
+    /// Names of the results, the loss first.
+    pub fn columns(&self) -> &'static [&'static str] {
+        columns(self.stop_weight)
+    }
+
+    /// Appends the loss of outputs (batch, length, 3) against joints (batch, joints, 2) with their mask: results by joint
+    /// (`columns`), and with `gradient` that of state.scale · loss.
     ///
     /// # Errors
     /// `Internal` when shapes differ.
@@ -59,7 +64,7 @@ impl JointLossConfig {
         let (batch, joints) = (plan.shape(mask)[0], plan.shape(mask)[1]);
         let length = plan.len(x) / 3 / batch;
         let deviation = plan.persistent(Role::Workspace, DEVIATION, &[2])?;
-        let y = plan.activation("loss.rows", &[batch * joints, COLUMNS])?;
+        let y = plan.activation("loss.rows", &[batch * joints, self.columns().len()])?;
         let dx = if gradient { Some(plan.like("loss.dx", x)?) } else { None };
         let (first, stop_weight) = (BEFORE_JOINTS - 1, self.stop_weight);
         let huber = (self.coordinates == Penalty::Huber).then_some(self.delta);

@@ -11,7 +11,6 @@ mod vae;
 mod vectors;
 
 pub use joints::{DEVIATION, JointLossConfig, Penalty};
-pub(crate) use vae::VAE_COLUMNS;
 pub use vae::VaeLossConfig;
 pub use vectors::{ANCHORS, CANDIDATES, CycleTerm, InfonceTerm, MmdTerm, MseTerm, PlainTerm, TARGET_STATS, TargetFacts, VectorLossConfig};
 

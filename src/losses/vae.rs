@@ -11,12 +11,12 @@ use crate::plan::{Plan, Tensor};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VaeLossConfig {
-    /// Factor of the divergence.
+    /// Factor of the divergence; 0 leaves it out.
     pub divergence: f64,
 }
 
-/// Columns of the results.
-pub(crate) const VAE_COLUMNS: [&str; 4] = ["loss", "cosine", "mse", "divergence"];
+/// Columns of the results, the last one with a divergence alone.
+const VAE_COLUMNS: [&str; 4] = ["loss", "cosine", "mse", "divergence"];
 
 impl VaeLossConfig {
     pub(super) fn validate(&self) -> std::result::Result<(), String> {
@@ -24,6 +24,11 @@ impl VaeLossConfig {
             return Ok(());
         }
         Err(format!("loss.divergence = {} is out of range: it must be 0 or more, and finite", self.divergence))
+    }
+
+    /// Names of the results, the loss first.
+    pub fn columns(&self) -> &'static [&'static str] {
+        if self.divergence > 0.0 { &VAE_COLUMNS } else { &VAE_COLUMNS[..3] }
     }
 
     /// Appends the loss of a reconstruction of images (rows, pixels) with its posterior (rows, 2, latents): results by image (loss, cosine,
@@ -40,14 +45,16 @@ impl VaeLossConfig {
         gradient: bool,
     ) -> Result<(Tensor, Option<Tensor>)> {
         let (rows, width) = (plan.shape(images)[0], plan.shape(images)[1]);
-        let cols = VAE_COLUMNS.len();
+        let cols = self.columns().len();
         let y = plan.activation("loss.rows", &[rows, cols])?;
         let dx = if gradient { Some(plan.like("loss.dx", reconstruction)?) } else { None };
         let mse = Some((On::Raw, Term { weight: width as f64, column: 2 }));
         Rows { x: reconstruction, t: images, y, dx, rows, width, cols, mse, cosine: None, cycle: None }.record(plan, "loss")?;
-        let latents = plan.len(posterior) / 2 / rows;
-        let term = Term { weight: self.divergence, column: 3 };
-        Kl { x: posterior, y, rows, width: latents, cols, term }.record(plan, "loss.divergence")?;
+        if self.divergence > 0.0 {
+            let latents = plan.len(posterior) / 2 / rows;
+            let term = Term { weight: self.divergence, column: 3 };
+            Kl { x: posterior, y, rows, width: latents, cols, term }.record(plan, "loss.divergence")?;
+        }
         Ok((y, dx))
     }
 }

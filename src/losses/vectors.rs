@@ -73,7 +73,7 @@ fn share() -> f64 {
     0.1
 }
 
-/// Terms of the sum, with r the raw output (B, D), p = r / ‖r‖, t the target and t̂ = t / ‖t‖.
+/// Terms of the sum; a weight of 0 is as good as no term. With r the raw output (B, D), p = r / ‖r‖, t the target and t̂ = t / ‖t‖.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VectorLossConfig {
@@ -135,9 +135,26 @@ impl VectorLossConfig {
         all.into_iter().filter_map(|(name, weight)| Some((name, weight?))).collect()
     }
 
-    /// Whether a batch of one sample makes no sense: a standard deviation over it is 0/0.
-    pub fn needs_two(&self) -> bool {
-        self.moment.is_some() || self.variance.is_some() || self.stat.is_some()
+    /// The sum without the terms whose weight is 0: those are neither computed nor logged.
+    pub fn weighted(&self) -> Self {
+        fn kept<T: Clone>(term: &Option<T>, weight: impl Fn(&T) -> f64) -> Option<T> {
+            term.clone().filter(|t| weight(t) != 0.0)
+        }
+        VectorLossConfig {
+            mse: kept(&self.mse, |t| t.weight),
+            cosine: kept(&self.cosine, |t| t.weight),
+            infonce: kept(&self.infonce, |t| t.weight),
+            moment: kept(&self.moment, |t| t.weight),
+            variance: kept(&self.variance, |t| t.weight),
+            mmd: kept(&self.mmd, |t| t.weight),
+            stat: kept(&self.stat, |t| t.weight),
+            cycle: kept(&self.cycle, |t| t.weight),
+        }
+    }
+
+    /// Names of the terms for which a batch of one sample makes no sense: a standard deviation over it is 0/0.
+    pub fn need_two(&self) -> Vec<&'static str> {
+        self.terms().into_iter().map(|(name, _)| name).filter(|name| ["moment", "variance", "stat"].contains(name)).collect()
     }
 
     pub(super) fn validate(&self) -> std::result::Result<(), String> {
@@ -147,6 +164,9 @@ impl VectorLossConfig {
         }
         if let Some((name, weight)) = terms.iter().find(|(_, w)| !(*w >= 0.0 && w.is_finite())) {
             return Err(format!("loss.{name}.weight = {weight} is out of range: it must be 0 or more, and finite"));
+        }
+        if terms.iter().all(|(_, weight)| *weight == 0.0) {
+            return Err("loss: every weight is 0, which leaves nothing to learn from. Give a term a weight above 0".into());
         }
         if let Some(t) = &self.infonce
             && !(t.temperature > 0.0 && t.temperature.is_finite())

@@ -108,6 +108,8 @@ pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
 struct Header {
     /// Format of a checkpoint; absent in a file of weights alone.
     checkpoint: Option<u32>,
+    /// Updates behind the weights.
+    step: Option<u64>,
     config: String,
     progress: String,
     progress_checksum: String,
@@ -227,12 +229,39 @@ pub fn load_weights(path: &Path, parameters: &[Parameter]) -> Result<Vec<f32>> {
     fill(path, &file, &header, parameters, "")
 }
 
-/// Writes weights and buffers under their PyTorch names, with the configuration in the metadata.
+/// The file with a run's weights: `best`, `last`, or a file's name; and after how many steps they are, where it says so.
+///
+/// # Errors
+/// `MissingInput` when there is no such file, with those that there are; `Data` when it is damaged.
+pub fn weights_of(run: &Path, which: &str) -> Result<(PathBuf, Option<u64>)> {
+    let folder = run.join("checkpoints");
+    // `model.safetensors` is what is left of a finished run whose checkpoints were removed.
+    let best = [folder.join("best.safetensors"), run.join("model.safetensors")].into_iter().find(|file| file.exists());
+    let last = Checkpoint::list(&folder)?.pop();
+    let found = match which {
+        "best" => best.clone(),
+        "last" => last.clone(),
+        file => Some(PathBuf::from(file)).filter(|file| file.exists()),
+    };
+    let Some(path) = found else {
+        let there: Vec<String> = [("best", best), ("last", last)]
+            .into_iter()
+            .filter_map(|(name, file)| Some(format!("--checkpoint {name} ({})", file?.display())))
+            .collect();
+        let there = if there.is_empty() { "no weights yet: a run saves the first after an epoch".into() } else { there.join(" and ") };
+        return Err(Error::MissingInput(format!("{}: no weights `{which}`. There is {there}", run.display())));
+    };
+    let bytes = read(&path)?;
+    let step = open(&path, &bytes)?.1.step;
+    Ok((path, step))
+}
+
+/// Writes weights and buffers under their PyTorch names, with the configuration and the number of updates behind them in the metadata.
 ///
 /// # Errors
 /// `Io` when the file cannot be written.
-pub fn save_weights(path: &Path, parameters: &[Parameter], weights: &[f32], buffers: &[Buffer], config: &str) -> Result<()> {
-    let header = Header { config: config.to_string(), ..Header::default() };
+pub fn save_weights(path: &Path, parameters: &[Parameter], weights: &[f32], buffers: &[Buffer], config: &str, step: u64) -> Result<()> {
+    let header = Header { config: config.to_string(), step: Some(step), ..Header::default() };
     let tensors = [views(parameters, "", weights), buffer_views(buffers)].concat();
     write_atomically(path, &serialise(&tensors, header)?)
 }
@@ -268,6 +297,7 @@ impl Checkpoint {
         let progress = serde_json::to_string(&self.progress).map_err(|e| Error::Internal(format!("progress: {e}")))?;
         let header = Header {
             checkpoint: Some(FORMAT),
+            step: Some(self.progress.step),
             progress_checksum: checksum(progress.as_bytes()),
             progress,
             config: self.config.clone(),
@@ -441,7 +471,7 @@ mod tests {
     fn weights_round_trip() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("model.safetensors");
-        save_weights(&path, &parameters(), &checkpoint(2).weights, &[], "").unwrap();
+        save_weights(&path, &parameters(), &checkpoint(2).weights, &[], "", 2).unwrap();
         assert_eq!(load_weights(&path, &parameters()).unwrap(), checkpoint(2).weights);
     }
 }

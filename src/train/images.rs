@@ -9,7 +9,7 @@ use crate::datasets::images::{ImageData, header, load};
 use crate::datasets::npz::Values;
 use crate::error::{Error, Result};
 use crate::gpu::Role;
-use crate::losses::{LossConfig, VAE_COLUMNS, VaeLossConfig};
+use crate::losses::{LossConfig, VaeLossConfig};
 use crate::models::{ImageVaeConfig, ModelConfig};
 use crate::plan::{Plan, Tensor};
 use crate::random::Random;
@@ -127,13 +127,14 @@ impl ImageTask {
 
     /// Means over images, reconstructed from μ.
     fn evaluate(&self, session: &Session, numbers: &[usize]) -> Result<Metrics> {
-        let mut sums = [0.0; VAE_COLUMNS.len()];
+        let columns = self.columns();
+        let mut sums = vec![0.0; columns.len()];
         for chunk in numbers.chunks(session.evaluate.1.batch) {
             for row in session.evaluate_rows(&self.micro_batch(chunk, session.evaluate.1.batch)?)? {
                 sums.iter_mut().zip(&row).for_each(|(s, v)| *s += f64::from(*v));
             }
         }
-        Ok(Metrics::new(VAE_COLUMNS.into_iter().zip(sums.into_iter().map(|s| s / numbers.len() as f64))))
+        Ok(Metrics::new(columns.into_iter().zip(sums.into_iter().map(|s| s / numbers.len() as f64))))
     }
 
     /// Latents μ of all images of the file, (samples, latents).
@@ -155,17 +156,18 @@ impl ImageTask {
 
 impl Task for ImageTask {
     fn columns(&self) -> Vec<&'static str> {
-        VAE_COLUMNS.to_vec()
+        self.loss.columns().to_vec()
     }
 
     fn shown(&self) -> Vec<Column> {
         let column = |name, title, digits| Column { name, title, digits };
-        vec![
+        let all = [
             column("mse", "pixel MSE", Some(5)),
             column("divergence", "divergence", Some(4)),
             column("loss", "loss", Some(3)),
             column("cosine", "cosine", Some(4)),
-        ]
+        ];
+        all.into_iter().filter(|c| self.columns().contains(&c.name)).collect()
     }
 
     fn chart(&self) -> (&'static str, Vec<&'static str>) {

@@ -230,7 +230,8 @@ impl MechanismTask {
                     points[b * 2..b * 2 + 2].copy_from_slice(&output[..2]);
                     if let Some(joints) = joints.get_mut(b) {
                         let mm = |axis: usize| f64::from(output[axis]) * self.scale(axis).1 + self.scale(axis).0;
-                        joints.push(([mm(0), mm(1)], f64::from(output[2])));
+                        let stop = if self.stops() { f64::from(output[2]) } else { f64::NEG_INFINITY };
+                        joints.push(([mm(0), mm(1)], stop));
                     }
                 }
             }
@@ -239,8 +240,13 @@ impl MechanismTask {
         Ok(out)
     }
 
+    /// Whether the model learns where a sequence stops.
+    fn stops(&self) -> bool {
+        self.loss.stop_weight > 0.0
+    }
+
     /// Distance of its own predictions to the valid joints, and how often the stop bit gives the right number of joints.
-    fn free_running(&self, session: &Session, numbers: &[usize]) -> Result<[(String, f64); 2]> {
+    fn free_running(&self, session: &Session, numbers: &[usize]) -> Result<Vec<(String, f64)>> {
         let data = self.data()?;
         let (mut sum, mut count, mut right) = (0.0, 0, 0);
         for (i, joints) in numbers.iter().zip(self.generate(session, numbers)?) {
@@ -249,8 +255,9 @@ impl MechanismTask {
             count += truth.len();
             right += usize::from(until_stop(&joints) == truth.len());
         }
-        let share = right as f64 / numbers.len() as f64;
-        Ok([("free_distance".into(), sum / count as f64), ("count_accuracy".into(), share)])
+        let mut found = vec![("free_distance".to_string(), sum / count as f64)];
+        found.extend(self.stops().then(|| ("count_accuracy".to_string(), right as f64 / numbers.len() as f64)));
+        Ok(found)
     }
 
     /// Mean distance of the validation joints to what `guess` gives for (type, place).
@@ -300,18 +307,20 @@ impl MechanismTask {
 
 impl Task for MechanismTask {
     fn columns(&self) -> Vec<&'static str> {
-        vec!["loss", "coordinate", "stop", "distance", "stop_accuracy"]
+        self.loss.columns().to_vec()
     }
 
     fn shown(&self) -> Vec<Column> {
         let column = |name, title, digits| Column { name, title, digits };
-        vec![
+        let mut columns = vec![
             column("distance", "error (mm)", Some(3)),
             column("free_distance", "free (mm)", Some(3)),
             column("coordinate", "coordinates", Some(4)),
-            column("stop", "stop", Some(4)),
-            column("count_accuracy", "joints right", None),
-        ]
+        ];
+        if self.stops() {
+            columns.extend([column("stop", "stop", Some(4)), column("count_accuracy", "joints right", None)]);
+        }
+        columns
     }
 
     fn chart(&self) -> (&'static str, Vec<&'static str>) {

@@ -15,7 +15,7 @@ mod tensorboard;
 mod vectors;
 
 pub(crate) use checkpoint::write_atomically;
-pub use checkpoint::{Checkpoint, Progress, export_weights, load_weights, save_weights};
+pub use checkpoint::{Checkpoint, Progress, export_weights, load_weights, save_weights, weights_of};
 pub use compare::{Comparison, compare};
 pub use images::ImageTask;
 pub(crate) use integers::TESTED;

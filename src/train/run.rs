@@ -550,7 +550,7 @@ impl<'a> Trainer<'a> {
             self.progress.best = metrics.0.clone();
             let weights = self.session.arena.read_flat(Flat::Parameters)?;
             let parameters = self.session.evaluate.0.plan.parameters();
-            save_weights(&self.folder.best(), parameters, &weights, self.task.buffers(), &config.to_toml()?)?;
+            save_weights(&self.folder.best(), parameters, &weights, self.task.buffers(), &config.to_toml()?, step)?;
         } else if step > self.rhythm.patience_after {
             self.progress.waiting += 1;
             if config.validation.patience > 0 && self.progress.waiting >= config.validation.patience {
@@ -651,7 +651,9 @@ impl<'a> Trainer<'a> {
             self.session.arena.write_flat(Flat::Parameters, &load_weights(&self.folder.best(), &parameters)?)?;
         }
         let weights = self.session.arena.read_flat(Flat::Parameters)?;
-        save_weights(&self.folder.path.join("model.safetensors"), &parameters, &weights, self.task.buffers(), &self.config.to_toml()?)?;
+        let step = if self.progress.best_value.is_some() { self.progress.best_step } else { self.progress.step };
+        let file = self.folder.path.join("model.safetensors");
+        save_weights(&file, &parameters, &weights, self.task.buffers(), &self.config.to_toml()?, step)?;
         let judgement = self.task.judge(&self.session, self.progress.step)?;
         let expectations = self.expectations(&judgement);
         let Judgement { rows, notes } = judgement;

@@ -64,7 +64,7 @@ impl VectorTask {
         let mut task = VectorTask {
             config: config.clone(),
             source: source.clone(),
-            loss: loss.clone(),
+            loss: loss.weighted(),
             samples: None,
             dim: source.dim,
             context: source.context,
@@ -110,10 +110,17 @@ impl VectorTask {
             )));
         }
         let tail = if self.config.train.drop_last { 0 } else { n % batch };
-        if self.loss.needs_two() && (batch == 1 || tail == 1) {
+        let need_two = self.loss.need_two().join(", ");
+        if !need_two.is_empty() && (batch == 1 || tail == 1) {
             return Err(Error::Config(format!(
-                "the moment, variance and stat terms need two samples in each batch: train.batch = {batch} leaves one alone. Choose another \
-                 train.batch"
+                "loss terms with a standard deviation over the batch ({need_two}) need two samples in each: train.batch = {batch} leaves one \
+                 alone. Choose another train.batch"
+            )));
+        }
+        if !need_two.is_empty() && data.validation.samples == 1 {
+            return Err(Error::Data(format!(
+                "{}: one validation sample has no standard deviation, which loss terms ({need_two}) need. Change data.validation_share",
+                self.source.file.display()
             )));
         }
         self.samples = Some(n);
@@ -193,22 +200,42 @@ impl VectorTask {
         })
     }
 
-    /// Means over a set.
+    /// Means over a set; the loss is the weighted sum of its terms' means. A sample that is alone in its batch has no standard deviation: it
+    /// is left out of the means of the terms that need one, which are NaN where no sample is left.
     ///
     /// # Errors
     /// `TryAgain` on device loss.
     pub fn evaluate(&self, session: &Session, set: &VectorSet) -> Result<Metrics> {
-        let columns = self.columns();
-        let mut sums = vec![0.0; columns.len()];
+        let (columns, need_two) = (self.columns(), self.loss.need_two());
+        let mut sums = vec![(0.0, 0.0); columns.len()];
         for batch in self.chunks(session, set) {
-            for row in session.evaluate_rows(&batch?)? {
-                sums.iter_mut().zip(&row).for_each(|(s, v)| *s += f64::from(*v));
+            let rows = session.evaluate_rows(&batch?)?;
+            for row in &rows {
+                for ((name, (sum, count)), value) in columns.iter().zip(&mut sums).zip(row) {
+                    if rows.len() > 1 || !need_two.contains(name) {
+                        (*sum, *count) = (*sum + f64::from(*value), *count + 1.0);
+                    }
+                }
             }
         }
-        let mut metrics = Metrics::new(columns.into_iter().zip(sums.into_iter().map(|s| s / set.samples as f64)));
-        let cosine = metrics.get("cosine").unwrap_or(f64::NAN);
-        metrics.0.push((UNIT_MSE.into(), (2.0 - 2.0 * cosine) / self.dim as f64));
-        Ok(metrics)
+        let mut means = Metrics::new(columns.into_iter().zip(sums.into_iter().map(|(sum, count)| sum / count)));
+        let loss = self.loss.terms().iter().map(|(name, weight)| weight * means.get(name).unwrap_or(f64::NAN)).sum();
+        means.0[0].1 = loss;
+        let cosine = means.get("cosine").unwrap_or(f64::NAN);
+        means.0.push((UNIT_MSE.into(), (2.0 - 2.0 * cosine) / self.dim as f64));
+        Ok(means)
+    }
+
+    /// What to know of the samples of a set that are alone in their batch.
+    fn alone(&self, name: &str, set: &VectorSet) -> Option<String> {
+        let (terms, batch) = (self.loss.need_two(), self.evaluation_batch());
+        (!terms.is_empty() && set.samples % batch == 1).then(|| {
+            format!(
+                "the last of {} {name} samples is alone in its batch of {batch}: it has no standard deviation and is left out of {}",
+                set.samples,
+                terms.join(", ")
+            )
+        })
     }
 
     /// Unit predictions for a set (samples, dim), and their cosines to its targets.
@@ -377,6 +404,8 @@ impl Task for VectorTask {
                 data.train.samples, data.validation.samples, data.train.context, data.train.dim
             ),
         );
+        notes.extend(self.alone("validation", &data.validation));
+        notes.extend(data.ood.as_ref().and_then(|ood| self.alone("out-of-distribution", ood)));
         self.take(data)?;
         Ok(notes)
     }
