@@ -18,7 +18,7 @@ use engine::random::Random;
 const SURVIVED: i32 = 0;
 /// Exit code of a process whose mutant failed a case.
 const KILLED: i32 = 10;
-/// Exit code of a process whose mutant is no valid shader.
+/// Exit code of a process whose mutant is no valid shader, or one that this device has no use for.
 const INVALID: i32 = 11;
 /// A case that takes longer does not end.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -202,19 +202,20 @@ fn run_one(mutant: &Mutant) -> i32 {
         }
         std::process::abort();
     });
+    let mut ran = false;
     let most = families.iter().map(|f| f.pinned).max().unwrap_or(0);
     for i in 0..most {
         for family in families.iter().filter(|f| i < f.pinned) {
             for target in targets(&gpu) {
-                if let Err(what) = check_spec(&gpu, family, &family.pinned_spec(i), target) {
-                    println!("{what}");
-                    return if what.contains("shaders/") { INVALID } else { KILLED };
+                match check_spec(&gpu, family, &family.pinned_spec(i), target) {
+                    Ok(outcome) => ran |= kernels.iter().any(|kernel| outcome.kernels.contains(kernel)),
+                    Err(what) => return if what.contains("shaders/") { INVALID } else { KILLED },
                 }
                 CASES.fetch_add(1, Relaxed);
             }
         }
     }
-    SURVIVED
+    if ran { SURVIVED } else { INVALID }
 }
 
 /// Exit code of a process that runs the mutant; none when it was ended from outside, by a fault or its own watch.
