@@ -7,4 +7,5 @@ mod limits;
 mod mechanisms;
 mod models;
 mod options;
+mod sizes;
 mod vectors;

@@ -112,13 +112,13 @@ fn the_convolutional_vae_has_the_parameters_of_its_twin() {
 #[test]
 fn the_oracle_agrees() {
     for (name, ..) in PHASES.into_iter().filter(|p| p.2) {
-        let outcome = check_model(&gpu(), &config(name, &[&SMALL[..5], &["data.latents=9"]].concat())).unwrap();
+        let outcome = check_model(&gpu(), &config(name, &[&SMALL[..5], &["data.latents=9"]].concat())).unwrap().unwrap();
         assert!(outcome.nmse <= 1e-9 && outcome.dead.is_empty(), "{name}: {outcome:?}");
         assert!((outcome.loss.0 - outcome.loss.1).abs() <= 1e-5 * outcome.loss.1, "{name}: {outcome:?}");
     }
     let conv = "model.layers={kind='convolution',channels=[3,4],kernels=[5,3]}";
     for (layers, side) in [("model.layers.hidden=16", "data.side=6"), (conv, "data.side=8")] {
-        let outcome = check_model(&gpu(), &config("linkage_vae", &[layers, side, "model.latents=3"])).unwrap();
+        let outcome = check_model(&gpu(), &config("linkage_vae", &[layers, side, "model.latents=3"])).unwrap().unwrap();
         assert!(outcome.nmse <= 1e-9 && outcome.dead.is_empty(), "{outcome:?}");
         assert!((outcome.loss.0 - outcome.loss.1).abs() <= 1e-5 * outcome.loss.1, "{outcome:?}");
     }
@@ -212,7 +212,7 @@ fn the_normalisation_goes_with_the_weights() {
     let (code, _, error) = train(&second, "rule", &["--set", rule]);
     assert!(code == 2 && error.contains("no metric validation_free_distance"), "{code} {error}");
     let (code, _, error) = train(&second, "select", &["--set", "validation.select=free_distance"]);
-    assert!(code == 2 && error.contains("There are loss, coordinate, stop, distance, stop_accuracy"), "{code} {error}");
+    assert!(code == 2 && error.contains("There are loss, coordinate, distance, stop, stop_accuracy"), "{code} {error}");
     assert_eq!(train(&second, "upwards", &["--set", "validation.select=stop_accuracy"]).0, 0);
     let report = json(&std::fs::read_to_string(path("upwards/report.json")).unwrap());
     assert!(report["select"] == "stop_accuracy" && report["selected"] == report["best"]["stop_accuracy"], "{report}");

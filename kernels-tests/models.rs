@@ -217,7 +217,7 @@ fn the_oracle_agrees_on_next_vector_models() {
     for (name, _, sizes) in VECTOR_RUNS {
         let mut set: Vec<&str> = vec!["data.dim=24"];
         set.extend(sizes.iter().filter(|s| !s.starts_with("model.dropout")));
-        let outcome = check_model(&gpu(), &config(name, &set)).unwrap();
+        let outcome = check_model(&gpu(), &config(name, &set)).unwrap().unwrap();
         assert!(outcome.nmse <= 1e-9, "{name}: {outcome:?}");
         assert!((outcome.loss.0 - outcome.loss.1).abs() <= 1e-5 * outcome.loss.1, "{name}: {outcome:?}");
     }
@@ -296,7 +296,7 @@ fn the_whole_gradient_agrees_with_the_oracle() {
             if name == "integer_sequences" && !set.is_empty() {
                 continue;
             }
-            let outcome = check_model(&gpu(), &config(name, set)).unwrap();
+            let outcome = check_model(&gpu(), &config(name, set)).unwrap().unwrap();
             assert_eq!(outcome.weights, parameters);
             assert!(outcome.nmse <= 1e-9 && outcome.dead.is_empty(), "{name} {set:?}: {outcome:?}");
             assert!((outcome.loss.0 - outcome.loss.1).abs() <= 1e-5 * outcome.loss.1, "{outcome:?}");

@@ -211,6 +211,8 @@ const LOOP: Kind = Kind {
         &[&[], &["validation.every=1"]],
         &[&["validation.sequences=2"], &["validation.sequences=3"]],
         &[&["validation.patience=0"], &["validation.patience=1"]],
+        &[&["validation.select=loss"], &["validation.select=accuracy"]],
+        &[&["validation.patience_after=0"], &["validation.patience_after=3"]],
         &[&["validation.min_delta=0.001"], &["validation.min_delta=100.0"]],
         &[&[], &["checkpoint.every=1"]],
         &[&["checkpoint.keep=3"], &["checkpoint.keep=1"]],

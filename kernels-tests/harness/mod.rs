@@ -4,6 +4,7 @@
 //! gradients. Each case runs three times on the device: every buffer pre-filled with NaN, with 1e30, and with wgpu's bounds checks on. The
 //! three must agree bit for bit, leave the guard words around every tensor alone, and lie within the tolerance of the reference.
 
+pub mod batch;
 pub mod model;
 #[path = "../reference/mod.rs"]
 pub mod reference;

@@ -2,6 +2,8 @@
 
 use super::Call;
 use crate::harness::scalar::{Scalar, erf};
+use crate::kernels::State;
+use crate::plan::Entry;
 use crate::random::keep;
 
 /// Activation by the number of its kind in `shaders/common/activation.wgsl`.
@@ -38,6 +40,35 @@ fn derivative(kind: u32, x: f64) -> [f64; 3] {
     }
 }
 
+/// What becomes of the sum of column j at element `at` of Y: the value before the activation, and after all. `given` looks up an element of
+/// `bias`, `z`, `residual` or the old `y`, where they are bound.
+pub fn epilogue<S: Scalar>(
+    e: &Entry,
+    state: State,
+    sum: S,
+    j: usize,
+    at: usize,
+    given: &dyn Fn(&'static str, usize) -> Option<S>,
+) -> (S, S) {
+    let before = given("bias", j).map_or(sum, |bias| sum + bias);
+    let mut v = activate(e.constant("ACTIVATION"), before);
+    if e.constant("DROPOUT") == 1 {
+        let kept = keep(state.seed, e.size("stream") as u32, state.tick, at as u32, e.scalar("rate") as f32);
+        v = v * S::constant(kept.into());
+    }
+    if let Some(z) = given("z", at) {
+        let terms = derivative(e.constant("DERIVATIVE"), z.value()).map(|term| v * S::constant(term));
+        v = terms[0] + terms[1] + terms[2];
+    }
+    if let Some(residual) = given("residual", at) {
+        v = v + residual;
+    }
+    if e.constant("ACCUMULATE") == 1 || e.constant("COPY") == 1 {
+        v = v + given("y", at).expect("a value to add to");
+    }
+    (before, v)
+}
+
 /// The product with its whole epilogue.
 pub fn forward<S: Scalar>(call: &mut Call<'_, S>) {
     let e = call.entry;
@@ -60,27 +91,13 @@ pub fn forward<S: Scalar>(call: &mut Call<'_, S>) {
             let row = row(i);
             for (j, column) in columns.iter().enumerate() {
                 let at = (g * m + i) * n + j;
-                let mut v = S::dot(&row, column);
-                if let Some(bias) = &bias {
-                    v = v + bias[j];
-                }
-                pre.push(v);
-                v = activate(e.constant("ACTIVATION"), v);
-                if e.constant("DROPOUT") == 1 {
-                    let state = call.state();
-                    let kept = keep(state.seed, e.size("stream") as u32, state.tick, at as u32, e.scalar("rate") as f32);
-                    v = v * S::constant(kept.into());
-                }
-                if let Some(z) = &z {
-                    let terms = derivative(e.constant("DERIVATIVE"), z[at].value()).map(|term| v * S::constant(term));
-                    v = terms[0] + terms[1] + terms[2];
-                }
-                if let Some(residual) = &residual {
-                    v = v + residual[at];
-                }
-                if e.constant("ACCUMULATE") == 1 || e.constant("COPY") == 1 {
-                    v = v + old.as_ref().expect("a value to add to")[at];
-                }
+                let (before, v) = epilogue(e, call.state(), S::dot(&row, column), j, at, &|name, i| match name {
+                    "bias" => bias.as_ref().map(|v| v[i]),
+                    "z" => z.as_ref().map(|v| v[i]),
+                    "residual" => residual.as_ref().map(|v| v[i]),
+                    _ => old.as_ref().map(|v| v[i]),
+                });
+                pre.push(before);
                 y.push(v);
             }
             if let Some(sum) = row_sum.get_mut(i) {
