@@ -71,7 +71,7 @@ pub fn check_batch(gpu: &Arc<Gpu>, config: &Config) -> Result<BatchOutcome> {
             let share = error / norm.max(1e-30 * picks.len() as f64);
             // A NaN is the worst.
             if share.is_nan() || share > outcome.worst.0 {
-                outcome.worst = (share, format!("{} at {}", entry.shader.name, entry.label));
+                outcome.worst = (share, format!("{} of {} at {}", plan.info(tensor).name, entry.shader.name, entry.label));
             }
         }
         outcome.dispatches.1 += 1;
@@ -103,13 +103,14 @@ fn expected(plan: &Plan, entry: &Entry, before: &Words, state: State, random: &m
     if sums(name) {
         return Ok(sum(entry, before));
     }
-    let mut values: Values<f64> = Values { floats: HashMap::new(), ints: before.clone(), state };
+    let mut values: Values<f64> = Values { floats: HashMap::new(), ints: before.clone(), state, set: HashSet::new() };
     for (tensor, words) in before {
         values.floats.insert(*tensor, words.iter().map(|w| f64::from(f32::from_bits(*w))).collect());
     }
     evaluate(plan, entry, &mut values)?;
     let whole = |t: Tensor| (t, values.floats[&t].iter().copied().enumerate().collect());
-    Ok(entry.writes().map(whole).collect())
+    // A gradient that comes with its loss has no reference but the tape.
+    Ok(entry.writes().filter(|t| values.set.contains(t)).map(whole).collect())
 }
 
 fn float(words: &[u32], i: usize) -> f64 {

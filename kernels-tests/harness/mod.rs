@@ -77,7 +77,7 @@ mod vae;
 #[path = "../vector_loss.rs"]
 mod vector_loss;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::error::Result;
@@ -518,7 +518,7 @@ impl Case {
     /// Forward outputs and gradients by the references.
     fn expected(&self) -> Checked<HashMap<Tensor, Expected>> {
         Var::reset();
-        let mut values = Values { floats: HashMap::new(), ints: HashMap::new(), state: self.state };
+        let mut values = Values { floats: HashMap::new(), ints: HashMap::new(), state: self.state, set: HashSet::new() };
         for (tensor, data) in &self.inputs {
             match data {
                 Data::Floats(v) => drop(values.floats.insert(*tensor, v.iter().map(|v| Var::leaf(f64::from(*v))).collect())),
@@ -695,7 +695,7 @@ impl Case {
         let directions: HashMap<Tensor, Vec<f64>> =
             self.gradients.iter().map(|(x, _)| (*x, (0..self.plan.len(*x)).map(|_| random.normal()).collect())).collect();
         let loss = |step: f64| -> Checked<f64> {
-            let mut values: Values<f64> = Values { floats: HashMap::new(), ints: HashMap::new(), state: self.state };
+            let mut values: Values<f64> = Values { floats: HashMap::new(), ints: HashMap::new(), state: self.state, set: HashSet::new() };
             for (tensor, data) in &self.inputs {
                 match data {
                     Data::Floats(v) => {

@@ -1,7 +1,7 @@
 //! The oracle for whole models: the recorded forward pass of a training plan, run in f64 on the tape, gives the gradient of the loss by
 //! every weight. No model needs a reference of its own.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::reference::{Values, evaluate};
@@ -61,7 +61,7 @@ pub fn check_model(gpu: &Arc<Gpu>, config: &Config) -> Result<Option<ModelOutcom
 
     Var::reset();
     let flat = initial_weights(plan.parameters(), config.train.seed);
-    let mut values: Values<Var> = Values { floats: HashMap::new(), ints: HashMap::new(), state };
+    let mut values: Values<Var> = Values { floats: HashMap::new(), ints: HashMap::new(), state, set: HashSet::new() };
     for p in plan.parameters() {
         let tensor = plan.find(&p.name).ok_or_else(|| Error::Internal(format!("no tensor {}", p.name)))?;
         let leaves = flat[p.offset..p.offset + p.len()].iter().map(|v| Var::leaf(f64::from(*v))).collect();

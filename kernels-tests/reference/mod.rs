@@ -34,7 +34,7 @@ pub mod upsample;
 pub mod vae;
 pub mod vector_loss;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::scalar::Scalar;
 use crate::error::{Error, Result};
@@ -50,6 +50,8 @@ pub struct Values<S> {
     pub ints: HashMap<Tensor, Vec<u32>>,
     /// Step state.
     pub state: State,
+    /// Floating-point tensors that references have set.
+    pub set: HashSet<Tensor>,
 }
 
 impl<S: Scalar> Values<S> {
@@ -106,6 +108,7 @@ impl<S: Scalar> Call<'_, S> {
     pub fn set(&mut self, name: &str, values: Vec<S>) {
         if let Some(tensor) = self.entry.tensor(name) {
             self.values.floats.insert(tensor, values);
+            self.values.set.insert(tensor);
         }
     }
 
