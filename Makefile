@@ -28,7 +28,7 @@ bench: driver
 
 # Any Vulkan driver will do; without one, Debian's brings drivers for AMD and Intel and a software adapter.
 driver:
-	@ls /usr/share/vulkan/icd.d/*.json /etc/vulkan/icd.d/*.json >/dev/null 2>&1 || test "$$(uname)" != Linux || ! command -v apt-get >/dev/null || \
+	@ls /usr/share/vulkan/icd.d/*.json /etc/vulkan/icd.d/*.json 2>/dev/null | grep -q . || test "$$(uname)" != Linux || ! command -v apt-get >/dev/null || \
 	  { echo "installing a Vulkan driver (mesa-vulkan-drivers)"; \
 	    if [ "$$(id -u)" = 0 ]; then SUDO=; else SUDO=sudo; fi; \
 	    $$SUDO apt-get update -qq && $$SUDO apt-get install -y -qq mesa-vulkan-drivers libvulkan1; }

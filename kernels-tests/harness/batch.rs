@@ -34,6 +34,8 @@ const WHOLE: usize = 6_000_000;
 
 /// Words of the tensors of an entry.
 type Words = HashMap<Tensor, Vec<u32>>;
+/// Elements of a result with their f64 values: (index, value).
+type Expected = (Tensor, Vec<(usize, f64)>);
 
 /// Runs one step on random samples at the run's own batch, and compares.
 ///
@@ -94,8 +96,7 @@ fn read(program: &Program, entry: &Entry) -> Result<Words> {
     entry.tensors.iter().map(|t| Ok((*t, program.read(*t)?))).collect()
 }
 
-/// Elements of the results with their f64 values: (index, value).
-fn expected(plan: &Plan, entry: &Entry, before: &Words, state: State, random: &mut Random) -> Result<Vec<(Tensor, Vec<(usize, f64)>)>> {
+fn expected(plan: &Plan, entry: &Entry, before: &Words, state: State, random: &mut Random) -> Result<Vec<Expected>> {
     let name = entry.shader.name.as_str();
     if name.starts_with("matmul/") {
         return Ok(product(entry, before, state, random));
@@ -117,7 +118,7 @@ fn float(words: &[u32], i: usize) -> f64 {
     f64::from(f32::from_bits(words[i]))
 }
 
-fn product(e: &Entry, before: &Words, state: State, random: &mut Random) -> Vec<(Tensor, Vec<(usize, f64)>)> {
+fn product(e: &Entry, before: &Words, state: State, random: &mut Random) -> Vec<Expected> {
     let words = |name: &str| e.tensor(name).map(|t| &before[&t]);
     let (Some(a), Some(b), Some(y)) = (words("a"), words("b"), e.tensor("y")) else { return vec![] };
     let [m, n, k, batch, a_at, b_at] = ["m", "n", "k", "batch", "a_at", "b_at"].map(|name| e.size(name));
@@ -142,7 +143,7 @@ fn product(e: &Entry, before: &Words, state: State, random: &mut Random) -> Vec<
     out
 }
 
-fn sum(e: &Entry, before: &Words) -> Vec<(Tensor, Vec<(usize, f64)>)> {
+fn sum(e: &Entry, before: &Words) -> Vec<Expected> {
     let words = |name: &str| e.tensor(name).map(|t| before[&t].as_slice()).unwrap_or_default();
     let [first, end, cols, n, length] = ["first", "end", "cols", "n", "length"].map(|name| e.size(name));
     let written = e.shader.bindings.iter().zip(&e.tensors).filter(|(b, _)| b.access == Access::Write);
