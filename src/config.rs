@@ -567,7 +567,7 @@ mod tests {
         assert!(message.contains("--set") && message.contains("Did you mean `batch`?"), "{message}");
         // Nothing is like it in spelling: the keys that there are, and no guess.
         let message = error(RUN, &["data.dropout=0"]);
-        assert!(message.contains("`seed`, `transition_epochs`") && !message.contains("Did you mean"), "{message}");
+        assert!(message.contains("`seed` or `transition_epochs`") && !message.contains("Did you mean"), "{message}");
     }
 
     #[test]

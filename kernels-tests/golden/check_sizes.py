@@ -5,6 +5,7 @@
 A sum over the weights or over a long batch that is cut off shows here, and in no golden: those are small.
 """
 
+import copy
 import json
 import pathlib
 import subprocess
@@ -43,12 +44,19 @@ for name, (*_, batch, _, _) in RECIPES.items():
         lines = [json.loads(line) for line in (folder / "run/metrics.jsonl").read_text().splitlines()]
     ours = [line["loss"] for line in lines if line["split"] == "train"]
     assert len(ours) == STEPS, lines[:2]
-    model = model.double()
-    optimizer = optimizer_of(name, model)
-    theirs = [step(name, model, optimizer, c.double(), t.double()) for c, t in zip(contexts.split(batch), targets.split(batch))]
-    apart = max(abs(a - b) / abs(b) for a, b in zip(ours, theirs))
-    # PyTorch's own float32 differs by 3e-5 from its float64 on the decoder with InfoNCE.
-    allowed = 3e-5 if name == "lvm_transformer_infonce" else 1e-6
-    worst[name] = apart / allowed
-    print(f"{name:26} losses {ours[0]:.6f} … {ours[-1]:.6f}, largest relative difference {apart:.1e} (allowed {allowed:.0e})", flush=True)
+
+    def train(model, dtype):
+        model = model.to(dtype)
+        optimizer = optimizer_of(name, model)
+        return [step(name, model, optimizer, c.to(dtype), t.to(dtype)) for c, t in zip(contexts.split(batch), targets.split(batch))]
+
+    def apart(losses):
+        return max(abs(a - b) / abs(b) for a, b in zip(losses, exact))
+
+    exact, single = train(copy.deepcopy(model), torch.float64), train(model, torch.float32)
+    # Adam divides the gradients of the first steps by their own size, rounding errors of small ones as well: where that matters, PyTorch's
+    # own float32 is away from its float64, and so may be the engine.
+    allowed = max(1e-6, 2 * apart(single))
+    worst[name] = apart(ours) / allowed
+    print(f"{name:26} losses {ours[0]:.6f} … {ours[-1]:.6f}; from float64: engine {apart(ours):.1e}, PyTorch's float32 {apart(single):.1e}", flush=True)
 assert max(worst.values()) <= 1, worst
