@@ -1,6 +1,6 @@
 //! The pinned and random cases of every family, and the check of the check.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 
 use engine::gpu::{Gpu, shader_names};
@@ -49,6 +49,49 @@ macro_rules! families {
 families!(matmul layer_norm attention embedding cross_entropy dropout argmax metrics grad_norm adamw layers
     attention_pool gather gru infonce lstm mean mmd moments normalize positions slice vector_loss
     activation fourier joint_loss max_pool patches rope swiglu tokens upsample vae);
+
+/// Constants that say how a kernel divides its work; all others are options.
+const SHAPES: [&str; 11] = ["WG", "LANES", "TILE_M", "TILE_N", "ROWS", "VECS", "STAGE", "COLS", "D", "T", "BY_COLUMN"];
+
+/// The pinned cases have every pair of options of every kernel, each option with each of its values; the products have a test of their own.
+#[test]
+fn every_pair_of_options_has_a_case() {
+    let gpu = gpu();
+    let (mut values, mut seen) = (BTreeMap::<_, BTreeSet<u32>>::new(), BTreeSet::new());
+    for family in FAMILIES {
+        for target in targets(&gpu) {
+            for i in 0..family.pinned {
+                for entry in family.case(&family.pinned_spec(i), target).unwrap().plan().entries() {
+                    let kernel = &entry.shader.name;
+                    let options = || entry.shader.consts.iter().filter(|(name, _)| !SHAPES.contains(name));
+                    for (a, x) in options().filter(|_| !kernel.starts_with("matmul/")) {
+                        values.entry((kernel.clone(), *a)).or_default().insert(*x);
+                        seen.extend(options().map(|(b, y)| (kernel.clone(), *a, *x, *b, *y)));
+                    }
+                }
+            }
+        }
+    }
+    let mut missing = Vec::new();
+    for ((kernel, a), xs) in &values {
+        for ((_, b), ys) in values.iter().filter(|((k, b), _)| k == kernel && a < b) {
+            for (x, y) in xs.iter().flat_map(|x| ys.iter().map(move |y| (*x, *y))) {
+                // What cannot be: features at random have their matrix and no others have; only an output has dropout, and only a step
+                // before the last has none.
+                let possible = match (*a, *b) {
+                    ("KIND", "RANDOM") => (x == 4) == (y == 1),
+                    ("DROPOUT", "OUTPUT") => (x, y) != (1, 0),
+                    ("LATER", "OUTPUT") => (x, y) != (0, 0),
+                    _ => true,
+                };
+                if possible && !seen.contains(&(kernel.clone(), a, x, b, y)) {
+                    missing.push(format!("{kernel}: {a} = {x} with {b} = {y}"));
+                }
+            }
+        }
+    }
+    assert!(missing.is_empty(), "no case has\n{}", missing.join("\n"));
+}
 
 /// The pinned cases of the products have every pair of options, for each of the kernels.
 #[test]
@@ -120,6 +163,7 @@ fn oracles_agree_with_central_differences() {
             let smooth = spec.regime == engine::harness::Regime::Normal && spec.dims.iter().product::<usize>() < 5000;
             let kinks = match family.name {
                 "activation" => spec.flags[0] == 3,
+                "layer_norm" => spec.flags[1] == 4,
                 "max_pool" => spec.dims.iter().product::<usize>() > 100,
                 "joint_loss" => spec.flags[0] == 1,
                 "layers" => spec.flags[1] == 2 || spec.flags[0] == 5,

@@ -37,8 +37,9 @@ fn build(b: &mut Builder, spec: &Spec) -> Result<()> {
         true => (b.normal("h", &states)?, b.normal("c", &states)?),
         false => (b.output("h", &states)?, b.output("c", &states)?),
     };
-    let y = b.output("y", &[if all { length } else { 1 }, batch, units])?;
-    let at = |t: usize| if all { Some(t * batch * units) } else { (t + 1 == length).then_some(0) };
+    // The last step alone is written behind others.
+    let y = if all { b.output("y", &[length, batch, units])? } else { b.normal("y", &[2, batch, units])? };
+    let at = |t: usize| if all { Some(t * batch * units) } else { (t + 1 == length).then_some(batch * units) };
     for t in 0..length {
         let u = match t {
             0 if !carried => first_u,

@@ -6,28 +6,11 @@
 import pathlib
 
 import torch
-from mechanism_models import build, ConvVae, DenseVae, loss_of, optimizer_of, PHASES, step, used, vae_loss
+from mechanism_models import build, compute_in_the_models_type, ConvVae, DenseVae, loss_of, optimizer_of, PHASES, step, used, vae_loss
 from safetensors.torch import save_file
-from transformers.models.llama import modeling_llama
 
 D, HEADS, LAYERS, LATENT, BATCH, STEPS = 32, 4, 2, 50, 6, 10
 NAMES = [f"mechanism_phase{phase}" for phase in ("1", "1b", "3", "6a", "6b", "7", "8")]
-
-
-# The library computes these two in float32 whatever the model's type is.
-def norm(self, x):
-    return self.weight * x * (x.pow(2).mean(-1, keepdim=True) + self.variance_epsilon).rsqrt()
-
-
-def rotations(self, x, position_ids):
-    dim = self.config.head_dim
-    frequencies = self.config.rope_parameters["rope_theta"] ** (-torch.arange(0, dim, 2, dtype=torch.float64) / dim)
-    angles = (position_ids[..., None].double() * frequencies).repeat(1, 1, 2)
-    return angles.cos(), angles.sin()
-
-
-modeling_llama.LlamaRMSNorm.forward = norm
-modeling_llama.LlamaRotaryEmbedding.forward = rotations
 
 
 def save(name, model, parameters, tensors, losses):
@@ -92,6 +75,7 @@ def make_vae(name, new, batch, pixels, latent):
 
 
 torch.set_num_threads(1)
+compute_in_the_models_type()
 for name in NAMES:
     make(name)
 make_vae("linkage_vae", lambda: DenseVae(36, 16, 3), 5, 36, 3)

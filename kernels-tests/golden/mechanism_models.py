@@ -9,6 +9,23 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 from transformers import LlamaConfig, LlamaModel
+from transformers.models.llama import modeling_llama
+
+
+def compute_in_the_models_type():
+    """The library computes RMSNorm and RoPE's angles in float32 whatever the model's type is; after this they are in the model's own."""
+
+    def norm(self, x):
+        return self.weight * x * (x.pow(2).mean(-1, keepdim=True) + self.variance_epsilon).rsqrt()
+
+    def rotations(self, x, position_ids):
+        dim = self.config.head_dim
+        frequencies = self.config.rope_parameters["rope_theta"] ** (-torch.arange(0, dim, 2, dtype=torch.float64) / dim)
+        angles = (position_ids[..., None].double() * frequencies).repeat(1, 1, 2)
+        return angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+
+    modeling_llama.LlamaRMSNorm.forward = norm
+    modeling_llama.LlamaRotaryEmbedding.forward = rotations
 
 
 def features(kind, xy, count=None, pi=False, B=None):

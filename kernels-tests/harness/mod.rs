@@ -92,8 +92,8 @@ use scalar::{Scalar, Var};
 pub const DIMS: [usize; 22] = [1, 2, 3, 5, 7, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129, 255, 256, 257, 1023, 1025];
 
 const GUARD_BYTES: u64 = 256;
-/// A NaN too, so that a read past the end shows in the result.
-const GUARD_WORD: u32 = 0x7fc0_dead;
+/// A NaN too, so that a read past the end shows in the result; a signalling one, which arithmetic makes quiet, so that `+=` on it shows as well.
+const GUARD_WORD: u32 = 0x7fa0_dead;
 
 /// Distribution of the inputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
