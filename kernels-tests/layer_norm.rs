@@ -1,6 +1,6 @@
 //! Cases of layer normalisation with all gradients, over an activation and beside a residual.
 
-use super::{Builder, DIMS, Family, Regime, Spec};
+use super::{Builder, DIMS, Family, Regime, Spec, Tolerance};
 use crate::error::Result;
 use crate::kernels::activation;
 use crate::kernels::layer_norm::{BackwardInput, BackwardParams, Forward};
@@ -18,6 +18,9 @@ fn spec(i: usize, random: &mut Random) -> Spec {
     let regime = if below == 0 { regimes[i % 5] } else { Regime::Normal };
     let mut dims = vec![random.pick(&DIMS[..12]), random.pick(&DIMS[1..12])];
     dims[i % 2] = DIMS[(i / 2 + i % 2) % DIMS.len()].max(1 + i % 2);
+    if i % 20 == 3 {
+        dims[1] = 2;
+    }
     Spec { dims, flags: vec![usize::from(i % 7 > 4), below, usize::from(i % 3 == 1)], regime, seed: i as u64 }
 }
 
@@ -34,6 +37,10 @@ fn build(b: &mut Builder, spec: &Spec) -> Result<()> {
     let center = spec.flags[0] == 0;
     let (y, stats) = (b.output("y", &[rows, cols])?, b.output("stats", &[rows, 2])?);
     Forward { x, w, b: shift, y, stats, rows, cols, eps: 1e-5 }.record(&mut b.plan, "case")?;
+    // Of two columns all but the share of eps cancels, which is less than what rounding may be of the terms.
+    if cols == 2 && center && spec.regime == Regime::Normal && spec.flags[2] == 0 {
+        b.tolerance = Tolerance::Nmse(1e-7);
+    }
     let dy = b.upstream(y)?;
     let dx = b.output("dx", &[rows, cols])?;
     b.gradient_is(z, dx);

@@ -7,5 +7,6 @@ mod limits;
 mod mechanisms;
 mod models;
 mod options;
+mod resume;
 mod sizes;
 mod vectors;

@@ -256,6 +256,17 @@ fn the_chain_from_linkages_to_a_picture() {
     let verdict = report["notes"][0].as_str().unwrap();
     assert!(verdict.starts_with("WARNING: no better") && verdict.contains("(mean image 0."), "{verdict}");
     assert!(done(&["encode", "--run", &vae, "--data", &images, "--out", &latents]).contains("60 samples, latents of 50"));
+    // The weights of either epoch can be asked for.
+    let mut steps: Vec<_> = std::fs::read_dir(Path::new(&vae).join("checkpoints")).unwrap().map(|e| e.unwrap().path()).collect();
+    steps.retain(|path| path.file_name().unwrap().to_string_lossy().starts_with("step-"));
+    steps.sort();
+    let encoded = |checkpoint: &str| {
+        let out = path("encoded.npz");
+        done(&["encode", "--run", &vae, "--data", &images, "--out", &out, "--checkpoint", checkpoint]);
+        std::fs::read(out).unwrap()
+    };
+    let [first, last] = &steps[..] else { panic!("{steps:?}") };
+    assert!(encoded("last") == encoded(last.to_str().unwrap()) && encoded("last") != encoded(first.to_str().unwrap()));
 
     let (trained, other) = (path("phase8"), path("phase1"));
     let file = format!("data.file={latents}");
@@ -302,7 +313,7 @@ fn the_chain_from_linkages_to_a_picture() {
     assert!(output.status.success() && folder.path().join("bare.svg").exists(), "{}", String::from_utf8_lossy(&output.stderr));
 
     // What is wrong is said with what is right.
-    let cases: [(&[&str], i32, &str); 9] = [
+    let cases: [(&[&str], i32, &str); 10] = [
         (&["data", "linkages", "--count", "2", "--out", &said, "--only", "five_bar"], 2, "no such type of linkage"),
         (&["train", "data/runs/mechanism_phase8.toml", "--out", &path("x"), "--set", &format!("data.file={images}")], 65, "engine encode"),
         (
@@ -311,6 +322,7 @@ fn the_chain_from_linkages_to_a_picture() {
             "engine data linkages",
         ),
         (&["encode", "--run", &trained, "--data", &images, "--out", &said], 2, "image_vae"),
+        (&["encode", "--run", &vae, "--data", &images, "--out", &said, "--checkpoint", "/nowhere"], 66, "--checkpoint last ("),
         (&["generate", "--run", &trained, "--sample", "60"], 2, "60 samples"),
         (&["generate", "--run", &trained, "--prompt", "1,2"], 2, "are for runs on integer sequences"),
         (&["generate", "--run", &trained, "--beam", "2"], 2, "are for runs on integer sequences"),

@@ -24,8 +24,12 @@ fn build(b: &mut Builder, spec: &Spec) -> Result<()> {
     // Deviations on both sides of the hinge at 1.
     let drawn = b.random.normal() as f32;
     let offset = if spec.regime == Regime::Offset { 100.0 } else { 0.0 };
-    let values: Vec<f32> =
+    let mut values: Vec<f32> =
         (0..rows * width).map(|i| offset + (0.5 + (i % width % 3) as f32 * 0.6) * b.random.normal() as f32 + drawn).collect();
+    // A column that does not vary: its deviation has no slope.
+    if spec.seed % 4 == 1 {
+        values.iter_mut().step_by(width).for_each(|v| *v = 0.75);
+    }
     let x = b.given("x", &[rows, width], values)?;
     let (stats, y) = (b.output("stats", &[2, width])?, b.normal("y", &[rows, 3])?);
     let other = if spec.flags[0] == 1 { Some(b.normal("other", &[2, width])?) } else { None };

@@ -66,6 +66,15 @@ impl DataConfig {
             DataConfig::Images(d) => Some(&d.file),
         }
     }
+
+    /// All files that are read, by their keys.
+    pub fn files(&self) -> Vec<(&'static str, &Path)> {
+        let ood = match self {
+            DataConfig::Vectors(d) => d.ood_file.as_deref(),
+            DataConfig::IntegerSequences(_) | DataConfig::Mechanisms(_) | DataConfig::Images(_) => None,
+        };
+        [("data.file", self.file()), ("data.ood_file", ood)].into_iter().filter_map(|(key, file)| Some((key, file?))).collect()
+    }
 }
 
 /// Integer sequences generated on the fly.

@@ -33,9 +33,9 @@ pub enum Error {
     /// A rule of the run ended it. Exit code 76.
     #[error("{0}")]
     Aborted(String),
-    /// A signal ended the run after its state was saved. Exit code 128 + signal.
-    #[error("stopped by signal {0}; the state is saved. Continue with --resume")]
-    Interrupted(i32),
+    /// A signal ended the run; the text says what holds its state. Exit code 128 + signal.
+    #[error("stopped by signal {0}; {1}")]
+    Interrupted(i32, String),
 }
 
 /// Result of every fallible function here.
@@ -60,7 +60,7 @@ impl Error {
             Error::Io(_) => 74,
             Error::TryAgain(_) => 75,
             Error::Aborted(_) => 76,
-            Error::Interrupted(signal) => 128 + signal,
+            Error::Interrupted(signal, _) => 128 + signal,
         }
     }
 
@@ -80,6 +80,12 @@ impl Error {
 
     /// A failed write to `path`.
     pub fn write(path: &Path, source: &std::io::Error) -> Self {
-        Error::Io(format!("cannot write {}: {source}", path.display()))
+        let then = match source.kind() {
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+                ". Free some space; a run that was training goes on with --resume"
+            }
+            _ => "",
+        };
+        Error::Io(format!("cannot write {}: {source}{then}", path.display()))
     }
 }

@@ -915,19 +915,16 @@ fn inspect(file: &Path, json: bool) -> Result<()> {
 }
 
 fn inspect_tensors(file: &Path, as_json: bool) -> Result<()> {
-    let data = std::fs::read(file).map_err(|e| Error::read(file, &e))?;
-    let damaged = |e: safetensors::SafeTensorError| Error::Data(format!("{} is no usable safetensors file: {e}", file.display()));
-    let (_, header) = safetensors::SafeTensors::read_metadata(&data).map_err(damaged)?;
-    let tensors = safetensors::SafeTensors::deserialize(&data).map_err(damaged)?;
+    let tensors = train::TensorFile::open(file)?;
+    let size = |info: &safetensors::tensor::TensorInfo| info.data_offsets.1 - info.data_offsets.0;
     let mut rows: Vec<_> =
-        tensors.iter().map(|(n, v)| (n.to_string(), v.shape().to_vec(), format!("{:?}", v.dtype()), v.data().len())).collect();
+        tensors.metadata.tensors().into_iter().map(|(n, i)| (n, i.shape.clone(), format!("{:?}", i.dtype), size(i))).collect();
     rows.sort();
-    let engine = header.metadata().as_ref().and_then(|m| m.get("engine")).and_then(|t| serde_json::from_str::<serde_json::Value>(t).ok());
-    let progress = engine.as_ref().and_then(|e| e["progress"].as_str()).filter(|p| !p.is_empty()).map(String::from);
+    let progress = tensors.progress();
     let count: usize = rows.iter().filter(|r| !r.0.starts_with("optimizer.")).map(|r| r.1.iter().product::<usize>()).sum();
     if as_json {
         let list: Vec<_> = rows.iter().map(|(n, s, t, b)| json!({ "name": n, "shape": s, "dtype": t, "bytes": b })).collect();
-        let progress: Option<serde_json::Value> = progress.and_then(|p| serde_json::from_str(&p).ok());
+        let progress: Option<serde_json::Value> = progress.and_then(|p| serde_json::from_str(p).ok());
         return print_json(&json!({ "tensors": list, "parameters": count, "progress": progress }));
     }
     let width = rows.iter().map(|r| r.0.len()).max().unwrap_or(0);
@@ -935,7 +932,7 @@ fn inspect_tensors(file: &Path, as_json: bool) -> Result<()> {
     for (name, shape, dtype, n) in &rows {
         let _ = writeln!(out, "{name:width$}  {dtype:5} {:<16}{n:>12}", format!("{shape:?}"));
     }
-    let _ = writeln!(out, "\n{count} weights in {} tensors, {}", rows.len(), bytes(data.len() as u64));
+    let _ = writeln!(out, "\n{count} weights in {} tensors, {}", rows.len(), bytes(tensors.metadata.data_len() as u64));
     if let Some(progress) = progress {
         let _ = writeln!(out, "checkpoint: {progress}");
     }

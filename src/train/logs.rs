@@ -48,7 +48,7 @@ impl Logs {
                 .collect(),
             Err(_) => Vec::new(),
         };
-        super::checkpoint::write_atomically(&metrics_path, &kept)?;
+        super::tensor_file::write_atomically(&metrics_path, &kept)?;
         let metrics = OpenOptions::new().append(true).open(&metrics_path).map_err(|e| Error::create(&metrics_path, &e))?;
         let text_path = folder.join("train.log");
         let text = OpenOptions::new().append(true).create(true).open(&text_path).map_err(|e| Error::create(&text_path, &e))?;

@@ -41,7 +41,7 @@ const COLORS: [RGBColor; 12] = [
 pub(crate) fn draw(path: &Path, charts: &[Chart<'_>]) -> Result<()> {
     let mut svg = String::new();
     render(&mut svg, charts).map_err(|e| Error::Internal(format!("drawing {}: {e}", path.display())))?;
-    super::checkpoint::write_atomically(path, svg.as_bytes())
+    super::tensor_file::write_atomically(path, svg.as_bytes())
 }
 
 fn render(svg: &mut String, charts: &[Chart<'_>]) -> std::result::Result<(), Box<dyn std::error::Error>> {

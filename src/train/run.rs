@@ -1,20 +1,22 @@
 //! The training loop: replay, validation, early stopping, checkpoints, and the closing report.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
-use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeMap, VecDeque};
+use std::fs;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::checkpoint::{Checkpoint, Progress, load_weights, save_weights, write_atomically};
+use super::checkpoint::{Checkpoint, Origin, Progress, load_best, load_weights, save_weights};
+use super::folder::{Found, RunFolder};
 use super::logs::{Logs, duration};
 use super::plot::{Chart, Curve, draw};
 use super::rules::{Watch, check_metrics, improves, less_is_better};
 use super::session::{RING, Session, memory_of};
-use super::task::{Column, Judgement, MetricRows, Metrics, Task, fingerprint, learning_rate, task};
+use super::task::{Column, Judgement, MetricRows, Metrics, Task, fingerprint, learning_rate, record_evaluation, task};
+use super::tensor_file::{Best, write_atomically};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
@@ -88,79 +90,6 @@ pub struct Report {
     columns: Vec<Column>,
 }
 
-/// A run folder, locked while this lives.
-#[derive(Debug)]
-pub struct RunFolder {
-    /// Where.
-    pub path: PathBuf,
-    _lock: File,
-}
-
-impl RunFolder {
-    /// Creates the folder where needed and locks it.
-    ///
-    /// # Errors
-    /// `CannotCreate` when it is not writable, held by another run, or holds a run that is not to be resumed.
-    pub fn open(path: &Path, resume: bool) -> Result<RunFolder> {
-        let checkpoints = path.join("checkpoints");
-        fs::create_dir_all(&checkpoints).map_err(|e| Error::create(path, &e))?;
-        let lock_path = path.join(".lock");
-        let lock = File::create(&lock_path).map_err(|e| Error::create(&lock_path, &e))?;
-        if lock.try_lock().is_err() {
-            return Err(Error::CannotCreate(format!(
-                "{} is in use by another run. Wait for it, or choose another folder with --out",
-                path.display()
-            )));
-        }
-        if !resume && path.join("config.toml").exists() {
-            return Err(Error::CannotCreate(format!(
-                "{} already holds a run. Go on with it with --resume, or choose another folder with --out",
-                path.display()
-            )));
-        }
-        Ok(RunFolder { path: path.to_path_buf(), _lock: lock })
-    }
-
-    fn checkpoints(&self) -> PathBuf {
-        self.path.join("checkpoints")
-    }
-
-    fn best(&self) -> PathBuf {
-        self.checkpoints().join("best.safetensors")
-    }
-
-    /// Fails unless the disk holds `bytes` more.
-    fn expect_space(&self, bytes: u64) -> Result<()> {
-        match fs4::available_space(&self.path) {
-            Ok(free) if free < bytes => Err(Error::CannotCreate(format!(
-                "{}: {free} bytes are free, the checkpoints need {bytes}. Free some space, lower checkpoint.keep, or choose another disk with --out",
-                self.path.display()
-            ))),
-            _ => Ok(()),
-        }
-    }
-
-    /// Compares the configuration of the folder with this one, or saves it.
-    fn settle_config(&self, config: &Config) -> Result<()> {
-        let path = self.path.join("config.toml");
-        let text = config.to_toml()?;
-        let Ok(saved) = fs::read_to_string(&path) else {
-            return write_atomically(&path, text.as_bytes());
-        };
-        let (old, new): (HashSet<&str>, HashSet<&str>) = (saved.lines().collect(), text.lines().collect());
-        if old == new {
-            return Ok(());
-        }
-        let gone = saved.lines().filter(|l| !new.contains(l)).map(|l| format!("\n  saved: {l}"));
-        let come = text.lines().filter(|l| !old.contains(l)).map(|l| format!("\n  given: {l}"));
-        Err(Error::Data(format!(
-            "{} was started with another configuration:{}\nResume with the saved one, or start in another folder with --out",
-            self.path.display(),
-            gone.chain(come).collect::<String>()
-        )))
-    }
-}
-
 /// Bytes that a run may allocate on this device.
 pub(crate) fn default_budget(gpu: &Gpu) -> u64 {
     (8u64 << 30).min(gpu.free_memory().unwrap_or(u64::MAX))
@@ -208,35 +137,54 @@ fn over_budget(config: &Config, gpu: &Gpu, report: &MemoryReport, budget: u64) -
 /// Trains. See the module.
 ///
 /// # Errors
-/// Those of correctness: every class of `Error`.
+/// Those of correctness: every class of `Error`. A run that is refused leaves nothing behind.
 pub fn train(config: &Config, options: &Options) -> Result<Report> {
     let mut task = task(config)?;
     check_metrics(config, task.as_ref())?;
     let config = &task.sized(config);
-    if let Some(path) = &options.init {
+    let folder = RunFolder::open(&options.out, options.resume)?;
+    if options.resume && options.init.is_some() && folder.holds_a_run()? {
+        return Err(Error::Config("--init and --resume contradict each other: a resumed run has its weights".into()));
+    }
+    let gpu = Arc::new(Gpu::open(options.device.as_deref())?);
+    let parameters = record_evaluation(task.as_ref(), gpu.target)?.0.parameters().to_vec();
+    let mut origin = Origin { config: config.to_toml()?, ..Origin::default() };
+    let found = if options.resume { folder.find(&parameters, &origin.config)? } else { None };
+    let init = options.init.as_ref().map(|path| load_weights(path, &parameters)).transpose()?;
+    if let Some(path) = options.init.as_ref().or(found.as_ref().map(|f| &f.path)) {
         task.take_buffers(path)?;
     }
-    if options.resume {
-        // Of the newest checkpoint that can be read; `Checkpoint::newest` says what is wrong with later ones.
-        for path in Checkpoint::list(&options.out.join("checkpoints"))?.iter().rev() {
-            if task.take_buffers(path).is_ok() {
-                break;
-            }
+    let notes = task.load()?;
+    for (key, file) in config.data.files() {
+        origin.data.insert(key.into(), fingerprint(file)?);
+    }
+    if let Some(found) = &found {
+        let lines = origin.differences(&found.checkpoint.origin);
+        if !lines.is_empty() {
+            return Err(Error::Data(format!(
+                "the data are not those that the run was started with:\n  {}\nGive the files of then, or start anew in another folder with --out",
+                lines.join("\n  ")
+            )));
         }
     }
-    let notes = task.load()?;
-    let gpu = Arc::new(Gpu::open(options.device.as_deref())?);
     let budget = options.budget.unwrap_or_else(|| default_budget(&gpu));
     task.settle(gpu.target, budget)?;
     let report = memory_of(config, task.as_ref(), gpu.target)?.report;
     if report.total_bytes > budget {
         return Err(over_budget(config, &gpu, &report, budget));
     }
-    if options.out.join("config.toml").exists() && options.resume && options.init.is_some() {
-        return Err(Error::Config("--init and --resume contradict each other: a resumed run has its weights".into()));
-    }
-    let folder = RunFolder::open(&options.out, options.resume)?;
-    Trainer::new(config, options, task, notes, gpu, folder)?.run()
+    Trainer::new(config, options, Start { task, gpu, folder, origin, found, init, notes })?.run()
+}
+
+/// What a run starts with, all of it looked at.
+struct Start {
+    task: Box<dyn Task>,
+    gpu: Arc<Gpu>,
+    folder: RunFolder,
+    origin: Origin,
+    found: Option<Found>,
+    init: Option<Vec<f32>>,
+    notes: Vec<String>,
 }
 
 /// Steps between events that happen once an epoch unless the configuration says otherwise.
@@ -259,6 +207,7 @@ struct Trainer<'a> {
     task: Box<dyn Task>,
     gpu: Arc<Gpu>,
     folder: RunFolder,
+    origin: Origin,
     session: Session,
     rhythm: Rhythm,
     logs: Logs,
@@ -273,14 +222,8 @@ struct Trainer<'a> {
 }
 
 impl<'a> Trainer<'a> {
-    fn new(
-        config: &'a Config,
-        options: &'a Options,
-        task: Box<dyn Task>,
-        notes: Vec<String>,
-        gpu: Arc<Gpu>,
-        folder: RunFolder,
-    ) -> Result<Self> {
+    fn new(config: &'a Config, options: &'a Options, start: Start) -> Result<Self> {
+        let Start { task, gpu, mut folder, origin, found, init, notes } = start;
         let session = Session::training(config, task.as_ref(), &gpu)?;
         let plan = &session.step()?.0.plan;
         let parameters = plan.parameters();
@@ -295,27 +238,40 @@ impl<'a> Trainer<'a> {
             total,
             end: options.steps.unwrap_or(u64::MAX).min(total),
         };
-        let found = if options.resume { Checkpoint::newest(&folder.checkpoints(), parameters)? } else { None };
         // Weights, two moments, and the header; best and model hold weights alone.
         let resumed = found.is_some();
         let room = if resumed { 1 } else { config.checkpoint.keep as u64 + 1 };
         folder.expect_space(room * (3 * flat_bytes + 65_536) + 2 * flat_bytes)?;
-        folder.settle_config(config)?;
-        let (checkpoint, rejected) = found.unwrap_or_default();
-        let mut progress = checkpoint.progress.clone();
-        let data = config.data.file().map(fingerprint).transpose()?;
-        if resumed && progress.data.is_some() && progress.data != data {
-            return Err(Error::Data(format!(
-                "{}: the data file is not the one that the run was started with ({} then, {} now). Give the file of then, or start anew in \
-                 another folder with --out",
-                config.data.file().unwrap_or(Path::new("")).display(),
-                progress.data.as_deref().unwrap_or("none"),
-                data.as_deref().unwrap_or("none")
-            )));
+        let Found { checkpoint, rejected, .. } = found.unwrap_or_default();
+        let mut sentences = folder.check_best(&checkpoint.progress, &origin, parameters, task.buffers())?;
+        if let Some(weights) = &init {
+            session.arena.write_flat(Flat::Parameters, weights)?;
         }
-        progress.data = data;
+        if resumed {
+            session.arena.write_flat(Flat::Parameters, &checkpoint.weights)?;
+            session.arena.write_flat(Flat::FirstMoment, &checkpoint.m)?;
+            session.arena.write_flat(Flat::SecondMoment, &checkpoint.v)?;
+            if checkpoint.variants != variants(&gpu, &session)? {
+                sentences.push(
+                    "the device or its kernels differ from those of the checkpoint: the run goes on, but not with the same bits".into(),
+                );
+            }
+        }
+        let mut progress = checkpoint.progress;
         progress.watches.resize(config.abort_if.len(), Watch::default());
         progress.expectations.resize(config.expect.len(), None);
+        folder.create()?;
+        let checkpoints = folder.checkpoints();
+        if init.is_some() {
+            // Before anything else is there: a run that is killed at its start must not go on from other weights.
+            let parameters = parameters.to_vec();
+            checkpoint_of(&session, &gpu, task.as_ref(), &origin, progress.clone())?.save(
+                &checkpoints,
+                &parameters,
+                config.checkpoint.keep,
+            )?;
+        }
+        sentences.extend(folder.write_config(&origin.config, resumed)?);
         let mut logs = Logs::open(&folder.path, progress.step, rhythm.end, options.quiet)?;
         logs.say(&format!("device      {}", gpu.describe()));
         logs.say(&format!("model       {} parameters, plan of {} dispatches", plan.parameter_count(), plan.entries().len()));
@@ -327,18 +283,14 @@ impl<'a> Trainer<'a> {
             logs.say(&format!("not the newest checkpoint: {problem}"));
         }
         if resumed {
-            session.arena.write_flat(Flat::Parameters, &checkpoint.weights)?;
-            session.arena.write_flat(Flat::FirstMoment, &checkpoint.m)?;
-            session.arena.write_flat(Flat::SecondMoment, &checkpoint.v)?;
             logs.say(&format!("resuming    at step {}", progress.step));
-            if checkpoint.variants != variants(&gpu, &session)? {
-                logs.say("the device or its kernels differ from those of the checkpoint: the run goes on, but not with the same bits");
-            }
         } else if options.resume {
             logs.say("resuming    nothing to resume in this folder: starting at step 0");
         }
+        for sentence in sentences {
+            logs.say(&sentence);
+        }
         if let Some(path) = &options.init {
-            session.arena.write_flat(Flat::Parameters, &load_weights(path, parameters)?)?;
             logs.say(&format!("weights     from {}", path.display()));
         }
         let seconds_before = progress.seconds;
@@ -349,6 +301,7 @@ impl<'a> Trainer<'a> {
             task,
             gpu,
             folder,
+            origin,
             session,
             rhythm,
             logs,
@@ -394,7 +347,12 @@ impl<'a> Trainer<'a> {
                 self.drain()?;
                 self.save()?;
                 self.logs.close()?;
-                return Err(Error::Interrupted(signal as i32));
+                let newest = Checkpoint::list(&self.folder.checkpoints())?.pop();
+                let state = match newest {
+                    Some(path) => format!("{} holds the state. Continue with --resume", path.display()),
+                    None => "no checkpoint was written, as no update was good so far".into(),
+                };
+                return Err(Error::Interrupted(signal as i32, state));
             }
             let step = self.progress.step;
             let mut state = State { seed: self.config.train.seed as u32, slot: (step % RING) as u32, ..State::default() };
@@ -427,6 +385,10 @@ impl<'a> Trainer<'a> {
             if save || self.progress.finished.is_some() {
                 self.save()?;
             }
+        }
+        if self.progress.skipped > 0 && self.progress.skipped == self.progress.step {
+            self.logs.close()?;
+            return Err(self.diverged(&format!("all {} updates were skipped, as loss or gradient was not finite", self.progress.step))?);
         }
         self.finish()
     }
@@ -469,11 +431,7 @@ impl<'a> Trainer<'a> {
             last = means;
             if self.progress.skipped_in_a_row >= SKIPS {
                 self.logs.close()?;
-                return Err(Error::Aborted(format!(
-                    "loss or gradient was not finite {SKIPS} steps in a row, up to step {done}; the weights are those before. The best and the \
-                     last checkpoints in {} are good. Lower optimizer.learning_rate, or set optimizer.clip_norm",
-                    self.folder.checkpoints().display()
-                )));
+                return Err(self.diverged(&format!("loss or gradient was not finite {SKIPS} steps in a row, up to step {done}"))?);
             }
         }
         self.warn_of_dominance(&last);
@@ -485,6 +443,22 @@ impl<'a> Trainer<'a> {
         let message = self.line(&Metrics(metrics.0.into_iter().take(3).collect()));
         self.logs.progress(self.progress.step, self.rhythm.end, &message, speed);
         self.logs.flush()
+    }
+
+    /// The end of a run that learns no more, and a command that goes on from what is good of it.
+    fn diverged(&self, what: &str) -> Result<Error> {
+        let folder = self.folder.path.display();
+        let newest = Checkpoint::list(&self.folder.checkpoints())?.pop();
+        let best = Some(self.folder.best()).filter(|path| path.exists());
+        let (good, init) = match newest.or(best) {
+            Some(path) => (format!("The newest good weights are {0}", path.display()), format!(" --init {}", path.display())),
+            None => ("No update was good, and there are no weights to go on from".into(), String::new()),
+        };
+        let rate = self.config.optimizer.learning_rate / 10.0;
+        Ok(Error::Aborted(format!(
+            "{what}. {good}. Go on with a lower learning rate, or clip gradients with optimizer.clip_norm:\n  \
+             engine train {folder}/config.toml{init} --out {folder}-again --set optimizer.learning_rate={rate:e}"
+        )))
     }
 
     /// A term a hundred times larger than all others together is what is trained, whatever the weights were meant to say.
@@ -528,7 +502,7 @@ impl<'a> Trainer<'a> {
         self.record("baseline", step, &of_baseline)?;
         let select = config.validation.select.as_str();
         let value = metrics.get(select).unwrap_or(f64::NAN);
-        let better = improves(select, self.progress.best_value, value, config.validation.min_delta);
+        let better = improves(select, self.progress.best.as_ref().map(|b| b.value), value, config.validation.min_delta);
         let epoch = step.div_ceil(self.rhythm.epoch);
         let train = match self.progress.epoch_rows {
             0.0 => String::new(),
@@ -546,11 +520,11 @@ impl<'a> Trainer<'a> {
         ));
         self.progress.plateau.step(&config.schedule, config.optimizer.learning_rate, value, less_is_better(select));
         if better {
-            (self.progress.best_value, self.progress.best_step, self.progress.waiting) = (Some(value), step, 0);
-            self.progress.best = metrics.0.clone();
+            let best = self.progress.best.insert(Best { value, step, metrics: metrics.0.clone() });
+            self.progress.waiting = 0;
             let weights = self.session.arena.read_flat(Flat::Parameters)?;
             let parameters = self.session.evaluate.0.plan.parameters();
-            save_weights(&self.folder.best(), parameters, &weights, self.task.buffers(), &config.to_toml()?, step)?;
+            save_weights(&self.folder.best(), parameters, &weights, self.task.buffers(), &self.origin, step, Some(best))?;
         } else if step > self.rhythm.patience_after {
             self.progress.waiting += 1;
             if config.validation.patience > 0 && self.progress.waiting >= config.validation.patience {
@@ -592,18 +566,18 @@ impl<'a> Trainer<'a> {
         Ok(())
     }
 
+    /// Writes a checkpoint. Not inside a streak of skipped updates: one that goes on from there comes to the same end.
     fn save(&mut self) -> Result<()> {
+        if self.progress.skipped_in_a_row > 0 {
+            self.logs.say(&format!("no checkpoint of step {}: its update was skipped", self.progress.step));
+            return Ok(());
+        }
         self.progress.seconds = self.seconds_before + self.started.elapsed().as_secs_f64();
-        let arena = &self.session.arena;
-        let checkpoint = Checkpoint {
-            weights: arena.read_flat(Flat::Parameters)?,
-            m: arena.read_flat(Flat::FirstMoment)?,
-            v: arena.read_flat(Flat::SecondMoment)?,
-            progress: self.progress.clone(),
-            buffers: self.task.buffers().to_vec(),
-            config: self.config.to_toml()?,
-            variants: variants(&self.gpu, &self.session)?,
-        };
+        let checkpoint = checkpoint_of(&self.session, &self.gpu, self.task.as_ref(), &self.origin, self.progress.clone())?;
+        if checkpoint.weights.iter().any(|w| !w.is_finite()) {
+            self.logs.close()?;
+            return Err(self.diverged(&format!("weights are no longer finite after the update of step {}", self.progress.step))?);
+        }
         let parameters = self.session.evaluate.0.plan.parameters();
         checkpoint.save(&self.folder.checkpoints(), parameters, self.config.checkpoint.keep).map(|_| ())
     }
@@ -630,7 +604,10 @@ impl<'a> Trainer<'a> {
         let check = |(wish, seen): (&crate::config::Expectation, &Option<f64>)| {
             let value = match (wish.epoch, wish.metric.split_once('_')) {
                 (Some(_), _) => *seen,
-                (None, Some(("validation", name))) => self.progress.best.iter().find(|(n, _)| n == name).map(|(_, v)| *v),
+                (None, Some(("validation", name))) => {
+                    let best = self.progress.best.iter().flat_map(|b| &b.metrics);
+                    best.clone().find(|(n, _)| n == name).map(|(_, v)| *v)
+                }
                 (None, _) => kept.and_then(|m| m.get(&wish.metric)),
             };
             let when = wish.epoch.map_or("of the kept weights".to_string(), |e| format!("after epoch {e}"));
@@ -647,13 +624,24 @@ impl<'a> Trainer<'a> {
     /// Restores the best weights, judges them, and writes model and report.
     fn finish(mut self) -> Result<Report> {
         let parameters = self.session.evaluate.0.plan.parameters().to_vec();
-        if self.progress.best_value.is_some() {
-            self.session.arena.write_flat(Flat::Parameters, &load_weights(&self.folder.best(), &parameters)?)?;
+        if let Some(expected) = &self.progress.best {
+            let (weights, best, _) = load_best(&self.folder.best(), &parameters)?;
+            if best != *expected {
+                // A newer checkpoint was lost, and this time another way was taken: the file tells what it holds.
+                self.logs.say(&format!("the best weights are those of step {}, from before the run was resumed", best.step));
+                self.progress.best = Some(best);
+            }
+            self.session.arena.write_flat(Flat::Parameters, &weights)?;
         }
         let weights = self.session.arena.read_flat(Flat::Parameters)?;
-        let step = if self.progress.best_value.is_some() { self.progress.best_step } else { self.progress.step };
+        if weights.iter().any(|w| !w.is_finite()) {
+            self.logs.close()?;
+            return Err(self.diverged(&format!("the weights are not finite after {} steps, and no validation was", self.progress.step))?);
+        }
+        let best = self.progress.best.clone();
+        let step = best.as_ref().map_or(self.progress.step, |b| b.step);
         let file = self.folder.path.join("model.safetensors");
-        save_weights(&file, &parameters, &weights, self.task.buffers(), &self.config.to_toml()?, step)?;
+        save_weights(&file, &parameters, &weights, self.task.buffers(), &self.origin, step, best.as_ref())?;
         let judgement = self.task.judge(&self.session, self.progress.step)?;
         let expectations = self.expectations(&judgement);
         let Judgement { rows, notes } = judgement;
@@ -663,13 +651,13 @@ impl<'a> Trainer<'a> {
             parameters: parameters.iter().map(Parameter::len).sum(),
             steps: self.progress.step,
             select: self.config.validation.select.clone(),
-            selected: self.progress.best_value,
-            best_step: self.progress.best_step,
-            best_epoch: self.progress.best_step.div_ceil(self.rhythm.epoch),
+            selected: best.as_ref().map(|b| b.value),
+            best_step: best.as_ref().map_or(0, |b| b.step),
+            best_epoch: best.as_ref().map_or(0, |b| b.step).div_ceil(self.rhythm.epoch),
             ended: self.progress.finished.clone().unwrap_or_else(|| "all steps done".into()),
             seconds: self.progress.seconds,
             skipped: self.progress.skipped,
-            best: Metrics(self.progress.best.clone()),
+            best: Metrics(best.map(|b| b.metrics).unwrap_or_default()),
             test: rows.iter().cloned().collect(),
             notes,
             expectations,
@@ -687,6 +675,20 @@ impl<'a> Trainer<'a> {
         }
         Ok(report)
     }
+}
+
+/// The state of a run on its device.
+fn checkpoint_of(session: &Session, gpu: &Gpu, task: &dyn Task, origin: &Origin, progress: Progress) -> Result<Checkpoint> {
+    let arena = &session.arena;
+    Ok(Checkpoint {
+        weights: arena.read_flat(Flat::Parameters)?,
+        m: arena.read_flat(Flat::FirstMoment)?,
+        v: arena.read_flat(Flat::SecondMoment)?,
+        progress,
+        buffers: task.buffers().to_vec(),
+        origin: origin.clone(),
+        variants: variants(gpu, session)?,
+    })
 }
 
 /// Device and kernels: what must be the same for the same bits.
@@ -719,7 +721,7 @@ impl Report {
     pub fn table(&self) -> String {
         let kept = match self.selected {
             Some(value) => format!("best weights by {}, {value:.6}, of step {} (epoch {})", self.select, self.best_step, self.best_epoch),
-            None => "the last weights, as nothing was validated".into(),
+            None => "the last weights, as no validation chose any".into(),
         };
         let mut out = format!(
             "{}: {} parameters, {} steps in {} ({:.1} steps/s), ended {}\n{kept}; device {}\n\n",

@@ -1,0 +1,221 @@
+//! The folder of a run: its lock, its files, and what of them a run goes on from. Nothing is created before the run is sure to start.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use super::checkpoint::{Checkpoint, Origin, Progress, differences, file_of, load_best, save_weights};
+use super::task::Buffer;
+use super::tensor_file::{Best, remove_unfinished, write_atomically};
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::plan::Parameter;
+
+/// A run folder, locked while this lives.
+#[derive(Debug)]
+pub struct RunFolder {
+    /// Where.
+    pub path: PathBuf,
+    lock: Option<File>,
+}
+
+/// The checkpoint that a run goes on from.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub(super) path: PathBuf,
+    pub(super) checkpoint: Checkpoint,
+    /// What is wrong with newer ones.
+    pub(super) rejected: Vec<String>,
+}
+
+impl RunFolder {
+    /// Locks the folder where there is one, and looks whether it can be made where there is none.
+    ///
+    /// # Errors
+    /// `CannotCreate` when it is not writable, held by another run, or holds a run that is not to be resumed.
+    pub fn open(path: &Path, resume: bool) -> Result<RunFolder> {
+        let mut folder = RunFolder { path: path.to_path_buf(), lock: None };
+        if !path.is_dir() {
+            return tempfile::tempfile_in(folder.above()).map(|_| folder).map_err(|e| Error::create(path, &e));
+        }
+        folder.hold()?;
+        if !resume && folder.holds_a_run()? {
+            return Err(Error::CannotCreate(format!(
+                "{} already holds a run. Go on with it with --resume, or choose another folder with --out",
+                path.display()
+            )));
+        }
+        Ok(folder)
+    }
+
+    fn hold(&mut self) -> Result<()> {
+        let path = self.path.join(".lock");
+        let lock = File::create(&path).map_err(|e| Error::create(&path, &e))?;
+        if lock.try_lock().is_err() {
+            let folder = self.path.display();
+            return Err(Error::CannotCreate(format!(
+                "{folder} is in use by another run. Wait for it, or choose another folder with --out"
+            )));
+        }
+        self.lock = Some(lock);
+        Ok(())
+    }
+
+    /// Creates and locks what is not there yet, and removes what a killed run left half written.
+    ///
+    /// # Errors
+    /// As `open`.
+    pub(super) fn create(&mut self) -> Result<()> {
+        fs::create_dir_all(self.checkpoints()).map_err(|e| Error::create(&self.path, &e))?;
+        if self.lock.is_none() {
+            self.hold()?;
+        }
+        [&self.path, &self.checkpoints()].into_iter().for_each(|folder| remove_unfinished(folder));
+        Ok(())
+    }
+
+    /// The folder itself or the nearest above it that exists.
+    fn above(&self) -> &Path {
+        let above = self.path.ancestors().find(|a| a.is_dir());
+        above.unwrap_or(Path::new("."))
+    }
+
+    pub(super) fn checkpoints(&self) -> PathBuf {
+        self.path.join("checkpoints")
+    }
+
+    pub(super) fn best(&self) -> PathBuf {
+        self.checkpoints().join("best.safetensors")
+    }
+
+    fn config(&self) -> PathBuf {
+        self.path.join("config.toml")
+    }
+
+    /// Whether a run was started here.
+    pub(super) fn holds_a_run(&self) -> Result<bool> {
+        Ok(self.config().exists() || self.best().exists() || !Checkpoint::list(&self.checkpoints())?.is_empty())
+    }
+
+    /// Fails unless the disk holds `bytes` more.
+    pub(super) fn expect_space(&self, bytes: u64) -> Result<()> {
+        match fs4::available_space(self.above()) {
+            Ok(free) if free < bytes => Err(Error::CannotCreate(format!(
+                "{}: {free} bytes are free, the checkpoints need {bytes}. Free some space, lower checkpoint.keep, or choose another disk with --out",
+                self.path.display()
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    fn other_configuration(&self, what: &str, lines: &[String]) -> Error {
+        Error::Data(format!(
+            "{what}:\n  {}\nResume with the configuration of then, or start in another folder with --out",
+            lines.join("\n  ")
+        ))
+    }
+
+    /// The newest checkpoint that can be used, of a run with this configuration.
+    ///
+    /// # Errors
+    /// `Data` when there are checkpoints and none is valid, when the run has another configuration, and when there is something to go on
+    /// from that no checkpoint tells how.
+    pub(super) fn find(&self, parameters: &[Parameter], config: &str) -> Result<Option<Found>> {
+        let saved = fs::read_to_string(self.config());
+        let here = self.path.display();
+        let Some(found) = Checkpoint::newest(&self.checkpoints(), parameters)? else {
+            if self.best().exists() {
+                let best = self.best().display().to_string();
+                return Err(Error::Data(format!(
+                    "{here} holds best weights and no checkpoint to go on from. Start anew from them: --init {best}, and --out with another folder"
+                )));
+            }
+            match saved {
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+                Err(e) => return Err(Error::read(&self.config(), &e)),
+                Ok(text) => {
+                    Config::parse(&text, &self.config().display().to_string(), &[]).map_err(|e| {
+                        Error::Data(format!("{e}\nThere is no checkpoint that says what it was: start in another folder with --out"))
+                    })?;
+                    let lines = differences(&text, config);
+                    let what = format!("{here} was started with another configuration");
+                    return if lines.is_empty() { Ok(None) } else { Err(self.other_configuration(&what, &lines)) };
+                }
+            }
+        };
+        let lines = differences(&found.checkpoint.origin.config, config);
+        if lines.is_empty() {
+            return Ok(Some(found));
+        }
+        let of_folder = saved.is_ok_and(|text| differences(&text, config).is_empty());
+        let what = match of_folder {
+            true => format!("{} is a checkpoint of another run", found.path.display()),
+            false => format!("{here} was started with another configuration"),
+        };
+        Err(self.other_configuration(&what, &lines))
+    }
+
+    /// Writes the configuration where it is not what the run has; says so of a run that goes on.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub(super) fn write_config(&self, config: &str, resumed: bool) -> Result<Option<String>> {
+        let same = fs::read_to_string(self.config()).is_ok_and(|text| differences(&text, config).is_empty());
+        if same {
+            return Ok(None);
+        }
+        write_atomically(&self.config(), config.as_bytes())?;
+        Ok(resumed.then(|| format!("{} was missing or not that of the run: written again from the checkpoint", self.config().display())))
+    }
+
+    /// Looks whether the best weights are those of the checkpoint, and takes them from a checkpoint of their step where they are not.
+    /// Gives sentences.
+    ///
+    /// # Errors
+    /// `Data` when they are lost: before hours of training that could not end with them.
+    pub(super) fn check_best(
+        &self,
+        progress: &Progress,
+        origin: &Origin,
+        parameters: &[Parameter],
+        buffers: &[Buffer],
+    ) -> Result<Vec<String>> {
+        let path = self.best();
+        let found = if path.exists() { Some(load_best(&path, parameters)) } else { None };
+        let wrong = match (&found, &progress.best) {
+            (None, None) => return Ok(vec![]),
+            (None, Some(_)) => "it is not there".to_string(),
+            (Some(Err(e)), _) => e.to_string(),
+            (Some(Ok((.., of))), _) if of != origin && !origin.differences(of).is_empty() => {
+                format!("it is of another run:\n  {}", origin.differences(of).join("\n  "))
+            }
+            (Some(Ok((_, best, _))), _) if best.step > progress.step => {
+                return Ok(vec![format!(
+                    "{} is of step {}, later than the checkpoint: the run comes to it again",
+                    path.display(),
+                    best.step
+                )]);
+            }
+            (Some(Ok((_, best, _))), Some(expected)) if best == expected => return Ok(vec![]),
+            (Some(Ok((_, best, _))), _) => format!("it is of another validation, at step {}", best.step),
+        };
+        let Some(Best { step, .. }) = progress.best else {
+            return Err(Error::Data(format!(
+                "{}: {wrong}. This run has no best weights yet: move that file away, then --resume",
+                path.display()
+            )));
+        };
+        let kept = Checkpoint::load(&self.checkpoints().join(file_of(step)), parameters).ok().filter(|c| c.origin == *origin);
+        let Some(kept) = kept else {
+            let newest = self.checkpoints().join(file_of(progress.step));
+            return Err(Error::Data(format!(
+                "{}: {wrong}. The run needs the best weights, of step {step}, at its end: put that file back, then --resume; or start anew \
+                 from the weights of step {} with --init {} and another --out",
+                path.display(),
+                progress.step,
+                newest.display()
+            )));
+        };
+        save_weights(&path, parameters, &kept.weights, buffers, origin, step, progress.best.as_ref())?;
+        Ok(vec![format!("{}: {wrong}. Written again from the checkpoint of step {step}", path.display())])
+    }
+}

@@ -1,0 +1,305 @@
+//! Tensors by name in safetensors files. The header is read first, and of the body no more than what is asked for. Files of this program
+//! carry a checksum of each tensor and of what they say about themselves, and are written so that a crash at any moment leaves a valid file.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use safetensors::tensor::{Dtype, Metadata, TensorView};
+use serde::{Deserialize, Serialize};
+
+use super::task::Buffer;
+use crate::datasets::folder_of;
+use crate::error::{Error, Result};
+use crate::plan::{FLAT_ALIGN, Parameter};
+
+/// Format of checkpoints.
+pub(super) const FORMAT: u32 = 2;
+
+/// A longer header is no header: the limit of the format's own library.
+const LONGEST_HEADER: u64 = 100_000_000;
+
+/// Name, shape and values of a tensor.
+pub(super) type View<'a> = (String, &'a [usize], &'a [f32]);
+
+pub(super) fn checksum(bytes: &[u8]) -> String {
+    format!("{:08x}", crc32c::crc32c(bytes))
+}
+
+/// Writes `bytes` to `path` by way of a temporary file in the same folder: fsync, rename, fsync of the folder.
+pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
+    let folder = folder_of(path);
+    let failed = |e: &std::io::Error| Error::write(path, e);
+    let mut builder = tempfile::Builder::new();
+    // Temporary files are private by default; what replaces a run's file is as readable as any other.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644));
+    let mut file = builder.prefix(UNFINISHED).tempfile_in(folder).map_err(|e| failed(&e))?;
+    file.write_all(bytes).map_err(|e| failed(&e))?;
+    file.as_file().sync_all().map_err(|e| failed(&e))?;
+    file.persist(path).map_err(|e| failed(&e.error))?;
+    // Windows cannot open a folder as a file; its rename is durable by itself.
+    if cfg!(unix) {
+        File::open(folder).and_then(|f| f.sync_all()).map_err(|e| failed(&e))?;
+    }
+    Ok(())
+}
+
+const UNFINISHED: &str = ".writing-";
+
+/// Removes what a killed process left half written in a folder.
+pub(super) fn remove_unfinished(folder: &Path) {
+    let files = fs::read_dir(folder).into_iter().flatten().flatten();
+    for file in files.filter(|file| file.file_name().to_string_lossy().starts_with(UNFINISHED)) {
+        let _ = fs::remove_file(file.path());
+    }
+}
+
+/// The validation that chose the best weights.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Best {
+    /// Value of the metric that selects.
+    pub value: f64,
+    /// Updates before it.
+    pub step: u64,
+    /// All metrics.
+    pub metrics: Vec<(String, f64)>,
+}
+
+/// What a file says about itself, as JSON under the one key `engine` of its metadata: one, because the order of several is not fixed, and the
+/// same weights are to give the same bytes.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Header {
+    /// Format of a checkpoint; absent in a file of weights alone.
+    pub(super) checkpoint: Option<u32>,
+    /// Updates behind the weights.
+    pub(super) step: Option<u64>,
+    /// Configuration of the run as TOML.
+    pub(super) config: String,
+    /// Fingerprints of the run's data files.
+    pub(super) data: BTreeMap<String, String>,
+    /// Of best weights: why they are.
+    pub(super) best: Option<Best>,
+    /// Progress of a checkpoint as JSON.
+    pub(super) progress: String,
+    /// Device and kernels behind a checkpoint.
+    pub(super) variants: String,
+    /// CRC-32C of each tensor's bytes.
+    pub(super) checksums: BTreeMap<String, String>,
+    /// CRC-32C of this header as JSON with this field empty.
+    pub(super) checksum: String,
+}
+
+const KEY: &str = "engine";
+
+impl Header {
+    fn json(&self) -> Result<String> {
+        serde_json::to_string(self).map_err(|e| Error::Internal(format!("header: {e}")))
+    }
+
+    /// Checksum of all the rest.
+    fn sum(&self) -> Result<String> {
+        Ok(checksum(Header { checksum: String::new(), ..self.clone() }.json()?.as_bytes()))
+    }
+
+    /// Whether this program wrote the file, with a checksum of each tensor; `export` leaves none.
+    fn ours(&self) -> bool {
+        self.checkpoint.is_some() || self.step.is_some()
+    }
+}
+
+/// Writes tensors with what they say about themselves; without a header, nothing else.
+pub(super) fn write_tensors(path: &Path, tensors: &[View<'_>], header: Option<Header>) -> Result<()> {
+    let mut views = Vec::with_capacity(tensors.len());
+    let mut checksums = BTreeMap::new();
+    for (name, shape, values) in tensors {
+        let bytes: &[u8] = bytemuck::cast_slice(values);
+        if header.is_some() {
+            checksums.insert(name.clone(), checksum(bytes));
+        }
+        let view = TensorView::new(Dtype::F32, shape.to_vec(), bytes).map_err(|e| Error::Internal(format!("tensor {name}: {e}")))?;
+        views.push((name.clone(), view));
+    }
+    let metadata = match header {
+        Some(header) => {
+            let mut header = Header { checksums, ..header };
+            header.checksum = header.sum()?;
+            Some(HashMap::from([(KEY.to_string(), header.json()?)]))
+        }
+        None => None,
+    };
+    write_atomically(path, &safetensors::serialize(views, metadata).map_err(|e| Error::Internal(format!("safetensors: {e}")))?)
+}
+
+/// Tensors of a flat buffer.
+pub(super) fn views<'a>(parameters: &'a [Parameter], prefix: &str, flat: &'a [f32]) -> Vec<View<'a>> {
+    let slice = |p: &Parameter| &flat[p.offset..p.offset + p.len()];
+    parameters.iter().map(|p| (format!("{prefix}{}", p.name), p.shape.as_slice(), slice(p))).collect()
+}
+
+pub(super) fn buffer_views(buffers: &[Buffer]) -> Vec<View<'_>> {
+    buffers.iter().map(|b| (b.name.clone(), b.shape.as_slice(), b.values.as_slice())).collect()
+}
+
+/// An open safetensors file, of which the header was read and checked.
+#[derive(Debug)]
+pub(crate) struct TensorFile {
+    path: PathBuf,
+    file: File,
+    /// Names, types, shapes and places.
+    pub(crate) metadata: Metadata,
+    body: u64,
+    pub(super) header: Header,
+}
+
+impl TensorFile {
+    /// Reads the header.
+    ///
+    /// # Errors
+    /// `MissingInput` without the file; `Data` when it is none, another kind of file, damaged or cut off.
+    pub(crate) fn open(path: &Path) -> Result<TensorFile> {
+        let failed = |e: std::io::Error| Error::read(path, &e);
+        // Opening a pipe would wait for who writes to it.
+        let about = fs::metadata(path).map_err(failed)?;
+        if !about.is_file() {
+            return Err(Error::Data(format!("{} is no regular file: give a .safetensors file", path.display())));
+        }
+        let mut file = File::open(path).map_err(failed)?;
+        let mut start = vec![];
+        Read::by_ref(&mut file).take(64).read_to_end(&mut start).map_err(failed)?;
+        let damaged = |why: &str| Error::Data(format!("{} is no usable safetensors file: {why}", path.display()));
+        if let Some(what) = other_format(path, &start) {
+            return Err(damaged(&what));
+        }
+        let length = start.first_chunk().map(|bytes| u64::from_le_bytes(*bytes)).ok_or_else(|| damaged("it is shorter than its header"))?;
+        if length > LONGEST_HEADER || length + 8 > about.len() {
+            return Err(damaged(&format!("its header is said to have {length} bytes, the file has {}", about.len())));
+        }
+        let mut text = vec![0; length as usize];
+        file.seek(SeekFrom::Start(8)).and_then(|_| file.read_exact(&mut text)).map_err(failed)?;
+        let metadata: Metadata = serde_json::from_slice(&text).map_err(|e| damaged(&format!("its header: {e}")))?;
+        let (body, held) = (length + 8, metadata.data_len() as u64);
+        if body + held != about.len() {
+            return Err(damaged(&format!("its tensors take {held} bytes, the file has {} for them: it is cut off", about.len() - body)));
+        }
+        let header: Header = match metadata.metadata().as_ref().and_then(|m| m.get(KEY)) {
+            Some(text) => serde_json::from_str(text).map_err(|e| damaged(&format!("what it says about itself: {e}")))?,
+            None => Header::default(),
+        };
+        match header.checkpoint {
+            Some(format) if format > FORMAT => {
+                return Err(damaged(&format!("its format {format} is newer than this engine's {FORMAT}. Update engine")));
+            }
+            Some(format) if format < FORMAT => {
+                return Err(damaged(&format!(
+                    "its format {format} is of an earlier engine, this one's is {FORMAT}. Go on with the engine that wrote it, or start from \
+                     its best weights with --init"
+                )));
+            }
+            _ => {}
+        }
+        let sealed = header.checkpoint.is_some() || !header.checksum.is_empty();
+        if sealed && header.checksum != header.sum()? {
+            return Err(damaged("the checksum of what it says about itself differs"));
+        }
+        Ok(TensorFile { path: path.into(), file, metadata, body, header })
+    }
+
+    /// Progress of a checkpoint, as JSON.
+    pub(crate) fn progress(&self) -> Option<&str> {
+        Some(self.header.progress.as_str()).filter(|text| !text.is_empty())
+    }
+
+    fn bytes(&mut self, name: &str) -> Result<Vec<u8>> {
+        let info = self.metadata.info(name).ok_or_else(|| Error::Data(format!("{} has no tensor {name}", self.path.display())))?;
+        let (start, end) = info.data_offsets;
+        let mut bytes = vec![0; end - start];
+        let read = self.file.seek(SeekFrom::Start(self.body + start as u64)).and_then(|_| self.file.read_exact(&mut bytes));
+        read.map_err(|e| Error::read(&self.path, &e))?;
+        Ok(bytes)
+    }
+
+    /// Fills a flat buffer from the tensors `prefix + name`: all of them must be there with their shape, finite, and, in a file of ours,
+    /// intact. Nothing is read before names and shapes are right.
+    ///
+    /// # Errors
+    /// `Data` with every difference.
+    pub(super) fn fill(&mut self, parameters: &[Parameter], prefix: &str) -> Result<Vec<f32>> {
+        let mut wrong = Vec::new();
+        let names: Vec<String> = parameters.iter().map(|p| format!("{prefix}{}", p.name)).collect();
+        for (p, name) in parameters.iter().zip(&names) {
+            match self.metadata.info(name) {
+                None => wrong.push(format!("{name}: missing")),
+                Some(info) if info.shape != p.shape => {
+                    wrong.push(format!("{name}: the file has shape {:?}, the model {:?}", info.shape, p.shape));
+                }
+                Some(_) => {}
+            }
+        }
+        let mut flat = vec![0.0; parameters.last().map_or(0, |p| (p.offset + p.len()).next_multiple_of(FLAT_ALIGN))];
+        for (p, name) in parameters.iter().zip(&names).filter(|_| wrong.is_empty()).collect::<Vec<_>>() {
+            match self.values(name)? {
+                Ok(values) => {
+                    flat[p.offset..p.offset + p.len()].copy_from_slice(&values);
+                    if let Some(at) = values.iter().position(|v| !v.is_finite()) {
+                        wrong.push(format!("{name}: element {at} is not finite"));
+                    }
+                }
+                Err(why) => wrong.push(format!("{name}: {why}")),
+            }
+        }
+        if wrong.is_empty() {
+            return Ok(flat);
+        }
+        let shown = wrong.iter().take(12).map(|w| format!("\n  {w}")).collect::<String>();
+        let more = if wrong.len() > 12 { format!("\n  … and {} more", wrong.len() - 12) } else { String::new() };
+        Err(Error::Data(format!("{} does not fit this model:{shown}{more}", self.path.display())))
+    }
+
+    /// Values of a tensor as f32, or what is wrong with them.
+    fn values(&mut self, name: &str) -> Result<std::result::Result<Vec<f32>, String>> {
+        let data = self.bytes(name)?;
+        match self.header.checksums.get(name) {
+            Some(sum) if *sum != checksum(&data) => return Ok(Err("checksum differs, the file is damaged".into())),
+            None if self.header.ours() => return Ok(Err("its checksum is missing, the file is damaged".into())),
+            _ => {}
+        }
+        let dtype = self.metadata.info(name).map(|info| info.dtype);
+        Ok(Ok(match dtype {
+            Some(Dtype::F32) => bytemuck::pod_collect_to_vec(&data),
+            Some(Dtype::F64) => bytemuck::pod_collect_to_vec::<u8, f64>(&data).iter().map(|v| *v as f32).collect(),
+            Some(Dtype::F16) => bytemuck::pod_collect_to_vec::<u8, u16>(&data).iter().map(|v| half::f16::from_bits(*v).to_f32()).collect(),
+            Some(Dtype::BF16) => {
+                bytemuck::pod_collect_to_vec::<u8, u16>(&data).iter().map(|v| half::bf16::from_bits(*v).to_f32()).collect()
+            }
+            other => {
+                return Ok(Err(format!(
+                    "{} is no floating-point type; save it as float32",
+                    other.map_or(String::new(), |d| d.to_string())
+                )));
+            }
+        }))
+    }
+}
+
+/// What a file is that is none of safetensors, and how to convert it.
+fn other_format(path: &Path, start: &[u8]) -> Option<String> {
+    let zip = start.starts_with(b"PK\x03\x04");
+    let first_member = start.get(30..).unwrap_or_default();
+    let (save, file) = ("from safetensors.torch import save_file", path.display());
+    if zip && (first_member.windows(4).any(|w| w == b".npy") || path.extension().is_some_and(|e| e == "npz")) {
+        return Some(format!(
+            "it is an .npz file. Convert weights with: python3 -c \"import numpy; from safetensors.numpy import save_file; \
+             save_file(dict(numpy.load('{file}')), 'weights.safetensors')\""
+        ));
+    }
+    // A state_dict of torch.save is a zip archive, or in its old form a pickle.
+    (zip || start.starts_with(&[0x80, 2])).then(|| {
+        format!(
+            "it is a PyTorch file. Convert it with: python3 -c \"import torch; {save}; \
+             save_file({{k: v.contiguous() for k, v in torch.load('{file}').items()}}, 'weights.safetensors')\""
+        )
+    })
+}
