@@ -157,7 +157,56 @@ fn the_estimate_needs_no_driver() {
     assert_eq!(estimate["total_bytes"], roles);
     assert!(estimate["largest_batch"].as_u64().unwrap() > 1000);
     let (code, stdout, _) = run(&["estimate", RUN, "data/runs/lvm_gru.toml"]);
-    assert!(code == 0 && stdout.lines().count() == 3 && stdout.contains("7359232"), "{stdout}");
+    assert!(code == 0 && stdout.lines().count() == 5 && stdout.contains("7359232") && stdout.contains("on an RX 6600"), "{stdout}");
+}
+
+/// On the device at hand: what training allocates, to the byte; the largest batch fits, the next one does not.
+#[test]
+fn the_estimate_is_what_training_takes() {
+    let folder = tempfile::tempdir().unwrap();
+    let sample = "data.file=data/samples/wikitext_minilm_small.npz";
+    let images = folder.path().join("images.npz").display().to_string();
+    assert_eq!(run(&["data", "linkages", "--count", "80", "--out", &images]).0, 0);
+    let (images, mut suggested) = (format!("data.file={images}"), 0);
+    for (name, run_file, set) in [
+        ("integers", RUN, "train.batch=40"),
+        ("vectors", "data/runs/lvm_mlp.toml", sample),
+        ("gru", "data/runs/lvm_gru_unified.toml", sample),
+        ("images", "data/runs/linkage_vae.toml", &images),
+    ] {
+        let estimate = |more: &[&str]| -> serde_json::Value {
+            let (code, stdout, text) = run(&[&["estimate", run_file, "--device", "0", "--json", "--set", set], more].concat());
+            assert_eq!(code, 0, "{text}");
+            serde_json::from_str(&stdout).unwrap()
+        };
+        let out = folder.path().join(name);
+        let train = |out: &Path, more: &[&str]| {
+            run(&[&["train", run_file, "--device", "0", "--steps", "1", "--out", out.to_str().unwrap(), "--set", set], more].concat())
+        };
+        let bytes = estimate(&[])["total_bytes"].as_u64().unwrap();
+        let (code, _, text) = train(&out, &["--budget", &bytes.to_string()]);
+        assert!(code == 0 && text.contains(&format!("memory      {bytes} bytes: ")), "{name} {bytes}: {code} {text}");
+        // With the samples on the device or streamed, whichever takes less, and one byte too few.
+        let least = bytes.min(estimate(&["--budget", "1"])["total_bytes"].as_u64().unwrap());
+        let (other, below) = (folder.path().join("other"), (least - 1).to_string());
+        let (code, _, text) = train(&other, &["--budget", &below]);
+        assert!(code == 2 && text.contains("the plan needs") && !other.exists(), "{name}: {code} {text}");
+        // A batch that is suggested fits, and divides what a step takes.
+        let number = |key: &str| text.split(key).nth(1).map(|t| t.trim_start().split([';', ' ']).next().unwrap().to_string());
+        if let (Some(batch), Some(accumulate)) = (number("train.batch ="), number("train.accumulate =")) {
+            suggested += 1;
+            let sets = [format!("train.batch={batch}"), format!("train.accumulate={accumulate}")];
+            let (code, _, text) = train(&other, &["--budget", &below, "--set", &sets[0], "--set", &sets[1]]);
+            assert_eq!(code, 0, "{name}: {text}");
+        }
+        let _ = std::fs::remove_dir_all(&other);
+        let twice = (2 * bytes).to_string();
+        let budget = ["--budget", &twice];
+        let most = estimate(&budget)["largest_batch"].as_u64().unwrap();
+        let fits = |batch: u64| estimate(&[&budget[..], &["--set", &format!("train.batch={batch}")]].concat())["fits"].as_bool().unwrap();
+        assert!(fits(most) && !fits(most + 1), "{name}: {most}");
+    }
+    assert!(suggested > 1, "{suggested} suggestions");
 }
 
 /// Steps and values of a metric at each validation.
@@ -323,22 +372,24 @@ fn a_killed_run_ends_with_the_same_weights() {
 
 #[cfg(unix)]
 #[test]
-fn an_interrupt_saves_and_exits() {
+fn a_signal_saves_and_exits() {
     let folder = tempfile::tempdir().unwrap();
-    let out = folder.path().join("run");
-    let mut child =
-        engine().args(["train", RUN, "--out", out.to_str().unwrap()]).stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
-    // The handlers stand before the run folder does.
-    for _ in 0..600 {
-        if out.join("metrics.jsonl").exists() {
-            break;
+    for (signal, code) in [("-INT", 130), ("-TERM", 143), ("-HUP", 129)] {
+        let out = folder.path().join(signal);
+        let mut child =
+            engine().args(["train", RUN, "--out", out.to_str().unwrap()]).stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+        // The handlers stand before the run folder does.
+        for _ in 0..600 {
+            if out.join("metrics.jsonl").exists() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(100));
         }
-        std::thread::sleep(Duration::from_millis(100));
+        assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
+        assert_eq!(child.wait().unwrap().code(), Some(code));
+        let checkpoints = std::fs::read_dir(out.join("checkpoints")).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+        assert!(checkpoints.into_iter().any(|name| name.starts_with("step-")));
     }
-    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
-    assert_eq!(child.wait().unwrap().code(), Some(130));
-    let checkpoints = std::fs::read_dir(out.join("checkpoints")).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
-    assert!(checkpoints.into_iter().any(|name| name.starts_with("step-")));
 }
 
 #[test]

@@ -60,6 +60,20 @@ fn bad_data_is_refused_with_what_is_wrong() {
         (data(&path("uneven.npz"), 100, |c, _| c.truncate(90 * 12)), 65, "[90, 3, 4]"),
         (data(&path("few.npz"), 30, |_, _| {}), 65, "do not fill one batch of 32"),
         (data(&path("nan.npz"), 100, nan(5 * 12 + 6)), 65, "1 values that are NaN or infinite, the first at [5, 1, 2]"),
+        (
+            {
+                let whole = [1.0; 1200];
+                let members: [(&str, &[usize], &[f32]); 3] = [
+                    ("contexts", &[100, 3, 4], &whole),
+                    ("targets", &[100, 4], &whole[..400]),
+                    ("val_context_sequences", &[9, 3, 4], &whole[..108]),
+                ];
+                write(&path("half.npz"), &members).unwrap();
+                path("half.npz").display().to_string()
+            },
+            65,
+            "there is val_context_sequences and no val_target_vectors",
+        ),
     ];
     for (i, (file, code, says)) in cases.iter().enumerate() {
         let out = path(&format!("run{i}"));
@@ -78,7 +92,18 @@ fn bad_data_is_refused_with_what_is_wrong() {
     let unknown = "abort_if=[{metric='train_cosin',below=0.5}]";
     let (code, _, text) = train(SAMPLE, &path("rule"), &["--set", unknown]);
     assert!(code == 2 && text.contains("train_cosin ") && text.contains("train_cosine"), "{text}");
-    for set in ["loss.cosine={weight=-1.0}", "data.validation_share=1.0", "data.splitt=random", "model.dropout=1.0"] {
+    for set in [
+        "loss.cosine={weight=-1.0}",
+        "data.validation_share=1.0",
+        "data.splitt=random",
+        "model.dropout=1.0",
+        "abort_if=[{metric='train_cosine',below=nan}]",
+        "abort_if=[{metric='train_cosine',above=inf}]",
+        "abort_if=[{metric='train_cosine',worse=-0.1}]",
+        "abort_if=[{metric='train_cosine',below=0.1,after_epoch=3}]",
+        "expect=[{metric='train_cosine',at_least=nan,epoch=1}]",
+        "expect=[{metric='train_cosine',at_least=0.1,epoch=0}]",
+    ] {
         let (code, _, text) = train(&whole, &path("config"), &["--set", set]);
         assert!(code == 2, "{set}: {text}");
     }

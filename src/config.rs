@@ -429,16 +429,29 @@ impl Config {
                 return Err("data.split: these data have no validation members of their own. Use \"random\" or \"sequential\"".into());
             }
         }
+        let epoch_of = |what: &str, epoch: u64| {
+            let name = format!("{what}: the epoch");
+            range((1..=t.epochs).contains(&epoch), &name, epoch as f64, &format!("from 1 to train.epochs = {}", t.epochs))
+        };
         for rule in &self.abort_if {
-            let conditions = [rule.below, rule.above, rule.flat, rule.worse].iter().flatten().count();
-            if conditions != 1 {
-                return Err(format!("abort_if of {} has {conditions} conditions: give one of below, above, flat, worse", rule.metric));
-            }
+            let AbortRule { metric, below, above, flat, worse, after_epoch } = rule;
+            let what = format!("abort_if of {metric}");
+            let limits = [("below", below), ("above", above), ("flat", flat), ("worse", worse)];
+            let given: Vec<_> = limits.into_iter().filter_map(|(name, limit)| Some((name, (*limit)?))).collect();
+            let [(name, limit)] = given[..] else {
+                return Err(format!("{what} has {} conditions: give one of below, above, flat, worse", given.len()));
+            };
+            range(limit.is_finite(), &format!("{what}: {name}"), limit, "a finite number")?;
+            range(limit >= 0.0 || !matches!(name, "flat" | "worse"), &format!("{what}: {name}"), limit, "0 or more")?;
+            epoch_of(&what, *after_epoch)?;
         }
-        for wish in &self.expect {
-            if wish.at_least.is_some() == wish.at_most.is_some() {
-                return Err(format!("expect of {}: give at_least or at_most", wish.metric));
-            }
+        for Expectation { metric, at_least, at_most, epoch } in &self.expect {
+            let what = format!("expect of {metric}");
+            let ([Some(limit), None] | [None, Some(limit)]) = [*at_least, *at_most] else {
+                return Err(format!("{what}: give at_least or at_most"));
+            };
+            range(limit.is_finite(), &format!("{what}: the limit"), limit, "a finite number")?;
+            epoch.map_or(Ok(()), |epoch| epoch_of(&what, epoch))?;
         }
         let of_model = match &self.model {
             ModelConfig::SequenceTransformer(_) => "integer_sequences",

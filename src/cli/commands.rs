@@ -91,10 +91,13 @@ pub(super) fn run(command: Command) -> Result<()> {
             let list = |v: &[u32]| v.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
             print(&format!("{} → {}", list(&prompt), list(&numbers)))
         }
-        Command::Estimate { runs, set, budget, all, json } => match &runs[..] {
-            [run] => estimate(&Config::load(run, &set)?, budget, all, json.json),
-            _ => estimates(&runs, &set, budget, json.json),
-        },
+        Command::Estimate { runs, set, budget, all, device, json } => {
+            let on = On::new(device.device.as_deref(), budget)?;
+            match &runs[..] {
+                [run] => estimate(&Config::load(run, &set)?, &on, all, json.json),
+                _ => estimates(&runs, &set, &on, json.json),
+            }
+        }
         Command::Check { runs, set, cases, device, json } => check(&runs, &set, cases, device.device.as_deref(), json.json),
         Command::Profile { run, rounds, all, device, json } => {
             profile(&load(&run)?, rounds as usize, all, device.device.as_deref(), json.json)
@@ -125,11 +128,14 @@ fn run_config(folder: &Path) -> Result<Config> {
     Config::load(&path, &[])
 }
 
-/// A number that becomes that of the first SIGINT or SIGTERM; a second one ends the process at once.
+/// A number that becomes that of the first SIGINT, SIGTERM or, where there is one, SIGHUP; a second one ends the process at once.
 fn stop_on_signals() -> Result<Arc<AtomicUsize>> {
     use signal_hook::consts::{SIGINT, SIGTERM};
     let (stop, armed) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
-    for signal in [SIGINT, SIGTERM] {
+    let mut signals = vec![SIGINT, SIGTERM];
+    #[cfg(unix)]
+    signals.push(signal_hook::consts::SIGHUP);
+    for signal in signals {
         signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, armed.clone())
             .and_then(|_| signal_hook::flag::register(signal, armed.clone()))
             .and_then(|_| signal_hook::flag::register_usize(signal, stop.clone(), signal as usize))
@@ -434,9 +440,28 @@ fn export(from: &WeightsArgs, out: &Path) -> Result<()> {
     ))
 }
 
+/// Whose memory is estimated.
+struct On {
+    device: String,
+    target: Target,
+    budget: u64,
+}
+
+impl On {
+    /// A device of this machine by number or name, or the RX 6600 without asking any.
+    fn new(device: Option<&str>, budget: Option<u64>) -> Result<On> {
+        let Some(wanted) = device else {
+            let device = "an RX 6600; --device takes one of this machine".into();
+            return Ok(On { device, target: Target::default(), budget: budget.unwrap_or(8 << 30) });
+        };
+        let gpu = Gpu::open(Some(wanted))?;
+        Ok(On { device: gpu.describe(), target: gpu.target, budget: budget.unwrap_or_else(|| default_budget(&gpu)) })
+    }
+}
+
 /// One line a run.
-fn estimates(runs: &[PathBuf], set: &[String], budget: u64, as_json: bool) -> Result<()> {
-    let target = Target::default();
+fn estimates(runs: &[PathBuf], set: &[String], on: &On, as_json: bool) -> Result<()> {
+    let (target, budget) = (on.target, on.budget);
     let width = runs.iter().map(|r| r.display().to_string().chars().count()).max().unwrap_or(0);
     let mut out = format!("{:width$}{:>12}{:>8}{:>12}  {:<6}{:>14}\n", "run", "parameters", "batch", "memory", "fits", "largest batch");
     let mut list = Vec::new();
@@ -452,11 +477,14 @@ fn estimates(runs: &[PathBuf], set: &[String], budget: u64, as_json: bool) -> Re
         let _ = writeln!(out, "{name:width$}{parameters:>12}{batch:>8}{:>12}  {yes:<6}{most:>14}", bytes(total));
         list.push(json!({ "run": run, "parameters": parameters, "total_bytes": total, "fits": fits, "largest_batch": largest }));
     }
-    if as_json { print_json(&list) } else { print(&out) }
+    if as_json {
+        return print_json(&list);
+    }
+    print(&format!("{out}\non {}; budget {}", on.device, bytes(budget)))
 }
 
-fn estimate(config: &Config, budget: u64, all: bool, json: bool) -> Result<()> {
-    let target = Target::default();
+fn estimate(config: &Config, on: &On, all: bool, json: bool) -> Result<()> {
+    let (target, budget) = (on.target, on.budget);
     let memory = train::memory(config, target, budget)?;
     let report = &memory.report;
     let (plan, _) = record_training(config, task(config)?.as_ref(), target)?;
@@ -470,6 +498,7 @@ fn estimate(config: &Config, budget: u64, all: bool, json: bool) -> Result<()> {
     let too_large = memory.buffers.iter().find(|b| b.bytes > limit).map(|b| b.name.clone());
     if json {
         return print_json(&json!({
+            "device": on.device,
             "parameters": plan.parameter_count(),
             "total_bytes": report.total_bytes,
             "bytes_by_role": report.bytes_by_role,
@@ -493,7 +522,8 @@ fn estimate(config: &Config, budget: u64, all: bool, json: bool) -> Result<()> {
             "tensors": report.tensors,
         }));
     }
-    let mut out = format!("{} parameters, {} dispatches a step, batch {batch}\n\n", plan.parameter_count(), plan.entries().len());
+    let mut out =
+        format!("{} parameters, {} dispatches a step, batch {batch}; on {}\n\n", plan.parameter_count(), plan.entries().len(), on.device);
     for (role, n) in &report.bytes_by_role {
         let _ = writeln!(out, "{role:<14}{n:>16}  {:>10}", bytes(*n));
     }

@@ -198,7 +198,7 @@ enum Command {
         #[command(flatten)]
         json: JsonArg,
     },
-    /// Parameters and memory of runs, without a GPU
+    /// Parameters and memory of runs: on an RX 6600, or on a device of this machine
     Estimate {
         /// Run files; several give one line each
         #[arg(value_name = "RUN.toml", required = true)]
@@ -206,12 +206,14 @@ enum Command {
         /// Override a key, as in --set data.dim=768 (repeatable)
         #[arg(long = "set", value_name = "TABLE.KEY=VALUE")]
         set: Vec<String>,
-        /// Memory budget, as in 8GiB
-        #[arg(long, value_name = "BYTES", default_value = "8GiB", value_parser = parse_bytes)]
-        budget: u64,
+        /// Memory budget, as in 8GiB [default: 8GiB, or what the card of --device has free]
+        #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+        budget: Option<u64>,
         /// List every tensor
         #[arg(long)]
         all: bool,
+        #[command(flatten)]
+        device: DeviceArg,
         #[command(flatten)]
         json: JsonArg,
     },

@@ -64,6 +64,8 @@ pub struct Header {
     pub dim: usize,
     /// Whether the file has a validation set.
     pub has_validation: bool,
+    /// Whether contexts and targets are of half precision, and stay so on the device.
+    pub half: bool,
 }
 
 fn find<'a>(names: &[String], choices: &[&'a str]) -> Option<&'a str> {
@@ -97,8 +99,18 @@ pub fn header(path: &Path) -> Result<Header> {
     let [contexts, targets] = MEMBERS[0];
     let members = [required(path, &names, contexts)?, required(path, &names, targets)?];
     let [samples, context, dim] = check_shapes(path, members, &npz.shape(members[0])?, &npz.shape(members[1])?)?;
-    let has_validation = find(&names, MEMBERS[1][0]).is_some() && find(&names, MEMBERS[1][1]).is_some();
-    Ok(Header { samples, context, dim, has_validation })
+    for [contexts, targets] in &MEMBERS[1..] {
+        let (of, without) = match (find(&names, contexts), find(&names, targets)) {
+            (Some(found), None) => (found, targets[0]),
+            (None, Some(found)) => (found, contexts[0]),
+            _ => continue,
+        };
+        return Err(Error::Data(format!("{}: there is {of} and no {without}. Add it, or leave both out", path.display())));
+    }
+    let has_validation = find(&names, MEMBERS[1][0]).is_some();
+    let dtypes = npz.members()?.into_iter().filter(|m| members.contains(&m.name.as_str()));
+    let half = dtypes.map(|m| m.dtype).all(|dtype| dtype.ends_with("f2"));
+    Ok(Header { samples, context, dim, has_validation, half })
 }
 
 impl VectorSet {
@@ -357,7 +369,7 @@ mod tests {
         let other = file(folder.path(), "b.npz", 5, "ood_");
         let (data, _) = load(&path, Some(&other), Split::Sequential(0.1), false).unwrap();
         assert_eq!(data.ood.unwrap().samples, 5);
-        assert_eq!(header(&path).unwrap(), Header { samples: 21, context: 3, dim: 2, has_validation: false });
+        assert_eq!(header(&path).unwrap(), Header { samples: 21, context: 3, dim: 2, has_validation: false, half: false });
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Buffers of a set of plans: assignment by lifetime, and the report that is read off it before a byte is allocated.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::{Flat, Plan, Storage, Tensor};
 use crate::error::{Error, Result};
@@ -100,9 +100,11 @@ pub struct MemoryReport {
 /// Largest staging buffer: reading back goes in pieces of this.
 const STAGING: u64 = 16 << 20;
 
+/// Buffers of pooled tensors, and those of them that hold none: role, size, and number in the pool.
+#[derive(Default)]
 struct Pool {
-    index: usize,
-    free: bool,
+    buffers: Vec<usize>,
+    free: BTreeSet<(Role, u64, usize)>,
 }
 
 impl Memory {
@@ -114,7 +116,7 @@ impl Memory {
         let mut memory = Memory { buffers: vec![], images: vec![], places: vec![], report: MemoryReport::default() };
         let guard = options.guard.unwrap_or(0);
         let mut shared: HashMap<String, Place> = HashMap::new();
-        let mut pool: Vec<Pool> = vec![];
+        let mut pool = Pool::default();
         let mut read_back = 4;
         if let Some(first) = plans.first() {
             for other in &plans[1..] {
@@ -209,9 +211,10 @@ impl Memory {
     }
 
     /// Greedy by order of use: each pooled tensor takes the smallest free buffer that holds it, or grows the largest free one.
-    fn pool(&mut self, plan: &Plan, pool: &mut Vec<Pool>, places: &mut [Option<Place>]) {
+    fn pool(&mut self, plan: &Plan, pool: &mut Pool, places: &mut [Option<Place>]) {
         let lifetimes = lifetimes(plan);
-        pool.iter_mut().for_each(|b| b.free = true);
+        let key = |memory: &Memory, slot: usize, buffer: usize| (memory.buffers[buffer].role, memory.buffers[buffer].bytes, slot);
+        pool.free = pool.buffers.iter().enumerate().map(|(slot, buffer)| key(self, slot, *buffer)).collect();
         let mut holds: HashMap<Tensor, usize> = HashMap::new();
         for (step, entry) in plan.entries().iter().enumerate() {
             for tensor in &entry.tensors {
@@ -221,18 +224,18 @@ impl Memory {
                     continue;
                 }
                 let bytes = (info.len() as u64 * 4).next_multiple_of(16);
-                let candidates = || pool.iter().enumerate().filter(|(_, b)| b.free && self.buffers[b.index].role == role);
-                let size = |b: &Pool| self.buffers[b.index].bytes;
-                let fit = candidates().filter(|(_, b)| size(b) >= bytes).min_by_key(|(_, b)| size(b)).map(|(i, _)| i);
-                let slot = fit.or_else(|| candidates().max_by_key(|(_, b)| size(b)).map(|(i, _)| i));
-                let slot = slot.unwrap_or_else(|| {
-                    let index = self.add(format!("{role}.{}", pool.len()), role, 0);
-                    pool.push(Pool { index, free: true });
-                    pool.len() - 1
-                });
-                let buffer = pool[slot].index;
+                let fit = pool.free.range((role, bytes, 0)..=(role, u64::MAX, usize::MAX)).next();
+                let largest = || pool.free.range((role, 0, 0)..=(role, u64::MAX, usize::MAX)).next_back();
+                let slot = if let Some(found) = fit.or_else(largest).copied() {
+                    pool.free.remove(&found);
+                    found.2
+                } else {
+                    let slot = pool.buffers.len();
+                    pool.buffers.push(self.add(format!("{role}.{slot}"), role, 0));
+                    slot
+                };
+                let buffer = pool.buffers[slot];
                 self.buffers[buffer].bytes = self.buffers[buffer].bytes.max(bytes);
-                pool[slot].free = false;
                 holds.insert(*tensor, slot);
                 places[tensor.0 as usize] = Some(Place { buffer, offset: 0, bytes });
             }
@@ -240,7 +243,7 @@ impl Memory {
                 if lifetimes.get(tensor).is_some_and(|(_, last)| *last == step)
                     && let Some(slot) = holds.remove(tensor)
                 {
-                    pool[slot].free = true;
+                    pool.free.insert(key(self, slot, pool.buffers[slot]));
                 }
             }
         }
@@ -278,13 +281,18 @@ impl Memory {
                     });
                 }
             }
+            // What begins to live at each dispatch, less what lived up to the one before.
+            let mut change = vec![0i128; plan.entries().len() + 2];
+            for (tensor, (first, last)) in &lifetimes {
+                let bytes = plan.len(*tensor) as i128 * 4;
+                change[*first] += bytes;
+                change[last + 1] -= bytes;
+            }
+            let mut alive = 0;
             for (step, entry) in plan.entries().iter().enumerate() {
+                alive += change[step];
                 let at = || format!("{}: dispatch {step}, {} at {}", plan.name, entry.shader.name, entry.label);
-                let live: u64 = lifetimes
-                    .iter()
-                    .filter(|(_, (first, last))| (*first..=*last).contains(&step))
-                    .map(|(t, _)| plan.len(*t) as u64 * 4)
-                    .sum();
+                let live = alive as u64;
                 if live > report.peak_live_bytes {
                     (report.peak_live_bytes, report.peak_at) = (live, at());
                 }

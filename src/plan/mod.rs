@@ -6,7 +6,7 @@
 mod memory;
 mod program;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 use std::ops::Range;
 use std::sync::Arc;
@@ -293,6 +293,7 @@ pub struct Plan {
     names: HashMap<String, Tensor>,
     parameters: Vec<Parameter>,
     entries: Vec<Entry>,
+    written: HashSet<Tensor>,
     section: Section,
     kept: Vec<Tensor>,
     parts: Vec<(Tensor, Tensor, usize)>,
@@ -309,6 +310,7 @@ impl Plan {
             names: HashMap::new(),
             parameters: vec![],
             entries: vec![],
+            written: HashSet::new(),
             section: Section::Forward,
             kept: vec![],
             parts: vec![],
@@ -584,10 +586,7 @@ impl Plan {
                 return Err(wrong(format!("binding {} is needed exactly once", binding.name)));
             };
             let info = self.info(*tensor);
-            if binding.access == Access::Read
-                && matches!(info.storage, Storage::Transient(_))
-                && !self.entries.iter().any(|e| e.writes().any(|t| t == *tensor))
-            {
+            if binding.access == Access::Read && matches!(info.storage, Storage::Transient(_)) && !self.written.contains(tensor) {
                 return Err(wrong(format!("{} is read before it is written", info.name)));
             }
             bytes += info.len() as u64 * 4;
@@ -620,7 +619,9 @@ impl Plan {
             return Err(wrong(format!("{groups} workgroups exceed the grid")));
         }
         let grid = [x as u32, y as u32, 1];
-        self.entries.push(Entry { shader, label, tensors, params, immediates, grid, section: self.section, flops, bytes });
+        let entry = Entry { shader, label, tensors, params, immediates, grid, section: self.section, flops, bytes };
+        self.written.extend(entry.writes());
+        self.entries.push(entry);
         Ok(())
     }
 

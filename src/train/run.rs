@@ -19,7 +19,7 @@ use super::task::{Column, Judgement, MetricRows, Metrics, Task, fingerprint, lea
 use super::tensor_file::{Best, write_atomically};
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::gpu::Gpu;
+use crate::gpu::{Gpu, Role};
 use crate::kernels::State;
 use crate::kernels::metrics::{RECORD, SUMS};
 use crate::plan::{Flat, MemoryReport, Parameter};
@@ -95,43 +95,67 @@ pub(crate) fn default_budget(gpu: &Gpu) -> u64 {
     (8u64 << 30).min(gpu.free_memory().unwrap_or(u64::MAX))
 }
 
-/// Largest batch whose memory stays within the budget, if any does; at most the samples that there are.
-pub(crate) fn largest_batch(config: &Config, gpu_target: crate::gpu::Target, budget: u64) -> Option<usize> {
-    let fits = |batch: usize| {
+/// Largest batch whose memory stays within the budget, if any does. Memory is nearly linear in the batch, so a few plans tell: each is recorded
+/// where the line through those before crosses the budget, and in the middle where that does not help.
+pub(crate) fn largest_batch(config: &Config, target: crate::gpu::Target, budget: u64) -> Option<usize> {
+    /// Sizes that a run file may give.
+    const MOST: usize = 1 << 20;
+    // Shares of what there is: at most 1 fits.
+    let load = |batch: usize| {
         let mut candidate = config.clone();
         candidate.train.batch = batch;
-        let largest = |m: &crate::plan::Memory| m.buffers.iter().map(|b| b.bytes).max().unwrap_or(0);
-        super::session::memory(&candidate, gpu_target, budget)
-            .is_ok_and(|m| m.report.total_bytes <= budget && largest(&m) <= gpu_target.max_binding)
+        super::session::memory(&candidate, target, budget).map_or(f64::INFINITY, |m| {
+            let largest = m.buffers.iter().map(|b| b.bytes).max().unwrap_or(0);
+            (m.report.total_bytes as f64 / budget as f64).max(largest as f64 / target.max_binding as f64)
+        })
     };
-    if !fits(1) {
-        return None;
+    let (mut low, mut high) = ((1, load(1)), (MOST, load(MOST)));
+    if low.1 > 1.0 || high.1 <= 1.0 {
+        return if high.1 <= 1.0 { Some(MOST) } else { None };
     }
-    let (mut low, mut high) = (1, 2);
-    while high <= 1 << 20 && fits(high) {
-        (low, high) = (high, high * 2);
+    let mut interpolate = true;
+    while high.0 - low.0 > 1 {
+        let gap = (high.0 - low.0) as f64;
+        let step = match (interpolate, high.1.is_finite()) {
+            (true, true) => gap * (1.0 - low.1) / (high.1 - low.1),
+            // Where nothing is known above, the middle of the orders of magnitude.
+            (_, false) => (low.0 as f64 * high.0 as f64).sqrt() - low.0 as f64,
+            _ => gap / 2.0,
+        };
+        let guess = (low.0 + step as usize).clamp(low.0 + 1, high.0 - 1);
+        let share = load(guess);
+        if share <= 1.0 {
+            low = (guess, share)
+        } else {
+            high = (guess, share)
+        }
+        interpolate = ((high.0 - low.0) as f64) < gap / 2.0;
     }
-    high = high.min((1 << 20) + 1);
-    while high - low > 1 {
-        let middle = low.midpoint(high);
-        if fits(middle) { low = middle } else { high = middle }
-    }
-    Some(low)
+    Some(low.0)
+}
+
+/// Bytes by role, in words.
+fn by_role(bytes: &BTreeMap<String, u64>) -> String {
+    bytes.iter().map(|(role, bytes)| format!("\n  {role:<12}{bytes:>16}")).collect()
 }
 
 fn over_budget(config: &Config, gpu: &Gpu, report: &MemoryReport, budget: u64) -> Error {
-    let roles = report.bytes_by_role.iter().map(|(role, bytes)| format!("\n  {role:<12}{bytes:>16}")).collect::<String>();
-    let fit = match largest_batch(config, gpu.target, budget) {
+    let samples = config.train.batch * config.train.accumulate;
+    // Of the batches that fit, the largest that a step divides into.
+    let fits =
+        largest_batch(config, gpu.target, budget).and_then(|most| (1..=most.min(samples)).rev().find(|b| samples.is_multiple_of(*b)));
+    let fit = match fits {
         Some(batch) => {
-            let pieces = config.train.batch.div_ceil(batch);
-            format!(
-                "train.batch = {batch} would fit; with train.accumulate = {} it takes as many samples a step",
-                pieces * config.train.accumulate
-            )
+            format!("train.batch = {batch} fits; with train.accumulate = {} a step takes the same {samples} samples", samples / batch)
         }
         None => "even train.batch = 1 does not fit: make the model smaller".to_string(),
     };
-    Error::Config(format!("the plan needs {} bytes, the budget is {budget}:{roles}\n{fit}, or raise --budget", report.total_bytes))
+    Error::Config(format!(
+        "the plan needs {} bytes on {}, the budget is {budget}:{}\n{fit}, or raise --budget",
+        report.total_bytes,
+        gpu.describe(),
+        by_role(&report.bytes_by_role)
+    ))
 }
 
 /// Trains. See the module.
@@ -275,6 +299,9 @@ impl<'a> Trainer<'a> {
         let mut logs = Logs::open(&folder.path, progress.step, rhythm.end, options.quiet)?;
         logs.say(&format!("device      {}", gpu.describe()));
         logs.say(&format!("model       {} parameters, plan of {} dispatches", plan.parameter_count(), plan.entries().len()));
+        let ledger = gpu.ledger();
+        let roles = Role::ALL.into_iter().filter(|role| ledger.of(*role) > 0).map(|role| format!("{role} {}", ledger.of(role)));
+        logs.say(&format!("memory      {} bytes: {}", ledger.total(), roles.collect::<Vec<_>>().join(", ")));
         for note in notes {
             logs.say(&note);
         }

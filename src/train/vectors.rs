@@ -79,7 +79,7 @@ impl VectorTask {
             let h = header(&source.file)?;
             let given = h.has_validation && matches!(source.split, SplitKind::Auto | SplitKind::Given);
             task.samples = Some(if given { h.samples } else { training_samples(h.samples, source.validation_share) });
-            (task.dim, task.context) = (h.dim, h.context);
+            (task.dim, task.context, task.half) = (h.dim, h.context, h.half);
             task.facts.count = task.samples.unwrap_or(1).max(1);
         }
         Ok(task)
