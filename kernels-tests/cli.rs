@@ -66,6 +66,73 @@ fn mistakes_have_their_message_and_exit_code() {
     assert!(code == 73 && text.contains("--out"), "{code} {text}");
     let (code, _, text) = run(&["generate", "--run", folder.path().to_str().unwrap(), "--prompt", "1,2"]);
     assert!(code == 66 && text.contains("no run folder"), "{code} {text}");
+    for (args, code, says) in [
+        (&["inspect", "/nope"] as &[&str], 66, "/nope"),
+        (&["inspect", "/dev/null"], 2, "inspect knows"),
+        (&["check", "--cases", "0"], 2, "--cases"),
+        (&["train", RUN, "--out", "/nope/x", "--set", "batch=8"], 2, "Did you mean train.batch?"),
+        (&["train", RUN, "--out", "/nope/x", "--set", "optimizer.learning_rate=-1e-20"], 2, "-1e-20 is out of range"),
+    ] {
+        let (got, _, text) = run(args);
+        assert!(got == code && text.contains(says), "{args:?}: {got} {text}");
+    }
+}
+
+/// A file of 20 GB, almost all of it a hole, is refused by its header.
+#[cfg(unix)]
+#[test]
+fn of_a_huge_or_strange_file_only_the_header_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let header = r#"{"x":{"dtype":"F32","shape":[5000000000],"data_offsets":[0,20000000000]}}"#;
+    let huge = path("huge.safetensors");
+    let file = std::fs::File::create(&huge).unwrap();
+    use std::io::Write;
+    (&file).write_all(&[&(header.len() as u64).to_le_bytes(), header.as_bytes()].concat()).unwrap();
+    file.set_len(8 + header.len() as u64 + 20_000_000_000).unwrap();
+    let (pipe, npz_pipe) = (path("pipe.safetensors"), path("pipe.npz"));
+    for pipe in [&pipe, &npz_pipe] {
+        assert!(Command::new("mkfifo").arg(pipe).status().unwrap().success());
+    }
+    let out = path("run");
+    for (args, code, says) in [
+        (vec!["inspect", &huge], 0, "5000000000"),
+        (vec!["train", RUN, "--init", &huge, "--out", &out], 65, "missing"),
+        (vec!["inspect", &pipe], 65, "no regular file"),
+        (vec!["inspect", &npz_pipe], 65, "no regular file"),
+        (vec!["train", RUN, "--init", &pipe, "--out", &out], 65, "no regular file"),
+    ] {
+        let started = std::time::Instant::now();
+        let (got, stdout, text) = run(&args);
+        assert!(got == code && (stdout + &text).contains(says), "{args:?}: {got} {text}");
+        assert!(started.elapsed() < Duration::from_secs(8), "{args:?} took {:?}", started.elapsed());
+    }
+}
+
+#[test]
+fn weights_leave_to_where_they_can_and_never_over_the_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let (code, stdout, text) = train(&out, "3", &[]);
+    assert!(code == 0 && stdout.contains("ended cut by --steps, 60000 in all: --resume goes on"), "{stdout} {text}");
+    let before = weights(&out);
+    let run_folder = out.to_str().unwrap();
+    for (to, code) in
+        [("/nope/x.safetensors", 73), ("run/model.safetensors", 73), ("run/checkpoints/best.safetensors", 73), ("w.safetensors", 0)]
+    {
+        let to = folder.path().join(to).display().to_string();
+        let (got, _, text) = run(&["export", "--run", run_folder, "--checkpoint", "last", &to]);
+        assert_eq!(got, code, "{to}: {text}");
+    }
+    assert!(before == weights(&out));
+    // A run under way has half a line at the end; any other line is whole.
+    let metrics = out.join("metrics.jsonl");
+    let lines = std::fs::read_to_string(&metrics).unwrap();
+    for (text, code) in [(format!("{lines}{{\"split\""), 0), (format!("{{\"split\"\n{lines}"), 65), (format!("{lines}x\n"), 65)] {
+        std::fs::write(&metrics, text).unwrap();
+        let (got, _, text) = run(&["compare", run_folder]);
+        assert!(got == code && (code == 0 || text.contains("no line of metrics")), "{got} {text}");
+    }
 }
 
 #[test]
@@ -75,6 +142,10 @@ fn without_a_driver_it_says_how_to_get_one() {
     if cfg!(target_os = "linux") {
         let text = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.code() == Some(69) && text.contains("mesa-vulkan-drivers"), "{text}");
+        let devices = ["devices", "--json"];
+        let output =
+            engine().args(devices).env("VK_ICD_FILENAMES", "/nowhere.json").env("VK_DRIVER_FILES", "/nowhere.json").output().unwrap();
+        assert_eq!(output.status.code(), Some(69));
     }
 }
 

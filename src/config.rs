@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, out_of_range};
 use crate::losses::LossConfig;
 use crate::models::ModelConfig;
 use crate::optim::{OptimizerConfig, ScheduleConfig, ScheduleKind};
@@ -353,13 +353,16 @@ impl Config {
             text.parse().map_err(|e: toml::de::Error| Error::Config(format!("{source}: {}", located(&e, text))))?;
         // The file alone first, so that its own mistakes are reported with their lines.
         let mut config: Config = toml::from_str(text).map_err(|e| Error::Config(format!("{source}: {}", located(&e, text))))?;
+        // One override may need the next one: what the first is said to lack counts only if the whole lacks it.
+        let mut first_error = None;
         for item in overrides {
-            apply(&mut table, item)?;
+            match apply(&mut table, item)? {
+                Ok(with) => (config, first_error) = (with, None),
+                Err(error) => drop(first_error.get_or_insert(error)),
+            }
         }
-        if !overrides.is_empty() {
-            config = table
-                .try_into()
-                .map_err(|e: toml::de::Error| Error::Config(format!("--set {}: {}", overrides.join(" --set "), suggest(e.message()))))?;
+        if let Some(error) = first_error {
+            return Err(error);
         }
         config.validate().map_err(|what| Error::Config(format!("{source}: {what}")))?;
         Ok(config)
@@ -384,7 +387,7 @@ impl Config {
 
     fn validate(&self) -> std::result::Result<(), String> {
         let range = |ok: bool, key: &str, value: f64, range: &str| {
-            if ok { Ok(()) } else { Err(format!("{key} = {value} is out of range: it must be {range}")) }
+            if ok { Ok(()) } else { Err(out_of_range(key, value, range)) }
         };
         let (t, v, c) = (&self.train, &self.validation, &self.checkpoint);
         range(t.batch >= 1 && t.batch <= 1 << 20, "train.batch", t.batch as f64, "from 1 to 1048576")?;
@@ -491,27 +494,57 @@ impl Config {
     }
 }
 
-/// Puts `value` at `table.key`. The value is TOML if it parses as such, else a string.
-fn apply(table: &mut toml::Table, item: &str) -> Result<()> {
-    let wrong = || Error::Config(format!("--set {item}: expected table.key=value, as in --set train.batch=64"));
-    let (path, value) = item.split_once('=').ok_or_else(wrong)?;
+/// Puts `value` at `table.key`, and gives the configuration with it or what is wrong with that. The value is TOML if it parses as such, else
+/// a string.
+fn apply(table: &mut toml::Table, item: &str) -> Result<Result<Config>> {
+    let wrong = |why: &str| Error::Config(format!("--set {item}: {why}"));
+    let expected = "expected table.key=value, as in --set train.batch=64";
+    let (path, value) = item.split_once('=').ok_or_else(|| wrong(expected))?;
     let value = value.trim();
-    let parsed = format!("v = {value}").parse::<toml::Table>().ok().and_then(|mut t| t.remove("v"));
-    let parsed = parsed.unwrap_or_else(|| toml::Value::String(value.into()));
-    let keys: Vec<&str> = path.trim().split('.').collect();
-    let (leaf, parents) = keys.split_last().ok_or_else(wrong)?;
-    let mut at = table;
-    for key in parents {
-        let entry = at.entry((*key).to_string()).or_insert_with(|| toml::Value::Table(toml::Table::new()));
-        at = entry.as_table_mut().ok_or_else(wrong)?;
-    }
-    // A whole number given for a key that holds a fraction, `model.dropout=0`, is that fraction.
-    let parsed = match (at.get(*leaf), parsed) {
-        (Some(toml::Value::Float(_)), toml::Value::Integer(i)) => toml::Value::Float(i as f64),
-        (_, parsed) => parsed,
+    let given = format!("v = {value}").parse::<toml::Table>().ok().and_then(|mut t| t.remove("v"));
+    let given = given.unwrap_or_else(|| toml::Value::String(value.into()));
+    // `model.dropout=0` means a fraction and `train.batch=1e3` a whole number: the key decides.
+    let other = match given {
+        toml::Value::Integer(i) => Some(toml::Value::Float(i as f64)),
+        toml::Value::Float(v) if v.fract() == 0.0 && v.abs() < 9e15 => Some(toml::Value::Integer(v as i64)),
+        _ => None,
     };
-    at.insert((*leaf).to_string(), parsed);
-    Ok(())
+    let keys: Vec<&str> = path.trim().split('.').collect();
+    let (leaf, parents) = keys.split_last().ok_or_else(|| wrong(expected))?;
+    let (mut error, mut as_given) = (None, None);
+    for value in [Some(given), other].into_iter().flatten() {
+        let mut candidate = table.clone();
+        let mut at = &mut candidate;
+        for key in parents {
+            let entry = at.entry((*key).to_string()).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+            at = entry.as_table_mut().ok_or_else(|| wrong(expected))?;
+        }
+        at.insert((*leaf).to_string(), value);
+        match candidate.clone().try_into::<Config>() {
+            Ok(config) => {
+                *table = candidate;
+                return Ok(Ok(config));
+            }
+            Err(e) => {
+                error.get_or_insert(e);
+                as_given.get_or_insert(candidate);
+            }
+        }
+    }
+    let message = error.map_or(String::new(), |e| e.message().to_string());
+    let elsewhere: Vec<String> = if message.starts_with("unknown field") { with_leaf(table, leaf) } else { vec![] };
+    *table = as_given.unwrap_or_default();
+    Ok(Err(wrong(&match &elsewhere[..] {
+        [] => in_words(&message),
+        names => format!("{message}. Did you mean {}?", names.join(" or ")),
+    })))
+}
+
+/// Keys of that name in any table of a run file, with those that have their default.
+fn with_leaf(table: &toml::Table, leaf: &str) -> Vec<String> {
+    let config = table.clone().try_into::<Config>().ok().and_then(|c| toml::Table::try_from(&c).ok());
+    let tables = config.iter().flatten().filter_map(|(name, value)| Some((name, value.as_table()?)));
+    tables.filter(|(_, t)| t.contains_key(leaf)).map(|(name, _)| format!("{name}.{leaf}")).collect()
 }
 
 /// Message of a TOML error with its line, and with the nearest key when one is unknown.
@@ -523,9 +556,47 @@ fn located(error: &toml::de::Error, text: &str) -> String {
     });
     let span_line = error.span().map(|span| text[..span.start.min(text.len())].matches('\n').count());
     match key_line.or(span_line) {
-        Some(line) => format!("line {}: {}", line + 1, suggest(message)),
-        None => suggest(message),
+        Some(line) => format!("line {}: {}", line + 1, in_words(message)),
+        None => in_words(message),
     }
+}
+
+/// A message of the parser without the names of Rust's types.
+fn in_words(message: &str) -> String {
+    let mut text = suggest(message);
+    for (types, words) in [
+        (&["usize", "u64", "u32", "u8"][..], "a whole number of 0 or more"),
+        (&["i64", "i32"], "a whole number"),
+        (&["f64", "f32"], "a number"),
+    ] {
+        for name in types {
+            text = text.replace(&format!("expected {name}"), &format!("expected {words}"));
+        }
+    }
+    // «expected struct TrainConfig», «expected internally tagged enum ModelConfig», «struct TrainConfig with 8 elements»
+    for word in ["internally tagged enum ", "externally tagged enum ", "struct ", "enum ", "variant of enum ", "string variant of enum "] {
+        while let Some(at) = text.find(word) {
+            let end = text[at + word.len()..].find(|c: char| !c.is_alphanumeric() && c != '_').map_or(text.len(), |n| at + word.len() + n);
+            let table = if word.starts_with("internally") { "a table with its kind" } else { "a table" };
+            text.replace_range(at..end, table);
+        }
+    }
+    for (theirs, ours) in [
+        ("invalid type: floating point", "it is the fraction"),
+        ("invalid type: integer", "it is the whole number"),
+        ("invalid type: string", "it is the text"),
+        ("invalid type: boolean", "it is"),
+        ("invalid type: map", "it is a table"),
+        ("invalid type: sequence", "it is a list"),
+        ("invalid value: integer", "it is the whole number"),
+        ("expected variant identifier", "expected the name of a kind"),
+        ("expected a sequence", "expected a list"),
+        ("missing field", "there is no"),
+        ("unknown variant", "there is no choice"),
+    ] {
+        text = text.replace(theirs, ours);
+    }
+    text
 }
 
 fn quoted(message: &str) -> Vec<&str> {
@@ -587,9 +658,68 @@ mod tests {
         assert!(message.contains("line 5") && message.contains("Did you mean `heads`?"), "{message}");
         let message = error(RUN, &["train.bacth=3"]);
         assert!(message.contains("--set") && message.contains("Did you mean `batch`?"), "{message}");
-        // Nothing is like it in spelling: the keys that there are, and no guess.
+        // Nothing there is like it in spelling: the keys that there are, and another table that has it.
         let message = error(RUN, &["data.dropout=0"]);
+        assert!(message.contains("`seed` or `transition_epochs`. Did you mean model.dropout?"), "{message}");
+        let message = error(RUN, &["data.zzz=0"]);
         assert!(message.contains("`seed` or `transition_epochs`") && !message.contains("Did you mean"), "{message}");
+    }
+
+    #[test]
+    fn numbers_are_what_their_key_wants_and_names_lead_to_their_table() {
+        let config = |set: &[&str]| Config::parse(RUN, "run.toml", &set.iter().map(ToString::to_string).collect::<Vec<_>>()).unwrap();
+        assert_eq!(config(&["train.batch=1e3", "train.log_every=2.0"]).train.batch, 1000);
+        assert_eq!(config(&["optimizer.learning_rate=1"]).optimizer.learning_rate, 1.0);
+        // Only both together make a run.
+        let both =
+            ["data={kind='vectors',file='x.npz'}", "loss={kind='vectors',cosine={weight=1.0}}", "model={kind='vector_mlp',hidden=4}"];
+        assert!(matches!(config(&both).data, DataConfig::Vectors(_)));
+        let message = error(RUN, &["batch=8"]);
+        assert!(message.contains("Did you mean train.batch?"), "{message}");
+        let message = error(RUN, &["model.batch=8"]);
+        assert!(message.contains("Did you mean train.batch?"), "{message}");
+        assert!(error(RUN, &["optimizer.learning_rate=1e-30", "optimizer.eps=-1e-20"]).contains("-1e-20"));
+    }
+
+    #[test]
+    fn no_type_of_rust_reaches_a_user() {
+        let texts = [
+            "[train]\nbatch = 1.5",
+            "[train]\nbatch = -1",
+            "[model]\nd_model = 2",
+            "model = 3",
+            "[model]\nkind = 3",
+            "[train]\nbatch = \"x\"",
+            "train = []",
+        ];
+        let mut messages: Vec<String> = texts.iter().map(|text| error(text, &[])).collect();
+        for set in [
+            "train.batch=1.5",
+            "train.batch=-1",
+            "train.batch=x",
+            "train.shuffle=3",
+            "train=3",
+            "model=3",
+            "model.kind=3",
+            "model={kind='nothing'}",
+            "model.heads=1e400",
+            "loss.alpha=x",
+            "data.split=sideways",
+            "optimizer.kind=sgd9",
+            "abort_if=3",
+            "abort_if=[{metric=3}]",
+            "model.embedding=other",
+        ] {
+            messages.push(error(RUN, &[set]));
+        }
+        for message in messages {
+            let word = |w: &str| message.split(|c: char| !c.is_alphanumeric() && c != '_').any(|part| part == w);
+            let named = ["usize", "u64", "u32", "i64", "f64", "f32", "struct", "enum", "tagged", "TrainConfig", "serde"]
+                .into_iter()
+                .find(|w| word(w));
+            assert!(named.is_none(), "{named:?} in: {message}");
+            println!("{message}");
+        }
     }
 
     #[test]

@@ -38,6 +38,16 @@ pub enum Error {
     Interrupted(i32, String),
 }
 
+/// A number as messages show it: with an exponent where digits alone would be hard to read.
+fn number(value: f64) -> String {
+    if value == 0.0 || !value.is_finite() || (1e-4..1e7).contains(&value.abs()) { value.to_string() } else { format!("{value:e}") }
+}
+
+/// What is said of a key whose value is out of its range.
+pub(crate) fn out_of_range(key: &str, value: f64, range: &str) -> String {
+    format!("{key} = {} is out of range: it must be {range}", number(value))
+}
+
 /// Result of every fallible function here.
 pub type Result<T> = std::result::Result<T, Error>;
 

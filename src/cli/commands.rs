@@ -98,7 +98,9 @@ pub(super) fn run(command: Command) -> Result<()> {
                 _ => estimates(&runs, &set, &on, json.json),
             }
         }
-        Command::Check { runs, set, cases, device, json } => check(&runs, &set, cases, device.device.as_deref(), json.json),
+        Command::Check { runs, set, cases, device, json } => {
+            check(&runs, &set, cases.map(|n| n as usize), device.device.as_deref(), json.json)
+        }
         Command::Profile { run, rounds, all, device, json } => {
             profile(&load(&run)?, rounds as usize, all, device.device.as_deref(), json.json)
         }
@@ -146,11 +148,11 @@ fn stop_on_signals() -> Result<Arc<AtomicUsize>> {
 
 fn devices(json: bool) -> Result<()> {
     let all = adapters();
-    if json {
-        return print_json(&all);
-    }
     if all.is_empty() {
         return Gpu::open(None).map(|_| ());
+    }
+    if json {
+        return print_json(&all);
     }
     let width = all.iter().map(|a| a.name.len()).max().unwrap_or(0);
     let mut out = format!("   {:width$}  {:8} {:10} {:>9}  driver\n", "name", "backend", "kind", "buffer");
@@ -422,6 +424,11 @@ fn export(from: &WeightsArgs, out: &Path) -> Result<()> {
     let config = run_config(&from.run)?;
     let mut task = train::task(&config)?;
     let (plan, _) = train::record_evaluation(task.as_ref(), Target::default())?;
+    let place = |path: &Path| std::fs::canonicalize(path).ok();
+    if place(folder_of(out)).is_some_and(|folder| place(&from.run).is_some_and(|run| folder.starts_with(run))) {
+        return Err(Error::CannotCreate(format!("{} lies in the run's own folder: name a file elsewhere", out.display())));
+    }
+    expect_writable(out)?;
     let from = file_of(from)?;
     task.take_buffers(&from)?;
     let weights = load_weights(&from, plan.parameters())?;
@@ -936,6 +943,7 @@ fn data(what: Data) -> Result<()> {
 }
 
 fn inspect(file: &Path, json: bool) -> Result<()> {
+    std::fs::metadata(file).map_err(|e| Error::read(file, &e))?;
     match file.extension().and_then(|e| e.to_str()) {
         Some("safetensors") => inspect_tensors(file, json),
         Some("toml") => inspect_run(file, json),

@@ -226,8 +226,8 @@ enum Command {
         #[arg(long = "set", value_name = "TABLE.KEY=VALUE")]
         set: Vec<String>,
         /// Cases of each kernel family [default: all]
-        #[arg(long)]
-        cases: Option<usize>,
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+        cases: Option<u32>,
         #[command(flatten)]
         device: DeviceArg,
         #[command(flatten)]

@@ -681,6 +681,10 @@ impl Npz<BufReader<File>> {
     /// # Errors
     /// `MissingInput` without the file, `Io` when it cannot be read, `Data` when it is no whole zip archive.
     pub fn open(path: &Path) -> Result<Self> {
+        // Opening a pipe would wait for who writes to it.
+        if !path.metadata().map_err(|e| Error::read(path, &e))?.is_file() {
+            return Err(Error::Data(format!("{} is no regular file: give an .npz file", path.display())));
+        }
         let file = File::open(path).map_err(|e| Error::read(path, &e))?;
         Npz::new(BufReader::new(file), &path.display().to_string())
     }
@@ -1297,6 +1301,6 @@ mod tests {
         }
         assert!(matches!(write(&folder.path().join("no/out.npz"), &arrays), Err(Error::CannotCreate(_))));
         assert!(matches!(Npz::open(&folder.path().join("no.npz")), Err(Error::MissingInput(text)) if text.contains("no.npz")));
-        assert!(matches!(Npz::open(folder.path()), Err(Error::Io(_))));
+        assert!(matches!(Npz::open(folder.path()), Err(Error::Data(_))));
     }
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::Result;
+use crate::error::{Result, out_of_range};
 use crate::gpu::Role;
 use crate::kernels::joint_loss::{Rows, columns};
 use crate::kernels::tokens::BEFORE_JOINTS;
@@ -42,10 +42,10 @@ pub const DEVIATION: &str = "normalization.deviation";
 impl JointLossConfig {
     pub(super) fn validate(&self) -> std::result::Result<(), String> {
         if !(1e-6..=1e6).contains(&self.delta) {
-            return Err(format!("loss.delta = {} is out of range: it must be from 1e-6 to 1e6", self.delta));
+            return Err(out_of_range("loss.delta", self.delta, "from 1e-6 to 1e6"));
         }
         if !(0.0..=1e6).contains(&self.stop_weight) {
-            return Err(format!("loss.stop_weight = {} is out of range: it must be from 0 to 1e6", self.stop_weight));
+            return Err(out_of_range("loss.stop_weight", self.stop_weight, "from 0 to 1e6"));
         }
         Ok(())
     }

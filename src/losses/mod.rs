@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::Result;
+use crate::error::{Result, out_of_range};
 use crate::kernels::cross_entropy::{Forward, Weight};
 use crate::plan::{Plan, Tensor};
 
@@ -60,7 +60,7 @@ impl CrossEntropyConfig {
         if self.alpha >= 0.0 && self.alpha.is_finite() {
             return Ok(());
         }
-        Err(format!("loss.alpha = {} is out of range: it must be 0 or more, and finite", self.alpha))
+        Err(out_of_range("loss.alpha", self.alpha, "0 or more, and finite"))
     }
 
     /// Loss of guessing each of `classes` with equal probability, against uniformly drawn targets: (this loss, cross-entropy, mean

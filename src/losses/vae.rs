@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::Result;
+use crate::error::{Result, out_of_range};
 use crate::kernels::vae::Kl;
 use crate::kernels::vector_loss::{On, Rows, Term};
 use crate::plan::{Plan, Tensor};
@@ -23,7 +23,7 @@ impl VaeLossConfig {
         if self.divergence >= 0.0 && self.divergence.is_finite() {
             return Ok(());
         }
-        Err(format!("loss.divergence = {} is out of range: it must be 0 or more, and finite", self.divergence))
+        Err(out_of_range("loss.divergence", self.divergence, "0 or more, and finite"))
     }
 
     /// Names of the results, the loss first.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, out_of_range};
 use crate::gpu::Role;
 use crate::kernels::matmul::Matmul;
 use crate::kernels::vector_loss::{On, Rows, Term};
@@ -163,7 +163,7 @@ impl VectorLossConfig {
             return Err("loss has no term: add one, as in `cosine = { weight = 1.0 }`".into());
         }
         if let Some((name, weight)) = terms.iter().find(|(_, w)| !(*w >= 0.0 && w.is_finite())) {
-            return Err(format!("loss.{name}.weight = {weight} is out of range: it must be 0 or more, and finite"));
+            return Err(out_of_range(&format!("loss.{name}.weight"), *weight, "0 or more, and finite"));
         }
         if terms.iter().all(|(_, weight)| *weight == 0.0) {
             return Err("loss: every weight is 0, which leaves nothing to learn from. Give a term a weight above 0".into());
@@ -171,7 +171,7 @@ impl VectorLossConfig {
         if let Some(t) = &self.infonce
             && !(t.temperature > 0.0 && t.temperature.is_finite())
         {
-            return Err(format!("loss.infonce.temperature = {} is out of range: it must be above 0, and finite", t.temperature));
+            return Err(out_of_range("loss.infonce.temperature", t.temperature, "above 0, and finite"));
         }
         if let Some(t) = &self.mmd
             && !(2..=1 << 16).contains(&t.anchors)
@@ -181,7 +181,7 @@ impl VectorLossConfig {
         if let Some(t) = &self.cycle
             && !(0.0..=1.0).contains(&t.share)
         {
-            return Err(format!("loss.cycle.share = {} is out of range: it must be from 0 to 1", t.share));
+            return Err(out_of_range("loss.cycle.share", t.share, "from 0 to 1"));
         }
         Ok(())
     }

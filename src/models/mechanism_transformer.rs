@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::sequence_transformer::positive;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, out_of_range};
 use crate::gpu::Role;
 use crate::kernels::embedding::{AddPositions, BackwardPositions, BackwardTable};
 use crate::kernels::fourier::{self, Frequencies};
@@ -128,7 +128,7 @@ impl MechanismTransformerConfig {
             ));
         }
         if !(0.0..1.0).contains(&self.dropout) {
-            return Err(format!("model.dropout = {} is out of range: it must be in [0, 1)", self.dropout));
+            return Err(out_of_range("model.dropout", self.dropout, "in [0, 1)"));
         }
         match self.features {
             Features::PowersOfTwo { count } => positive("features.count", count, 64),
@@ -137,7 +137,7 @@ impl MechanismTransformerConfig {
         }?;
         match self.features {
             Features::Gaussian { sigma, .. } if !(1e-6..=1e3).contains(&sigma) => {
-                Err(format!("model.features.sigma = {sigma} is out of range: it must be from 1e-6 to 1000"))
+                Err(out_of_range("model.features.sigma", sigma, "from 1e-6 to 1000"))
             }
             _ => Ok(()),
         }

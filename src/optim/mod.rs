@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::Result;
+use crate::error::{Result, out_of_range};
 use crate::kernels::{State, adamw, grad_norm};
 use crate::plan::{Flat, Plan, Section, Tensor};
 
@@ -53,7 +53,7 @@ impl Default for OptimizerConfig {
 impl OptimizerConfig {
     pub(crate) fn validate(&self) -> std::result::Result<(), String> {
         let check = |ok: bool, key: &str, value: f64, range: &str| {
-            if ok { Ok(()) } else { Err(format!("optimizer.{key} = {value} is out of range: it must be {range}")) }
+            if ok { Ok(()) } else { Err(out_of_range(&format!("optimizer.{key}"), value, range)) }
         };
         check(self.learning_rate > 0.0 && self.learning_rate.is_finite(), "learning_rate", self.learning_rate, "above 0, and finite")?;
         check((0.0..1.0).contains(&self.beta1), "beta1", self.beta1, "in [0, 1)")?;
@@ -165,21 +165,19 @@ impl ScheduleConfig {
 
     pub(crate) fn validate(&self, optimizer: &OptimizerConfig) -> std::result::Result<(), String> {
         if !(self.factor > 0.0 && self.factor < 1.0) {
-            return Err(format!("schedule.factor = {} is out of range: it must be in (0, 1)", self.factor));
+            return Err(out_of_range("schedule.factor", self.factor, "in (0, 1)"));
         }
         if !(self.start_factor > 0.0 && self.start_factor <= 1.0) {
-            return Err(format!("schedule.start_factor = {} is out of range: it must be above 0 and at most 1", self.start_factor));
+            return Err(out_of_range("schedule.start_factor", self.start_factor, "above 0 and at most 1"));
         }
         if !(0.0..1.0).contains(&self.threshold) {
-            return Err(format!("schedule.threshold = {} is out of range: it must be in [0, 1)", self.threshold));
+            return Err(out_of_range("schedule.threshold", self.threshold, "in [0, 1)"));
         }
         if (0.0..=optimizer.learning_rate).contains(&self.min_learning_rate) {
             return Ok(());
         }
-        Err(format!(
-            "schedule.min_learning_rate = {} is out of range: it must be from 0 to optimizer.learning_rate = {}",
-            self.min_learning_rate, optimizer.learning_rate
-        ))
+        let range = format!("from 0 to optimizer.learning_rate = {:e}", optimizer.learning_rate);
+        Err(out_of_range("schedule.min_learning_rate", self.min_learning_rate, &range))
     }
 
     /// Learning rate of step `step` (from 0) of `total` in so many epochs:

@@ -110,7 +110,26 @@ fn lines(folder: &Path) -> Result<Vec<Line>> {
         let split = values["split"].as_str()?.to_string();
         Some(Line { split, epoch: values["epoch"].as_u64().unwrap_or(0), values })
     };
-    Ok(text.lines().filter_map(|l| serde_json::from_str(l).ok()).filter_map(line).collect())
+    let mut lines = Vec::new();
+    for (number, text) in text.split_inclusive('\n').enumerate() {
+        match serde_json::from_str(text).ok().and_then(line) {
+            Some(line) => lines.push(line),
+            // A run that is under way has written half of its last line.
+            None if !text.ends_with('\n') => {}
+            None => return Err(Error::Data(format!("{} line {}: no line of metrics: {}", path.display(), number + 1, text.trim_end()))),
+        }
+    }
+    Ok(lines)
+}
+
+/// The report of a run that has ended.
+fn report(folder: &Path) -> Result<Value> {
+    let path = folder.join("report.json");
+    match std::fs::read_to_string(&path) {
+        Ok(text) => serde_json::from_str(&text).map_err(|e| Error::Data(format!("{}: no report: {e}", path.display()))),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Value::Null),
+        Err(e) => Err(Error::read(&path, &e)),
+    }
 }
 
 /// Reads runs and, with `svg`, draws their validation curves.
@@ -124,8 +143,7 @@ pub fn compare(folders: &[PathBuf], svg: Option<&Path>) -> Result<Comparison> {
     let mut scores = BTreeSet::new();
     for folder in folders {
         let lines = lines(folder)?;
-        let report: Value =
-            std::fs::read_to_string(folder.join("report.json")).ok().and_then(|t| serde_json::from_str(&t).ok()).unwrap_or(Value::Null);
+        let report = report(folder)?;
         let config: Value = std::fs::read_to_string(folder.join("config.toml"))
             .ok()
             .and_then(|t| t.parse::<toml::Table>().ok())
@@ -169,7 +187,7 @@ pub fn compare(folders: &[PathBuf], svg: Option<&Path>) -> Result<Comparison> {
                 .min_by(|a, b| if less_is_better(metric) { a.total_cmp(b) } else { b.total_cmp(a) }),
             ood_cosine: report["test"]["this model"]["ood_cosine"].as_f64(),
             seconds: report["seconds"].as_f64(),
-            status: report["ended"].as_str().unwrap_or("not finished").to_string(),
+            status: report["ended"].as_str().unwrap_or("unfinished: --resume goes on").to_string(),
         });
     }
     // Runs of different kinds have no score in common.

@@ -681,7 +681,10 @@ impl<'a> Trainer<'a> {
             selected: best.as_ref().map(|b| b.value),
             best_step: best.as_ref().map_or(0, |b| b.step),
             best_epoch: best.as_ref().map_or(0, |b| b.step).div_ceil(self.rhythm.epoch),
-            ended: self.progress.finished.clone().unwrap_or_else(|| "all steps done".into()),
+            ended: self.progress.finished.clone().unwrap_or_else(|| match self.rhythm.total {
+                total if self.progress.step < total => format!("cut by --steps, {total} in all: --resume goes on"),
+                _ => "all steps done".into(),
+            }),
             seconds: self.progress.seconds,
             skipped: self.progress.skipped,
             best: Metrics(best.map(|b| b.metrics).unwrap_or_default()),

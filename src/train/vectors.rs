@@ -383,8 +383,8 @@ impl Task for VectorTask {
         let file = self.source.file.clone();
         if !file.exists() {
             return Err(Error::MissingInput(format!(
-                "no data file {}. Give yours with --set data.file=FILE.npz; data/README.md says what it holds, and data/samples/ has a \
-                 small one to try",
+                "no data file {}. Name yours: --set data.file=FILE.npz to train, --data FILE.npz elsewhere; data/README.md says what it \
+                 holds, and data/samples/ has a small one to try",
                 file.display()
             )));
         }
