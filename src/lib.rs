@@ -6,6 +6,7 @@ pub mod config;
 pub mod datasets;
 pub mod draw;
 pub mod error;
+mod fault;
 pub mod generate;
 pub mod gpu;
 #[path = "../kernels-tests/harness/mod.rs"]

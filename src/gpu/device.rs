@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use super::drivers::prefers_images;
 use super::{Access, BindingKind, IMAGE_ROW, Ledger, Role, SOFTWARE_LOOP_ITERATIONS, Shader, Target};
 use crate::error::{Error, Result};
+use crate::fault;
 
 /// One adapter, as `engine devices` shows it.
 #[derive(Debug, Clone, serde::Serialize)]
@@ -260,6 +261,7 @@ impl Gpu {
             Role::Staging => U::MAP_READ | U::COPY_DST,
             _ => U::STORAGE | U::UNIFORM | U::COPY_SRC | U::COPY_DST,
         };
+        fault::device("alloc")?;
         let scope = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
         let buffer =
             self.device.create_buffer(&wgpu::BufferDescriptor { label: Some(name), size: bytes, usage, mapped_at_creation: false });
@@ -355,6 +357,7 @@ impl Gpu {
     /// # Errors
     /// `TryAgain` when the device is out of memory.
     pub fn image(&self, components: u32, rows: u32) -> Result<wgpu::Texture> {
+        fault::device("alloc")?;
         let scope = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
         let image = self.device.create_texture(&wgpu::TextureDescriptor {
             label: Some("image"),
@@ -417,6 +420,10 @@ impl Gpu {
     /// `TryAgain` on device loss or memory shortage.
     pub fn submit(&self, encoder: wgpu::CommandEncoder) -> Result<wgpu::SubmissionIndex> {
         self.check()?;
+        fault::device("submit")?;
+        if fault::fails("lost") {
+            self.lose();
+        }
         let index = self.guard(|| self.queue.submit([encoder.finish()]))?;
         self.check()?;
         Ok(index)
@@ -455,6 +462,7 @@ impl Gpu {
             let slice = staging.slice(..piece);
             slice.map_async(wgpu::MapMode::Read, |_| {});
             self.wait(index)?;
+            fault::device("map")?;
             match slice.get_mapped_range() {
                 Ok(view) => out.extend_from_slice(&view),
                 Err(e) => return Err(Error::TryAgain(format!("reading back from the device failed: {e}"))),

@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 
 use super::tensorboard::EventWriter;
 use crate::error::{Error, Result};
+use crate::fault;
 
 /// A bar with rate and ETA on standard error, invisible where that is no terminal.
 pub(crate) fn progress_bar(total: u64, unit: &str, quiet: bool) -> ProgressBar {
@@ -108,7 +109,7 @@ impl Logs {
 
     /// Hands everything to the operating system.
     pub(crate) fn flush(&mut self) -> Result<()> {
-        self.metrics.flush().map_err(|e| Error::write(&self.metrics_path, &e))?;
+        fault::file("write").and_then(|()| self.metrics.flush()).map_err(|e| Error::write(&self.metrics_path, &e))?;
         self.events.flush()
     }
 

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::task::Buffer;
 use crate::datasets::folder_of;
 use crate::error::{Error, Result};
+use crate::fault;
 use crate::plan::{FLAT_ALIGN, Parameter};
 
 /// Format of checkpoints.
@@ -36,8 +37,9 @@ pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644));
     let mut file = builder.prefix(UNFINISHED).tempfile_in(folder).map_err(|e| failed(&e))?;
-    file.write_all(bytes).map_err(|e| failed(&e))?;
-    file.as_file().sync_all().map_err(|e| failed(&e))?;
+    fault::file("write").and_then(|()| file.write_all(bytes)).map_err(|e| failed(&e))?;
+    fault::file("sync").and_then(|()| file.as_file().sync_all()).map_err(|e| failed(&e))?;
+    fault::file("rename").map_err(|e| failed(&e))?;
     file.persist(path).map_err(|e| failed(&e.error))?;
     // Windows cannot open a folder as a file; its rename is durable by itself.
     if cfg!(unix) {

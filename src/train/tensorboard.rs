@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::error::{Error, Result};
+use crate::fault;
 
 /// Appends scalars to one event file.
 #[derive(Debug)]
@@ -88,6 +89,6 @@ impl EventWriter {
     /// # Errors
     /// `Io` when writing fails.
     pub fn flush(&mut self) -> Result<()> {
-        self.file.flush().map_err(|e| Error::write(&self.path, &e))
+        fault::file("write").and_then(|()| self.file.flush()).map_err(|e| Error::write(&self.path, &e))
     }
 }
