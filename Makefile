@@ -2,9 +2,10 @@
 RUN ?= data/runs/integer_sequences_d64.toml
 CASES ?= 72
 MUTANTS ?= 400 1
+KILLS ?= 1000 1
 ARGS ?= --set train.epochs=4 --set data.transition_epochs=1 --set schedule.warmup_steps=500
 
-.PHONY: train test test-drivers mutants bench driver
+.PHONY: train test test-drivers mutants torture bench driver
 
 train: driver
 	cargo run --release -- train $(RUN) $(ARGS) --out runs/first --resume
@@ -22,6 +23,10 @@ test-drivers:
 # Changes the shaders at random; each change must fail a case of its family.
 mutants: driver
 	cargo test --release --test mutants -- $(MUTANTS)
+
+# Kills runs of every kind at random moments; each must end with the bits of one that was left alone.
+torture: driver
+	cargo test --release --test torture -- $(KILLS)
 
 bench: driver
 	cargo bench

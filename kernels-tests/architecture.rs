@@ -8,7 +8,7 @@ use engine::gpu::shader_names;
 
 /// What each module may use of the crate.
 const MAY_USE: [(&str, &[&str]); 9] = [
-    ("gpu", &["error"]),
+    ("gpu", &["error", "fault"]),
     ("plan", &["error", "gpu"]),
     ("kernels", &["error", "gpu", "plan"]),
     ("layers", &["error", "gpu", "plan", "kernels"]),
@@ -16,7 +16,7 @@ const MAY_USE: [(&str, &[&str]); 9] = [
     ("optim", &["error", "gpu", "plan", "kernels"]),
     ("datasets", &["error", "random"]),
     ("models", &["error", "gpu", "plan", "kernels", "layers", "datasets", "random"]),
-    ("train", &["error", "gpu", "plan", "kernels", "layers", "losses", "optim", "models", "datasets", "random", "config"]),
+    ("train", &["error", "fault", "gpu", "plan", "kernels", "layers", "losses", "optim", "models", "datasets", "random", "config"]),
 ];
 
 #[test]
