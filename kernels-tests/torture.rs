@@ -43,22 +43,22 @@ fn runs(folder: &Path) -> Vec<(&'static str, Vec<String>)> {
         let common = ["checkpoint.every=7", "train.log_every=1"];
         sets.iter().chain(&common).map(ToString::to_string).chain(file).collect::<Vec<_>>()
     };
-    let small = ["model.width=16", "model.layers=1", "train.batch=16", "train.epochs=20"];
+    let small = ["model.width=16", "model.layers=1", "train.batch=16", "train.epochs=8"];
     let mechanism = [
         "model.d_model=16",
         "model.heads=2",
         "model.layers=1",
         "model.feed_forward=16",
         "train.batch=16",
-        "train.epochs=30",
+        "train.epochs=8",
         "schedule.warmup_epochs=3",
     ];
-    let integers = ["train.batch=4", "train.epochs=2", "train.steps_per_epoch=300", "validation.every=40", "validation.sequences=8"];
+    let integers = ["train.batch=4", "train.epochs=2", "train.steps_per_epoch=60", "validation.every=20", "validation.sequences=8"];
     vec![
         ("integer_sequences", of(&integers, None)),
         ("lvm_gru_unified", of(&small, Some(&vectors))),
         ("mechanism_phase7", of(&mechanism, Some(&mechanisms))),
-        ("linkage_vae", of(&["model.layers.hidden=16", "train.batch=16", "train.epochs=6"], Some(&images))),
+        ("linkage_vae", of(&["model.layers.hidden=16", "train.batch=16", "train.epochs=3"], Some(&images))),
     ]
 }
 

@@ -38,13 +38,18 @@ impl RunFolder {
             return tempfile::tempfile_in(folder.above()).map(|_| folder).map_err(|e| Error::create(path, &e));
         }
         folder.hold()?;
-        if !resume && folder.holds_a_run()? {
-            return Err(Error::CannotCreate(format!(
-                "{} already holds a run. Go on with it with --resume, or choose another folder with --out",
-                path.display()
-            )));
+        if !resume {
+            folder.expect_no_run()?;
         }
         Ok(folder)
+    }
+
+    fn expect_no_run(&self) -> Result<()> {
+        if !self.holds_a_run()? {
+            return Ok(());
+        }
+        let folder = self.path.display();
+        Err(Error::CannotCreate(format!("{folder} already holds a run. Go on with it with --resume, or choose another folder with --out")))
     }
 
     fn hold(&mut self) -> Result<()> {
@@ -68,6 +73,8 @@ impl RunFolder {
         fs::create_dir_all(self.checkpoints()).map_err(|e| Error::create(&self.path, &e))?;
         if self.lock.is_none() {
             self.hold()?;
+            // Another process may have been here since the first look.
+            self.expect_no_run()?;
         }
         [&self.path, &self.checkpoints()].into_iter().for_each(|folder| remove_unfinished(folder));
         Ok(())
