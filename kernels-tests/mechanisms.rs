@@ -207,7 +207,7 @@ fn the_normalisation_goes_with_the_weights() {
     assert_eq!(train(&second, "changed", &["--steps", "2"]).0, 0);
     mechanisms(Path::new(&second), 60, 7.0);
     let (code, _, error) = train(&second, "changed", &["--resume"]);
-    assert!(code == 65 && error.contains("not the one that the run was started with"), "{code} {error}");
+    assert!(code == 65 && error.contains("contents of data.file: "), "{code} {error}");
     let rule = "abort_if=[{metric='validation_free_distance',above=0.1}]";
     let (code, _, error) = train(&second, "rule", &["--set", rule]);
     assert!(code == 2 && error.contains("no metric validation_free_distance"), "{code} {error}");
