@@ -39,9 +39,7 @@ fn model(out: &Path) -> Vec<u8> {
 fn whatever_fails_once_loses_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let whole = folder.path().join("whole");
-    let numbers: Vec<f32> = (0..30 * 12).map(|i| (i as f32 * 0.7).sin()).collect();
-    let members: [(&str, &[usize], &[f32]); 2] = [("contexts", &[30, 3, 4], &numbers), ("targets", &[30, 4], &numbers[..120])];
-    engine::datasets::npz::write(&folder.path().join("data.npz"), &members).unwrap();
+    crate::vectors::data(&folder.path().join("data.npz"), 30, |_, _| {});
     assert_eq!(train(&whole, None, false).0, 0);
     let want = model(&whole);
     for (point, code) in [("alloc", 75), ("submit", 75), ("lost", 75), ("map", 75), ("write", 74), ("sync", 74), ("rename", 74)] {

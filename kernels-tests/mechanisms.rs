@@ -16,6 +16,8 @@ use safetensors::SafeTensors;
 use crate::kernels::gpu;
 use crate::models::{agrees_with_golden, config, floats, golden, golden_session};
 
+use crate::cli::run;
+
 /// Runs and their parameters with 17 types; those with a golden.
 const PHASES: [(&str, usize, bool); 10] = [
     ("mechanism_phase1", 25_480_195, true),
@@ -218,11 +220,6 @@ fn the_normalisation_goes_with_the_weights() {
     assert!(report["select"] == "stop_accuracy" && report["selected"] == report["best"]["stop_accuracy"], "{report}");
     let (code, _, error) = train(&second, "warmup", &["--set", "schedule.warmup_epochs=3"]);
     assert!(code == 2 && error.contains("below train.epochs = 3"), "{code} {error}");
-}
-
-fn run(args: &[&str]) -> (i32, String, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_engine")).args(args).output().unwrap();
-    (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&output.stdout).into(), String::from_utf8_lossy(&output.stderr).into())
 }
 
 fn json(text: &str) -> serde_json::Value {

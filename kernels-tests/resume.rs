@@ -1,14 +1,8 @@
 //! What a run goes on from, what it refuses to go on from, and that a refusal leaves nothing behind.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use engine::datasets::npz::write;
-
-fn run(args: &[&str]) -> (i32, String, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_engine")).args(args).output().unwrap();
-    (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&output.stdout).into(), String::from_utf8_lossy(&output.stderr).into())
-}
+use crate::cli::run;
 
 /// A folder with a small file of vectors, another one of the same shape, and a third for out-of-distribution samples.
 struct Place {
@@ -19,9 +13,9 @@ impl Place {
     fn new() -> Place {
         let place = Place { folder: tempfile::tempdir().unwrap() };
         for (name, factor) in [("data", 0.7f32), ("other", 0.9), ("ood", 0.4)] {
-            let contexts: Vec<f32> = (0..100 * 12).map(|i| (i as f32 * factor).sin()).collect();
-            let targets: Vec<f32> = (0..100 * 4).map(|i| (i as f32 * 0.3).cos()).collect();
-            write(&place.path(&format!("{name}.npz")), &[("contexts", &[100, 3, 4], &contexts), ("targets", &[100, 4], &targets)]).unwrap();
+            crate::vectors::data(&place.path(&format!("{name}.npz")), 100, |contexts, _| {
+                contexts.iter_mut().enumerate().for_each(|(i, v)| *v = (i as f32 * factor).sin());
+            });
         }
         place
     }

@@ -1,18 +1,14 @@
 //! Next-vector runs as a user runs them: bad data, rules, reports, comparison, weights out and in.
 
 use std::path::Path;
-use std::process::Command;
 
 use engine::datasets::npz::{Npz, Values, write};
+
+use crate::cli::run;
 
 const SAMPLE: &str = "data/samples/wikitext_minilm_small.npz";
 const RUN: &str = "data/runs/lvm_mlp.toml";
 const SMALL: [&str; 4] = ["model.hidden=16", "train.batch=32", "train.epochs=2", "train.log_every=1"];
-
-fn run(args: &[&str]) -> (i32, String, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_engine")).args(args).output().unwrap();
-    (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&output.stdout).into(), String::from_utf8_lossy(&output.stderr).into())
-}
 
 fn train(file: &str, out: &Path, more: &[&str]) -> (i32, String, String) {
     let data = format!("data.file={file}");
@@ -27,7 +23,7 @@ fn json(text: &str) -> serde_json::Value {
 }
 
 /// A file with that many samples of contexts (3, 4) and targets (4).
-fn data(path: &Path, samples: usize, change: impl Fn(&mut Vec<f32>, &mut Vec<f32>)) -> String {
+pub(crate) fn data(path: &Path, samples: usize, change: impl Fn(&mut Vec<f32>, &mut Vec<f32>)) -> String {
     let mut contexts: Vec<f32> = (0..samples * 12).map(|i| (i as f32 * 0.7).sin()).collect();
     let mut targets: Vec<f32> = (0..samples * 4).map(|i| (i as f32 * 0.3).cos()).collect();
     change(&mut contexts, &mut targets);

@@ -7,6 +7,7 @@ pub mod mechanisms;
 pub mod npz;
 pub mod vectors;
 
+use std::fs::File;
 use std::path::Path;
 
 use crate::error::{Error, Result};
@@ -27,6 +28,18 @@ pub enum Split {
 /// Folder of a file; that of a bare name is the one where the command runs.
 pub(crate) fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Opens a file to read. Not a pipe or a device: opening a pipe would wait for who writes to it.
+///
+/// # Errors
+/// `MissingInput`, `Io`, or `Data` for what is no regular file; `extension` says what is to be given instead.
+pub(crate) fn open_regular(path: &Path, extension: &str) -> Result<File> {
+    let failed = |e| Error::read(path, &e);
+    if !path.metadata().map_err(failed)?.is_file() {
+        return Err(Error::Data(format!("{} is no regular file: give {extension} file", path.display())));
+    }
+    File::open(path).map_err(failed)
 }
 
 /// Stream of the random split.

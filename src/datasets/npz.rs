@@ -681,11 +681,7 @@ impl Npz<BufReader<File>> {
     /// # Errors
     /// `MissingInput` without the file, `Io` when it cannot be read, `Data` when it is no whole zip archive.
     pub fn open(path: &Path) -> Result<Self> {
-        // Opening a pipe would wait for who writes to it.
-        if !path.metadata().map_err(|e| Error::read(path, &e))?.is_file() {
-            return Err(Error::Data(format!("{} is no regular file: give an .npz file", path.display())));
-        }
-        let file = File::open(path).map_err(|e| Error::read(path, &e))?;
+        let file = super::open_regular(path, "an .npz")?;
         Npz::new(BufReader::new(file), &path.display().to_string())
     }
 }

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::folder::Found;
 use super::rules::Watch;
 use super::task::Buffer;
 use super::tensor_file::{Best, FORMAT, Header, TensorFile, buffer_views, views, write_tensors};
@@ -113,6 +112,15 @@ pub struct Checkpoint {
     pub origin: Origin,
     /// Kernels in use, device included: bits repeat only with the same.
     pub variants: String,
+}
+
+/// The checkpoint that a run goes on from.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub(super) path: PathBuf,
+    pub(super) checkpoint: Checkpoint,
+    /// What is wrong with newer ones.
+    pub(super) rejected: Vec<String>,
 }
 
 /// Gives buffers the values that the file has under their names; says which it has.

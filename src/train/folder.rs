@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use super::checkpoint::{Checkpoint, Origin, Progress, differences, file_of, load_best, save_weights};
+use super::checkpoint::{Checkpoint, Found, Origin, Progress, differences, file_of, load_best, save_weights};
 use super::task::Buffer;
 use super::tensor_file::{Best, remove_unfinished, write_atomically};
 use crate::config::Config;
@@ -16,15 +16,6 @@ pub struct RunFolder {
     /// Where.
     pub path: PathBuf,
     lock: Option<File>,
-}
-
-/// The checkpoint that a run goes on from.
-#[derive(Debug, Default)]
-pub(super) struct Found {
-    pub(super) path: PathBuf,
-    pub(super) checkpoint: Checkpoint,
-    /// What is wrong with newer ones.
-    pub(super) rejected: Vec<String>,
 }
 
 impl RunFolder {
@@ -192,7 +183,7 @@ impl RunFolder {
             (None, None) => return Ok(vec![]),
             (None, Some(_)) => "it is not there".to_string(),
             (Some(Err(e)), _) => e.to_string(),
-            (Some(Ok((.., of))), _) if of != origin && !origin.differences(of).is_empty() => {
+            (Some(Ok((.., of))), _) if !origin.differences(of).is_empty() => {
                 format!("it is of another run:\n  {}", origin.differences(of).join("\n  "))
             }
             (Some(Ok((_, best, _))), _) if best.step > progress.step => {
@@ -211,7 +202,8 @@ impl RunFolder {
                 path.display()
             )));
         };
-        let kept = Checkpoint::load(&self.checkpoints().join(file_of(step)), parameters).ok().filter(|c| c.origin == *origin);
+        let kept =
+            Checkpoint::load(&self.checkpoints().join(file_of(step)), parameters).ok().filter(|c| origin.differences(&c.origin).is_empty());
         let Some(kept) = kept else {
             let newest = self.checkpoints().join(file_of(progress.step));
             return Err(Error::Data(format!(

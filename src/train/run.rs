@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::checkpoint::{Checkpoint, Origin, Progress, load_best, load_weights, save_weights};
-use super::folder::{Found, RunFolder};
+use super::checkpoint::{Checkpoint, Found, Origin, Progress, load_best, load_weights, save_weights};
+use super::folder::RunFolder;
 use super::logs::{Logs, duration};
 use super::plot::{Chart, Curve, draw};
 use super::rules::{Watch, check_metrics, improves, less_is_better};
@@ -134,12 +134,8 @@ pub(crate) fn largest_batch(config: &Config, target: crate::gpu::Target, budget:
     Some(low.0)
 }
 
-/// Bytes by role, in words.
-fn by_role(bytes: &BTreeMap<String, u64>) -> String {
-    bytes.iter().map(|(role, bytes)| format!("\n  {role:<12}{bytes:>16}")).collect()
-}
-
 fn over_budget(config: &Config, gpu: &Gpu, report: &MemoryReport, budget: u64) -> Error {
+    let roles = report.bytes_by_role.iter().map(|(role, bytes)| format!("\n  {role:<12}{bytes:>16}")).collect::<String>();
     let samples = config.train.batch * config.train.accumulate;
     // Of the batches that fit, the largest that a step divides into.
     let fits =
@@ -151,10 +147,9 @@ fn over_budget(config: &Config, gpu: &Gpu, report: &MemoryReport, budget: u64) -
         None => "even train.batch = 1 does not fit: make the model smaller".to_string(),
     };
     Error::Config(format!(
-        "the plan needs {} bytes on {}, the budget is {budget}:{}\n{fit}, or raise --budget",
+        "the plan needs {} bytes on {}, the budget is {budget}:{roles}\n{fit}, or raise --budget",
         report.total_bytes,
-        gpu.describe(),
-        by_role(&report.bytes_by_role)
+        gpu.describe()
     ))
 }
 

@@ -10,7 +10,7 @@ use safetensors::tensor::{Dtype, Metadata, TensorView};
 use serde::{Deserialize, Serialize};
 
 use super::task::Buffer;
-use crate::datasets::folder_of;
+use crate::datasets::{folder_of, open_regular};
 use crate::error::{Error, Result};
 use crate::fault;
 use crate::plan::{FLAT_ALIGN, Parameter};
@@ -163,12 +163,8 @@ impl TensorFile {
     /// `MissingInput` without the file; `Data` when it is none, another kind of file, damaged or cut off.
     pub(crate) fn open(path: &Path) -> Result<TensorFile> {
         let failed = |e: std::io::Error| Error::read(path, &e);
-        // Opening a pipe would wait for who writes to it.
-        let about = fs::metadata(path).map_err(failed)?;
-        if !about.is_file() {
-            return Err(Error::Data(format!("{} is no regular file: give a .safetensors file", path.display())));
-        }
-        let mut file = File::open(path).map_err(failed)?;
+        let mut file = open_regular(path, "a .safetensors")?;
+        let size = file.metadata().map_err(failed)?.len();
         let mut start = vec![];
         Read::by_ref(&mut file).take(64).read_to_end(&mut start).map_err(failed)?;
         let damaged = |why: &str| Error::Data(format!("{} is no usable safetensors file: {why}", path.display()));
@@ -176,15 +172,15 @@ impl TensorFile {
             return Err(damaged(&what));
         }
         let length = start.first_chunk().map(|bytes| u64::from_le_bytes(*bytes)).ok_or_else(|| damaged("it is shorter than its header"))?;
-        if length > LONGEST_HEADER || length + 8 > about.len() {
-            return Err(damaged(&format!("its header is said to have {length} bytes, the file has {}", about.len())));
+        if length > LONGEST_HEADER || length + 8 > size {
+            return Err(damaged(&format!("its header is said to have {length} bytes, the file has {}", size)));
         }
         let mut text = vec![0; length as usize];
         file.seek(SeekFrom::Start(8)).and_then(|_| file.read_exact(&mut text)).map_err(failed)?;
         let metadata: Metadata = serde_json::from_slice(&text).map_err(|e| damaged(&format!("its header: {e}")))?;
         let (body, held) = (length + 8, metadata.data_len() as u64);
-        if body + held != about.len() {
-            return Err(damaged(&format!("its tensors take {held} bytes, the file has {} for them: it is cut off", about.len() - body)));
+        if body + held != size {
+            return Err(damaged(&format!("its tensors take {held} bytes, the file has {} for them: it is cut off", size - body)));
         }
         let header: Header = match metadata.metadata().as_ref().and_then(|m| m.get(KEY)) {
             Some(text) => serde_json::from_str(text).map_err(|e| damaged(&format!("what it says about itself: {e}")))?,
