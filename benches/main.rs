@@ -7,12 +7,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use engine::config::Config;
 use engine::error::{Error, Result};
 use engine::gpu::{Gpu, Role};
 use engine::harness::{FAMILIES, Family};
 use engine::kernels::State;
-use engine::train::{Session, random_task};
+use engine::problem::Loaded;
+use engine::registry::Config;
 
 /// Median seconds of one of `repeat` launches in a submission, over rounds.
 fn time(mut launch: impl FnMut() -> Result<f64>) -> Result<f64> {
@@ -62,12 +62,12 @@ fn copy(gpu: &Arc<Gpu>) -> Result<()> {
 
 fn step(gpu: &Arc<Gpu>, run: &str) -> Result<()> {
     let config = Config::load(Path::new(&format!("data/runs/{run}.toml")), &[])?;
-    let mut task = random_task(&config, 4 * config.train.batch)?;
-    task.settle(gpu.target, 8 << 30)?;
-    let session = Session::training(&config, task.as_ref(), gpu)?;
+    let mut problem = Loaded::made_up(&config, 4 * config.train.batch)?;
+    problem.place(gpu.target, 8 << 30)?;
+    let session = problem.training(gpu)?;
     let flops: u64 = session.step()?.0.plan.entries().iter().map(|e| e.flops).sum();
     let bytes: u64 = session.step()?.0.plan.entries().iter().map(|e| e.bytes).sum();
-    let batches = task.batches(0)?;
+    let batches = problem.batches(0)?;
     let mut state = State::default();
     config.optimizer.fill(&mut state, 1000, 1e-6);
     let count = if flops > 1_000_000_000 { 1 } else { 16 };

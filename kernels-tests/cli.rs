@@ -406,9 +406,9 @@ fn the_sequences_of_a_run_are_written() {
     assert_eq!(shapes, [vec![20, 4, 9], vec![3, 6, 9], vec![4, 1000, 9]]);
     let overrides: Vec<String> = small.map(String::from).into();
     let config = engine::config::Config::load(Path::new(RUN), &overrides).unwrap();
-    let batch = engine::train::task(&config).unwrap().batches(13).unwrap().remove(0);
+    let batch = crate::models::opened(&config).load().unwrap().0.batches(13).unwrap().remove(0);
     let train = npz.array("train").unwrap().values;
-    for (i, (input, target)) in batch.inputs[0].iter().zip(&batch.inputs[1]).enumerate() {
+    for (i, (input, target)) in batch.words("tokens").iter().zip(batch.words("targets")).enumerate() {
         let at = (13 * 4 + i / 8) * 9 + i % 8;
         assert_eq!((train.get(at), train.get(at + 1)), (*input as f32, *target as f32), "{i}");
     }

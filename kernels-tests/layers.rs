@@ -30,15 +30,16 @@ fn spec(i: usize, random: &mut Random) -> Spec {
 fn build(b: &mut Builder, spec: &Spec) -> Result<()> {
     let [batch, length, head_dim, heads, hidden] = spec.dims[..] else { unreachable!("five sizes") };
     // Normalisation over two features leaves one bit of each row, and gradients that are rounding errors for whole blocks.
-    let (rows, features) = (batch * length, (head_dim * heads).max(4));
+    let features = (head_dim * heads).max(4);
+    let recurrent = (8..=10).contains(&spec.flags[0]);
     let heads = if features.is_multiple_of(heads) { heads } else { 1 };
     let activation = [Activation::Gelu, Activation::GeluTanh, Activation::Relu, Activation::Identity][spec.flags[1]];
     let dropout = [0.0, 0.25][spec.flags[2]];
     b.tolerance = Tolerance::Nmse(1e-9);
     if spec.flags[0] == 0 {
-        let ids = b.ints("ids", &[rows], 40)?;
+        let ids = b.ints("ids", &[batch, length], 40)?;
         let mut layer = Embedding::new("embedding", 40, length, features);
-        let y = layer.forward(&mut b.plan, ids, length)?;
+        let y = layer.forward(&mut b.plan, ids)?;
         let dy = b.upstream(y)?;
         b.plan.begin(Section::Backward);
         layer.backward(&mut b.plan, dy)?;
@@ -46,14 +47,13 @@ fn build(b: &mut Builder, spec: &Spec) -> Result<()> {
     }
     // Parts of a weight begin at multiples of 64.
     let (features, heads) = if spec.flags[0] == 7 { (64, 4) } else { (features, heads) };
-    let x = b.input("x", &[rows, features])?;
+    let x = b.input("x", &(if recurrent { [length, batch, features] } else { [batch, length, features] }))?;
     let mut backward: Backward;
     let y;
     if spec.flags[0] == 7 {
-        let config =
-            BlockConfig { features, heads, hidden, activation, dropout, eps: 1e-5, causal: spec.seed.is_multiple_of(2), training: true };
-        let mut block = DecoderBlock::new("block", batch, config)?;
-        let memory = b.input("memory", &[rows, features])?;
+        let config = BlockConfig { features, heads, hidden, activation, dropout, eps: 1e-5, causal: spec.seed.is_multiple_of(2) };
+        let mut block = DecoderBlock::new("block", config)?;
+        let memory = b.input("memory", &[batch, length, features])?;
         y = block.forward(&mut b.plan, x, memory)?;
         let dy = b.upstream(y)?;
         b.plan.begin(Section::Backward);
@@ -66,10 +66,10 @@ fn build(b: &mut Builder, spec: &Spec) -> Result<()> {
         // Joined weights begin at multiples of 64, heads turn in pairs.
         let (features, heads, hidden) = (8 * head_dim.min(4), [1, 2, 4][heads - 1], 8 * (1 + hidden % 3));
         let config = LlamaBlockConfig { features, heads, hidden, dropout, eps: 1e-6 };
-        let mut block = LlamaBlock::new("model.layers.0", batch, config)?;
+        let mut block = LlamaBlock::new("model.layers.0", config)?;
         // Of one position the queries have no gradient but rounding errors.
         let length = length.max(2);
-        let x = b.input("x_llama", &[batch * length, features])?;
+        let x = b.input("x_llama", &[batch, length, features])?;
         let angles = rope::table(length, features / heads, 1e4);
         let angles = b.given("angles", &[length, features / heads / 2, 2], angles)?;
         let y = block.forward(&mut b.plan, x, angles, None)?;
@@ -80,15 +80,14 @@ fn build(b: &mut Builder, spec: &Spec) -> Result<()> {
         return b.parameters();
     }
     if spec.flags[0] >= 8 {
-        let sizes = [features, hidden, batch, length];
         if spec.flags[0] == 8 {
             let outputs = if spec.flags[1] == 0 { Outputs::Last } else { Outputs::All(dropout) };
-            let mut layer = Lstm::new("lstm", 0, sizes);
+            let mut layer = Lstm::new("lstm", 0, features, hidden);
             y = layer.forward(&mut b.plan, x, outputs)?;
-            backward = Box::new(move |plan, dy| Ok(layer.backward(plan, dy, true)?.expect("asked for")));
+            backward = Box::new(move |plan, dy| layer.backward(plan, dy));
         } else {
             let mut norm = LayerNorm::new("norm", features, 1e-5);
-            let mut layer = Gru::new("gru", 0, [features, features, batch, length]);
+            let mut layer = Gru::new("gru", 0, features, features);
             if spec.flags[0] == 9 {
                 let normed = norm.forward(&mut b.plan, x)?;
                 y = layer.forward(&mut b.plan, normed, Some(x))?;
@@ -106,18 +105,17 @@ fn build(b: &mut Builder, spec: &Spec) -> Result<()> {
             }
         }
     } else if spec.flags[0] == 4 {
-        let config =
-            BlockConfig { features, heads, hidden, activation, dropout, eps: 1e-5, causal: spec.seed.is_multiple_of(2), training: true };
-        let mut block = TransformerBlock::new("block", batch, config)?;
+        let config = BlockConfig { features, heads, hidden, activation, dropout, eps: 1e-5, causal: spec.seed.is_multiple_of(2) };
+        let mut block = TransformerBlock::new("block", config)?;
         y = block.forward(&mut b.plan, x, None)?;
-        backward = Box::new(move |plan, dy| Ok(block.backward(plan, dy, true)?.expect("asked for")));
+        backward = Box::new(move |plan, dy| block.backward(plan, dy));
     } else {
         let mut layer: Box<dyn Layer> = match spec.flags[0] {
             1 => Box::new(Linear::new("linear", features, hidden)),
             2 => Box::new(LayerNorm::new("norm", features, 1e-5)),
-            5 => Box::new(Head::new("head", HeadKind::Relu, features, hidden, dropout, true)),
-            6 => Box::new(Head::new("head", HeadKind::GeluNorm, features, hidden, dropout, true)),
-            _ => Box::new(FeedForward::new("network", features, hidden, activation, dropout, true)),
+            5 => Box::new(Head::new("head", HeadKind::Relu, features, hidden, dropout)),
+            6 => Box::new(Head::new("head", HeadKind::GeluNorm, features, hidden, dropout)),
+            _ => Box::new(FeedForward::new("network", features, hidden, activation, dropout)),
         };
         y = layer.forward(&mut b.plan, x)?;
         backward = Box::new(move |plan, dy| layer.backward(plan, dy));

@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use engine::config::Config;
 use engine::gpu::{BindingKind, Shader, Target};
 use engine::kernels::attention;
 use engine::plan::Plan;
-use engine::train::{random_task, record_decoding, record_evaluation, record_training};
+use engine::problem::Loaded;
+use engine::registry::Config;
 use naga::valid::{Capabilities, ValidationFlags, Validator};
 
 /// What a software adapter asks for: Mesa's lavapipe.
@@ -38,10 +38,10 @@ fn refused(run: &Path, error: &engine::error::Error) -> ! {
 /// The plans of a shipped run, at its own batch and sizes.
 fn plans(run: &Path, target: Target) -> Vec<Plan> {
     let config = Config::load(run, &[]).unwrap();
-    let task = random_task(&config, 4 * config.train.batch).unwrap();
-    let train = record_training(&config, task.as_ref(), target).unwrap_or_else(|e| refused(run, &e)).0;
-    let evaluate = record_evaluation(task.as_ref(), target).unwrap_or_else(|e| refused(run, &e)).0;
-    let decode = record_decoding(task.as_ref(), target).unwrap_or_else(|e| refused(run, &e)).map(|(plan, _)| plan);
+    let problem = Loaded::made_up(&config, 4 * config.train.batch).unwrap();
+    let train = problem.record_training(target).unwrap_or_else(|e| refused(run, &e)).0;
+    let evaluate = problem.record_evaluation(target).unwrap_or_else(|e| refused(run, &e)).0;
+    let decode = problem.record_decoding(target).unwrap_or_else(|e| refused(run, &e)).map(|(plan, _)| plan);
     [train, evaluate].into_iter().chain(decode).collect()
 }
 

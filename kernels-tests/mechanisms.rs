@@ -1,6 +1,8 @@
 //! Mechanisms and the VAE before them: PyTorch goldens (`golden/make_mechanism.py`, Hugging Face's Llama), the f64 oracle, decoding, and the
 //! commands in a row.
 
+use std::any::Any;
+use std::cell::RefCell;
 use std::path::Path;
 use std::process::Command;
 
@@ -10,11 +12,14 @@ use engine::datasets::npz::Values;
 use engine::harness::model::check_model;
 use engine::models::initial_weights;
 use engine::plan::Flat;
-use engine::train::{ImageTask, MechanismTask, Session, Task, record_training, task};
+use engine::problem::Loaded;
+use engine::registry::DataConfig;
+use engine::tasks::MechanismScorecard;
+use engine::train::load_buffers;
 use safetensors::SafeTensors;
 
 use crate::kernels::gpu;
-use crate::models::{agrees_with_golden, config, floats, golden, golden_session};
+use crate::models::{agrees_with_golden, config, floats, golden, golden_session, opened};
 
 use crate::cli::run;
 
@@ -44,8 +49,7 @@ const GOLDEN: [&str; 5] =
 fn parameter_counts_are_those_of_the_original_without_its_unused_row() {
     for (name, parameters, _) in PHASES {
         let config = config(name, &[]);
-        let plan = record_training(&config, task(&config).unwrap().as_ref(), gpu().target).unwrap().0;
-        assert_eq!(plan.parameter_count(), parameters, "{name}");
+        assert_eq!(opened(&config).record_training(gpu().target).unwrap().0.parameter_count(), parameters, "{name}");
     }
 }
 
@@ -66,11 +70,14 @@ fn pytorch_and_hugging_face_agree() {
             counts: mask.chunks(JOINTS).map(|m| m.iter().sum::<f32>() as usize).collect(),
             linkages: false,
         };
-        let mut task = MechanismTask::new(&config).unwrap();
-        task.take_buffers(Path::new(&format!("kernels-tests/golden/{name}.safetensors"))).unwrap();
-        task.take(data).unwrap();
-        let session = golden_session(name, &config, &task, &file);
-        let outputs = session.outputs(&task.micro_batch(&[0, 1, 2, 3, 4, 5], 6).unwrap()).unwrap();
+        let mut problem = opened(&config);
+        let given = load_buffers(Path::new(&format!("kernels-tests/golden/{name}.safetensors")), problem.buffers()).unwrap();
+        problem.take_buffers(given.clone());
+        let DataConfig::Mechanisms(of) = &config.data else { panic!("{name} is no run on mechanisms") };
+        let data = of.holding(&config.settings(), data, &given).unwrap();
+        let mut problem = problem.with(data).unwrap();
+        let session = golden_session(name, &problem, &file);
+        let outputs = session.outputs(&problem.batches(0).unwrap()[0]).unwrap();
         // The first two tokens predict nothing.
         let predicted = outputs.chunks(10 * 3).flat_map(|sample| &sample[2 * 3..]);
         // What follows the last valid joint is made of coordinates that are no data.
@@ -79,7 +86,7 @@ fn pytorch_and_hugging_face_agree() {
         for (_, (got, want)) in valid {
             assert!((got - want).abs() <= 1e-5 * want.abs().max(1.0), "{name}: output {got}, PyTorch {want}");
         }
-        agrees_with_golden(name, &config, &mut task, &session, &file);
+        agrees_with_golden(name, &config, &mut problem, &session, &file);
     }
 }
 
@@ -95,10 +102,11 @@ fn pytorch_agrees_on_the_vaes() {
         let mut images = floats(&file, "images");
         images.extend(images.clone());
         let samples = images.len() / (side * side);
-        let mut task = ImageTask::new(&config).unwrap();
-        task.take(ImageData { pixels: Values::F32(images), samples, side }).unwrap();
-        let session = golden_session(name, &config, &task, &file);
-        agrees_with_golden(name, &config, &mut task, &session, &file);
+        let DataConfig::Images(of) = &config.data else { panic!("{name} is no run on images") };
+        let data = of.holding(&config.settings(), ImageData { pixels: Values::F32(images), samples, side }).unwrap();
+        let mut problem = Loaded::holding(&config, data).unwrap();
+        let session = golden_session(name, &problem, &file);
+        agrees_with_golden(name, &config, &mut problem, &session, &file);
     }
 }
 
@@ -106,7 +114,7 @@ fn pytorch_agrees_on_the_vaes() {
 fn the_convolutional_vae_has_the_parameters_of_its_twin() {
     for (name, parameters) in [("linkage_vae", 4_276_324), ("linkage_vae_conv", 1_458_661)] {
         let config = config(name, &[]);
-        assert_eq!(record_training(&config, task(&config).unwrap().as_ref(), gpu().target).unwrap().0.parameter_count(), parameters);
+        assert_eq!(opened(&config).record_training(gpu().target).unwrap().0.parameter_count(), parameters);
     }
 }
 
@@ -131,21 +139,27 @@ fn the_oracle_agrees() {
 fn cached_generation_equals_uncached() {
     for name in ["mechanism_phase1", "mechanism_phase5", "mechanism_phase6a"] {
         let config = config(name, &[&SMALL[..], &["data.normalize=false"]].concat());
-        let mut task = MechanismTask::random(&config, 40).unwrap();
-        let session = Session::evaluation(&task, &gpu()).unwrap();
+        let problem = Loaded::made_up(&config, 40).unwrap();
+        let session = problem.evaluation(&gpu()).unwrap();
         session.arena.write_flat(Flat::Parameters, &initial_weights(session.evaluate.0.plan.parameters(), 3)).unwrap();
         let numbers = [4, 9, 2, 30, 17, 8, 1];
-        let generated = task.generate(&session, &numbers).unwrap();
-        let mut data = task.data().unwrap().clone();
+        let card = |problem: &Loaded, look: &dyn Fn(&MechanismScorecard)| {
+            let card: Box<dyn Any> = problem.scorecard();
+            look(card.downcast_ref().unwrap());
+        };
+        let found = RefCell::new(None);
+        card(&problem, &|card| *found.borrow_mut() = Some((card.data().clone(), card.generate(&session, &numbers).unwrap())));
+        let (mut data, generated) = found.take().unwrap();
         for (i, joints) in numbers.iter().zip(&generated) {
             data.counts[*i] = JOINTS;
             data.joints[i * 16..(i + 1) * 16].copy_from_slice(&joints.iter().flat_map(|(p, _)| p.map(|v| v as f32)).collect::<Vec<_>>());
         }
-        task.take(data).unwrap();
-        let (distance, loss) = {
-            let metrics = task.evaluate(&session, &numbers).unwrap();
-            (metrics.get("distance").unwrap(), metrics.get("coordinate").unwrap())
-        };
+        let DataConfig::Mechanisms(of) = &config.data else { panic!("{name} is no run on mechanisms") };
+        let problem = Loaded::holding(&config, of.holding(&config.settings(), data, &[]).unwrap()).unwrap();
+        let metrics = RefCell::new(None);
+        card(&problem, &|card| *metrics.borrow_mut() = Some(card.evaluate(&session, &numbers).unwrap()));
+        let metrics = metrics.take().unwrap();
+        let (distance, loss) = (metrics.get("distance").unwrap(), metrics.get("coordinate").unwrap());
         assert!(distance < 2e-5 && loss < 1e-9, "{name}: {distance} mm between cached and uncached");
     }
 }

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use engine::config::Config;
+use engine::batch::{Inputs, Outputs};
 use engine::datasets::Split;
 use engine::datasets::integer_sequences::{CONTEXT, Sequence, sample};
 use engine::datasets::npz::Values;
@@ -13,10 +13,14 @@ use engine::generate::{Decoder, Strategy};
 use engine::gpu::Role;
 use engine::harness::model::check_model;
 use engine::kernels::State;
-use engine::losses::{TargetFacts, VectorLossConfig};
+use engine::losses::{LossKind, TargetVectors, Targets, VectorLossConfig};
 use engine::models::initial_weights;
 use engine::plan::{Arena, Flat, LayoutOptions, Memory, Plan, Program};
-use engine::train::{Session, Task, VectorTask, evaluate_sequences, memory, micro_batch, record_training, task};
+use engine::problem::{Loaded, Problem};
+use engine::registry::Config;
+use engine::registry::DataConfig;
+use engine::session::Session;
+use engine::tasks::{Purpose, sequence_batch};
 use safetensors::SafeTensors;
 
 use crate::kernels::gpu;
@@ -26,6 +30,16 @@ const RUNS: [(&str, usize); 2] = [("integer_sequences", 1156), ("integer_sequenc
 pub(crate) fn config(name: &str, set: &[&str]) -> Config {
     let set: Vec<String> = set.iter().map(ToString::to_string).collect();
     Config::load(Path::new(&format!("data/runs/{name}.toml")), &set).unwrap()
+}
+
+/// The problem of a run, as yet without its data.
+pub(crate) fn opened(config: &Config) -> Problem {
+    Problem::open(config, Purpose::Train).unwrap()
+}
+
+/// The problem of a run whose data are generated.
+fn generated(config: &Config) -> Loaded {
+    opened(config).load().unwrap().0
 }
 
 /// Runs of next-vector models: parameters at dim = 768 and context = 5, and the sizes of their goldens.
@@ -65,14 +79,15 @@ fn golden_set(file: &SafeTensors) -> VectorSet {
     }
 }
 
-fn vector_task(name: &str, sizes: &[&str], file: &SafeTensors) -> (Config, VectorTask) {
+fn vector_problem(name: &str, sizes: &[&str], file: &SafeTensors) -> (Config, Loaded) {
     let mut set = vec!["train.batch=6", "schedule.kind=constant", "train.shuffle=false", "data.dim=24"];
     set.extend(sizes);
     let config = config(name, &set);
     let train = golden_set(file);
     let data = VectorData { validation: train.clone(), train, ood: None };
-    let task = VectorTask::with_data(&config, data).unwrap();
-    (config, task)
+    let DataConfig::Vectors(of) = &config.data else { panic!("{name} is no run on vectors") };
+    let problem = Loaded::holding(&config, of.holding(&config.settings(), data).unwrap()).unwrap();
+    (config, problem)
 }
 
 /// Outputs, gradients tensor by tensor, and ten losses against PyTorch (`golden/make_lvm.py`), for data on the device and streamed.
@@ -82,22 +97,24 @@ fn pytorch_agrees_on_next_vector_models() {
         let bytes = golden(name);
         let file = SafeTensors::deserialize(&bytes).unwrap();
         for budget in [8 << 30, 0] {
-            let (config, mut task) = vector_task(name, sizes, &file);
-            task.settle(gpu().target, budget).unwrap();
-            assert_eq!(task.resident(), budget > 0);
-            let session = golden_session(name, &config, &task, &file);
-            let outputs = session.outputs(&task.micro_batch(&task.data().unwrap().train, &[0, 1, 2, 3, 4, 5], 6).unwrap()).unwrap();
+            // An evaluation takes its samples from the host: those of the first step.
+            let (config, mut problem) = vector_problem(name, sizes, &file);
+            let first = problem.batches(0).unwrap().remove(0);
+            problem.place(gpu().target, budget).unwrap();
+            assert_eq!(problem.resident(), budget > 0);
+            let session = golden_session(name, &problem, &file);
+            let outputs = session.outputs(&first).unwrap();
             for (got, want) in outputs.iter().zip(floats(&file, "outputs")) {
                 assert!((got - want).abs() <= 1e-5, "{name}: output {got}, PyTorch {want}");
             }
-            agrees_with_golden(name, &config, &mut task, &session, &file);
+            agrees_with_golden(name, &config, &mut problem, &session, &file);
         }
     }
 }
 
 /// A training session with the weights of a golden; both have the same tensors.
-pub(crate) fn golden_session(name: &str, config: &Config, task: &dyn Task, file: &SafeTensors) -> Session {
-    let session = Session::training(config, task, &gpu()).unwrap();
+pub(crate) fn golden_session(name: &str, problem: &Loaded, file: &SafeTensors) -> Session {
+    let session = problem.training(&gpu()).unwrap();
     let plan = &session.step().unwrap().0.plan;
     let mut weights = vec![0.0; plan.flat_len()];
     for p in plan.parameters() {
@@ -110,10 +127,10 @@ pub(crate) fn golden_session(name: &str, config: &Config, task: &dyn Task, file:
 }
 
 /// Gradients of the first batch tensor by tensor, and ten losses.
-pub(crate) fn agrees_with_golden(name: &str, config: &Config, task: &mut dyn Task, session: &Session, file: &SafeTensors) {
+pub(crate) fn agrees_with_golden(name: &str, config: &Config, problem: &mut Loaded, session: &Session, file: &SafeTensors) {
     let (program, io) = session.step().unwrap();
-    let batch = task.batches(0).unwrap().remove(0);
-    session.write(program, io, &batch, State { scale: 1.0, ..State::default() });
+    let batch = problem.batches(0).unwrap().remove(0);
+    session.write(program, io, &batch, State { scale: 1.0, ..State::default() }).unwrap();
     program.run(program.gradients()).unwrap();
     let got = session.arena.read_flat(Flat::Gradients).unwrap();
     let (mut errors, mut norms) = (0.0, 0.0);
@@ -136,7 +153,7 @@ pub(crate) fn agrees_with_golden(name: &str, config: &Config, task: &mut dyn Tas
     for (step, want) in losses.into_iter().enumerate() {
         let mut state = State { slot: step as u32, ..State::default() };
         config.optimizer.fill(&mut state, step as u64, config.optimizer.learning_rate);
-        let index = session.submit_step(&task.batches(step as u64).unwrap(), state, step as u64, 1).unwrap();
+        let index = session.submit_step(&problem.batches(step as u64).unwrap(), state, step as u64, 1).unwrap();
         session.arena.gpu.wait(index).unwrap();
         let records = session.records().unwrap();
         let loss = f64::from(records[step * 16 + 4]) / f64::from(records[step * 16]);
@@ -149,10 +166,10 @@ pub(crate) fn agrees_with_golden(name: &str, config: &Config, task: &mut dyn Tas
 fn pytorch_agrees_on_every_loss_term() {
     let bytes = golden("lvm_losses");
     let file = SafeTensors::deserialize(&bytes).unwrap();
-    let sigma = f64::from(floats(&file, "sigma")[0]);
-    let anchors = floats(&file, "anchors");
-    let product = |i: usize, j: usize| -> f64 { (0..24).map(|d| f64::from(anchors[i * 24 + d]) * f64::from(anchors[j * 24 + d])).sum() };
-    let kernel = (0..81).map(|i| ((product(i / 9, i % 9) - 1.0) / (sigma * sigma)).exp()).sum::<f64>() / 81.0;
+    // The golden's anchors are all training targets here; of the cycle, each prediction's own image is, and is reached.
+    let anchors = rows_of(&floats(&file, "anchors"));
+    let images = rows_of(&normalised(&floats(&file, "r")));
+    let statistics = [floats(&file, "train_mean"), floats(&file, "train_std")].map(|v| v.into_iter().map(f64::from).collect());
     for (term, text) in [
         ("mse_raw", "mse = { weight = 1.0, on = \"raw\" }"),
         ("mse_normalized", "mse = { weight = 1.0, on = \"normalized\" }"),
@@ -164,36 +181,32 @@ fn pytorch_agrees_on_every_loss_term() {
         ("stat", "stat = { weight = 1.0 }"),
         ("cycle", "cycle = { weight = 1.0 }"),
     ] {
-        let loss: VectorLossConfig = toml::from_str(text).unwrap();
-        let mut plan = Plan::new("loss", gpu().target);
+        let config: VectorLossConfig = toml::from_str(text).unwrap();
+        let mut loss = config.build();
+        let units = if term == "cycle" { images.clone() } else { anchors.clone() };
+        let targets = Targets { count: units.len(), vectors: Some(Arc::new(Given { units, statistics: statistics.clone() })) };
+        loss.prepare(&targets, 1).unwrap();
+        let mut plan = Plan::training("loss", gpu().target);
         let (x, t) = (plan.persistent(Role::Dataset, "x", &[7, 24]).unwrap(), plan.persistent(Role::Dataset, "t", &[7, 24]).unwrap());
-        let facts = TargetFacts { count: 7, sigma, kernel };
-        let (rows, dx) = loss.record(&mut plan, x, t, &facts, true).unwrap();
+        let recorded = loss.record(&mut plan, &Outputs::only(x), &Inputs::new(7).with("target", t), true).unwrap();
+        let (rows, dx) = (recorded.rows, recorded.gradients.unwrap().main);
         plan.keep(rows);
-        plan.keep(dx.unwrap());
+        plan.keep(dx);
         let memory = Memory::lay_out(&[&plan], LayoutOptions::default()).unwrap();
         let arena = Arc::new(Arena::new(gpu(), &memory).unwrap());
         let program = Program::new(plan, arena, memory.places[0].clone(), false).unwrap();
         program.write(x, &floats(&file, "r"));
         program.write(t, &floats(&file, "t"));
         let state = program.plan.find("state").unwrap();
-        program.write(state, &[State { rows: 7, scale: 1.0, cycle: 1.0, ..State::default() }]);
-        for (name, values) in
-            [("loss.anchors", anchors.clone()), ("loss.target_stats", [floats(&file, "train_mean"), floats(&file, "train_std")].concat())]
-        {
-            if let Some(tensor) = program.plan.find(name) {
-                program.write(tensor, &values);
-            }
-        }
+        program.write(state, &[State { rows: 7, scale: 1.0, drawn: 1.0, ..State::default() }]);
         let mut want = floats(&file, &format!("gradients.{term}"));
         let mut value = bytemuck::pod_collect_to_vec::<u8, f64>(file.tensor(&format!("values.{term}")).unwrap().data())[0];
         if term == "cycle" {
-            // The golden fixes the vectors to be reached; here each prediction has its own image among the candidates, and is reached.
-            program.write(program.plan.find("loss.candidates").unwrap(), &normalised(&floats(&file, "r")));
+            // The golden fixes the vectors to be reached.
             (want, value) = (vec![0.0; 7 * 24], 0.0);
         }
         program.run(program.all()).unwrap();
-        let got: Vec<f32> = program.read(dx.unwrap()).unwrap();
+        let got: Vec<f32> = program.read(dx).unwrap();
         let results: Vec<f32> = program.read(rows).unwrap();
         let mean = results.chunks(3).map(|r| f64::from(r[0])).sum::<f64>() / 7.0;
         assert!((mean - value).abs() <= 2e-6 * value.abs().max(1.0), "{term}: {mean}, PyTorch {value}");
@@ -201,6 +214,27 @@ fn pytorch_agrees_on_every_loss_term() {
         let norm: f64 = want.iter().map(|w| f64::from(*w).powi(2)).sum();
         assert!(error <= 1e-9 * norm.max(1e-6), "{term}: gradient NMSE {:e}", error / norm);
     }
+}
+
+/// Training targets of a golden.
+#[derive(Debug)]
+struct Given {
+    units: Vec<Vec<f64>>,
+    statistics: [Vec<f64>; 2],
+}
+
+impl TargetVectors for Given {
+    fn unit(&self, sample: usize) -> Vec<f64> {
+        self.units[sample].clone()
+    }
+
+    fn statistics(&self) -> [Vec<f64>; 2] {
+        self.statistics.clone()
+    }
+}
+
+fn rows_of(values: &[f32]) -> Vec<Vec<f64>> {
+    values.chunks(24).map(|row| row.iter().map(|v| f64::from(*v)).collect()).collect()
 }
 
 fn normalised(rows: &[f32]) -> Vec<f32> {
@@ -227,7 +261,7 @@ fn the_oracle_agrees_on_next_vector_models() {
 fn parameter_counts_are_exact() {
     let count = |name, set: &[&str]| {
         let config = config(name, set);
-        record_training(&config, task(&config).unwrap().as_ref(), gpu().target).unwrap().0.parameter_count()
+        opened(&config).record_training(gpu().target).unwrap().0.parameter_count()
     };
     for (name, parameters) in RUNS {
         assert_eq!(count(name, &[]), parameters);
@@ -246,7 +280,7 @@ fn pytorch_agrees() {
         let floats = |key: &str| bytemuck::pod_collect_to_vec::<u8, f32>(golden.tensor(key).unwrap().data());
         let set = ["train.batch=8", "schedule.kind=constant", "validation.sequences=8"];
         let config = config(name, &set);
-        let session = Session::training(&config, task(&config).unwrap().as_ref(), &gpu()).unwrap();
+        let session = generated(&config).training(&gpu()).unwrap();
         let (program, io) = session.step().unwrap();
         let parameters = program.plan.parameters();
         let mut weights = vec![0.0; program.plan.flat_len()];
@@ -259,7 +293,7 @@ fn pytorch_agrees() {
             numbers.chunks(8 * 9).map(|batch| batch.chunks(9).map(|s| std::array::from_fn(|i| s[i] as u8)).collect()).collect();
 
         // Gradients of the first batch.
-        session.write(program, io, &micro_batch(&batches[0], 8), State { scale: 1.0, ..State::default() });
+        session.write(program, io, &sequence_batch(&batches[0], 8), State { scale: 1.0, ..State::default() }).unwrap();
         program.run(program.gradients()).unwrap();
         let got = session.arena.read_flat(Flat::Gradients).unwrap();
         let (mut error, mut norm) = (0.0, 0.0);
@@ -279,7 +313,7 @@ fn pytorch_agrees() {
         for (step, batch) in batches.iter().enumerate() {
             let mut state = State { slot: step as u32, ..State::default() };
             config.optimizer.fill(&mut state, step as u64, 1e-3);
-            let index = session.submit_step(&[micro_batch(batch, 8)], state, step as u64, 1).unwrap();
+            let index = session.submit_step(&[sequence_batch(batch, 8)], state, step as u64, 1).unwrap();
             session.arena.gpu.wait(index).unwrap();
             let records = session.records().unwrap();
             let loss = f64::from(records[step * 16 + 4]) / f64::from(records[step * 16]);
@@ -308,14 +342,14 @@ fn the_whole_gradient_agrees_with_the_oracle() {
 fn cached_and_uncached_decoding_give_the_same_logits() {
     for (name, _) in RUNS {
         let config = config(name, &[]);
-        let session = Session::evaluation(task(&config).unwrap().as_ref(), &gpu()).unwrap();
+        let session = generated(&config).evaluation(&gpu()).unwrap();
         let parameters = session.evaluate.0.plan.parameters();
         let weights = initial_weights(parameters, 5);
         session.arena.write_flat(Flat::Parameters, &weights).unwrap();
         let sequence = sample(3, Split::Test, 11, [1.0 / 3.0; 3]);
-        session.evaluate_rows(&micro_batch(&[sequence], session.evaluate.1.batch)).unwrap();
+        session.evaluate_rows(&sequence_batch(&[sequence], session.batch())).unwrap();
         let whole: Vec<f32> = session.evaluate.0.read(session.evaluate.1.output).unwrap();
-        let mut decoder = Decoder::new(&config, &gpu(), 3).unwrap();
+        let mut decoder = Decoder::new(&opened(&config), &gpu(), 3).unwrap();
         decoder.load(&weights).unwrap();
         decoder.reset();
         for position in 0..CONTEXT {
@@ -335,7 +369,7 @@ fn beams_agree_with_exhaustive_search() {
     let config = config("integer_sequences_d64", &[]);
     let weights = |decoder: &Decoder| initial_weights(decoder.plan().parameters(), 5);
     let decoder = |batch: usize| {
-        let decoder = Decoder::new(&config, &gpu(), batch).unwrap();
+        let decoder = Decoder::new(&opened(&config), &gpu(), batch).unwrap();
         decoder.load(&weights(&decoder)).unwrap();
         decoder
     };
@@ -370,15 +404,15 @@ fn ledger_and_estimate_agree_to_the_byte() {
     for (name, _) in RUNS {
         let config = config(name, &[]);
         let fresh = Arc::new(engine::gpu::Gpu::open(None).unwrap());
-        let report = memory(&config, fresh.target, 8 << 30).unwrap().report;
-        let _session = Session::training(&config, task(&config).unwrap().as_ref(), &fresh).unwrap();
+        let report = opened(&config).place(fresh.target, 8 << 30).unwrap().report;
+        let _session = generated(&config).training(&fresh).unwrap();
         assert_eq!(fresh.ledger().total(), report.total_bytes, "{name}");
         for role in engine::gpu::Role::ALL {
             assert_eq!(fresh.ledger().of(role), report.bytes_by_role.get(&role.to_string()).copied().unwrap_or(0), "{name} {role}");
         }
         let allocations = fresh.allocator_report();
         if !allocations.is_empty() {
-            let memory = memory(&config, fresh.target, 8 << 30).unwrap();
+            let memory = opened(&config).place(fresh.target, 8 << 30).unwrap();
             let ours = |n: &str| n == "image" || memory.buffers.iter().any(|b| b.name == n);
             let named: u64 = allocations.iter().filter(|(n, _)| ours(n)).map(|(_, b)| b).sum();
             // Drivers round each buffer up to their alignment.
@@ -391,8 +425,9 @@ fn ledger_and_estimate_agree_to_the_byte() {
 #[test]
 fn a_lost_device_is_an_error() {
     let gpu = Arc::new(engine::gpu::Gpu::open(None).unwrap());
-    let session = Session::evaluation(task(&config("integer_sequences", &[])).unwrap().as_ref(), &gpu).unwrap();
+    let problem = generated(&config("integer_sequences", &[]));
+    let session = problem.evaluation(&gpu).unwrap();
     gpu.lose();
-    let error = evaluate_sequences(&session, &[[0; 9]]).unwrap_err();
+    let error = problem.scorecard().validate(&session, 1).unwrap_err();
     assert_eq!(error.exit_code(), 75, "{error}");
 }

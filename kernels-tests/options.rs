@@ -5,13 +5,15 @@ use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-use engine::config::Config;
 use engine::datasets::npz::{Numbers, write, write_arrays};
 use engine::error::Error;
 use engine::gpu::{Gpu, Shader, shader_names};
 use engine::kernels::State;
 use engine::plan::Flat;
-use engine::train::{Options, Session, task, train};
+use engine::problem::Problem;
+use engine::registry::Config;
+use engine::tasks::{DataKind, Purpose};
+use engine::train::{Options, train};
 
 /// A device whose kernels do not depend on the sizes of tensors, so that options share them: compiling is what takes time here.
 fn gpu() -> Arc<Gpu> {
@@ -333,16 +335,14 @@ fn data(folder: &Path) {
 /// The weights move, and all numbers are finite; the data lie on the device where they may.
 fn works(config: &Config, resident: bool) -> Result<(), String> {
     let text = |e: engine::error::Error| e.to_string();
-    let mut task = task(config).map_err(text)?;
-    task.load().map_err(text)?;
-    let config = &task.sized(config);
-    task.settle(gpu().target, if resident { u64::MAX } else { 0 }).map_err(text)?;
-    let session = Session::training(config, task.as_ref(), &gpu()).map_err(text)?;
+    let (mut problem, _) = Problem::open(config, Purpose::Train).and_then(Problem::load).map_err(text)?;
+    problem.place(gpu().target, if resident { u64::MAX } else { 0 }).map_err(text)?;
+    let session = problem.training(&gpu()).map_err(text)?;
     let before = session.arena.read_flat(Flat::Parameters).map_err(text)?;
-    for (slot, step) in [0, task.steps_per_epoch() - 1].into_iter().enumerate() {
+    for (slot, step) in [0, problem.data.steps_per_epoch() - 1].into_iter().enumerate() {
         let mut state = State { seed: config.train.seed as u32, slot: slot as u32, ..State::default() };
         config.optimizer.fill(&mut state, slot as u64, config.optimizer.learning_rate);
-        let batches = task.batches(step).map_err(text)?;
+        let batches = problem.batches(step).map_err(text)?;
         let index = session.submit_step(&batches, state, step, config.train.accumulate).map_err(text)?;
         session.arena.gpu.wait(index).map_err(text)?;
         let records = session.records().map_err(text)?;
@@ -355,10 +355,11 @@ fn works(config: &Config, resident: bool) -> Result<(), String> {
     if before == after || !after.iter().all(|v| v.is_finite()) {
         return Err("the weights do not move, or to where they are not finite".into());
     }
-    let mut rows = vec![("validation".to_string(), task.validate(&session, 0).map_err(text)?)];
+    let card = problem.scorecard();
+    let mut rows = vec![("validation".to_string(), card.validate(&session, 0).map_err(text)?)];
     // Judging generated sequences takes thousands of them.
-    if config.data.file().is_some() {
-        rows.extend(task.judge(&session, 2).map_err(text)?.rows);
+    if !config.data.files().is_empty() {
+        rows.extend(card.judge(&session, 2).map_err(text)?.rows);
     }
     for (row, metrics) in rows {
         if let Some((name, value)) = metrics.0.iter().find(|(_, v)| !v.is_finite()) {
@@ -394,7 +395,7 @@ fn the_loop_alone_and_in_pairs() {
     for (number, row) in LOOP.rows().into_iter().enumerate() {
         let config = LOOP.config(&row, folder.path());
         let options = Options { out: folder.path().join(number.to_string()), quiet: true, steps: Some(2), ..Options::default() };
-        let report = match train(&config, &options) {
+        let report = match Problem::open(&config, Purpose::Train).and_then(|problem| train(problem, &options)) {
             // Two steps may well bring nothing.
             Err(Error::Aborted(why)) if why.contains("validation_accuracy is flat") => continue,
             result => result.unwrap_or_else(|e| panic!("{e}\n{}", config.to_toml().unwrap())),

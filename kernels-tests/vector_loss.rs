@@ -18,7 +18,7 @@ fn build(b: &mut Builder, spec: &Spec) -> Result<()> {
     let [rows, width] = spec.dims[..] else { unreachable!("two sizes") };
     let (x, t) = (b.input("x", &[rows, width])?, b.normal("t", &[rows, width])?);
     let valid = if spec.flags[3] == 1 { b.random.between(1, rows as i64) as usize } else { rows };
-    (b.state.rows, b.state.scale, b.state.cycle) = (valid as u32, 0.5, if spec.flags[2] == 1 { 1.0 } else { 0.0 });
+    (b.state.rows, b.state.scale, b.state.drawn) = (valid as u32, 0.5, if spec.flags[2] == 1 { 1.0 } else { 0.0 });
     let mut cols = 2;
     let mut term = |weight| {
         cols += 1;

@@ -2,15 +2,12 @@
 
 use std::sync::Arc;
 
-use crate::config::Config;
-use crate::datasets::integer_sequences::{CONTEXT, VALUES};
 use crate::error::{Error, Result};
-use crate::gpu::{Gpu, Role, Target};
-use crate::kernels::{self, State, argmax};
-use crate::layers::Cache;
-use crate::models::{ModelConfig, SequenceTransformer};
+use crate::gpu::{Gpu, Target};
+use crate::kernels::{State, argmax};
 use crate::plan::{Arena, Flat, LayoutOptions, Memory, Plan, Program, Tensor};
-use crate::random::Random;
+use crate::problem::Problem;
+use crate::random::{Random, stream};
 
 /// How the next number is chosen.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -32,29 +29,26 @@ struct Tensors {
     best: Tensor,
 }
 
-fn record(config: &Config, target: Target, batch: usize) -> Result<(Plan, Tensors)> {
-    let ModelConfig::SequenceTransformer(sizes) = &config.model else {
-        return Err(Error::Config("this run predicts vectors: there is no sequence to continue. Use `engine eval --predictions`".into()));
-    };
-    let mut plan = Plan::new("decode", target);
-    let state = kernels::state(&mut plan)?;
-    let tokens = plan.persistent(Role::Dataset, "decode.tokens", &[batch])?;
-    let sources = plan.persistent(Role::KvCache, "decode.sources", &[batch, CONTEXT])?;
-    let cache = Cache { sources, limit: CONTEXT };
-    let logits = SequenceTransformer::new(sizes, batch, false)?.forward(&mut plan, tokens, 1, Some(cache))?;
+/// The plan of a step, its tensors, and the sizes of the sequences: positions and vocabulary.
+fn record(problem: &Problem, target: Target, batch: usize) -> Result<(Plan, Tensors, [usize; 2])> {
+    let none = || Error::Config("this run predicts vectors: there is no sequence to continue. Use `engine eval --predictions`".into());
+    let fields = problem.data.fields();
+    let ([context], vocabulary) =
+        (fields.shape("engine generate", "tokens").map_err(|_| none())?, fields.below("engine generate", "tokens")?);
+    let (mut plan, io) = problem.record_position(target, batch)?.ok_or_else(none)?;
     let best = plan.activation("decode.best", &[batch])?;
-    argmax::Forward { x: logits, y: best, rows: batch, cols: VALUES }.record(&mut plan, "decode")?;
-    plan.keep(logits);
+    argmax::Forward { x: io.output, y: best, rows: batch, cols: vocabulary }.record(&mut plan, "decode")?;
     plan.keep(best);
-    Ok((plan, Tensors { tokens, sources, state, logits, best }))
+    let tensors = Tensors { tokens: io.input("tokens")?, sources: io.input("sources")?, state: io.state, logits: io.output, best };
+    Ok((plan, tensors, [context, vocabulary]))
 }
 
 /// Buffers of decoding `batch` sequences at once.
 ///
 /// # Errors
 /// `Config` when sizes overflow.
-pub fn memory(config: &Config, target: Target, batch: usize) -> Result<Memory> {
-    Memory::lay_out(&[&record(config, target, batch)?.0], LayoutOptions::default())
+pub fn memory(problem: &Problem, target: Target, batch: usize) -> Result<Memory> {
+    Memory::lay_out(&[&record(problem, target, batch)?.0], LayoutOptions::default())
 }
 
 /// Decodes rows of one batch in step.
@@ -63,9 +57,13 @@ pub struct Decoder {
     program: Program,
     tensors: Tensors,
     batch: usize,
+    /// Positions of a sequence.
+    context: usize,
+    /// Numbers that there are.
+    vocabulary: usize,
     position: usize,
     /// Row of the cache that holds each position of each row.
-    sources: Vec<[u32; CONTEXT]>,
+    sources: Vec<Vec<u32>>,
 }
 
 impl Decoder {
@@ -73,12 +71,12 @@ impl Decoder {
     ///
     /// # Errors
     /// As opening a training session.
-    pub fn new(config: &Config, gpu: &Arc<Gpu>, batch: usize) -> Result<Decoder> {
-        let (plan, tensors) = record(config, gpu.target, batch)?;
+    pub fn new(problem: &Problem, gpu: &Arc<Gpu>, batch: usize) -> Result<Decoder> {
+        let (plan, tensors, [context, vocabulary]) = record(problem, gpu.target, batch)?;
         let memory = Memory::lay_out(&[&plan], LayoutOptions::default())?;
         let arena = Arc::new(Arena::new(gpu.clone(), &memory)?);
         let program = Program::new(plan, arena, memory.places[0].clone(), false)?;
-        Ok(Decoder { program, tensors, batch, position: 0, sources: vec![] })
+        Ok(Decoder { program, tensors, batch, context, vocabulary, position: 0, sources: vec![] })
     }
 
     /// Parameters, for loading weights.
@@ -97,7 +95,7 @@ impl Decoder {
     /// Starts over with empty caches.
     pub fn reset(&mut self) {
         self.position = 0;
-        self.sources = (0..self.batch as u32).map(|row| [row; CONTEXT]).collect();
+        self.sources = (0..self.batch as u32).map(|row| vec![row; self.context]).collect();
     }
 
     /// Feeds one number to each row at the next position.
@@ -105,13 +103,13 @@ impl Decoder {
     /// # Errors
     /// `Internal` when the context is full, `TryAgain` on device loss.
     pub fn feed(&mut self, tokens: &[u32]) -> Result<()> {
-        if self.position == CONTEXT || tokens.len() != self.batch {
+        if self.position == self.context || tokens.len() != self.batch {
             return Err(Error::Internal(format!("decoding {} numbers at position {}", tokens.len(), self.position)));
         }
         let state = State { position: self.position as u32, ..State::default() };
         self.program.write(self.tensors.state, &[state]);
         self.program.write(self.tensors.tokens, tokens);
-        self.program.write(self.tensors.sources, self.sources.as_flattened());
+        self.program.write(self.tensors.sources, &self.sources.concat());
         self.program.run(self.program.all())?;
         self.position += 1;
         Ok(())
@@ -123,13 +121,13 @@ impl Decoder {
     /// `TryAgain` on device loss.
     pub fn logits(&self) -> Result<Vec<Vec<f32>>> {
         let flat: Vec<f32> = self.program.read(self.tensors.logits)?;
-        Ok(flat.chunks(VALUES).map(<[f32]>::to_vec).collect())
+        Ok(flat.chunks(self.vocabulary).map(<[f32]>::to_vec).collect())
     }
 
-    /// Feeds whole histories, of which the last eight numbers count, from an empty cache.
+    /// Feeds whole histories, of which the last numbers that fit count, from an empty cache.
     fn prefill(&mut self, rows: &[Vec<u32>]) -> Result<()> {
         self.reset();
-        let first = rows[0].len().saturating_sub(CONTEXT);
+        let first = rows[0].len().saturating_sub(self.context);
         for at in first..rows[0].len() {
             let tokens: Vec<u32> = rows.iter().map(|row| row[at]).collect();
             self.feed(&tokens)?;
@@ -139,7 +137,7 @@ impl Decoder {
 
     /// Feeds the newest number of each history. With a full context the positions shift, so the cache is filled anew.
     fn advance(&mut self, rows: &[Vec<u32>]) -> Result<()> {
-        if self.position == CONTEXT {
+        if self.position == self.context {
             return self.prefill(rows);
         }
         let newest: Vec<u32> = rows.iter().map(|row| row[row.len() - 1]).collect();
@@ -151,14 +149,14 @@ impl Decoder {
     /// # Errors
     /// `Config` for an empty prompt or numbers out of range, `TryAgain` on device loss.
     pub fn generate(&mut self, prompt: &[u32], count: usize, strategy: Strategy) -> Result<Vec<u32>> {
-        if prompt.is_empty() || prompt.iter().any(|v| *v >= VALUES as u32) {
-            return Err(Error::Config(format!("--prompt {prompt:?}: give at least one number, each from 0 to {}", VALUES - 1)));
+        if prompt.is_empty() || prompt.iter().any(|v| *v as usize >= self.vocabulary) {
+            return Err(Error::Config(format!("--prompt {prompt:?}: give at least one number, each from 0 to {}", self.vocabulary - 1)));
         }
         let mut rows = vec![prompt.to_vec(); self.batch];
         let mut scores = vec![0.0; self.batch];
         let mut random = match strategy {
-            Strategy::Temperature(_, seed) => Random::new(seed, 30, 0),
-            _ => Random::new(0, 30, 0),
+            Strategy::Temperature(_, seed) => Random::new(seed, stream::GENERATE, 0),
+            _ => Random::new(0, stream::GENERATE, 0),
         };
         self.prefill(&rows)?;
         for n in 0..count {
@@ -186,7 +184,7 @@ impl Decoder {
         let logits = self.logits()?;
         // All beams start from the same prompt; only one of them counts.
         let live = if first { 1 } else { rows.len() };
-        let mut candidates: Vec<(f64, usize, u32)> = Vec::with_capacity(live * VALUES);
+        let mut candidates: Vec<(f64, usize, u32)> = Vec::with_capacity(live * self.vocabulary);
         for (row, logits) in logits.iter().enumerate().take(live) {
             let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
             let lse = f64::from(top) + logits.iter().map(|v| f64::from(v - top).exp()).sum::<f64>().ln();
@@ -196,7 +194,7 @@ impl Decoder {
         candidates.truncate(rows.len());
         let old = self.sources.clone();
         for (beam, (_, parent, _)) in candidates.iter().enumerate() {
-            self.sources[beam] = old[*parent];
+            self.sources[beam].clone_from(&old[*parent]);
             self.sources[beam][self.position - 1] = *parent as u32;
         }
         let extend = |(_, parent, token): &(f64, usize, u32)| {

@@ -30,6 +30,38 @@ pub fn normal_at(seed: u32, stream: u32, tick: u32, index: u32) -> f64 {
     (-2.0 * ((a + 1.0) / 16_777_216.0).ln()).sqrt() * (std::f64::consts::TAU * b / 16_777_216.0).cos()
 }
 
+/// The stream of each use, so that no two share numbers. Dropout and noise on the device take theirs from `Plan::stream`.
+pub mod stream {
+    /// Generated training samples.
+    pub const TRAINING: u32 = 1;
+    /// Generated validation samples: fresh ones at each validation.
+    pub const VALIDATION: u32 = 2;
+    /// Generated samples for the closing report and `engine eval`.
+    pub const TEST: u32 = 3;
+    /// Order of the samples of an epoch.
+    pub const ORDER: u32 = 10;
+    /// Split into training and validation.
+    pub const SPLIT: u32 = 11;
+    /// Linkages.
+    pub const LINKAGES: u32 = 12;
+    /// Initial weights.
+    pub const WEIGHTS: u32 = 20;
+    /// Gaussian Fourier features.
+    pub const FREQUENCIES: u32 = 21;
+    /// Anchors of the mmd term.
+    pub const ANCHORS: u32 = 30;
+    /// Batches of the cycle term.
+    pub const CYCLE: u32 = 31;
+    /// Made-up mechanisms.
+    pub const MADE_UP_MECHANISMS: u32 = 32;
+    /// Made-up images.
+    pub const MADE_UP_IMAGES: u32 = 33;
+    /// Made-up vectors.
+    pub const MADE_UP_VECTORS: u32 = 35;
+    /// Numbers drawn by `engine generate`, whose seed is not that of a run.
+    pub const GENERATE: u32 = 30;
+}
+
 /// A sequence of random numbers that starts at (seed, stream, item).
 #[derive(Debug, Clone)]
 pub struct Random {

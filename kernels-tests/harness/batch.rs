@@ -6,13 +6,13 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::reference::{Values, evaluate, is_backward, matmul};
-use crate::config::Config;
 use crate::error::Result;
 use crate::gpu::{Access, Gpu};
 use crate::kernels::State;
 use crate::plan::{Entry, Plan, Program, Tensor};
+use crate::problem::Loaded;
 use crate::random::Random;
-use crate::train::{Session, random_task};
+use crate::registry::Config;
 
 /// A step against f64.
 #[derive(Debug, Clone)]
@@ -42,15 +42,15 @@ type Expected = (Tensor, Vec<(usize, f64)>);
 /// # Errors
 /// With what the device or the plan cannot do.
 pub fn check_batch(gpu: &Arc<Gpu>, config: &Config) -> Result<BatchOutcome> {
-    let mut task = random_task(config, 4 * config.train.batch)?;
-    let session = Session::training(config, task.as_ref(), gpu)?;
+    let mut problem = Loaded::made_up(config, 4 * config.train.batch)?;
+    let session = problem.training(gpu)?;
     let (program, io) = session.step()?;
     let plan = &program.plan;
-    let batch = task.batches(0)?.remove(0);
+    let batch = problem.batches(0)?.remove(0);
     let mut state = State { seed: 1, tick: 5, scale: 1.0, rows: batch.rows as u32, count: batch.count as u32, ..State::default() };
     config.optimizer.fill(&mut state, 0, config.optimizer.learning_rate);
-    state.cycle = f32::from(u8::from(batch.cycle));
-    session.write(program, io, &batch, state);
+    state.drawn = f32::from(u8::from(batch.drawn));
+    session.write(program, io, &batch, state)?;
     let mut outcome = BatchOutcome { batch: config.train.batch, dispatches: (0, 0), worst: (0.0, String::new()) };
     let mut seen = HashSet::new();
     let mut random = Random::new(1, 2, 3);

@@ -262,7 +262,7 @@ impl Builder {
         // Uniform arrays have their length in their type, so each such case compiles its own kernels; every tenth does.
         let uniform_bytes = if spec.seed.is_multiple_of(10) { target.uniform_bytes } else { 0 };
         Builder {
-            plan: Plan::new("case", Target { max_groups: max_groups.max(7), uniform_bytes, ..target }),
+            plan: Plan::training("case", Target { max_groups: max_groups.max(7), uniform_bytes, ..target }),
             state: State { tick: 3, seed: spec.seed as u32, rows: u32::MAX, count: u32::MAX, scale: 1.0, ..State::default() },
             tolerance: Tolerance::Nmse(1e-10),
             random: Random::new(spec.seed, 77, 0),

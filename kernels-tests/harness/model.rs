@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use super::reference::{Values, evaluate};
 use super::scalar::{Scalar, Var};
-use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::kernels::State;
 use crate::kernels::metrics::SUMS;
 use crate::models::initial_weights;
 use crate::plan::{Flat, Section, Storage};
-use crate::train::{Session, random_task, record_training};
+use crate::problem::Loaded;
+use crate::registry::Config;
 
 /// Whole-model gradient against the oracle.
 #[derive(Debug, Clone)]
@@ -42,19 +42,19 @@ const TAPE: u64 = 120_000_000;
 pub fn check_model(gpu: &Arc<Gpu>, config: &Config) -> Result<Option<ModelOutcome>> {
     let mut config = config.clone();
     (config.train.batch, config.train.accumulate) = (4, 1);
-    let mut task = random_task(&config, 64)?;
-    let (plan, _) = record_training(&config, task.as_ref(), gpu.target)?;
+    let mut problem = Loaded::made_up(&config, 64)?;
+    let (plan, _) = problem.record_training(gpu.target)?;
     let products = plan.entries().iter().filter(|e| e.section == Section::Forward).map(|e| e.flops / 2).sum::<u64>();
     if products > TAPE {
         return Ok(None);
     }
-    let session = Session::training(&config, task.as_ref(), gpu)?;
+    let session = problem.training(gpu)?;
     let (program, io) = session.step()?;
     let plan = &program.plan;
-    let batch = task.batches(0)?.remove(0);
-    let cycle = f32::from(u8::from(batch.cycle));
-    let state = State { seed: 1, tick: 5, scale: 1.0, rows: batch.rows as u32, count: batch.count as u32, cycle, ..State::default() };
-    session.write(program, io, &batch, state);
+    let batch = problem.batches(0)?.remove(0);
+    let drawn = f32::from(u8::from(batch.drawn));
+    let state = State { seed: 1, tick: 5, scale: 1.0, rows: batch.rows as u32, count: batch.count as u32, drawn, ..State::default() };
+    session.write(program, io, &batch, state)?;
     program.run(program.gradients())?;
     let got = session.arena.read_flat(Flat::Gradients)?;
     let records = session.records()?;

@@ -36,7 +36,7 @@ pub fn rows<S: Scalar>(call: &mut Call<'_, S>) {
         if let Some(nearest) = &nearest {
             let unit_c = unit(&nearest[row * width..][..width]).0;
             let part = S::constant(1.0) - S::dot(&p, &unit_c);
-            term("cycle", if call.state().cycle > 0.0 { part } else { S::constant(0.0) });
+            term("cycle", if call.state().drawn > 0.0 { part } else { S::constant(0.0) });
         }
         (y[row * cols], y[row * cols + 1]) = (loss, cos);
     }

@@ -12,5 +12,5 @@ struct State {
     correction1: f32,   // 1 / (1 - beta1^t), from the host in f64
     correction2: f32,   // 1 / sqrt(1 - beta2^t), from the host in f64
     scale: f32,         // factor of the gradient of this micro-step: 1 / micro-steps of the step
-    cycle: f32,         // 1 where the batch takes part in the cycle loss, else 0
+    drawn: f32,         // 1 where the terms of the loss that are left out of some batches are in this one, else 0
 }

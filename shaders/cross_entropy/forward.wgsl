@@ -2,18 +2,20 @@
 //   lse = max + ln Σ exp(x − max);  ce = lse − x[t];  p = exp(x − lse);  a = argmax x (lowest of equals);  d = |a − t|
 //   KIND 0: loss = ce            1, 2, 3: loss = ce · (1 + alpha · w), w = d, d², √d (w carries no gradient)
 //   KIND 4: loss = Σ_i p_i |i − t|
-//   dx = scale · (1 + alpha · w) · (p − onehot(t));   KIND 4: dx_i = scale · p_i · (|i − t| − loss)
+//   dx = k · (1 + alpha · w) · (p − onehot(t));   KIND 4: dx_i = k · p_i · (|i − t| − loss)
+//   k = state.scale / n for the n = state.rows rows that count, 0 for the rest
 // x dx: (rows, cols); targets: (rows); y: (rows, 4) = loss, ce, (a = t), d. Grid: LANES invocations a row. All outputs are `=`.
-// uses: common/grid, common/reduce, common/math
+// uses: common/grid, common/reduce, common/math, common/state
 const KIND: u32 = 0u;
 const GRADIENT: u32 = 1u;
 
-struct Params { rows: u32, cols: u32, alpha: f32, scale: f32 }
+struct Params { rows: u32, cols: u32, alpha: f32 }
 var<immediate> p: Params;
 @group(0) @binding(0) var<storage, read> x: array<f32>;        // (rows, cols)
 @group(0) @binding(1) var<storage, read> targets: array<u32>;  // (rows)
 @group(0) @binding(2) var<storage, read_write> y: array<f32>;  // (rows, 4)
 @group(0) @binding(3) var<storage, read_write> dx: array<f32>; // (rows, cols) // if GRADIENT
+@group(0) @binding(4) var<storage, read> state: State;         // if GRADIENT
 
 fn distance_to(i: u32, t: u32) -> f32 {
     return f32(max(i, t) - min(i, t));
@@ -83,9 +85,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         y[row * 4u + 2u] = select(0.0, 1.0, a == t);
         y[row * 4u + 3u] = d;
     }
+    let valid = min(p.rows, state.rows); // if GRADIENT
+    let k = select(0.0, state.scale / f32(valid), row < valid); // if GRADIENT
     for (var c = lane; c < p.cols; c += LANES) { // if GRADIENT
         let prob = exp_accurate(x[start + c] - best) / total; // if GRADIENT
         let plain = factor * (prob - select(0.0, 1.0, c == t)); // if GRADIENT
-        dx[start + c] = p.scale * select(plain, prob * (distance_to(c, t) - loss), KIND == 4u); // if GRADIENT
+        dx[start + c] = k * select(plain, prob * (distance_to(c, t) - loss), KIND == 4u); // if GRADIENT
     } // if GRADIENT
 }

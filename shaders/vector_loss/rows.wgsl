@@ -2,7 +2,7 @@
 //   cos = p · t̂;  mse = Σ (x − t)² / C (MSE 1), or Σ (p − t)² / C (MSE 2);  cosine = 1 − cos;  cycle = 1 − p · ĉ
 //   loss = w_mse mse + w_cosine cosine + w_cycle cycle;  dx = scale / n · ∂loss/∂x for the n rows that count, 0 for the rest
 // x t c dx: (rows, C); y: (rows, cols): loss, cos, and each term in its column. state.rows: rows that count; state.scale: factor of the
-// gradient; state.cycle: 1 where the batch takes part in the cycle term, else 0. Norms are at least 1e-12.
+// gradient; state.drawn: 1 where the batch takes part in the cycle term, else 0. Norms are at least 1e-12.
 // Grid: LANES invocations a row. Columns 0, 1 and those of the terms of y, and dx are `=`.
 // uses: common/grid, common/reduce, common/state
 const GRADIENT: u32 = 1u;
@@ -59,7 +59,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     cos_c = row_sum(xc, local) / norm / norm_c; // if CYCLE
     let valid = min(p.rows, state.rows);
     let factor = state.scale / f32(valid);
-    let cycle = p.cycle * select(0.0, 1.0, state.cycle > 0.0);
+    let cycle = p.cycle * select(0.0, 1.0, state.drawn > 0.0);
     // Gradient by p without its part along p, which normalisation removes; that of the raw error goes to x directly.
     let pull_t = p.cosine / norm_t;
     let pull_c = cycle / norm_c;
@@ -92,7 +92,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
             loss += p.cosine * (1.0 - cos);
         }
         if (CYCLE > 0u) {
-            let part = select(0.0, 1.0 - cos_c, state.cycle > 0.0);
+            let part = select(0.0, 1.0 - cos_c, state.drawn > 0.0);
             y[at + p.cycle_column] = part;
             loss += p.cycle * part;
         }

@@ -12,7 +12,7 @@ use half::f16;
 
 use super::npz::{Numbers, write_arrays};
 use crate::error::Result;
-use crate::random::Random;
+use crate::random::{Random, stream};
 
 /// Most joints of a linkage.
 pub const JOINTS: usize = 8;
@@ -29,8 +29,6 @@ pub const SIDE: usize = 64;
 const REACH: f64 = 28.0;
 /// Member that marks files made here, whose types are indices into `KINDS`; its value is the version of that list.
 pub const MARK: &str = "linkages";
-/// Stream of random numbers.
-const DRAW: u32 = 12;
 
 /// A point of the plane.
 pub type Point = [f64; 2];
@@ -288,7 +286,7 @@ pub struct Sample {
 
 /// Sample `item` of a seed: one of these types with equal chances.
 pub fn sample(seed: u64, item: u64, kinds: &[usize]) -> Sample {
-    let mut random = Random::new(seed, DRAW, item);
+    let mut random = Random::new(seed, stream::LINKAGES, item);
     let kind = random.pick(kinds);
     loop {
         if let Some((joints, curve)) = KINDS[kind].attempt(&mut random) {

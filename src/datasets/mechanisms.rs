@@ -10,6 +10,9 @@ use crate::error::{Error, Result};
 /// Most joints of a mechanism.
 pub const JOINTS: usize = linkages::JOINTS;
 
+/// Types that a model can have.
+const MOST_TYPES: f32 = 65_536.0;
+
 /// The samples of a file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MechanismData {
@@ -57,12 +60,12 @@ pub fn header(path: &Path, truth: bool) -> Result<(usize, usize)> {
     }
 }
 
-/// Reads a file whose types are below `types`; without `truth` it need not have joints, and no sample has any. Samples that are not finite
+/// Reads a file; without `truth` it need not have joints, and no sample has any. Samples that are not finite
 /// are left out if `skip_non_finite`, and a note says so.
 ///
 /// # Errors
 /// `MissingInput` or `Data`.
-pub fn load(path: &Path, types: usize, truth: bool, skip_non_finite: bool) -> Result<(MechanismData, Vec<String>)> {
+pub fn load(path: &Path, truth: bool, skip_non_finite: bool) -> Result<(MechanismData, Vec<String>)> {
     let (samples, width) = header(path, truth)?;
     let mut npz = Npz::open(path)?;
     let linkages = npz.names().iter().any(|n| n == linkages::MARK);
@@ -74,9 +77,9 @@ pub fn load(path: &Path, types: usize, truth: bool, skip_non_finite: bool) -> Re
         (Values::F32(vec![0.0; samples * JOINTS * 2]), Values::F32(vec![0.0; samples * JOINTS]))
     };
     let wrong = |what: String| Err(Error::Data(format!("{}: {what}", path.display())));
-    let out_of_range = |v: f32| v < 0.0 || v >= types as f32 || v.fract() != 0.0;
+    let out_of_range = |v: f32| !(0.0..MOST_TYPES).contains(&v) || v.fract() != 0.0;
     if let Some(i) = (0..samples).find(|i| out_of_range(kinds.get(*i))) {
-        return wrong(format!("types[{i}] is {}; expected whole numbers from 0 to {}. Raise model.types", kinds.get(i), types - 1));
+        return wrong(format!("types[{i}] is {}; expected whole numbers from 0 to {}", kinds.get(i), MOST_TYPES - 1.0));
     }
     if let Some(i) = (0..mask.len()).find(|i| mask.get(*i) != 0.0 && mask.get(*i) != 1.0) {
         return wrong(format!("mask{:?} is {}; expected 0 or 1", index(i, &[samples, JOINTS]), mask.get(i)));
@@ -132,7 +135,7 @@ mod tests {
         let [latents, types, joints, mask] = &arrays;
         let n = types.len();
         write(path, &[("latents", &[3, 4], latents), ("types", &[n], types), ("joints", &[3, 8, 2], joints), ("mask", &[3, 8], mask)])?;
-        Ok(load(path, 3, true, false)?.0)
+        Ok(load(path, true, false)?.0)
     }
 
     #[test]
@@ -145,12 +148,12 @@ mod tests {
         // What is masked is no data.
         assert_eq!(file(&path, |a| a[2][11] = f32::NAN).unwrap(), data);
         file(&path, |a| a[0][6] = f32::NAN).unwrap_err();
-        let (left, notes) = load(&path, 3, true, true).unwrap();
+        let (left, notes) = load(&path, true, true).unwrap();
         assert_eq!((left.counts, left.types, notes.len()), (vec![5, 8], vec![0, 2], 1));
         let [mean, deviation] = data.statistics(&[0]);
         assert_eq!((mean, deviation), ([4.0, 5.0], [8f64.sqrt(); 2]));
         for (what, change) in [
-            ("types[2] is 3", (|a| a[1][2] = 3.0) as fn(&mut [Vec<f32>; 4])),
+            ("types[2] is 65536", (|a| a[1][2] = 65_536.0) as fn(&mut [Vec<f32>; 4])),
             ("types[0] is 0.5", |a| a[1][0] = 0.5),
             ("mask[0, 1] is 2", |a| a[3][1] = 2.0),
             ("mask[1] is no run", |a| a[3][9] = 0.0),

@@ -8,21 +8,22 @@ pub mod npz;
 pub mod vectors;
 
 use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use crate::error::{Error, Result};
-use crate::random::Random;
+use crate::random::{Random, stream};
 
 /// Stream of random numbers of each use, so that no two share any.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Split {
     /// Training samples.
-    Train = 1,
+    Train = stream::TRAINING,
     /// Validation samples: fresh ones at each validation.
-    Validation = 2,
+    Validation = stream::VALIDATION,
     /// Samples for `engine eval`.
-    Test = 3,
+    Test = stream::TEST,
 }
 
 /// Folder of a file; that of a bare name is the one where the command runs.
@@ -42,14 +43,29 @@ pub(crate) fn open_regular(path: &Path, extension: &str) -> Result<File> {
     File::open(path).map_err(failed)
 }
 
-/// Stream of the random split.
-const SPLIT: u32 = 11;
+/// Length and CRC-32C of a file: enough to notice that it is another one.
+///
+/// # Errors
+/// `MissingInput` or `Io`.
+pub(crate) fn fingerprint(path: &Path) -> Result<String> {
+    let failed = |e: std::io::Error| Error::read(path, &e);
+    let mut file = std::fs::File::open(path).map_err(failed)?;
+    let (mut buffer, mut sum, mut length) = (vec![0; 1 << 20], 0, 0u64);
+    loop {
+        let n = file.read(&mut buffer).map_err(failed)?;
+        if n == 0 {
+            return Ok(format!("{length} bytes, {sum:08x}"));
+        }
+        sum = crc32c::crc32c_append(sum, &buffer[..n]);
+        length += n as u64;
+    }
+}
 
 /// Numbers of the samples that train and of those that validate: the last share of `n`, in order or, with a seed, shuffled.
 pub fn split(n: usize, share: f64, seed: Option<u64>) -> (Vec<usize>, Vec<usize>) {
     let mut order: Vec<usize> = (0..n).collect();
     if let Some(seed) = seed {
-        let mut random = Random::new(seed, SPLIT, 0);
+        let mut random = Random::new(seed, stream::SPLIT, 0);
         for i in (1..n).rev() {
             order.swap(i, random.between(0, i as i64) as usize);
         }
@@ -90,13 +106,10 @@ fn index(i: usize, shape: &[usize]) -> Vec<usize> {
     out
 }
 
-/// Stream of the order of an epoch.
-const ORDER: u32 = 10;
-
 /// Order in which the `n` items of an epoch are visited: a permutation drawn from (seed, epoch), by Fisher and Yates.
 pub fn epoch_order(seed: u64, epoch: u64, n: usize) -> Vec<u32> {
     let mut order: Vec<u32> = (0..n as u32).collect();
-    let mut random = Random::new(seed, ORDER, epoch);
+    let mut random = Random::new(seed, stream::ORDER, epoch);
     for i in (1..n).rev() {
         order.swap(i, random.between(0, i as i64) as usize);
     }

@@ -4,10 +4,7 @@ use std::path::Path;
 
 use super::npz::{Array, Npz, Values};
 use crate::error::{Error, Result};
-use crate::random::Random;
-
-/// Stream of made-up vectors.
-const MADE_UP: u32 = 11;
+use crate::random::{Random, stream};
 
 /// Names of the members with contexts and targets: training, validation, out of distribution.
 const MEMBERS: [[&[&str]; 2]; 3] = [
@@ -317,7 +314,7 @@ impl VectorData {
 
     /// Random unit vectors, each target near the mean of its context; for timing a model without data.
     pub fn random(samples: usize, context: usize, dim: usize, seed: u64) -> VectorData {
-        let mut random = Random::new(seed, MADE_UP, 1);
+        let mut random = Random::new(seed, stream::MADE_UP_VECTORS, 1);
         let (mut contexts, mut targets) = (Vec::new(), Vec::new());
         for _ in 0..samples {
             let mut sum = vec![0.0; dim];

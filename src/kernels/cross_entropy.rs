@@ -1,6 +1,6 @@
 //! Softmax cross-entropy, its distance-weighted forms and the pure distance loss. See `shaders/cross_entropy/`.
 
-use super::row_dispatch;
+use super::{row_dispatch, state};
 use crate::error::Result;
 use crate::plan::{Plan, Tensor};
 
@@ -30,7 +30,7 @@ pub struct Forward {
     pub targets: Tensor,
     /// (rows, 4): loss, cross-entropy, correct, distance.
     pub y: Tensor,
-    /// (rows, cols): gradient of scale · Σ loss.
+    /// (rows, cols): gradient of state.scale · mean loss.
     pub dx: Option<Tensor>,
     /// Rows.
     pub rows: usize,
@@ -40,8 +40,6 @@ pub struct Forward {
     pub weight: Weight,
     /// α.
     pub alpha: f64,
-    /// Factor of the gradient: 1 / rows for a mean.
-    pub scale: f64,
 }
 
 impl Forward {
@@ -50,7 +48,7 @@ impl Forward {
     /// # Errors
     /// `Internal` when a shape differs.
     pub fn record(self, plan: &mut Plan, label: &str) -> Result<()> {
-        let Forward { x, targets, y, dx, rows, cols, weight, alpha, scale } = self;
+        let Forward { x, targets, y, dx, rows, cols, weight, alpha } = self;
         let name = "cross_entropy/forward";
         plan.expect(name, x, rows * cols)?;
         plan.expect(name, targets, rows)?;
@@ -58,6 +56,7 @@ impl Forward {
         if let Some(dx) = dx {
             plan.expect(name, dx, rows * cols)?;
         }
+        let state = dx.map(|_| state(plan)).transpose()?;
         let (dispatch, grid) = row_dispatch(plan, name, label, rows, cols);
         let dispatch = dispatch
             .constant("KIND", weight as u32)
@@ -65,8 +64,8 @@ impl Forward {
             .bind("targets", targets)
             .bind("y", y)
             .bind_if("GRADIENT", "dx", dx)
-            .scalar("alpha", alpha)
-            .scalar("scale", scale);
+            .bind_if("GRADIENT", "state", state)
+            .scalar("alpha", alpha);
         plan.record(dispatch.flops(24 * rows * cols), grid)
     }
 }

@@ -68,8 +68,8 @@ pub struct State {
     pub correction2: f32,
     /// Factor of the gradient of this micro-step: 1 / micro-steps of the step.
     pub scale: f32,
-    /// 1 where the batch takes part in the cycle loss, else 0.
-    pub cycle: f32,
+    /// 1 where the terms of the loss that are left out of some batches are in this one, else 0.
+    pub drawn: f32,
 }
 
 /// Name of the tensor that holds `State`.

@@ -1,7 +1,7 @@
 //! Convolution.
 
-use super::{Fused, Layer, Linear};
-use crate::error::Result;
+use super::{Fused, Layer, Linear, kept};
+use crate::error::{Error, Result};
 use crate::kernels::matmul::Activation;
 use crate::kernels::{Images, activation, patches};
 use crate::plan::{Plan, Tensor};
@@ -10,47 +10,39 @@ use crate::plan::{Plan, Tensor};
 #[derive(Debug, Clone)]
 pub struct Conv2d {
     name: String,
-    images: Images,
+    channels: usize,
     kernel: usize,
     linear: Linear,
+    saved: Option<Images>,
 }
 
 impl Conv2d {
-    /// Weights `name.weight` (outputs, channels, kernel, kernel) and `name.bias`, for images of these sizes.
-    pub fn new(name: &str, images: Images, outputs: usize, kernel: usize, activation: Activation, training: bool) -> Self {
-        let mut linear = Linear::new(name, images.channels * kernel * kernel, outputs);
-        linear.weight_shape = Some(vec![outputs, images.channels, kernel, kernel]);
-        (linear.activation, linear.training) = (activation, training);
-        Conv2d { name: name.into(), images, kernel, linear }
+    /// Weights `name.weight` (outputs, channels, kernel, kernel) and `name.bias`.
+    pub fn new(name: &str, channels: usize, outputs: usize, kernel: usize, activation: Activation) -> Self {
+        let mut linear = Linear::new(name, channels * kernel * kernel, outputs).activated(activation);
+        linear.weight_shape = Some(vec![outputs, channels, kernel, kernel]);
+        Conv2d { name: name.into(), channels, kernel, linear, saved: None }
     }
 }
 
 impl Layer for Conv2d {
-    /// (batch, height, width, channels) → (batch, height, width, outputs).
+    /// (batch, height, width, channels) → (batch, height, width, outputs); a last axis of 1 may be left out.
     fn forward(&mut self, plan: &mut Plan, x: Tensor) -> Result<Tensor> {
-        let Images { batch, height, width, channels } = self.images;
-        let rows = batch * height * width;
-        let y = plan.activation(format!("{}.patches", self.name), &[rows, channels * self.kernel * self.kernel])?;
-        patches::Forward { x, y, images: self.images, kernel: self.kernel }.record(plan, &self.name)?;
+        let images = match (plan.shape(x), self.channels) {
+            (&[batch, height, width], 1) => Images { batch, height, width, channels: 1 },
+            (&[batch, height, width, channels], expected) if channels == expected => Images { batch, height, width, channels },
+            (shape, expected) => {
+                return Err(Error::Config(format!("{} takes images of {expected} channels, and is given {shape:?}", self.name)));
+            }
+        };
+        let Images { batch, height, width, channels } = images;
+        let y = plan.activation(format!("{}.patches", self.name), &[batch, height, width, channels * self.kernel * self.kernel])?;
+        patches::Forward { x, y, images, kernel: self.kernel }.record(plan, &self.name)?;
+        self.saved = Some(images);
         self.linear.forward(plan, y)
     }
 
     fn backward(&mut self, plan: &mut Plan, dy: Tensor) -> Result<Tensor> {
-        let dz = self.backward_params(plan, dy)?;
-        let dpatches = self.linear.backward_input(plan, dz, Fused::default())?;
-        let Images { batch, height, width, channels } = self.images;
-        let dx = plan.activation(format!("{}.dimages", self.name), &[batch, height, width, channels])?;
-        patches::Backward { dy: dpatches, dx, images: self.images, kernel: self.kernel }.record(plan, &self.name)?;
-        Ok(dx)
-    }
-}
-
-impl Conv2d {
-    /// Appends the gradients of the weights alone, for the first layer; gives the gradient before the activation.
-    ///
-    /// # Errors
-    /// `Internal` before `forward`.
-    pub fn backward_params(&mut self, plan: &mut Plan, dy: Tensor) -> Result<Tensor> {
         let dz = match self.linear.derivative()? {
             Some((kind, x)) => {
                 let dx = plan.like(format!("{}.dz", self.name), x)?;
@@ -60,6 +52,11 @@ impl Conv2d {
             None => dy,
         };
         self.linear.backward_params(plan, dz)?;
-        Ok(dz)
+        let dpatches = self.linear.backward_input(plan, dz, Fused::default())?;
+        let images = kept(&self.saved, &self.name)?;
+        let Images { batch, height, width, channels } = images;
+        let dx = plan.activation(format!("{}.dimages", self.name), &[batch, height, width, channels])?;
+        patches::Backward { dy: dpatches, dx, images, kernel: self.kernel }.record(plan, &self.name)?;
+        Ok(dx)
     }
 }

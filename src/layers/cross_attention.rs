@@ -1,6 +1,6 @@
 //! Multi-head attention from one sequence to another.
 
-use super::{Fused, Linear, dropout, kept, through_dropout};
+use super::{Fused, Linear, axes, dropout, kept, through_dropout};
 use crate::error::{Error, Result};
 use crate::kernels::Dropout;
 use crate::kernels::attention::{Backward, Forward, Shape};
@@ -11,7 +11,9 @@ use crate::plan::{Init, Plan, Tensor};
 #[derive(Debug, Clone)]
 pub struct CrossAttention {
     name: String,
-    shape: Shape,
+    features: usize,
+    heads: usize,
+    causal: bool,
     rate: f64,
     q_proj: Linear,
     kv_proj: Linear,
@@ -34,7 +36,7 @@ impl CrossAttention {
     ///
     /// # Errors
     /// `Config` when the heads do not divide the features.
-    pub fn new(name: &str, features: usize, heads: usize, batch: usize, causal: bool, rate: f64) -> Result<Self> {
+    pub fn new(name: &str, features: usize, heads: usize, causal: bool, rate: f64) -> Result<Self> {
         if heads == 0 || !features.is_multiple_of(heads) {
             return Err(Error::Config(format!("model.heads = {heads} must divide the {features} features of the model")));
         }
@@ -49,7 +51,9 @@ impl CrossAttention {
         let out_init = [Init::Uniform(1.0 / (features as f64).sqrt()), Init::Zeros];
         Ok(CrossAttention {
             name: name.into(),
-            shape: Shape { batch, length: 0, heads, head_dim: features / heads, causal, dropout: None },
+            features,
+            heads,
+            causal,
             rate,
             q_proj: stacked("q_proj", features, 0),
             kv_proj: stacked("kv_proj", 2 * features, features),
@@ -63,12 +67,12 @@ impl CrossAttention {
     /// # Errors
     /// As `Layer::forward`.
     pub fn forward(&mut self, plan: &mut Plan, x: Tensor, memory: Tensor) -> Result<Tensor> {
-        let features = self.shape.heads * self.shape.head_dim;
-        let rows = plan.len(x) / features;
+        let [batch, length, _] = axes(plan, x, &self.name)?;
         let q = self.q_proj.forward_fused(plan, x, None)?;
         let kv = self.kv_proj.forward_fused(plan, memory, None)?;
-        let shape = Shape { length: rows / self.shape.batch, dropout: dropout(plan, self.rate), ..self.shape };
-        let y = plan.activation(format!("{}.y", self.name), &[rows, features])?;
+        let (heads, head_dim) = (self.heads, self.features / self.heads);
+        let shape = Shape { batch, length, heads, head_dim, causal: self.causal, dropout: dropout(plan, self.rate) };
+        let y = plan.like(format!("{}.y", self.name), x)?;
         let lse = plan.activation(format!("{}.lse", self.name), &[shape.batch, shape.heads, shape.length])?;
         Forward { qkv: kv, q: Some(q), y, lse, shape }.record(plan, &self.name)?;
         let output_dropout = dropout(plan, self.rate);

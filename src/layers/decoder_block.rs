@@ -21,16 +21,15 @@ impl DecoderBlock {
     ///
     /// # Errors
     /// `Config` when the heads do not divide the features.
-    pub fn new(name: &str, batch: usize, config: BlockConfig) -> Result<Self> {
-        let BlockConfig { features, heads, hidden, activation, eps, causal, training, .. } = config;
-        let dropout = if training { config.dropout } else { 0.0 };
+    pub fn new(name: &str, config: BlockConfig) -> Result<Self> {
+        let BlockConfig { features, heads, hidden, activation, dropout, eps, causal } = config;
         let norm = |which: &str| LayerNorm::new(&format!("{name}.{which}"), features, eps);
         Ok(DecoderBlock {
-            attention: SelfAttention::new(&format!("{name}.self_attn"), features, heads, batch, causal, dropout)?,
+            attention: SelfAttention::new(&format!("{name}.self_attn"), features, heads, causal, dropout)?,
             norm1: norm("norm1"),
-            cross: CrossAttention::new(&format!("{name}.multihead_attn"), features, heads, batch, causal, dropout)?,
+            cross: CrossAttention::new(&format!("{name}.multihead_attn"), features, heads, causal, dropout)?,
             norm2: norm("norm2"),
-            feed_forward: FeedForward::new(name, features, hidden, activation, dropout, training),
+            feed_forward: FeedForward::new(name, features, hidden, activation, dropout),
             norm3: norm("norm3"),
         })
     }
@@ -58,7 +57,6 @@ impl DecoderBlock {
         let d = self.norm2.backward(plan, d)?;
         let (d, dmemory) = self.cross.backward(plan, d, later)?;
         let d = self.norm1.backward(plan, d)?;
-        let dx = self.attention.backward(plan, d, true)?;
-        Ok((dx.ok_or_else(|| crate::error::Error::Internal("no gradient of the block's input".into()))?, dmemory))
+        Ok((self.attention.backward(plan, d)?, dmemory))
     }
 }

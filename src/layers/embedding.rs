@@ -1,9 +1,15 @@
 //! Embeddings of token sequences.
 
 use super::kept;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::kernels::embedding::{BackwardPositions, BackwardTable, Fixed, Forward};
 use crate::plan::{Init, Plan, Tensor};
+
+/// The two axes of a tensor of tokens.
+fn sequences(plan: &Plan, ids: Tensor, name: &str) -> Result<[usize; 2]> {
+    let wrong = |_| Error::Config(format!("{name} takes tokens (batch, length), and is given {:?}", plan.shape(ids)));
+    plan.shape(ids).try_into().map_err(wrong)
+}
 
 /// Learned token and position vectors (`torch.nn.Embedding`, N(0, 1)), added.
 #[derive(Debug, Clone)]
@@ -30,15 +36,16 @@ impl Embedding {
         Embedding { name: name.into(), vocab, limit, features, saved: None }
     }
 
-    /// Appends y[m] = value[ids[m]] + position[m mod length].
+    /// Appends y[b, m] = value[ids[b, m]] + position[m], (batch, length, features).
     ///
     /// # Errors
     /// As `Layer::forward`.
-    pub fn forward(&mut self, plan: &mut Plan, ids: Tensor, length: usize) -> Result<Tensor> {
-        let (rows, cols) = (plan.len(ids), self.features);
+    pub fn forward(&mut self, plan: &mut Plan, ids: Tensor) -> Result<Tensor> {
+        let [batch, length] = sequences(plan, ids, &self.name)?;
+        let (rows, cols) = (batch * length, self.features);
         let table = plan.parameter(&format!("{}.value.weight", self.name), &[self.vocab, cols], Init::Normal(1.0))?;
         let positions = plan.parameter(&format!("{}.position.weight", self.name), &[self.limit, cols], Init::Normal(1.0))?;
-        let y = plan.activation(format!("{}.y", self.name), &[rows, cols])?;
+        let y = plan.activation(format!("{}.y", self.name), &[batch, length, cols])?;
         Forward { ids, table, positions, y, rows, cols, length }.record(plan, &self.name)?;
         self.saved = Some(Saved { ids, table, positions, rows, length });
         Ok(y)
@@ -66,13 +73,14 @@ pub struct FixedEmbedding {
 }
 
 impl FixedEmbedding {
-    /// Appends y[m] = (ids[m] / max_value, (m mod length) / max_position).
+    /// Appends y[b, m] = (ids[b, m] / max_value, m / max_position), (batch, length, 2).
     ///
     /// # Errors
     /// As `Layer::forward`.
-    pub fn forward(&self, plan: &mut Plan, ids: Tensor, length: usize) -> Result<Tensor> {
-        let rows = plan.len(ids);
-        let y = plan.activation("embedding.y", &[rows, 2])?;
+    pub fn forward(&self, plan: &mut Plan, ids: Tensor) -> Result<Tensor> {
+        let [batch, length] = sequences(plan, ids, "embedding")?;
+        let rows = batch * length;
+        let y = plan.activation("embedding.y", &[batch, length, 2])?;
         let (max_value, max_position) = (self.max_value as f64, self.max_position as f64);
         Fixed { ids, y, rows, length, max_value, max_position }.record(plan, "embedding")?;
         Ok(y)

@@ -16,9 +16,8 @@ pub struct FeedForward {
 
 impl FeedForward {
     /// Weights `name.linear1.*` and `name.linear2.*`.
-    pub fn new(name: &str, features: usize, hidden: usize, activation: Activation, rate: f64, training: bool) -> Self {
-        let mut linear1 = Linear::new(&format!("{name}.linear1"), features, hidden);
-        (linear1.activation, linear1.training) = (activation, training);
+    pub fn new(name: &str, features: usize, hidden: usize, activation: Activation, rate: f64) -> Self {
+        let linear1 = Linear::new(&format!("{name}.linear1"), features, hidden).activated(activation);
         FeedForward { name: name.into(), rate, linear1, linear2: Linear::new(&format!("{name}.linear2"), hidden, features) }
     }
 }

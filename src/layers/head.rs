@@ -30,12 +30,8 @@ pub struct Head {
 
 impl Head {
     /// Weights `name.0`, `name.2` (norm) and `name.3`, or `name` alone for a linear head.
-    pub fn new(name: &str, kind: HeadKind, features: usize, outputs: usize, rate: f64, training: bool) -> Self {
-        let hidden = |activation| {
-            let mut linear = Linear::new(&format!("{name}.0"), features, features);
-            (linear.activation, linear.training) = (activation, training);
-            Some(linear)
-        };
+    pub fn new(name: &str, kind: HeadKind, features: usize, outputs: usize, rate: f64) -> Self {
+        let hidden = |activation| Some(Linear::new(&format!("{name}.0"), features, features).activated(activation));
         let (hidden, norm, last) = match kind {
             HeadKind::Relu => (hidden(Activation::Relu), None, format!("{name}.3")),
             HeadKind::GeluNorm => {
@@ -43,7 +39,7 @@ impl Head {
             }
             HeadKind::Linear => (None, None, name.to_string()),
         };
-        let rate = if kind == HeadKind::Relu && training { rate } else { 0.0 };
+        let rate = if kind == HeadKind::Relu { rate } else { 0.0 };
         Head { hidden, norm, output: Linear::new(&last, features, outputs), rate }
     }
 }

@@ -48,7 +48,7 @@ impl LayerNorm {
         let dw = plan.gradient(w)?;
         let db = b.map(|b| plan.gradient(b)).transpose()?;
         BackwardParams { x, stats, dy, dw, db, rows, cols }.record(plan, &self.name)?;
-        let dx = plan.activation(format!("{}.dx", self.name), &[rows, cols])?;
+        let dx = plan.like(format!("{}.dx", self.name), x)?;
         let (center, eps, derivative, residual) = (self.center, self.eps, fused.derivative, fused.residual);
         BackwardInput { x, w, stats, dy, dx, rows, cols, eps, center, derivative, residual }.record(plan, &self.name)?;
         Ok(dx)
@@ -63,7 +63,7 @@ impl Layer for LayerNorm {
             true => Some(plan.parameter(&format!("{}.bias", self.name), &[cols], Init::Zeros)?),
             false => None,
         };
-        let y = plan.activation(format!("{}.y", self.name), &[rows, cols])?;
+        let y = plan.like(format!("{}.y", self.name), x)?;
         let stats = plan.activation(format!("{}.stats", self.name), &[rows, 2])?;
         Forward { x, w, b, y, stats, rows, cols, eps: self.eps }.record(plan, &self.name)?;
         self.saved = Some(Saved { x, w, b, stats, rows });

@@ -1,6 +1,6 @@
 //! y = x·Wᵀ + b, with what follows fused into the product.
 
-use super::{Layer, kept};
+use super::{Layer, kept, with_features};
 use crate::error::Result;
 use crate::kernels::Dropout;
 use crate::kernels::matmul::{Activation, Matmul};
@@ -24,8 +24,6 @@ pub struct Linear {
     pub activation: Activation,
     /// Applied after the activation.
     pub dropout: Option<Dropout>,
-    /// Whether a backward pass follows, so that the value before the activation is kept.
-    pub training: bool,
     saved: Option<Saved>,
 }
 
@@ -65,9 +63,14 @@ impl Linear {
             rows_of: None,
             activation: Activation::Identity,
             dropout: None,
-            training: true,
             saved: None,
         }
+    }
+
+    /// With an activation after it.
+    pub fn activated(mut self, activation: Activation) -> Self {
+        self.activation = activation;
+        self
     }
 
     /// Other names and initial values for weight and bias.
@@ -122,11 +125,13 @@ impl Linear {
             Some(name) => Some(self.declare(plan, name, self.init[1], &[self.outputs])?),
             None => None,
         };
-        let y = plan.activation(format!("{}.y", self.label), &[rows, self.outputs])?;
+        let shape =
+            if plan.shape(x).last() == Some(&self.inputs) { with_features(plan, x, self.outputs) } else { vec![rows, self.outputs] };
+        let y = plan.activation(format!("{}.y", self.label), &shape)?;
         let pre = match self.activation {
             Activation::Identity => None,
-            _ if !self.training => None,
-            _ => Some(plan.activation(format!("{}.pre", self.label), &[rows, self.outputs])?),
+            _ if !plan.trains => None,
+            _ => Some(plan.activation(format!("{}.pre", self.label), &shape)?),
         };
         let product = Matmul {
             trans_b: true,
@@ -159,8 +164,8 @@ impl Linear {
     /// # Errors
     /// `Internal` before `forward`.
     pub fn backward_input(&self, plan: &mut Plan, dy: Tensor, fused: Fused) -> Result<Tensor> {
-        let Saved { weight, rows, .. } = kept(&self.saved, &self.label)?;
-        let dx = plan.activation(format!("{}.dx", self.label), &[rows, self.inputs])?;
+        let Saved { x, weight, rows, .. } = kept(&self.saved, &self.label)?;
+        let dx = plan.like(format!("{}.dx", self.label), x)?;
         let product = Matmul {
             derivative: fused.derivative,
             dropout: fused.dropout,

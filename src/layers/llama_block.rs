@@ -1,6 +1,6 @@
 //! The pre-norm transformer block of Llama (Touvron et al. 2023): RMS normalisation, rotary positions, SwiGLU, no biases.
 
-use super::{Cache, Fused, Layer, LayerNorm, Linear, dropout, kept};
+use super::{Cache, Fused, Layer, LayerNorm, Linear, axes, dropout, kept};
 use crate::error::{Error, Result};
 use crate::gpu::Role;
 use crate::kernels::attention::{Backward, Cached, Forward, Shape};
@@ -27,7 +27,6 @@ pub struct LlamaBlockConfig {
 pub struct LlamaBlock {
     name: String,
     config: LlamaBlockConfig,
-    batch: usize,
     norm: LayerNorm,
     qkv: Linear,
     output: Linear,
@@ -52,7 +51,7 @@ impl LlamaBlock {
     ///
     /// # Errors
     /// `Config` when heads of an even number of features do not divide the features.
-    pub fn new(name: &str, batch: usize, config: LlamaBlockConfig) -> Result<Self> {
+    pub fn new(name: &str, config: LlamaBlockConfig) -> Result<Self> {
         let LlamaBlockConfig { features, heads, hidden, eps, .. } = config;
         if heads == 0 || !features.is_multiple_of(2 * heads) {
             return Err(Error::Config(format!("model.heads = {heads} must divide the {features} features into even parts")));
@@ -65,7 +64,6 @@ impl LlamaBlock {
         Ok(LlamaBlock {
             name: name.into(),
             config,
-            batch,
             norm: LayerNorm::rms(&format!("{name}.input_layernorm"), features, eps),
             qkv: linear("qkv", &["self_attn.q", "self_attn.k", "self_attn.v"], features, 3 * features),
             output: linear("self_attn.o", &["self_attn.o"], features, features),
@@ -82,25 +80,25 @@ impl LlamaBlock {
     /// As `Layer::forward`.
     pub fn forward(&mut self, plan: &mut Plan, x: Tensor, table: Tensor, cache: Option<Cache>) -> Result<Tensor> {
         let LlamaBlockConfig { features, heads, hidden, .. } = self.config;
-        let (rows, head_dim) = (plan.len(x) / features, features / heads);
+        let [batch, length, _] = axes(plan, x, &self.name)?;
+        let head_dim = features / heads;
         let name = |what: &str| format!("{}.{what}", self.name);
         let normed = self.norm.forward(plan, x)?;
         let projected = self.qkv.forward(plan, normed)?;
         let qkv = plan.like(name("turned"), projected)?;
-        let length = rows / self.batch;
         rope::Rotate { x: projected, table, y: qkv, length, heads, head_dim, back: false }.record(plan, &self.name)?;
-        let y = plan.activation(name("y"), &[rows, features])?;
+        let y = plan.like(name("y"), x)?;
         let attended = match cache {
             Some(Cache { sources, limit }) => {
-                let shape = [self.batch, heads, limit, head_dim];
+                let shape = [batch, heads, limit, head_dim];
                 let keys = plan.persistent(Role::KvCache, &name("keys"), &shape)?;
                 let values = plan.persistent(Role::KvCache, &name("values"), &shape)?;
-                Cached { qkv, sources, keys, values, y, batch: self.batch, heads, head_dim, limit }.record(plan, &self.name)?;
+                Cached { qkv, sources, keys, values, y, batch, heads, head_dim, limit }.record(plan, &self.name)?;
                 None
             }
             None => {
-                let shape = Shape { batch: self.batch, length, heads, head_dim, causal: true, dropout: dropout(plan, self.config.dropout) };
-                let lse = plan.activation(name("lse"), &[self.batch, heads, length])?;
+                let shape = Shape { batch, length, heads, head_dim, causal: true, dropout: dropout(plan, self.config.dropout) };
+                let lse = plan.activation(name("lse"), &[batch, heads, length])?;
                 Forward { qkv, q: None, y, lse, shape }.record(plan, &self.name)?;
                 Some((lse, shape))
             }
@@ -108,7 +106,7 @@ impl LlamaBlock {
         let s = self.output.forward_fused(plan, y, Some(x))?;
         let normed = self.norm_after.forward(plan, s)?;
         let gate_up = self.gate_up.forward(plan, normed)?;
-        let gated = plan.activation(format!("{}.gated", self.name), &[rows, hidden])?;
+        let gated = plan.activation(format!("{}.gated", self.name), &[batch, length, hidden])?;
         swiglu::Forward { x: gate_up, y: gated, cols: hidden }.record(plan, &self.name)?;
         self.saved = attended.map(|(lse, shape)| Saved { table, qkv, y, lse, shape, gate_up });
         self.down.forward_fused(plan, gated, Some(s))

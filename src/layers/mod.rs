@@ -1,6 +1,7 @@
 //! Layers: each appends its forward and its hand-derived backward pass to a plan. `forward` keeps the tensors that `backward` needs.
 //!
-//! Shapes are (rows, features), rows being batch × positions. Weights carry PyTorch's `state_dict` names and initial distributions.
+//! Shapes are (…, features); attention and recurrence read batch and length off the axes before. Weights carry PyTorch's `state_dict` names and
+//! initial distributions. Whether a backward pass follows is the plan's to know: without one there is no dropout and nothing is kept.
 
 mod conv2d;
 mod cross_attention;
@@ -33,7 +34,7 @@ use crate::kernels::{self, Dropout};
 use crate::plan::{Plan, Tensor};
 
 /// A layer with one input and one output.
-pub trait Layer {
+pub trait Layer: std::fmt::Debug {
     /// Appends the forward pass.
     ///
     /// # Errors
@@ -47,9 +48,9 @@ pub trait Layer {
     fn backward(&mut self, plan: &mut Plan, dy: Tensor) -> Result<Tensor>;
 }
 
-/// A dropout of that rate with a stream of its own, or none at rate 0.
+/// A dropout of that rate with a stream of its own, or none at rate 0 and where nothing is trained.
 pub fn dropout(plan: &mut Plan, rate: f64) -> Option<Dropout> {
-    (rate > 0.0).then(|| Dropout { rate, stream: plan.stream() })
+    (rate > 0.0 && plan.trains).then(|| Dropout { rate, stream: plan.stream() })
 }
 
 /// The gradient below a dropout: masked again, or itself where there was none.
@@ -58,6 +59,21 @@ fn through_dropout(plan: &mut Plan, dy: Tensor, dropout: Option<Dropout>, name: 
     let dx = plan.like(format!("{name}.dropped"), dy)?;
     kernels::dropout::Apply { x: dy, y: dx, dropout }.record(plan, name)?;
     Ok(dx)
+}
+
+/// The last axis of a tensor replaced by another.
+fn with_features(plan: &Plan, x: Tensor, features: usize) -> Vec<usize> {
+    let mut shape = plan.shape(x).to_vec();
+    if let Some(last) = shape.last_mut() {
+        *last = features;
+    }
+    shape
+}
+
+/// The three axes of a tensor of sequences.
+fn axes(plan: &Plan, x: Tensor, name: &str) -> Result<[usize; 3]> {
+    let wrong = |_| Error::Config(format!("{name} takes sequences (batch, length, features), and is given {:?}", plan.shape(x)));
+    plan.shape(x).try_into().map_err(wrong)
 }
 
 /// What `forward` kept, or the error of calling `backward` first.

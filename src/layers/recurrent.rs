@@ -1,7 +1,7 @@
 //! LSTM and GRU over whole sequences, rows going time step after time step. The products with the inputs of all steps are one product,
 //! and so is each weight gradient; a time step is the product with the state before it and one kernel for all gates.
 
-use super::{Fused, Linear, dropout, kept};
+use super::{Fused, Linear, axes, dropout, kept};
 use crate::error::Result;
 use crate::kernels::lstm::Shape;
 use crate::kernels::matmul::Matmul;
@@ -15,17 +15,18 @@ struct Recurrent {
     label: String,
     gates: usize,
     units: usize,
+    /// Of the sequences at hand.
     batch: usize,
     length: usize,
 }
 
 /// Linear map of the inputs and map of the state, under PyTorch's names `prefix.weight_ih_l{k}` and so on; all U(±1/√units).
-fn maps(prefix: &str, k: usize, gates: usize, [inputs, units, batch, length]: [usize; 4]) -> (Linear, Recurrent) {
+fn maps(prefix: &str, k: usize, gates: usize, [inputs, units]: [usize; 2]) -> (Linear, Recurrent) {
     let bound = Init::Uniform(1.0 / (units as f64).sqrt());
     let name = |what: &str| format!("{prefix}.{what}_l{k}");
     let label = format!("{prefix}.l{k}");
     let input = Linear::new(&label, inputs, gates * units).with([name("weight_ih"), name("bias_ih")], [bound, bound]);
-    (input, Recurrent { names: [name("weight_hh"), name("bias_hh")], label, gates, units, batch, length })
+    (input, Recurrent { names: [name("weight_hh"), name("bias_hh")], label, gates, units, batch: 0, length: 0 })
 }
 
 impl Recurrent {
@@ -111,9 +112,9 @@ struct SavedLstm {
 }
 
 impl Lstm {
-    /// Layer k; sizes: inputs, units, batch, length.
-    pub fn new(prefix: &str, k: usize, sizes: [usize; 4]) -> Self {
-        let (input, recurrent) = maps(prefix, k, 4, sizes);
+    /// Layer k, from so many inputs to so many units.
+    pub fn new(prefix: &str, k: usize, inputs: usize, units: usize) -> Self {
+        let (input, recurrent) = maps(prefix, k, 4, [inputs, units]);
         Lstm { input, recurrent, saved: None }
     }
 
@@ -130,12 +131,14 @@ impl Lstm {
     /// # Errors
     /// As `Layer::forward`.
     pub fn forward(&mut self, plan: &mut Plan, x: Tensor, outputs: Outputs) -> Result<Tensor> {
+        [self.recurrent.length, self.recurrent.batch, _] = axes(plan, x, &self.recurrent.label)?;
         let gx = self.input.forward_fused(plan, x, None)?;
         let r = self.recurrent.clone();
         let weights = r.declare(plan)?;
         let (gates, h, c) = (r.per_gate(plan, "gates", 4)?, r.states(plan, "h")?, r.states(plan, "c")?);
         let steps = if outputs == Outputs::Last { 1 } else { r.length };
-        let y = plan.activation(format!("{}.out", r.label), &[steps, r.batch, r.units])?;
+        let shape = [steps, r.batch, r.units];
+        let y = plan.activation(format!("{}.out", r.label), if outputs == Outputs::Last { &shape[1..] } else { &shape })?;
         let dropout = if let Outputs::All(rate) = outputs { dropout(plan, rate) } else { None };
         for t in 0..r.length {
             let u = r.forward(plan, t, h, weights)?;
@@ -146,11 +149,11 @@ impl Lstm {
         Ok(y)
     }
 
-    /// Appends the backward pass. Without `needs_input` the gradient of x is not formed.
+    /// Appends the backward pass.
     ///
     /// # Errors
     /// `Internal` before `forward`.
-    pub fn backward(&mut self, plan: &mut Plan, dy: Tensor, needs_input: bool) -> Result<Option<Tensor>> {
+    pub fn backward(&mut self, plan: &mut Plan, dy: Tensor) -> Result<Tensor> {
         let r = self.recurrent.clone();
         let SavedLstm { gates, h, c, weights, outputs, dropout } = kept(&self.saved, &r.label)?;
         let dgates = r.per_gate(plan, "dgates", 4)?;
@@ -162,7 +165,7 @@ impl Lstm {
         }
         r.backward_params(plan, dgates, h, weights)?;
         self.input.backward_params(plan, dgates)?;
-        if needs_input { self.input.backward_input(plan, dgates, Fused::default()).map(Some) } else { Ok(None) }
+        self.input.backward_input(plan, dgates, Fused::default())
     }
 }
 
@@ -182,9 +185,9 @@ struct SavedGru {
 }
 
 impl Gru {
-    /// Layer k; sizes: inputs, units, batch, length.
-    pub fn new(prefix: &str, k: usize, sizes: [usize; 4]) -> Self {
-        let (input, recurrent) = maps(prefix, k, 3, sizes);
+    /// Layer k, from so many inputs to so many units.
+    pub fn new(prefix: &str, k: usize, inputs: usize, units: usize) -> Self {
+        let (input, recurrent) = maps(prefix, k, 3, [inputs, units]);
         Gru { input, recurrent, saved: None }
     }
 
@@ -193,6 +196,7 @@ impl Gru {
     /// # Errors
     /// As `Layer::forward`.
     pub fn forward(&mut self, plan: &mut Plan, x: Tensor, residual: Option<Tensor>) -> Result<Tensor> {
+        [self.recurrent.length, self.recurrent.batch, _] = axes(plan, x, &self.recurrent.label)?;
         let gx = self.input.forward_fused(plan, x, None)?;
         let r = self.recurrent.clone();
         let weights = r.declare(plan)?;

@@ -1,6 +1,6 @@
 //! Multi-head self-attention with its projections.
 
-use super::{Fused, Linear, dropout, kept};
+use super::{Fused, Linear, axes, dropout, kept};
 use crate::error::{Error, Result};
 use crate::gpu::Role;
 use crate::kernels::Dropout;
@@ -22,7 +22,6 @@ pub struct SelfAttention {
     name: String,
     features: usize,
     heads: usize,
-    batch: usize,
     causal: bool,
     rate: f64,
     in_proj: Linear,
@@ -45,7 +44,7 @@ impl SelfAttention {
     ///
     /// # Errors
     /// `Config` when the heads do not divide the features.
-    pub fn new(name: &str, features: usize, heads: usize, batch: usize, causal: bool, rate: f64) -> Result<Self> {
+    pub fn new(name: &str, features: usize, heads: usize, causal: bool, rate: f64) -> Result<Self> {
         if heads == 0 || !features.is_multiple_of(heads) {
             return Err(Error::Config(format!("model.heads = {heads} must divide the {features} features of the model")));
         }
@@ -56,7 +55,7 @@ impl SelfAttention {
         let out = format!("{name}.out_proj");
         let out_proj = Linear::new(&out, features, features)
             .with([format!("{out}.weight"), format!("{out}.bias")], [Init::Uniform(1.0 / (features as f64).sqrt()), Init::Zeros]);
-        Ok(SelfAttention { name: name.into(), features, heads, batch, causal, rate, in_proj, out_proj, saved: None })
+        Ok(SelfAttention { name: name.into(), features, heads, causal, rate, in_proj, out_proj, saved: None })
     }
 
     /// Appends the forward pass over whole sequences, residual included.
@@ -64,18 +63,18 @@ impl SelfAttention {
     /// # Errors
     /// As `Layer::forward`.
     pub fn forward(&mut self, plan: &mut Plan, x: Tensor) -> Result<Tensor> {
-        let rows = plan.len(x) / self.features;
+        let [batch, length, _] = axes(plan, x, &self.name)?;
         let qkv = self.in_proj.forward_fused(plan, x, None)?;
         let shape = Shape {
-            batch: self.batch,
-            length: rows / self.batch,
+            batch,
+            length,
             heads: self.heads,
             head_dim: self.features / self.heads,
             causal: self.causal,
             dropout: dropout(plan, self.rate),
         };
-        let y = plan.activation(format!("{}.y", self.name), &[rows, self.features])?;
-        let lse = plan.activation(format!("{}.lse", self.name), &[self.batch, self.heads, shape.length])?;
+        let y = plan.like(format!("{}.y", self.name), x)?;
+        let lse = plan.activation(format!("{}.lse", self.name), &[batch, self.heads, length])?;
         Forward { qkv, q: None, y, lse, shape }.record(plan, &self.name)?;
         let output_dropout = dropout(plan, self.rate);
         self.out_proj.dropout = output_dropout;
@@ -88,21 +87,22 @@ impl SelfAttention {
     /// # Errors
     /// As `Layer::forward`.
     pub fn forward_cached(&mut self, plan: &mut Plan, x: Tensor, cache: Cache) -> Result<Tensor> {
-        let (batch, heads, head_dim, limit) = (self.batch, self.heads, self.features / self.heads, cache.limit);
+        let [batch, ..] = axes(plan, x, &self.name)?;
+        let (heads, head_dim, limit) = (self.heads, self.features / self.heads, cache.limit);
         let qkv = self.in_proj.forward_fused(plan, x, None)?;
         let shape = [batch, heads, limit, head_dim];
         let keys = plan.persistent(Role::KvCache, &format!("{}.keys", self.name), &shape)?;
         let values = plan.persistent(Role::KvCache, &format!("{}.values", self.name), &shape)?;
-        let y = plan.activation(format!("{}.y", self.name), &[batch, self.features])?;
+        let y = plan.like(format!("{}.y", self.name), x)?;
         Cached { qkv, sources: cache.sources, keys, values, y, batch, heads, head_dim, limit }.record(plan, &self.name)?;
         self.out_proj.forward_fused(plan, y, Some(x))
     }
 
-    /// Appends the backward pass. Without `needs_input` the gradient of x is not formed.
+    /// Appends the backward pass.
     ///
     /// # Errors
     /// `Internal` before `forward`.
-    pub fn backward(&mut self, plan: &mut Plan, dy: Tensor, needs_input: bool) -> Result<Option<Tensor>> {
+    pub fn backward(&mut self, plan: &mut Plan, dy: Tensor) -> Result<Tensor> {
         let Saved { qkv, y, lse, shape, output_dropout } = kept(&self.saved, &self.name)?;
         let masked = super::through_dropout(plan, dy, output_dropout, &self.name)?;
         self.out_proj.backward_params(plan, masked)?;
@@ -110,9 +110,6 @@ impl SelfAttention {
         let dqkv = plan.like(format!("{}.dqkv", self.name), qkv)?;
         Backward { qkv, q: None, y, lse, dy: da, dqkv, shape }.record(plan, &self.name)?;
         self.in_proj.backward_params(plan, dqkv)?;
-        if !needs_input {
-            return Ok(None);
-        }
-        self.in_proj.backward_input(plan, dqkv, Fused { residual: Some(dy), ..Fused::default() }).map(Some)
+        self.in_proj.backward_input(plan, dqkv, Fused { residual: Some(dy), ..Fused::default() })
     }
 }

@@ -22,8 +22,6 @@ pub struct BlockConfig {
     pub eps: f64,
     /// A position sees only itself and earlier ones.
     pub causal: bool,
-    /// Whether a backward pass follows.
-    pub training: bool,
 }
 
 /// `torch.nn.TransformerEncoderLayer` with norm_first = False:
@@ -41,13 +39,12 @@ impl TransformerBlock {
     ///
     /// # Errors
     /// `Config` when the heads do not divide the features.
-    pub fn new(name: &str, batch: usize, config: BlockConfig) -> Result<Self> {
-        let BlockConfig { features, heads, hidden, activation, eps, causal, training, .. } = config;
-        let dropout = if training { config.dropout } else { 0.0 };
+    pub fn new(name: &str, config: BlockConfig) -> Result<Self> {
+        let BlockConfig { features, heads, hidden, activation, dropout, eps, causal } = config;
         Ok(TransformerBlock {
-            attention: SelfAttention::new(&format!("{name}.self_attn"), features, heads, batch, causal, dropout)?,
+            attention: SelfAttention::new(&format!("{name}.self_attn"), features, heads, causal, dropout)?,
             norm1: LayerNorm::new(&format!("{name}.norm1"), features, eps),
-            feed_forward: FeedForward::new(name, features, hidden, activation, dropout, training),
+            feed_forward: FeedForward::new(name, features, hidden, activation, dropout),
             norm2: LayerNorm::new(&format!("{name}.norm2"), features, eps),
         })
     }
@@ -66,14 +63,14 @@ impl TransformerBlock {
         self.norm2.forward(plan, sum)
     }
 
-    /// Appends the backward pass. Without `needs_input` the gradient of x is not formed.
+    /// Appends the backward pass.
     ///
     /// # Errors
     /// `Internal` before `forward`.
-    pub fn backward(&mut self, plan: &mut Plan, dy: Tensor, needs_input: bool) -> Result<Option<Tensor>> {
+    pub fn backward(&mut self, plan: &mut Plan, dy: Tensor) -> Result<Tensor> {
         let d = self.norm2.backward(plan, dy)?;
         let d = self.feed_forward.backward(plan, d)?;
         let d = self.norm1.backward(plan, d)?;
-        self.attention.backward(plan, d, needs_input)
+        self.attention.backward(plan, d)
     }
 }

@@ -2,11 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Result, out_of_range};
-use crate::gpu::Role;
+use super::{Columns, Gradients, Loss, LossKind, Recorded};
+use crate::batch::{Inputs, Outputs};
+use crate::config::{Section, within};
+use crate::error::{Error, Result};
 use crate::kernels::joint_loss::{Rows, columns};
-use crate::kernels::tokens::BEFORE_JOINTS;
-use crate::plan::{Plan, Tensor};
+use crate::plan::Plan;
 
 /// Penalty of a coordinate's error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,39 +37,45 @@ fn one() -> f64 {
     1.0
 }
 
-/// Name of the tensor of deviations that turn normalised coordinates into mm; the host fills it.
-pub const DEVIATION: &str = "normalization.deviation";
+const NAME: &str = "loss.kind = \"joints\"";
 
-impl JointLossConfig {
-    pub(super) fn validate(&self) -> std::result::Result<(), String> {
-        if !(1e-6..=1e6).contains(&self.delta) {
-            return Err(out_of_range("loss.delta", self.delta, "from 1e-6 to 1e6"));
-        }
-        if !(0.0..=1e6).contains(&self.stop_weight) {
-            return Err(out_of_range("loss.stop_weight", self.stop_weight, "from 0 to 1e6"));
-        }
-        Ok(())
+impl Section for JointLossConfig {
+    fn validate(&self) -> std::result::Result<(), String> {
+        within((1e-6..=1e6).contains(&self.delta), "loss.delta", self.delta, "from 1e-6 to 1e6")?;
+        within((0.0..=1e6).contains(&self.stop_weight), "loss.stop_weight", self.stop_weight, "from 0 to 1e6")
+    }
+}
+
+impl LossKind for JointLossConfig {
+    fn build(&self) -> Box<dyn Loss> {
+        Box::new(self.clone())
+    }
+}
+
+impl Loss for JointLossConfig {
+    fn columns(&self) -> Columns {
+        Columns { names: columns(self.stop_weight).to_vec(), ..Columns::default() }
     }
 
-    /// Names of the results, the loss first.
-    pub fn columns(&self) -> &'static [&'static str] {
-        columns(self.stop_weight)
-    }
-
-    /// Appends the loss of outputs (batch, length, 3) against joints (batch, joints, 2) with their mask: results by joint
-    /// (`columns`), and with `gradient` that of state.scale · loss.
-    ///
-    /// # Errors
-    /// `Internal` when shapes differ.
-    pub fn record(&self, plan: &mut Plan, x: Tensor, t: Tensor, mask: Tensor, gradient: bool) -> Result<(Tensor, Option<Tensor>)> {
+    /// Outputs (batch, length, 3), the last of which predict `joints` (batch, joints, 2) with their `mask`; `deviation` (2) turns
+    /// coordinates into mm.
+    fn record(&self, plan: &mut Plan, outputs: &Outputs, inputs: &Inputs, gradient: bool) -> Result<Recorded> {
+        let x = outputs.main;
+        let [t, mask, deviation] = ["joints", "mask", "deviation"].map(|name| inputs.get(NAME, name));
+        let (t, mask, deviation) = (t?, mask?, deviation?);
         let (batch, joints) = (plan.shape(mask)[0], plan.shape(mask)[1]);
-        let length = plan.len(x) / 3 / batch;
-        let deviation = plan.persistent(Role::Workspace, DEVIATION, &[2])?;
-        let y = plan.activation("loss.rows", &[batch * joints, self.columns().len()])?;
+        let [of, length, 3] = plan.shape(x)[..] else {
+            return Err(Error::Config(format!("{NAME} needs outputs (batch, length, 3); the model gives {:?}", plan.shape(x))));
+        };
+        if of != batch || length < joints {
+            return Err(Error::Config(format!("{NAME} needs outputs for {joints} joints; the model gives {:?}", plan.shape(x))));
+        }
+        let y = plan.activation("loss.rows", &[batch * joints, columns(self.stop_weight).len()])?;
         let dx = if gradient { Some(plan.like("loss.dx", x)?) } else { None };
-        let (first, stop_weight) = (BEFORE_JOINTS - 1, self.stop_weight);
+        // The last token predicts the last joint.
+        let (first, stop_weight) = (length - joints, self.stop_weight);
         let huber = (self.coordinates == Penalty::Huber).then_some(self.delta);
         Rows { x, t, mask, deviation, y, dx, batch, length, joints, first, huber, stop_weight }.record(plan, "loss")?;
-        Ok((y, dx))
+        Ok(Recorded { rows: y, gradients: dx.map(Gradients::only) })
     }
 }

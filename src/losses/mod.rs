@@ -1,107 +1,117 @@
-//! Losses: what is minimised, with the gradient's 1/N folded in.
+//! Losses: what is minimised, with the gradient's 1/N folded in. One file a loss; the terms of sums each have their own.
 
-use serde::{Deserialize, Serialize};
-
-use crate::error::{Result, out_of_range};
-use crate::kernels::cross_entropy::{Forward, Weight};
-use crate::plan::{Plan, Tensor};
-
+mod cross_entropy;
 mod joints;
 mod vae;
 mod vectors;
 
-pub use joints::{DEVIATION, JointLossConfig, Penalty};
+use std::any::Any;
+use std::fmt::Debug;
+use std::sync::Arc;
+
+pub use cross_entropy::CrossEntropyConfig;
+pub use joints::{JointLossConfig, Penalty};
 pub use vae::VaeLossConfig;
-pub use vectors::{ANCHORS, CANDIDATES, CycleTerm, InfonceTerm, MmdTerm, MseTerm, PlainTerm, TARGET_STATS, TargetFacts, VectorLossConfig};
+pub use vectors::{
+    Context, CosineTerm, CycleTerm, InfonceTerm, MmdTerm, MomentTerm, MseTerm, StatTerm, Term, VarianceTerm, VectorLoss, VectorLossConfig,
+};
 
-/// Every loss, by its `kind`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum LossConfig {
-    /// Of a classifier.
-    CrossEntropy(CrossEntropyConfig),
-    /// Of predicted vectors.
-    Vectors(VectorLossConfig),
-    /// Of predicted joints.
-    Joints(JointLossConfig),
-    /// Of a variational autoencoder.
-    Vae(VaeLossConfig),
+use crate::batch::{Inputs, Outputs};
+use crate::config::Section;
+use crate::error::Result;
+use crate::plan::{Plan, Tensor};
+
+/// The results of a loss, a number each for every row.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Columns {
+    /// Their names, the loss first.
+    pub names: Vec<&'static str>,
+    /// Of a weighted sum, its terms' names and weights, in the order of the last columns.
+    pub terms: Vec<(&'static str, f64)>,
+    /// Columns for which a batch of one sample makes no sense: a standard deviation over it is 0/0.
+    pub need_two: Vec<&'static str>,
 }
 
-impl LossConfig {
-    pub(crate) fn validate(&self) -> std::result::Result<(), String> {
-        match self {
-            LossConfig::CrossEntropy(config) => config.validate(),
-            LossConfig::Vectors(config) => config.validate(),
-            LossConfig::Joints(config) => config.validate(),
-            LossConfig::Vae(config) => config.validate(),
-        }
+/// The targets of the training samples.
+pub trait TargetVectors: Debug + Send + Sync {
+    /// Unit target of a sample.
+    fn unit(&self, sample: usize) -> Vec<f64>;
+
+    /// Means and unbiased standard deviations of the targets, by feature.
+    fn statistics(&self) -> [Vec<f64>; 2];
+}
+
+/// What a loss may know of the training targets.
+#[derive(Debug, Clone)]
+pub struct Targets {
+    /// How many.
+    pub count: usize,
+    /// Their values, once they are loaded.
+    pub vectors: Option<Arc<dyn TargetVectors>>,
+}
+
+/// The gradient of a loss by what the model gives.
+#[derive(Debug, Clone)]
+pub struct Gradients {
+    /// By the main output.
+    pub main: Tensor,
+    /// Factors of terms whose gradient the model forms on its way, such as the divergence of a posterior.
+    pub factors: Vec<(&'static str, f64)>,
+}
+
+impl Gradients {
+    /// By the main output alone.
+    pub fn only(main: Tensor) -> Self {
+        Gradients { main, factors: vec![] }
+    }
+
+    /// The factor of a term, 0 where there is none.
+    pub fn factor(&self, name: &str) -> f64 {
+        self.factors.iter().find(|(n, _)| *n == name).map_or(0.0, |(_, v)| *v)
     }
 }
 
-/// Which loss of a classifier.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct CrossEntropyConfig {
-    /// `none`, `linear`, `quadratic`, `square_root`, or `pure_distance`.
-    pub weight: Weight,
-    /// Scale of the distance: CE · (1 + alpha · w).
-    pub alpha: f64,
+/// A recorded loss.
+#[derive(Debug, Clone)]
+pub struct Recorded {
+    /// (rows, columns).
+    pub rows: Tensor,
+    /// Of state.scale · mean loss, where it was asked for.
+    pub gradients: Option<Gradients>,
 }
 
-impl Default for CrossEntropyConfig {
-    fn default() -> Self {
-        CrossEntropyConfig { weight: Weight::Linear, alpha: 0.1 }
-    }
-}
+/// What is minimised.
+pub trait Loss: Debug {
+    /// Its results.
+    fn columns(&self) -> Columns;
 
-impl CrossEntropyConfig {
-    fn validate(&self) -> std::result::Result<(), String> {
-        if self.alpha >= 0.0 && self.alpha.is_finite() {
-            return Ok(());
-        }
-        Err(out_of_range("loss.alpha", self.alpha, "0 or more, and finite"))
-    }
-
-    /// Loss of guessing each of `classes` with equal probability, against uniformly drawn targets: (this loss, cross-entropy, mean
-    /// distance). The guess is taken as a random class for the weight and for the distance.
-    pub fn uniform_guess(&self, classes: usize) -> (f64, f64, f64) {
-        let n = classes as f64;
-        let ce = n.ln();
-        let mean = |f: &dyn Fn(f64) -> f64| (1..classes).map(|d| 2.0 * (n - d as f64) * f(d as f64)).sum::<f64>() / (n * n);
-        let distance = mean(&|d| d);
-        let loss = match self.weight {
-            Weight::None => ce,
-            Weight::Linear => ce * (1.0 + self.alpha * distance),
-            Weight::Quadratic => ce * (1.0 + self.alpha * mean(&|d| d * d)),
-            Weight::SquareRoot => ce * (1.0 + self.alpha * mean(&f64::sqrt)),
-            Weight::PureDistance => distance,
-        };
-        (loss, ce, distance)
-    }
-
-    /// Appends the loss of (rows, classes) logits: per-row metrics, and with `scale` the gradient of scale · Σ loss.
+    /// Takes what it needs of the training targets, for a run of that seed.
     ///
     /// # Errors
-    /// `Internal` when shapes differ.
-    pub fn record(&self, plan: &mut Plan, logits: Tensor, targets: Tensor, scale: Option<f64>) -> Result<(Tensor, Option<Tensor>)> {
-        let rows = plan.len(targets);
-        let cols = plan.len(logits) / rows;
-        let y = plan.activation("loss.rows", &[rows, 4])?;
-        let dx = scale.map(|_| plan.like("loss.dlogits", logits)).transpose()?;
-        let loss = Forward { x: logits, targets, y, dx, rows, cols, weight: self.weight, alpha: self.alpha, scale: scale.unwrap_or(0.0) };
-        loss.record(plan, "loss")?;
-        Ok((y, dx))
+    /// `Data` when there are too few.
+    fn prepare(&mut self, _targets: &Targets, _seed: u64) -> Result<()> {
+        Ok(())
     }
+
+    /// Whether the terms that are left out of some batches are in those of this step.
+    fn drawn(&self, _seed: u64, _step: u64) -> bool {
+        false
+    }
+
+    /// Its results for guessing each of so many classes with equal probability, of a classifier.
+    fn uniform_guess(&self, _classes: usize) -> Vec<(&'static str, f64)> {
+        vec![]
+    }
+
+    /// Appends the loss of what a model gives for these inputs, and with `gradient` its gradient.
+    ///
+    /// # Errors
+    /// `Config` when the shapes are not what it compares.
+    fn record(&self, plan: &mut Plan, outputs: &Outputs, inputs: &Inputs, gradient: bool) -> Result<Recorded>;
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_uniform_guess_has_the_known_baselines() {
-        let (loss, ce, distance) = CrossEntropyConfig::default().uniform_guess(256);
-        assert!((ce - 5.545).abs() < 1e-3 && (distance - 85.33).abs() < 1e-2 && (loss - 52.86).abs() < 1e-2, "{loss} {ce} {distance}");
-    }
+/// The table `loss` of a run file.
+pub trait LossKind: Section + Debug + Any {
+    /// The loss that it describes.
+    fn build(&self) -> Box<dyn Loss>;
 }

@@ -2,10 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Result, out_of_range};
+use super::{Columns, Gradients, Loss, LossKind, Recorded};
+use crate::batch::{Inputs, Outputs};
+use crate::config::{Section, within};
+use crate::error::{Error, Result};
 use crate::kernels::vae::Kl;
 use crate::kernels::vector_loss::{On, Rows, Term};
-use crate::plan::{Plan, Tensor};
+use crate::plan::Plan;
 
 /// Mean over the images of Σ_pixels (x̂ − x)² + divergence · mean over the latents of −½ (1 + ln σ² − μ² − σ²).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -18,43 +21,57 @@ pub struct VaeLossConfig {
 /// Columns of the results, the last one with a divergence alone.
 const VAE_COLUMNS: [&str; 4] = ["loss", "cosine", "mse", "divergence"];
 
-impl VaeLossConfig {
-    pub(super) fn validate(&self) -> std::result::Result<(), String> {
-        if self.divergence >= 0.0 && self.divergence.is_finite() {
-            return Ok(());
-        }
-        Err(out_of_range("loss.divergence", self.divergence, "0 or more, and finite"))
+impl Section for VaeLossConfig {
+    fn validate(&self) -> std::result::Result<(), String> {
+        let factor = self.divergence;
+        within(factor >= 0.0 && factor.is_finite(), "loss.divergence", factor, "0 or more, and finite")
     }
+}
 
-    /// Names of the results, the loss first.
-    pub fn columns(&self) -> &'static [&'static str] {
+impl LossKind for VaeLossConfig {
+    fn build(&self) -> Box<dyn Loss> {
+        Box::new(self.clone())
+    }
+}
+
+impl VaeLossConfig {
+    fn names(&self) -> &'static [&'static str] {
         if self.divergence > 0.0 { &VAE_COLUMNS } else { &VAE_COLUMNS[..3] }
     }
+}
 
-    /// Appends the loss of a reconstruction of images (rows, pixels) with its posterior (rows, 2, latents): results by image (loss, cosine,
-    /// mean squared error of a pixel, divergence), and with `gradient` that of the reconstruction; the posterior's is `vae::Backward`.
-    ///
-    /// # Errors
-    /// `Internal` when shapes differ.
-    pub fn record(
-        &self,
-        plan: &mut Plan,
-        reconstruction: Tensor,
-        images: Tensor,
-        posterior: Tensor,
-        gradient: bool,
-    ) -> Result<(Tensor, Option<Tensor>)> {
-        let (rows, width) = (plan.shape(images)[0], plan.shape(images)[1]);
-        let cols = self.columns().len();
+impl Loss for VaeLossConfig {
+    fn columns(&self) -> Columns {
+        Columns { names: self.names().to_vec(), ..Columns::default() }
+    }
+
+    /// A reconstruction of `images` (batch, pixels) with its `posterior` (batch, 2, latents): results by image (loss, cosine, mean squared
+    /// error of a pixel, divergence). The gradient of the divergence is formed where the model goes back through the posterior.
+    fn record(&self, plan: &mut Plan, outputs: &Outputs, inputs: &Inputs, gradient: bool) -> Result<Recorded> {
+        let (x, t) = (outputs.main, inputs.get("loss.kind = \"vae\"", "images")?);
+        let rows = inputs.batch;
+        let width = plan.len(t) / rows;
+        if plan.len(x) != plan.len(t) {
+            return Err(Error::Config(format!(
+                "loss.kind = \"vae\" compares images of {width} pixels; the model gives {:?}",
+                plan.shape(x)
+            )));
+        }
+        let cols = self.names().len();
         let y = plan.activation("loss.rows", &[rows, cols])?;
-        let dx = if gradient { Some(plan.like("loss.dx", reconstruction)?) } else { None };
+        let dx = if gradient { Some(plan.like("loss.dx", x)?) } else { None };
         let mse = Some((On::Raw, Term { weight: width as f64, column: 2 }));
-        Rows { x: reconstruction, t: images, y, dx, rows, width, cols, mse, cosine: None, cycle: None }.record(plan, "loss")?;
+        Rows { x, t, y, dx, rows, width, cols, mse, cosine: None, cycle: None }.record(plan, "loss")?;
         if self.divergence > 0.0 {
+            let posterior = outputs.find("posterior").ok_or_else(|| {
+                Error::Config(
+                    "loss.divergence needs a model with a posterior: use model.kind = \"image_vae\", or loss.divergence = 0".into(),
+                )
+            })?;
             let latents = plan.len(posterior) / 2 / rows;
             let term = Term { weight: self.divergence, column: 3 };
             Kl { x: posterior, y, rows, width: latents, cols, term }.record(plan, "loss.divergence")?;
         }
-        Ok((y, dx))
+        Ok(Recorded { rows: y, gradients: dx.map(|main| Gradients { main, factors: vec![("divergence", self.divergence)] }) })
     }
 }

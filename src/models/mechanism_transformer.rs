@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::sequence_transformer::positive;
+use super::{Build, Model, ModelKind, positive};
+use crate::batch::{Inputs, Outputs};
+use crate::config::Section;
 use crate::error::{Error, Result, out_of_range};
 use crate::gpu::Role;
 use crate::kernels::embedding::{AddPositions, BackwardPositions, BackwardTable};
@@ -11,20 +13,18 @@ use crate::kernels::matmul::Activation;
 use crate::kernels::rope;
 use crate::kernels::tokens::{self, BEFORE_JOINTS};
 use crate::layers::{Cache, Fused, Layer, LayerNorm, Linear, LlamaBlock, LlamaBlockConfig, dropout, kept};
-use crate::plan::{Init, Plan, Tensor};
-use crate::random::Random;
+use crate::losses::Gradients;
+use crate::plan::{Buffer, Fill, Init, Plan, Tensor};
+use crate::random::{Random, stream};
 
 /// Base of the rotary angles.
 const THETA: f64 = 10_000.0;
 /// Rows of the position table: type, start, and eight joints, of which the last is never an input.
 const POSITIONS: usize = 10;
-/// Stream of the random frequencies.
-const FREQUENCIES: u32 = 21;
 
 /// Name of the buffer of random frequencies, (2, count).
-pub(crate) const RANDOM_FREQUENCIES: &str = "joint_features.B";
-/// Name of the constant table of rotary angles.
-const ROPE_TABLE: &str = "rope.table";
+const RANDOM_FREQUENCIES: &str = "joint_features.B";
+const NAME: &str = "model.kind = \"mechanism_transformer\"";
 
 /// What a joint's coordinates become before the first layer sees them.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -64,9 +64,9 @@ impl Features {
     }
 
     /// B of `Gaussian`, (2, count), drawn with a seed.
-    pub fn random_frequencies(&self, seed: u64) -> Option<Vec<f32>> {
+    fn random_frequencies(&self, seed: u64) -> Option<Vec<f32>> {
         let Features::Gaussian { count, sigma } = self else { return None };
-        let mut random = Random::new(seed, FREQUENCIES, 0);
+        let mut random = Random::new(seed, stream::FREQUENCIES, 0);
         Some((0..2 * count).map(|_| (random.normal() * sigma) as f32).collect())
     }
 
@@ -105,8 +105,8 @@ pub struct MechanismTransformerConfig {
     pub features: Features,
 }
 
-impl MechanismTransformerConfig {
-    pub(super) fn validate(&self) -> std::result::Result<(), String> {
+impl Section for MechanismTransformerConfig {
+    fn validate(&self) -> std::result::Result<(), String> {
         let sizes = [
             ("d_model", self.d_model, 1 << 16),
             ("heads", self.heads, 1 << 12),
@@ -142,31 +142,64 @@ impl MechanismTransformerConfig {
             _ => Ok(()),
         }
     }
+}
 
-    /// Values of the constant tensors that a plan of this model has, by name.
-    pub(crate) fn constants(&self, limit: usize) -> Vec<(&'static str, Vec<f32>)> {
-        vec![(ROPE_TABLE, rope::table(limit, self.d_model / self.heads, THETA))]
+impl ModelKind for MechanismTransformerConfig {
+    fn integers_below(&self) -> Option<usize> {
+        Some(self.types)
+    }
+
+    fn buffers(&self, seed: u64) -> Vec<Buffer> {
+        let frequencies = self.features.random_frequencies(seed);
+        let buffer = |b: Vec<f32>| Buffer { name: RANDOM_FREQUENCIES.into(), shape: vec![2, b.len() / 2], values: b };
+        frequencies.map(buffer).into_iter().collect()
+    }
+
+    fn build(&self, given: &Build<'_>) -> Result<Box<dyn Model>> {
+        let [latents] = given.fields.shape(NAME, "latents")?;
+        let [joints, 2] = given.fields.shape(NAME, "points")? else {
+            return Err(Error::Config(format!("{NAME} needs points of the plane")));
+        };
+        let types = given.fields.below(NAME, "types")?;
+        if types > self.types {
+            return Err(Error::Data(format!(
+                "the data have a type {}; model.types = {} is for types from 0 to {}. Raise model.types",
+                types - 1,
+                self.types,
+                self.types - 1
+            )));
+        }
+        let d = self.d_model;
+        let block = LlamaBlockConfig { features: d, heads: self.heads, hidden: self.feed_forward, dropout: self.dropout, eps: 1e-6 };
+        let hidden = |name: &str, inputs: usize| Linear::new(name, inputs, d).activated(Activation::Relu);
+        let joint = match self.joint_layers {
+            1 => vec![Linear::new("joint_embedding", self.features.width(), d)],
+            _ => vec![hidden("joint_embedding.0", self.features.width()), Linear::new("joint_embedding.2", d, d)],
+        };
+        let frequencies = given.buffers.iter().find(|b| b.name == RANDOM_FREQUENCIES);
+        Ok(Box::new(MechanismTransformer {
+            config: self.clone(),
+            positions: BEFORE_JOINTS + joints,
+            frequencies: frequencies.map(|b| Fill::floats(b.values.clone())),
+            latent: [hidden("latent_embedding.0", latents), Linear::new("latent_embedding.3", d, d)],
+            latent_norm: LayerNorm::new("latent_norm", d, 1e-5),
+            joint,
+            blocks: (0..self.layers).map(|i| LlamaBlock::new(&format!("model.layers.{i}"), block)).collect::<Result<_>>()?,
+            norm: LayerNorm::rms("model.norm", d, 1e-6),
+            head: Linear::new("head", d, 3),
+            saved: None,
+        }))
     }
 }
 
-/// What a batch holds.
-#[derive(Debug, Clone, Copy)]
-pub struct MechanismInputs {
-    /// (batch, latents).
-    pub latents: Tensor,
-    /// (batch) types.
-    pub types: Tensor,
-    /// (batch, joints, 2): normalised coordinates of the joints that are inputs.
-    pub points: Tensor,
-    /// Samples.
-    pub batch: usize,
-}
-
-/// The layers of the model.
+/// `latents` (batch, n), `types` (batch) and `points` (batch, joints, 2) → (batch, length, 3): of each token of [latent, type, start, joints]
+/// the coordinates of the joint after it, and the logit of its stop bit.
 #[derive(Debug, Clone)]
-pub struct MechanismTransformer {
+struct MechanismTransformer {
     config: MechanismTransformerConfig,
-    rate: f64,
+    /// Tokens of a whole sequence.
+    positions: usize,
+    frequencies: Option<Fill>,
     latent: [Linear; 2],
     latent_norm: LayerNorm,
     joint: Vec<Linear>,
@@ -178,61 +211,29 @@ pub struct MechanismTransformer {
 
 #[derive(Debug, Clone, Copy)]
 struct Saved {
-    inputs: MechanismInputs,
+    types: Tensor,
     token: Tensor,
     table: Tensor,
     sos: Tensor,
     positions: Tensor,
+    batch: usize,
     joints: usize,
     length: usize,
 }
 
 impl MechanismTransformer {
-    /// Layers for `batch` sequences of `latents` numbers each. Without `training` there is no dropout and nothing is kept for a backward pass.
-    ///
-    /// # Errors
-    /// `Config` when the heads do not divide the features.
-    pub fn new(config: &MechanismTransformerConfig, latents: usize, batch: usize, training: bool) -> Result<Self> {
-        let d = config.d_model;
-        let rate = if training { config.dropout } else { 0.0 };
-        let block = LlamaBlockConfig { features: d, heads: config.heads, hidden: config.feed_forward, dropout: rate, eps: 1e-6 };
-        let hidden = |name: &str, inputs: usize| {
-            let mut linear = Linear::new(name, inputs, d);
-            (linear.activation, linear.training) = (Activation::Relu, training);
-            linear
-        };
-        let joint = match config.joint_layers {
-            1 => vec![Linear::new("joint_embedding", config.features.width(), d)],
-            _ => vec![hidden("joint_embedding.0", config.features.width()), Linear::new("joint_embedding.2", d, d)],
-        };
-        Ok(MechanismTransformer {
-            config: config.clone(),
-            rate,
-            latent: [hidden("latent_embedding.0", latents), Linear::new("latent_embedding.3", d, d)],
-            latent_norm: LayerNorm::new("latent_norm", d, 1e-5),
-            joint,
-            blocks: (0..config.layers).map(|i| LlamaBlock::new(&format!("model.layers.{i}"), batch, block)).collect::<Result<_>>()?,
-            norm: LayerNorm::rms("model.norm", d, 1e-6),
-            head: Linear::new("head", d, 3),
-            saved: None,
-        })
-    }
-
-    /// Appends (batch, length, 3): of each token (x, y, logit of the stop bit) of the joint after it, over whole sequences [latent, type,
-    /// start, joints], or of the token at state.position over a cache of `limit` positions.
-    ///
-    /// # Errors
-    /// As `Layer::forward`.
-    pub fn forward(&mut self, plan: &mut Plan, inputs: MechanismInputs, cache: Option<Cache>) -> Result<Tensor> {
-        let MechanismInputs { latents, types, points, batch } = inputs;
+    /// Over whole sequences, or of the token at state.position over a cache.
+    fn tokens(&mut self, plan: &mut Plan, inputs: &Inputs, cache: Option<Cache>) -> Result<Outputs> {
+        let [latents, types, points] = ["latents", "types", "points"].map(|name| inputs.get(NAME, name));
+        let (latents, types, points, batch) = (latents?, types?, points?, inputs.batch);
         let d = self.config.d_model;
         let joints = plan.len(points) / 2 / batch;
         let (length, limit) = match cache {
             Some(cache) => (1, cache.limit),
-            None => (BEFORE_JOINTS + joints, BEFORE_JOINTS + joints),
+            None => (self.positions, self.positions),
         };
         let [first, second] = &mut self.latent;
-        first.dropout = dropout(plan, self.rate);
+        first.dropout = dropout(plan, self.config.dropout);
         let h = first.forward(plan, latents)?;
         let h = second.forward(plan, h)?;
         let token = plan.parameter("latent_token", &[d], Init::Zeros)?;
@@ -249,13 +250,15 @@ impl MechanismTransformer {
         let mut x = plan.activation("tokens", &[batch, length, d])?;
         tokens::Forward { latent, ids: types, table, sos, positions, joint, y: x, batch, length, cols: d, joints }
             .record(plan, "tokens")?;
-        let angles = plan.persistent(Role::Workspace, ROPE_TABLE, &[limit, d / self.config.heads / 2, 2])?;
+        let head = d / self.config.heads;
+        let angles = Fill::floats(rope::table(limit, head, THETA));
+        let angles = plan.constant(Role::Workspace, "rope.table", &[limit, head / 2, 2], Some(angles))?;
         for block in &mut self.blocks {
             x = block.forward(plan, x, angles, cache)?;
         }
         let x = self.norm.forward(plan, x)?;
-        self.saved = Some(Saved { inputs, token, table, sos, positions, joints, length });
-        self.head.forward(plan, x)
+        self.saved = Some(Saved { types, token, table, sos, positions, batch, joints, length });
+        self.head.forward(plan, x).map(Outputs::only)
     }
 
     fn features(&self, plan: &mut Plan, points: Tensor) -> Result<Tensor> {
@@ -265,22 +268,32 @@ impl MechanismTransformer {
             Features::Linear { count, pi: true } => Frequencies::MultiplesOfPi(count),
             Features::Linear { count, pi: false } => Frequencies::Multiples(count),
             Features::Gaussian { count, .. } => {
-                Frequencies::Random(plan.persistent(Role::Workspace, RANDOM_FREQUENCIES, &[2, count])?, count)
+                Frequencies::Random(plan.constant(Role::Workspace, RANDOM_FREQUENCIES, &[2, count], self.frequencies.clone())?, count)
             }
         };
-        let y = plan.activation("joint_features", &[plan.len(points) / 2, self.config.features.width()])?;
+        let y = plan.activation("joint_features", &[plan.shape(points)[0], plan.shape(points)[1], self.config.features.width()])?;
         fourier::Features { x: points, y, frequencies }.record(plan, "joint_features")?;
         Ok(y)
     }
+}
 
-    /// Appends the gradients of all weights from the gradient of the outputs.
-    ///
-    /// # Errors
-    /// `Internal` before `forward`.
-    pub fn backward(&mut self, plan: &mut Plan, dy: Tensor) -> Result<()> {
-        let Saved { inputs, token, table, sos, positions, joints, length } = kept(&self.saved, "mechanism transformer")?;
-        let (d, batch) = (self.config.d_model, inputs.batch);
-        let dx = self.head.backward(plan, dy)?;
+impl Model for MechanismTransformer {
+    fn forward(&mut self, plan: &mut Plan, inputs: &Inputs) -> Result<Outputs> {
+        self.tokens(plan, inputs, None)
+    }
+
+    fn decodes(&self) -> bool {
+        true
+    }
+
+    fn forward_cached(&mut self, plan: &mut Plan, inputs: &Inputs, cache: Cache) -> Result<Outputs> {
+        self.tokens(plan, inputs, Some(cache))
+    }
+
+    fn backward(&mut self, plan: &mut Plan, gradients: &Gradients) -> Result<()> {
+        let Saved { types, token, table, sos, positions, batch, joints, length } = kept(&self.saved, "mechanism transformer")?;
+        let d = self.config.d_model;
+        let dx = self.head.backward(plan, gradients.main)?;
         let mut dx = self.norm.backward(plan, dx)?;
         for block in self.blocks.iter_mut().rev() {
             dx = block.backward(plan, dx)?;
@@ -291,7 +304,7 @@ impl MechanismTransformer {
         let (dpositions, dsos) = (plan.gradient(positions)?, plan.gradient(sos)?);
         tokens::BackwardParams { dy: dx, dpositions, dsos, batch, length, cols: d }.record(plan, "tokens")?;
         let dtable = plan.gradient(table)?;
-        BackwardTable { ids: inputs.types, dy: dtype, dtable, rows: batch, cols: d, vocab: self.config.types }.record(plan, "tokens")?;
+        BackwardTable { ids: types, dy: dtype, dtable, rows: batch, cols: d, vocab: self.config.types }.record(plan, "tokens")?;
         let dsum = self.latent_norm.backward(plan, dlatent)?;
         let dtoken = plan.gradient(token)?;
         BackwardPositions { dy: dsum, dpositions: dtoken, batch, n: d }.record(plan, "latent")?;

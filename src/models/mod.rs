@@ -1,81 +1,109 @@
-//! Models: a configuration, and the layers it becomes.
+//! Models: a configuration, and the layers it becomes. One file a model.
 
+mod image_vae;
 mod mechanism_transformer;
 mod sequence_transformer;
-mod vae;
-mod vectors;
+mod vector;
+mod vector_amn;
+mod vector_gru;
+mod vector_lstm;
+mod vector_mlp;
+mod vector_transformer;
 
-pub(crate) use mechanism_transformer::RANDOM_FREQUENCIES;
-pub use mechanism_transformer::{Features, MechanismInputs, MechanismTransformer, MechanismTransformerConfig};
-pub use sequence_transformer::{EmbeddingKind, SequenceTransformer, SequenceTransformerConfig};
-pub use vae::{ImageVae, ImageVaeConfig, VaeLayers};
-pub use vectors::{
-    Blocks, NormPlace, VectorAmnConfig, VectorGruConfig, VectorLstmConfig, VectorMlpConfig, VectorModel, VectorShape,
-    VectorTransformerConfig,
-};
+use std::any::Any;
+use std::fmt::Debug;
 
-use serde::{Deserialize, Serialize};
+pub use image_vae::{ImageVaeConfig, VaeLayers};
+pub use mechanism_transformer::{Features, MechanismTransformerConfig};
+pub use sequence_transformer::{EmbeddingKind, SequenceTransformerConfig};
+pub use vector_amn::VectorAmnConfig;
+pub use vector_gru::{NormPlace, VectorGruConfig};
+pub use vector_lstm::VectorLstmConfig;
+pub use vector_mlp::VectorMlpConfig;
+pub use vector_transformer::{Blocks, VectorTransformerConfig};
 
+use crate::batch::{Fields, Inputs, Outputs};
+use crate::config::Section;
 use crate::error::{Error, Result};
-use crate::plan::{FLAT_ALIGN, Init, Parameter};
-use crate::random::Random;
+use crate::layers::Cache;
+use crate::losses::Gradients;
+use crate::plan::{Buffer, FLAT_ALIGN, Init, Parameter, Plan};
+use crate::random::{Random, stream};
 
-/// Every model, by its `kind`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum ModelConfig {
-    /// Post-norm causal transformer over a sequence of integers.
-    SequenceTransformer(SequenceTransformerConfig),
-    /// Network over the whole context.
-    VectorMlp(VectorMlpConfig),
-    /// Transformer over the vectors of a context.
-    VectorTransformer(VectorTransformerConfig),
-    /// LSTM over the vectors of a context.
-    VectorLstm(VectorLstmConfig),
-    /// Residual GRU blocks over the vectors of a context.
-    VectorGru(VectorGruConfig),
-    /// Attention from the mean of the context.
-    VectorAmn(VectorAmnConfig),
-    /// Llama blocks from a latent and a type to joints.
-    MechanismTransformer(MechanismTransformerConfig),
-    /// Variational autoencoder of images.
-    ImageVae(ImageVaeConfig),
+/// What a model is made for.
+#[derive(Debug, Clone, Copy)]
+pub struct Build<'a> {
+    /// What the data offer.
+    pub fields: &'a Fields,
+    /// The model's buffers.
+    pub buffers: &'a [Buffer],
 }
 
-impl ModelConfig {
-    pub(crate) fn validate(&self) -> std::result::Result<(), String> {
-        match self {
-            ModelConfig::SequenceTransformer(config) => config.validate(),
-            ModelConfig::VectorMlp(config) => config.validate(),
-            ModelConfig::VectorTransformer(config) => config.validate(),
-            ModelConfig::VectorLstm(config) => config.validate(),
-            ModelConfig::VectorGru(config) => config.validate(),
-            ModelConfig::VectorAmn(config) => config.validate(),
-            ModelConfig::MechanismTransformer(config) => config.validate(),
-            ModelConfig::ImageVae(config) => config.validate(),
-        }
+/// The table `model` of a run file.
+pub trait ModelKind: Section + Debug + Any {
+    /// Whether it takes sequences time step after time step, (length, batch, …), instead of (batch, length, …).
+    fn time_major(&self) -> bool {
+        false
     }
 
-    /// The layers of a next-vector model. Without `training` there is no dropout and nothing is kept for a backward pass.
+    /// What the integers that it takes must be below, where the configuration says so.
+    fn integers_below(&self) -> Option<usize> {
+        None
+    }
+
+    /// Numbers that are kept with the weights and are not trained, drawn with a seed.
+    fn buffers(&self, _seed: u64) -> Vec<Buffer> {
+        vec![]
+    }
+
+    /// The model for these data.
     ///
     /// # Errors
-    /// `Config` when the model is of another kind or its sizes do not fit each other.
-    pub fn vector_model(&self, shape: VectorShape, training: bool) -> Result<Box<dyn VectorModel>> {
-        match self {
-            ModelConfig::SequenceTransformer(_) | ModelConfig::MechanismTransformer(_) | ModelConfig::ImageVae(_) => {
-                Err(Error::Config("this model does not predict the next vector. Use model.kind = \"vector_…\"".into()))
-            }
-            ModelConfig::VectorMlp(config) => Ok(config.build(shape, training)),
-            ModelConfig::VectorTransformer(config) => config.build(shape, training),
-            ModelConfig::VectorLstm(config) => Ok(config.build(shape, training)),
-            ModelConfig::VectorGru(config) => Ok(config.build(shape, training)),
-            ModelConfig::VectorAmn(config) => Ok(config.build(shape, training)),
-        }
+    /// `Config` when the data lack what it takes, or sizes do not fit each other.
+    fn build(&self, given: &Build<'_>) -> Result<Box<dyn Model>>;
+}
+
+/// The layers of a model.
+pub trait Model: Debug {
+    /// Appends the forward pass.
+    ///
+    /// # Errors
+    /// `Config` when sizes overflow or do not fit each other.
+    fn forward(&mut self, plan: &mut Plan, inputs: &Inputs) -> Result<Outputs>;
+
+    /// Appends the gradients of all weights.
+    ///
+    /// # Errors
+    /// `Internal` before `forward`.
+    fn backward(&mut self, plan: &mut Plan, gradients: &Gradients) -> Result<()>;
+
+    /// Whether it can go on from a cache.
+    fn decodes(&self) -> bool {
+        false
+    }
+
+    /// Appends the forward pass of one new position, that of state.position, over a cache.
+    ///
+    /// # Errors
+    /// `Config` when the model does not decode.
+    fn forward_cached(&mut self, _plan: &mut Plan, _inputs: &Inputs, _cache: Cache) -> Result<Outputs> {
+        Err(Error::Config("this model has no cache: it does not continue sequences".into()))
     }
 }
 
-/// Stream of initial weights.
-const INIT: u32 = 20;
+type Checked = std::result::Result<(), String>;
+
+fn positive(key: &str, value: usize, most: usize) -> Checked {
+    check((1..=most).contains(&value), &format!("{key} = {value}"), &format!("from 1 to {most}"))
+}
+
+fn check(ok: bool, what: &str, range: &str) -> Checked {
+    if ok { Ok(()) } else { Err(format!("model.{what} is out of range: it must be {range}")) }
+}
+
+fn check_dropout(rate: f64) -> Checked {
+    check((0.0..1.0).contains(&rate), &format!("dropout = {rate}"), "in [0, 1)")
+}
 
 /// Initial values of a flat parameter buffer. Each tensor draws from (seed, hash of its name), so that adding one changes no other; the
 /// layers of a stack named `transformer…` start identical, as PyTorch's `TransformerEncoder` copies its first.
@@ -91,7 +119,7 @@ pub fn initial_weights(parameters: &[Parameter], seed: u64) -> Vec<f32> {
         };
         // FNV-1a.
         let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01b3));
-        let mut random = Random::new(seed, INIT, hash);
+        let mut random = Random::new(seed, stream::WEIGHTS, hash);
         for value in &mut flat[parameter.offset..parameter.offset + parameter.len()] {
             *value = match parameter.init {
                 Init::Zeros => 0.0,

@@ -2,11 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::datasets::integer_sequences::{CONTEXT, VALUES};
+use super::{Build, Model, ModelKind, positive};
+use crate::batch::{Inputs, Outputs};
+use crate::config::Section;
 use crate::error::Result;
 use crate::kernels::matmul::Activation;
-use crate::layers::{BlockConfig, Cache, Embedding, FixedEmbedding, Fused, Layer, Linear, TransformerBlock};
-use crate::plan::{Plan, Tensor};
+use crate::layers::{BlockConfig, Cache, Embedding, FixedEmbedding, Layer, Linear, TransformerBlock};
+use crate::losses::Gradients;
+use crate::plan::Plan;
 
 /// How a number becomes a vector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,15 +55,10 @@ fn eps() -> f64 {
     1e-5
 }
 
-pub(super) fn positive(key: &str, value: usize, most: usize) -> std::result::Result<(), String> {
-    if (1..=most).contains(&value) {
-        return Ok(());
-    }
-    Err(format!("model.{key} = {value} is out of range: it must be from 1 to {most}"))
-}
+const NAME: &str = "model.kind = \"sequence_transformer\"";
 
-impl SequenceTransformerConfig {
-    pub(crate) fn validate(&self) -> std::result::Result<(), String> {
+impl Section for SequenceTransformerConfig {
+    fn validate(&self) -> std::result::Result<(), String> {
         let sizes = [
             ("d_model", self.d_model, 1 << 16),
             ("heads", self.heads, 1 << 12),
@@ -87,77 +85,76 @@ impl SequenceTransformerConfig {
     }
 }
 
+impl ModelKind for SequenceTransformerConfig {
+    fn build(&self, given: &Build<'_>) -> Result<Box<dyn Model>> {
+        let [length] = given.fields.shape(NAME, "tokens")?;
+        let vocabulary = given.fields.below(NAME, "tokens")?;
+        let block = BlockConfig {
+            features: self.d_model,
+            heads: self.heads,
+            hidden: self.feed_forward,
+            activation: self.activation,
+            dropout: self.dropout,
+            eps: self.norm_eps,
+            causal: true,
+        };
+        let input = match self.embedding {
+            EmbeddingKind::Fixed => InputLayer::Fixed(FixedEmbedding { max_value: vocabulary - 1, max_position: length - 1 }),
+            EmbeddingKind::Learned => InputLayer::Learned(Embedding::new("embedding", vocabulary, length, self.d_model)),
+        };
+        Ok(Box::new(SequenceTransformer {
+            input,
+            blocks: (0..self.layers).map(|i| TransformerBlock::new(&format!("transformer.layers.{i}"), block)).collect::<Result<_>>()?,
+            output: Linear::new("output", self.d_model, vocabulary),
+        }))
+    }
+}
+
 #[derive(Debug, Clone)]
 enum InputLayer {
     Fixed(FixedEmbedding),
     Learned(Embedding),
 }
 
-/// The layers of the model.
+/// Tokens (batch, length) → logits (batch, length, vocabulary).
 #[derive(Debug, Clone)]
-pub struct SequenceTransformer {
+struct SequenceTransformer {
     input: InputLayer,
     blocks: Vec<TransformerBlock>,
     output: Linear,
 }
 
 impl SequenceTransformer {
-    /// Layers for `batch` sequences. Without `training` there is no dropout and nothing is kept for a backward pass.
-    ///
-    /// # Errors
-    /// `Config` when the heads do not divide the features.
-    pub fn new(config: &SequenceTransformerConfig, batch: usize, training: bool) -> Result<Self> {
-        let block = BlockConfig {
-            features: config.d_model,
-            heads: config.heads,
-            hidden: config.feed_forward,
-            activation: config.activation,
-            dropout: config.dropout,
-            eps: config.norm_eps,
-            causal: true,
-            training,
-        };
-        let input = match config.embedding {
-            EmbeddingKind::Fixed => InputLayer::Fixed(FixedEmbedding { max_value: VALUES - 1, max_position: CONTEXT - 1 }),
-            EmbeddingKind::Learned => InputLayer::Learned(Embedding::new("embedding", VALUES, CONTEXT, config.d_model)),
-        };
-        Ok(SequenceTransformer {
-            input,
-            blocks: (0..config.layers)
-                .map(|i| TransformerBlock::new(&format!("transformer.layers.{i}"), batch, block))
-                .collect::<Result<_>>()?,
-            output: Linear::new("output", config.d_model, VALUES),
-        })
-    }
-
-    /// Appends (rows, vocab) logits of (rows) tokens, `length` positions a sequence: over whole sequences, or of one new position.
-    ///
-    /// # Errors
-    /// As `Layer::forward`.
-    pub fn forward(&mut self, plan: &mut Plan, tokens: Tensor, length: usize, cache: Option<Cache>) -> Result<Tensor> {
+    fn logits(&mut self, plan: &mut Plan, inputs: &Inputs, cache: Option<Cache>) -> Result<Outputs> {
+        let tokens = inputs.get(NAME, "tokens")?;
         let mut x = match &mut self.input {
-            InputLayer::Fixed(layer) => layer.forward(plan, tokens, length)?,
-            InputLayer::Learned(layer) => layer.forward(plan, tokens, length)?,
+            InputLayer::Fixed(layer) => layer.forward(plan, tokens)?,
+            InputLayer::Learned(layer) => layer.forward(plan, tokens)?,
         };
         for block in &mut self.blocks {
             x = block.forward(plan, x, cache)?;
         }
-        self.output.forward(plan, x)
+        self.output.forward(plan, x).map(Outputs::only)
+    }
+}
+
+impl Model for SequenceTransformer {
+    fn forward(&mut self, plan: &mut Plan, inputs: &Inputs) -> Result<Outputs> {
+        self.logits(plan, inputs, None)
     }
 
-    /// Appends the gradients of all weights from the gradient of the logits.
-    ///
-    /// # Errors
-    /// `Internal` before `forward`.
-    pub fn backward(&mut self, plan: &mut Plan, dlogits: Tensor) -> Result<()> {
-        self.output.backward_params(plan, dlogits)?;
-        let mut dy = self.output.backward_input(plan, dlogits, Fused::default())?;
-        let learned = matches!(self.input, InputLayer::Learned(_));
-        for (i, block) in self.blocks.iter_mut().enumerate().rev() {
-            match block.backward(plan, dy, i > 0 || learned)? {
-                Some(dx) => dy = dx,
-                None => return Ok(()),
-            }
+    fn decodes(&self) -> bool {
+        true
+    }
+
+    fn forward_cached(&mut self, plan: &mut Plan, inputs: &Inputs, cache: Cache) -> Result<Outputs> {
+        self.logits(plan, inputs, Some(cache))
+    }
+
+    fn backward(&mut self, plan: &mut Plan, gradients: &Gradients) -> Result<()> {
+        let mut dy = self.output.backward(plan, gradients.main)?;
+        for block in self.blocks.iter_mut().rev() {
+            dy = block.backward(plan, dy)?;
         }
         match &mut self.input {
             InputLayer::Learned(layer) => layer.backward(plan, dy),

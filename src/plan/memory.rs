@@ -27,7 +27,7 @@ pub struct ImageSpec {
 }
 
 /// Where a tensor lies: buffer, first byte, and the bytes that a binding of it covers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Place {
     /// Index into the buffers.
     pub buffer: usize,
@@ -136,7 +136,8 @@ impl Memory {
             }
         }
         for plan in plans {
-            let mut places = vec![None; plan.tensors().count()];
+            // What only dropped launches used has no place.
+            let mut places = vec![Some(Place::default()); plan.handles()];
             for (tensor, info) in plan.tensors() {
                 // Uniform arrays are made of vectors of four.
                 let bytes = (info.len() as u64 * 4).next_multiple_of(16);

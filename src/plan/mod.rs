@@ -120,6 +120,43 @@ impl Parameter {
     }
 }
 
+/// Numbers that are kept with the weights and are not trained, as a PyTorch module's buffers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Buffer {
+    /// `state_dict` name.
+    pub name: String,
+    /// Shape.
+    pub shape: Vec<usize>,
+    /// Values.
+    pub values: Vec<f32>,
+}
+
+/// Values of a constant tensor: words of a range of its elements, asked for piece by piece when it is placed on a device.
+#[derive(Clone)]
+pub struct Fill(Arc<dyn Fn(Range<usize>) -> Vec<u32> + Send + Sync>);
+
+impl Fill {
+    /// Values that are made when they are asked for.
+    pub fn new(words: impl Fn(Range<usize>) -> Vec<u32> + Send + Sync + 'static) -> Self {
+        Fill(Arc::new(words))
+    }
+
+    /// These numbers.
+    pub fn floats(values: Vec<f32>) -> Self {
+        Fill::new(move |range| values[range].iter().map(|v| v.to_bits()).collect())
+    }
+
+    pub(super) fn words(&self, range: Range<usize>) -> Vec<u32> {
+        (self.0)(range)
+    }
+}
+
+impl std::fmt::Debug for Fill {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Fill")
+    }
+}
+
 /// What a plan knows of one tensor.
 #[derive(Debug, Clone)]
 pub struct TensorInfo {
@@ -289,6 +326,8 @@ pub struct Plan {
     pub name: String,
     /// Device that the kernel variants are chosen for.
     pub target: Target,
+    /// Whether a backward pass follows: then dropout drops, and layers keep what it needs.
+    pub trains: bool,
     tensors: Vec<TensorInfo>,
     names: HashMap<String, Tensor>,
     parameters: Vec<Parameter>,
@@ -297,15 +336,23 @@ pub struct Plan {
     section: Section,
     kept: Vec<Tensor>,
     parts: Vec<(Tensor, Tensor, usize)>,
+    constants: Vec<(Tensor, Fill)>,
+    dropped: HashSet<Tensor>,
     streams: u32,
 }
 
 impl Plan {
-    /// An empty plan.
+    /// An empty plan of a training step.
+    pub fn training(name: &str, target: Target) -> Self {
+        Plan { trains: true, ..Plan::new(name, target) }
+    }
+
+    /// An empty plan without a backward pass.
     pub fn new(name: &str, target: Target) -> Self {
         Plan {
             name: name.into(),
             target,
+            trains: false,
             tensors: vec![],
             names: HashMap::new(),
             parameters: vec![],
@@ -314,6 +361,8 @@ impl Plan {
             section: Section::Forward,
             kept: vec![],
             parts: vec![],
+            constants: vec![],
+            dropped: HashSet::new(),
             streams: 0,
         }
     }
@@ -439,6 +488,22 @@ impl Plan {
         self.add(name.into(), shape, Storage::Persistent(role))
     }
 
+    /// A tensor of constant values, written once when the plan is placed on a device; without `fill`, because they are not known yet, the
+    /// plan can be looked at and not run.
+    ///
+    /// # Errors
+    /// As `parameter`.
+    pub fn constant(&mut self, role: Role, name: &str, shape: &[usize], fill: Option<Fill>) -> Result<Tensor> {
+        let tensor = self.persistent(role, name, shape)?;
+        self.constants.extend(fill.map(|fill| (tensor, fill)));
+        Ok(tensor)
+    }
+
+    /// Constant tensors with their values.
+    pub(crate) fn constants(&self) -> &[(Tensor, Fill)] {
+        &self.constants
+    }
+
     /// A tensor in a pooled buffer.
     ///
     /// # Errors
@@ -467,6 +532,24 @@ impl Plan {
     /// Keeps a pooled tensor alive to the end of the plan, for the host to read.
     pub fn keep(&mut self, tensor: Tensor) {
         self.kept.push(tensor);
+    }
+
+    /// Drops the launches whose results nobody reads, such as the gradient of what is data; what the host reads is kept (`keep`).
+    pub fn prune(&mut self) {
+        let mut read: HashSet<Tensor> = self.kept.iter().copied().collect();
+        let mut needed = vec![false; self.entries.len()];
+        for (entry, needed) in self.entries.iter().zip(&mut needed).rev() {
+            let lasting = |t: &Tensor| !matches!(self.tensors[t.0 as usize].storage, Storage::Transient(_));
+            *needed = entry.writes().any(|t| lasting(&t) || read.contains(&t));
+            if *needed {
+                read.extend(entry.tensors.iter().copied());
+            }
+        }
+        let mut keep = needed.into_iter();
+        self.entries.retain(|_| keep.next().unwrap_or(true));
+        let used: HashSet<Tensor> = self.entries.iter().flat_map(|e| e.tensors.iter().copied()).collect();
+        let pooled = |t: &Tensor| matches!(self.tensors[t.0 as usize].storage, Storage::Transient(_));
+        self.dropped = (0..self.tensors.len() as u32).map(Tensor).filter(|t| pooled(t) && !used.contains(t)).collect();
     }
 
     /// A stream of random numbers that no other part of the plan uses.
@@ -500,9 +583,15 @@ impl Plan {
         self.entries.is_empty()
     }
 
-    /// All tensors with their handles.
+    /// All tensors with their handles, without those that only dropped launches used.
     pub fn tensors(&self) -> impl Iterator<Item = (Tensor, &TensorInfo)> {
-        self.tensors.iter().enumerate().map(|(i, info)| (Tensor(i as u32), info))
+        let all = self.tensors.iter().enumerate().map(|(i, info)| (Tensor(i as u32), info));
+        all.filter(|(tensor, _)| !self.dropped.contains(tensor))
+    }
+
+    /// One more than the number of the last tensor.
+    pub(crate) fn handles(&self) -> usize {
+        self.tensors.len()
     }
 
     /// Tensor of that name.
@@ -663,7 +752,7 @@ impl Plan {
             "plan {}: {} dispatches, {} tensors, {} parameters",
             self.name,
             self.entries.len(),
-            self.tensors.len(),
+            self.tensors().count(),
             self.parameter_count()
         );
         let width = self.entries.iter().map(|e| e.shader.name.len()).max().unwrap_or(0);

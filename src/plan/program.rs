@@ -11,6 +11,9 @@ use crate::gpu::{BindingKind, Gpu, IMAGE_ROW, Pipeline};
 /// under the half second at which drivers start to suspect a hang.
 const SUBMISSION_WORK: u64 = 80_000_000_000;
 
+/// Words of a constant tensor written at once.
+const UPLOAD: usize = 4 << 20;
+
 /// The buffers of a run.
 #[derive(Debug)]
 pub struct Arena {
@@ -119,7 +122,7 @@ pub struct Program {
 }
 
 impl Program {
-    /// Compiles every kernel and binds every tensor of `plan`. `checked` keeps wgpu's runtime checks in the kernels.
+    /// Compiles every kernel, binds every tensor of `plan` and writes its constants. `checked` keeps wgpu's runtime checks in the kernels.
     ///
     /// # Errors
     /// `Internal` when a kernel does not compile, `TryAgain` on device loss.
@@ -155,7 +158,14 @@ impl Program {
                 writes: entry.writes().collect(),
             });
         }
-        Ok(Program { plan, arena, places, launches })
+        let program = Program { plan, arena, places, launches };
+        for (tensor, fill) in program.plan.constants() {
+            let len = program.plan.len(*tensor);
+            for first in (0..len).step_by(UPLOAD) {
+                program.upload(*tensor, first, &fill.words(first..(first + UPLOAD).min(len)))?;
+            }
+        }
+        Ok(program)
     }
 
     /// Buffers that the program runs on.

@@ -7,12 +7,10 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::rules::Watch;
-use super::task::Buffer;
 use super::tensor_file::{Best, FORMAT, Header, TensorFile, buffer_views, views, write_tensors};
-use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::optim::Plateau;
-use crate::plan::{Init, Parameter};
+use crate::plan::{Buffer, Init, Parameter};
 
 /// State of a run besides its tensors.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -47,18 +45,25 @@ pub struct Progress {
 }
 
 /// What decides the weights of a run but for its device: weights and checkpoints of another origin are of another run.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default)]
 pub struct Origin {
     /// Configuration as TOML.
     pub config: String,
     /// Fingerprints of the data files, by their keys in the configuration.
     pub data: BTreeMap<String, String>,
+    /// A configuration of this kind with every default written out: what an earlier version did not write has its default.
+    pub canonical: Option<fn(&str) -> Result<String>>,
 }
 
 impl Origin {
+    /// Fails where a text is no configuration of this kind.
+    pub(super) fn read_configuration(&self, text: &str) -> Result<String> {
+        self.canonical.map_or_else(|| Ok(text.to_string()), |canonical| canonical(text))
+    }
+
     /// What differs in another one, a line each: the key, its value there and its value here.
     pub fn differences(&self, there: &Origin) -> Vec<String> {
-        let mut lines = differences(&there.config, &self.config);
+        let mut lines = self.configuration_differences(&there.config);
         for key in self.data.keys().chain(there.data.keys().filter(|k| !self.data.contains_key(*k))) {
             let of = |data: &BTreeMap<String, String>| data.get(key).map_or("none".to_string(), Clone::clone);
             if self.data.get(key) != there.data.get(key) {
@@ -67,10 +72,15 @@ impl Origin {
         }
         lines
     }
+
+    /// What differs in another configuration, as TOML.
+    pub(super) fn configuration_differences(&self, there: &str) -> Vec<String> {
+        differences(there, &self.config, self.canonical)
+    }
 }
 
 /// Keys whose values differ in two configurations, as TOML.
-pub(super) fn differences(then: &str, now: &str) -> Vec<String> {
+fn differences(then: &str, now: &str, canonical: Option<fn(&str) -> Result<String>>) -> Vec<String> {
     fn walk(prefix: &str, then: Option<&toml::Value>, now: Option<&toml::Value>, lines: &mut Vec<String>) {
         if let (Some(toml::Value::Table(a)), Some(toml::Value::Table(b))) = (then, now) {
             let mut keys: Vec<&String> = a.keys().chain(b.keys().filter(|k| !a.contains_key(*k))).collect();
@@ -82,10 +92,9 @@ pub(super) fn differences(then: &str, now: &str) -> Vec<String> {
             lines.push(format!("{prefix}: {} then, {} now", show(then), show(now)));
         }
     }
-    // What an earlier version of the same format did not write has its default.
     let parse = |text: &str| {
-        let canonical = Config::parse(text, "", &[]).and_then(|c| c.to_toml()).unwrap_or_else(|_| text.to_string());
-        canonical.parse::<toml::Table>().map(toml::Value::Table)
+        let written_out = canonical.and_then(|f| f(text).ok()).unwrap_or_else(|| text.to_string());
+        written_out.parse::<toml::Table>().map(toml::Value::Table)
     };
     let mut lines = Vec::new();
     match (parse(then), parse(now)) {
@@ -106,7 +115,7 @@ pub struct Checkpoint {
     pub v: Vec<f32>,
     /// Where the run is.
     pub progress: Progress,
-    /// What is kept with the weights; a run that goes on takes it by `Task::take_buffers`.
+    /// What is kept with the weights; a run that goes on takes it by `load_buffers`.
     pub buffers: Vec<Buffer>,
     /// Of which run.
     pub origin: Origin,
@@ -123,11 +132,11 @@ pub(super) struct Found {
     pub(super) rejected: Vec<String>,
 }
 
-/// Gives buffers the values that the file has under their names; says which it has.
+/// Those of the buffers that the file has under their names, with its values.
 ///
 /// # Errors
 /// `MissingInput` without the file, `Data` when it is damaged or a shape differs.
-pub(crate) fn load_buffers(path: &Path, buffers: &mut [Buffer]) -> Result<Vec<String>> {
+pub fn load_buffers(path: &Path, buffers: &[Buffer]) -> Result<Vec<Buffer>> {
     let mut file = TensorFile::open(path)?;
     let mut found = Vec::new();
     for buffer in buffers {
@@ -135,10 +144,9 @@ pub(crate) fn load_buffers(path: &Path, buffers: &mut [Buffer]) -> Result<Vec<St
         if file.metadata.info(&name).is_none() {
             continue;
         }
-        let values = file.fill(&[Parameter { name, shape, offset: 0, init: Init::Zeros }], "")?;
-        let n = buffer.values.len();
-        buffer.values.copy_from_slice(&values[..n]);
-        found.push(buffer.name.clone());
+        let mut values = file.fill(&[Parameter { name, shape, offset: 0, init: Init::Zeros }], "")?;
+        values.truncate(buffer.values.len());
+        found.push(Buffer { values, ..buffer.clone() });
     }
     Ok(found)
 }
@@ -160,7 +168,7 @@ pub(super) fn load_best(path: &Path, parameters: &[Parameter]) -> Result<(Vec<f3
     let weights = file.fill(parameters, "")?;
     let Header { best, config, data, .. } = file.header;
     let best = best.ok_or_else(|| Error::Data(format!("{} does not say of which validation it is", path.display())))?;
-    Ok((weights, best, Origin { config, data }))
+    Ok((weights, best, Origin { config, data, canonical: None }))
 }
 
 /// The file with a run's weights: `best`, `last`, or a file's name; and after how many steps they are, where it says so.
@@ -202,7 +210,7 @@ pub fn save_weights(
     step: u64,
     best: Option<&Best>,
 ) -> Result<()> {
-    let Origin { config, data } = origin.clone();
+    let Origin { config, data, .. } = origin.clone();
     let header = Header { config, data, step: Some(step), best: best.cloned(), ..Header::default() };
     write_tensors(path, &[views(parameters, "", weights), buffer_views(buffers)].concat(), Some(header))
 }
@@ -235,7 +243,7 @@ impl Checkpoint {
         tensors.extend(views(parameters, "optimizer.m.", &self.m));
         tensors.extend(views(parameters, "optimizer.v.", &self.v));
         let progress = serde_json::to_string(&self.progress).map_err(|e| Error::Internal(format!("progress: {e}")))?;
-        let Origin { config, data } = self.origin.clone();
+        let Origin { config, data, .. } = self.origin.clone();
         let (step, variants) = (Some(self.progress.step), self.variants.clone());
         write_tensors(
             &path,
@@ -291,7 +299,7 @@ impl Checkpoint {
         }
         let (weights, m, v) = (file.fill(parameters, "")?, file.fill(parameters, "optimizer.m.")?, file.fill(parameters, "optimizer.v.")?);
         let Header { config, data, variants, .. } = file.header;
-        Ok(Checkpoint { weights, m, v, buffers: vec![], progress, origin: Origin { config, data }, variants })
+        Ok(Checkpoint { weights, m, v, buffers: vec![], progress, origin: Origin { config, data, canonical: None }, variants })
     }
 
     /// The newest valid checkpoint of a folder, and what is wrong with newer ones.

@@ -9,9 +9,9 @@ use serde_json::Value;
 
 use super::logs::duration;
 use super::plot::{Chart, Curve, draw};
-use super::rules::{improves, less_is_better};
 use crate::config::ValidationConfig;
 use crate::error::{Error, Result};
+use crate::metrics::{improves, less_is_better};
 use crate::models::Features;
 
 /// One run of a comparison.

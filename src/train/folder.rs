@@ -3,12 +3,10 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use super::checkpoint::{Checkpoint, Found, Origin, Progress, differences, file_of, load_best, save_weights};
-use super::task::Buffer;
+use super::checkpoint::{Checkpoint, Found, Origin, Progress, file_of, load_best, save_weights};
 use super::tensor_file::{Best, remove_unfinished, write_atomically};
-use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::plan::Parameter;
+use crate::plan::{Buffer, Parameter};
 
 /// A run folder, locked while this lives.
 #[derive(Debug)]
@@ -117,7 +115,7 @@ impl RunFolder {
     /// # Errors
     /// `Data` when there are checkpoints and none is valid, when the run has another configuration, and when there is something to go on
     /// from that no checkpoint tells how.
-    pub(super) fn find(&self, parameters: &[Parameter], config: &str) -> Result<Option<Found>> {
+    pub(super) fn find(&self, parameters: &[Parameter], origin: &Origin) -> Result<Option<Found>> {
         let saved = fs::read_to_string(self.config());
         let here = self.path.display();
         let Some(found) = Checkpoint::newest(&self.checkpoints(), parameters)? else {
@@ -131,20 +129,21 @@ impl RunFolder {
                 Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
                 Err(e) => return Err(Error::read(&self.config(), &e)),
                 Ok(text) => {
-                    Config::parse(&text, &self.config().display().to_string(), &[]).map_err(|e| {
-                        Error::Data(format!("{e}\nThere is no checkpoint that says what it was: start in another folder with --out"))
+                    origin.read_configuration(&text).map_err(|e| {
+                        let path = self.config().display().to_string();
+                        Error::Data(format!("{path}{e}\nThere is no checkpoint that says what it was: start in another folder with --out"))
                     })?;
-                    let lines = differences(&text, config);
+                    let lines = origin.configuration_differences(&text);
                     let what = format!("{here} was started with another configuration");
                     return if lines.is_empty() { Ok(None) } else { Err(self.other_configuration(&what, &lines)) };
                 }
             }
         };
-        let lines = differences(&found.checkpoint.origin.config, config);
+        let lines = origin.configuration_differences(&found.checkpoint.origin.config);
         if lines.is_empty() {
             return Ok(Some(found));
         }
-        let of_folder = saved.is_ok_and(|text| differences(&text, config).is_empty());
+        let of_folder = saved.is_ok_and(|text| origin.configuration_differences(&text).is_empty());
         let what = match of_folder {
             true => format!("{} is a checkpoint of another run", found.path.display()),
             false => format!("{here} was started with another configuration"),
@@ -156,12 +155,12 @@ impl RunFolder {
     ///
     /// # Errors
     /// `Io`.
-    pub(super) fn write_config(&self, config: &str, resumed: bool) -> Result<Option<String>> {
-        let same = fs::read_to_string(self.config()).is_ok_and(|text| differences(&text, config).is_empty());
+    pub(super) fn write_config(&self, origin: &Origin, resumed: bool) -> Result<Option<String>> {
+        let same = fs::read_to_string(self.config()).is_ok_and(|text| origin.configuration_differences(&text).is_empty());
         if same {
             return Ok(None);
         }
-        write_atomically(&self.config(), config.as_bytes())?;
+        write_atomically(&self.config(), origin.config.as_bytes())?;
         Ok(resumed.then(|| format!("{} was missing or not that of the run: written again from the checkpoint", self.config().display())))
     }
 

@@ -2,17 +2,19 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::task::Task;
-use crate::config::{AbortRule, Config};
+use crate::config::{AbortRule, Settings};
 use crate::error::{Error, Result};
+use crate::losses::Columns;
+use crate::metrics::less_is_better;
+use crate::tasks::Card;
 
 /// Fails on a metric that selects, a rule or an expectation which the run does not have: it would never be looked at.
 ///
 /// # Errors
 /// `Config`, with the metrics that there are.
-pub(crate) fn check_metrics(config: &Config, task: &dyn Task) -> Result<()> {
-    let (of_training, of_validation) = (task.columns(), task.validated());
-    let shown: Vec<&str> = task.shown().iter().map(|c| c.name).collect();
+pub(super) fn check_metrics(config: &Settings, columns: &Columns, card: &Card) -> Result<()> {
+    let (of_training, of_validation) = (&columns.names, &card.validated);
+    let shown: Vec<&str> = card.shown.iter().map(|c| c.name).collect();
     let select = config.validation.select.as_str();
     if !of_validation.contains(&select) {
         return Err(Error::Config(format!(
@@ -47,17 +49,6 @@ pub(crate) fn check_metrics(config: &Config, task: &dyn Task) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Whether less of a metric is better: of all but cosines and accuracies.
-pub(super) fn less_is_better(metric: &str) -> bool {
-    !(metric.ends_with("cosine") || metric.ends_with("accuracy"))
-}
-
-/// Whether a value of a metric is better than the best so far by more than `by`; what is not finite never is.
-pub(super) fn improves(metric: &str, best: Option<f64>, value: f64, by: f64) -> bool {
-    let gain = |best: f64| if less_is_better(metric) { best - value } else { value - best };
-    value.is_finite() && best.is_none_or(|best| gain(best) > by)
 }
 
 /// What a rule remembers of its metric.
@@ -108,16 +99,6 @@ mod tests {
     fn fires(rule: &AbortRule, values: &[f64]) -> Option<usize> {
         let mut watch = Watch::default();
         values.iter().enumerate().find(|(i, v)| watch.look(rule, *i as u64 + 1, **v).is_some()).map(|(i, _)| i + 1)
-    }
-
-    #[test]
-    fn accuracies_improve_upwards_and_losses_downwards() {
-        for (metric, worse, better) in [("cross_entropy", 2.0, 1.0), ("ninth_accuracy", 0.1, 0.2), ("unit_mse", 2.0, 1.0)] {
-            assert!(improves(metric, None, worse, 0.01) && improves(metric, Some(worse), better, 0.01), "{metric}");
-            assert!(!improves(metric, Some(better), worse, 0.0) && !improves(metric, Some(better), better, 0.0), "{metric}");
-        }
-        assert!(!improves("loss", Some(2.0), 1.995, 0.01));
-        assert!(!improves("loss", None, f64::NAN, 0.0) && !improves("cosine", Some(0.5), f64::INFINITY, 0.0));
     }
 
     #[test]

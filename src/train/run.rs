@@ -7,22 +7,25 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
-
-use super::checkpoint::{Checkpoint, Found, Origin, Progress, load_best, load_weights, save_weights};
+use super::checkpoint::{Checkpoint, Found, Origin, Progress, load_best, load_buffers, load_weights, save_weights};
 use super::folder::RunFolder;
-use super::logs::{Logs, duration};
+use super::logs::Logs;
 use super::plot::{Chart, Curve, draw};
-use super::rules::{Watch, check_metrics, improves, less_is_better};
-use super::session::{RING, Session, memory_of};
-use super::task::{Column, Judgement, MetricRows, Metrics, Task, fingerprint, learning_rate, record_evaluation, task};
+use super::report::Report;
+use super::rules::{Watch, check_metrics};
 use super::tensor_file::{Best, write_atomically};
-use crate::config::Config;
+use crate::config::Settings;
+use crate::datasets::fingerprint;
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Role};
 use crate::kernels::State;
 use crate::kernels::metrics::{RECORD, SUMS};
+use crate::losses::Columns;
+use crate::metrics::{Metrics, improves, less_is_better};
 use crate::plan::{Flat, MemoryReport, Parameter};
+use crate::problem::{Loaded, Problem};
+use crate::session::{RING, Session};
+use crate::tasks::{Card, Judgement, Scorecard};
 
 /// Skipped updates in a row after which a run stops.
 const SKIPS: u64 = 10;
@@ -51,95 +54,17 @@ pub struct Options {
     pub stop: Arc<AtomicUsize>,
 }
 
-/// The closing table of a run.
-#[derive(Debug, Clone, Serialize)]
-pub struct Report {
-    /// Run folder.
-    pub run: String,
-    /// Device.
-    pub device: String,
-    /// Weights.
-    pub parameters: usize,
-    /// Updates done.
-    pub steps: u64,
-    /// The metric that chose the weights that are kept.
-    pub select: String,
-    /// Its value of these weights; none when nothing was validated and the last weights are kept.
-    pub selected: Option<f64>,
-    /// Step of the weights that are kept.
-    pub best_step: u64,
-    /// Epoch of the weights that are kept, from 1.
-    pub best_epoch: u64,
-    /// Why it ended.
-    pub ended: String,
-    /// Time spent in all sessions.
-    pub seconds: f64,
-    /// Updates skipped because something was not finite.
-    pub skipped: u64,
-    /// Validation metrics of the kept weights, when they were kept.
-    pub best: Metrics,
-    /// Metrics of the kept weights by set, and of the baselines.
-    pub test: BTreeMap<String, Metrics>,
-    /// Sentences about them.
-    pub notes: Vec<String>,
-    /// What was expected, what came, and whether it was met.
-    pub expectations: Vec<(String, Option<f64>, bool)>,
-    #[serde(skip)]
-    rows: MetricRows,
-    #[serde(skip)]
-    columns: Vec<Column>,
-}
-
 /// Bytes that a run may allocate on this device.
 pub(crate) fn default_budget(gpu: &Gpu) -> u64 {
     (8u64 << 30).min(gpu.free_memory().unwrap_or(u64::MAX))
 }
 
-/// Largest batch whose memory stays within the budget, if any does. Memory is nearly linear in the batch, so a few plans tell: each is recorded
-/// where the line through those before crosses the budget, and in the middle where that does not help.
-pub(crate) fn largest_batch(config: &Config, target: crate::gpu::Target, budget: u64) -> Option<usize> {
-    /// Sizes that a run file may give.
-    const MOST: usize = 1 << 20;
-    // Shares of what there is: at most 1 fits.
-    let load = |batch: usize| {
-        let mut candidate = config.clone();
-        candidate.train.batch = batch;
-        super::session::memory(&candidate, target, budget).map_or(f64::INFINITY, |m| {
-            let largest = m.buffers.iter().map(|b| b.bytes).max().unwrap_or(0);
-            (m.report.total_bytes as f64 / budget as f64).max(largest as f64 / target.max_binding as f64)
-        })
-    };
-    let (mut low, mut high) = ((1, load(1)), (MOST, load(MOST)));
-    if low.1 > 1.0 || high.1 <= 1.0 {
-        return if high.1 <= 1.0 { Some(MOST) } else { None };
-    }
-    let mut interpolate = true;
-    while high.0 - low.0 > 1 {
-        let gap = (high.0 - low.0) as f64;
-        let step = match (interpolate, high.1.is_finite()) {
-            (true, true) => gap * (1.0 - low.1) / (high.1 - low.1),
-            // Where nothing is known above, the middle of the orders of magnitude.
-            (_, false) => (low.0 as f64 * high.0 as f64).sqrt() - low.0 as f64,
-            _ => gap / 2.0,
-        };
-        let guess = (low.0 + step as usize).clamp(low.0 + 1, high.0 - 1);
-        let share = load(guess);
-        if share <= 1.0 {
-            low = (guess, share)
-        } else {
-            high = (guess, share)
-        }
-        interpolate = ((high.0 - low.0) as f64) < gap / 2.0;
-    }
-    Some(low.0)
-}
-
-fn over_budget(config: &Config, gpu: &Gpu, report: &MemoryReport, budget: u64) -> Error {
+fn over_budget(problem: &Loaded, gpu: &Gpu, report: &MemoryReport, budget: u64) -> Error {
     let roles = report.bytes_by_role.iter().map(|(role, bytes)| format!("\n  {role:<12}{bytes:>16}")).collect::<String>();
-    let samples = config.train.batch * config.train.accumulate;
+    let samples = problem.settings.train.batch * problem.settings.train.accumulate;
     // Of the batches that fit, the largest that a step divides into.
     let fits =
-        largest_batch(config, gpu.target, budget).and_then(|most| (1..=most.min(samples)).rev().find(|b| samples.is_multiple_of(*b)));
+        problem.largest_batch(gpu.target, budget).and_then(|most| (1..=most.min(samples)).rev().find(|b| samples.is_multiple_of(*b)));
     let fit = match fits {
         Some(batch) => {
             format!("train.batch = {batch} fits; with train.accumulate = {} a step takes the same {samples} samples", samples / batch)
@@ -153,29 +78,32 @@ fn over_budget(config: &Config, gpu: &Gpu, report: &MemoryReport, budget: u64) -
     ))
 }
 
+/// Learning rate of step `step` (from 0).
+fn learning_rate(settings: &Settings, progress: &Progress, step: u64, steps: u64) -> f64 {
+    settings.schedule.learning_rate(settings.optimizer.learning_rate, step, steps, settings.train.epochs) * progress.plateau.factor
+}
+
 /// Trains. See the module.
 ///
 /// # Errors
 /// Those of correctness: every class of `Error`. A run that is refused leaves nothing behind.
-pub fn train(config: &Config, options: &Options) -> Result<Report> {
-    let mut task = task(config)?;
-    check_metrics(config, task.as_ref())?;
-    let config = &task.sized(config);
+pub fn train(mut problem: Problem, options: &Options) -> Result<Report> {
+    check_metrics(&problem.settings, &problem.loss().columns(), &problem.card())?;
     let folder = RunFolder::open(&options.out, options.resume)?;
     if options.resume && options.init.is_some() && folder.holds_a_run()? {
         return Err(Error::Config("--init and --resume contradict each other: a resumed run has its weights".into()));
     }
     let gpu = Arc::new(Gpu::open(options.device.as_deref())?);
-    let parameters = record_evaluation(task.as_ref(), gpu.target)?.0.parameters().to_vec();
-    let mut origin = Origin { config: config.to_toml()?, ..Origin::default() };
-    let found = if options.resume { folder.find(&parameters, &origin.config)? } else { None };
+    let parameters = problem.record_evaluation(gpu.target)?.0.parameters().to_vec();
+    let mut origin = Origin { config: problem.toml.clone(), canonical: Some(problem.canonical), ..Origin::default() };
+    let found = if options.resume { folder.find(&parameters, &origin)? } else { None };
     let init = options.init.as_ref().map(|path| load_weights(path, &parameters)).transpose()?;
     if let Some(path) = options.init.as_ref().or(found.as_ref().map(|f| &f.path)) {
-        task.take_buffers(path)?;
+        problem.take_buffers(load_buffers(path, problem.buffers())?);
     }
-    let notes = task.load()?;
-    for (key, file) in config.data.files() {
-        origin.data.insert(key.into(), fingerprint(file)?);
+    let (mut problem, notes) = problem.load()?;
+    for (key, file) in &problem.files {
+        origin.data.insert((*key).into(), fingerprint(file)?);
     }
     if let Some(found) = &found {
         let lines = origin.differences(&found.checkpoint.origin);
@@ -187,17 +115,16 @@ pub fn train(config: &Config, options: &Options) -> Result<Report> {
         }
     }
     let budget = options.budget.unwrap_or_else(|| default_budget(&gpu));
-    task.settle(gpu.target, budget)?;
-    let report = memory_of(config, task.as_ref(), gpu.target)?.report;
+    let report = problem.place(gpu.target, budget)?.report;
     if report.total_bytes > budget {
-        return Err(over_budget(config, &gpu, &report, budget));
+        return Err(over_budget(&problem, &gpu, &report, budget));
     }
-    Trainer::new(config, options, Start { task, gpu, folder, origin, found, init, notes })?.run()
+    Trainer::new(options, Start { problem, gpu, folder, origin, found, init, notes })?.run()
 }
 
 /// What a run starts with, all of it looked at.
 struct Start {
-    task: Box<dyn Task>,
+    problem: Loaded,
     gpu: Arc<Gpu>,
     folder: RunFolder,
     origin: Origin,
@@ -221,9 +148,11 @@ struct Rhythm {
 }
 
 struct Trainer<'a> {
-    config: &'a Config,
     options: &'a Options,
-    task: Box<dyn Task>,
+    problem: Loaded,
+    scorecard: Box<dyn Scorecard>,
+    columns: Columns,
+    card: Card,
     gpu: Arc<Gpu>,
     folder: RunFolder,
     origin: Origin,
@@ -241,19 +170,24 @@ struct Trainer<'a> {
 }
 
 impl<'a> Trainer<'a> {
-    fn new(config: &'a Config, options: &'a Options, start: Start) -> Result<Self> {
-        let Start { task, gpu, mut folder, origin, found, init, notes } = start;
-        let session = Session::training(config, task.as_ref(), &gpu)?;
+    fn new(options: &'a Options, start: Start) -> Result<Self> {
+        let Start { problem, gpu, mut folder, origin, found, init, notes } = start;
+        let config = &problem.settings;
+        let session = problem.training(&gpu)?;
         let plan = &session.step()?.0.plan;
         let parameters = plan.parameters();
         let flat_bytes = plan.flat_len() as u64 * 4;
-        let epoch = task.steps_per_epoch();
+        let epoch = problem.data.steps_per_epoch();
         let total = config.train.epochs.saturating_mul(epoch);
         let rhythm = Rhythm {
             epoch,
             validate: config.validation.every.unwrap_or(epoch),
             save: config.checkpoint.every.unwrap_or(epoch),
-            patience_after: config.patience_after(epoch),
+            // Until warm-up and curriculum are over, a validation without improvement says little.
+            patience_after: config.validation.patience_after.unwrap_or_else(|| {
+                let curriculum = (problem.curriculum_epochs * epoch as f64).ceil() as u64;
+                config.schedule.warmup(epoch).max(curriculum)
+            }),
             total,
             end: options.steps.unwrap_or(u64::MAX).min(total),
         };
@@ -262,7 +196,7 @@ impl<'a> Trainer<'a> {
         let room = if resumed { 1 } else { config.checkpoint.keep as u64 + 1 };
         folder.expect_space(room * (3 * flat_bytes + 65_536) + 2 * flat_bytes)?;
         let Found { checkpoint, rejected, .. } = found.unwrap_or_default();
-        let mut sentences = folder.check_best(&checkpoint.progress, &origin, parameters, task.buffers())?;
+        let mut sentences = folder.check_best(&checkpoint.progress, &origin, parameters, problem.buffers())?;
         if let Some(weights) = &init {
             session.arena.write_flat(Flat::Parameters, weights)?;
         }
@@ -284,13 +218,9 @@ impl<'a> Trainer<'a> {
         if init.is_some() {
             // Before anything else is there: a run that is killed at its start must not go on from other weights.
             let parameters = parameters.to_vec();
-            checkpoint_of(&session, &gpu, task.as_ref(), &origin, progress.clone())?.save(
-                &checkpoints,
-                &parameters,
-                config.checkpoint.keep,
-            )?;
+            checkpoint_of(&session, &gpu, &problem, &origin, progress.clone())?.save(&checkpoints, &parameters, config.checkpoint.keep)?;
         }
-        sentences.extend(folder.write_config(&origin.config, resumed)?);
+        sentences.extend(folder.write_config(&origin, resumed)?);
         let mut logs = Logs::open(&folder.path, progress.step, rhythm.end, options.quiet)?;
         logs.say(&format!("device      {}", gpu.describe()));
         logs.say(&format!("model       {} parameters, plan of {} dispatches", plan.parameter_count(), plan.entries().len()));
@@ -318,9 +248,11 @@ impl<'a> Trainer<'a> {
         let seconds_before = progress.seconds;
         let unread = progress.step;
         let mut trainer = Trainer {
-            config,
             options,
-            task,
+            scorecard: problem.scorecard(),
+            columns: problem.loss().columns(),
+            card: problem.card(),
+            problem,
             gpu,
             folder,
             origin,
@@ -377,11 +309,11 @@ impl<'a> Trainer<'a> {
                 return Err(Error::Interrupted(signal as i32, state));
             }
             let step = self.progress.step;
-            let mut state = State { seed: self.config.train.seed as u32, slot: (step % RING) as u32, ..State::default() };
-            let rate = learning_rate(self.config, &self.progress.plateau, step, self.rhythm.total);
-            self.config.optimizer.fill(&mut state, step, rate);
-            let batches = self.task.batches(step)?;
-            in_flight.push_back(self.session.submit_step(&batches, state, step, self.config.train.accumulate)?);
+            let mut state = State { seed: self.problem.settings.train.seed as u32, slot: (step % RING) as u32, ..State::default() };
+            let rate = learning_rate(&self.problem.settings, &self.progress, step, self.rhythm.total);
+            self.problem.settings.optimizer.fill(&mut state, step, rate);
+            let batches = self.problem.batches(step)?;
+            in_flight.push_back(self.session.submit_step(&batches, state, step, self.problem.settings.train.accumulate)?);
             if in_flight.len() > IN_FLIGHT
                 && let Some(oldest) = in_flight.pop_front()
             {
@@ -425,7 +357,7 @@ impl<'a> Trainer<'a> {
             return Ok(());
         }
         let records = self.session.records()?;
-        let names = self.task.columns();
+        let names = self.columns.names.clone();
         let mut last = vec![];
         for step in self.unread..self.progress.step {
             let record = &records[(step % RING) as usize * RECORD..][..RECORD];
@@ -444,8 +376,8 @@ impl<'a> Trainer<'a> {
                     means[0], record[1], self.progress.skipped_in_a_row
                 ));
             }
-            if done.is_multiple_of(self.config.train.log_every) {
-                let rate = learning_rate(self.config, &self.progress.plateau, step, self.rhythm.total);
+            if done.is_multiple_of(self.problem.settings.train.log_every) {
+                let rate = learning_rate(&self.problem.settings, &self.progress, step, self.rhythm.total);
                 let mut values: Vec<(&str, f64)> = names.iter().copied().zip(means.iter().copied()).collect();
                 values.extend([("gradient_norm", f64::from(record[1])), ("learning_rate", rate)]);
                 self.record("train", done, &values)?;
@@ -476,7 +408,7 @@ impl<'a> Trainer<'a> {
             Some(path) => (format!("The newest good weights are {0}", path.display()), format!(" --init {}", path.display())),
             None => ("No update was good, and there are no weights to go on from".into(), String::new()),
         };
-        let rate = self.config.optimizer.learning_rate / 10.0;
+        let rate = self.problem.settings.optimizer.learning_rate / 10.0;
         Ok(Error::Aborted(format!(
             "{what}. {good}. Go on with a lower learning rate, or clip gradients with optimizer.clip_norm:\n  \
              engine train {folder}/config.toml{init} --out {folder}-again --set optimizer.learning_rate={rate:e}"
@@ -485,7 +417,7 @@ impl<'a> Trainer<'a> {
 
     /// A term a hundred times larger than all others together is what is trained, whatever the weights were meant to say.
     fn warn_of_dominance(&mut self, means: &[f64]) {
-        let terms = self.task.terms();
+        let terms = self.columns.terms.clone();
         if self.warned || terms.len() < 2 || means.len() < terms.len() {
             return;
         }
@@ -508,20 +440,22 @@ impl<'a> Trainer<'a> {
 
     /// Metrics as they are shown, in one line.
     fn line(&self, metrics: &Metrics) -> String {
-        let parts = self.task.shown().into_iter().filter_map(|c| Some(format!("{} {}", c.title, c.show(metrics.get(c.name)?))));
+        let parts = self.card.shown.iter().filter_map(|c| Some(format!("{} {}", c.title, c.show(metrics.get(c.name)?))));
         parts.collect::<Vec<_>>().join("  ")
     }
 
     /// Validation samples; improvement, patience, best weights, rules.
     fn validate(&mut self) -> Result<()> {
-        let config = self.config;
+        let config = self.problem.settings.clone();
         let step = self.progress.step;
-        let metrics = self.task.validate(&self.session, step.div_ceil(self.rhythm.validate))?;
-        let (name, baseline) = self.task.baseline();
+        let metrics = self.scorecard.validate(&self.session, step.div_ceil(self.rhythm.validate))?;
+        let baseline = self.scorecard.baseline();
         let values: Vec<(&str, f64)> = metrics.0.iter().map(|(n, v)| (n.as_str(), *v)).collect();
         self.record("validation", step, &values)?;
-        let of_baseline: Vec<(&str, f64)> = baseline.0.iter().map(|(n, v)| (n.as_str(), *v)).collect();
-        self.record("baseline", step, &of_baseline)?;
+        if let Some((_, baseline)) = &baseline {
+            let of_baseline: Vec<(&str, f64)> = baseline.0.iter().map(|(n, v)| (n.as_str(), *v)).collect();
+            self.record("baseline", step, &of_baseline)?;
+        }
         let select = config.validation.select.as_str();
         let value = metrics.get(select).unwrap_or(f64::NAN);
         let better = improves(select, self.progress.best.as_ref().map(|b| b.value), value, config.validation.min_delta);
@@ -530,14 +464,15 @@ impl<'a> Trainer<'a> {
             0.0 => String::new(),
             rows => {
                 let means = self.progress.epoch_sums.iter().map(|s| s / rows);
-                let shown = self.task.shown().into_iter().find(|c| self.task.columns().contains(&c.name));
-                let means = Metrics::new(self.task.columns().into_iter().zip(means));
+                let shown = self.card.shown.iter().find(|c| self.columns.names.contains(&c.name));
+                let means = Metrics::new(self.columns.names.iter().copied().zip(means));
                 shown.and_then(|c| Some(format!("train {} {}  ", c.title, c.show(means.get(c.name)?)))).unwrap_or_default()
             }
         };
-        let (mine, theirs) = (self.line(&metrics), self.line(&baseline));
+        let theirs = baseline.map_or(String::new(), |(name, baseline)| format!("  ({name}: {})", self.line(&baseline)));
         self.logs.say(&format!(
-            "step {step:>7}  epoch {epoch:>3}  {train}validation {mine}{}  ({name}: {theirs})",
+            "step {step:>7}  epoch {epoch:>3}  {train}validation {}{}{theirs}",
+            self.line(&metrics),
             if better { "  best" } else { "" }
         ));
         self.progress.plateau.step(&config.schedule, config.optimizer.learning_rate, value, less_is_better(select));
@@ -546,7 +481,7 @@ impl<'a> Trainer<'a> {
             self.progress.waiting = 0;
             let weights = self.session.arena.read_flat(Flat::Parameters)?;
             let parameters = self.session.evaluate.0.plan.parameters();
-            save_weights(&self.folder.best(), parameters, &weights, self.task.buffers(), &self.origin, step, Some(best))?;
+            save_weights(&self.folder.best(), parameters, &weights, self.problem.buffers(), &self.origin, step, Some(best))?;
         } else if step > self.rhythm.patience_after {
             self.progress.waiting += 1;
             if config.validation.patience > 0 && self.progress.waiting >= config.validation.patience {
@@ -564,7 +499,7 @@ impl<'a> Trainer<'a> {
         let epoch = self.progress.step / self.rhythm.epoch;
         let rows = std::mem::take(&mut self.progress.epoch_rows);
         let sums = std::mem::take(&mut self.progress.epoch_sums);
-        let names = self.task.columns();
+        let names = self.columns.names.clone();
         let means: Vec<(&str, f64)> = names.into_iter().zip(sums.iter().map(|s| s / rows)).collect();
         if !means.is_empty() {
             self.record("epoch", self.progress.step, &means)?;
@@ -574,12 +509,12 @@ impl<'a> Trainer<'a> {
             Some(("validation", name)) => validation.and_then(|m| m.get(name)),
             _ => None,
         };
-        for (wish, met) in self.config.expect.iter().zip(&mut self.progress.expectations) {
+        for (wish, met) in self.problem.settings.expect.iter().zip(&mut self.progress.expectations) {
             if wish.epoch == Some(epoch) {
                 *met = value(&wish.metric);
             }
         }
-        for (rule, watch) in self.config.abort_if.iter().zip(&mut self.progress.watches) {
+        for (rule, watch) in self.problem.settings.abort_if.iter().zip(&mut self.progress.watches) {
             if let Some(why) = value(&rule.metric).and_then(|v| watch.look(rule, epoch, v)) {
                 self.progress.aborted = true;
                 self.progress.finished = Some(format!("aborted: {why}"));
@@ -595,17 +530,17 @@ impl<'a> Trainer<'a> {
             return Ok(());
         }
         self.progress.seconds = self.seconds_before + self.started.elapsed().as_secs_f64();
-        let checkpoint = checkpoint_of(&self.session, &self.gpu, self.task.as_ref(), &self.origin, self.progress.clone())?;
+        let checkpoint = checkpoint_of(&self.session, &self.gpu, &self.problem, &self.origin, self.progress.clone())?;
         if checkpoint.weights.iter().any(|w| !w.is_finite()) {
             self.logs.close()?;
             return Err(self.diverged(&format!("weights are no longer finite after the update of step {}", self.progress.step))?);
         }
         let parameters = self.session.evaluate.0.plan.parameters();
-        checkpoint.save(&self.folder.checkpoints(), parameters, self.config.checkpoint.keep).map(|_| ())
+        checkpoint.save(&self.folder.checkpoints(), parameters, self.problem.settings.checkpoint.keep).map(|_| ())
     }
 
     fn draw_curves(&self) -> Result<()> {
-        let (title, metrics) = self.task.chart();
+        let (title, metrics) = self.card.chart.clone();
         let points = |split: &str, name: &str| self.curves.get(&(split.to_string(), name.to_string())).map_or(&[][..], Vec::as_slice);
         let mut second = vec![];
         for name in metrics {
@@ -640,7 +575,7 @@ impl<'a> Trainer<'a> {
             let met = value.is_some_and(|v| if sign == "≥" { v >= limit } else { v <= limit });
             (format!("{} {sign} {limit} {when}", wish.metric), value, met)
         };
-        self.config.expect.iter().zip(&self.progress.expectations).map(check).collect()
+        self.problem.settings.expect.iter().zip(&self.progress.expectations).map(check).collect()
     }
 
     /// Restores the best weights, judges them, and writes model and report.
@@ -663,8 +598,8 @@ impl<'a> Trainer<'a> {
         let best = self.progress.best.clone();
         let step = best.as_ref().map_or(self.progress.step, |b| b.step);
         let file = self.folder.path.join("model.safetensors");
-        save_weights(&file, &parameters, &weights, self.task.buffers(), &self.origin, step, best.as_ref())?;
-        let judgement = self.task.judge(&self.session, self.progress.step)?;
+        save_weights(&file, &parameters, &weights, self.problem.buffers(), &self.origin, step, best.as_ref())?;
+        let judgement = self.scorecard.judge(&self.session, self.progress.step)?;
         let expectations = self.expectations(&judgement);
         let Judgement { rows, notes } = judgement;
         let report = Report {
@@ -672,7 +607,7 @@ impl<'a> Trainer<'a> {
             device: self.gpu.describe(),
             parameters: parameters.iter().map(Parameter::len).sum(),
             steps: self.progress.step,
-            select: self.config.validation.select.clone(),
+            select: self.problem.settings.validation.select.clone(),
             selected: best.as_ref().map(|b| b.value),
             best_step: best.as_ref().map_or(0, |b| b.step),
             best_epoch: best.as_ref().map_or(0, |b| b.step).div_ceil(self.rhythm.epoch),
@@ -687,7 +622,7 @@ impl<'a> Trainer<'a> {
             notes,
             expectations,
             rows,
-            columns: self.task.shown(),
+            columns: self.card.shown.clone(),
         };
         self.draw_curves()?;
         let json = serde_json::to_string_pretty(&report).map_err(|e| Error::Internal(format!("report: {e}")))?;
@@ -703,14 +638,14 @@ impl<'a> Trainer<'a> {
 }
 
 /// The state of a run on its device.
-fn checkpoint_of(session: &Session, gpu: &Gpu, task: &dyn Task, origin: &Origin, progress: Progress) -> Result<Checkpoint> {
+fn checkpoint_of(session: &Session, gpu: &Gpu, problem: &Loaded, origin: &Origin, progress: Progress) -> Result<Checkpoint> {
     let arena = &session.arena;
     Ok(Checkpoint {
         weights: arena.read_flat(Flat::Parameters)?,
         m: arena.read_flat(Flat::FirstMoment)?,
         v: arena.read_flat(Flat::SecondMoment)?,
         progress,
-        buffers: task.buffers().to_vec(),
+        buffers: problem.buffers().to_vec(),
         origin: origin.clone(),
         variants: variants(gpu, session)?,
     })
@@ -723,53 +658,4 @@ fn variants(gpu: &Gpu, session: &Session) -> Result<String> {
     kernels.sort();
     kernels.dedup();
     Ok(format!("{}\n{:?}\n{}", gpu.describe(), gpu.target, kernels.join("\n")))
-}
-
-/// Metrics by name of the row as an aligned table; columns that no row has are left out.
-pub(crate) fn metrics_table(rows: &[(String, Metrics)], columns: &[Column]) -> String {
-    let columns: Vec<&Column> = columns.iter().filter(|c| rows.iter().any(|(_, m)| m.get(c.name).is_some())).collect();
-    let cell = columns.iter().map(|c| c.title.chars().count() + 2).max().unwrap_or(0).max(12);
-    let width = rows.iter().map(|(n, _)| n.chars().count()).max().unwrap_or(0).max(14) + 2;
-    let mut out = format!("{:width$}", "");
-    columns.iter().for_each(|c| out += &format!("{:>cell$}", c.title));
-    out.push('\n');
-    for (name, metrics) in rows {
-        out += &format!("{name:width$}");
-        columns.iter().for_each(|c| out += &format!("{:>cell$}", metrics.get(c.name).map_or("–".to_string(), |v| c.show(v))));
-        out.push('\n');
-    }
-    out
-}
-
-impl Report {
-    /// The report as an aligned table.
-    pub fn table(&self) -> String {
-        let kept = match self.selected {
-            Some(value) => format!("best weights by {}, {value:.6}, of step {} (epoch {})", self.select, self.best_step, self.best_epoch),
-            None => "the last weights, as no validation chose any".into(),
-        };
-        let mut out = format!(
-            "{}: {} parameters, {} steps in {} ({:.1} steps/s), ended {}\n{kept}; device {}\n\n",
-            self.run,
-            self.parameters,
-            self.steps,
-            duration(self.seconds),
-            self.steps as f64 / self.seconds.max(1e-9),
-            self.ended,
-            self.device
-        );
-        if self.skipped > 0 {
-            out += &format!("{} updates were skipped because loss or gradient was not finite\n\n", self.skipped);
-        }
-        out += &metrics_table(&self.rows, &self.columns);
-        out.push('\n');
-        for (what, value, met) in &self.expectations {
-            let got = value.map_or("not reached".to_string(), |v| format!("{v:.4}"));
-            out += &format!("{}  {what}: {got}\n", if *met { "met   " } else { "MISSED" });
-        }
-        for note in &self.notes {
-            out += &format!("{note}\n");
-        }
-        out
-    }
 }

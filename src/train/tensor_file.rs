@@ -9,11 +9,10 @@ use std::path::{Path, PathBuf};
 use safetensors::tensor::{Dtype, Metadata, TensorView};
 use serde::{Deserialize, Serialize};
 
-use super::task::Buffer;
 use crate::datasets::{folder_of, open_regular};
 use crate::error::{Error, Result};
 use crate::fault;
-use crate::plan::{FLAT_ALIGN, Parameter};
+use crate::plan::{Buffer, FLAT_ALIGN, Parameter};
 
 /// Format of checkpoints.
 pub(super) const FORMAT: u32 = 2;

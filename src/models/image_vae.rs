@@ -2,12 +2,15 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::sequence_transformer::positive;
+use super::{Build, Model, ModelKind, positive};
+use crate::batch::{Inputs, Outputs};
+use crate::config::Section;
 use crate::error::{Error, Result};
 use crate::kernels::matmul::Activation;
 use crate::kernels::vae::{Backward, Sample};
 use crate::kernels::{Images, activation, max_pool, upsample};
 use crate::layers::{Conv2d, Fused, Layer, Linear, kept};
+use crate::losses::Gradients;
 use crate::plan::{Plan, Tensor};
 
 /// Layers between pixels and latents.
@@ -45,8 +48,10 @@ fn yes() -> bool {
     true
 }
 
-impl ImageVaeConfig {
-    pub(super) fn validate(&self) -> std::result::Result<(), String> {
+const NAME: &str = "model.kind = \"image_vae\"";
+
+impl Section for ImageVaeConfig {
+    fn validate(&self) -> std::result::Result<(), String> {
         positive("latents", self.latents, 1 << 16)?;
         match &self.layers {
             VaeLayers::Dense { hidden } => positive("layers.hidden", *hidden, 1 << 18),
@@ -66,18 +71,20 @@ impl ImageVaeConfig {
             }
         }
     }
+}
 
-    /// The layers for a batch of square images. Without `training` z = μ and nothing is kept for a backward pass.
-    ///
-    /// # Errors
-    /// `Config` when the stages do not halve the side evenly.
-    pub fn build(&self, batch: usize, side: usize, training: bool) -> Result<ImageVae> {
-        let (encoder, decoder): (Box<dyn Coder>, Box<dyn Coder>) = match &self.layers {
+impl ModelKind for ImageVaeConfig {
+    fn build(&self, given: &Build<'_>) -> Result<Box<dyn Model>> {
+        let [side, width] = given.fields.shape(NAME, "images")?;
+        if side != width {
+            return Err(Error::Config(format!("{NAME} takes square images, not {side} × {width}")));
+        }
+        let (encoder, decoder): (Box<dyn Layer>, Box<dyn Layer>) = match &self.layers {
             VaeLayers::Dense { hidden } => {
                 let pixels = side * side;
                 (
-                    Box::new(Dense::new("encoder", [pixels, *hidden, 2 * self.latents], Activation::Identity, training)),
-                    Box::new(Dense::new("decoder", [self.latents, *hidden, pixels], Activation::Sigmoid, training)),
+                    Box::new(Dense::new("encoder", [pixels, *hidden, 2 * self.latents], Activation::Identity)),
+                    Box::new(Dense::new("decoder", [self.latents, *hidden, pixels], Activation::Sigmoid)),
                 )
             }
             VaeLayers::Convolution { channels, kernels } => {
@@ -89,58 +96,42 @@ impl ImageVaeConfig {
                     )));
                 }
                 (
-                    Box::new(ConvEncoder::new(batch, side, channels, kernels, self.latents, training)),
-                    Box::new(ConvDecoder::new(batch, side / factor, channels, self.latents, training)),
+                    Box::new(ConvEncoder::new(side, channels, kernels, self.latents)),
+                    Box::new(ConvDecoder::new(side / factor, channels, self.latents)),
                 )
             }
         };
-        Ok(ImageVae { encoder, decoder, latents: self.latents, training, noise: self.noise && training, saved: None })
+        Ok(Box::new(ImageVae { encoder, decoder, latents: self.latents, noise: self.noise, saved: None }))
     }
 }
 
-/// One way through the model.
-trait Coder: std::fmt::Debug {
-    fn forward(&mut self, plan: &mut Plan, x: Tensor) -> Result<Tensor>;
-    /// Gradients of the weights, and of the input when it is asked for.
-    fn backward(&mut self, plan: &mut Plan, dy: Tensor, needs_input: bool) -> Result<Option<Tensor>>;
-}
-
-/// pixels → (μ, ln σ²), z = μ + ε σ, z → pixels through a sigmoid.
+/// `images` → posterior (μ, ln σ²), z = μ + ε σ, or μ where nothing is trained, z → reconstruction through a sigmoid.
 #[derive(Debug)]
-pub struct ImageVae {
-    encoder: Box<dyn Coder>,
-    decoder: Box<dyn Coder>,
+struct ImageVae {
+    encoder: Box<dyn Layer>,
+    decoder: Box<dyn Layer>,
     latents: usize,
-    training: bool,
     noise: bool,
     saved: Option<(Tensor, Option<u32>)>,
 }
 
-impl ImageVae {
-    /// Appends the posterior (batch, 2, latents) and the reconstruction (batch, pixels) of images (batch, pixels).
-    ///
-    /// # Errors
-    /// As `Layer::forward`.
-    pub fn forward(&mut self, plan: &mut Plan, x: Tensor) -> Result<(Tensor, Tensor)> {
-        let posterior = self.encoder.forward(plan, x)?;
-        let rows = plan.len(posterior) / 2 / self.latents;
-        let z = plan.activation("z", &[rows, self.latents])?;
-        let noise = self.noise.then(|| plan.stream());
+impl Model for ImageVae {
+    fn forward(&mut self, plan: &mut Plan, inputs: &Inputs) -> Result<Outputs> {
+        let posterior = self.encoder.forward(plan, inputs.get(NAME, "images")?)?;
+        let z = plan.activation("z", &[inputs.batch, self.latents])?;
+        let noise = (self.noise && plan.trains).then(|| plan.stream());
         Sample { x: posterior, z, cols: self.latents, noise }.record(plan, "posterior")?;
-        self.saved = self.training.then_some((posterior, noise));
-        Ok((posterior, self.decoder.forward(plan, z)?))
+        self.saved = Some((posterior, noise));
+        Ok(Outputs { main: self.decoder.forward(plan, z)?, others: vec![("posterior", posterior)] })
     }
 
-    /// Appends the gradients of all weights from that of the reconstruction and from the divergence of that weight.
-    ///
-    /// # Errors
-    /// `Internal` before `forward`.
-    pub fn backward(&mut self, plan: &mut Plan, dy: Tensor, divergence: f64) -> Result<()> {
+    fn backward(&mut self, plan: &mut Plan, gradients: &Gradients) -> Result<()> {
         let (posterior, noise) = kept(&self.saved, "posterior")?;
-        let dz = self.decoder.backward(plan, dy, true)?.ok_or_else(|| Error::Internal("no gradient of the latents".into()))?;
-        let dposterior = plan.like("posterior.dx", posterior)?;
-        Backward { x: posterior, dz, dx: dposterior, cols: self.latents, noise, weight: divergence }.record(plan, "posterior")?;
-        self.encoder.backward(plan, dposterior, false).map(|_| ())
+        let dz = self.decoder.backward(plan, gradients.main)?;
+        let dx = plan.like("posterior.dx", posterior)?;
+        let weight = gradients.factor("divergence");
+        Backward { x: posterior, dz, dx, cols: self.latents, noise, weight }.record(plan, "posterior")?;
+        self.encoder.backward(plan, dx).map(|_| ())
     }
 }
 
@@ -161,81 +152,80 @@ struct Dense {
 }
 
 impl Dense {
-    fn new(name: &str, [inputs, hidden, outputs]: [usize; 3], last: Activation, training: bool) -> Self {
+    fn new(name: &str, [inputs, hidden, outputs]: [usize; 3], last: Activation) -> Self {
         let linear = |n: usize, inputs: usize, outputs: usize, activation: Activation| {
-            let mut linear = Linear::new(&format!("{name}.{n}"), inputs, outputs);
-            (linear.activation, linear.training) = (activation, training);
-            linear
+            Linear::new(&format!("{name}.{n}"), inputs, outputs).activated(activation)
         };
         Dense { name: name.into(), hidden: linear(0, inputs, hidden, Activation::Relu), output: linear(2, hidden, outputs, last) }
     }
 }
 
-impl Coder for Dense {
+impl Layer for Dense {
     fn forward(&mut self, plan: &mut Plan, x: Tensor) -> Result<Tensor> {
         let h = self.hidden.forward(plan, x)?;
         self.output.forward(plan, h)
     }
 
-    fn backward(&mut self, plan: &mut Plan, dy: Tensor, needs_input: bool) -> Result<Option<Tensor>> {
+    fn backward(&mut self, plan: &mut Plan, dy: Tensor) -> Result<Tensor> {
         let dz = before_activation(plan, &self.output, dy, &self.name)?;
         self.output.backward_params(plan, dz)?;
         let dh = self.output.backward_input(plan, dz, Fused { derivative: self.hidden.derivative()?, ..Fused::default() })?;
-        self.hidden.backward_params(plan, dh)?;
-        if needs_input { self.hidden.backward_input(plan, dh, Fused::default()).map(Some) } else { Ok(None) }
+        self.hidden.backward(plan, dh)
     }
+}
+
+/// Sizes of a tensor of images with channels last.
+fn images_of(plan: &Plan, x: Tensor) -> Result<Images> {
+    let [batch, height, width, channels] = plan.shape(x)[..] else {
+        return Err(Error::Internal(format!("images of shape {:?}", plan.shape(x))));
+    };
+    Ok(Images { batch, height, width, channels })
 }
 
 /// Stages of convolution → ReLU → max-pool, then Linear. Weights `encoder.0`, `encoder.3`, …, `latent`.
 #[derive(Debug)]
 struct ConvEncoder {
-    stages: Vec<(Conv2d, Images)>,
+    stages: Vec<Conv2d>,
     latent: Linear,
     saved: Vec<Tensor>,
 }
 
 impl ConvEncoder {
-    fn new(batch: usize, side: usize, channels: &[usize], kernels: &[usize], latents: usize, training: bool) -> Self {
-        let mut stages = Vec::new();
-        let (mut side, mut inputs) = (side, 1);
+    fn new(side: usize, channels: &[usize], kernels: &[usize], latents: usize) -> Self {
+        let (mut stages, mut side, mut inputs) = (Vec::new(), side, 1);
         for (i, (outputs, kernel)) in channels.iter().zip(kernels).enumerate() {
-            let images = Images { batch, height: side, width: side, channels: inputs };
-            let conv = Conv2d::new(&format!("encoder.{}", 3 * i), images, *outputs, *kernel, Activation::Relu, training);
-            stages.push((conv, Images { channels: *outputs, ..images }));
+            stages.push(Conv2d::new(&format!("encoder.{}", 3 * i), inputs, *outputs, *kernel, Activation::Relu));
             (side, inputs) = (side / 2, *outputs);
         }
         ConvEncoder { stages, latent: Linear::new("latent", side * side * inputs, 2 * latents), saved: vec![] }
     }
 }
 
-impl Coder for ConvEncoder {
+impl Layer for ConvEncoder {
     fn forward(&mut self, plan: &mut Plan, x: Tensor) -> Result<Tensor> {
         let (mut x, last) = (x, self.stages.len() - 1);
         self.saved.clear();
-        for (i, (conv, images)) in self.stages.iter_mut().enumerate() {
+        for (i, conv) in self.stages.iter_mut().enumerate() {
             let h = conv.forward(plan, x)?;
             self.saved.push(h);
-            let Images { batch, height, width, channels } = *images;
-            x = plan.activation(format!("encoder.{}.pooled", 3 * i), &[batch, height / 2 * (width / 2) * channels])?;
-            max_pool::Forward { x: h, y: x, images: *images, planes: i == last }.record(plan, "pool")?;
+            let images = images_of(plan, h)?;
+            let Images { batch, height, width, channels } = images;
+            x = plan.activation(format!("encoder.{}.pooled", 3 * i), &[batch, height / 2, width / 2, channels])?;
+            max_pool::Forward { x: h, y: x, images, planes: i == last }.record(plan, "pool")?;
         }
         self.latent.forward(plan, x)
     }
 
-    fn backward(&mut self, plan: &mut Plan, dy: Tensor, needs_input: bool) -> Result<Option<Tensor>> {
+    fn backward(&mut self, plan: &mut Plan, dy: Tensor) -> Result<Tensor> {
         let last = self.stages.len() - 1;
         let mut d = self.latent.backward(plan, dy)?;
-        for (i, (conv, images)) in self.stages.iter_mut().enumerate().rev() {
+        for (i, conv) in self.stages.iter_mut().enumerate().rev() {
             let x = *self.saved.get(i).ok_or_else(|| Error::Internal("encoder: backward before forward".into()))?;
             let dx = plan.like(format!("encoder.{}.dpool", 3 * i), x)?;
-            max_pool::Backward { x, dy: d, dx, images: *images, planes: i == last }.record(plan, "pool")?;
-            if i == 0 && !needs_input {
-                conv.backward_params(plan, dx)?;
-                return Ok(None);
-            }
+            max_pool::Backward { x, dy: d, dx, images: images_of(plan, x)?, planes: i == last }.record(plan, "pool")?;
             d = conv.backward(plan, dx)?;
         }
-        Ok(Some(d))
+        Ok(d)
     }
 }
 
@@ -243,48 +233,61 @@ impl Coder for ConvEncoder {
 /// `decoder.1`, `decoder.4`, ….
 #[derive(Debug)]
 struct ConvDecoder {
+    /// Pixels of a side of the smallest images.
+    side: usize,
     expand: Linear,
-    stages: Vec<(Images, Conv2d)>,
+    /// Channels that go in, and the convolution.
+    stages: Vec<(usize, Conv2d)>,
 }
 
 impl ConvDecoder {
-    fn new(batch: usize, side: usize, channels: &[usize], latents: usize, training: bool) -> Self {
+    fn new(side: usize, channels: &[usize], latents: usize) -> Self {
         let most = channels[channels.len() - 1];
-        let mut expand = Linear::new("expand", latents, side * side * most);
-        (expand.activation, expand.training) = (Activation::Relu, training);
-        let (mut side, mut inputs, last) = (side, most, channels.len() - 1);
+        let expand = Linear::new("expand", latents, side * side * most).activated(Activation::Relu);
+        let (mut inputs, last) = (most, channels.len() - 1);
         let outputs = channels[..last].iter().rev().copied().chain([1]);
         let stages = outputs.enumerate().map(|(i, outputs)| {
-            let source = Images { batch, height: side, width: side, channels: inputs };
-            let images = Images { height: 2 * side, width: 2 * side, ..source };
-            (side, inputs) = (2 * side, outputs);
             let activation = if i == last { Activation::Sigmoid } else { Activation::Relu };
-            (source, Conv2d::new(&format!("decoder.{}", 3 * i + 1), images, outputs, 3, activation, training))
+            let conv = Conv2d::new(&format!("decoder.{}", 3 * i + 1), inputs, outputs, 3, activation);
+            (std::mem::replace(&mut inputs, outputs), conv)
         });
-        ConvDecoder { stages: stages.collect(), expand }
+        ConvDecoder { stages: stages.collect(), expand, side }
+    }
+
+    /// Images that go into each stage.
+    fn sources(&self, batch: usize) -> Vec<Images> {
+        let one = |(i, (channels, _)): (usize, &(usize, Conv2d))| Images {
+            batch,
+            height: self.side << i,
+            width: self.side << i,
+            channels: *channels,
+        };
+        self.stages.iter().enumerate().map(one).collect()
     }
 }
 
-impl Coder for ConvDecoder {
+impl Layer for ConvDecoder {
     fn forward(&mut self, plan: &mut Plan, x: Tensor) -> Result<Tensor> {
+        let sources = self.sources(plan.shape(x)[0]);
         let mut x = self.expand.forward(plan, x)?;
-        for (i, (source, conv)) in self.stages.iter_mut().enumerate() {
-            let y = plan.activation(format!("decoder.{}.upsampled", 3 * i), &[4 * source.len()])?;
-            upsample::Forward { x, y, images: *source, planes: i == 0 }.record(plan, "upsample")?;
+        for (i, ((_, conv), images)) in self.stages.iter_mut().zip(sources).enumerate() {
+            let Images { batch, height, width, channels } = images;
+            let y = plan.activation(format!("decoder.{}.upsampled", 3 * i), &[batch, 2 * height, 2 * width, channels])?;
+            upsample::Forward { x, y, images, planes: i == 0 }.record(plan, "upsample")?;
             x = conv.forward(plan, y)?;
         }
         Ok(x)
     }
 
-    fn backward(&mut self, plan: &mut Plan, dy: Tensor, needs_input: bool) -> Result<Option<Tensor>> {
+    fn backward(&mut self, plan: &mut Plan, dy: Tensor) -> Result<Tensor> {
+        let sources = self.sources(plan.shape(dy)[0]);
         let mut d = dy;
-        for (i, (source, conv)) in self.stages.iter_mut().enumerate().rev() {
+        for (i, ((_, conv), images)) in self.stages.iter_mut().zip(sources).enumerate().rev() {
             let dup = conv.backward(plan, d)?;
-            d = plan.activation(format!("decoder.{}.dsource", 3 * i), &[source.len()])?;
-            upsample::Backward { dy: dup, dx: d, images: *source, planes: i == 0 }.record(plan, "upsample")?;
+            d = plan.activation(format!("decoder.{}.dsource", 3 * i), &[images.len()])?;
+            upsample::Backward { dy: dup, dx: d, images, planes: i == 0 }.record(plan, "upsample")?;
         }
         let dz = before_activation(plan, &self.expand, d, "expand")?;
-        self.expand.backward_params(plan, dz)?;
-        if needs_input { self.expand.backward_input(plan, dz, Fused::default()).map(Some) } else { Ok(None) }
+        self.expand.backward(plan, dz)
     }
 }

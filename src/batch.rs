@@ -1,0 +1,145 @@
+//! What a batch holds, by name: as data offer it, as tensors of a plan, and as words of the host.
+
+use crate::error::{Error, Result};
+use crate::plan::Tensor;
+
+/// One input of a model or a loss.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Field {
+    /// What models and losses ask for it by.
+    pub name: &'static str,
+    /// Shape for one sample.
+    pub shape: Vec<usize>,
+    /// Integers below this; without it, floating-point numbers.
+    pub below: Option<usize>,
+}
+
+impl Field {
+    /// Floating-point numbers.
+    pub fn floats(name: &'static str, shape: &[usize]) -> Self {
+        Field { name, shape: shape.to_vec(), below: None }
+    }
+
+    /// Integers from 0 to `below` − 1.
+    pub fn integers(name: &'static str, shape: &[usize], below: usize) -> Self {
+        Field { name, shape: shape.to_vec(), below: Some(below) }
+    }
+}
+
+/// All that data offer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Fields(pub Vec<Field>);
+
+impl Fields {
+    fn list(&self) -> String {
+        let one = |f: &Field| format!("`{}` of shape {:?}", f.name, f.shape);
+        self.0.iter().map(one).collect::<Vec<_>>().join(", ")
+    }
+
+    fn find(&self, who: &str, name: &str) -> Result<&Field> {
+        let missing = || Error::Config(format!("{who} needs `{name}`, which these data do not have: they have {}", self.list()));
+        self.0.iter().find(|f| f.name == name).ok_or_else(missing)
+    }
+
+    /// Shape of a field of N axes.
+    ///
+    /// # Errors
+    /// `Config` when there is none, with those that there are.
+    pub fn shape<const N: usize>(&self, who: &str, name: &str) -> Result<[usize; N]> {
+        let shape = &self.find(who, name)?.shape;
+        let wrong = |_| Error::Config(format!("{who} needs `{name}` with {N} axes; these data have {shape:?}"));
+        shape.as_slice().try_into().map_err(wrong)
+    }
+
+    /// What the integers of a field are below.
+    ///
+    /// # Errors
+    /// `Config` when there is no such field or it holds no integers.
+    pub fn below(&self, who: &str, name: &str) -> Result<usize> {
+        let no_integers = || Error::Config(format!("{who} needs integers as `{name}`; these data have floating-point numbers"));
+        self.find(who, name)?.below.ok_or_else(no_integers)
+    }
+}
+
+/// The tensors of a batch in a plan.
+#[derive(Debug, Clone)]
+pub struct Inputs {
+    /// Samples.
+    pub batch: usize,
+    tensors: Vec<(&'static str, Tensor)>,
+}
+
+impl Inputs {
+    /// Of a batch of so many samples, as yet without tensors.
+    pub fn new(batch: usize) -> Self {
+        Inputs { batch, tensors: vec![] }
+    }
+
+    /// With one more.
+    pub fn with(mut self, name: &'static str, tensor: Tensor) -> Self {
+        self.tensors.push((name, tensor));
+        self
+    }
+
+    /// All of them.
+    pub fn tensors(&self) -> &[(&'static str, Tensor)] {
+        &self.tensors
+    }
+
+    /// The tensor of that name, if there is one.
+    pub fn find(&self, name: &str) -> Option<Tensor> {
+        self.tensors.iter().find(|(n, _)| *n == name).map(|(_, t)| *t)
+    }
+
+    /// The tensor of that name.
+    ///
+    /// # Errors
+    /// `Config` when the data have none, with those that there are.
+    pub fn get(&self, who: &str, name: &str) -> Result<Tensor> {
+        self.find(name).ok_or_else(|| {
+            let names: Vec<String> = self.tensors.iter().map(|(n, _)| format!("`{n}`")).collect();
+            Error::Config(format!("{who} needs `{name}`, which these data do not have: they have {}", names.join(", ")))
+        })
+    }
+}
+
+/// What a model gives, or the gradients of that: the output that the loss compares, and others by name.
+#[derive(Debug, Clone)]
+pub struct Outputs {
+    /// Prediction, logits, reconstruction.
+    pub main: Tensor,
+    /// Others, such as a posterior.
+    pub others: Vec<(&'static str, Tensor)>,
+}
+
+impl Outputs {
+    /// The main output alone.
+    pub fn only(main: Tensor) -> Self {
+        Outputs { main, others: vec![] }
+    }
+
+    /// Another output of that name.
+    pub fn find(&self, name: &str) -> Option<Tensor> {
+        self.others.iter().find(|(n, _)| *n == name).map(|(_, t)| *t)
+    }
+}
+
+/// Inputs of one micro-step, on the host.
+#[derive(Debug, Clone, Default)]
+pub struct Batch {
+    /// 32-bit words by the name of their tensor.
+    pub inputs: Vec<(&'static str, Vec<u32>)>,
+    /// Rows of results that count.
+    pub rows: usize,
+    /// Number that means are taken over: these rows, or fewer where some of them are masked.
+    pub count: usize,
+    /// Whether the terms of the loss that are left out of some batches are in this one.
+    pub drawn: bool,
+}
+
+impl Batch {
+    /// Words of an input, none where there is none of that name.
+    pub fn words(&self, name: &str) -> &[u32] {
+        self.inputs.iter().find(|(n, _)| *n == name).map_or(&[], |(_, words)| words)
+    }
+}

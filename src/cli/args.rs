@@ -1,0 +1,127 @@
+//! Arguments that commands share.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::Args;
+
+use crate::datasets::folder_of;
+use crate::error::{Error, Result};
+use crate::gpu::Gpu;
+use crate::plan::Flat;
+use crate::problem::{Loaded, Problem};
+use crate::registry::Config;
+use crate::session::Session;
+use crate::train;
+
+/// A run file and what is overridden in it.
+#[derive(Debug, Args)]
+pub(super) struct RunArgs {
+    /// Run file; those shipped are in data/runs/
+    #[arg(value_name = "RUN.toml")]
+    pub(super) run: PathBuf,
+    /// Override a key, as in --set train.batch=64 (repeatable)
+    #[arg(long = "set", value_name = "TABLE.KEY=VALUE")]
+    pub(super) set: Vec<String>,
+}
+
+/// A run folder and which of its weights are meant.
+#[derive(Debug, Args)]
+pub(super) struct WeightsArgs {
+    /// Run folder
+    #[arg(long, value_name = "DIR")]
+    pub(super) run: PathBuf,
+    /// Weights: the best so far, those of the newest checkpoint, or a file of them
+    #[arg(long, value_name = "best|last|FILE", default_value = "best")]
+    pub(super) checkpoint: String,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DeviceArg {
+    /// Adapter by number or part of its name (see `engine devices`)
+    #[arg(long, value_name = "N|NAME")]
+    pub(super) device: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct JsonArg {
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+impl RunArgs {
+    /// The configuration.
+    pub(super) fn load(&self) -> Result<Config> {
+        Config::load(&self.run, &self.set)
+    }
+}
+
+/// Configuration of a run folder.
+pub(super) fn run_config(folder: &Path) -> Result<Config> {
+    let path = folder.join("config.toml");
+    if !path.exists() {
+        return Err(Error::MissingInput(format!(
+            "{} is no run folder: it has no config.toml. Train one with `engine train`",
+            folder.display()
+        )));
+    }
+    Config::load(&path, &[])
+}
+
+/// The file with the weights that were asked for; standard error says which they are.
+pub(super) fn file_of(weights: &WeightsArgs) -> Result<PathBuf> {
+    let (file, step) = train::weights_of(&weights.run, &weights.checkpoint)?;
+    let step = step.map_or(String::new(), |step| format!(" of step {step}"));
+    let _ = writeln!(std::io::stderr(), "weights{step}: {}", file.display());
+    Ok(file)
+}
+
+/// A problem with its data and the weights of a run, and a session that evaluates.
+pub(super) fn trained(weights: &WeightsArgs, mut problem: Problem, device: Option<&str>) -> Result<(Loaded, Session)> {
+    let file = file_of(weights)?;
+    problem.take_buffers(train::load_buffers(&file, problem.buffers())?);
+    let (problem, _) = problem.load()?;
+    let session = problem.evaluation(&Arc::new(Gpu::open(device)?))?;
+    session.arena.write_flat(Flat::Parameters, &train::load_weights(&file, session.evaluate.0.plan.parameters())?)?;
+    Ok((problem, session))
+}
+
+/// Fails, before any work, where a file cannot be made.
+pub(super) fn expect_writable(path: &Path) -> Result<()> {
+    tempfile::tempfile_in(folder_of(path)).map(|_| ()).map_err(|e| Error::CannotCreate(format!("cannot create {}: {e}", path.display())))
+}
+
+/// 8GiB, 500MB, 1048576.
+pub(super) fn parse_bytes(text: &str) -> std::result::Result<u64, String> {
+    let text = text.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let factor: f64 = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1.0,
+        "kb" => 1e3,
+        "mb" => 1e6,
+        "gb" => 1e9,
+        "k" | "kib" => 1024.0,
+        "m" | "mib" => 1024.0 * 1024.0,
+        "g" | "gib" => 1024.0 * 1024.0 * 1024.0,
+        _ => return Err("expected a size such as 8GiB, 500MB or 1048576".into()),
+    };
+    let value = number.parse::<f64>().map_err(|_| "expected a size such as 8GiB, 500MB or 1048576".to_string())? * factor;
+    if (1.0..9e18).contains(&value) { Ok(value as u64) } else { Err("a budget is at least one byte".into()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_as_written() {
+        assert_eq!(parse_bytes("8GiB"), Ok(8 << 30));
+        assert_eq!(parse_bytes("1.5 MiB"), Ok(1_572_864));
+        assert_eq!(parse_bytes("500MB"), Ok(500_000_000));
+        assert_eq!(parse_bytes("77"), Ok(77));
+        assert!(parse_bytes("lots").is_err() && parse_bytes("0").is_err() && parse_bytes("-1").is_err());
+    }
+}

@@ -1,0 +1,148 @@
+//! `engine data`: data sets.
+
+use std::any::Any;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use super::args::{JsonArg, RunArgs, expect_writable};
+use super::output::{print, print_json};
+use crate::datasets::integer_sequences::{LENGTH, Sequence};
+use crate::datasets::{linkages, npz};
+use crate::draw;
+use crate::error::{Error, Result};
+use crate::registry::Config;
+use crate::tasks::{IntegerSequences, IntegerSequencesConfig, TESTED};
+use crate::train::{progress_bar, write_atomically};
+
+/// Make a data set
+#[derive(Debug, Args)]
+pub(super) struct DataArgs {
+    #[command(subcommand)]
+    what: Data,
+}
+
+#[derive(Debug, Subcommand)]
+enum Data {
+    /// The sequences that a run trains on, validates on and is tested on, for other programs
+    Sequences {
+        #[command(flatten)]
+        run: RunArgs,
+        /// File to write: train (steps, samples, 9), validation (validations, sequences, 9), test (4, sequences, 9)
+        #[arg(long, value_name = "FILE.npz")]
+        out: PathBuf,
+    },
+    /// Planar linkages: four-bars and six-bars with images of the curves that they trace
+    Linkages {
+        /// How many
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=500_000))]
+        count: u32,
+        /// Same seed, same samples
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// File to write
+        #[arg(long, value_name = "FILE.npz")]
+        out: PathBuf,
+        /// Types of linkages, as in --only four_bar,watt_1 [default: all]
+        #[arg(long, value_name = "TYPE", value_delimiter = ',')]
+        only: Vec<String>,
+        /// Draw the first samples
+        #[arg(long, value_name = "FILE.svg")]
+        sheet: Option<PathBuf>,
+        #[command(flatten)]
+        json: JsonArg,
+    },
+}
+
+/// Samples on a contact sheet, and in a row of it.
+const SHEET: usize = 24;
+const SHEET_COLUMNS: usize = 6;
+
+/// The sequences of a run, in the order in which it sees them.
+fn sequences(config: &Config, out: &Path) -> Result<()> {
+    let Some(data) = (config.data.kind() as &dyn Any).downcast_ref::<IntegerSequencesConfig>() else {
+        return Err(Error::Config("this needs a run of data.kind = \"integer_sequences\"".into()));
+    };
+    let mut generator = IntegerSequences::new(data, &config.settings());
+    expect_writable(out)?;
+    let (train, validation) = (&config.train, &config.validation);
+    let steps = train.epochs.saturating_mul(train.steps_per_epoch);
+    let validations = steps.div_ceil(validation.every.unwrap_or(train.steps_per_epoch));
+    let values = |sequences: Vec<Sequence>| sequences.into_iter().flatten().map(f32::from);
+    let bar = progress_bar(steps, "steps", false);
+    let mut arrays = [vec![], vec![], vec![]];
+    for step in 0..steps {
+        arrays[0].extend(values(generator.training(step)));
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    (1..=validations).for_each(|number| arrays[1].extend(values(generator.validation(number))));
+    let sets = generator.test_sets(TESTED);
+    let count = sets.len();
+    sets.into_iter().for_each(|(_, sequences)| arrays[2].extend(values(sequences)));
+    let shapes = [
+        [steps as usize, train.batch * train.accumulate, LENGTH],
+        [validations as usize, validation.sequences, LENGTH],
+        [count, TESTED, LENGTH],
+    ];
+    let names = ["train", "validation", "test"];
+    let views: Vec<_> = (0..3).map(|i| (names[i], &shapes[i][..], arrays[i].as_slice())).collect();
+    npz::write(out, &views)?;
+    print(&format!("{}: {steps} training steps, {validations} validations, {count} test sets", out.display()))
+}
+
+pub(super) fn run(args: DataArgs) -> Result<()> {
+    let (count, seed, out, only, sheet, json) = match args.what {
+        Data::Sequences { run, out } => return sequences(&run.load()?, &out),
+        Data::Linkages { count, seed, out, only, sheet, json } => (count, seed, out, only, sheet, json),
+    };
+    let started = Instant::now();
+    let names = || linkages::KINDS.iter().map(|k| k.name).collect::<Vec<_>>().join(", ");
+    let unknown = |name: &String| Error::Config(format!("--only {name}: no such type of linkage. There are {}", names()));
+    let mut kinds = only.iter().map(|name| linkages::kind(name).ok_or_else(|| unknown(name))).collect::<Result<Vec<_>>>()?;
+    if kinds.is_empty() {
+        kinds = (0..linkages::KINDS.len()).collect();
+    }
+    kinds.sort_unstable();
+    kinds.dedup();
+    for path in [Some(&out), sheet.as_ref()].into_iter().flatten() {
+        expect_writable(path)?;
+    }
+    let count = count as usize;
+    let bar = progress_bar(count as u64, "linkages", json.json);
+    let samples = linkages::samples(seed, count, &kinds, || bar.inc(1));
+    bar.finish_and_clear();
+    linkages::write(&out, &samples)?;
+    if let Some(path) = &sheet {
+        let cells: Vec<_> = samples.iter().take(SHEET).map(draw::sample_cell).collect();
+        write_atomically(path, draw::picture(&cells, SHEET_COLUMNS).as_bytes())?;
+    }
+    let rows: Vec<(&str, usize, usize)> = kinds
+        .iter()
+        .map(|k| (linkages::KINDS[*k].name, linkages::KINDS[*k].joints, samples.iter().filter(|s| s.kind == *k).count()))
+        .collect();
+    let deviation = linkages::deviation(&samples);
+    if json.json {
+        let types: Vec<_> = rows.iter().map(|(n, j, c)| json!({ "type": n, "joints": j, "samples": c })).collect();
+        return print_json(&json!({ "file": out, "samples": count, "seed": seed, "types": types, "deviation_mm": deviation }));
+    }
+    let mut text = format!("{:<22}{:>8}{:>10}\n", "type", "joints", "samples");
+    for (name, joints, samples) in rows {
+        let _ = writeln!(text, "{name:<22}{joints:>8}{samples:>10}");
+    }
+    let _ = write!(
+        text,
+        "\n{}: {count} linkages in {:.1} s; coordinates deviate by {:.2} and {:.2} mm",
+        out.display(),
+        started.elapsed().as_secs_f64(),
+        deviation[0],
+        deviation[1]
+    );
+    if let Some(path) = &sheet {
+        let _ = write!(text, "; the first {} are drawn in {}", count.min(SHEET), path.display());
+    }
+    print(&text)
+}

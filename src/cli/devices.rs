@@ -1,0 +1,37 @@
+//! `engine devices`: the adapters of this machine.
+
+use std::fmt::Write as _;
+
+use clap::Args;
+
+use super::args::JsonArg;
+use super::output::{bytes, print, print_json};
+use crate::error::Result;
+use crate::gpu::{Gpu, adapters};
+
+/// List the adapters of this machine
+#[derive(Debug, Args)]
+pub(super) struct DevicesArgs {
+    #[command(flatten)]
+    json: JsonArg,
+}
+
+pub(super) fn run(args: DevicesArgs) -> Result<()> {
+    let all = adapters();
+    if all.is_empty() {
+        return Gpu::open(None).map(|_| ());
+    }
+    if args.json.json {
+        return print_json(&all);
+    }
+    let width = all.iter().map(|a| a.name.len()).max().unwrap_or(0);
+    let mut out = format!("   {:width$}  {:8} {:10} {:>9}  driver\n", "name", "backend", "kind", "buffer");
+    for a in all {
+        let buffer = bytes(a.max_binding);
+        let _ = writeln!(out, "{:2} {:width$}  {:8} {:10} {buffer:>9}  {}", a.index, a.name, a.backend, a.kind, a.driver);
+        if let Some(why) = a.unusable {
+            let _ = writeln!(out, "   unusable: {why}");
+        }
+    }
+    print(&out)
+}

@@ -1,0 +1,202 @@
+//! `engine estimate`: parameters and memory of runs.
+
+use std::any::Any;
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::json;
+
+use super::args::{DeviceArg, JsonArg, parse_bytes};
+use super::output::{bytes, print, print_json};
+use crate::datasets::integer_sequences::CONTEXT;
+use crate::error::Result;
+use crate::generate;
+use crate::gpu::{Gpu, Target};
+use crate::models::SequenceTransformerConfig;
+use crate::problem::Problem;
+use crate::registry::Config;
+use crate::tasks::Purpose;
+use crate::train::default_budget;
+
+/// Parameters and memory of runs: on an RX 6600, or on a device of this machine
+#[derive(Debug, Args)]
+pub(super) struct EstimateArgs {
+    /// Run files; several give one line each
+    #[arg(value_name = "RUN.toml", required = true)]
+    runs: Vec<PathBuf>,
+    /// Override a key, as in --set data.dim=768 (repeatable)
+    #[arg(long = "set", value_name = "TABLE.KEY=VALUE")]
+    set: Vec<String>,
+    /// Memory budget, as in 8GiB [default: 8GiB, or what the card of --device has free]
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    budget: Option<u64>,
+    /// List every tensor
+    #[arg(long)]
+    all: bool,
+    #[command(flatten)]
+    device: DeviceArg,
+    #[command(flatten)]
+    json: JsonArg,
+}
+
+/// Working set that the last-level cache of the RX 6600 holds.
+const INFINITY_CACHE: u64 = 32 << 20;
+
+pub(super) fn run(args: EstimateArgs) -> Result<()> {
+    let EstimateArgs { runs, set, budget, all, device, json } = args;
+    let on = On::new(device.device.as_deref(), budget)?;
+    match &runs[..] {
+        [run] => estimate(&Config::load(run, &set)?, &on, all, json.json),
+        _ => estimates(&runs, &set, &on, json.json),
+    }
+}
+
+/// Whose memory is estimated.
+struct On {
+    device: String,
+    target: Target,
+    budget: u64,
+}
+
+impl On {
+    /// A device of this machine by number or name, or the RX 6600 without asking any.
+    fn new(device: Option<&str>, budget: Option<u64>) -> Result<On> {
+        let Some(wanted) = device else {
+            let device = "an RX 6600; --device takes one of this machine".into();
+            return Ok(On { device, target: Target::default(), budget: budget.unwrap_or(8 << 30) });
+        };
+        let gpu = Gpu::open(Some(wanted))?;
+        Ok(On { device: gpu.describe(), target: gpu.target, budget: budget.unwrap_or_else(|| default_budget(&gpu)) })
+    }
+}
+
+/// One line a run.
+fn estimates(runs: &[PathBuf], set: &[String], on: &On, as_json: bool) -> Result<()> {
+    let (target, budget) = (on.target, on.budget);
+    let width = runs.iter().map(|r| r.display().to_string().chars().count()).max().unwrap_or(0);
+    let mut out = format!("{:width$}{:>12}{:>8}{:>12}  {:<6}{:>14}\n", "run", "parameters", "batch", "memory", "fits", "largest batch");
+    let mut list = Vec::new();
+    for run in runs {
+        let mut problem = Problem::open(&Config::load(run, set)?, Purpose::Train)?;
+        let memory = problem.place(target, budget)?;
+        let parameters = problem.record_evaluation(target)?.0.parameter_count();
+        let total = memory.report.total_bytes;
+        let fits = total <= budget && memory.buffers.iter().all(|b| b.bytes <= target.max_binding);
+        let largest = problem.largest_batch(target, budget);
+        let (yes, most) = (if fits { "yes" } else { "no" }, largest.map_or("none".to_string(), |b| b.to_string()));
+        let (name, batch) = (run.display().to_string(), problem.settings.train.batch);
+        let _ = writeln!(out, "{name:width$}{parameters:>12}{batch:>8}{:>12}  {yes:<6}{most:>14}", bytes(total));
+        list.push(json!({ "run": run, "parameters": parameters, "total_bytes": total, "fits": fits, "largest_batch": largest }));
+    }
+    if as_json {
+        return print_json(&list);
+    }
+    print(&format!("{out}\non {}; budget {}", on.device, bytes(budget)))
+}
+
+fn estimate(config: &Config, on: &On, all: bool, json: bool) -> Result<()> {
+    let (target, budget) = (on.target, on.budget);
+    let mut problem = Problem::open(config, Purpose::Train)?;
+    let memory = problem.place(target, budget)?;
+    let report = &memory.report;
+    let (plan, _) = problem.record_training(target)?;
+    let largest = problem.largest_batch(target, budget);
+    let batch = config.train.batch as u64;
+    let decode = match (config.model.kind() as &dyn Any).downcast_ref::<SequenceTransformerConfig>() {
+        Some(m) => Some((generate::memory(&problem, target, 1)?.report.total_bytes, rule_of_thumb(m, batch))),
+        None => None,
+    };
+    let limit = target.max_binding;
+    let too_large = memory.buffers.iter().find(|b| b.bytes > limit).map(|b| b.name.clone());
+    if json {
+        return print_json(&json!({
+            "device": on.device,
+            "parameters": plan.parameter_count(),
+            "total_bytes": report.total_bytes,
+            "bytes_by_role": report.bytes_by_role,
+            "budget_bytes": budget,
+            "fits": report.total_bytes <= budget && too_large.is_none(),
+            "largest_batch": largest,
+            "peak_live_bytes": report.peak_live_bytes,
+            "peak_at": report.peak_at,
+            "unshared_activation_bytes": report.unshared_activation_bytes,
+            "working_set_bytes": report.working_set_bytes,
+            "working_set_at": report.working_set_at,
+            "step_traffic_bytes": report.step_traffic_bytes,
+            "infinity_cache_bytes": INFINITY_CACHE,
+            "decode_bytes": decode.map(|(bytes, _)| bytes),
+            "dispatches": plan.entries().len(),
+            "rule_of_thumb": decode.map(|(_, [embedding, layers, inputs])| {
+                let rule = embedding + layers + inputs;
+                json!({ "embedding": embedding, "layers": layers, "batch": inputs, "intermediate_low": 2 * rule, "intermediate_high": 3 * rule })
+            }),
+            "data_set": problem.data.describe(),
+            "tensors": report.tensors,
+        }));
+    }
+    let mut out =
+        format!("{} parameters, {} dispatches a step, batch {batch}; on {}\n\n", plan.parameter_count(), plan.entries().len(), on.device);
+    for (role, n) in &report.bytes_by_role {
+        let _ = writeln!(out, "{role:<14}{n:>16}  {:>10}", bytes(*n));
+    }
+    let _ = writeln!(out, "{:<14}{:>16}  {:>10}\n", "total", report.total_bytes, bytes(report.total_bytes));
+    let mut tensors: Vec<_> = report.tensors.iter().collect();
+    tensors.sort_by(|a, b| b.bytes.cmp(&a.bytes).then(a.name.cmp(&b.name)));
+    let shown = if all { tensors.len() } else { tensors.len().min(10) };
+    let width = tensors[..shown].iter().map(|t| t.name.len()).max().unwrap_or(0);
+    for t in &tensors[..shown] {
+        let shape = format!("{:?}", t.shape);
+        let _ = writeln!(out, "{:width$}  {shape:<16}{:>12}  {:<12} {:<9} in {}", t.name, t.bytes, t.role, t.plan, t.buffer);
+    }
+    if shown < tensors.len() {
+        let _ = writeln!(out, "… and {} smaller ones (--all lists them)", tensors.len() - shown);
+    }
+    let share = |n: u64| format!("{:.1} % of the 32 MiB Infinity Cache", 100.0 * n as f64 / INFINITY_CACHE as f64);
+    let _ = writeln!(out, "\npeak          {} of pooled tensors alive, at {}", bytes(report.peak_live_bytes), report.peak_at);
+    let _ = writeln!(out, "without reuse {}", bytes(report.unshared_activation_bytes));
+    let _ = writeln!(
+        out,
+        "working set   {} at most in one dispatch ({}), at {}",
+        bytes(report.working_set_bytes),
+        share(report.working_set_bytes),
+        report.working_set_at
+    );
+    let traffic = report.step_traffic_bytes;
+    let _ = writeln!(out, "step traffic  {}, {:.3} ms at 224 GB/s", bytes(traffic), traffic as f64 / 224e6);
+    let _ = writeln!(out, "all buffers   {}", share(report.total_bytes));
+    if let Some((decode, [embedding, layers, inputs])) = decode {
+        let rule = embedding + layers + inputs;
+        let _ = writeln!(out, "decoding      {} more for `engine generate`", bytes(decode));
+        let _ = writeln!(
+            out,
+            "rule of thumb embedding {} + layers {} + batch {} = {}, with 2 to 3 times the forward pass {} to {}: {:.2} of the plan's total",
+            bytes(embedding),
+            bytes(layers),
+            bytes(inputs),
+            bytes(rule),
+            bytes(2 * rule),
+            bytes(3 * rule),
+            3.0 * rule as f64 / report.total_bytes as f64
+        );
+    }
+    if let Some(text) = problem.data.describe() {
+        let note = if problem.resident() { "on the device, gathered there" } else { "not on the device: batches are streamed" };
+        let _ = writeln!(out, "data set      {text}; {note}");
+    }
+    let fits = match (&too_large, report.total_bytes <= budget) {
+        (Some(name), _) => format!("no: buffer {name} exceeds the {} of one binding", bytes(limit)),
+        (None, true) => "yes".to_string(),
+        (None, false) => "no".to_string(),
+    };
+    let largest = largest.map_or("none".to_string(), |b| b.to_string());
+    let _ = writeln!(out, "budget        {}: fits: {fits}; largest train.batch that fits: {largest}", bytes(budget));
+    print(&out)
+}
+
+/// The rule of thumb of the original design notes, with four bytes a number: embedding, layers, inputs.
+fn rule_of_thumb(m: &SequenceTransformerConfig, batch: u64) -> [u64; 3] {
+    let (d, length) = (m.d_model as u64, CONTEXT as u64);
+    let per_layer = 2 * (d * m.heads as u64 * length * 4) + m.feed_forward as u64 * length * 4;
+    [256 * d * 4, m.layers as u64 * per_layer, batch * length * d * 4]
+}

@@ -1,0 +1,59 @@
+//! `engine eval`: tests of a trained run.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::args::{DeviceArg, JsonArg, WeightsArgs, run_config, trained};
+use super::output::{print, print_json};
+use crate::datasets::npz;
+use crate::error::Result;
+use crate::metrics::table;
+use crate::problem::Problem;
+use crate::tasks::{DataKind, Judgement, Purpose, Test};
+
+/// Test a trained run: on fresh sequences by family, or on the vectors, mechanisms or images of a file
+#[derive(Debug, Args)]
+pub(super) struct EvalArgs {
+    #[command(flatten)]
+    weights: WeightsArgs,
+    /// Fresh sequences of each family, of a run on sequences [default: 500]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    sequences: Option<u32>,
+    /// File to test on, all of it [default: the validation samples of the run's own]
+    #[arg(long, value_name = "FILE.npz")]
+    data: Option<PathBuf>,
+    /// Write predictions and cosines here
+    #[arg(long, value_name = "OUT.npz")]
+    predictions: Option<PathBuf>,
+    #[command(flatten)]
+    device: DeviceArg,
+    #[command(flatten)]
+    json: JsonArg,
+}
+
+pub(super) fn run(args: EvalArgs) -> Result<()> {
+    let EvalArgs { weights, sequences, data, predictions, device, json } = args;
+    let mut config = run_config(&weights.run)?;
+    let purpose = match &data {
+        Some(file) => {
+            config.data.on_file(file)?;
+            Purpose::Test
+        }
+        None => Purpose::Train,
+    };
+    let (problem, session) = trained(&weights, Problem::open(&config, purpose)?, device.device.as_deref())?;
+    let test = Test { sequences: sequences.map(|n| n as usize), predictions: predictions.is_some() };
+    let (Judgement { rows, notes }, arrays) = problem.scorecard().test(&session, test)?;
+    let views: Vec<_> = arrays.iter().map(|(n, s, v)| (n.as_str(), s.as_slice(), v.as_slice())).collect();
+    if let Some(path) = &predictions {
+        npz::write(path, &views)?;
+    }
+    if json.json {
+        return print_json(&rows.into_iter().collect::<BTreeMap<_, _>>());
+    }
+    let written = predictions.map(|path| format!("predictions (unit vectors) and cosines are in {}", path.display()));
+    let notes: Vec<String> = notes.into_iter().chain(written).collect();
+    print(&format!("{}\n{}", table(&rows, &problem.card().shown), notes.join("\n")))
+}

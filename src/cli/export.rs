@@ -1,0 +1,52 @@
+//! `engine export`: the weights of a run alone, for PyTorch.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::args::{WeightsArgs, expect_writable, file_of, run_config};
+use super::output::print;
+use crate::datasets::folder_of;
+use crate::error::{Error, Result};
+use crate::gpu::Target;
+use crate::problem::Problem;
+use crate::tasks::Purpose;
+use crate::train;
+
+/// Write the weights of a run alone, for PyTorch
+#[derive(Debug, Args)]
+pub(super) struct ExportArgs {
+    #[command(flatten)]
+    weights: WeightsArgs,
+    /// File to write
+    #[arg(value_name = "OUT.safetensors")]
+    out: PathBuf,
+}
+
+/// Weights of a run alone, under their PyTorch names.
+pub(super) fn run(args: ExportArgs) -> Result<()> {
+    let ExportArgs { weights: from, out } = args;
+    let mut problem = Problem::open(&run_config(&from.run)?, Purpose::Train)?;
+    let (plan, _) = problem.record_evaluation(Target::default())?;
+    let place = |path: &Path| std::fs::canonicalize(path).ok();
+    if place(folder_of(&out)).is_some_and(|folder| place(&from.run).is_some_and(|run| folder.starts_with(run))) {
+        return Err(Error::CannotCreate(format!("{} lies in the run's own folder: name a file elsewhere", out.display())));
+    }
+    expect_writable(&out)?;
+    let from = file_of(&from)?;
+    problem.take_buffers(train::load_buffers(&from, problem.buffers())?);
+    let weights = train::load_weights(&from, plan.parameters())?;
+    train::export_weights(&out, plan.parameters(), &weights, problem.buffers())?;
+    let buffers: Vec<&str> = problem.buffers().iter().map(|b| b.name.as_str()).collect();
+    let (also, strict) = match &buffers[..] {
+        [] => (String::new(), ""),
+        names => (format!(", and {}", names.join(", ")), ", strict=False"),
+    };
+    print(&format!(
+        "{}: {} weights in {} tensors{also}. In PyTorch: model.load_state_dict(safetensors.torch.load_file(\"{}\"){strict})",
+        out.display(),
+        plan.parameter_count(),
+        plan.parameters().len(),
+        out.display()
+    ))
+}

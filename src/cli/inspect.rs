@@ -1,0 +1,144 @@
+//! `engine inspect`: what is in a file.
+
+use std::any::Any;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde_json::json;
+
+use super::args::JsonArg;
+use super::output::{bytes, print, print_json};
+use crate::datasets::Split;
+use crate::datasets::integer_sequences::{FAMILIES, LENGTH, draw_family};
+use crate::datasets::npz::Npz;
+use crate::error::{Error, Result};
+use crate::random::Random;
+use crate::registry::Config;
+use crate::tasks::{DataKind, IntegerSequencesConfig};
+use crate::train::TensorFile;
+
+/// Show what is in an .npz or .safetensors file, or in a run file
+#[derive(Debug, Args)]
+pub(super) struct InspectArgs {
+    /// File
+    file: PathBuf,
+    #[command(flatten)]
+    json: JsonArg,
+}
+
+pub(super) fn run(args: InspectArgs) -> Result<()> {
+    let (file, json) = (args.file.as_path(), args.json.json);
+    std::fs::metadata(file).map_err(|e| Error::read(file, &e))?;
+    match file.extension().and_then(|e| e.to_str()) {
+        Some("safetensors") => inspect_tensors(file, json),
+        Some("toml") => inspect_run(file, json),
+        Some("npz") => inspect_npz(file, json),
+        _ => Err(Error::Config(format!("{}: inspect knows .npz data, .safetensors files and .toml run files", file.display()))),
+    }
+}
+
+fn inspect_tensors(file: &Path, as_json: bool) -> Result<()> {
+    let tensors = TensorFile::open(file)?;
+    let size = |info: &safetensors::tensor::TensorInfo| info.data_offsets.1 - info.data_offsets.0;
+    let mut rows: Vec<_> =
+        tensors.metadata.tensors().into_iter().map(|(n, i)| (n, i.shape.clone(), format!("{:?}", i.dtype), size(i))).collect();
+    rows.sort();
+    let progress = tensors.progress();
+    let count: usize = rows.iter().filter(|r| !r.0.starts_with("optimizer.")).map(|r| r.1.iter().product::<usize>()).sum();
+    if as_json {
+        let list: Vec<_> = rows.iter().map(|(n, s, t, b)| json!({ "name": n, "shape": s, "dtype": t, "bytes": b })).collect();
+        let progress: Option<serde_json::Value> = progress.and_then(|p| serde_json::from_str(p).ok());
+        return print_json(&json!({ "tensors": list, "parameters": count, "progress": progress }));
+    }
+    let width = rows.iter().map(|r| r.0.len()).max().unwrap_or(0);
+    let mut out = String::new();
+    for (name, shape, dtype, n) in &rows {
+        let _ = writeln!(out, "{name:width$}  {dtype:5} {:<16}{n:>12}", format!("{shape:?}"));
+    }
+    let _ = writeln!(out, "\n{count} weights in {} tensors, {}", rows.len(), bytes(tensors.metadata.data_len() as u64));
+    if let Some(progress) = progress {
+        let _ = writeln!(out, "checkpoint: {progress}");
+    }
+    print(&out)
+}
+
+/// Members of a data file with their shapes and, where they are vectors, their norms.
+fn inspect_npz(file: &Path, as_json: bool) -> Result<()> {
+    let mut npz = Npz::open(file)?;
+    let mut rows = Vec::new();
+    for member in npz.members()? {
+        let mut facts = None;
+        if let (None, Some(&width)) = (&member.needed_problem, member.shape.last())
+            && member.shape.len() >= 2
+            && width > 0
+        {
+            let values = npz.array(&member.name)?.values;
+            let norm = |i: usize| (i * width..(i + 1) * width).map(|j| f64::from(values.get(j)).powi(2)).sum::<f64>().sqrt();
+            let norms: Vec<f64> = (0..values.len() / width).map(norm).collect();
+            let bad = (0..values.len()).filter(|i| !values.get(*i).is_finite()).count();
+            let (low, high) = norms.iter().fold((f64::INFINITY, 0.0f64), |(l, h), n| (l.min(*n), h.max(*n)));
+            facts = Some((norms.iter().sum::<f64>() / norms.len().max(1) as f64, low, high, bad));
+        }
+        rows.push((member, facts));
+    }
+    if as_json {
+        let list: Vec<_> = rows
+            .iter()
+            .map(|(m, f)| {
+                json!({
+                    "name": m.name, "dtype": m.dtype, "shape": m.shape, "bytes": m.bytes, "problem": m.needed_problem,
+                    "norm_mean": f.map(|f| f.0), "norm_min": f.map(|f| f.1), "norm_max": f.map(|f| f.2), "not_finite": f.map(|f| f.3),
+                })
+            })
+            .collect();
+        return print_json(&list);
+    }
+    let width = rows.iter().map(|(m, _)| m.name.chars().count()).max().unwrap_or(0).max(6);
+    let mut out = format!("{:width$}  {:<8}{:<20}{:>12}  norms (mean, least, most)\n", "member", "dtype", "shape", "bytes");
+    for (m, facts) in rows {
+        let shape = format!("{:?}", m.shape);
+        let _ = write!(out, "{:width$}  {:<8}{shape:<20}{:>12}", m.name, m.dtype, m.bytes);
+        if let Some((mean, low, high, bad)) = facts {
+            let _ = write!(out, "  {mean:.4}, {low:.4}, {high:.4}");
+            if bad > 0 {
+                let _ = write!(out, "; {bad} values are NaN or infinite");
+            }
+        }
+        if let Some(problem) = m.needed_problem {
+            let _ = write!(out, "  skipped: {problem}");
+        }
+        out.push('\n');
+    }
+    print(&out)
+}
+
+/// Families of the generator: an example, and how many different sequences there are among many draws.
+fn inspect_run(file: &Path, as_json: bool) -> Result<()> {
+    const DRAWS: usize = 50_000;
+    let config = Config::load(file, &[])?;
+    if let Some((_, file)) = config.data.files().first() {
+        return inspect_npz(file, as_json);
+    }
+    let Some(data) = (config.data.kind() as &dyn Any).downcast_ref::<IntegerSequencesConfig>() else {
+        return Err(Error::Internal("data of neither a generator nor a file".into()));
+    };
+    let mut rows = Vec::new();
+    for family in &FAMILIES {
+        let mut random = Random::new(data.seed, Split::Train as u32, 0);
+        let draws: Vec<_> = (0..DRAWS).map(|_| draw_family(family, &mut random)).collect();
+        let different = draws.iter().collect::<std::collections::HashSet<_>>().len();
+        rows.push((family.phase, family.name, different, draws[0]));
+    }
+    if as_json {
+        let list: Vec<_> =
+            rows.iter().map(|(p, n, d, e)| json!({ "phase": p, "family": n, "distinct": d, "draws": DRAWS, "example": e })).collect();
+        return print_json(&list);
+    }
+    let mut out = format!("phase  {:<26}{:>10}   example of {LENGTH} numbers\n", "family", "distinct");
+    for (phase, name, different, example) in rows {
+        let _ = writeln!(out, "{phase:>5}  {name:<26}{different:>10}   {example:?}");
+    }
+    let _ = write!(out, "\ndistinct sequences among {DRAWS} draws of each family");
+    print(&out)
+}

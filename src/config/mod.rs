@@ -1,0 +1,171 @@
+//! A run's configuration: one TOML file and `--set` overrides. Unknown keys are errors, never ignored.
+
+mod overrides;
+mod rules;
+mod settings;
+mod words;
+
+use std::path::Path;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+pub use rules::{AbortRule, Expectation};
+pub use settings::{CheckpointConfig, TrainConfig, ValidationConfig};
+
+use crate::error::{Error, Result, out_of_range};
+use crate::optim::{OptimizerConfig, ScheduleConfig, ScheduleKind};
+
+/// A table of a run file.
+pub trait Section {
+    /// Fails on values out of range, with their key and the range.
+    ///
+    /// # Errors
+    /// What is wrong, in words.
+    fn validate(&self) -> std::result::Result<(), String>;
+}
+
+/// Everything that a run depends on: its model M, its data D and its loss L, and how it is trained.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config<M, D, L> {
+    /// What is trained.
+    pub model: M,
+    /// What it is trained on.
+    pub data: D,
+    /// What is minimised.
+    pub loss: L,
+    /// How weights move.
+    #[serde(default)]
+    pub optimizer: OptimizerConfig,
+    /// How the learning rate moves.
+    #[serde(default)]
+    pub schedule: ScheduleConfig,
+    /// Steps, batches, seeds.
+    #[serde(default)]
+    pub train: TrainConfig,
+    /// Validation and early stopping.
+    #[serde(default)]
+    pub validation: ValidationConfig,
+    /// Checkpoints.
+    #[serde(default)]
+    pub checkpoint: CheckpointConfig,
+    /// Conditions under which the run stops.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub abort_if: Vec<AbortRule>,
+    /// What the run is expected to reach.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub expect: Vec<Expectation>,
+}
+
+/// A configuration without its parts: what training needs to know, whatever is trained.
+pub type Settings = Config<(), (), ()>;
+
+impl<M, D, L> Config<M, D, L> {
+    /// The parts, with everything else at its default.
+    pub fn new(model: M, data: D, loss: L) -> Self {
+        Config {
+            model,
+            data,
+            loss,
+            optimizer: OptimizerConfig::default(),
+            schedule: ScheduleConfig::default(),
+            train: TrainConfig::default(),
+            validation: ValidationConfig::default(),
+            checkpoint: CheckpointConfig::default(),
+            abort_if: vec![],
+            expect: vec![],
+        }
+    }
+
+    /// Everything but the parts.
+    pub fn settings(&self) -> Settings {
+        Config {
+            model: (),
+            data: (),
+            loss: (),
+            optimizer: self.optimizer.clone(),
+            schedule: self.schedule.clone(),
+            train: self.train.clone(),
+            validation: self.validation.clone(),
+            checkpoint: self.checkpoint.clone(),
+            abort_if: self.abort_if.clone(),
+            expect: self.expect.clone(),
+        }
+    }
+}
+
+impl<M, D, L> Config<M, D, L>
+where
+    M: Section + Serialize + DeserializeOwned,
+    D: Section + Serialize + DeserializeOwned,
+    L: Section + Serialize + DeserializeOwned,
+{
+    /// Reads a run file and applies overrides of the form `table.key=value`.
+    ///
+    /// # Errors
+    /// `MissingInput` when the file is not there, `Config` with key, line and range for what is wrong in it.
+    pub fn load(path: &Path, overrides: &[String]) -> Result<Self> {
+        let text = std::fs::read_to_string(path).map_err(|e| match e.kind() {
+            std::io::ErrorKind::NotFound => Error::MissingInput(format!("no run file {}. Run files are in data/runs/", path.display())),
+            _ => Error::read(path, &e),
+        })?;
+        Self::parse(&text, &path.display().to_string(), overrides)
+    }
+
+    /// Parses the text of a run file; `source` names it in errors.
+    ///
+    /// # Errors
+    /// As `load`.
+    pub fn parse(text: &str, source: &str, overrides: &[String]) -> Result<Self> {
+        let wrong = |e: toml::de::Error| Error::Config(format!("{source}: {}", words::located(&e, text)));
+        let mut table: toml::Table = text.parse().map_err(wrong)?;
+        // The file alone first, so that its own mistakes are reported with their lines.
+        let mut config: Self = toml::from_str(text).map_err(wrong)?;
+        // One override may need the next one: what the first is said to lack counts only if the whole lacks it.
+        let mut first_error = None;
+        for item in overrides {
+            match overrides::apply(&mut table, item)? {
+                Ok(with) => (config, first_error) = (with, None),
+                Err(error) => drop(first_error.get_or_insert(error)),
+            }
+        }
+        if let Some(error) = first_error {
+            return Err(error);
+        }
+        config.validate().map_err(|what| Error::Config(format!("{source}: {what}")))?;
+        Ok(config)
+    }
+
+    /// The configuration as TOML.
+    ///
+    /// # Errors
+    /// `Internal` when it cannot be written as TOML.
+    pub fn to_toml(&self) -> Result<String> {
+        toml::to_string_pretty(self).map_err(|e| Error::Internal(format!("configuration to TOML: {e}")))
+    }
+}
+
+impl<M: Section, D: Section, L: Section> Section for Config<M, D, L> {
+    fn validate(&self) -> std::result::Result<(), String> {
+        let (t, s) = (&self.train, &self.schedule);
+        t.validate()?;
+        self.validation.validate()?;
+        self.checkpoint.validate()?;
+        self.data.validate()?;
+        self.abort_if.iter().try_for_each(|rule| rule.validate(t.epochs))?;
+        self.expect.iter().try_for_each(|wish| wish.validate(t.epochs))?;
+        let range = format!("below train.epochs = {}", t.epochs);
+        let fine = s.kind != ScheduleKind::EpochCosine || s.warmup_epochs < t.epochs;
+        within(fine, "schedule.warmup_epochs", s.warmup_epochs as f64, &range)?;
+        self.model.validate()?;
+        self.loss.validate()?;
+        self.optimizer.validate()?;
+        s.validate(&self.optimizer)
+    }
+}
+
+/// Fails with key, value and range unless the value is fine.
+pub(crate) fn within(fine: bool, key: &str, value: f64, range: &str) -> std::result::Result<(), String> {
+    if fine { Ok(()) } else { Err(out_of_range(key, value, range)) }
+}

@@ -1,0 +1,60 @@
+//! Overrides on the command line: `--set table.key=value`.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::words::in_words;
+use crate::error::{Error, Result};
+
+/// Puts `value` at `table.key`, and gives the configuration with it or what is wrong with that. The value is TOML if it parses as such, else
+/// a string.
+pub(super) fn apply<C: Serialize + DeserializeOwned>(table: &mut toml::Table, item: &str) -> Result<Result<C>> {
+    let wrong = |why: &str| Error::Config(format!("--set {item}: {why}"));
+    let expected = "expected table.key=value, as in --set train.batch=64";
+    let (path, value) = item.split_once('=').ok_or_else(|| wrong(expected))?;
+    let value = value.trim();
+    let given = format!("v = {value}").parse::<toml::Table>().ok().and_then(|mut t| t.remove("v"));
+    let given = given.unwrap_or_else(|| toml::Value::String(value.into()));
+    // `model.dropout=0` means a fraction and `train.batch=1e3` a whole number: the key decides.
+    let other = match given {
+        toml::Value::Integer(i) => Some(toml::Value::Float(i as f64)),
+        toml::Value::Float(v) if v.fract() == 0.0 && v.abs() < 9e15 => Some(toml::Value::Integer(v as i64)),
+        _ => None,
+    };
+    let keys: Vec<&str> = path.trim().split('.').collect();
+    let (leaf, parents) = keys.split_last().ok_or_else(|| wrong(expected))?;
+    let (mut error, mut as_given) = (None, None);
+    for value in [Some(given), other].into_iter().flatten() {
+        let mut candidate = table.clone();
+        let mut at = &mut candidate;
+        for key in parents {
+            let entry = at.entry((*key).to_string()).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+            at = entry.as_table_mut().ok_or_else(|| wrong(expected))?;
+        }
+        at.insert((*leaf).to_string(), value);
+        match candidate.clone().try_into::<C>() {
+            Ok(config) => {
+                *table = candidate;
+                return Ok(Ok(config));
+            }
+            Err(e) => {
+                error.get_or_insert(e);
+                as_given.get_or_insert(candidate);
+            }
+        }
+    }
+    let message = error.map_or(String::new(), |e| e.message().to_string());
+    let elsewhere: Vec<String> = if message.starts_with("unknown field") { with_leaf::<C>(table, leaf) } else { vec![] };
+    *table = as_given.unwrap_or_default();
+    Ok(Err(wrong(&match &elsewhere[..] {
+        [] => in_words(&message),
+        names => format!("{message}. Did you mean {}?", names.join(" or ")),
+    })))
+}
+
+/// Keys of that name in any table of a run file, with those that have their default.
+fn with_leaf<C: Serialize + DeserializeOwned>(table: &toml::Table, leaf: &str) -> Vec<String> {
+    let config = table.clone().try_into::<C>().ok().and_then(|c| toml::Table::try_from(&c).ok());
+    let tables = config.iter().flatten().filter_map(|(name, value)| Some((name, value.as_table()?)));
+    tables.filter(|(_, t)| t.contains_key(leaf)).map(|(name, _)| format!("{name}.{leaf}")).collect()
+}

@@ -1,0 +1,111 @@
+//! How long, on how much and with which seeds a run trains; when it validates and when it saves.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Section, within};
+
+/// Steps, batches, seeds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TrainConfig {
+    /// Seed of the initial weights, of dropout and of the order of samples.
+    pub seed: u64,
+    /// Samples of a micro-step.
+    pub batch: usize,
+    /// Micro-steps whose gradients are added up for one update.
+    pub accumulate: usize,
+    /// Epochs.
+    pub epochs: u64,
+    /// Updates of an epoch of generated data; samples of a file are seen once an epoch.
+    pub steps_per_epoch: u64,
+    /// Visit the samples of an epoch in a random order.
+    pub shuffle: bool,
+    /// Leave out the samples of an epoch that do not fill a batch. A step on a handful of samples can undo much just before a validation.
+    pub drop_last: bool,
+    /// Steps between two lines of `metrics.jsonl`.
+    pub log_every: u64,
+}
+
+impl Default for TrainConfig {
+    fn default() -> Self {
+        TrainConfig { seed: 1, batch: 32, accumulate: 1, epochs: 60, steps_per_epoch: 1000, shuffle: true, drop_last: true, log_every: 100 }
+    }
+}
+
+/// Validation and early stopping.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ValidationConfig {
+    /// Steps between validations; without it, one an epoch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub every: Option<u64>,
+    /// Fresh sequences of each, of generated data.
+    pub sequences: usize,
+    /// The metric that chooses the best weights, and that patience and a plateau schedule follow: `loss`, or any other that a validation gives.
+    pub select: String,
+    /// Validations without improvement before the run stops; 0 never stops early.
+    pub patience: u64,
+    /// Step up to which patience does not count; without it, the end of the warm-up or of the curriculum's transition, whichever is later.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub patience_after: Option<u64>,
+    /// By how much the selected metric must be better to count as an improvement.
+    pub min_delta: f64,
+}
+
+impl Default for ValidationConfig {
+    fn default() -> Self {
+        ValidationConfig { every: None, sequences: 100, select: "loss".into(), patience: 10, patience_after: None, min_delta: 0.001 }
+    }
+}
+
+/// Checkpoints.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CheckpointConfig {
+    /// Steps between checkpoints; without it, one an epoch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub every: Option<u64>,
+    /// How many of the newest are kept, besides the best weights.
+    pub keep: usize,
+}
+
+impl Default for CheckpointConfig {
+    fn default() -> Self {
+        CheckpointConfig { every: None, keep: 3 }
+    }
+}
+
+impl Section for TrainConfig {
+    fn validate(&self) -> std::result::Result<(), String> {
+        let (batch, accumulate, epochs, steps) = (self.batch, self.accumulate, self.epochs, self.steps_per_epoch);
+        within((1..=1 << 20).contains(&batch), "train.batch", batch as f64, "from 1 to 1048576")?;
+        within((1..=1 << 16).contains(&accumulate), "train.accumulate", accumulate as f64, "from 1 to 65536")?;
+        within((1..=1_000_000).contains(&epochs), "train.epochs", epochs as f64, "from 1 to 1000000")?;
+        within((1..=1_000_000_000).contains(&steps), "train.steps_per_epoch", steps as f64, "from 1 to 1e9")?;
+        let samples = (batch * accumulate) as u64;
+        within(
+            samples.saturating_mul(steps) < 1 << 31,
+            "train.steps_per_epoch × train.batch × train.accumulate",
+            (samples as f64) * steps as f64,
+            "below 2^31",
+        )?;
+        within(self.log_every >= 1, "train.log_every", self.log_every as f64, "at least 1")?;
+        within(self.seed <= i64::MAX as u64, "train.seed", self.seed as f64, "below 2^63")
+    }
+}
+
+impl Section for ValidationConfig {
+    fn validate(&self) -> std::result::Result<(), String> {
+        within(self.every != Some(0), "validation.every", 0.0, "at least 1")?;
+        within((1..=1 << 20).contains(&self.sequences), "validation.sequences", self.sequences as f64, "from 1 to 1048576")?;
+        let delta = self.min_delta;
+        within(delta >= 0.0 && delta.is_finite(), "validation.min_delta", delta, "0 or more, and finite")
+    }
+}
+
+impl Section for CheckpointConfig {
+    fn validate(&self) -> std::result::Result<(), String> {
+        within(self.every != Some(0), "checkpoint.every", 0.0, "at least 1")?;
+        within((1..=1000).contains(&self.keep), "checkpoint.keep", self.keep as f64, "from 1 to 1000")
+    }
+}

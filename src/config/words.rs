@@ -1,0 +1,79 @@
+//! Messages of the TOML parser in the words of a run file.
+
+/// Message of a TOML error with its line, and with the nearest key when one is unknown.
+pub(super) fn located(error: &toml::de::Error, text: &str) -> String {
+    let message = error.message();
+    // Inside tagged tables the parser only knows where the table is; the unknown key itself is looked up.
+    let key_line = quoted(message).first().filter(|_| message.starts_with("unknown field")).and_then(|key| {
+        text.lines().position(|line| line.trim_start().strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with('=')))
+    });
+    let span_line = error.span().map(|span| text[..span.start.min(text.len())].matches('\n').count());
+    match key_line.or(span_line) {
+        Some(line) => format!("line {}: {}", line + 1, in_words(message)),
+        None => in_words(message),
+    }
+}
+
+/// A message of the parser without the names of Rust's types.
+pub(super) fn in_words(message: &str) -> String {
+    let mut text = suggest(message);
+    for (types, words) in [
+        (&["usize", "u64", "u32", "u8"][..], "a whole number of 0 or more"),
+        (&["i64", "i32"], "a whole number"),
+        (&["f64", "f32"], "a number"),
+    ] {
+        for name in types {
+            text = text.replace(&format!("expected {name}"), &format!("expected {words}"));
+        }
+    }
+    // «expected struct TrainConfig», «expected internally tagged enum ModelConfig», «struct TrainConfig with 8 elements»
+    for word in ["internally tagged enum ", "externally tagged enum ", "struct ", "enum ", "variant of enum ", "string variant of enum "] {
+        while let Some(at) = text.find(word) {
+            let end = text[at + word.len()..].find(|c: char| !c.is_alphanumeric() && c != '_').map_or(text.len(), |n| at + word.len() + n);
+            let table = if word.starts_with("internally") { "a table with its kind" } else { "a table" };
+            text.replace_range(at..end, table);
+        }
+    }
+    for (theirs, ours) in [
+        ("invalid type: floating point", "it is the fraction"),
+        ("invalid type: integer", "it is the whole number"),
+        ("invalid type: string", "it is the text"),
+        ("invalid type: boolean", "it is"),
+        ("invalid type: map", "it is a table"),
+        ("invalid type: sequence", "it is a list"),
+        ("invalid value: integer", "it is the whole number"),
+        ("u64 value was too large", "the whole number is too large"),
+        ("i64 value was too large", "the whole number is too large"),
+        ("i64 value was too small", "the whole number is too small"),
+        ("expected variant identifier", "expected the name of a kind"),
+        ("expected a sequence", "expected a list"),
+        ("missing field", "there is no"),
+        ("unknown variant", "there is no choice"),
+    ] {
+        text = text.replace(theirs, ours);
+    }
+    text
+}
+
+fn quoted(message: &str) -> Vec<&str> {
+    message.split('`').skip(1).step_by(2).collect()
+}
+
+/// How alike two names must be (Jaro-Winkler, 0 to 1) for one to be taken for a misspelling of the other.
+const ALIKE: f64 = 0.8;
+
+/// Adds the nearest known name to «unknown field `x`, expected one of `a`, `b`», where one is near; the names that there are, it lists itself.
+fn suggest(message: &str) -> String {
+    let message = message.trim();
+    let names = quoted(message);
+    let nearest = match names.split_first() {
+        Some((unknown, known)) if message.starts_with("unknown") => {
+            known.iter().map(|name| (strsim::jaro_winkler(unknown, name), name)).max_by(|a, b| a.0.total_cmp(&b.0))
+        }
+        _ => None,
+    };
+    match nearest {
+        Some((alike, name)) if alike >= ALIKE => format!("{message}. Did you mean `{name}`?"),
+        _ => message.to_string(),
+    }
+}

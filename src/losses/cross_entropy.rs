@@ -1,0 +1,98 @@
+//! Cross-entropy of a classifier, plain or weighted by how far off the likeliest class is.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Columns, Gradients, Loss, LossKind, Recorded};
+use crate::batch::{Inputs, Outputs};
+use crate::config::{Section, within};
+use crate::error::{Error, Result};
+use crate::kernels::cross_entropy::{Forward, Weight};
+use crate::plan::Plan;
+
+/// Which loss of a classifier.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CrossEntropyConfig {
+    /// `none`, `linear`, `quadratic`, `square_root`, or `pure_distance`.
+    pub weight: Weight,
+    /// Scale of the distance: CE · (1 + alpha · w).
+    pub alpha: f64,
+}
+
+impl Default for CrossEntropyConfig {
+    fn default() -> Self {
+        CrossEntropyConfig { weight: Weight::Linear, alpha: 0.1 }
+    }
+}
+
+impl Section for CrossEntropyConfig {
+    fn validate(&self) -> std::result::Result<(), String> {
+        within(self.alpha >= 0.0 && self.alpha.is_finite(), "loss.alpha", self.alpha, "0 or more, and finite")
+    }
+}
+
+impl LossKind for CrossEntropyConfig {
+    fn build(&self) -> Box<dyn Loss> {
+        Box::new(self.clone())
+    }
+}
+
+impl CrossEntropyConfig {
+    /// (this loss, cross-entropy, mean distance) of a guess.
+    fn guess(&self, classes: usize) -> (f64, f64, f64) {
+        let n = classes as f64;
+        let ce = n.ln();
+        let mean = |f: &dyn Fn(f64) -> f64| (1..classes).map(|d| 2.0 * (n - d as f64) * f(d as f64)).sum::<f64>() / (n * n);
+        let distance = mean(&|d| d);
+        let loss = match self.weight {
+            Weight::None => ce,
+            Weight::Linear => ce * (1.0 + self.alpha * distance),
+            Weight::Quadratic => ce * (1.0 + self.alpha * mean(&|d| d * d)),
+            Weight::SquareRoot => ce * (1.0 + self.alpha * mean(&f64::sqrt)),
+            Weight::PureDistance => distance,
+        };
+        (loss, ce, distance)
+    }
+}
+
+impl Loss for CrossEntropyConfig {
+    fn columns(&self) -> Columns {
+        Columns { names: vec!["loss", "cross_entropy", "accuracy", "distance"], ..Columns::default() }
+    }
+
+    /// Against uniformly drawn targets; the guess is taken as a random class for the weight and for the distance.
+    fn uniform_guess(&self, classes: usize) -> Vec<(&'static str, f64)> {
+        let (loss, cross_entropy, distance) = self.guess(classes);
+        vec![("loss", loss), ("cross_entropy", cross_entropy), ("accuracy", 1.0 / classes as f64), ("distance", distance)]
+    }
+
+    /// Logits (rows, classes) against `targets` (rows).
+    fn record(&self, plan: &mut Plan, outputs: &Outputs, inputs: &Inputs, gradient: bool) -> Result<Recorded> {
+        let (x, targets) = (outputs.main, inputs.get("loss.kind = \"cross_entropy\"", "targets")?);
+        let rows = plan.len(targets);
+        let Some((cols, given)) = plan.shape(x).split_last().map(|(c, rest)| (*c, rest.iter().product::<usize>())) else {
+            return Err(Error::Internal("logits without a shape".into()));
+        };
+        if given != rows {
+            return Err(Error::Config(format!(
+                "loss.kind = \"cross_entropy\" needs logits for each of {rows} targets of a batch; the model gives {:?}",
+                plan.shape(x)
+            )));
+        }
+        let y = plan.activation("loss.rows", &[rows, 4])?;
+        let dx = gradient.then(|| plan.like("loss.dlogits", x)).transpose()?;
+        Forward { x, targets, y, dx, rows, cols, weight: self.weight, alpha: self.alpha }.record(plan, "loss")?;
+        Ok(Recorded { rows: y, gradients: dx.map(Gradients::only) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_uniform_guess_has_the_known_baselines() {
+        let (loss, ce, distance) = CrossEntropyConfig::default().guess(256);
+        assert!((ce - 5.545).abs() < 1e-3 && (distance - 85.33).abs() < 1e-2 && (loss - 52.86).abs() < 1e-2, "{loss} {ce} {distance}");
+    }
+}

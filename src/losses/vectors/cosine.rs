@@ -1,0 +1,36 @@
+//! Cosine distance.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Context, Slot, Term};
+use crate::error::Result;
+use crate::kernels::vector_loss::Rows;
+
+/// Mean over B of 1 − p·t̂.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CosineTerm {
+    /// Factor in the sum.
+    pub weight: f64,
+}
+
+impl CosineTerm {
+    pub(super) fn build(&self) -> Box<dyn Term> {
+        Box::new(self.clone())
+    }
+}
+
+impl Term for CosineTerm {
+    fn name(&self) -> &'static str {
+        "cosine_loss"
+    }
+
+    fn weight(&self) -> f64 {
+        self.weight
+    }
+
+    fn rows(&self, _context: &mut Context<'_>, slot: Slot, rows: &mut Rows) -> Result<()> {
+        rows.cosine = Some(slot);
+        Ok(())
+    }
+}

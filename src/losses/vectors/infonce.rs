@@ -1,0 +1,63 @@
+//! InfoNCE (van den Oord et al. 2018): each prediction among the targets of its batch.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Context, Slot, Term};
+use crate::config::within;
+use crate::error::Result;
+use crate::kernels::matmul::Matmul;
+use crate::kernels::{infonce, normalize};
+
+/// CE(p·t̂ᵀ/τ) by rows and by columns, summed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InfonceTerm {
+    /// Factor in the sum.
+    pub weight: f64,
+    /// τ.
+    #[serde(default = "temperature")]
+    pub temperature: f64,
+}
+
+fn temperature() -> f64 {
+    0.07
+}
+
+impl InfonceTerm {
+    pub(super) fn build(&self) -> Box<dyn Term> {
+        Box::new(self.clone())
+    }
+}
+
+impl Term for InfonceTerm {
+    fn name(&self) -> &'static str {
+        "infonce"
+    }
+
+    fn weight(&self) -> f64 {
+        self.weight
+    }
+
+    fn validate(&self) -> std::result::Result<(), String> {
+        let t = self.temperature;
+        within(t > 0.0 && t.is_finite(), "loss.infonce.temperature", t, "above 0, and finite")
+    }
+
+    fn record(&self, context: &mut Context<'_>, slot: Slot) -> Result<()> {
+        let (weight, temperature) = (self.weight, self.temperature);
+        let Context { t, y, rows, width, cols, .. } = *context;
+        let p = context.unit()?;
+        let plan = &mut *context.plan;
+        let (unit_t, norm) = (plan.like("loss.unit_t", t)?, plan.activation("loss.norm_t", &[rows])?);
+        normalize::Forward { x: t, y: unit_t, norm, rows, cols: width }.record(plan, "loss.infonce")?;
+        let (s, lse) = (plan.activation("loss.s", &[rows, rows])?, plan.activation("loss.lse", &[rows, 2])?);
+        Matmul { trans_b: true, ..Matmul::new(p, unit_t, s, (rows, rows, width)) }.record(plan, "loss.infonce")?;
+        infonce::Forward { s, lse, y, rows, cols, term: slot, temperature }.record(plan, "loss.infonce")?;
+        let Some((dp, accumulate)) = context.unit_gradient()? else { return Ok(()) };
+        context.backward(|plan| {
+            let ds = plan.like("loss.ds", s)?;
+            infonce::Backward { s, lse, ds, rows, weight, temperature }.record(plan, "loss.infonce")?;
+            Matmul { accumulate, ..Matmul::new(ds, unit_t, dp, (rows, width, rows)) }.record(plan, "loss.infonce")
+        })
+    }
+}

@@ -1,0 +1,102 @@
+//! Maximum mean discrepancy (Gretton et al. 2012) to anchors among the training targets.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Context, Slot, Targets, Term};
+use crate::config::within;
+use crate::error::{Error, Result};
+use crate::gpu::Role;
+use crate::kernels::matmul::Matmul;
+use crate::kernels::mmd;
+use crate::plan::Fill;
+use crate::random::{Random, stream};
+
+/// mean k(p,p) + mean k(a,a) − 2 mean k(p,a), k(u,v) = exp(−‖u − v‖² / 2σ²), a unit training targets drawn once, σ their median distance.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MmdTerm {
+    /// Factor in the sum.
+    pub weight: f64,
+    /// Training targets drawn once as anchors.
+    #[serde(default = "anchors")]
+    pub anchors: usize,
+}
+
+fn anchors() -> usize {
+    256
+}
+
+impl MmdTerm {
+    pub(super) fn build(&self) -> Box<dyn Term> {
+        Box::new(Mmd { config: self.clone(), sigma: 1.0, kernel: 0.0, anchors: None })
+    }
+}
+
+#[derive(Debug)]
+struct Mmd {
+    config: MmdTerm,
+    /// Median distance of the anchors.
+    sigma: f64,
+    /// Mean kernel between anchors.
+    kernel: f64,
+    anchors: Option<Fill>,
+}
+
+impl Term for Mmd {
+    fn name(&self) -> &'static str {
+        "mmd"
+    }
+
+    fn weight(&self) -> f64 {
+        self.config.weight
+    }
+
+    fn validate(&self) -> std::result::Result<(), String> {
+        let anchors = self.config.anchors;
+        within((2..=1 << 16).contains(&anchors), "loss.mmd.anchors", anchors as f64, "from 2 to 65536")
+    }
+
+    fn prepare(&mut self, targets: &Targets, seed: u64) -> Result<()> {
+        let Targets { count, vectors: Some(vectors) } = targets else { return Ok(()) };
+        let m = self.config.anchors;
+        if *count < m {
+            return Err(Error::Data(format!("{count} training targets for loss.mmd.anchors = {m}: lower it")));
+        }
+        // Drawn without replacement.
+        let mut numbers: Vec<usize> = (0..*count).collect();
+        let mut random = Random::new(seed, stream::ANCHORS, 0);
+        for i in 0..m {
+            numbers.swap(i, random.between(i as i64, *count as i64 - 1) as usize);
+        }
+        let anchors: Vec<Vec<f64>> = numbers[..m].iter().map(|i| vectors.unit(*i)).collect();
+        let product = |i: usize, j: usize| -> f64 { anchors[i].iter().zip(&anchors[j]).map(|(a, b)| a * b).sum() };
+        let pairs = (0..m).flat_map(|i| (0..i).map(move |j| (i, j)));
+        let mut distances: Vec<f64> = pairs.map(|(i, j)| (2.0 - 2.0 * product(i, j)).max(0.0).sqrt()).collect();
+        distances.sort_by(f64::total_cmp);
+        // torch.median takes the lower of two middle values.
+        self.sigma = distances[(distances.len() - 1) / 2].max(1e-6);
+        let kernel = |d: f64| (-d * d / (2.0 * self.sigma.powi(2))).exp();
+        self.kernel = (m as f64 + 2.0 * distances.iter().map(|d| kernel(*d)).sum::<f64>()) / (m * m) as f64;
+        self.anchors = Some(Fill::floats(anchors.concat().into_iter().map(|v| v as f32).collect()));
+        Ok(())
+    }
+
+    fn record(&self, context: &mut Context<'_>, slot: Slot) -> Result<()> {
+        let Context { y, rows, width, cols, .. } = *context;
+        let (p, count, sigma) = (context.unit()?, self.config.anchors, self.sigma);
+        let others = context.plan.constant(Role::Dataset, "loss.anchors", &[count, width], self.anchors.clone())?;
+        for (own, to, count, sign, offset) in [(true, p, rows, 1.0, self.kernel), (false, others, count, -2.0, 0.0)] {
+            let label = if own { "loss.mmd.own" } else { "loss.mmd.anchors" };
+            let gradient = context.unit_gradient()?;
+            let plan = &mut *context.plan;
+            let s = plan.activation(format!("{label}.s"), &[rows, count])?;
+            Matmul { trans_b: true, ..Matmul::new(p, to, s, (rows, count, width)) }.record(plan, label)?;
+            let ds = if gradient.is_some() { Some(plan.like(format!("{label}.ds"), s)?) } else { None };
+            mmd::Forward { s, y, ds, rows, count, cols, term: slot, own, sign, offset, sigma, accumulate: !own }.record(plan, label)?;
+            if let (Some(ds), Some((dp, accumulate))) = (ds, gradient) {
+                context.backward(|plan| Matmul { accumulate, ..Matmul::new(ds, to, dp, (rows, width, count)) }.record(plan, label))?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,279 @@
+//! Losses of predicted vectors: any weighted sum of terms, each reported by itself. One file a term.
+//!
+//! With r the raw output (B, D), p = r / ‖r‖, t the target and t̂ = t / ‖t‖.
+
+mod cosine;
+mod cycle;
+mod infonce;
+mod mmd;
+mod moment;
+mod mse;
+mod stat;
+mod variance;
+
+use std::fmt::Debug;
+
+use serde::{Deserialize, Serialize};
+
+pub use cosine::CosineTerm;
+pub use cycle::CycleTerm;
+pub use infonce::InfonceTerm;
+pub use mmd::MmdTerm;
+pub use moment::MomentTerm;
+pub use mse::MseTerm;
+pub use stat::StatTerm;
+pub use variance::VarianceTerm;
+
+use super::{Columns, Gradients, Loss, LossKind, Recorded, Targets};
+use crate::batch::{Inputs, Outputs};
+use crate::config::Section;
+use crate::error::{Error, Result, out_of_range};
+use crate::kernels::vector_loss::{Rows, Term as Slot};
+use crate::kernels::{moments, normalize};
+use crate::plan::{Plan, Section as Part, Tensor};
+
+/// A term of the sum.
+pub trait Term: Debug {
+    /// Name of its column.
+    fn name(&self) -> &'static str;
+
+    /// Factor in the sum.
+    fn weight(&self) -> f64;
+
+    /// Fails on options out of range.
+    ///
+    /// # Errors
+    /// What is wrong, in words.
+    fn validate(&self) -> std::result::Result<(), String> {
+        Ok(())
+    }
+
+    /// Whether it takes a standard deviation over the batch.
+    fn needs_two(&self) -> bool {
+        false
+    }
+
+    /// Whether it is in the batches of this step, where it is left out of some.
+    fn drawn(&self, _seed: u64, _step: u64) -> bool {
+        false
+    }
+
+    /// Takes what it needs of the training targets.
+    ///
+    /// # Errors
+    /// `Data` when there are too few.
+    fn prepare(&mut self, _targets: &Targets, _seed: u64) -> Result<()> {
+        Ok(())
+    }
+
+    /// Puts itself into the one pass over rows, where it is a sum over them.
+    ///
+    /// # Errors
+    /// As `Plan::record`.
+    fn rows(&self, _context: &mut Context<'_>, _slot: Slot, _rows: &mut Rows) -> Result<()> {
+        Ok(())
+    }
+
+    /// Appends passes of its own: its value into its column, weight · value to the loss, and its gradient.
+    ///
+    /// # Errors
+    /// As `Plan::record`.
+    fn record(&self, _context: &mut Context<'_>, _slot: Slot) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// What the terms of a sum share while they are recorded.
+#[derive(Debug)]
+pub struct Context<'a> {
+    /// Plan.
+    pub plan: &'a mut Plan,
+    /// r (rows, width).
+    pub x: Tensor,
+    /// t (rows, width).
+    pub t: Tensor,
+    /// Results (rows, cols).
+    pub y: Tensor,
+    /// Gradient by r, where it is asked for; the pass over rows writes it, others add.
+    pub dx: Option<Tensor>,
+    /// Samples.
+    pub rows: usize,
+    /// Features.
+    pub width: usize,
+    /// Columns of the results.
+    pub cols: usize,
+    unit: Option<(Tensor, Tensor)>,
+    unit_gradient: Option<Tensor>,
+    unit_stats: Option<Tensor>,
+}
+
+impl Context<'_> {
+    /// p.
+    ///
+    /// # Errors
+    /// As `Plan::record`.
+    pub fn unit(&mut self) -> Result<Tensor> {
+        if let Some((p, _)) = self.unit {
+            return Ok(p);
+        }
+        let (p, norm) = (self.plan.like("loss.p", self.x)?, self.plan.activation("loss.norm", &[self.rows])?);
+        normalize::Forward { x: self.x, y: p, norm, rows: self.rows, cols: self.width }.record(self.plan, "loss.p")?;
+        self.unit = Some((p, norm));
+        Ok(p)
+    }
+
+    /// Mean and deviation of p over the batch, (2, width).
+    ///
+    /// # Errors
+    /// As `Plan::record`.
+    pub fn unit_stats(&mut self) -> Result<Tensor> {
+        if let Some(stats) = self.unit_stats {
+            return Ok(stats);
+        }
+        let p = self.unit()?;
+        let stats = self.plan.activation("loss.stats", &[2, self.width])?;
+        moments::Forward { x: p, stats, rows: self.rows, width: self.width }.record(self.plan, "loss.stats")?;
+        self.unit_stats = Some(stats);
+        Ok(stats)
+    }
+
+    /// The gradient by p, and whether another term has written it, so that it is to be added to; none where no gradient is asked for.
+    ///
+    /// # Errors
+    /// As `Plan::record`.
+    pub fn unit_gradient(&mut self) -> Result<Option<(Tensor, bool)>> {
+        if self.dx.is_none() {
+            return Ok(None);
+        }
+        if let Some(dp) = self.unit_gradient {
+            return Ok(Some((dp, true)));
+        }
+        let dp = self.plan.like("loss.dp", self.x)?;
+        self.unit_gradient = Some(dp);
+        Ok(Some((dp, false)))
+    }
+
+    /// Records passes of a gradient.
+    ///
+    /// # Errors
+    /// Those of the passes.
+    pub fn backward(&mut self, passes: impl FnOnce(&mut Plan) -> Result<()>) -> Result<()> {
+        self.plan.begin(Part::Backward);
+        passes(self.plan)?;
+        self.plan.begin(Part::Forward);
+        Ok(())
+    }
+}
+
+macro_rules! terms {
+    ($($(#[$doc:meta])* $field:ident: $config:ty,)*) => {
+        /// Terms of the sum; a weight of 0 is as good as no term.
+        #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        pub struct VectorLossConfig {
+            $($(#[$doc])* pub $field: Option<$config>,)*
+        }
+
+        impl VectorLossConfig {
+            /// The terms that are given, in the order of their columns.
+            fn terms(&self) -> Vec<Box<dyn Term>> {
+                let all = [$(self.$field.as_ref().map(|term| term.build()),)*];
+                all.into_iter().flatten().collect()
+            }
+        }
+    };
+}
+
+terms! {
+    /// Mean over B × D of (r − t)², or of (p − t)².
+    mse: MseTerm,
+    /// Mean over B of 1 − p·t̂.
+    cosine: CosineTerm,
+    /// 1 − cos(r, nearest training target) on a fraction of the batches.
+    cycle: CycleTerm,
+    /// CE(p·t̂ᵀ/τ) by rows and by columns, summed.
+    infonce: InfonceTerm,
+    /// mean_d (μ(r) − μ(t))² + mean_d (σ(r) − σ(t))² over the batch.
+    moment: MomentTerm,
+    /// mean_d max(1 − σ(p), 0).
+    variance: VarianceTerm,
+    /// mean k(p,p) + mean k(a,a) − 2 mean k(p,a).
+    mmd: MmdTerm,
+    /// The moment formula on p against the training targets.
+    stat: StatTerm,
+}
+
+impl Section for VectorLossConfig {
+    fn validate(&self) -> std::result::Result<(), String> {
+        let terms = self.terms();
+        if terms.is_empty() {
+            return Err("loss has no term: add one, as in `cosine = { weight = 1.0 }`".into());
+        }
+        if let Some(term) = terms.iter().find(|t| !(t.weight() >= 0.0 && t.weight().is_finite())) {
+            return Err(out_of_range(&format!("loss.{}.weight", term.name()), term.weight(), "0 or more, and finite"));
+        }
+        if terms.iter().all(|t| t.weight() == 0.0) {
+            return Err("loss: every weight is 0, which leaves nothing to learn from. Give a term a weight above 0".into());
+        }
+        terms.iter().try_for_each(|t| t.validate())
+    }
+}
+
+impl LossKind for VectorLossConfig {
+    fn build(&self) -> Box<dyn Loss> {
+        Box::new(VectorLoss { terms: self.terms().into_iter().filter(|t| t.weight() != 0.0).collect() })
+    }
+}
+
+/// The sum, without the terms whose weight is 0: those are neither computed nor logged.
+#[derive(Debug)]
+pub struct VectorLoss {
+    terms: Vec<Box<dyn Term>>,
+}
+
+impl Loss for VectorLoss {
+    fn columns(&self) -> Columns {
+        let terms: Vec<_> = self.terms.iter().map(|t| (t.name(), t.weight())).collect();
+        let names = ["loss", "cosine"].into_iter().chain(terms.iter().map(|(name, _)| *name)).collect();
+        Columns { names, terms, need_two: self.terms.iter().filter(|t| t.needs_two()).map(|t| t.name()).collect() }
+    }
+
+    fn prepare(&mut self, targets: &Targets, seed: u64) -> Result<()> {
+        self.terms.iter_mut().try_for_each(|t| t.prepare(targets, seed))
+    }
+
+    fn drawn(&self, seed: u64, step: u64) -> bool {
+        self.terms.iter().any(|t| t.drawn(seed, step))
+    }
+
+    /// Predictions (batch, width) against `target`: results by sample (loss, cosine, terms).
+    fn record(&self, plan: &mut Plan, outputs: &Outputs, inputs: &Inputs, gradient: bool) -> Result<Recorded> {
+        let (x, t) = (outputs.main, inputs.get("loss.kind = \"vectors\"", "target")?);
+        let rows = inputs.batch;
+        let width = plan.len(t) / rows;
+        if plan.len(x) != plan.len(t) {
+            return Err(Error::Config(format!(
+                "loss.kind = \"vectors\" compares vectors of {width} numbers; the model gives {:?}",
+                plan.shape(x)
+            )));
+        }
+        let cols = 2 + self.terms.len();
+        let y = plan.activation("loss.rows", &[rows, cols])?;
+        let dx = if gradient { Some(plan.like("loss.dx", x)?) } else { None };
+        let mut context = Context { plan, x, t, y, dx, rows, width, cols, unit: None, unit_gradient: None, unit_stats: None };
+        let slots: Vec<_> = self.terms.iter().enumerate().map(|(i, t)| (t, Slot { weight: t.weight(), column: 2 + i })).collect();
+        let mut sums = Rows { x, t, y, dx, rows, width, cols, mse: None, cosine: None, cycle: None };
+        for (term, slot) in &slots {
+            term.rows(&mut context, *slot, &mut sums)?;
+        }
+        sums.record(context.plan, "loss")?;
+        for (term, slot) in slots {
+            term.record(&mut context, slot)?;
+        }
+        if let (Some(dy), Some((p, norm)), Some(dx)) = (context.unit_gradient, context.unit, dx) {
+            context
+                .backward(|plan| normalize::Backward { y: p, norm, dy, dx, rows, cols: width, accumulate: true }.record(plan, "loss.p"))?;
+        }
+        Ok(Recorded { rows: y, gradients: dx.map(Gradients::only) })
+    }
+}

@@ -1,0 +1,39 @@
+//! Squared error.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Context, Slot, Term};
+use crate::error::Result;
+use crate::kernels::vector_loss::{On, Rows};
+
+/// Mean over B × D of (r − t)², or of (p − t)².
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MseTerm {
+    /// Factor in the sum.
+    pub weight: f64,
+    /// Of the `raw` or of the `normalized` prediction.
+    #[serde(default)]
+    pub on: On,
+}
+
+impl MseTerm {
+    pub(super) fn build(&self) -> Box<dyn Term> {
+        Box::new(self.clone())
+    }
+}
+
+impl Term for MseTerm {
+    fn name(&self) -> &'static str {
+        "mse"
+    }
+
+    fn weight(&self) -> f64 {
+        self.weight
+    }
+
+    fn rows(&self, _context: &mut Context<'_>, slot: Slot, rows: &mut Rows) -> Result<()> {
+        rows.mse = Some((self.on, slot));
+        Ok(())
+    }
+}

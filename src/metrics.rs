@@ -1,0 +1,100 @@
+//! Named results and how they are shown.
+
+use serde::ser::{Serialize, SerializeMap, Serializer};
+
+/// Named results, in the order in which they are shown.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Metrics(pub Vec<(String, f64)>);
+
+impl Metrics {
+    /// From names and values.
+    pub fn new(values: impl IntoIterator<Item = (&'static str, f64)>) -> Self {
+        Metrics(values.into_iter().map(|(n, v)| (n.to_string(), v)).collect())
+    }
+
+    /// Value of that name.
+    pub fn get(&self, name: &str) -> Option<f64> {
+        self.0.iter().find(|(n, _)| n == name).map(|(_, v)| *v)
+    }
+}
+
+impl Serialize for Metrics {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for (name, value) in &self.0 {
+            map.serialize_entry(name, value)?;
+        }
+        map.end()
+    }
+}
+
+/// Metrics by name of the set.
+pub type MetricRows = Vec<(String, Metrics)>;
+
+/// How a metric is shown.
+#[derive(Debug, Clone, Copy)]
+pub struct Column {
+    /// Metric.
+    pub name: &'static str,
+    /// Heading.
+    pub title: &'static str,
+    /// Shown in percent with one digit, else with so many digits.
+    pub digits: Option<usize>,
+}
+
+impl Column {
+    /// A metric with so many digits, or in percent.
+    pub fn new(name: &'static str, title: &'static str, digits: Option<usize>) -> Self {
+        Column { name, title, digits }
+    }
+
+    /// The value as shown.
+    pub fn show(&self, value: f64) -> String {
+        match self.digits {
+            None => format!("{:.1} %", 100.0 * value),
+            Some(digits) => format!("{value:.digits$}"),
+        }
+    }
+}
+
+/// Whether less of a metric is better: of all but cosines and accuracies.
+pub(crate) fn less_is_better(metric: &str) -> bool {
+    !(metric.ends_with("cosine") || metric.ends_with("accuracy"))
+}
+
+/// Whether a value of a metric is better than the best so far by more than `by`; what is not finite never is.
+pub(crate) fn improves(metric: &str, best: Option<f64>, value: f64, by: f64) -> bool {
+    let gain = |best: f64| if less_is_better(metric) { best - value } else { value - best };
+    value.is_finite() && best.is_none_or(|best| gain(best) > by)
+}
+
+/// Metrics by name of the row as an aligned table; columns that no row has are left out.
+pub(crate) fn table(rows: &[(String, Metrics)], columns: &[Column]) -> String {
+    let columns: Vec<&Column> = columns.iter().filter(|c| rows.iter().any(|(_, m)| m.get(c.name).is_some())).collect();
+    let cell = columns.iter().map(|c| c.title.chars().count() + 2).max().unwrap_or(0).max(12);
+    let width = rows.iter().map(|(n, _)| n.chars().count()).max().unwrap_or(0).max(14) + 2;
+    let mut out = format!("{:width$}", "");
+    columns.iter().for_each(|c| out += &format!("{:>cell$}", c.title));
+    out.push('\n');
+    for (name, metrics) in rows {
+        out += &format!("{name:width$}");
+        columns.iter().for_each(|c| out += &format!("{:>cell$}", metrics.get(c.name).map_or("–".to_string(), |v| c.show(v))));
+        out.push('\n');
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accuracies_improve_upwards_and_losses_downwards() {
+        for (metric, worse, better) in [("cross_entropy", 2.0, 1.0), ("ninth_accuracy", 0.1, 0.2), ("unit_mse", 2.0, 1.0)] {
+            assert!(improves(metric, None, worse, 0.01) && improves(metric, Some(worse), better, 0.01), "{metric}");
+            assert!(!improves(metric, Some(better), worse, 0.0) && !improves(metric, Some(better), better, 0.0), "{metric}");
+        }
+        assert!(!improves("loss", Some(2.0), 1.995, 0.01));
+        assert!(!improves("loss", None, f64::NAN, 0.0) && !improves("cosine", Some(0.5), f64::INFINITY, 0.0));
+    }
+}

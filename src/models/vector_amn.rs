@@ -1,0 +1,96 @@
+//! Next vector by attention over the context from its mean (AMN).
+
+use serde::{Deserialize, Serialize};
+
+use super::vector::{context_mean, sizes};
+use super::{Build, Model, ModelKind, positive};
+use crate::batch::{Inputs, Outputs};
+use crate::config::Section;
+use crate::error::{Error, Result};
+use crate::kernels::attention_pool;
+use crate::kernels::matmul::Activation;
+use crate::layers::{Fused, Layer, LayerNorm, Linear};
+use crate::losses::Gradients;
+use crate::plan::{Plan, Tensor};
+
+const NAME: &str = "model.kind = \"vector_amn\"";
+
+/// Attention over the context from its mean b, and a network on [b; w] that corrects b.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VectorAmnConfig {
+    /// Features of query and keys, and of the second hidden layer.
+    pub width: usize,
+    /// Features of the first hidden layer.
+    pub hidden: usize,
+}
+
+impl Section for VectorAmnConfig {
+    fn validate(&self) -> std::result::Result<(), String> {
+        positive("width", self.width, 1 << 16)?;
+        positive("hidden", self.hidden, 1 << 18)
+    }
+}
+
+impl ModelKind for VectorAmnConfig {
+    fn build(&self, given: &Build<'_>) -> Result<Box<dyn Model>> {
+        let [_, dim] = given.fields.shape(NAME, "context")?;
+        let gelu = |name: &str, inputs: usize, outputs: usize| Linear::new(name, inputs, outputs).activated(Activation::Gelu);
+        Ok(Box::new(Amn {
+            keys: Linear::new("context_encoder", dim, self.width),
+            query: Linear::new("query_encoder", dim, self.width),
+            hidden: [
+                (gelu("residual_net.0", 2 * dim, self.hidden), LayerNorm::new("residual_net.2", self.hidden, 1e-5)),
+                (gelu("residual_net.3", self.hidden, self.width), LayerNorm::new("residual_net.5", self.width, 1e-5)),
+            ],
+            output: Linear::new("residual_net.6", self.width, dim),
+            saved: None,
+        }))
+    }
+}
+
+#[derive(Debug)]
+struct Amn {
+    keys: Linear,
+    query: Linear,
+    hidden: [(Linear, LayerNorm); 2],
+    output: Linear,
+    saved: Option<[Tensor; 4]>,
+}
+
+impl Model for Amn {
+    fn forward(&mut self, plan: &mut Plan, inputs: &Inputs) -> Result<Outputs> {
+        let x = inputs.get(NAME, "context")?;
+        let [batch, context, dim] = sizes(plan, x)?;
+        let b = context_mean(plan, x)?;
+        let k = self.keys.forward(plan, x)?;
+        let q = self.query.forward(plan, b)?;
+        let (a, y) = (plan.activation("attention.a", &[batch, context])?, plan.activation("attention.y", &[batch, 2, dim])?);
+        attention_pool::Forward { q, k, x, b, a, y, rows: batch, length: context, features: plan.len(q) / batch, cols: dim }
+            .record(plan, "attention")?;
+        self.saved = Some([q, k, x, a]);
+        let mut h = y;
+        for (linear, norm) in &mut self.hidden {
+            let z = linear.forward(plan, h)?;
+            h = norm.forward(plan, z)?;
+        }
+        self.output.forward_fused(plan, h, Some(b)).map(Outputs::only)
+    }
+
+    fn backward(&mut self, plan: &mut Plan, gradients: &Gradients) -> Result<()> {
+        let dr = gradients.main;
+        let [q, k, x, a] = self.saved.ok_or_else(|| Error::Internal("attention: backward before forward".into()))?;
+        let [batch, context, dim] = sizes(plan, x)?;
+        let mut d = self.output.backward(plan, dr)?;
+        for (linear, norm) in self.hidden.iter_mut().rev() {
+            let below = Fused { derivative: linear.derivative()?, ..Fused::default() };
+            let dz = norm.backward_fused(plan, d, below)?;
+            d = linear.backward(plan, dz)?;
+        }
+        let (dq, dk) = (plan.like("attention.dq", q)?, plan.like("attention.dk", k)?);
+        attention_pool::Backward { q, k, x, a, dy: d, dq, dk, rows: batch, length: context, features: plan.len(q) / batch, cols: dim }
+            .record(plan, "attention")?;
+        self.query.backward_params(plan, dq)?;
+        self.keys.backward_params(plan, dk)
+    }
+}

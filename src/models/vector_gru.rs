@@ -1,0 +1,120 @@
+//! Next vector by residual GRU blocks over the context.
+
+use serde::{Deserialize, Serialize};
+
+use super::vector::Last;
+use super::{Build, Model, ModelKind, positive};
+use crate::batch::{Inputs, Outputs};
+use crate::config::Section;
+use crate::error::Result;
+use crate::layers::{Fused, Gru, Head, HeadKind, Layer, LayerNorm, Linear, kept};
+use crate::losses::Gradients;
+use crate::plan::Plan;
+
+const NAME: &str = "model.kind = \"vector_gru\"";
+
+/// Where a GRU block normalises.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NormPlace {
+    /// x + GRU(LayerNorm(x)); the recurrent weights are named `blocks.N.mamba`.
+    Before,
+    /// LayerNorm(x + GRU(x)); the recurrent weights are named `blocks.N.gru`.
+    After,
+}
+
+/// input_proj → residual GRU blocks → last step → head.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VectorGruConfig {
+    /// Features.
+    pub width: usize,
+    /// Blocks.
+    pub layers: usize,
+    /// `before` or `after`.
+    pub norm: NormPlace,
+    /// `gelu_norm`, `linear`, or `relu` without dropout.
+    pub head: HeadKind,
+}
+
+impl Section for VectorGruConfig {
+    fn validate(&self) -> std::result::Result<(), String> {
+        positive("width", self.width, 1 << 16)?;
+        positive("layers", self.layers, 1 << 8)
+    }
+}
+
+impl ModelKind for VectorGruConfig {
+    fn time_major(&self) -> bool {
+        true
+    }
+
+    fn build(&self, given: &Build<'_>) -> Result<Box<dyn Model>> {
+        let [_, dim] = given.fields.shape(NAME, "context")?;
+        let gru = if self.norm == NormPlace::Before { "mamba" } else { "gru" };
+        let block = |i: usize| {
+            (
+                Gru::new(&format!("blocks.{i}.{gru}"), 0, self.width, self.width),
+                LayerNorm::new(&format!("blocks.{i}.norm"), self.width, 1e-5),
+            )
+        };
+        let name = if self.head == HeadKind::GeluNorm { "head" } else { "output_proj" };
+        Ok(Box::new(GruModel {
+            input: Linear::new("input_proj", dim, self.width),
+            blocks: (0..self.layers).map(block).collect(),
+            norm: self.norm,
+            head: Head::new(name, self.head, self.width, dim, 0.0),
+            last: None,
+        }))
+    }
+}
+
+#[derive(Debug)]
+struct GruModel {
+    input: Linear,
+    blocks: Vec<(Gru, LayerNorm)>,
+    norm: NormPlace,
+    head: Head,
+    last: Option<Last>,
+}
+
+impl Model for GruModel {
+    fn forward(&mut self, plan: &mut Plan, inputs: &Inputs) -> Result<Outputs> {
+        let x = inputs.get(NAME, "context")?;
+        let mut x = self.input.forward(plan, x)?;
+        for (gru, norm) in &mut self.blocks {
+            x = match self.norm {
+                NormPlace::Before => {
+                    let normed = norm.forward(plan, x)?;
+                    gru.forward(plan, normed, Some(x))?
+                }
+                NormPlace::After => {
+                    let sum = gru.forward(plan, x, Some(x))?;
+                    norm.forward(plan, sum)?
+                }
+            };
+        }
+        let (last, y) = Last::of(plan, x, true)?;
+        self.last = Some(last);
+        self.head.forward(plan, y).map(Outputs::only)
+    }
+
+    fn backward(&mut self, plan: &mut Plan, gradients: &Gradients) -> Result<()> {
+        let dr = gradients.main;
+        let d = self.head.backward(plan, dr)?;
+        let mut d = kept(&self.last, "last")?.backward(plan, d)?;
+        for (gru, norm) in self.blocks.iter_mut().rev() {
+            d = match self.norm {
+                NormPlace::Before => {
+                    let dn = gru.backward(plan, d, None)?;
+                    norm.backward_fused(plan, dn, Fused { residual: Some(d), ..Fused::default() })?
+                }
+                NormPlace::After => {
+                    let ds = norm.backward(plan, d)?;
+                    gru.backward(plan, ds, Some(ds))?
+                }
+            };
+        }
+        self.input.backward_params(plan, d)
+    }
+}

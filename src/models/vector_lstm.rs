@@ -1,0 +1,83 @@
+//! Next vector by an LSTM over the context.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Build, Model, ModelKind, check_dropout, positive};
+use crate::batch::{Inputs, Outputs};
+use crate::config::Section;
+use crate::error::Result;
+use crate::layers::{Head, HeadKind, Layer, Lstm, Outputs as Wanted};
+use crate::losses::Gradients;
+use crate::plan::Plan;
+
+const NAME: &str = "model.kind = \"vector_lstm\"";
+
+/// LSTM → last step → head.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VectorLstmConfig {
+    /// Features of the state.
+    pub hidden: usize,
+    /// Layers.
+    pub layers: usize,
+    /// `relu`, `gelu_norm` or `linear`.
+    pub head: HeadKind,
+    /// Between layers, and in a `relu` head.
+    #[serde(default)]
+    pub dropout: f64,
+}
+
+impl Section for VectorLstmConfig {
+    fn validate(&self) -> std::result::Result<(), String> {
+        positive("hidden", self.hidden, 1 << 16)?;
+        positive("layers", self.layers, 1 << 8)?;
+        check_dropout(self.dropout)
+    }
+}
+
+impl ModelKind for VectorLstmConfig {
+    fn time_major(&self) -> bool {
+        true
+    }
+
+    fn build(&self, given: &Build<'_>) -> Result<Box<dyn Model>> {
+        let [_, dim] = given.fields.shape(NAME, "context")?;
+        let layer = |k: usize| {
+            let inputs = if k == 0 { dim } else { self.hidden };
+            Lstm::new("lstm", k, inputs, self.hidden)
+        };
+        let name = if self.head == HeadKind::GeluNorm { "head" } else { "output_proj" };
+        Ok(Box::new(LstmModel {
+            layers: (0..self.layers).map(layer).collect(),
+            head: Head::new(name, self.head, self.hidden, dim, self.dropout),
+            rate: self.dropout,
+        }))
+    }
+}
+
+#[derive(Debug)]
+struct LstmModel {
+    layers: Vec<Lstm>,
+    head: Head,
+    rate: f64,
+}
+
+impl Model for LstmModel {
+    fn forward(&mut self, plan: &mut Plan, inputs: &Inputs) -> Result<Outputs> {
+        let x = inputs.get(NAME, "context")?;
+        let (mut x, last) = (x, self.layers.len() - 1);
+        for (k, layer) in self.layers.iter_mut().enumerate() {
+            x = layer.forward(plan, x, if k == last { Wanted::Last } else { Wanted::All(self.rate) })?;
+        }
+        self.head.forward(plan, x).map(Outputs::only)
+    }
+
+    fn backward(&mut self, plan: &mut Plan, gradients: &Gradients) -> Result<()> {
+        let dr = gradients.main;
+        let mut d = self.head.backward(plan, dr)?;
+        for layer in self.layers.iter_mut().rev() {
+            d = layer.backward(plan, d)?;
+        }
+        Ok(())
+    }
+}

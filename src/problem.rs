@@ -1,0 +1,387 @@
+//! What a run solves, in parts: data, model and loss, with everything that training needs to know. Any model goes with any data that have
+//! what it takes, and any loss with any model that gives what it compares: what does not fit is refused when plans are recorded.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::batch::Batch;
+use crate::config::{Config, Settings};
+use crate::error::{Error, Result};
+use crate::gpu::{Gpu, Role, Target};
+use crate::kernels::metrics::{Accumulate, RECORD};
+use crate::kernels::state;
+use crate::losses::{Loss, LossKind};
+use crate::models::{Build, Model, ModelKind, initial_weights};
+use crate::plan::{Buffer, Flat, LayoutOptions, Memory, Plan};
+use crate::session::{Io, RING, Session};
+use crate::tasks::{Card, Data, DataKind, Layout, Purpose, Scorecard, Source};
+
+/// A model, data whose sizes are known, and a loss; `Problem<dyn Data>` has its samples.
+#[derive(Debug)]
+pub struct Problem<D: ?Sized = dyn Source> {
+    /// How it is trained.
+    pub settings: Settings,
+    /// The whole configuration as TOML, with the sizes of the data.
+    pub toml: String,
+    /// A configuration of this kind with every default written out.
+    pub canonical: fn(&str) -> Result<String>,
+    /// Files that are read, by their keys.
+    pub files: Vec<(&'static str, PathBuf)>,
+    /// Epochs over which the data grow harder.
+    pub curriculum_epochs: f64,
+    /// Data.
+    pub data: Box<D>,
+    model: Box<dyn ModelKind>,
+    loss: Box<dyn Loss>,
+    buffers: Vec<Buffer>,
+    /// Buffers that came with weights.
+    given: Vec<Buffer>,
+    layout: Layout,
+}
+
+/// A problem with its samples.
+pub type Loaded = Problem<dyn Data>;
+
+impl Problem {
+    /// The problem of a configuration; of files no more than headers are read.
+    ///
+    /// # Errors
+    /// `MissingInput` or `Data` when a file cannot be used.
+    pub fn open<M, D, L>(config: &Config<M, D, L>, purpose: Purpose) -> Result<Problem>
+    where
+        M: ModelKind + Serialize + DeserializeOwned + Clone,
+        D: DataKind + Serialize + DeserializeOwned + Clone,
+        L: LossKind + Serialize + DeserializeOwned + Clone,
+    {
+        let mut config = config.clone();
+        config.data.resize()?;
+        let data = config.data.open(&config.settings(), purpose)?;
+        Problem::of(&config, data)
+    }
+
+    /// With these data.
+    ///
+    /// # Errors
+    /// `Data` or `Config` when they do not do for the loss.
+    pub fn with(self, data: Box<dyn Data>) -> Result<Loaded> {
+        Ok(self.loaded(|_, _| Ok((data, vec![])))?.0)
+    }
+
+    /// With the samples. What needs no device is looked at.
+    ///
+    /// # Errors
+    /// `MissingInput`, `Data` or `Config`, as the data say.
+    pub fn load(self) -> Result<(Loaded, Vec<String>)> {
+        self.loaded(|source, given| source.load(given))
+    }
+
+    fn loaded(
+        self,
+        load: impl FnOnce(Box<dyn Source>, &[Buffer]) -> Result<(Box<dyn Data>, Vec<String>)>,
+    ) -> Result<(Loaded, Vec<String>)> {
+        let Problem { settings, toml, canonical, files, curriculum_epochs, data, model, loss, given, layout, .. } = self;
+        let (data, mut notes) = load(data, &given)?;
+        let mut buffers = model.buffers(settings.train.seed);
+        take(&mut buffers, &given);
+        buffers.extend(data.buffers());
+        let mut loaded = Problem { settings, toml, canonical, files, curriculum_epochs, data, model, loss, buffers, given, layout };
+        notes.extend(loaded.data.check(loaded.loss.as_ref())?);
+        loaded.prepare()?;
+        Ok((loaded, notes))
+    }
+}
+
+/// Gives buffers the values of those of the same name and shape.
+fn take(buffers: &mut [Buffer], given: &[Buffer]) {
+    for buffer in buffers {
+        if let Some(found) = given.iter().find(|g| g.name == buffer.name && g.shape == buffer.shape) {
+            buffer.values.clone_from(&found.values);
+        }
+    }
+}
+
+impl Loaded {
+    /// The problem of a configuration with so many made-up samples in place of its file's.
+    ///
+    /// # Errors
+    /// `Data` when they do not fill a batch.
+    pub fn made_up<M, D, L>(config: &Config<M, D, L>, samples: usize) -> Result<Loaded>
+    where
+        M: ModelKind + Serialize + DeserializeOwned + Clone,
+        D: DataKind + Serialize + DeserializeOwned + Clone,
+        L: LossKind + Serialize + DeserializeOwned + Clone,
+    {
+        Loaded::holding(config, config.data.made_up(&config.settings(), samples, config.model.integers_below())?)
+    }
+
+    /// The problem of a configuration with these data.
+    ///
+    /// # Errors
+    /// `Data` or `Config` when they do not do for the loss.
+    pub fn holding<M, D, L>(config: &Config<M, D, L>, data: Box<dyn Data>) -> Result<Loaded>
+    where
+        M: ModelKind + Serialize + DeserializeOwned + Clone,
+        D: DataKind + Serialize + DeserializeOwned + Clone,
+        L: LossKind + Serialize + DeserializeOwned + Clone,
+    {
+        let mut loaded = Problem::of(config, data)?;
+        loaded.data.check(loaded.loss.as_ref())?;
+        loaded.prepare()?;
+        Ok(loaded)
+    }
+
+    /// Micro-steps of a step.
+    ///
+    /// # Errors
+    /// Those of the data.
+    pub fn batches(&mut self, step: u64) -> Result<Vec<Batch>> {
+        let drawn = self.loss.drawn(self.settings.train.seed, step);
+        let mut batches = self.data.batches(step, self.layout)?;
+        batches.iter_mut().for_each(|batch| batch.drawn = drawn);
+        Ok(batches)
+    }
+
+    /// Judges models of this problem.
+    pub fn scorecard(&self) -> Box<dyn Scorecard> {
+        self.data.scorecard(self.loss.as_ref(), self.layout)
+    }
+
+    /// Plans, allocates and compiles for training, with initial weights.
+    ///
+    /// # Errors
+    /// `Config` over the budget, `TryAgain` without memory, `Internal` when a kernel does not compile.
+    pub fn training(&self, gpu: &Arc<Gpu>) -> Result<Session> {
+        let train = Some(self.record_training(gpu.target)?);
+        let session = Session::new(train, self.record_evaluation(gpu.target)?, self.record_decoding(gpu.target)?, gpu)?;
+        let weights = initial_weights(session.evaluate.0.plan.parameters(), self.settings.train.seed);
+        session.arena.write_flat(Flat::Parameters, &weights)?;
+        Ok(session)
+    }
+
+    /// Plans, allocates and compiles for evaluation.
+    ///
+    /// # Errors
+    /// As `training`.
+    pub fn evaluation(&self, gpu: &Arc<Gpu>) -> Result<Session> {
+        Session::new(None, self.record_evaluation(gpu.target)?, self.record_decoding(gpu.target)?, gpu)
+    }
+}
+
+impl<D: Source + ?Sized> Problem<D> {
+    fn of<M, K, L>(config: &Config<M, K, L>, data: Box<D>) -> Result<Self>
+    where
+        M: ModelKind + Serialize + DeserializeOwned + Clone,
+        K: DataKind + Serialize + DeserializeOwned + Clone,
+        L: LossKind + Serialize + DeserializeOwned + Clone,
+    {
+        let settings = config.settings();
+        let mut buffers = config.model.buffers(settings.train.seed);
+        buffers.extend(data.buffers());
+        let mut problem = Problem {
+            toml: config.to_toml()?,
+            canonical: |text| Config::<M, K, L>::parse(text, "", &[])?.to_toml(),
+            files: config.data.files().into_iter().map(|(key, file)| (key, file.to_path_buf())).collect(),
+            curriculum_epochs: config.data.curriculum_epochs(),
+            layout: Layout { resident: false, time_major: config.model.time_major() },
+            model: Box::new(config.model.clone()),
+            loss: config.loss.build(),
+            settings,
+            data,
+            buffers,
+            given: vec![],
+        };
+        problem.prepare()?;
+        Ok(problem)
+    }
+
+    fn prepare(&mut self) -> Result<()> {
+        match self.data.targets() {
+            Some(targets) => self.loss.prepare(&targets, self.settings.train.seed),
+            None => Ok(()),
+        }
+    }
+
+    /// What is kept with the weights and is not trained.
+    pub fn buffers(&self) -> &[Buffer] {
+        &self.buffers
+    }
+
+    /// Takes buffers that came with weights.
+    pub fn take_buffers(&mut self, given: Vec<Buffer>) {
+        take(&mut self.buffers, &given);
+        self.given = given;
+    }
+
+    /// What is minimised.
+    pub fn loss(&self) -> &dyn Loss {
+        self.loss.as_ref()
+    }
+
+    /// What a validation measures, and how it is shown.
+    pub fn card(&self) -> Card {
+        self.data.card(self.loss.as_ref())
+    }
+
+    /// Whether the training samples lie on the device.
+    pub fn resident(&self) -> bool {
+        self.layout.resident
+    }
+
+    fn build(&self) -> Result<Box<dyn Model>> {
+        self.model.build(&Build { fields: &self.data.fields(), buffers: &self.buffers })
+    }
+
+    /// Forward pass and loss of a batch, and where the plan trains the sums of the results and the backward pass.
+    fn record(&self, plan: &mut Plan, batch: usize, layout: Layout) -> Result<Io> {
+        let state = state(plan)?;
+        let inputs = self.data.record(plan, batch, layout)?;
+        let mut model = self.build()?;
+        let outputs = model.forward(plan, &inputs)?;
+        let recorded = self.loss.record(plan, &outputs, &inputs, plan.trains)?;
+        let (rows, mut records) = (recorded.rows, None);
+        if let Some(gradients) = recorded.gradients {
+            let [count, cols] = plan.shape(rows)[..] else {
+                return Err(Error::Internal(format!("results of a loss of shape {:?}", plan.shape(rows))));
+            };
+            let ring = plan.persistent(Role::Workspace, "records", &[RING as usize, RECORD])?;
+            Accumulate { x: rows, records: ring, rows: count, cols }.record(plan, "metrics")?;
+            plan.begin(crate::plan::Section::Backward);
+            model.backward(plan, &gradients)?;
+            records = Some(ring);
+        }
+        let others = if plan.trains { vec![] } else { outputs.others };
+        Ok(Io { state, inputs: inputs.tensors().to_vec(), records, output: outputs.main, others, rows, batch })
+    }
+
+    fn training_plan(&self, target: Target, batch: usize, layout: Layout) -> Result<(Plan, Io)> {
+        let mut plan = Plan::training("train", target);
+        let io = self.record(&mut plan, batch, layout)?;
+        let records = io.records.ok_or_else(|| Error::Internal("a loss without a gradient".into()))?;
+        plan.prune();
+        self.settings.optimizer.record(&mut plan, records)?;
+        Ok((plan, io))
+    }
+
+    fn evaluation_plan(&self, target: Target, batch: usize) -> Result<(Plan, Io)> {
+        let mut plan = Plan::new("evaluate", target);
+        let io = self.record(&mut plan, self.data.evaluation_batch(batch), self.layout)?;
+        [io.output, io.rows].into_iter().chain(io.others.iter().map(|(_, t)| *t)).for_each(|t| plan.keep(t));
+        plan.prune();
+        Ok((plan, io))
+    }
+
+    /// The plan of a training step.
+    ///
+    /// # Errors
+    /// `Config` when sizes overflow, or data, model and loss do not fit each other.
+    pub fn record_training(&self, target: Target) -> Result<(Plan, Io)> {
+        self.training_plan(target, self.settings.train.batch, self.layout)
+    }
+
+    /// The plan of an evaluation.
+    ///
+    /// # Errors
+    /// As `record_training`.
+    pub fn record_evaluation(&self, target: Target) -> Result<(Plan, Io)> {
+        self.evaluation_plan(target, self.settings.train.batch)
+    }
+
+    /// The plan of a step of decoding as many sequences as an evaluation has, where data are decoded.
+    ///
+    /// # Errors
+    /// As `record_training`.
+    pub fn record_decoding(&self, target: Target) -> Result<Option<(Plan, Io)>> {
+        if !self.data.decodes() {
+            return Ok(None);
+        }
+        self.record_position(target, self.data.evaluation_batch(self.settings.train.batch))
+    }
+
+    /// The plan of one position of `batch` sequences, where data and model decode.
+    ///
+    /// # Errors
+    /// As `record_training`.
+    pub fn record_position(&self, target: Target, batch: usize) -> Result<Option<(Plan, Io)>> {
+        let mut plan = Plan::new("decode", target);
+        let state = state(&mut plan)?;
+        let mut model = self.build()?;
+        let Some((inputs, cache)) = self.data.record_position(&mut plan, batch)?.filter(|_| model.decodes()) else { return Ok(None) };
+        let output = model.forward_cached(&mut plan, &inputs, cache)?.main;
+        plan.keep(output);
+        plan.prune();
+        let inputs = inputs.tensors().to_vec();
+        Ok(Some((plan, Io { state, inputs, records: None, output, others: vec![], rows: output, batch })))
+    }
+
+    fn memory_at(&self, target: Target, batch: usize, resident: bool) -> Result<Memory> {
+        let layout = Layout { resident, ..self.layout };
+        let (train, _) = self.training_plan(target, batch, layout)?;
+        let (evaluate, _) = self.evaluation_plan(target, batch)?;
+        let decode = match self.data.decodes() {
+            true => self.record_position(target, self.data.evaluation_batch(batch))?.map(|(plan, _)| plan),
+            false => None,
+        };
+        Memory::lay_out(&Vec::from_iter([&train, &evaluate].into_iter().chain(&decode)), LayoutOptions::default())
+    }
+
+    /// Buffers of training on batches of so many samples, with the training samples on the device where the budget in bytes allows.
+    fn placed(&self, target: Target, batch: usize, budget: u64) -> Result<(Memory, bool)> {
+        let fits = |m: &Memory| m.report.total_bytes <= budget && m.buffers.iter().all(|b| b.bytes <= target.max_binding);
+        if self.data.can_be_resident()
+            && let Some(memory) = self.memory_at(target, batch, true).ok().filter(fits)
+        {
+            return Ok((memory, true));
+        }
+        Ok((self.memory_at(target, batch, false)?, false))
+    }
+
+    /// Decides what lies on the device, for a budget in bytes; gives the buffers of a training run. Pure: no device is asked.
+    ///
+    /// # Errors
+    /// As `record_training`.
+    pub fn place(&mut self, target: Target, budget: u64) -> Result<Memory> {
+        let (memory, resident) = self.placed(target, self.settings.train.batch, budget)?;
+        self.layout.resident = resident;
+        Ok(memory)
+    }
+
+    /// Largest batch whose memory stays within the budget, if any does. Memory is nearly linear in the batch, so a few plans tell: each is
+    /// recorded where the line through those before crosses the budget, and in the middle where that does not help.
+    pub fn largest_batch(&self, target: Target, budget: u64) -> Option<usize> {
+        /// Sizes that a run file may give.
+        const MOST: usize = 1 << 20;
+        // Shares of what there is: at most 1 fits.
+        let load = |batch: usize| {
+            self.placed(target, batch, budget).map_or(f64::INFINITY, |(m, _)| {
+                let largest = m.buffers.iter().map(|b| b.bytes).max().unwrap_or(0);
+                (m.report.total_bytes as f64 / budget as f64).max(largest as f64 / target.max_binding as f64)
+            })
+        };
+        let (mut low, mut high) = ((1, load(1)), (MOST, load(MOST)));
+        if low.1 > 1.0 || high.1 <= 1.0 {
+            return if high.1 <= 1.0 { Some(MOST) } else { None };
+        }
+        let mut interpolate = true;
+        while high.0 - low.0 > 1 {
+            let gap = (high.0 - low.0) as f64;
+            let step = match (interpolate, high.1.is_finite()) {
+                (true, true) => gap * (1.0 - low.1) / (high.1 - low.1),
+                // Where nothing is known above, the middle of the orders of magnitude.
+                (_, false) => (low.0 as f64 * high.0 as f64).sqrt() - low.0 as f64,
+                _ => gap / 2.0,
+            };
+            let guess = (low.0 + step as usize).clamp(low.0 + 1, high.0 - 1);
+            let share = load(guess);
+            if share <= 1.0 {
+                low = (guess, share)
+            } else {
+                high = (guess, share)
+            }
+            interpolate = ((high.0 - low.0) as f64) < gap / 2.0;
+        }
+        Some(low.0)
+    }
+}

@@ -1,0 +1,275 @@
+//! Every kind of model, data and loss, by the name that a run file gives it. The one place that lists them.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::{self, Section, Settings};
+use crate::error::Result;
+use crate::losses::{CrossEntropyConfig, JointLossConfig, Loss, LossKind, VaeLossConfig, VectorLossConfig};
+use crate::models::{
+    Build, ImageVaeConfig, MechanismTransformerConfig, Model, ModelKind, SequenceTransformerConfig, VectorAmnConfig, VectorGruConfig,
+    VectorLstmConfig, VectorMlpConfig, VectorTransformerConfig,
+};
+use crate::plan::Buffer;
+use crate::tasks::{Data, DataKind, ImagesConfig, IntegerSequencesConfig, MechanismsConfig, Purpose, Source, VectorsConfig};
+
+/// The configuration of a run file.
+pub type Config = config::Config<ModelConfig, DataConfig, LossConfig>;
+
+macro_rules! kinds {
+    ($(#[$doc:meta])* $name:ident: $kind:ident { $($(#[$of:meta])* $variant:ident($config:ty),)* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        #[serde(tag = "kind", rename_all = "snake_case")]
+        pub enum $name {
+            $($(#[$of])* $variant($config),)*
+        }
+
+        impl $name {
+            /// What the table holds.
+            pub fn kind(&self) -> &dyn $kind {
+                match self {
+                    $($name::$variant(config) => config,)*
+                }
+            }
+
+            /// What the table holds, to change it.
+            pub fn kind_mut(&mut self) -> &mut dyn $kind {
+                match self {
+                    $($name::$variant(config) => config,)*
+                }
+            }
+        }
+
+        impl Section for $name {
+            fn validate(&self) -> std::result::Result<(), String> {
+                self.kind().validate()
+            }
+        }
+    };
+}
+
+kinds! {
+    /// Every model, by its `kind`.
+    ModelConfig: ModelKind {
+        /// Post-norm causal transformer over a sequence of integers.
+        SequenceTransformer(SequenceTransformerConfig),
+        /// Network over the whole context.
+        VectorMlp(VectorMlpConfig),
+        /// Transformer over the vectors of a context.
+        VectorTransformer(VectorTransformerConfig),
+        /// LSTM over the vectors of a context.
+        VectorLstm(VectorLstmConfig),
+        /// Residual GRU blocks over the vectors of a context.
+        VectorGru(VectorGruConfig),
+        /// Attention from the mean of the context.
+        VectorAmn(VectorAmnConfig),
+        /// Llama blocks from a latent and a type to joints.
+        MechanismTransformer(MechanismTransformerConfig),
+        /// Variational autoencoder of images.
+        ImageVae(ImageVaeConfig),
+    }
+}
+
+kinds! {
+    /// Every kind of data, by its `kind`.
+    DataConfig: DataKind {
+        /// Integer sequences generated on the fly.
+        IntegerSequences(IntegerSequencesConfig),
+        /// Contexts of vectors and the vectors that follow, from an .npz file.
+        Vectors(VectorsConfig),
+        /// Latents and types with the joints of mechanisms, from an .npz file.
+        Mechanisms(MechanismsConfig),
+        /// Grey images, from an .npz file.
+        Images(ImagesConfig),
+    }
+}
+
+kinds! {
+    /// Every loss, by its `kind`.
+    LossConfig: LossKind {
+        /// Of a classifier.
+        CrossEntropy(CrossEntropyConfig),
+        /// Of predicted vectors.
+        Vectors(VectorLossConfig),
+        /// Of predicted joints.
+        Joints(JointLossConfig),
+        /// Of a variational autoencoder.
+        Vae(VaeLossConfig),
+    }
+}
+
+impl ModelKind for ModelConfig {
+    fn time_major(&self) -> bool {
+        self.kind().time_major()
+    }
+
+    fn integers_below(&self) -> Option<usize> {
+        self.kind().integers_below()
+    }
+
+    fn buffers(&self, seed: u64) -> Vec<Buffer> {
+        self.kind().buffers(seed)
+    }
+
+    fn build(&self, given: &Build<'_>) -> Result<Box<dyn Model>> {
+        self.kind().build(given)
+    }
+}
+
+impl DataKind for DataConfig {
+    fn files(&self) -> Vec<(&'static str, &Path)> {
+        self.kind().files()
+    }
+
+    fn curriculum_epochs(&self) -> f64 {
+        self.kind().curriculum_epochs()
+    }
+
+    fn resize(&mut self) -> Result<()> {
+        self.kind_mut().resize()
+    }
+
+    fn on_file(&mut self, file: &Path) -> Result<()> {
+        self.kind_mut().on_file(file)
+    }
+
+    fn open(&self, settings: &Settings, purpose: Purpose) -> Result<Box<dyn Source>> {
+        self.kind().open(settings, purpose)
+    }
+
+    fn made_up(&self, settings: &Settings, samples: usize, integers_below: Option<usize>) -> Result<Box<dyn Data>> {
+        self.kind().made_up(settings, samples, integers_below)
+    }
+}
+
+impl LossKind for LossConfig {
+    fn build(&self) -> Box<dyn Loss> {
+        self.kind().build()
+    }
+}
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RUN: &str = "[model]\nkind = \"sequence_transformer\"\nembedding = \"fixed\"\nd_model = 2\nheads = 2\nlayers = 2\n\
+                       feed_forward = 32\ndropout = 0.0\n[data]\nkind = \"integer_sequences\"\n[loss]\nkind = \"cross_entropy\"\nalpha = 0.1\n[train]\nbatch = 8\n";
+
+    fn error(text: &str, overrides: &[&str]) -> String {
+        let overrides: Vec<String> = overrides.iter().map(ToString::to_string).collect();
+        let error = Config::parse(text, "run.toml", &overrides).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        error.to_string()
+    }
+
+    #[test]
+    fn overrides_reach_every_table() {
+        let set: Vec<String> =
+            ["train.shuffle=false", "model.dropout=0", "train.log_every=1", "optimizer.learning_rate=0.01", "loss.weight=quadratic"]
+                .map(String::from)
+                .into();
+        let config = Config::parse(RUN, "run.toml", &set).unwrap();
+        assert!(!config.train.shuffle && config.train.log_every == 1 && config.optimizer.learning_rate == 0.01);
+        let again = Config::parse(&config.to_toml().unwrap(), "saved", &[]).unwrap();
+        assert_eq!(config, again);
+    }
+
+    #[test]
+    fn an_unknown_key_is_an_error_with_its_line_and_the_nearest_known() {
+        let text = RUN.replace("batch = 8", "btach = 8");
+        let message = error(&text, &[]);
+        assert!(message.contains("line 15") && message.contains("Did you mean `batch`?"), "{message}");
+        let text = RUN.replace("heads = 2", "haeds = 2");
+        let message = error(&text, &[]);
+        assert!(message.contains("line 5") && message.contains("Did you mean `heads`?"), "{message}");
+        let message = error(RUN, &["train.bacth=3"]);
+        assert!(message.contains("--set") && message.contains("Did you mean `batch`?"), "{message}");
+        // Nothing there is like it in spelling: the keys that there are, and another table that has it.
+        let message = error(RUN, &["data.dropout=0"]);
+        assert!(message.contains("`seed` or `transition_epochs`. Did you mean model.dropout?"), "{message}");
+        let message = error(RUN, &["data.zzz=0"]);
+        assert!(message.contains("`seed` or `transition_epochs`") && !message.contains("Did you mean"), "{message}");
+    }
+
+    #[test]
+    fn numbers_are_what_their_key_wants_and_names_lead_to_their_table() {
+        let config = |set: &[&str]| Config::parse(RUN, "run.toml", &set.iter().map(ToString::to_string).collect::<Vec<_>>()).unwrap();
+        assert_eq!(config(&["train.batch=1e3", "train.log_every=2.0"]).train.batch, 1000);
+        assert_eq!(config(&["optimizer.learning_rate=1"]).optimizer.learning_rate, 1.0);
+        // Only both together make a run.
+        let both =
+            ["data={kind='vectors',file='x.npz'}", "loss={kind='vectors',cosine={weight=1.0}}", "model={kind='vector_mlp',hidden=4}"];
+        assert!(matches!(config(&both).data, DataConfig::Vectors(_)));
+        let message = error(RUN, &["batch=8"]);
+        assert!(message.contains("Did you mean train.batch?"), "{message}");
+        let message = error(RUN, &["model.batch=8"]);
+        assert!(message.contains("Did you mean train.batch?"), "{message}");
+        assert!(error(RUN, &["optimizer.learning_rate=1e-30", "optimizer.eps=-1e-20"]).contains("-1e-20"));
+    }
+
+    #[test]
+    fn no_type_of_rust_reaches_a_user() {
+        let texts = [
+            "[train]\nbatch = 1.5",
+            "[train]\nbatch = -1",
+            "[model]\nd_model = 2",
+            "model = 3",
+            "[model]\nkind = 3",
+            "[train]\nbatch = \"x\"",
+            "train = []",
+        ];
+        let mut messages: Vec<String> = texts.iter().map(|text| error(text, &[])).collect();
+        for set in [
+            "train.batch=1.5",
+            "train.batch=-1",
+            "train.batch=x",
+            "train.shuffle=3",
+            "train=3",
+            "model=3",
+            "model.kind=3",
+            "model={kind='nothing'}",
+            "model.heads=1e400",
+            "loss.alpha=x",
+            "data.split=sideways",
+            "optimizer.kind=sgd9",
+            "abort_if=3",
+            "abort_if=[{metric=3}]",
+            "model.embedding=other",
+        ] {
+            messages.push(error(RUN, &[set]));
+        }
+        for message in messages {
+            let word = |w: &str| message.split(|c: char| !c.is_alphanumeric() && c != '_').any(|part| part == w);
+            let named = ["usize", "u64", "u32", "i64", "f64", "f32", "struct", "enum", "tagged", "TrainConfig", "serde"]
+                .into_iter()
+                .find(|w| word(w));
+            assert!(named.is_none(), "{named:?} in: {message}");
+            println!("{message}");
+        }
+    }
+
+    #[test]
+    fn impossible_values_are_errors_with_the_range() {
+        for set in [
+            "train.batch=0",
+            "optimizer.learning_rate=0",
+            "optimizer.learning_rate=nan",
+            "optimizer.beta1=1.0",
+            "optimizer.beta2=-0.1",
+            "model.heads=3",
+            "model.heads=0",
+            "model.dropout=1",
+            "train.batch=18446744073709551616",
+            "train.batch=9000000000000000000",
+            "model.d_model=0",
+            "train.epochs=0",
+            "train.log_every=0",
+            "loss.alpha=-1",
+            "schedule.min_learning_rate=1",
+        ] {
+            let message = error(RUN, &[set]);
+            assert!(message.contains(set.split(['.', '=']).nth(1).unwrap()) || message.contains("--set"), "{set}: {message}");
+        }
+    }
+}

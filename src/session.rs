@@ -1,0 +1,195 @@
+//! The programs of a run on a device, with its weights: a training step, the evaluation of a batch, a step of decoding.
+
+use std::sync::Arc;
+
+use crate::batch::Batch;
+use crate::error::{Error, Result};
+use crate::gpu::Gpu;
+use crate::kernels::State;
+use crate::losses::Columns;
+use crate::metrics::Metrics;
+use crate::plan::{Arena, LayoutOptions, Memory, Plan, Program, Tensor};
+
+/// Steps whose records stay on the device until the host reads them.
+pub(crate) const RING: u64 = 256;
+
+/// What the host touches of a plan.
+#[derive(Debug, Clone)]
+pub struct Io {
+    /// Step state.
+    pub state: Tensor,
+    /// Inputs by name.
+    pub inputs: Vec<(&'static str, Tensor)>,
+    /// Ring of metric records, of a training plan.
+    pub records: Option<Tensor>,
+    /// What the model gives.
+    pub output: Tensor,
+    /// Its other outputs by name, of an evaluation.
+    pub others: Vec<(&'static str, Tensor)>,
+    /// (batch rows, columns) results of the loss.
+    pub rows: Tensor,
+    /// Samples.
+    pub batch: usize,
+}
+
+impl Io {
+    /// Another output of the model.
+    pub fn other(&self, name: &str) -> Option<Tensor> {
+        self.others.iter().find(|(n, _)| *n == name).map(|(_, t)| *t)
+    }
+
+    /// Input of that name.
+    ///
+    /// # Errors
+    /// `Internal` when the plan has none.
+    pub fn input(&self, name: &str) -> Result<Tensor> {
+        let found = self.inputs.iter().find(|(n, _)| *n == name).map(|(_, t)| *t);
+        found.ok_or_else(|| Error::Internal(format!("a plan without input {name}")))
+    }
+}
+
+/// A run's programs on a device, with its weights.
+#[derive(Debug)]
+pub struct Session {
+    /// Buffers.
+    pub arena: Arc<Arena>,
+    /// One training step; absent when the session only evaluates.
+    pub train: Option<(Program, Io)>,
+    /// Evaluation of a batch.
+    pub evaluate: (Program, Io),
+    /// One step of decoding, where the model decodes.
+    pub decode: Option<(Program, Io)>,
+}
+
+impl Session {
+    /// Allocates and compiles.
+    ///
+    /// # Errors
+    /// `Config` over the budget, `TryAgain` without memory, `Internal` when a kernel does not compile.
+    pub fn new(train: Option<(Plan, Io)>, evaluate: (Plan, Io), decode: Option<(Plan, Io)>, gpu: &Arc<Gpu>) -> Result<Session> {
+        let plans: Vec<&Plan> = train.iter().chain([&evaluate]).chain(&decode).map(|(plan, _)| plan).collect();
+        let memory = Memory::lay_out(&plans, LayoutOptions::default())?;
+        let arena = Arc::new(Arena::new(gpu.clone(), &memory)?);
+        let mut places = memory.places.iter();
+        let mut program = |(plan, io): (Plan, Io)| {
+            let place = places.next().ok_or_else(|| Error::Internal("a plan without places".into()))?;
+            Ok::<_, Error>((Program::new(plan, arena.clone(), place.clone(), false)?, io))
+        };
+        let train = train.map(&mut program).transpose()?;
+        let evaluate = program(evaluate)?;
+        let decode = decode.map(&mut program).transpose()?;
+        Ok(Session { arena, train, evaluate, decode })
+    }
+
+    /// Program of a training step.
+    ///
+    /// # Errors
+    /// `Internal` when the session only evaluates.
+    pub fn step(&self) -> Result<&(Program, Io)> {
+        self.train.as_ref().ok_or_else(|| Error::Internal("this session does not train".into()))
+    }
+
+    /// Ring of metric records.
+    ///
+    /// # Errors
+    /// `TryAgain` on device loss.
+    pub fn records(&self) -> Result<Vec<f32>> {
+        let (program, io) = self.step()?;
+        program.read(io.records.ok_or_else(|| Error::Internal("a training plan without records".into()))?)
+    }
+
+    /// Writes a micro-batch and the step state.
+    ///
+    /// # Errors
+    /// `Internal` when the plan lacks an input of the batch.
+    pub fn write(&self, program: &Program, io: &Io, batch: &Batch, state: State) -> Result<()> {
+        for (name, words) in &batch.inputs {
+            program.write(io.input(name)?, words);
+        }
+        let drawn = f32::from(u8::from(batch.drawn));
+        program.write(io.state, &[State { rows: batch.rows as u32, count: batch.count as u32, drawn, ..state }]);
+        Ok(())
+    }
+
+    /// Queues one step of the given micro-batches; `state` carries everything but tick, micro, rows, count, scale and drawn.
+    ///
+    /// # Errors
+    /// `TryAgain` on device loss.
+    pub fn submit_step(&self, batches: &[Batch], mut state: State, step: u64, accumulate: usize) -> Result<wgpu::SubmissionIndex> {
+        let (program, io) = self.step()?;
+        let mut index = None;
+        state.scale = 1.0 / batches.len() as f32;
+        for (micro, batch) in batches.iter().enumerate() {
+            state.tick = (step * accumulate as u64 + micro as u64) as u32;
+            state.micro = micro as u32;
+            self.write(program, io, batch, state)?;
+            let range = if micro + 1 == batches.len() { program.all() } else { program.gradients() };
+            index = Some(program.submit(range)?);
+        }
+        index.ok_or_else(|| Error::Internal("a step without batches".into()))
+    }
+
+    fn run_evaluation(&self, batch: &Batch) -> Result<&(Program, Io)> {
+        let (program, io) = &self.evaluate;
+        self.write(program, io, batch, State { scale: 1.0, ..State::default() })?;
+        program.run(program.all())?;
+        Ok(&self.evaluate)
+    }
+
+    /// Samples of one evaluation batch.
+    pub fn batch(&self) -> usize {
+        self.evaluate.1.batch
+    }
+
+    /// Results of the loss, a row each for those that count.
+    ///
+    /// # Errors
+    /// `TryAgain` on device loss.
+    pub fn evaluate_rows(&self, batch: &Batch) -> Result<Vec<Vec<f32>>> {
+        let (program, io) = self.run_evaluation(batch)?;
+        let rows: Vec<f32> = program.read(io.rows)?;
+        let cols = program.plan.shape(io.rows)[1];
+        Ok(rows.chunks(cols).take(batch.rows).map(<[f32]>::to_vec).collect())
+    }
+
+    /// What the model gives, all of it.
+    ///
+    /// # Errors
+    /// `TryAgain` on device loss.
+    pub fn outputs(&self, batch: &Batch) -> Result<Vec<f32>> {
+        let output = self.evaluate.1.output;
+        self.evaluated(batch, output)
+    }
+
+    /// One of the outputs of the evaluation of a batch, all of it.
+    ///
+    /// # Errors
+    /// `TryAgain` on device loss.
+    pub fn evaluated(&self, batch: &Batch, output: Tensor) -> Result<Vec<f32>> {
+        self.run_evaluation(batch)?.0.read(output)
+    }
+
+    /// Means of the columns of the loss over batches; of a sum, the loss is the weighted sum of its terms' means. A sample that is alone in
+    /// its batch has no standard deviation: it is left out of the means of the terms that need one, which are NaN where no sample is left.
+    ///
+    /// # Errors
+    /// `TryAgain` on device loss, and those of the batches.
+    pub fn means(&self, columns: &Columns, batches: impl IntoIterator<Item = Result<Batch>>) -> Result<Metrics> {
+        let mut sums = vec![(0.0, 0.0); columns.names.len()];
+        for batch in batches {
+            let batch = batch?;
+            let rows = self.evaluate_rows(&batch)?;
+            for (c, (name, (sum, count))) in columns.names.iter().zip(&mut sums).enumerate() {
+                if batch.count > 1 || !columns.need_two.contains(name) {
+                    *sum += rows.iter().map(|row| f64::from(row[c])).sum::<f64>();
+                    *count += batch.count as f64;
+                }
+            }
+        }
+        let mut means = Metrics::new(columns.names.iter().copied().zip(sums.into_iter().map(|(sum, count)| sum / count)));
+        if !columns.terms.is_empty() {
+            means.0[0].1 = columns.terms.iter().map(|(name, weight)| weight * means.get(name).unwrap_or(f64::NAN)).sum();
+        }
+        Ok(means)
+    }
+}

@@ -1,0 +1,142 @@
+//! Which samples train and which validate, and which of them a step takes.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::TrainConfig;
+use crate::datasets::{epoch_order, split, training_samples};
+use crate::error::{Error, Result};
+
+/// Where validation samples come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SplitKind {
+    /// The file's own validation members if it has them, else its last samples.
+    #[default]
+    Auto,
+    /// The file's own validation members.
+    Given,
+    /// The last samples.
+    Sequential,
+    /// Samples drawn with the seed.
+    Random,
+}
+
+impl SplitKind {
+    /// Fails on a split of data that have no validation members of their own.
+    pub(super) fn without_members(self) -> std::result::Result<(), String> {
+        if matches!(self, SplitKind::Random | SplitKind::Sequential) {
+            return Ok(());
+        }
+        Err("data.split: these data have no validation members of their own. Use \"random\" or \"sequential\"".into())
+    }
+}
+
+/// Which samples a step takes: each once an epoch, in an order drawn from seed and epoch.
+#[derive(Debug, Clone)]
+pub struct Epochs {
+    train: TrainConfig,
+    order: Option<(u64, Vec<u32>)>,
+}
+
+impl Epochs {
+    /// Of a run's configuration.
+    pub fn new(train: &TrainConfig) -> Self {
+        Epochs { train: train.clone(), order: None }
+    }
+
+    fn micro_steps(&self, samples: usize) -> u64 {
+        let (n, batch) = (samples as u64, self.train.batch as u64);
+        if self.train.drop_last { (n / batch).max(1) } else { n.div_ceil(batch).max(1) }
+    }
+
+    /// Steps of an epoch over so many samples.
+    pub fn steps(&self, samples: usize) -> u64 {
+        self.micro_steps(samples).div_ceil(self.train.accumulate as u64)
+    }
+
+    /// Sample numbers of each micro-step of a step.
+    pub fn numbers(&mut self, samples: usize, step: u64) -> Vec<Vec<u32>> {
+        let per_epoch = self.steps(samples);
+        let (epoch, within) = (step / per_epoch, step % per_epoch);
+        if self.order.as_ref().is_none_or(|(e, _)| *e != epoch) {
+            let order = if self.train.shuffle { epoch_order(self.train.seed, epoch, samples) } else { (0..samples as u32).collect() };
+            self.order = Some((epoch, order));
+        }
+        let order = self.order.as_ref().map_or(&[][..], |(_, o)| o);
+        let (batch, accumulate) = (self.train.batch, self.train.accumulate as u64);
+        let first = within * accumulate;
+        let micro = |m: u64| order[m as usize * batch..((m as usize + 1) * batch).min(samples)].to_vec();
+        (first..(first + accumulate).min(self.micro_steps(samples))).map(micro).collect()
+    }
+}
+
+/// Samples of a file that train and that validate.
+#[derive(Debug, Clone)]
+pub struct Sets {
+    /// Numbers of the samples that train.
+    pub train: Vec<usize>,
+    /// Numbers of the samples that validate.
+    pub validation: Vec<usize>,
+    /// No training: every sample is validated on.
+    pub whole: bool,
+    /// Training samples as the headers tell; 0 while there is no file.
+    expected: usize,
+    file: PathBuf,
+    share: f64,
+    seed: Option<u64>,
+    batch: usize,
+    epochs: Epochs,
+}
+
+impl Sets {
+    /// Of a file whose last `share` validates, after shuffling with a seed.
+    pub fn new(file: &Path, share: f64, split: SplitKind, seed: u64, train: &TrainConfig) -> Self {
+        let seed = (split == SplitKind::Random).then_some(seed);
+        let (batch, epochs) = (train.batch, Epochs::new(train));
+        Sets { train: vec![], validation: vec![], whole: false, expected: 0, file: file.into(), share, seed, batch, epochs }
+    }
+
+    /// Samples of a training batch.
+    pub fn batch(&self) -> usize {
+        self.batch
+    }
+
+    /// The file is said to have so many samples.
+    pub fn expect(&mut self, samples: usize) {
+        self.expected = training_samples(samples, self.share);
+    }
+
+    /// Splits so many samples.
+    ///
+    /// # Errors
+    /// `Data` when a batch cannot be filled or nothing validates.
+    pub fn take(&mut self, samples: usize) -> Result<()> {
+        (self.train, self.validation) = split(samples, self.share, self.seed);
+        if self.whole {
+            self.validation = (0..samples).collect();
+            self.train.clone_from(&self.validation);
+        }
+        let (n, batch, file) = (self.train.len(), self.batch, self.file.display());
+        self.expected = n;
+        if n < batch && !self.whole {
+            return Err(Error::Data(format!("{file}: {n} training samples do not fill one batch of {batch}. Lower train.batch")));
+        }
+        if self.validation.is_empty() {
+            return Err(Error::Data(format!("{file}: the validation set is empty. Change data.validation_share")));
+        }
+        Ok(())
+    }
+
+    /// Steps of an epoch.
+    pub fn steps(&self) -> u64 {
+        self.epochs.steps(self.expected)
+    }
+
+    /// Samples of each micro-step of a step.
+    pub fn numbers(&mut self, step: u64) -> Vec<Vec<usize>> {
+        let micro = self.epochs.numbers(self.train.len(), step);
+        micro.into_iter().map(|numbers| numbers.into_iter().map(|n| self.train[n as usize]).collect()).collect()
+    }
+}

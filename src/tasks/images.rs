@@ -1,0 +1,310 @@
+//! Images: what an autoencoder learns to reconstruct, and the latents that it gives.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Card, Data, DataKind, Judgement, Layout, Purpose, Scorecard, Sets, Source, SplitKind};
+use crate::batch::{Batch, Field, Fields, Inputs};
+use crate::config::{Section, Settings, within};
+use crate::datasets::images::{ImageData, header, load};
+use crate::datasets::npz::Values;
+use crate::error::{Error, Result};
+use crate::gpu::Role;
+use crate::losses::{Columns, Loss};
+use crate::metrics::{Column, Metrics};
+use crate::plan::{Buffer, Plan};
+use crate::random::{Random, stream};
+use crate::session::Session;
+
+/// Grey images.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImagesConfig {
+    /// The .npz file; a relative path is looked up where the command runs.
+    pub file: PathBuf,
+    /// Where validation samples come from: `random` or `sequential`.
+    #[serde(default = "random_split")]
+    pub split: SplitKind,
+    /// Share of the samples that validate.
+    #[serde(default = "fifth")]
+    pub validation_share: f64,
+    /// Seed of the random split.
+    #[serde(default = "one")]
+    pub seed: u64,
+    /// Pixels of a side, to estimate with while there is no file; the file's own count wins.
+    #[serde(default = "side")]
+    pub side: usize,
+}
+
+fn random_split() -> SplitKind {
+    SplitKind::Random
+}
+
+fn fifth() -> f64 {
+    0.2
+}
+
+fn one() -> u64 {
+    1
+}
+
+fn side() -> usize {
+    64
+}
+
+impl Section for ImagesConfig {
+    fn validate(&self) -> std::result::Result<(), String> {
+        within((1..=1 << 12).contains(&self.side), "data.side", self.side as f64, "from 1 to 4096")?;
+        let share = self.validation_share;
+        within(share > 0.0 && share < 1.0, "data.validation_share", share, "in (0, 1)")?;
+        within(self.seed <= i64::MAX as u64, "data.seed", self.seed as f64, "below 2^63")?;
+        self.split.without_members()
+    }
+}
+
+impl ImagesConfig {
+    fn images(&self, settings: &Settings, purpose: Purpose) -> Images {
+        let mut sets = Sets::new(&self.file, self.validation_share, self.split, self.seed, &settings.train);
+        sets.whole = purpose != Purpose::Train;
+        Images { file: self.file.clone(), side: self.side, samples: None, sets }
+    }
+
+    /// These images in place of a file's.
+    ///
+    /// # Errors
+    /// `Data` when they do not fill a batch.
+    pub fn holding(&self, settings: &Settings, data: ImageData) -> Result<Box<dyn Data>> {
+        Ok(Box::new(self.images(settings, Purpose::Train).holding(data)?))
+    }
+}
+
+impl DataKind for ImagesConfig {
+    fn files(&self) -> Vec<(&'static str, &Path)> {
+        vec![("data.file", &self.file)]
+    }
+
+    fn resize(&mut self) -> Result<()> {
+        if self.file.exists() {
+            self.side = header(&self.file)?.1;
+        }
+        Ok(())
+    }
+
+    fn on_file(&mut self, file: &Path) -> Result<()> {
+        self.file = file.to_path_buf();
+        Ok(())
+    }
+
+    fn open(&self, settings: &Settings, purpose: Purpose) -> Result<Box<dyn Source>> {
+        let mut source = self.images(settings, purpose);
+        if self.file.exists() {
+            let (samples, side) = header(&self.file)?;
+            source.sets.expect(samples);
+            (source.samples, source.side) = (Some(samples), side);
+        }
+        Ok(Box::new(source))
+    }
+
+    fn made_up(&self, settings: &Settings, samples: usize, _integers_below: Option<usize>) -> Result<Box<dyn Data>> {
+        let (mut random, side) = (Random::new(1, stream::MADE_UP_IMAGES, 0), self.side);
+        let pixels = Values::F32((0..samples * side * side).map(|_| random.uniform() as f32).collect());
+        self.holding(settings, ImageData { pixels, samples, side })
+    }
+}
+
+/// What is known of the images before they are read.
+#[derive(Debug, Clone)]
+struct Images {
+    file: PathBuf,
+    side: usize,
+    /// Of the file, where it is there.
+    samples: Option<usize>,
+    sets: Sets,
+}
+
+impl Images {
+    fn holding(mut self, data: ImageData) -> Result<LoadedImages> {
+        self.sets.take(data.samples)?;
+        self.side = data.side;
+        Ok(LoadedImages { source: self, data: Arc::new(data) })
+    }
+}
+
+impl Source for Images {
+    fn fields(&self) -> Fields {
+        Fields(vec![Field::floats("images", &[self.side, self.side])])
+    }
+
+    fn steps_per_epoch(&self) -> u64 {
+        self.sets.steps()
+    }
+
+    fn record(&self, plan: &mut Plan, batch: usize, _layout: Layout) -> Result<Inputs> {
+        let name = format!("{}.images", plan.name);
+        Ok(Inputs::new(batch).with("images", plan.persistent(Role::Dataset, &name, &[batch, self.side, self.side])?))
+    }
+
+    fn card(&self, loss: &dyn Loss) -> Card {
+        let columns = loss.columns();
+        Card { validated: columns.names.clone(), shown: shown(&columns), chart: ("mse", vec!["mse"]) }
+    }
+
+    fn describe(&self) -> Option<String> {
+        let (file, side) = (self.file.display(), self.side);
+        Some(match self.samples {
+            Some(samples) => format!("{file}: {samples} images of {side} × {side}"),
+            None => format!("{file} is not there: estimated for images of {side} × {side}"),
+        })
+    }
+
+    fn load(self: Box<Self>, _given: &[Buffer]) -> Result<(Box<dyn Data>, Vec<String>)> {
+        if !self.file.exists() {
+            return Err(Error::MissingInput(format!(
+                "no data file {}. Make one with `engine data linkages --out FILE.npz`, or name yours: data.file in \
+                 the run file, --data elsewhere",
+                self.file.display()
+            )));
+        }
+        let data = load(&self.file)?;
+        let loaded = self.holding(data)?;
+        let Sets { train, validation, .. } = &loaded.source.sets;
+        let (train, validation, side) = (train.len(), validation.len(), loaded.source.side);
+        let note = format!("data        {train} training and {validation} validation images of {side} × {side}");
+        Ok((Box::new(loaded), vec![note]))
+    }
+}
+
+/// The images with what is known of them.
+#[derive(Debug, Clone)]
+struct LoadedImages {
+    source: Images,
+    data: Arc<ImageData>,
+}
+
+impl Source for LoadedImages {
+    fn fields(&self) -> Fields {
+        self.source.fields()
+    }
+
+    fn steps_per_epoch(&self) -> u64 {
+        self.source.steps_per_epoch()
+    }
+
+    fn record(&self, plan: &mut Plan, batch: usize, layout: Layout) -> Result<Inputs> {
+        self.source.record(plan, batch, layout)
+    }
+
+    fn card(&self, loss: &dyn Loss) -> Card {
+        self.source.card(loss)
+    }
+
+    fn describe(&self) -> Option<String> {
+        self.source.describe()
+    }
+
+    fn load(self: Box<Self>, _given: &[Buffer]) -> Result<(Box<dyn Data>, Vec<String>)> {
+        Ok((self, vec![]))
+    }
+}
+
+impl Data for LoadedImages {
+    fn batches(&mut self, step: u64, _layout: Layout) -> Result<Vec<Batch>> {
+        let (data, batch) = (self.data.clone(), self.source.sets.batch());
+        Ok(self.source.sets.numbers(step).into_iter().map(|numbers| pack(&data, &numbers, batch)).collect())
+    }
+
+    fn scorecard(&self, loss: &dyn Loss, _layout: Layout) -> Box<dyn Scorecard> {
+        let Sets { train, validation, .. } = &self.source.sets;
+        let mean_image = mean_image(&self.data, train, validation);
+        Box::new(ImageScorecard { data: self.data.clone(), validation: validation.clone(), mean_image, columns: loss.columns() })
+    }
+}
+
+/// Images of these numbers as inputs of a batch of `batch`, the rest zeros.
+fn pack(data: &ImageData, numbers: &[usize], batch: usize) -> Batch {
+    let width = data.side * data.side;
+    let mut words = Vec::with_capacity(batch * width);
+    numbers.iter().for_each(|i| words.extend((i * width..(i + 1) * width).map(|p| data.pixels.get(p).to_bits())));
+    words.resize(batch * width, 0);
+    Batch { inputs: vec![("images", words)], rows: numbers.len(), count: numbers.len(), drawn: false }
+}
+
+/// Squared error of a pixel when the mean training image is the reconstruction.
+fn mean_image(data: &ImageData, train: &[usize], validation: &[usize]) -> f64 {
+    let width = data.side * data.side;
+    let pixel = |i: usize, p: usize| f64::from(data.pixels.get(i * width + p));
+    let mut mean = vec![0.0; width];
+    for i in train {
+        mean.iter_mut().enumerate().for_each(|(p, m)| *m += pixel(*i, p) / train.len() as f64);
+    }
+    let squares = |i: &usize| mean.iter().enumerate().map(|(p, m)| (pixel(*i, p) - m).powi(2)).sum::<f64>();
+    validation.iter().map(squares).sum::<f64>() / (validation.len() * width) as f64
+}
+
+/// Metrics that are shown.
+fn shown(columns: &Columns) -> Vec<Column> {
+    let all = [
+        Column::new("mse", "pixel MSE", Some(5)),
+        Column::new("divergence", "divergence", Some(4)),
+        Column::new("loss", "loss", Some(3)),
+        Column::new("cosine", "cosine", Some(4)),
+    ];
+    all.into_iter().filter(|c| columns.names.contains(&c.name)).collect()
+}
+
+/// Judges autoencoders of images.
+#[derive(Debug)]
+pub struct ImageScorecard {
+    data: Arc<ImageData>,
+    validation: Vec<usize>,
+    /// Squared error of a pixel when the mean training image is the reconstruction.
+    mean_image: f64,
+    columns: Columns,
+}
+
+impl ImageScorecard {
+    /// Images of the file.
+    pub fn samples(&self) -> usize {
+        self.data.samples
+    }
+
+    /// Latents μ of all images of the file, (samples, latents), and how many there are of an image.
+    ///
+    /// # Errors
+    /// `Config` when the model has no posterior, `TryAgain` on device loss.
+    pub fn encode(&self, session: &Session, told: impl Fn(usize)) -> Result<(Vec<f32>, usize)> {
+        let (program, io) = &session.evaluate;
+        let posterior = io.other("posterior").ok_or_else(|| Error::Config("this model has no latents to encode images to".into()))?;
+        let (batch, width) = (session.batch(), program.plan.len(posterior) / session.batch());
+        let mut out = Vec::with_capacity(self.data.samples * width / 2);
+        let numbers: Vec<usize> = (0..self.data.samples).collect();
+        for chunk in numbers.chunks(batch) {
+            let values = session.evaluated(&pack(&self.data, chunk, batch), posterior)?;
+            values.chunks(width).take(chunk.len()).for_each(|row| out.extend(&row[..width / 2]));
+            told(chunk.len());
+        }
+        Ok((out, width / 2))
+    }
+}
+
+impl Scorecard for ImageScorecard {
+    /// Of images reconstructed from μ.
+    fn validate(&self, session: &Session, _number: u64) -> Result<Metrics> {
+        let batch = session.batch();
+        session.means(&self.columns, self.validation.chunks(batch).map(|numbers| Ok(pack(&self.data, numbers, batch))))
+    }
+
+    fn baseline(&self) -> Option<(&'static str, Metrics)> {
+        Some(("mean image", Metrics::new([("mse", self.mean_image)])))
+    }
+
+    fn judge(&self, session: &Session, step: u64) -> Result<Judgement> {
+        let mine = self.validate(session, step)?;
+        let ratio = mine.get("mse").unwrap_or(f64::NAN) / self.mean_image;
+        let baselines = self.baseline().map(|(name, mean)| (name.to_string(), mean)).into_iter().collect();
+        let notes = vec![format!("Of the variance of a pixel {:.1} % is explained.", 100.0 * (1.0 - ratio))];
+        Ok(Judgement::beside(vec![("this model".into(), mine)], baselines, &shown(&self.columns), notes))
+    }
+}

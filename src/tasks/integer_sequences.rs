@@ -1,0 +1,298 @@
+//! Integer sequences: generated batches, a curriculum, and tests by phase.
+
+use std::collections::HashSet;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Arrays, Card, Data, DataKind, Judgement, Layout, Purpose, Scorecard, Source, Test};
+use crate::batch::{Batch, Field, Fields, Inputs};
+use crate::config::{Section, Settings, TrainConfig, within};
+use crate::datasets::integer_sequences::{CONTEXT, FAMILIES, Sequence, VALUES, draw_family, sample, shares};
+use crate::datasets::{Split, epoch_order};
+use crate::error::{Error, Result};
+use crate::gpu::Role;
+use crate::layers::Cache;
+use crate::losses::{Columns, Loss};
+use crate::metrics::{Column, MetricRows, Metrics};
+use crate::plan::{Buffer, Plan};
+use crate::random::Random;
+use crate::session::Session;
+
+/// Sequences of one evaluation batch at most.
+const EVAL_BATCH: usize = 256;
+
+/// Sequences of each row of the closing table.
+pub(crate) const TESTED: usize = 1000;
+
+/// Shares of the phases in validation and in the full mixture.
+const MIXTURE: [f64; 3] = [1.0 / 3.0; 3];
+
+/// Integer sequences generated on the fly.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IntegerSequencesConfig {
+    /// Seed of the generator.
+    #[serde(default = "one")]
+    pub seed: u64,
+    /// Epochs over which the later phases of the curriculum enter; 0 trains on the full mixture from the start.
+    #[serde(default = "transition")]
+    pub transition_epochs: f64,
+}
+
+fn one() -> u64 {
+    1
+}
+
+fn transition() -> f64 {
+    20.0
+}
+
+impl Section for IntegerSequencesConfig {
+    fn validate(&self) -> std::result::Result<(), String> {
+        let epochs = self.transition_epochs;
+        within(epochs >= 0.0 && epochs.is_finite(), "data.transition_epochs", epochs, "0 or more")?;
+        within(self.seed <= i64::MAX as u64, "data.seed", self.seed as f64, "below 2^63")
+    }
+}
+
+impl DataKind for IntegerSequencesConfig {
+    fn curriculum_epochs(&self) -> f64 {
+        self.transition_epochs
+    }
+
+    fn open(&self, settings: &Settings, _purpose: Purpose) -> Result<Box<dyn Source>> {
+        Ok(Box::new(IntegerSequences::new(self, settings)))
+    }
+
+    fn made_up(&self, settings: &Settings, _samples: usize, _integers_below: Option<usize>) -> Result<Box<dyn Data>> {
+        Ok(Box::new(IntegerSequences::new(self, settings)))
+    }
+}
+
+/// The generator with its curriculum.
+#[derive(Debug, Clone)]
+pub(crate) struct IntegerSequences {
+    config: IntegerSequencesConfig,
+    train: TrainConfig,
+    /// Of each validation.
+    sequences: usize,
+    order: Option<(u64, Vec<u32>)>,
+}
+
+impl IntegerSequences {
+    pub(crate) fn new(config: &IntegerSequencesConfig, settings: &Settings) -> Self {
+        IntegerSequences { config: config.clone(), train: settings.train.clone(), sequences: settings.validation.sequences, order: None }
+    }
+
+    fn per_step(&self) -> usize {
+        self.train.batch * self.train.accumulate
+    }
+
+    /// Training sample number `item` of the run.
+    fn training_sample(&self, item: u64) -> Sequence {
+        let epoch = item / (self.per_step() as u64 * self.train.steps_per_epoch);
+        sample(self.config.seed, Split::Train, item, shares(epoch as f64, self.config.transition_epochs))
+    }
+
+    /// Sequences of a training step, micro-step after micro-step.
+    pub(crate) fn training(&mut self, step: u64) -> Vec<Sequence> {
+        let (t, per_step) = (&self.train, self.per_step());
+        let (epoch, within) = (step / t.steps_per_epoch, (step % t.steps_per_epoch) as usize);
+        let per_epoch = per_step as u64 * t.steps_per_epoch;
+        if t.shuffle && self.order.as_ref().is_none_or(|(e, _)| *e != epoch) {
+            self.order = Some((epoch, epoch_order(t.seed, epoch, per_epoch as usize)));
+        }
+        let order = self.order.as_ref();
+        let number = |i: usize| order.map_or(i as u64, |(_, o)| u64::from(o[i]));
+        (within * per_step..(within + 1) * per_step).map(|i| self.training_sample(epoch * per_epoch + number(i))).collect()
+    }
+
+    /// Sequences of a validation; `number` counts validations from 1.
+    pub(crate) fn validation(&self, number: u64) -> Vec<Sequence> {
+        let count = self.sequences as u64;
+        (0..count).map(|i| sample(self.config.seed, Split::Validation, number * count + i, MIXTURE)).collect()
+    }
+
+    /// `count` fresh sequences of each phase, and of the full mixture at the end.
+    pub(crate) fn test_sets(&self, count: usize) -> [(&'static str, Vec<Sequence>); 4] {
+        let draw = |shares| (0..count as u64).map(|i| sample(self.config.seed, Split::Test, i, shares)).collect();
+        [
+            ("phase 1", draw([1.0, 0.0, 0.0])),
+            ("phase 2", draw([0.0, 1.0, 0.0])),
+            ("phase 3", draw([0.0, 0.0, 1.0])),
+            ("full mixture", draw(MIXTURE)),
+        ]
+    }
+
+    /// Share of sequences that occurred in the training steps before `step`, of which at most the last four million samples are looked at.
+    fn seen_in_training(&self, step: u64, sequences: &[Sequence]) -> f64 {
+        let wanted: HashSet<&Sequence> = sequences.iter().collect();
+        let end = step * self.per_step() as u64;
+        let items = end.saturating_sub(4_000_000)..end;
+        let seen: HashSet<Sequence> = items.map(|item| self.training_sample(item)).filter(|s| wanted.contains(s)).collect();
+        sequences.iter().filter(|s| seen.contains(*s)).count() as f64 / sequences.len().max(1) as f64
+    }
+}
+
+/// Metrics that are shown.
+fn shown() -> Vec<Column> {
+    vec![
+        Column::new("ninth_accuracy", "ninth acc.", None),
+        Column::new("accuracy", "accuracy", None),
+        Column::new("distance", "distance", Some(2)),
+        Column::new("cross_entropy", "CE (nats)", Some(3)),
+        Column::new("loss", "loss", Some(3)),
+    ]
+}
+
+/// Inputs (numbers 0–7) and targets (numbers 1–8) of sequences, for a batch of `batch`.
+pub fn micro_batch(sequences: &[Sequence], batch: usize) -> Batch {
+    let part = |from: usize| {
+        let mut words: Vec<u32> = sequences.iter().flat_map(|s| s[from..from + CONTEXT].iter().map(|v| u32::from(*v))).collect();
+        words.resize(batch * CONTEXT, 0);
+        words
+    };
+    let rows = sequences.len() * CONTEXT;
+    Batch { inputs: vec![("tokens", part(0)), ("targets", part(1))], rows, count: rows, drawn: false }
+}
+
+impl Source for IntegerSequences {
+    fn fields(&self) -> Fields {
+        Fields(vec![Field::integers("tokens", &[CONTEXT], VALUES), Field::integers("targets", &[CONTEXT], VALUES)])
+    }
+
+    fn steps_per_epoch(&self) -> u64 {
+        self.train.steps_per_epoch
+    }
+
+    fn evaluation_batch(&self, _batch: usize) -> usize {
+        self.sequences.min(EVAL_BATCH)
+    }
+
+    fn record(&self, plan: &mut Plan, batch: usize, _layout: Layout) -> Result<Inputs> {
+        let name = plan.name.clone();
+        let mut input = |what: &str| plan.persistent(Role::Dataset, &format!("{name}.{what}"), &[batch, CONTEXT]);
+        Ok(Inputs::new(batch).with("tokens", input("tokens")?).with("targets", input("targets")?))
+    }
+
+    fn record_position(&self, plan: &mut Plan, batch: usize) -> Result<Option<(Inputs, Cache)>> {
+        let name = plan.name.clone();
+        let tokens = plan.persistent(Role::Dataset, &format!("{name}.tokens"), &[batch, 1])?;
+        let sources = plan.persistent(Role::KvCache, &format!("{name}.sources"), &[batch, CONTEXT])?;
+        Ok(Some((Inputs::new(batch).with("tokens", tokens).with("sources", sources), Cache { sources, limit: CONTEXT })))
+    }
+
+    fn card(&self, loss: &dyn Loss) -> Card {
+        let mut card = Card::of(&loss.columns());
+        card.validated.extend(["ninth_accuracy", "ninth_distance"]);
+        card.shown = shown();
+        card.chart = ("accuracy", vec!["accuracy", "ninth_accuracy"]);
+        card
+    }
+
+    fn load(self: Box<Self>, _given: &[Buffer]) -> Result<(Box<dyn Data>, Vec<String>)> {
+        Ok((self, vec![]))
+    }
+}
+
+impl Data for IntegerSequences {
+    fn batches(&mut self, step: u64, _layout: Layout) -> Result<Vec<Batch>> {
+        let batch = self.train.batch;
+        Ok(self.training(step).chunks(batch).map(|sequences| micro_batch(sequences, batch)).collect())
+    }
+
+    fn scorecard(&self, loss: &dyn Loss, _layout: Layout) -> Box<dyn Scorecard> {
+        let guess = loss.uniform_guess(VALUES);
+        Box::new(IntegerScorecard { data: self.clone(), columns: loss.columns(), guess })
+    }
+}
+
+/// Judges models of integer sequences.
+#[derive(Debug)]
+pub struct IntegerScorecard {
+    data: IntegerSequences,
+    columns: Columns,
+    /// Metrics of guessing any number.
+    guess: Vec<(&'static str, f64)>,
+}
+
+impl IntegerScorecard {
+    /// Means over sequences.
+    ///
+    /// # Errors
+    /// `TryAgain` on device loss.
+    pub fn evaluate(&self, session: &Session, sequences: &[Sequence]) -> Result<Metrics> {
+        let batch = session.batch();
+        let mut rows: Vec<Vec<f32>> = Vec::with_capacity(sequences.len() * CONTEXT);
+        for chunk in sequences.chunks(batch) {
+            rows.extend(session.evaluate_rows(&micro_batch(chunk, batch))?);
+        }
+        let mean = |rows: &mut dyn Iterator<Item = &Vec<f32>>, column: usize| {
+            let (sum, count) = rows.fold((0.0, 0), |(sum, n), row| (sum + f64::from(row[column]), n + 1));
+            sum / f64::from(count.max(1))
+        };
+        let ninths = || rows.iter().skip(CONTEXT - 1).step_by(CONTEXT);
+        let mut metrics = Metrics::new(self.columns.names.iter().enumerate().map(|(c, name)| (*name, mean(&mut rows.iter(), c))));
+        for (of, name) in [("accuracy", "ninth_accuracy"), ("distance", "ninth_distance")] {
+            if let Some(c) = self.columns.names.iter().position(|n| *n == of) {
+                metrics.0.push((name.into(), mean(&mut ninths(), c)));
+            }
+        }
+        Ok(metrics)
+    }
+
+    /// Metrics on `count` fresh sequences of each phase and of the full mixture, with the latter's sequences.
+    fn by_phase(&self, session: &Session, count: usize) -> Result<(MetricRows, Vec<Sequence>)> {
+        let sets = self.data.test_sets(count);
+        let rows = sets.iter().map(|(name, sequences)| Ok((name.to_string(), self.evaluate(session, sequences)?)));
+        let rows = rows.collect::<Result<_>>()?;
+        let [.., (_, mixture)] = sets;
+        Ok((rows, mixture))
+    }
+
+    fn beside(&self, rows: MetricRows, notes: Vec<String>) -> Judgement {
+        let guess = self.baseline().map(|(name, guess)| (name.to_string(), guess));
+        Judgement::beside(rows, guess.into_iter().collect(), &shown(), notes)
+    }
+}
+
+impl Scorecard for IntegerScorecard {
+    fn validate(&self, session: &Session, number: u64) -> Result<Metrics> {
+        self.evaluate(session, &self.data.validation(number))
+    }
+
+    fn baseline(&self) -> Option<(&'static str, Metrics)> {
+        let of = |name: &str| self.guess.iter().find(|(n, _)| *n == name).map(|(_, v)| *v);
+        let ninths = [("ninth_accuracy", of("accuracy")), ("ninth_distance", of("distance"))];
+        let ninths = ninths.into_iter().filter_map(|(name, value)| Some((name, value?)));
+        (!self.guess.is_empty()).then(|| ("uniform guess", Metrics::new(self.guess.iter().copied().chain(ninths))))
+    }
+
+    fn judge(&self, session: &Session, step: u64) -> Result<Judgement> {
+        let (rows, mixture) = self.by_phase(session, TESTED)?;
+        let seen = 100.0 * self.data.seen_in_training(step, &mixture);
+        let note = format!(
+            "{TESTED} fresh sequences a row; ninth acc. predicts the ninth number from eight. {seen:.0} % of the mixture's also occurred in \
+             training."
+        );
+        Ok(self.beside(rows, vec![note]))
+    }
+
+    /// By family, by phase, and on the full mixture.
+    fn test(&self, session: &Session, test: Test) -> Result<(Judgement, Arrays)> {
+        if test.predictions {
+            return Err(Error::Config("--data and --predictions are for runs on files; sequences are generated".into()));
+        }
+        let count = test.sequences.unwrap_or(500);
+        let mut rows: MetricRows = Vec::new();
+        for family in &FAMILIES {
+            let draw = |i: usize| draw_family(family, &mut Random::new(self.data.config.seed, Split::Test as u32, i as u64));
+            let samples: Vec<_> = (0..count).map(draw).collect();
+            rows.push((format!("{} {}", family.phase, family.name), self.evaluate(session, &samples)?));
+        }
+        rows.extend(self.by_phase(session, count)?.0);
+        let mut judgement = self.beside(rows, vec![]);
+        judgement.notes.insert(0, format!("{count} fresh sequences a row; ninth acc. predicts the ninth number from eight."));
+        Ok((judgement, vec![]))
+    }
+}

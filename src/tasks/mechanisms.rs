@@ -1,0 +1,556 @@
+//! Mechanisms: joints from the latent of a curve and a type, teacher-forced and on a model's own predictions.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Card, Data, DataKind, Judgement, Layout, Purpose, Scorecard, Sets, Source, SplitKind};
+use crate::batch::{Batch, Field, Fields, Inputs};
+use crate::config::{Section, Settings, within};
+use crate::datasets::mechanisms::{JOINTS, MechanismData, header, load};
+use crate::error::{Error, Result};
+use crate::gpu::Role;
+use crate::kernels::State;
+use crate::kernels::tokens::BEFORE_JOINTS;
+use crate::layers::Cache;
+use crate::losses::{Columns, Loss};
+use crate::metrics::{Column, Metrics};
+use crate::plan::{Buffer, Fill, Plan, Tensor};
+use crate::random::{Random, stream};
+use crate::session::Session;
+
+/// Joints that are inputs: the last one predicts nothing.
+const GIVEN: usize = JOINTS - 1;
+/// Tokens of a sequence.
+const LENGTH: usize = BEFORE_JOINTS + GIVEN;
+/// Name of the buffer of mean coordinates.
+const MEAN: &str = "normalization.mean";
+/// Name of the buffer of deviations, which turn normalised coordinates into mm.
+const DEVIATION: &str = "normalization.deviation";
+
+/// A joint as predicted: coordinates in mm, and the logit of the stop bit.
+pub type Predicted = ([f64; 2], f64);
+
+/// Joints up to the first whose stop bit is likelier set than not.
+pub fn until_stop(joints: &[Predicted]) -> usize {
+    joints.iter().position(|(_, stop)| *stop > 0.0).map_or(joints.len(), |last| last + 1)
+}
+
+/// Latents and types with the joints of mechanisms.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MechanismsConfig {
+    /// The .npz file; a relative path is looked up where the command runs.
+    pub file: PathBuf,
+    /// Where validation samples come from: `random` or `sequential`.
+    #[serde(default = "random_split")]
+    pub split: SplitKind,
+    /// Share of the samples that validate.
+    #[serde(default = "fifth")]
+    pub validation_share: f64,
+    /// Seed of the random split.
+    #[serde(default = "one")]
+    pub seed: u64,
+    /// Leave out samples with NaN or infinity instead of refusing the file.
+    #[serde(default)]
+    pub skip_non_finite: bool,
+    /// Learn coordinates less their mean, over their deviation, by axis.
+    #[serde(default = "yes")]
+    pub normalize: bool,
+    /// Numbers of a latent, to estimate with while there is no file; the file's own count wins.
+    #[serde(default = "latents")]
+    pub latents: usize,
+}
+
+fn random_split() -> SplitKind {
+    SplitKind::Random
+}
+
+fn fifth() -> f64 {
+    0.2
+}
+
+fn one() -> u64 {
+    1
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn latents() -> usize {
+    50
+}
+
+impl Section for MechanismsConfig {
+    fn validate(&self) -> std::result::Result<(), String> {
+        within((1..=1 << 16).contains(&self.latents), "data.latents", self.latents as f64, "from 1 to 65536")?;
+        let share = self.validation_share;
+        within(share > 0.0 && share < 1.0, "data.validation_share", share, "in (0, 1)")?;
+        within(self.seed <= i64::MAX as u64, "data.seed", self.seed as f64, "below 2^63")?;
+        self.split.without_members()
+    }
+}
+
+impl MechanismsConfig {
+    fn mechanisms(&self, settings: &Settings, purpose: Purpose) -> Mechanisms {
+        let mut sets = Sets::new(&self.file, self.validation_share, self.split, self.seed, &settings.train);
+        sets.whole = purpose != Purpose::Train;
+        Mechanisms { config: self.clone(), truth: purpose != Purpose::Generate, samples: None, sets }
+    }
+
+    /// These samples in place of a file's, with the buffers that came with weights.
+    ///
+    /// # Errors
+    /// `Data` when they do not fill a batch.
+    pub fn holding(&self, settings: &Settings, data: MechanismData, given: &[Buffer]) -> Result<Box<dyn Data>> {
+        Ok(Box::new(self.mechanisms(settings, Purpose::Train).holding(data, given)?))
+    }
+}
+
+impl DataKind for MechanismsConfig {
+    fn files(&self) -> Vec<(&'static str, &Path)> {
+        vec![("data.file", &self.file)]
+    }
+
+    fn resize(&mut self) -> Result<()> {
+        if self.file.exists() {
+            self.latents = header(&self.file, false)?.1;
+        }
+        Ok(())
+    }
+
+    fn on_file(&mut self, file: &Path) -> Result<()> {
+        self.file = file.to_path_buf();
+        Ok(())
+    }
+
+    fn open(&self, settings: &Settings, purpose: Purpose) -> Result<Box<dyn Source>> {
+        let mut source = self.mechanisms(settings, purpose);
+        if self.file.exists() {
+            let (samples, width) = header(&self.file, false)?;
+            source.sets.expect(samples);
+            (source.samples, source.config.latents) = (Some(samples), width);
+        }
+        Ok(Box::new(source))
+    }
+
+    fn made_up(&self, settings: &Settings, samples: usize, integers_below: Option<usize>) -> Result<Box<dyn Data>> {
+        let (mut random, width) = (Random::new(1, stream::MADE_UP_MECHANISMS, 0), self.latents);
+        let types = integers_below.unwrap_or(1) as i64;
+        let mut data = MechanismData { latents: vec![], width, types: vec![], joints: vec![], counts: vec![], linkages: false };
+        for i in 0..samples {
+            data.latents.extend((0..width).map(|_| random.normal() as f32));
+            data.types.push(random.between(0, types - 1) as u32);
+            let count = 5 + i % 4;
+            data.joints.extend((0..2 * JOINTS).map(|j| if j < 2 * count { 4.0 * random.normal() as f32 } else { 0.0 }));
+            data.counts.push(count);
+        }
+        self.holding(settings, data, &[])
+    }
+}
+
+/// What is known of the mechanisms before they are read.
+#[derive(Debug, Clone)]
+struct Mechanisms {
+    config: MechanismsConfig,
+    /// The joints are needed.
+    truth: bool,
+    /// Of the file, where it is there.
+    samples: Option<usize>,
+    sets: Sets,
+}
+
+impl Mechanisms {
+    /// Mean and deviation come from the training samples unless they came with weights.
+    fn holding(mut self, data: MechanismData, given: &[Buffer]) -> Result<LoadedMechanisms> {
+        self.sets.take(data.counts.len())?;
+        let find = |name: &str| given.iter().find(|b| b.name == name).and_then(|b| <[f32; 2]>::try_from(&b.values[..]).ok());
+        let scale = match (find(MEAN), find(DEVIATION)) {
+            (Some(mean), Some(deviation)) => {
+                let plain = mean == [0.0; 2] && deviation == [1.0; 2];
+                if plain == self.config.normalize {
+                    return Err(Error::Config(format!(
+                        "the weights were trained on coordinates that were {}normalised: set data.normalize={}",
+                        if plain { "not " } else { "" },
+                        !plain
+                    )));
+                }
+                Scale { mean, deviation }
+            }
+            _ if self.config.normalize => {
+                let [mean, deviation] = data.statistics(&self.sets.train).map(|v| v.map(|v| v as f32));
+                Scale { mean, deviation }
+            }
+            _ => Scale::default(),
+        };
+        self.config.latents = data.width;
+        Ok(LoadedMechanisms { source: self, data: Arc::new(data), scale })
+    }
+
+    fn tensors(&self, plan: &mut Plan, batch: usize, scale: Option<Scale>) -> Result<Inputs> {
+        let inputs = self.given(plan, batch, GIVEN)?;
+        let name = plan.name.clone();
+        let joints = plan.persistent(Role::Dataset, &format!("{name}.joints"), &[batch, JOINTS, 2])?;
+        let mask = plan.persistent(Role::Dataset, &format!("{name}.mask"), &[batch, JOINTS])?;
+        let deviation = scale.map(|s| Fill::floats(s.deviation.to_vec()));
+        let deviation = plan.constant(Role::Workspace, DEVIATION, &[2], deviation)?;
+        Ok(inputs.with("joints", joints).with("mask", mask).with("deviation", deviation))
+    }
+
+    /// Latents, types and the joints that are inputs.
+    fn given(&self, plan: &mut Plan, batch: usize, joints: usize) -> Result<Inputs> {
+        let name = plan.name.clone();
+        let mut input = |what: &str, shape: &[usize]| plan.persistent(Role::Dataset, &format!("{name}.{what}"), shape);
+        let (latents, types) = (input("latents", &[batch, self.config.latents])?, input("types", &[batch])?);
+        let points = input("points", &[batch, joints, 2])?;
+        Ok(Inputs::new(batch).with("latents", latents).with("types", types).with("points", points))
+    }
+}
+
+impl Source for Mechanisms {
+    fn fields(&self) -> Fields {
+        Fields(vec![
+            Field::floats("latents", &[self.config.latents]),
+            // Which types there are, only the samples tell.
+            Field::integers("types", &[], 1),
+            Field::floats("points", &[GIVEN, 2]),
+            Field::floats("joints", &[JOINTS, 2]),
+            Field::floats("mask", &[JOINTS]),
+        ])
+    }
+
+    fn steps_per_epoch(&self) -> u64 {
+        self.sets.steps()
+    }
+
+    fn record(&self, plan: &mut Plan, batch: usize, _layout: Layout) -> Result<Inputs> {
+        self.tensors(plan, batch, None)
+    }
+
+    fn decodes(&self) -> bool {
+        true
+    }
+
+    fn record_position(&self, plan: &mut Plan, batch: usize) -> Result<Option<(Inputs, Cache)>> {
+        let inputs = self.given(plan, batch, 1)?;
+        let sources = plan.persistent(Role::KvCache, &format!("{}.sources", plan.name), &[batch, LENGTH])?;
+        Ok(Some((inputs.with("sources", sources), Cache { sources, limit: LENGTH })))
+    }
+
+    fn buffers(&self) -> Vec<Buffer> {
+        Scale::default().buffers()
+    }
+
+    fn card(&self, loss: &dyn Loss) -> Card {
+        let columns = loss.columns();
+        Card { validated: columns.names.clone(), shown: shown(&columns), chart: ("distance", vec!["distance"]) }
+    }
+
+    fn describe(&self) -> Option<String> {
+        let (file, width) = (self.config.file.display(), self.config.latents);
+        Some(match self.samples {
+            Some(samples) => format!("{file}: {samples} samples, latents of {width}"),
+            None => format!("{file} is not there: estimated for latents of {width}"),
+        })
+    }
+
+    fn load(self: Box<Self>, given: &[Buffer]) -> Result<(Box<dyn Data>, Vec<String>)> {
+        let file = &self.config.file;
+        if !file.exists() {
+            return Err(Error::MissingInput(format!(
+                "no data file {}. Make one with `engine data linkages` and `engine encode` (README, Mechanisms), or name yours: data.file in \
+                 the run file, --data elsewhere",
+                file.display()
+            )));
+        }
+        let (data, mut notes) = load(file, self.truth, self.config.skip_non_finite)?;
+        let loaded = self.holding(data, given)?;
+        let ((mx, dx), (my, dy)) = (loaded.scale.of(0), loaded.scale.of(1));
+        let how = if loaded.source.config.normalize { "" } else { ", not normalised" };
+        let text = format!(
+            "data        {} training and {} validation mechanisms, latents of {}; joints {mx:.2} ± {dx:.2}, {my:.2} ± {dy:.2} mm{how}",
+            loaded.source.sets.train.len(),
+            loaded.source.sets.validation.len(),
+            loaded.source.config.latents
+        );
+        notes.insert(0, text);
+        Ok((Box::new(loaded), notes))
+    }
+}
+
+/// Mean and deviation of the coordinates, by axis.
+#[derive(Debug, Clone, Copy)]
+struct Scale {
+    mean: [f32; 2],
+    deviation: [f32; 2],
+}
+
+impl Default for Scale {
+    fn default() -> Self {
+        Scale { mean: [0.0; 2], deviation: [1.0; 2] }
+    }
+}
+
+impl Scale {
+    fn buffers(&self) -> Vec<Buffer> {
+        let buffer = |name: &str, values: [f32; 2]| Buffer { name: name.into(), shape: vec![2], values: values.to_vec() };
+        vec![buffer(MEAN, self.mean), buffer(DEVIATION, self.deviation)]
+    }
+
+    fn of(&self, axis: usize) -> (f64, f64) {
+        (f64::from(self.mean[axis]), f64::from(self.deviation[axis]))
+    }
+}
+
+/// The samples with what is known of them.
+#[derive(Debug, Clone)]
+struct LoadedMechanisms {
+    source: Mechanisms,
+    data: Arc<MechanismData>,
+    scale: Scale,
+}
+
+impl Source for LoadedMechanisms {
+    fn fields(&self) -> Fields {
+        let types = self.data.types.iter().max().map_or(1, |t| *t as usize + 1);
+        let mut fields = self.source.fields();
+        fields.0.iter_mut().filter(|f| f.name == "types").for_each(|f| f.below = Some(types));
+        fields
+    }
+
+    fn steps_per_epoch(&self) -> u64 {
+        self.source.steps_per_epoch()
+    }
+
+    fn record(&self, plan: &mut Plan, batch: usize, _layout: Layout) -> Result<Inputs> {
+        self.source.tensors(plan, batch, Some(self.scale))
+    }
+
+    fn decodes(&self) -> bool {
+        true
+    }
+
+    fn record_position(&self, plan: &mut Plan, batch: usize) -> Result<Option<(Inputs, Cache)>> {
+        self.source.record_position(plan, batch)
+    }
+
+    fn buffers(&self) -> Vec<Buffer> {
+        self.scale.buffers()
+    }
+
+    fn card(&self, loss: &dyn Loss) -> Card {
+        self.source.card(loss)
+    }
+
+    fn describe(&self) -> Option<String> {
+        self.source.describe()
+    }
+
+    fn load(self: Box<Self>, _given: &[Buffer]) -> Result<(Box<dyn Data>, Vec<String>)> {
+        Ok((self, vec![]))
+    }
+}
+
+impl Data for LoadedMechanisms {
+    fn batches(&mut self, step: u64, _layout: Layout) -> Result<Vec<Batch>> {
+        let numbers = self.source.sets.numbers(step);
+        Ok(numbers.into_iter().map(|numbers| pack(&self.data, self.scale, &numbers, self.source.sets.batch())).collect())
+    }
+
+    fn scorecard(&self, loss: &dyn Loss, _layout: Layout) -> Box<dyn Scorecard> {
+        let (data, scale, columns) = (self.data.clone(), self.scale, loss.columns());
+        let Sets { train, validation, .. } = &self.source.sets;
+        let means = mean_distances(&data, train, validation);
+        Box::new(MechanismScorecard { data, scale, validation: validation.clone(), means, columns })
+    }
+}
+
+/// Samples of these numbers as inputs of a batch of `batch`, the rest zeros.
+fn pack(data: &MechanismData, scale: Scale, numbers: &[usize], batch: usize) -> Batch {
+    let width = data.width;
+    let mut latents = vec![0u32; batch * width];
+    let mut types = vec![0u32; batch];
+    let mut points = vec![0u32; batch * GIVEN * 2];
+    let mut joints = vec![0u32; batch * JOINTS * 2];
+    let mut mask = vec![0u32; batch * JOINTS];
+    for (b, i) in numbers.iter().copied().enumerate() {
+        for (to, from) in latents[b * width..].iter_mut().zip(&data.latents[i * width..(i + 1) * width]) {
+            *to = from.to_bits();
+        }
+        types[b] = data.types[i];
+        for j in 0..data.counts[i] {
+            mask[b * JOINTS + j] = 1f32.to_bits();
+            for axis in 0..2 {
+                let (mean, deviation) = scale.of(axis);
+                let value = ((f64::from(data.joints[(i * JOINTS + j) * 2 + axis]) - mean) / deviation) as f32;
+                joints[(b * JOINTS + j) * 2 + axis] = value.to_bits();
+                if j < GIVEN {
+                    points[(b * GIVEN + j) * 2 + axis] = value.to_bits();
+                }
+            }
+        }
+    }
+    let count = numbers.iter().map(|i| data.counts[*i]).sum();
+    let inputs = vec![("latents", latents), ("types", types), ("points", points), ("joints", joints), ("mask", mask)];
+    Batch { inputs, rows: numbers.len() * JOINTS, count, drawn: false }
+}
+
+/// Distances of the validation joints to the mean training joint, and to that of their type and place.
+fn mean_distances(data: &MechanismData, train: &[usize], validation: &[usize]) -> [f64; 2] {
+    let mut means: HashMap<(u32, usize), ([f64; 2], f64)> = HashMap::new();
+    for i in train {
+        for (j, p) in data.joints_of(*i).into_iter().enumerate() {
+            let (sum, n) = means.entry((data.types[*i], j)).or_default();
+            (sum[0], sum[1], *n) = (sum[0] + p[0], sum[1] + p[1], *n + 1.0);
+        }
+    }
+    let [mean, _] = data.statistics(train);
+    let of_place = |kind: u32, j: usize| means.get(&(kind, j)).map_or(mean, |(sum, n)| [sum[0] / n, sum[1] / n]);
+    let distance_to = |guess: &dyn Fn(u32, usize) -> [f64; 2]| {
+        let (mut sum, mut count) = (0.0, 0);
+        for i in validation {
+            for (j, t) in data.joints_of(*i).iter().enumerate() {
+                let g = guess(data.types[*i], j);
+                sum += (g[0] - t[0]).hypot(g[1] - t[1]);
+                count += 1;
+            }
+        }
+        sum / f64::from(count)
+    };
+    [distance_to(&|_, _| mean), distance_to(&of_place)]
+}
+
+/// Metrics that are shown.
+fn shown(columns: &Columns) -> Vec<Column> {
+    let mut shown = vec![
+        Column::new("distance", "error (mm)", Some(3)),
+        Column::new("free_distance", "free (mm)", Some(3)),
+        Column::new("coordinate", "coordinates", Some(4)),
+    ];
+    if columns.names.contains(&"stop") {
+        shown.extend([Column::new("stop", "stop", Some(4)), Column::new("count_accuracy", "joints right", None)]);
+    }
+    shown
+}
+
+/// Judges models of mechanisms.
+#[derive(Debug)]
+pub struct MechanismScorecard {
+    data: Arc<MechanismData>,
+    scale: Scale,
+    validation: Vec<usize>,
+    means: [f64; 2],
+    columns: Columns,
+}
+
+impl MechanismScorecard {
+    /// The samples.
+    pub fn data(&self) -> &MechanismData {
+        &self.data
+    }
+
+    /// Numbers of the samples that validate.
+    pub fn validation(&self) -> &[usize] {
+        &self.validation
+    }
+
+    /// Means over samples, of predictions from the true joints before.
+    ///
+    /// # Errors
+    /// `TryAgain` on device loss.
+    pub fn evaluate(&self, session: &Session, numbers: &[usize]) -> Result<Metrics> {
+        let batch = session.batch();
+        session.means(&self.columns, numbers.chunks(batch).map(|numbers| Ok(pack(&self.data, self.scale, numbers, batch))))
+    }
+
+    /// Whether the model learns where a sequence stops.
+    fn stops(&self) -> bool {
+        self.columns.names.contains(&"stop")
+    }
+
+    /// Eight joints of each sample from its latent and type alone: each prediction is the next input.
+    ///
+    /// # Errors
+    /// `Config` when the model does not decode, `TryAgain` on device loss.
+    pub fn generate(&self, session: &Session, numbers: &[usize]) -> Result<Vec<Vec<Predicted>>> {
+        let decode = session.decode.as_ref();
+        let (program, io) = decode.ok_or_else(|| Error::Config("this model predicts no joint after another".into()))?;
+        let input = |name: &str| io.input(name);
+        let tensors: [Tensor; 4] = [input("latents")?, input("types")?, input("points")?, input("sources")?];
+        let [latents, types, points_in, sources_in] = tensors;
+        let mut out = Vec::with_capacity(numbers.len());
+        for chunk in numbers.chunks(io.batch) {
+            let batch = pack(&self.data, self.scale, chunk, io.batch);
+            let sources: Vec<u32> = (0..io.batch as u32).flat_map(|row| [row; LENGTH]).collect();
+            program.write(latents, batch.words("latents"));
+            program.write(types, batch.words("types"));
+            program.write(sources_in, &sources);
+            let mut joints: Vec<Vec<Predicted>> = vec![vec![]; chunk.len()];
+            let mut points = vec![0f32; io.batch * 2];
+            for position in 0..LENGTH {
+                program.write(io.state, &[State { position: position as u32, ..State::default() }]);
+                program.write(points_in, &points);
+                program.run(program.all())?;
+                if position + 1 < BEFORE_JOINTS {
+                    continue;
+                }
+                let outputs: Vec<f32> = program.read(io.output)?;
+                for (b, output) in outputs.chunks(3).enumerate() {
+                    points[b * 2..b * 2 + 2].copy_from_slice(&output[..2]);
+                    if let Some(joints) = joints.get_mut(b) {
+                        let mm = |axis: usize| f64::from(output[axis]) * self.scale.of(axis).1 + self.scale.of(axis).0;
+                        let stop = if self.stops() { f64::from(output[2]) } else { f64::NEG_INFINITY };
+                        joints.push(([mm(0), mm(1)], stop));
+                    }
+                }
+            }
+            out.extend(joints);
+        }
+        Ok(out)
+    }
+
+    /// Distance of a model's own predictions to the valid joints, and how often the stop bit gives the right number of joints.
+    fn free_running(&self, session: &Session) -> Result<Vec<(String, f64)>> {
+        let (mut sum, mut count, mut right) = (0.0, 0, 0);
+        for (i, joints) in self.validation.iter().zip(self.generate(session, &self.validation)?) {
+            let truth = self.data.joints_of(*i);
+            sum += truth.iter().zip(&joints).map(|(t, (p, _))| (p[0] - t[0]).hypot(p[1] - t[1])).sum::<f64>();
+            count += truth.len();
+            right += usize::from(until_stop(&joints) == truth.len());
+        }
+        let mut found = vec![("free_distance".to_string(), sum / count as f64)];
+        found.extend(self.stops().then(|| ("count_accuracy".to_string(), right as f64 / self.validation.len() as f64)));
+        Ok(found)
+    }
+}
+
+impl Scorecard for MechanismScorecard {
+    fn validate(&self, session: &Session, _number: u64) -> Result<Metrics> {
+        self.evaluate(session, &self.validation)
+    }
+
+    fn baseline(&self) -> Option<(&'static str, Metrics)> {
+        Some(("mean joint", Metrics::new([("distance", self.means[0])])))
+    }
+
+    fn judge(&self, session: &Session, _step: u64) -> Result<Judgement> {
+        let mut mine = self.evaluate(session, &self.validation)?;
+        if session.decode.is_some() {
+            mine.0.extend(self.free_running(session)?);
+        }
+        let [mean, by_place] = self.means;
+        let share = |name: &str| mine.get(name).map(|distance| distance / mean);
+        let (error, free) = (share("distance").unwrap_or(f64::NAN), share("free_distance"));
+        let free = free.map_or(String::new(), |free| format!(", free-running {free:.2}"));
+        let note = format!(
+            "error: mean distance over valid joints, each predicted from the true ones before it; free: from its own. The error is {error:.2} \
+             of the mean joint's{free}."
+        );
+        let row = |d: f64| Metrics::new([("distance", d), ("free_distance", d)]);
+        let means = vec![("mean joint".to_string(), row(mean)), ("mean by type and place".to_string(), row(by_place))];
+        Ok(Judgement::beside(vec![("this model".into(), mine)], means, &shown(&self.columns), vec![note]))
+    }
+}

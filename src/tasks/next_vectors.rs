@@ -1,0 +1,541 @@
+//! Next-vector prediction: contexts of vectors from a file, on the device where they fit, baselines beside every result.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Arrays, Card, Data, DataKind, Epochs, Judgement, Layout, Purpose, Scorecard, Source, SplitKind, Test};
+use crate::batch::{Batch, Field, Fields, Inputs};
+use crate::config::{Section, Settings, TrainConfig, within};
+use crate::datasets::npz::Values;
+use crate::datasets::training_samples;
+use crate::datasets::vectors::{Baselines, Split, VectorData, VectorSet, header, load};
+use crate::error::{Error, Result};
+use crate::gpu::Role;
+use crate::kernels::gather;
+use crate::losses::{Columns, Loss, TargetVectors, Targets};
+use crate::metrics::{Column, Metrics};
+use crate::plan::{Buffer, Fill, Plan};
+use crate::session::Session;
+
+/// Name of the mean squared error between unit prediction and unit target.
+const UNIT_MSE: &str = "unit_mse";
+
+/// Length of the mean of unit predictions from which on they are all but the same.
+const COLLAPSED: f64 = 0.99;
+
+/// Contexts of vectors and the vectors that follow.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VectorsConfig {
+    /// The .npz file; a relative path is looked up where the command runs.
+    pub file: PathBuf,
+    /// Another .npz file whose samples are out of distribution.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ood_file: Option<PathBuf>,
+    /// Where validation samples come from.
+    #[serde(default)]
+    pub split: SplitKind,
+    /// Share of the samples that validate, where the file does not give them.
+    #[serde(default = "tenth")]
+    pub validation_share: f64,
+    /// Seed of the random split.
+    #[serde(default = "one")]
+    pub seed: u64,
+    /// Features of a vector, to estimate with while there is no file; the file's own count wins.
+    #[serde(default = "dim")]
+    pub dim: usize,
+    /// Vectors of a context, to estimate with while there is no file; the file's own count wins.
+    #[serde(default = "context")]
+    pub context: usize,
+    /// Leave out samples with NaN or infinity instead of refusing the file.
+    #[serde(default)]
+    pub skip_non_finite: bool,
+}
+
+fn tenth() -> f64 {
+    0.1
+}
+
+fn one() -> u64 {
+    1
+}
+
+fn dim() -> usize {
+    768
+}
+
+fn context() -> usize {
+    5
+}
+
+impl Section for VectorsConfig {
+    fn validate(&self) -> std::result::Result<(), String> {
+        let share = self.validation_share;
+        within(share > 0.0 && share < 1.0, "data.validation_share", share, "in (0, 1)")?;
+        within(self.seed <= i64::MAX as u64, "data.seed", self.seed as f64, "below 2^63")?;
+        within((1..=1 << 16).contains(&self.dim), "data.dim", self.dim as f64, "from 1 to 65536")?;
+        within((1..=1 << 12).contains(&self.context), "data.context", self.context as f64, "from 1 to 4096")
+    }
+}
+
+impl DataKind for VectorsConfig {
+    fn files(&self) -> Vec<(&'static str, &Path)> {
+        let ood = self.ood_file.as_deref().map(|file| ("data.ood_file", file));
+        [("data.file", self.file.as_path())].into_iter().chain(ood).collect()
+    }
+
+    fn resize(&mut self) -> Result<()> {
+        if self.file.exists() {
+            let h = header(&self.file)?;
+            (self.dim, self.context) = (h.dim, h.context);
+        }
+        Ok(())
+    }
+
+    fn on_file(&mut self, file: &Path) -> Result<()> {
+        (self.file, self.ood_file) = (file.to_path_buf(), None);
+        Ok(())
+    }
+
+    fn open(&self, settings: &Settings, purpose: Purpose) -> Result<Box<dyn Source>> {
+        let mut source = NextVectors {
+            config: self.clone(),
+            train: settings.train.clone(),
+            needs_batch: purpose == Purpose::Train,
+            samples: None,
+            half: false,
+            there: false,
+        };
+        if self.file.exists() {
+            let h = header(&self.file)?;
+            let given = h.has_validation && matches!(self.split, SplitKind::Auto | SplitKind::Given);
+            source.samples = Some(if given { h.samples } else { training_samples(h.samples, self.validation_share) });
+            (source.config.dim, source.config.context) = (h.dim, h.context);
+            (source.half, source.there) = (h.half, true);
+        }
+        Ok(Box::new(source))
+    }
+
+    fn made_up(&self, settings: &Settings, samples: usize, _integers_below: Option<usize>) -> Result<Box<dyn Data>> {
+        self.holding(settings, VectorData::random(samples, self.context, self.dim, 1))
+    }
+}
+
+/// What is known of the data before they are read.
+#[derive(Debug, Clone)]
+struct NextVectors {
+    config: VectorsConfig,
+    train: TrainConfig,
+    /// To train on, there must be a whole batch.
+    needs_batch: bool,
+    /// Training samples; `None` while there is no file.
+    samples: Option<usize>,
+    /// Contexts and targets are f16.
+    half: bool,
+    /// The file is there.
+    there: bool,
+}
+
+impl VectorsConfig {
+    /// These samples in place of a file's.
+    ///
+    /// # Errors
+    /// `Data` when they do not fill a batch.
+    pub fn holding(&self, settings: &Settings, data: VectorData) -> Result<Box<dyn Data>> {
+        let source = NextVectors {
+            config: self.clone(),
+            train: settings.train.clone(),
+            needs_batch: true,
+            samples: None,
+            half: false,
+            there: false,
+        };
+        Ok(Box::new(source.holding(data)?))
+    }
+}
+
+impl NextVectors {
+    fn holding(mut self, data: VectorData) -> Result<LoadedVectors> {
+        let (n, batch) = (data.train.samples, self.train.batch);
+        if n < batch && self.needs_batch {
+            return Err(Error::Data(format!(
+                "{}: {n} training samples do not fill one batch of {batch}. Lower train.batch",
+                self.config.file.display()
+            )));
+        }
+        (self.config.dim, self.config.context) = (data.train.dim, data.train.context);
+        self.samples = Some(n);
+        self.half = matches!((&data.train.contexts, &data.train.targets), (Values::F16(_), Values::F16(_)));
+        let mean = &data.target_stats()[0];
+        let baselines = (Baselines::of(mean, &data.validation), data.ood.as_ref().map(|ood| Baselines::of(mean, ood)));
+        let epochs = Epochs::new(&self.train);
+        Ok(LoadedVectors { source: self, data: Arc::new(data), baselines, epochs })
+    }
+
+    /// Tensors of a batch; `data` holds what lies on the device, once it is loaded.
+    fn tensors(&self, plan: &mut Plan, batch: usize, layout: Layout, data: Option<&Arc<VectorData>>) -> Result<Inputs> {
+        let (dim, context) = (self.config.dim, self.config.context);
+        let axes = if layout.time_major { [context, batch, dim] } else { [batch, context, dim] };
+        let name = plan.name.clone();
+        let Some(samples) = self.samples.filter(|_| plan.trains && layout.resident) else {
+            let x = plan.persistent(Role::Dataset, &format!("{name}.x"), &axes)?;
+            let t = plan.persistent(Role::Dataset, &format!("{name}.t"), &[batch, dim])?;
+            return Ok(Inputs::new(batch).with("context", x).with("target", t));
+        };
+        let half = self.half;
+        let elements = |n: usize| if half { n.div_ceil(2) } else { n };
+        let fill = |pick: fn(&VectorData) -> &Values| {
+            data.cloned().map(|data| Fill::new(move |range| words(pick(&data), half, range.start, range.len())))
+        };
+        let (all_contexts, all_targets) = (elements(samples * context * dim), elements(samples * dim));
+        let contexts = plan.constant(Role::Dataset, "data.contexts", &[all_contexts], fill(|d| &d.train.contexts))?;
+        let targets = plan.constant(Role::Dataset, "data.targets", &[all_targets], fill(|d| &d.train.targets))?;
+        let index = plan.persistent(Role::Dataset, &format!("{name}.index"), &[batch])?;
+        let (x, t) = (plan.activation(format!("{name}.x"), &axes)?, plan.activation(format!("{name}.t"), &[batch, dim])?);
+        for (source, y, length, label) in [(contexts, x, context, "contexts"), (targets, t, 1, "targets")] {
+            let time_major = layout.time_major;
+            gather::Forward { x: source, index, y, samples, length, cols: dim, half, time_major }.record(plan, label)?;
+        }
+        Ok(Inputs::new(batch).with("context", x).with("target", t).with("index", index))
+    }
+}
+
+/// Words of a data set on the device: floats, or halves in pairs.
+fn words(values: &Values, half: bool, first: usize, count: usize) -> Vec<u32> {
+    let len = values.len();
+    match values {
+        Values::F16(v) if half => (first..first + count)
+            .map(|w| {
+                let bits = |i: usize| if i < len { u32::from(v[i].to_bits()) } else { 0 };
+                bits(2 * w) | bits(2 * w + 1) << 16
+            })
+            .collect(),
+        _ => (first..first + count).map(|i| values.get(i).to_bits()).collect(),
+    }
+}
+
+impl Source for NextVectors {
+    fn fields(&self) -> Fields {
+        let VectorsConfig { dim, context, .. } = self.config;
+        Fields(vec![Field::floats("context", &[context, dim]), Field::floats("target", &[dim])])
+    }
+
+    fn steps_per_epoch(&self) -> u64 {
+        Epochs::new(&self.train).steps(self.samples.unwrap_or(0))
+    }
+
+    fn evaluation_batch(&self, batch: usize) -> usize {
+        // A file to test on may be smaller than a batch to train on.
+        if self.needs_batch { batch } else { batch.min(self.samples.unwrap_or(batch)).max(1) }
+    }
+
+    fn can_be_resident(&self) -> bool {
+        self.samples.is_some()
+    }
+
+    fn record(&self, plan: &mut Plan, batch: usize, layout: Layout) -> Result<Inputs> {
+        self.tensors(plan, batch, layout, None)
+    }
+
+    fn targets(&self) -> Option<Targets> {
+        Some(Targets { count: self.samples.unwrap_or(1).max(1), vectors: None })
+    }
+
+    fn card(&self, loss: &dyn Loss) -> Card {
+        let columns = loss.columns();
+        let mut validated = columns.names.clone();
+        validated.push(UNIT_MSE);
+        Card { validated, shown: shown(&columns), chart: ("cosine", vec!["cosine"]) }
+    }
+
+    fn describe(&self) -> Option<String> {
+        let (file, VectorsConfig { dim, context, .. }) = (self.config.file.display(), &self.config);
+        Some(match header(&self.config.file) {
+            Ok(h) if self.there => format!("{file}: {} samples, contexts of {context} vectors of {dim}", h.samples),
+            _ => format!("{file} is not there: estimated for contexts of {context} vectors of {dim}"),
+        })
+    }
+
+    fn load(self: Box<Self>, _given: &[Buffer]) -> Result<(Box<dyn Data>, Vec<String>)> {
+        let (file, config) = (&self.config.file, &self.config);
+        if !file.exists() {
+            return Err(Error::MissingInput(format!(
+                "no data file {}. Name yours: --set data.file=FILE.npz to train, --data FILE.npz elsewhere; data/README.md says what it \
+                 holds, and data/samples/ has a small one to try",
+                file.display()
+            )));
+        }
+        let (share, seed) = (config.validation_share, config.seed);
+        let split = match config.split {
+            SplitKind::Given => Split::Given,
+            SplitKind::Auto if header(file)?.has_validation => Split::Given,
+            SplitKind::Auto | SplitKind::Sequential => Split::Sequential(share),
+            SplitKind::Random => Split::Random(share, seed),
+        };
+        let (data, mut notes) = load(file, config.ood_file.as_deref(), split, config.skip_non_finite)?;
+        let ood = data.ood.as_ref().map_or(String::new(), |o| format!(", {} out of distribution", o.samples));
+        notes.insert(
+            0,
+            format!(
+                "data        {} training and {} validation samples{ood}; contexts of {} vectors of {}",
+                data.train.samples, data.validation.samples, data.train.context, data.train.dim
+            ),
+        );
+        Ok((Box::new(self.holding(data)?), notes))
+    }
+}
+
+impl TargetVectors for VectorData {
+    fn unit(&self, sample: usize) -> Vec<f64> {
+        self.unit_target(sample)
+    }
+
+    fn statistics(&self) -> [Vec<f64>; 2] {
+        self.target_stats()
+    }
+}
+
+/// The samples with what is known of them.
+#[derive(Debug, Clone)]
+struct LoadedVectors {
+    source: NextVectors,
+    data: Arc<VectorData>,
+    /// Of the validation samples, and of those out of distribution.
+    baselines: (Baselines, Option<Baselines>),
+    epochs: Epochs,
+}
+
+impl Source for LoadedVectors {
+    fn fields(&self) -> Fields {
+        self.source.fields()
+    }
+
+    fn steps_per_epoch(&self) -> u64 {
+        self.source.steps_per_epoch()
+    }
+
+    fn evaluation_batch(&self, batch: usize) -> usize {
+        self.source.evaluation_batch(batch)
+    }
+
+    fn can_be_resident(&self) -> bool {
+        true
+    }
+
+    fn record(&self, plan: &mut Plan, batch: usize, layout: Layout) -> Result<Inputs> {
+        self.source.tensors(plan, batch, layout, Some(&self.data))
+    }
+
+    fn targets(&self) -> Option<Targets> {
+        Some(Targets { count: self.data.train.samples, vectors: Some(self.data.clone()) })
+    }
+
+    fn card(&self, loss: &dyn Loss) -> Card {
+        self.source.card(loss)
+    }
+
+    fn describe(&self) -> Option<String> {
+        self.source.describe()
+    }
+
+    fn load(self: Box<Self>, _given: &[Buffer]) -> Result<(Box<dyn Data>, Vec<String>)> {
+        Ok((self, vec![]))
+    }
+
+    /// A standard deviation over the batch needs two samples in each.
+    fn check(&self, loss: &dyn Loss) -> Result<Vec<String>> {
+        let (train, n) = (&self.source.train, self.data.train.samples);
+        let terms = loss.columns().need_two.join(", ");
+        if terms.is_empty() {
+            return Ok(vec![]);
+        }
+        let batch = train.batch;
+        let tail = if train.drop_last { 0 } else { n % batch };
+        if self.source.needs_batch && (batch == 1 || tail == 1) {
+            return Err(Error::Config(format!(
+                "loss terms with a standard deviation over the batch ({terms}) need two samples in each: train.batch = {batch} leaves one \
+                 alone. Choose another train.batch"
+            )));
+        }
+        if self.data.validation.samples == 1 {
+            return Err(Error::Data(format!(
+                "{}: one validation sample has no standard deviation, which loss terms ({terms}) need. Change data.validation_share",
+                self.source.config.file.display()
+            )));
+        }
+        let batch = self.evaluation_batch(batch);
+        let sets = [("validation", Some(&self.data.validation)), ("out-of-distribution", self.data.ood.as_ref())];
+        let alone = |(name, set): (&str, Option<&VectorSet>)| {
+            let samples = set?.samples;
+            (samples % batch == 1).then(|| {
+                format!(
+                    "the last of {samples} {name} samples is alone in its batch of {batch}: it has no standard deviation and is left out of \
+                     {terms}"
+                )
+            })
+        };
+        Ok(sets.into_iter().filter_map(alone).collect())
+    }
+}
+
+impl Data for LoadedVectors {
+    fn batches(&mut self, step: u64, layout: Layout) -> Result<Vec<Batch>> {
+        let (train, batch) = (&self.data.train, self.source.train.batch);
+        let micro = |numbers: Vec<u32>| {
+            if !layout.resident {
+                return pack(train, &numbers, batch, layout.time_major);
+            }
+            let mut index = numbers.clone();
+            index.resize(batch, 0);
+            Batch { inputs: vec![("index", index)], rows: numbers.len(), count: numbers.len(), drawn: false }
+        };
+        Ok(self.epochs.numbers(train.samples, step).into_iter().map(micro).collect())
+    }
+
+    fn scorecard(&self, loss: &dyn Loss, layout: Layout) -> Box<dyn Scorecard> {
+        let (data, baselines) = (self.data.clone(), self.baselines);
+        Box::new(VectorScorecard { data, baselines, columns: loss.columns(), time_major: layout.time_major })
+    }
+}
+
+/// Samples `numbers` of a set as inputs of a batch of `batch`, the rest zeros.
+fn pack(set: &VectorSet, numbers: &[u32], batch: usize, time_major: bool) -> Batch {
+    let (context, dim) = (set.context, set.dim);
+    let mut x = vec![0u32; batch * context * dim];
+    let mut t = vec![0u32; batch * dim];
+    for (b, i) in numbers.iter().map(|i| *i as usize).enumerate() {
+        for c in 0..context {
+            let row = if time_major { c * batch + b } else { b * context + c };
+            for d in 0..dim {
+                x[row * dim + d] = set.contexts.get((i * context + c) * dim + d).to_bits();
+            }
+        }
+        for d in 0..dim {
+            t[b * dim + d] = set.targets.get(i * dim + d).to_bits();
+        }
+    }
+    Batch { inputs: vec![("context", x), ("target", t)], rows: numbers.len(), count: numbers.len(), drawn: false }
+}
+
+/// Metrics that are shown.
+fn shown(columns: &Columns) -> Vec<Column> {
+    let mut shown = vec![
+        Column::new("cosine", "cosine", Some(4)),
+        Column::new("ood_cosine", "OOD cosine", Some(4)),
+        Column::new(UNIT_MSE, "unit MSE", Some(6)),
+        Column::new("loss", "loss", Some(6)),
+    ];
+    if columns.terms.len() > 1 {
+        shown.extend(columns.terms.iter().map(|(name, _)| Column::new(name, name, Some(5))));
+    }
+    shown
+}
+
+/// Judges next-vector models.
+#[derive(Debug)]
+pub struct VectorScorecard {
+    data: Arc<VectorData>,
+    baselines: (Baselines, Option<Baselines>),
+    columns: Columns,
+    time_major: bool,
+}
+
+impl VectorScorecard {
+    /// Batches of a whole set for a session.
+    fn batches<'a>(&'a self, session: &Session, set: &'a VectorSet) -> impl Iterator<Item = Batch> + 'a {
+        let batch = session.batch();
+        (0..set.samples).step_by(batch).map(move |first| {
+            let numbers: Vec<u32> = (first..(first + batch).min(set.samples)).map(|i| i as u32).collect();
+            pack(set, &numbers, batch, self.time_major)
+        })
+    }
+
+    fn evaluate(&self, session: &Session, set: &VectorSet) -> Result<Metrics> {
+        let mut means = session.means(&self.columns, self.batches(session, set).map(Ok))?;
+        let cosine = means.get("cosine").unwrap_or(f64::NAN);
+        means.0.push((UNIT_MSE.into(), (2.0 - 2.0 * cosine) / set.dim as f64));
+        Ok(means)
+    }
+
+    /// Unit predictions for a set (samples, dim), and their cosines to its targets.
+    fn predict(&self, session: &Session, set: &VectorSet) -> Result<(Vec<f32>, Vec<f32>)> {
+        let dim = set.dim;
+        let (mut predictions, mut cosines) = (Vec::with_capacity(set.samples * dim), Vec::with_capacity(set.samples));
+        for (number, batch) in self.batches(session, set).enumerate() {
+            let raw = session.outputs(&batch)?;
+            for (row, i) in raw.chunks(dim).take(batch.rows).zip(number * session.batch()..) {
+                let length = |v: &mut dyn Iterator<Item = f64>| v.map(|x| x * x).sum::<f64>().sqrt().max(1e-12);
+                let target = set.target(i);
+                let norm = length(&mut row.iter().map(|v| f64::from(*v)));
+                let product: f64 = row.iter().zip(&target).map(|(p, t)| f64::from(*p) * t).sum();
+                cosines.push((product / norm / length(&mut target.iter().copied())) as f32);
+                predictions.extend(row.iter().map(|v| (f64::from(*v) / norm) as f32));
+            }
+        }
+        Ok((predictions, cosines))
+    }
+
+    /// A sentence where all predictions are all but the same.
+    fn collapse(&self, session: &Session) -> Result<Option<String>> {
+        let set = &self.data.validation;
+        let (predictions, _) = self.predict(session, set)?;
+        let mean = |d: usize| predictions.iter().skip(d).step_by(set.dim).map(|v| f64::from(*v)).sum::<f64>() / set.samples as f64;
+        let length = (0..set.dim).map(|d| mean(d).powi(2)).sum::<f64>().sqrt();
+        Ok((length > COLLAPSED).then(|| {
+            format!(
+                "WARNING: its predictions are all but the same: the length of their mean is {length:.4}. The model has collapsed to a constant. \
+                 Lower the learning rate, or try another loss or model"
+            )
+        }))
+    }
+}
+
+impl Scorecard for VectorScorecard {
+    fn validate(&self, session: &Session, _number: u64) -> Result<Metrics> {
+        self.evaluate(session, &self.data.validation)
+    }
+
+    fn baseline(&self) -> Option<(&'static str, Metrics)> {
+        Some(("context mean", Metrics::new([("cosine", self.baselines.0.context_mean)])))
+    }
+
+    fn judge(&self, session: &Session, _step: u64) -> Result<Judgement> {
+        let mut mine = self.evaluate(session, &self.data.validation)?;
+        if let Some(ood) = &self.data.ood {
+            let cosine = self.evaluate(session, ood)?.get("cosine").unwrap_or(f64::NAN);
+            mine.0.push(("ood_cosine".into(), cosine));
+        }
+        let (of_validation, of_ood) = self.baselines;
+        let row = |pick: fn(&Baselines) -> f64| {
+            let ood = of_ood.as_ref().map(|b| ("ood_cosine", pick(b)));
+            Metrics::new([("cosine", pick(&of_validation))].into_iter().chain(ood))
+        };
+        let baselines = vec![
+            ("mean vector".to_string(), row(|b| b.mean_vector)),
+            ("last vector".to_string(), row(|b| b.last_vector)),
+            ("context mean".to_string(), row(|b| b.context_mean)),
+        ];
+        let notes = self.collapse(session)?.into_iter().collect();
+        Ok(Judgement::beside(vec![("this model".into(), mine)], baselines, &shown(&self.columns), notes))
+    }
+
+    /// On each set of the file, and the predictions for it.
+    fn test(&self, session: &Session, test: Test) -> Result<(Judgement, Arrays)> {
+        if test.sequences.is_some() {
+            return Err(Error::Config("--sequences is for runs of data.kind = \"integer_sequences\"".into()));
+        }
+        let judgement = self.judge(session, 0)?;
+        let mut rows = vec![("training".to_string(), self.evaluate(session, &self.data.train)?)];
+        rows.extend(judgement.rows.into_iter().map(|(name, m)| (if name == "this model" { "validation".into() } else { name }, m)));
+        let mut arrays = Vec::new();
+        let sets = [Some(("train", &self.data.train)), Some(("val", &self.data.validation)), self.data.ood.as_ref().map(|o| ("ood", o))];
+        for (name, set) in sets.into_iter().flatten().filter(|_| test.predictions) {
+            let (predictions, cosines) = self.predict(session, set)?;
+            arrays.push((format!("{name}_predictions"), vec![set.samples, set.dim], predictions));
+            arrays.push((format!("{name}_cosines"), vec![set.samples], cosines));
+        }
+        Ok((Judgement { rows, notes: judgement.notes }, arrays))
+    }
+}
