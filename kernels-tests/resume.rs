@@ -237,6 +237,7 @@ fn a_run_that_diverges_says_what_to_do() {
         }
         let (code, text) = place.train(name, &more);
         assert!(code == 76 && text.contains("engine train"), "{code} {text}");
+        assert!(place.path(name).join("diverged.txt").exists() && !text.contains("/-again"), "{text}");
         let command = text.lines().find(|l| l.trim_start().starts_with("engine train")).unwrap().trim();
         let mut args: Vec<&str> = command.split(' ').skip(1).collect();
         assert_eq!(args.contains(&"--init"), init, "{command}");
@@ -246,5 +247,78 @@ fn a_run_that_diverges_says_what_to_do() {
         let checkpoints = place.path(name).join("checkpoints");
         let files: Vec<_> = std::fs::read_dir(checkpoints).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
         assert_eq!(files, if init { vec!["step-000000000.safetensors"] } else { vec![] }, "{text}");
+    }
+}
+
+/// Killed after its first best weights and before its first checkpoint, a run starts over.
+#[test]
+fn a_run_without_a_checkpoint_as_yet_starts_over() {
+    let place = Place::new();
+    place.started("whole", "20", &["--set", "validation.every=5"]);
+    place.started("cut", "5", &["--set", "validation.every=5"]);
+    std::fs::remove_file(place.path("cut/checkpoints/step-000000005.safetensors")).unwrap();
+    place.resumes("cut", &["--set", "validation.every=5"], 0, "starting at step 0");
+    assert!(place.model("whole") == place.model("cut"), "the weights differ");
+}
+
+/// A metric that is not finite is no reason to lose the run: here the squared error of one target that is out of all proportion.
+#[test]
+fn metrics_that_are_not_finite_pass_through_a_resume() {
+    let place = Place::new();
+    crate::vectors::data(&place.path("data.npz"), 100, |contexts, targets| {
+        contexts.iter_mut().enumerate().for_each(|(i, v)| *v = (i as f32 * 0.7).sin());
+        let last = targets.len() - 1;
+        targets[last] = 3e38;
+    });
+    let more = ["--set", "loss.mse={weight=1e-9}", "--set", "validation.select=cosine", "--set", "optimizer.clip_norm=1"];
+    place.started("whole", "20", &more);
+    place.started("cut", "12", &more);
+    place.resumes("cut", &more, 0, "resuming    at step 12");
+    assert!(place.model("whole") == place.model("cut"), "the weights differ");
+    assert!(std::fs::read_to_string(place.path("cut/metrics.jsonl")).unwrap().contains("\"mse\":null"));
+}
+
+/// The same command with --resume goes on with a run that began with --init; a file that is not there is said to be so, before anything of the
+/// run is said to be wrong.
+#[test]
+fn the_same_command_goes_on() {
+    let place = Place::new();
+    place.started("good", "5", &[]);
+    let init = place.text("good/model.safetensors");
+    place.started("run", "7", &["--init", &init]);
+    place.resumes("run", &["--init", &init], 0, "--init is left aside");
+    std::fs::rename(place.path("data.npz"), place.path("away.npz")).unwrap();
+    place.resumes("good", &[], 66, "no data file");
+    place.resumes("good", &["--set", "data.dim=17"], 66, "no data file");
+    // A refused start leaves nothing in a folder that was there before.
+    std::fs::create_dir(place.path("empty")).unwrap();
+    let (code, text) = place.train("empty", &[]);
+    assert!(code == 66 && std::fs::read_dir(place.path("empty")).unwrap().count() == 0, "{code} {text}");
+}
+
+/// What is written takes the place of nothing that is read, and of nothing that belongs to a run.
+#[test]
+fn no_command_writes_over_what_it_reads() {
+    let place = Place::new();
+    place.started("run", "10", &[]);
+    let (folder, data, best) = (place.text("run"), place.text("data.npz"), place.text("run/checkpoints/best.safetensors"));
+    let before = [&data, &best].map(|path| std::fs::read(path).unwrap());
+    let eval = ["eval", "--run", &folder, "--data", &data, "--predictions"];
+    for (args, code) in [
+        ([&eval[..], &[&data]].concat(), 2),
+        (vec!["eval", "--run", &folder, "--predictions", &data], 2),
+        (vec!["eval", "--run", &folder, "--predictions", &best], 73),
+        (vec!["export", "--run", &folder, &best], 73),
+        (vec!["compare", &folder, "--svg", &best], 73),
+        (vec!["compare", &folder, "--svg", "/proc/picture.svg"], 73),
+    ] {
+        let (got, _, text) = run(&args);
+        assert_eq!(got, code, "{args:?}: {text}");
+    }
+    assert!(before == [&data, &best].map(|path| std::fs::read(path).unwrap()));
+    // Run files that are none.
+    for path in [folder.as_str(), best.as_str(), "/dev/null"] {
+        let (code, _, text) = run(&["train", path, "--out", &place.text("x")]);
+        assert_eq!(code, 2, "{path}: {text}");
     }
 }

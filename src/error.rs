@@ -48,6 +48,13 @@ pub(crate) fn out_of_range(key: &str, value: f64, range: &str) -> String {
     format!("{key} = {} is out of range: it must be {range}", number(value))
 }
 
+/// A path as it is written on a command line.
+pub(crate) fn argument(path: &std::path::Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_alphanumeric() || "/._-+:@%,=".contains(c);
+    if text.chars().all(plain) && !text.is_empty() { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}
+
 /// Result of every fallible function here.
 pub type Result<T> = std::result::Result<T, Error>;
 

@@ -93,6 +93,19 @@ pub(super) fn expect_writable(path: &Path) -> Result<()> {
     tempfile::tempfile_in(folder_of(path)).map(|_| ()).map_err(|e| Error::CannotCreate(format!("cannot create {}: {e}", path.display())))
 }
 
+/// Fails, before any work, where a file cannot be made, is one of those that are read, or belongs to a run.
+pub(super) fn expect_apart(path: &Path, read: &[&Path], run: &Path) -> Result<()> {
+    let place = |path: &Path| std::fs::canonicalize(path).ok();
+    if path.exists() && read.iter().any(|input| place(input) == place(path)) {
+        return Err(Error::Config(format!("{} is a file that is read here: name another one to write", path.display())));
+    }
+    let of_run = place(run).is_some_and(|run| place(folder_of(path)).is_some_and(|folder| folder.starts_with(run)));
+    if of_run && (path.exists() || place(folder_of(path)) != place(run)) {
+        return Err(Error::CannotCreate(format!("{} lies in the run's own folder: name a file elsewhere", path.display())));
+    }
+    expect_writable(path)
+}
+
 /// 8GiB, 500MB, 1048576.
 pub(super) fn parse_bytes(text: &str) -> std::result::Result<u64, String> {
     let text = text.trim();

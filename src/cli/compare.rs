@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::args::JsonArg;
+use super::args::{JsonArg, expect_apart};
 use super::output::{print, print_json};
 use crate::error::Result;
 use crate::train::compare;
@@ -26,6 +26,9 @@ pub(super) struct CompareArgs {
 }
 
 pub(super) fn run(args: CompareArgs) -> Result<()> {
+    if let Some(path) = &args.svg {
+        args.runs.iter().try_for_each(|run| expect_apart(path, &[], run))?;
+    }
     let comparison = compare(&args.runs, args.svg.as_deref())?;
     match (args.json.json, args.markdown) {
         (true, _) => print_json(&comparison),

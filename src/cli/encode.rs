@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 
-use super::args::{DeviceArg, JsonArg, WeightsArgs, expect_writable, run_config, trained};
+use super::args::{DeviceArg, JsonArg, WeightsArgs, expect_apart, run_config, trained};
 use super::output::{print, print_json};
 use crate::datasets::linkages;
 use crate::datasets::npz::{Npz, Numbers, write_arrays};
@@ -40,10 +40,7 @@ pub(super) fn run(args: EncodeArgs) -> Result<()> {
         return Err(none());
     }
     config.data.on_file(&data)?;
-    if out.exists() && std::fs::canonicalize(&out).ok() == std::fs::canonicalize(&data).ok() {
-        return Err(Error::Config(format!("--out {} is the file of the images: name another one", out.display())));
-    }
-    expect_writable(&out)?;
+    expect_apart(&out, &[&data], &weights.run)?;
     let (problem, session) = trained(&weights, Problem::open(&config, Purpose::Test)?, device.device.as_deref())?;
     let scorecard: Box<dyn Any> = problem.scorecard();
     let images = scorecard.downcast_ref::<ImageScorecard>().ok_or_else(none)?;

@@ -1,11 +1,11 @@
 //! `engine eval`: tests of a trained run.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::args::{DeviceArg, JsonArg, WeightsArgs, run_config, trained};
+use super::args::{DeviceArg, JsonArg, WeightsArgs, expect_apart, run_config, trained};
 use super::output::{print, print_json};
 use crate::datasets::npz;
 use crate::error::Result;
@@ -43,6 +43,10 @@ pub(super) fn run(args: EvalArgs) -> Result<()> {
         }
         None => Purpose::Train,
     };
+    if let Some(path) = &predictions {
+        let read: Vec<&Path> = config.data.files().into_iter().map(|(_, file)| file).collect();
+        expect_apart(path, &read, &weights.run)?;
+    }
     let (problem, session) = trained(&weights, Problem::open(&config, purpose)?, device.device.as_deref())?;
     let test = Test { sequences: sequences.map(|n| n as usize), predictions: predictions.is_some() };
     let (Judgement { rows, notes }, arrays) = problem.scorecard().test(&session, test)?;

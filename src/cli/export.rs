@@ -1,13 +1,12 @@
 //! `engine export`: the weights of a run alone, for PyTorch.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 
-use super::args::{WeightsArgs, expect_writable, file_of, run_config};
+use super::args::{WeightsArgs, expect_apart, file_of, run_config};
 use super::output::print;
-use crate::datasets::folder_of;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::gpu::Target;
 use crate::problem::Problem;
 use crate::tasks::Purpose;
@@ -28,11 +27,7 @@ pub(super) fn run(args: ExportArgs) -> Result<()> {
     let ExportArgs { weights: from, out } = args;
     let mut problem = Problem::open(&run_config(&from.run)?, Purpose::Train)?;
     let (plan, _) = problem.record_evaluation(Target::default())?;
-    let place = |path: &Path| std::fs::canonicalize(path).ok();
-    if place(folder_of(&out)).is_some_and(|folder| place(&from.run).is_some_and(|run| folder.starts_with(run))) {
-        return Err(Error::CannotCreate(format!("{} lies in the run's own folder: name a file elsewhere", out.display())));
-    }
-    expect_writable(&out)?;
+    expect_apart(&out, &[], &from.run)?;
     let from = file_of(&from)?;
     problem.take_buffers(train::load_buffers(&from, problem.buffers())?);
     let weights = train::load_weights(&from, plan.parameters())?;

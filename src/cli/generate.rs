@@ -2,13 +2,13 @@
 
 use std::any::Any;
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
 use serde_json::json;
 
-use super::args::{DeviceArg, JsonArg, WeightsArgs, expect_writable, file_of, run_config, trained};
+use super::args::{DeviceArg, JsonArg, WeightsArgs, expect_apart, file_of, run_config, trained};
 use super::output::{print, print_json};
 use crate::datasets::linkages;
 use crate::datasets::npz::Npz;
@@ -96,7 +96,8 @@ fn mechanisms(mut config: Config, args: &GenerateArgs) -> Result<()> {
     let truth = file.map(|file| Npz::open(&file)).transpose()?.is_some_and(|npz| npz.names().iter().any(|n| n == "joints"));
     config.train.batch = args.sample.len().clamp(1, 64);
     if let Some(path) = &args.svg {
-        expect_writable(path)?;
+        let read: Vec<&Path> = config.data.files().into_iter().map(|(_, file)| file).collect();
+        expect_apart(path, &read, &args.weights.run)?;
     }
     // The run's own file is split, as training saw it.
     let purpose = match (&args.data, truth) {

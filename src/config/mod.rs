@@ -106,8 +106,12 @@ where
     /// # Errors
     /// `MissingInput` when the file is not there, `Config` with key, line and range for what is wrong in it.
     pub fn load(path: &Path, overrides: &[String]) -> Result<Self> {
+        if path.exists() && !path.is_file() {
+            return Err(Error::Config(format!("{} is no run file. Run files are in data/runs/", path.display())));
+        }
         let text = std::fs::read_to_string(path).map_err(|e| match e.kind() {
             std::io::ErrorKind::NotFound => Error::MissingInput(format!("no run file {}. Run files are in data/runs/", path.display())),
+            std::io::ErrorKind::InvalidData => Error::Config(format!("{} is no run file: it is not text", path.display())),
             _ => Error::read(path, &e),
         })?;
         Self::parse(&text, &path.display().to_string(), overrides)

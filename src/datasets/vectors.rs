@@ -146,7 +146,7 @@ impl VectorSet {
 
     /// Removes samples that are not finite if `skip`, else fails on them.
     fn finite(self, path: &Path, names: [&str; 2], skip: bool, notes: &mut Vec<String>) -> Result<VectorSet> {
-        let mut bad = Vec::new();
+        let (mut bad, mut wrong_in) = (Vec::new(), Vec::new());
         for (values, name, n) in [(&self.contexts, names[0], self.context * self.dim), (&self.targets, names[1], self.dim)] {
             let wrong: Vec<usize> = (0..values.len()).filter(|i| !values.get(*i).is_finite()).collect();
             if let (Some(first), false) = (wrong.first(), skip) {
@@ -159,6 +159,7 @@ impl VectorSet {
                     wrong.len()
                 )));
             }
+            wrong_in.extend((!wrong.is_empty()).then_some(name));
             bad.extend(wrong.into_iter().map(|i| i / n));
         }
         bad.sort_unstable();
@@ -166,7 +167,7 @@ impl VectorSet {
         if bad.is_empty() {
             return Ok(self);
         }
-        notes.push(format!("{} of {} samples of {} are left out: not finite", bad.len(), self.samples, names[0]));
+        notes.push(format!("{} of {} samples are left out: {} are not finite", bad.len(), self.samples, wrong_in.join(" and ")));
         let kept: Vec<usize> = (0..self.samples).filter(|i| bad.binary_search(i).is_err()).collect();
         Ok(self.take(&kept))
     }

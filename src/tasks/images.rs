@@ -159,7 +159,7 @@ impl Source for Images {
         })
     }
 
-    fn load(self: Box<Self>, _given: &[Buffer]) -> Result<(Box<dyn Data>, Vec<String>)> {
+    fn expect_file(&self) -> Result<()> {
         if !self.file.exists() {
             return Err(Error::MissingInput(format!(
                 "no data file {}. Make one with `engine data linkages --out FILE.npz`, or name yours: data.file in \
@@ -167,6 +167,11 @@ impl Source for Images {
                 self.file.display()
             )));
         }
+        Ok(())
+    }
+
+    fn load(self: Box<Self>, _given: &[Buffer]) -> Result<(Box<dyn Data>, Vec<String>)> {
+        self.expect_file()?;
         let data = load(&self.file)?;
         let loaded = self.holding(data)?;
         let Sets { train, validation, .. } = &loaded.source.sets;

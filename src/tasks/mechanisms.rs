@@ -257,7 +257,7 @@ impl Source for Mechanisms {
         })
     }
 
-    fn load(self: Box<Self>, given: &[Buffer]) -> Result<(Box<dyn Data>, Vec<String>)> {
+    fn expect_file(&self) -> Result<()> {
         let file = &self.config.file;
         if !file.exists() {
             return Err(Error::MissingInput(format!(
@@ -266,6 +266,12 @@ impl Source for Mechanisms {
                 file.display()
             )));
         }
+        Ok(())
+    }
+
+    fn load(self: Box<Self>, given: &[Buffer]) -> Result<(Box<dyn Data>, Vec<String>)> {
+        let file = &self.config.file;
+        self.expect_file()?;
         let (data, mut notes) = load(file, self.truth, self.config.skip_non_finite)?;
         let loaded = self.holding(data, given)?;
         let ((mx, dx), (my, dy)) = (loaded.scale.of(0), loaded.scale.of(1));

@@ -148,6 +148,14 @@ pub trait Source: Debug {
         None
     }
 
+    /// Fails where there is no file to read the samples from.
+    ///
+    /// # Errors
+    /// `MissingInput`, with what to do.
+    fn expect_file(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// Fails where the samples at hand do not do for this loss; gives what is to be known of them.
     ///
     /// # Errors

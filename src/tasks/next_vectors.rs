@@ -258,8 +258,8 @@ impl Source for NextVectors {
         })
     }
 
-    fn load(self: Box<Self>, _given: &[Buffer]) -> Result<(Box<dyn Data>, Vec<String>)> {
-        let (file, config) = (&self.config.file, &self.config);
+    fn expect_file(&self) -> Result<()> {
+        let file = &self.config.file;
         if !file.exists() {
             return Err(Error::MissingInput(format!(
                 "no data file {}. Name yours: --set data.file=FILE.npz to train, --data FILE.npz elsewhere; data/README.md says what it \
@@ -267,6 +267,12 @@ impl Source for NextVectors {
                 file.display()
             )));
         }
+        Ok(())
+    }
+
+    fn load(self: Box<Self>, _given: &[Buffer]) -> Result<(Box<dyn Data>, Vec<String>)> {
+        let (file, config) = (&self.config.file, &self.config);
+        self.expect_file()?;
         let (share, seed) = (config.validation_share, config.seed);
         let split = match config.split {
             SplitKind::Given => Split::Given,

@@ -29,12 +29,14 @@ pub struct Progress {
     /// State of the learning-rate schedule.
     pub plateau: Plateau,
     /// Sums of the epoch's metrics so far.
+    #[serde(with = "super::floats")]
     pub epoch_sums: Vec<f64>,
     /// Rows behind them.
     pub epoch_rows: f64,
     /// What each abort rule remembers.
     pub watches: Vec<Watch>,
     /// Values of expectations after an epoch.
+    #[serde(with = "super::floats")]
     pub expectations: Vec<Option<f64>>,
     /// Whether a rule ended the run.
     pub aborted: bool,

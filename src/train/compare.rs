@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::logs::duration;
 use super::plot::{Chart, Curve, draw};
+use super::run::DIVERGED;
 use crate::config::ValidationConfig;
 use crate::error::{Error, Result};
 use crate::metrics::{improves, less_is_better};
@@ -187,7 +188,11 @@ pub fn compare(folders: &[PathBuf], svg: Option<&Path>) -> Result<Comparison> {
                 .min_by(|a, b| if less_is_better(metric) { a.total_cmp(b) } else { b.total_cmp(a) }),
             ood_cosine: report["test"]["this model"]["ood_cosine"].as_f64(),
             seconds: report["seconds"].as_f64(),
-            status: report["ended"].as_str().unwrap_or("unfinished: --resume goes on").to_string(),
+            status: match report["ended"].as_str() {
+                Some(ended) => ended.to_string(),
+                None if folder.join(DIVERGED).exists() => format!("diverged: see its {DIVERGED}"),
+                None => "unfinished: --resume goes on".to_string(),
+            },
         });
     }
     // Runs of different kinds have no score in common.

@@ -14,6 +14,17 @@ pub struct RunFolder {
     /// Where.
     pub path: PathBuf,
     lock: Option<File>,
+    /// The lock's file, where it was not there before and the start may still be refused.
+    fresh: Option<PathBuf>,
+}
+
+impl Drop for RunFolder {
+    /// A refused start leaves nothing behind.
+    fn drop(&mut self) {
+        if let Some(path) = &self.fresh {
+            let _ = fs::remove_file(path);
+        }
+    }
 }
 
 impl RunFolder {
@@ -22,7 +33,7 @@ impl RunFolder {
     /// # Errors
     /// `CannotCreate` when it is not writable, held by another run, or holds a run that is not to be resumed.
     pub fn open(path: &Path, resume: bool) -> Result<RunFolder> {
-        let mut folder = RunFolder { path: path.to_path_buf(), lock: None };
+        let mut folder = RunFolder { path: path.components().collect(), lock: None, fresh: None };
         if !path.is_dir() {
             return tempfile::tempfile_in(folder.above()).map(|_| folder).map_err(|e| Error::create(path, &e));
         }
@@ -43,6 +54,7 @@ impl RunFolder {
 
     fn hold(&mut self) -> Result<()> {
         let path = self.path.join(".lock");
+        let new = !path.exists();
         let lock = File::create(&path).map_err(|e| Error::create(&path, &e))?;
         if lock.try_lock().is_err() {
             let folder = self.path.display();
@@ -51,6 +63,7 @@ impl RunFolder {
             )));
         }
         self.lock = Some(lock);
+        self.fresh = new.then_some(path);
         Ok(())
     }
 
@@ -65,6 +78,7 @@ impl RunFolder {
             // Another process may have been here since the first look.
             self.expect_no_run()?;
         }
+        self.fresh = None;
         [&self.path, &self.checkpoints()].into_iter().for_each(|folder| remove_unfinished(folder));
         Ok(())
     }
@@ -110,16 +124,17 @@ impl RunFolder {
         ))
     }
 
-    /// The newest checkpoint that can be used, of a run with this configuration.
+    /// The newest checkpoint that can be used, of a run with this configuration that saves its first after so many steps.
     ///
     /// # Errors
     /// `Data` when there are checkpoints and none is valid, when the run has another configuration, and when there is something to go on
     /// from that no checkpoint tells how.
-    pub(super) fn find(&self, parameters: &[Parameter], origin: &Origin) -> Result<Option<Found>> {
+    pub(super) fn find(&self, parameters: &[Parameter], origin: &Origin, first_save: u64) -> Result<Option<Found>> {
         let saved = fs::read_to_string(self.config());
         let here = self.path.display();
         let Some(found) = Checkpoint::newest(&self.checkpoints(), parameters)? else {
-            if self.best().exists() {
+            // A run that ended before its first checkpoint comes to its best weights again; of a later one checkpoints are missing.
+            if self.best().exists() && !load_best(&self.best(), parameters).is_ok_and(|(_, best, _)| best.step <= first_save) {
                 let best = self.best().display().to_string();
                 return Err(Error::Data(format!(
                     "{here} holds best weights and no checkpoint to go on from. Start anew from them: --init {best}, and --out with another folder"

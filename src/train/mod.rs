@@ -2,6 +2,7 @@
 
 mod checkpoint;
 mod compare;
+mod floats;
 mod folder;
 mod logs;
 mod plot;

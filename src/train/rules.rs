@@ -54,7 +54,9 @@ pub(super) fn check_metrics(config: &Settings, columns: &Columns, card: &Card) -
 /// What a rule remembers of its metric.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Watch {
+    #[serde(with = "super::floats")]
     first: Option<f64>,
+    #[serde(with = "super::floats")]
     best: Option<f64>,
 }
 

@@ -16,7 +16,7 @@ use super::rules::{Watch, check_metrics};
 use super::tensor_file::{Best, write_atomically};
 use crate::config::Settings;
 use crate::datasets::fingerprint;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, argument};
 use crate::gpu::{Gpu, Role};
 use crate::kernels::State;
 use crate::kernels::metrics::{RECORD, SUMS};
@@ -26,6 +26,9 @@ use crate::plan::{Flat, MemoryReport, Parameter};
 use crate::problem::{Loaded, Problem};
 use crate::session::{RING, Session};
 use crate::tasks::{Card, Judgement, Scorecard};
+
+/// Where a run that learns no more leaves the reason.
+pub(super) const DIVERGED: &str = "diverged.txt";
 
 /// Skipped updates in a row after which a run stops.
 const SKIPS: u64 = 10;
@@ -90,15 +93,16 @@ fn learning_rate(settings: &Settings, progress: &Progress, step: u64, steps: u64
 pub fn train(mut problem: Problem, options: &Options) -> Result<Report> {
     check_metrics(&problem.settings, &problem.loss().columns(), &problem.card())?;
     let folder = RunFolder::open(&options.out, options.resume)?;
-    if options.resume && options.init.is_some() && folder.holds_a_run()? {
-        return Err(Error::Config("--init and --resume contradict each other: a resumed run has its weights".into()));
-    }
+    // The same command goes on with a run that it started.
+    let init = options.init.as_ref().filter(|_| !(options.resume && folder.holds_a_run().unwrap_or(false)));
+    problem.data.expect_file()?;
     let gpu = Arc::new(Gpu::open(options.device.as_deref())?);
     let parameters = problem.record_evaluation(gpu.target)?.0.parameters().to_vec();
     let mut origin = Origin { config: problem.toml.clone(), canonical: Some(problem.canonical), ..Origin::default() };
-    let found = if options.resume { folder.find(&parameters, &origin)? } else { None };
-    let init = options.init.as_ref().map(|path| load_weights(path, &parameters)).transpose()?;
-    if let Some(path) = options.init.as_ref().or(found.as_ref().map(|f| &f.path)) {
+    let first_save = problem.settings.checkpoint.every.unwrap_or(problem.data.steps_per_epoch());
+    let found = if options.resume { folder.find(&parameters, &origin, first_save)? } else { None };
+    let weights = init.map(|path| load_weights(path, &parameters)).transpose()?;
+    if let Some(path) = init.or(found.as_ref().map(|f| &f.path)) {
         problem.take_buffers(load_buffers(path, problem.buffers())?);
     }
     let (mut problem, notes) = problem.load()?;
@@ -119,7 +123,7 @@ pub fn train(mut problem: Problem, options: &Options) -> Result<Report> {
     if report.total_bytes > budget {
         return Err(over_budget(&problem, &gpu, &report, budget));
     }
-    Trainer::new(options, Start { problem, gpu, folder, origin, found, init, notes })?.run()
+    Trainer::new(options, Start { problem, gpu, folder, origin, found, init: weights, notes })?.run()
 }
 
 /// What a run starts with, all of it looked at.
@@ -214,6 +218,8 @@ impl<'a> Trainer<'a> {
         progress.watches.resize(config.abort_if.len(), Watch::default());
         progress.expectations.resize(config.expect.len(), None);
         folder.create()?;
+        // It comes again if the run does.
+        let _ = fs::remove_file(folder.path.join(DIVERGED));
         let checkpoints = folder.checkpoints();
         if init.is_some() {
             // Before anything else is there: a run that is killed at its start must not go on from other weights.
@@ -242,8 +248,10 @@ impl<'a> Trainer<'a> {
         for sentence in sentences {
             logs.say(&sentence);
         }
-        if let Some(path) = &options.init {
-            logs.say(&format!("weights     from {}", path.display()));
+        match &options.init {
+            Some(path) if init.is_some() => logs.say(&format!("weights     from {}", path.display())),
+            Some(_) => logs.say("weights     its own: the run was started before, and --init is left aside"),
+            None => {}
         }
         let seconds_before = progress.seconds;
         let unread = progress.step;
@@ -401,18 +409,22 @@ impl<'a> Trainer<'a> {
 
     /// The end of a run that learns no more, and a command that goes on from what is good of it.
     fn diverged(&self, what: &str) -> Result<Error> {
-        let folder = self.folder.path.display();
+        let folder = &self.folder.path;
         let newest = Checkpoint::list(&self.folder.checkpoints())?.pop();
         let best = Some(self.folder.best()).filter(|path| path.exists());
         let (good, init) = match newest.or(best) {
-            Some(path) => (format!("The newest good weights are {0}", path.display()), format!(" --init {}", path.display())),
+            Some(path) => (format!("The newest good weights are {0}", path.display()), format!(" --init {}", argument(&path))),
             None => ("No update was good, and there are no weights to go on from".into(), String::new()),
         };
         let rate = self.problem.settings.optimizer.learning_rate / 10.0;
-        Ok(Error::Aborted(format!(
+        let message = format!(
             "{what}. {good}. Go on with a lower learning rate, or clip gradients with optimizer.clip_norm:\n  \
-             engine train {folder}/config.toml{init} --out {folder}-again --set optimizer.learning_rate={rate:e}"
-        )))
+             engine train {}{init} --out {} --set optimizer.learning_rate={rate:e}",
+            argument(&folder.join("config.toml")),
+            argument(&PathBuf::from(format!("{}-again", folder.display())))
+        );
+        write_atomically(&folder.join(DIVERGED), message.as_bytes())?;
+        Ok(Error::Aborted(message))
     }
 
     /// A term a hundred times larger than all others together is what is trained, whatever the weights were meant to say.
@@ -458,7 +470,9 @@ impl<'a> Trainer<'a> {
         }
         let select = config.validation.select.as_str();
         let value = metrics.get(select).unwrap_or(f64::NAN);
-        let better = improves(select, self.progress.best.as_ref().map(|b| b.value), value, config.validation.min_delta);
+        // A model that gives NaN is not good, whatever another metric makes of it.
+        let sound = !metrics.get("loss").is_some_and(f64::is_nan);
+        let better = sound && improves(select, self.progress.best.as_ref().map(|b| b.value), value, config.validation.min_delta);
         let epoch = step.div_ceil(self.rhythm.epoch);
         let train = match self.progress.epoch_rows {
             0.0 => String::new(),
@@ -530,6 +544,8 @@ impl<'a> Trainer<'a> {
             return Ok(());
         }
         self.progress.seconds = self.seconds_before + self.started.elapsed().as_secs_f64();
+        // A run that is killed after the checkpoint does not come by these lines again.
+        self.logs.flush()?;
         let checkpoint = checkpoint_of(&self.session, &self.gpu, &self.problem, &self.origin, self.progress.clone())?;
         if checkpoint.weights.iter().any(|w| !w.is_finite()) {
             self.logs.close()?;

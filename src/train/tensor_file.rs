@@ -65,6 +65,7 @@ pub struct Best {
     /// Updates before it.
     pub step: u64,
     /// All metrics.
+    #[serde(with = "super::floats")]
     pub metrics: Vec<(String, f64)>,
 }
 
