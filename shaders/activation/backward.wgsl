@@ -1,4 +1,8 @@
-// Gradient of an activation: dx = dy ⊙ f'(x).
+// Gradient of an activation, y = f(x) element by element: dx = dy ⊙ f'(x), with f' by KIND of common/activation:
+//   1, ReLU (Nair & Hinton 2010): 1 where x > 0, else 0, at 0 too;  4, σ(x): σ(x) (1 − σ(x)) = σ(x) σ(−x)
+//   2, GELU x Φ(x) (Hendrycks & Gimpel 2016, section 2): Φ(x) + x Φ'(x), Φ(x) = ½ (1 + erf(x / √2)), Φ'(x) = exp(−x² / 2) / √(2π)
+//   3, its tanh form (same section) x s, s = ½ (1 + tanh u) = σ(2u), u = √(2/π) (x + 0.044715 x³): as σ' = σ (1 − σ),
+//      s + x s (1 − s) · 2u', 2u' = √(8/π) (1 + 3 · 0.044715 x²)
 // x dy dx: (n). Grid: one invocation an element. dx is `=`.
 // uses: common/grid, common/activation, common/math
 const WG: u32 = 64u;

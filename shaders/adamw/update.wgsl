@@ -1,4 +1,5 @@
-// One step of Adam (Kingma & Ba 2015) or AdamW (Loshchilov & Hutter 2019, DECOUPLED) over all weights, after clipping by the global norm:
+// One step of Adam (Kingma & Ba 2015, algorithm 1) or AdamW (Loshchilov & Hutter 2019, algorithm 2, DECOUPLED; its η λ is lr · decay here)
+// over all weights, after clipping by the global norm (Pascanu et al. 2013, algorithm 1):
 //   norm = √Σ partials, c = min(1, max_norm / (norm + 1e-6)), g ← c · g   (max_norm 0: c = 1)
 //   AdamW: w ← w · (1 − lr · decay);   Adam: g ← g + decay · w
 //   m ← m + (1 − β₁)(g − m);  v ← β₂ v + (1 − β₂) g²;  w ← w − lr · correction1 · m / (√v · correction2 + eps)

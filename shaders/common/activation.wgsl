@@ -1,5 +1,5 @@
 // Activations by KIND: 0 identity, 1 ReLU, 2 GELU x·Φ(x) (erf form), 3 GELU in its tanh form (Hendrycks & Gimpel 2016),
-// 4 sigmoid.
+// 4 sigmoid. The derivatives are explained in activation/backward.
 fn gelu_tanh_gate(x: f32) -> f32 {
     // ½(1 + tanh u) = 1 / (1 + exp(−2u)), u = √(2/π)(x + 0.044715 x³); without the cancellation of 1 + tanh.
     return 1.0 / (1.0 + exp_accurate(-1.59576912 * (x + 0.044715 * x * x * x)));

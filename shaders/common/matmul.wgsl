@@ -2,6 +2,8 @@
 //   v = Σ_k A[m,k] B[k,n];  + bias[n];  z ← v;  activate;  dropout;  · activation'(z of the forward pass);  + residual[m,n];  + y[m,n]
 // of which each part is there when its const is 1 (ACTIVATION, DERIVATIVE: a kind of common/activation). ROW_SUM: row_sum[m] += Σ_k A[m,k],
 // which in the product dW = dYᵀ·X is the gradient of the bias.
+// A product's gradients are products. Of Y = f(Z) ⊙ keep + residual, Z[m,n] = Σ_k X[m,k] W[n,k] + bias[n], the residual gets dY as it is,
+//   dZ = dY ⊙ keep ⊙ f'(Z) (DROPOUT, DERIVATIVE);  dX = dZ·W;  dW = dZᵀ·X;  dbias[n] = Σ_m dZ[m,n]
 // A: (batch, M, K), or (batch, K, M) with TRANS_A; B: (batch, K, N), or (batch, N, K) with TRANS_B; y pre residual: (batch, M, N); bias: (N).
 // A and B start at elements a_at and b_at of their tensors. y is `=`, or `+=` with ACCUMULATE; row_sum is `+=`.
 @group(0) @binding(3) var<storage, read> bias: array<f32>;           // (N) // if BIAS

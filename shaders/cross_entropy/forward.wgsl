@@ -2,6 +2,8 @@
 //   lse = max + ln Σ exp(x − max);  ce = lse − x[t];  p = exp(x − lse);  a = argmax x (lowest of equals);  d = |a − t|
 //   KIND 0: loss = ce            1, 2, 3: loss = ce · (1 + alpha · w), w = d, d², √d (w carries no gradient)
 //   KIND 4: loss = Σ_i p_i |i − t|
+// ∂lse/∂x = p, so ∂ce/∂x = p − onehot(t) (Bishop 2006, eq. 4.108 and 4.109). Of KIND 4, ∂p_j/∂x_i = p_j (δ_ij − p_i) (eq. 4.106), so
+// ∂loss/∂x_i = Σ_j |j − t| p_j (δ_ij − p_i) = p_i (|i − t| − Σ_j p_j |j − t|):
 //   dx = k · (1 + alpha · w) · (p − onehot(t));   KIND 4: dx_i = k · p_i · (|i − t| − loss)
 //   k = state.scale / n for the n = state.rows rows that count, 0 for the rest
 // x dx: (rows, cols); targets: (rows); y: (rows, 4) = loss, ce, (a = t), d. Grid: LANES invocations a row. All outputs are `=`.

@@ -1,4 +1,5 @@
-// Gradient of the position table: dpositions[t] = Σ_b dy[b, t], over the sequences first … end − 1.
+// Gradient of the position table. Every sequence b has y[b, t] = … + positions[t], so ∂y[b, t]/∂positions[t] = 1 and
+// dpositions[t] = Σ_b dy[b, t], over the sequences first … end − 1.
 // dy: (batch, length, cols); dpositions: (length, cols). Grid: one invocation an element of a position. dpositions is `+=`.
 // uses: common/grid
 const WG: u32 = 64u;

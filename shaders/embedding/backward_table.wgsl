@@ -1,4 +1,5 @@
-// Gradient of the token table, a scatter without atomics: dtable[v] = Σ over m with ids[m] = v of dy[m], in the order of m, m = first … end − 1.
+// Gradient of the token table, a scatter without atomics. Row m is y[m] = table[ids[m]] + …, a product with one-hot rows, so
+// ∂y[m]/∂table[v] = 1 where ids[m] = v, else 0: dtable[v] = Σ over m with ids[m] = v of dy[m], in the order of m, m = first … end − 1.
 // ids: (rows); dy: (rows, cols); dtable: (vocab, cols). Grid: one workgroup a token v, each of which looks through all ids; with BY_COLUMN
 // one invocation a column, each of which goes through all rows. The sums are the same, bit for bit. dtable is `+=`.
 // uses: common/grid

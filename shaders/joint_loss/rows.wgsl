@@ -3,6 +3,8 @@
 //   stop = max(z, 0) − z s + ln(1 + exp(−|z|)), s = 1 at the last valid joint, else 0 (Bishop 2006, eq. 4.90, from logits)
 //   loss = coordinate + w · stop, without STOP coordinate;  distance = ‖(x − t) ⊙ deviation‖, in the unit of the data;
 //   right = 1 where σ(z) > ½ as s says
+// stop is ln(1 + exp z) − z s written so that nothing overflows, and (ln(1 + exp z))' = σ(z); h' is d held within ±δ (Huber 1964):
+//   by x of an axis: x − t, or with HUBER ½ clamp(x − t, −δ, δ);  by z: w (σ(z) − s) (Bishop 2006, eq. 4.91), σ(z) − 1 = −σ(−z)
 //   dx = scale / count · ∂loss/∂x, 0 for joints that are masked and for other tokens
 // x dx: (batch, length, 3); t: (batch, joints, 2); mask: (batch, joints), valid joints first; deviation: (2); y: (batch · joints,
 // cols): loss, coordinate, distance, and with STOP stop, right.

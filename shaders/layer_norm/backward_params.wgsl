@@ -1,7 +1,9 @@
-// Gradients of layer normalisation in its weights: dw = Σ_rows dy ⊙ x̂, db = Σ_rows dy.
-// Without CENTER (RMS normalisation) x̂ = x · rstd, and there is no db.
-// The rows first … end − 1 are summed. x dy: (rows, cols); stats: (rows, 2); dw db: (cols). Grid: COLS columns a workgroup, WG / COLS invocations a column, each striding
-// over the rows; their sums are added in a fixed order. dw and db are `+=`.
+// Gradients of layer normalisation in its weights. Every row has y = x̂ ⊙ w + b (Ba et al. 2016, eq. 4) with the same w and b, so
+// ∂y/∂w = x̂ and ∂y/∂b = 1 add up over the rows:
+//   dw = Σ_rows dy ⊙ x̂;  db = Σ_rows dy
+// Without CENTER (RMS normalisation; Zhang & Sennrich 2019, eq. 4) x̂ = x · rstd, and there is no db.
+// The rows first … end − 1 are summed. x dy: (rows, cols); stats: (rows, 2); dw db: (cols). Grid: COLS columns a workgroup,
+// WG / COLS invocations a column, each striding over the rows; their sums are added in a fixed order. dw and db are `+=`.
 // uses: common/grid
 const CENTER: u32 = 1u;
 const WG: u32 = 256u;

@@ -1,6 +1,10 @@
-// Gradient of one time step of the LSTM cell, from the last step to the first:
-//   dh = keep · dy_t + du W_hh (of step t + 1);  dc = dh · o (1 − tanh²c_t) + dc_{t+1} f_{t+1}
-//   before the activations: di = dc g i(1 − i), df = dc c_{t−1} f(1 − f), dg = dc i (1 − g²), do = dh tanh(c_t) o(1 − o)
+// Gradient of one time step of the LSTM cell (Hochreiter & Schmidhuber 1997, with the forget gate of Gers et al. 2000, in torch.nn.LSTM's
+// formula), from the last step to the first. Forward, with the gates after their activations: c_t = f c_{t−1} + i g;  h_t = o tanh(c_t);
+// y_t = h_t · keep;  u = W_hh h_{t−1} + b_hh is added to the gates' inputs.
+//   h_t is in y_t and in u of step t + 1:  dh = keep · dy_t + du W_hh (of step t + 1)
+//   c_t is in h_t, tanh' = 1 − tanh², and in c_{t+1}:  dc = dh · o (1 − tanh²c_t) + dc_{t+1} f_{t+1}
+//   ∂c/∂i = g, ∂c/∂f = c_{t−1}, ∂c/∂g = i, ∂h/∂o = tanh(c_t), and before the activations, σ' = σ (1 − σ):
+//   di = dc g i(1 − i), df = dc c_{t−1} f(1 − f), dg = dc i (1 − g²), do = dh tanh(c_t) o(1 − o)
 // gates dgates: (T, B, 4, H); c: (T + 1, B, H); dy: (at least dy_at + B·H), with OUTPUT; dh: (B, H) from step t + 1, with LATER; dc: (B, H)
 // carries dc_{t+1} f_{t+1}, `=` without LATER. Grid: one invocation a unit. Slot t of dgates and dc are `=`.
 // uses: common/grid, common/math, common/random, common/state

@@ -1,4 +1,5 @@
-// Gradient of the largest of 2 × 2 pixels: it goes to the first of them that is as large, as PyTorch has it.
+// Gradient of the largest of 2 × 2 pixels, y = x_m with m = argmax: ∂y/∂x_i = 1 for i = m, else 0, so dx_i = dy where i = m. Of equals,
+// where y has a corner, the first is m, as PyTorch has it.
 // x dx: (batch, height, width, C); dy: (batch, height/2, width/2, C), or with PLANES (batch, C, height/2, width/2).
 // Grid: one invocation an element of dx. dx is `=`.
 // uses: common/grid

@@ -1,4 +1,5 @@
-// Gradient of the patches: each pixel gathers from the patches that hold it, in a fixed order:
+// Gradient of the patches (Chellapilla et al. 2006), y[(b, u, v), (c, i, j)] = x[b, u + i − k/2, v + j − k/2, c]: copies, so each pixel
+// gathers dy from the patches that hold it. Those are u = r − i + k/2 and v = s − j + k/2 within the image, in a fixed order:
 //   dx[b, r, s, c] = Σ_{i, j} dy[(b, r − i + k/2, s − j + k/2), (c, i, j)]
 // dy: (batch · height · width, C · k · k); dx: (batch, height, width, C). Grid: one invocation an element of dx. dx is `=`.
 // uses: common/grid

@@ -1,4 +1,5 @@
-// Gradient of a slice: dx[first + r · stride] = dy[r], 0 in all other rows.
+// Gradient of a slice, y[r] = x[first + r · stride]: y = S x with a matrix S of zeros and ones, so dx = Sᵀ dy, and a row of x is copied
+// at most once: dx[first + r · stride] = dy[r], 0 in all other rows.
 // dy: (picked, cols); dx: (rows, cols). Grid: one invocation an element of dx. dx is `=`.
 // uses: common/grid
 const WG: u32 = 64u;

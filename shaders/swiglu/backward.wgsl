@@ -1,4 +1,5 @@
-// Gradient of SwiGLU, s = σ(g): dg = dy ⊙ u · s (1 + g (1 − s)), du = dy ⊙ g s.
+// Gradient of SwiGLU, y = g s ⊙ u with s = σ(g) (Shazeer 2020, eq. 5 and 6, without the products around it). As s' = s (1 − s),
+//   ∂(g s)/∂g = s + g s (1 − s):  dg = dy ⊙ u · s (1 + g (1 − s));  du = dy ⊙ g s
 // x dx: (rows, 2, cols); dy: (rows, cols). Grid: one invocation an element of dy. dx is `=`.
 // uses: common/grid, common/math
 const WG: u32 = 64u;

@@ -1,4 +1,6 @@
-// Gradients of what a mechanism's tokens are made of, sample by sample: each is the gradient of its token.
+// Gradients of what a mechanism's tokens are made of, sample by sample. Token t of y is a sum of its parts (tokens/forward), each with the
+// derivative 1, and each of these is in one token alone: its gradient is dy of that token.
+//   dlatent[b] = dy[b, 0];  dtype[b] = dy[b, 1], by the row of the table that was taken;  djoint[b, j] = dy[b, j + 3]
 // dy: (batch, 3 + joints, cols); dlatent dtype: (batch, cols); djoint: (batch, joints, cols). Grid: one invocation an element of dy. All
 // outputs are `=`.
 // uses: common/grid

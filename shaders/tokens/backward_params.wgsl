@@ -1,4 +1,5 @@
-// Gradients of the positions and of the start token: dpositions[t − 1] += Σ_b dy[b, t] for t ≥ 1, dsos += Σ_b dy[b, 2].
+// Gradients of the positions and of the start token, which all sequences b share: y[b, t] = … + positions[t − 1] for t ≥ 1, and
+// y[b, 2] = sos + …, each with the derivative 1, so dpositions[t − 1] += Σ_b dy[b, t] for t ≥ 1, dsos += Σ_b dy[b, 2].
 // dy: (batch, length, cols); dpositions: (at least length − 1, cols); dsos: (cols). Grid: one invocation a feature of a token from 1 on.
 // Both are `+=`, over the sequences first … end − 1.
 // uses: common/grid

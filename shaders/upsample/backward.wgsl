@@ -1,4 +1,5 @@
-// Gradient of upsampling by 2: dx = Σ of the four pixels' dy.
+// Gradient of nearest-neighbour upsampling by 2, y[2r + i, 2s + j] = x[r, s] for i, j = 0, 1: each of the four copies has derivative 1, so
+// dx[r, s] = Σ_ij dy[2r + i, 2s + j].
 // dy: (batch, 2 height, 2 width, C); dx: (batch, height, width, C), or with PLANES (batch, C, height, width).
 // Grid: one invocation an element of dx. dx is `=`.
 // uses: common/grid

@@ -1,4 +1,7 @@
-// Gradient of the posterior from that of the latents and from the divergence, k = weight · scale / (n · cols) for the n rows that count:
+// Gradient of the posterior from that of the latents and from the divergence (Kingma & Welling 2014, section 2.4 and appendix B). Forward:
+// z = μ + ε exp(s / 2), s = ln σ², and weight · the mean over the n rows that count of kl = mean_c ½ (μ² + exp s − 1 − s).
+//   ∂z/∂μ = 1, ∂z/∂s = ½ ε exp(s / 2);  ∂kl/∂μ = μ / cols, ∂kl/∂s = ½ (exp s − 1) / cols
+// With k = weight · scale / (n · cols), 0 in the rows that do not count:
 //   dμ = dz + k μ;  ds = ½ dz ε exp(s / 2) + ½ k (exp s − 1);  without NOISE ε = 0
 // x dx: (rows, 2, cols); dz: (rows, cols). Grid: one invocation an element of dz. dx is `=`.
 // uses: common/grid, common/math, common/random, common/normal, common/state

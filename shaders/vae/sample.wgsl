@@ -1,5 +1,5 @@
 // Latents drawn from their posterior, reparameterised (Kingma & Welling 2014): z = μ + ε exp(s / 2), s = ln σ², ε ~ N(0, 1) a function of
-// (seed, stream, tick, index); without NOISE z = μ.
+// (seed, stream, tick, index); without NOISE z = μ. The gradient is in vae/backward.
 // x: (rows, 2, cols), μ then s; z: (rows, cols). Grid: one invocation an element of z. z is `=`.
 // uses: common/grid, common/math, common/random, common/normal, common/state
 const WG: u32 = 64u;
