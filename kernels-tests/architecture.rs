@@ -1,6 +1,6 @@
 //! The rules of the house: dependencies point one way, and every kernel family has its shader, reference and cases.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -49,6 +49,61 @@ fn dependencies_point_one_way() {
             let name: String = used.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
             assert!(name == room || floor(&name) < floor(room), "{} uses crate::{name}", path.display());
         }
+    }
+}
+
+/// Names of the modules that a file declares.
+fn modules(text: &str) -> Vec<&str> {
+    text.lines().filter_map(|l| l.trim_start_matches("pub ").strip_prefix("mod ")?.strip_suffix(';')).collect()
+}
+
+/// Files of a folder that a file of it uses: those after `super::` or, in `mod.rs`, those whose names it takes over. What is not a sibling after
+/// `super::` is taken from `mod.rs`.
+fn uses_in_folder(name: &str, text: &str, siblings: &[&str]) -> BTreeSet<String> {
+    // Tests are not part of the structure.
+    let text = text.split("#[cfg(test)]").next().unwrap();
+    let word = |rest: &str| rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
+    if name == "mod" {
+        let named = |sibling: &&&str| text.contains(&format!("use {sibling}::")) || text.contains(&format!(" {sibling}::"));
+        return siblings.iter().filter(named).map(ToString::to_string).collect();
+    }
+    let mut used = BTreeSet::new();
+    for rest in text.split("super::").skip(1).filter(|rest| !rest.starts_with("super")) {
+        let names = match rest.strip_prefix('{') {
+            Some(list) => list.split('}').next().unwrap().split(',').map(|n| word(n.trim())).collect(),
+            None => vec![word(rest)],
+        };
+        used.extend(names.into_iter().map(|n| if siblings.contains(&n.as_str()) { n } else { "mod".into() }));
+    }
+    used
+}
+
+#[test]
+fn no_files_go_round_in_a_circle() {
+    let used = |name: &str, text: &str| Vec::from_iter(uses_in_folder(name, text, &["a", "b"]));
+    assert_eq!(used("a", "use super::{Thing, b::Other};"), ["b", "mod"]);
+    assert_eq!(used("mod", "pub use b::Other;"), ["b"]);
+    let mut found = vec![];
+    files(Path::new("src"), &mut found);
+    let mut folders: BTreeMap<PathBuf, BTreeMap<String, BTreeSet<String>>> = BTreeMap::new();
+    for path in found.iter().filter(|p| p.components().count() > 2) {
+        let folder = path.parent().unwrap();
+        let declared = fs::read_to_string(folder.join("mod.rs")).unwrap();
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        let used = uses_in_folder(name, &fs::read_to_string(path).unwrap(), &modules(&declared));
+        folders.entry(folder.into()).or_default().insert(name.into(), used);
+    }
+    for (folder, mut open) in folders {
+        // Files that use none of those left, floor after floor; what remains is in a circle or above one.
+        loop {
+            let names: BTreeSet<String> = open.keys().cloned().collect();
+            let before = open.len();
+            open.retain(|name, used| used.iter().any(|u| u != name && names.contains(u)));
+            if open.len() == before {
+                break;
+            }
+        }
+        assert!(open.is_empty(), "{}: a circle among {open:?}", folder.display());
     }
 }
 

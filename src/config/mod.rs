@@ -2,6 +2,7 @@
 
 mod overrides;
 mod rules;
+mod section;
 mod settings;
 mod words;
 
@@ -11,19 +12,12 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 pub use rules::{AbortRule, Expectation};
+pub use section::Section;
+pub(crate) use section::within;
 pub use settings::{CheckpointConfig, TrainConfig, ValidationConfig};
 
-use crate::error::{Error, Result, out_of_range};
+use crate::error::{Error, Result};
 use crate::optim::{OptimizerConfig, ScheduleConfig, ScheduleKind};
-
-/// A table of a run file.
-pub trait Section {
-    /// Fails on values out of range, with their key and the range.
-    ///
-    /// # Errors
-    /// What is wrong, in words.
-    fn validate(&self) -> std::result::Result<(), String>;
-}
 
 /// Everything that a run depends on: its model M, its data D and its loss L, and how it is trained.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -167,9 +161,4 @@ impl<M: Section, D: Section, L: Section> Section for Config<M, D, L> {
         self.optimizer.validate()?;
         s.validate(&self.optimizer)
     }
-}
-
-/// Fails with key, value and range unless the value is fine.
-pub(crate) fn within(fine: bool, key: &str, value: f64, range: &str) -> std::result::Result<(), String> {
-    if fine { Ok(()) } else { Err(out_of_range(key, value, range)) }
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Section, within};
+use super::section::{Section, within};
 
 /// Steps, batches, seeds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -5,7 +5,9 @@ use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use super::drivers::prefers_images;
-use super::{Access, BindingKind, IMAGE_ROW, Ledger, Role, SOFTWARE_LOOP_ITERATIONS, Shader, Target};
+use super::ledger::{Ledger, Role};
+use super::shader::{Access, BindingKind, Shader};
+use super::target::{IMAGE_ROW, SOFTWARE_LOOP_ITERATIONS, Target};
 use crate::error::{Error, Result};
 use crate::fault;
 

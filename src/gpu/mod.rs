@@ -5,64 +5,11 @@ mod drivers;
 mod ledger;
 mod loops;
 mod shader;
+mod target;
 
 pub use device::{AdapterSummary, Gpu, Pipeline, adapters};
 pub use ledger::{Ledger, Role};
 pub(crate) use shader::Form;
 pub use shader::{Access, Binding, BindingKind, ParamType, Shader, replace_source, shader_names};
-
-/// What a plan has to know of the device that it will run on: the kernel variants follow from it, and the images that they read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Target {
-    /// A processor that runs shaders (lavapipe, WARP): barriers and cooperation between invocations cost more than they save.
-    pub software: bool,
-    /// Invocations in a subgroup when it is the same for every pipeline, else 0.
-    pub subgroup: u32,
-    /// Largest number of workgroups along one dimension of a dispatch.
-    pub max_groups: u32,
-    /// Largest storage binding in bytes.
-    pub max_binding: u64,
-    /// Read-only tensors up to this many bytes are bound as uniform buffers; 0 for none. Some software drivers load from those ten
-    /// times faster than from storage buffers, which they read lane by lane.
-    pub uniform_bytes: u64,
-    /// Larger read-only tensors are copied to images of up to this many rows before the dispatch that reads them; 0 for none. Where
-    /// uniform buffers are faster, texels are too, copies included.
-    pub image_rows: u32,
-    /// Iterations that all loops of one invocation may take together. Mesa's software drivers end them after 65,535, without a word, and
-    /// leave the rest of a sum out. Recording a dispatch that could pass this is an error.
-    pub loop_iterations: u64,
-    /// Bytes of workgroup memory that a kernel may declare. DirectX 12 and Metal have 32 KiB.
-    pub workgroup_memory: u32,
-    /// Invocations of a workgroup.
-    pub workgroup_invocations: u32,
-    /// Storage buffers that a kernel may bind.
-    pub storage_buffers: u32,
-    /// Bytes of immediates.
-    pub immediate_bytes: u32,
-}
-
-/// Iterations after which Mesa's software drivers end the loops of an invocation (`LP_MAX_TGSI_LOOP_ITERATIONS`), less a margin of one for
-/// each of the loops that a kernel has.
-pub(crate) const SOFTWARE_LOOP_ITERATIONS: u64 = 65_535 - 64;
-
-/// Texels of one row of an image, times their components: 16 KiB.
-pub(crate) const IMAGE_ROW: usize = 4096;
-
-impl Default for Target {
-    /// The card that the engine is tuned for: AMD RX 6600 (RDNA 2).
-    fn default() -> Self {
-        Target {
-            software: false,
-            subgroup: 0,
-            max_groups: 65_535,
-            max_binding: 2_147_483_644,
-            uniform_bytes: 0,
-            image_rows: 0,
-            loop_iterations: u64::MAX,
-            workgroup_memory: 32_768,
-            workgroup_invocations: 256,
-            storage_buffers: 8,
-            immediate_bytes: 64,
-        }
-    }
-}
+pub use target::Target;
+pub(crate) use target::IMAGE_ROW;

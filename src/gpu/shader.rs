@@ -174,7 +174,7 @@ fn uniform(text: &str, name: &str, elements: usize) -> Option<String> {
 fn image(text: &str, name: &str) -> Option<String> {
     let declaration = |element: &str| format!("var<storage, read> {name}: array<{element}>;");
     let (element, load) = [("f32", ".x"), ("vec4<f32>", "")].into_iter().find(|(e, _)| text.contains(&declaration(e)))?;
-    let row = super::IMAGE_ROW / if element == "f32" { 1 } else { 4 };
+    let row = super::target::IMAGE_ROW / if element == "f32" { 1 } else { 4 };
     let (mask, shift) = (row - 1, row.trailing_zeros());
     let text = text.replace(&declaration(element), &format!("var {name}: texture_2d<f32>;"));
     Some(replace_index(&text, name, &|i| format!("textureLoad({name}, vec2<u32>(({i}) & {mask}u, ({i}) >> {shift}u), 0){load}")))

@@ -1,6 +1,7 @@
 //! Convolution.
 
-use super::{Fused, Layer, Linear, kept};
+use super::layer::{Layer, kept};
+use super::linear::{Fused, Linear};
 use crate::error::{Error, Result};
 use crate::kernels::matmul::Activation;
 use crate::kernels::{Images, activation, patches};

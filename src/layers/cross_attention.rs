@@ -1,6 +1,7 @@
 //! Multi-head attention from one sequence to another.
 
-use super::{Fused, Linear, axes, dropout, kept, through_dropout};
+use super::layer::{axes, dropout, kept, through_dropout};
+use super::linear::{Fused, Linear};
 use crate::error::{Error, Result};
 use crate::kernels::Dropout;
 use crate::kernels::attention::{Backward, Forward, Shape};

@@ -1,6 +1,11 @@
 //! The post-norm transformer block with attention to a memory (Vaswani et al. 2017).
 
-use super::{BlockConfig, CrossAttention, FeedForward, Layer, LayerNorm, SelfAttention};
+use super::cross_attention::CrossAttention;
+use super::feed_forward::FeedForward;
+use super::layer::Layer;
+use super::layer_norm::LayerNorm;
+use super::self_attention::SelfAttention;
+use super::transformer_block::BlockConfig;
 use crate::error::Result;
 use crate::plan::{Plan, Tensor};
 

@@ -1,6 +1,6 @@
 //! Embeddings of token sequences.
 
-use super::kept;
+use super::layer::kept;
 use crate::error::{Error, Result};
 use crate::kernels::embedding::{BackwardPositions, BackwardTable, Fixed, Forward};
 use crate::plan::{Init, Plan, Tensor};

@@ -1,6 +1,7 @@
 //! The two-layer network of a transformer block.
 
-use super::{Fused, Layer, Linear, dropout, through_dropout};
+use super::layer::{Layer, dropout, through_dropout};
+use super::linear::{Fused, Linear};
 use crate::error::Result;
 use crate::kernels::matmul::Activation;
 use crate::plan::{Plan, Tensor};

@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Fused, Layer, LayerNorm, Linear, dropout};
+use super::layer::{Layer, dropout};
+use super::layer_norm::LayerNorm;
+use super::linear::{Fused, Linear};
 use crate::error::Result;
 use crate::kernels::matmul::Activation;
 use crate::plan::{Plan, Tensor};

@@ -1,6 +1,7 @@
 //! Layer normalisation, and RMS normalisation.
 
-use super::{Fused, Layer, kept};
+use super::layer::{Layer, kept};
+use super::linear::Fused;
 use crate::error::Result;
 use crate::kernels::layer_norm::{BackwardInput, BackwardParams, Forward};
 use crate::plan::{Init, Plan, Tensor};

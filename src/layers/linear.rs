@@ -1,6 +1,6 @@
 //! y = x·Wᵀ + b, with what follows fused into the product.
 
-use super::{Layer, kept, with_features};
+use super::layer::{Layer, kept, with_features};
 use crate::error::Result;
 use crate::kernels::Dropout;
 use crate::kernels::matmul::{Activation, Matmul};

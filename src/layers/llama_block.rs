@@ -1,6 +1,9 @@
 //! The pre-norm transformer block of Llama (Touvron et al. 2023): RMS normalisation, rotary positions, SwiGLU, no biases.
 
-use super::{Cache, Fused, Layer, LayerNorm, Linear, axes, dropout, kept};
+use super::layer::{Layer, axes, dropout, kept};
+use super::layer_norm::LayerNorm;
+use super::linear::{Fused, Linear};
+use super::self_attention::Cache;
 use crate::error::{Error, Result};
 use crate::gpu::Role;
 use crate::kernels::attention::{Backward, Cached, Forward, Shape};

@@ -9,6 +9,7 @@ mod decoder_block;
 mod embedding;
 mod feed_forward;
 mod head;
+mod layer;
 mod layer_norm;
 mod linear;
 mod llama_block;
@@ -22,61 +23,11 @@ pub use decoder_block::DecoderBlock;
 pub use embedding::{Embedding, FixedEmbedding};
 pub use feed_forward::FeedForward;
 pub use head::{Head, HeadKind};
+pub(crate) use layer::kept;
+pub use layer::{Layer, dropout};
 pub use layer_norm::LayerNorm;
 pub use linear::{Fused, Linear};
 pub use llama_block::{LlamaBlock, LlamaBlockConfig};
 pub use recurrent::{Gru, Lstm, Outputs};
 pub use self_attention::{Cache, SelfAttention};
 pub use transformer_block::{BlockConfig, TransformerBlock};
-
-use crate::error::{Error, Result};
-use crate::kernels::{self, Dropout};
-use crate::plan::{Plan, Tensor};
-
-/// A layer with one input and one output.
-pub trait Layer: std::fmt::Debug {
-    /// Appends the forward pass.
-    ///
-    /// # Errors
-    /// `Config` when sizes overflow, `Internal` when shapes differ.
-    fn forward(&mut self, plan: &mut Plan, x: Tensor) -> Result<Tensor>;
-
-    /// Appends the backward pass: gradients of the weights, and the gradient of the input, which it returns.
-    ///
-    /// # Errors
-    /// `Internal` when called before `forward`.
-    fn backward(&mut self, plan: &mut Plan, dy: Tensor) -> Result<Tensor>;
-}
-
-/// A dropout of that rate with a stream of its own, or none at rate 0 and where nothing is trained.
-pub fn dropout(plan: &mut Plan, rate: f64) -> Option<Dropout> {
-    (rate > 0.0 && plan.trains).then(|| Dropout { rate, stream: plan.stream() })
-}
-
-/// The gradient below a dropout: masked again, or itself where there was none.
-fn through_dropout(plan: &mut Plan, dy: Tensor, dropout: Option<Dropout>, name: &str) -> Result<Tensor> {
-    let Some(dropout) = dropout else { return Ok(dy) };
-    let dx = plan.like(format!("{name}.dropped"), dy)?;
-    kernels::dropout::Apply { x: dy, y: dx, dropout }.record(plan, name)?;
-    Ok(dx)
-}
-
-/// The last axis of a tensor replaced by another.
-fn with_features(plan: &Plan, x: Tensor, features: usize) -> Vec<usize> {
-    let mut shape = plan.shape(x).to_vec();
-    if let Some(last) = shape.last_mut() {
-        *last = features;
-    }
-    shape
-}
-
-/// The three axes of a tensor of sequences.
-fn axes(plan: &Plan, x: Tensor, name: &str) -> Result<[usize; 3]> {
-    let wrong = |_| Error::Config(format!("{name} takes sequences (batch, length, features), and is given {:?}", plan.shape(x)));
-    plan.shape(x).try_into().map_err(wrong)
-}
-
-/// What `forward` kept, or the error of calling `backward` first.
-pub(crate) fn kept<T: Copy>(saved: &Option<T>, name: &str) -> Result<T> {
-    saved.ok_or_else(|| Error::Internal(format!("{name}: backward before forward")))
-}

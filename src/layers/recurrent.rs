@@ -1,7 +1,8 @@
 //! LSTM and GRU over whole sequences, rows going time step after time step. The products with the inputs of all steps are one product,
 //! and so is each weight gradient; a time step is the product with the state before it and one kernel for all gates.
 
-use super::{Fused, Linear, axes, dropout, kept};
+use super::layer::{axes, dropout, kept};
+use super::linear::{Fused, Linear};
 use crate::error::Result;
 use crate::kernels::lstm::Shape;
 use crate::kernels::matmul::Matmul;

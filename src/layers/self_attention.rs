@@ -1,6 +1,7 @@
 //! Multi-head self-attention with its projections.
 
-use super::{Fused, Linear, axes, dropout, kept};
+use super::layer::{axes, dropout, kept};
+use super::linear::{Fused, Linear};
 use crate::error::{Error, Result};
 use crate::gpu::Role;
 use crate::kernels::Dropout;
@@ -104,7 +105,7 @@ impl SelfAttention {
     /// `Internal` before `forward`.
     pub fn backward(&mut self, plan: &mut Plan, dy: Tensor) -> Result<Tensor> {
         let Saved { qkv, y, lse, shape, output_dropout } = kept(&self.saved, &self.name)?;
-        let masked = super::through_dropout(plan, dy, output_dropout, &self.name)?;
+        let masked = super::layer::through_dropout(plan, dy, output_dropout, &self.name)?;
         self.out_proj.backward_params(plan, masked)?;
         let da = self.out_proj.backward_input(plan, masked, Fused::default())?;
         let dqkv = plan.like(format!("{}.dqkv", self.name), qkv)?;

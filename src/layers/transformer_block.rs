@@ -1,6 +1,9 @@
 //! The post-norm transformer block (Vaswani et al. 2017).
 
-use super::{Cache, FeedForward, Layer, LayerNorm, SelfAttention};
+use super::feed_forward::FeedForward;
+use super::layer::Layer;
+use super::layer_norm::LayerNorm;
+use super::self_attention::{Cache, SelfAttention};
 use crate::error::Result;
 use crate::kernels::matmul::Activation;
 use crate::plan::{Plan, Tensor};

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Columns, Gradients, Loss, LossKind, Recorded};
+use super::loss::{Columns, Gradients, Loss, LossKind, Recorded};
 use crate::batch::{Inputs, Outputs};
 use crate::config::{Section, within};
 use crate::error::{Error, Result};

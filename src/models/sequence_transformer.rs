@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Build, Model, ModelKind, positive};
+use super::model::{Build, Model, ModelKind, positive};
 use crate::batch::{Inputs, Outputs};
 use crate::config::Section;
 use crate::error::Result;

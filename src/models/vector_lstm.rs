@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Build, Model, ModelKind, check_dropout, positive};
+use super::model::{Build, Model, ModelKind, check_dropout, positive};
 use crate::batch::{Inputs, Outputs};
 use crate::config::Section;
 use crate::error::Result;

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::model::{Build, Model, ModelKind, check, check_dropout, positive};
 use super::vector::Last;
-use super::{Build, Model, ModelKind, check, check_dropout, positive};
 use crate::batch::{Inputs, Outputs};
 use crate::config::Section;
 use crate::error::Result;

@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::{Flat, Plan, Storage, Tensor};
+use super::recording::Plan;
+use super::tensor::{Flat, Storage, Tensor};
 use crate::error::{Error, Result};
 use crate::gpu::{IMAGE_ROW, Role};
 

@@ -3,7 +3,9 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::{Flat, ImageSpec, Memory, Place, Plan, Section, Tensor};
+use super::memory::{ImageSpec, Memory, Place};
+use super::recording::Plan;
+use super::tensor::{Flat, Section, Tensor};
 use crate::error::{Error, Result};
 use crate::gpu::{BindingKind, Gpu, IMAGE_ROW, Pipeline};
 

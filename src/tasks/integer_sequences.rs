@@ -4,7 +4,8 @@ use std::collections::HashSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Arrays, Card, Data, DataKind, Judgement, Layout, Purpose, Scorecard, Source, Test};
+use super::data::{Data, DataKind, Layout, Purpose, Source};
+use super::scorecard::{Arrays, Card, Judgement, Scorecard, Test};
 use crate::batch::{Batch, Field, Fields, Inputs};
 use crate::config::{Section, Settings, TrainConfig, within};
 use crate::datasets::integer_sequences::{CONTEXT, FAMILIES, Sequence, VALUES, draw_family, sample, shares};

@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Card, Data, DataKind, Judgement, Layout, Purpose, Scorecard, Sets, Source, SplitKind};
+use super::data::{Data, DataKind, Layout, Purpose, Source};
+use super::epochs::{Sets, SplitKind};
+use super::scorecard::{Card, Judgement, Scorecard};
 use crate::batch::{Batch, Field, Fields, Inputs};
 use crate::config::{Section, Settings, within};
 use crate::datasets::mechanisms::{JOINTS, MechanismData, header, load};

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Arrays, Card, Data, DataKind, Epochs, Judgement, Layout, Purpose, Scorecard, Source, SplitKind, Test};
+use super::data::{Data, DataKind, Layout, Purpose, Source};
+use super::epochs::{Epochs, SplitKind};
+use super::scorecard::{Arrays, Card, Judgement, Scorecard, Test};
 use crate::batch::{Batch, Field, Fields, Inputs};
 use crate::config::{Section, Settings, TrainConfig, within};
 use crate::datasets::npz::Values;

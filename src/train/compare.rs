@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::logs::duration;
 use super::plot::{Chart, Curve, draw};
-use super::run::DIVERGED;
+use super::trainer::DIVERGED;
 use crate::config::ValidationConfig;
 use crate::error::{Error, Result};
 use crate::metrics::{improves, less_is_better};

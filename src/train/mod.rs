@@ -11,6 +11,7 @@ mod rules;
 mod run;
 mod tensor_file;
 mod tensorboard;
+mod trainer;
 
 pub use checkpoint::{Checkpoint, Origin, Progress, export_weights, load_buffers, load_weights, save_weights, weights_of};
 pub use compare::{Comparison, compare};
@@ -19,7 +20,8 @@ pub(crate) use logs::progress_bar;
 pub use report::Report;
 pub use rules::Watch;
 pub(crate) use run::default_budget;
-pub use run::{Options, train};
+pub use run::train;
 pub use tensor_file::Best;
 pub(crate) use tensor_file::{TensorFile, write_atomically};
 pub use tensorboard::EventWriter;
+pub use trainer::Options;

@@ -2,9 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Context, Slot, Term};
+use super::term::{Context, Term};
 use crate::error::Result;
 use crate::kernels::vector_loss::Rows;
+use crate::kernels::vector_loss::Term as Slot;
 
 /// Mean over B of 1 − p·t̂.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

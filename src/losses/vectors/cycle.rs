@@ -2,13 +2,15 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Context, Slot, Targets, Term};
+use super::term::{Context, Term};
 use crate::config::within;
 use crate::error::Result;
 use crate::gpu::Role;
 use crate::kernels::matmul::Matmul;
 use crate::kernels::vector_loss::Rows;
+use crate::kernels::vector_loss::Term as Slot;
 use crate::kernels::{argmax, gather};
+use crate::losses::loss::Targets;
 use crate::plan::Fill;
 use crate::random::{Random, stream};
 

@@ -2,12 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Context, Slot, Targets, Term};
+use super::term::{Context, Term};
 use crate::config::within;
 use crate::error::{Error, Result};
 use crate::gpu::Role;
 use crate::kernels::matmul::Matmul;
 use crate::kernels::mmd;
+use crate::kernels::vector_loss::Term as Slot;
+use crate::losses::loss::Targets;
 use crate::plan::Fill;
 use crate::random::{Random, stream};
 

@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Context, Slot, Term};
+use super::term::{Context, Term};
 use crate::error::Result;
+use crate::kernels::vector_loss::Term as Slot;
 use crate::kernels::vector_loss::{On, Rows};
 
 /// Mean over B × D of (r − t)², or of (p − t)².

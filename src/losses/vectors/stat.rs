@@ -2,10 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::term::{Context, Term};
 use super::variance::of_unit_moments;
-use super::{Context, Slot, Targets, Term};
 use crate::error::Result;
 use crate::gpu::Role;
+use crate::kernels::vector_loss::Term as Slot;
+use crate::losses::loss::Targets;
 use crate::plan::Fill;
 
 /// mean_d (μ(p) − μ(targets))² + mean_d (σ(p) − σ(targets))².

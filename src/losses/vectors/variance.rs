@@ -2,9 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Context, Slot, Term};
+use super::term::{Context, Term};
 use crate::error::Result;
 use crate::kernels::moments;
+use crate::kernels::vector_loss::Term as Slot;
 use crate::plan::Tensor;
 
 /// mean_d max(1 − σ(p), 0).

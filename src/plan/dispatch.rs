@@ -1,0 +1,149 @@
+//! Launches of kernels, before and after they are recorded.
+
+use std::sync::Arc;
+
+use super::tensor::{Section, Tensor};
+use crate::gpu::{Access, BindingKind, Shader};
+
+/// Value of a kernel parameter.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Param {
+    /// A size, count or index.
+    U32(u32),
+    /// A scalar.
+    F32(f32),
+}
+
+/// One kernel launch, before it is recorded.
+#[derive(Debug)]
+pub struct Dispatch {
+    pub(super) kernel: &'static str,
+    pub(super) label: String,
+    pub(super) consts: Vec<(&'static str, u32)>,
+    pub(super) bindings: Vec<(&'static str, Tensor)>,
+    pub(super) params: Vec<(&'static str, Param)>,
+    pub(super) flops: u64,
+}
+
+impl Dispatch {
+    /// A launch of `family/pass` under a label (the path of the layer).
+    pub fn new(kernel: &'static str, label: impl Into<String>) -> Self {
+        Dispatch { kernel, label: label.into(), consts: vec![], bindings: vec![], params: vec![], flops: 0 }
+    }
+
+    /// Replaces a const of the shader.
+    pub fn constant(mut self, name: &'static str, value: u32) -> Self {
+        self.consts.push((name, value));
+        self
+    }
+
+    /// Binds a tensor to the variable of that name.
+    pub fn bind(mut self, name: &'static str, tensor: Tensor) -> Self {
+        self.bindings.push((name, tensor));
+        self
+    }
+
+    /// Binds a tensor if there is one; the const `flag` says so to the shader.
+    pub fn bind_if(self, flag: &'static str, name: &'static str, tensor: Option<Tensor>) -> Self {
+        let known = self.consts.iter().any(|(name, _)| *name == flag);
+        let this = if known { self } else { self.constant(flag, u32::from(tensor.is_some())) };
+        match tensor {
+            Some(tensor) => this.bind(name, tensor),
+            None => this,
+        }
+    }
+
+    /// Sets a `u32` parameter.
+    pub fn size(mut self, name: &'static str, value: usize) -> Self {
+        self.params.push((name, Param::U32(u32::try_from(value).unwrap_or(u32::MAX))));
+        self
+    }
+
+    /// Sets an `f32` parameter.
+    pub fn scalar(mut self, name: &'static str, value: f64) -> Self {
+        self.params.push((name, Param::F32(value as f32)));
+        self
+    }
+
+    /// Floating-point operations of the launch, for the profile.
+    pub fn flops(mut self, flops: usize) -> Self {
+        self.flops = flops as u64;
+        self
+    }
+}
+
+/// Size of a launch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Grid {
+    /// One invocation for each element.
+    Threads(usize),
+    /// That many workgroups.
+    Groups(usize),
+}
+
+/// A recorded launch.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// Specialised kernel.
+    pub shader: Arc<Shader>,
+    /// Path of the layer that asked for it.
+    pub label: String,
+    /// Tensors in the order of the shader's bindings.
+    pub tensors: Vec<Tensor>,
+    /// Parameters by name.
+    pub params: Vec<(&'static str, Param)>,
+    /// The immediate block.
+    pub immediates: Vec<u8>,
+    /// Workgroups.
+    pub grid: [u32; 3],
+    /// Part of the step.
+    pub section: Section,
+    /// Floating-point operations.
+    pub flops: u64,
+    /// Bytes read and written, each binding counted once.
+    pub bytes: u64,
+}
+
+impl Entry {
+    /// Tensor bound to a variable.
+    pub fn tensor(&self, name: &str) -> Option<Tensor> {
+        let position = self.shader.bindings.iter().position(|b| b.name == name)?;
+        Some(self.tensors[position])
+    }
+
+    /// `u32` parameter, 0 when absent.
+    pub fn size(&self, name: &str) -> usize {
+        match self.params.iter().find(|(n, _)| *n == name) {
+            Some((_, Param::U32(v))) => *v as usize,
+            _ => 0,
+        }
+    }
+
+    /// `f32` parameter, 0 when absent.
+    pub fn scalar(&self, name: &str) -> f64 {
+        match self.params.iter().find(|(n, _)| *n == name) {
+            Some((_, Param::F32(v))) => f64::from(*v),
+            _ => 0.0,
+        }
+    }
+
+    /// Value of a replaced const, 0 when it was not replaced.
+    pub fn constant(&self, name: &str) -> u32 {
+        self.shader.consts.iter().find(|(n, _)| *n == name).map_or(0, |(_, v)| *v)
+    }
+}
+
+impl Entry {
+    /// Tensors that the launch reads as images, with the components of a texel.
+    pub(crate) fn images(&self) -> impl Iterator<Item = (u32, Tensor)> + '_ {
+        self.shader.bindings.iter().zip(&self.tensors).filter_map(|(b, t)| match b.kind {
+            BindingKind::Image(components) => Some((components, *t)),
+            _ => None,
+        })
+    }
+
+    /// Tensors that the launch writes.
+    pub fn writes(&self) -> impl Iterator<Item = Tensor> + '_ {
+        self.shader.bindings.iter().zip(&self.tensors).filter(|(b, _)| b.access == Access::Write).map(|(_, t)| *t)
+    }
+}

@@ -1,0 +1,462 @@
+//! Recording: a plan takes shape dispatch by dispatch, each checked against its shader and the device's limits.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt::Write as _;
+use std::ops::Range;
+
+use super::dispatch::{Dispatch, Entry, Grid, Param};
+use super::tensor::{FLAT_ALIGN, Fill, Flat, Init, Parameter, Section, Storage, Tensor, TensorInfo};
+use crate::error::{Error, Result};
+use crate::gpu::{Access, BindingKind, Form, IMAGE_ROW, ParamType, Role, Shader, Target};
+
+/// Static lists of dispatches over named tensors.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Name for reports: train, evaluate, decode.
+    pub name: String,
+    /// Device that the kernel variants are chosen for.
+    pub target: Target,
+    /// Whether a backward pass follows: then dropout drops, and layers keep what it needs.
+    pub trains: bool,
+    tensors: Vec<TensorInfo>,
+    names: HashMap<String, Tensor>,
+    parameters: Vec<Parameter>,
+    entries: Vec<Entry>,
+    written: HashSet<Tensor>,
+    section: Section,
+    pub(super) kept: Vec<Tensor>,
+    parts: Vec<(Tensor, Tensor, usize)>,
+    constants: Vec<(Tensor, Fill)>,
+    dropped: HashSet<Tensor>,
+    streams: u32,
+}
+
+impl Plan {
+    /// An empty plan of a training step.
+    pub fn training(name: &str, target: Target) -> Self {
+        Plan { trains: true, ..Plan::new(name, target) }
+    }
+
+    /// An empty plan without a backward pass.
+    pub fn new(name: &str, target: Target) -> Self {
+        Plan {
+            name: name.into(),
+            target,
+            trains: false,
+            tensors: vec![],
+            names: HashMap::new(),
+            parameters: vec![],
+            entries: vec![],
+            written: HashSet::new(),
+            section: Section::Forward,
+            kept: vec![],
+            parts: vec![],
+            constants: vec![],
+            dropped: HashSet::new(),
+            streams: 0,
+        }
+    }
+
+    fn add(&mut self, name: String, shape: &[usize], storage: Storage) -> Result<Tensor> {
+        let elements = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).filter(|n| *n <= u32::MAX as usize / 4);
+        if elements.is_none_or(|n| n == 0) {
+            return Err(Error::Config(format!(
+                "tensor {name} of shape {shape:?} does not fit a buffer: each dimension is at least 1, all together at most 2^30. \
+                 Lower the sizes of the model or train.batch"
+            )));
+        }
+        if self.names.contains_key(&name) {
+            return Err(Error::Internal(format!("plan {}: two tensors are named {name}", self.name)));
+        }
+        let tensor = Tensor(self.tensors.len() as u32);
+        self.names.insert(name.clone(), tensor);
+        self.tensors.push(TensorInfo { name, shape: shape.to_vec(), storage });
+        Ok(tensor)
+    }
+
+    /// Declares a weight under its PyTorch name.
+    ///
+    /// # Errors
+    /// `Config` when the shape overflows, `Internal` when the name is taken.
+    pub fn parameter(&mut self, name: &str, shape: &[usize], init: Init) -> Result<Tensor> {
+        let offset = self.flat_len();
+        let tensor = self.add(name.into(), shape, Storage::Parameter { offset })?;
+        self.parameters.push(Parameter { name: name.into(), shape: shape.to_vec(), offset, init });
+        Ok(tensor)
+    }
+
+    /// A contiguous part of a weight, from its element `first`; its gradient is the same part of the weight's.
+    ///
+    /// # Errors
+    /// `Config` when bindings cannot start there, `Internal` when the tensor is no parameter.
+    pub fn part(&mut self, parameter: Tensor, first: usize, shape: &[usize]) -> Result<Tensor> {
+        let info = self.info(parameter);
+        let (name, len) = (info.name.clone(), info.len());
+        let Storage::Parameter { offset } = info.storage else {
+            return Err(Error::Internal(format!("{name} is no parameter")));
+        };
+        if first + shape.iter().product::<usize>() > len {
+            return Err(Error::Internal(format!("{name} has {len} elements: no part {shape:?} from {first}")));
+        }
+        if !first.is_multiple_of(FLAT_ALIGN) {
+            return Err(Error::Config(format!(
+                "part of {name} from element {first}: bindings start at multiples of {FLAT_ALIGN}. Use a width that is a multiple of {FLAT_ALIGN}"
+            )));
+        }
+        let part = self.add(format!("{name}[{first}..]"), shape, Storage::Parameter { offset: offset + first })?;
+        self.parts.push((part, parameter, first));
+        Ok(part)
+    }
+
+    /// One tensor over weights that lie one after another, such as the projections of an attention: stored by their own names, used in one
+    /// product.
+    ///
+    /// # Errors
+    /// `Config` when a weight does not end where the next may begin, `Internal` when they were not declared in this order.
+    pub fn joined(&mut self, name: &str, weights: &[Tensor], shape: &[usize]) -> Result<Tensor> {
+        let mut first = 0usize;
+        let mut start = None;
+        let mut parts = Vec::with_capacity(weights.len());
+        for weight in weights {
+            let info = self.info(*weight);
+            let Storage::Parameter { offset } = info.storage else {
+                return Err(Error::Internal(format!("{} is no parameter", info.name)));
+            };
+            if !first.is_multiple_of(FLAT_ALIGN) {
+                return Err(Error::Config(format!(
+                    "{name}: its parts need sizes that are multiples of {FLAT_ALIGN} elements. Use a width that is a multiple of 8"
+                )));
+            }
+            if *start.get_or_insert(offset) + first != offset {
+                return Err(Error::Internal(format!("{} does not follow the weight before it", info.name)));
+            }
+            parts.push((*weight, first));
+            first += info.len();
+        }
+        let offset = start.filter(|_| first == shape.iter().product::<usize>());
+        let offset = offset.ok_or_else(|| Error::Internal(format!("{name}: parts of {first} elements make no {shape:?}")))?;
+        let whole = self.add(name.into(), shape, Storage::Parameter { offset })?;
+        self.parts.extend(parts.into_iter().map(|(part, first)| (part, whole, first)));
+        Ok(whole)
+    }
+
+    /// Parts of weights: (part, weight, first element).
+    pub fn parts(&self) -> &[(Tensor, Tensor, usize)] {
+        &self.parts
+    }
+
+    /// Gradient of a weight: accumulated by `+=`, cleared by the optimiser.
+    ///
+    /// # Errors
+    /// `Internal` when the tensor is no parameter.
+    pub fn gradient(&mut self, parameter: Tensor) -> Result<Tensor> {
+        let info = self.info(parameter);
+        let Storage::Parameter { offset } = info.storage else {
+            return Err(Error::Internal(format!("{} is no parameter", info.name)));
+        };
+        let (name, shape) = (format!("grad.{}", info.name), info.shape.clone());
+        match self.names.get(&name) {
+            Some(found) => Ok(*found),
+            None => self.add(name, &shape, Storage::Gradient { offset }),
+        }
+    }
+
+    /// A whole flat buffer.
+    ///
+    /// # Errors
+    /// `Internal` when asked for before any parameter.
+    pub fn flat(&mut self, flat: Flat) -> Result<Tensor> {
+        let shape = [self.flat_len()];
+        self.add(flat.name().into(), &shape, Storage::Flat(flat))
+    }
+
+    /// A tensor in a buffer of its own, the same in every plan of a run that names it.
+    ///
+    /// # Errors
+    /// As `parameter`.
+    pub fn persistent(&mut self, role: Role, name: &str, shape: &[usize]) -> Result<Tensor> {
+        self.add(name.into(), shape, Storage::Persistent(role))
+    }
+
+    /// A tensor of constant values, written once when the plan is placed on a device; without `fill`, because they are not known yet, the
+    /// plan can be looked at and not run.
+    ///
+    /// # Errors
+    /// As `parameter`.
+    pub fn constant(&mut self, role: Role, name: &str, shape: &[usize], fill: Option<Fill>) -> Result<Tensor> {
+        let tensor = self.persistent(role, name, shape)?;
+        self.constants.extend(fill.map(|fill| (tensor, fill)));
+        Ok(tensor)
+    }
+
+    /// Constant tensors with their values.
+    pub(crate) fn constants(&self) -> &[(Tensor, Fill)] {
+        &self.constants
+    }
+
+    /// A tensor in a pooled buffer.
+    ///
+    /// # Errors
+    /// As `parameter`.
+    pub fn activation(&mut self, name: impl Into<String>, shape: &[usize]) -> Result<Tensor> {
+        self.add(name.into(), shape, Storage::Transient(Role::Activations))
+    }
+
+    /// A pooled tensor of the shape of another.
+    ///
+    /// # Errors
+    /// As `parameter`.
+    pub fn like(&mut self, name: impl Into<String>, other: Tensor) -> Result<Tensor> {
+        let shape = self.shape(other).to_vec();
+        self.activation(name, &shape)
+    }
+
+    /// Scratch in a pooled buffer.
+    ///
+    /// # Errors
+    /// As `parameter`.
+    pub fn workspace(&mut self, name: impl Into<String>, shape: &[usize]) -> Result<Tensor> {
+        self.add(name.into(), shape, Storage::Transient(Role::Workspace))
+    }
+
+    /// Keeps a pooled tensor alive to the end of the plan, for the host to read.
+    pub fn keep(&mut self, tensor: Tensor) {
+        self.kept.push(tensor);
+    }
+
+    /// Drops the launches whose results nobody reads, such as the gradient of what is data; what the host reads is kept (`keep`).
+    pub fn prune(&mut self) {
+        let mut read: HashSet<Tensor> = self.kept.iter().copied().collect();
+        let mut needed = vec![false; self.entries.len()];
+        for (entry, needed) in self.entries.iter().zip(&mut needed).rev() {
+            let lasting = |t: &Tensor| !matches!(self.tensors[t.0 as usize].storage, Storage::Transient(_));
+            *needed = entry.writes().any(|t| lasting(&t) || read.contains(&t));
+            if *needed {
+                read.extend(entry.tensors.iter().copied());
+            }
+        }
+        let mut keep = needed.into_iter();
+        self.entries.retain(|_| keep.next().unwrap_or(true));
+        let used: HashSet<Tensor> = self.entries.iter().flat_map(|e| e.tensors.iter().copied()).collect();
+        let pooled = |t: &Tensor| matches!(self.tensors[t.0 as usize].storage, Storage::Transient(_));
+        self.dropped = (0..self.tensors.len() as u32).map(Tensor).filter(|t| pooled(t) && !used.contains(t)).collect();
+    }
+
+    /// A stream of random numbers that no other part of the plan uses.
+    pub fn stream(&mut self) -> u32 {
+        self.streams += 1;
+        self.streams
+    }
+
+    /// The dispatches that follow belong to this part of the step.
+    pub fn begin(&mut self, section: Section) {
+        self.section = section;
+    }
+
+    /// What is known of a tensor.
+    pub fn info(&self, tensor: Tensor) -> &TensorInfo {
+        &self.tensors[tensor.0 as usize]
+    }
+
+    /// Shape of a tensor.
+    pub fn shape(&self, tensor: Tensor) -> &[usize] {
+        &self.info(tensor).shape
+    }
+
+    /// Elements of a tensor.
+    pub fn len(&self, tensor: Tensor) -> usize {
+        self.info(tensor).len()
+    }
+
+    /// Whether nothing was recorded.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// All tensors with their handles, without those that only dropped launches used.
+    pub fn tensors(&self) -> impl Iterator<Item = (Tensor, &TensorInfo)> {
+        let all = self.tensors.iter().enumerate().map(|(i, info)| (Tensor(i as u32), info));
+        all.filter(|(tensor, _)| !self.dropped.contains(tensor))
+    }
+
+    /// One more than the number of the last tensor.
+    pub(crate) fn handles(&self) -> usize {
+        self.tensors.len()
+    }
+
+    /// Tensor of that name.
+    pub fn find(&self, name: &str) -> Option<Tensor> {
+        self.names.get(name).copied()
+    }
+
+    /// Weights in the order of their declaration.
+    pub fn parameters(&self) -> &[Parameter] {
+        &self.parameters
+    }
+
+    /// Number of weights, without padding.
+    pub fn parameter_count(&self) -> usize {
+        self.parameters.iter().map(Parameter::len).sum()
+    }
+
+    /// Elements of a flat buffer, padding included.
+    pub fn flat_len(&self) -> usize {
+        self.parameters.last().map_or(0, |p| (p.offset + p.len()).next_multiple_of(FLAT_ALIGN))
+    }
+
+    /// Recorded dispatches.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// Range of the dispatches of one section.
+    pub fn range(&self, section: Section) -> Range<usize> {
+        let first = self.entries.iter().position(|e| e.section == section).unwrap_or(0);
+        let count = self.entries.iter().filter(|e| e.section == section).count();
+        first..first + count
+    }
+
+    /// Fails unless a tensor has that many elements.
+    ///
+    /// # Errors
+    /// `Internal`, naming the operation, the tensor and both counts.
+    pub fn expect(&self, operation: &str, tensor: Tensor, elements: usize) -> Result<()> {
+        let info = self.info(tensor);
+        if info.len() == elements {
+            return Ok(());
+        }
+        Err(Error::Internal(format!("{operation}: {} has shape {:?}, {elements} elements expected", info.name, info.shape)))
+    }
+
+    /// What a read-only array in a storage buffer becomes on this target.
+    fn form(&self, tensor: Tensor) -> Option<Form> {
+        let elements = self.len(tensor);
+        if elements.next_multiple_of(4) * 4 <= self.target.uniform_bytes as usize {
+            return Some(Form::Uniform(elements));
+        }
+        (elements.div_ceil(IMAGE_ROW) <= self.target.image_rows as usize).then_some(Form::Image)
+    }
+
+    /// Whether dispatches read a copy of this tensor in an image, so that they may also write the tensor itself.
+    pub(crate) fn reads_copy(&self, tensor: Tensor) -> bool {
+        self.form(tensor) == Some(Form::Image)
+    }
+
+    /// Records a launch after checking it against what naga reflects of the shader: each binding and parameter exactly once, by name
+    /// and type, and no pooled tensor read before it is written.
+    ///
+    /// # Errors
+    /// `Internal`, naming the kernel, the label and what differs.
+    pub fn record(&mut self, dispatch: Dispatch, grid: Grid) -> Result<()> {
+        let Dispatch { kernel, label, consts, bindings, params, flops } = dispatch;
+        let mut shader = Shader::load(kernel, &consts)?;
+        let form = |name: &str| self.form(bindings.iter().find(|(n, _)| *n == name)?.1);
+        let reads = shader.bindings.iter().filter(|b| b.access == Access::Read);
+        let forms: Vec<(String, Form)> = reads.filter_map(|b| Some((b.name.clone(), form(&b.name)?))).collect();
+        if !forms.is_empty() {
+            shader = Shader::load_with(kernel, &consts, &forms)?;
+        }
+        let wrong = |what: String| Error::Internal(format!("{kernel} at {label}: {what}"));
+        let mut tensors = Vec::with_capacity(bindings.len());
+        let mut bytes = 0;
+        for binding in &shader.bindings {
+            let mut given = bindings.iter().filter(|(name, _)| *name == binding.name);
+            let (Some((_, tensor)), None) = (given.next(), given.next()) else {
+                return Err(wrong(format!("binding {} is needed exactly once", binding.name)));
+            };
+            let info = self.info(*tensor);
+            if binding.access == Access::Read && matches!(info.storage, Storage::Transient(_)) && !self.written.contains(tensor) {
+                return Err(wrong(format!("{} is read before it is written", info.name)));
+            }
+            bytes += info.len() as u64 * 4;
+            tensors.push(*tensor);
+        }
+        if bindings.len() != shader.bindings.len() {
+            return Err(wrong(format!("{} bindings given, the shader has {}", bindings.len(), shader.bindings.len())));
+        }
+        if params.len() != shader.params.len() {
+            return Err(wrong(format!("{} parameters given, the shader has {}", params.len(), shader.params.len())));
+        }
+        let mut immediates = vec![0u8; shader.params_bytes as usize];
+        for (name, offset, kind) in &shader.params {
+            let value = match (params.iter().find(|(n, _)| n == name), kind) {
+                (Some((_, Param::U32(u32::MAX))), _) => return Err(wrong(format!("{name} exceeds 32 bits"))),
+                (Some((_, Param::U32(v))), ParamType::U32) => v.to_le_bytes(),
+                (Some((_, Param::F32(v))), ParamType::F32) => v.to_le_bytes(),
+                _ => return Err(wrong(format!("parameter {name} is missing or not {kind:?}"))),
+            };
+            immediates[*offset as usize..*offset as usize + 4].copy_from_slice(&value);
+        }
+        self.within_limits(&shader, &label, &immediates)?;
+        let groups = match grid {
+            Grid::Threads(threads) => threads.div_ceil(shader.workgroup as usize),
+            Grid::Groups(groups) => groups,
+        };
+        let x = groups.min(self.target.max_groups as usize).max(1);
+        let y = groups.div_ceil(x);
+        if y > 65_535 {
+            return Err(wrong(format!("{groups} workgroups exceed the grid")));
+        }
+        let grid = [x as u32, y as u32, 1];
+        let entry = Entry { shader, label, tensors, params, immediates, grid, section: self.section, flops, bytes };
+        self.written.extend(entry.writes());
+        self.entries.push(entry);
+        Ok(())
+    }
+
+    /// Fails where a kernel passes what the target allows.
+    fn within_limits(&self, shader: &Shader, label: &str, immediates: &[u8]) -> Result<()> {
+        let target = &self.target;
+        let storage = shader.bindings.iter().filter(|b| b.kind == BindingKind::Storage).count() as u32;
+        for (what, needed, allowed) in [
+            ("bytes of workgroup memory", shader.workgroup_bytes, target.workgroup_memory),
+            ("invocations in a workgroup", shader.workgroup, target.workgroup_invocations),
+            ("storage buffers", storage, target.storage_buffers),
+            ("bytes of parameters", shader.params_bytes, target.immediate_bytes),
+        ] {
+            if needed > allowed {
+                return Err(Error::Config(format!(
+                    "{} at {label} needs {needed} {what}; the device allows {allowed}. Use smaller heads or layers there, or another device",
+                    shader.name
+                )));
+            }
+        }
+        if target.loop_iterations < u64::MAX {
+            let iterations = shader.loop_iterations(immediates)?;
+            if iterations > target.loop_iterations {
+                return Err(Error::Config(format!(
+                    "{} at {label}: one invocation may loop {iterations} times, and software adapters end its loops after {}, which would \
+                     leave the rest out of the sum. Lower train.batch or the length of the sequences, or run on a GPU",
+                    shader.name, target.loop_iterations
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// The plan as text: every dispatch with its tensors.
+    pub fn dump(&self) -> String {
+        let mut out = String::new();
+        let _ = writeln!(
+            out,
+            "plan {}: {} dispatches, {} tensors, {} parameters",
+            self.name,
+            self.entries.len(),
+            self.tensors().count(),
+            self.parameter_count()
+        );
+        let width = self.entries.iter().map(|e| e.shader.name.len()).max().unwrap_or(0);
+        let labels = self.entries.iter().map(|e| e.label.len()).max().unwrap_or(0);
+        for (i, e) in self.entries.iter().enumerate() {
+            let section = format!("{:?}", e.section).to_lowercase();
+            let _ = write!(out, "{i:4} {section:8} {:width$}  {:labels$}  ", e.shader.name, e.label);
+            for (binding, tensor) in e.shader.bindings.iter().zip(&e.tensors) {
+                let info = self.info(*tensor);
+                let mark = if binding.access == Access::Write { "→" } else { "" };
+                let _ = write!(out, " {mark}{}={}{:?}", binding.name, info.name, info.shape);
+            }
+            out.push('\n');
+        }
+        out
+    }
+}

@@ -1,0 +1,180 @@
+//! The tensors of a plan: where they live, how weights begin, and what constants hold.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::gpu::Role;
+
+/// Elements between the starts of neighbouring tensors in a flat buffer are a multiple of this: 256 bytes, the binding alignment.
+pub const FLAT_ALIGN: usize = 64;
+
+/// Handle of a tensor in its plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Tensor(pub(super) u32);
+
+/// Where a tensor lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Storage {
+    /// Slice of the flat parameter buffer.
+    Parameter {
+        /// First element.
+        offset: usize,
+    },
+    /// Slice of the flat gradient buffer.
+    Gradient {
+        /// First element.
+        offset: usize,
+    },
+    /// A whole flat buffer, as the optimiser sees it.
+    Flat(Flat),
+    /// A buffer of its own, shared by name between the plans of a run.
+    Persistent(Role),
+    /// A buffer from the pool that plans reuse by lifetime.
+    Transient(Role),
+}
+
+/// The four flat buffers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Flat {
+    /// Weights.
+    Parameters,
+    /// Their gradients.
+    Gradients,
+    /// Adam's first moment.
+    FirstMoment,
+    /// Adam's second moment.
+    SecondMoment,
+}
+
+impl Flat {
+    /// All four, in the order in which they are allocated.
+    pub const ALL: [Flat; 4] = [Flat::Parameters, Flat::Gradients, Flat::FirstMoment, Flat::SecondMoment];
+
+    /// Name of the buffer.
+    pub fn name(self) -> &'static str {
+        match self {
+            Flat::Parameters => "parameters",
+            Flat::Gradients => "gradients",
+            Flat::FirstMoment => "adam.m",
+            Flat::SecondMoment => "adam.v",
+        }
+    }
+
+    /// Role of the buffer.
+    pub fn role(self) -> Role {
+        match self {
+            Flat::Parameters => Role::Parameters,
+            Flat::Gradients => Role::Gradients,
+            Flat::FirstMoment | Flat::SecondMoment => Role::Optimizer,
+        }
+    }
+}
+
+/// Initial values of a parameter, as PyTorch draws them.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Init {
+    /// All 0.
+    Zeros,
+    /// All 1.
+    Ones,
+    /// U(−bound, bound).
+    Uniform(f64),
+    /// N(0, std²).
+    Normal(f64),
+}
+
+/// A weight: its PyTorch name, shape, place in the flat buffers and initialisation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Parameter {
+    /// `state_dict` name.
+    pub name: String,
+    /// Shape.
+    pub shape: Vec<usize>,
+    /// First element in the flat buffers.
+    pub offset: usize,
+    /// Initial distribution.
+    pub init: Init,
+}
+
+impl Parameter {
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Whether it has no element; never so in a recorded plan.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Numbers that are kept with the weights and are not trained, as a PyTorch module's buffers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Buffer {
+    /// `state_dict` name.
+    pub name: String,
+    /// Shape.
+    pub shape: Vec<usize>,
+    /// Values.
+    pub values: Vec<f32>,
+}
+
+/// Values of a constant tensor: words of a range of its elements, asked for piece by piece when it is placed on a device.
+#[derive(Clone)]
+pub struct Fill(Arc<dyn Fn(Range<usize>) -> Vec<u32> + Send + Sync>);
+
+impl Fill {
+    /// Values that are made when they are asked for.
+    pub fn new(words: impl Fn(Range<usize>) -> Vec<u32> + Send + Sync + 'static) -> Self {
+        Fill(Arc::new(words))
+    }
+
+    /// These numbers.
+    pub fn floats(values: Vec<f32>) -> Self {
+        Fill::new(move |range| values[range].iter().map(|v| v.to_bits()).collect())
+    }
+
+    pub(super) fn words(&self, range: Range<usize>) -> Vec<u32> {
+        (self.0)(range)
+    }
+}
+
+impl std::fmt::Debug for Fill {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Fill")
+    }
+}
+
+/// What a plan knows of one tensor.
+#[derive(Debug, Clone)]
+pub struct TensorInfo {
+    /// Name, unique in the plan.
+    pub name: String,
+    /// Shape.
+    pub shape: Vec<usize>,
+    /// Where it lives.
+    pub storage: Storage,
+}
+
+impl TensorInfo {
+    /// Number of elements; each is four bytes.
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Whether it has no element; never so in a recorded plan.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Parts of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Section {
+    /// Loss and what it needs.
+    Forward,
+    /// Gradients.
+    Backward,
+    /// Gradient norm and optimiser.
+    Update,
+}

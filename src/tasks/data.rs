@@ -1,0 +1,166 @@
+//! Data in their two states: with their sizes, and with their samples.
+
+use std::any::Any;
+use std::fmt::Debug;
+use std::path::Path;
+
+use super::scorecard::{Card, Scorecard};
+use crate::batch::{Batch, Fields, Inputs};
+use crate::config::{Section, Settings};
+use crate::error::{Error, Result};
+use crate::layers::Cache;
+use crate::losses::{Loss, Targets};
+use crate::plan::{Buffer, Plan};
+
+/// What data are read for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// To train on a part and validate on the rest.
+    Train,
+    /// To test on.
+    Test,
+    /// To generate from: what is to be predicted may be missing.
+    Generate,
+}
+
+/// How samples reach the model.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Layout {
+    /// The training samples lie on the device, and a batch is a list of their numbers.
+    pub resident: bool,
+    /// Sequences go time step after time step.
+    pub time_major: bool,
+}
+
+/// The table `data` of a run file.
+pub trait DataKind: Section + Debug + Any {
+    /// The files that are read, by their keys.
+    fn files(&self) -> Vec<(&'static str, &Path)> {
+        vec![]
+    }
+
+    /// Epochs over which the data grow harder: until then a validation without improvement says little.
+    fn curriculum_epochs(&self) -> f64 {
+        0.0
+    }
+
+    /// Takes the sizes of its file, so that it describes the data without the file.
+    ///
+    /// # Errors
+    /// `Data` when the file cannot be used.
+    fn resize(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Takes another file.
+    ///
+    /// # Errors
+    /// `Config` where there is none to be taken.
+    fn on_file(&mut self, _file: &Path) -> Result<()> {
+        Err(Error::Config("--data and --predictions are for runs on files; sequences are generated".into()))
+    }
+
+    /// The data, of which no more than headers are read.
+    ///
+    /// # Errors
+    /// `MissingInput` or `Data` when the file cannot be used.
+    fn open(&self, settings: &Settings, purpose: Purpose) -> Result<Box<dyn Source>>;
+
+    /// So many made-up samples in place of a file's, for checks and timings, with integers below a limit.
+    ///
+    /// # Errors
+    /// `Data` when they do not fill a batch.
+    fn made_up(&self, settings: &Settings, samples: usize, integers_below: Option<usize>) -> Result<Box<dyn Data>>;
+}
+
+/// Data whose sizes are known.
+pub trait Source: Debug {
+    /// What a batch of them holds.
+    fn fields(&self) -> Fields;
+
+    /// Steps of an epoch.
+    fn steps_per_epoch(&self) -> u64;
+
+    /// Samples of an evaluation batch, of a run that trains on batches of so many. Terms over a batch depend on its size.
+    fn evaluation_batch(&self, batch: usize) -> usize {
+        batch
+    }
+
+    /// Whether the training samples can lie on the device.
+    fn can_be_resident(&self) -> bool {
+        false
+    }
+
+    /// Declares the tensors of a batch.
+    ///
+    /// # Errors
+    /// `Config` when sizes overflow.
+    fn record(&self, plan: &mut Plan, batch: usize, layout: Layout) -> Result<Inputs>;
+
+    /// Whether judging a model decodes sequences.
+    fn decodes(&self) -> bool {
+        false
+    }
+
+    /// Declares the tensors of one position of `batch` sequences that are decoded, where they are.
+    ///
+    /// # Errors
+    /// `Config` when sizes overflow.
+    fn record_position(&self, _plan: &mut Plan, _batch: usize) -> Result<Option<(Inputs, Cache)>> {
+        Ok(None)
+    }
+
+    /// What a loss may know of the training targets.
+    fn targets(&self) -> Option<Targets> {
+        None
+    }
+
+    /// Numbers that are kept with the weights and are not trained.
+    fn buffers(&self) -> Vec<Buffer> {
+        vec![]
+    }
+
+    /// What a validation measures under this loss, and how it is shown.
+    fn card(&self, loss: &dyn Loss) -> Card {
+        Card::of(&loss.columns())
+    }
+
+    /// The file and what its header tells, where there is one.
+    fn describe(&self) -> Option<String> {
+        None
+    }
+
+    /// Fails where there is no file to read the samples from.
+    ///
+    /// # Errors
+    /// `MissingInput`, with what to do.
+    fn expect_file(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Fails where the samples at hand do not do for this loss; gives what is to be known of them.
+    ///
+    /// # Errors
+    /// `Config` or `Data`.
+    fn check(&self, _loss: &dyn Loss) -> Result<Vec<String>> {
+        Ok(vec![])
+    }
+
+    /// Reads the samples. `given` are the buffers that came with weights: the data take theirs.
+    ///
+    /// # Errors
+    /// `MissingInput` or `Data`, `Config` when buffers contradict the configuration.
+    fn load(self: Box<Self>, given: &[Buffer]) -> Result<(Box<dyn Data>, Vec<String>)>;
+}
+
+/// Data with their samples.
+pub trait Data: Source {
+    /// Micro-steps of a step.
+    ///
+    /// # Errors
+    /// `Data` when a sample cannot be read.
+    fn batches(&mut self, step: u64, layout: Layout) -> Result<Vec<Batch>>;
+
+    /// Judges models of them, under this loss.
+    fn scorecard(&self, loss: &dyn Loss, layout: Layout) -> Box<dyn Scorecard>;
+}

@@ -1,0 +1,145 @@
+//! How models are judged.
+
+use std::any::Any;
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use crate::batch::Batch;
+use crate::error::{Error, Result};
+use crate::losses::Columns;
+use crate::metrics::{Column, MetricRows, Metrics, improves};
+use crate::session::Session;
+
+/// What a validation measures, and how it is shown.
+#[derive(Debug, Clone)]
+pub struct Card {
+    /// Metrics of a validation.
+    pub validated: Vec<&'static str>,
+    /// Metrics that are shown, the most telling first.
+    pub shown: Vec<Column>,
+    /// Title of the second chart, and the metrics whose curves it shows.
+    pub chart: (&'static str, Vec<&'static str>),
+}
+
+impl Card {
+    /// The columns of a loss, with the loss in both charts.
+    pub fn of(columns: &Columns) -> Self {
+        let shown = columns.names.iter().map(|name| Column::new(name, name, Some(5))).collect();
+        Card { validated: columns.names.clone(), shown, chart: ("loss", vec!["loss"]) }
+    }
+}
+
+/// What `engine eval` is asked for.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Test {
+    /// Generated samples of each kind.
+    pub sequences: Option<usize>,
+    /// Predictions are wanted as well.
+    pub predictions: bool,
+}
+
+/// Arrays by name: shape and values.
+pub type Arrays = Vec<(String, Vec<usize>, Vec<f32>)>;
+
+/// Judges models.
+pub trait Scorecard: Debug + Any {
+    /// Metrics on validation samples; `number` counts validations from 1.
+    ///
+    /// # Errors
+    /// `TryAgain` on device loss.
+    fn validate(&self, session: &Session, number: u64) -> Result<Metrics>;
+
+    /// What is compared with each validation, where there is something that needs no training.
+    fn baseline(&self) -> Option<(&'static str, Metrics)> {
+        None
+    }
+
+    /// Metrics of the kept weights by set, with the baselines, after so many steps of training.
+    ///
+    /// # Errors
+    /// `TryAgain` on device loss.
+    fn judge(&self, session: &Session, step: u64) -> Result<Judgement>;
+
+    /// A thorough test, and predictions if they are asked for.
+    ///
+    /// # Errors
+    /// `Config` for what these data do not have, `TryAgain` on device loss.
+    fn test(&self, session: &Session, test: Test) -> Result<(Judgement, Arrays)> {
+        if test.sequences.is_some() {
+            return Err(Error::Config("--sequences is for runs of data.kind = \"integer_sequences\"".into()));
+        }
+        if test.predictions {
+            return Err(Error::Config(
+                "--predictions is for runs of data.kind = \"vectors\". Use `engine generate` or `engine encode`".into(),
+            ));
+        }
+        Ok((self.judge(session, 0)?, vec![]))
+    }
+}
+
+/// Batches of a validation, for a session whose batches have so many samples.
+type Batches = Arc<dyn Fn(usize) -> Vec<Batch> + Send + Sync>;
+
+/// A scorecard of nothing but the means of the loss's columns over validation batches.
+#[derive(Clone)]
+pub struct Means {
+    columns: Columns,
+    batches: Batches,
+}
+
+impl Means {
+    /// Over what `batches` gives for a session whose batches have so many samples.
+    pub fn new(columns: Columns, batches: impl Fn(usize) -> Vec<Batch> + Send + Sync + 'static) -> Self {
+        Means { columns, batches: Arc::new(batches) }
+    }
+}
+
+impl Debug for Means {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Means").field("columns", &self.columns).finish_non_exhaustive()
+    }
+}
+
+impl Scorecard for Means {
+    fn validate(&self, session: &Session, _number: u64) -> Result<Metrics> {
+        session.means(&self.columns, (self.batches)(session.batch()).into_iter().map(Ok))
+    }
+
+    fn judge(&self, session: &Session, step: u64) -> Result<Judgement> {
+        Ok(Judgement { rows: vec![("this model".into(), self.validate(session, step)?)], notes: vec![] })
+    }
+}
+
+/// What is said of the kept weights.
+#[derive(Debug, Clone, Default)]
+pub struct Judgement {
+    /// Metrics by name of the set.
+    pub rows: MetricRows,
+    /// Sentences.
+    pub notes: Vec<String>,
+}
+
+impl Judgement {
+    /// Metrics of the model beside those of what needs no training. The first sentence says in which of the columns the model is no better.
+    pub fn beside(model: MetricRows, baselines: MetricRows, columns: &[Column], mut notes: Vec<String>) -> Self {
+        let mut worse = vec![];
+        for (set, mine) in &model {
+            let lost = columns.iter().filter_map(|c| Some((c, mine.get(c.name)?))).flat_map(|(c, value)| {
+                let others = baselines.iter().filter_map(move |(name, metrics)| Some((name, metrics.get(c.name)?)));
+                let lost = others.filter(move |(_, theirs)| !improves(c.name, Some(*theirs), value, 0.0));
+                lost.map(move |(name, theirs)| format!("{} {} ({name} {})", c.title, c.show(value), c.show(theirs)))
+            });
+            let lost = lost.collect::<Vec<_>>().join(", ");
+            if !lost.is_empty() {
+                worse.push(format!("\n  {set}: {lost}"));
+            }
+        }
+        let names = baselines.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ");
+        let verdict = match worse.is_empty() {
+            true => format!("Better than what needs no training wherever they compare: {names}."),
+            false => format!("WARNING: no better than what needs no training in{}", worse.concat()),
+        };
+        notes.insert(0, verdict);
+        Judgement { rows: [model, baselines].concat(), notes }
+    }
+}

@@ -1,0 +1,612 @@
+//! The training loop: replay, validation, early stopping, checkpoints, and the closing report.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use super::checkpoint::{Checkpoint, Found, Origin, Progress, load_best, save_weights};
+use super::folder::RunFolder;
+use super::logs::Logs;
+use super::plot::{Chart, Curve, draw};
+use super::report::Report;
+use super::rules::Watch;
+use super::tensor_file::{Best, write_atomically};
+use crate::config::Settings;
+use crate::error::{Error, Result, argument};
+use crate::gpu::{Gpu, Role};
+use crate::kernels::State;
+use crate::kernels::metrics::{RECORD, SUMS};
+use crate::losses::Columns;
+use crate::metrics::{Metrics, improves, less_is_better};
+use crate::plan::{Flat, Parameter};
+use crate::problem::Loaded;
+use crate::session::{RING, Session};
+use crate::tasks::{Card, Judgement, Scorecard};
+
+/// Where a run that learns no more leaves the reason.
+pub(super) const DIVERGED: &str = "diverged.txt";
+
+/// Skipped updates in a row after which a run stops.
+const SKIPS: u64 = 10;
+
+/// Steps that may wait on the device before the host waits for the oldest.
+const IN_FLIGHT: usize = 8;
+
+/// How to run.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Run folder.
+    pub out: PathBuf,
+    /// Go on from the newest valid checkpoint.
+    pub resume: bool,
+    /// Weights to start from.
+    pub init: Option<PathBuf>,
+    /// Memory budget in bytes; the default is 8 GiB, or what the card has free if that is known and less.
+    pub budget: Option<u64>,
+    /// Adapter by number or name.
+    pub device: Option<String>,
+    /// End after this many steps, whatever the configuration says; its schedule stays.
+    pub steps: Option<u64>,
+    /// Say nothing on standard error.
+    pub quiet: bool,
+    /// Set to the number of a signal that asks for an end.
+    pub stop: Arc<AtomicUsize>,
+}
+
+/// Learning rate of step `step` (from 0).
+fn learning_rate(settings: &Settings, progress: &Progress, step: u64, steps: u64) -> f64 {
+    settings.schedule.learning_rate(settings.optimizer.learning_rate, step, steps, settings.train.epochs) * progress.plateau.factor
+}
+
+/// What a run starts with, all of it looked at.
+pub(super) struct Start {
+    pub(super) problem: Loaded,
+    pub(super) gpu: Arc<Gpu>,
+    pub(super) folder: RunFolder,
+    pub(super) origin: Origin,
+    pub(super) found: Option<Found>,
+    pub(super) init: Option<Vec<f32>>,
+    pub(super) notes: Vec<String>,
+}
+
+/// Steps between events that happen once an epoch unless the configuration says otherwise.
+#[derive(Debug, Clone, Copy)]
+struct Rhythm {
+    epoch: u64,
+    validate: u64,
+    save: u64,
+    /// Step after which patience counts.
+    patience_after: u64,
+    /// Step at which the schedule ends.
+    total: u64,
+    /// Step at which the run ends if nothing ends it before.
+    end: u64,
+}
+
+pub(super) struct Trainer<'a> {
+    options: &'a Options,
+    problem: Loaded,
+    scorecard: Box<dyn Scorecard>,
+    columns: Columns,
+    card: Card,
+    gpu: Arc<Gpu>,
+    folder: RunFolder,
+    origin: Origin,
+    session: Session,
+    rhythm: Rhythm,
+    logs: Logs,
+    progress: Progress,
+    started: Instant,
+    seconds_before: f64,
+    /// First step whose record was not read yet.
+    unread: u64,
+    /// Points by curve: split and metric.
+    curves: BTreeMap<(String, String), Vec<(f64, f64)>>,
+    warned: bool,
+}
+
+impl<'a> Trainer<'a> {
+    pub(super) fn new(options: &'a Options, start: Start) -> Result<Self> {
+        let Start { problem, gpu, mut folder, origin, found, init, notes } = start;
+        let config = &problem.settings;
+        let session = problem.training(&gpu)?;
+        let plan = &session.step()?.0.plan;
+        let parameters = plan.parameters();
+        let flat_bytes = plan.flat_len() as u64 * 4;
+        let epoch = problem.data.steps_per_epoch();
+        let total = config.train.epochs.saturating_mul(epoch);
+        let rhythm = Rhythm {
+            epoch,
+            validate: config.validation.every.unwrap_or(epoch),
+            save: config.checkpoint.every.unwrap_or(epoch),
+            // Until warm-up and curriculum are over, a validation without improvement says little.
+            patience_after: config.validation.patience_after.unwrap_or_else(|| {
+                let curriculum = (problem.curriculum_epochs * epoch as f64).ceil() as u64;
+                config.schedule.warmup(epoch).max(curriculum)
+            }),
+            total,
+            end: options.steps.unwrap_or(u64::MAX).min(total),
+        };
+        // Weights, two moments, and the header; best and model hold weights alone.
+        let resumed = found.is_some();
+        let room = if resumed { 1 } else { config.checkpoint.keep as u64 + 1 };
+        folder.expect_space(room * (3 * flat_bytes + 65_536) + 2 * flat_bytes)?;
+        let Found { checkpoint, rejected, .. } = found.unwrap_or_default();
+        let mut sentences = folder.check_best(&checkpoint.progress, &origin, parameters, problem.buffers())?;
+        if let Some(weights) = &init {
+            session.arena.write_flat(Flat::Parameters, weights)?;
+        }
+        if resumed {
+            session.arena.write_flat(Flat::Parameters, &checkpoint.weights)?;
+            session.arena.write_flat(Flat::FirstMoment, &checkpoint.m)?;
+            session.arena.write_flat(Flat::SecondMoment, &checkpoint.v)?;
+            if checkpoint.variants != variants(&gpu, &session)? {
+                sentences.push(
+                    "the device or its kernels differ from those of the checkpoint: the run goes on, but not with the same bits".into(),
+                );
+            }
+        }
+        let mut progress = checkpoint.progress;
+        progress.watches.resize(config.abort_if.len(), Watch::default());
+        progress.expectations.resize(config.expect.len(), None);
+        folder.create()?;
+        // It comes again if the run does.
+        let _ = fs::remove_file(folder.path.join(DIVERGED));
+        let checkpoints = folder.checkpoints();
+        if init.is_some() {
+            // Before anything else is there: a run that is killed at its start must not go on from other weights.
+            let parameters = parameters.to_vec();
+            checkpoint_of(&session, &gpu, &problem, &origin, progress.clone())?.save(&checkpoints, &parameters, config.checkpoint.keep)?;
+        }
+        sentences.extend(folder.write_config(&origin, resumed)?);
+        let mut logs = Logs::open(&folder.path, progress.step, rhythm.end, options.quiet)?;
+        logs.say(&format!("device      {}", gpu.describe()));
+        logs.say(&format!("model       {} parameters, plan of {} dispatches", plan.parameter_count(), plan.entries().len()));
+        let ledger = gpu.ledger();
+        let roles = Role::ALL.into_iter().filter(|role| ledger.of(*role) > 0).map(|role| format!("{role} {}", ledger.of(role)));
+        logs.say(&format!("memory      {} bytes: {}", ledger.total(), roles.collect::<Vec<_>>().join(", ")));
+        for note in notes {
+            logs.say(&note);
+        }
+        logs.say(&format!("run folder  {}", folder.path.display()));
+        for problem in &rejected {
+            logs.say(&format!("not the newest checkpoint: {problem}"));
+        }
+        if resumed {
+            logs.say(&format!("resuming    at step {}", progress.step));
+        } else if options.resume {
+            logs.say("resuming    nothing to resume in this folder: starting at step 0");
+        }
+        for sentence in sentences {
+            logs.say(&sentence);
+        }
+        match &options.init {
+            Some(path) if init.is_some() => logs.say(&format!("weights     from {}", path.display())),
+            Some(_) => logs.say("weights     its own: the run was started before, and --init is left aside"),
+            None => {}
+        }
+        let seconds_before = progress.seconds;
+        let unread = progress.step;
+        let mut trainer = Trainer {
+            options,
+            scorecard: problem.scorecard(),
+            columns: problem.loss().columns(),
+            card: problem.card(),
+            problem,
+            gpu,
+            folder,
+            origin,
+            session,
+            rhythm,
+            logs,
+            progress,
+            started: Instant::now(),
+            seconds_before,
+            unread,
+            curves: BTreeMap::new(),
+            warned: false,
+        };
+        trainer.load_curves();
+        Ok(trainer)
+    }
+
+    /// Curves of the steps before, from the metrics file.
+    fn load_curves(&mut self) {
+        let text = fs::read_to_string(self.folder.path.join("metrics.jsonl")).unwrap_or_default();
+        for line in text.lines().filter_map(|l| serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(l).ok()) {
+            let (Some(split), Some(step)) = (line.get("split").and_then(|s| s.as_str()), line.get("step").and_then(|s| s.as_f64())) else {
+                continue;
+            };
+            for (name, value) in line.iter().filter_map(|(n, v)| Some((n, v.as_f64()?))) {
+                self.curves.entry((split.into(), name.clone())).or_default().push((step, value));
+            }
+        }
+    }
+
+    /// A line of the metrics, and points of the curves.
+    fn record(&mut self, split: &str, step: u64, values: &[(&str, f64)]) -> Result<()> {
+        for (name, value) in values {
+            self.curves.entry((split.into(), (*name).into())).or_default().push((step as f64, *value));
+        }
+        self.logs.record(split, step, self.epoch(step), values)
+    }
+
+    pub(super) fn run(mut self) -> Result<Report> {
+        let end = self.rhythm.end;
+        let mut in_flight: VecDeque<wgpu::SubmissionIndex> = VecDeque::new();
+        let mut last_drain = Instant::now();
+        while self.progress.step < end && self.progress.finished.is_none() {
+            let signal = self.options.stop.load(Ordering::Relaxed);
+            if signal != 0 {
+                self.drain()?;
+                self.save()?;
+                self.logs.close()?;
+                let newest = Checkpoint::list(&self.folder.checkpoints())?.pop();
+                let state = match newest {
+                    Some(path) => format!("{} holds the state. Continue with --resume", path.display()),
+                    None => "no checkpoint was written, as no update was good so far".into(),
+                };
+                return Err(Error::Interrupted(signal as i32, state));
+            }
+            let step = self.progress.step;
+            let mut state = State { seed: self.problem.settings.train.seed as u32, slot: (step % RING) as u32, ..State::default() };
+            let rate = learning_rate(&self.problem.settings, &self.progress, step, self.rhythm.total);
+            self.problem.settings.optimizer.fill(&mut state, step, rate);
+            let batches = self.problem.batches(step)?;
+            in_flight.push_back(self.session.submit_step(&batches, state, step, self.problem.settings.train.accumulate)?);
+            if in_flight.len() > IN_FLIGHT
+                && let Some(oldest) = in_flight.pop_front()
+            {
+                self.gpu.wait(oldest)?;
+            }
+            self.progress.step += 1;
+            let done = self.progress.step;
+            // Not where --steps cuts a run short: a validation changes what the rest of the run does.
+            let validate = done.is_multiple_of(self.rhythm.validate) || done == self.rhythm.total;
+            let save = done.is_multiple_of(self.rhythm.save) || done == end;
+            let epoch_ends = done.is_multiple_of(self.rhythm.epoch);
+            if validate || save || epoch_ends || done - self.unread == RING || last_drain.elapsed() > Duration::from_millis(500) {
+                self.drain()?;
+                last_drain = Instant::now();
+                in_flight.clear();
+            }
+            if validate {
+                self.validate()?;
+                self.draw_curves()?;
+            } else if epoch_ends {
+                self.end_epoch(None)?;
+            }
+            if save || self.progress.finished.is_some() {
+                self.save()?;
+            }
+        }
+        if self.progress.skipped > 0 && self.progress.skipped == self.progress.step {
+            self.logs.close()?;
+            return Err(self.diverged(&format!("all {} updates were skipped, as loss or gradient was not finite", self.progress.step))?);
+        }
+        self.finish()
+    }
+
+    fn epoch(&self, step: u64) -> u64 {
+        step.saturating_sub(1) / self.rhythm.epoch
+    }
+
+    /// Reads the records of the steps since the last time, logs them, and counts skipped updates.
+    fn drain(&mut self) -> Result<()> {
+        if self.unread == self.progress.step {
+            return Ok(());
+        }
+        let records = self.session.records()?;
+        let names = self.columns.names.clone();
+        let mut last = vec![];
+        for step in self.unread..self.progress.step {
+            let record = &records[(step % RING) as usize * RECORD..][..RECORD];
+            let means: Vec<f64> = (0..names.len()).map(|c| f64::from(record[SUMS + c]) / f64::from(record[0])).collect();
+            let done = step + 1;
+            if record[2] == 0.0 {
+                self.progress.skipped_in_a_row = 0;
+                self.progress.epoch_sums.resize(names.len(), 0.0);
+                self.progress.epoch_sums.iter_mut().zip(&means).for_each(|(sum, mean)| *sum += mean * f64::from(record[0]));
+                self.progress.epoch_rows += f64::from(record[0]);
+            } else {
+                self.progress.skipped_in_a_row += 1;
+                self.progress.skipped += 1;
+                self.logs.say(&format!(
+                    "step {done}: loss {} or gradient norm {} is not finite: update skipped ({} in a row)",
+                    means[0], record[1], self.progress.skipped_in_a_row
+                ));
+            }
+            if done.is_multiple_of(self.problem.settings.train.log_every) {
+                let rate = learning_rate(&self.problem.settings, &self.progress, step, self.rhythm.total);
+                let mut values: Vec<(&str, f64)> = names.iter().copied().zip(means.iter().copied()).collect();
+                values.extend([("gradient_norm", f64::from(record[1])), ("learning_rate", rate)]);
+                self.record("train", done, &values)?;
+            }
+            last = means;
+            if self.progress.skipped_in_a_row >= SKIPS {
+                self.logs.close()?;
+                return Err(self.diverged(&format!("loss or gradient was not finite {SKIPS} steps in a row, up to step {done}"))?);
+            }
+        }
+        self.warn_of_dominance(&last);
+        self.unread = self.progress.step;
+        let elapsed = self.started.elapsed().as_secs_f64();
+        self.progress.seconds = self.seconds_before + elapsed;
+        let speed = self.progress.step as f64 / self.progress.seconds.max(1e-9);
+        let metrics = Metrics::new(names.into_iter().zip(last));
+        let message = self.line(&Metrics(metrics.0.into_iter().take(3).collect()));
+        self.logs.progress(self.progress.step, self.rhythm.end, &message, speed);
+        self.logs.flush()
+    }
+
+    /// The end of a run that learns no more, and a command that goes on from what is good of it.
+    fn diverged(&self, what: &str) -> Result<Error> {
+        let folder = &self.folder.path;
+        let newest = Checkpoint::list(&self.folder.checkpoints())?.pop();
+        let best = Some(self.folder.best()).filter(|path| path.exists());
+        let (good, init) = match newest.or(best) {
+            Some(path) => (format!("The newest good weights are {0}", path.display()), format!(" --init {}", argument(&path))),
+            None => ("No update was good, and there are no weights to go on from".into(), String::new()),
+        };
+        let rate = self.problem.settings.optimizer.learning_rate / 10.0;
+        let message = format!(
+            "{what}. {good}. Go on with a lower learning rate, or clip gradients with optimizer.clip_norm:\n  \
+             engine train {}{init} --out {} --set optimizer.learning_rate={rate:e}",
+            argument(&folder.join("config.toml")),
+            argument(&PathBuf::from(format!("{}-again", folder.display())))
+        );
+        write_atomically(&folder.join(DIVERGED), message.as_bytes())?;
+        Ok(Error::Aborted(message))
+    }
+
+    /// A term a hundred times larger than all others together is what is trained, whatever the weights were meant to say.
+    fn warn_of_dominance(&mut self, means: &[f64]) {
+        let terms = self.columns.terms.clone();
+        if self.warned || terms.len() < 2 || means.len() < terms.len() {
+            return;
+        }
+        let sizes: Vec<f64> = terms.iter().zip(&means[means.len() - terms.len()..]).map(|((_, w), v)| (w * v).abs()).collect();
+        let Some(largest) = (0..sizes.len()).max_by(|a, b| sizes[*a].total_cmp(&sizes[*b])) else { return };
+        let small: Vec<String> = (0..sizes.len())
+            .filter(|i| *i != largest && sizes[*i] * 100.0 < sizes[largest])
+            .map(|i| format!("{} ({:.1e})", terms[i].0, sizes[i]))
+            .collect();
+        if !small.is_empty() {
+            self.warned = true;
+            self.logs.say(&format!(
+                "WARNING: the {} term contributes {:.3} to the loss, more than a hundred times as much as {}: those hardly train",
+                terms[largest].0,
+                sizes[largest],
+                small.join(", ")
+            ));
+        }
+    }
+
+    /// Metrics as they are shown, in one line.
+    fn line(&self, metrics: &Metrics) -> String {
+        let parts = self.card.shown.iter().filter_map(|c| Some(format!("{} {}", c.title, c.show(metrics.get(c.name)?))));
+        parts.collect::<Vec<_>>().join("  ")
+    }
+
+    /// Validation samples; improvement, patience, best weights, rules.
+    fn validate(&mut self) -> Result<()> {
+        let config = self.problem.settings.clone();
+        let step = self.progress.step;
+        let metrics = self.scorecard.validate(&self.session, step.div_ceil(self.rhythm.validate))?;
+        let baseline = self.scorecard.baseline();
+        let values: Vec<(&str, f64)> = metrics.0.iter().map(|(n, v)| (n.as_str(), *v)).collect();
+        self.record("validation", step, &values)?;
+        if let Some((_, baseline)) = &baseline {
+            let of_baseline: Vec<(&str, f64)> = baseline.0.iter().map(|(n, v)| (n.as_str(), *v)).collect();
+            self.record("baseline", step, &of_baseline)?;
+        }
+        let select = config.validation.select.as_str();
+        let value = metrics.get(select).unwrap_or(f64::NAN);
+        // A model that gives NaN is not good, whatever another metric makes of it.
+        let sound = !metrics.get("loss").is_some_and(f64::is_nan);
+        let better = sound && improves(select, self.progress.best.as_ref().map(|b| b.value), value, config.validation.min_delta);
+        let epoch = step.div_ceil(self.rhythm.epoch);
+        let train = match self.progress.epoch_rows {
+            0.0 => String::new(),
+            rows => {
+                let means = self.progress.epoch_sums.iter().map(|s| s / rows);
+                let shown = self.card.shown.iter().find(|c| self.columns.names.contains(&c.name));
+                let means = Metrics::new(self.columns.names.iter().copied().zip(means));
+                shown.and_then(|c| Some(format!("train {} {}  ", c.title, c.show(means.get(c.name)?)))).unwrap_or_default()
+            }
+        };
+        let theirs = baseline.map_or(String::new(), |(name, baseline)| format!("  ({name}: {})", self.line(&baseline)));
+        self.logs.say(&format!(
+            "step {step:>7}  epoch {epoch:>3}  {train}validation {}{}{theirs}",
+            self.line(&metrics),
+            if better { "  best" } else { "" }
+        ));
+        self.progress.plateau.step(&config.schedule, config.optimizer.learning_rate, value, less_is_better(select));
+        if better {
+            let best = self.progress.best.insert(Best { value, step, metrics: metrics.0.clone() });
+            self.progress.waiting = 0;
+            let weights = self.session.arena.read_flat(Flat::Parameters)?;
+            let parameters = self.session.evaluate.0.plan.parameters();
+            save_weights(&self.folder.best(), parameters, &weights, self.problem.buffers(), &self.origin, step, Some(best))?;
+        } else if step > self.rhythm.patience_after {
+            self.progress.waiting += 1;
+            if config.validation.patience > 0 && self.progress.waiting >= config.validation.patience {
+                self.progress.finished = Some(format!("early: no better {select} in {} validations", self.progress.waiting));
+            }
+        }
+        if step.is_multiple_of(self.rhythm.epoch) {
+            self.end_epoch(Some(&metrics))?;
+        }
+        self.logs.flush()
+    }
+
+    /// Means over the epoch, and the rules that look at them.
+    fn end_epoch(&mut self, validation: Option<&Metrics>) -> Result<()> {
+        let epoch = self.progress.step / self.rhythm.epoch;
+        let rows = std::mem::take(&mut self.progress.epoch_rows);
+        let sums = std::mem::take(&mut self.progress.epoch_sums);
+        let names = self.columns.names.clone();
+        let means: Vec<(&str, f64)> = names.into_iter().zip(sums.iter().map(|s| s / rows)).collect();
+        if !means.is_empty() {
+            self.record("epoch", self.progress.step, &means)?;
+        }
+        let value = |metric: &str| match metric.split_once('_') {
+            Some(("train", name)) => means.iter().find(|(n, _)| *n == name).map(|(_, v)| *v),
+            Some(("validation", name)) => validation.and_then(|m| m.get(name)),
+            _ => None,
+        };
+        for (wish, met) in self.problem.settings.expect.iter().zip(&mut self.progress.expectations) {
+            if wish.epoch == Some(epoch) {
+                *met = value(&wish.metric);
+            }
+        }
+        for (rule, watch) in self.problem.settings.abort_if.iter().zip(&mut self.progress.watches) {
+            if let Some(why) = value(&rule.metric).and_then(|v| watch.look(rule, epoch, v)) {
+                self.progress.aborted = true;
+                self.progress.finished = Some(format!("aborted: {why}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes a checkpoint. Not inside a streak of skipped updates: one that goes on from there comes to the same end.
+    fn save(&mut self) -> Result<()> {
+        if self.progress.skipped_in_a_row > 0 {
+            self.logs.say(&format!("no checkpoint of step {}: its update was skipped", self.progress.step));
+            return Ok(());
+        }
+        self.progress.seconds = self.seconds_before + self.started.elapsed().as_secs_f64();
+        // A run that is killed after the checkpoint does not come by these lines again.
+        self.logs.flush()?;
+        let checkpoint = checkpoint_of(&self.session, &self.gpu, &self.problem, &self.origin, self.progress.clone())?;
+        if checkpoint.weights.iter().any(|w| !w.is_finite()) {
+            self.logs.close()?;
+            return Err(self.diverged(&format!("weights are no longer finite after the update of step {}", self.progress.step))?);
+        }
+        let parameters = self.session.evaluate.0.plan.parameters();
+        checkpoint.save(&self.folder.checkpoints(), parameters, self.problem.settings.checkpoint.keep).map(|_| ())
+    }
+
+    fn draw_curves(&self) -> Result<()> {
+        let (title, metrics) = self.card.chart.clone();
+        let points = |split: &str, name: &str| self.curves.get(&(split.to_string(), name.to_string())).map_or(&[][..], Vec::as_slice);
+        let mut second = vec![];
+        for name in metrics {
+            second.extend([("validation", name), ("train", name)]);
+        }
+        second.push(("baseline", title));
+        let curve = |(split, name): (&'static str, &'static str)| Curve { name: format!("{split} {name}"), points: points(split, name) };
+        let charts = [
+            Chart { title: "loss", x: "step", curves: vec![curve(("train", "loss")), curve(("validation", "loss"))] },
+            Chart { title, x: "step", curves: second.into_iter().map(curve).filter(|c| !c.points.is_empty()).collect() },
+        ];
+        draw(&self.folder.path.join("curves.svg"), &charts)
+    }
+
+    /// What was expected, and whether it came.
+    fn expectations(&self, judgement: &Judgement) -> Vec<(String, Option<f64>, bool)> {
+        let kept = judgement.rows.first().map(|(_, m)| m);
+        let check = |(wish, seen): (&crate::config::Expectation, &Option<f64>)| {
+            let value = match (wish.epoch, wish.metric.split_once('_')) {
+                (Some(_), _) => *seen,
+                (None, Some(("validation", name))) => {
+                    let best = self.progress.best.iter().flat_map(|b| &b.metrics);
+                    best.clone().find(|(n, _)| n == name).map(|(_, v)| *v)
+                }
+                (None, _) => kept.and_then(|m| m.get(&wish.metric)),
+            };
+            let when = wish.epoch.map_or("of the kept weights".to_string(), |e| format!("after epoch {e}"));
+            let (sign, limit) = match (wish.at_least, wish.at_most) {
+                (Some(limit), _) => ("≥", limit),
+                (_, limit) => ("≤", limit.unwrap_or(f64::NAN)),
+            };
+            let met = value.is_some_and(|v| if sign == "≥" { v >= limit } else { v <= limit });
+            (format!("{} {sign} {limit} {when}", wish.metric), value, met)
+        };
+        self.problem.settings.expect.iter().zip(&self.progress.expectations).map(check).collect()
+    }
+
+    /// Restores the best weights, judges them, and writes model and report.
+    fn finish(mut self) -> Result<Report> {
+        let parameters = self.session.evaluate.0.plan.parameters().to_vec();
+        if let Some(expected) = &self.progress.best {
+            let (weights, best, _) = load_best(&self.folder.best(), &parameters)?;
+            if best != *expected {
+                // A newer checkpoint was lost, and this time another way was taken: the file tells what it holds.
+                self.logs.say(&format!("the best weights are those of step {}, from before the run was resumed", best.step));
+                self.progress.best = Some(best);
+            }
+            self.session.arena.write_flat(Flat::Parameters, &weights)?;
+        }
+        let weights = self.session.arena.read_flat(Flat::Parameters)?;
+        if weights.iter().any(|w| !w.is_finite()) {
+            self.logs.close()?;
+            return Err(self.diverged(&format!("the weights are not finite after {} steps, and no validation was", self.progress.step))?);
+        }
+        let best = self.progress.best.clone();
+        let step = best.as_ref().map_or(self.progress.step, |b| b.step);
+        let file = self.folder.path.join("model.safetensors");
+        save_weights(&file, &parameters, &weights, self.problem.buffers(), &self.origin, step, best.as_ref())?;
+        let judgement = self.scorecard.judge(&self.session, self.progress.step)?;
+        let expectations = self.expectations(&judgement);
+        let Judgement { rows, notes } = judgement;
+        let report = Report {
+            run: self.folder.path.display().to_string(),
+            device: self.gpu.describe(),
+            parameters: parameters.iter().map(Parameter::len).sum(),
+            steps: self.progress.step,
+            select: self.problem.settings.validation.select.clone(),
+            selected: best.as_ref().map(|b| b.value),
+            best_step: best.as_ref().map_or(0, |b| b.step),
+            best_epoch: best.as_ref().map_or(0, |b| b.step).div_ceil(self.rhythm.epoch),
+            ended: self.progress.finished.clone().unwrap_or_else(|| match self.rhythm.total {
+                total if self.progress.step < total => format!("cut by --steps, {total} in all: --resume goes on"),
+                _ => "all steps done".into(),
+            }),
+            seconds: self.progress.seconds,
+            skipped: self.progress.skipped,
+            best: Metrics(best.map(|b| b.metrics).unwrap_or_default()),
+            test: rows.iter().cloned().collect(),
+            notes,
+            expectations,
+            rows,
+            columns: self.card.shown.clone(),
+        };
+        self.draw_curves()?;
+        let json = serde_json::to_string_pretty(&report).map_err(|e| Error::Internal(format!("report: {e}")))?;
+        write_atomically(&self.folder.path.join("report.json"), json.as_bytes())?;
+        write_atomically(&self.folder.path.join("report.txt"), report.table().as_bytes())?;
+        self.logs.close()?;
+        if self.progress.aborted {
+            let name = self.folder.path.display();
+            return Err(Error::Aborted(format!("{}. The report of the best weights is {name}/report.txt", report.ended)));
+        }
+        Ok(report)
+    }
+}
+
+/// The state of a run on its device.
+fn checkpoint_of(session: &Session, gpu: &Gpu, problem: &Loaded, origin: &Origin, progress: Progress) -> Result<Checkpoint> {
+    let arena = &session.arena;
+    Ok(Checkpoint {
+        weights: arena.read_flat(Flat::Parameters)?,
+        m: arena.read_flat(Flat::FirstMoment)?,
+        v: arena.read_flat(Flat::SecondMoment)?,
+        progress,
+        buffers: problem.buffers().to_vec(),
+        origin: origin.clone(),
+        variants: variants(gpu, session)?,
+    })
+}
+
+/// Device and kernels: what must be the same for the same bits.
+fn variants(gpu: &Gpu, session: &Session) -> Result<String> {
+    let mut kernels: Vec<String> =
+        session.step()?.0.plan.entries().iter().map(|e| format!("{}{:?}", e.shader.name, e.shader.consts)).collect();
+    kernels.sort();
+    kernels.dedup();
+    Ok(format!("{}\n{:?}\n{}", gpu.describe(), gpu.target, kernels.join("\n")))
+}
