@@ -112,7 +112,7 @@ fn a_family_has_shader_arguments_reference_and_cases() {
     let families: BTreeSet<String> = shader_names().iter().map(|n| n.split('/').next().unwrap().to_string()).collect();
     for family in &families {
         for file in
-            [format!("src/kernels/{family}.rs"), format!("kernels-tests/reference/{family}.rs"), format!("kernels-tests/{family}.rs")]
+            [format!("src/kernels/{family}.rs"), format!("kernels-tests/reference/{family}.rs"), format!("kernels-tests/cases/{family}.rs")]
         {
             assert!(Path::new(&file).exists(), "{family} lacks {file}");
         }

@@ -37,18 +37,15 @@ macro_rules! families {
         fn $name() {
             check(stringify!($name));
         })*
-
-        #[test]
-        fn every_family_is_checked() {
-            let here: BTreeSet<&str> = [$(stringify!($name)),*].into();
-            assert_eq!(here, FAMILIES.iter().map(|f| f.name).collect());
-        }
     };
 }
 
-families!(matmul layer_norm attention embedding cross_entropy dropout argmax metrics grad_norm adamw layers
-    attention_pool gather gru infonce lstm mean mmd moments normalize positions slice vector_loss
-    activation fourier joint_loss max_pool patches rope swiglu tokens upsample vae);
+engine::kernel_families!(families);
+
+#[test]
+fn layers() {
+    check("layers");
+}
 
 /// Constants that say how a kernel divides its work; all others are options.
 const SHAPES: [&str; 11] = ["WG", "LANES", "TILE_M", "TILE_N", "ROWS", "VECS", "STAGE", "COLS", "D", "T", "BY_COLUMN"];
@@ -74,17 +71,10 @@ fn every_pair_of_options_has_a_case() {
     }
     let mut missing = Vec::new();
     for ((kernel, a), xs) in &values {
+        let allows = family(kernel.split('/').next().unwrap()).allows;
         for ((_, b), ys) in values.iter().filter(|((k, b), _)| k == kernel && a < b) {
             for (x, y) in xs.iter().flat_map(|x| ys.iter().map(move |y| (*x, *y))) {
-                // What cannot be: features at random have their matrix and no others have; only an output has dropout, and only a step
-                // before the last has none.
-                let possible = match (*a, *b) {
-                    ("KIND", "RANDOM") => (x == 4) == (y == 1),
-                    ("DROPOUT", "OUTPUT") => (x, y) != (1, 0),
-                    ("LATER", "OUTPUT") => (x, y) != (0, 0),
-                    _ => true,
-                };
-                if possible && !seen.contains(&(kernel.clone(), a, x, b, y)) {
+                if allows([(a, x), (b, y)]) && !seen.contains(&(kernel.clone(), a, x, b, y)) {
                     missing.push(format!("{kernel}: {a} = {x} with {b} = {y}"));
                 }
             }
@@ -159,18 +149,9 @@ fn oracles_agree_with_central_differences() {
     for family in FAMILIES {
         for i in 0..family.pinned {
             let spec = family.pinned_spec(i);
-            // A difference may step over the kinks of ReLU, of maxima and of the Huber loss; far offsets leave differences no digits.
+            // Far offsets leave differences no digits.
             let smooth = spec.regime == engine::harness::Regime::Normal && spec.dims.iter().product::<usize>() < 5000;
-            let kinks = match family.name {
-                "activation" => spec.flags[0] == 3,
-                "layer_norm" => spec.flags[1] == 4,
-                "max_pool" => spec.dims.iter().product::<usize>() > 100,
-                "joint_loss" => spec.flags[0] == 1,
-                "layers" => spec.flags[1] == 2 || spec.flags[0] == 5,
-                "cross_entropy" => (1..=3).contains(&spec.flags[0]) && spec.dims[0] > 7,
-                _ => false,
-            };
-            if smooth && !kinks {
+            if smooth && !(family.kinks)(&spec) {
                 family.case(&spec, target).unwrap().check_oracle().unwrap_or_else(|e| panic!("{} {spec:?}: {e}", family.name));
             }
         }

@@ -10,72 +10,8 @@ pub mod model;
 pub mod reference;
 pub mod scalar;
 
-#[path = "../activation.rs"]
-mod activation;
-#[path = "../adamw.rs"]
-mod adamw;
-#[path = "../argmax.rs"]
-mod argmax;
-#[path = "../attention.rs"]
-mod attention;
-#[path = "../attention_pool.rs"]
-mod attention_pool;
-#[path = "../cross_entropy.rs"]
-mod cross_entropy;
-#[path = "../dropout.rs"]
-mod dropout;
-#[path = "../embedding.rs"]
-mod embedding;
-#[path = "../fourier.rs"]
-mod fourier;
-#[path = "../gather.rs"]
-mod gather;
-#[path = "../grad_norm.rs"]
-mod grad_norm;
-#[path = "../gru.rs"]
-mod gru;
-#[path = "../infonce.rs"]
-mod infonce;
-#[path = "../joint_loss.rs"]
-mod joint_loss;
-#[path = "../layer_norm.rs"]
-mod layer_norm;
-#[path = "../layers.rs"]
-mod layers;
-#[path = "../lstm.rs"]
-mod lstm;
-#[path = "../matmul.rs"]
-mod matmul;
-#[path = "../max_pool.rs"]
-mod max_pool;
-#[path = "../mean.rs"]
-mod mean;
-#[path = "../metrics.rs"]
-mod metrics;
-#[path = "../mmd.rs"]
-mod mmd;
-#[path = "../moments.rs"]
-mod moments;
-#[path = "../normalize.rs"]
-mod normalize;
-#[path = "../patches.rs"]
-mod patches;
-#[path = "../positions.rs"]
-mod positions;
-#[path = "../rope.rs"]
-mod rope;
-#[path = "../slice.rs"]
-mod slice;
-#[path = "../swiglu.rs"]
-mod swiglu;
-#[path = "../tokens.rs"]
-mod tokens;
-#[path = "../upsample.rs"]
-mod upsample;
-#[path = "../vae.rs"]
-mod vae;
-#[path = "../vector_loss.rs"]
-mod vector_loss;
+#[path = "../cases/mod.rs"]
+mod cases;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -134,44 +70,26 @@ pub struct Family {
     pub build: fn(&mut Builder, &Spec) -> Result<()>,
     /// Sizes and options to time.
     pub bench: &'static [(&'static [usize], &'static [usize])],
+    /// Whether a case has kinks, such as ReLU's, that a central difference may step over.
+    pub kinks: fn(&Spec) -> bool,
+    /// Whether a kernel may have these values of two of its options, the names in alphabetical order.
+    pub allows: fn(options: [(&str, u32); 2]) -> bool,
 }
 
-/// Every family, and the layers that are made of them.
-pub const FAMILIES: [Family; 33] = [
-    matmul::FAMILY,
-    layer_norm::FAMILY,
-    attention::FAMILY,
-    embedding::FAMILY,
-    cross_entropy::FAMILY,
-    dropout::FAMILY,
-    argmax::FAMILY,
-    metrics::FAMILY,
-    grad_norm::FAMILY,
-    adamw::FAMILY,
-    attention_pool::FAMILY,
-    gather::FAMILY,
-    gru::FAMILY,
-    infonce::FAMILY,
-    lstm::FAMILY,
-    mean::FAMILY,
-    mmd::FAMILY,
-    moments::FAMILY,
-    normalize::FAMILY,
-    positions::FAMILY,
-    slice::FAMILY,
-    vector_loss::FAMILY,
-    activation::FAMILY,
-    fourier::FAMILY,
-    joint_loss::FAMILY,
-    max_pool::FAMILY,
-    patches::FAMILY,
-    rope::FAMILY,
-    swiglu::FAMILY,
-    tokens::FAMILY,
-    upsample::FAMILY,
-    vae::FAMILY,
-    layers::FAMILY,
-];
+impl Family {
+    /// A family without kinks whose kernels have all pairs of options.
+    pub const fn new(
+        name: &'static str,
+        spec: fn(usize, &mut Random) -> Spec,
+        pinned: usize,
+        build: fn(&mut Builder, &Spec) -> Result<()>,
+        bench: &'static [(&'static [usize], &'static [usize])],
+    ) -> Self {
+        Family { name, spec, pinned, build, bench, kinks: |_| false, allows: |_| true }
+    }
+}
+
+pub use cases::FAMILIES;
 
 impl Family {
     /// Spec of pinned case i.

@@ -3,6 +3,15 @@
 use super::Call;
 use crate::harness::scalar::Scalar;
 
+/// The reference of a pass, if it has one.
+pub(super) fn evaluate<S: Scalar>(pass: &str, call: &mut Call<'_, S>) -> bool {
+    match pass {
+        "forward" => forward(call),
+        _ => return false,
+    }
+    true
+}
+
 /// The lowest index of the largest values.
 pub fn first_largest<S: Scalar>(row: &[S]) -> usize {
     (0..row.len()).rev().max_by(|a, b| row[*a].value().total_cmp(&row[*b].value())).unwrap_or(0)

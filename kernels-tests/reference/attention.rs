@@ -4,6 +4,16 @@ use super::Call;
 use crate::harness::scalar::Scalar;
 use crate::random::keep;
 
+/// The reference of a pass, if it has one.
+pub(super) fn evaluate<S: Scalar>(pass: &str, call: &mut Call<'_, S>) -> bool {
+    match pass {
+        "forward" => forward(call),
+        "cached" => cached(call),
+        _ => return false,
+    }
+    true
+}
+
 /// Softmax weights of scores, and their log-sum-exp.
 pub fn softmax<S: Scalar>(scores: &[S]) -> (Vec<S>, S) {
     let top = scores.iter().map(|s| s.value()).fold(f64::NEG_INFINITY, f64::max);

@@ -3,6 +3,17 @@
 use super::Call;
 use crate::harness::scalar::Scalar;
 
+/// The reference of a pass, if it has one.
+pub(super) fn evaluate<S: Scalar>(pass: &str, call: &mut Call<'_, S>) -> bool {
+    match pass {
+        "forward" => forward(call),
+        "fixed" => fixed(call),
+        "add_positions" => add_positions(call),
+        _ => return false,
+    }
+    true
+}
+
 /// Token row plus position row.
 pub fn forward<S: Scalar>(call: &mut Call<'_, S>) {
     let (rows, cols, length) = (call.entry.size("rows"), call.entry.size("cols"), call.entry.size("length"));

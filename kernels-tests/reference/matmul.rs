@@ -6,6 +6,15 @@ use crate::kernels::State;
 use crate::plan::Entry;
 use crate::random::keep;
 
+/// The reference of a pass, if it has one.
+pub(super) fn evaluate<S: Scalar>(pass: &str, call: &mut Call<'_, S>) -> bool {
+    match pass {
+        "tile" | "lanes" | "register" => forward(call),
+        _ => return false,
+    }
+    true
+}
+
 /// Activation by the number of its kind in `shaders/common/activation.wgsl`.
 pub fn activate<S: Scalar>(kind: u32, x: S) -> S {
     let half = S::constant(0.5);

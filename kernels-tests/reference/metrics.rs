@@ -4,6 +4,15 @@ use super::Call;
 use crate::harness::scalar::Scalar;
 use crate::kernels::metrics::{RECORD, SUMS};
 
+/// The reference of a pass, if it has one.
+pub(super) fn evaluate<S: Scalar>(pass: &str, call: &mut Call<'_, S>) -> bool {
+    match pass {
+        "accumulate" => accumulate(call),
+        _ => return false,
+    }
+    true
+}
+
 /// The record of the slot.
 pub fn accumulate<S: Scalar>(call: &mut Call<'_, S>) {
     let (state, cols) = (call.state(), call.entry.constant("COLS") as usize);

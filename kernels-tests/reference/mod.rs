@@ -1,38 +1,21 @@
 //! Plain f64 references of the forward passes, generic over the scalar, one file per family. Run over a recorded plan they are an
 //! oracle for whole models; on a tape, for their gradients.
 
-pub mod activation;
-pub mod adamw;
-pub mod argmax;
-pub mod attention;
-pub mod attention_pool;
-pub mod cross_entropy;
-pub mod dropout;
-pub mod embedding;
-pub mod fourier;
-pub mod gather;
-pub mod grad_norm;
-pub mod gru;
-pub mod infonce;
-pub mod joint_loss;
-pub mod layer_norm;
-pub mod lstm;
-pub mod matmul;
-pub mod max_pool;
-pub mod mean;
-pub mod metrics;
-pub mod mmd;
-pub mod moments;
-pub mod normalize;
-pub mod patches;
-pub mod positions;
-pub mod rope;
-pub mod slice;
-pub mod swiglu;
-pub mod tokens;
-pub mod upsample;
-pub mod vae;
-pub mod vector_loss;
+macro_rules! references {
+    ($($name:ident)*) => {
+        $(pub mod $name;)*
+
+        /// Runs the reference of a pass of a family; false where it has none.
+        fn run<S: Scalar>(family: &str, pass: &str, call: &mut Call<'_, S>) -> bool {
+            match family {
+                $(stringify!($name) => $name::evaluate(pass, call),)*
+                _ => false,
+            }
+        }
+    };
+}
+
+crate::kernel_families!(references);
 
 use std::collections::{HashMap, HashSet};
 
@@ -131,45 +114,10 @@ pub fn is_backward(entry: &Entry) -> bool {
 /// `Internal` when the pass has none.
 pub fn evaluate<S: Scalar>(plan: &Plan, entry: &Entry, values: &mut Values<S>) -> Result<()> {
     let mut call = Call { plan, entry, values };
-    match entry.shader.name.as_str() {
-        "matmul/tile" | "matmul/lanes" | "matmul/register" => matmul::forward(&mut call),
-        "layer_norm/forward" => layer_norm::forward(&mut call),
-        "attention/forward" => attention::forward(&mut call),
-        "attention/cached" => attention::cached(&mut call),
-        "embedding/forward" => embedding::forward(&mut call),
-        "embedding/fixed" => embedding::fixed(&mut call),
-        "cross_entropy/forward" => cross_entropy::forward(&mut call),
-        "dropout/apply" => dropout::apply(&mut call),
-        "argmax/forward" => argmax::forward(&mut call),
-        "metrics/accumulate" => metrics::accumulate(&mut call),
-        "grad_norm/partial" => grad_norm::partial(&mut call),
-        "attention_pool/forward" => attention_pool::forward(&mut call),
-        "gather/forward" => gather::forward(&mut call),
-        "gru/forward" => gru::forward(&mut call),
-        "infonce/forward" => infonce::forward(&mut call),
-        "lstm/forward" => lstm::forward(&mut call),
-        "mean/forward" => mean::forward(&mut call),
-        "mmd/forward" => mmd::forward(&mut call),
-        "moments/forward" => moments::forward(&mut call),
-        "moments/value" => moments::value(&mut call),
-        "normalize/forward" => normalize::forward(&mut call),
-        "positions/forward" => positions::forward(&mut call),
-        "slice/forward" => slice::forward(&mut call),
-        "vector_loss/rows" => vector_loss::rows(&mut call),
-        "embedding/add_positions" => embedding::add_positions(&mut call),
-        "fourier/features" => fourier::features(&mut call),
-        "joint_loss/rows" => joint_loss::rows(&mut call),
-        "rope/rotate" => rope::rotate(&mut call),
-        "swiglu/forward" => swiglu::forward(&mut call),
-        "tokens/forward" => tokens::forward(&mut call),
-        "vae/sample" => vae::sample(&mut call),
-        "vae/kl" => vae::kl(&mut call),
-        "activation/forward" => activation::forward(&mut call),
-        "max_pool/forward" => max_pool::forward(&mut call),
-        "patches/forward" => patches::forward(&mut call),
-        "upsample/forward" => upsample::forward(&mut call),
-        "adamw/update" => adamw::update(&mut call),
-        other => return Err(Error::Internal(format!("plan {}: kernel {other} has no reference", plan.name))),
+    let name = &entry.shader.name;
+    let (family, pass) = name.split_once('/').unwrap_or((name, ""));
+    if run(family, pass, &mut call) {
+        return Ok(());
     }
-    Ok(())
+    Err(Error::Internal(format!("plan {}: kernel {name} has no reference", plan.name)))
 }

@@ -3,6 +3,15 @@
 use super::Call;
 use crate::harness::scalar::Scalar;
 
+/// The reference of a pass, if it has one.
+pub(super) fn evaluate<S: Scalar>(pass: &str, call: &mut Call<'_, S>) -> bool {
+    match pass {
+        "forward" => forward(call),
+        _ => return false,
+    }
+    true
+}
+
 /// Latent, type, start, joints.
 pub fn forward<S: Scalar>(call: &mut Call<'_, S>) {
     let e = call.entry;

@@ -5,6 +5,16 @@ use super::vector_loss::add_term;
 use crate::harness::scalar::Scalar;
 use crate::random::normal_at;
 
+/// The reference of a pass, if it has one.
+pub(super) fn evaluate<S: Scalar>(pass: &str, call: &mut Call<'_, S>) -> bool {
+    match pass {
+        "sample" => sample(call),
+        "kl" => kl(call),
+        _ => return false,
+    }
+    true
+}
+
 /// Latents.
 pub fn sample<S: Scalar>(call: &mut Call<'_, S>) {
     let e = call.entry;

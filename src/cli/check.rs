@@ -45,7 +45,7 @@ pub(super) fn run(args: CheckArgs) -> Result<()> {
     }
     let (mut rows, mut failures) = (Vec::new(), Vec::new());
     let targets = targets(&gpu);
-    for family in &FAMILIES {
+    for family in FAMILIES {
         let count = cases.unwrap_or(family.pinned).min(family.pinned);
         let (mut worst, mut elements, mut failed) = (0.0f64, 0, 0);
         for &target in &targets {

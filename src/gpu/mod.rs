@@ -11,5 +11,5 @@ pub use device::{AdapterSummary, Gpu, Pipeline, adapters};
 pub use ledger::{Ledger, Role};
 pub(crate) use shader::Form;
 pub use shader::{Access, Binding, BindingKind, ParamType, Shader, replace_source, shader_names};
-pub use target::Target;
 pub(crate) use target::IMAGE_ROW;
+pub use target::Target;

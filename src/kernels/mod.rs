@@ -1,38 +1,28 @@
 //! Kernels: one file per family. An argument struct per pass checks shapes and records the dispatch; the shader of the same name holds
 //! the formula. Shapes are in the order of memory, last dimension contiguous.
 
-pub mod activation;
-pub mod adamw;
-pub mod argmax;
-pub mod attention;
-pub mod attention_pool;
-pub mod cross_entropy;
-pub mod dropout;
-pub mod embedding;
-pub mod fourier;
-pub mod gather;
-pub mod grad_norm;
-pub mod gru;
-pub mod infonce;
-pub mod joint_loss;
-pub mod layer_norm;
-pub mod lstm;
-pub mod matmul;
-pub mod max_pool;
-pub mod mean;
-pub mod metrics;
-pub mod mmd;
-pub mod moments;
-pub mod normalize;
-pub mod patches;
-pub mod positions;
-pub mod rope;
-pub mod slice;
-pub mod swiglu;
-pub mod tokens;
-pub mod upsample;
-pub mod vae;
-pub mod vector_loss;
+/// Every kernel family, by name: the one list of them. A family has a folder of that name in `shaders/`, a file in `src/kernels/`, a reference in
+/// `kernels-tests/reference/` and cases in `kernels-tests/cases/`; modules, tests, references and benches follow from here.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! kernel_families {
+    ($each:ident) => {
+        $each! {
+            activation adamw argmax attention attention_pool cross_entropy dropout embedding
+            fourier gather grad_norm gru infonce joint_loss layer_norm lstm
+            matmul max_pool mean metrics mmd moments normalize patches
+            positions rope slice swiglu tokens upsample vae vector_loss
+        }
+    };
+}
+
+macro_rules! modules {
+    ($($name:ident)*) => {
+        $(pub mod $name;)*
+    };
+}
+
+kernel_families!(modules);
 
 use std::ops::Range;
 

@@ -1,0 +1,46 @@
+//! Cases of the optimiser step: both decays, with and without clipping, and the step that is skipped.
+
+use super::{Builder, DIMS, Family, Regime, Spec, Tolerance};
+use crate::error::Result;
+use crate::kernels::adamw::Update;
+use crate::kernels::metrics::{RECORD, SUMS};
+use crate::random::Random;
+
+/// dims: n / 4, partials; flags: decoupled, clipping, 1 infinite norm or 2 infinite loss or 3 a loss of zero.
+pub(super) const FAMILY: Family = Family::new("adamw", spec, 66, build, &[(&[262144, 256], &[1, 1, 0])]);
+
+fn spec(i: usize, random: &mut Random) -> Spec {
+    let dims = vec![DIMS[i % DIMS.len()] * random.pick(&[1, 7]), random.pick(&DIMS[..14])];
+    Spec { dims, flags: vec![i % 2, i / 2 % 2, [0, 0, 0, 1, 0, 0, 2, 0, 0, 3, 0][i % 11]], regime: Regime::Normal, seed: i as u64 }
+}
+
+fn build(b: &mut Builder, spec: &Spec) -> Result<()> {
+    let [n, count] = spec.dims[..] else { unreachable!("two sizes") };
+    let n = 4 * n;
+    let mut squares: Vec<f32> = (0..count).map(|_| b.random.uniform() as f32 + 0.1).collect();
+    if spec.flags[2] == 1 {
+        squares[count - 1] = f32::INFINITY;
+    }
+    let partials = b.given("partials", &[count], squares)?;
+    let (w, dw, m) = (b.input("w", &[n])?, b.input("dw", &[n])?, b.input("m", &[n])?);
+    let second: Vec<f32> = (0..n).map(|_| b.random.uniform() as f32 + 1e-4).collect();
+    let v = b.given("v", &[n], second)?;
+    let mut kept = b.draw(Regime::Normal, 3 * RECORD);
+    match spec.flags[2] {
+        2 => kept[RECORD + SUMS] = f32::INFINITY,
+        3 => kept[RECORD + SUMS] = 0.0,
+        _ => {}
+    }
+    let records = b.given("records", &[3, RECORD], kept)?;
+    let step = 1 + spec.seed as i32;
+    b.state.slot = 1;
+    b.state.learning_rate = 1e-3;
+    b.state.max_norm = if spec.flags[1] == 1 { 0.7 } else { 0.0 };
+    b.state.correction1 = (1.0 / (1.0 - 0.9f64.powi(step))) as f32;
+    b.state.correction2 = (1.0 / (1.0 - 0.999f64.powi(step)).sqrt()) as f32;
+    // Four units in the last place of the sum of the absolute terms.
+    b.tolerance = Tolerance::Magnitude(4.0 * f64::from(f32::EPSILON) / 2.0);
+    let decoupled = spec.flags[0] == 1;
+    let update = Update { partials, count, w, dw, m, v, records, beta1: 0.9, beta2: 0.999, eps: 1e-8, decay: 0.01, decoupled };
+    update.record(&mut b.plan, "case")
+}

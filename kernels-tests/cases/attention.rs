@@ -1,0 +1,58 @@
+//! Cases of attention: whole sequences with their gradient, and one position over a cache.
+
+use super::{Builder, DIMS, Family, Regime, Spec, Tolerance};
+use crate::error::Result;
+use crate::kernels::Dropout;
+use crate::kernels::attention::{Backward, Cached, Forward, Shape};
+use crate::random::Random;
+
+/// dims: batch, length, heads, head_dim; flags: causal, dropout, 1 cached or 2 cross.
+pub(super) const FAMILY: Family = Family::new(
+    "attention",
+    spec,
+    132,
+    build,
+    &[(&[32, 64, 4, 16], &[1, 0, 0]), (&[32, 64, 4, 16], &[1, 0, 2]), (&[32, 64, 4, 16], &[1, 0, 1])],
+);
+
+fn spec(i: usize, random: &mut Random) -> Spec {
+    let cached = [0, 2, 0, 1][i % 4];
+    let lengths: &[usize] = if cached == 1 { &DIMS[..14] } else { &DIMS[..18] };
+    let length = lengths[i % lengths.len()];
+    let head_dim = random.pick(if length > 64 {
+        &[1, 16]
+    } else if i.is_multiple_of(16) {
+        &[64]
+    } else {
+        &[1, 2, 3, 16, 17]
+    });
+    let dims = vec![random.pick(&[1, 2, 3]), length, random.pick(&[1, 2, 3]), head_dim];
+    let regime = [Regime::Normal, Regime::Normal, Regime::OneHot][i % 3];
+    Spec { dims, flags: vec![usize::from(i % 3 != 1), usize::from(i % 5 == 2), cached], regime, seed: i as u64 }
+}
+
+fn build(b: &mut Builder, spec: &Spec) -> Result<()> {
+    let [batch, length, heads, head_dim] = spec.dims[..] else { unreachable!("four sizes") };
+    b.tolerance = Tolerance::sum(head_dim + length);
+    if spec.flags[2] == 1 {
+        let limit = length;
+        b.state.position = b.random.between(0, limit as i64 - 1) as u32;
+        let qkv = b.input("qkv", &[batch, 3, heads, head_dim])?;
+        let sources = b.ints("sources", &[batch, limit], batch)?;
+        let cache = [batch, heads, limit, head_dim];
+        let (keys, values) = (b.normal("keys", &cache)?, b.normal("values", &cache)?);
+        let y = b.output("y", &[batch, heads, head_dim])?;
+        return Cached { qkv, sources, keys, values, y, batch, heads, head_dim, limit }.record(&mut b.plan, "case");
+    }
+    let dropout = (spec.flags[1] == 1).then_some(Dropout { rate: 0.2, stream: 9 });
+    let shape = Shape { batch, length, heads, head_dim, causal: spec.flags[0] == 1, dropout };
+    let cross = spec.flags[2] == 2;
+    let qkv = b.input("qkv", &[batch, length, if cross { 2 } else { 3 }, heads, head_dim])?;
+    let q = if cross { Some(b.input("q", &[batch, length, heads, head_dim])?) } else { None };
+    let (y, lse) = (b.output("y", &[batch, length, heads, head_dim])?, b.output("lse", &[batch, heads, length])?);
+    Forward { qkv, q, y, lse, shape }.record(&mut b.plan, "case")?;
+    let dy = b.upstream(y)?;
+    let dqkv = b.gradient(qkv)?;
+    let q = q.map(|q| Ok::<_, crate::error::Error>((q, b.gradient(q)?))).transpose()?;
+    Backward { qkv, q, y, lse, dy, dqkv, shape }.record(&mut b.plan, "case")
+}

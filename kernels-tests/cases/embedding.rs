@@ -1,0 +1,48 @@
+//! Cases of the embeddings: gathers, their scatters, and the embedding without weights.
+
+use super::{Builder, DIMS, Family, Regime, Spec, Tolerance};
+use crate::error::Result;
+use crate::kernels::embedding::{AddPositions, BackwardPositions, BackwardTable, Fixed, Forward};
+use crate::random::Random;
+
+/// dims: batch, length, cols, vocab; flags: 1 fixed, 2 positions added to vectors.
+pub(super) const FAMILY: Family = Family::new("embedding", spec, 101, build, &[(&[256, 8, 64, 256], &[0]), (&[256, 8, 64, 256], &[2])]);
+
+fn spec(i: usize, random: &mut Random) -> Spec {
+    // One case past 65,535 workgroups: the scatter takes one a token.
+    let vocab = if i == 100 { 65_600 } else { DIMS[i % DIMS.len()] };
+    let cols = if vocab > 1025 { 2 } else { random.pick(&DIMS[..14]) };
+    let dims = vec![random.pick(&DIMS[..10]), random.pick(&DIMS[..8]), cols, vocab];
+    Spec { dims, flags: vec![[0, 0, 2, 0, 1][i % 5]], regime: Regime::Normal, seed: i as u64 + u64::from(i == 100) }
+}
+
+fn build(b: &mut Builder, spec: &Spec) -> Result<()> {
+    let [batch, length, cols, vocab] = spec.dims[..] else { unreachable!("four sizes") };
+    let rows = batch * length;
+    let ids = b.ints("ids", &[rows], vocab)?;
+    if spec.flags[0] == 1 {
+        let y = b.output("y", &[rows, 2])?;
+        b.tolerance = Tolerance::Magnitude(4e-7);
+        return Fixed { ids, y, rows, length, max_value: 255.0, max_position: 7.0 }.record(&mut b.plan, "case");
+    }
+    b.tolerance = Tolerance::sum(rows);
+    if spec.flags[0] == 2 {
+        let (x, positions, y) = (b.input("x", &[rows, cols])?, b.input("positions", &[length, cols])?, b.output("y", &[rows, cols])?);
+        AddPositions { x, positions, y, cols }.record(&mut b.plan, "case")?;
+        let dy = b.upstream(y)?;
+        let dpositions = b.gradient_added(positions)?;
+        return BackwardPositions { dy, dpositions, batch, n: length * cols }.record(&mut b.plan, "case");
+    }
+    b.state.position = b.random.between(0, 3) as u32;
+    let (table, positions) = (b.input("table", &[vocab, cols])?, b.input("positions", &[b.state.position as usize + length, cols])?);
+    let y = b.output("y", &[rows, cols])?;
+    Forward { ids, table, positions, y, rows, cols, length }.record(&mut b.plan, "case")?;
+    let dy = b.upstream(y)?;
+    let dtable = b.gradient_added(table)?;
+    BackwardTable { ids, dy, dtable, rows, cols, vocab }.record(&mut b.plan, "case")?;
+    if b.state.position == 0 {
+        let dpositions = b.gradient_added(positions)?;
+        BackwardPositions { dy, dpositions, batch, n: length * cols }.record(&mut b.plan, "case")?;
+    }
+    Ok(())
+}

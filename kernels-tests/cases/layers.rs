@@ -1,0 +1,129 @@
+//! Cases of whole layers: their backward pass against the tape of their forward pass, weights included.
+
+use super::{Builder, Family, Regime, Spec, Tolerance};
+use crate::error::Result;
+use crate::kernels::matmul::Activation;
+use crate::kernels::rope;
+use crate::layers::{
+    BlockConfig, DecoderBlock, Embedding, FeedForward, Fused, Gru, Head, HeadKind, Layer, LayerNorm, Linear, LlamaBlock, LlamaBlockConfig,
+    Lstm, Outputs, TransformerBlock,
+};
+use crate::plan::{Plan, Section, Tensor};
+use crate::random::Random;
+
+type Backward = Box<dyn FnMut(&mut Plan, Tensor) -> Result<Tensor>>;
+
+/// dims: batch, length, features / heads, heads, hidden; flags: layer, activation, dropout.
+pub(super) const FAMILY: Family =
+    Family { kinks: |spec| spec.flags[1] == 2 || spec.flags[0] == 5, ..Family::new("layers", spec, 192, build, &[]) };
+
+fn spec(i: usize, random: &mut Random) -> Spec {
+    let dims = vec![
+        random.pick(&[1, 2, 5]),
+        random.pick(&[1, 3, 8]),
+        random.pick(&[1, 2, 8, 17]),
+        random.pick(&[1, 2, 3]),
+        random.pick(&[4, 7, 33]),
+    ];
+    Spec { dims, flags: vec![i % 12, i / 12 % 4, i / 48 % 2], regime: Regime::Normal, seed: i as u64 }
+}
+
+fn build(b: &mut Builder, spec: &Spec) -> Result<()> {
+    let [batch, length, head_dim, heads, hidden] = spec.dims[..] else { unreachable!("five sizes") };
+    // Normalisation over two features leaves one bit of each row, and gradients that are rounding errors for whole blocks.
+    let features = (head_dim * heads).max(4);
+    let recurrent = (8..=10).contains(&spec.flags[0]);
+    let heads = if features.is_multiple_of(heads) { heads } else { 1 };
+    let activation = [Activation::Gelu, Activation::GeluTanh, Activation::Relu, Activation::Identity][spec.flags[1]];
+    let dropout = [0.0, 0.25][spec.flags[2]];
+    b.tolerance = Tolerance::Nmse(1e-9);
+    if spec.flags[0] == 0 {
+        let ids = b.ints("ids", &[batch, length], 40)?;
+        let mut layer = Embedding::new("embedding", 40, length, features);
+        let y = layer.forward(&mut b.plan, ids)?;
+        let dy = b.upstream(y)?;
+        b.plan.begin(Section::Backward);
+        layer.backward(&mut b.plan, dy)?;
+        return b.parameters();
+    }
+    // Parts of a weight begin at multiples of 64.
+    let (features, heads) = if spec.flags[0] == 7 { (64, 4) } else { (features, heads) };
+    let x = b.input("x", &(if recurrent { [length, batch, features] } else { [batch, length, features] }))?;
+    let mut backward: Backward;
+    let y;
+    if spec.flags[0] == 7 {
+        let config = BlockConfig { features, heads, hidden, activation, dropout, eps: 1e-5, causal: spec.seed.is_multiple_of(2) };
+        let mut block = DecoderBlock::new("block", config)?;
+        let memory = b.input("memory", &[batch, length, features])?;
+        y = block.forward(&mut b.plan, x, memory)?;
+        let dy = b.upstream(y)?;
+        b.plan.begin(Section::Backward);
+        let (dx, dmemory) = block.backward(&mut b.plan, dy, None)?;
+        b.gradient_is(x, dx);
+        b.gradient_is(memory, dmemory);
+        return b.parameters();
+    }
+    if spec.flags[0] == 11 {
+        // Joined weights begin at multiples of 64, heads turn in pairs.
+        let (features, heads, hidden) = (8 * head_dim.min(4), [1, 2, 4][heads - 1], 8 * (1 + hidden % 3));
+        let config = LlamaBlockConfig { features, heads, hidden, dropout, eps: 1e-6 };
+        let mut block = LlamaBlock::new("model.layers.0", config)?;
+        // Of one position the queries have no gradient but rounding errors.
+        let length = length.max(2);
+        let x = b.input("x_llama", &[batch, length, features])?;
+        let angles = rope::table(length, features / heads, 1e4);
+        let angles = b.given("angles", &[length, features / heads / 2, 2], angles)?;
+        let y = block.forward(&mut b.plan, x, angles, None)?;
+        let dy = b.upstream(y)?;
+        b.plan.begin(Section::Backward);
+        let dx = block.backward(&mut b.plan, dy)?;
+        b.gradient_is(x, dx);
+        return b.parameters();
+    }
+    if spec.flags[0] >= 8 {
+        if spec.flags[0] == 8 {
+            let outputs = if spec.flags[1] == 0 { Outputs::Last } else { Outputs::All(dropout) };
+            let mut layer = Lstm::new("lstm", 0, features, hidden);
+            y = layer.forward(&mut b.plan, x, outputs)?;
+            backward = Box::new(move |plan, dy| layer.backward(plan, dy));
+        } else {
+            let mut norm = LayerNorm::new("norm", features, 1e-5);
+            let mut layer = Gru::new("gru", 0, features, features);
+            if spec.flags[0] == 9 {
+                let normed = norm.forward(&mut b.plan, x)?;
+                y = layer.forward(&mut b.plan, normed, Some(x))?;
+                backward = Box::new(move |plan, dy| {
+                    let d = layer.backward(plan, dy, None)?;
+                    norm.backward_fused(plan, d, Fused { residual: Some(dy), ..Fused::default() })
+                });
+            } else {
+                let sum = layer.forward(&mut b.plan, x, Some(x))?;
+                y = norm.forward(&mut b.plan, sum)?;
+                backward = Box::new(move |plan, dy| {
+                    let d = norm.backward(plan, dy)?;
+                    layer.backward(plan, d, Some(d))
+                });
+            }
+        }
+    } else if spec.flags[0] == 4 {
+        let config = BlockConfig { features, heads, hidden, activation, dropout, eps: 1e-5, causal: spec.seed.is_multiple_of(2) };
+        let mut block = TransformerBlock::new("block", config)?;
+        y = block.forward(&mut b.plan, x, None)?;
+        backward = Box::new(move |plan, dy| block.backward(plan, dy));
+    } else {
+        let mut layer: Box<dyn Layer> = match spec.flags[0] {
+            1 => Box::new(Linear::new("linear", features, hidden)),
+            2 => Box::new(LayerNorm::new("norm", features, 1e-5)),
+            5 => Box::new(Head::new("head", HeadKind::Relu, features, hidden, dropout)),
+            6 => Box::new(Head::new("head", HeadKind::GeluNorm, features, hidden, dropout)),
+            _ => Box::new(FeedForward::new("network", features, hidden, activation, dropout)),
+        };
+        y = layer.forward(&mut b.plan, x)?;
+        backward = Box::new(move |plan, dy| layer.backward(plan, dy));
+    }
+    let dy = b.upstream(y)?;
+    b.plan.begin(Section::Backward);
+    let dx = backward(&mut b.plan, dy)?;
+    b.gradient_is(x, dx);
+    b.parameters()
+}

@@ -1,0 +1,102 @@
+//! Cases of the matrix products: all transpositions, batches and epilogues. Their gradients are products too, checked as such here and as
+//! gradients in `layers.rs`.
+
+use super::{Builder, DIMS, Family, Regime, Spec, Tolerance};
+use crate::error::Result;
+use crate::kernels::Dropout;
+use crate::kernels::matmul::{Activation, Matmul};
+use crate::random::Random;
+
+/// dims: m, n, k, batch; flags: trans_a, trans_b, bias, activation, pre, dropout, derivative, residual, accumulate, row_sum.
+pub(super) const FAMILY: Family = Family::new(
+    "matmul",
+    spec,
+    150,
+    build,
+    &[
+        (&[256, 64, 64, 1], &[0, 1, 1, 0, 0, 0, 0, 0, 0, 0]),
+        (&[256, 256, 64, 1], &[0, 1, 1, 0, 0, 0, 0, 0, 0, 0]),
+        (&[256, 256, 256, 1], &[1, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+        (&[1024, 1024, 1024, 1], &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+    ],
+);
+
+/// One of each tile of `matmul/tile`: tall ones for the row sums, which need a single product, and batches.
+const TILED: [[usize; 4]; 5] = [[3585, 5, 17, 1], [65, 65, 17, 14], [1793, 9, 18, 1], [33, 65, 17, 14], [609, 65, 5, 1]];
+
+/// Rows of an orthogonal array of strength two with five levels (a, b, a + b, a + 2b, …): 25 cases have every pair of options. Every other
+/// 25 have sizes that are multiples of 4, for the variant that takes only those.
+fn spec(i: usize, random: &mut Random) -> Spec {
+    let (a, b) = (i % 5, i / 5 % 5);
+    let [transpose, before, after, sums] = [1, 2, 3, 4].map(|factor| [0, 1, 2, 3, 3][(a + factor * b) % 5]);
+    let bit = |pair: usize, place: usize| pair >> place & 1;
+    let row_sum = bit(sums, 1);
+    let mut dims = [random.pick(&DIMS[..16]), random.pick(&DIMS[..16]), random.pick(&DIMS[..16]), random.pick(&[1, 1, 2, 3])];
+    dims[i % 3] = DIMS[i / 3 % DIMS.len()];
+    while dims.iter().product::<usize>() > 200_000 {
+        let largest = (0..4).filter(|d| *d != i % 3).max_by_key(|d| dims[*d]).unwrap_or(0);
+        dims[largest] = dims[largest].div_ceil(2);
+    }
+    if i % 8 == 7 {
+        dims = TILED[i / 8 % 5];
+    }
+    if row_sum == 1 && dims[3] > 1 {
+        dims = [dims[0] * dims[3], dims[1], dims[2], 1];
+    }
+    if i / 25 % 2 == 1 {
+        dims[..3].iter_mut().for_each(|size| *size = size.next_multiple_of(4));
+    }
+    let flags = vec![
+        bit(transpose, 0),
+        bit(transpose, 1),
+        bit(before, 0),
+        a,
+        bit(before, 1),
+        bit(after, 0),
+        b,
+        bit(after, 1),
+        bit(sums, 0),
+        row_sum,
+    ];
+    let regime = [Regime::Normal, Regime::Normal, Regime::Extreme, Regime::OneHot][i % 4];
+    Spec { dims: dims.to_vec(), flags, regime, seed: i as u64 }
+}
+
+fn build(b: &mut Builder, spec: &Spec) -> Result<()> {
+    let [m, n, k, batch] = spec.dims[..] else { unreachable!("four sizes") };
+    let [trans_a, trans_b, bias, activation, pre, dropout, derivative, residual, accumulate, row_sum] = spec.flags[..] else {
+        unreachable!("ten options")
+    };
+    // Every seventh case multiplies parts of longer tensors.
+    let part = spec.seed % 7 == 3;
+    let (more_a, more_b) = if part { (m, k) } else { (0, 0) };
+    let (x, w) = (b.input("a", &[batch * m + 2 * more_a, k])?, b.input("b", &[batch * k + 2 * more_b, n])?);
+    let shape = [batch, m, n];
+    let y = if accumulate == 1 { b.normal("y", &shape)? } else { b.output("y", &shape)? };
+    let mut product = Matmul::new(x, w, y, (m, n, k));
+    product.batch = batch;
+    if part {
+        (product.a_at, product.b_at) = (Some(more_a * k), Some(more_b * n));
+    }
+    (product.trans_a, product.trans_b, product.accumulate) = (trans_a == 1, trans_b == 1, accumulate == 1);
+    let kinds = [Activation::Identity, Activation::Relu, Activation::Gelu, Activation::GeluTanh, Activation::Sigmoid];
+    product.activation = kinds[activation];
+    product.dropout = (dropout == 1).then_some(Dropout { rate: 0.3, stream: 5 });
+    if bias == 1 {
+        product.bias = Some(b.normal("bias", &[n])?);
+    }
+    if pre == 1 {
+        product.pre = Some(b.output("pre", &shape)?);
+    }
+    if derivative > 0 {
+        product.derivative = Some((kinds[derivative], b.normal("z", &shape)?));
+    }
+    if residual == 1 {
+        product.residual = Some(b.normal("residual", &shape)?);
+    }
+    if row_sum == 1 && batch == 1 {
+        product.row_sum = Some(b.normal("row_sum", &[m])?);
+    }
+    b.tolerance = Tolerance::sum(k.max(4));
+    product.record(&mut b.plan, "case")
+}

@@ -1,0 +1,22 @@
+//! Cases of the mean over positions.
+
+use super::{Builder, DIMS, Family, Regime, Spec, Tolerance};
+use crate::error::Result;
+use crate::kernels::mean::Forward;
+use crate::random::Random;
+
+/// dims: batch, length, cols.
+pub(super) const FAMILY: Family = Family::new("mean", spec, 66, build, &[(&[1024, 5, 768], &[])]);
+
+fn spec(i: usize, random: &mut Random) -> Spec {
+    let dims = vec![random.pick(&DIMS[..9]), DIMS[i % 14], random.pick(&DIMS[..12])];
+    Spec { dims, flags: vec![], regime: [Regime::Normal, Regime::Offset, Regime::Extreme][i % 3], seed: i as u64 }
+}
+
+fn build(b: &mut Builder, spec: &Spec) -> Result<()> {
+    let [batch, length, cols] = spec.dims[..] else { unreachable!("three sizes") };
+    let x = b.input("x", &[batch, length, cols])?;
+    let y = b.output("y", &[batch, cols])?;
+    b.tolerance = Tolerance::sum(length);
+    Forward { x, y, batch, length, cols }.record(&mut b.plan, "case")
+}
