@@ -20,6 +20,7 @@ test: driver
 	cargo fmt --check
 	rustfmt --check $(FAMILIES)
 	cargo clippy --release --all-targets -- -D warnings
+	cargo clippy --release --no-default-features --lib -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --release --no-deps --lib
 	NODEVICE_SELECT=1 cargo test --release
 

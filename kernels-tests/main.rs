@@ -2,6 +2,7 @@
 
 mod architecture;
 mod cli;
+mod examples;
 mod faults;
 mod kernels;
 mod limits;

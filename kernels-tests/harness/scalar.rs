@@ -1,6 +1,7 @@
 //! Scalars that the references are generic over: f64, and a variable on a tape, which gives the exact gradient of an f64 computation
 //! for all inputs in one reverse sweep. (Dual numbers would give the same figures, one direction at a time.)
 
+use super::reference::{Call, Reference};
 use std::cell::RefCell;
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
@@ -8,6 +9,8 @@ use std::ops::{Add, Div, Mul, Neg, Sub};
 pub trait Scalar: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> + Div<Output = Self> + Neg<Output = Self> {
     /// A constant.
     fn constant(value: f64) -> Self;
+    /// A reference from outside, over this kind of numbers.
+    fn reference(of: &Reference) -> fn(&str, &mut Call<'_, Self>) -> bool;
     /// Its value.
     fn value(self) -> f64;
     /// eˣ.
@@ -50,6 +53,10 @@ pub fn erf(x: f64) -> f64 {
 }
 
 impl Scalar for f64 {
+    fn reference(of: &Reference) -> fn(&str, &mut Call<'_, Self>) -> bool {
+        of.value
+    }
+
     fn constant(value: f64) -> Self {
         value
     }
@@ -214,6 +221,10 @@ impl Neg for Var {
 }
 
 impl Scalar for Var {
+    fn reference(of: &Reference) -> fn(&str, &mut Call<'_, Self>) -> bool {
+        of.tape
+    }
+
     fn constant(value: f64) -> Self {
         Var { node: CONSTANT, value }
     }

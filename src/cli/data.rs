@@ -16,7 +16,7 @@ use crate::draw;
 use crate::error::{Error, Result};
 use crate::registry::Config;
 use crate::tasks::{IntegerSequences, IntegerSequencesConfig, TESTED};
-use crate::train::{progress_bar, write_atomically};
+use crate::train::{Bar, write_atomically};
 
 /// Make a data set
 #[derive(Debug, Args)]
@@ -72,13 +72,13 @@ fn sequences(config: &Config, out: &Path) -> Result<()> {
     let steps = train.epochs.saturating_mul(train.steps_per_epoch);
     let validations = steps.div_ceil(validation.every.unwrap_or(train.steps_per_epoch));
     let values = |sequences: Vec<Sequence>| sequences.into_iter().flatten().map(f32::from);
-    let bar = progress_bar(steps, "steps", false);
+    let bar = Bar::new(steps, "steps", false);
     let mut arrays = [vec![], vec![], vec![]];
     for step in 0..steps {
         arrays[0].extend(values(generator.training(step)));
-        bar.inc(1);
+        bar.iter().for_each(|bar| bar.add(1));
     }
-    bar.finish_and_clear();
+    bar.iter().for_each(Bar::clear);
     (1..=validations).for_each(|number| arrays[1].extend(values(generator.validation(number))));
     let sets = generator.test_sets(TESTED);
     let count = sets.len();
@@ -112,9 +112,9 @@ pub(super) fn run(args: DataArgs) -> Result<()> {
         expect_writable(path)?;
     }
     let count = count as usize;
-    let bar = progress_bar(count as u64, "linkages", json.json);
-    let samples = linkages::samples(seed, count, &kinds, || bar.inc(1));
-    bar.finish_and_clear();
+    let bar = Bar::new(count as u64, "linkages", json.json);
+    let samples = linkages::samples(seed, count, &kinds, || bar.iter().for_each(|bar| bar.add(1)));
+    bar.iter().for_each(Bar::clear);
     linkages::write(&out, &samples)?;
     if let Some(path) = &sheet {
         let cells: Vec<_> = samples.iter().take(SHEET).map(draw::sample_cell).collect();

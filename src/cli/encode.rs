@@ -13,7 +13,7 @@ use crate::datasets::npz::{Npz, Numbers, write_arrays};
 use crate::error::{Error, Result};
 use crate::problem::Problem;
 use crate::tasks::{DataKind, ImageScorecard, ImagesConfig, Purpose};
-use crate::train::progress_bar;
+use crate::train::Bar;
 
 /// Latents of images by a trained VAE, with the types, joints and mask of the file
 #[derive(Debug, Args)]
@@ -44,9 +44,9 @@ pub(super) fn run(args: EncodeArgs) -> Result<()> {
     let (problem, session) = trained(&weights, Problem::open(&config, Purpose::Test)?, device.device.as_deref())?;
     let scorecard: Box<dyn Any> = problem.scorecard();
     let images = scorecard.downcast_ref::<ImageScorecard>().ok_or_else(none)?;
-    let bar = progress_bar(images.samples() as u64, "images", json);
-    let (latents, width) = images.encode(&session, |n| bar.inc(n as u64))?;
-    bar.finish_and_clear();
+    let bar = Bar::new(images.samples() as u64, "images", json);
+    let (latents, width) = images.encode(&session, |n| bar.iter().for_each(|bar| bar.add(n as u64)))?;
+    bar.iter().for_each(Bar::clear);
     let samples = latents.len() / width;
     let mut npz = Npz::open(&data)?;
     let mut others = Vec::new();

@@ -10,6 +10,6 @@ mod target;
 pub use device::{AdapterSummary, Gpu, Pipeline, adapters};
 pub use ledger::{Ledger, Role};
 pub(crate) use shader::Form;
-pub use shader::{Access, Binding, BindingKind, ParamType, Shader, replace_source, shader_names};
+pub use shader::{Access, Binding, BindingKind, ParamType, Shader, add_source, replace_source, shader_names};
 pub(crate) use target::IMAGE_ROW;
 pub use target::Target;

@@ -112,7 +112,26 @@ pub fn replace_source(name: &str, text: &str) {
     REPLACED.set((name.to_string(), text.to_string())).expect("one replacement a process");
 }
 
+/// Kernels from outside.
+static ADDED: LazyLock<Mutex<HashMap<String, &'static str>>> = LazyLock::new(Mutex::default);
+
+/// Makes a kernel of one's own known as `family/pass`: its WGSL text, in the form that the module describes. It may use the shared files.
+///
+/// # Errors
+/// `Config` when there is another kernel of that name.
+pub fn add_source(name: &str, text: &'static str) -> Result<()> {
+    let mut added = ADDED.lock().expect("no panic while adding");
+    if SOURCES.get_file(format!("{name}.wgsl")).is_some() || added.get(name).is_some_and(|known| *known != text) {
+        return Err(Error::Config(format!("there is another kernel {name}: choose another name")));
+    }
+    added.insert(name.to_string(), text);
+    Ok(())
+}
+
 fn source(name: &str) -> Result<&'static str> {
+    if let Some(text) = ADDED.lock().expect("no panic while adding").get(name) {
+        return Ok(text);
+    }
     if let Some((_, text)) = REPLACED.get().filter(|(replaced, _)| replaced == name) {
         return Ok(text);
     }

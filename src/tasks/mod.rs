@@ -15,6 +15,7 @@ pub use data::{Data, DataKind, Layout, Purpose, Source};
 pub use epochs::{Epochs, Sets, SplitKind};
 pub use images::{ImageScorecard, ImagesConfig};
 pub use integer_sequences::{IntegerScorecard, IntegerSequencesConfig, micro_batch as sequence_batch};
+#[cfg(feature = "cli")]
 pub(crate) use integer_sequences::{IntegerSequences, TESTED};
 pub use mechanisms::{MechanismScorecard, MechanismsConfig, Predicted, until_stop};
 pub use next_vectors::{VectorScorecard, VectorsConfig};

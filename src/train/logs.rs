@@ -5,21 +5,12 @@ use std::io::{BufRead, BufReader, BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Map, Value};
 
+use super::progress::Bar;
 use super::tensorboard::EventWriter;
 use crate::error::{Error, Result};
 use crate::fault;
-
-/// A bar with rate and ETA on standard error, invisible where that is no terminal.
-pub(crate) fn progress_bar(total: u64, unit: &str, quiet: bool) -> ProgressBar {
-    let target = if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr_with_hz(8) };
-    let bar = ProgressBar::with_draw_target(Some(total), target);
-    let style = ProgressStyle::with_template(&format!("{{bar:32}} {{pos}}/{{len}} {unit}  {{per_sec}}  ETA {{eta}}  {{msg}}"));
-    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-    bar
-}
 
 /// Logs of a run.
 #[derive(Debug)]
@@ -28,7 +19,7 @@ pub(crate) struct Logs {
     metrics_path: PathBuf,
     events: EventWriter,
     text: File,
-    bar: Option<ProgressBar>,
+    bar: Option<Bar>,
     quiet: bool,
     last_line: Instant,
 }
@@ -53,12 +44,10 @@ impl Logs {
         let metrics = OpenOptions::new().append(true).open(&metrics_path).map_err(|e| Error::create(&metrics_path, &e))?;
         let text_path = folder.join("train.log");
         let text = OpenOptions::new().append(true).create(true).open(&text_path).map_err(|e| Error::create(&text_path, &e))?;
-        let bar = (!quiet && std::io::stderr().is_terminal()).then(|| {
-            let bar = progress_bar(total, "steps", false);
-            bar.set_position(step);
-            bar.reset_eta();
-            bar
-        });
+        let bar = if !quiet && std::io::stderr().is_terminal() { Bar::new(total, "steps", false) } else { None };
+        if let Some(bar) = &bar {
+            bar.start_at(step);
+        }
         let events = EventWriter::new(folder, step)?;
         Ok(Logs { metrics: BufWriter::new(metrics), metrics_path, events, text, bar, quiet, last_line: Instant::now() })
     }
@@ -67,9 +56,7 @@ impl Logs {
     pub(crate) fn say(&mut self, line: &str) {
         let _ = writeln!(self.text, "{line}");
         match &self.bar {
-            Some(bar) => bar.suspend(|| {
-                let _ = writeln!(std::io::stderr(), "{line}");
-            }),
+            Some(bar) => bar.say(line),
             None if !self.quiet => {
                 let _ = writeln!(std::io::stderr(), "{line}");
             }
@@ -95,8 +82,7 @@ impl Logs {
     pub(crate) fn progress(&mut self, step: u64, total: u64, message: &str, per_second: f64) {
         match &self.bar {
             Some(bar) => {
-                bar.set_position(step);
-                bar.set_message(message.to_string());
+                bar.show(step, message);
             }
             None if self.last_line.elapsed() > Duration::from_secs(10) => {
                 self.last_line = Instant::now();
@@ -116,7 +102,7 @@ impl Logs {
     /// Ends the bar.
     pub(crate) fn close(&mut self) -> Result<()> {
         if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
+            bar.clear();
         }
         self.flush()
     }

@@ -1,11 +1,14 @@
 //! Training: the loop over the replay of a plan, validation, checkpoints, logs and the closing report. It knows no kind of run.
 
 mod checkpoint;
+#[cfg(feature = "cli")]
 mod compare;
 mod floats;
 mod folder;
 mod logs;
+#[cfg(feature = "cli")]
 mod plot;
+mod progress;
 mod report;
 mod rules;
 mod run;
@@ -14,14 +17,18 @@ mod tensorboard;
 mod trainer;
 
 pub use checkpoint::{Checkpoint, Origin, Progress, export_weights, load_buffers, load_weights, save_weights, weights_of};
+#[cfg(feature = "cli")]
 pub use compare::{Comparison, compare};
 pub use folder::RunFolder;
-pub(crate) use logs::progress_bar;
+#[cfg(feature = "cli")]
+pub(crate) use progress::Bar;
 pub use report::Report;
 pub use rules::Watch;
+#[cfg(feature = "cli")]
 pub(crate) use run::default_budget;
 pub use run::train;
 pub use tensor_file::Best;
+#[cfg(feature = "cli")]
 pub(crate) use tensor_file::{TensorFile, write_atomically};
 pub use tensorboard::EventWriter;
 pub use trainer::Options;

@@ -206,6 +206,7 @@ impl TensorFile {
     }
 
     /// Progress of a checkpoint, as JSON.
+    #[cfg(feature = "cli")]
     pub(crate) fn progress(&self) -> Option<&str> {
         Some(self.header.progress.as_str()).filter(|text| !text.is_empty())
     }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::checkpoint::{Checkpoint, Found, Origin, Progress, load_best, save_weights};
 use super::folder::RunFolder;
 use super::logs::Logs;
+#[cfg(feature = "cli")]
 use super::plot::{Chart, Curve, draw};
 use super::report::Report;
 use super::rules::Watch;
@@ -490,6 +491,13 @@ impl<'a> Trainer<'a> {
         checkpoint.save(&self.folder.checkpoints(), parameters, self.problem.settings.checkpoint.keep).map(|_| ())
     }
 
+    /// Without the command line there are no pictures; `metrics.jsonl` has the numbers.
+    #[cfg(not(feature = "cli"))]
+    fn draw_curves(&self) -> Result<()> {
+        Ok(())
+    }
+
+    #[cfg(feature = "cli")]
     fn draw_curves(&self) -> Result<()> {
         let (title, metrics) = self.card.chart.clone();
         let points = |split: &str, name: &str| self.curves.get(&(split.to_string(), name.to_string())).map_or(&[][..], Vec::as_slice);

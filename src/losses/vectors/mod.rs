@@ -88,7 +88,7 @@ impl Section for VectorLossConfig {
 
 impl LossKind for VectorLossConfig {
     fn build(&self) -> Box<dyn Loss> {
-        Box::new(VectorLoss { terms: self.terms().into_iter().filter(|t| t.weight() != 0.0).collect() })
+        Box::new(VectorLoss::of(self))
     }
 }
 
@@ -96,6 +96,19 @@ impl LossKind for VectorLossConfig {
 #[derive(Debug)]
 pub struct VectorLoss {
     terms: Vec<Box<dyn Term>>,
+}
+
+impl VectorLoss {
+    /// The terms of a configuration.
+    pub fn of(config: &VectorLossConfig) -> Self {
+        VectorLoss { terms: config.terms().into_iter().filter(|t| t.weight() != 0.0).collect() }
+    }
+
+    /// With one more term, in a column of its own.
+    pub fn with(mut self, term: Box<dyn Term>) -> Self {
+        self.terms.push(term);
+        self
+    }
 }
 
 impl Loss for VectorLoss {

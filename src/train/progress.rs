@@ -1,0 +1,75 @@
+//! The progress bar: rate and ETA on standard error, invisible where that is no terminal. Without the command line there is none.
+
+#[cfg(feature = "cli")]
+mod shown {
+    use std::io::Write;
+
+    use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+    #[derive(Debug)]
+    pub(crate) struct Bar(ProgressBar);
+
+    impl Bar {
+        pub(crate) fn new(total: u64, unit: &str, quiet: bool) -> Option<Bar> {
+            let target = if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr_with_hz(8) };
+            let bar = ProgressBar::with_draw_target(Some(total), target);
+            let style = ProgressStyle::with_template(&format!("{{bar:32}} {{pos}}/{{len}} {unit}  {{per_sec}}  ETA {{eta}}  {{msg}}"));
+            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+            Some(Bar(bar))
+        }
+
+        pub(crate) fn start_at(&self, position: u64) {
+            self.0.set_position(position);
+            self.0.reset_eta();
+        }
+
+        pub(crate) fn say(&self, line: &str) {
+            self.0.suspend(|| {
+                let _ = writeln!(std::io::stderr(), "{line}");
+            });
+        }
+
+        pub(crate) fn show(&self, position: u64, message: &str) {
+            self.0.set_position(position);
+            self.0.set_message(message.to_string());
+        }
+
+        pub(crate) fn add(&self, n: u64) {
+            self.0.inc(n);
+        }
+
+        pub(crate) fn clear(&self) {
+            self.0.finish_and_clear();
+        }
+    }
+}
+
+#[cfg(not(feature = "cli"))]
+mod shown {
+    #[derive(Debug)]
+    pub(crate) enum Bar {}
+
+    impl Bar {
+        pub(crate) fn new(_total: u64, _unit: &str, _quiet: bool) -> Option<Bar> {
+            None
+        }
+
+        pub(crate) fn start_at(&self, _position: u64) {
+            match *self {}
+        }
+
+        pub(crate) fn say(&self, _line: &str) {
+            match *self {}
+        }
+
+        pub(crate) fn show(&self, _position: u64, _message: &str) {
+            match *self {}
+        }
+
+        pub(crate) fn clear(&self) {
+            match *self {}
+        }
+    }
+}
+
+pub(crate) use shown::Bar;
