@@ -101,7 +101,7 @@ fn main() -> Result<()> {
         copy(&gpu)?;
     }
     for row in FAMILIES {
-        family(&gpu, &row, &filter)?;
+        family(&gpu, row, &filter)?;
     }
     let mut runs: Vec<String> = std::fs::read_dir("data/runs")
         .map_err(|e| Error::read(Path::new("data/runs"), &e))?

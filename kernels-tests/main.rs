@@ -11,4 +11,5 @@ mod models;
 mod options;
 mod resume;
 mod sizes;
+mod stack;
 mod vectors;

@@ -119,6 +119,18 @@ const VECTORS: Kind = Kind {
             &["model={kind='vector_gru',width=8,layers=1,norm='after',head='gelu_norm'}"],
             &["model={kind='vector_gru',width=8,layers=2,norm='after',head='linear'}"],
             &["model={kind='vector_amn',width=8,hidden=8}"],
+            &[
+                "model={kind='stack',input='context',layers=[{kind='flatten'},{kind='linear',out=8},{kind='gelu'},{kind='dropout',rate=0.2},{kind='linear'}]}",
+            ],
+            &[
+                "model={kind='stack',layers=[{kind='lstm',hidden=8},{kind='self_attention',heads=2,causal=true,dropout=0.1},{kind='mean_pool'},{kind='norm'},{kind='linear'}]}",
+            ],
+            &[
+                "model={kind='stack',layers=[{kind='positions'},{kind='transformer_block',heads=2,feed_forward=8,activation='gelu',causal=true,dropout=0.1},{kind='last'},{kind='rms_norm'},{kind='linear'}]}",
+            ],
+            &[
+                "model={kind='stack',layers=[{kind='gru',hidden=8},{kind='residual',layers=[{kind='linear',out=8},{kind='relu'},{kind='gelu_tanh'},{kind='sigmoid'}]},{kind='last'},{kind='linear'}]}",
+            ],
         ],
         &[
             &["loss={kind='vectors',cosine={weight=1.0}}"],
@@ -424,6 +436,17 @@ fn named(item: &str) -> Vec<String> {
     found
 }
 
+/// The key of the value that begins after this text: directly after `key=`, or within `key=[…`.
+fn key_before(text: &str) -> &str {
+    let mut depth = 0;
+    let opens = |(at, c): (usize, char)| {
+        depth += i32::from("]}".contains(c)) - i32::from("[{".contains(c));
+        (depth < 0).then_some(at)
+    };
+    let end = if text.ends_with('=') { text.len() } else { text.char_indices().rev().find_map(opens).unwrap_or(0) };
+    text[..end].trim_end_matches('=').rsplit(['{', ',', '[']).next().unwrap()
+}
+
 /// A key that is in no table is an option that no test sees: the names are those that the parser itself gives for an unknown key.
 #[test]
 fn every_key_of_a_run_file_is_in_a_table() {
@@ -445,9 +468,8 @@ fn every_key_of_a_run_file_is_in_a_table() {
         }
         for item in items().filter(|item| item.contains('{')) {
             for (at, _) in item.match_indices('{') {
-                // What the brace belongs to: the key before it, below that before an outer brace.
-                let (outer, inner) = (item.split_once('=').unwrap().0, item[..at].trim_end_matches(['[', '=']));
-                let inner = inner.rsplit(['{', ',']).next().unwrap();
+                // What the brace belongs to: the key before it or before its list, below that before an outer brace.
+                let (outer, inner) = (item.split_once('=').unwrap().0, key_before(&item[..at]));
                 let section = if inner == outer { outer.to_string() } else { format!("{outer}.{inner}") };
                 let mut with = item.to_string();
                 with.insert_str(at + 1, "zzz=1,");

@@ -31,7 +31,7 @@ impl Field {
 pub struct Fields(pub Vec<Field>);
 
 impl Fields {
-    fn list(&self) -> String {
+    pub(crate) fn list(&self) -> String {
         let one = |f: &Field| format!("`{}` of shape {:?}", f.name, f.shape);
         self.0.iter().map(one).collect::<Vec<_>>().join(", ")
     }

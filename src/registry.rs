@@ -8,8 +8,8 @@ use crate::config::{self, Section, Settings};
 use crate::error::Result;
 use crate::losses::{CrossEntropyConfig, JointLossConfig, Loss, LossKind, VaeLossConfig, VectorLossConfig};
 use crate::models::{
-    Build, ImageVaeConfig, MechanismTransformerConfig, Model, ModelKind, SequenceTransformerConfig, VectorAmnConfig, VectorGruConfig,
-    VectorLstmConfig, VectorMlpConfig, VectorTransformerConfig,
+    Build, ImageVaeConfig, MechanismTransformerConfig, Model, ModelKind, SequenceTransformerConfig, StackConfig, VectorAmnConfig,
+    VectorGruConfig, VectorLstmConfig, VectorMlpConfig, VectorTransformerConfig,
 };
 use crate::plan::Buffer;
 use crate::tasks::{Data, DataKind, ImagesConfig, IntegerSequencesConfig, MechanismsConfig, Purpose, Source, VectorsConfig};
@@ -69,6 +69,8 @@ kinds! {
         MechanismTransformer(MechanismTransformerConfig),
         /// Variational autoencoder of images.
         ImageVae(ImageVaeConfig),
+        /// Layers that the run file lists.
+        Stack(StackConfig),
     }
 }
 

@@ -1,8 +1,8 @@
-//! Cases of the mean over positions.
+//! Cases of the mean over positions and its gradient.
 
 use super::{Builder, DIMS, Family, Regime, Spec, Tolerance};
 use crate::error::Result;
-use crate::kernels::mean::Forward;
+use crate::kernels::mean::{Backward, Forward};
 use crate::random::Random;
 
 /// dims: batch, length, cols.
@@ -18,5 +18,8 @@ fn build(b: &mut Builder, spec: &Spec) -> Result<()> {
     let x = b.input("x", &[batch, length, cols])?;
     let y = b.output("y", &[batch, cols])?;
     b.tolerance = Tolerance::sum(length);
-    Forward { x, y, batch, length, cols }.record(&mut b.plan, "case")
+    Forward { x, y, batch, length, cols }.record(&mut b.plan, "case")?;
+    let dy = b.upstream(y)?;
+    let dx = b.gradient(x)?;
+    Backward { dy, dx, batch, length, cols }.record(&mut b.plan, "case")
 }

@@ -38,3 +38,39 @@ impl Forward {
         plan.record(dispatch, Grid::Threads(batch * cols))
     }
 }
+
+/// dx of the mean.
+#[derive(Debug, Clone, Copy)]
+pub struct Backward {
+    /// (batch, cols).
+    pub dy: Tensor,
+    /// (batch, length, cols).
+    pub dx: Tensor,
+    /// Sequences.
+    pub batch: usize,
+    /// Positions.
+    pub length: usize,
+    /// Features.
+    pub cols: usize,
+}
+
+impl Backward {
+    /// Records the pass.
+    ///
+    /// # Errors
+    /// `Internal` when a shape differs.
+    pub fn record(self, plan: &mut Plan, label: &str) -> Result<()> {
+        let Backward { dy, dx, batch, length, cols } = self;
+        for (tensor, len) in [(dx, batch * length * cols), (dy, batch * cols)] {
+            plan.expect("mean/backward", tensor, len)?;
+        }
+        let dispatch = Dispatch::new("mean/backward", label)
+            .bind("dy", dy)
+            .bind("dx", dx)
+            .size("batch", batch)
+            .size("length", length)
+            .size("cols", cols)
+            .flops(batch * length * cols);
+        plan.record(dispatch, Grid::Threads(batch * length * cols))
+    }
+}

@@ -11,7 +11,7 @@ macro_rules! kernel_families {
             activation adamw argmax attention attention_pool cross_entropy dropout embedding
             fourier gather grad_norm gru infonce joint_loss layer_norm lstm
             matmul max_pool mean metrics mmd moments normalize patches
-            positions rope slice swiglu tokens upsample vae vector_loss
+            positions rope slice swiglu tokens transpose upsample vae vector_loss
         }
     };
 }

@@ -1,0 +1,675 @@
+//! A model that the run file itself composes of the library's layers, as `torch.nn.Sequential` does: layer i has the weights `i.…`.
+
+use serde::{Deserialize, Serialize};
+
+use super::model::{Build, Model, ModelKind};
+use crate::batch::{Inputs, Outputs};
+use crate::config::Section;
+use crate::error::{Error, Result};
+use crate::kernels::matmul::Activation;
+use crate::kernels::{activation, embedding, mean, positions, slice, transpose};
+use crate::layers::{
+    BlockConfig, Embedding, Fused, Gru, Layer, LayerNorm, Linear, Lstm, Outputs as Wanted, SelfAttention, TransformerBlock, dropout, kept,
+};
+use crate::losses::Gradients;
+use crate::plan::{Plan, Tensor};
+
+/// The layers, from the input to the output.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StackConfig {
+    /// Field of the data that goes in; without it, their first one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input: Option<String>,
+    /// The layers.
+    pub layers: Vec<LayerConfig>,
+}
+
+/// A layer of a stack, by its `kind`. Shapes are those of one sample: (features), or (length, features) for a sequence.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum LayerConfig {
+    /// `torch.nn.Linear` over the features.
+    Linear {
+        /// Features that come out; without it, those of the data's `target`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        out: Option<usize>,
+    },
+    /// max(x, 0).
+    Relu {},
+    /// x·Φ(x).
+    Gelu {},
+    /// GELU in its tanh form.
+    GeluTanh {},
+    /// 1 / (1 + exp(−x)).
+    Sigmoid {},
+    /// `torch.nn.Dropout`.
+    Dropout {
+        /// Probability of a zero.
+        rate: f64,
+    },
+    /// `torch.nn.LayerNorm` over the features.
+    Norm {},
+    /// RMS normalisation over the features.
+    RmsNorm {},
+    /// (length, features) → (length · features).
+    Flatten {},
+    /// Token and position vectors (`torch.nn.Embedding`) of integers (length): (length, features).
+    Embedding {
+        /// Features.
+        features: usize,
+    },
+    /// Sinusoidal positions, added.
+    Positions {},
+    /// x + layers(x), the weights under `i.j.…`.
+    Residual {
+        /// The layers between.
+        layers: Vec<LayerConfig>,
+    },
+    /// x + `torch.nn.MultiheadAttention`(x).
+    SelfAttention {
+        /// Heads; they divide the features.
+        heads: usize,
+        /// A position sees only itself and earlier ones.
+        #[serde(default)]
+        causal: bool,
+        /// On probabilities and output.
+        #[serde(default)]
+        dropout: f64,
+    },
+    /// `torch.nn.TransformerEncoderLayer` with norm_first = False.
+    TransformerBlock {
+        /// Heads; they divide the features.
+        heads: usize,
+        /// Features of the feed-forward network.
+        feed_forward: usize,
+        /// Of the feed-forward network.
+        #[serde(default = "relu")]
+        activation: Activation,
+        /// A position sees only itself and earlier ones.
+        #[serde(default)]
+        causal: bool,
+        /// On probabilities, activations and sublayer outputs.
+        #[serde(default)]
+        dropout: f64,
+    },
+    /// One layer of `torch.nn.LSTM`.
+    Lstm {
+        /// Features of the state.
+        hidden: usize,
+    },
+    /// One layer of `torch.nn.GRU`.
+    Gru {
+        /// Features of the state.
+        hidden: usize,
+    },
+    /// Mean over the positions: (features).
+    MeanPool {},
+    /// The last position: (features).
+    Last {},
+}
+
+fn relu() -> Activation {
+    Activation::Relu
+}
+
+impl LayerConfig {
+    fn activation(&self) -> Option<Activation> {
+        match self {
+            LayerConfig::Relu {} => Some(Activation::Relu),
+            LayerConfig::Gelu {} => Some(Activation::Gelu),
+            LayerConfig::GeluTanh {} => Some(Activation::GeluTanh),
+            LayerConfig::Sigmoid {} => Some(Activation::Sigmoid),
+            _ => None,
+        }
+    }
+}
+
+/// Most layers of a stack, those of groups counted.
+const MOST: usize = 1000;
+
+impl Section for StackConfig {
+    fn validate(&self) -> std::result::Result<(), String> {
+        if self.layers.is_empty() {
+            return Err("model.layers is empty: give at least one, as in layers = [{ kind = \"linear\", out = 512 }]".into());
+        }
+        let mut left = MOST;
+        check(&self.layers, "model.layers", &mut left)
+    }
+}
+
+fn check(layers: &[LayerConfig], at: &str, left: &mut usize) -> std::result::Result<(), String> {
+    for (i, layer) in layers.iter().enumerate() {
+        *left = left.checked_sub(1).ok_or_else(|| format!("model.layers has more than {MOST} layers"))?;
+        let at = format!("{at}[{i}]");
+        let size = |name: &str, value: usize, most: usize| match (1..=most).contains(&value) {
+            true => Ok(()),
+            false => Err(format!("{at}.{name} = {value} is out of range: it must be from 1 to {most}")),
+        };
+        let rate = |name: &str, rate: f64| match (0.0..1.0).contains(&rate) {
+            true => Ok(()),
+            false => Err(format!("{at}.{name} = {rate} is out of range: it must be in [0, 1)")),
+        };
+        match layer {
+            LayerConfig::Linear { out } => out.map_or(Ok(()), |out| size("out", out, 1 << 18))?,
+            LayerConfig::Dropout { rate: value } => rate("rate", *value)?,
+            LayerConfig::Embedding { features } => size("features", *features, 1 << 16)?,
+            LayerConfig::Residual { layers } if layers.is_empty() => return Err(format!("{at}.layers is empty")),
+            LayerConfig::Residual { layers } => check(layers, &format!("{at}.layers"), left)?,
+            LayerConfig::SelfAttention { heads, dropout, .. } => {
+                size("heads", *heads, 1 << 12)?;
+                rate("dropout", *dropout)?;
+            }
+            LayerConfig::TransformerBlock { heads, feed_forward, dropout, .. } => {
+                size("heads", *heads, 1 << 12)?;
+                size("feed_forward", *feed_forward, 1 << 18)?;
+                rate("dropout", *dropout)?;
+            }
+            LayerConfig::Lstm { hidden } | LayerConfig::Gru { hidden } => size("hidden", *hidden, 1 << 16)?,
+            LayerConfig::Relu {}
+            | LayerConfig::Gelu {}
+            | LayerConfig::GeluTanh {}
+            | LayerConfig::Sigmoid {}
+            | LayerConfig::Norm {}
+            | LayerConfig::RmsNorm {}
+            | LayerConfig::Flatten {}
+            | LayerConfig::Positions {}
+            | LayerConfig::MeanPool {}
+            | LayerConfig::Last {} => {}
+        }
+    }
+    Ok(())
+}
+
+const NAME: &str = "model.kind = \"stack\"";
+
+impl ModelKind for StackConfig {
+    fn build(&self, given: &Build<'_>) -> Result<Box<dyn Model>> {
+        let first = given.fields.0.first().map_or("", |f| f.name);
+        let input = self.input.as_deref().unwrap_or(first);
+        let field = given.fields.0.iter().find(|f| f.name == input);
+        let field = field.ok_or_else(|| Error::Config(format!("{NAME}: the data have no field `{input}`: {}", given.fields.list())))?;
+        let target = given.fields.shape::<1>(NAME, "target").ok().map(|[n]| n);
+        let mut maker = Maker { shape: field.shape.clone(), integers: field.below, target };
+        let layers = maker.sequence(&self.layers, "", "model.layers")?;
+        Ok(Box::new(Stack { input: field.name, layers }))
+    }
+}
+
+/// Makes layers one after another, and knows what the next one is given.
+struct Maker {
+    /// Of one sample.
+    shape: Vec<usize>,
+    /// What the input's integers are below, until an embedding has taken them.
+    integers: Option<usize>,
+    /// Features of the target.
+    target: Option<usize>,
+}
+
+impl Maker {
+    fn sequence(&mut self, configs: &[LayerConfig], prefix: &str, at: &str) -> Result<Sequence> {
+        let mut made: Vec<Made> = Vec::new();
+        for (i, config) in configs.iter().enumerate() {
+            // What follows a product is fused into it.
+            if let Some(Made::Linear { linear, rate }) = made.last_mut() {
+                let plain = linear.activation == Activation::Identity && *rate == 0.0;
+                if let Some(activation) = config.activation().filter(|_| plain) {
+                    linear.activation = activation;
+                    continue;
+                }
+                if let (LayerConfig::Dropout { rate: of }, 0.0) = (config, *rate) {
+                    *rate = *of;
+                    continue;
+                }
+            }
+            let (name, at) = (format!("{prefix}{i}"), format!("{at}[{i}]"));
+            if self.integers.is_some() && !matches!(config, LayerConfig::Embedding { .. }) {
+                return Err(Error::Config(format!("{at}: these data are integers: begin with {{ kind = \"embedding\", features = … }}")));
+            }
+            made.push(self.layer(config, &name, &at)?);
+        }
+        Ok(Sequence(made))
+    }
+
+    fn features(&self) -> usize {
+        self.shape.last().copied().unwrap_or(1)
+    }
+
+    /// Length and features.
+    fn sequences(&self, at: &str) -> Result<[usize; 2]> {
+        let shape: std::result::Result<[usize; 2], _> = self.shape.as_slice().try_into();
+        shape.map_err(|_| Error::Config(format!("{at} takes sequences (length, features), and is given {:?}", self.shape)))
+    }
+
+    fn layer(&mut self, config: &LayerConfig, name: &str, at: &str) -> Result<Made> {
+        let other = |layer: Box<dyn Layer>| Ok(Made::Other(layer));
+        if let Some(kind) = config.activation() {
+            return other(Box::new(Activate { name: name.into(), kind, saved: None }));
+        }
+        match config {
+            LayerConfig::Linear { out } => {
+                let inputs = self.features();
+                let missing =
+                    || Error::Config(format!("{at}: these data have no `target` to tell how many features come out: give out = …"));
+                let out = out.or(self.target).ok_or_else(missing)?;
+                if let Some(last) = self.shape.last_mut() {
+                    *last = out;
+                }
+                Ok(Made::Linear { linear: Linear::new(name, inputs, out), rate: 0.0 })
+            }
+            LayerConfig::Dropout { rate } => other(Box::new(Drop { name: name.into(), rate: *rate, saved: None })),
+            LayerConfig::Norm {} => other(Box::new(LayerNorm::new(name, self.features(), 1e-5))),
+            LayerConfig::RmsNorm {} => other(Box::new(LayerNorm::rms(name, self.features(), 1e-6))),
+            LayerConfig::Flatten {} => {
+                self.shape = vec![self.shape.iter().product()];
+                other(Box::new(Same))
+            }
+            LayerConfig::Embedding { features } => {
+                let vocabulary = self.integers.take();
+                let vocabulary = vocabulary.ok_or_else(|| Error::Config(format!("{at} takes integers; these are numbers already")))?;
+                let [length]: [usize; 1] =
+                    self.shape.as_slice().try_into().map_err(|_| Error::Config(format!("{at} takes one axis of integers")))?;
+                self.shape = vec![length, *features];
+                other(Box::new(Embed(Embedding::new(name, vocabulary, length, *features))))
+            }
+            LayerConfig::Positions {} => {
+                self.sequences(at)?;
+                other(Box::new(AddPositions { name: name.into() }))
+            }
+            LayerConfig::Residual { layers } => {
+                let before = self.shape.clone();
+                let inner = self.sequence(layers, &format!("{name}."), &format!("{at}.layers"))?;
+                if self.shape != before {
+                    return Err(Error::Config(format!(
+                        "{at} adds its input {before:?} to what its layers give, {:?}: make them equal",
+                        self.shape
+                    )));
+                }
+                other(Box::new(Residual { name: name.into(), inner }))
+            }
+            LayerConfig::SelfAttention { heads, causal, dropout } => {
+                let [_, features] = self.sequences(at)?;
+                other(Box::new(Attend(SelfAttention::new(name, features, *heads, *causal, *dropout)?)))
+            }
+            LayerConfig::TransformerBlock { heads, feed_forward, activation, causal, dropout } => {
+                let [_, features] = self.sequences(at)?;
+                let (heads, hidden, activation, causal, dropout) = (*heads, *feed_forward, *activation, *causal, *dropout);
+                let config = BlockConfig { features, heads, hidden, activation, dropout, eps: 1e-5, causal };
+                other(Box::new(Block(TransformerBlock::new(name, config)?)))
+            }
+            LayerConfig::Lstm { hidden } => {
+                let [length, features] = self.sequences(at)?;
+                self.shape = vec![length, *hidden];
+                let cell = Cell::Lstm(Lstm::new(name, 0, features, *hidden));
+                other(Box::new(Recur { name: name.into(), cell }))
+            }
+            LayerConfig::Gru { hidden } => {
+                let [length, features] = self.sequences(at)?;
+                self.shape = vec![length, *hidden];
+                let cell = Cell::Gru(Gru::new(name, 0, features, *hidden));
+                other(Box::new(Recur { name: name.into(), cell }))
+            }
+            LayerConfig::MeanPool {} => {
+                let [_, features] = self.sequences(at)?;
+                self.shape = vec![features];
+                other(Box::new(MeanPool { name: name.into(), saved: None }))
+            }
+            LayerConfig::Last {} => {
+                let [_, features] = self.sequences(at)?;
+                self.shape = vec![features];
+                other(Box::new(LastPosition { name: name.into(), saved: None }))
+            }
+            LayerConfig::Relu {} | LayerConfig::Gelu {} | LayerConfig::GeluTanh {} | LayerConfig::Sigmoid {} => {
+                Err(Error::Internal(format!("{at}: an activation without a kind")))
+            }
+        }
+    }
+}
+
+/// A made layer: a product with what follows it, or any other.
+#[derive(Debug)]
+enum Made {
+    Linear { linear: Linear, rate: f64 },
+    Other(Box<dyn Layer>),
+}
+
+/// Layers one after another.
+#[derive(Debug)]
+struct Sequence(Vec<Made>);
+
+impl Layer for Sequence {
+    fn forward(&mut self, plan: &mut Plan, x: Tensor) -> Result<Tensor> {
+        let mut x = x;
+        for made in &mut self.0 {
+            x = match made {
+                Made::Linear { linear, rate } => {
+                    linear.dropout = dropout(plan, *rate);
+                    linear.forward(plan, x)?
+                }
+                Made::Other(layer) => layer.forward(plan, x)?,
+            };
+        }
+        Ok(x)
+    }
+
+    /// A product goes back through the dropout and the activation of the product below it at once.
+    fn backward(&mut self, plan: &mut Plan, dy: Tensor) -> Result<Tensor> {
+        let (mut d, mut undone) = (dy, false);
+        for i in (0..self.0.len()).rev() {
+            let (before, rest) = self.0.split_at_mut(i);
+            match &mut rest[0] {
+                Made::Linear { linear, .. } => {
+                    let dz = if undone { d } else { through(plan, linear, d, i)? };
+                    linear.backward_params(plan, dz)?;
+                    let below = match before.last() {
+                        Some(Made::Linear { linear, .. }) => {
+                            undone = true;
+                            Fused { derivative: linear.derivative()?, dropout: linear.dropout, residual: None }
+                        }
+                        _ => {
+                            undone = false;
+                            Fused::default()
+                        }
+                    };
+                    d = linear.backward_input(plan, dz, below)?;
+                }
+                Made::Other(layer) => {
+                    d = layer.backward(plan, d)?;
+                    undone = false;
+                }
+            }
+        }
+        Ok(d)
+    }
+}
+
+/// The gradient before the activation and the dropout of a product.
+fn through(plan: &mut Plan, linear: &Linear, dy: Tensor, i: usize) -> Result<Tensor> {
+    let mut d = dy;
+    if let Some(dropout) = linear.dropout {
+        let dx = plan.like(format!("stack.{i}.{}.dropped", plan.entries().len()), d)?;
+        crate::kernels::dropout::Apply { x: d, y: dx, dropout }.record(plan, "stack")?;
+        d = dx;
+    }
+    if let Some((kind, x)) = linear.derivative()? {
+        let dx = plan.like(format!("stack.{i}.{}.dz", plan.entries().len()), x)?;
+        activation::Backward { x, dy: d, dx, kind }.record(plan, "stack")?;
+        d = dx;
+    }
+    Ok(d)
+}
+
+/// The same numbers under another shape.
+#[derive(Debug)]
+struct Same;
+
+impl Layer for Same {
+    fn forward(&mut self, _plan: &mut Plan, x: Tensor) -> Result<Tensor> {
+        Ok(x)
+    }
+
+    fn backward(&mut self, _plan: &mut Plan, dy: Tensor) -> Result<Tensor> {
+        Ok(dy)
+    }
+}
+
+/// An activation by itself.
+#[derive(Debug)]
+struct Activate {
+    name: String,
+    kind: Activation,
+    saved: Option<Tensor>,
+}
+
+impl Layer for Activate {
+    fn forward(&mut self, plan: &mut Plan, x: Tensor) -> Result<Tensor> {
+        let y = plan.like(format!("{}.y", self.name), x)?;
+        activation::Forward { x, y, kind: self.kind }.record(plan, &self.name)?;
+        self.saved = Some(x);
+        Ok(y)
+    }
+
+    fn backward(&mut self, plan: &mut Plan, dy: Tensor) -> Result<Tensor> {
+        let x = kept(&self.saved, &self.name)?;
+        let dx = plan.like(format!("{}.dx", self.name), x)?;
+        activation::Backward { x, dy, dx, kind: self.kind }.record(plan, &self.name)?;
+        Ok(dx)
+    }
+}
+
+/// A dropout by itself.
+#[derive(Debug)]
+struct Drop {
+    name: String,
+    rate: f64,
+    saved: Option<crate::kernels::Dropout>,
+}
+
+impl Drop {
+    fn apply(&self, plan: &mut Plan, x: Tensor, what: &str) -> Result<Tensor> {
+        let Some(dropout) = self.saved else { return Ok(x) };
+        let y = plan.like(format!("{}.{what}", self.name), x)?;
+        crate::kernels::dropout::Apply { x, y, dropout }.record(plan, &self.name)?;
+        Ok(y)
+    }
+}
+
+impl Layer for Drop {
+    fn forward(&mut self, plan: &mut Plan, x: Tensor) -> Result<Tensor> {
+        self.saved = dropout(plan, self.rate);
+        self.apply(plan, x, "y")
+    }
+
+    fn backward(&mut self, plan: &mut Plan, dy: Tensor) -> Result<Tensor> {
+        self.apply(plan, dy, "dx")
+    }
+}
+
+/// Token and position vectors; what comes before is integers, which have no gradient.
+#[derive(Debug)]
+struct Embed(Embedding);
+
+impl Layer for Embed {
+    fn forward(&mut self, plan: &mut Plan, x: Tensor) -> Result<Tensor> {
+        self.0.forward(plan, x)
+    }
+
+    fn backward(&mut self, plan: &mut Plan, dy: Tensor) -> Result<Tensor> {
+        self.0.backward(plan, dy)?;
+        Ok(dy)
+    }
+}
+
+/// Sinusoidal positions, added.
+#[derive(Debug)]
+struct AddPositions {
+    name: String,
+}
+
+impl Layer for AddPositions {
+    fn forward(&mut self, plan: &mut Plan, x: Tensor) -> Result<Tensor> {
+        let (length, cols) = (plan.shape(x)[1], plan.shape(x)[2]);
+        let y = plan.like(format!("{}.y", self.name), x)?;
+        positions::Forward { x, y, cols, length }.record(plan, &self.name)?;
+        Ok(y)
+    }
+
+    fn backward(&mut self, _plan: &mut Plan, dy: Tensor) -> Result<Tensor> {
+        Ok(dy)
+    }
+}
+
+/// x + layers(x).
+#[derive(Debug)]
+struct Residual {
+    name: String,
+    inner: Sequence,
+}
+
+impl Residual {
+    fn sum(&self, plan: &mut Plan, [a, b]: [Tensor; 2], what: &str) -> Result<Tensor> {
+        let y = plan.like(format!("{}.{what}", self.name), a)?;
+        embedding::AddPositions { x: a, positions: b, y, cols: plan.len(a) }.record(plan, &self.name)?;
+        Ok(y)
+    }
+}
+
+impl Layer for Residual {
+    fn forward(&mut self, plan: &mut Plan, x: Tensor) -> Result<Tensor> {
+        let y = self.inner.forward(plan, x)?;
+        self.sum(plan, [x, y], "sum")
+    }
+
+    fn backward(&mut self, plan: &mut Plan, dy: Tensor) -> Result<Tensor> {
+        let dx = self.inner.backward(plan, dy)?;
+        self.sum(plan, [dy, dx], "dsum")
+    }
+}
+
+/// Attention, its residual included.
+#[derive(Debug)]
+struct Attend(SelfAttention);
+
+impl Layer for Attend {
+    fn forward(&mut self, plan: &mut Plan, x: Tensor) -> Result<Tensor> {
+        self.0.forward(plan, x)
+    }
+
+    fn backward(&mut self, plan: &mut Plan, dy: Tensor) -> Result<Tensor> {
+        self.0.backward(plan, dy)
+    }
+}
+
+/// A transformer block over whole sequences.
+#[derive(Debug)]
+struct Block(TransformerBlock);
+
+impl Layer for Block {
+    fn forward(&mut self, plan: &mut Plan, x: Tensor) -> Result<Tensor> {
+        self.0.forward(plan, x, None)
+    }
+
+    fn backward(&mut self, plan: &mut Plan, dy: Tensor) -> Result<Tensor> {
+        self.0.backward(plan, dy)
+    }
+}
+
+#[derive(Debug)]
+enum Cell {
+    Lstm(Lstm),
+    Gru(Gru),
+}
+
+/// A recurrent layer: sequences go through it step after step.
+#[derive(Debug)]
+struct Recur {
+    name: String,
+    cell: Cell,
+}
+
+impl Recur {
+    fn turned(&self, plan: &mut Plan, x: Tensor, what: &str) -> Result<Tensor> {
+        let &[first, second, cols] = plan.shape(x) else {
+            return Err(Error::Internal(format!("{}: sequences of shape {:?}", self.name, plan.shape(x))));
+        };
+        let y = plan.activation(format!("{}.{what}", self.name), &[second, first, cols])?;
+        transpose::Forward { x, y, first, second, cols }.record(plan, &self.name)?;
+        Ok(y)
+    }
+}
+
+impl Layer for Recur {
+    fn forward(&mut self, plan: &mut Plan, x: Tensor) -> Result<Tensor> {
+        let x = self.turned(plan, x, "steps")?;
+        let y = match &mut self.cell {
+            Cell::Lstm(lstm) => lstm.forward(plan, x, Wanted::All(0.0))?,
+            Cell::Gru(gru) => gru.forward(plan, x, None)?,
+        };
+        self.turned(plan, y, "y")
+    }
+
+    fn backward(&mut self, plan: &mut Plan, dy: Tensor) -> Result<Tensor> {
+        let dy = self.turned(plan, dy, "dsteps")?;
+        let dx = match &mut self.cell {
+            Cell::Lstm(lstm) => lstm.backward(plan, dy)?,
+            Cell::Gru(gru) => gru.backward(plan, dy, None)?,
+        };
+        self.turned(plan, dx, "dx")
+    }
+}
+
+/// Mean over the positions.
+#[derive(Debug)]
+struct MeanPool {
+    name: String,
+    saved: Option<[usize; 3]>,
+}
+
+impl Layer for MeanPool {
+    fn forward(&mut self, plan: &mut Plan, x: Tensor) -> Result<Tensor> {
+        let &[batch, length, cols] = plan.shape(x) else {
+            return Err(Error::Internal(format!("{}: sequences of shape {:?}", self.name, plan.shape(x))));
+        };
+        let y = plan.activation(format!("{}.y", self.name), &[batch, cols])?;
+        mean::Forward { x, y, batch, length, cols }.record(plan, &self.name)?;
+        self.saved = Some([batch, length, cols]);
+        Ok(y)
+    }
+
+    fn backward(&mut self, plan: &mut Plan, dy: Tensor) -> Result<Tensor> {
+        let [batch, length, cols] = kept(&self.saved, &self.name)?;
+        let dx = plan.activation(format!("{}.dx", self.name), &[batch, length, cols])?;
+        mean::Backward { dy, dx, batch, length, cols }.record(plan, &self.name)?;
+        Ok(dx)
+    }
+}
+
+/// The last position.
+#[derive(Debug)]
+struct LastPosition {
+    name: String,
+    saved: Option<[usize; 3]>,
+}
+
+impl LastPosition {
+    fn rows([batch, length, cols]: [usize; 3]) -> slice::Rows {
+        slice::Rows { rows: batch * length, cols, picked: batch, first: length - 1, stride: length }
+    }
+}
+
+impl Layer for LastPosition {
+    fn forward(&mut self, plan: &mut Plan, x: Tensor) -> Result<Tensor> {
+        let &[batch, length, cols] = plan.shape(x) else {
+            return Err(Error::Internal(format!("{}: sequences of shape {:?}", self.name, plan.shape(x))));
+        };
+        let y = plan.activation(format!("{}.y", self.name), &[batch, cols])?;
+        slice::Forward { x, y, rows: Self::rows([batch, length, cols]) }.record(plan, &self.name)?;
+        self.saved = Some([batch, length, cols]);
+        Ok(y)
+    }
+
+    fn backward(&mut self, plan: &mut Plan, dy: Tensor) -> Result<Tensor> {
+        let shape = kept(&self.saved, &self.name)?;
+        let dx = plan.activation(format!("{}.dx", self.name), &shape)?;
+        slice::Backward { dy, dx, rows: Self::rows(shape) }.record(plan, &self.name)?;
+        Ok(dx)
+    }
+}
+
+/// The layers over one field of the data.
+#[derive(Debug)]
+struct Stack {
+    input: &'static str,
+    layers: Sequence,
+}
+
+impl Model for Stack {
+    fn forward(&mut self, plan: &mut Plan, inputs: &Inputs) -> Result<Outputs> {
+        let x = inputs.get(NAME, self.input)?;
+        self.layers.forward(plan, x).map(Outputs::only)
+    }
+
+    fn backward(&mut self, plan: &mut Plan, gradients: &Gradients) -> Result<()> {
+        self.layers.backward(plan, gradients.main).map(|_| ())
+    }
+}
