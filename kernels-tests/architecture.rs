@@ -131,3 +131,32 @@ fn the_step_state_is_the_same_in_shader_and_rust() {
     let rust = fields(&fs::read_to_string("src/kernels/mod.rs").unwrap(), "pub struct State {");
     assert_eq!(shader, rust);
 }
+
+/// The files that the page says one takes to add something are those in which the newest of each kind stands.
+#[test]
+fn adding_takes_as_many_files_as_the_page_says() {
+    let mut found = vec![];
+    files(Path::new("src"), &mut found);
+    let naming = |words: &[&str]| {
+        let names = |path: &&PathBuf| {
+            let text = fs::read_to_string(path).unwrap();
+            // Tests are not counted.
+            words.iter().any(|word| text.split("#[cfg(test)]").next().unwrap().contains(word))
+        };
+        found.iter().filter(names).map(|path| path.display().to_string()).collect::<BTreeSet<_>>()
+    };
+    let set = |list: &[&str]| list.iter().map(ToString::to_string).collect::<BTreeSet<_>>();
+    assert_eq!(naming(&["StackConfig"]), set(&["src/models/stack.rs", "src/models/mod.rs"]));
+    assert_eq!(naming(&["StatTerm"]), set(&["src/losses/vectors/stat.rs", "src/losses/vectors/mod.rs"]));
+    assert_eq!(naming(&["VaeLossConfig"]), set(&["src/losses/vae.rs", "src/losses/mod.rs"]));
+    assert_eq!(naming(&["DevicesArgs"]), set(&["src/cli/devices.rs", "src/cli/mod.rs"]));
+    // A kind of data is named beside these only by the command that makes its own files.
+    let images = naming(&["ImagesConfig"]);
+    assert_eq!(images, set(&["src/tasks/images.rs", "src/tasks/mod.rs", "src/cli/encode.rs"]));
+    // A kernel family is one word in the list; who uses it names it.
+    let text = fs::read_to_string("src/kernels/mod.rs").unwrap();
+    assert_eq!(text.matches("transpose").count(), 1);
+    // A layer: its file, its line, and the models that are made of it.
+    let layer = naming(&["CrossAttention"]);
+    assert!(layer.iter().all(|file| file.starts_with("src/layers/")), "{layer:?}");
+}

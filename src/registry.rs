@@ -1,4 +1,5 @@
-//! Every kind of model, data and loss, by the name that a run file gives it. The one place that lists them.
+//! Every kind of model, data and loss, by the name that a run file gives it: made from the lists in `models`, `tasks` and `losses`. Nowhere else is
+//! there a choice by kind.
 
 use std::path::Path;
 
@@ -6,13 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{self, Section, Settings};
 use crate::error::Result;
-use crate::losses::{CrossEntropyConfig, JointLossConfig, Loss, LossKind, VaeLossConfig, VectorLossConfig};
-use crate::models::{
-    Build, ImageVaeConfig, MechanismTransformerConfig, Model, ModelKind, SequenceTransformerConfig, StackConfig, VectorAmnConfig,
-    VectorGruConfig, VectorLstmConfig, VectorMlpConfig, VectorTransformerConfig,
-};
+use crate::losses::{Loss, LossKind, loss_kinds};
+use crate::models::{Build, Model, ModelKind, model_kinds};
 use crate::plan::Buffer;
-use crate::tasks::{Data, DataKind, ImagesConfig, IntegerSequencesConfig, MechanismsConfig, Purpose, Source, VectorsConfig};
+use crate::tasks::{Data, DataKind, Purpose, Source, data_kinds};
 
 /// The configuration of a run file.
 pub type Config = config::Config<ModelConfig, DataConfig, LossConfig>;
@@ -50,57 +48,11 @@ macro_rules! kinds {
     };
 }
 
-kinds! {
-    /// Every model, by its `kind`.
-    ModelConfig: ModelKind {
-        /// Post-norm causal transformer over a sequence of integers.
-        SequenceTransformer(SequenceTransformerConfig),
-        /// Network over the whole context.
-        VectorMlp(VectorMlpConfig),
-        /// Transformer over the vectors of a context.
-        VectorTransformer(VectorTransformerConfig),
-        /// LSTM over the vectors of a context.
-        VectorLstm(VectorLstmConfig),
-        /// Residual GRU blocks over the vectors of a context.
-        VectorGru(VectorGruConfig),
-        /// Attention from the mean of the context.
-        VectorAmn(VectorAmnConfig),
-        /// Llama blocks from a latent and a type to joints.
-        MechanismTransformer(MechanismTransformerConfig),
-        /// Variational autoencoder of images.
-        ImageVae(ImageVaeConfig),
-        /// Layers that the run file lists.
-        Stack(StackConfig),
-    }
-}
+model_kinds!(kinds);
 
-kinds! {
-    /// Every kind of data, by its `kind`.
-    DataConfig: DataKind {
-        /// Integer sequences generated on the fly.
-        IntegerSequences(IntegerSequencesConfig),
-        /// Contexts of vectors and the vectors that follow, from an .npz file.
-        Vectors(VectorsConfig),
-        /// Latents and types with the joints of mechanisms, from an .npz file.
-        Mechanisms(MechanismsConfig),
-        /// Grey images, from an .npz file.
-        Images(ImagesConfig),
-    }
-}
+data_kinds!(kinds);
 
-kinds! {
-    /// Every loss, by its `kind`.
-    LossConfig: LossKind {
-        /// Of a classifier.
-        CrossEntropy(CrossEntropyConfig),
-        /// Of predicted vectors.
-        Vectors(VectorLossConfig),
-        /// Of predicted joints.
-        Joints(JointLossConfig),
-        /// Of a variational autoencoder.
-        Vae(VaeLossConfig),
-    }
-}
+loss_kinds!(kinds);
 
 impl ModelKind for ModelConfig {
     fn time_major(&self) -> bool {

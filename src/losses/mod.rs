@@ -10,6 +10,25 @@ pub use cross_entropy::CrossEntropyConfig;
 pub use joints::{JointLossConfig, Penalty};
 pub use loss::{Columns, Gradients, Loss, LossKind, Recorded, TargetVectors, Targets};
 pub use vae::VaeLossConfig;
-pub use vectors::{
-    Context, CosineTerm, CycleTerm, InfonceTerm, MmdTerm, MomentTerm, MseTerm, StatTerm, Term, VarianceTerm, VectorLoss, VectorLossConfig,
-};
+pub use vectors::*;
+
+/// Every loss of run files, by its `kind`: the list that the registry is made from.
+macro_rules! loss_kinds {
+    ($make:ident) => {
+        $make! {
+            /// Every loss, by its `kind`.
+            LossConfig: LossKind {
+                /// Of a classifier.
+                CrossEntropy(crate::losses::CrossEntropyConfig),
+                /// Of predicted vectors.
+                Vectors(crate::losses::VectorLossConfig),
+                /// Of predicted joints.
+                Joints(crate::losses::JointLossConfig),
+                /// Of a variational autoencoder.
+                Vae(crate::losses::VaeLossConfig),
+            }
+        }
+    };
+}
+
+pub(crate) use loss_kinds;

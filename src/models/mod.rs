@@ -24,3 +24,34 @@ pub use vector_lstm::VectorLstmConfig;
 pub use vector_mlp::VectorMlpConfig;
 pub use vector_transformer::{Blocks, VectorTransformerConfig};
 pub use weights::initial_weights;
+
+/// Every model of run files, by its `kind`: the list that the registry is made from.
+macro_rules! model_kinds {
+    ($make:ident) => {
+        $make! {
+            /// Every model, by its `kind`.
+            ModelConfig: ModelKind {
+                /// Post-norm causal transformer over a sequence of integers.
+                SequenceTransformer(crate::models::SequenceTransformerConfig),
+                /// Network over the whole context.
+                VectorMlp(crate::models::VectorMlpConfig),
+                /// Transformer over the vectors of a context.
+                VectorTransformer(crate::models::VectorTransformerConfig),
+                /// LSTM over the vectors of a context.
+                VectorLstm(crate::models::VectorLstmConfig),
+                /// Residual GRU blocks over the vectors of a context.
+                VectorGru(crate::models::VectorGruConfig),
+                /// Attention from the mean of the context.
+                VectorAmn(crate::models::VectorAmnConfig),
+                /// Llama blocks from a latent and a type to joints.
+                MechanismTransformer(crate::models::MechanismTransformerConfig),
+                /// Variational autoencoder of images.
+                ImageVae(crate::models::ImageVaeConfig),
+                /// Layers that the run file lists.
+                Stack(crate::models::StackConfig),
+            }
+        }
+    };
+}
+
+pub(crate) use model_kinds;

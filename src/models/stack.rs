@@ -255,7 +255,7 @@ impl Maker {
                 if let Some(last) = self.shape.last_mut() {
                     *last = out;
                 }
-                Ok(Made::Linear { linear: Linear::new(name, inputs, out), rate: 0.0 })
+                Ok(Made::Linear { linear: Box::new(Linear::new(name, inputs, out)), rate: 0.0 })
             }
             LayerConfig::Dropout { rate } => other(Box::new(Drop { name: name.into(), rate: *rate, saved: None })),
             LayerConfig::Norm {} => other(Box::new(LayerNorm::new(name, self.features(), 1e-5))),
@@ -329,7 +329,7 @@ impl Maker {
 /// A made layer: a product with what follows it, or any other.
 #[derive(Debug)]
 enum Made {
-    Linear { linear: Linear, rate: f64 },
+    Linear { linear: Box<Linear>, rate: f64 },
     Other(Box<dyn Layer>),
 }
 

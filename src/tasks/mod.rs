@@ -20,3 +20,24 @@ pub(crate) use integer_sequences::{IntegerSequences, TESTED};
 pub use mechanisms::{MechanismScorecard, MechanismsConfig, Predicted, until_stop};
 pub use next_vectors::{VectorScorecard, VectorsConfig};
 pub use scorecard::{Arrays, Card, Judgement, Means, Scorecard, Test};
+
+/// Every kind of data of run files, by its `kind`: the list that the registry is made from.
+macro_rules! data_kinds {
+    ($make:ident) => {
+        $make! {
+            /// Every kind of data, by its `kind`.
+            DataConfig: DataKind {
+                /// Integer sequences generated on the fly.
+                IntegerSequences(crate::tasks::IntegerSequencesConfig),
+                /// Contexts of vectors and the vectors that follow, from an .npz file.
+                Vectors(crate::tasks::VectorsConfig),
+                /// Latents and types with the joints of mechanisms, from an .npz file.
+                Mechanisms(crate::tasks::MechanismsConfig),
+                /// Grey images, from an .npz file.
+                Images(crate::tasks::ImagesConfig),
+            }
+        }
+    };
+}
+
+pub(crate) use data_kinds;
