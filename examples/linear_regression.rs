@@ -7,7 +7,7 @@ use std::sync::Arc;
 use engine::batch::{Inputs, Outputs};
 use engine::error::{Error, Result};
 use engine::gpu::{Gpu, Role};
-use engine::kernels::metrics::{Accumulate, RECORD, SUMS};
+use engine::kernels::metrics::{Accumulate, RECORD, StepRecord};
 use engine::kernels::vector_loss::On;
 use engine::kernels::{State, state};
 use engine::layers::{Layer, Linear};
@@ -61,7 +61,7 @@ pub(crate) fn main() -> Result<()> {
         program.write(state, &[now]);
         program.run(program.all())?;
         let record: Vec<f32> = program.read(records)?;
-        error = f64::from(record[SUMS] / record[0]);
+        error = StepRecord::of(&record, 0).mean(0);
         if step % 100 == 99 {
             println!("step {:3}: mean squared error {error:.2e}", step + 1);
         }

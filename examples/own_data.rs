@@ -66,7 +66,7 @@ impl Waves {
 
 impl Source for Waves {
     fn fields(&self) -> Fields {
-        Fields(vec![Field::floats("context", &[CONTEXT, DIM]), Field::floats("target", &[DIM])])
+        Fields(vec![Field::floats("context", &[CONTEXT, DIM]), Field::floats("target", &[DIM]).answer()])
     }
 
     fn steps_per_epoch(&self) -> u64 {

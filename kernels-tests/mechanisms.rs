@@ -72,7 +72,7 @@ fn pytorch_and_hugging_face_agree() {
         };
         let mut problem = opened(&config);
         let given = load_buffers(Path::new(&format!("kernels-tests/golden/{name}.safetensors")), problem.buffers()).unwrap();
-        problem.take_buffers(given.clone());
+        problem.use_saved_buffers(given.clone());
         let DataConfig::Mechanisms(of) = &config.data else { panic!("{name} is no run on mechanisms") };
         let data = of.holding(&config.settings(), data, &given).unwrap();
         let mut problem = problem.with(data).unwrap();
@@ -337,7 +337,7 @@ fn the_chain_from_linkages_to_a_picture() {
         (&["generate", "--run", &trained, "--sample", "60"], 2, "60 samples"),
         (&["generate", "--run", &trained, "--prompt", "1,2"], 2, "are for runs on integer sequences"),
         (&["generate", "--run", &trained, "--beam", "2"], 2, "are for runs on integer sequences"),
-        (&["encode", "--run", &vae, "--data", &images, "--out", &images], 2, "is the file of the images"),
+        (&["encode", "--run", &vae, "--data", &images, "--out", &images], 2, "is a file that is read here"),
         (&["data", "linkages", "--count", "2", "--out", "/no/such/folder/x.npz"], 73, "cannot create"),
     ];
     for (args, code, says) in cases {

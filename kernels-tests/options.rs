@@ -9,6 +9,7 @@ use engine::datasets::npz::{Numbers, write, write_arrays};
 use engine::error::Error;
 use engine::gpu::{Gpu, Shader, shader_names};
 use engine::kernels::State;
+use engine::kernels::metrics::StepRecord;
 use engine::plan::Flat;
 use engine::problem::Problem;
 use engine::registry::Config;
@@ -358,8 +359,8 @@ fn works(config: &Config, resident: bool) -> Result<(), String> {
         let index = session.submit_step(&batches, state, step, config.train.accumulate).map_err(text)?;
         session.arena.gpu.wait(index).map_err(text)?;
         let records = session.records().map_err(text)?;
-        let record = &records[slot * 16..(slot + 1) * 16];
-        if record[2] != 0.0 || !record.iter().all(|v| v.is_finite()) || record[0] == 0.0 {
+        let record = StepRecord::of(&records, slot);
+        if record.skipped() || !record.words().iter().all(|v| v.is_finite()) || record.count() == 0.0 {
             return Err(format!("step {step} was skipped or gives {record:?}"));
         }
     }
@@ -371,7 +372,7 @@ fn works(config: &Config, resident: bool) -> Result<(), String> {
     let mut rows = vec![("validation".to_string(), card.validate(&session, 0).map_err(text)?)];
     // Judging generated sequences takes thousands of them.
     if !config.data.files().is_empty() {
-        rows.extend(card.judge(&session, 2).map_err(text)?.rows);
+        rows.extend(card.closing_scores(&session, 2).map_err(text)?.rows);
     }
     for (row, metrics) in rows {
         if let Some((name, value)) = metrics.0.iter().find(|(_, v)| !v.is_finite()) {

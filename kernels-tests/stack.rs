@@ -83,12 +83,16 @@ fn what_does_not_fit_is_refused_by_shapes_and_names() {
             VECTORS,
             "adds its input [3, 12] to what its layers give, [3, 8]",
         ),
-        ("{kind='self_attention',heads=5},{kind='last'}", VECTORS, "model.heads = 5 must divide the 12 features"),
+        ("{kind='self_attention',heads=5},{kind='last'}", VECTORS, "model.layers[0].heads = 5 must divide the 12 features"),
         ("{kind='linear',out=8}", INTEGERS, "begin with { kind = \"embedding\""),
         ("{kind='embedding',features=8},{kind='last'},{kind='linear',out=256}", INTEGERS, "needs logits for each of"),
         ("{kind='flatten'},{kind='linear',out=36}", &IMAGES.replace("0.0", "1.0"), "needs a model with a posterior"),
         ("{kind='flatten'},{kind='linear'}", IMAGES, "no `target` to tell how many features come out"),
-        ("{kind='nothing'}", VECTORS, "nothing"),
+        ("{kind='norm'},{kind='nothing'}", VECTORS, "layers[1]: there is no choice `nothing`"),
+        ("{kind='norm'},{kind='droput',rate=0.1}", VECTORS, "Did you mean `dropout`?"),
+        ("{kind='residual',layers=[{kind='dropout'}]}", VECTORS, "layers[0]: layers[0]: there is no `rate`"),
+        ("{kind='mean_pool'}", VECTORS, "the model has no weights to train"),
+        ("{kind='embedding',features=8},{kind='linear',out=10}", INTEGERS, "the targets are below 256, and the model gives 10"),
     ] {
         let text = wrong(layers, rest);
         assert!(text.contains(says), "{layers}: {text}");

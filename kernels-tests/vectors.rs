@@ -224,7 +224,7 @@ fn predictions_and_weights_leave_and_come_back() {
     let before = json(&std::fs::read_to_string(folder.path().join("a/report.json")).unwrap());
     assert_eq!(json(&again)["test"]["this model"]["cosine"], before["test"]["this model"]["cosine"]);
     let (code, _, text) = run(&["generate", "--run", &path("a"), "--prompt", "1,2"]);
-    assert!(code == 2 && text.contains("predicts vectors"), "{text}");
+    assert!(code == 2 && text.contains("predicts no numbers one after another"), "{text}");
 }
 
 /// In pieces, across epochs, a plateau and accumulation, or whole: the same bits.

@@ -12,17 +12,25 @@ pub struct Field {
     pub shape: Vec<usize>,
     /// Integers below this; without it, floating-point numbers.
     pub below: Option<usize>,
+    /// It is what is to be predicted.
+    pub answer: bool,
 }
 
 impl Field {
     /// Floating-point numbers.
     pub fn floats(name: &'static str, shape: &[usize]) -> Self {
-        Field { name, shape: shape.to_vec(), below: None }
+        Field { name, shape: shape.to_vec(), below: None, answer: false }
     }
 
     /// Integers from 0 to `below` − 1.
     pub fn integers(name: &'static str, shape: &[usize], below: usize) -> Self {
-        Field { name, shape: shape.to_vec(), below: Some(below) }
+        Field { name, shape: shape.to_vec(), below: Some(below), answer: false }
+    }
+
+    /// The same as what is to be predicted, which is no input of a model.
+    pub fn answer(mut self) -> Self {
+        self.answer = true;
+        self
     }
 }
 
@@ -67,18 +75,30 @@ pub struct Inputs {
     /// Samples.
     pub batch: usize,
     tensors: Vec<(&'static str, Tensor)>,
+    fields: Vec<Field>,
 }
 
 impl Inputs {
     /// Of a batch of so many samples, as yet without tensors.
     pub fn new(batch: usize) -> Self {
-        Inputs { batch, tensors: vec![] }
+        Inputs { batch, tensors: vec![], fields: vec![] }
     }
 
     /// With one more.
     pub fn with(mut self, name: &'static str, tensor: Tensor) -> Self {
         self.tensors.push((name, tensor));
         self
+    }
+
+    /// With what is known of the data.
+    pub(crate) fn of(mut self, fields: Fields) -> Self {
+        self.fields = fields.0;
+        self
+    }
+
+    /// What the integers of a field are below, where that is known.
+    pub fn below(&self, name: &str) -> Option<usize> {
+        self.fields.iter().find(|f| f.name == name)?.below
     }
 
     /// All of them.

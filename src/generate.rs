@@ -31,11 +31,16 @@ struct Tensors {
 
 /// The plan of a step, its tensors, and the sizes of the sequences: positions and vocabulary.
 fn record(problem: &Problem, target: Target, batch: usize) -> Result<(Plan, Tensors, [usize; 2])> {
-    let none = || Error::Config("this run predicts vectors: there is no sequence to continue. Use `engine eval --predictions`".into());
+    let none = || Error::Config("this run predicts no numbers one after another: there is no sequence to continue".into());
     let fields = problem.data.fields();
     let ([context], vocabulary) =
         (fields.shape("engine generate", "tokens").map_err(|_| none())?, fields.below("engine generate", "tokens")?);
-    let (mut plan, io) = problem.record_position(target, batch)?.ok_or_else(none)?;
+    let no_step = || {
+        Error::Config(
+            "this model has no step of decoding: `engine generate` takes runs of a sequence_transformer or a mechanism_transformer".into(),
+        )
+    };
+    let (mut plan, io) = problem.record_position(target, batch)?.ok_or_else(no_step)?;
     let best = plan.activation("decode.best", &[batch])?;
     argmax::Forward { x: io.output, y: best, rows: batch, cols: vocabulary }.record(&mut plan, "decode")?;
     plan.keep(best);

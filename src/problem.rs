@@ -210,7 +210,7 @@ impl<D: Source + ?Sized> Problem<D> {
     }
 
     /// Takes buffers that came with weights.
-    pub fn take_buffers(&mut self, given: Vec<Buffer>) {
+    pub fn use_saved_buffers(&mut self, given: Vec<Buffer>) {
         take(&mut self.buffers, &given);
         self.given = given;
     }
@@ -237,9 +237,12 @@ impl<D: Source + ?Sized> Problem<D> {
     /// Forward pass and loss of a batch, and where the plan trains the sums of the results and the backward pass.
     fn record(&self, plan: &mut Plan, batch: usize, layout: Layout) -> Result<Io> {
         let state = state(plan)?;
-        let inputs = self.data.record(plan, batch, layout)?;
+        let inputs = self.data.record(plan, batch, layout)?.of(self.data.fields());
         let mut model = self.build()?;
         let outputs = model.forward(plan, &inputs)?;
+        if plan.trains && plan.parameters().is_empty() {
+            return Err(Error::Config("the model has no weights to train: give it a layer that has some, such as linear".into()));
+        }
         let recorded = self.loss.record(plan, &outputs, &inputs, plan.trains)?;
         let (rows, mut records) = (recorded.rows, None);
         if let Some(gradients) = recorded.gradients {

@@ -9,7 +9,7 @@ use super::scalar::{Scalar, Var};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::kernels::State;
-use crate::kernels::metrics::SUMS;
+use crate::kernels::metrics::StepRecord;
 use crate::models::initial_weights;
 use crate::plan::{Flat, Section, Storage};
 use crate::problem::Loaded;
@@ -99,6 +99,6 @@ pub fn check_model(gpu: &Arc<Gpu>, config: &Config) -> Result<Option<ModelOutcom
         (error, norm) = (error + e, norm + n);
     }
     let reference = losses.iter().map(|l| l.value()).sum::<f64>() * scale;
-    let loss = (f64::from(records[SUMS]) / f64::from(records[0]), reference);
+    let loss = (StepRecord::of(&records, 0).mean(0), reference);
     Ok(Some(ModelOutcome { weights: plan.parameter_count(), nmse: error / norm, worst, loss, dead }))
 }

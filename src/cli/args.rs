@@ -81,7 +81,7 @@ pub(super) fn file_of(weights: &WeightsArgs) -> Result<PathBuf> {
 /// A problem with its data and the weights of a run, and a session that evaluates.
 pub(super) fn trained(weights: &WeightsArgs, mut problem: Problem, device: Option<&str>) -> Result<(Loaded, Session)> {
     let file = file_of(weights)?;
-    problem.take_buffers(train::load_buffers(&file, problem.buffers())?);
+    problem.use_saved_buffers(train::load_buffers(&file, problem.buffers())?);
     let (problem, _) = problem.load()?;
     let session = problem.evaluation(&Arc::new(Gpu::open(device)?))?;
     session.arena.write_flat(Flat::Parameters, &train::load_weights(&file, session.evaluate.0.plan.parameters())?)?;

@@ -11,7 +11,7 @@ use crate::datasets::npz;
 use crate::error::Result;
 use crate::metrics::table;
 use crate::problem::Problem;
-use crate::tasks::{DataKind, Judgement, Purpose, Test};
+use crate::tasks::{ClosingScores, DataKind, Purpose, Test};
 
 /// Test a trained run: on fresh sequences by family, or on the vectors, mechanisms or images of a file
 #[derive(Debug, Args)]
@@ -49,7 +49,7 @@ pub(super) fn run(args: EvalArgs) -> Result<()> {
     }
     let (problem, session) = trained(&weights, Problem::open(&config, purpose)?, device.device.as_deref())?;
     let test = Test { sequences: sequences.map(|n| n as usize), predictions: predictions.is_some() };
-    let (Judgement { rows, notes }, arrays) = problem.scorecard().test(&session, test)?;
+    let (ClosingScores { rows, notes }, arrays) = problem.scorecard().test(&session, test)?;
     let views: Vec<_> = arrays.iter().map(|(n, s, v)| (n.as_str(), s.as_slice(), v.as_slice())).collect();
     if let Some(path) = &predictions {
         npz::write(path, &views)?;
@@ -59,5 +59,5 @@ pub(super) fn run(args: EvalArgs) -> Result<()> {
     }
     let written = predictions.map(|path| format!("predictions (unit vectors) and cosines are in {}", path.display()));
     let notes: Vec<String> = notes.into_iter().chain(written).collect();
-    print(&format!("{}\n{}", table(&rows, &problem.card().shown), notes.join("\n")))
+    print(&format!("{}\n{}", table(&rows, &problem.card().table_columns), notes.join("\n")))
 }

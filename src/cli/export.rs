@@ -29,7 +29,7 @@ pub(super) fn run(args: ExportArgs) -> Result<()> {
     let (plan, _) = problem.record_evaluation(Target::default())?;
     expect_apart(&out, &[], &from.run)?;
     let from = file_of(&from)?;
-    problem.take_buffers(train::load_buffers(&from, problem.buffers())?);
+    problem.use_saved_buffers(train::load_buffers(&from, problem.buffers())?);
     let weights = train::load_weights(&from, plan.parameters())?;
     train::export_weights(&out, plan.parameters(), &weights, problem.buffers())?;
     let buffers: Vec<&str> = problem.buffers().iter().map(|b| b.name.as_str()).collect();

@@ -22,6 +22,10 @@ pub(super) fn apply<C: Serialize + DeserializeOwned>(table: &mut toml::Table, it
         _ => None,
     };
     let keys: Vec<&str> = path.trim().split('.').collect();
+    let whole = |key: &str| wrong(&format!("{key} is a list: give the whole of it, as in --set '{key}=[…]'"));
+    if let Some((list, _)) = path.split_once('[') {
+        return Err(whole(list.trim()));
+    }
     let (leaf, parents) = keys.split_last().ok_or_else(|| wrong(expected))?;
     let (mut error, mut as_given) = (None, None);
     for value in [Some(given), other].into_iter().flatten() {
@@ -29,6 +33,10 @@ pub(super) fn apply<C: Serialize + DeserializeOwned>(table: &mut toml::Table, it
         let mut at = &mut candidate;
         for key in parents {
             let entry = at.entry((*key).to_string()).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+            if entry.is_array() {
+                let to = keys.iter().position(|k| k == key).unwrap_or(0);
+                return Err(whole(&keys[..=to].join(".")));
+            }
             at = entry.as_table_mut().ok_or_else(|| wrong(expected))?;
         }
         at.insert((*leaf).to_string(), value);

@@ -16,6 +16,10 @@ pub(super) fn located(error: &toml::de::Error, text: &str) -> String {
 
 /// A message of the parser without the names of Rust's types.
 pub(super) fn in_words(message: &str) -> String {
+    // What a list says of one of its items.
+    if let Some((item, rest)) = message.split_once("]: ").filter(|(item, _)| item.starts_with("layers[")) {
+        return format!("{item}]: {}", in_words(rest));
+    }
     let mut text = suggest(message);
     for (types, words) in [
         (&["usize", "u64", "u32", "u8"][..], "a whole number of 0 or more"),

@@ -4,8 +4,8 @@ pub mod images;
 pub mod integer_sequences;
 pub mod linkages;
 pub mod mechanisms;
+pub mod next_vectors;
 pub mod npz;
-pub mod vectors;
 
 use std::fs::File;
 use std::io::Read;

@@ -4,11 +4,48 @@ use super::state;
 use crate::error::{Error, Result};
 use crate::plan::{Dispatch, Grid, Plan, Tensor};
 
-/// Words of one record: 0 rows, 1 gradient norm, 2 whether the update was skipped, from `SUMS` the sums of columns, the loss first.
+/// Words of one record: 0 the number that means are taken over, 1 the gradient norm, 2 whether the update was skipped, from `SUMS` the sums of
+/// columns, the loss first.
 pub const RECORD: usize = 16;
 
 /// First sum of a record.
 pub const SUMS: usize = 4;
+
+/// What the device says of a step.
+#[derive(Debug, Clone, Copy)]
+pub struct StepRecord<'a>(&'a [f32]);
+
+impl<'a> StepRecord<'a> {
+    /// Record number `slot` of a ring.
+    pub fn of(ring: &'a [f32], slot: usize) -> Self {
+        StepRecord(&ring[slot * RECORD..][..RECORD])
+    }
+
+    /// Number that means are taken over.
+    pub fn count(&self) -> f64 {
+        f64::from(self.0[0])
+    }
+
+    /// Norm of the whole gradient.
+    pub fn gradient_norm(&self) -> f64 {
+        f64::from(self.0[1])
+    }
+
+    /// Whether the update was skipped, as loss or gradient was not finite.
+    pub fn skipped(&self) -> bool {
+        self.0[2] != 0.0
+    }
+
+    /// Mean of a column of the loss's results; column 0 is the loss.
+    pub fn mean(&self, column: usize) -> f64 {
+        f64::from(self.0[SUMS + column]) / self.count()
+    }
+
+    /// All its words.
+    pub fn words(&self) -> &'a [f32] {
+        self.0
+    }
+}
 
 /// records[slot] = Σ over the rows.
 #[derive(Debug, Clone, Copy)]

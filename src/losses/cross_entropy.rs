@@ -79,6 +79,11 @@ impl Loss for CrossEntropyConfig {
                 plan.shape(x)
             )));
         }
+        if let Some(below) = inputs.below("targets").filter(|below| cols < *below) {
+            return Err(Error::Config(format!(
+                "loss.kind = \"cross_entropy\" needs a logit for each class: the targets are below {below}, and the model gives {cols}"
+            )));
+        }
         let y = plan.activation("loss.rows", &[rows, 4])?;
         let dx = gradient.then(|| plan.like("loss.dlogits", x)).transpose()?;
         Forward { x, targets, y, dx, rows, cols, weight: self.weight, alpha: self.alpha }.record(plan, "loss")?;

@@ -1,6 +1,7 @@
 //! A model that the run file itself composes of the library's layers, as `torch.nn.Sequential` does: layer i has the weights `i.…`.
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::model::{Build, Model, ModelKind};
 use crate::batch::{Inputs, Outputs};
@@ -22,7 +23,17 @@ pub struct StackConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub input: Option<String>,
     /// The layers.
+    #[serde(deserialize_with = "layer_by_layer")]
     pub layers: Vec<LayerConfig>,
+}
+
+/// Reads each layer by itself, so that what is wrong with one names it.
+fn layer_by_layer<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Vec<LayerConfig>, D::Error> {
+    let values = Vec::<toml::Value>::deserialize(deserializer)?;
+    let layer = |(i, value): (usize, toml::Value)| {
+        LayerConfig::deserialize(value).map_err(|e| D::Error::custom(format!("layers[{i}]: {}", e.message().trim())))
+    };
+    values.into_iter().enumerate().map(layer).collect()
 }
 
 /// A layer of a stack, by its `kind`. Shapes are those of one sample: (features), or (length, features) for a sequence.
@@ -64,6 +75,7 @@ pub enum LayerConfig {
     /// x + layers(x), the weights under `i.j.…`.
     Residual {
         /// The layers between.
+        #[serde(deserialize_with = "layer_by_layer")]
         layers: Vec<LayerConfig>,
     },
     /// x + `torch.nn.MultiheadAttention`(x).
@@ -189,6 +201,9 @@ impl ModelKind for StackConfig {
         let input = self.input.as_deref().unwrap_or(first);
         let field = given.fields.0.iter().find(|f| f.name == input);
         let field = field.ok_or_else(|| Error::Config(format!("{NAME}: the data have no field `{input}`: {}", given.fields.list())))?;
+        if field.answer {
+            return Err(Error::Config(format!("model.input = \"{input}\" is what is to be predicted: give what it is predicted from")));
+        }
         let target = given.fields.shape::<1>(NAME, "target").ok().map(|[n]| n);
         let mut maker = Maker { shape: field.shape.clone(), integers: field.below, target };
         let layers = maker.sequence(&self.layers, "", "model.layers")?;
@@ -241,6 +256,17 @@ impl Maker {
         shape.map_err(|_| Error::Config(format!("{at} takes sequences (length, features), and is given {:?}", self.shape)))
     }
 
+    /// Features of sequences that heads divide.
+    fn in_heads(&self, heads: usize, at: &str) -> Result<usize> {
+        let [_, features] = self.sequences(at)?;
+        if !features.is_multiple_of(heads) || features / heads > 128 {
+            return Err(Error::Config(format!(
+                "{at}.heads = {heads} must divide the {features} features that it is given into parts of at most 128"
+            )));
+        }
+        Ok(features)
+    }
+
     fn layer(&mut self, config: &LayerConfig, name: &str, at: &str) -> Result<Made> {
         let other = |layer: Box<dyn Layer>| Ok(Made::Other(layer));
         if let Some(kind) = config.activation() {
@@ -288,11 +314,11 @@ impl Maker {
                 other(Box::new(Residual { name: name.into(), inner }))
             }
             LayerConfig::SelfAttention { heads, causal, dropout } => {
-                let [_, features] = self.sequences(at)?;
+                let features = self.in_heads(*heads, at)?;
                 other(Box::new(Attend(SelfAttention::new(name, features, *heads, *causal, *dropout)?)))
             }
             LayerConfig::TransformerBlock { heads, feed_forward, activation, causal, dropout } => {
-                let [_, features] = self.sequences(at)?;
+                let features = self.in_heads(*heads, at)?;
                 let (heads, hidden, activation, causal, dropout) = (*heads, *feed_forward, *activation, *causal, *dropout);
                 let config = BlockConfig { features, heads, hidden, activation, dropout, eps: 1e-5, causal };
                 other(Box::new(Block(TransformerBlock::new(name, config)?)))

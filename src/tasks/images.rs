@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::data::{Data, DataKind, Layout, Purpose, Source};
 use super::epochs::{Sets, SplitKind};
-use super::scorecard::{Card, Judgement, Scorecard};
+use super::scorecard::{Card, ClosingScores, Scorecard};
 use crate::batch::{Batch, Field, Fields, Inputs};
 use crate::config::{Section, Settings, within};
 use crate::datasets::images::{ImageData, header, load};
@@ -150,7 +150,7 @@ impl Source for Images {
 
     fn card(&self, loss: &dyn Loss) -> Card {
         let columns = loss.columns();
-        Card { validated: columns.names.clone(), shown: shown(&columns), chart: ("mse", vec!["mse"]) }
+        Card { validation_metrics: columns.names.clone(), table_columns: table_columns(&columns), chart: ("mse", vec!["mse"]) }
     }
 
     fn describe(&self) -> Option<String> {
@@ -251,7 +251,7 @@ fn mean_image(data: &ImageData, train: &[usize], validation: &[usize]) -> f64 {
 }
 
 /// Metrics that are shown.
-fn shown(columns: &Columns) -> Vec<Column> {
+fn table_columns(columns: &Columns) -> Vec<Column> {
     let all = [
         Column::new("mse", "pixel MSE", Some(5)),
         Column::new("divergence", "divergence", Some(4)),
@@ -307,11 +307,11 @@ impl Scorecard for ImageScorecard {
         Some(("mean image", Metrics::new([("mse", self.mean_image)])))
     }
 
-    fn judge(&self, session: &Session, step: u64) -> Result<Judgement> {
+    fn closing_scores(&self, session: &Session, step: u64) -> Result<ClosingScores> {
         let mine = self.validate(session, step)?;
         let ratio = mine.get("mse").unwrap_or(f64::NAN) / self.mean_image;
         let baselines = self.baseline().map(|(name, mean)| (name.to_string(), mean)).into_iter().collect();
         let notes = vec![format!("Of the variance of a pixel {:.1} % is explained.", 100.0 * (1.0 - ratio))];
-        Ok(Judgement::beside(vec![("this model".into(), mine)], baselines, &shown(&self.columns), notes))
+        Ok(ClosingScores::beside(vec![("this model".into(), mine)], baselines, &table_columns(&self.columns), notes))
     }
 }

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use serde::{Deserialize, Serialize};
 
 use super::data::{Data, DataKind, Layout, Purpose, Source};
-use super::scorecard::{Arrays, Card, Judgement, Scorecard, Test};
+use super::scorecard::{Arrays, Card, ClosingScores, Scorecard, Test};
 use crate::batch::{Batch, Field, Fields, Inputs};
 use crate::config::{Section, Settings, TrainConfig, within};
 use crate::datasets::integer_sequences::{CONTEXT, FAMILIES, Sequence, VALUES, draw_family, sample, shares};
@@ -136,7 +136,7 @@ impl IntegerSequences {
 }
 
 /// Metrics that are shown.
-fn shown() -> Vec<Column> {
+fn table_columns() -> Vec<Column> {
     vec![
         Column::new("ninth_accuracy", "ninth acc.", None),
         Column::new("accuracy", "accuracy", None),
@@ -159,7 +159,7 @@ pub fn micro_batch(sequences: &[Sequence], batch: usize) -> Batch {
 
 impl Source for IntegerSequences {
     fn fields(&self) -> Fields {
-        Fields(vec![Field::integers("tokens", &[CONTEXT], VALUES), Field::integers("targets", &[CONTEXT], VALUES)])
+        Fields(vec![Field::integers("tokens", &[CONTEXT], VALUES), Field::integers("targets", &[CONTEXT], VALUES).answer()])
     }
 
     fn steps_per_epoch(&self) -> u64 {
@@ -185,8 +185,8 @@ impl Source for IntegerSequences {
 
     fn card(&self, loss: &dyn Loss) -> Card {
         let mut card = Card::of(&loss.columns());
-        card.validated.extend(["ninth_accuracy", "ninth_distance"]);
-        card.shown = shown();
+        card.validation_metrics.extend(["ninth_accuracy", "ninth_distance"]);
+        card.table_columns = table_columns();
         card.chart = ("accuracy", vec!["accuracy", "ninth_accuracy"]);
         card
     }
@@ -251,9 +251,9 @@ impl IntegerScorecard {
         Ok((rows, mixture))
     }
 
-    fn beside(&self, rows: MetricRows, notes: Vec<String>) -> Judgement {
+    fn beside(&self, rows: MetricRows, notes: Vec<String>) -> ClosingScores {
         let guess = self.baseline().map(|(name, guess)| (name.to_string(), guess));
-        Judgement::beside(rows, guess.into_iter().collect(), &shown(), notes)
+        ClosingScores::beside(rows, guess.into_iter().collect(), &table_columns(), notes)
     }
 }
 
@@ -269,7 +269,7 @@ impl Scorecard for IntegerScorecard {
         (!self.guess.is_empty()).then(|| ("uniform guess", Metrics::new(self.guess.iter().copied().chain(ninths))))
     }
 
-    fn judge(&self, session: &Session, step: u64) -> Result<Judgement> {
+    fn closing_scores(&self, session: &Session, step: u64) -> Result<ClosingScores> {
         let (rows, mixture) = self.by_phase(session, TESTED)?;
         let seen = 100.0 * self.data.seen_in_training(step, &mixture);
         let note = format!(
@@ -280,7 +280,7 @@ impl Scorecard for IntegerScorecard {
     }
 
     /// By family, by phase, and on the full mixture.
-    fn test(&self, session: &Session, test: Test) -> Result<(Judgement, Arrays)> {
+    fn test(&self, session: &Session, test: Test) -> Result<(ClosingScores, Arrays)> {
         if test.predictions {
             return Err(Error::Config("--data and --predictions are for runs on files; sequences are generated".into()));
         }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::data::{Data, DataKind, Layout, Purpose, Source};
 use super::epochs::{Sets, SplitKind};
-use super::scorecard::{Card, Judgement, Scorecard};
+use super::scorecard::{Card, ClosingScores, Scorecard};
 use crate::batch::{Batch, Field, Fields, Inputs};
 use crate::config::{Section, Settings, within};
 use crate::datasets::mechanisms::{JOINTS, MechanismData, header, load};
@@ -219,8 +219,8 @@ impl Source for Mechanisms {
             // Which types there are, only the samples tell.
             Field::integers("types", &[], 1),
             Field::floats("points", &[GIVEN, 2]),
-            Field::floats("joints", &[JOINTS, 2]),
-            Field::floats("mask", &[JOINTS]),
+            Field::floats("joints", &[JOINTS, 2]).answer(),
+            Field::floats("mask", &[JOINTS]).answer(),
         ])
     }
 
@@ -248,7 +248,7 @@ impl Source for Mechanisms {
 
     fn card(&self, loss: &dyn Loss) -> Card {
         let columns = loss.columns();
-        Card { validated: columns.names.clone(), shown: shown(&columns), chart: ("distance", vec!["distance"]) }
+        Card { validation_metrics: columns.names.clone(), table_columns: table_columns(&columns), chart: ("distance", vec!["distance"]) }
     }
 
     fn describe(&self) -> Option<String> {
@@ -432,7 +432,7 @@ fn mean_distances(data: &MechanismData, train: &[usize], validation: &[usize]) -
 }
 
 /// Metrics that are shown.
-fn shown(columns: &Columns) -> Vec<Column> {
+fn table_columns(columns: &Columns) -> Vec<Column> {
     let mut shown = vec![
         Column::new("distance", "error (mm)", Some(3)),
         Column::new("free_distance", "free (mm)", Some(3)),
@@ -544,7 +544,7 @@ impl Scorecard for MechanismScorecard {
         Some(("mean joint", Metrics::new([("distance", self.means[0])])))
     }
 
-    fn judge(&self, session: &Session, _step: u64) -> Result<Judgement> {
+    fn closing_scores(&self, session: &Session, _step: u64) -> Result<ClosingScores> {
         let mut mine = self.evaluate(session, &self.validation)?;
         if session.decode.is_some() {
             mine.0.extend(self.free_running(session)?);
@@ -559,6 +559,6 @@ impl Scorecard for MechanismScorecard {
         );
         let row = |d: f64| Metrics::new([("distance", d), ("free_distance", d)]);
         let means = vec![("mean joint".to_string(), row(mean)), ("mean by type and place".to_string(), row(by_place))];
-        Ok(Judgement::beside(vec![("this model".into(), mine)], means, &shown(&self.columns), vec![note]))
+        Ok(ClosingScores::beside(vec![("this model".into(), mine)], means, &table_columns(&self.columns), vec![note]))
     }
 }

@@ -7,12 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use super::data::{Data, DataKind, Layout, Purpose, Source};
 use super::epochs::{Epochs, SplitKind};
-use super::scorecard::{Arrays, Card, Judgement, Scorecard, Test};
+use super::scorecard::{Arrays, Card, ClosingScores, Scorecard, Test};
 use crate::batch::{Batch, Field, Fields, Inputs};
 use crate::config::{Section, Settings, TrainConfig, within};
+use crate::datasets::next_vectors::{Baselines, Split, VectorData, VectorSet, header, load};
 use crate::datasets::npz::Values;
 use crate::datasets::training_samples;
-use crate::datasets::vectors::{Baselines, Split, VectorData, VectorSet, header, load};
 use crate::error::{Error, Result};
 use crate::gpu::Role;
 use crate::kernels::gather;
@@ -221,7 +221,7 @@ fn words(values: &Values, half: bool, first: usize, count: usize) -> Vec<u32> {
 impl Source for NextVectors {
     fn fields(&self) -> Fields {
         let VectorsConfig { dim, context, .. } = self.config;
-        Fields(vec![Field::floats("context", &[context, dim]), Field::floats("target", &[dim])])
+        Fields(vec![Field::floats("context", &[context, dim]), Field::floats("target", &[dim]).answer()])
     }
 
     fn steps_per_epoch(&self) -> u64 {
@@ -247,9 +247,9 @@ impl Source for NextVectors {
 
     fn card(&self, loss: &dyn Loss) -> Card {
         let columns = loss.columns();
-        let mut validated = columns.names.clone();
-        validated.push(UNIT_MSE);
-        Card { validated, shown: shown(&columns), chart: ("cosine", vec!["cosine"]) }
+        let mut validation_metrics = columns.names.clone();
+        validation_metrics.push(UNIT_MSE);
+        Card { validation_metrics, table_columns: table_columns(&columns), chart: ("cosine", vec!["cosine"]) }
     }
 
     fn describe(&self) -> Option<String> {
@@ -428,7 +428,7 @@ fn pack(set: &VectorSet, numbers: &[u32], batch: usize, time_major: bool) -> Bat
 }
 
 /// Metrics that are shown.
-fn shown(columns: &Columns) -> Vec<Column> {
+fn table_columns(columns: &Columns) -> Vec<Column> {
     let mut shown = vec![
         Column::new("cosine", "cosine", Some(4)),
         Column::new("ood_cosine", "OOD cosine", Some(4)),
@@ -494,7 +494,7 @@ impl VectorScorecard {
         Ok((length > COLLAPSED).then(|| {
             format!(
                 "WARNING: its predictions are all but the same: the length of their mean is {length:.4}. The model has collapsed to a constant. \
-                 Lower the learning rate, or try another loss or model"
+                 Try another learning rate or schedule, loss or model"
             )
         }))
     }
@@ -509,7 +509,7 @@ impl Scorecard for VectorScorecard {
         Some(("context mean", Metrics::new([("cosine", self.baselines.0.context_mean)])))
     }
 
-    fn judge(&self, session: &Session, _step: u64) -> Result<Judgement> {
+    fn closing_scores(&self, session: &Session, _step: u64) -> Result<ClosingScores> {
         let mut mine = self.evaluate(session, &self.data.validation)?;
         if let Some(ood) = &self.data.ood {
             let cosine = self.evaluate(session, ood)?.get("cosine").unwrap_or(f64::NAN);
@@ -526,15 +526,15 @@ impl Scorecard for VectorScorecard {
             ("context mean".to_string(), row(|b| b.context_mean)),
         ];
         let notes = self.collapse(session)?.into_iter().collect();
-        Ok(Judgement::beside(vec![("this model".into(), mine)], baselines, &shown(&self.columns), notes))
+        Ok(ClosingScores::beside(vec![("this model".into(), mine)], baselines, &table_columns(&self.columns), notes))
     }
 
     /// On each set of the file, and the predictions for it.
-    fn test(&self, session: &Session, test: Test) -> Result<(Judgement, Arrays)> {
+    fn test(&self, session: &Session, test: Test) -> Result<(ClosingScores, Arrays)> {
         if test.sequences.is_some() {
             return Err(Error::Config("--sequences is for runs of data.kind = \"integer_sequences\"".into()));
         }
-        let judgement = self.judge(session, 0)?;
+        let judgement = self.closing_scores(session, 0)?;
         let mut rows = vec![("training".to_string(), self.evaluate(session, &self.data.train)?)];
         rows.extend(judgement.rows.into_iter().map(|(name, m)| (if name == "this model" { "validation".into() } else { name }, m)));
         let mut arrays = Vec::new();
@@ -544,6 +544,6 @@ impl Scorecard for VectorScorecard {
             arrays.push((format!("{name}_predictions"), vec![set.samples, set.dim], predictions));
             arrays.push((format!("{name}_cosines"), vec![set.samples], cosines));
         }
-        Ok((Judgement { rows, notes: judgement.notes }, arrays))
+        Ok((ClosingScores { rows, notes: judgement.notes }, arrays))
     }
 }

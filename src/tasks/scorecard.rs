@@ -14,9 +14,9 @@ use crate::session::Session;
 #[derive(Debug, Clone)]
 pub struct Card {
     /// Metrics of a validation.
-    pub validated: Vec<&'static str>,
+    pub validation_metrics: Vec<&'static str>,
     /// Metrics that are shown, the most telling first.
-    pub shown: Vec<Column>,
+    pub table_columns: Vec<Column>,
     /// Title of the second chart, and the metrics whose curves it shows.
     pub chart: (&'static str, Vec<&'static str>),
 }
@@ -24,8 +24,8 @@ pub struct Card {
 impl Card {
     /// The columns of a loss, with the loss in both charts.
     pub fn of(columns: &Columns) -> Self {
-        let shown = columns.names.iter().map(|name| Column::new(name, name, Some(5))).collect();
-        Card { validated: columns.names.clone(), shown, chart: ("loss", vec!["loss"]) }
+        let table_columns = columns.names.iter().map(|name| Column::new(name, name, Some(5))).collect();
+        Card { validation_metrics: columns.names.clone(), table_columns, chart: ("loss", vec!["loss"]) }
     }
 }
 
@@ -58,22 +58,20 @@ pub trait Scorecard: Debug + Any {
     ///
     /// # Errors
     /// `TryAgain` on device loss.
-    fn judge(&self, session: &Session, step: u64) -> Result<Judgement>;
+    fn closing_scores(&self, session: &Session, step: u64) -> Result<ClosingScores>;
 
     /// A thorough test, and predictions if they are asked for.
     ///
     /// # Errors
     /// `Config` for what these data do not have, `TryAgain` on device loss.
-    fn test(&self, session: &Session, test: Test) -> Result<(Judgement, Arrays)> {
+    fn test(&self, session: &Session, test: Test) -> Result<(ClosingScores, Arrays)> {
         if test.sequences.is_some() {
             return Err(Error::Config("--sequences is for runs of data.kind = \"integer_sequences\"".into()));
         }
         if test.predictions {
-            return Err(Error::Config(
-                "--predictions is for runs of data.kind = \"vectors\". Use `engine generate` or `engine encode`".into(),
-            ));
+            return Err(Error::Config("--predictions is for runs of data.kind = \"vectors\"".into()));
         }
-        Ok((self.judge(session, 0)?, vec![]))
+        Ok((self.closing_scores(session, 0)?, vec![]))
     }
 }
 
@@ -105,21 +103,21 @@ impl Scorecard for Means {
         session.means(&self.columns, (self.batches)(session.batch()).into_iter().map(Ok))
     }
 
-    fn judge(&self, session: &Session, step: u64) -> Result<Judgement> {
-        Ok(Judgement { rows: vec![("this model".into(), self.validate(session, step)?)], notes: vec![] })
+    fn closing_scores(&self, session: &Session, step: u64) -> Result<ClosingScores> {
+        Ok(ClosingScores { rows: vec![("this model".into(), self.validate(session, step)?)], notes: vec![] })
     }
 }
 
 /// What is said of the kept weights.
 #[derive(Debug, Clone, Default)]
-pub struct Judgement {
+pub struct ClosingScores {
     /// Metrics by name of the set.
     pub rows: MetricRows,
     /// Sentences.
     pub notes: Vec<String>,
 }
 
-impl Judgement {
+impl ClosingScores {
     /// Metrics of the model beside those of what needs no training. The first sentence says in which of the columns the model is no better.
     pub fn beside(model: MetricRows, baselines: MetricRows, columns: &[Column], mut notes: Vec<String>) -> Self {
         let mut worse = vec![];
@@ -140,6 +138,6 @@ impl Judgement {
             false => format!("WARNING: no better than what needs no training in{}", worse.concat()),
         };
         notes.insert(0, verdict);
-        Judgement { rows: [model, baselines].concat(), notes }
+        ClosingScores { rows: [model, baselines].concat(), notes }
     }
 }

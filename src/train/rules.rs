@@ -13,8 +13,8 @@ use crate::tasks::Card;
 /// # Errors
 /// `Config`, with the metrics that there are.
 pub(super) fn check_metrics(config: &Settings, columns: &Columns, card: &Card) -> Result<()> {
-    let (of_training, of_validation) = (&columns.names, &card.validated);
-    let shown: Vec<&str> = card.shown.iter().map(|c| c.name).collect();
+    let (of_training, of_validation) = (&columns.names, &card.validation_metrics);
+    let shown: Vec<&str> = card.table_columns.iter().map(|c| c.name).collect();
     let select = config.validation.select.as_str();
     if !of_validation.contains(&select) {
         return Err(Error::Config(format!(

@@ -54,7 +54,7 @@ pub fn train(mut problem: Problem, options: &Options) -> Result<Report> {
     let found = if options.resume { folder.find(&parameters, &origin, first_save)? } else { None };
     let weights = init.map(|path| load_weights(path, &parameters)).transpose()?;
     if let Some(path) = init.or(found.as_ref().map(|f| &f.path)) {
-        problem.take_buffers(load_buffers(path, problem.buffers())?);
+        problem.use_saved_buffers(load_buffers(path, problem.buffers())?);
     }
     let (mut problem, notes) = problem.load()?;
     for (key, file) in &problem.files {

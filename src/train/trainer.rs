@@ -19,13 +19,13 @@ use crate::config::Settings;
 use crate::error::{Error, Result, argument};
 use crate::gpu::{Gpu, Role};
 use crate::kernels::State;
-use crate::kernels::metrics::{RECORD, SUMS};
+use crate::kernels::metrics::StepRecord;
 use crate::losses::Columns;
 use crate::metrics::{Metrics, improves, less_is_better};
 use crate::plan::{Flat, Parameter};
 use crate::problem::Loaded;
 use crate::session::{RING, Session};
-use crate::tasks::{Card, Judgement, Scorecard};
+use crate::tasks::{Card, ClosingScores, Scorecard};
 
 /// Where a run that learns no more leaves the reason.
 pub(super) const DIVERGED: &str = "diverged.txt";
@@ -173,6 +173,13 @@ impl<'a> Trainer<'a> {
             logs.say(&note);
         }
         logs.say(&format!("run folder  {}", folder.path.display()));
+        let warmup = config.schedule.warmup(epoch);
+        if warmup >= total {
+            logs.say(&format!(
+                "WARNING: the warm-up takes {warmup} steps and the run {total}: the learning rate never reaches its peak. Lower \
+                 schedule.warmup_steps or schedule.warmup_epochs, or choose schedule.kind = \"constant\""
+            ));
+        }
         for problem in &rejected {
             logs.say(&format!("not the newest checkpoint: {problem}"));
         }
@@ -304,26 +311,28 @@ impl<'a> Trainer<'a> {
         let names = self.columns.names.clone();
         let mut last = vec![];
         for step in self.unread..self.progress.step {
-            let record = &records[(step % RING) as usize * RECORD..][..RECORD];
-            let means: Vec<f64> = (0..names.len()).map(|c| f64::from(record[SUMS + c]) / f64::from(record[0])).collect();
+            let record = StepRecord::of(&records, (step % RING) as usize);
+            let means: Vec<f64> = (0..names.len()).map(|column| record.mean(column)).collect();
             let done = step + 1;
-            if record[2] == 0.0 {
+            if !record.skipped() {
                 self.progress.skipped_in_a_row = 0;
                 self.progress.epoch_sums.resize(names.len(), 0.0);
-                self.progress.epoch_sums.iter_mut().zip(&means).for_each(|(sum, mean)| *sum += mean * f64::from(record[0]));
-                self.progress.epoch_rows += f64::from(record[0]);
+                self.progress.epoch_sums.iter_mut().zip(&means).for_each(|(sum, mean)| *sum += mean * record.count());
+                self.progress.epoch_rows += record.count();
             } else {
                 self.progress.skipped_in_a_row += 1;
                 self.progress.skipped += 1;
                 self.logs.say(&format!(
                     "step {done}: loss {} or gradient norm {} is not finite: update skipped ({} in a row)",
-                    means[0], record[1], self.progress.skipped_in_a_row
+                    means[0],
+                    record.gradient_norm(),
+                    self.progress.skipped_in_a_row
                 ));
             }
             if done.is_multiple_of(self.problem.settings.train.log_every) {
                 let rate = learning_rate(&self.problem.settings, &self.progress, step, self.rhythm.total);
                 let mut values: Vec<(&str, f64)> = names.iter().copied().zip(means.iter().copied()).collect();
-                values.extend([("gradient_norm", f64::from(record[1])), ("learning_rate", rate)]);
+                values.extend([("gradient_norm", record.gradient_norm()), ("learning_rate", rate)]);
                 self.record("train", done, &values)?;
             }
             last = means;
@@ -388,7 +397,7 @@ impl<'a> Trainer<'a> {
 
     /// Metrics as they are shown, in one line.
     fn line(&self, metrics: &Metrics) -> String {
-        let parts = self.card.shown.iter().filter_map(|c| Some(format!("{} {}", c.title, c.show(metrics.get(c.name)?))));
+        let parts = self.card.table_columns.iter().filter_map(|c| Some(format!("{} {}", c.title, c.show(metrics.get(c.name)?))));
         parts.collect::<Vec<_>>().join("  ")
     }
 
@@ -414,7 +423,7 @@ impl<'a> Trainer<'a> {
             0.0 => String::new(),
             rows => {
                 let means = self.progress.epoch_sums.iter().map(|s| s / rows);
-                let shown = self.card.shown.iter().find(|c| self.columns.names.contains(&c.name));
+                let shown = self.card.table_columns.iter().find(|c| self.columns.names.contains(&c.name));
                 let means = Metrics::new(self.columns.names.iter().copied().zip(means));
                 shown.and_then(|c| Some(format!("train {} {}  ", c.title, c.show(means.get(c.name)?)))).unwrap_or_default()
             }
@@ -515,7 +524,7 @@ impl<'a> Trainer<'a> {
     }
 
     /// What was expected, and whether it came.
-    fn expectations(&self, judgement: &Judgement) -> Vec<(String, Option<f64>, bool)> {
+    fn expectations(&self, judgement: &ClosingScores) -> Vec<(String, Option<f64>, bool)> {
         let kept = judgement.rows.first().map(|(_, m)| m);
         let check = |(wish, seen): (&crate::config::Expectation, &Option<f64>)| {
             let value = match (wish.epoch, wish.metric.split_once('_')) {
@@ -558,9 +567,9 @@ impl<'a> Trainer<'a> {
         let step = best.as_ref().map_or(self.progress.step, |b| b.step);
         let file = self.folder.path.join("model.safetensors");
         save_weights(&file, &parameters, &weights, self.problem.buffers(), &self.origin, step, best.as_ref())?;
-        let judgement = self.scorecard.judge(&self.session, self.progress.step)?;
+        let judgement = self.scorecard.closing_scores(&self.session, self.progress.step)?;
         let expectations = self.expectations(&judgement);
-        let Judgement { rows, notes } = judgement;
+        let ClosingScores { rows, notes } = judgement;
         let report = Report {
             run: self.folder.path.display().to_string(),
             device: self.gpu.describe(),
@@ -581,7 +590,7 @@ impl<'a> Trainer<'a> {
             notes,
             expectations,
             rows,
-            columns: self.card.shown.clone(),
+            columns: self.card.table_columns.clone(),
         };
         self.draw_curves()?;
         let json = serde_json::to_string_pretty(&report).map_err(|e| Error::Internal(format!("report: {e}")))?;
