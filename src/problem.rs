@@ -1,6 +1,7 @@
 //! What a run solves, in parts: data, model and loss, with everything that training needs to know. Any model goes with any data that have
 //! what it takes, and any loss with any model that gives what it compares: what does not fit is refused when plans are recorded.
 
+use std::cell::RefCell;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -15,8 +16,8 @@ use crate::kernels::metrics::{Accumulate, RECORD};
 use crate::kernels::state;
 use crate::losses::{Loss, LossKind};
 use crate::models::{Build, Model, ModelKind, initial_weights};
-use crate::plan::{Buffer, Flat, LayoutOptions, Memory, Plan};
-use crate::session::{Io, RING, Session};
+use crate::plan::{Buffer, Flat, Memory, Plan};
+use crate::session::{Io, Plans, RING, Session};
 use crate::tasks::{Card, Data, DataKind, Layout, Purpose, Scorecard, Source};
 
 /// A model, data whose sizes are known, and a loss; `Problem<dyn Data>` has its samples.
@@ -40,6 +41,8 @@ pub struct Problem<D: ?Sized = dyn Source> {
     /// Buffers that came with weights.
     given: Vec<Buffer>,
     layout: Layout,
+    /// The plans that `place` recorded, for the session that follows.
+    placed: RefCell<Option<(Target, Plans, Memory)>>,
 }
 
 /// A problem with its samples.
@@ -87,7 +90,20 @@ impl Problem {
         let mut buffers = model.buffers(settings.train.seed);
         take(&mut buffers, &given);
         buffers.extend(data.buffers());
-        let mut loaded = Problem { settings, toml, canonical, files, curriculum_epochs, data, model, loss, buffers, given, layout };
+        let mut loaded = Problem {
+            settings,
+            toml,
+            canonical,
+            files,
+            curriculum_epochs,
+            data,
+            model,
+            loss,
+            buffers,
+            given,
+            layout,
+            placed: RefCell::default(),
+        };
         notes.extend(loaded.data.check(loaded.loss.as_ref())?);
         loaded.prepare()?;
         Ok((loaded, notes))
@@ -154,8 +170,15 @@ impl Loaded {
     /// # Errors
     /// `Config` over the budget, `TryAgain` without memory, `Internal` when a kernel does not compile.
     pub fn training(&self, gpu: &Arc<Gpu>) -> Result<Session> {
-        let train = Some(self.record_training(gpu.target)?);
-        let session = Session::new(train, self.record_evaluation(gpu.target)?, self.record_decoding(gpu.target)?, gpu)?;
+        let (plans, memory) = match self.placed.take() {
+            Some((target, plans, memory)) if target == gpu.target => (plans, memory),
+            _ => {
+                let plans = self.plans_at(gpu.target, self.settings.train.batch, self.layout)?;
+                let memory = plans.lay_out()?;
+                (plans, memory)
+            }
+        };
+        let session = Session::new(plans, &memory, gpu)?;
         let weights = initial_weights(session.evaluate.0.plan.parameters(), self.settings.train.seed);
         session.arena.write_flat(Flat::Parameters, &weights)?;
         Ok(session)
@@ -166,7 +189,9 @@ impl Loaded {
     /// # Errors
     /// As `training`.
     pub fn evaluation(&self, gpu: &Arc<Gpu>) -> Result<Session> {
-        Session::new(None, self.record_evaluation(gpu.target)?, self.record_decoding(gpu.target)?, gpu)
+        let plans = Plans { train: None, evaluate: self.record_evaluation(gpu.target)?, decode: self.record_decoding(gpu.target)? };
+        let memory = plans.lay_out()?;
+        Session::new(plans, &memory, gpu)
     }
 }
 
@@ -192,6 +217,7 @@ impl<D: Source + ?Sized> Problem<D> {
             data,
             buffers,
             given: vec![],
+            placed: RefCell::default(),
         };
         problem.prepare()?;
         Ok(problem)
@@ -319,26 +345,28 @@ impl<D: Source + ?Sized> Problem<D> {
         Ok(Some((plan, Io { state, inputs, records: None, output, others: vec![], rows: output, batch })))
     }
 
-    fn memory_at(&self, target: Target, batch: usize, resident: bool) -> Result<Memory> {
-        let layout = Layout { resident, ..self.layout };
-        let (train, _) = self.training_plan(target, batch, layout)?;
-        let (evaluate, _) = self.evaluation_plan(target, batch)?;
+    fn plans_at(&self, target: Target, batch: usize, layout: Layout) -> Result<Plans> {
         let decode = match self.data.decodes() {
-            true => self.record_position(target, self.data.evaluation_batch(batch))?.map(|(plan, _)| plan),
+            true => self.record_position(target, self.data.evaluation_batch(batch))?,
             false => None,
         };
-        Memory::lay_out(&Vec::from_iter([&train, &evaluate].into_iter().chain(&decode)), LayoutOptions::default())
+        Ok(Plans { train: Some(self.training_plan(target, batch, layout)?), evaluate: self.evaluation_plan(target, batch)?, decode })
     }
 
     /// Buffers of training on batches of so many samples, with the training samples on the device where the budget in bytes allows.
-    fn placed(&self, target: Target, batch: usize, budget: u64) -> Result<(Memory, bool)> {
+    fn placed(&self, target: Target, batch: usize, budget: u64) -> Result<(Plans, Memory, bool)> {
+        let at = |resident: bool| {
+            let plans = self.plans_at(target, batch, Layout { resident, ..self.layout })?;
+            let memory = plans.lay_out()?;
+            Ok::<_, Error>((plans, memory, resident))
+        };
         let fits = |m: &Memory| m.report.total_bytes <= budget && m.buffers.iter().all(|b| b.bytes <= target.max_binding);
         if self.data.can_be_resident()
-            && let Some(memory) = self.memory_at(target, batch, true).ok().filter(fits)
+            && let Some(placed) = at(true).ok().filter(|(_, memory, _)| fits(memory))
         {
-            return Ok((memory, true));
+            return Ok(placed);
         }
-        Ok((self.memory_at(target, batch, false)?, false))
+        at(false)
     }
 
     /// Decides what lies on the device, for a budget in bytes; gives the buffers of a training run. Pure: no device is asked.
@@ -346,8 +374,9 @@ impl<D: Source + ?Sized> Problem<D> {
     /// # Errors
     /// As `record_training`.
     pub fn place(&mut self, target: Target, budget: u64) -> Result<Memory> {
-        let (memory, resident) = self.placed(target, self.settings.train.batch, budget)?;
+        let (plans, memory, resident) = self.placed(target, self.settings.train.batch, budget)?;
         self.layout.resident = resident;
+        self.placed = RefCell::new(Some((target, plans, memory.clone())));
         Ok(memory)
     }
 
@@ -358,7 +387,7 @@ impl<D: Source + ?Sized> Problem<D> {
         const MOST: usize = 1 << 20;
         // Shares of what there is: at most 1 fits.
         let load = |batch: usize| {
-            self.placed(target, batch, budget).map_or(f64::INFINITY, |(m, _)| {
+            self.placed(target, batch, budget).map_or(f64::INFINITY, |(_, m, _)| {
                 let largest = m.buffers.iter().map(|b| b.bytes).max().unwrap_or(0);
                 (m.report.total_bytes as f64 / budget as f64).max(largest as f64 / target.max_binding as f64)
             })

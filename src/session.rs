@@ -48,6 +48,28 @@ impl Io {
     }
 }
 
+/// The plans of a run.
+#[derive(Debug)]
+pub struct Plans {
+    /// Of a training step, where the run trains.
+    pub train: Option<(Plan, Io)>,
+    /// Of the evaluation of a batch.
+    pub evaluate: (Plan, Io),
+    /// Of a step of decoding, where the model decodes.
+    pub decode: Option<(Plan, Io)>,
+}
+
+impl Plans {
+    /// Their buffers, which they share.
+    ///
+    /// # Errors
+    /// `Config` when sizes overflow.
+    pub fn lay_out(&self) -> Result<Memory> {
+        let plans: Vec<&Plan> = self.train.iter().chain([&self.evaluate]).chain(&self.decode).map(|(plan, _)| plan).collect();
+        Memory::lay_out(&plans, LayoutOptions::default())
+    }
+}
+
 /// A run's programs on a device, with its weights.
 #[derive(Debug)]
 pub struct Session {
@@ -62,14 +84,13 @@ pub struct Session {
 }
 
 impl Session {
-    /// Allocates and compiles.
+    /// Allocates what the layout of the plans says, and compiles.
     ///
     /// # Errors
     /// `Config` over the budget, `TryAgain` without memory, `Internal` when a kernel does not compile.
-    pub fn new(train: Option<(Plan, Io)>, evaluate: (Plan, Io), decode: Option<(Plan, Io)>, gpu: &Arc<Gpu>) -> Result<Session> {
-        let plans: Vec<&Plan> = train.iter().chain([&evaluate]).chain(&decode).map(|(plan, _)| plan).collect();
-        let memory = Memory::lay_out(&plans, LayoutOptions::default())?;
-        let arena = Arc::new(Arena::new(gpu.clone(), &memory)?);
+    pub fn new(plans: Plans, memory: &Memory, gpu: &Arc<Gpu>) -> Result<Session> {
+        let Plans { train, evaluate, decode } = plans;
+        let arena = Arc::new(Arena::new(gpu.clone(), memory)?);
         let mut places = memory.places.iter();
         let mut program = |(plan, io): (Plan, Io)| {
             let place = places.next().ok_or_else(|| Error::Internal("a plan without places".into()))?;
