@@ -20,6 +20,11 @@ use crate::plan::{Buffer, Flat, Memory, Plan};
 use crate::session::{Io, Plans, RING, Session};
 use crate::tasks::{Card, Data, DataKind, Layout, Purpose, Scorecard, Source};
 
+/// What the kinds of a run file have in common: they are read, written and copied.
+pub trait Table: Serialize + DeserializeOwned + Clone {}
+
+impl<T: Serialize + DeserializeOwned + Clone> Table for T {}
+
 /// A model, data whose sizes are known, and a loss; `Problem<dyn Data>` has its samples.
 #[derive(Debug)]
 pub struct Problem<D: ?Sized = dyn Source> {
@@ -55,9 +60,9 @@ impl Problem {
     /// `MissingInput` or `Data` when a file cannot be used.
     pub fn open<M, D, L>(config: &Config<M, D, L>, purpose: Purpose) -> Result<Problem>
     where
-        M: ModelKind + Serialize + DeserializeOwned + Clone,
-        D: DataKind + Serialize + DeserializeOwned + Clone,
-        L: LossKind + Serialize + DeserializeOwned + Clone,
+        M: ModelKind + Table,
+        D: DataKind + Table,
+        L: LossKind + Table,
     {
         let mut config = config.clone();
         config.data.resize()?;
@@ -126,9 +131,9 @@ impl Loaded {
     /// `Data` when they do not fill a batch.
     pub fn made_up<M, D, L>(config: &Config<M, D, L>, samples: usize) -> Result<Loaded>
     where
-        M: ModelKind + Serialize + DeserializeOwned + Clone,
-        D: DataKind + Serialize + DeserializeOwned + Clone,
-        L: LossKind + Serialize + DeserializeOwned + Clone,
+        M: ModelKind + Table,
+        D: DataKind + Table,
+        L: LossKind + Table,
     {
         Loaded::holding(config, config.data.made_up(&config.settings(), samples, config.model.integers_below())?)
     }
@@ -139,13 +144,12 @@ impl Loaded {
     /// `Data` or `Config` when they do not do for the loss.
     pub fn holding<M, D, L>(config: &Config<M, D, L>, data: Box<dyn Data>) -> Result<Loaded>
     where
-        M: ModelKind + Serialize + DeserializeOwned + Clone,
-        D: DataKind + Serialize + DeserializeOwned + Clone,
-        L: LossKind + Serialize + DeserializeOwned + Clone,
+        M: ModelKind + Table,
+        D: DataKind + Table,
+        L: LossKind + Table,
     {
-        let mut loaded = Problem::of(config, data)?;
+        let loaded = Problem::of(config, data)?;
         loaded.data.check(loaded.loss.as_ref())?;
-        loaded.prepare()?;
         Ok(loaded)
     }
 
@@ -198,9 +202,9 @@ impl Loaded {
 impl<D: Source + ?Sized> Problem<D> {
     fn of<M, K, L>(config: &Config<M, K, L>, data: Box<D>) -> Result<Self>
     where
-        M: ModelKind + Serialize + DeserializeOwned + Clone,
-        K: DataKind + Serialize + DeserializeOwned + Clone,
-        L: LossKind + Serialize + DeserializeOwned + Clone,
+        M: ModelKind + Table,
+        K: DataKind + Table,
+        L: LossKind + Table,
     {
         let settings = config.settings();
         let mut buffers = config.model.buffers(settings.train.seed);

@@ -4,7 +4,7 @@ use super::layer::{Layer, kept};
 use super::linear::{Fused, Linear};
 use crate::error::{Error, Result};
 use crate::kernels::matmul::Activation;
-use crate::kernels::{Images, activation, patches};
+use crate::kernels::{Images, patches};
 use crate::plan::{Plan, Tensor};
 
 /// `torch.nn.Conv2d` with an odd kernel, stride 1 and padding "same", channels last: patches, then a product; and an activation.
@@ -44,14 +44,7 @@ impl Layer for Conv2d {
     }
 
     fn backward(&mut self, plan: &mut Plan, dy: Tensor) -> Result<Tensor> {
-        let dz = match self.linear.derivative()? {
-            Some((kind, x)) => {
-                let dx = plan.like(format!("{}.dz", self.name), x)?;
-                activation::Backward { x, dy, dx, kind }.record(plan, &self.name)?;
-                dx
-            }
-            None => dy,
-        };
+        let dz = self.linear.before_activation(plan, dy)?;
         self.linear.backward_params(plan, dz)?;
         let dpatches = self.linear.backward_input(plan, dz, Fused::default())?;
         let images = kept(&self.saved, &self.name)?;

@@ -1,9 +1,9 @@
 //! y = x·Wᵀ + b, with what follows fused into the product.
 
-use super::layer::{Layer, kept, with_features};
+use super::layer::{Layer, kept, through_dropout, with_features};
 use crate::error::Result;
-use crate::kernels::Dropout;
 use crate::kernels::matmul::{Activation, Matmul};
+use crate::kernels::{Dropout, activation};
 use crate::plan::{Init, Plan, Tensor};
 
 /// Fully connected layer (`torch.nn.Linear`): W (outputs, inputs), b (outputs), both U(±1/√inputs).
@@ -91,6 +91,18 @@ impl Linear {
     /// `Internal` before `forward`.
     pub fn derivative(&self) -> Result<Option<(Activation, Tensor)>> {
         Ok(kept(&self.saved, &self.label)?.pre.map(|pre| (self.activation, pre)))
+    }
+
+    /// Appends the gradient before this layer's own dropout and activation from that after them, where no other layer fuses it.
+    ///
+    /// # Errors
+    /// `Internal` before `forward`.
+    pub fn before_activation(&self, plan: &mut Plan, dy: Tensor) -> Result<Tensor> {
+        let dy = through_dropout(plan, dy, self.dropout, &self.label)?;
+        let Some((kind, x)) = self.derivative()? else { return Ok(dy) };
+        let dx = plan.like(format!("{}.dz", self.label), x)?;
+        activation::Backward { x, dy, dx, kind }.record(plan, &self.label)?;
+        Ok(dx)
     }
 
     fn declare_weight(&self, plan: &mut Plan) -> Result<Tensor> {

@@ -8,7 +8,7 @@ use crate::config::Section;
 use crate::error::{Error, Result};
 use crate::kernels::matmul::Activation;
 use crate::kernels::vae::{Backward, Sample};
-use crate::kernels::{Images, activation, max_pool, upsample};
+use crate::kernels::{Images, max_pool, upsample};
 use crate::layers::{Conv2d, Fused, Layer, Linear, kept};
 use crate::losses::Gradients;
 use crate::plan::{Plan, Tensor};
@@ -135,18 +135,9 @@ impl Model for ImageVae {
     }
 }
 
-/// The gradient before a layer's activation from that after it.
-fn before_activation(plan: &mut Plan, layer: &Linear, dy: Tensor, name: &str) -> Result<Tensor> {
-    let Some((kind, x)) = layer.derivative()? else { return Ok(dy) };
-    let dx = plan.like(format!("{name}.dz"), x)?;
-    activation::Backward { x, dy, dx, kind }.record(plan, name)?;
-    Ok(dx)
-}
-
 /// Linear → ReLU → Linear → activation.
 #[derive(Debug)]
 struct Dense {
-    name: String,
     hidden: Linear,
     output: Linear,
 }
@@ -156,7 +147,7 @@ impl Dense {
         let linear = |n: usize, inputs: usize, outputs: usize, activation: Activation| {
             Linear::new(&format!("{name}.{n}"), inputs, outputs).activated(activation)
         };
-        Dense { name: name.into(), hidden: linear(0, inputs, hidden, Activation::Relu), output: linear(2, hidden, outputs, last) }
+        Dense { hidden: linear(0, inputs, hidden, Activation::Relu), output: linear(2, hidden, outputs, last) }
     }
 }
 
@@ -167,7 +158,7 @@ impl Layer for Dense {
     }
 
     fn backward(&mut self, plan: &mut Plan, dy: Tensor) -> Result<Tensor> {
-        let dz = before_activation(plan, &self.output, dy, &self.name)?;
+        let dz = self.output.before_activation(plan, dy)?;
         self.output.backward_params(plan, dz)?;
         let dh = self.output.backward_input(plan, dz, Fused { derivative: self.hidden.derivative()?, ..Fused::default() })?;
         self.hidden.backward(plan, dh)
@@ -287,7 +278,7 @@ impl Layer for ConvDecoder {
             d = plan.activation(format!("decoder.{}.dsource", 3 * i), &[images.len()])?;
             upsample::Backward { dy: dup, dx: d, images, planes: i == 0 }.record(plan, "upsample")?;
         }
-        let dz = before_activation(plan, &self.expand, d, "expand")?;
+        let dz = self.expand.before_activation(plan, d)?;
         self.expand.backward(plan, dz)
     }
 }

@@ -4,11 +4,12 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::model::{Build, Model, ModelKind};
+use super::vector::{Last, context_mean, sizes};
 use crate::batch::{Inputs, Outputs};
 use crate::config::Section;
 use crate::error::{Error, Result};
 use crate::kernels::matmul::Activation;
-use crate::kernels::{activation, embedding, mean, positions, slice, transpose};
+use crate::kernels::{activation, embedding, mean, positions, transpose};
 use crate::layers::{
     BlockConfig, Embedding, Fused, Gru, Layer, LayerNorm, Linear, Lstm, Outputs as Wanted, SelfAttention, TransformerBlock, dropout, kept,
 };
@@ -338,12 +339,12 @@ impl Maker {
             LayerConfig::MeanPool {} => {
                 let [_, features] = self.sequences(at)?;
                 self.shape = vec![features];
-                other(Box::new(MeanPool { name: name.into(), saved: None }))
+                other(Box::new(MeanPool { saved: None }))
             }
             LayerConfig::Last {} => {
                 let [_, features] = self.sequences(at)?;
                 self.shape = vec![features];
-                other(Box::new(LastPosition { name: name.into(), saved: None }))
+                other(Box::new(LastPosition { saved: None }))
             }
             LayerConfig::Relu {} | LayerConfig::Gelu {} | LayerConfig::GeluTanh {} | LayerConfig::Sigmoid {} => {
                 Err(Error::Internal(format!("{at}: an activation without a kind")))
@@ -385,7 +386,7 @@ impl Layer for Sequence {
             let (before, rest) = self.0.split_at_mut(i);
             match &mut rest[0] {
                 Made::Linear { linear, .. } => {
-                    let dz = if undone { d } else { through(plan, linear, d, i)? };
+                    let dz = if undone { d } else { linear.before_activation(plan, d)? };
                     linear.backward_params(plan, dz)?;
                     let below = match before.last() {
                         Some(Made::Linear { linear, .. }) => {
@@ -407,22 +408,6 @@ impl Layer for Sequence {
         }
         Ok(d)
     }
-}
-
-/// The gradient before the activation and the dropout of a product.
-fn through(plan: &mut Plan, linear: &Linear, dy: Tensor, i: usize) -> Result<Tensor> {
-    let mut d = dy;
-    if let Some(dropout) = linear.dropout {
-        let dx = plan.like(format!("stack.{i}.{}.dropped", plan.entries().len()), d)?;
-        crate::kernels::dropout::Apply { x: d, y: dx, dropout }.record(plan, "stack")?;
-        d = dx;
-    }
-    if let Some((kind, x)) = linear.derivative()? {
-        let dx = plan.like(format!("stack.{i}.{}.dz", plan.entries().len()), x)?;
-        activation::Backward { x, dy: d, dx, kind }.record(plan, "stack")?;
-        d = dx;
-    }
-    Ok(d)
 }
 
 /// The same numbers under another shape.
@@ -595,9 +580,7 @@ struct Recur {
 
 impl Recur {
     fn turned(&self, plan: &mut Plan, x: Tensor, what: &str) -> Result<Tensor> {
-        let &[first, second, cols] = plan.shape(x) else {
-            return Err(Error::Internal(format!("{}: sequences of shape {:?}", self.name, plan.shape(x))));
-        };
+        let [first, second, cols] = sizes(plan, x)?;
         let y = plan.activation(format!("{}.{what}", self.name), &[second, first, cols])?;
         transpose::Forward { x, y, first, second, cols }.record(plan, &self.name)?;
         Ok(y)
@@ -627,25 +610,19 @@ impl Layer for Recur {
 /// Mean over the positions.
 #[derive(Debug)]
 struct MeanPool {
-    name: String,
     saved: Option<[usize; 3]>,
 }
 
 impl Layer for MeanPool {
     fn forward(&mut self, plan: &mut Plan, x: Tensor) -> Result<Tensor> {
-        let &[batch, length, cols] = plan.shape(x) else {
-            return Err(Error::Internal(format!("{}: sequences of shape {:?}", self.name, plan.shape(x))));
-        };
-        let y = plan.activation(format!("{}.y", self.name), &[batch, cols])?;
-        mean::Forward { x, y, batch, length, cols }.record(plan, &self.name)?;
-        self.saved = Some([batch, length, cols]);
-        Ok(y)
+        self.saved = Some(sizes(plan, x)?);
+        context_mean(plan, x)
     }
 
     fn backward(&mut self, plan: &mut Plan, dy: Tensor) -> Result<Tensor> {
-        let [batch, length, cols] = kept(&self.saved, &self.name)?;
-        let dx = plan.activation(format!("{}.dx", self.name), &[batch, length, cols])?;
-        mean::Backward { dy, dx, batch, length, cols }.record(plan, &self.name)?;
+        let [batch, length, cols] = kept(&self.saved, "mean_pool")?;
+        let dx = plan.activation("context.dmean", &[batch, length, cols])?;
+        mean::Backward { dy, dx, batch, length, cols }.record(plan, "context")?;
         Ok(dx)
     }
 }
@@ -653,32 +630,18 @@ impl Layer for MeanPool {
 /// The last position.
 #[derive(Debug)]
 struct LastPosition {
-    name: String,
-    saved: Option<[usize; 3]>,
-}
-
-impl LastPosition {
-    fn rows([batch, length, cols]: [usize; 3]) -> slice::Rows {
-        slice::Rows { rows: batch * length, cols, picked: batch, first: length - 1, stride: length }
-    }
+    saved: Option<Last>,
 }
 
 impl Layer for LastPosition {
     fn forward(&mut self, plan: &mut Plan, x: Tensor) -> Result<Tensor> {
-        let &[batch, length, cols] = plan.shape(x) else {
-            return Err(Error::Internal(format!("{}: sequences of shape {:?}", self.name, plan.shape(x))));
-        };
-        let y = plan.activation(format!("{}.y", self.name), &[batch, cols])?;
-        slice::Forward { x, y, rows: Self::rows([batch, length, cols]) }.record(plan, &self.name)?;
-        self.saved = Some([batch, length, cols]);
+        let (last, y) = Last::of(plan, x, false)?;
+        self.saved = Some(last);
         Ok(y)
     }
 
     fn backward(&mut self, plan: &mut Plan, dy: Tensor) -> Result<Tensor> {
-        let shape = kept(&self.saved, &self.name)?;
-        let dx = plan.activation(format!("{}.dx", self.name), &shape)?;
-        slice::Backward { dy, dx, rows: Self::rows(shape) }.record(plan, &self.name)?;
-        Ok(dx)
+        kept(&self.saved, "last")?.backward(plan, dy)
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::TrainConfig;
+use crate::config::{TrainConfig, within};
 use crate::datasets::{epoch_order, split, training_samples};
 use crate::error::{Error, Result};
 
@@ -21,6 +21,27 @@ pub enum SplitKind {
     Sequential,
     /// Samples drawn with the seed.
     Random,
+}
+
+/// Default of `data.split`.
+pub(super) fn random_split() -> SplitKind {
+    SplitKind::Random
+}
+
+/// Default of `data.validation_share`.
+pub(super) fn fifth() -> f64 {
+    0.2
+}
+
+/// Default of `data.seed`.
+pub(super) fn one() -> u64 {
+    1
+}
+
+/// Fails on a share or a seed out of range.
+pub(super) fn check_split(share: f64, seed: u64) -> std::result::Result<(), String> {
+    within(share > 0.0 && share < 1.0, "data.validation_share", share, "in (0, 1)")?;
+    within(seed <= i64::MAX as u64, "data.seed", seed as f64, "below 2^63")
 }
 
 impl SplitKind {

@@ -1,12 +1,13 @@
 //! Images: what an autoencoder learns to reconstruct, and the latents that it gives.
 
+use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::data::{Data, DataKind, Layout, Purpose, Source};
-use super::epochs::{Sets, SplitKind};
+use super::epochs::{Sets, SplitKind, check_split, fifth, one, random_split};
 use super::scorecard::{Card, ClosingScores, Scorecard};
 use crate::batch::{Batch, Field, Fields, Inputs};
 use crate::config::{Section, Settings, within};
@@ -40,18 +41,6 @@ pub struct ImagesConfig {
     pub side: usize,
 }
 
-fn random_split() -> SplitKind {
-    SplitKind::Random
-}
-
-fn fifth() -> f64 {
-    0.2
-}
-
-fn one() -> u64 {
-    1
-}
-
 fn side() -> usize {
     64
 }
@@ -59,9 +48,7 @@ fn side() -> usize {
 impl Section for ImagesConfig {
     fn validate(&self) -> std::result::Result<(), String> {
         within((1..=1 << 12).contains(&self.side), "data.side", self.side as f64, "from 1 to 4096")?;
-        let share = self.validation_share;
-        within(share > 0.0 && share < 1.0, "data.validation_share", share, "in (0, 1)")?;
-        within(self.seed <= i64::MAX as u64, "data.seed", self.seed as f64, "below 2^63")?;
+        check_split(self.validation_share, self.seed)?;
         self.split.without_members()
     }
 }
@@ -224,8 +211,8 @@ impl Data for LoadedImages {
 
     fn scorecard(&self, loss: &dyn Loss, _layout: Layout) -> Box<dyn Scorecard> {
         let Sets { train, validation, .. } = &self.source.sets;
-        let mean_image = mean_image(&self.data, train, validation);
-        Box::new(ImageScorecard { data: self.data.clone(), validation: validation.clone(), mean_image, columns: loss.columns() })
+        let (data, train, validation) = (self.data.clone(), train.clone(), validation.clone());
+        Box::new(ImageScorecard { data, train, validation, mean_image: OnceCell::new(), columns: loss.columns() })
     }
 }
 
@@ -265,13 +252,18 @@ fn table_columns(columns: &Columns) -> Vec<Column> {
 #[derive(Debug)]
 pub struct ImageScorecard {
     data: Arc<ImageData>,
+    train: Vec<usize>,
     validation: Vec<usize>,
-    /// Squared error of a pixel when the mean training image is the reconstruction.
-    mean_image: f64,
+    /// Squared error of a pixel when the mean training image is the reconstruction, once it was asked for.
+    mean_image: OnceCell<f64>,
     columns: Columns,
 }
 
 impl ImageScorecard {
+    fn mean_image(&self) -> f64 {
+        *self.mean_image.get_or_init(|| mean_image(&self.data, &self.train, &self.validation))
+    }
+
     /// Images of the file.
     pub fn samples(&self) -> usize {
         self.data.samples
@@ -304,12 +296,12 @@ impl Scorecard for ImageScorecard {
     }
 
     fn baseline(&self) -> Option<(&'static str, Metrics)> {
-        Some(("mean image", Metrics::new([("mse", self.mean_image)])))
+        Some(("mean image", Metrics::new([("mse", self.mean_image())])))
     }
 
     fn closing_scores(&self, session: &Session, step: u64) -> Result<ClosingScores> {
         let mine = self.validate(session, step)?;
-        let ratio = mine.get("mse").unwrap_or(f64::NAN) / self.mean_image;
+        let ratio = mine.get("mse").unwrap_or(f64::NAN) / self.mean_image();
         let baselines = self.baseline().map(|(name, mean)| (name.to_string(), mean)).into_iter().collect();
         let notes = vec![format!("Of the variance of a pixel {:.1} % is explained.", 100.0 * (1.0 - ratio))];
         Ok(ClosingScores::beside(vec![("this model".into(), mine)], baselines, &table_columns(&self.columns), notes))

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use serde::{Deserialize, Serialize};
 
 use super::data::{Data, DataKind, Layout, Purpose, Source};
+use super::epochs::one;
 use super::scorecard::{Arrays, Card, ClosingScores, Scorecard, Test};
 use crate::batch::{Batch, Field, Fields, Inputs};
 use crate::config::{Section, Settings, TrainConfig, within};
@@ -38,10 +39,6 @@ pub struct IntegerSequencesConfig {
     /// Epochs over which the later phases of the curriculum enter; 0 trains on the full mixture from the start.
     #[serde(default = "transition")]
     pub transition_epochs: f64,
-}
-
-fn one() -> u64 {
-    1
 }
 
 fn transition() -> f64 {

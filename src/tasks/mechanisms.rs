@@ -1,5 +1,6 @@
 //! Mechanisms: joints from the latent of a curve and a type, teacher-forced and on a model's own predictions.
 
+use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -7,7 +8,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::data::{Data, DataKind, Layout, Purpose, Source};
-use super::epochs::{Sets, SplitKind};
+use super::epochs::{Sets, SplitKind, check_split, fifth, one, random_split};
 use super::scorecard::{Card, ClosingScores, Scorecard};
 use crate::batch::{Batch, Field, Fields, Inputs};
 use crate::config::{Section, Settings, within};
@@ -66,18 +67,6 @@ pub struct MechanismsConfig {
     pub latents: usize,
 }
 
-fn random_split() -> SplitKind {
-    SplitKind::Random
-}
-
-fn fifth() -> f64 {
-    0.2
-}
-
-fn one() -> u64 {
-    1
-}
-
 fn yes() -> bool {
     true
 }
@@ -89,9 +78,7 @@ fn latents() -> usize {
 impl Section for MechanismsConfig {
     fn validate(&self) -> std::result::Result<(), String> {
         within((1..=1 << 16).contains(&self.latents), "data.latents", self.latents as f64, "from 1 to 65536")?;
-        let share = self.validation_share;
-        within(share > 0.0 && share < 1.0, "data.validation_share", share, "in (0, 1)")?;
-        within(self.seed <= i64::MAX as u64, "data.seed", self.seed as f64, "below 2^63")?;
+        check_split(self.validation_share, self.seed)?;
         self.split.without_members()
     }
 }
@@ -371,8 +358,8 @@ impl Data for LoadedMechanisms {
     fn scorecard(&self, loss: &dyn Loss, _layout: Layout) -> Box<dyn Scorecard> {
         let (data, scale, columns) = (self.data.clone(), self.scale, loss.columns());
         let Sets { train, validation, .. } = &self.source.sets;
-        let means = mean_distances(&data, train, validation);
-        Box::new(MechanismScorecard { data, scale, validation: validation.clone(), means, columns })
+        let (train, validation) = (train.clone(), validation.clone());
+        Box::new(MechanismScorecard { data, scale, train, validation, means: OnceCell::new(), columns })
     }
 }
 
@@ -449,12 +436,18 @@ fn table_columns(columns: &Columns) -> Vec<Column> {
 pub struct MechanismScorecard {
     data: Arc<MechanismData>,
     scale: Scale,
+    train: Vec<usize>,
     validation: Vec<usize>,
-    means: [f64; 2],
+    /// Distances of the mean joint, and of that of each type and place, once they were asked for.
+    means: OnceCell<[f64; 2]>,
     columns: Columns,
 }
 
 impl MechanismScorecard {
+    fn means(&self) -> [f64; 2] {
+        *self.means.get_or_init(|| mean_distances(&self.data, &self.train, &self.validation))
+    }
+
     /// The samples.
     pub fn data(&self) -> &MechanismData {
         &self.data
@@ -541,7 +534,7 @@ impl Scorecard for MechanismScorecard {
     }
 
     fn baseline(&self) -> Option<(&'static str, Metrics)> {
-        Some(("mean joint", Metrics::new([("distance", self.means[0])])))
+        Some(("mean joint", Metrics::new([("distance", self.means()[0])])))
     }
 
     fn closing_scores(&self, session: &Session, _step: u64) -> Result<ClosingScores> {
@@ -549,7 +542,7 @@ impl Scorecard for MechanismScorecard {
         if session.decode.is_some() {
             mine.0.extend(self.free_running(session)?);
         }
-        let [mean, by_place] = self.means;
+        let [mean, by_place] = self.means();
         let share = |name: &str| mine.get(name).map(|distance| distance / mean);
         let (error, free) = (share("distance").unwrap_or(f64::NAN), share("free_distance"));
         let free = free.map_or(String::new(), |free| format!(", free-running {free:.2}"));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::data::{Data, DataKind, Layout, Purpose, Source};
-use super::epochs::{Epochs, SplitKind};
+use super::epochs::{Epochs, SplitKind, check_split, one};
 use super::scorecard::{Arrays, Card, ClosingScores, Scorecard, Test};
 use crate::batch::{Batch, Field, Fields, Inputs};
 use crate::config::{Section, Settings, TrainConfig, within};
@@ -60,10 +60,6 @@ fn tenth() -> f64 {
     0.1
 }
 
-fn one() -> u64 {
-    1
-}
-
 fn dim() -> usize {
     768
 }
@@ -74,9 +70,7 @@ fn context() -> usize {
 
 impl Section for VectorsConfig {
     fn validate(&self) -> std::result::Result<(), String> {
-        let share = self.validation_share;
-        within(share > 0.0 && share < 1.0, "data.validation_share", share, "in (0, 1)")?;
-        within(self.seed <= i64::MAX as u64, "data.seed", self.seed as f64, "below 2^63")?;
+        check_split(self.validation_share, self.seed)?;
         within((1..=1 << 16).contains(&self.dim), "data.dim", self.dim as f64, "from 1 to 65536")?;
         within((1..=1 << 12).contains(&self.context), "data.context", self.context as f64, "from 1 to 4096")
     }
