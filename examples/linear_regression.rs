@@ -46,7 +46,7 @@ pub(crate) fn main() -> Result<()> {
     println!("{}: {} dispatches, {} bytes", gpu.describe(), plan.entries().len(), memory.report.total_bytes);
     let arena = Arc::new(Arena::new(gpu, &memory)?);
     arena.write_flat(Flat::Parameters, &initial_weights(plan.parameters(), 1))?;
-    let program = Program::new(plan, arena.clone(), memory.places[0].clone(), false)?;
+    let program = Program::new(plan, arena.clone(), memory.plans[0].clone(), false)?;
 
     // Replay: y = 2 x₀ − x₁ + 0.5 x₂ + 3.
     let mut random = Random::new(1, 100, 0);

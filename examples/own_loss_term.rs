@@ -34,7 +34,7 @@ var<immediate> p: Params;
 @group(0) @binding(0) var<storage, read> state: State;
 @group(0) @binding(1) var<storage, read> x: array<f32>;
 @group(0) @binding(2) var<storage, read_write> y: array<f32>;
-@group(0) @binding(3) var<storage, read_write> dx: array<f32>; // if GRADIENT
+@group(0) @binding(3) var<storage, read_write> dx: array<f32>;
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
@@ -52,9 +52,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     y[row * p.cols] += p.weight * value;
     let valid = min(p.rows, state.rows);
     let pull = select(0.0, state.scale * p.weight / f32(valid) * 2.0 * (length - 1.0) / length, row < valid);
-    for (var c = 0u; c < p.width; c++) { // if GRADIENT
-        dx[row * p.width + c] += pull * x[row * p.width + c]; // if GRADIENT
-    } // if GRADIENT
+    if (GRADIENT == 1u) {
+        for (var c = 0u; c < p.width; c++) {
+            dx[row * p.width + c] += pull * x[row * p.width + c];
+        }
+    }
 }
 ";
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use engine::gpu::{BindingKind, Shader, Target};
 use engine::kernels::attention;
-use engine::plan::Plan;
+use engine::plan::{LayoutOptions, Memory, Plan};
 use engine::problem::Loaded;
 use engine::registry::Config;
 use naga::valid::{Capabilities, ValidationFlags, Validator};
@@ -45,15 +45,19 @@ fn plans(run: &Path, target: Target) -> Vec<Plan> {
     [train, evaluate].into_iter().chain(decode).collect()
 }
 
-/// Every different kernel of the shipped runs on both kinds of targets, with the run that it was first seen in.
+/// Every different kernel of the shipped runs as it is compiled on both kinds of targets, with the run that it was first seen in.
 fn shipped_kernels() -> Vec<(Arc<Shader>, String)> {
     let mut seen = HashSet::new();
     let mut kernels = Vec::new();
     for run in shipped_runs() {
         for target in [Target::default(), lavapipe()] {
             for plan in plans(&run, target) {
-                let new = plan.entries().iter().filter(|e| seen.insert(Arc::as_ptr(&e.shader)));
-                kernels.extend(new.map(|e| (e.shader.clone(), format!("{} ({})", run.display(), e.label))));
+                let memory = Memory::lay_out(&[&plan], LayoutOptions::default()).unwrap();
+                for (entry, launch) in plan.entries().iter().zip(&memory.plans[0].launches) {
+                    if seen.insert(Arc::as_ptr(&launch.shader)) {
+                        kernels.push((launch.shader.clone(), format!("{} ({})", run.display(), entry.label)));
+                    }
+                }
             }
         }
     }

@@ -195,7 +195,7 @@ fn pytorch_agrees_on_every_loss_term() {
         plan.keep(dx);
         let memory = Memory::lay_out(&[&plan], LayoutOptions::default()).unwrap();
         let arena = Arc::new(Arena::new(gpu(), &memory).unwrap());
-        let program = Program::new(plan, arena, memory.places[0].clone(), false).unwrap();
+        let program = Program::new(plan, arena, memory.plans[0].clone(), false).unwrap();
         program.write(x, &floats(&file, "r"));
         program.write(t, &floats(&file, "t"));
         let state = program.plan.find("state").unwrap();

@@ -80,7 +80,7 @@ impl Decoder {
         let (plan, tensors, [context, vocabulary]) = record(problem, gpu.target, batch)?;
         let memory = Memory::lay_out(&[&plan], LayoutOptions::default())?;
         let arena = Arc::new(Arena::new(gpu.clone(), &memory)?);
-        let program = Program::new(plan, arena, memory.places[0].clone(), false)?;
+        let program = Program::new(plan, arena, memory.plans[0].clone(), false)?;
         Ok(Decoder { program, tensors, batch, context, vocabulary, position: 0, sources: vec![] })
     }
 

@@ -91,10 +91,10 @@ impl Session {
     pub fn new(plans: Plans, memory: &Memory, gpu: &Arc<Gpu>) -> Result<Session> {
         let Plans { train, evaluate, decode } = plans;
         let arena = Arc::new(Arena::new(gpu.clone(), memory)?);
-        let mut places = memory.places.iter();
+        let mut lowered = memory.plans.iter();
         let mut program = |(plan, io): (Plan, Io)| {
-            let place = places.next().ok_or_else(|| Error::Internal("a plan without places".into()))?;
-            Ok::<_, Error>((Program::new(plan, arena.clone(), place.clone(), false)?, io))
+            let lowered = lowered.next().ok_or_else(|| Error::Internal("a plan that was not laid out".into()))?;
+            Ok::<_, Error>((Program::new(plan, arena.clone(), lowered.clone(), false)?, io))
         };
         let train = train.map(&mut program).transpose()?;
         let evaluate = program(evaluate)?;

@@ -480,7 +480,7 @@ impl Case {
     /// Contents of every tensor after one run over poisoned buffers.
     fn run(&self, gpu: &Arc<Gpu>, memory: &Memory, poison: u32, checked: bool) -> Checked<Vec<Vec<u32>>> {
         let arena = Arc::new(Arena::new(gpu.clone(), memory)?);
-        let program = Program::new(self.plan.clone(), arena.clone(), memory.places[0].clone(), checked)?;
+        let program = Program::new(self.plan.clone(), arena.clone(), memory.plans[0].clone(), checked)?;
         let guard = (GUARD_BYTES / 4) as usize;
         let mut contents: Vec<Vec<u32>> = memory.buffers.iter().map(|b| vec![poison; (b.bytes / 4) as usize]).collect();
         let guarded = |storage: Storage| matches!(storage, Storage::Persistent(_) | Storage::Transient(_));
@@ -549,7 +549,7 @@ impl Case {
     pub fn profile(&self, gpu: &Arc<Gpu>, rounds: usize) -> Result<Vec<(&Entry, f64)>> {
         let memory = Memory::lay_out(&[&self.plan], LayoutOptions::default())?;
         let arena = Arc::new(Arena::new(gpu.clone(), &memory)?);
-        let program = Program::new(self.plan.clone(), arena, memory.places[0].clone(), false)?;
+        let program = Program::new(self.plan.clone(), arena, memory.plans[0].clone(), false)?;
         self.write(&program);
         program.run(program.all())?;
         let timings = program.profile(rounds)?;

@@ -72,7 +72,7 @@ pub fn epilogue<S: Scalar>(
     if let Some(residual) = given("residual", at) {
         v = v + residual;
     }
-    if e.constant("ACCUMULATE") == 1 || e.constant("COPY") == 1 {
+    if e.constant("ACCUMULATE") == 1 {
         v = v + given("y", at).expect("a value to add to");
     }
     (before, v)

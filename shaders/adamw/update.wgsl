@@ -9,7 +9,6 @@
 // uses: common/grid, common/state
 const WG: u32 = 64u;
 const DECOUPLED: u32 = 1u;
-const COPIES: u32 = 0u; // the old values come from read-only copies
 
 struct Params { n: u32, partials: u32, beta1: f32, beta2: f32, eps: f32, decay: f32, keep1: f32, keep2: f32 }
 var<immediate> p: Params;
@@ -20,10 +19,6 @@ var<immediate> p: Params;
 @group(0) @binding(4) var<storage, read_write> m: array<vec4<f32>>;  // (n)
 @group(0) @binding(5) var<storage, read_write> v: array<vec4<f32>>;  // (n)
 @group(0) @binding(6) var<storage, read_write> records: array<f32>;  // (slots, 16)
-@group(0) @binding(7) var<storage, read> old_w: array<vec4<f32>>;    // (n) // if COPIES
-@group(0) @binding(8) var<storage, read> old_dw: array<vec4<f32>>;   // (n) // if COPIES
-@group(0) @binding(9) var<storage, read> old_m: array<vec4<f32>>;    // (n) // if COPIES
-@group(0) @binding(10) var<storage, read> old_v: array<vec4<f32>>;   // (n) // if COPIES
 
 // On the bits: a compiler may assume that floats are finite.
 fn is_finite(value: f32) -> bool {
@@ -48,8 +43,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         records[start + 1u] = norm;
         records[start + 2u] = select(1.0, 0.0, fine);
     }
-    var gradient = dw[i];
-    gradient = old_dw[i]; // if COPIES
+    let gradient = dw[i];
     dw[i] = vec4<f32>(0.0);
     if (!fine) {
         return;
@@ -59,11 +53,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         clip = min(1.0, state.max_norm / (norm + 1e-6));
     }
     var weight = w[i];
-    var m0 = m[i];
-    var v0 = v[i];
-    weight = old_w[i]; // if COPIES
-    m0 = old_m[i]; // if COPIES
-    v0 = old_v[i]; // if COPIES
+    let m0 = m[i];
+    let v0 = v[i];
     var g = gradient * clip;
     if (DECOUPLED == 1u) {
         weight -= state.learning_rate * p.decay * weight;

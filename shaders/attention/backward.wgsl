@@ -17,14 +17,14 @@ const CROSS: u32 = 0u;
 
 struct Params { batch: u32, length: u32, heads: u32, stream: u32, rate: f32 }
 var<immediate> p: Params;
-@group(0) @binding(0) var<storage, read> state: State; // if DROPOUT
+@group(0) @binding(0) var<storage, read> state: State;
 @group(0) @binding(1) var<storage, read> qkv: array<f32>;        // (B, T, 3, H, D)
 @group(0) @binding(2) var<storage, read> y: array<f32>;          // (B, T, H, D)
 @group(0) @binding(3) var<storage, read> lse: array<f32>;        // (B, H, T)
 @group(0) @binding(4) var<storage, read> dy: array<f32>;         // (B, T, H, D)
 @group(0) @binding(5) var<storage, read_write> dqkv: array<f32>; // (B, T, 3, H, D)
-@group(0) @binding(6) var<storage, read> q_other: array<f32>;    // (B, T, H, D) // if CROSS
-@group(0) @binding(7) var<storage, read_write> dq: array<f32>;   // (B, T, H, D) // if CROSS
+@group(0) @binding(6) var<storage, read> q_other: array<f32>;    // (B, T, H, D)
+@group(0) @binding(7) var<storage, read_write> dq: array<f32>;   // (B, T, H, D)
 
 var<workgroup> left: array<f32, WG * D>;  // keys, then queries
 var<workgroup> right: array<f32, WG * D>; // values, then dy
@@ -41,9 +41,10 @@ fn out_of(b: u32, t: u32, h: u32) -> u32 {
 
 // Feature c of a query.
 fn query_of(b: u32, t: u32, h: u32, c: u32) -> f32 {
-    var v = qkv[row_of(b, t, 0u, h) + c];
-    v = q_other[out_of(b, t, h) + c]; // if CROSS
-    return v;
+    if (CROSS == 1u) {
+        return q_other[out_of(b, t, h) + c];
+    }
+    return qkv[row_of(b, t, 0u, h) + c];
 }
 
 fn delta_of(out: u32) -> f32 {
@@ -52,6 +53,35 @@ fn delta_of(out: u32) -> f32 {
         sum = fma(dy[out + c], y[out + c], sum);
     }
     return sum;
+}
+
+// Feature c of the row that is `at` in its tile: of a key or value that begins at `row` in qkv, of a query, and of dy from `out` on.
+fn key_at(at: u32, row: u32, c: u32) -> f32 {
+    if (STAGE == 1u) {
+        return left[at * D + c];
+    }
+    return qkv[row + c];
+}
+
+fn value_at(at: u32, row: u32, c: u32) -> f32 {
+    if (STAGE == 1u) {
+        return right[at * D + c];
+    }
+    return qkv[row + c];
+}
+
+fn query_at(at: u32, b: u32, t: u32, h: u32, c: u32) -> f32 {
+    if (STAGE == 1u) {
+        return left[at * D + c];
+    }
+    return query_of(b, t, h, c);
+}
+
+fn dy_at(at: u32, out: u32, c: u32) -> f32 {
+    if (STAGE == 1u) {
+        return right[at * D + c];
+    }
+    return dy[out + c];
 }
 
 @compute @workgroup_size(WG)
@@ -97,31 +127,25 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
             var s = 0.0;
             var dp = 0.0;
             for (var c = 0u; c < D; c++) {
-                if (STAGE == 1u) {
-                    s = fma(first[c], left[(j - j0) * D + c], s);
-                    dp = fma(second[c], right[(j - j0) * D + c], dp);
-                } else {
-                    s = fma(first[c], qkv[key + c], s);
-                    dp = fma(second[c], qkv[value + c], dp);
-                }
+                s = fma(first[c], key_at(j - j0, key, c), s);
+                dp = fma(second[c], value_at(j - j0, value, c), dp);
             }
-            dp *= keep(state.seed, p.stream, state.tick, (head * p.length + safe) * p.length + j, p.rate); // if DROPOUT
+            if (DROPOUT == 1u) {
+                dp *= keep(state.seed, p.stream, state.tick, (head * p.length + safe) * p.length + j, p.rate);
+            }
             let ds = exp_accurate(s * scale - own_lse) * (dp - own_delta) * scale;
             for (var c = 0u; c < D; c++) {
-                if (STAGE == 1u) {
-                    grad[c] = fma(ds, left[(j - j0) * D + c], grad[c]);
-                } else {
-                    grad[c] = fma(ds, qkv[key + c], grad[c]);
-                }
+                grad[c] = fma(ds, key_at(j - j0, key, c), grad[c]);
             }
         }
     }
     for (var c = 0u; c < D; c++) {
         if (i < p.length) {
-            if (CROSS == 0u) {
+            if (CROSS == 1u) {
+                dq[out_of(b, i, h) + c] = grad[c];
+            } else {
                 dqkv[row_of(b, i, 0u, h) + c] = grad[c];
             }
-            dq[out_of(b, i, h) + c] = grad[c]; // if CROSS
         }
         first[c] = qkv[row_of(b, safe, 1u, h) + c];
         second[c] = qkv[row_of(b, safe, 2u, h) + c];
@@ -145,16 +169,13 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
             var s = 0.0;
             var dp = 0.0;
             for (var c = 0u; c < D; c++) {
-                if (STAGE == 1u) {
-                    s = fma(first[c], left[(q - i0) * D + c], s);
-                    dp = fma(second[c], right[(q - i0) * D + c], dp);
-                } else {
-                    s = fma(first[c], query_of(b, q, h, c), s);
-                    dp = fma(second[c], dy[out + c], dp);
-                }
+                s = fma(first[c], query_at(q - i0, b, q, h, c), s);
+                dp = fma(second[c], dy_at(q - i0, out, c), dp);
             }
             var kept = 1.0;
-            kept = keep(state.seed, p.stream, state.tick, (head * p.length + q) * p.length + safe, p.rate); // if DROPOUT
+            if (DROPOUT == 1u) {
+                kept = keep(state.seed, p.stream, state.tick, (head * p.length + q) * p.length + safe, p.rate);
+            }
             var lse_q = 0.0;
             var delta_q = 0.0;
             if (STAGE == 1u) {
@@ -167,13 +188,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
             let prob = exp_accurate(s * scale - lse_q);
             let ds = prob * (kept * dp - delta_q) * scale;
             for (var c = 0u; c < D; c++) {
-                if (STAGE == 1u) {
-                    grad[c] = fma(ds, left[(q - i0) * D + c], grad[c]);
-                    dv[c] = fma(prob * kept, right[(q - i0) * D + c], dv[c]);
-                } else {
-                    grad[c] = fma(ds, query_of(b, q, h, c), grad[c]);
-                    dv[c] = fma(prob * kept, dy[out + c], dv[c]);
-                }
+                grad[c] = fma(ds, query_at(q - i0, b, q, h, c), grad[c]);
+                dv[c] = fma(prob * kept, dy_at(q - i0, out, c), dv[c]);
             }
         }
     }

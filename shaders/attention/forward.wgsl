@@ -12,11 +12,11 @@ const CROSS: u32 = 0u;
 
 struct Params { batch: u32, length: u32, heads: u32, stream: u32, rate: f32 }
 var<immediate> p: Params;
-@group(0) @binding(0) var<storage, read> state: State; // if DROPOUT
+@group(0) @binding(0) var<storage, read> state: State;
 @group(0) @binding(1) var<storage, read> qkv: array<f32>;       // (B, T, 3, H, D)
 @group(0) @binding(2) var<storage, read_write> y: array<f32>;   // (B, T, H, D)
 @group(0) @binding(3) var<storage, read_write> lse: array<f32>; // (B, H, T)
-@group(0) @binding(4) var<storage, read> q_other: array<f32>;   // (B, T, H, D) // if CROSS
+@group(0) @binding(4) var<storage, read> q_other: array<f32>;   // (B, T, H, D)
 
 var<workgroup> keys: array<f32, WG * D>;
 var<workgroup> values: array<f32, WG * D>;
@@ -28,9 +28,26 @@ fn row_of(b: u32, t: u32, part: u32, h: u32) -> u32 {
 
 // Feature c of a query.
 fn query(b: u32, t: u32, h: u32, c: u32) -> f32 {
-    var v = qkv[row_of(b, t, 0u, h) + c];
-    v = q_other[((b * p.length + t) * p.heads + h) * D + c]; // if CROSS
-    return v;
+    if (CROSS == 1u) {
+        return q_other[((b * p.length + t) * p.heads + h) * D + c];
+    }
+    return qkv[row_of(b, t, 0u, h) + c];
+}
+
+// Feature c of key `at` of the tile, whose row in qkv begins at `row`.
+fn key_of(at: u32, row: u32, c: u32) -> f32 {
+    if (STAGE == 1u) {
+        return keys[at * D + c];
+    }
+    return qkv[row + c];
+}
+
+// The same of a value.
+fn value_of(at: u32, row: u32, c: u32) -> f32 {
+    if (STAGE == 1u) {
+        return values[at * D + c];
+    }
+    return qkv[row + c];
 }
 
 @compute @workgroup_size(WG)
@@ -70,11 +87,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
             let value = row_of(b, j, 2u, h);
             var s = 0.0;
             for (var c = 0u; c < D; c++) {
-                if (STAGE == 1u) {
-                    s = fma(q[c], keys[(j - j0) * D + c], s);
-                } else {
-                    s = fma(q[c], qkv[key + c], s);
-                }
+                s = fma(q[c], key_of(j - j0, key, c), s);
             }
             let top = max(best, s);
             let shrink = exp_accurate(best - top);
@@ -82,13 +95,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
             best = top;
             total = fma(total, shrink, e);
             var weight = e;
-            weight *= keep(state.seed, p.stream, state.tick, (head * p.length + safe) * p.length + j, p.rate); // if DROPOUT
+            if (DROPOUT == 1u) {
+                weight *= keep(state.seed, p.stream, state.tick, (head * p.length + safe) * p.length + j, p.rate);
+            }
             for (var c = 0u; c < D; c++) {
-                if (STAGE == 1u) {
-                    o[c] = fma(weight, values[(j - j0) * D + c], o[c] * shrink);
-                } else {
-                    o[c] = fma(weight, qkv[value + c], o[c] * shrink);
-                }
+                o[c] = fma(weight, value_of(j - j0, value, c), o[c] * shrink);
             }
         }
     }

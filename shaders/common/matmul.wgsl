@@ -6,10 +6,10 @@
 //   dZ = dY ⊙ keep ⊙ f'(Z) (DROPOUT, DERIVATIVE);  dX = dZ·W;  dW = dZᵀ·X;  dbias[n] = Σ_m dZ[m,n]
 // A: (batch, M, K), or (batch, K, M) with TRANS_A; B: (batch, K, N), or (batch, N, K) with TRANS_B; y pre residual: (batch, M, N); bias: (N).
 // A and B start at elements a_at and b_at of their tensors. y is `=`, or `+=` with ACCUMULATE; row_sum is `+=`.
-@group(0) @binding(3) var<storage, read> bias: array<f32>;           // (N) // if BIAS
-@group(0) @binding(4) var<storage, read> z: array<f32>;              // (batch, M, N) // if DERIVATIVE
-@group(0) @binding(5) var<storage, read> residual: array<f32>;       // (batch, M, N) // if RESIDUAL
-@group(0) @binding(6) var<storage, read_write> pre: array<f32>;      // (batch, M, N) // if KEEP_PRE
+@group(0) @binding(3) var<storage, read> bias: array<f32>;           // (N)
+@group(0) @binding(4) var<storage, read> z: array<f32>;              // (batch, M, N)
+@group(0) @binding(5) var<storage, read> residual: array<f32>;       // (batch, M, N)
+@group(0) @binding(6) var<storage, read_write> pre: array<f32>;      // (batch, M, N)
 @group(0) @binding(7) var<storage, read_write> y: array<f32>;        // (batch, M, N)
 
 // Offset of A[batch, m, k]; m and k are in range.
@@ -24,9 +24,10 @@ fn index_b(batch: u32, k: u32, n: u32) -> u32 {
 
 // Bias of column n, 0 without one.
 fn bias_of(n: u32) -> f32 {
-    var v = 0.0;
-    v = bias[min(n, p.n - 1u)]; // if BIAS
-    return v;
+    if (BIAS == 1u) {
+        return bias[min(n, p.n - 1u)];
+    }
+    return 0.0;
 }
 
 // The epilogue after the bias.
@@ -36,11 +37,21 @@ fn store(batch: u32, m: u32, n: u32, sum: f32) {
     }
     let i = (batch * p.m + m) * p.n + n;
     var v = sum;
-    pre[i] = v; // if KEEP_PRE
+    if (KEEP_PRE == 1u) {
+        pre[i] = v;
+    }
     v = activate(ACTIVATION, v);
-    v *= keep(state.seed, p.stream, state.tick, i, p.rate); // if DROPOUT
-    v *= activation_derivative(DERIVATIVE, z[i]); // if DERIVATIVE
-    v += residual[i]; // if RESIDUAL
-    v += y[i]; // if ACCUMULATE
+    if (DROPOUT == 1u) {
+        v *= keep(state.seed, p.stream, state.tick, i, p.rate);
+    }
+    if (DERIVATIVE != 0u) {
+        v *= activation_derivative(DERIVATIVE, z[i]);
+    }
+    if (RESIDUAL == 1u) {
+        v += residual[i];
+    }
+    if (ACCUMULATE == 1u) {
+        v += y[i];
+    }
     y[i] = v;
 }

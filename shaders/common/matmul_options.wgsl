@@ -12,11 +12,11 @@ const ROW_SUM: u32 = 1u;
 
 struct Params { m: u32, n: u32, k: u32, batch: u32, a_at: u32, b_at: u32, stream: u32, rate: f32 }
 var<immediate> p: Params;
-@group(0) @binding(0) var<storage, read> state: State; // if DROPOUT
-@group(0) @binding(8) var<storage, read_write> row_sum: array<f32>;  // (M) // if ROW_SUM
+@group(0) @binding(0) var<storage, read> state: State;
+@group(0) @binding(8) var<storage, read_write> row_sum: array<f32>;  // (M)
 
 fn store_row_sum(m: u32, sum: f32) {
     if (m < p.m) {
-        row_sum[m] += sum; // if ROW_SUM
+        row_sum[m] += sum;
     }
 }

@@ -16,8 +16,8 @@ var<immediate> p: Params;
 @group(0) @binding(0) var<storage, read> x: array<f32>;        // (rows, cols)
 @group(0) @binding(1) var<storage, read> targets: array<u32>;  // (rows)
 @group(0) @binding(2) var<storage, read_write> y: array<f32>;  // (rows, 4)
-@group(0) @binding(3) var<storage, read_write> dx: array<f32>; // (rows, cols) // if GRADIENT
-@group(0) @binding(4) var<storage, read> state: State;         // if GRADIENT
+@group(0) @binding(3) var<storage, read_write> dx: array<f32>; // (rows, cols)
+@group(0) @binding(4) var<storage, read> state: State;
 
 fn distance_to(i: u32, t: u32) -> f32 {
     return f32(max(i, t) - min(i, t));
@@ -87,11 +87,13 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         y[row * 4u + 2u] = select(0.0, 1.0, a == t);
         y[row * 4u + 3u] = d;
     }
-    let valid = min(p.rows, state.rows); // if GRADIENT
-    let k = select(0.0, state.scale / f32(valid), row < valid); // if GRADIENT
-    for (var c = lane; c < p.cols; c += LANES) { // if GRADIENT
-        let prob = exp_accurate(x[start + c] - best) / total; // if GRADIENT
-        let plain = factor * (prob - select(0.0, 1.0, c == t)); // if GRADIENT
-        dx[start + c] = k * select(plain, prob * (distance_to(c, t) - loss), KIND == 4u); // if GRADIENT
-    } // if GRADIENT
+    if (GRADIENT == 1u) {
+        let valid = min(p.rows, state.rows);
+        let k = select(0.0, state.scale / f32(valid), row < valid);
+        for (var c = lane; c < p.cols; c += LANES) {
+            let prob = exp_accurate(x[start + c] - best) / total;
+            let plain = factor * (prob - select(0.0, 1.0, c == t));
+            dx[start + c] = k * select(plain, prob * (distance_to(c, t) - loss), KIND == 4u);
+        }
+    }
 }

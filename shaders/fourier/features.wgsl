@@ -11,7 +11,7 @@ const RANDOM: u32 = 1u;
 struct Params { rows: u32, count: u32 }
 var<immediate> p: Params;
 @group(0) @binding(0) var<storage, read> x: array<f32>;       // (rows, 2)
-@group(0) @binding(1) var<storage, read> b: array<f32>;       // (2, count) // if RANDOM
+@group(0) @binding(1) var<storage, read> b: array<f32>;       // (2, count)
 @group(0) @binding(2) var<storage, read_write> y: array<f32>; // (rows, 4 count) or (rows, 2 count)
 
 // The first 12 bits of a number's mantissa; what is left has 12, too.
@@ -45,11 +45,13 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     } else if (KIND == 3u) {
         wave = sin_cos_of(f32(k + 1u) * high, f32(k + 1u) * low);
     }
-    let b0 = 2.0 * b[k]; // if RANDOM
-    let b1 = 2.0 * b[p.count + k]; // if RANDOM
-    let w = x[row * 2u + 1u]; // if RANDOM
-    let rest = fma(high, b0 - head(b0), low * b0) + fma(head(w), b1 - head(b1), (w - head(w)) * b1); // if RANDOM
-    wave = sin_cos_pi(reduced(reduced(high * head(b0)) + reduced(head(w) * head(b1))) + rest); // if RANDOM
+    if (RANDOM == 1u) {
+        let b0 = 2.0 * b[k];
+        let b1 = 2.0 * b[p.count + k];
+        let w = x[row * 2u + 1u];
+        let rest = fma(high, b0 - head(b0), low * b0) + fma(head(w), b1 - head(b1), (w - head(w)) * b1);
+        wave = sin_cos_pi(reduced(reduced(high * head(b0)) + reduced(head(w) * head(b1))) + rest);
+    }
     let at = row * axes * 2u * p.count + axis * 2u * p.count + k;
     y[at] = wave.x;
     y[at + p.count] = wave.y;

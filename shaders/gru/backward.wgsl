@@ -16,7 +16,7 @@ var<immediate> p: Params;
 @group(0) @binding(0) var<storage, read> gates: array<f32>;        // (T, B, 4, H)
 @group(0) @binding(1) var<storage, read> h: array<f32>;            // (T + 1, B, H)
 @group(0) @binding(2) var<storage, read> dy: array<f32>;           // (T, B, H)
-@group(0) @binding(3) var<storage, read> dh: array<f32>;           // (B, H) // if LATER
+@group(0) @binding(3) var<storage, read> dh: array<f32>;           // (B, H)
 @group(0) @binding(4) var<storage, read_write> direct: array<f32>; // (B, H)
 @group(0) @binding(5) var<storage, read_write> dgx: array<f32>;    // (T, B, 3, H)
 @group(0) @binding(6) var<storage, read_write> du: array<f32>;     // (T, B, 3, H)
@@ -36,8 +36,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     let n = gates[kept + 2u * p.units];
     let new_part = gates[kept + 3u * p.units];
     var d = dy[p.t * slot + e];
-    d += dh[e]; // if LATER
-    d += direct[e]; // if LATER
+    if (LATER == 1u) {
+        d += dh[e];
+        d += direct[e];
+    }
     direct[e] = d * z;
     let dn = d * (1.0 - z) * (1.0 - n * n);
     let dr = dn * new_part * r * (1.0 - r);

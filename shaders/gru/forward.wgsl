@@ -12,7 +12,7 @@ struct Params { batch: u32, units: u32, t: u32 }
 var<immediate> p: Params;
 @group(0) @binding(0) var<storage, read> gx: array<f32>;          // (T, B, 3, H)
 @group(0) @binding(1) var<storage, read> u: array<f32>;           // (B, 3, H)
-@group(0) @binding(2) var<storage, read> residual: array<f32>;    // (T, B, H) // if RESIDUAL
+@group(0) @binding(2) var<storage, read> residual: array<f32>;    // (T, B, H)
 @group(0) @binding(3) var<storage, read_write> gates: array<f32>; // (T, B, 4, H)
 @group(0) @binding(4) var<storage, read_write> h: array<f32>;     // (T + 1, B, H)
 @group(0) @binding(5) var<storage, read_write> y: array<f32>;     // (T, B, H)
@@ -47,6 +47,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     gates[kept + 3u * p.units] = new_part;
     h[(p.t + 1u) * slot + e] = out;
     var sum = out;
-    sum += residual[p.t * slot + e]; // if RESIDUAL
+    if (RESIDUAL == 1u) {
+        sum += residual[p.t * slot + e];
+    }
     y[p.t * slot + e] = sum;
 }

@@ -24,7 +24,7 @@ var<immediate> p: Params;
 @group(0) @binding(3) var<storage, read> mask: array<f32>;      // (batch, joints)
 @group(0) @binding(4) var<storage, read> deviation: array<f32>; // (2)
 @group(0) @binding(5) var<storage, read_write> y: array<f32>;   // (batch · joints, cols)
-@group(0) @binding(6) var<storage, read_write> dx: array<f32>;  // (batch, length, 3) // if GRADIENT
+@group(0) @binding(6) var<storage, read_write> dx: array<f32>;  // (batch, length, 3)
 
 fn penalty(d: f32) -> f32 {
     if (HUBER == 1u && abs(d) > p.delta) {
@@ -73,8 +73,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
             y[at + 4u] = select(0.0, counted, (z > 0.0) == last);
         }
     }
-    let factor = select(0.0, state.scale / f32(state.count), valid); // if GRADIENT
-    dx[token * 3u] = factor * slope(a); // if GRADIENT
-    dx[token * 3u + 1u] = factor * slope(c); // if GRADIENT
-    dx[token * 3u + 2u] = factor * p.weight * select(sigmoid(z), -sigmoid(-z), last); // if GRADIENT
+    if (GRADIENT == 1u) {
+        let factor = select(0.0, state.scale / f32(state.count), valid);
+        dx[token * 3u] = factor * slope(a);
+        dx[token * 3u + 1u] = factor * slope(c);
+        dx[token * 3u + 2u] = factor * p.weight * select(sigmoid(z), -sigmoid(-z), last);
+    }
 }

@@ -20,13 +20,17 @@ var<immediate> p: Params;
 @group(0) @binding(2) var<storage, read> stats: array<f32>;    // (rows, 2)
 @group(0) @binding(3) var<storage, read> dy: array<f32>;       // (rows, cols)
 @group(0) @binding(4) var<storage, read_write> dx: array<f32>; // (rows, cols)
-@group(0) @binding(5) var<storage, read> z: array<f32>;        // (rows, cols) // if DERIVATIVE
-@group(0) @binding(6) var<storage, read> residual: array<f32>; // (rows, cols) // if RESIDUAL
+@group(0) @binding(5) var<storage, read> z: array<f32>;        // (rows, cols)
+@group(0) @binding(6) var<storage, read> residual: array<f32>; // (rows, cols)
 
 fn store(i: u32, value: f32) {
     var v = value;
-    v *= activation_derivative(DERIVATIVE, z[i]); // if DERIVATIVE
-    v += residual[i]; // if RESIDUAL
+    if (DERIVATIVE != 0u) {
+        v *= activation_derivative(DERIVATIVE, z[i]);
+    }
+    if (RESIDUAL == 1u) {
+        v += residual[i];
+    }
     dx[i] = v;
 }
 
@@ -37,7 +41,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     let safe = min(row, p.rows - 1u);
     let start = safe * p.cols;
     var pivot = 0.0;
-    pivot = x[start]; // if CENTER
+    if (CENTER == 1u) {
+        pivot = x[start];
+    }
     let mean = stats[safe * 2u];
     let rstd = stats[safe * 2u + 1u];
     var sum = 0.0;
@@ -48,7 +54,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         dot += g * (((x[start + c] - pivot) - mean) * rstd);
     }
     var mean_g = 0.0;
-    mean_g = row_sum(sum, local) / f32(p.cols); // if CENTER
+    if (CENTER == 1u) {
+        mean_g = row_sum(sum, local) / f32(p.cols);
+    }
     let mean_gx = row_sum(dot, local) / f32(p.cols);
     if (row >= p.rows) {
         return;

@@ -15,7 +15,7 @@ var<immediate> p: Params;
 @group(0) @binding(1) var<storage, read> stats: array<f32>;    // (rows, 2)
 @group(0) @binding(2) var<storage, read> dy: array<f32>;       // (rows, cols)
 @group(0) @binding(3) var<storage, read_write> dw: array<f32>; // (cols)
-@group(0) @binding(4) var<storage, read_write> db: array<f32>; // (cols) // if CENTER
+@group(0) @binding(4) var<storage, read_write> db: array<f32>; // (cols)
 
 var<workgroup> sums: array<vec2<f32>, WG>;
 
@@ -28,7 +28,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         let start = row * p.cols;
         let g = dy[start + safe];
         var pivot = 0.0;
-        pivot = x[start]; // if CENTER
+        if (CENTER == 1u) {
+            pivot = x[start];
+        }
         let hat = ((x[start + safe] - pivot) - stats[row * 2u]) * stats[row * 2u + 1u];
         sum += vec2<f32>(g * hat, g);
     }
@@ -44,6 +46,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     }
     if (local < COLS && col < p.cols) {
         dw[col] += sum.x;
-        db[col] += sum.y; // if CENTER
+        if (CENTER == 1u) {
+            db[col] += sum.y;
+        }
     }
 }

@@ -9,7 +9,7 @@ struct Params { rows: u32, cols: u32, eps: f32 }
 var<immediate> p: Params;
 @group(0) @binding(0) var<storage, read> x: array<f32>;           // (rows, cols)
 @group(0) @binding(1) var<storage, read> w: array<f32>;           // (cols)
-@group(0) @binding(2) var<storage, read> b: array<f32>;           // (cols) // if CENTER
+@group(0) @binding(2) var<storage, read> b: array<f32>;           // (cols)
 @group(0) @binding(3) var<storage, read_write> y: array<f32>;     // (rows, cols)
 @group(0) @binding(4) var<storage, read_write> stats: array<f32>; // (rows, 2)
 
@@ -21,11 +21,13 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     var pivot = 0.0;
     var sum = 0.0;
     var mean = 0.0;
-    pivot = x[start]; // if CENTER
-    for (var c = lane; c < p.cols; c += LANES) { // if CENTER
-        sum += x[start + c] - pivot; // if CENTER
-    } // if CENTER
-    mean = row_sum(sum, local) / f32(p.cols); // if CENTER
+    if (CENTER == 1u) {
+        pivot = x[start];
+        for (var c = lane; c < p.cols; c += LANES) {
+            sum += x[start + c] - pivot;
+        }
+        mean = row_sum(sum, local) / f32(p.cols);
+    }
     var squares = 0.0;
     for (var c = lane; c < p.cols; c += LANES) {
         let d = (x[start + c] - pivot) - mean;
@@ -37,7 +39,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     }
     for (var c = lane; c < p.cols; c += LANES) {
         var v = ((x[start + c] - pivot) - mean) * rstd * w[c];
-        v += b[c]; // if CENTER
+        if (CENTER == 1u) {
+            v += b[c];
+        }
         y[start + c] = v;
     }
     if (lane == 0u) {

@@ -15,11 +15,11 @@ const LATER: u32 = 1u;
 
 struct Params { batch: u32, units: u32, t: u32, dy_at: u32, stream: u32, rate: f32 }
 var<immediate> p: Params;
-@group(0) @binding(0) var<storage, read> state: State; // if DROPOUT
+@group(0) @binding(0) var<storage, read> state: State;
 @group(0) @binding(1) var<storage, read> gates: array<f32>;        // (T, B, 4, H)
 @group(0) @binding(2) var<storage, read> c: array<f32>;            // (T + 1, B, H)
-@group(0) @binding(3) var<storage, read> dy: array<f32>;           // (…, B, H) // if OUTPUT
-@group(0) @binding(4) var<storage, read> dh: array<f32>;           // (B, H) // if LATER
+@group(0) @binding(3) var<storage, read> dy: array<f32>;           // (…, B, H)
+@group(0) @binding(4) var<storage, read> dh: array<f32>;           // (B, H)
 @group(0) @binding(5) var<storage, read_write> dc: array<f32>;     // (B, H)
 @group(0) @binding(6) var<storage, read_write> dgates: array<f32>; // (T, B, 4, H)
 
@@ -38,11 +38,17 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     let before = c[p.t * slot + e];
     let squashed = tanh_accurate(c[(p.t + 1u) * slot + e]);
     var d = 0.0;
-    d = dy[p.dy_at + e]; // if OUTPUT
-    d *= keep(state.seed, p.stream, state.tick, p.dy_at + e, p.rate); // if DROPOUT
-    d += dh[e]; // if LATER
+    if (OUTPUT == 1u) {
+        d = dy[p.dy_at + e];
+    }
+    if (DROPOUT == 1u) {
+        d *= keep(state.seed, p.stream, state.tick, p.dy_at + e, p.rate);
+    }
     var carried = 0.0;
-    carried = dc[e]; // if LATER
+    if (LATER == 1u) {
+        d += dh[e];
+        carried = dc[e];
+    }
     let dcell = fma(d * o, 1.0 - squashed * squashed, carried);
     dc[e] = dcell * f;
     dgates[at] = dcell * g * i * (1.0 - i);

@@ -12,13 +12,13 @@ const DROPOUT: u32 = 1u;
 
 struct Params { batch: u32, units: u32, t: u32, y_at: u32, stream: u32, rate: f32 }
 var<immediate> p: Params;
-@group(0) @binding(0) var<storage, read> state: State; // if DROPOUT
+@group(0) @binding(0) var<storage, read> state: State;
 @group(0) @binding(1) var<storage, read> gx: array<f32>;          // (T, B, 4, H)
 @group(0) @binding(2) var<storage, read> u: array<f32>;           // (B, 4, H)
 @group(0) @binding(3) var<storage, read_write> gates: array<f32>; // (T, B, 4, H)
 @group(0) @binding(4) var<storage, read_write> h: array<f32>;     // (T + 1, B, H)
 @group(0) @binding(5) var<storage, read_write> c: array<f32>;     // (T + 1, B, H)
-@group(0) @binding(6) var<storage, read_write> y: array<f32>;     // (…, B, H) // if OUTPUT
+@group(0) @binding(6) var<storage, read_write> y: array<f32>;     // (…, B, H)
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
@@ -51,6 +51,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     h[(p.t + 1u) * slot + e] = out;
     c[(p.t + 1u) * slot + e] = after;
     var kept = 1.0;
-    kept = keep(state.seed, p.stream, state.tick, p.y_at + e, p.rate); // if DROPOUT
-    y[p.y_at + e] = out * kept; // if OUTPUT
+    if (DROPOUT == 1u) {
+        kept = keep(state.seed, p.stream, state.tick, p.y_at + e, p.rate);
+    }
+    if (OUTPUT == 1u) {
+        y[p.y_at + e] = out * kept;
+    }
 }

@@ -4,7 +4,6 @@
 // array that the driver does not unroll would live in memory.
 // Grid: one workgroup a tile, tiles along n fastest, then m, then batch.
 // uses: common/grid, common/matmul_options, common/matmul_vec4, common/activation, common/math, common/random, common/state
-const COPY: u32 = 0u; // in place of ACCUMULATE: what is added to comes from a read-only copy
 
 @group(0) @binding(1) var<storage, read> a: array<vec4<f32>>; // (batch, M, K)
 @group(0) @binding(2) var<storage, read> b: array<vec4<f32>>; // (batch, K, N)
@@ -106,14 +105,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     var acc5 = mat4x4<f32>();
     var acc6 = mat4x4<f32>();
     var acc7 = mat4x4<f32>();
-    var sums0 = vec4<f32>(0.0); // if ROW_SUM
-    var sums1 = vec4<f32>(0.0); // if ROW_SUM
-    var sums2 = vec4<f32>(0.0); // if ROW_SUM
-    var sums3 = vec4<f32>(0.0); // if ROW_SUM
-    var sums4 = vec4<f32>(0.0); // if ROW_SUM
-    var sums5 = vec4<f32>(0.0); // if ROW_SUM
-    var sums6 = vec4<f32>(0.0); // if ROW_SUM
-    var sums7 = vec4<f32>(0.0); // if ROW_SUM
+    var sums0 = vec4<f32>(0.0);
+    var sums1 = vec4<f32>(0.0);
+    var sums2 = vec4<f32>(0.0);
+    var sums3 = vec4<f32>(0.0);
+    var sums4 = vec4<f32>(0.0);
+    var sums5 = vec4<f32>(0.0);
+    var sums6 = vec4<f32>(0.0);
+    var sums7 = vec4<f32>(0.0);
     for (var k = 0u; k < p.k; k += 16u) {
         let a00 = load_a(base_a, m0 + 0u, k, lane);
         let a01 = load_a(base_a, m0 + 4u, k, lane);
@@ -123,14 +122,16 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         let a05 = load_a(base_a, m0 + 20u, k, lane);
         let a06 = load_a(base_a, m0 + 24u, k, lane);
         let a07 = load_a(base_a, m0 + 28u, k, lane);
-        sums0 += a00; // if ROW_SUM
-        sums1 += a01; // if ROW_SUM
-        sums2 += a02; // if ROW_SUM
-        sums3 += a03; // if ROW_SUM
-        sums4 += a04; // if ROW_SUM
-        sums5 += a05; // if ROW_SUM
-        sums6 += a06; // if ROW_SUM
-        sums7 += a07; // if ROW_SUM
+        if (ROW_SUM == 1u) {
+            sums0 += a00;
+            sums1 += a01;
+            sums2 += a02;
+            sums3 += a03;
+            sums4 += a04;
+            sums5 += a05;
+            sums6 += a06;
+            sums7 += a07;
+        }
         let b00 = load_b(base_b, min(k, p.k - 4u), safe_n);
         let b01 = load_b(base_b, min(k + 4u, p.k - 4u), safe_n);
         acc0 = add_product(add_product(acc0, b00, early(a00)), b01, late(a00));
@@ -149,14 +150,16 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         let a15 = load_a(base_a, m0 + 20u, k + 8u, lane);
         let a16 = load_a(base_a, m0 + 24u, k + 8u, lane);
         let a17 = load_a(base_a, m0 + 28u, k + 8u, lane);
-        sums0 += a10; // if ROW_SUM
-        sums1 += a11; // if ROW_SUM
-        sums2 += a12; // if ROW_SUM
-        sums3 += a13; // if ROW_SUM
-        sums4 += a14; // if ROW_SUM
-        sums5 += a15; // if ROW_SUM
-        sums6 += a16; // if ROW_SUM
-        sums7 += a17; // if ROW_SUM
+        if (ROW_SUM == 1u) {
+            sums0 += a10;
+            sums1 += a11;
+            sums2 += a12;
+            sums3 += a13;
+            sums4 += a14;
+            sums5 += a15;
+            sums6 += a16;
+            sums7 += a17;
+        }
         let b10 = load_b(base_b, min(k + 8u, p.k - 4u), safe_n);
         let b11 = load_b(base_b, min(k + 8u + 4u, p.k - 4u), safe_n);
         acc0 = add_product(add_product(acc0, b10, early(a10)), b11, late(a10));
@@ -176,14 +179,16 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     store_rows(batch, m0 + 20u, n, acc5);
     store_rows(batch, m0 + 24u, n, acc6);
     store_rows(batch, m0 + 28u, n, acc7);
-    if (ROW_SUM == 1u && n0 == 0u) { // if ROW_SUM
-        store_sums(m0 + 0u, lane, sums0); // if ROW_SUM
-        store_sums(m0 + 4u, lane, sums1); // if ROW_SUM
-        store_sums(m0 + 8u, lane, sums2); // if ROW_SUM
-        store_sums(m0 + 12u, lane, sums3); // if ROW_SUM
-        store_sums(m0 + 16u, lane, sums4); // if ROW_SUM
-        store_sums(m0 + 20u, lane, sums5); // if ROW_SUM
-        store_sums(m0 + 24u, lane, sums6); // if ROW_SUM
-        store_sums(m0 + 28u, lane, sums7); // if ROW_SUM
-    } // if ROW_SUM
+    if (ROW_SUM == 1u) {
+        if (n0 == 0u) {
+            store_sums(m0 + 0u, lane, sums0);
+            store_sums(m0 + 4u, lane, sums1);
+            store_sums(m0 + 8u, lane, sums2);
+            store_sums(m0 + 12u, lane, sums3);
+            store_sums(m0 + 16u, lane, sums4);
+            store_sums(m0 + 20u, lane, sums5);
+            store_sums(m0 + 24u, lane, sums6);
+            store_sums(m0 + 28u, lane, sums7);
+        }
+    }
 }

@@ -31,7 +31,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         }
         for (var r = 0u; r < TILE_M; r++) {
             let v = a[index_a(batch, min(m0 + r, p.m - 1u), k)];
-            sums[r] += v; // if ROW_SUM
+            if (ROW_SUM == 1u) {
+                sums[r] += v;
+            }
             for (var c = 0u; c < TILE_N; c++) {
                 acc[r * TILE_N + c] = fma(v, column[c], acc[r * TILE_N + c]);
             }
@@ -43,9 +45,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
             store(batch, m0 + r, n0 + c, acc[r * TILE_N + c] + offset);
         }
     }
-    if (ROW_SUM == 1u && n0 == 0u) {
-        for (var r = 0u; r < TILE_M; r++) {
-            store_row_sum(m0 + r, sums[r]);
+    if (ROW_SUM == 1u) {
+        if (n0 == 0u) {
+            for (var r = 0u; r < TILE_M; r++) {
+                store_row_sum(m0 + r, sums[r]);
+            }
         }
     }
 }

@@ -61,7 +61,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
             }
             for (var r = 0u; r < ROWS; r++) {
                 let av = tile_a[k * PITCH_M + tm + r];
-                sums[r] += av; // if ROW_SUM
+                if (ROW_SUM == 1u) {
+                    sums[r] += av;
+                }
                 for (var c = 0u; c < VECS; c++) {
                     acc[r * VECS + c] = fma(vec4<f32>(av), bv[c], acc[r * VECS + c]);
                 }
@@ -78,8 +80,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
             store(batch, m0 + tm + r, n + 2u, v.z + bias_of(n + 2u));
             store(batch, m0 + tm + r, n + 3u, v.w + bias_of(n + 3u));
         }
-        if (ROW_SUM == 1u && n0 == 0u && local % 8u == 0u) {
-            store_row_sum(m0 + tm + r, sums[r]);
+        if (ROW_SUM == 1u) {
+            if (n0 == 0u && local % 8u == 0u) {
+                store_row_sum(m0 + tm + r, sums[r]);
+            }
         }
     }
 }

@@ -18,7 +18,7 @@ var<immediate> p: Params;
 @group(0) @binding(0) var<storage, read> state: State;
 @group(0) @binding(1) var<storage, read> s: array<f32>;        // (rows, M)
 @group(0) @binding(2) var<storage, read_write> y: array<f32>;  // (rows, cols)
-@group(0) @binding(3) var<storage, read_write> ds: array<f32>; // (rows, M) // if GRADIENT
+@group(0) @binding(3) var<storage, read_write> ds: array<f32>; // (rows, M)
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
@@ -33,16 +33,20 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         let k = exp_accurate((s[safe * p.count + j] - 1.0) * p.inverse);
         let counts = j < m && row < n;
         sum += select(0.0, k, counts);
-        if (row < p.rows) { // if GRADIENT
-            ds[row * p.count + j] = select(0.0, factor * k, counts); // if GRADIENT
-        } // if GRADIENT
+        if (GRADIENT == 1u) {
+            if (row < p.rows) {
+                ds[row * p.count + j] = select(0.0, factor * k, counts);
+            }
+        }
     }
     let loss = select(0.0, p.offset + p.sign * row_sum(sum, local) / f32(m), row < n);
     if (row >= p.rows || lane > 0u) {
         return;
     }
     var value = loss;
-    value += y[row * p.cols + p.column]; // if ACCUMULATE
+    if (ACCUMULATE == 1u) {
+        value += y[row * p.cols + p.column];
+    }
     y[row * p.cols + p.column] = value;
     y[row * p.cols] += p.weight * loss;
 }

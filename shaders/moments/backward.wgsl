@@ -15,7 +15,7 @@ var<immediate> p: Params;
 @group(0) @binding(0) var<storage, read> state: State;
 @group(0) @binding(1) var<storage, read> x: array<f32>;        // (rows, C)
 @group(0) @binding(2) var<storage, read> stats: array<f32>;    // (2, C)
-@group(0) @binding(3) var<storage, read> other: array<f32>;    // (2, C) // if MATCH
+@group(0) @binding(3) var<storage, read> other: array<f32>;    // (2, C)
 @group(0) @binding(4) var<storage, read_write> dx: array<f32>; // (rows, C)
 
 @compute @workgroup_size(WG)
@@ -30,8 +30,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     let deviation = stats[p.width + c];
     let slope = select(0.0, (x[e] - mean) / (f32(max(n, 2u) - 1u) * deviation), deviation > 0.0);
     var v = select(0.0, -slope, deviation < 1.0);
-    v = 2.0 * ((mean - other[c]) / f32(n) + (deviation - other[p.width + c]) * slope); // if MATCH
+    if (MATCH == 1u) {
+        v = 2.0 * ((mean - other[c]) / f32(n) + (deviation - other[p.width + c]) * slope);
+    }
     v = select(0.0, state.scale * p.weight / f32(p.width) * v, e / p.width < n);
-    v += dx[e]; // if ACCUMULATE
+    if (ACCUMULATE == 1u) {
+        v += dx[e];
+    }
     dx[e] = v;
 }

@@ -8,7 +8,7 @@ struct Params { rows: u32, width: u32, cols: u32, column: u32, weight: f32 }
 var<immediate> p: Params;
 @group(0) @binding(0) var<storage, read> state: State;
 @group(0) @binding(1) var<storage, read> stats: array<f32>;   // (2, C)
-@group(0) @binding(2) var<storage, read> other: array<f32>;   // (2, C) // if MATCH
+@group(0) @binding(2) var<storage, read> other: array<f32>;   // (2, C)
 @group(0) @binding(3) var<storage, read_write> y: array<f32>; // (rows, cols)
 
 @compute @workgroup_size(WG)
@@ -16,9 +16,11 @@ fn main(@builtin(local_invocation_index) local: u32) {
     var sum = 0.0;
     for (var c = local; c < p.width; c += WG) {
         var part = max(1.0 - stats[p.width + c], 0.0);
-        let dm = stats[c] - other[c]; // if MATCH
-        let ds = stats[p.width + c] - other[p.width + c]; // if MATCH
-        part = dm * dm + ds * ds; // if MATCH
+        if (MATCH == 1u) {
+            let dm = stats[c] - other[c];
+            let ds = stats[p.width + c] - other[p.width + c];
+            part = dm * dm + ds * ds;
+        }
         sum += part;
     }
     let loss = row_sum(sum, local) / f32(p.width);

@@ -29,7 +29,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     for (var c = lane; c < p.cols; c += LANES) {
         let i = row * p.cols + c;
         var v = fma(-y[i], along, dy[i]) / norm[row];
-        v += dx[i]; // if ACCUMULATE
+        if (ACCUMULATE == 1u) {
+            v += dx[i];
+        }
         dx[i] = v;
     }
 }

@@ -26,7 +26,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     let at = i + i / p.cols * p.cols;
     let s = x[at + p.cols];
     var noise = 0.0;
-    noise = normal(state.seed, p.stream, state.tick, i); // if NOISE
+    if (NOISE == 1u) {
+        noise = normal(state.seed, p.stream, state.tick, i);
+    }
     dx[at] = fma(k, x[at], dz[i]);
     dx[at + p.cols] = 0.5 * (dz[i] * noise * exp_accurate(0.5 * s) + k * (exp_accurate(s) - 1.0));
 }

@@ -7,7 +7,7 @@ const NOISE: u32 = 1u;
 
 struct Params { rows: u32, cols: u32, stream: u32 }
 var<immediate> p: Params;
-@group(0) @binding(0) var<storage, read> state: State; // if NOISE
+@group(0) @binding(0) var<storage, read> state: State;
 @group(0) @binding(1) var<storage, read> x: array<f32>;       // (rows, 2, cols)
 @group(0) @binding(2) var<storage, read_write> z: array<f32>; // (rows, cols)
 
@@ -19,6 +19,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     }
     let at = i + i / p.cols * p.cols;
     var v = x[at];
-    v += exp_accurate(0.5 * x[at + p.cols]) * normal(state.seed, p.stream, state.tick, i); // if NOISE
+    if (NOISE == 1u) {
+        v += exp_accurate(0.5 * x[at + p.cols]) * normal(state.seed, p.stream, state.tick, i);
+    }
     z[i] = v;
 }

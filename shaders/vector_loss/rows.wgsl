@@ -18,15 +18,16 @@ var<immediate> p: Params;
 @group(0) @binding(0) var<storage, read> state: State;
 @group(0) @binding(1) var<storage, read> x: array<f32>;        // (rows, C)
 @group(0) @binding(2) var<storage, read> t: array<f32>;        // (rows, C)
-@group(0) @binding(3) var<storage, read> nearest: array<f32>;  // (rows, C) // if CYCLE
+@group(0) @binding(3) var<storage, read> nearest: array<f32>;  // (rows, C)
 @group(0) @binding(4) var<storage, read_write> y: array<f32>;  // (rows, cols)
-@group(0) @binding(5) var<storage, read_write> dx: array<f32>; // (rows, C) // if GRADIENT
+@group(0) @binding(5) var<storage, read_write> dx: array<f32>; // (rows, C)
 
 // Element e of the nearest vectors; 0 without them.
 fn nearest_at(e: u32) -> f32 {
-    var value = 0.0;
-    value = nearest[e]; // if CYCLE
-    return value;
+    if (CYCLE == 1u) {
+        return nearest[e];
+    }
+    return 0.0;
 }
 
 @compute @workgroup_size(WG)
@@ -48,9 +49,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         tt = fma(b, b, tt);
         xt = fma(a, b, xt);
         raw = fma(a - b, a - b, raw);
-        let n = nearest_at(start + c); // if CYCLE
-        cc = fma(n, n, cc); // if CYCLE
-        xc = fma(a, n, xc); // if CYCLE
+        if (CYCLE == 1u) {
+            let n = nearest_at(start + c);
+            cc = fma(n, n, cc);
+            xc = fma(a, n, xc);
+        }
     }
     let norm = max(sqrt(row_sum(xx, local)), 1e-12);
     let norm_t = max(sqrt(row_sum(tt, local)), 1e-12);
@@ -58,8 +61,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     var error = row_sum(raw, local);
     var cos_c = 0.0;
     var norm_c = 1.0;
-    norm_c = max(sqrt(row_sum(cc, local)), 1e-12); // if CYCLE
-    cos_c = row_sum(xc, local) / norm / norm_c; // if CYCLE
+    if (CYCLE == 1u) {
+        norm_c = max(sqrt(row_sum(cc, local)), 1e-12);
+        cos_c = row_sum(xc, local) / norm / norm_c;
+    }
     let valid = min(p.rows, state.rows);
     let factor = state.scale / f32(valid);
     let cycle = p.cycle * select(0.0, 1.0, state.drawn > 0.0);
@@ -102,12 +107,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         y[at] = loss;
         y[at + 1u] = cos;
     }
-    for (var c = lane; c < p.width; c += LANES) { // if GRADIENT
-        let a = x[start + c] / norm; // if GRADIENT
-        let b = t[start + c]; // if GRADIENT
-        var d = -pull_t * b + push * (a - b) - pull_c * nearest_at(start + c); // if GRADIENT
-        d = fma(-a, along, d) / norm; // if GRADIENT
-        d += select(0.0, p.mse, MSE == 1u) * 2.0 / f32(p.width) * (x[start + c] - b); // if GRADIENT
-        dx[start + c] = select(0.0, factor * d, row < valid); // if GRADIENT
-    } // if GRADIENT
+    if (GRADIENT == 1u) {
+        for (var c = lane; c < p.width; c += LANES) {
+            let a = x[start + c] / norm;
+            let b = t[start + c];
+            var d = -pull_t * b + push * (a - b) - pull_c * nearest_at(start + c);
+            d = fma(-a, along, d) / norm;
+            d += select(0.0, p.mse, MSE == 1u) * 2.0 / f32(p.width) * (x[start + c] - b);
+            dx[start + c] = select(0.0, factor * d, row < valid);
+        }
+    }
 }

@@ -2,20 +2,29 @@
 
 use clap::Args;
 
-use super::args::RunArgs;
+use super::args::{DeviceArg, RunArgs};
 use super::output::print;
 use crate::error::Result;
-use crate::gpu::Target;
+use crate::gpu::{Gpu, Target};
+use crate::plan::{LayoutOptions, Memory};
 use crate::problem::Problem;
 use crate::tasks::Purpose;
 
-/// Print the plan of a training step
+/// Print the plan of a training step: on an RX 6600, or on a device of this machine with the copies that it needs
 #[derive(Debug, Args)]
 pub(super) struct PlanArgs {
     #[command(flatten)]
     run: RunArgs,
+    #[command(flatten)]
+    device: DeviceArg,
 }
 
 pub(super) fn run(args: PlanArgs) -> Result<()> {
-    print(&Problem::open(&args.run.load()?, Purpose::Train)?.record_training(Target::default())?.0.dump())
+    let target = match args.device.device {
+        Some(wanted) => Gpu::open(Some(&wanted))?.target,
+        None => Target::default(),
+    };
+    let (plan, _) = Problem::open(&args.run.load()?, Purpose::Train)?.record_training(target)?;
+    let memory = Memory::lay_out(&[&plan], LayoutOptions::default())?;
+    print(&memory.plans[0].dump(&plan))
 }

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, OnceLock};
 
-use super::drivers::prefers_images;
 use super::ledger::{Ledger, Role};
 use super::shader::{Access, BindingKind, Shader};
+use super::software::prefers_images;
 use super::target::{IMAGE_ROW, SOFTWARE_LOOP_ITERATIONS, Target};
 use crate::error::{Error, Result};
 use crate::fault;

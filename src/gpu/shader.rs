@@ -1,17 +1,19 @@
 //! Shaders: embedded sources, specialisation, validation and reflection through naga. Needs no device.
 //!
-//! A kernel is one WGSL file with the entry point `main`. Three comment forms steer the loader, and leave the file legal as it is:
+//! A kernel is one WGSL file with the entry point `main`. Two forms steer the loader, and leave the file legal as it is:
 //! - `// uses: common/reduce, common/random` names files that are appended after the kernel;
-//! - `const NAME: u32 = 64u;` is a value that a dispatch may replace;
-//! - a trailing `// if NAME` drops its line when that const is 0, so that optional bindings vanish from the layout.
+//! - `const NAME: u32 = 64u;` is a value that a dispatch may replace. WGSL evaluates consts while it is read, so the number is replaced in
+//!   the text; all else works on naga's module.
 //!
-//! On request, read-only arrays become uniform buffers or images: processors that run shaders load those ten times faster.
+//! Branches on consts are folded, and bindings that no branch is left to use vanish from the layout.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex, OnceLock};
 
 use include_dir::{Dir, include_dir};
 
+use super::fold::fold;
+use super::software::{Form, rewrite};
 use crate::error::{Error, Result};
 
 static SOURCES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/shaders");
@@ -41,19 +43,10 @@ pub enum BindingKind {
     Image(u32),
 }
 
-/// Another form for a read-only array.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Form {
-    /// Uniform buffer of so many elements.
-    Uniform(usize),
-    /// Image.
-    Image,
-}
-
 /// One binding of group 0, as the shader declares it.
 #[derive(Debug, Clone)]
 pub struct Binding {
-    /// Variable name.
+    /// Variable name; two bindings have the same where loads go to an image and stores to a buffer.
     pub name: String,
     /// `@binding(…)`.
     pub index: u32,
@@ -153,75 +146,22 @@ fn specialise(name: &str, consts: &[(&'static str, u32)]) -> Result<String> {
     for used in kernel.lines().filter_map(|line| line.strip_prefix("// uses: ")).flat_map(|list| list.split(", ")) {
         text.push_str(source(used.trim())?);
     }
-    let mut values: HashMap<String, u32> = text.lines().filter_map(const_line).map(|(name, value)| (name.to_string(), value)).collect();
-    for (key, value) in consts {
+    for (key, _) in consts {
         let lines = text.lines().filter(|line| const_line(line).is_some_and(|(name, _)| name == *key)).count();
         if lines != 1 {
             return Err(Error::Internal(format!("shader {name}: {lines} lines declare const {key}, expected exactly one")));
         }
-        values.insert((*key).to_string(), *value);
     }
+    let values: HashMap<&str, u32> = consts.iter().copied().collect();
     let mut out = String::with_capacity(text.len());
     for line in text.lines() {
-        if let Some((key, _)) = const_line(line) {
-            out.push_str(&format!("const {key}: u32 = {}u;", values[key]));
-        } else if let Some((_, condition)) = line.rsplit_once("// if ") {
-            match values.get(condition.trim()) {
-                Some(0) => {}
-                Some(_) => out.push_str(line),
-                None => return Err(Error::Internal(format!("shader {name}: `// if {condition}` names no const"))),
-            }
-        } else {
-            out.push_str(line);
+        match const_line(line).and_then(|(key, _)| Some((key, values.get(key)?))) {
+            Some((key, value)) => out.push_str(&format!("const {key}: u32 = {value}u;")),
+            None => out.push_str(line),
         }
         out.push('\n');
     }
     Ok(out)
-}
-
-/// `var<storage, read> name: array<f32>` (or u32, or vec4<f32>) → `var<uniform> name: array<vec4<f32>, count>`, and each `name[i]` to match.
-fn uniform(text: &str, name: &str, elements: usize) -> Option<String> {
-    let declaration = |element: &str| format!("var<storage, read> {name}: array<{element}>;");
-    let element = ["f32", "u32", "vec4<f32>"].into_iter().find(|e| text.contains(&declaration(e)))?;
-    let (vector, scalar) = if element == "vec4<f32>" { (element.to_string(), false) } else { (format!("vec4<{element}>"), true) };
-    let replacement = format!("var<uniform> {name}: array<{vector}, {}u>;", elements.div_ceil(4));
-    let text = text.replace(&declaration(element), &replacement);
-    Some(if scalar { replace_index(&text, name, &|i| format!("{name}[({i}) >> 2u][({i}) & 3u]")) } else { text })
-}
-
-/// `var<storage, read> name: array<f32>` (or vec4<f32>) → `var name: texture_2d<f32>`, and each `name[i]` to match.
-fn image(text: &str, name: &str) -> Option<String> {
-    let declaration = |element: &str| format!("var<storage, read> {name}: array<{element}>;");
-    let (element, load) = [("f32", ".x"), ("vec4<f32>", "")].into_iter().find(|(e, _)| text.contains(&declaration(e)))?;
-    let row = super::target::IMAGE_ROW / if element == "f32" { 1 } else { 4 };
-    let (mask, shift) = (row - 1, row.trailing_zeros());
-    let text = text.replace(&declaration(element), &format!("var {name}: texture_2d<f32>;"));
-    Some(replace_index(&text, name, &|i| format!("textureLoad({name}, vec2<u32>(({i}) & {mask}u, ({i}) >> {shift}u), 0){load}")))
-}
-
-/// `name[i]` → `access(i)` throughout.
-fn replace_index(text: &str, name: &str, access: &dyn Fn(&str) -> String) -> String {
-    let mut out = String::with_capacity(text.len() * 2);
-    let mut rest = text;
-    while let Some(at) = rest.find(&format!("{name}[")) {
-        let open = at + name.len();
-        let whole = !rest[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == '.');
-        out.push_str(&rest[..at]);
-        let mut depth = 0;
-        let close = rest[open..].find(|c| {
-            depth += i32::from(c == '[') - i32::from(c == ']');
-            depth == 0
-        });
-        let (true, Some(close)) = (whole, close) else {
-            out.push_str(&rest[at..=open]);
-            rest = &rest[open + 1..];
-            continue;
-        };
-        out.push_str(&access(&replace_index(&rest[open + 1..open + close], name, access)));
-        rest = &rest[open + close + 1..];
-    }
-    out.push_str(rest);
-    out
 }
 
 impl Shader {
@@ -231,12 +171,18 @@ impl Shader {
     /// `Internal` when the file is missing, a const is not declared exactly once, or naga rejects the result; the message carries
     /// naga's own, with the line in the kernel's file.
     pub fn load(name: &str, consts: &[(&'static str, u32)]) -> Result<Arc<Shader>> {
-        Self::load_with(name, consts, &[])
+        Self::cached(name, consts.to_vec(), &[])
     }
 
-    /// Loads as `load`, with the named read-only arrays in another form where their type allows.
-    pub(crate) fn load_with(name: &str, consts: &[(&'static str, u32)], forms: &[(String, Form)]) -> Result<Arc<Shader>> {
-        let mut consts = consts.to_vec();
+    /// The same kernel with the named arrays in another form where their types and uses allow.
+    ///
+    /// # Errors
+    /// `Internal` when a part of the module is not understood.
+    pub(crate) fn in_forms(&self, forms: &[(String, Form)]) -> Result<Arc<Shader>> {
+        Self::cached(&self.name, self.consts.clone(), forms)
+    }
+
+    fn cached(name: &str, mut consts: Vec<(&'static str, u32)>, forms: &[(String, Form)]) -> Result<Arc<Shader>> {
         consts.sort_unstable();
         let key = (name.to_string(), consts.clone(), forms.to_vec());
         if let Some(shader) = LOADED.lock().expect("no panic while loading").get(&key) {
@@ -257,24 +203,26 @@ impl Shader {
     }
 
     fn parse(name: &str, consts: Vec<(&'static str, u32)>, forms: &[(String, Form)]) -> Result<Shader> {
-        let mut text = specialise(name, &consts)?;
-        let plain = text.clone();
-        for (variable, form) in forms {
-            let changed = match form {
-                Form::Uniform(elements) => uniform(&text, variable, *elements),
-                Form::Image => image(&text, variable),
-            };
-            text = changed.unwrap_or(text);
-        }
+        let text = specialise(name, &consts)?;
         let path = format!("shaders/{name}.wgsl");
-        let module = naga::front::wgsl::parse_str(&text)
-            .map_err(|e| Error::Internal(format!("{path}: {}", e.emit_to_string_with_path(&text, &path))))?;
-        use naga::valid::{Capabilities, ValidationFlags, Validator};
-        Validator::new(ValidationFlags::all(), Capabilities::IMMEDIATES | Capabilities::SUBGROUP | Capabilities::SHADER_FLOAT16_IN_FLOAT32)
+        let validate = |module: &naga::Module| {
+            use naga::valid::{Capabilities, ValidationFlags, Validator};
+            Validator::new(
+                ValidationFlags::all(),
+                Capabilities::IMMEDIATES | Capabilities::SUBGROUP | Capabilities::SHADER_FLOAT16_IN_FLOAT32,
+            )
             .subgroup_stages(naga::valid::ShaderStages::COMPUTE)
             .subgroup_operations(naga::valid::SubgroupOperationSet::all())
-            .validate(&module)
+            .validate(module)
+            .map(|_| ())
+            .map_err(|e| Error::Internal(format!("{path}: {}", e.emit_to_string_with_path(&text, &path))))
+        };
+        let mut module = naga::front::wgsl::parse_str(&text)
             .map_err(|e| Error::Internal(format!("{path}: {}", e.emit_to_string_with_path(&text, &path))))?;
+        validate(&module)?;
+        fold(&mut module);
+        let components = rewrite(&mut module, forms).map_err(|why| Error::Internal(format!("{path}: {why}")))?;
+        validate(&module)?;
 
         let broken = |what: &str| Error::Internal(format!("{path}: {what}"));
         let entry = module.entry_points.iter().find(|e| e.name == "main").ok_or_else(|| broken("no entry point `main`"))?;
@@ -299,8 +247,8 @@ impl Shader {
                 }
                 naga::AddressSpace::Handle => {
                     let slot = variable.binding.filter(|b| b.group == 0).ok_or_else(|| broken("bindings are in group 0"))?;
-                    let components = if plain.contains(&format!("{name}: array<vec4<f32>>;")) { 4 } else { 1 };
-                    bindings.push(Binding { name, index: slot.binding, access: Access::Read, kind: BindingKind::Image(components) });
+                    let kind = BindingKind::Image(components.get(&name).copied().unwrap_or(1));
+                    bindings.push(Binding { name, index: slot.binding, access: Access::Read, kind });
                 }
                 naga::AddressSpace::WorkGroup => workgroup_bytes += layouter[variable.ty].to_stride(),
                 naga::AddressSpace::Immediate => {
@@ -342,13 +290,5 @@ mod tests {
     fn a_const_that_is_not_there_is_an_error() {
         let error = Shader::load("adamw/update", &[("NO_SUCH_CONST", 1)]).unwrap_err();
         assert!(error.to_string().contains("0 lines declare const NO_SUCH_CONST"), "{error}");
-    }
-
-    #[test]
-    fn nested_indices_of_uniform_arrays_are_rewritten() {
-        assert_eq!(
-            replace_index("y[i] = xs[x[x[1]]] + p.x[2];", "x", &|i| format!("x[({i}) >> 2u][({i}) & 3u]")),
-            "y[i] = xs[x[(x[(1) >> 2u][(1) & 3u]) >> 2u][(x[(1) >> 2u][(1) & 3u]) & 3u]] + p.x[2];"
-        );
     }
 }

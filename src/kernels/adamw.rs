@@ -46,8 +46,6 @@ impl Update {
         if !n.is_multiple_of(4) {
             return Err(Error::Internal(format!("adamw/update: {n} elements are no multiple of 4")));
         }
-        let copies = plan.reads_copy(self.w);
-        let copy = |tensor| copies.then_some(tensor);
         let dispatch = Dispatch::new("adamw/update", label)
             .constant("WG", 64)
             .constant("DECOUPLED", self.decoupled.into())
@@ -58,10 +56,6 @@ impl Update {
             .bind("m", self.m)
             .bind("v", self.v)
             .bind("records", self.records)
-            .bind_if("COPIES", "old_w", copy(self.w))
-            .bind_if("COPIES", "old_dw", copy(self.dw))
-            .bind_if("COPIES", "old_m", copy(self.m))
-            .bind_if("COPIES", "old_v", copy(self.v))
             .size("n", n)
             .size("partials", self.count)
             .scalar("beta1", self.beta1)

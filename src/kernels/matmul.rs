@@ -149,12 +149,11 @@ impl Matmul {
         if let Some(sum) = self.row_sum {
             plan.expect(kernel, sum, m)?;
         }
-        let copy = self.accumulate && kernel == "matmul/lanes" && plan.reads_copy(self.y);
         let mut dispatch = Dispatch::new(kernel, label)
             .constant("TRANS_A", self.trans_a.into())
             .constant("TRANS_B", self.trans_b.into())
             .constant("ACTIVATION", self.activation as u32)
-            .constant("ACCUMULATE", (self.accumulate && !copy).into())
+            .constant("ACCUMULATE", self.accumulate.into())
             .constant("DROPOUT", self.dropout.is_some().into())
             .constant("DERIVATIVE", self.derivative.map_or(0, |(kind, _)| kind as u32))
             .bind("a", self.a)
@@ -180,9 +179,6 @@ impl Matmul {
         }
         if self.dropout.is_some() {
             dispatch = dispatch.bind("state", state(plan)?);
-        }
-        if kernel == "matmul/lanes" {
-            dispatch = dispatch.bind_if("COPY", "old_y", copy.then_some(self.y));
         }
         let grid = match kernel {
             "matmul/lanes" => Grid::Groups(m.div_ceil(32) * n.div_ceil(32) * batch),

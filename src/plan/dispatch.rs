@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::tensor::{Section, Tensor};
-use crate::gpu::{Access, BindingKind, Shader};
+use crate::gpu::{Access, Shader};
 
 /// Value of a kernel parameter.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -130,16 +130,6 @@ impl Entry {
     /// Value of a replaced const, 0 when it was not replaced.
     pub fn constant(&self, name: &str) -> u32 {
         self.shader.consts.iter().find(|(n, _)| *n == name).map_or(0, |(_, v)| *v)
-    }
-}
-
-impl Entry {
-    /// Tensors that the launch reads as images, with the components of a texel.
-    pub(crate) fn images(&self) -> impl Iterator<Item = (u32, Tensor)> + '_ {
-        self.shader.bindings.iter().zip(&self.tensors).filter_map(|(b, t)| match b.kind {
-            BindingKind::Image(components) => Some((components, *t)),
-            _ => None,
-        })
     }
 
     /// Tensors that the launch writes.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use super::lowering::{ImageSpec, Lowered, Place};
 use super::recording::Plan;
 use super::tensor::{Flat, Storage, Tensor};
 use crate::error::{Error, Result};
@@ -15,26 +16,6 @@ pub struct BufferSpec {
     /// What it is for.
     pub role: Role,
     /// Size.
-    pub bytes: u64,
-}
-
-/// An image that tensors are copied to before a dispatch reads them. Software adapters alone have any.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ImageSpec {
-    /// Components of a texel.
-    pub components: u32,
-    /// Rows of 16 KiB.
-    pub rows: u32,
-}
-
-/// Where a tensor lies: buffer, first byte, and the bytes that a binding of it covers.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Place {
-    /// Index into the buffers.
-    pub buffer: usize,
-    /// First byte.
-    pub offset: u64,
-    /// Bytes of the binding.
     pub bytes: u64,
 }
 
@@ -52,8 +33,8 @@ pub struct Memory {
     pub buffers: Vec<BufferSpec>,
     /// Images.
     pub images: Vec<ImageSpec>,
-    /// For each plan, the place of each tensor by index.
-    pub places: Vec<Vec<Place>>,
+    /// For each plan, where its tensors lie and how its target runs it.
+    pub plans: Vec<Lowered>,
     /// What the estimator prints.
     pub report: MemoryReport,
 }
@@ -114,7 +95,7 @@ impl Memory {
     /// # Errors
     /// `Internal` when two plans declare different parameters or different shapes under one name.
     pub fn lay_out(plans: &[&Plan], options: LayoutOptions) -> Result<Memory> {
-        let mut memory = Memory { buffers: vec![], images: vec![], places: vec![], report: MemoryReport::default() };
+        let mut memory = Memory { buffers: vec![], images: vec![], plans: vec![], report: MemoryReport::default() };
         let guard = options.guard.unwrap_or(0);
         let mut shared: HashMap<String, Place> = HashMap::new();
         let mut pool = Pool::default();
@@ -171,17 +152,6 @@ impl Memory {
                     Storage::Transient(_) => None,
                 };
             }
-            for entry in plan.entries() {
-                for (i, (components, tensor)) in entry.images().enumerate() {
-                    let mine = entry.images().take(i + 1).map(|(c, _)| c);
-                    let image = Memory::images_of(&memory.images, mine)[i];
-                    if image >= memory.images.len() {
-                        memory.images.push(ImageSpec { components, rows: 0 });
-                    }
-                    let image = &mut memory.images[image];
-                    image.rows = image.rows.max(plan.len(tensor).div_ceil(IMAGE_ROW) as u32);
-                }
-            }
             if options.guard.is_none() {
                 memory.pool(plan, &mut pool, &mut places);
             }
@@ -190,21 +160,11 @@ impl Memory {
             }
             let placed: Option<Vec<Place>> = places.into_iter().collect();
             let placed = placed.ok_or_else(|| Error::Internal(format!("plan {}: a tensor is never used", plan.name)))?;
-            memory.places.push(placed);
+            memory.plans.push(Lowered::new(plan, placed, &mut memory.images)?);
         }
         memory.add("staging".into(), Role::Staging, read_back.min(STAGING).next_multiple_of(8));
         memory.summarise(plans);
         Ok(memory)
-    }
-
-    /// Images of a dispatch that reads tensors with so many components a texel: for each the first that it does not use yet.
-    pub(crate) fn images_of(images: &[ImageSpec], components: impl Iterator<Item = u32>) -> Vec<usize> {
-        let mut used: Vec<usize> = Vec::new();
-        for c in components {
-            let free = images.iter().enumerate().position(|(i, image)| image.components == c && !used.contains(&i));
-            used.push(free.unwrap_or(images.len()));
-        }
-        used
     }
 
     fn add(&mut self, name: String, role: Role, bytes: u64) -> usize {
@@ -263,11 +223,11 @@ impl Memory {
             *report.bytes_by_role.entry(Role::Staging.to_string()).or_default() += bytes;
         }
         let mut listed = std::collections::HashSet::new();
-        for (plan, places) in plans.iter().zip(&self.places) {
+        for (plan, lowered) in plans.iter().zip(&self.plans) {
             let lifetimes = lifetimes(plan);
             for (tensor, info) in plan.tensors() {
                 let bytes = info.len() as u64 * 4;
-                let buffer = &self.buffers[places[tensor.0 as usize].buffer];
+                let buffer = &self.buffers[lowered.places[tensor.0 as usize].buffer];
                 let transient = matches!(info.storage, Storage::Transient(_));
                 if transient {
                     report.unshared_activation_bytes += bytes;

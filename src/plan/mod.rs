@@ -4,13 +4,15 @@
 //! a training step is one replay of it.
 
 mod dispatch;
+mod lowering;
 mod memory;
 mod program;
 mod recording;
 mod tensor;
 
 pub use dispatch::{Dispatch, Entry, Grid, Param};
-pub use memory::{BufferSpec, ImageSpec, LayoutOptions, Memory, MemoryReport, Place, TensorLine};
+pub use lowering::{ImageRead, ImageSpec, Launch, Lowered, Place};
+pub use memory::{BufferSpec, LayoutOptions, Memory, MemoryReport, TensorLine};
 pub use program::{Arena, Program, Timing};
 pub use recording::Plan;
 pub use tensor::{Buffer, FLAT_ALIGN, Fill, Flat, Init, Parameter, Section, Storage, Tensor, TensorInfo};

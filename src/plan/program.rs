@@ -3,7 +3,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::memory::{ImageSpec, Memory, Place};
+use super::lowering::{ImageRead, ImageSpec, Lowered, Place};
+use super::memory::Memory;
 use super::recording::Plan;
 use super::tensor::{Flat, Section, Tensor};
 use crate::error::{Error, Result};
@@ -92,16 +93,13 @@ impl Arena {
 }
 
 #[derive(Debug)]
-struct Launch {
+struct Compiled {
     pipeline: Arc<Pipeline>,
     group: wgpu::BindGroup,
     immediates: Vec<u8>,
     grid: [u32; 3],
     work: u64,
-    /// Tensors that it reads as images, with the image.
-    images: Vec<(usize, Tensor)>,
-    /// Tensors that it writes.
-    writes: Vec<Tensor>,
+    images: Vec<ImageRead>,
 }
 
 /// Time of one dispatch, from timestamps at the edges of a pass of its own.
@@ -120,7 +118,7 @@ pub struct Program {
     pub plan: Plan,
     arena: Arc<Arena>,
     places: Vec<Place>,
-    launches: Vec<Launch>,
+    launches: Vec<Compiled>,
 }
 
 impl Program {
@@ -128,13 +126,13 @@ impl Program {
     ///
     /// # Errors
     /// `Internal` when a kernel does not compile, `TryAgain` on device loss.
-    pub fn new(plan: Plan, arena: Arc<Arena>, places: Vec<Place>, checked: bool) -> Result<Program> {
-        let mut launches = Vec::with_capacity(plan.entries().len());
-        for entry in plan.entries() {
-            let pipeline = arena.gpu.pipeline(&entry.shader, checked)?;
-            let specs: Vec<ImageSpec> = arena.images.iter().map(|(spec, _)| *spec).collect();
-            let used = Memory::images_of(&specs, entry.images().map(|(components, _)| components));
-            let views: Vec<_> = used.iter().map(|i| arena.images[*i].1.create_view(&wgpu::TextureViewDescriptor::default())).collect();
+    pub fn new(plan: Plan, arena: Arc<Arena>, lowered: Lowered, checked: bool) -> Result<Program> {
+        let Lowered { places, launches } = lowered;
+        let mut compiled = Vec::with_capacity(launches.len());
+        for (entry, launch) in plan.entries().iter().zip(launches) {
+            let pipeline = arena.gpu.pipeline(&launch.shader, checked)?;
+            let view = |read: &ImageRead| arena.images[read.image].1.create_view(&wgpu::TextureViewDescriptor::default());
+            let views: Vec<_> = launch.images.iter().map(view).collect();
             let mut next_view = views.iter();
             let resource = |(t, binding): (&Tensor, &crate::gpu::Binding)| {
                 let place = places[t.0 as usize];
@@ -148,19 +146,18 @@ impl Program {
                 let size = std::num::NonZeroU64::new(size);
                 Some(wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer, offset: place.offset, size }))
             };
-            let resources = entry.tensors.iter().zip(&entry.shader.bindings).filter_map(resource).collect();
-            let group = arena.gpu.bind(&pipeline, &entry.shader, resources);
-            launches.push(Launch {
+            let resources = launch.tensors.iter().zip(&launch.shader.bindings).filter_map(resource).collect();
+            let group = arena.gpu.bind(&pipeline, &launch.shader, resources);
+            compiled.push(Compiled {
                 pipeline,
                 group,
                 immediates: entry.immediates.clone(),
                 grid: entry.grid,
                 work: entry.flops.max(entry.bytes / 4),
-                images: used.into_iter().zip(entry.images().map(|(_, tensor)| tensor)).collect(),
-                writes: entry.writes().collect(),
+                images: launch.images,
             });
         }
-        let program = Program { plan, arena, places, launches };
+        let program = Program { plan, arena, places, launches: compiled };
         for (tensor, fill) in program.plan.constants() {
             let len = program.plan.len(*tensor);
             for first in (0..len).step_by(UPLOAD) {
@@ -216,32 +213,25 @@ impl Program {
 
     /// Encodes a range in one pass, interrupted only where a tensor has to be copied to an image first.
     fn encode(&self, encoder: &mut wgpu::CommandEncoder, range: Range<usize>, end: Option<wgpu::ComputePassTimestampWrites<'_>>) {
-        let mut held: Vec<Option<Place>> = vec![None; self.arena.images.len()];
-        let overlap = |a: Place, b: Place| a.buffer == b.buffer && a.offset < b.offset + b.bytes && b.offset < a.offset + a.bytes;
+        let missing = |read: &ImageRead| read.previous.is_none_or(|reader| reader < range.start);
         let mut start = range.start;
         while start < range.end {
-            for (image, tensor) in &self.launches[start].images {
-                if held[*image] != Some(self.place(*tensor)) {
-                    self.copy_to_image(encoder, *tensor, *image);
-                    held[*image] = Some(self.place(*tensor));
-                }
+            for read in self.launches[start].images.iter().filter(|read| missing(read)) {
+                self.copy_to_image(encoder, read.tensor, read.image);
             }
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: None, timestamp_writes: end.clone() });
-            while start < range.end {
+            loop {
                 let launch = &self.launches[start];
-                if launch.images.iter().any(|(image, tensor)| held[*image] != Some(self.place(*tensor))) {
-                    break;
-                }
                 pass.set_pipeline(&launch.pipeline.pipeline);
                 pass.set_bind_group(0, &launch.group, &[]);
                 if !launch.immediates.is_empty() {
                     pass.set_immediates(0, &launch.immediates);
                 }
                 pass.dispatch_workgroups(launch.grid[0], launch.grid[1], launch.grid[2]);
-                for written in launch.writes.iter().map(|t| self.place(*t)) {
-                    held.iter_mut().filter(|h| h.is_some_and(|h| overlap(h, written))).for_each(|h| *h = None);
-                }
                 start += 1;
+                if start == range.end || self.launches[start].images.iter().any(missing) {
+                    break;
+                }
             }
         }
     }

@@ -1,13 +1,12 @@
 //! Recording: a plan takes shape dispatch by dispatch, each checked against its shader and the device's limits.
 
 use std::collections::{HashMap, HashSet};
-use std::fmt::Write as _;
 use std::ops::Range;
 
 use super::dispatch::{Dispatch, Entry, Grid, Param};
 use super::tensor::{FLAT_ALIGN, Fill, Flat, Init, Parameter, Section, Storage, Tensor, TensorInfo};
 use crate::error::{Error, Result};
-use crate::gpu::{Access, BindingKind, Form, IMAGE_ROW, ParamType, Role, Shader, Target};
+use crate::gpu::{Access, BindingKind, ParamType, Role, Shader, Target};
 
 /// Static lists of dispatches over named tensors.
 #[derive(Debug, Clone)]
@@ -328,20 +327,6 @@ impl Plan {
         Err(Error::Internal(format!("{operation}: {} has shape {:?}, {elements} elements expected", info.name, info.shape)))
     }
 
-    /// What a read-only array in a storage buffer becomes on this target.
-    fn form(&self, tensor: Tensor) -> Option<Form> {
-        let elements = self.len(tensor);
-        if elements.next_multiple_of(4) * 4 <= self.target.uniform_bytes as usize {
-            return Some(Form::Uniform(elements));
-        }
-        (elements.div_ceil(IMAGE_ROW) <= self.target.image_rows as usize).then_some(Form::Image)
-    }
-
-    /// Whether dispatches read a copy of this tensor in an image, so that they may also write the tensor itself.
-    pub(crate) fn reads_copy(&self, tensor: Tensor) -> bool {
-        self.form(tensor) == Some(Form::Image)
-    }
-
     /// Records a launch after checking it against what naga reflects of the shader: each binding and parameter exactly once, by name
     /// and type, and no pooled tensor read before it is written.
     ///
@@ -349,13 +334,7 @@ impl Plan {
     /// `Internal`, naming the kernel, the label and what differs.
     pub fn record(&mut self, dispatch: Dispatch, grid: Grid) -> Result<()> {
         let Dispatch { kernel, label, consts, bindings, params, flops } = dispatch;
-        let mut shader = Shader::load(kernel, &consts)?;
-        let form = |name: &str| self.form(bindings.iter().find(|(n, _)| *n == name)?.1);
-        let reads = shader.bindings.iter().filter(|b| b.access == Access::Read);
-        let forms: Vec<(String, Form)> = reads.filter_map(|b| Some((b.name.clone(), form(&b.name)?))).collect();
-        if !forms.is_empty() {
-            shader = Shader::load_with(kernel, &consts, &forms)?;
-        }
+        let shader = Shader::load(kernel, &consts)?;
         let wrong = |what: String| Error::Internal(format!("{kernel} at {label}: {what}"));
         let mut tensors = Vec::with_capacity(bindings.len());
         let mut bytes = 0;
@@ -371,8 +350,8 @@ impl Plan {
             bytes += info.len() as u64 * 4;
             tensors.push(*tensor);
         }
-        if bindings.len() != shader.bindings.len() {
-            return Err(wrong(format!("{} bindings given, the shader has {}", bindings.len(), shader.bindings.len())));
+        if let Some((name, _)) = bindings.iter().find(|(name, _)| shader.bindings.iter().all(|b| b.name != *name)) {
+            return Err(wrong(format!("binding {name} is given, and the shader does not use it")));
         }
         if params.len() != shader.params.len() {
             return Err(wrong(format!("{} parameters given, the shader has {}", params.len(), shader.params.len())));
@@ -432,31 +411,5 @@ impl Plan {
             }
         }
         Ok(())
-    }
-
-    /// The plan as text: every dispatch with its tensors.
-    pub fn dump(&self) -> String {
-        let mut out = String::new();
-        let _ = writeln!(
-            out,
-            "plan {}: {} dispatches, {} tensors, {} parameters",
-            self.name,
-            self.entries.len(),
-            self.tensors().count(),
-            self.parameter_count()
-        );
-        let width = self.entries.iter().map(|e| e.shader.name.len()).max().unwrap_or(0);
-        let labels = self.entries.iter().map(|e| e.label.len()).max().unwrap_or(0);
-        for (i, e) in self.entries.iter().enumerate() {
-            let section = format!("{:?}", e.section).to_lowercase();
-            let _ = write!(out, "{i:4} {section:8} {:width$}  {:labels$}  ", e.shader.name, e.label);
-            for (binding, tensor) in e.shader.bindings.iter().zip(&e.tensors) {
-                let info = self.info(*tensor);
-                let mark = if binding.access == Access::Write { "→" } else { "" };
-                let _ = write!(out, " {mark}{}={}{:?}", binding.name, info.name, info.shape);
-            }
-            out.push('\n');
-        }
-        out
     }
 }
