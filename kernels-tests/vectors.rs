@@ -145,7 +145,7 @@ fn a_run_reports_beside_its_baselines_and_is_compared() {
     assert!(all.contains("aborted: train_cosine") && all.contains("all steps done"), "{all}");
     assert!(std::fs::read_to_string(&svg).unwrap().contains("<svg"));
     let (_, stdout, _) = run(&["compare", folders[0], folders[1], "--markdown"]);
-    assert!(stdout.starts_with("| run | model | parameters |") && stdout.lines().count() == 4, "{stdout}");
+    assert!(stdout.starts_with("| rank | run | model | parameters |") && stdout.lines().count() == 4, "{stdout}");
     let (code, _, text) = run(&["compare", folder.path().to_str().unwrap()]);
     assert!(code == 66 && text.contains("no run folder"), "{text}");
 }
@@ -196,14 +196,26 @@ fn predictions_and_weights_leave_and_come_back() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_string();
     assert_eq!(train(SAMPLE, &folder.path().join("a"), &[]).0, 0);
-    let (code, stdout, text) = run(&["eval", "--run", &path("a"), "--data", SAMPLE, "--predictions", &path("p.npz"), "--json"]);
-    assert_eq!(code, 0, "{text}");
-    let mut npz = Npz::open(Path::new(&path("p.npz"))).unwrap();
-    let (cosines, predictions) = (npz.array("val_cosines").unwrap(), npz.array("val_predictions").unwrap());
-    assert_eq!((cosines.shape, predictions.shape), (vec![80], vec![80, 384]));
-    let Values::F32(cosines) = cosines.values else { panic!("floats") };
-    let mean = cosines.iter().map(|c| f64::from(*c)).sum::<f64>() / 80.0;
-    assert!((json(&stdout)["validation"]["cosine"].as_f64().unwrap() - mean).abs() < 1e-5);
+    // The run's own samples, and all of a file: each with its row.
+    for (command, row, set, samples) in [
+        (&["eval", "--run", &path("a")][..], "validation", "val", 80),
+        (&["test", "--run", &path("a"), "--data", SAMPLE], "this model", "test", 240),
+    ] {
+        let file = path(&format!("{set}.npz"));
+        let (code, stdout, text) = run(&[command, &["--predictions", &file, "--json"]].concat());
+        assert_eq!(code, 0, "{text}");
+        let mut npz = Npz::open(Path::new(&file)).unwrap();
+        let mut array = |name: &str| npz.array(&format!("{set}_{name}")).unwrap();
+        let (cosines, predictions, outputs) = (array("cosines"), array("predictions"), array("outputs"));
+        assert_eq!((cosines.shape, predictions.shape, outputs.shape), (vec![samples], vec![samples, 384], vec![samples, 384]));
+        let Values::F32(cosines) = cosines.values else { panic!("floats") };
+        let mean = cosines.iter().map(|c| f64::from(*c)).sum::<f64>() / samples as f64;
+        let scores = json(&stdout);
+        assert!((scores[row]["cosine"].as_f64().unwrap() - mean).abs() < 1e-5, "{scores}");
+        assert_eq!(scores.as_object().unwrap().contains_key("training"), row == "validation", "{scores}");
+        // The training targets are known: their mean is a baseline of both.
+        assert!(scores["mean vector"]["cosine"].is_number(), "{scores}");
+    }
 
     let few = data(Path::new(&path("few.npz")), 20, |_, _| {});
     let (code, _, text) = run(&["eval", "--run", &path("a"), "--data", &few]);
@@ -225,6 +237,63 @@ fn predictions_and_weights_leave_and_come_back() {
     assert_eq!(json(&again)["test"]["this model"]["cosine"], before["test"]["this model"]["cosine"]);
     let (code, _, text) = run(&["generate", "--run", &path("a"), "--prompt", "1,2"]);
     assert!(code == 2 && text.contains("predicts no numbers one after another"), "{text}");
+}
+
+/// A rule ends the run, the next seed starts over as often as was said, every attempt is kept, and the same command goes on.
+#[test]
+fn a_run_that_a_rule_ends_starts_over_with_the_next_seed() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let set = ["--set", "abort_if=[{metric='train_cosine',below=0.99}]", "--set", "restart.times=2"];
+    let (code, _, text) = train(SAMPLE, &out, &set);
+    assert!(code == 76 && text.contains("restart 2 of 2 with train.seed = 3"), "{code} {text}");
+    for (name, seed) in [("run-attempt-1", 1), ("run-attempt-2", 2), ("run", 3)] {
+        let config = std::fs::read_to_string(folder.path().join(name).join("config.toml")).unwrap();
+        assert!(config.contains(&format!("seed = {seed}\nbatch")), "{name}: {config}");
+        assert!(folder.path().join(name).join("report.json").exists(), "{name}");
+    }
+    let (code, _, text) = train(SAMPLE, &out, &[&set[..], &["--resume"]].concat());
+    assert!(code == 76 && !text.contains("restart"), "{code} {text}");
+    let (code, _, text) = train(SAMPLE, &folder.path().join("b"), &["--set", "restart={times=1,new_seed=false}"]);
+    assert!(code == 2 && text.contains("restart.new_seed"), "{code} {text}");
+}
+
+/// Seeds and a grid: a folder each, the table of groups, and a sweep that goes on where it was.
+#[test]
+fn a_sweep_is_many_runs_that_go_on_as_a_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("sweep");
+    let grid = ["--seeds", "1,2", "--grid", "optimizer.learning_rate=1e-3,1e-4"];
+    let (code, stdout, text) = train(SAMPLE, &out, &grid);
+    assert_eq!(code, 0, "{text}");
+    assert!(text.contains("run 4 of 4") && stdout.contains("deviation"), "{stdout}\n{text}");
+    let names: Vec<String> =
+        ["1e-3,seed=1", "1e-3,seed=2", "1e-4,seed=1", "1e-4,seed=2"].iter().map(|n| format!("learning_rate={n}")).collect();
+    let folders: Vec<String> = names.iter().map(|name| out.join(name).to_str().unwrap().to_string()).collect();
+    let args: Vec<&str> = ["compare", "--json"].into_iter().chain(folders.iter().map(String::as_str)).collect();
+    let groups = json(&run(&args).1)["groups"].as_array().unwrap().clone();
+    assert_eq!(groups.len(), 2);
+    let runs = |group: &serde_json::Value| (group["runs"].as_u64().unwrap(), group["deviation"].as_f64().unwrap() > 0.0);
+    assert!(groups.iter().all(|group| runs(group) == (2, true)), "{groups:?}");
+    assert!(train(SAMPLE, &out, &grid).2.contains("already holds a run"));
+    // One of them is lost: it alone is trained again, to the same bits.
+    let weights = |folder: &str| std::fs::read(Path::new(folder).join("model.safetensors")).unwrap();
+    let before = weights(&folders[2]);
+    std::fs::remove_dir_all(&folders[2]).unwrap();
+    let (code, _, text) = train(SAMPLE, &out, &[&grid[..], &["--resume"]].concat());
+    assert!(code == 0 && text.matches("nothing to do").count() == 3, "{code} {text}");
+    assert!(weights(&folders[2]) == before, "other bits");
+    let (code, stdout, _) = run(&["status", "--json", &folders[0], &folders[2]]);
+    let statuses = json(&stdout);
+    assert!(
+        code == 0 && statuses[0]["state"].as_str().unwrap().starts_with("ended") && statuses[1]["epoch"] == statuses[1]["epochs"],
+        "{stdout}"
+    );
+    // A missed expectation counts where it is asked to.
+    let missed = ["--set", "expect=[{metric='validation_cosine',at_least=2.0}]"];
+    assert_eq!(train(SAMPLE, &folder.path().join("c"), &missed).0, 0);
+    let (code, _, text) = train(SAMPLE, &folder.path().join("d"), &[&missed[..], &["--strict"]].concat());
+    assert!(code == 76 && text.contains("1 of 1 expectations"), "{code} {text}");
 }
 
 /// In pieces, across epochs, a plateau and accumulation, or whole: the same bits.

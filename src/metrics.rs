@@ -84,6 +84,29 @@ pub(crate) fn table(rows: &[(String, Metrics)], columns: &[Column]) -> String {
     out
 }
 
+/// A heading, and whether its column is flush left.
+#[cfg(feature = "cli")]
+pub(crate) type Heading = (String, bool);
+
+/// Cells under their headings, aligned.
+#[cfg(feature = "cli")]
+pub(crate) fn aligned(head: &[Heading], cells: &[Vec<String>]) -> String {
+    let names: Vec<String> = head.iter().map(|(name, _)| name.clone()).collect();
+    let rows: Vec<&Vec<String>> = std::iter::once(&names).chain(cells).collect();
+    let width = |c: usize| rows.iter().map(|row| row[c].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..head.len()).map(width).collect();
+    let mut out = String::new();
+    for row in rows {
+        for (c, cell) in row.iter().enumerate() {
+            let gap = " ".repeat(widths[c] - cell.chars().count());
+            out += &if head[c].1 { format!("{cell}{gap}  ") } else { format!("{gap}{cell}  ") };
+        }
+        out.truncate(out.trim_end().len());
+        out.push('\n');
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -261,23 +261,16 @@ COSINE = {"cosine": {"weight": 1.0}}
 INFONCE = {"infonce": {"weight": 1.0, "temperature": 0.07}}
 MSE = {"mse": {"weight": 1.0, "on": "raw"}}
 COMPOSITE = {**INFONCE, "moment": {"weight": 0.01}, "variance": {"weight": 0.005}, "mse": {"weight": 0.05, "on": "normalized"}}
-BALANCED = {
-    "mse": {"weight": 0.5, "on": "raw"},
-    "infonce": {"weight": 0.5, "temperature": 0.07},
-    "moment": {"weight": 0.001},
-    "variance": {"weight": 0.001},
-}
-
 # run: optimizer, learning rate, schedule, batch, clip, loss
 RECIPES = {
     "lvm_mlp": ("adam", 1e-3, "constant", 128, None, COSINE),
     "lvm_transformer": ("adam", 1e-3, "constant", 64, None, COSINE),
     "lvm_lstm": ("adam", 1e-3, "constant", 128, None, COSINE),
-    "lvm_transformer_infonce": ("adamw", 1e-4, "plateau", 64, 1.0, INFONCE),
+    "lvm_transformer_infonce": ("adam", 1e-4, "plateau", 64, 1.0, INFONCE),
     "lvm_lstm_small": ("adam", 1e-3, "plateau", 32, 1.0, COMPOSITE),
     "lvm_gru": ("adamw", 5e-4, "plateau", 32, 1.0, COMPOSITE),
     "lvm_amn": ("adamw", 5e-4, "plateau", 32, 1.0, MSE),
-    "lvm_lstm_unified": ("adamw", 5e-4, "plateau", 32, 1.0, BALANCED),
+    "lvm_lstm_unified": ("adamw", 5e-4, "plateau", 32, 1.0, MSE),
     "lvm_gru_unified": ("adamw", 5e-4, "plateau", 32, 1.0, MSE),
 }
 

@@ -57,7 +57,7 @@ pub(super) fn run(args: EvalArgs) -> Result<()> {
     if json.json {
         return print_json(&rows.into_iter().collect::<BTreeMap<_, _>>());
     }
-    let written = predictions.map(|path| format!("predictions (unit vectors) and cosines are in {}", path.display()));
+    let written = predictions.map(|path| format!("predictions (unit vectors), raw outputs and cosines are in {}", path.display()));
     let notes: Vec<String> = notes.into_iter().chain(written).collect();
     print(&format!("{}\n{}", table(&rows, &problem.card().table_columns), notes.join("\n")))
 }

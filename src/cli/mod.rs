@@ -15,6 +15,8 @@ mod inspect;
 mod output;
 mod plan;
 mod profile;
+mod status;
+mod sweep;
 mod train;
 
 use std::io::Write;
@@ -35,9 +37,12 @@ enum Command {
     /// Train a run into a folder of its own
     Train(train::TrainArgs),
     /// Test a trained run: on fresh sequences by family, or on the vectors, mechanisms or images of a file
+    #[command(visible_alias = "test")]
     Eval(eval::EvalArgs),
     /// Runs side by side: parameters, best epoch, scores, time, status
     Compare(compare::CompareArgs),
+    /// How far runs are: epoch, rate, time left, best so far, nearest rule, process
+    Status(status::StatusArgs),
     /// Write the weights of a run alone, for PyTorch
     Export(export::ExportArgs),
     /// Latents of images by a trained VAE, with the types, joints and mask of the file
@@ -65,6 +70,7 @@ fn run(command: Command) -> Result<()> {
         Command::Train(args) => train::run(args),
         Command::Eval(args) => eval::run(args),
         Command::Compare(args) => compare::run(args),
+        Command::Status(args) => status::run(args),
         Command::Export(args) => export::run(args),
         Command::Encode(args) => encode::run(args),
         Command::Generate(args) => generate::run(args),

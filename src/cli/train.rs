@@ -1,6 +1,7 @@
-//! `engine train`: a run into a folder of its own.
+//! `engine train`: a run into a folder of its own, or many.
 
-use std::path::PathBuf;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 
@@ -8,25 +9,33 @@ use clap::Args;
 
 use super::args::{DeviceArg, JsonArg, RunArgs, parse_bytes};
 use super::output::{print, print_json};
+use super::sweep::{Member, members};
 use crate::error::{Error, Result};
 use crate::problem::Problem;
+use crate::registry::Config;
 use crate::tasks::Purpose;
-use crate::train::{Options, train};
+use crate::train::{Options, Report, compare, train};
 
-/// Train a run into a folder of its own
+/// Train a run into a folder of its own, or many runs side by side
 #[derive(Debug, Args)]
 pub(super) struct TrainArgs {
     #[command(flatten)]
     run: RunArgs,
-    /// Run folder [default: runs/ and the name of the run file]
+    /// Run folder [default: runs/ and the name of the run file]; with --seeds or --grid, the folder of the runs' folders
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Go on from the newest valid checkpoint of the folder
+    /// Go on from the newest valid checkpoint of the folder; of many runs, with those that have not ended
     #[arg(long)]
     resume: bool,
     /// Start from these weights (safetensors with PyTorch names)
     #[arg(long, value_name = "FILE")]
     init: Option<PathBuf>,
+    /// One run for each of these seeds
+    #[arg(long, value_name = "1,2,3", value_delimiter = ',')]
+    seeds: Vec<u64>,
+    /// One run for each value of a key, as in --grid optimizer.learning_rate=1e-3,5e-4 (repeatable: every combination)
+    #[arg(long, value_name = "KEY=A,B,C")]
+    grid: Vec<String>,
     /// Memory budget, as in 8GiB [default: 8GiB, or what the card has free]
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     budget: Option<u64>,
@@ -35,18 +44,122 @@ pub(super) struct TrainArgs {
     /// End after this many steps; the schedule stays that of the run
     #[arg(long, value_name = "N")]
     steps: Option<u64>,
+    /// Exit code 76 when something that was expected is missed
+    #[arg(long)]
+    strict: bool,
     #[command(flatten)]
     json: JsonArg,
 }
 
 pub(super) fn run(args: TrainArgs) -> Result<()> {
-    let TrainArgs { run, out, resume, init, budget, device, steps, json } = args;
-    let problem = Problem::open(&run.load()?, Purpose::Train)?;
+    let members = members(&args.seeds, &args.grid)?;
+    let TrainArgs { run, out, resume, init, budget, device, steps, strict, json, .. } = args;
+    let config = run.load()?;
     let name = run.run.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let out = out.unwrap_or_else(|| PathBuf::from("runs").join(name));
     let options = Options { out, resume, init, budget, device: device.device, steps, quiet: json.json, stop: stop_on_signals()? };
-    let report = train(problem, &options)?;
-    if json.json { print_json(&report) } else { print(&report.table()) }
+    if !members.is_empty() {
+        return sweep(&run, members, &options, strict, json.json);
+    }
+    let report = with_restarts(config, &options)?;
+    if json.json { print_json(&report) } else { print(&report.table()) }?;
+    if strict { expect_met(&report) } else { Ok(()) }
+}
+
+/// Fails where something that was expected is missed.
+fn expect_met(report: &Report) -> Result<()> {
+    let missed: Vec<&str> = report.expectations.iter().filter(|(.., met)| !met).map(|(what, ..)| what.as_str()).collect();
+    match &missed[..] {
+        [] => Ok(()),
+        _ => Err(Error::Aborted(format!(
+            "{}: {} of {} expectations are missed: {}",
+            report.run,
+            missed.len(),
+            report.expectations.len(),
+            missed.join("; ")
+        ))),
+    }
+}
+
+/// Where the n-th attempt of a run lies after a rule has ended it.
+fn attempt_folder(out: &Path, n: u64) -> PathBuf {
+    out.with_file_name(format!("{}-attempt-{n}", out.file_name().unwrap_or_default().to_string_lossy()))
+}
+
+/// Trains; a run that a rule ends starts over with the next seed, as often as `restart.times` says. Its folder is kept under another name.
+fn with_restarts(config: Config, options: &Options) -> Result<Report> {
+    let times = config.restart.as_ref().map_or(0, |restart| restart.times);
+    let mut attempt = (1..=times).take_while(|n| attempt_folder(&options.out, *n).exists()).count() as u64;
+    loop {
+        let mut config = config.clone();
+        config.train.seed = config.train.seed.saturating_add(attempt).min(i64::MAX as u64);
+        match train(Problem::open(&config, Purpose::Train)?, options) {
+            Err(Error::Aborted(why)) if attempt < times => {
+                attempt += 1;
+                let aside = attempt_folder(&options.out, attempt);
+                std::fs::rename(&options.out, &aside).map_err(|e| Error::create(&aside, &e))?;
+                let seed = config.train.seed.saturating_add(1);
+                say(&format!("{why}\nrestart {attempt} of {times} with train.seed = {seed}; the attempt before is in {}", aside.display()));
+            }
+            ended => return ended,
+        }
+    }
+}
+
+fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// Whether a run of a sweep needs nothing more.
+fn has_ended(folder: &Path) -> bool {
+    let report = std::fs::read_to_string(folder.join("report.json")).ok().and_then(|t| serde_json::from_str::<serde_json::Value>(&t).ok());
+    report.is_some_and(|report| report["ended"].as_str().is_some_and(|ended| !ended.starts_with("cut")))
+}
+
+/// Trains the members one after the other and compares them. A run that a rule ends, or that diverges, does not end the sweep.
+fn sweep(run: &RunArgs, members: Vec<Member>, options: &Options, strict: bool, json: bool) -> Result<()> {
+    let mut runs = Vec::with_capacity(members.len());
+    // What is wrong with the last run is said before the first starts.
+    for member in members {
+        let config = Config::load(&run.run, &[run.set.clone(), member.set].concat())?;
+        Problem::open(&config, Purpose::Train)?;
+        let folder = options.out.join(&member.name);
+        if !options.resume && folder.join("config.toml").exists() {
+            let folder = folder.display();
+            return Err(Error::CannotCreate(format!(
+                "{folder} already holds a run. Go on with --resume, or choose another folder with --out"
+            )));
+        }
+        runs.push((folder, config));
+    }
+    let (count, mut failed) = (runs.len(), Vec::new());
+    for (number, (folder, config)) in runs.iter().enumerate() {
+        say(&format!("\nrun {} of {count}: {}", number + 1, folder.display()));
+        if options.resume && has_ended(folder) {
+            say("it has ended: nothing to do");
+            continue;
+        }
+        std::fs::create_dir_all(&options.out).map_err(|e| Error::create(&options.out, &e))?;
+        let options = Options { out: folder.clone(), ..options.clone() };
+        match with_restarts(config.clone(), &options) {
+            Ok(report) if strict => failed.extend(expect_met(&report).err().map(|e| e.to_string())),
+            Ok(_) => {}
+            Err(Error::Aborted(why)) => {
+                say(&why);
+                failed.push(why);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    let folders: Vec<PathBuf> = runs.into_iter().map(|(folder, _)| folder).filter(|folder| folder.join("metrics.jsonl").exists()).collect();
+    if !folders.is_empty() {
+        let comparison = compare(&folders, None)?;
+        if json { print_json(&comparison) } else { print(&comparison.table()) }?;
+    }
+    match failed.len() {
+        0 => Ok(()),
+        n => Err(Error::Aborted(format!("{n} of {count} runs: {}", failed.join("; ")))),
+    }
 }
 
 /// A number that becomes that of the first SIGINT, SIGTERM or, where there is one, SIGHUP; a second one ends the process at once.

@@ -11,7 +11,7 @@ use std::path::Path;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-pub use rules::{AbortRule, Expectation};
+pub use rules::{AbortRule, Expectation, Restart};
 pub use section::Section;
 pub(crate) use section::within;
 pub use settings::{CheckpointConfig, TrainConfig, ValidationConfig};
@@ -47,6 +47,9 @@ pub struct Config<M, D, L> {
     /// Conditions under which the run stops.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub abort_if: Vec<AbortRule>,
+    /// What follows when one of them stops it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart: Option<Restart>,
     /// What the run is expected to reach.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub expect: Vec<Expectation>,
@@ -68,6 +71,7 @@ impl<M, D, L> Config<M, D, L> {
             validation: ValidationConfig::default(),
             checkpoint: CheckpointConfig::default(),
             abort_if: vec![],
+            restart: None,
             expect: vec![],
         }
     }
@@ -84,6 +88,7 @@ impl<M, D, L> Config<M, D, L> {
             validation: self.validation.clone(),
             checkpoint: self.checkpoint.clone(),
             abort_if: self.abort_if.clone(),
+            restart: self.restart.clone(),
             expect: self.expect.clone(),
         }
     }
@@ -152,6 +157,7 @@ impl<M: Section, D: Section, L: Section> Section for Config<M, D, L> {
         self.checkpoint.validate()?;
         self.data.validate()?;
         self.abort_if.iter().try_for_each(|rule| rule.validate(t.epochs))?;
+        self.restart.iter().try_for_each(Restart::validate)?;
         self.expect.iter().try_for_each(|wish| wish.validate(t.epochs))?;
         let range = format!("below train.epochs = {}", t.epochs);
         let fine = s.kind != ScheduleKind::EpochCosine || s.warmup_epochs < t.epochs;

@@ -28,6 +28,17 @@ pub struct AbortRule {
     pub after_epoch: u64,
 }
 
+/// What follows when a rule ends a run: another start.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Restart {
+    /// Starts after the first, at most.
+    pub times: u64,
+    /// Each with the next `train.seed`. With the same seed a run would end as it did.
+    #[serde(default = "yes")]
+    pub new_seed: bool,
+}
+
 /// What a run is expected to reach; the report marks it met or missed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -45,6 +56,10 @@ pub struct Expectation {
     pub epoch: Option<u64>,
 }
 
+fn yes() -> bool {
+    true
+}
+
 fn one() -> u64 {
     1
 }
@@ -52,6 +67,17 @@ fn one() -> u64 {
 fn epoch_of(what: &str, epoch: u64, epochs: u64) -> std::result::Result<(), String> {
     let name = format!("{what}: the epoch");
     within((1..=epochs).contains(&epoch), &name, epoch as f64, &format!("from 1 to train.epochs = {epochs}"))
+}
+
+impl Restart {
+    /// Fails on no start, too many, and on those that could only end as the first did.
+    pub(super) fn validate(&self) -> std::result::Result<(), String> {
+        within((1..=1000).contains(&self.times), "restart.times", self.times as f64, "from 1 to 1000")?;
+        if !self.new_seed {
+            return Err("restart.new_seed = false: with the same seed the run would end as it did. Leave restart out instead".into());
+        }
+        Ok(())
+    }
 }
 
 impl AbortRule {

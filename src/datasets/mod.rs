@@ -74,6 +74,29 @@ pub fn split(n: usize, share: f64, seed: Option<u64>) -> (Vec<usize>, Vec<usize>
     (order, validation)
 }
 
+/// As `split`, in blocks of samples that follow one another, twenty of which validate. Samples within `gap` of one that validates train
+/// nothing: windows that overlap stay on one side.
+pub fn split_blocks(n: usize, share: f64, seed: u64, gap: usize) -> (Vec<usize>, Vec<usize>) {
+    const BLOCKS: usize = 20;
+    let wanted = n - training_samples(n, share);
+    let length = wanted.div_ceil(BLOCKS).max(1);
+    let mut blocks: Vec<usize> = (0..n.div_ceil(length)).collect();
+    let mut random = Random::new(seed, stream::SPLIT, 1);
+    for i in (1..blocks.len()).rev() {
+        blocks.swap(i, random.between(0, i as i64) as usize);
+    }
+    let mut validates = vec![false; n];
+    let mut left = wanted;
+    for block in blocks {
+        for i in (block * length..((block + 1) * length).min(n)).take(left) {
+            validates[i] = true;
+            left -= 1;
+        }
+    }
+    let near = |i: usize| validates[i.saturating_sub(gap)..(i + gap + 1).min(n)].contains(&true);
+    ((0..n).filter(|i| !near(*i)).collect(), (0..n).filter(|i| validates[*i]).collect())
+}
+
 /// Samples that train, of `n` of which a share validates.
 pub fn training_samples(n: usize, share: f64) -> usize {
     ((1.0 - share) * n as f64) as usize

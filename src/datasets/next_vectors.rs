@@ -1,5 +1,7 @@
 //! Contexts of vectors and the vectors that follow them, from .npz files.
 
+use std::collections::HashSet;
+use std::hash::Hasher;
 use std::path::Path;
 
 use super::npz::{Array, Npz, Values};
@@ -48,6 +50,36 @@ pub enum Split {
     Sequential(f64),
     /// By share and seed.
     Random(f64, u64),
+    /// Blocks of samples that follow one another, by share and seed; samples too near to a block train nothing.
+    Blocks(f64, u64),
+    /// No split: every sample validates.
+    Whole,
+}
+
+/// What windows that slide over a text put on both sides of a split: vectors that are equal bit by bit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct Leakage {
+    /// Validation samples.
+    pub samples: usize,
+    /// Of those, how many have a training target in their context.
+    pub contexts: usize,
+    /// And how many have a target that stands in the context of a training sample.
+    pub targets: usize,
+}
+
+impl Leakage {
+    /// In a sentence, where there is any.
+    pub fn sentence(&self) -> Option<String> {
+        let share = |n: usize| format!("{n} of {} ({:.0} %)", self.samples, 100.0 * n as f64 / self.samples.max(1) as f64);
+        (self.contexts + self.targets > 0).then(|| {
+            format!(
+                "LEAKAGE: {} validation contexts hold a vector that is a training target, and the targets of {} stand in a training context: \
+                 the validation is easier than new data. data.split = \"blocks\" keeps overlapping windows apart",
+                share(self.contexts),
+                share(self.targets)
+            )
+        })
+    }
 }
 
 /// What the headers of a file say.
@@ -273,9 +305,13 @@ pub fn load(path: &Path, ood_path: Option<&Path>, split: Split, skip_non_finite:
             let wanted = MEMBERS[1].map(|m| m[0]).join(" and ");
             return Err(Error::Data(format!("{}: no members {wanted}. Use --set data.split=sequential", path.display())));
         }
-        (Split::Sequential(share) | Split::Random(share, _), _) => {
-            let seed = if let Split::Random(_, seed) = split { Some(seed) } else { None };
-            let (train, validation) = super::split(all.samples, share, seed);
+        (Split::Whole, _) => (all.clone(), all),
+        (Split::Sequential(share) | Split::Random(share, _) | Split::Blocks(share, _), _) => {
+            let (train, validation) = match split {
+                Split::Random(_, seed) => super::split(all.samples, share, Some(seed)),
+                Split::Blocks(_, seed) => super::split_blocks(all.samples, share, seed, all.context),
+                _ => super::split(all.samples, share, None),
+            };
             (all.take(&train), all.take(&validation))
         }
     };
@@ -306,6 +342,27 @@ impl VectorData {
         }
         let deviation = squares.iter().map(|s| (s / (n - 1.0).max(1.0)).sqrt()).collect();
         [mean, deviation]
+    }
+
+    /// What of the training samples stands in the validation samples.
+    pub fn leakage(&self) -> Leakage {
+        let hashes = |values: &Values, dim: usize| -> Vec<u64> {
+            let hash = |i: usize| {
+                let mut hasher = std::hash::DefaultHasher::new();
+                (i * dim..(i + 1) * dim).for_each(|j| hasher.write_u32(values.get(j).to_bits()));
+                hasher.finish()
+            };
+            (0..values.len() / dim).map(hash).collect()
+        };
+        let (train, validation) = (&self.train, &self.validation);
+        let targets: HashSet<u64> = hashes(&train.targets, train.dim).into_iter().collect();
+        let contexts: HashSet<u64> = hashes(&train.contexts, train.dim).into_iter().collect();
+        let seen = hashes(&validation.contexts, validation.dim);
+        Leakage {
+            samples: validation.samples,
+            contexts: seen.chunks(validation.context).filter(|context| context.iter().any(|v| targets.contains(v))).count(),
+            targets: hashes(&validation.targets, validation.dim).iter().filter(|v| contexts.contains(v)).count(),
+        }
     }
 
     /// Unit training target i.
@@ -368,6 +425,34 @@ mod tests {
         let (data, _) = load(&path, Some(&other), Split::Sequential(0.1), false).unwrap();
         assert_eq!(data.ood.unwrap().samples, 5);
         assert_eq!(header(&path).unwrap(), Header { samples: 21, context: 3, dim: 2, has_validation: false, half: false });
+    }
+
+    /// Windows of 3 over one row of vectors that are all different.
+    fn windows(folder: &Path, n: usize) -> std::path::PathBuf {
+        let path = folder.join("windows.npz");
+        let vector = |i: usize| [(i as f32 * 0.37).cos(), (i as f32 * 0.37).sin()];
+        let contexts: Vec<f32> = (0..n).flat_map(|i| (i..i + 3).flat_map(vector)).collect();
+        let targets: Vec<f32> = (0..n).flat_map(|i| vector(i + 3)).collect();
+        write(&path, &[("contexts", &[n, 3, 2], &contexts), ("targets", &[n, 2], &targets)]).unwrap();
+        path
+    }
+
+    #[test]
+    fn random_splits_of_windows_leak_and_blocks_do_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = windows(folder.path(), 400);
+        let leakage = |split| load(&path, None, split, false).unwrap().0.leakage();
+        let random = leakage(Split::Random(0.1, 7));
+        assert_eq!(random.samples, 40);
+        assert!(random.contexts > 35 && random.targets > 35, "{random:?}");
+        assert!(random.sentence().unwrap().contains("of 40"), "{random:?}");
+        // The first window that validates begins three after the last that trains.
+        assert_eq!(leakage(Split::Sequential(0.1)), Leakage { samples: 40, contexts: 3, targets: 0 });
+        let (data, _) = load(&path, None, Split::Blocks(0.1, 7), false).unwrap();
+        assert_eq!(data.leakage(), Leakage { samples: 40, contexts: 0, targets: 0 });
+        assert!(data.leakage().sentence().is_none() && (220..360).contains(&data.train.samples), "{}", data.train.samples);
+        let whole = load(&path, None, Split::Whole, false).unwrap().0;
+        assert_eq!((whole.train.samples, whole.validation.samples), (400, 400));
     }
 
     #[test]

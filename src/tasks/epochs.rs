@@ -15,12 +15,16 @@ pub enum SplitKind {
     /// The file's own validation members if it has them, else its last samples.
     #[default]
     Auto,
+    /// The file's own validation members if it has them, else samples drawn with the seed.
+    AutoRandom,
     /// The file's own validation members.
     Given,
     /// The last samples.
     Sequential,
     /// Samples drawn with the seed.
     Random,
+    /// Blocks of samples that follow one another, drawn with the seed; the samples around them, whose windows overlap theirs, train nothing.
+    Blocks,
 }
 
 /// Default of `data.split`.

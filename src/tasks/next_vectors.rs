@@ -12,7 +12,7 @@ use crate::batch::{Batch, Field, Fields, Inputs};
 use crate::config::{Section, Settings, TrainConfig, within};
 use crate::datasets::next_vectors::{Baselines, Split, VectorData, VectorSet, header, load};
 use crate::datasets::npz::Values;
-use crate::datasets::training_samples;
+use crate::datasets::{split_blocks, training_samples};
 use crate::error::{Error, Result};
 use crate::gpu::Role;
 use crate::kernels::gather;
@@ -36,6 +36,9 @@ pub struct VectorsConfig {
     /// Another .npz file whose samples are out of distribution.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ood_file: Option<PathBuf>,
+    /// A file to test on, all of it, instead of the validation samples; `file` then gives the baselines alone.
+    #[serde(skip)]
+    pub test_file: Option<PathBuf>,
     /// Where validation samples come from.
     #[serde(default)]
     pub split: SplitKind,
@@ -79,19 +82,20 @@ impl Section for VectorsConfig {
 impl DataKind for VectorsConfig {
     fn files(&self) -> Vec<(&'static str, &Path)> {
         let ood = self.ood_file.as_deref().map(|file| ("data.ood_file", file));
-        [("data.file", self.file.as_path())].into_iter().chain(ood).collect()
+        let training = self.test_file.is_some().then_some(("data.file", self.file.as_path()));
+        [("data.file", self.sized_by())].into_iter().chain(ood).chain(training).collect()
     }
 
     fn resize(&mut self) -> Result<()> {
-        if self.file.exists() {
-            let h = header(&self.file)?;
+        if self.sized_by().exists() {
+            let h = header(self.sized_by())?;
             (self.dim, self.context) = (h.dim, h.context);
         }
         Ok(())
     }
 
     fn on_file(&mut self, file: &Path) -> Result<()> {
-        (self.file, self.ood_file) = (file.to_path_buf(), None);
+        (self.test_file, self.ood_file) = (Some(file.to_path_buf()), None);
         Ok(())
     }
 
@@ -104,10 +108,13 @@ impl DataKind for VectorsConfig {
             half: false,
             there: false,
         };
-        if self.file.exists() {
-            let h = header(&self.file)?;
-            let given = h.has_validation && matches!(self.split, SplitKind::Auto | SplitKind::Given);
-            source.samples = Some(if given { h.samples } else { training_samples(h.samples, self.validation_share) });
+        if self.sized_by().exists() {
+            let h = header(self.sized_by())?;
+            source.samples = Some(match self.split_of(h.has_validation) {
+                Split::Given | Split::Whole => h.samples,
+                Split::Blocks(share, seed) => split_blocks(h.samples, share, seed, h.context).0.len(),
+                Split::Sequential(share) | Split::Random(share, _) => training_samples(h.samples, share),
+            });
             (source.config.dim, source.config.context) = (h.dim, h.context);
             (source.half, source.there) = (h.half, true);
         }
@@ -135,6 +142,24 @@ struct NextVectors {
 }
 
 impl VectorsConfig {
+    /// The file that the samples come from.
+    fn sized_by(&self) -> &Path {
+        self.test_file.as_deref().unwrap_or(&self.file)
+    }
+
+    /// How the file is split, which may have validation members.
+    fn split_of(&self, has_validation: bool) -> Split {
+        let (share, seed) = (self.validation_share, self.seed);
+        match self.split {
+            _ if self.test_file.is_some() => Split::Whole,
+            SplitKind::Given => Split::Given,
+            SplitKind::Auto | SplitKind::AutoRandom if has_validation => Split::Given,
+            SplitKind::Auto | SplitKind::Sequential => Split::Sequential(share),
+            SplitKind::AutoRandom | SplitKind::Random => Split::Random(share, seed),
+            SplitKind::Blocks => Split::Blocks(share, seed),
+        }
+    }
+
     /// These samples in place of a file's.
     ///
     /// # Errors
@@ -247,15 +272,15 @@ impl Source for NextVectors {
     }
 
     fn describe(&self) -> Option<String> {
-        let (file, VectorsConfig { dim, context, .. }) = (self.config.file.display(), &self.config);
-        Some(match header(&self.config.file) {
+        let (file, VectorsConfig { dim, context, .. }) = (self.config.sized_by().display(), &self.config);
+        Some(match header(self.config.sized_by()) {
             Ok(h) if self.there => format!("{file}: {} samples, contexts of {context} vectors of {dim}", h.samples),
             _ => format!("{file} is not there: estimated for contexts of {context} vectors of {dim}"),
         })
     }
 
     fn expect_file(&self) -> Result<()> {
-        let file = &self.config.file;
+        let file = self.config.sized_by();
         if !file.exists() {
             return Err(Error::MissingInput(format!(
                 "no data file {}. Name yours: --set data.file=FILE.npz to train, --data FILE.npz elsewhere; data/README.md says what it \
@@ -267,16 +292,22 @@ impl Source for NextVectors {
     }
 
     fn load(self: Box<Self>, _given: &[Buffer]) -> Result<(Box<dyn Data>, Vec<String>)> {
-        let (file, config) = (&self.config.file, &self.config);
+        let (file, config) = (self.config.sized_by(), &self.config);
         self.expect_file()?;
-        let (share, seed) = (config.validation_share, config.seed);
-        let split = match config.split {
-            SplitKind::Given => Split::Given,
-            SplitKind::Auto if header(file)?.has_validation => Split::Given,
-            SplitKind::Auto | SplitKind::Sequential => Split::Sequential(share),
-            SplitKind::Random => Split::Random(share, seed),
-        };
-        let (data, mut notes) = load(file, config.ood_file.as_deref(), split, config.skip_non_finite)?;
+        let (mut data, mut notes) =
+            load(file, config.ood_file.as_deref(), config.split_of(header(file)?.has_validation), config.skip_non_finite)?;
+        if config.test_file.is_some() {
+            // What is known of training, for the baselines.
+            if config.file.exists() {
+                let trained = VectorsConfig { test_file: None, ..config.clone() };
+                let split = trained.split_of(header(&config.file)?.has_validation);
+                let (VectorData { train, .. }, _) = load(&config.file, None, split, config.skip_non_finite)?;
+                if train.dim == data.train.dim {
+                    data.train = train;
+                }
+            }
+            return Ok((Box::new(self.holding(data)?), notes));
+        }
         let ood = data.ood.as_ref().map_or(String::new(), |o| format!(", {} out of distribution", o.samples));
         notes.insert(
             0,
@@ -285,6 +316,7 @@ impl Source for NextVectors {
                 data.train.samples, data.validation.samples, data.train.context, data.train.dim
             ),
         );
+        notes.extend(data.leakage().sentence());
         Ok((Box::new(self.holding(data)?), notes))
     }
 }
@@ -398,7 +430,9 @@ impl Data for LoadedVectors {
 
     fn scorecard(&self, loss: &dyn Loss, layout: Layout) -> Box<dyn Scorecard> {
         let (data, baselines) = (self.data.clone(), self.baselines);
-        Box::new(VectorScorecard { data, baselines, columns: loss.columns(), time_major: layout.time_major })
+        let config = &self.source.config;
+        let without_training = config.test_file.is_some().then(|| !config.file.exists());
+        Box::new(VectorScorecard { data, baselines, columns: loss.columns(), time_major: layout.time_major, without_training })
     }
 }
 
@@ -442,6 +476,8 @@ pub struct VectorScorecard {
     baselines: (Baselines, Option<Baselines>),
     columns: Columns,
     time_major: bool,
+    /// On a file to test on: whether nothing is known of the training targets.
+    without_training: Option<bool>,
 }
 
 impl VectorScorecard {
@@ -461,10 +497,11 @@ impl VectorScorecard {
         Ok(means)
     }
 
-    /// Unit predictions for a set (samples, dim), and their cosines to its targets.
-    fn predict(&self, session: &Session, set: &VectorSet) -> Result<(Vec<f32>, Vec<f32>)> {
+    /// Unit predictions for a set (samples, dim), their cosines to its targets, and the raw output of the model (samples, dim).
+    fn predict(&self, session: &Session, set: &VectorSet) -> Result<(Vec<f32>, Vec<f32>, Vec<f32>)> {
         let dim = set.dim;
         let (mut predictions, mut cosines) = (Vec::with_capacity(set.samples * dim), Vec::with_capacity(set.samples));
+        let mut outputs = Vec::with_capacity(set.samples * dim);
         for (number, batch) in self.batches(session, set).enumerate() {
             let raw = session.outputs(&batch)?;
             for (row, i) in raw.chunks(dim).take(batch.rows).zip(number * session.batch()..) {
@@ -474,15 +511,16 @@ impl VectorScorecard {
                 let product: f64 = row.iter().zip(&target).map(|(p, t)| f64::from(*p) * t).sum();
                 cosines.push((product / norm / length(&mut target.iter().copied())) as f32);
                 predictions.extend(row.iter().map(|v| (f64::from(*v) / norm) as f32));
+                outputs.extend_from_slice(row);
             }
         }
-        Ok((predictions, cosines))
+        Ok((predictions, cosines, outputs))
     }
 
     /// A sentence where all predictions are all but the same.
     fn collapse(&self, session: &Session) -> Result<Option<String>> {
         let set = &self.data.validation;
-        let (predictions, _) = self.predict(session, set)?;
+        let (predictions, ..) = self.predict(session, set)?;
         let mean = |d: usize| predictions.iter().skip(d).step_by(set.dim).map(|v| f64::from(*v)).sum::<f64>() / set.samples as f64;
         let length = (0..set.dim).map(|d| mean(d).powi(2)).sum::<f64>().sqrt();
         Ok((length > COLLAPSED).then(|| {
@@ -519,7 +557,8 @@ impl Scorecard for VectorScorecard {
             ("last vector".to_string(), row(|b| b.last_vector)),
             ("context mean".to_string(), row(|b| b.context_mean)),
         ];
-        let notes = self.collapse(session)?.into_iter().collect();
+        let leakage = if self.without_training.is_none() { self.data.leakage().sentence() } else { None };
+        let notes = self.collapse(session)?.into_iter().chain(leakage).collect();
         Ok(ClosingScores::beside(vec![("this model".into(), mine)], baselines, &table_columns(&self.columns), notes))
     }
 
@@ -528,16 +567,37 @@ impl Scorecard for VectorScorecard {
         if test.sequences.is_some() {
             return Err(Error::Config("--sequences is for runs of data.kind = \"integer_sequences\"".into()));
         }
-        let judgement = self.closing_scores(session, 0)?;
-        let mut rows = vec![("training".to_string(), self.evaluate(session, &self.data.train)?)];
-        rows.extend(judgement.rows.into_iter().map(|(name, m)| (if name == "this model" { "validation".into() } else { name }, m)));
+        let ClosingScores { rows: scores, mut notes } = self.closing_scores(session, 0)?;
+        let (validation, ood) = (&self.data.validation, self.data.ood.as_ref());
+        let mut rows = Vec::new();
+        let sets = match self.without_training {
+            Some(unknown) => {
+                rows.extend(scores.into_iter().filter(|(name, _)| !(unknown && name == "mean vector")));
+                notes.push(format!(
+                    "on all {} samples of the file; {}",
+                    validation.samples,
+                    if unknown {
+                        "the mean vector is not known, as the training file is not there"
+                    } else {
+                        "the mean vector is that of the training targets"
+                    }
+                ));
+                vec![("test", validation)]
+            }
+            None => {
+                rows.push(("training".to_string(), self.evaluate(session, &self.data.train)?));
+                rows.extend(scores.into_iter().map(|(name, m)| (if name == "this model" { "validation".into() } else { name }, m)));
+                notes.push(format!("training: all {} samples; validation: all {}", self.data.train.samples, validation.samples));
+                [Some(("train", &self.data.train)), Some(("val", validation)), ood.map(|o| ("ood", o))].into_iter().flatten().collect()
+            }
+        };
         let mut arrays = Vec::new();
-        let sets = [Some(("train", &self.data.train)), Some(("val", &self.data.validation)), self.data.ood.as_ref().map(|o| ("ood", o))];
-        for (name, set) in sets.into_iter().flatten().filter(|_| test.predictions) {
-            let (predictions, cosines) = self.predict(session, set)?;
+        for (name, set) in sets.into_iter().filter(|_| test.predictions) {
+            let (predictions, cosines, outputs) = self.predict(session, set)?;
             arrays.push((format!("{name}_predictions"), vec![set.samples, set.dim], predictions));
+            arrays.push((format!("{name}_outputs"), vec![set.samples, set.dim], outputs));
             arrays.push((format!("{name}_cosines"), vec![set.samples], cosines));
         }
-        Ok((ClosingScores { rows, notes: judgement.notes }, arrays))
+        Ok((ClosingScores { rows, notes }, arrays))
     }
 }

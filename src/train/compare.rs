@@ -1,18 +1,17 @@
 //! Runs side by side: a table as the experiment logs have it, and their curves in one picture.
 
-use std::collections::BTreeSet;
-use std::fmt::Write as _;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde_json::Value;
 
+use super::folder::DIVERGED;
 use super::logs::duration;
 use super::plot::{Chart, Curve, draw};
-use super::trainer::DIVERGED;
 use crate::config::ValidationConfig;
 use crate::error::{Error, Result};
-use crate::metrics::{improves, less_is_better};
+use crate::metrics::{Heading, aligned, improves, less_is_better};
 use crate::models::Features;
 
 /// One run of a comparison.
@@ -42,8 +41,20 @@ pub struct Row {
     pub ood_cosine: Option<f64>,
     /// Seconds spent.
     pub seconds: Option<f64>,
+    /// Validation loss less training loss at the best epoch.
+    pub gap: Option<f64>,
+    /// Whether it overfits, has stalled or is still improving.
+    pub verdict: String,
+    /// Device.
+    pub device: Option<String>,
     /// How it ended, or that it did not.
     pub status: String,
+    /// First line of `notes.txt` in its folder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+    /// Its configuration, key by key.
+    #[serde(skip)]
+    settings: BTreeMap<String, String>,
     /// What only mechanism transformers have.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mechanism: Option<MechanismRow>,
@@ -72,6 +83,23 @@ pub struct MechanismRow {
     pub mean_joint: Option<f64>,
 }
 
+/// Runs that differ in nothing but `train.seed`.
+#[derive(Debug, Clone, Serialize)]
+pub struct Group {
+    /// The keys whose values differ between the groups, and their values in this one.
+    pub settings: BTreeMap<String, String>,
+    /// Runs with a score.
+    pub runs: usize,
+    /// Mean of their scores.
+    pub mean: f64,
+    /// Standard deviation of their scores (n − 1); none of a single run.
+    pub deviation: Option<f64>,
+    /// The best of them.
+    pub best: f64,
+    /// The run that it is of.
+    pub best_run: String,
+}
+
 /// Runs side by side.
 #[derive(Debug, Clone, Serialize)]
 pub struct Comparison {
@@ -79,6 +107,8 @@ pub struct Comparison {
     pub score: String,
     /// One row a run: the best score first; as given where scores differ in kind or all are mechanism transformers.
     pub rows: Vec<Row>,
+    /// Runs of one configuration together, where seeds or settings were varied; else empty.
+    pub groups: Vec<Group>,
 }
 
 /// The metric of which runs of a kind are compared.
@@ -95,13 +125,13 @@ fn metric_of(kind: &str) -> &'static str {
 type Points = Vec<(f64, f64)>;
 
 /// A line of `metrics.jsonl`.
-struct Line {
-    split: String,
-    epoch: u64,
-    values: Value,
+pub(super) struct Line {
+    pub(super) split: String,
+    pub(super) epoch: u64,
+    pub(super) values: Value,
 }
 
-fn lines(folder: &Path) -> Result<Vec<Line>> {
+pub(super) fn lines(folder: &Path) -> Result<Vec<Line>> {
     let path = folder.join("metrics.jsonl");
     let text = std::fs::read_to_string(&path).map_err(|e| match e.kind() {
         std::io::ErrorKind::NotFound => Error::MissingInput(format!("{} is no run folder: it has no metrics.jsonl", folder.display())),
@@ -124,7 +154,7 @@ fn lines(folder: &Path) -> Result<Vec<Line>> {
 }
 
 /// The report of a run that has ended.
-fn report(folder: &Path) -> Result<Value> {
+pub(super) fn report(folder: &Path) -> Result<Value> {
     let path = folder.join("report.json");
     match std::fs::read_to_string(&path) {
         Ok(text) => serde_json::from_str(&text).map_err(|e| Error::Data(format!("{}: no report: {e}", path.display()))),
@@ -164,10 +194,14 @@ pub fn compare(folders: &[PathBuf], svg: Option<&Path>) -> Result<Comparison> {
                 (selected, kept) = (Some(value), Some(line));
             }
         }
-        let best = kept.map(|line| (line.epoch + 1, line.values["loss"].as_f64(), line.values[metric].as_f64()));
-        let train_loss = lines.iter().find(|l| l.split == "epoch" && best.is_some_and(|b| l.epoch + 1 == b.0)).map(|l| &l.values["loss"]);
+        let best = kept.map(|line| (line.epoch, line.values["loss"].as_f64(), line.values[metric].as_f64()));
+        let train_loss = lines.iter().find(|l| l.split == "epoch" && best.is_some_and(|b| l.epoch == b.0)).map(|l| &l.values["loss"]);
         // By epoch: steps of different batches are no measure.
-        let points = |name: &str| validations.iter().filter_map(|l| Some((l.epoch as f64 + 1.0, l.values[name].as_f64()?))).collect();
+        let points = |name: &str| validations.iter().filter_map(|l| Some((l.epoch as f64, l.values[name].as_f64()?))).collect();
+        let of_training: Points =
+            lines.iter().filter(|l| l.split == "epoch").filter_map(|l| Some((l.epoch as f64, l.values["loss"].as_f64()?))).collect();
+        let of_selected: Points = validations.iter().filter_map(|l| Some((l.epoch as f64, l.values[select.as_str()].as_f64()?))).collect();
+        let at_best = best.and_then(|b| Some(b.1? - of_training.iter().find(|p| p.0 == b.0 as f64)?.1));
         losses.push(config["loss"].to_string());
         let name = folder.display().to_string();
         curves.push((name.clone(), [points("loss"), points(metric)]));
@@ -176,8 +210,9 @@ pub fn compare(folders: &[PathBuf], svg: Option<&Path>) -> Result<Comparison> {
             mechanism: (kind == "mechanism_transformer").then(|| mechanism_row(&config, &report, train_loss.and_then(Value::as_f64))),
             model: kind,
             parameters: report["parameters"].as_u64(),
-            epochs: lines.iter().filter(|l| l.split == "validation" || l.split == "epoch").map(|l| l.epoch + 1).max().unwrap_or(0),
+            epochs: lines.iter().filter(|l| l.split == "validation" || l.split == "epoch").map(|l| l.epoch).max().unwrap_or(0),
             best_epoch: best.map(|b| b.0),
+            verdict: verdict(&select, &of_selected, &of_training, best.map(|b| b.0 as f64)).into(),
             select,
             selected,
             best_loss: best.and_then(|b| b.1),
@@ -188,6 +223,10 @@ pub fn compare(folders: &[PathBuf], svg: Option<&Path>) -> Result<Comparison> {
                 .min_by(|a, b| if less_is_better(metric) { a.total_cmp(b) } else { b.total_cmp(a) }),
             ood_cosine: report["test"]["this model"]["ood_cosine"].as_f64(),
             seconds: report["seconds"].as_f64(),
+            gap: at_best,
+            device: report["device"].as_str().map(Into::into),
+            note: std::fs::read_to_string(folder.join("notes.txt")).ok().and_then(|t| t.lines().next().map(Into::into)),
+            settings: flattened(&config),
             status: match report["ended"].as_str() {
                 Some(ended) => ended.to_string(),
                 None if folder.join(DIVERGED).exists() => format!("diverged: see its {DIVERGED}"),
@@ -202,6 +241,7 @@ pub fn compare(folders: &[PathBuf], svg: Option<&Path>) -> Result<Comparison> {
         let key = |row: &Row| row.score.map_or(f64::NEG_INFINITY, |v| sign * v);
         rows.sort_by(|a, b| key(b).total_cmp(&key(a)));
     }
+    let groups = if scores.len() == 1 { groups(&rows, &score) } else { vec![] };
     if let Some(path) = svg {
         let of = |which: usize| curves.iter().map(|(name, points)| Curve { name: name.clone(), points: &points[which] }).collect();
         let title = format!("validation {score}");
@@ -210,9 +250,88 @@ pub fn compare(folders: &[PathBuf], svg: Option<&Path>) -> Result<Comparison> {
         if losses.windows(2).all(|pair| pair[0] == pair[1]) {
             charts.push(Chart { title: "validation loss", x: "epoch", curves: of(0) });
         }
+        // One key with numbers varies: the score over it.
+        let axis: Vec<(f64, &Group)> = groups
+            .iter()
+            .filter(|g| g.settings.len() == 1)
+            .filter_map(|g| Some((g.settings.values().next()?.parse::<f64>().ok()?, g)))
+            .collect();
+        let over = |pick: fn(&Group) -> f64| {
+            let mut points: Points = axis.iter().map(|(x, g)| (*x, pick(g))).collect();
+            points.sort_by(|a, b| a.0.total_cmp(&b.0));
+            points
+        };
+        let (means, bests) = (over(|g| g.mean), over(|g| g.best));
+        let key = axis.first().and_then(|(_, g)| g.settings.keys().next().cloned()).unwrap_or_default();
+        let title_of_axis = format!("{score} by {key}");
+        if axis.len() > 1 && axis.len() == groups.len() {
+            let curves = vec![Curve { name: "mean".into(), points: &means }, Curve { name: "best".into(), points: &bests }];
+            charts.push(Chart { title: &title_of_axis, x: &key, curves });
+        }
         draw(path, &charts)?;
     }
-    Ok(Comparison { score, rows })
+    Ok(Comparison { score, rows, groups })
+}
+
+/// What the curves of a run say, by the metric that selects: the last tenth of the epochs brought its best; or after the best epoch the training
+/// loss went on falling while the metric got worse; or neither moved any more.
+fn verdict(select: &str, selected: &Points, training: &Points, best: Option<f64>) -> &'static str {
+    let (Some(best), Some((last, end))) = (best, selected.last()) else { return "–" };
+    if selected.len() < 3 {
+        return "too short";
+    }
+    if *last - best <= (last / 10.0).floor() {
+        return "still improving";
+    }
+    let at = |points: &Points, epoch: f64| points.iter().find(|p| p.0 == epoch).map(|p| p.1);
+    let top = at(selected, best).unwrap_or(f64::NAN);
+    let worse = if less_is_better(select) { end - top } else { top - end };
+    let falls = matches!((at(training, best), training.last()), (Some(then), Some((_, now))) if *now < then);
+    if falls && worse > 0.01 * top.abs() { "overfits" } else { "stalled" }
+}
+
+/// `table.key` and value of everything in a configuration.
+fn flattened(config: &Value) -> BTreeMap<String, String> {
+    let mut out = BTreeMap::new();
+    for (table, values) in config.as_object().into_iter().flatten() {
+        match values.as_object() {
+            Some(values) => values.iter().for_each(|(key, value)| drop(out.insert(format!("{table}.{key}"), value.to_string()))),
+            None => drop(out.insert(table.clone(), values.to_string())),
+        }
+    }
+    out
+}
+
+/// Groups of runs that differ in nothing but the seed, the best mean first; none where there is one group, or none with two runs or two values.
+fn groups(rows: &[Row], score: &str) -> Vec<Group> {
+    let seed = "train.seed";
+    let keys: BTreeSet<&String> = rows.iter().flat_map(|r| r.settings.keys()).filter(|k| *k != seed).collect();
+    let differs = |key: &String| rows.iter().any(|r| r.settings.get(key) != rows[0].settings.get(key));
+    let varied: Vec<&String> = keys.into_iter().filter(|key| differs(key)).collect();
+    let mut by_settings: BTreeMap<BTreeMap<String, String>, Vec<(f64, &Row)>> = BTreeMap::new();
+    for row in rows {
+        let value = |key: &&String| ((*key).clone(), row.settings.get(*key).map_or("–".into(), |v| v.trim_matches('"').to_string()));
+        let group = by_settings.entry(varied.iter().map(value).collect()).or_default();
+        group.extend(row.score.map(|score| (score, row)));
+    }
+    // Runs of different models or data are no sweep: a table of all they differ in says nothing.
+    if rows.len() < 2 || varied.len() > 4 || by_settings.values().all(|runs| runs.len() < 2) && varied.len() != 1 {
+        return vec![];
+    }
+    let mut groups: Vec<Group> = by_settings
+        .into_iter()
+        .filter_map(|(settings, runs)| {
+            let n = runs.len() as f64;
+            let mean = runs.iter().map(|(v, _)| v).sum::<f64>() / n;
+            let square = runs.iter().map(|(v, _)| (v - mean).powi(2)).sum::<f64>();
+            let better = |a: &f64, b: &f64| if less_is_better(score) { a.total_cmp(b) } else { b.total_cmp(a) };
+            let (best, row) = runs.iter().min_by(|a, b| better(&a.0, &b.0))?;
+            let deviation = (runs.len() > 1).then(|| (square / (n - 1.0)).sqrt());
+            Some(Group { settings, runs: runs.len(), mean, deviation, best: *best, best_run: row.run.clone() })
+        })
+        .collect();
+    groups.sort_by(|a, b| if less_is_better(score) { a.mean.total_cmp(&b.mean) } else { b.mean.total_cmp(&a.mean) });
+    groups
 }
 
 fn mechanism_row(config: &Value, report: &Value, train_loss: Option<f64>) -> MechanismRow {
@@ -234,14 +353,17 @@ fn mechanism_row(config: &Value, report: &Value, train_loss: Option<f64>) -> Mec
     }
 }
 
-/// A heading, and whether its column is flush left.
-type Heading = (String, bool);
-
 impl Comparison {
     fn cells(&self) -> (Vec<Heading>, Vec<Vec<String>>) {
         let text = |v: Option<f64>, digits: usize| v.map_or("–".to_string(), |v| format!("{v:.digits$}"));
         let count = |v: Option<u64>| v.map_or("–".to_string(), |v| v.to_string());
         let time = |r: &Row| r.seconds.map_or("–".to_string(), duration);
+        let peaks = self.rows.iter().filter_map(|r| r.peak);
+        let top = if less_is_better(&self.score) { peaks.min_by(f64::total_cmp) } else { peaks.max_by(f64::total_cmp) };
+        // The best of all runs so far has a mark.
+        let marked = |r: &Row, digits: usize| {
+            text(r.peak, digits) + if r.peak.is_some() && r.peak == top && self.rows.len() > 1 { " *" } else { "" }
+        };
         let headings = |names: &[(&str, bool)]| names.iter().map(|(n, left)| (n.to_string(), *left)).collect();
         if let Some(rows) = self.rows.iter().map(|r| r.mechanism.as_ref().map(|m| (r, m))).collect::<Option<Vec<_>>>() {
             let head = headings(&[
@@ -258,10 +380,14 @@ impl Comparison {
                 ("val. loss", false),
                 ("error (mm)", false),
                 ("free (mm)", false),
+                ("best (mm)", false),
                 ("mean joint", false),
+                ("gap", false),
+                ("verdict", true),
                 ("epoch", false),
                 ("time", false),
                 ("status", true),
+                ("note", true),
             ]);
             let cells = rows.into_iter().map(|(r, m)| {
                 vec![
@@ -278,15 +404,20 @@ impl Comparison {
                     text(r.best_loss, 4),
                     text(r.score, 3),
                     text(m.free_distance, 3),
+                    marked(r, 3),
                     text(m.mean_joint, 3),
+                    text(r.gap, 4),
+                    r.verdict.clone(),
                     format!("{}/{}", count(r.best_epoch), r.epochs),
                     time(r),
                     r.status.clone(),
+                    r.note.clone().unwrap_or_default(),
                 ]
             });
             return (head, cells.collect());
         }
         let head = headings(&[
+            ("rank", false),
             ("run", true),
             ("model", true),
             ("parameters", false),
@@ -298,11 +429,16 @@ impl Comparison {
             (&self.score, false),
             ("its peak", false),
             ("OOD cosine", false),
+            ("gap", false),
+            ("verdict", true),
             ("time", false),
+            ("device", true),
             ("status", true),
+            ("note", true),
         ]);
-        let cells = self.rows.iter().map(|r| {
+        let cells = self.rows.iter().enumerate().map(|(rank, r)| {
             vec![
+                (rank + 1).to_string(),
                 r.run.clone(),
                 r.model.clone(),
                 count(r.parameters),
@@ -312,37 +448,60 @@ impl Comparison {
                 text(r.selected, 6),
                 text(r.best_loss, 6),
                 text(r.score, 4),
-                text(r.peak, 4),
+                marked(r, 4),
                 text(r.ood_cosine, 4),
+                text(r.gap, 4),
+                r.verdict.clone(),
                 time(r),
+                r.device.as_deref().map_or("–".into(), |d| d.split(" (").next().unwrap_or(d).to_string()),
                 r.status.clone(),
+                r.note.clone().unwrap_or_default(),
             ]
         });
         (head, cells.collect())
     }
 
-    /// An aligned table.
+    /// Groups as a table.
+    fn group_cells(&self) -> (Vec<Heading>, Vec<Vec<String>>) {
+        let keys: Vec<String> = self.groups.first().map(|g| g.settings.keys().cloned().collect()).unwrap_or_default();
+        let head = keys.iter().map(|k| (k.clone(), true));
+        let rest = [("runs", false), (&format!("mean {}", self.score), false), ("deviation", false), ("best", false), ("best run", true)];
+        let head: Vec<Heading> = head.chain(rest.map(|(name, left)| (name.to_string(), left))).collect();
+        let cells = self.groups.iter().map(|g| {
+            let numbers = [
+                g.runs.to_string(),
+                format!("{:.4}", g.mean),
+                g.deviation.map_or("–".into(), |d| format!("{d:.4}")),
+                format!("{:.4}", g.best),
+                g.best_run.clone(),
+            ];
+            keys.iter().map(|k| g.settings[k].clone()).chain(numbers).collect()
+        });
+        (head, cells.collect())
+    }
+
+    /// Aligned tables: of the runs, and of groups of them.
     pub fn table(&self) -> String {
-        let (head, cells) = self.cells();
-        let names: Vec<String> = head.iter().map(|(name, _)| name.clone()).collect();
-        let rows: Vec<&Vec<String>> = std::iter::once(&names).chain(&cells).collect();
-        let width = |c: usize| rows.iter().map(|row| row[c].chars().count()).max().unwrap_or(0);
-        let widths: Vec<usize> = (0..head.len()).map(width).collect();
-        let mut out = String::new();
-        for row in rows {
-            for (c, cell) in row.iter().enumerate() {
-                let gap = " ".repeat(widths[c] - cell.chars().count());
-                let _ = if head[c].1 { write!(out, "{cell}{gap}  ") } else { write!(out, "{gap}{cell}  ") };
-            }
-            out.truncate(out.trim_end().len());
-            out.push('\n');
-        }
-        out
+        let runs = Self::aligned(self.cells());
+        if self.groups.is_empty() { runs } else { format!("{runs}\n{}", Self::aligned(self.group_cells())) }
+    }
+
+    fn aligned((head, cells): (Vec<Heading>, Vec<Vec<String>>)) -> String {
+        // A column that says nothing is left out.
+        let empty: Vec<bool> = (0..head.len()).map(|c| head[c].0 == "note" && cells.iter().all(|row| row[c].is_empty())).collect();
+        let keep = |row: Vec<String>| row.into_iter().zip(&empty).filter(|(_, e)| !**e).map(|(v, _)| v).collect::<Vec<_>>();
+        let (head, cells): (Vec<Heading>, Vec<Vec<String>>) =
+            (head.into_iter().zip(&empty).filter(|(_, e)| !**e).map(|(h, _)| h).collect(), cells.into_iter().map(keep).collect());
+        aligned(&head, &cells)
     }
 
     /// A Markdown table.
     pub fn markdown(&self) -> String {
-        let (head, cells) = self.cells();
+        let of_runs = Self::markdown_of(self.cells());
+        if self.groups.is_empty() { of_runs } else { format!("{of_runs}\n{}", Self::markdown_of(self.group_cells())) }
+    }
+
+    fn markdown_of((head, cells): (Vec<Heading>, Vec<Vec<String>>)) -> String {
         let mut out = format!("| {} |\n", head.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(" | "));
         out += &format!("|{}|\n", head.iter().map(|(_, left)| if *left { "---" } else { "---:" }).collect::<Vec<_>>().join("|"));
         cells.iter().for_each(|row| out += &format!("| {} |\n", row.join(" | ")));

@@ -3,10 +3,31 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 use super::checkpoint::{Checkpoint, Found, Origin, Progress, file_of, load_best, save_weights};
 use super::tensor_file::{Best, remove_unfinished, write_atomically};
 use crate::error::{Error, Result};
 use crate::plan::{Buffer, Parameter};
+
+/// Where a run that learns no more leaves the reason.
+pub(super) const DIVERGED: &str = "diverged.txt";
+
+/// Where a run that is under way says every few seconds how far it is.
+pub(super) const BEAT: &str = "status.json";
+
+/// How far a run is.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(super) struct Beat {
+    /// Updates done.
+    pub(super) step: u64,
+    /// Updates after which it ends.
+    pub(super) end: u64,
+    /// Updates a second in this session.
+    pub(super) rate: f64,
+    /// Process.
+    pub(super) process: u32,
+}
 
 /// A run folder, locked while this lives.
 #[derive(Debug)]
@@ -99,6 +120,14 @@ impl RunFolder {
 
     fn config(&self) -> PathBuf {
         self.path.join("config.toml")
+    }
+
+    /// Says how far the run is. Where that cannot be written, nothing is lost.
+    pub(super) fn beat(&self, beat: &Beat) {
+        let (path, new) = (self.path.join(BEAT), self.path.join(format!("{BEAT}.new")));
+        if let Ok(text) = serde_json::to_string(beat) {
+            let _ = fs::write(&new, text).and_then(|()| fs::rename(&new, &path));
+        }
     }
 
     /// Whether a run was started here.

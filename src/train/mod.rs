@@ -12,6 +12,8 @@ mod progress;
 mod report;
 mod rules;
 mod run;
+#[cfg(feature = "cli")]
+mod status;
 mod tensor_file;
 mod tensorboard;
 mod trainer;
@@ -27,6 +29,8 @@ pub use rules::Watch;
 #[cfg(feature = "cli")]
 pub(crate) use run::default_budget;
 pub use run::train;
+#[cfg(feature = "cli")]
+pub use status::{Status, status, status_table};
 pub use tensor_file::Best;
 #[cfg(feature = "cli")]
 pub(crate) use tensor_file::{TensorFile, write_atomically};

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use super::checkpoint::{Checkpoint, Found, Origin, Progress, load_best, save_weights};
-use super::folder::RunFolder;
+use super::folder::{Beat, DIVERGED, RunFolder};
 use super::logs::Logs;
 #[cfg(feature = "cli")]
 use super::plot::{Chart, Curve, draw};
@@ -21,14 +21,11 @@ use crate::gpu::{Gpu, Role};
 use crate::kernels::State;
 use crate::kernels::metrics::StepRecord;
 use crate::losses::Columns;
-use crate::metrics::{Metrics, improves, less_is_better};
+use crate::metrics::{Column, Metrics, improves, less_is_better};
 use crate::plan::{Flat, Parameter};
 use crate::problem::Loaded;
 use crate::session::{RING, Session};
 use crate::tasks::{Card, ClosingScores, Scorecard};
-
-/// Where a run that learns no more leaves the reason.
-pub(super) const DIVERGED: &str = "diverged.txt";
 
 /// Skipped updates in a row after which a run stops.
 const SKIPS: u64 = 10;
@@ -107,6 +104,10 @@ pub(super) struct Trainer<'a> {
     /// Points by curve: split and metric.
     curves: BTreeMap<(String, String), Vec<(f64, f64)>>,
     warned: bool,
+    /// First step of this session.
+    first: u64,
+    /// When the folder was last told how far the run is.
+    beaten: Option<Instant>,
 }
 
 impl<'a> Trainer<'a> {
@@ -216,6 +217,8 @@ impl<'a> Trainer<'a> {
             unread,
             curves: BTreeMap::new(),
             warned: false,
+            first: unread,
+            beaten: None,
         };
         trainer.load_curves();
         Ok(trainer)
@@ -298,8 +301,9 @@ impl<'a> Trainer<'a> {
         self.finish()
     }
 
+    /// Epoch of a step that was done, from 1.
     fn epoch(&self, step: u64) -> u64 {
-        step.saturating_sub(1) / self.rhythm.epoch
+        step.saturating_sub(1) / self.rhythm.epoch + 1
     }
 
     /// Reads the records of the steps since the last time, logs them, and counts skipped updates.
@@ -349,6 +353,11 @@ impl<'a> Trainer<'a> {
         let metrics = Metrics::new(names.into_iter().zip(last));
         let message = self.line(&Metrics(metrics.0.into_iter().take(3).collect()));
         self.logs.progress(self.progress.step, self.rhythm.end, &message, speed);
+        if self.beaten.is_none_or(|last| last.elapsed() > Duration::from_secs(2)) {
+            self.beaten = Some(Instant::now());
+            let rate = (self.progress.step - self.first) as f64 / elapsed.max(1e-9);
+            self.folder.beat(&Beat { step: self.progress.step, end: self.rhythm.end, rate, process: std::process::id() });
+        }
         self.logs.flush()
     }
 
@@ -428,9 +437,14 @@ impl<'a> Trainer<'a> {
                 shown.and_then(|c| Some(format!("train {} {}  ", c.title, c.show(means.get(c.name)?)))).unwrap_or_default()
             }
         };
-        let theirs = baseline.map_or(String::new(), |(name, baseline)| format!("  ({name}: {})", self.line(&baseline)));
+        let theirs = baseline.map_or(String::new(), |(name, baseline)| {
+            let gap = |c: &Column| Some(format!(", gap {:+.4}", metrics.get(c.name)? - baseline.get(c.name)?));
+            let gap = self.card.table_columns.iter().find_map(gap).unwrap_or_default();
+            format!("  ({name}: {}{gap})", self.line(&baseline))
+        });
         self.logs.say(&format!(
-            "step {step:>7}  epoch {epoch:>3}  {train}validation {}{}{theirs}",
+            "step {step:>7}  epoch {epoch:>3}/{}  {train}validation {}{}{theirs}",
+            config.train.epochs,
             self.line(&metrics),
             if better { "  best" } else { "" }
         ));

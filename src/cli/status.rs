@@ -1,0 +1,35 @@
+//! `engine status`: how far runs are.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::args::JsonArg;
+use super::output::{print, print_json};
+use crate::error::Result;
+use crate::train::{Status, status, status_table};
+
+/// How far runs are: epoch, rate, time left, best so far, nearest rule, process
+#[derive(Debug, Args)]
+pub(super) struct StatusArgs {
+    /// Run folders
+    #[arg(value_name = "RUN", required = true)]
+    runs: Vec<PathBuf>,
+    /// Show again every two seconds, while one of them is live
+    #[arg(long)]
+    watch: bool,
+    #[command(flatten)]
+    json: JsonArg,
+}
+
+pub(super) fn run(args: StatusArgs) -> Result<()> {
+    loop {
+        let statuses = args.runs.iter().map(|run| status(run)).collect::<Result<Vec<Status>>>()?;
+        if args.json.json { print_json(&statuses) } else { print(&status_table(&statuses)) }?;
+        if !args.watch || statuses.iter().all(|s| s.state != "live") {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_secs(2));
+    }
+}

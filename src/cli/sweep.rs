@@ -1,0 +1,125 @@
+//! The members of a sweep: every choice of a seed and of the values of a grid, each a run in a folder of its own.
+
+use std::collections::BTreeSet;
+
+use crate::error::{Error, Result};
+
+/// One run of a sweep.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Member {
+    /// Name of its folder.
+    pub(super) name: String,
+    /// Overrides of the run file.
+    pub(super) set: Vec<String>,
+}
+
+/// Every combination of `--seeds` and of the axes `key=a,b,c` of `--grid`; none without either.
+///
+/// # Errors
+/// `Config` for an axis without values, or a key or value that is there twice.
+pub(super) fn members(seeds: &[u64], grid: &[String]) -> Result<Vec<Member>> {
+    let mut axes: Vec<(String, Vec<String>)> = Vec::new();
+    for item in grid {
+        let wrong = |why: &str| Error::Config(format!("--grid {item}: {why}"));
+        let (key, values) =
+            item.split_once('=').ok_or_else(|| wrong("expected key=a,b,c, as in --grid optimizer.learning_rate=1e-3,5e-4"))?;
+        let values: Vec<String> = split_values(values).iter().map(|v| v.trim().to_string()).collect();
+        if values.iter().any(String::is_empty) {
+            return Err(wrong("a value is empty"));
+        }
+        axes.push((key.trim().to_string(), values));
+    }
+    if !seeds.is_empty() {
+        axes.push(("train.seed".into(), seeds.iter().map(u64::to_string).collect()));
+    }
+    for (at, (key, values)) in axes.iter().enumerate() {
+        if axes[..at].iter().any(|(other, _)| other == key) {
+            return Err(Error::Config(format!("{key} has two axes: give all of its values in one")));
+        }
+        if values.iter().collect::<BTreeSet<_>>().len() < values.len() {
+            return Err(Error::Config(format!("{key}: a value is there twice, and would be the same run")));
+        }
+    }
+    let Some(first) = axes.first() else { return Ok(vec![]) };
+    let leaf = |key: &str| key.rsplit('.').next().unwrap_or(key).to_string();
+    // The last part of a key names it where no other axis has the same.
+    let short = |key: &str| if axes.iter().filter(|(k, _)| leaf(k) == leaf(key)).count() == 1 { leaf(key) } else { key.to_string() };
+    let part = |key: &str, value: &str| {
+        let safe = |c: char| if c.is_ascii_alphanumeric() || "._-+".contains(c) { c } else { '_' };
+        (format!("{}={}", short(key), value.chars().map(safe).collect::<String>()), format!("{key}={value}"))
+    };
+    let mut members: Vec<Member> = first.1.iter().map(|v| part(&first.0, v)).map(|(name, set)| Member { name, set: vec![set] }).collect();
+    for (key, values) in &axes[1..] {
+        let with = |member: &Member| {
+            let member = member.clone();
+            let add = move |value: &String| {
+                let (name, set) = part(key, value);
+                Member { name: format!("{},{name}", member.name), set: [member.set.clone(), vec![set]].concat() }
+            };
+            values.iter().map(add).collect::<Vec<_>>()
+        };
+        members = members.iter().flat_map(with).collect();
+    }
+    let names: BTreeSet<&String> = members.iter().map(|m| &m.name).collect();
+    if names.len() < members.len() {
+        return Err(Error::Config("--grid: two runs would have the same folder, as their values differ in signs alone".into()));
+    }
+    Ok(members)
+}
+
+/// Parts between commas that stand in no bracket and no quotes.
+fn split_values(text: &str) -> Vec<&str> {
+    let (mut parts, mut start, mut depth, mut quote) = (Vec::new(), 0, 0, None);
+    for (at, c) in text.char_indices() {
+        match (quote, c) {
+            (Some(open), _) if c == open => quote = None,
+            (Some(_), _) => {}
+            (None, '"' | '\'') => quote = Some(c),
+            (None, '[' | '{') => depth += 1,
+            (None, ']' | '}') => depth -= 1,
+            (None, ',') if depth == 0 => {
+                parts.push(&text[start..at]);
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    parts.push(&text[start..]);
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(seeds: &[u64], grid: &[&str]) -> Vec<(String, String)> {
+        let grid: Vec<String> = grid.iter().map(ToString::to_string).collect();
+        members(seeds, &grid).unwrap().into_iter().map(|m| (m.name, m.set.join(" "))).collect()
+    }
+
+    #[test]
+    fn every_combination_is_a_run() {
+        assert_eq!(named(&[], &[]), vec![]);
+        let pairs = |list: &[(&str, &str)]| list.iter().map(|(a, b)| (a.to_string(), b.to_string())).collect::<Vec<_>>();
+        assert_eq!(named(&[1, 2], &[]), pairs(&[("seed=1", "train.seed=1"), ("seed=2", "train.seed=2")]));
+        assert_eq!(
+            named(&[3], &["optimizer.learning_rate=1e-3,5e-4"]),
+            pairs(&[
+                ("learning_rate=1e-3,seed=3", "optimizer.learning_rate=1e-3 train.seed=3"),
+                ("learning_rate=5e-4,seed=3", "optimizer.learning_rate=5e-4 train.seed=3"),
+            ])
+        );
+        let of_losses = named(&[], &["loss.mse={weight=1,on='raw'},{weight=2,on='raw'}"]);
+        assert_eq!(of_losses[0], ("mse=_weight_1_on__raw__".into(), "loss.mse={weight=1,on='raw'}".into()));
+        assert_eq!(named(&[], &["data.seed=1,2", "train.seed=1"])[1].0, "data.seed=2,train.seed=1");
+    }
+
+    #[test]
+    fn what_makes_no_runs_is_refused() {
+        for (seeds, grid) in [(&[1, 1][..], &[][..]), (&[], &["x"]), (&[], &["a.b=1,"]), (&[1], &["train.seed=2"]), (&[], &["a=1", "a=2"])]
+        {
+            let grid: Vec<String> = grid.iter().map(ToString::to_string).collect();
+            assert!(members(seeds, &grid).is_err(), "{seeds:?} {grid:?}");
+        }
+    }
+}

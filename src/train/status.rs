@@ -1,0 +1,131 @@
+//! How far runs are, read from their folders alone.
+
+use std::fs::File;
+use std::path::Path;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::compare::{lines, report};
+use super::folder::{BEAT, Beat, DIVERGED};
+use super::logs::duration;
+use crate::config::{AbortRule, ValidationConfig};
+use crate::error::Result;
+use crate::metrics::{aligned, improves, less_is_better};
+
+/// How far a run is.
+#[derive(Debug, Clone, Serialize)]
+pub struct Status {
+    /// Run folder.
+    pub run: String,
+    /// Live, ended, diverged or stopped.
+    pub state: String,
+    /// Epochs done.
+    pub epoch: u64,
+    /// Epochs of the configuration.
+    pub epochs: Option<u64>,
+    /// Updates done, as far as the folder tells.
+    pub step: u64,
+    /// Updates a second.
+    pub rate: Option<f64>,
+    /// Seconds to its end.
+    pub eta: Option<f64>,
+    /// The metric that selects.
+    pub select: String,
+    /// Its best value so far, and the epoch of that.
+    pub best: Option<(f64, u64)>,
+    /// What is left until a rule ends the run: metric, its last value, how far from the limit.
+    pub rules: Vec<(String, f64, f64)>,
+    /// Process, of a live run.
+    pub process: Option<u32>,
+}
+
+/// Whether a process holds the folder.
+fn held(folder: &Path) -> bool {
+    File::open(folder.join(".lock")).is_ok_and(|lock| lock.try_lock_shared().is_err())
+}
+
+/// How far the run in a folder is.
+///
+/// # Errors
+/// `MissingInput` for what is no run folder, `Data` for files that are not a run's.
+pub fn status(folder: &Path) -> Result<Status> {
+    let lines = lines(folder)?;
+    let report = report(folder)?;
+    let read = |name: &str| std::fs::read_to_string(folder.join(name)).ok();
+    let beat: Option<Beat> = read(BEAT).and_then(|text| serde_json::from_str(&text).ok());
+    let config = read("config.toml").and_then(|t| t.parse::<toml::Table>().ok()).and_then(|t| serde_json::to_value(t).ok());
+    let config: Value = config.unwrap_or(Value::Null);
+    let validation: ValidationConfig = serde_json::from_value(config["validation"].clone()).unwrap_or_default();
+    let live = held(folder);
+    let beat = beat.unwrap_or_default();
+    let step = lines.iter().filter_map(|l| l.values["step"].as_u64()).max().unwrap_or(0).max(beat.step);
+    let done = lines.iter().filter(|l| l.split == "epoch" || l.split == "validation").map(|l| l.epoch).max().unwrap_or(0);
+    let mut best: Option<(f64, u64)> = None;
+    for line in lines.iter().filter(|l| l.split == "validation") {
+        let value = line.values[validation.select.as_str()].as_f64().unwrap_or(f64::NAN);
+        if improves(&validation.select, best.map(|b| b.0), value, validation.min_delta) {
+            best = Some((value, line.epoch));
+        }
+    }
+    let rules: Vec<AbortRule> = serde_json::from_value(config["abort_if"].clone()).unwrap_or_default();
+    let margin = |rule: &AbortRule| {
+        let (split, name) = rule.metric.split_once('_')?;
+        let split = if split == "train" { "epoch" } else { split };
+        let values: Vec<f64> = lines.iter().filter(|l| l.split == split).filter_map(|l| l.values[name].as_f64()).collect();
+        let last = *values.last()?;
+        let gain = |from: f64, to: f64| if less_is_better(&rule.metric) { from - to } else { to - from };
+        let top = values.iter().copied().reduce(|a, b| if gain(a, b) > 0.0 { b } else { a })?;
+        let left = [
+            rule.below.map(|limit| last - limit),
+            rule.above.map(|limit| limit - last),
+            rule.flat.map(|least| gain(values[0], top) - least),
+            rule.worse.map(|most| most - gain(last, top)),
+        ];
+        Some((rule.metric.clone(), last, left.into_iter().flatten().next()?))
+    };
+    let state = match report["ended"].as_str() {
+        _ if live => "live".to_string(),
+        Some(ended) => format!("ended {ended}"),
+        None if folder.join(DIVERGED).exists() => format!("diverged: see its {DIVERGED}"),
+        None => "stopped: --resume goes on".into(),
+    };
+    let rate = (live && beat.rate > 0.0).then_some(beat.rate);
+    Ok(Status {
+        run: folder.display().to_string(),
+        state,
+        epoch: done,
+        epochs: config["train"]["epochs"].as_u64(),
+        step,
+        rate,
+        eta: rate.map(|rate| beat.end.saturating_sub(step) as f64 / rate),
+        select: validation.select,
+        best,
+        rules: rules.iter().filter_map(margin).collect(),
+        process: live.then_some(beat.process).filter(|p| *p > 0),
+    })
+}
+
+/// Statuses as an aligned table.
+pub fn status_table(statuses: &[Status]) -> String {
+    let dash = || "–".to_string();
+    let head =
+        [("run", true), ("epoch", false), ("step", false), ("steps/s", false), ("ETA", false), ("best", true), ("nearest rule", true)];
+    let head: Vec<(String, bool)> =
+        head.into_iter().chain([("process", false), ("state", true)]).map(|(n, l)| (n.to_string(), l)).collect();
+    let cells = statuses.iter().map(|s| {
+        let nearest = s.rules.iter().min_by(|a, b| a.2.total_cmp(&b.2));
+        vec![
+            s.run.clone(),
+            format!("{}/{}", s.epoch, s.epochs.map_or(dash(), |e| e.to_string())),
+            s.step.to_string(),
+            s.rate.map_or(dash(), |r| format!("{r:.1}")),
+            s.eta.map_or(dash(), duration),
+            s.best.map_or(dash(), |(value, epoch)| format!("{} {value:.5} in epoch {epoch}", s.select)),
+            nearest.map_or(dash(), |(metric, value, left)| format!("{metric} {value:.4}, {left:.4} from its limit")),
+            s.process.map_or(dash(), |p| p.to_string()),
+            s.state.clone(),
+        ]
+    });
+    aligned(&head, &cells.collect::<Vec<_>>())
+}
