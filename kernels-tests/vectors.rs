@@ -289,6 +289,25 @@ fn a_sweep_is_many_runs_that_go_on_as_a_whole() {
         code == 0 && statuses[0]["state"].as_str().unwrap().starts_with("ended") && statuses[1]["epoch"] == statuses[1]["epochs"],
         "{stdout}"
     );
+    // One file that needs no network, with what stands in the folders as text.
+    std::fs::write(Path::new(&folders[0]).join("notes.txt"), "<b>first</b>\n").unwrap();
+    std::fs::write(Path::new(&folders[0]).join("linkage.svg"), "<svg xmlns='x'><script>1</script></svg>").unwrap();
+    let page = folder.path().join("report.html");
+    let args: Vec<&str> = ["report", "--out", page.to_str().unwrap()].into_iter().chain(folders.iter().map(String::as_str)).collect();
+    assert_eq!(run(&args).0, 0);
+    let text = std::fs::read_to_string(&page).unwrap();
+    for part in [
+        "<h2>Side by side</h2>",
+        "deviation",
+        "validation cosine",
+        "&lt;b&gt;first",
+        "data:image/svg+xml,",
+        "learning_rate = 0.0001",
+        "context mean",
+    ] {
+        assert!(text.contains(part), "{part}");
+    }
+    assert!(!text.contains("<script") && !text.replace("http://www.w3.org/2000/svg", "").contains("http"), "{text}");
     // A missed expectation counts where it is asked to.
     let missed = ["--set", "expect=[{metric='validation_cosine',at_least=2.0}]"];
     assert_eq!(train(SAMPLE, &folder.path().join("c"), &missed).0, 0);

@@ -4,6 +4,7 @@
 mod args;
 mod check;
 mod compare;
+mod completions;
 mod data;
 mod devices;
 mod encode;
@@ -12,16 +13,18 @@ mod eval;
 mod export;
 mod generate;
 mod inspect;
+mod new;
 mod output;
 mod plan;
 mod profile;
+mod report;
 mod status;
 mod sweep;
 mod train;
 
 use std::io::Write;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::error::Result;
 
@@ -43,6 +46,8 @@ enum Command {
     Compare(compare::CompareArgs),
     /// How far runs are: epoch, rate, time left, best so far, nearest rule, process
     Status(status::StatusArgs),
+    /// Write runs as one HTML file: curves, tables, settings, notes and pictures, for a browser without a network
+    Report(report::ReportArgs),
     /// Write the weights of a run alone, for PyTorch
     Export(export::ExportArgs),
     /// Latents of images by a trained VAE, with the types, joints and mask of the file
@@ -61,6 +66,10 @@ enum Command {
     Plan(plan::PlanArgs),
     /// List the adapters of this machine
     Devices(devices::DevicesArgs),
+    /// Write a commented run file for your own data, after looking into them
+    New(new::NewArgs),
+    /// Print what a shell completes, or write manual pages
+    Completions(completions::CompletionsArgs),
     /// Show what is in an .npz or .safetensors file, or in a run file
     Inspect(inspect::InspectArgs),
 }
@@ -71,6 +80,7 @@ fn run(command: Command) -> Result<()> {
         Command::Eval(args) => eval::run(args),
         Command::Compare(args) => compare::run(args),
         Command::Status(args) => status::run(args),
+        Command::Report(args) => report::run(args),
         Command::Export(args) => export::run(args),
         Command::Encode(args) => encode::run(args),
         Command::Generate(args) => generate::run(args),
@@ -80,6 +90,8 @@ fn run(command: Command) -> Result<()> {
         Command::Data(args) => data::run(args),
         Command::Plan(args) => plan::run(args),
         Command::Devices(args) => devices::run(args),
+        Command::New(args) => new::run(args),
+        Command::Completions(args) => completions::run(args, Cli::command()),
         Command::Inspect(args) => inspect::run(args),
     }
 }
@@ -111,7 +123,6 @@ mod tests {
 
     #[test]
     fn the_command_line_is_consistent() {
-        use clap::CommandFactory;
         Cli::command().debug_assert();
     }
 }

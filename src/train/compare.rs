@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::folder::DIVERGED;
 use super::logs::duration;
-use super::plot::{Chart, Curve, draw};
+use super::plot::{Chart, Curve, Points, Stroke, draw};
 use crate::config::ValidationConfig;
 use crate::error::{Error, Result};
 use crate::metrics::{Heading, aligned, improves, less_is_better};
@@ -109,6 +109,12 @@ pub struct Comparison {
     pub rows: Vec<Row>,
     /// Runs of one configuration together, where seeds or settings were varied; else empty.
     pub groups: Vec<Group>,
+    /// By run: its score and its validation loss by epoch.
+    #[serde(skip)]
+    curves: Vec<(String, [Points; 2])>,
+    /// All runs minimise the same.
+    #[serde(skip)]
+    one_loss: bool,
 }
 
 /// The metric of which runs of a kind are compared.
@@ -120,9 +126,6 @@ fn metric_of(kind: &str) -> &'static str {
         _ => "cosine",
     }
 }
-
-/// Points of a curve.
-type Points = Vec<(f64, f64)>;
 
 /// A line of `metrics.jsonl`.
 pub(super) struct Line {
@@ -204,7 +207,7 @@ pub fn compare(folders: &[PathBuf], svg: Option<&Path>) -> Result<Comparison> {
         let at_best = best.and_then(|b| Some(b.1? - of_training.iter().find(|p| p.0 == b.0 as f64)?.1));
         losses.push(config["loss"].to_string());
         let name = folder.display().to_string();
-        curves.push((name.clone(), [points("loss"), points(metric)]));
+        curves.push((name.clone(), [points(metric), points("loss")]));
         rows.push(Row {
             run: name,
             mechanism: (kind == "mechanism_transformer").then(|| mechanism_row(&config, &report, train_loss.and_then(Value::as_f64))),
@@ -242,35 +245,12 @@ pub fn compare(folders: &[PathBuf], svg: Option<&Path>) -> Result<Comparison> {
         rows.sort_by(|a, b| key(b).total_cmp(&key(a)));
     }
     let groups = if scores.len() == 1 { groups(&rows, &score) } else { vec![] };
+    let one_loss = losses.windows(2).all(|pair| pair[0] == pair[1]);
+    let comparison = Comparison { score, rows, groups, curves, one_loss };
     if let Some(path) = svg {
-        let of = |which: usize| curves.iter().map(|(name, points)| Curve { name: name.clone(), points: &points[which] }).collect();
-        let title = format!("validation {score}");
-        let mut charts = vec![Chart { title: &title, x: "epoch", curves: of(1) }];
-        // Losses of different kinds have nothing to do with each other.
-        if losses.windows(2).all(|pair| pair[0] == pair[1]) {
-            charts.push(Chart { title: "validation loss", x: "epoch", curves: of(0) });
-        }
-        // One key with numbers varies: the score over it.
-        let axis: Vec<(f64, &Group)> = groups
-            .iter()
-            .filter(|g| g.settings.len() == 1)
-            .filter_map(|g| Some((g.settings.values().next()?.parse::<f64>().ok()?, g)))
-            .collect();
-        let over = |pick: fn(&Group) -> f64| {
-            let mut points: Points = axis.iter().map(|(x, g)| (*x, pick(g))).collect();
-            points.sort_by(|a, b| a.0.total_cmp(&b.0));
-            points
-        };
-        let (means, bests) = (over(|g| g.mean), over(|g| g.best));
-        let key = axis.first().and_then(|(_, g)| g.settings.keys().next().cloned()).unwrap_or_default();
-        let title_of_axis = format!("{score} by {key}");
-        if axis.len() > 1 && axis.len() == groups.len() {
-            let curves = vec![Curve { name: "mean".into(), points: &means }, Curve { name: "best".into(), points: &bests }];
-            charts.push(Chart { title: &title_of_axis, x: &key, curves });
-        }
-        draw(path, &charts)?;
+        draw(path, &comparison.charts())?;
     }
-    Ok(Comparison { score, rows, groups })
+    Ok(comparison)
 }
 
 /// What the curves of a run say, by the metric that selects: the last tenth of the epochs brought its best; or after the best epoch the training
@@ -459,6 +439,59 @@ impl Comparison {
             ]
         });
         (head, cells.collect())
+    }
+
+    /// The score by epoch, the loss where all runs have the same, and, where one key with numbers varies, the score over it.
+    pub(super) fn charts<'s>(&'s self) -> Vec<Chart<'s>> {
+        let Comparison { score, groups, curves, one_loss, .. } = self;
+        let of = |which: usize| {
+            let curve = |(color, (name, points)): (usize, &'s (String, [Points; 2]))| Curve {
+                name: name.clone(),
+                points: points[which].as_slice().into(),
+                color,
+                stroke: Stroke::Full,
+            };
+            curves.iter().enumerate().map(curve).collect()
+        };
+        let mut charts = vec![Chart { title: format!("validation {score}"), x: "epoch".into(), curves: of(0), loss: false }];
+        // Losses of different kinds have nothing to do with each other.
+        if *one_loss {
+            charts.push(Chart { title: "validation loss".into(), x: "epoch".into(), curves: of(1), loss: true });
+        }
+        let axis: Vec<(f64, &Group)> = groups
+            .iter()
+            .filter(|g| g.settings.len() == 1)
+            .filter_map(|g| Some((g.settings.values().next()?.parse::<f64>().ok()?, g)))
+            .collect();
+        let over = |name: &str, color: usize, pick: fn(&Group) -> f64| {
+            let mut points: Points = axis.iter().map(|(x, g)| (*x, pick(g))).collect();
+            points.sort_by(|a, b| a.0.total_cmp(&b.0));
+            Curve { name: name.into(), points: points.into(), color, stroke: Stroke::Full }
+        };
+        if let Some(key) = axis.first().and_then(|(_, g)| g.settings.keys().next()).filter(|_| axis.len() > 1 && axis.len() == groups.len())
+        {
+            let curves = vec![over("mean", 0, |g| g.mean), over("best", 1, |g| g.best)];
+            charts.push(Chart { title: format!("{score} by {key}"), x: key.clone(), curves, loss: false });
+        }
+        charts
+    }
+
+    /// Tables as cells under their headings, with which columns are flush left.
+    pub(super) fn tables(&self) -> Vec<(Vec<Vec<String>>, Vec<bool>)> {
+        let mut tables = vec![self.cells()];
+        if !self.groups.is_empty() {
+            tables.push(self.group_cells());
+        }
+        let rows = |(head, cells): (Vec<Heading>, Vec<Vec<String>>)| {
+            let (names, left): (Vec<String>, Vec<bool>) = head.into_iter().unzip();
+            ([vec![names], cells].concat(), left)
+        };
+        tables.into_iter().map(rows).collect()
+    }
+
+    /// The telling metric of a run.
+    pub(super) fn score_of(&self, run: &str) -> &'static str {
+        metric_of(self.rows.iter().find(|row| row.run == run).map_or("", |row| &row.model))
     }
 
     /// Groups as a table.

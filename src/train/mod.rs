@@ -1,10 +1,14 @@
 //! Training: the loop over the replay of a plan, validation, checkpoints, logs and the closing report. It knows no kind of run.
 
+#[cfg(feature = "cli")]
+mod charts;
 mod checkpoint;
 #[cfg(feature = "cli")]
 mod compare;
 mod floats;
 mod folder;
+#[cfg(feature = "cli")]
+mod html;
 mod logs;
 #[cfg(feature = "cli")]
 mod plot;
@@ -22,6 +26,8 @@ pub use checkpoint::{Checkpoint, Origin, Progress, export_weights, load_buffers,
 #[cfg(feature = "cli")]
 pub use compare::{Comparison, compare};
 pub use folder::RunFolder;
+#[cfg(feature = "cli")]
+pub use html::html_report;
 #[cfg(feature = "cli")]
 pub(crate) use progress::Bar;
 pub use report::Report;

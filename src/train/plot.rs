@@ -1,73 +1,239 @@
-//! The curves of a run as SVG.
+//! Curves as SVG.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use crate::error::{Error, Result};
+
+/// Points of a curve.
+pub(crate) type Points = Vec<(f64, f64)>;
+
+/// How a curve is drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stroke {
+    /// What the chart is about.
+    Full,
+    /// What it is compared with.
+    Light,
+    /// Raw values under their smoothed curve; not in the legend.
+    Faint,
+    /// What needs no training.
+    Dashed,
+}
 
 /// One line of a chart.
 #[derive(Debug)]
 pub(crate) struct Curve<'a> {
     pub(crate) name: String,
-    pub(crate) points: &'a [(f64, f64)],
+    pub(crate) points: Cow<'a, [(f64, f64)]>,
+    /// Number of its colour: curves of one metric share it.
+    pub(crate) color: usize,
+    pub(crate) stroke: Stroke,
 }
 
 /// One chart.
 #[derive(Debug)]
 pub(crate) struct Chart<'a> {
-    pub(crate) title: &'a str,
+    pub(crate) title: String,
     /// What runs along the horizontal axis.
-    pub(crate) x: &'a str,
+    pub(crate) x: String,
     pub(crate) curves: Vec<Curve<'a>>,
+    /// A loss: its axis is logarithmic where the values span more than a decade.
+    pub(crate) loss: bool,
 }
 
-const COLORS: [RGBColor; 12] = [
-    RGBColor(76, 114, 176),
-    RGBColor(221, 132, 82),
-    RGBColor(85, 168, 104),
-    RGBColor(140, 140, 140),
-    RGBColor(196, 78, 82),
-    RGBColor(129, 114, 179),
-    RGBColor(147, 120, 96),
-    RGBColor(218, 139, 195),
-    RGBColor(204, 185, 116),
-    RGBColor(100, 181, 205),
-    RGBColor(30, 30, 30),
-    RGBColor(0, 120, 90),
+const COLORS: [RGBColor; 10] = [
+    RGBColor(45, 95, 165),
+    RGBColor(213, 106, 48),
+    RGBColor(60, 145, 80),
+    RGBColor(180, 60, 70),
+    RGBColor(120, 95, 175),
+    RGBColor(135, 105, 80),
+    RGBColor(205, 110, 180),
+    RGBColor(70, 160, 190),
+    RGBColor(165, 145, 50),
+    RGBColor(60, 60, 60),
 ];
+
+/// Width of a chart, of the legend beside it, and its height, in pixels.
+const SIZE: (u32, u32, u32) = (720, 260, 320);
+
+/// Points up to which each has a mark.
+const FEW: usize = 8;
+
+/// Points from which on a curve of steps is smoothed.
+const MANY: usize = 30;
+
+/// Exponential moving average over about a twenty-fifth of the points, corrected for its start (Kingma & Ba 2015, section 3).
+fn smoothed(points: &[(f64, f64)]) -> Points {
+    let new = 2.0 / (points.len() as f64 / 25.0 + 1.0);
+    let (mut mean, mut weight) = (0.0, 0.0);
+    let step = |(x, y): &(f64, f64)| {
+        mean += new * (y - mean);
+        weight += new * (1.0 - weight);
+        (*x, mean / weight)
+    };
+    points.iter().filter(|p| p.1.is_finite()).map(step).collect()
+}
+
+/// A training curve: as it is where it is short, else the raw values faintly and a smoothed curve.
+pub(crate) fn training<'a>(name: &str, points: &'a [(f64, f64)], color: usize) -> Vec<Curve<'a>> {
+    if points.len() < MANY {
+        return vec![Curve { name: name.into(), points: points.into(), color, stroke: Stroke::Light }];
+    }
+    vec![
+        Curve { name: format!("{name}, raw"), points: points.into(), color, stroke: Stroke::Faint },
+        Curve { name: format!("{name}, smoothed"), points: smoothed(points).into(), color, stroke: Stroke::Light },
+    ]
+}
 
 /// Draws charts one below the other.
 pub(crate) fn draw(path: &Path, charts: &[Chart<'_>]) -> Result<()> {
-    let mut svg = String::new();
-    render(&mut svg, charts).map_err(|e| Error::Internal(format!("drawing {}: {e}", path.display())))?;
+    let svg = svg(charts).map_err(|e| Error::Internal(format!("drawing {}: {e}", path.display())))?;
     super::tensor_file::write_atomically(path, svg.as_bytes())
 }
 
+/// Charts one below the other as the text of an SVG file.
+pub(crate) fn svg(charts: &[Chart<'_>]) -> std::result::Result<String, String> {
+    let mut svg = String::new();
+    render(&mut svg, charts).map_err(|e| e.to_string())?;
+    Ok(svg)
+}
+
+/// A number as a tick shows it: no digits that say nothing.
+fn tick(value: f64) -> String {
+    let size = value.abs();
+    if size != 0.0 && !(1e-4..1e6).contains(&size) {
+        return format!("{value:.1e}");
+    }
+    let text = format!("{value:.6}");
+    let short = text.trim_end_matches('0').trim_end_matches('.');
+    if short == "-0" { "0".into() } else { short.into() }
+}
+
+/// A name that fits the legend.
+fn shortened(name: &str, most: usize) -> String {
+    let count = name.chars().count();
+    if count <= most {
+        return name.into();
+    }
+    let (head, tail) = (most / 3, most - most / 3 - 1);
+    name.chars().take(head).chain(['…']).chain(name.chars().skip(count - tail)).collect()
+}
+
 fn render(svg: &mut String, charts: &[Chart<'_>]) -> std::result::Result<(), Box<dyn std::error::Error>> {
-    let root = SVGBackend::with_string(svg, (900, 320 * charts.len() as u32)).into_drawing_area();
+    let (width, legend, height) = SIZE;
+    let root = SVGBackend::with_string(svg, (width + legend, height * charts.len() as u32)).into_drawing_area();
     root.fill(&WHITE)?;
     for (area, chart) in root.split_evenly((charts.len(), 1)).iter().zip(charts) {
         let points = || chart.curves.iter().flat_map(|c| c.points.iter().copied()).filter(|p| p.1.is_finite());
-        let right = points().map(|p| p.0).fold(1.0, f64::max);
+        let (left, right) = points().fold((0.0f64, 0.0f64), |(l, r), p| (l.min(p.0), r.max(p.0)));
+        let right = if right > left { right } else { left + 1.0 };
         let (low, high) = points().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), p| (l.min(p.1), h.max(p.1)));
         if low > high {
             continue;
         }
+        let logarithmic = chart.loss && low > 0.0 && high > 10.0 * low;
+        let y = |v: f64| if logarithmic { v.log10() } else { v };
+        let (low, high) = (y(low), y(high));
         let margin = (high - low).max(1e-6 * high.abs().max(1e-6)) * 0.05;
-        let mut context = ChartBuilder::on(area)
-            .caption(chart.title, ("sans-serif", 18))
-            .margin(12)
-            .x_label_area_size(34)
-            .y_label_area_size(64)
-            .build_cartesian_2d(0.0..right, low - margin..high + margin)?;
-        context.configure_mesh().x_desc(chart.x).light_line_style(RGBColor(240, 240, 240)).draw()?;
-        for (curve, color) in chart.curves.iter().zip(COLORS.into_iter().cycle()) {
-            let series = LineSeries::new(curve.points.iter().copied().filter(|p| p.1.is_finite()), color.stroke_width(2));
-            context.draw_series(series)?.label(curve.name.clone()).legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], color));
+        let (plot, side) = area.split_horizontally(width);
+        let mut context = ChartBuilder::on(&plot)
+            .caption(chart.title.as_str(), ("sans-serif", 17))
+            .margin(10)
+            .margin_right(18)
+            .x_label_area_size(40)
+            .y_label_area_size(72)
+            .build_cartesian_2d(left..right, low - margin..high + margin)?;
+        let label = |v: &f64| tick(if logarithmic { 10f64.powf(*v) } else { *v });
+        // Of a power of ten two digits say enough.
+        let rounded = |v: &f64| if logarithmic { tick(format!("{:.1e}", 10f64.powf(*v)).parse().unwrap_or(f64::NAN)) } else { label(v) };
+        context
+            .configure_mesh()
+            .x_desc(chart.x.as_str())
+            .x_label_formatter(&|v| tick(*v))
+            .y_label_formatter(&rounded)
+            .light_line_style(WHITE)
+            .bold_line_style(RGBColor(228, 228, 228))
+            .label_style(("sans-serif", 12))
+            .draw()?;
+        let mut row = 26;
+        for curve in &chart.curves {
+            let color = if curve.stroke == Stroke::Dashed { RGBColor(110, 110, 110) } else { COLORS[curve.color % COLORS.len()] };
+            let (style, thick) = match curve.stroke {
+                Stroke::Full => (color.mix(1.0), 2),
+                Stroke::Light => (color.mix(0.55), 2),
+                Stroke::Faint => (color.mix(0.3), 1),
+                Stroke::Dashed => (color.mix(0.9), 1),
+            };
+            let style = style.stroke_width(thick);
+            let points = curve.points.iter().filter(|p| p.1.is_finite()).map(|p| (p.0, y(p.1)));
+            match curve.stroke {
+                Stroke::Dashed => drop(context.draw_series(DashedLineSeries::new(points, 6, 4, style))?),
+                _ => drop(context.draw_series(LineSeries::new(points.clone(), style))?),
+            }
+            // A single point is no line, and few are seen better.
+            if curve.points.len() <= FEW && curve.stroke != Stroke::Dashed {
+                context.draw_series(curve.points.iter().map(|p| Circle::new((p.0, y(p.1)), 3, style.filled())))?;
+            }
+            if curve.stroke == Stroke::Faint {
+                continue;
+            }
+            let dashes: &[(i32, i32)] = if curve.stroke == Stroke::Dashed { &[(0, 5), (8, 13), (16, 21)] } else { &[(0, 21)] };
+            for (from, to) in dashes {
+                side.draw(&PathElement::new(vec![(*from, row), (*to, row)], style))?;
+            }
+            let text = ("sans-serif", 12).into_text_style(&side).pos(Pos::new(HPos::Left, VPos::Center));
+            side.draw(&Text::new(shortened(&curve.name, 36), (28, row), text))?;
+            row += 18;
         }
-        context.configure_series_labels().border_style(RGBColor(200, 200, 200)).background_style(WHITE.mix(0.8)).draw()?;
+        if logarithmic {
+            let text = ("sans-serif", 11).into_text_style(&side).color(&RGBColor(120, 120, 120));
+            side.draw(&Text::new("logarithmic axis".to_string(), (0, row), text))?;
+        }
     }
     root.present()?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_show_what_they_say_and_no_more() {
+        for (value, text) in [(2.0, "2"), (0.25, "0.25"), (-0.0, "0"), (1500.0, "1500"), (2.5e-5, "2.5e-5"), (0.1 + 0.2, "0.3")] {
+            assert_eq!(tick(value), text);
+        }
+        assert_eq!(shortened("runs/a", 36), "runs/a");
+        assert_eq!(shortened(&"x".repeat(60), 36).chars().count(), 36);
+    }
+
+    #[test]
+    fn a_smoothed_constant_is_that_constant() {
+        let points: Points = (0..50).map(|i| (f64::from(i), 3.0)).collect();
+        assert!(smoothed(&points).iter().all(|p| (p.1 - 3.0).abs() < 1e-12));
+        assert_eq!(training("train", &points, 0).len(), 2);
+        assert_eq!(training("train", &points[..5], 0).len(), 1);
+    }
+
+    #[test]
+    fn charts_have_legends_axes_and_dashes() {
+        let points: Points = (0..100).map(|i| (f64::from(i), 100.0 / f64::from(i + 1))).collect();
+        let flat = vec![(0.0, 4.0), (99.0, 4.0)];
+        let mut curves = training("train loss", &points, 0);
+        curves.push(Curve { name: "validation loss".into(), points: points[..1].into(), color: 0, stroke: Stroke::Full });
+        curves.push(Curve { name: "guess".into(), points: flat.into(), color: 0, stroke: Stroke::Dashed });
+        let text = svg(&[Chart { title: "loss".into(), x: "step".into(), curves, loss: true }]).unwrap();
+        for part in ["train loss, smoothed", "validation loss", "guess", "logarithmic axis", "<circle"] {
+            assert!(text.contains(part), "{part}");
+        }
+        assert!(!text.contains("train loss, raw"));
+        // No values, no chart.
+        let empty = Curve { name: "nothing".into(), points: vec![(0.0, f64::NAN)].into(), color: 0, stroke: Stroke::Full };
+        assert!(!svg(&[Chart { title: "x".into(), x: "y".into(), curves: vec![empty], loss: false }]).unwrap().contains("nothing"));
+    }
 }

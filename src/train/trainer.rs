@@ -7,11 +7,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+#[cfg(feature = "cli")]
+use super::charts::charts_of;
 use super::checkpoint::{Checkpoint, Found, Origin, Progress, load_best, save_weights};
 use super::folder::{Beat, DIVERGED, RunFolder};
 use super::logs::Logs;
 #[cfg(feature = "cli")]
-use super::plot::{Chart, Curve, draw};
+use super::plot::draw;
 use super::report::Report;
 use super::rules::Watch;
 use super::tensor_file::{Best, write_atomically};
@@ -522,18 +524,8 @@ impl<'a> Trainer<'a> {
 
     #[cfg(feature = "cli")]
     fn draw_curves(&self) -> Result<()> {
-        let (title, metrics) = self.card.chart.clone();
-        let points = |split: &str, name: &str| self.curves.get(&(split.to_string(), name.to_string())).map_or(&[][..], Vec::as_slice);
-        let mut second = vec![];
-        for name in metrics {
-            second.extend([("validation", name), ("train", name)]);
-        }
-        second.push(("baseline", title));
-        let curve = |(split, name): (&'static str, &'static str)| Curve { name: format!("{split} {name}"), points: points(split, name) };
-        let charts = [
-            Chart { title: "loss", x: "step", curves: vec![curve(("train", "loss")), curve(("validation", "loss"))] },
-            Chart { title, x: "step", curves: second.into_iter().map(curve).filter(|c| !c.points.is_empty()).collect() },
-        ];
+        let baseline = self.scorecard.baseline().map(|(name, _)| name);
+        let charts = charts_of(&self.curves, &self.card.chart, baseline);
         draw(&self.folder.path.join("curves.svg"), &charts)
     }
 

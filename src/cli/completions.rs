@@ -1,0 +1,33 @@
+//! `engine completions`: what a shell completes, and manual pages.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use clap_complete::Shell;
+
+use super::output::print;
+use crate::error::{Error, Result};
+
+/// Print what a shell completes, or write manual pages
+#[derive(Debug, Args)]
+pub(super) struct CompletionsArgs {
+    /// Shell
+    #[arg(required_unless_present = "man")]
+    shell: Option<Shell>,
+    /// Write a manual page of each command to this folder instead
+    #[arg(long, value_name = "DIR", conflicts_with = "shell")]
+    man: Option<PathBuf>,
+}
+
+pub(super) fn run(args: CompletionsArgs, mut command: clap::Command) -> Result<()> {
+    if let Some(folder) = args.man {
+        std::fs::create_dir_all(&folder).map_err(|e| Error::create(&folder, &e))?;
+        clap_mangen::generate_to(command, &folder).map_err(|e| Error::create(&folder, &e))?;
+        return print(&format!("manual pages are in {}: man -l {}", folder.display(), folder.join("engine.1").display()));
+    }
+    let mut text = Vec::new();
+    if let Some(shell) = args.shell {
+        clap_complete::generate(shell, &mut command, "engine", &mut text);
+    }
+    print(String::from_utf8_lossy(&text).trim_end())
+}

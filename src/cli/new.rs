@@ -1,0 +1,168 @@
+//! `engine new`: a run file for one's own data.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use include_dir::{Dir, include_dir};
+
+use super::output::print;
+use crate::config::Section as _;
+use crate::datasets::next_vectors::header;
+use crate::error::{Error, Result, argument};
+use crate::problem::Problem;
+use crate::registry::Config;
+use crate::tasks::Purpose;
+
+/// The run files that are shipped.
+static RUNS: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/data/runs");
+
+/// What the keys of a run file say.
+const KEYS: [(&str, &str); 30] = [
+    ("dropout", "share of the activations that training drops"),
+    ("hidden", "features of the hidden layer"),
+    ("width", "features of each position"),
+    ("d_model", "features of each position"),
+    ("heads", "attention heads; they divide the features"),
+    ("layers", "blocks one after the other"),
+    ("feed_forward", "features between the two products of a block"),
+    ("file", "relative to where the command runs"),
+    ("split", "auto, auto_random, given, sequential, random or blocks: where validation samples come from"),
+    ("validation_share", "of the samples, where the file has no validation of its own"),
+    ("dim", "features of a vector: the file's own count wins"),
+    ("context", "vectors of a context: the file's own count wins"),
+    ("learning_rate", "the peak"),
+    ("weight_decay", "on the weights with adamw, added to the gradient with adam"),
+    ("clip_norm", "largest norm of the whole gradient; 0 does not clip"),
+    ("factor", "of the learning rate, when the selected metric stalls"),
+    ("patience", "validations without improvement"),
+    ("threshold", "relative improvement that counts"),
+    ("min_learning_rate", "never below this"),
+    ("warmup_epochs", "epochs of rising learning rate"),
+    ("warmup_steps", "steps of rising learning rate"),
+    ("seed", "other numbers, another run; the same, the same bits"),
+    ("batch", "samples of a micro-step"),
+    ("accumulate", "micro-steps of an update"),
+    ("epochs", "passes over the training samples"),
+    ("shuffle", "a new order each epoch"),
+    ("drop_last", "leave out samples that do not fill a batch"),
+    ("log_every", "steps between two lines of metrics.jsonl"),
+    ("select", "the validation metric that chooses the weights that are kept"),
+    ("keep", "newest checkpoints, beside the best weights"),
+];
+
+/// Write a commented run file for your own data, after looking into them
+#[derive(Debug, Args)]
+pub(super) struct NewArgs {
+    /// Kind of run: a name of data/runs/ without .toml, as in lvm_mlp
+    #[arg(value_name = "KIND", value_parser = clap::builder::PossibleValuesParser::new(kinds()))]
+    kind: String,
+    /// Your data
+    #[arg(long, value_name = "FILE.npz")]
+    data: Option<PathBuf>,
+    /// Run file to write [default: the kind and .toml]
+    #[arg(long, value_name = "RUN.toml")]
+    out: Option<PathBuf>,
+}
+
+fn kinds() -> Vec<&'static str> {
+    let mut names: Vec<&str> = RUNS.files().filter_map(|file| file.path().file_name()?.to_str()?.strip_suffix(".toml")).collect();
+    names.sort_unstable();
+    names
+}
+
+pub(super) fn run(args: NewArgs) -> Result<()> {
+    let NewArgs { kind, data, out } = args;
+    let template = RUNS.get_file(format!("{kind}.toml")).and_then(|file| file.contents_utf8());
+    let template = template.ok_or_else(|| Error::Internal(format!("no run file {kind}.toml")))?;
+    let out = out.unwrap_or_else(|| PathBuf::from(format!("{kind}.toml")));
+    let (facts, changes) = match &data {
+        Some(file) => look_into(template, &kind, file)?,
+        None => (vec![], vec![]),
+    };
+    let text = written(template, &facts, &changes);
+    let config = Config::parse(&text, &out.display().to_string(), &[])?;
+    config.validate().map_err(Error::Internal)?;
+    if data.is_some() {
+        Problem::open(&config, Purpose::Train)?;
+    }
+    let mut file = std::fs::File::create_new(&out).map_err(|e| match e.kind() {
+        std::io::ErrorKind::AlreadyExists => {
+            Error::CannotCreate(format!("{} is there already: name another file with --out", out.display()))
+        }
+        _ => Error::create(&out, &e),
+    })?;
+    file.write_all(text.as_bytes()).map_err(|e| Error::write(&out, &e))?;
+    let name = argument(&out);
+    print(&format!(
+        "{}{name} is written. What it needs and whether it fits:\n  engine estimate {name}\nTrain it:\n  engine train {name}",
+        facts.iter().map(|fact| format!("{fact}\n")).collect::<String>()
+    ))
+}
+
+/// Sentences about the data, and the keys that they change: table, key, value.
+type Looked = (Vec<String>, Vec<(&'static str, &'static str, String)>);
+
+fn look_into(template: &str, kind: &str, file: &Path) -> Result<Looked> {
+    let config = Config::parse(template, kind, &[])?;
+    if config.data.kind().files().is_empty() {
+        return Err(Error::Config(format!("{kind} draws its data itself and takes no --data")));
+    }
+    std::fs::metadata(file).map_err(|e| Error::read(file, &e))?;
+    let quoted = toml::Value::String(file.display().to_string()).to_string();
+    let mut changes = vec![("data", "file", quoted)];
+    let mut facts = Vec::new();
+    if template.contains("kind = \"vectors\"") {
+        let h = header(file)?;
+        facts.push(format!("{}: {} samples, contexts of {} vectors of {}", file.display(), h.samples, h.context, h.dim));
+        facts.push(match h.has_validation {
+            true => "It has validation samples of its own, which are used.".into(),
+            false => "It has no validation samples of its own: a tenth of the samples is split off by data.split.".into(),
+        });
+        changes.extend([("data", "dim", h.dim.to_string()), ("data", "context", h.context.to_string())]);
+        if h.samples < 10 * config.train.batch {
+            let batch = (h.samples / 20).clamp(1, config.train.batch);
+            facts.push(format!("It is small: batches of {batch} instead of {}.", config.train.batch));
+            changes.push(("train", "batch", batch.to_string()));
+        }
+    }
+    Ok((facts, changes))
+}
+
+/// The template with the changes, and a comment beside every key that has none.
+fn written(template: &str, facts: &[String], changes: &[(&str, &str, String)]) -> String {
+    let mut out = String::new();
+    let mut table = String::new();
+    let facts = facts.iter().map(|fact| format!("# {fact}\n")).collect::<String>();
+    for (number, line) in template.lines().enumerate() {
+        if let Some(name) = line.strip_prefix('[').and_then(|l| l.strip_suffix(']')) {
+            table = name.to_string();
+        }
+        let key = line.split_once(" = ").map(|(key, _)| key).filter(|key| !key.starts_with(['#', ' ']));
+        let changed = key.and_then(|key| changes.iter().find(|(t, k, _)| *t == table && *k == key));
+        let line = changed.map_or(line.to_string(), |(_, key, value)| format!("{key} = {value}"));
+        let about = key.and_then(|key| KEYS.iter().find(|(k, _)| *k == key)).filter(|_| !line.contains('#') && !table.is_empty());
+        let line = about.map_or(line.clone(), |(_, about)| format!("{line:<28}  # {about}"));
+        out += line.trim_end();
+        out.push('\n');
+        if number == 0 {
+            out += &facts;
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_gives_a_run_file_that_says_the_same() {
+        for kind in kinds() {
+            let template = RUNS.get_file(format!("{kind}.toml")).unwrap().contents_utf8().unwrap();
+            let text = written(template, &[], &[]);
+            assert!(Config::parse(&text, kind, &[]).unwrap() == Config::parse(template, kind, &[]).unwrap(), "{kind}");
+            assert!(text.matches(" # ").count() > 10, "{kind}: {text}");
+        }
+    }
+}

@@ -1,0 +1,27 @@
+//! `engine report`: runs as one HTML file.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::args::expect_apart;
+use super::output::print;
+use crate::error::Result;
+use crate::train::html_report;
+
+/// Write runs as one HTML file: curves, tables, settings, notes and pictures, for a browser without a network
+#[derive(Debug, Args)]
+pub(super) struct ReportArgs {
+    /// Run folders
+    #[arg(value_name = "RUN", required = true)]
+    runs: Vec<PathBuf>,
+    /// File to write
+    #[arg(long, value_name = "FILE.html", default_value = "report.html")]
+    out: PathBuf,
+}
+
+pub(super) fn run(args: ReportArgs) -> Result<()> {
+    args.runs.iter().try_for_each(|run| expect_apart(&args.out, &[], run))?;
+    html_report(&args.runs, &args.out)?;
+    print(&format!("{} is written: open it in a browser", args.out.display()))
+}

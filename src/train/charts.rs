@@ -1,0 +1,38 @@
+//! The charts of one run.
+
+use std::collections::BTreeMap;
+
+use super::plot::{Chart, Curve, Points, Stroke, training};
+
+/// Points by curve: split and metric.
+pub(super) type Curves = BTreeMap<(String, String), Points>;
+
+/// Loss, and the metrics that tell most: what is trained on beside what is validated on, one colour a metric, and what needs no training dashed.
+pub(super) fn charts_of<'a>(
+    curves: &'a Curves,
+    (title, metrics): &(&'static str, Vec<&'static str>),
+    baseline: Option<&str>,
+) -> [Chart<'a>; 2] {
+    let points = |split: &str, name: &str| curves.get(&(split.to_string(), name.to_string())).map_or(&[][..], Vec::as_slice);
+    let pair = |name: &str, color: usize| {
+        let mut pair = training(&format!("training {name}"), points("train", name), color);
+        pair.push(Curve { name: format!("validation {name}"), points: points("validation", name).into(), color, stroke: Stroke::Full });
+        pair
+    };
+    let needless = |name: &str| Curve {
+        name: format!("{} {name}", baseline.unwrap_or("baseline")),
+        points: points("baseline", name).into(),
+        color: 0,
+        stroke: Stroke::Dashed,
+    };
+    let chart = |title: &str, metrics: &[&str]| {
+        let mut of_metrics: Vec<Curve<'a>> = metrics.iter().enumerate().flat_map(|(color, name)| pair(name, color)).collect();
+        of_metrics.extend(metrics.iter().map(|name| needless(name)));
+        if metrics.iter().all(|name| *name != title) {
+            of_metrics.push(needless(title));
+        }
+        of_metrics.retain(|curve| !curve.points.is_empty());
+        Chart { title: title.into(), x: "step".into(), curves: of_metrics, loss: metrics == ["loss"] }
+    };
+    [chart("loss", &["loss"]), chart(title, metrics)]
+}
