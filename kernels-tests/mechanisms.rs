@@ -171,7 +171,7 @@ const TINY: [&str; 7] = [
     "model.feed_forward=16",
     "train.batch=16",
     "train.epochs=3",
-    "schedule.warmup_epochs=1",
+    "schedule.warmup_share=0.34",
 ];
 
 /// A file of mechanisms with latents of 50 and joints about a mean.
@@ -232,7 +232,7 @@ fn the_normalisation_goes_with_the_weights() {
     assert_eq!(train(&second, "upwards", &["--set", "validation.select=stop_accuracy"]).0, 0);
     let report = json(&std::fs::read_to_string(path("upwards/report.json")).unwrap());
     assert!(report["select"] == "stop_accuracy" && report["selected"] == report["best"]["stop_accuracy"], "{report}");
-    let (code, _, error) = train(&second, "warmup", &["--set", "schedule.warmup_epochs=3"]);
+    let (code, _, error) = train(&second, "warmup", &["--set", "schedule={kind='epoch_cosine',warmup_epochs=3}"]);
     assert!(code == 2 && error.contains("below train.epochs = 3"), "{code} {error}");
 }
 

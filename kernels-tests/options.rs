@@ -46,7 +46,7 @@ const OPTIMIZER: [Factor; 7] = [
     &[&["optimizer.beta2=0.999"], &["optimizer.beta2=0.0"]],
     &[&["optimizer.eps=1e-8"], &["optimizer.eps=1e-3"]],
     &[&["optimizer.weight_decay=0.01"], &["optimizer.weight_decay=0.0"]],
-    &[&["optimizer.clip_norm=1.0"], &["optimizer.clip_norm=0.0"]],
+    &[&["optimizer.clip_norm=1.0"], &["optimizer.clip_norm=0.0"], &["optimizer.clip_norm=0.0", "optimizer.clip_value=0.1"]],
 ];
 
 /// Batches, in every kind of run.
@@ -213,9 +213,17 @@ const LOOP: Kind = Kind {
     run: "integer_sequences",
     small: &["train.batch=2", "validation.sequences=2", "data.transition_epochs=0"],
     factors: &[
-        &[&["schedule.kind=constant"], &["schedule.kind=warmup_cosine"], &["schedule.kind=plateau"], &["schedule.kind=epoch_cosine"]],
+        &[
+            &["schedule.kind=constant"],
+            &["schedule.kind=warmup_cosine"],
+            &["schedule.kind=plateau"],
+            &["schedule.kind=epoch_cosine"],
+            &["schedule.kind=step"],
+            &["schedule.kind=exponential"],
+        ],
         &[&["schedule.warmup_steps=5000"], &["schedule.warmup_steps=0"]],
-        &[&["schedule.warmup_epochs=1"], &["schedule.warmup_epochs=0"]],
+        &[&["schedule.warmup_epochs=1"], &["schedule.warmup_epochs=0"], &["schedule.warmup_share=0.5"], &[]],
+        &[&["schedule.every_epochs=30"], &["schedule.every_epochs=1"]],
         &[&["schedule.start_factor=0.1"], &["schedule.start_factor=1.0"]],
         &[&["schedule.min_learning_rate=0.0"], &["schedule.min_learning_rate=1e-4"]],
         &[&["schedule.factor=0.5"], &["schedule.factor=0.1"]],

@@ -51,7 +51,7 @@ fn runs(folder: &Path) -> Vec<(&'static str, Vec<String>)> {
         "model.feed_forward=16",
         "train.batch=16",
         "train.epochs=8",
-        "schedule.warmup_epochs=3",
+        "schedule.warmup_share=0.4",
     ];
     let integers = ["train.batch=4", "train.epochs=2", "train.steps_per_epoch=60", "validation.every=20", "validation.sequences=8"];
     vec![

@@ -33,6 +33,10 @@ pub fn update<S: Scalar>(call: &mut Call<'_, S>) {
     if fine {
         for i in 0..w.len() {
             let mut g = dw[i] * S::constant(clip);
+            let limit = e.scalar("limit");
+            if e.constant("BY_VALUE") == 1 && g.value().abs() > limit {
+                g = S::constant(limit.copysign(g.value()));
+            }
             if e.constant("DECOUPLED") == 1 {
                 w[i] = w[i] - lr * decay * w[i];
             } else {

@@ -1,6 +1,6 @@
 // One step of Adam (Kingma & Ba 2015, algorithm 1) or AdamW (Loshchilov & Hutter 2019, algorithm 2, DECOUPLED; its η λ is lr · decay here)
 // over all weights, after clipping by the global norm (Pascanu et al. 2013, algorithm 1):
-//   norm = √Σ partials, c = min(1, max_norm / (norm + 1e-6)), g ← c · g   (max_norm 0: c = 1)
+//   norm = √Σ partials, c = min(1, max_norm / (norm + 1e-6)), g ← c · g   (max_norm 0: c = 1);  BY_VALUE: g ← min(max(g, −limit), limit)
 //   AdamW: w ← w · (1 − lr · decay);   Adam: g ← g + decay · w
 //   m ← m + (1 − β₁)(g − m);  v ← β₂ v + (1 − β₂) g²;  w ← w − lr · correction1 · m / (√v · correction2 + eps)
 // A norm or a loss (records[slot, 4]) that is not finite leaves w, m, v as they are. The gradient is cleared either way.
@@ -9,8 +9,9 @@
 // uses: common/grid, common/state
 const WG: u32 = 64u;
 const DECOUPLED: u32 = 1u;
+const BY_VALUE: u32 = 0u;
 
-struct Params { n: u32, partials: u32, beta1: f32, beta2: f32, eps: f32, decay: f32, keep1: f32, keep2: f32 }
+struct Params { n: u32, partials: u32, beta1: f32, beta2: f32, eps: f32, decay: f32, keep1: f32, keep2: f32, limit: f32 }
 var<immediate> p: Params;
 @group(0) @binding(0) var<storage, read> state: State;
 @group(0) @binding(1) var<storage, read> partials: array<f32>;       // (G)
@@ -56,6 +57,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     let m0 = m[i];
     let v0 = v[i];
     var g = gradient * clip;
+    if (BY_VALUE == 1u) {
+        g = clamp(g, vec4<f32>(-p.limit), vec4<f32>(p.limit));
+    }
     if (DECOUPLED == 1u) {
         weight -= state.learning_rate * p.decay * weight;
     } else {

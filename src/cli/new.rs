@@ -38,7 +38,7 @@ const KEYS: [(&str, &str); 30] = [
     ("patience", "validations without improvement"),
     ("threshold", "relative improvement that counts"),
     ("min_learning_rate", "never below this"),
-    ("warmup_epochs", "epochs of rising learning rate"),
+    ("warmup_share", "share of the epochs with a rising learning rate"),
     ("warmup_steps", "steps of rising learning rate"),
     ("seed", "other numbers, another run; the same, the same bits"),
     ("batch", "samples of a micro-step"),

@@ -160,8 +160,8 @@ impl<M: Section, D: Section, L: Section> Section for Config<M, D, L> {
         self.restart.iter().try_for_each(Restart::validate)?;
         self.expect.iter().try_for_each(|wish| wish.validate(t.epochs))?;
         let range = format!("below train.epochs = {}", t.epochs);
-        let fine = s.kind != ScheduleKind::EpochCosine || s.warmup_epochs < t.epochs;
-        within(fine, "schedule.warmup_epochs", s.warmup_epochs as f64, &range)?;
+        let warmup = s.warmup_of(t.epochs);
+        within(s.kind != ScheduleKind::EpochCosine || warmup < t.epochs, "schedule.warmup_epochs", warmup as f64, &range)?;
         self.model.validate()?;
         self.loss.validate()?;
         self.optimizer.validate()?;

@@ -31,6 +31,8 @@ pub struct Update {
     pub decay: f64,
     /// AdamW (true) or Adam with L2 (false).
     pub decoupled: bool,
+    /// Limit of each element of the gradient; 0 for none.
+    pub clip_value: f64,
 }
 
 impl Update {
@@ -49,6 +51,7 @@ impl Update {
         let dispatch = Dispatch::new("adamw/update", label)
             .constant("WG", 64)
             .constant("DECOUPLED", self.decoupled.into())
+            .constant("BY_VALUE", (self.clip_value > 0.0).into())
             .bind("state", state(plan)?)
             .bind("partials", self.partials)
             .bind("w", self.w)
@@ -64,6 +67,7 @@ impl Update {
             .scalar("decay", self.decay)
             .scalar("keep1", 1.0 - self.beta1)
             .scalar("keep2", 1.0 - self.beta2)
+            .scalar("limit", self.clip_value)
             .flops(16 * n);
         plan.record(dispatch, Grid::Threads(n / 4))
     }

@@ -34,6 +34,13 @@ pub struct OptimizerConfig {
     pub weight_decay: f64,
     /// Clip the gradient's global norm to this; 0 does not clip.
     pub clip_norm: f64,
+    /// Clip each element of the gradient to ± this (`torch.nn.utils.clip_grad_value_`), before the norm is clipped to; 0 does not clip.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub clip_value: f64,
+}
+
+fn is_zero(value: &f64) -> bool {
+    *value == 0.0
 }
 
 impl Default for OptimizerConfig {
@@ -46,6 +53,7 @@ impl Default for OptimizerConfig {
             eps: 1e-8,
             weight_decay: 0.01,
             clip_norm: 1.0,
+            clip_value: 0.0,
         }
     }
 }
@@ -60,7 +68,11 @@ impl OptimizerConfig {
         check((0.0..1.0).contains(&self.beta2), "beta2", self.beta2, "in [0, 1)")?;
         check(self.eps > 0.0 && self.eps.is_finite(), "eps", self.eps, "above 0, and finite")?;
         check(self.weight_decay >= 0.0 && self.weight_decay.is_finite(), "weight_decay", self.weight_decay, "0 or more, and finite")?;
-        check(self.clip_norm >= 0.0 && self.clip_norm.is_finite(), "clip_norm", self.clip_norm, "0 or more, and finite")
+        check(self.clip_norm >= 0.0 && self.clip_norm.is_finite(), "clip_norm", self.clip_norm, "0 or more, and finite")?;
+        if self.clip_norm > 0.0 && self.clip_value > 0.0 {
+            return Err("optimizer.clip_value and optimizer.clip_norm: clip by one of them, and set the other to 0".into());
+        }
+        check(self.clip_value >= 0.0 && self.clip_value.is_finite(), "clip_value", self.clip_value, "0 or more, and finite")
     }
 
     /// Appends gradient norm and update, which also clears the gradients.
@@ -86,6 +98,7 @@ impl OptimizerConfig {
             eps: self.eps,
             decay: self.weight_decay,
             decoupled: self.kind == OptimizerKind::Adamw,
+            clip_value: self.clip_value,
         };
         update.record(plan, "optimizer")
     }
@@ -114,23 +127,33 @@ pub enum ScheduleKind {
     /// Epoch by epoch: from `start_factor` of the peak straight up to it over `warmup_epochs`, then half a cosine down (`LinearLR` and
     /// `CosineAnnealingLR` in a `SequentialLR`).
     EpochCosine,
+    /// The peak, times `factor` after every `every_epochs` epochs (`torch.optim.lr_scheduler.StepLR`).
+    Step,
+    /// The peak, times `factor` after every epoch (`torch.optim.lr_scheduler.ExponentialLR`).
+    Exponential,
 }
 
 /// How the learning rate moves.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ScheduleConfig {
-    /// `constant`, `warmup_cosine`, `plateau` or `epoch_cosine`.
+    /// `constant`, `warmup_cosine`, `plateau`, `epoch_cosine`, `step` or `exponential`.
     pub kind: ScheduleKind,
     /// Steps of the way up, of `warmup_cosine`.
     pub warmup_steps: u64,
-    /// Epochs of the way up, of `epoch_cosine`.
-    pub warmup_epochs: u64,
+    /// Epochs of the way up, of `epoch_cosine`; without them, a share of all epochs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub warmup_epochs: Option<u64>,
+    /// Share of the epochs that the way up takes, rounded down, of `epoch_cosine`; a tenth where nothing is said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub warmup_share: Option<f64>,
+    /// Epochs between two steps down, of `step`.
+    pub every_epochs: u64,
     /// Where the way up starts, as a share of the peak, of `epoch_cosine`.
     pub start_factor: f64,
-    /// Where the cosine ends, or below which a plateau does not go.
+    /// Where the cosine ends, or below which the others do not go.
     pub min_learning_rate: f64,
-    /// What a plateau multiplies the rate with.
+    /// What a plateau, a step or an epoch multiplies the rate with.
     pub factor: f64,
     /// Validations without improvement that a plateau waits for.
     pub patience: u64,
@@ -143,7 +166,9 @@ impl Default for ScheduleConfig {
         ScheduleConfig {
             kind: ScheduleKind::WarmupCosine,
             warmup_steps: 5000,
-            warmup_epochs: 20,
+            warmup_epochs: None,
+            warmup_share: None,
+            every_epochs: 30,
             start_factor: 0.1,
             min_learning_rate: 1e-6,
             factor: 0.5,
@@ -154,16 +179,30 @@ impl Default for ScheduleConfig {
 }
 
 impl ScheduleConfig {
-    /// Step at which the way up ends.
-    pub(crate) fn warmup(&self, steps_per_epoch: u64) -> u64 {
+    /// Step at which the way up ends, of a run of so many epochs.
+    pub(crate) fn warmup(&self, steps_per_epoch: u64, epochs: u64) -> u64 {
         match self.kind {
             ScheduleKind::WarmupCosine => self.warmup_steps,
-            ScheduleKind::EpochCosine => self.warmup_epochs.saturating_mul(steps_per_epoch),
-            ScheduleKind::Constant | ScheduleKind::Plateau => 0,
+            ScheduleKind::EpochCosine => self.warmup_of(epochs).saturating_mul(steps_per_epoch),
+            ScheduleKind::Constant | ScheduleKind::Plateau | ScheduleKind::Step | ScheduleKind::Exponential => 0,
         }
     }
 
+    /// Epochs of the way up, of so many.
+    pub(crate) fn warmup_of(&self, epochs: u64) -> u64 {
+        self.warmup_epochs.unwrap_or_else(|| (self.warmup_share.unwrap_or(0.1) * epochs as f64) as u64)
+    }
+
     pub(crate) fn validate(&self, optimizer: &OptimizerConfig) -> std::result::Result<(), String> {
+        if let (Some(_), Some(share)) = (self.warmup_epochs, self.warmup_share) {
+            return Err(format!("schedule.warmup_share = {share} and schedule.warmup_epochs say the same: leave one out"));
+        }
+        if !(0.0..1.0).contains(&self.warmup_share.unwrap_or(0.0)) {
+            return Err(out_of_range("schedule.warmup_share", self.warmup_share.unwrap_or(0.0), "in [0, 1)"));
+        }
+        if self.every_epochs == 0 {
+            return Err(out_of_range("schedule.every_epochs", 0.0, "at least 1"));
+        }
         if !(self.factor > 0.0 && self.factor < 1.0) {
             return Err(out_of_range("schedule.factor", self.factor, "in (0, 1)"));
         }
@@ -186,9 +225,13 @@ impl ScheduleConfig {
         let down = |progress: f64| {
             self.min_learning_rate + 0.5 * (peak - self.min_learning_rate) * (1.0 + (std::f64::consts::PI * progress.min(1.0)).cos())
         };
+        let epoch = || step / (total / epochs.max(1)).max(1);
+        let after = |times: u64| (peak * self.factor.powf(times as f64)).max(self.min_learning_rate);
         match self.kind {
+            ScheduleKind::Step => after(epoch() / self.every_epochs),
+            ScheduleKind::Exponential => after(epoch()),
             ScheduleKind::EpochCosine => {
-                let (epoch, warmup) = (step / (total / epochs.max(1)).max(1), self.warmup_epochs);
+                let (epoch, warmup) = (epoch(), self.warmup_of(epochs));
                 if epoch < warmup {
                     return peak * (self.start_factor + (1.0 - self.start_factor) * epoch as f64 / warmup as f64);
                 }
@@ -256,7 +299,7 @@ mod tests {
         let schedule = ScheduleConfig::default();
         // Five steps an epoch: LinearLR(0.1, total_iters = 4), then CosineAnnealingLR(T_max = 6), as PyTorch's SequentialLR gives them.
         let by_epoch =
-            ScheduleConfig { kind: ScheduleKind::EpochCosine, warmup_epochs: 4, min_learning_rate: 0.0, ..ScheduleConfig::default() };
+            ScheduleConfig { kind: ScheduleKind::EpochCosine, warmup_epochs: Some(4), min_learning_rate: 0.0, ..ScheduleConfig::default() };
         let want = [1.0e-4, 3.25e-4, 5.5e-4, 7.75e-4, 1e-3, 9.330127e-4, 7.5e-4, 5.0e-4, 2.5e-4, 6.69873e-5];
         for (step, want) in (0..50).map(|s| (s, want[s as usize / 5])) {
             let rate = by_epoch.learning_rate(1e-3, step, 50, 10);
@@ -265,6 +308,20 @@ mod tests {
         let rate = |step| schedule.learning_rate(1e-3, step, 60_000, 60);
         assert!((rate(0) - 2e-7).abs() < 1e-12 && (rate(4999) - 1e-3).abs() < 1e-12 && (rate(5000) - 1e-3).abs() < 1e-12);
         assert!((rate(32_500) - 5.005e-4).abs() < 1e-9 && (rate(60_000) - 1e-6).abs() < 1e-12);
+    }
+
+    #[test]
+    fn the_rate_steps_down_as_pytorch_has_it() {
+        let schedule = |kind| ScheduleConfig { kind, every_epochs: 3, min_learning_rate: 1e-4, ..ScheduleConfig::default() };
+        // Two steps an epoch, eight epochs.
+        let rates = |kind| (0..16).step_by(2).map(|step| schedule(kind).learning_rate(1e-3, step, 16, 8)).collect::<Vec<_>>();
+        let close = |got: Vec<f64>, want: [f64; 8]| got.iter().zip(want).all(|(a, b)| (a - b).abs() < 1e-12);
+        assert!(close(rates(ScheduleKind::Step), [1e-3, 1e-3, 1e-3, 5e-4, 5e-4, 5e-4, 2.5e-4, 2.5e-4]));
+        assert!(close(rates(ScheduleKind::Exponential), [1e-3, 5e-4, 2.5e-4, 1.25e-4, 1e-4, 1e-4, 1e-4, 1e-4]));
+        let share = ScheduleConfig { kind: ScheduleKind::EpochCosine, warmup_share: Some(0.25), ..ScheduleConfig::default() };
+        assert_eq!((share.warmup_of(200), share.warmup_of(7), share.warmup(10, 8)), (50, 1, 20));
+        let both = ScheduleConfig { warmup_epochs: Some(3), ..share };
+        assert!(both.validate(&OptimizerConfig::default()).unwrap_err().contains("leave one out"));
     }
 
     /// Factors of torch.optim.lr_scheduler.ReduceLROnPlateau(factor = 0.5, patience = 3) after each of these losses.

@@ -129,7 +129,7 @@ impl<'a> Trainer<'a> {
             // Until warm-up and curriculum are over, a validation without improvement says little.
             patience_after: config.validation.patience_after.unwrap_or_else(|| {
                 let curriculum = (problem.curriculum_epochs * epoch as f64).ceil() as u64;
-                config.schedule.warmup(epoch).max(curriculum)
+                config.schedule.warmup(epoch, config.train.epochs).max(curriculum)
             }),
             total,
             end: options.steps.unwrap_or(u64::MAX).min(total),
@@ -176,11 +176,11 @@ impl<'a> Trainer<'a> {
             logs.say(&note);
         }
         logs.say(&format!("run folder  {}", folder.path.display()));
-        let warmup = config.schedule.warmup(epoch);
+        let warmup = config.schedule.warmup(epoch, config.train.epochs);
         if warmup >= total {
             logs.say(&format!(
                 "WARNING: the warm-up takes {warmup} steps and the run {total}: the learning rate never reaches its peak. Lower \
-                 schedule.warmup_steps or schedule.warmup_epochs, or choose schedule.kind = \"constant\""
+                 schedule.warmup_steps, schedule.warmup_epochs or schedule.warmup_share, or choose schedule.kind = \"constant\""
             ));
         }
         for problem in &rejected {
