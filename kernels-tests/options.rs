@@ -81,6 +81,7 @@ const INTEGERS: Kind = Kind {
         &[&["model.norm_eps=1e-5"], &["model.norm_eps=1e-3"]],
         &[&["data.kind=integer_sequences", "data.seed=1"], &["data.seed=2"]],
         &[&["data.transition_epochs=20"], &["data.transition_epochs=0"]],
+        &[&["data.transition=gradual"], &["data.transition=strict"]],
         &[
             &["loss.kind=cross_entropy", "loss.weight=linear"],
             &["loss.weight=none"],

@@ -158,8 +158,9 @@ fn a_collapsed_model_is_called_so_and_nothing_else() {
     let (code, stdout, text) = train(&same, &folder.path().join("run"), &["--json", "--set", "validation.select=cosine"]);
     assert_eq!(code, 0, "{text}");
     let notes = json(&stdout)["notes"].as_array().unwrap().iter().map(|n| n.as_str().unwrap().to_string()).collect::<Vec<_>>();
-    assert_eq!(notes.len(), 2, "{notes:?}");
-    assert!(notes[1].contains("collapsed to a constant"), "{notes:?}");
+    // Beside these, what recall is of.
+    assert_eq!(notes.len(), 3, "{notes:?}");
+    assert!(notes[1].contains("collapsed to a constant") && notes[2].starts_with("recall and rank"), "{notes:?}");
     let (_, stdout, _) = run(&["eval", "--run", folder.path().join("run").to_str().unwrap()]);
     assert!(notes.iter().all(|n| stdout.contains(n)) && stdout.contains("unit MSE"), "{stdout}");
 }

@@ -57,9 +57,9 @@ impl Column {
     }
 }
 
-/// Whether less of a metric is better: of all but cosines and accuracies.
+/// Whether less of a metric is better: of all but cosines, accuracies and recalls.
 pub(crate) fn less_is_better(metric: &str) -> bool {
-    !(metric.ends_with("cosine") || metric.ends_with("accuracy"))
+    !(metric.ends_with("cosine") || metric.ends_with("accuracy") || metric.starts_with("recall"))
 }
 
 /// Whether a value of a metric is better than the best so far by more than `by`; what is not finite never is.

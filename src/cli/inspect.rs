@@ -11,6 +11,7 @@ use super::args::JsonArg;
 use super::output::{bytes, print, print_json};
 use crate::datasets::Split;
 use crate::datasets::integer_sequences::{FAMILIES, LENGTH, draw_family};
+use crate::datasets::next_vectors::{self, self_similarity};
 use crate::datasets::npz::Npz;
 use crate::error::{Error, Result};
 use crate::random::Random;
@@ -78,7 +79,8 @@ fn inspect_npz(file: &Path, as_json: bool) -> Result<()> {
             let norms: Vec<f64> = (0..values.len() / width).map(norm).collect();
             let bad = (0..values.len()).filter(|i| !values.get(*i).is_finite()).count();
             let (low, high) = norms.iter().fold((f64::INFINITY, 0.0f64), |(l, h), n| (l.min(*n), h.max(*n)));
-            facts = Some((norms.iter().sum::<f64>() / norms.len().max(1) as f64, low, high, bad));
+            let similarity = self_similarity(&values, width).filter(|s| s.is_finite());
+            facts = Some((norms.iter().sum::<f64>() / norms.len().max(1) as f64, low, high, bad, similarity));
         }
         rows.push((member, facts));
     }
@@ -89,18 +91,29 @@ fn inspect_npz(file: &Path, as_json: bool) -> Result<()> {
                 json!({
                     "name": m.name, "dtype": m.dtype, "shape": m.shape, "bytes": m.bytes, "problem": m.needed_problem,
                     "norm_mean": f.map(|f| f.0), "norm_min": f.map(|f| f.1), "norm_max": f.map(|f| f.2), "not_finite": f.map(|f| f.3),
+                    "self_similarity": f.and_then(|f| f.4),
                 })
             })
             .collect();
         return print_json(&list);
     }
+    // What a random split of these windows would put on both sides.
+    let leakage = next_vectors::header(file).ok().and_then(|h| {
+        let split = if h.has_validation { next_vectors::Split::Given } else { next_vectors::Split::Random(0.1, 1) };
+        let sentence = next_vectors::load(file, None, split, true).ok()?.0.leakage().sentence()?;
+        Some(if h.has_validation { sentence } else { format!("split at random, a tenth to validate on:\n{sentence}") })
+    });
     let width = rows.iter().map(|(m, _)| m.name.chars().count()).max().unwrap_or(0).max(6);
-    let mut out = format!("{:width$}  {:<8}{:<20}{:>12}  norms (mean, least, most)\n", "member", "dtype", "shape", "bytes");
+    let mut out =
+        format!("{:width$}  {:<8}{:<20}{:>12}  norms (mean, least, most), self-similarity\n", "member", "dtype", "shape", "bytes");
     for (m, facts) in rows {
         let shape = format!("{:?}", m.shape);
         let _ = write!(out, "{:width$}  {:<8}{shape:<20}{:>12}", m.name, m.dtype, m.bytes);
-        if let Some((mean, low, high, bad)) = facts {
+        if let Some((mean, low, high, bad, similarity)) = facts {
             let _ = write!(out, "  {mean:.4}, {low:.4}, {high:.4}");
+            if let Some(similarity) = similarity {
+                let _ = write!(out, ", {similarity:.4}");
+            }
             if bad > 0 {
                 let _ = write!(out, "; {bad} values are NaN or infinite");
             }
@@ -109,6 +122,9 @@ fn inspect_npz(file: &Path, as_json: bool) -> Result<()> {
             let _ = write!(out, "  skipped: {problem}");
         }
         out.push('\n');
+    }
+    if let Some(leakage) = leakage {
+        let _ = write!(out, "\n{leakage}");
     }
     print(&out)
 }

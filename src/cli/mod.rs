@@ -16,6 +16,7 @@ mod inspect;
 mod new;
 mod output;
 mod plan;
+mod preflight;
 mod profile;
 mod report;
 mod status;
@@ -56,6 +57,8 @@ enum Command {
     Generate(generate::GenerateArgs),
     /// Parameters and memory of runs: on an RX 6600, or on a device of this machine
     Estimate(estimate::EstimateArgs),
+    /// Look before a long run: the data with their norms, sizes, memory, and some steps with their time
+    Preflight(preflight::PreflightArgs),
     /// Numerical check of every kernel, and of a run's whole gradient, on your device
     Check(check::CheckArgs),
     /// Time every kernel of a training step
@@ -85,6 +88,7 @@ fn run(command: Command) -> Result<()> {
         Command::Encode(args) => encode::run(args),
         Command::Generate(args) => generate::run(args),
         Command::Estimate(args) => estimate::run(args),
+        Command::Preflight(args) => preflight::run(args),
         Command::Check(args) => check::run(args),
         Command::Profile(args) => profile::run(args),
         Command::Data(args) => data::run(args),

@@ -3,6 +3,8 @@
 //! Three phases of families, each family a rule with random constants. A sample that leaves the range is drawn again; products in the
 //! multiplicative families are taken modulo 256, as nine doublings of anything but 0 leave it.
 
+use serde::{Deserialize, Serialize};
+
 use super::Split;
 use crate::random::Random;
 
@@ -230,9 +232,21 @@ pub const FAMILIES: [Family; 20] = [
     },
 ];
 
-/// The share of each phase. Later phases enter one after the other, each over half of the transition, on a straight line.
-pub fn shares(epoch: f64, transition_epochs: f64) -> [f64; 3] {
+/// How the later phases of the curriculum enter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Transition {
+    /// One after the other, each over half of the transition, on a straight line.
+    #[default]
+    Gradual,
+    /// At once: the second at half of the transition, the third at its end.
+    Strict,
+}
+
+/// The share of each phase.
+pub fn shares(epoch: f64, transition_epochs: f64, transition: Transition) -> [f64; 3] {
     let progress = if transition_epochs > 0.0 { (epoch / transition_epochs).min(1.0) } else { 1.0 };
+    let progress = if transition == Transition::Strict { (2.0 * progress).floor() / 2.0 } else { progress };
     let second = (2.0 * progress).min(1.0) / 2.0;
     let third = (2.0 * progress - 1.0).max(0.0) / 3.0;
     let (first, second) = (1.0 - second, second);
@@ -317,11 +331,15 @@ mod tests {
     #[test]
     fn shares_move_on_straight_lines() {
         let close = |a: [f64; 3], b: [f64; 3]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-12);
-        assert!(close(shares(0.0, 20.0), [1.0, 0.0, 0.0]));
-        assert!(close(shares(5.0, 20.0), [0.75, 0.25, 0.0]));
-        assert!(close(shares(10.0, 20.0), [0.5, 0.5, 0.0]));
-        assert!(close(shares(20.0, 20.0), [1.0 / 3.0; 3]));
-        assert!(close(shares(3.0, 0.0), [1.0 / 3.0; 3]));
+        let gradual = |epoch, epochs| shares(epoch, epochs, Transition::Gradual);
+        assert!(close(gradual(0.0, 20.0), [1.0, 0.0, 0.0]));
+        assert!(close(gradual(5.0, 20.0), [0.75, 0.25, 0.0]));
+        assert!(close(gradual(10.0, 20.0), [0.5, 0.5, 0.0]));
+        assert!(close(gradual(20.0, 20.0), [1.0 / 3.0; 3]));
+        assert!(close(gradual(3.0, 0.0), [1.0 / 3.0; 3]));
+        let strict = |epoch| shares(epoch, 20.0, Transition::Strict);
+        assert!(close(strict(9.0), [1.0, 0.0, 0.0]) && close(strict(10.0), [0.5, 0.5, 0.0]) && close(strict(19.0), [0.5, 0.5, 0.0]));
+        assert!(close(strict(20.0), [1.0 / 3.0; 3]));
     }
 
     #[test]

@@ -211,6 +211,18 @@ impl VectorSet {
     }
 }
 
+/// Mean cosine of two different vectors of a row of them: (‖Σ xᵢ/‖xᵢ‖‖² − n) / (n² − n); none of fewer than two.
+pub fn self_similarity(values: &Values, dim: usize) -> Option<f64> {
+    let n = values.len() / dim.max(1);
+    let mut sum = vec![0.0; dim];
+    for i in 0..n {
+        let row = unit((i * dim..(i + 1) * dim).map(|j| f64::from(values.get(j))).collect());
+        sum.iter_mut().zip(row).for_each(|(s, v)| *s += v);
+    }
+    let (n, square) = (n as f64, sum.iter().map(|s| s * s).sum::<f64>());
+    (n > 1.0).then(|| (square - n) / (n * n - n))
+}
+
 /// A vector scaled to length 1.
 fn unit(mut v: Vec<f64>) -> Vec<f64> {
     let norm = v.iter().map(|x| x * x).sum::<f64>().sqrt().max(1e-12);
@@ -240,15 +252,92 @@ impl Baselines {
         let mut sums = [0.0; 3];
         for i in 0..set.samples {
             let target = unit(set.target(i));
-            let context: Vec<f64> = set.context_of(i).collect();
-            let last = context[(set.context - 1) * set.dim..].to_vec();
-            let average = (0..set.dim).map(|d| context.iter().skip(d).step_by(set.dim).sum()).collect();
-            for (sum, guess) in sums.iter_mut().zip([mean.clone(), unit(last), unit(average)]) {
+            for (sum, guess) in sums.iter_mut().zip([mean.clone(), unit(set.last(i)), unit(set.context_sum(i))]) {
                 *sum += dot(&guess, &target);
             }
         }
         let [mean_vector, last_vector, context_mean] = sums.map(|s| s / set.samples as f64);
         Baselines { mean_vector, last_vector, context_mean }
+    }
+}
+
+/// How well vectors find the targets that they stand for among those of a set.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Retrieval {
+    /// Share whose own target is the nearest by cosine.
+    pub recall_at_1: f64,
+    /// Share whose own target is among the ten nearest.
+    pub recall_at_10: f64,
+    /// Median of 1 + the number of targets that are nearer than the own one.
+    pub median_rank: f64,
+}
+
+/// Targets of a set, to find vectors among: evenly picked where there are many.
+#[derive(Debug)]
+pub struct Candidates {
+    /// Samples that are asked for.
+    queries: Vec<usize>,
+    /// Samples whose targets are looked through; every one that is asked for is among them.
+    candidates: Vec<usize>,
+    /// Their unit targets.
+    units: Vec<f32>,
+    dim: usize,
+}
+
+impl Candidates {
+    /// Samples that are asked for, at most.
+    const QUERIES: usize = 2_000;
+    /// Targets that are looked through, at most.
+    const MOST: usize = 10_000;
+
+    /// Of a set.
+    pub fn of(set: &VectorSet) -> Candidates {
+        let step = set.samples.div_ceil(Self::MOST).max(1);
+        let candidates: Vec<usize> = (0..set.samples).step_by(step).collect();
+        let queries = candidates.iter().copied().step_by(candidates.len().div_ceil(Self::QUERIES).max(1)).collect();
+        let units = candidates.iter().flat_map(|i| unit(set.target(*i))).map(|v| v as f32).collect();
+        Candidates { queries, candidates, units, dim: set.dim }
+    }
+
+    /// Looks up the vector that `guess` gives for each sample, of any length.
+    pub fn look_up(&self, guess: impl Fn(usize) -> Vec<f64>) -> Retrieval {
+        let product = |a: &[f32], b: &[f32]| {
+            let mut sums = [0.0f32; 8];
+            let (a8, b8) = (a.chunks_exact(8), b.chunks_exact(8));
+            let rest: f32 = a8.remainder().iter().zip(b8.remainder()).map(|(x, y)| x * y).sum();
+            a8.zip(b8).for_each(|(x, y)| sums.iter_mut().zip(x.iter().zip(y)).for_each(|(sum, (x, y))| *sum += x * y));
+            sums.iter().sum::<f32>() + rest
+        };
+        let rank = |sample: &usize| {
+            let query: Vec<f32> = unit(guess(*sample)).into_iter().map(|v| v as f32).collect();
+            let products: Vec<f32> = self.units.chunks(self.dim).map(|target| product(&query, target)).collect();
+            let own = self.candidates.binary_search(sample).map_or(f32::NEG_INFINITY, |at| products[at]);
+            1 + products.iter().filter(|p| **p > own).count()
+        };
+        let mut ranks: Vec<usize> = self.queries.iter().map(rank).collect();
+        ranks.sort_unstable();
+        let within = |most: usize| ranks.partition_point(|r| *r <= most) as f64 / ranks.len().max(1) as f64;
+        let middle = |at: usize| ranks.get(at).map_or(f64::NAN, |r| *r as f64);
+        let median_rank = (middle(ranks.len().saturating_sub(1) / 2) + middle(ranks.len() / 2)) / 2.0;
+        Retrieval { recall_at_1: within(1), recall_at_10: within(10), median_rank }
+    }
+
+    /// What is asked for and among what, in a sentence.
+    pub fn describe(&self) -> String {
+        format!("recall and rank: the true next vector among {} targets, asked for {}", self.candidates.len(), self.queries.len())
+    }
+}
+
+impl VectorSet {
+    /// The last vector of context i.
+    pub fn last(&self, i: usize) -> Vec<f64> {
+        self.context_of(i).skip((self.context - 1) * self.dim).collect()
+    }
+
+    /// The sum of the vectors of context i, which points where their mean does.
+    pub fn context_sum(&self, i: usize) -> Vec<f64> {
+        let context: Vec<f64> = self.context_of(i).collect();
+        (0..self.dim).map(|d| context.iter().skip(d).step_by(self.dim).sum()).collect()
     }
 }
 
@@ -321,6 +410,9 @@ pub fn load(path: &Path, ood_path: Option<&Path>, split: Split, skip_non_finite:
         }
     }
     let norm = train.mean_norm();
+    if let Some(similarity) = self_similarity(&train.targets, train.dim) {
+        notes.push(format!("targets     mean norm {norm:.4}; two of them have a cosine of {similarity:.4} on average"));
+    }
     if (norm - 1.0).abs() > 0.01 {
         notes.push(format!("the targets have a mean norm of {norm:.3}; vectors of this kind are expected to have norm 1"));
     }
@@ -453,6 +545,30 @@ mod tests {
         assert!(data.leakage().sentence().is_none() && (220..360).contains(&data.train.samples), "{}", data.train.samples);
         let whole = load(&path, None, Split::Whole, false).unwrap().0;
         assert_eq!((whole.train.samples, whole.validation.samples), (400, 400));
+    }
+
+    #[test]
+    fn self_similarity_is_the_mean_of_all_pairs() {
+        let of = |values: &[f32]| self_similarity(&Values::F32(values.to_vec()), 2);
+        // (1, 0), (0, 2), (−1, 0): cosines 0, −1, 0.
+        assert!((of(&[1.0, 0.0, 0.0, 2.0, -1.0, 0.0]).unwrap() + 1.0 / 3.0).abs() < 1e-12);
+        assert_eq!((of(&[3.0, 4.0, 3.0, 4.0]).map(|s| (s * 1e9).round()), of(&[1.0, 0.0])), (Some(1e9), None));
+    }
+
+    #[test]
+    fn the_true_target_is_found_where_the_guess_is_nearest() {
+        let folder = tempfile::tempdir().unwrap();
+        let set = load(&windows(folder.path(), 15), None, Split::Whole, false).unwrap().0.validation;
+        let candidates = Candidates::of(&set);
+        let right = candidates.look_up(|i| set.target(i));
+        assert_eq!(right, Retrieval { recall_at_1: 1.0, recall_at_10: 1.0, median_rank: 1.0 });
+        // Opposite to the target, it is the furthest of 15 or one of few that are further: never the nearest.
+        let wrong = candidates.look_up(|i| set.target(i).iter().map(|v| -v).collect());
+        assert!(wrong.recall_at_1 == 0.0 && wrong.median_rank > 10.0, "{wrong:?}");
+        // A quarter of a turn away from one sample's target lies another's.
+        let constant = candidates.look_up(|_| set.target(7));
+        assert!((constant.recall_at_1 - 1.0 / 15.0).abs() < 1e-12 && constant.median_rank == 8.0, "{constant:?}");
+        assert!(candidates.describe().contains("among 15 targets, asked for 15"));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::epochs::one;
 use super::scorecard::{Arrays, Card, ClosingScores, Scorecard, Test};
 use crate::batch::{Batch, Field, Fields, Inputs};
 use crate::config::{Section, Settings, TrainConfig, within};
-use crate::datasets::integer_sequences::{CONTEXT, FAMILIES, Sequence, VALUES, draw_family, sample, shares};
+use crate::datasets::integer_sequences::{CONTEXT, FAMILIES, Sequence, Transition, VALUES, draw_family, sample, shares};
 use crate::datasets::{Split, epoch_order};
 use crate::error::{Error, Result};
 use crate::gpu::Role;
@@ -39,10 +39,17 @@ pub struct IntegerSequencesConfig {
     /// Epochs over which the later phases of the curriculum enter; 0 trains on the full mixture from the start.
     #[serde(default = "transition")]
     pub transition_epochs: f64,
+    /// Whether they enter on straight lines or at once.
+    #[serde(default, skip_serializing_if = "is_gradual")]
+    pub transition: Transition,
 }
 
 fn transition() -> f64 {
     20.0
+}
+
+fn is_gradual(transition: &Transition) -> bool {
+    *transition == Transition::Gradual
 }
 
 impl Section for IntegerSequencesConfig {
@@ -89,7 +96,7 @@ impl IntegerSequences {
     /// Training sample number `item` of the run.
     fn training_sample(&self, item: u64) -> Sequence {
         let epoch = item / (self.per_step() as u64 * self.train.steps_per_epoch);
-        sample(self.config.seed, Split::Train, item, shares(epoch as f64, self.config.transition_epochs))
+        sample(self.config.seed, Split::Train, item, shares(epoch as f64, self.config.transition_epochs, self.config.transition))
     }
 
     /// Sequences of a training step, micro-step after micro-step.
@@ -137,6 +144,7 @@ fn table_columns() -> Vec<Column> {
     vec![
         Column::new("ninth_accuracy", "ninth acc.", None),
         Column::new("accuracy", "accuracy", None),
+        Column::new("sequence_accuracy", "whole seq.", None),
         Column::new("distance", "distance", Some(2)),
         Column::new("cross_entropy", "CE (nats)", Some(3)),
         Column::new("loss", "loss", Some(3)),
@@ -182,7 +190,7 @@ impl Source for IntegerSequences {
 
     fn card(&self, loss: &dyn Loss) -> Card {
         let mut card = Card::of(&loss.columns());
-        card.validation_metrics.extend(["ninth_accuracy", "ninth_distance"]);
+        card.validation_metrics.extend(["ninth_accuracy", "ninth_distance", "sequence_accuracy"]);
         card.table_columns = table_columns();
         card.chart = ("accuracy", vec!["accuracy", "ninth_accuracy"]);
         card
@@ -236,6 +244,10 @@ impl IntegerScorecard {
                 metrics.0.push((name.into(), mean(&mut ninths(), c)));
             }
         }
+        if let Some(c) = self.columns.names.iter().position(|n| *n == "accuracy") {
+            let whole = rows.chunks(CONTEXT).filter(|sequence| sequence.iter().all(|row| row[c] == 1.0)).count();
+            metrics.0.push(("sequence_accuracy".into(), whole as f64 / sequences.len().max(1) as f64));
+        }
         Ok(metrics)
     }
 
@@ -261,7 +273,8 @@ impl Scorecard for IntegerScorecard {
 
     fn baseline(&self) -> Option<(&'static str, Metrics)> {
         let of = |name: &str| self.guess.iter().find(|(n, _)| *n == name).map(|(_, v)| *v);
-        let ninths = [("ninth_accuracy", of("accuracy")), ("ninth_distance", of("distance"))];
+        let whole = of("accuracy").map(|right| right.powi(CONTEXT as i32));
+        let ninths = [("ninth_accuracy", of("accuracy")), ("ninth_distance", of("distance")), ("sequence_accuracy", whole)];
         let ninths = ninths.into_iter().filter_map(|(name, value)| Some((name, value?)));
         (!self.guess.is_empty()).then(|| ("uniform guess", Metrics::new(self.guess.iter().copied().chain(ninths))))
     }
@@ -270,7 +283,7 @@ impl Scorecard for IntegerScorecard {
         let (rows, mixture) = self.by_phase(session, TESTED)?;
         let seen = 100.0 * self.data.seen_in_training(step, &mixture);
         let note = format!(
-            "{TESTED} fresh sequences a row; ninth acc. predicts the ninth number from eight. {seen:.0} % of the mixture's also occurred in \
+            "{TESTED} fresh sequences a row; ninth acc. predicts the ninth number from eight, whole seq. all eight numbers after the first. {seen:.0} % of the mixture's also occurred in \
              training."
         );
         Ok(self.beside(rows, vec![note]))
@@ -290,7 +303,9 @@ impl Scorecard for IntegerScorecard {
         }
         rows.extend(self.by_phase(session, count)?.0);
         let mut judgement = self.beside(rows, vec![]);
-        judgement.notes.insert(0, format!("{count} fresh sequences a row; ninth acc. predicts the ninth number from eight."));
+        judgement.notes.insert(0, format!(
+            "{count} fresh sequences a row; ninth acc. predicts the ninth number from eight, whole seq. all eight numbers after the first."
+        ));
         Ok((judgement, vec![]))
     }
 }

@@ -10,7 +10,7 @@ use super::epochs::{Epochs, SplitKind, check_split, one};
 use super::scorecard::{Arrays, Card, ClosingScores, Scorecard, Test};
 use crate::batch::{Batch, Field, Fields, Inputs};
 use crate::config::{Section, Settings, TrainConfig, within};
-use crate::datasets::next_vectors::{Baselines, Split, VectorData, VectorSet, header, load};
+use crate::datasets::next_vectors::{Baselines, Candidates, Retrieval, Split, VectorData, VectorSet, header, load};
 use crate::datasets::npz::Values;
 use crate::datasets::{split_blocks, training_samples};
 use crate::error::{Error, Result};
@@ -460,6 +460,9 @@ fn table_columns(columns: &Columns) -> Vec<Column> {
     let mut shown = vec![
         Column::new("cosine", "cosine", Some(4)),
         Column::new("ood_cosine", "OOD cosine", Some(4)),
+        Column::new("recall_at_1", "recall@1", None),
+        Column::new("recall_at_10", "recall@10", None),
+        Column::new("median_rank", "median rank", Some(1)),
         Column::new(UNIT_MSE, "unit MSE", Some(6)),
         Column::new("loss", "loss", Some(6)),
     ];
@@ -517,18 +520,16 @@ impl VectorScorecard {
         Ok((predictions, cosines, outputs))
     }
 
-    /// A sentence where all predictions are all but the same.
-    fn collapse(&self, session: &Session) -> Result<Option<String>> {
-        let set = &self.data.validation;
-        let (predictions, ..) = self.predict(session, set)?;
+    /// A sentence where all predictions for a set are all but the same.
+    fn collapse(set: &VectorSet, predictions: &[f32]) -> Option<String> {
         let mean = |d: usize| predictions.iter().skip(d).step_by(set.dim).map(|v| f64::from(*v)).sum::<f64>() / set.samples as f64;
         let length = (0..set.dim).map(|d| mean(d).powi(2)).sum::<f64>().sqrt();
-        Ok((length > COLLAPSED).then(|| {
+        (length > COLLAPSED).then(|| {
             format!(
                 "WARNING: its predictions are all but the same: the length of their mean is {length:.4}. The model has collapsed to a constant. \
                  Try another learning rate or schedule, loss or model"
             )
-        }))
+        })
     }
 }
 
@@ -552,13 +553,25 @@ impl Scorecard for VectorScorecard {
             let ood = of_ood.as_ref().map(|b| ("ood_cosine", pick(b)));
             Metrics::new([("cosine", pick(&of_validation))].into_iter().chain(ood))
         };
+        let set = &self.data.validation;
+        let (predictions, ..) = self.predict(session, set)?;
+        let candidates = Candidates::of(set);
+        let found = |metrics: &mut Metrics, found: Retrieval| {
+            let Retrieval { recall_at_1, recall_at_10, median_rank } = found;
+            let named = [("recall_at_1", recall_at_1), ("recall_at_10", recall_at_10), ("median_rank", median_rank)];
+            metrics.0.extend(named.map(|(name, value)| (name.to_string(), value)));
+        };
+        found(&mut mine, candidates.look_up(|i| predictions[i * set.dim..(i + 1) * set.dim].iter().map(|v| f64::from(*v)).collect()));
+        let (mut last, mut mean) = (row(|b| b.last_vector), row(|b| b.context_mean));
+        found(&mut last, candidates.look_up(|i| set.last(i)));
+        found(&mut mean, candidates.look_up(|i| set.context_sum(i)));
         let baselines = vec![
             ("mean vector".to_string(), row(|b| b.mean_vector)),
-            ("last vector".to_string(), row(|b| b.last_vector)),
-            ("context mean".to_string(), row(|b| b.context_mean)),
+            ("last vector".to_string(), last),
+            ("context mean".to_string(), mean),
         ];
         let leakage = if self.without_training.is_none() { self.data.leakage().sentence() } else { None };
-        let notes = self.collapse(session)?.into_iter().chain(leakage).collect();
+        let notes = Self::collapse(set, &predictions).into_iter().chain(leakage).chain([candidates.describe()]).collect();
         Ok(ClosingScores::beside(vec![("this model".into(), mine)], baselines, &table_columns(&self.columns), notes))
     }
 

@@ -29,6 +29,8 @@ pub use folder::RunFolder;
 #[cfg(feature = "cli")]
 pub use html::html_report;
 #[cfg(feature = "cli")]
+pub(crate) use logs::duration;
+#[cfg(feature = "cli")]
 pub(crate) use progress::Bar;
 pub use report::Report;
 pub use rules::Watch;
