@@ -76,6 +76,8 @@ const INTEGERS: Kind = Kind {
             &["model.activation=relu"],
             &["model.activation=gelu_tanh"],
             &["model.activation=sigmoid"],
+            &["model.activation=silu"],
+            &["model.activation=tanh"],
         ],
         &[&["model.dropout=0.0"], &["model.dropout=0.2"]],
         &[&["model.norm_eps=1e-5"], &["model.norm_eps=1e-3"]],
@@ -131,7 +133,7 @@ const VECTORS: Kind = Kind {
                 "model={kind='stack',layers=[{kind='positions'},{kind='transformer_block',heads=2,feed_forward=8,activation='gelu',causal=true,dropout=0.1},{kind='last'},{kind='rms_norm'},{kind='linear'}]}",
             ],
             &[
-                "model={kind='stack',layers=[{kind='gru',hidden=8},{kind='residual',layers=[{kind='linear',out=8},{kind='relu'},{kind='gelu_tanh'},{kind='sigmoid'}]},{kind='last'},{kind='linear'}]}",
+                "model={kind='stack',layers=[{kind='gru',hidden=8},{kind='residual',layers=[{kind='linear',out=8},{kind='relu'},{kind='gelu_tanh'},{kind='sigmoid'},{kind='silu'},{kind='tanh'}]},{kind='last'},{kind='linear'}]}",
             ],
         ],
         &[

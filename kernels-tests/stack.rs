@@ -37,6 +37,10 @@ fn the_oracle_agrees_on_every_layer() {
         ),
         ("{kind='flatten'},{kind='linear',out=5},{kind='relu'},{kind='linear',out=36},{kind='sigmoid'}", IMAGES),
         (
+            "{kind='flatten'},{kind='linear',out=8},{kind='silu'},{kind='linear',out=6},{kind='tanh'},{kind='linear'},{kind='silu'},{kind='linear'}",
+            VECTORS,
+        ),
+        (
             "{kind='embedding',features=8},{kind='transformer_block',heads=2,feed_forward=8,causal=true,activation='gelu'},{kind='linear',out=256}",
             INTEGERS,
         ),

@@ -8,16 +8,17 @@ use crate::random::Random;
 
 /// dims: n; flags: kind.
 pub(super) const FAMILY: Family =
-    Family { kinks: |spec| spec.flags[0] == 3, ..Family::new("activation", spec, 110, build, &[(&[1048576], &[1])]) };
+    Family { kinks: |spec| spec.flags[0] == 3, ..Family::new("activation", spec, 162, build, &[(&[1048576], &[1])]) };
 
 fn spec(i: usize, random: &mut Random) -> Spec {
-    let n = if i < 88 { DIMS[i / 4] } else { random.between(1, 3000) as usize };
-    Spec { dims: vec![n], flags: vec![i % 4], regime: Regime::Normal, seed: i as u64 }
+    let n = if i < 132 { DIMS[i / 6] } else { random.between(1, 3000) as usize };
+    Spec { dims: vec![n], flags: vec![i % 6], regime: Regime::Normal, seed: i as u64 }
 }
 
 fn build(b: &mut Builder, spec: &Spec) -> Result<()> {
     let n = spec.dims[0];
-    let kind = [Activation::Sigmoid, Activation::Gelu, Activation::GeluTanh, Activation::Relu][spec.flags[0]];
+    let kind =
+        [Activation::Sigmoid, Activation::Gelu, Activation::GeluTanh, Activation::Relu, Activation::Silu, Activation::Tanh][spec.flags[0]];
     let (x, y) = (b.input("x", &[n])?, b.output("y", &[n])?);
     Forward { x, y, kind }.record(&mut b.plan, "case")?;
     let dy = b.upstream(y)?;

@@ -11,7 +11,12 @@ pub(super) const FAMILY: Family = Family::new("adamw", spec, 66, build, &[(&[262
 
 fn spec(i: usize, random: &mut Random) -> Spec {
     let dims = vec![DIMS[i % DIMS.len()] * random.pick(&[1, 7]), random.pick(&DIMS[..14])];
-    Spec { dims, flags: vec![i % 2, i / 2 % 2, [0, 0, 0, 1, 0, 0, 2, 0, 0, 3, 0][i % 11], i / 4 % 2], regime: Regime::Normal, seed: i as u64 }
+    Spec {
+        dims,
+        flags: vec![i % 2, i / 2 % 2, [0, 0, 0, 1, 0, 0, 2, 0, 0, 3, 0][i % 11], i / 4 % 2],
+        regime: Regime::Normal,
+        seed: i as u64,
+    }
 }
 
 fn build(b: &mut Builder, spec: &Spec) -> Result<()> {

@@ -11,7 +11,7 @@ use crate::random::Random;
 pub(super) const FAMILY: Family = Family::new(
     "matmul",
     spec,
-    150,
+    174,
     build,
     &[
         (&[256, 64, 64, 1], &[0, 1, 1, 0, 0, 0, 0, 0, 0, 0]),
@@ -46,6 +46,8 @@ fn spec(i: usize, random: &mut Random) -> Spec {
     if i / 25 % 2 == 1 {
         dims[..3].iter_mut().for_each(|size| *size = size.next_multiple_of(4));
     }
+    // The last cases have the last two activations, above and below.
+    let (a, b) = if i < 150 { (a, b) } else { (5 + i % 2, [0, 5, 6][i / 2 % 3]) };
     let flags = vec![
         bit(transpose, 0),
         bit(transpose, 1),
@@ -79,7 +81,8 @@ fn build(b: &mut Builder, spec: &Spec) -> Result<()> {
         (product.a_at, product.b_at) = (Some(more_a * k), Some(more_b * n));
     }
     (product.trans_a, product.trans_b, product.accumulate) = (trans_a == 1, trans_b == 1, accumulate == 1);
-    let kinds = [Activation::Identity, Activation::Relu, Activation::Gelu, Activation::GeluTanh, Activation::Sigmoid];
+    use Activation as A;
+    let kinds = [A::Identity, A::Relu, A::Gelu, A::GeluTanh, A::Sigmoid, A::Silu, A::Tanh];
     product.activation = kinds[activation];
     product.dropout = (dropout == 1).then_some(Dropout { rate: 0.3, stream: 5 });
     if bias == 1 {

@@ -3,6 +3,7 @@
 //   2, GELU x Φ(x) (Hendrycks & Gimpel 2016, section 2): Φ(x) + x Φ'(x), Φ(x) = ½ (1 + erf(x / √2)), Φ'(x) = exp(−x² / 2) / √(2π)
 //   3, its tanh form (same section) x s, s = ½ (1 + tanh u) = σ(2u), u = √(2/π) (x + 0.044715 x³): as σ' = σ (1 − σ),
 //      s + x s (1 − s) · 2u', 2u' = √(8/π) (1 + 3 · 0.044715 x²)
+//   5, SiLU x σ(x) (same paper, section 4): σ(x) (1 + x σ(−x));  6, tanh x: 1 − tanh² x = 4 h / (1 + h)², h = exp(−2 |x|)
 // x dy dx: (n). Grid: one invocation an element. dx is `=`.
 // uses: common/grid, common/activation, common/math
 const WG: u32 = 64u;

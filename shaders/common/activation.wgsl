@@ -1,5 +1,5 @@
 // Activations by KIND: 0 identity, 1 ReLU, 2 GELU x·Φ(x) (erf form), 3 GELU in its tanh form (Hendrycks & Gimpel 2016),
-// 4 sigmoid. The derivatives are explained in activation/backward.
+// 4 sigmoid, 5 SiLU x·σ(x), 6 tanh. The derivatives are explained in activation/backward.
 fn gelu_tanh_gate(x: f32) -> f32 {
     // ½(1 + tanh u) = 1 / (1 + exp(−2u)), u = √(2/π)(x + 0.044715 x³); without the cancellation of 1 + tanh.
     return 1.0 / (1.0 + exp_accurate(-1.59576912 * (x + 0.044715 * x * x * x)));
@@ -18,6 +18,12 @@ fn activate(kind: u32, x: f32) -> f32 {
     if (kind == 4u) {
         return sigmoid(x);
     }
+    if (kind == 5u) {
+        return times_sigmoid(x, x);
+    }
+    if (kind == 6u) {
+        return tanh_accurate(x);
+    }
     return x;
 }
 
@@ -34,6 +40,13 @@ fn activation_derivative(kind: u32, x: f32) -> f32 {
     }
     if (kind == 4u) {
         return sigmoid(x) * sigmoid(-x);
+    }
+    if (kind == 5u) {
+        return sigmoid(x) * (1.0 + x * sigmoid(-x));
+    }
+    if (kind == 6u) {
+        let h = exp_accurate(-2.0 * abs(x));
+        return 4.0 * h / ((1.0 + h) * (1.0 + h));
     }
     return 1.0;
 }

@@ -20,6 +20,10 @@ pub enum Activation {
     GeluTanh,
     /// 1 / (1 + exp(−x)).
     Sigmoid,
+    /// x / (1 + exp(−x)), also called Swish.
+    Silu,
+    /// tanh x.
+    Tanh,
 }
 
 /// Arguments of a product; see the shader for formula and order of the epilogue.

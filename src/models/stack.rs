@@ -55,6 +55,10 @@ pub enum LayerConfig {
     GeluTanh {},
     /// 1 / (1 + exp(−x)).
     Sigmoid {},
+    /// x / (1 + exp(−x)).
+    Silu {},
+    /// tanh x.
+    Tanh {},
     /// `torch.nn.Dropout`.
     Dropout {
         /// Probability of a zero.
@@ -133,6 +137,8 @@ impl LayerConfig {
             LayerConfig::Gelu {} => Some(Activation::Gelu),
             LayerConfig::GeluTanh {} => Some(Activation::GeluTanh),
             LayerConfig::Sigmoid {} => Some(Activation::Sigmoid),
+            LayerConfig::Silu {} => Some(Activation::Silu),
+            LayerConfig::Tanh {} => Some(Activation::Tanh),
             _ => None,
         }
     }
@@ -183,6 +189,8 @@ fn check(layers: &[LayerConfig], at: &str, left: &mut usize) -> std::result::Res
             | LayerConfig::Gelu {}
             | LayerConfig::GeluTanh {}
             | LayerConfig::Sigmoid {}
+            | LayerConfig::Silu {}
+            | LayerConfig::Tanh {}
             | LayerConfig::Norm {}
             | LayerConfig::RmsNorm {}
             | LayerConfig::Flatten {}
@@ -346,9 +354,12 @@ impl Maker {
                 self.shape = vec![features];
                 other(Box::new(LastPosition { saved: None }))
             }
-            LayerConfig::Relu {} | LayerConfig::Gelu {} | LayerConfig::GeluTanh {} | LayerConfig::Sigmoid {} => {
-                Err(Error::Internal(format!("{at}: an activation without a kind")))
-            }
+            LayerConfig::Relu {}
+            | LayerConfig::Gelu {}
+            | LayerConfig::GeluTanh {}
+            | LayerConfig::Sigmoid {}
+            | LayerConfig::Silu {}
+            | LayerConfig::Tanh {} => Err(Error::Internal(format!("{at}: an activation without a kind"))),
         }
     }
 }
