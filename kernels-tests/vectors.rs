@@ -255,6 +255,20 @@ fn a_run_that_a_rule_ends_starts_over_with_the_next_seed() {
     }
     let (code, _, text) = train(SAMPLE, &out, &[&set[..], &["--resume"]].concat());
     assert!(code == 76 && !text.contains("restart"), "{code} {text}");
+    // The attempts of a run that is no longer there are not taken for those of another.
+    std::fs::remove_dir_all(&out).unwrap();
+    let (code, _, text) = train(SAMPLE, &out, &set);
+    assert!(code == 73 && text.contains("run-attempt-1"), "{code} {text}");
+    // In a sweep no start takes the seed of another run, and a failed sweep stays one.
+    let sweep = folder.path().join("sweep");
+    let all = [&set[..], &["--seeds", "1,2"]].concat();
+    assert_eq!(train(SAMPLE, &sweep, &all).0, 76);
+    for (name, seed) in [("seed=1", 5), ("seed=2", 6), ("seed=1-attempt-2", 3), ("seed=2-attempt-1", 2)] {
+        let config = std::fs::read_to_string(sweep.join(name).join("config.toml")).unwrap();
+        assert!(config.contains(&format!("seed = {seed}\nbatch")), "{name}: {config}");
+    }
+    let (code, _, text) = train(SAMPLE, &sweep, &[&all[..], &["--resume"]].concat());
+    assert!(code == 76 && text.matches("nothing to do").count() == 2, "{code} {text}");
     let (code, _, text) = train(SAMPLE, &folder.path().join("b"), &["--set", "restart={times=1,new_seed=false}"]);
     assert!(code == 2 && text.contains("restart.new_seed"), "{code} {text}");
 }
@@ -290,6 +304,9 @@ fn a_sweep_is_many_runs_that_go_on_as_a_whole() {
         code == 0 && statuses[0]["state"].as_str().unwrap().starts_with("ended") && statuses[1]["epoch"] == statuses[1]["epochs"],
         "{stdout}"
     );
+    // Another configuration is not taken for a run that has ended.
+    let (code, _, text) = train(SAMPLE, &out, &[&grid[..], &["--resume", "--set", "optimizer.beta1=0.8"]].concat());
+    assert!(code == 65 && text.contains("optimizer.beta1"), "{code} {text}");
     // One file that needs no network, with what stands in the folders as text.
     std::fs::write(Path::new(&folders[0]).join("notes.txt"), "<b>first</b>\n").unwrap();
     std::fs::write(Path::new(&folders[0]).join("linkage.svg"), "<svg xmlns='x'><script>1</script></svg>").unwrap();
@@ -314,6 +331,10 @@ fn a_sweep_is_many_runs_that_go_on_as_a_whole() {
     assert_eq!(train(SAMPLE, &folder.path().join("c"), &missed).0, 0);
     let (code, _, text) = train(SAMPLE, &folder.path().join("d"), &[&missed[..], &["--strict"]].concat());
     assert!(code == 76 && text.contains("1 of 1 expectations"), "{code} {text}");
+    let strict = [&missed[..], &["--strict", "--resume", "--seeds", "4"]].concat();
+    for _ in 0..2 {
+        assert_eq!(train(SAMPLE, &folder.path().join("e"), &strict).0, 76);
+    }
 }
 
 /// In pieces, across epochs, a plateau and accumulation, or whole: the same bits.

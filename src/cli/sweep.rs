@@ -60,6 +60,11 @@ pub(super) fn members(seeds: &[u64], grid: &[String]) -> Result<Vec<Member>> {
         };
         members = members.iter().flat_map(with).collect();
     }
+    // File systems end names at 255 bytes.
+    for member in members.iter_mut().filter(|m| m.name.len() > 150) {
+        let sum = crc32c::crc32c(member.set.join(" ").as_bytes());
+        member.name = format!("{}-{sum:08x}", &member.name[..140]);
+    }
     let names: BTreeSet<&String> = members.iter().map(|m| &m.name).collect();
     if names.len() < members.len() {
         return Err(Error::Config("--grid: two runs would have the same folder, as their values differ in signs alone".into()));

@@ -61,7 +61,7 @@ pub(super) fn run(args: TrainArgs) -> Result<()> {
     if !members.is_empty() {
         return sweep(&run, members, &options, strict, json.json);
     }
-    let report = with_restarts(config, &options)?;
+    let report = with_restarts(&config, &options, 1)?;
     if json.json { print_json(&report) } else { print(&report.table()) }?;
     if strict { expect_met(&report) } else { Ok(()) }
 }
@@ -83,22 +83,57 @@ fn expect_met(report: &Report) -> Result<()> {
 
 /// Where the n-th attempt of a run lies after a rule has ended it.
 fn attempt_folder(out: &Path, n: u64) -> PathBuf {
+    let out: PathBuf = out.components().collect();
     out.with_file_name(format!("{}-attempt-{n}", out.file_name().unwrap_or_default().to_string_lossy()))
 }
 
-/// Trains; a run that a rule ends starts over with the next seed, as often as `restart.times` says. Its folder is kept under another name.
-fn with_restarts(config: Config, options: &Options) -> Result<Report> {
+/// Attempts that lie beside a run folder, of as many as there may be.
+fn attempts(out: &Path, times: u64) -> u64 {
+    (1..=times).take_while(|n| attempt_folder(out, *n).exists()).count() as u64
+}
+
+/// The configuration of the start after so many attempts.
+fn restarted(config: &Config, attempt: u64, stride: u64) -> Config {
+    let mut config = config.clone();
+    config.train.seed = config.train.seed.saturating_add(attempt.saturating_mul(stride)).min(i64::MAX as u64);
+    config
+}
+
+/// Fails where restarts have no place to lie, or where those of another run do.
+fn expect_room(config: &Config, out: &Path, resume: bool) -> Result<()> {
+    let Some(restart) = &config.restart else { return Ok(()) };
+    if out.components().collect::<PathBuf>().file_name().is_none() {
+        return Err(Error::Config(format!(
+            "{}: restart keeps attempts beside the run folder: give the run a folder of its own with --out",
+            out.display()
+        )));
+    }
+    if !resume && attempts(out, restart.times) > 0 {
+        let left = attempt_folder(out, 1);
+        return Err(Error::CannotCreate(format!(
+            "{} is an attempt of a run that was in {}. Go on with that run with --resume, move its attempts away, or choose another folder with --out",
+            left.display(),
+            out.display()
+        )));
+    }
+    Ok(())
+}
+
+/// Trains; a run that a rule ends, or that diverges, starts over with the seed that is `stride` further, as often as `restart.times` says. Its
+/// folder is kept under another name.
+fn with_restarts(config: &Config, options: &Options, stride: u64) -> Result<Report> {
+    expect_room(config, &options.out, options.resume)?;
     let times = config.restart.as_ref().map_or(0, |restart| restart.times);
-    let mut attempt = (1..=times).take_while(|n| attempt_folder(&options.out, *n).exists()).count() as u64;
+    let mut attempt = attempts(&options.out, times);
     loop {
-        let mut config = config.clone();
-        config.train.seed = config.train.seed.saturating_add(attempt).min(i64::MAX as u64);
-        match train(Problem::open(&config, Purpose::Train)?, options) {
+        let now = restarted(config, attempt, stride);
+        match train(Problem::open(&now, Purpose::Train)?, options) {
             Err(Error::Aborted(why)) if attempt < times => {
                 attempt += 1;
                 let aside = attempt_folder(&options.out, attempt);
                 std::fs::rename(&options.out, &aside).map_err(|e| Error::create(&aside, &e))?;
-                let seed = config.train.seed.saturating_add(1);
+                let why = why.replace(&options.out.display().to_string(), &aside.display().to_string());
+                let seed = restarted(config, attempt, stride).train.seed;
                 say(&format!("{why}\nrestart {attempt} of {times} with train.seed = {seed}; the attempt before is in {}", aside.display()));
             }
             ended => return ended,
@@ -110,10 +145,25 @@ fn say(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
-/// Whether a run of a sweep needs nothing more.
-fn has_ended(folder: &Path) -> bool {
-    let report = std::fs::read_to_string(folder.join("report.json")).ok().and_then(|t| serde_json::from_str::<serde_json::Value>(&t).ok());
-    report.is_some_and(|report| report["ended"].as_str().is_some_and(|ended| !ended.starts_with("cut")))
+/// What became of a run of a sweep that needs nothing more: nothing, or why it counts as failed.
+fn ended(folder: &Path, config: &Config, stride: u64, strict: bool) -> Result<Option<Option<String>>> {
+    let read = |name: &str| std::fs::read_to_string(folder.join(name)).ok();
+    let Some(report) = read("report.json").and_then(|text| serde_json::from_str::<serde_json::Value>(&text).ok()) else { return Ok(None) };
+    let times = config.restart.as_ref().map_or(0, |restart| restart.times);
+    let attempt = attempts(folder, times);
+    let how = report["ended"].as_str().unwrap_or("cut");
+    let aborted = how.starts_with("aborted");
+    let same = read("config.toml") == Some(Problem::open(&restarted(config, attempt, stride), Purpose::Train)?.toml);
+    // One of another configuration is refused with what differs when it is resumed; one that may start over does.
+    if how.starts_with("cut") || !same || aborted && attempt < times {
+        return Ok(None);
+    }
+    let missed = report["expectations"].as_array().into_iter().flatten().filter(|e| e[2] == serde_json::Value::Bool(false)).count();
+    Ok(Some(match (aborted, strict && missed > 0) {
+        (true, _) => Some(format!("{}: {how}", folder.display())),
+        (_, true) => Some(format!("{}: {missed} expectations are missed", folder.display())),
+        _ => None,
+    }))
 }
 
 /// Trains the members one after the other and compares them. A run that a rule ends, or that diverges, does not end the sweep.
@@ -130,18 +180,25 @@ fn sweep(run: &RunArgs, members: Vec<Member>, options: &Options, strict: bool, j
                 "{folder} already holds a run. Go on with --resume, or choose another folder with --out"
             )));
         }
+        expect_room(&config, &folder, options.resume)?;
         runs.push((folder, config));
     }
+    // A run that starts over must not take the seed of another.
+    let seeds = || runs.iter().map(|(_, config)| config.train.seed);
+    let stride = seeds().max().unwrap_or(0) - seeds().min().unwrap_or(0) + 1;
     let (count, mut failed) = (runs.len(), Vec::new());
     for (number, (folder, config)) in runs.iter().enumerate() {
         say(&format!("\nrun {} of {count}: {}", number + 1, folder.display()));
-        if options.resume && has_ended(folder) {
+        if options.resume
+            && let Some(failure) = ended(folder, config, stride, strict)?
+        {
             say("it has ended: nothing to do");
+            failed.extend(failure);
             continue;
         }
         std::fs::create_dir_all(&options.out).map_err(|e| Error::create(&options.out, &e))?;
         let options = Options { out: folder.clone(), ..options.clone() };
-        match with_restarts(config.clone(), &options) {
+        match with_restarts(config, &options, stride) {
             Ok(report) if strict => failed.extend(expect_met(&report).err().map(|e| e.to_string())),
             Ok(_) => {}
             Err(Error::Aborted(why)) => {

@@ -401,6 +401,10 @@ pub fn load(path: &Path, ood_path: Option<&Path>, split: Split, skip_non_finite:
                 Split::Blocks(_, seed) => super::split_blocks(all.samples, share, seed, all.context),
                 _ => super::split(all.samples, share, None),
             };
+            let left = all.samples - train.len() - validation.len();
+            if left > 0 {
+                notes.push(format!("blocks      {left} samples around those that validate are left out: their windows overlap"));
+            }
             (all.take(&train), all.take(&validation))
         }
     };

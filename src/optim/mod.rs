@@ -190,7 +190,7 @@ impl ScheduleConfig {
 
     /// Epochs of the way up, of so many.
     pub(crate) fn warmup_of(&self, epochs: u64) -> u64 {
-        self.warmup_epochs.unwrap_or_else(|| (self.warmup_share.unwrap_or(0.1) * epochs as f64) as u64)
+        self.warmup_epochs.unwrap_or_else(|| (self.warmup_share.unwrap_or(0.1) * epochs as f64 + 1e-9) as u64)
     }
 
     pub(crate) fn validate(&self, optimizer: &OptimizerConfig) -> std::result::Result<(), String> {
@@ -320,6 +320,7 @@ mod tests {
         assert!(close(rates(ScheduleKind::Exponential), [1e-3, 5e-4, 2.5e-4, 1.25e-4, 1e-4, 1e-4, 1e-4, 1e-4]));
         let share = ScheduleConfig { kind: ScheduleKind::EpochCosine, warmup_share: Some(0.25), ..ScheduleConfig::default() };
         assert_eq!((share.warmup_of(200), share.warmup_of(7), share.warmup(10, 8)), (50, 1, 20));
+        assert_eq!(ScheduleConfig { warmup_share: Some(0.29), ..share.clone() }.warmup_of(100), 29);
         let both = ScheduleConfig { warmup_epochs: Some(3), ..share };
         assert!(both.validate(&OptimizerConfig::default()).unwrap_err().contains("leave one out"));
     }

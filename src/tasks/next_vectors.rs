@@ -565,11 +565,11 @@ impl Scorecard for VectorScorecard {
         let (mut last, mut mean) = (row(|b| b.last_vector), row(|b| b.context_mean));
         found(&mut last, candidates.look_up(|i| set.last(i)));
         found(&mut mean, candidates.look_up(|i| set.context_sum(i)));
-        let baselines = vec![
-            ("mean vector".to_string(), row(|b| b.mean_vector)),
-            ("last vector".to_string(), last),
-            ("context mean".to_string(), mean),
-        ];
+        let mut baselines = vec![("last vector".to_string(), last), ("context mean".to_string(), mean)];
+        // Without the training targets their mean is not known.
+        if self.without_training != Some(true) {
+            baselines.insert(0, ("mean vector".to_string(), row(|b| b.mean_vector)));
+        }
         let leakage = if self.without_training.is_none() { self.data.leakage().sentence() } else { None };
         let notes = Self::collapse(set, &predictions).into_iter().chain(leakage).chain([candidates.describe()]).collect();
         Ok(ClosingScores::beside(vec![("this model".into(), mine)], baselines, &table_columns(&self.columns), notes))
@@ -585,7 +585,7 @@ impl Scorecard for VectorScorecard {
         let mut rows = Vec::new();
         let sets = match self.without_training {
             Some(unknown) => {
-                rows.extend(scores.into_iter().filter(|(name, _)| !(unknown && name == "mean vector")));
+                rows.extend(scores);
                 notes.push(format!(
                     "on all {} samples of the file; {}",
                     validation.samples,

@@ -244,7 +244,9 @@ pub fn compare(folders: &[PathBuf], svg: Option<&Path>) -> Result<Comparison> {
         let key = |row: &Row| row.score.map_or(f64::NEG_INFINITY, |v| sign * v);
         rows.sort_by(|a, b| key(b).total_cmp(&key(a)));
     }
-    let groups = if scores.len() == 1 { groups(&rows, &score) } else { vec![] };
+    // An attempt that a rule ended is no run of its own.
+    let whole: Vec<&Row> = rows.iter().filter(|row| !is_attempt(&row.run)).collect();
+    let groups = if scores.len() == 1 { groups(&whole, &score) } else { vec![] };
     let one_loss = losses.windows(2).all(|pair| pair[0] == pair[1]);
     let comparison = Comparison { score, rows, groups, curves, one_loss };
     if let Some(path) = svg {
@@ -282,8 +284,13 @@ fn flattened(config: &Value) -> BTreeMap<String, String> {
     out
 }
 
+/// Whether a folder is one of those that a restart leaves.
+fn is_attempt(run: &str) -> bool {
+    run.trim_end_matches('/').rsplit_once("-attempt-").is_some_and(|(_, n)| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
+}
+
 /// Groups of runs that differ in nothing but the seed, the best mean first; none where there is one group, or none with two runs or two values.
-fn groups(rows: &[Row], score: &str) -> Vec<Group> {
+fn groups(rows: &[&Row], score: &str) -> Vec<Group> {
     let seed = "train.seed";
     let keys: BTreeSet<&String> = rows.iter().flat_map(|r| r.settings.keys()).filter(|k| *k != seed).collect();
     let differs = |key: &String| rows.iter().any(|r| r.settings.get(key) != rows[0].settings.get(key));
@@ -292,7 +299,7 @@ fn groups(rows: &[Row], score: &str) -> Vec<Group> {
     for row in rows {
         let value = |key: &&String| ((*key).clone(), row.settings.get(*key).map_or("–".into(), |v| v.trim_matches('"').to_string()));
         let group = by_settings.entry(varied.iter().map(value).collect()).or_default();
-        group.extend(row.score.map(|score| (score, row)));
+        group.extend(row.score.map(|score| (score, *row)));
     }
     // Runs of different models or data are no sweep: a table of all they differ in says nothing.
     if rows.len() < 2 || varied.len() > 4 || by_settings.values().all(|runs| runs.len() < 2) && varied.len() != 1 {
@@ -338,11 +345,13 @@ impl Comparison {
         let text = |v: Option<f64>, digits: usize| v.map_or("–".to_string(), |v| format!("{v:.digits$}"));
         let count = |v: Option<u64>| v.map_or("–".to_string(), |v| v.to_string());
         let time = |r: &Row| r.seconds.map_or("–".to_string(), duration);
+        // Scores of different kinds have no order.
+        let mixed = self.score.contains(" / ");
         let peaks = self.rows.iter().filter_map(|r| r.peak);
         let top = if less_is_better(&self.score) { peaks.min_by(f64::total_cmp) } else { peaks.max_by(f64::total_cmp) };
         // The best of all runs so far has a mark.
         let marked = |r: &Row, digits: usize| {
-            text(r.peak, digits) + if r.peak.is_some() && r.peak == top && self.rows.len() > 1 { " *" } else { "" }
+            text(r.peak, digits) + if !mixed && r.peak.is_some() && r.peak == top && self.rows.len() > 1 { " *" } else { "" }
         };
         let headings = |names: &[(&str, bool)]| names.iter().map(|(n, left)| (n.to_string(), *left)).collect();
         if let Some(rows) = self.rows.iter().map(|r| r.mechanism.as_ref().map(|m| (r, m))).collect::<Option<Vec<_>>>() {
@@ -418,7 +427,7 @@ impl Comparison {
         ]);
         let cells = self.rows.iter().enumerate().map(|(rank, r)| {
             vec![
-                (rank + 1).to_string(),
+                if mixed || r.score.is_none() { "–".into() } else { (rank + 1).to_string() },
                 r.run.clone(),
                 r.model.clone(),
                 count(r.parameters),
@@ -537,7 +546,8 @@ impl Comparison {
     fn markdown_of((head, cells): (Vec<Heading>, Vec<Vec<String>>)) -> String {
         let mut out = format!("| {} |\n", head.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(" | "));
         out += &format!("|{}|\n", head.iter().map(|(_, left)| if *left { "---" } else { "---:" }).collect::<Vec<_>>().join("|"));
-        cells.iter().for_each(|row| out += &format!("| {} |\n", row.join(" | ")));
+        let safe = |cell: &String| cell.replace('|', "\\|").replace('<', "&lt;");
+        cells.iter().for_each(|row| out += &format!("| {} |\n", row.iter().map(safe).collect::<Vec<_>>().join(" | ")));
         out
     }
 }

@@ -76,12 +76,12 @@ pub fn status(folder: &Path) -> Result<Status> {
         let last = *values.last()?;
         let gain = |from: f64, to: f64| if less_is_better(&rule.metric) { from - to } else { to - from };
         let top = values.iter().copied().reduce(|a, b| if gain(a, b) > 0.0 { b } else { a })?;
-        let left = [
-            rule.below.map(|limit| last - limit),
-            rule.above.map(|limit| limit - last),
-            rule.flat.map(|least| gain(values[0], top) - least),
-            rule.worse.map(|most| most - gain(last, top)),
-        ];
+        // A rule that does not look yet has no margin; `flat` looks once.
+        if done < rule.after_epoch || rule.flat.is_some() {
+            return None;
+        }
+        let left =
+            [rule.below.map(|limit| last - limit), rule.above.map(|limit| limit - last), rule.worse.map(|most| most - gain(last, top))];
         Some((rule.metric.clone(), last, left.into_iter().flatten().next()?))
     };
     let state = match report["ended"].as_str() {
