@@ -65,10 +65,7 @@ pub(crate) fn fingerprint(path: &Path) -> Result<String> {
 pub fn split(n: usize, share: f64, seed: Option<u64>) -> (Vec<usize>, Vec<usize>) {
     let mut order: Vec<usize> = (0..n).collect();
     if let Some(seed) = seed {
-        let mut random = Random::new(seed, stream::SPLIT, 0);
-        for i in (1..n).rev() {
-            order.swap(i, random.between(0, i as i64) as usize);
-        }
+        shuffle(&mut order, Random::new(seed, stream::SPLIT, 0));
     }
     let validation = order.split_off(training_samples(n, share));
     (order, validation)
@@ -81,10 +78,7 @@ pub fn split_blocks(n: usize, share: f64, seed: u64, gap: usize) -> (Vec<usize>,
     let wanted = n - training_samples(n, share);
     let length = wanted.div_ceil(BLOCKS).max(1);
     let mut blocks: Vec<usize> = (0..n.div_ceil(length)).collect();
-    let mut random = Random::new(seed, stream::SPLIT, 1);
-    for i in (1..blocks.len()).rev() {
-        blocks.swap(i, random.between(0, i as i64) as usize);
-    }
+    shuffle(&mut blocks, Random::new(seed, stream::SPLIT, 1));
     let mut validates = vec![false; n];
     let mut left = wanted;
     for block in blocks {
@@ -129,12 +123,16 @@ fn index(i: usize, shape: &[usize]) -> Vec<usize> {
     out
 }
 
-/// Order in which the `n` items of an epoch are visited: a permutation drawn from (seed, epoch), by Fisher and Yates.
+/// A random order, by Fisher and Yates.
+fn shuffle<T>(items: &mut [T], mut random: Random) {
+    for i in (1..items.len()).rev() {
+        items.swap(i, random.between(0, i as i64) as usize);
+    }
+}
+
+/// Order in which the `n` items of an epoch are visited: a permutation drawn from (seed, epoch).
 pub fn epoch_order(seed: u64, epoch: u64, n: usize) -> Vec<u32> {
     let mut order: Vec<u32> = (0..n as u32).collect();
-    let mut random = Random::new(seed, stream::ORDER, epoch);
-    for i in (1..n).rev() {
-        order.swap(i, random.between(0, i as i64) as usize);
-    }
+    shuffle(&mut order, Random::new(seed, stream::ORDER, epoch));
     order
 }

@@ -192,7 +192,8 @@ impl NextVectors {
         let mean = &data.target_stats()[0];
         let baselines = (Baselines::of(mean, &data.validation), data.ood.as_ref().map(|ood| Baselines::of(mean, ood)));
         let epochs = Epochs::new(&self.train);
-        Ok(LoadedVectors { source: self, data: Arc::new(data), baselines, epochs })
+        let leakage = if self.config.test_file.is_none() { data.leakage().sentence() } else { None };
+        Ok(LoadedVectors { source: self, data: Arc::new(data), baselines, leakage, epochs })
     }
 
     /// Tensors of a batch; `data` holds what lies on the device, once it is loaded.
@@ -316,8 +317,9 @@ impl Source for NextVectors {
                 data.train.samples, data.validation.samples, data.train.context, data.train.dim
             ),
         );
-        notes.extend(data.leakage().sentence());
-        Ok((Box::new(self.holding(data)?), notes))
+        let loaded = self.holding(data)?;
+        notes.extend(loaded.leakage.clone());
+        Ok((Box::new(loaded), notes))
     }
 }
 
@@ -338,6 +340,8 @@ struct LoadedVectors {
     data: Arc<VectorData>,
     /// Of the validation samples, and of those out of distribution.
     baselines: (Baselines, Option<Baselines>),
+    /// What of the training samples stands in those of the validation.
+    leakage: Option<String>,
     epochs: Epochs,
 }
 
@@ -432,7 +436,14 @@ impl Data for LoadedVectors {
         let (data, baselines) = (self.data.clone(), self.baselines);
         let config = &self.source.config;
         let without_training = config.test_file.is_some().then(|| !config.file.exists());
-        Box::new(VectorScorecard { data, baselines, columns: loss.columns(), time_major: layout.time_major, without_training })
+        Box::new(VectorScorecard {
+            data,
+            baselines,
+            columns: loss.columns(),
+            time_major: layout.time_major,
+            without_training,
+            leakage: self.leakage.clone(),
+        })
     }
 }
 
@@ -481,6 +492,7 @@ pub struct VectorScorecard {
     time_major: bool,
     /// On a file to test on: whether nothing is known of the training targets.
     without_training: Option<bool>,
+    leakage: Option<String>,
 }
 
 impl VectorScorecard {
@@ -570,8 +582,7 @@ impl Scorecard for VectorScorecard {
         if self.without_training != Some(true) {
             baselines.insert(0, ("mean vector".to_string(), row(|b| b.mean_vector)));
         }
-        let leakage = if self.without_training.is_none() { self.data.leakage().sentence() } else { None };
-        let notes = Self::collapse(set, &predictions).into_iter().chain(leakage).chain([candidates.describe()]).collect();
+        let notes = Self::collapse(set, &predictions).into_iter().chain(self.leakage.clone()).chain([candidates.describe()]).collect();
         Ok(ClosingScores::beside(vec![("this model".into(), mine)], baselines, &table_columns(&self.columns), notes))
     }
 

@@ -166,6 +166,24 @@ pub(super) fn report(folder: &Path) -> Result<Value> {
     }
 }
 
+/// The configuration of a run, as far as it can be read.
+pub(super) fn configuration(folder: &Path) -> Value {
+    let table = std::fs::read_to_string(folder.join("config.toml")).ok().and_then(|text| text.parse::<toml::Table>().ok());
+    table.and_then(|table| serde_json::to_value(table).ok()).unwrap_or(Value::Null)
+}
+
+/// The best value of the metric that selects, and the validation that it is of.
+pub(super) fn best_of<'l>(lines: &'l [Line], select: &str, min_delta: f64) -> Option<(f64, &'l Line)> {
+    let mut best: Option<(f64, &Line)> = None;
+    for line in lines.iter().filter(|l| l.split == "validation") {
+        let value = line.values[select].as_f64().unwrap_or(f64::NAN);
+        if improves(select, best.map(|b| b.0), value, min_delta) {
+            best = Some((value, line));
+        }
+    }
+    best
+}
+
 /// Reads runs and, with `svg`, draws their validation curves.
 ///
 /// # Errors
@@ -178,26 +196,16 @@ pub fn compare(folders: &[PathBuf], svg: Option<&Path>) -> Result<Comparison> {
     for folder in folders {
         let lines = lines(folder)?;
         let report = report(folder)?;
-        let config: Value = std::fs::read_to_string(folder.join("config.toml"))
-            .ok()
-            .and_then(|t| t.parse::<toml::Table>().ok())
-            .and_then(|t| serde_json::to_value(t).ok())
-            .unwrap_or(Value::Null);
+        let config = configuration(folder);
         let validations: Vec<&Line> = lines.iter().filter(|l| l.split == "validation").collect();
         let kind = config["model"]["kind"].as_str().unwrap_or("?").to_string();
         let metric = metric_of(&kind);
         scores.insert(metric);
         let validation: ValidationConfig = serde_json::from_value(config["validation"].clone()).unwrap_or_default();
         let select = validation.select;
-        let mut selected = None;
-        let mut kept = None;
-        for line in &validations {
-            let value = line.values[select.as_str()].as_f64().unwrap_or(f64::NAN);
-            if improves(&select, selected, value, validation.min_delta) {
-                (selected, kept) = (Some(value), Some(line));
-            }
-        }
-        let best = kept.map(|line| (line.epoch, line.values["loss"].as_f64(), line.values[metric].as_f64()));
+        let kept = best_of(&lines, &select, validation.min_delta);
+        let selected = kept.map(|(value, _)| value);
+        let best = kept.map(|(_, line)| (line.epoch, line.values["loss"].as_f64(), line.values[metric].as_f64()));
         let train_loss = lines.iter().find(|l| l.split == "epoch" && best.is_some_and(|b| l.epoch == b.0)).map(|l| &l.values["loss"]);
         // By epoch: steps of different batches are no measure.
         let points = |name: &str| validations.iter().filter_map(|l| Some((l.epoch as f64, l.values[name].as_f64()?))).collect();

@@ -4,14 +4,13 @@ use std::fs::File;
 use std::path::Path;
 
 use serde::Serialize;
-use serde_json::Value;
 
-use super::compare::{lines, report};
+use super::compare::{best_of, configuration, lines, report};
 use super::folder::{BEAT, Beat, DIVERGED};
 use super::logs::duration;
 use crate::config::{AbortRule, ValidationConfig};
 use crate::error::Result;
-use crate::metrics::{aligned, improves, less_is_better};
+use crate::metrics::{aligned, less_is_better};
 
 /// How far a run is.
 #[derive(Debug, Clone, Serialize)]
@@ -54,20 +53,13 @@ pub fn status(folder: &Path) -> Result<Status> {
     let report = report(folder)?;
     let read = |name: &str| std::fs::read_to_string(folder.join(name)).ok();
     let beat: Option<Beat> = read(BEAT).and_then(|text| serde_json::from_str(&text).ok());
-    let config = read("config.toml").and_then(|t| t.parse::<toml::Table>().ok()).and_then(|t| serde_json::to_value(t).ok());
-    let config: Value = config.unwrap_or(Value::Null);
+    let config = configuration(folder);
     let validation: ValidationConfig = serde_json::from_value(config["validation"].clone()).unwrap_or_default();
     let live = held(folder);
     let beat = beat.unwrap_or_default();
     let step = lines.iter().filter_map(|l| l.values["step"].as_u64()).max().unwrap_or(0).max(beat.step);
     let done = lines.iter().filter(|l| l.split == "epoch" || l.split == "validation").map(|l| l.epoch).max().unwrap_or(0);
-    let mut best: Option<(f64, u64)> = None;
-    for line in lines.iter().filter(|l| l.split == "validation") {
-        let value = line.values[validation.select.as_str()].as_f64().unwrap_or(f64::NAN);
-        if improves(&validation.select, best.map(|b| b.0), value, validation.min_delta) {
-            best = Some((value, line.epoch));
-        }
-    }
+    let best = best_of(&lines, &validation.select, validation.min_delta).map(|(value, line)| (value, line.epoch));
     let rules: Vec<AbortRule> = serde_json::from_value(config["abort_if"].clone()).unwrap_or_default();
     let margin = |rule: &AbortRule| {
         let (split, name) = rule.metric.split_once('_')?;
