@@ -52,7 +52,7 @@ fn mistakes_have_their_message_and_exit_code() {
         (&["--device", "no such card"], 2, "no such adapter"),
         (&["--init", "/nowhere/weights.safetensors"], 66, "cannot read /nowhere/weights.safetensors"),
         (&["--init", RUN], 65, "no usable safetensors file"),
-        (&["--set", "validation.select=acuracy"], 2, "There are loss, cross_entropy, accuracy, distance, ninth_accuracy, ninth_distance"),
+        (&["--set", "validation.select=acuracy"], 2, "There are loss, cross_entropy, accuracy, distance, last_accuracy, last_distance"),
         (&["--set", "validation.patience_after=-1"], 2, "patience_after"),
     ] {
         let (got, _, text) = train(&out, "2", more);
@@ -186,7 +186,7 @@ fn every_step_is_a_line_of_the_metrics() {
     assert!(code == 0 && stdout.contains('→'), "{text}");
     let (code, stdout, _) = run(&["eval", "--run", out.to_str().unwrap(), "--sequences", "5", "--json"]);
     let eval: serde_json::Value = serde_json::from_str(&stdout).unwrap();
-    assert!(code == 0 && eval["full mixture"]["ninth_accuracy"].is_number());
+    assert!(code == 0 && eval["full mixture"]["last_accuracy"].is_number());
 }
 
 /// A run that was stopped has weights, before it has a `model.safetensors`.
@@ -366,7 +366,7 @@ fn patience_waits_for_the_warm_up_the_curriculum_or_what_is_set() {
 #[test]
 fn a_resumed_run_goes_on_with_what_was_selected() {
     let folder = tempfile::tempdir().unwrap();
-    let more = ["validation.select=ninth_accuracy", "validation.patience=4", "validation.patience_after=10", "train.steps_per_epoch=10"];
+    let more = ["validation.select=last_accuracy", "validation.patience=4", "validation.patience_after=10", "train.steps_per_epoch=10"];
     let sets: Vec<&str> = SELECTING.into_iter().chain(more.iter().flat_map(|s| ["--set", *s])).collect();
     let (whole, pieces) = (folder.path().join("whole"), folder.path().join("pieces"));
     assert_eq!(train(&whole, "200", &sets).0, 0);
@@ -380,7 +380,7 @@ fn a_resumed_run_goes_on_with_what_was_selected() {
         ["steps", "best_step", "selected", "ended"].map(|key| report[key].clone())
     };
     assert_eq!(ended(&whole), ended(&pieces));
-    assert!(ended(&whole)[3].as_str().unwrap().starts_with("early: no better ninth_accuracy in 4"), "{:?}", ended(&whole));
+    assert!(ended(&whole)[3].as_str().unwrap().starts_with("early: no better last_accuracy in 4"), "{:?}", ended(&whole));
 }
 
 #[test]

@@ -7,8 +7,8 @@ use std::path::Path;
 use std::process::Command;
 
 use engine::datasets::images::ImageData;
+use engine::datasets::matrix::Values;
 use engine::datasets::mechanisms::{JOINTS, MechanismData};
-use engine::datasets::npz::Values;
 use engine::harness::model::check_model;
 use engine::models::initial_weights;
 use engine::plan::Flat;

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use engine::batch::{Inputs, Outputs};
 use engine::datasets::Split;
-use engine::datasets::integer_sequences::{CONTEXT, Sequence, sample};
+use engine::datasets::integer_sequences::{Sequence, Sizes, sample};
+use engine::datasets::matrix::{Matrix, Values};
 use engine::datasets::next_vectors::{VectorData, VectorSet};
-use engine::datasets::npz::Values;
 use engine::generate::{Decoder, Strategy};
 use engine::gpu::{Role, Target};
 use engine::harness::model::check_model;
@@ -79,13 +79,8 @@ pub(crate) fn floats(file: &SafeTensors, key: &str) -> Vec<f32> {
 /// Ten batches of a golden as one set, visited in order.
 fn golden_set(file: &SafeTensors) -> VectorSet {
     let shape = file.tensor("contexts").unwrap().shape().to_vec();
-    VectorSet {
-        contexts: Values::F32(floats(file, "contexts")),
-        targets: Values::F32(floats(file, "targets")),
-        samples: shape[0] * shape[1],
-        context: shape[2],
-        dim: shape[3],
-    }
+    let matrix = |key: &str, cols: usize| Matrix::new(Values::F32(floats(file, key)), cols);
+    VectorSet::of(matrix("contexts", shape[2] * shape[3]), matrix("targets", shape[3]), shape[2], shape[3])
 }
 
 fn vector_problem(name: &str, sizes: &[&str], file: &SafeTensors) -> (Config, Loaded) {
@@ -344,10 +339,10 @@ fn pytorch_agrees() {
         session.arena.write_flat(Flat::Parameters, &weights).unwrap();
         let numbers: Vec<i32> = bytemuck::pod_collect_to_vec(golden.tensor("sequences").unwrap().data());
         let batches: Vec<Vec<Sequence>> =
-            numbers.chunks(8 * 9).map(|batch| batch.chunks(9).map(|s| std::array::from_fn(|i| s[i] as u8)).collect()).collect();
+            numbers.chunks(8 * 9).map(|batch| batch.chunks(9).map(|s| s.iter().map(|v| *v as u32).collect()).collect()).collect();
 
         // Gradients of the first batch.
-        session.write(program, io, &sequence_batch(&batches[0], 8), State { scale: 1.0, ..State::default() }).unwrap();
+        session.write(program, io, &sequence_batch(&batches[0], 8, 8), State { scale: 1.0, ..State::default() }).unwrap();
         program.run(program.gradients()).unwrap();
         let got = session.arena.read_flat(Flat::Gradients).unwrap();
         let (mut error, mut norm) = (0.0, 0.0);
@@ -367,7 +362,7 @@ fn pytorch_agrees() {
         for (step, batch) in batches.iter().enumerate() {
             let mut state = State { slot: step as u32, ..State::default() };
             config.optimizer.fill(&mut state, step as u64, 1e-3);
-            let index = session.submit_step(&[sequence_batch(batch, 8)], state, step as u64, 1).unwrap();
+            let index = session.submit_step(&[sequence_batch(batch, 8, 8)], state, step as u64, 1).unwrap();
             session.arena.gpu.wait(index).unwrap();
             let records = session.records().unwrap();
             let loss = StepRecord::of(&records, step).mean(0);
@@ -400,14 +395,15 @@ fn cached_and_uncached_decoding_give_the_same_logits() {
         let parameters = session.evaluate.0.plan.parameters();
         let weights = initial_weights(parameters, 5);
         session.arena.write_flat(Flat::Parameters, &weights).unwrap();
-        let sequence = sample(3, Split::Test, 11, [1.0 / 3.0; 3]);
-        session.evaluate_rows(&sequence_batch(&[sequence], session.batch())).unwrap();
+        let sequence = sample(Sizes::default(), 3, Split::Test, 12, [1.0 / 3.0; 3]);
+        assert_eq!(sequence.len(), 9);
+        session.evaluate_rows(&sequence_batch(std::slice::from_ref(&sequence), session.batch(), 8)).unwrap();
         let whole: Vec<f32> = session.evaluate.0.read(session.evaluate.1.output).unwrap();
         let mut decoder = Decoder::new(&opened(&config), &gpu(), 3).unwrap();
         decoder.load(&weights).unwrap();
         decoder.reset();
-        for position in 0..CONTEXT {
-            decoder.feed(&[u32::from(sequence[position]); 3]).unwrap();
+        for position in 0..8 {
+            decoder.feed(&[sequence[position]; 3]).unwrap();
             for row in decoder.logits().unwrap() {
                 for (cached, uncached) in row.iter().zip(&whole[position * 256..]) {
                     assert!((cached - uncached).abs() <= 1e-5 * uncached.abs().max(1.0), "{name} {position}: {cached} {uncached}");
@@ -431,6 +427,9 @@ fn beams_agree_with_exhaustive_search() {
     let greedy = decoder(1).generate(&prompt, 6, Strategy::Greedy).unwrap();
     assert_eq!(decoder(1).generate(&prompt, 6, Strategy::Beam(1)).unwrap(), greedy);
     assert_eq!(greedy.len(), 6);
+    let mut naive = decoder(1);
+    naive.naive = true;
+    assert_eq!(naive.generate(&prompt, 6, Strategy::Greedy).unwrap(), greedy);
 
     let log_softmax = |logits: &[f32]| -> Vec<f64> {
         let lse = logits.iter().map(|v| f64::from(*v).exp()).sum::<f64>().ln();

@@ -39,8 +39,9 @@ struct Kind {
 }
 
 /// How weights move, in every kind of run.
-const OPTIMIZER: [Factor; 7] = [
-    &[&["optimizer.kind=adamw"], &["optimizer.kind=adam"]],
+const OPTIMIZER: [Factor; 8] = [
+    &[&["optimizer.kind=adamw"], &["optimizer.kind=adam"], &["optimizer.kind=sgd"]],
+    &[&["optimizer.momentum=0.9"], &["optimizer.momentum=0.0"]],
     &[&["optimizer.learning_rate=0.001"], &["optimizer.learning_rate=0.01"]],
     &[&["optimizer.beta1=0.9"], &["optimizer.beta1=0.0"]],
     &[&["optimizer.beta2=0.999"], &["optimizer.beta2=0.0"]],
@@ -81,6 +82,9 @@ const INTEGERS: Kind = Kind {
         ],
         &[&["model.dropout=0.0"], &["model.dropout=0.2"]],
         &[&["model.norm_eps=1e-5"], &["model.norm_eps=1e-3"]],
+        &[&["model.norm_first=false"], &["model.norm_first=true"]],
+        &[&["data.context=8"], &["data.context=16", "data.shortest=4"], &["data.context=6"]],
+        &[&["data.values=256"], &["data.values=100"]],
         &[&["data.kind=integer_sequences", "data.seed=1"], &["data.seed=2"]],
         &[&["data.transition_epochs=20"], &["data.transition_epochs=0"]],
         &[&["data.transition=gradual"], &["data.transition=strict"]],
@@ -130,7 +134,7 @@ const VECTORS: Kind = Kind {
                 "model={kind='stack',layers=[{kind='lstm',hidden=8},{kind='self_attention',heads=2,causal=true,dropout=0.1},{kind='mean_pool'},{kind='norm'},{kind='linear'}]}",
             ],
             &[
-                "model={kind='stack',layers=[{kind='positions'},{kind='transformer_block',heads=2,feed_forward=8,activation='gelu',causal=true,dropout=0.1},{kind='last'},{kind='rms_norm'},{kind='linear'}]}",
+                "model={kind='stack',layers=[{kind='positions'},{kind='transformer_block',heads=2,feed_forward=8,activation='gelu',causal=true,dropout=0.1,norm_first=true},{kind='last'},{kind='rms_norm'},{kind='linear'}]}",
             ],
             &[
                 "model={kind='stack',layers=[{kind='gru',hidden=8},{kind='residual',layers=[{kind='linear',out=8},{kind='relu'},{kind='gelu_tanh'},{kind='sigmoid'},{kind='silu'},{kind='tanh'}]},{kind='last'},{kind='linear'}]}",

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use engine::datasets::npz::{Npz, Values, write};
+use engine::datasets::matrix::Values;
+use engine::datasets::npz::{Npz, write};
 
 use crate::cli::run;
 

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 /// A failure, by the class that decides the exit code.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
     /// A wrong command line or configuration value, or a plan that the device or the budget cannot hold. Exit code 2.
     #[error("{0}")]

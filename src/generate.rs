@@ -66,6 +66,8 @@ pub struct Decoder {
     context: usize,
     /// Numbers that there are.
     vocabulary: usize,
+    /// Compute all positions anew for each number, instead of keeping their keys and values.
+    pub naive: bool,
     position: usize,
     /// Row of the cache that holds each position of each row.
     sources: Vec<Vec<u32>>,
@@ -81,7 +83,7 @@ impl Decoder {
         let memory = Memory::lay_out(&[&plan], LayoutOptions::default())?;
         let arena = Arc::new(Arena::new(gpu.clone(), &memory)?);
         let program = Program::new(plan, arena, memory.plans[0].clone(), false)?;
-        Ok(Decoder { program, tensors, batch, context, vocabulary, position: 0, sources: vec![] })
+        Ok(Decoder { program, tensors, batch, context, vocabulary, naive: false, position: 0, sources: vec![] })
     }
 
     /// Parameters, for loading weights.
@@ -140,13 +142,18 @@ impl Decoder {
         Ok(())
     }
 
-    /// Feeds the newest number of each history. With a full context the positions shift, so the cache is filled anew.
+    /// Feeds the newest number of each history. With a full context the positions shift, so the cache is filled anew, as without one.
     fn advance(&mut self, rows: &[Vec<u32>]) -> Result<()> {
-        if self.position == self.context {
+        if self.naive || self.position == self.context {
             return self.prefill(rows);
         }
         let newest: Vec<u32> = rows.iter().map(|row| row[row.len() - 1]).collect();
         self.feed(&newest)
+    }
+
+    /// Positions of a sequence.
+    pub fn context(&self) -> usize {
+        self.context
     }
 
     /// Continues a prompt by `count` numbers.

@@ -50,6 +50,7 @@ pub mod generate;
 pub mod gpu;
 #[path = "../kernels-tests/harness/mod.rs"]
 pub mod harness;
+pub mod inference;
 pub mod kernels;
 pub mod layers;
 pub mod losses;

@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn accuracies_improve_upwards_and_losses_downwards() {
-        for (metric, worse, better) in [("cross_entropy", 2.0, 1.0), ("ninth_accuracy", 0.1, 0.2), ("unit_mse", 2.0, 1.0)] {
+        for (metric, worse, better) in [("cross_entropy", 2.0, 1.0), ("last_accuracy", 0.1, 0.2), ("unit_mse", 2.0, 1.0)] {
             assert!(improves(metric, None, worse, 0.01) && improves(metric, Some(worse), better, 0.01), "{metric}");
             assert!(!improves(metric, Some(better), worse, 0.0) && !improves(metric, Some(better), better, 0.0), "{metric}");
         }

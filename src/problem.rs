@@ -322,6 +322,21 @@ impl<D: Source + ?Sized> Problem<D> {
         self.evaluation_plan(target, self.settings.train.batch)
     }
 
+    /// The plan of the model alone on a batch of so many samples, without a loss.
+    ///
+    /// # Errors
+    /// As `record_training`.
+    pub fn record_prediction(&self, target: Target, batch: usize) -> Result<(Plan, Io)> {
+        let mut plan = Plan::new("predict", target);
+        let state = state(&mut plan)?;
+        let inputs = self.data.record(&mut plan, batch, Layout { resident: false, ..self.layout })?.of(self.data.fields());
+        let output = self.build()?.forward(&mut plan, &inputs)?.main;
+        plan.keep(output);
+        plan.prune();
+        let inputs = inputs.tensors().to_vec();
+        Ok((plan, Io { state, inputs, records: None, output, others: vec![], rows: output, batch }))
+    }
+
     /// The plan of a step of decoding as many sequences as an evaluation has, where data are decoded.
     ///
     /// # Errors

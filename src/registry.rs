@@ -141,9 +141,16 @@ mod tests {
         assert!(message.contains("--set") && message.contains("Did you mean `batch`?"), "{message}");
         // Nothing there is like it in spelling: the keys that there are, and another table that has it.
         let message = error(RUN, &["data.dropout=0"]);
-        assert!(message.contains("`seed`, `transition_epochs`, `transition`. Did you mean model.dropout?"), "{message}");
+        assert!(
+            message.contains("`seed`, `transition_epochs`, `transition`, `context`, `shortest`, `values`. Did you mean model.dropout?"),
+            "{message}"
+        );
         let message = error(RUN, &["data.zzz=0"]);
-        assert!(message.contains("`seed`, `transition_epochs`, `transition`") && !message.contains("Did you mean"), "{message}");
+        assert!(
+            message.contains("`seed`, `transition_epochs`, `transition`, `context`, `shortest`, `values`")
+                && !message.contains("Did you mean"),
+            "{message}"
+        );
     }
 
     #[test]

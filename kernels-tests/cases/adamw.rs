@@ -1,19 +1,19 @@
-//! Cases of the optimiser step: both decays, with and without clipping, and the step that is skipped.
+//! Cases of the optimiser step: every rule, with and without clipping, and the step that is skipped.
 
 use super::{Builder, DIMS, Family, Regime, Spec, Tolerance};
 use crate::error::Result;
-use crate::kernels::adamw::Update;
+use crate::kernels::adamw::{Rule, Update};
 use crate::kernels::metrics::{RECORD, SUMS};
 use crate::random::Random;
 
-/// dims: n / 4, partials; flags: decoupled, clipping, 1 infinite norm or 2 infinite loss or 3 a loss of zero, clipping by value.
+/// dims: n / 4, partials; flags: rule, clipping, 1 infinite norm or 2 infinite loss or 3 a loss of zero, clipping by value.
 pub(super) const FAMILY: Family = Family::new("adamw", spec, 66, build, &[(&[262144, 256], &[1, 1, 0, 0])]);
 
 fn spec(i: usize, random: &mut Random) -> Spec {
     let dims = vec![DIMS[i % DIMS.len()] * random.pick(&[1, 7]), random.pick(&DIMS[..14])];
     Spec {
         dims,
-        flags: vec![i % 2, i / 2 % 2, [0, 0, 0, 1, 0, 0, 2, 0, 0, 3, 0][i % 11], i / 4 % 2],
+        flags: vec![i % 3, i / 2 % 2, [0, 0, 0, 1, 0, 0, 2, 0, 0, 3, 0][i % 11], i / 4 % 2],
         regime: Regime::Normal,
         seed: i as u64,
     }
@@ -45,8 +45,8 @@ fn build(b: &mut Builder, spec: &Spec) -> Result<()> {
     b.state.correction2 = (1.0 / (1.0 - 0.999f64.powi(step)).sqrt()) as f32;
     // Four units in the last place of the sum of the absolute terms.
     b.tolerance = Tolerance::Magnitude(4.0 * f64::from(f32::EPSILON) / 2.0);
-    let decoupled = spec.flags[0] == 1;
+    let rule = [Rule::Adam, Rule::AdamW, Rule::Sgd][spec.flags[0]];
     let clip_value = if spec.flags[3] == 1 { 0.4 } else { 0.0 };
-    let update = Update { partials, count, w, dw, m, v, records, beta1: 0.9, beta2: 0.999, eps: 1e-8, decay: 0.01, decoupled, clip_value };
+    let update = Update { partials, count, w, dw, m, v, records, beta1: 0.9, beta2: 0.999, eps: 1e-8, decay: 0.01, rule, clip_value };
     update.record(&mut b.plan, "case")
 }

@@ -2,32 +2,39 @@
 
 use super::{Builder, DIMS, Family, Regime, Spec, Tolerance};
 use crate::error::Result;
-use crate::kernels::cross_entropy::{Forward, Weight};
+use crate::kernels::cross_entropy::{Forward, IGNORED, Weight};
 use crate::random::Random;
 
-/// dims: rows, classes; flags: kind of weight, padded rows.
+/// dims: rows, classes; flags: kind of weight, padded rows, targets that do not count.
 pub(super) const FAMILY: Family = Family {
     kinks: |spec| (1..=3).contains(&spec.flags[0]) && spec.dims[0] > 7,
-    ..Family::new("cross_entropy", spec, 110, build, &[(&[2048, 256], &[1, 0])])
+    ..Family::new("cross_entropy", spec, 110, build, &[(&[2048, 256], &[1, 0, 0])])
 };
 
 fn spec(i: usize, random: &mut Random) -> Spec {
     let mut dims = vec![random.pick(&DIMS[..12]), random.pick(&DIMS[1..18])];
     dims[i % 2] = DIMS[i / 2 % DIMS.len()];
     let regime = [Regime::Normal, Regime::Extreme, Regime::Normal, Regime::OneHot, Regime::Offset][i / 5 % 5];
-    Spec { dims, flags: vec![i % 5, i / 5 % 2], regime, seed: i as u64 }
+    Spec { dims, flags: vec![i % 5, i / 5 % 2, i / 7 % 2], regime, seed: i as u64 }
 }
 
 fn build(b: &mut Builder, spec: &Spec) -> Result<()> {
     let [rows, cols] = spec.dims[..] else { unreachable!("two sizes") };
     let kinds = [Weight::None, Weight::Linear, Weight::Quadratic, Weight::SquareRoot, Weight::PureDistance];
     let x = b.input("x", &[rows, cols])?;
-    let targets = b.ints("targets", &[rows], cols)?;
+    let mut classes: Vec<u32> = (0..rows).map(|_| b.random.between(0, cols as i64 - 1) as u32).collect();
     let y = b.output("y", &[rows, 4])?;
     let valid = if spec.flags[1] == 1 { b.random.between(1, rows as i64) as usize } else { rows };
-    (b.state.rows, b.state.scale) = (valid as u32, (0.5 + b.random.uniform()) as f32);
+    if spec.flags[2] == 1 {
+        // The first stays; of the others some are no class, the nearest one among them.
+        let none = [IGNORED, cols as u32];
+        classes.iter_mut().skip(1).step_by(3).enumerate().for_each(|(i, class)| *class = none[i % 2]);
+    }
+    let counted = classes[..valid].iter().filter(|class| (**class as usize) < cols).count();
+    (b.state.rows, b.state.count, b.state.scale) = (valid as u32, counted as u32, (0.5 + b.random.uniform()) as f32);
     let dx = b.gradient(x)?;
-    let scale = b.state.scale / valid as f32;
+    let scale = b.state.scale / counted as f32;
+    let targets = b.words("targets", &[rows], classes)?;
     b.weighted(y, (0..rows * 4).map(|i| if i % 4 == 0 && i / 4 < valid { scale } else { 0.0 }).collect());
     b.tolerance = Tolerance::Magnitude(2e-6);
     let weight = kinds[spec.flags[0]];

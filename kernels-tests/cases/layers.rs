@@ -52,7 +52,9 @@ fn build(b: &mut Builder, spec: &Spec) -> Result<()> {
     let mut backward: Backward;
     let y;
     if spec.flags[0] == 7 {
-        let config = BlockConfig { features, heads, hidden, activation, dropout, eps: 1e-5, causal: spec.seed.is_multiple_of(2) };
+        let norm_first = spec.flags[0] == 4 && spec.seed / 2 % 2 == 1;
+        let config =
+            BlockConfig { features, heads, hidden, activation, dropout, eps: 1e-5, causal: spec.seed.is_multiple_of(2), norm_first };
         let mut block = DecoderBlock::new("block", config)?;
         let memory = b.input("memory", &[batch, length, features])?;
         y = block.forward(&mut b.plan, x, memory)?;
@@ -106,7 +108,9 @@ fn build(b: &mut Builder, spec: &Spec) -> Result<()> {
             }
         }
     } else if spec.flags[0] == 4 {
-        let config = BlockConfig { features, heads, hidden, activation, dropout, eps: 1e-5, causal: spec.seed.is_multiple_of(2) };
+        let norm_first = spec.flags[0] == 4 && spec.seed / 2 % 2 == 1;
+        let config =
+            BlockConfig { features, heads, hidden, activation, dropout, eps: 1e-5, causal: spec.seed.is_multiple_of(2), norm_first };
         let mut block = TransformerBlock::new("block", config)?;
         y = block.forward(&mut b.plan, x, None)?;
         backward = Box::new(move |plan, dy| block.backward(plan, dy));

@@ -1,4 +1,4 @@
-//! One step of Adam or AdamW.
+//! One step of Adam, AdamW or SGD with momentum.
 
 use super::Call;
 use crate::harness::scalar::Scalar;
@@ -37,10 +37,15 @@ pub fn update<S: Scalar>(call: &mut Call<'_, S>) {
             if e.constant("BY_VALUE") == 1 && g.value().abs() > limit {
                 g = S::constant(limit.copysign(g.value()));
             }
-            if e.constant("DECOUPLED") == 1 {
+            if e.constant("RULE") == 1 {
                 w[i] = w[i] - lr * decay * w[i];
             } else {
                 g = g + decay * w[i];
+            }
+            if e.constant("RULE") == 2 {
+                m[i] = beta1 * m[i] + g;
+                w[i] = w[i] - lr * m[i];
+                continue;
             }
             m[i] = beta1 * m[i] + keep1 * g;
             v[i] = beta2 * v[i] + keep2 * (g * g);

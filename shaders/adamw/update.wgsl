@@ -1,14 +1,16 @@
-// One step of Adam (Kingma & Ba 2015, algorithm 1) or AdamW (Loshchilov & Hutter 2019, algorithm 2, DECOUPLED; its η λ is lr · decay here)
+// One step of Adam (Kingma & Ba 2015, algorithm 1; RULE 0), AdamW (Loshchilov & Hutter 2019, algorithm 2; RULE 1; its η λ is lr · decay
+// here) or stochastic gradient descent with momentum β₁ (Sutskever et al. 2013, as torch.optim.SGD has it; RULE 2)
 // over all weights, after clipping by the global norm (Pascanu et al. 2013, algorithm 1):
 //   norm = √Σ partials, c = min(1, max_norm / (norm + 1e-6)), g ← c · g   (max_norm 0: c = 1);  BY_VALUE: g ← min(max(g, −limit), limit)
-//   AdamW: w ← w · (1 − lr · decay);   Adam: g ← g + decay · w
+//   AdamW: w ← w · (1 − lr · decay);   Adam, SGD: g ← g + decay · w
 //   m ← m + (1 − β₁)(g − m);  v ← β₂ v + (1 − β₂) g²;  w ← w − lr · correction1 · m / (√v · correction2 + eps)
+//   SGD: m ← β₁ m + g;  w ← w − lr · m, and v stays
 // A norm or a loss (records[slot, 4]) that is not finite leaves w, m, v as they are. The gradient is cleared either way.
 // w dw m v: (n), n a multiple of 4, as vectors of 4; partials: (at least G); records: (slots, 16), of which 1 becomes the norm before
 // clipping and 2 whether the step was skipped. Grid: one invocation a vector. w, m, v and dw are updated in place.
 // uses: common/grid, common/state
 const WG: u32 = 64u;
-const DECOUPLED: u32 = 1u;
+const RULE: u32 = 1u;
 const BY_VALUE: u32 = 0u;
 
 struct Params { n: u32, partials: u32, beta1: f32, beta2: f32, eps: f32, decay: f32, keep1: f32, keep2: f32, limit: f32 }
@@ -60,10 +62,16 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     if (BY_VALUE == 1u) {
         g = clamp(g, vec4<f32>(-p.limit), vec4<f32>(p.limit));
     }
-    if (DECOUPLED == 1u) {
+    if (RULE == 1u) {
         weight -= state.learning_rate * p.decay * weight;
     } else {
         g += p.decay * weight;
+    }
+    if (RULE == 2u) {
+        let velocity = p.beta1 * m0 + g;
+        m[i] = velocity;
+        w[i] = weight - state.learning_rate * velocity;
+        return;
     }
     let m1 = p.beta1 * m0 + p.keep1 * g;
     let v1 = p.beta2 * v0 + p.keep2 * (g * g);

@@ -5,7 +5,7 @@
 // ∂lse/∂x = p, so ∂ce/∂x = p − onehot(t) (Bishop 2006, eq. 4.108 and 4.109). Of KIND 4, ∂p_j/∂x_i = p_j (δ_ij − p_i) (eq. 4.106), so
 // ∂loss/∂x_i = Σ_j |j − t| p_j (δ_ij − p_i) = p_i (|i − t| − Σ_j p_j |j − t|):
 //   dx = k · (1 + alpha · w) · (p − onehot(t));   KIND 4: dx_i = k · p_i · (|i − t| − loss)
-//   k = state.scale / n for the n = state.rows rows that count, 0 for the rest
+//   k = state.scale / state.count for rows below state.rows whose target is a class, 0 for the rest; y of a target that is no class is 0
 // x dx: (rows, cols); targets: (rows); y: (rows, 4) = loss, ce, (a = t), d. Grid: LANES invocations a row. All outputs are `=`.
 // uses: common/grid, common/reduce, common/math, common/state
 const KIND: u32 = 0u;
@@ -14,7 +14,7 @@ const GRADIENT: u32 = 1u;
 struct Params { rows: u32, cols: u32, alpha: f32 }
 var<immediate> p: Params;
 @group(0) @binding(0) var<storage, read> x: array<f32>;        // (rows, cols)
-@group(0) @binding(1) var<storage, read> targets: array<u32>;  // (rows)
+@group(0) @binding(1) var<storage, read> targets: array<u32>;  // (rows), below cols where they count
 @group(0) @binding(2) var<storage, read_write> y: array<f32>;  // (rows, 4)
 @group(0) @binding(3) var<storage, read_write> dx: array<f32>; // (rows, cols)
 @group(0) @binding(4) var<storage, read> state: State;
@@ -29,7 +29,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     let lane = local % LANES;
     let safe = min(row, p.rows - 1u);
     let start = safe * p.cols;
-    let t = targets[safe];
+    let known = targets[safe] < p.cols;
+    let t = min(targets[safe], p.cols - 1u);
     // One pass for maximum, its first index and the sum of exponentials (Milakov & Gimelshein 2018). The sum is taken in blocks, so that
     // the rounding errors of a long row do not add up.
     var best = -3.0e38;
@@ -82,14 +83,13 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         return;
     }
     if (lane == 0u) {
-        y[row * 4u] = loss;
-        y[row * 4u + 1u] = ce;
-        y[row * 4u + 2u] = select(0.0, 1.0, a == t);
-        y[row * 4u + 3u] = d;
+        y[row * 4u] = select(0.0, loss, known);
+        y[row * 4u + 1u] = select(0.0, ce, known);
+        y[row * 4u + 2u] = select(0.0, 1.0, known && a == t);
+        y[row * 4u + 3u] = select(0.0, d, known);
     }
     if (GRADIENT == 1u) {
-        let valid = min(p.rows, state.rows);
-        let k = select(0.0, state.scale / f32(valid), row < valid);
+        let k = select(0.0, state.scale / f32(state.count), known && row < state.rows);
         for (var c = lane; c < p.cols; c += LANES) {
             let prob = exp_accurate(x[start + c] - best) / total;
             let plain = factor * (prob - select(0.0, 1.0, c == t));

@@ -1,12 +1,17 @@
 //! `engine compare`: runs side by side.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Args;
 
-use super::args::{JsonArg, expect_apart};
+use super::args::{DeviceArg, JsonArg, expect_apart, run_config};
 use super::output::{print, print_json};
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::gpu::Gpu;
+use crate::inference::measure;
+use crate::problem::Problem;
+use crate::tasks::Purpose;
 use crate::train::compare;
 
 /// Runs side by side: parameters, best epoch, scores, time, status
@@ -15,6 +20,14 @@ pub(super) struct CompareArgs {
     /// Run folders
     #[arg(value_name = "RUN", required = true)]
     runs: Vec<PathBuf>,
+    /// Columns to show, as in --columns "rank,model,parameters,best,best epoch,device,status"
+    #[arg(long, value_delimiter = ',')]
+    columns: Vec<String>,
+    /// Measure what a prediction costs on this machine's device: time of 1 and of 64 samples, rate, memory
+    #[arg(long)]
+    inference: bool,
+    #[command(flatten)]
+    device: DeviceArg,
     /// Print Markdown
     #[arg(long)]
     markdown: bool,
@@ -29,7 +42,18 @@ pub(super) fn run(args: CompareArgs) -> Result<()> {
     if let Some(path) = &args.svg {
         args.runs.iter().try_for_each(|run| expect_apart(path, &[], run))?;
     }
-    let comparison = compare(&args.runs, args.svg.as_deref())?;
+    if args.device.device.is_some() && !args.inference {
+        return Err(Error::Config("--device is where --inference measures: give both".into()));
+    }
+    let mut comparison = compare(&args.runs, args.svg.as_deref())?;
+    comparison.choose(&args.columns)?;
+    if args.inference {
+        let gpu = Arc::new(Gpu::open(args.device.device.as_deref())?);
+        for row in &mut comparison.rows {
+            let problem = Problem::open(&run_config(Path::new(&row.run))?, Purpose::Generate)?;
+            row.inference = Some(measure(&problem, &gpu)?);
+        }
+    }
     match (args.json.json, args.markdown) {
         (true, _) => print_json(&comparison),
         (_, true) => print(&comparison.markdown()),

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::args::{JsonArg, RunArgs, expect_writable};
 use super::output::{print, print_json};
-use crate::datasets::integer_sequences::{LENGTH, Sequence};
+use crate::datasets::integer_sequences::Sequence;
 use crate::datasets::{linkages, npz};
 use crate::draw;
 use crate::error::{Error, Result};
@@ -31,7 +31,7 @@ enum Data {
     Sequences {
         #[command(flatten)]
         run: RunArgs,
-        /// File to write: train (steps, samples, 9), validation (validations, sequences, 9), test (4, sequences, 9)
+        /// File to write: train (steps, samples, numbers), validation (validations, sequences, numbers), test (4, sequences, numbers); -1 where a sequence is shorter
         #[arg(long, value_name = "FILE.npz")]
         out: PathBuf,
     },
@@ -71,7 +71,9 @@ fn sequences(config: &Config, out: &Path) -> Result<()> {
     let (train, validation) = (&config.train, &config.validation);
     let steps = train.epochs.saturating_mul(train.steps_per_epoch);
     let validations = steps.div_ceil(validation.every.unwrap_or(train.steps_per_epoch));
-    let values = |sequences: Vec<Sequence>| sequences.into_iter().flatten().map(f32::from);
+    let length = data.context + 1;
+    let whole = |s: Sequence| (0..length).map(move |i| s.get(i).map_or(-1.0, |value| *value as f32));
+    let values = |sequences: Vec<Sequence>| sequences.into_iter().flat_map(whole);
     let bar = Bar::new(steps, "steps", false);
     let mut arrays = [vec![], vec![], vec![]];
     for step in 0..steps {
@@ -84,9 +86,9 @@ fn sequences(config: &Config, out: &Path) -> Result<()> {
     let count = sets.len();
     sets.into_iter().for_each(|(_, sequences)| arrays[2].extend(values(sequences)));
     let shapes = [
-        [steps as usize, train.batch * train.accumulate, LENGTH],
-        [validations as usize, validation.sequences, LENGTH],
-        [count, TESTED, LENGTH],
+        [steps as usize, train.batch * train.accumulate, length],
+        [validations as usize, validation.sequences, length],
+        [count, TESTED, length],
     ];
     let names = ["train", "validation", "test"];
     let views: Vec<_> = (0..3).map(|i| (names[i], &shapes[i][..], arrays[i].as_slice())).collect();

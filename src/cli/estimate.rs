@@ -9,7 +9,6 @@ use serde_json::json;
 
 use super::args::{DeviceArg, JsonArg, parse_bytes};
 use super::output::{bytes, print, print_json};
-use crate::datasets::integer_sequences::CONTEXT;
 use crate::error::Result;
 use crate::generate;
 use crate::gpu::{Gpu, Target};
@@ -104,7 +103,7 @@ fn estimate(config: &Config, on: &On, all: bool, json: bool) -> Result<()> {
     let largest = problem.largest_batch(target, budget);
     let batch = config.train.batch as u64;
     let decode = match (config.model.kind() as &dyn Any).downcast_ref::<SequenceTransformerConfig>() {
-        Some(m) => Some((generate::memory(&problem, target, 1)?.report.total_bytes, rule_of_thumb(m, batch))),
+        Some(m) => Some((generate::memory(&problem, target, 1)?.report.total_bytes, rule_of_thumb(m, sizes(&problem)?, batch))),
         None => None,
     };
     let limit = target.max_binding;
@@ -194,9 +193,16 @@ fn estimate(config: &Config, on: &On, all: bool, json: bool) -> Result<()> {
     print(&out)
 }
 
+/// Positions and different values of the sequences of a run.
+fn sizes(problem: &Problem) -> Result<[u64; 2]> {
+    let (fields, who) = (problem.data.fields(), "engine estimate");
+    let [length] = fields.shape(who, "tokens")?;
+    Ok([length as u64, fields.below(who, "tokens")? as u64])
+}
+
 /// The rule of thumb of the original design notes, with four bytes a number: embedding, layers, inputs.
-fn rule_of_thumb(m: &SequenceTransformerConfig, batch: u64) -> [u64; 3] {
-    let (d, length) = (m.d_model as u64, CONTEXT as u64);
+fn rule_of_thumb(m: &SequenceTransformerConfig, [length, values]: [u64; 2], batch: u64) -> [u64; 3] {
+    let d = m.d_model as u64;
     let per_layer = 2 * (d * m.heads as u64 * length * 4) + m.feed_forward as u64 * length * 4;
-    [256 * d * 4, m.layers as u64 * per_layer, batch * length * d * 4]
+    [values * d * 4, m.layers as u64 * per_layer, batch * length * d * 4]
 }

@@ -9,7 +9,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::args::{DeviceArg, JsonArg, WeightsArgs, expect_apart, file_of, run_config, trained};
-use super::output::{print, print_json};
+use super::output::{note, print, print_json};
 use crate::datasets::linkages;
 use crate::datasets::npz::Npz;
 use crate::draw;
@@ -47,6 +47,9 @@ pub(super) struct GenerateArgs {
     /// Draw from the softmax at this temperature
     #[arg(long)]
     temperature: Option<f64>,
+    /// Compute every position anew for each number, instead of keeping keys and values
+    #[arg(long, conflicts_with = "data")]
+    naive: bool,
     /// Seed of --temperature [default: 1]
     #[arg(long)]
     seed: Option<u64>,
@@ -59,8 +62,14 @@ pub(super) struct GenerateArgs {
 pub(super) fn run(args: GenerateArgs) -> Result<()> {
     let config = run_config(&args.weights.run)?;
     if (config.data.kind() as &dyn Any).is::<MechanismsConfig>() {
-        if !args.prompt.is_empty() || args.count.is_some() || args.beam.is_some() || args.temperature.is_some() || args.seed.is_some() {
-            let options = "--prompt, --count, --beam, --temperature and --seed";
+        if !args.prompt.is_empty()
+            || args.count.is_some()
+            || args.beam.is_some()
+            || args.temperature.is_some()
+            || args.seed.is_some()
+            || args.naive
+        {
+            let options = "--prompt, --count, --beam, --temperature, --seed and --naive";
             return Err(Error::Config(format!("{options} are for runs on integer sequences; this one takes --data, --sample and --svg")));
         }
         return mechanisms(config, &args);
@@ -78,7 +87,14 @@ pub(super) fn run(args: GenerateArgs) -> Result<()> {
     let batch = if let Strategy::Beam(width) = strategy { width } else { 1 };
     let mut decoder = Decoder::new(&Problem::open(&config, Purpose::Generate)?, &gpu, batch)?;
     decoder.load(&load_weights(&file_of(&args.weights)?, decoder.plan().parameters())?)?;
-    let numbers = decoder.generate(&args.prompt, args.count.unwrap_or(5) as usize, strategy)?;
+    decoder.naive = args.naive;
+    let count = args.count.unwrap_or(5) as usize;
+    let numbers = decoder.generate(&args.prompt, count, strategy)?;
+    // Of the last number that is added the model sees all before it.
+    let (context, seen) = (decoder.context(), args.prompt.len() + count - 1);
+    if seen > context {
+        note(&format!("the model sees {context} numbers: each further one is predicted from the last {context} alone"));
+    }
     if args.json.json {
         return print_json(&json!({ "prompt": args.prompt, "generated": numbers }));
     }

@@ -10,8 +10,8 @@ use serde_json::json;
 use super::args::JsonArg;
 use super::output::{bytes, print, print_json};
 use crate::datasets::Split;
-use crate::datasets::integer_sequences::{FAMILIES, LENGTH, draw_family};
-use crate::datasets::next_vectors::{self, self_similarity};
+use crate::datasets::integer_sequences::{FAMILIES, draw_family};
+use crate::datasets::next_vectors::{self, IN_MEMORY, self_similarity};
 use crate::datasets::npz::Npz;
 use crate::error::{Error, Result};
 use crate::random::Random;
@@ -74,13 +74,16 @@ fn inspect_npz(file: &Path, as_json: bool) -> Result<()> {
             && member.shape.len() >= 2
             && width > 0
         {
-            let values = npz.array(&member.name)?.values;
-            let norm = |i: usize| (i * width..(i + 1) * width).map(|j| f64::from(values.get(j)).powi(2)).sum::<f64>().sqrt();
-            let norms: Vec<f64> = (0..values.len() / width).map(norm).collect();
-            let bad = (0..values.len()).filter(|i| !values.get(*i).is_finite()).count();
-            let (low, high) = norms.iter().fold((f64::INFINITY, 0.0f64), |(l, h), n| (l.min(*n), h.max(*n)));
-            let similarity = self_similarity(&values, width).filter(|s| s.is_finite());
-            facts = Some((norms.iter().sum::<f64>() / norms.len().max(1) as f64, low, high, bad, similarity));
+            let matrix = npz.matrix(&member.name, IN_MEMORY)?.1;
+            let (mut n, mut sum, mut low, mut high, mut bad) = (0.0, 0.0, f64::INFINITY, 0.0f64, 0);
+            let vectors = (0..matrix.rows()).flat_map(|i| matrix.row_f64(i).chunks(width).map(<[f64]>::to_vec).collect::<Vec<_>>());
+            let similarity = self_similarity(vectors.inspect(|vector| {
+                let norm = vector.iter().map(|v| v * v).sum::<f64>().sqrt();
+                (n, sum, low, high) = (n + 1.0, sum + norm, low.min(norm), high.max(norm));
+                bad += vector.iter().filter(|v| !v.is_finite()).count();
+            }));
+            matrix.check()?;
+            facts = (n > 0.0).then(|| (sum / n, low, high, bad, similarity.filter(|s| s.is_finite())));
         }
         rows.push((member, facts));
     }
@@ -100,7 +103,7 @@ fn inspect_npz(file: &Path, as_json: bool) -> Result<()> {
     // What a random split of these windows would put on both sides.
     let leakage = next_vectors::header(file).ok().and_then(|h| {
         let split = if h.has_validation { next_vectors::Split::Given } else { next_vectors::Split::Random(0.1, 1) };
-        let sentence = next_vectors::load(file, None, split, true).ok()?.0.leakage().sentence()?;
+        let sentence = next_vectors::load(file, None, split, true, IN_MEMORY).ok()?.0.leakage().sentence()?;
         Some(if h.has_validation { sentence } else { format!("split at random, a tenth to validate on:\n{sentence}") })
     });
     let width = rows.iter().map(|(m, _)| m.name.chars().count()).max().unwrap_or(0).max(6);
@@ -142,16 +145,16 @@ fn inspect_run(file: &Path, as_json: bool) -> Result<()> {
     let mut rows = Vec::new();
     for family in &FAMILIES {
         let mut random = Random::new(data.seed, Split::Train as u32, 0);
-        let draws: Vec<_> = (0..DRAWS).map(|_| draw_family(family, &mut random)).collect();
+        let draws: Vec<_> = (0..DRAWS).map(|_| draw_family(family, data.sizes(), &mut random)).collect();
         let different = draws.iter().collect::<std::collections::HashSet<_>>().len();
-        rows.push((family.phase, family.name, different, draws[0]));
+        rows.push((family.phase, family.name, different, draws[0].clone()));
     }
     if as_json {
         let list: Vec<_> =
             rows.iter().map(|(p, n, d, e)| json!({ "phase": p, "family": n, "distinct": d, "draws": DRAWS, "example": e })).collect();
         return print_json(&list);
     }
-    let mut out = format!("phase  {:<26}{:>10}   example of {LENGTH} numbers\n", "family", "distinct");
+    let mut out = format!("phase  {:<26}{:>10}   example\n", "family", "distinct");
     for (phase, name, different, example) in rows {
         let _ = writeln!(out, "{phase:>5}  {name:<26}{different:>10}   {example:?}");
     }

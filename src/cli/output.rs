@@ -23,6 +23,12 @@ pub(super) fn print(text: &str) -> Result<()> {
     }
 }
 
+/// Says what the user should know beside the result, on standard error.
+pub(super) fn note(text: &str) {
+    // Nobody listens where standard error is closed.
+    let _ = writeln!(std::io::stderr(), "note: {text}");
+}
+
 /// Writes a result as JSON.
 pub(super) fn print_json<T: serde::Serialize>(value: &T) -> Result<()> {
     print(&serde_json::to_string_pretty(value).map_err(|e| Error::Internal(format!("JSON: {e}")))?)

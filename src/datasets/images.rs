@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use super::index;
-use super::npz::{Npz, Values};
+use super::matrix::Values;
+use super::npz::Npz;
 use crate::error::{Error, Result};
 
 /// The images of a file.

@@ -1,23 +1,35 @@
-//! Sequences of nine integers in 0…255, generated on the fly: the n-th of a stream is the same on every machine.
+//! Sequences of integers, generated on the fly: the n-th of a stream is the same on every machine.
 //!
-//! Three phases of families, each family a rule with random constants. A sample that leaves the range is drawn again; products in the
-//! multiplicative families are taken modulo 256, as nine doublings of anything but 0 leave it.
+//! Three phases of families, each family a rule with random constants. A sample that leaves the range is drawn again. Families that grow by
+//! factors would leave any range: theirs are also shorter ones, as long as the range allows.
 
 use serde::{Deserialize, Serialize};
 
 use super::Split;
 use crate::random::Random;
 
-/// Numbers of one sequence: eight inputs and the ninth, or each the target of those before it.
-pub const LENGTH: usize = 9;
-/// Numbers that a model sees at most.
-pub const CONTEXT: usize = LENGTH - 1;
+/// Numbers, each the target of those before it.
+pub type Sequence = Vec<u32>;
 
-/// Different values.
-pub const VALUES: usize = 256;
+/// How long the sequences are and what they are made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sizes {
+    /// Numbers that a model sees at most; the longest sequences have one more.
+    pub context: usize,
+    /// The fewest numbers before the last one; lengths are drawn evenly from here to `context`.
+    pub shortest: usize,
+    /// Different values, from 0.
+    pub values: usize,
+}
 
-/// One sequence.
-pub type Sequence = [u8; LENGTH];
+impl Default for Sizes {
+    fn default() -> Self {
+        Sizes { context: 8, shortest: 8, values: 256 }
+    }
+}
+
+/// The fewest numbers of a sequence that grows by factors.
+const FEWEST: usize = 5;
 
 /// A rule with random constants.
 #[derive(Clone, Copy)]
@@ -26,7 +38,7 @@ pub struct Family {
     pub name: &'static str,
     /// Curriculum phase, 1 to 3.
     pub phase: usize,
-    draw: fn(&mut Random) -> [i64; LENGTH],
+    draw: fn(&mut Draw<'_>) -> Vec<i64>,
 }
 
 impl std::fmt::Debug for Family {
@@ -35,161 +47,306 @@ impl std::fmt::Debug for Family {
     }
 }
 
-/// The sequence with x₀ = `first` and x_{n+1} = `next(n, x)`, where x are the numbers so far.
-fn unfold(first: i64, next: impl Fn(usize, &[i64]) -> i64) -> [i64; LENGTH] {
-    let mut x = [first; LENGTH];
-    for n in 1..LENGTH {
-        x[n] = next(n, &x[..n]);
-    }
-    x
+/// The constants of one sequence.
+struct Draw<'r> {
+    random: &'r mut Random,
+    sizes: Sizes,
+    /// Numbers of the sequence.
+    length: usize,
 }
 
-/// Steps from x₀: x_{n+1} = x_n + step(n).
-fn stepped(first: i64, step: impl Fn(i64) -> i64) -> [i64; LENGTH] {
-    unfold(first, |n, x| x[n - 1] + step(n as i64 - 1))
+impl Draw<'_> {
+    /// Constants are for 256 values and nine numbers: `n` of them in the range and over the length at hand, where they grow with this power
+    /// of the length.
+    fn scaled(&self, n: i64, power: i32) -> i64 {
+        let (values, length) = ((self.sizes.values - 1) as f64 / 255.0, 8.0 / self.sizes.context as f64);
+        ((n.abs() as f64 * values * length.powi(power)).round() as i64).max(1) * n.signum()
+    }
+
+    /// A value from `low` to `high` of 255.
+    fn value(&mut self, low: i64, high: i64) -> i64 {
+        let (low, high) = (self.scaled(low, 0), self.scaled(high, 0));
+        self.random.between(low, high)
+    }
+
+    /// What is added at each number.
+    fn step(&mut self, low: i64, high: i64) -> i64 {
+        let (low, high) = (self.scaled(low, 1), self.scaled(high, 1));
+        self.random.between(low, high)
+    }
+
+    /// What is added to the step at each number.
+    fn growth(&mut self, low: i64, high: i64) -> i64 {
+        let (low, high) = (self.scaled(low, 2), self.scaled(high, 2));
+        self.random.between(low, high)
+    }
+
+    /// A constant of the rule itself, the same in every range.
+    fn constant(&mut self, low: i64, high: i64) -> i64 {
+        self.random.between(low, high)
+    }
+
+    fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
+        self.random.pick(choices)
+    }
+
+    /// A length at which numbers that grow by `factor` each time can stay in the range.
+    fn shortened(&mut self, fewest: usize, factor: f64) -> usize {
+        let most = (((self.sizes.values - 1) as f64).ln() / factor.ln()) as usize + 1;
+        let most = most.clamp(fewest, self.length.max(fewest));
+        self.random.between(fewest.min(most) as i64, most as i64) as usize
+    }
+
+    /// x₀ = `first` and x_{n+1} = `next(n, x)`, where x are the numbers so far.
+    fn unfold(&self, first: i64, next: impl Fn(usize, &[i64]) -> i64) -> Vec<i64> {
+        unfold(self.length, first, next)
+    }
+
+    /// Steps from x₀: x_{n+1} = x_n + step(n).
+    fn stepped(&self, first: i64, step: impl Fn(i64) -> i64) -> Vec<i64> {
+        self.unfold(first, |n, x| x[n - 1] + step(n as i64 - 1))
+    }
+
+    /// x_{n+1} = ⌊x_n · p / q⌋ with the factors p/q in turn: whole, or as long as their product allows.
+    fn multiplied(&mut self, factors: &[(i64, i64)]) -> Vec<i64> {
+        let product: f64 = factors.iter().map(|(p, q)| *p as f64 / *q as f64).product();
+        let growth = product.powf(1.0 / factors.len() as f64);
+        let length = if growth > 1.0 { self.shortened(FEWEST, growth) } else { self.length };
+        let top = growth.max(1.0).powi(length as i32 - 1);
+        let high = ((self.sizes.values - 1) as f64 / top).max(1.0) as i64;
+        // What shrinks from less is soon nothing but zeros.
+        let first = self.constant(if growth > 1.0 { 1 } else { high.min(8) }, high);
+        unfold(length, first, |n, x| {
+            let (p, q) = factors[(n - 1) % factors.len()];
+            last(x) * p / q
+        })
+    }
+
+    /// A Fibonacci-like recurrence x_{n+1} = x_n + x_{n−1} + c, modulo m if m > 0.
+    fn fibonacci(&self, length: usize, first: i64, second: i64, c: i64, m: i64) -> Vec<i64> {
+        unfold(length, first, |n, x| {
+            let sum = if n == 1 { second } else { x[n - 1] + x[n - 2] + c };
+            if m > 0 { sum.rem_euclid(m) } else { sum }
+        })
+    }
+
+    /// Each value repeated as often as the pattern says, the value growing by `step` each time.
+    fn repeated(&self, first: i64, step: i64, pattern: &[usize]) -> Vec<i64> {
+        let values = (0..).flat_map(|i: usize| std::iter::repeat_n(first + step * i as i64, pattern[i % pattern.len()]));
+        values.take(self.length).collect()
+    }
+
+    /// A sequence of a family of phase 1.
+    fn simple(&mut self, rule: usize) -> Vec<i64> {
+        (FAMILIES[rule].draw)(self)
+    }
+}
+
+fn unfold(length: usize, first: i64, next: impl Fn(usize, &[i64]) -> i64) -> Vec<i64> {
+    let mut x = vec![first];
+    for n in 1..length {
+        // Beyond this it has left every range.
+        x.push(next(n, &x).clamp(-(1 << 40), 1 << 40));
+    }
+    x
 }
 
 fn last(x: &[i64]) -> i64 {
     x[x.len() - 1]
 }
 
-fn arithmetic(r: &mut Random) -> (i64, i64) {
-    (r.between(0, 255), r.between(-28, 28))
-}
-
-/// A Fibonacci-like recurrence x_{n+1} = x_n + x_{n−1} + c, modulo m if m > 0.
-fn fibonacci(first: i64, second: i64, c: i64, m: i64) -> [i64; LENGTH] {
-    unfold(first, |n, x| {
-        let sum = if n == 1 { second } else { x[n - 1] + x[n - 2] + c };
-        if m > 0 { sum.rem_euclid(m) } else { sum }
-    })
-}
-
-/// Each value repeated as often as the pattern says, the value growing by `step` each time.
-fn repeated(first: i64, step: i64, pattern: &[usize]) -> [i64; LENGTH] {
-    let values = (0..).flat_map(|i: usize| std::iter::repeat_n(first + step * i as i64, pattern[i % pattern.len()]));
-    let mut x = [0; LENGTH];
-    x.iter_mut().zip(values).for_each(|(x, v)| *x = v);
-    x
-}
-
 /// Floor (or ceiling) of first · (p/q)ⁿ.
-fn rounded_geometric(first: i64, p: i64, q: i64, ceiling: bool) -> [i64; LENGTH] {
-    let mut x = [0; LENGTH];
-    for (n, x) in (0u32..).zip(&mut x) {
-        let (top, bottom) = (first * p.pow(n), q.pow(n));
-        *x = if ceiling { top.div_euclid(bottom) + i64::from(top.rem_euclid(bottom) != 0) } else { top.div_euclid(bottom) };
-    }
-    x
+fn rounded_geometric(length: usize, first: i64, p: i64, q: i64, ceiling: bool) -> Vec<i64> {
+    // (p/q)ⁿ exactly, as far as 128 bits hold it; beyond that the value has left the range or become 0.
+    let power = |n: usize| Some((i128::from(p).checked_pow(n as u32)?, i128::from(q).checked_pow(n as u32)?));
+    let value = |n: usize| {
+        let Some((top, bottom)) = power(n) else { return if p > q { i64::MAX } else { i64::from(ceiling) } };
+        let Some(top) = top.checked_mul(i128::from(first)) else { return i64::MAX };
+        let rounded = top.div_euclid(bottom) + i128::from(ceiling && top.rem_euclid(bottom) != 0);
+        i64::try_from(rounded).unwrap_or(i64::MAX)
+    };
+    (0..length).map(value).collect()
 }
+
+/// What a rule makes of the numbers of a sequence.
+type Applied = fn(&mut Draw<'_>, &[i64]) -> Vec<i64>;
+
+/// Rules of phase 1 applied to the numbers x of another sequence: what each makes of x₀ … x_n.
+const APPLIED: [Applied; 5] = [
+    // Order 0: moved by a constant.
+    |d, x| {
+        let c = d.value(-80, 80);
+        x.iter().map(|x| x + c).collect()
+    },
+    // The terms of an arithmetic sequence are added.
+    |d, x| {
+        let step = d.step(-12, 12);
+        (0..).zip(x).map(|(n, x)| x + step * n).collect()
+    },
+    // x ↦ ⌊x · p / q⌋ + b.
+    |d, x| {
+        let ((p, q), b) = (d.pick(&[(1, 2), (1, 3), (2, 3), (3, 4), (3, 2)]), d.value(-20, 100));
+        x.iter().map(|x| (x * p).div_euclid(q) + b).collect()
+    },
+    // Two constants are added in turn.
+    |d, x| {
+        let pair = [d.value(-40, 40), d.value(-40, 40)];
+        x.iter().enumerate().map(|(n, x)| x + pair[n % 2]).collect()
+    },
+    // Each number and the one before it are added up.
+    |d, x| {
+        let c = d.constant(0, 2);
+        (0..x.len()).map(|n| if n == 0 { x[0] } else { x[n] + x[n - 1] + c }).collect()
+    },
+];
 
 /// Every family, by phase.
-pub const FAMILIES: [Family; 20] = [
+pub static FAMILIES: [Family; 21] = [
     // Phase 1: recurrences of order 0, 1, 2.
-    Family { name: "constant", phase: 1, draw: |r| [r.between(0, 255); LENGTH] },
+    Family {
+        name: "constant",
+        phase: 1,
+        draw: |d| {
+            let first = d.value(0, 255);
+            d.unfold(first, |_, x| last(x))
+        },
+    },
     Family {
         name: "arithmetic",
         phase: 1,
-        draw: |r| {
-            let (first, step) = arithmetic(r);
-            stepped(first, |_| step)
+        draw: |d| {
+            let (first, step) = (d.value(0, 255), d.step(-28, 28));
+            d.stepped(first, |_| step)
         },
     },
     Family {
         name: "affine",
         phase: 1,
-        draw: |r| {
+        draw: |d| {
             // x ← ⌊x · p / q⌋ + b. Factors above 3/2 leave the range within nine numbers.
-            let ((p, q), b) = (r.pick(&[(1, 2), (1, 3), (2, 3), (3, 4), (3, 2)]), r.between(-20, 100));
-            unfold(r.between(0, 255), |_, x| (last(x) * p).div_euclid(q) + b)
+            let ((p, q), b) = (d.pick(&[(1, 2), (1, 3), (2, 3), (3, 4), (3, 2)]), d.value(-20, 100));
+            let first = d.value(0, 255);
+            d.unfold(first, |_, x| (last(x) * p).div_euclid(q) + b)
         },
     },
     Family {
         name: "alternating",
         phase: 1,
-        draw: |r| {
-            let pair = [r.between(0, 255), r.between(0, 255)];
-            unfold(pair[0], |n, _| pair[n % 2])
+        draw: |d| {
+            let pair = [d.value(0, 255), d.value(0, 255)];
+            d.unfold(pair[0], |n, _| pair[n % 2])
         },
     },
-    Family { name: "fibonacci", phase: 1, draw: |r| fibonacci(r.between(0, 19), r.between(0, 12), r.between(0, 2), 0) },
+    Family {
+        name: "fibonacci",
+        phase: 1,
+        draw: |d| {
+            let (first, second, c) = (d.value(0, 19), d.value(0, 12), d.constant(0, 2));
+            // Nine numbers stay whole; more of them stay below φⁿ.
+            let length = if d.length > 9 { d.shortened(9, 1.618) } else { d.length };
+            d.fibonacci(length, first, second, c, 0)
+        },
+    },
     // Phase 2: the constants follow a recurrence themselves.
     Family {
         name: "alternating_steps",
         phase: 2,
-        draw: |r| {
-            let (first, steps) = (r.between(0, 255), [r.between(-24, 24), r.between(-24, 24)]);
-            stepped(first, |n| steps[n as usize % 2])
+        draw: |d| {
+            let (first, steps) = (d.value(0, 255), [d.step(-24, 24), d.step(-24, 24)]);
+            d.stepped(first, |n| steps[n as usize % 2])
         },
     },
     Family {
         name: "growing_steps",
         phase: 2,
-        draw: |r| {
-            let (first, step, growth) = (r.between(0, 200), r.between(0, 20), r.between(1, 6));
-            stepped(first, |n| step + n * growth)
+        draw: |d| {
+            let (first, step, growth) = (d.value(0, 200), d.step(0, 20), d.growth(1, 6));
+            d.stepped(first, |n| step + n * growth)
         },
     },
     Family {
         name: "shrinking_steps",
         phase: 2,
-        draw: |r| {
-            let (first, step, shrink) = (r.between(0, 200), r.between(4, 40), r.between(1, 5));
-            stepped(first, |n| step - n * shrink)
+        draw: |d| {
+            let (first, step, shrink) = (d.value(0, 200), d.step(4, 40), d.growth(1, 5));
+            d.stepped(first, |n| step - n * shrink)
         },
     },
     Family {
         name: "geometric",
         phase: 2,
-        draw: |r| {
-            let factor = r.pick(&[2, 3]);
-            unfold(r.between(1, 255), |_, x| factor * last(x) % 256)
+        draw: |d| {
+            let factor = d.pick(&[(2, 1), (3, 1), (3, 2), (1, 2), (1, 3)]);
+            d.multiplied(&[factor])
         },
     },
     Family {
         name: "alternating_factors",
         phase: 2,
-        draw: |r| {
-            let factors = r.pick(&[[2, 3], [3, 2], [1, 2], [2, 1], [1, 3], [3, 1]]);
-            unfold(r.between(1, 255), |n, x| factors[(n - 1) % 2] * last(x) % 256)
+        draw: |d| {
+            let (a, b) = d.pick(&[(2, 3), (3, 2), (1, 2), (2, 1), (1, 3), (3, 1)]);
+            d.multiplied(&[(a, 1), (b, 1)])
         },
     },
     Family {
         name: "rational_factors",
         phase: 2,
-        draw: |r| {
-            let factors = r.pick(&[[(1, 2), (3, 2)], [(3, 2), (1, 2)], [(1, 2), (2, 1)], [(1, 3), (3, 1)], [(2, 3), (3, 2)]]);
-            unfold(r.between(8, 255), |n, x| {
-                let (p, q) = factors[(n - 1) % 2];
-                last(x) * p / q
-            })
+        draw: |d| {
+            let factors = d.pick(&[[(1, 2), (3, 2)], [(3, 2), (1, 2)], [(1, 2), (2, 1)], [(1, 3), (3, 1)], [(2, 3), (3, 2)]]);
+            d.multiplied(&factors)
         },
     },
-    Family { name: "two_step", phase: 2, draw: |r| repeated(r.between(0, 255), r.between(-40, 40), &[2]) },
-    Family { name: "three_step", phase: 2, draw: |r| repeated(r.between(0, 255), r.between(-60, 60), &[3]) },
+    Family {
+        name: "two_step",
+        phase: 2,
+        draw: |d| {
+            let (first, step) = (d.value(0, 255), d.step(-40, 40));
+            d.repeated(first, step, &[2])
+        },
+    },
+    Family {
+        name: "three_step",
+        phase: 2,
+        draw: |d| {
+            let (first, step) = (d.value(0, 255), d.step(-60, 60));
+            d.repeated(first, step, &[3])
+        },
+    },
     Family {
         name: "mixed_periods",
         phase: 2,
-        draw: |r| {
-            let pattern = r.pick(&[[1, 2], [2, 1], [1, 3], [3, 1], [2, 3], [3, 2]]);
-            repeated(r.between(0, 255), r.between(-30, 30), &pattern)
+        draw: |d| {
+            let pattern = d.pick(&[[1, 2], [2, 1], [1, 3], [3, 1], [2, 3], [3, 2]]);
+            let (first, step) = (d.value(0, 255), d.step(-30, 30));
+            d.repeated(first, step, &pattern)
         },
     },
     // Phase 3: compositions, transformations, conditions.
     Family {
+        name: "applied_recurrences",
+        phase: 3,
+        draw: |d| {
+            // One rule of phase 1 to the numbers of another.
+            let (inner, outer) = (d.constant(0, 4) as usize, d.constant(0, 4) as usize);
+            let x = d.simple(inner);
+            APPLIED[outer](d, &x)
+        },
+    },
+    Family {
         name: "fibonacci_modulo",
         phase: 3,
-        draw: |r| {
-            let m = r.between(3, 16);
-            fibonacci(r.between(0, m - 1), r.between(0, m - 1), 0, m)
+        draw: |d| {
+            let m = d.constant(3, 16);
+            let (first, second) = (d.constant(0, m - 1), d.constant(0, m - 1));
+            d.fibonacci(d.length, first, second, 0, m)
         },
     },
     Family {
         name: "every_third_doubled",
         phase: 3,
-        draw: |r| {
-            let (first, step, phase) = (r.between(0, 127), r.between(-14, 14), r.between(0, 2));
-            let mut x = stepped(first, |_| step);
+        draw: |d| {
+            let (first, step, phase) = (d.value(0, 127), d.step(-14, 14), d.constant(0, 2));
+            let mut x = d.stepped(first, |_| step);
             (0..).zip(&mut x).for_each(|(n, x)| *x *= if n % 3 == phase { 2 } else { 1 });
             x
         },
@@ -197,18 +354,19 @@ pub const FAMILIES: [Family; 20] = [
     Family {
         name: "floor_ceiling_geometric",
         phase: 3,
-        draw: |r| {
-            let (p, q) = r.pick(&[(3, 2), (4, 3), (5, 4), (2, 3), (3, 4), (1, 2)]);
-            let first = if p > q { r.between(1, 42) } else { r.between(30, 255) };
-            rounded_geometric(first, p, q, r.between(0, 1) == 1)
+        draw: |d| {
+            let (p, q) = d.pick(&[(3, 2), (4, 3), (5, 4), (2, 3), (3, 4), (1, 2)]);
+            let first = if p > q { d.value(1, 42) } else { d.value(30, 255) };
+            let length = if p > q && d.length > 9 { d.shortened(9, p as f64 / q as f64) } else { d.length };
+            rounded_geometric(length, first, p, q, d.constant(0, 1) == 1)
         },
     },
     Family {
         name: "alternating_signs",
         phase: 3,
-        draw: |r| {
-            let (offset, first, step) = (r.between(64, 191), r.between(-20, 40), r.between(-10, 14));
-            let mut x = stepped(first, |_| step);
+        draw: |d| {
+            let (offset, first, step) = (d.value(64, 191), d.value(-20, 40), d.step(-10, 14));
+            let mut x = d.stepped(first, |_| step);
             (0..).zip(&mut x).for_each(|(n, x)| *x = offset + if n % 2 == 0 { *x } else { -*x });
             x
         },
@@ -216,18 +374,20 @@ pub const FAMILIES: [Family; 20] = [
     Family {
         name: "parity_rule",
         phase: 3,
-        draw: |r| {
-            let add = r.pick(&[1, 3, 5, 7, 2, 4]);
-            unfold(r.between(0, 30), |_, x| if last(x) % 2 == 0 { last(x) + add } else { 2 * last(x) })
+        draw: |d| {
+            let (add, first) = (d.pick(&[1, 3, 5, 7, 2, 4]), d.constant(0, 30));
+            let length = if d.length > 9 { d.shortened(9, std::f64::consts::SQRT_2) } else { d.length };
+            unfold(length, first, |_, x| if last(x) % 2 == 0 { last(x) + add } else { 2 * last(x) })
         },
     },
     Family {
         name: "switching_rule",
         phase: 3,
-        draw: |r| {
+        draw: |d| {
             // Which step is taken depends on the number before: a multiple of three, or not.
-            let (a, b) = (r.between(-12, 20), r.between(-12, 20));
-            unfold(r.between(0, 255), |_, x| last(x) + if last(x) % 3 == 0 { a } else { b })
+            let (a, b) = (d.step(-12, 20), d.step(-12, 20));
+            let first = d.value(0, 255);
+            d.unfold(first, |_, x| last(x) + if last(x) % 3 == 0 { a } else { b })
         },
     },
 ];
@@ -253,24 +413,42 @@ pub fn shares(epoch: f64, transition_epochs: f64, transition: Transition) -> [f6
     [first * (1.0 - third), second * (1.0 - third), third]
 }
 
+impl Family {
+    /// One draw, where it stays in the range.
+    fn attempt(&self, sizes: Sizes, random: &mut Random) -> Option<Sequence> {
+        let most = sizes.context + 1;
+        let length = if sizes.shortest < sizes.context { random.between(sizes.shortest as i64 + 1, most as i64) as usize } else { most };
+        let x = (self.draw)(&mut Draw { random, sizes, length });
+        x.iter().all(|v| (0..sizes.values as i64).contains(v)).then(|| x.into_iter().take(length).map(|v| v as u32).collect())
+    }
+}
+
+/// The first family without sequences of these sizes, if there is one.
+pub fn impossible(sizes: Sizes) -> Option<&'static str> {
+    let never = |family: &&Family| {
+        let mut random = Random::new(1, 0, 0);
+        (0..10_000).all(|_| family.attempt(sizes, &mut random).is_none())
+    };
+    FAMILIES.iter().find(never).map(|family| family.name)
+}
+
 /// A sequence of one family.
-pub fn draw_family(family: &Family, random: &mut Random) -> Sequence {
+pub fn draw_family(family: &Family, sizes: Sizes, random: &mut Random) -> Sequence {
     loop {
-        let x = (family.draw)(random);
-        if x.iter().all(|v| (0..VALUES as i64).contains(v)) {
-            return x.map(|v| v as u8);
+        if let Some(sequence) = family.attempt(sizes, random) {
+            return sequence;
         }
     }
 }
 
 /// Sample `item` of a split: phase by the shares, family evenly within the phase.
-pub fn sample(seed: u64, split: Split, item: u64, shares: [f64; 3]) -> Sequence {
+pub fn sample(sizes: Sizes, seed: u64, split: Split, item: u64, shares: [f64; 3]) -> Sequence {
     let mut random = Random::new(seed, split as u32, item);
     let u = random.uniform();
     let phase = 1 + usize::from(u >= shares[0]) + usize::from(u >= shares[0] + shares[1]);
     let families = FAMILIES.iter().filter(|f| f.phase == phase);
     let family = families.clone().nth(random.between(0, families.count() as i64 - 1) as usize).unwrap_or(&FAMILIES[0]);
-    draw_family(family, &mut random)
+    draw_family(family, sizes, &mut random)
 }
 
 #[cfg(test)]
@@ -283,14 +461,14 @@ mod tests {
     }
 
     /// Whether the family draws a sequence that starts so.
-    fn draws(name: &str, start: &[u8]) -> bool {
+    fn draws(name: &str, start: &[u32]) -> bool {
         let mut random = Random::new(3, 0, 0);
-        (0..3_000_000).any(|_| draw_family(family(name), &mut random).starts_with(start))
+        (0..3_000_000).any(|_| draw_family(family(name), Sizes::default(), &mut random).starts_with(start))
     }
 
     #[test]
     fn families_draw_the_examples_of_the_curriculum() {
-        let examples: [(&str, &[u8]); 22] = [
+        let examples: [(&str, &[u32]); 24] = [
             ("constant", &[1; 9]),
             ("arithmetic", &[2, 4, 6, 8, 10, 12, 14, 16, 18]),
             ("alternating", &[1, 0, 1, 0]),
@@ -300,6 +478,8 @@ mod tests {
             ("growing_steps", &[1, 2, 4, 7, 11]),
             ("shrinking_steps", &[1, 5, 8, 10, 11]),
             ("geometric", &[2, 4, 8, 16, 32, 64, 128]),
+            ("geometric", &[8, 4, 2, 1, 0, 0, 0, 0, 0]),
+            ("applied_recurrences", &[0, 1, 3, 5, 7, 9, 11, 13, 15]),
             ("alternating_factors", &[1, 2, 6, 12, 36]),
             ("rational_factors", &[8, 4, 6, 3]),
             ("two_step", &[1, 1, 2, 2, 3, 3]),
@@ -321,11 +501,61 @@ mod tests {
 
     #[test]
     fn samples_are_pinned_and_streams_differ() {
-        let mixed = [1.0 / 3.0; 3];
-        assert_eq!(sample(1, Split::Train, 5, mixed), sample(1, Split::Train, 5, mixed));
-        let of = |split| (0..200).map(|i| sample(1, split, i, mixed)).collect::<HashSet<_>>();
+        let (sizes, mixed) = (Sizes::default(), [1.0 / 3.0; 3]);
+        assert_eq!(sample(sizes, 1, Split::Train, 5, mixed), sample(sizes, 1, Split::Train, 5, mixed));
+        let of = |split| (0..200).map(|i| sample(sizes, 1, split, i, mixed)).collect::<HashSet<_>>();
         assert!(of(Split::Train).intersection(&of(Split::Validation)).count() < 60);
-        assert_eq!(sample(1, Split::Train, 0, mixed), [104, 62, 72, 164, 92, 102, 224, 122, 132]);
+        assert_eq!(sample(sizes, 1, Split::Train, 0, mixed), [6, 0, 6, 6, 4, 2, 6, 0, 6]);
+    }
+
+    /// Whatever the sizes: every family has sequences, of lengths and values that were asked for, and growing ones go on by their factor
+    /// instead of wrapping around.
+    #[test]
+    fn sequences_have_the_sizes_of_the_run() {
+        for (context, shortest, values) in [(8, 8, 256), (16, 4, 256), (16, 16, 1000), (5, 4, 64), (64, 32, 4096)] {
+            let sizes = Sizes { context, shortest, values };
+            assert_eq!(impossible(sizes), None, "{sizes:?}");
+            for family in &FAMILIES {
+                let mut random = Random::new(5, 0, 0);
+                let drawn: Vec<Sequence> = (0..300).map(|_| draw_family(family, sizes, &mut random)).collect();
+                let shortens =
+                    ["geometric", "alternating_factors", "fibonacci", "floor_ceiling_geometric", "parity_rule", "applied_recurrences"];
+                let fewest = if shortens.contains(&family.name) { FEWEST } else { shortest + 1 };
+                for x in &drawn {
+                    assert!((fewest.min(shortest + 1)..=context + 1).contains(&x.len()), "{} {sizes:?}: {x:?}", family.name);
+                    assert!(x.iter().all(|v| (*v as usize) < values), "{} {sizes:?}: {x:?}", family.name);
+                }
+                let different = drawn.iter().collect::<HashSet<_>>().len();
+                assert!(different >= 12, "{} {sizes:?}: {different} different sequences", family.name);
+                if family.name == "geometric" {
+                    let (mut two, mut three) = (false, false);
+                    for x in drawn.iter().filter(|x| x[0] > 0 && x[1] > x[0]) {
+                        two |= x.windows(2).all(|w| w[1] == 2 * w[0]);
+                        three |= x.windows(2).all(|w| w[1] == 3 * w[0]);
+                        assert!(x.windows(2).all(|w| w[1] == 2 * w[0] || w[1] == 3 * w[0] || w[1] == 3 * w[0] / 2), "{x:?}");
+                    }
+                    assert!(two && (three || values < 81), "{sizes:?}");
+                }
+            }
+        }
+    }
+
+    /// Each rule of phase 1 is applied to each other: 25 pairs, told apart by what they draw.
+    #[test]
+    fn recurrences_are_applied_to_one_another() {
+        for inner in 0..5 {
+            for outer in APPLIED {
+                let (mut random, sizes) = (Random::new(2, 0, 0), Sizes::default());
+                let fine = (0..20_000).filter(|_| {
+                    let mut d = Draw { random: &mut random, sizes, length: 9 };
+                    let x = d.simple(inner);
+                    let y = outer(&mut d, &x);
+                    assert_eq!(x.len(), y.len());
+                    y.iter().all(|v| (0..256).contains(v))
+                });
+                assert!(fine.count() > 20, "rule {inner}");
+            }
+        }
     }
 
     #[test]
@@ -346,9 +576,10 @@ mod tests {
     fn conditions_decide_by_the_number_before() {
         let mut random = Random::new(9, 0, 0);
         for _ in 0..1000 {
-            let x = draw_family(family("switching_rule"), &mut random).map(i64::from);
+            let x = draw_family(family("switching_rule"), Sizes::default(), &mut random);
             for kind in [true, false] {
-                let steps: HashSet<i64> = x.windows(2).filter(|w| (w[0] % 3 == 0) == kind).map(|w| w[1] - w[0]).collect();
+                let steps: HashSet<i64> =
+                    x.windows(2).filter(|w| (w[0] % 3 == 0) == kind).map(|w| i64::from(w[1]) - i64::from(w[0])).collect();
                 assert!(steps.len() <= 1, "{x:?}");
             }
         }

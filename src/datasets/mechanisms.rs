@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use super::linkages;
-use super::npz::{Npz, Values};
+use super::matrix::Values;
+use super::npz::Npz;
 use super::{index, non_finite};
 use crate::error::{Error, Result};
 

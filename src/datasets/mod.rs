@@ -3,6 +3,7 @@
 pub mod images;
 pub mod integer_sequences;
 pub mod linkages;
+pub mod matrix;
 pub mod mechanisms;
 pub mod next_vectors;
 pub mod npz;

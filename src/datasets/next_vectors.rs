@@ -3,10 +3,15 @@
 use std::collections::HashSet;
 use std::hash::Hasher;
 use std::path::Path;
+use std::sync::Arc;
 
-use super::npz::{Array, Npz, Values};
+use super::matrix::{Matrix, Values};
+use super::npz::Npz;
 use crate::error::{Error, Result};
 use crate::random::{Random, stream};
+
+/// Bytes of an array up to which it is read into memory; larger ones stay in their file.
+pub const IN_MEMORY: u64 = 256 << 20;
 
 /// Names of the members with contexts and targets: training, validation, out of distribution.
 const MEMBERS: [[&[&str]; 2]; 3] = [
@@ -18,10 +23,12 @@ const MEMBERS: [[&[&str]; 2]; 3] = [
 /// Samples of one set.
 #[derive(Debug, Clone)]
 pub struct VectorSet {
-    /// (samples, context, dim).
-    pub contexts: Values,
-    /// (samples, dim).
-    pub targets: Values,
+    /// Rows of a context each (context · dim), of these and other samples.
+    contexts: Arc<Matrix>,
+    /// Rows of a target each (dim).
+    targets: Arc<Matrix>,
+    /// Row of each sample.
+    numbers: Arc<Vec<u32>>,
     /// Samples.
     pub samples: usize,
     /// Vectors of a context.
@@ -147,52 +154,77 @@ impl VectorSet {
     ///
     /// # Errors
     /// `Data` when their shapes do not fit each other.
-    pub fn new(path: &Path, names: [&str; 2], contexts: Array, targets: Array) -> Result<VectorSet> {
-        let [samples, context, dim] = check_shapes(path, names, &contexts.shape, &targets.shape)?;
-        Ok(VectorSet { contexts: contexts.values, targets: targets.values, samples, context, dim })
+    fn new(path: &Path, names: [&str; 2], contexts: (Vec<usize>, Matrix), targets: (Vec<usize>, Matrix)) -> Result<VectorSet> {
+        let [_, context, dim] = check_shapes(path, names, &contexts.0, &targets.0)?;
+        Ok(VectorSet::of(contexts.1, targets.1, context, dim))
     }
 
-    /// Context i, in f64.
-    fn context_of(&self, i: usize) -> impl Iterator<Item = f64> + '_ {
-        let n = self.context * self.dim;
-        (i * n..(i + 1) * n).map(|j| f64::from(self.contexts.get(j)))
+    /// Of contexts (samples, context · dim) and targets (samples, dim).
+    pub fn of(contexts: Matrix, targets: Matrix, context: usize, dim: usize) -> VectorSet {
+        let samples = contexts.rows().min(targets.rows());
+        let numbers = Arc::new((0..samples as u32).collect());
+        VectorSet { contexts: Arc::new(contexts), targets: Arc::new(targets), numbers, samples, context, dim }
+    }
+
+    /// Context i: its vectors, one after the other.
+    pub fn context_of(&self, i: usize) -> Vec<f32> {
+        self.contexts.row(self.numbers[i] as usize)
+    }
+
+    /// Target i.
+    pub fn target_of(&self, i: usize) -> Vec<f32> {
+        self.targets.row(self.numbers[i] as usize)
     }
 
     /// Target i, in f64.
     pub fn target(&self, i: usize) -> Vec<f64> {
-        (i * self.dim..(i + 1) * self.dim).map(|j| f64::from(self.targets.get(j))).collect()
+        self.targets.row_f64(self.numbers[i] as usize)
+    }
+
+    /// Whether contexts and targets are of half precision.
+    pub fn half(&self) -> bool {
+        self.contexts.half() && self.targets.half()
+    }
+
+    /// Fails where a sample could not be read from its file.
+    ///
+    /// # Errors
+    /// `Io` or `MissingInput`.
+    pub fn check(&self) -> Result<()> {
+        self.contexts.check().and_then(|()| self.targets.check())
     }
 
     /// The samples of these numbers.
     pub fn take(&self, numbers: &[usize]) -> VectorSet {
-        fn rows<T: Copy>(values: &[T], numbers: &[usize], n: usize) -> Vec<T> {
-            numbers.iter().flat_map(|i| values[i * n..(i + 1) * n].iter().copied()).collect()
-        }
-        let pick = |values: &Values, n: usize| match values {
-            Values::F16(v) => Values::F16(rows(v, numbers, n)),
-            Values::F32(v) => Values::F32(rows(v, numbers, n)),
-        };
-        let (contexts, targets) = (pick(&self.contexts, self.context * self.dim), pick(&self.targets, self.dim));
-        VectorSet { contexts, targets, samples: numbers.len(), ..*self }
+        let numbers: Vec<u32> = numbers.iter().map(|i| self.numbers[*i]).collect();
+        VectorSet { samples: numbers.len(), numbers: Arc::new(numbers), ..self.clone() }
     }
 
     /// Removes samples that are not finite if `skip`, else fails on them.
     fn finite(self, path: &Path, names: [&str; 2], skip: bool, notes: &mut Vec<String>) -> Result<VectorSet> {
         let (mut bad, mut wrong_in) = (Vec::new(), Vec::new());
-        for (values, name, n) in [(&self.contexts, names[0], self.context * self.dim), (&self.targets, names[1], self.dim)] {
-            let wrong: Vec<usize> = (0..values.len()).filter(|i| !values.get(*i).is_finite()).collect();
-            if let (Some(first), false) = (wrong.first(), skip) {
-                let mut index = vec![first / n];
-                index.extend(if n == self.dim { vec![first % n] } else { vec![first % n / self.dim, first % self.dim] });
+        for (matrix, name, axes) in [(&self.contexts, names[0], 3), (&self.targets, names[1], 2)] {
+            let (mut wrong, mut first) = (0, None);
+            for i in 0..self.samples {
+                let row = matrix.row(i);
+                let in_row = row.iter().filter(|v| !v.is_finite()).count();
+                if in_row > 0 {
+                    let at = row.iter().position(|v| !v.is_finite()).unwrap_or(0);
+                    first.get_or_insert(if axes == 2 { vec![i, at] } else { vec![i, at / self.dim, at % self.dim] });
+                    wrong += in_row;
+                    bad.push(i);
+                }
+            }
+            matrix.check()?;
+            let Some(first) = first else { continue };
+            if !skip {
                 return Err(Error::Data(format!(
-                    "{}: {name} has {} values that are NaN or infinite, the first at {index:?}. Mend the file, or leave such samples out \
+                    "{}: {name} has {wrong} values that are NaN or infinite, the first at {first:?}. Mend the file, or leave such samples out \
                      with --set data.skip_non_finite=true",
                     path.display(),
-                    wrong.len()
                 )));
             }
-            wrong_in.extend((!wrong.is_empty()).then_some(name));
-            bad.extend(wrong.into_iter().map(|i| i / n));
+            wrong_in.push(name);
         }
         bad.sort_unstable();
         bad.dedup();
@@ -212,14 +244,14 @@ impl VectorSet {
 }
 
 /// Mean cosine of two different vectors of a row of them: (‖Σ xᵢ/‖xᵢ‖‖² − n) / (n² − n); none of fewer than two.
-pub fn self_similarity(values: &Values, dim: usize) -> Option<f64> {
-    let n = values.len() / dim.max(1);
-    let mut sum = vec![0.0; dim];
-    for i in 0..n {
-        let row = unit((i * dim..(i + 1) * dim).map(|j| f64::from(values.get(j))).collect());
-        sum.iter_mut().zip(row).for_each(|(s, v)| *s += v);
+pub fn self_similarity(vectors: impl Iterator<Item = Vec<f64>>) -> Option<f64> {
+    let (mut n, mut sum) = (0.0, Vec::new());
+    for vector in vectors {
+        sum.resize(vector.len(), 0.0);
+        sum.iter_mut().zip(unit(vector)).for_each(|(s, v)| *s += v);
+        n += 1.0;
     }
-    let (n, square) = (n as f64, sum.iter().map(|s| s * s).sum::<f64>());
+    let square = sum.iter().map(|s| s * s).sum::<f64>();
     (n > 1.0).then(|| (square - n) / (n * n - n))
 }
 
@@ -331,30 +363,37 @@ impl Candidates {
 impl VectorSet {
     /// The last vector of context i.
     pub fn last(&self, i: usize) -> Vec<f64> {
-        self.context_of(i).skip((self.context - 1) * self.dim).collect()
+        self.context_of(i)[(self.context - 1) * self.dim..].iter().map(|v| f64::from(*v)).collect()
     }
 
     /// The sum of the vectors of context i, which points where their mean does.
     pub fn context_sum(&self, i: usize) -> Vec<f64> {
-        let context: Vec<f64> = self.context_of(i).collect();
-        (0..self.dim).map(|d| context.iter().skip(d).step_by(self.dim).sum()).collect()
+        let context = self.context_of(i);
+        (0..self.dim).map(|d| context.iter().skip(d).step_by(self.dim).map(|v| f64::from(*v)).sum()).collect()
     }
 }
 
-fn read(npz: &mut Npz<std::io::BufReader<std::fs::File>>, path: &Path, names: [&str; 2]) -> Result<VectorSet> {
-    VectorSet::new(path, names, npz.array(names[0])?, npz.array(names[1])?)
+fn read(npz: &mut Npz<std::io::BufReader<std::fs::File>>, path: &Path, names: [&str; 2], in_memory: u64) -> Result<VectorSet> {
+    VectorSet::new(path, names, npz.matrix(names[0], in_memory)?, npz.matrix(names[1], in_memory)?)
 }
 
-/// Reads a data file, and samples out of distribution from another; what the user should know comes with it.
+/// Reads a data file, and samples out of distribution from another; what the user should know comes with it. Arrays above `in_memory` bytes are left
+/// in their file.
 ///
 /// # Errors
 /// `MissingInput` or `Data`.
-pub fn load(path: &Path, ood_path: Option<&Path>, split: Split, skip_non_finite: bool) -> Result<(VectorData, Vec<String>)> {
+pub fn load(
+    path: &Path,
+    ood_path: Option<&Path>,
+    split: Split,
+    skip_non_finite: bool,
+    in_memory: u64,
+) -> Result<(VectorData, Vec<String>)> {
     let mut notes = Vec::new();
     let mut npz = Npz::open(path)?;
     let names = npz.names();
     let members = [required(path, &names, MEMBERS[0][0])?, required(path, &names, MEMBERS[0][1])?];
-    let all = read(&mut npz, path, members)?.finite(path, members, skip_non_finite, &mut notes)?;
+    let all = read(&mut npz, path, members, in_memory)?.finite(path, members, skip_non_finite, &mut notes)?;
     let same = |set: &VectorSet, name: &str| {
         if (set.context, set.dim) == (all.context, all.dim) {
             return Ok(());
@@ -373,7 +412,7 @@ pub fn load(path: &Path, ood_path: Option<&Path>, split: Split, skip_non_finite:
         let names = npz.names();
         for [contexts, targets] in which {
             if let (Some(c), Some(t)) = (find(&names, contexts), find(&names, targets)) {
-                let set = read(npz, path, [c, t])?.finite(path, [c, t], skip_non_finite, &mut notes)?;
+                let set = read(npz, path, [c, t], in_memory)?.finite(path, [c, t], skip_non_finite, &mut notes)?;
                 same(&set, c)?;
                 return Ok(Some(set));
             }
@@ -414,13 +453,18 @@ pub fn load(path: &Path, ood_path: Option<&Path>, split: Split, skip_non_finite:
         }
     }
     let norm = train.mean_norm();
-    if let Some(similarity) = self_similarity(&train.targets, train.dim) {
+    if let Some(similarity) = self_similarity((0..train.samples).map(|i| train.target(i))) {
         notes.push(format!("targets     mean norm {norm:.4}; two of them have a cosine of {similarity:.4} on average"));
     }
     if (norm - 1.0).abs() > 0.01 {
         notes.push(format!("the targets have a mean norm of {norm:.3}; vectors of this kind are expected to have norm 1"));
     }
-    Ok((VectorData { train, validation, ood }, notes))
+    if train.contexts.is_in_file() {
+        notes.push("memory      the contexts are left in their file and read batch by batch".into());
+    }
+    let data = VectorData { train, validation, ood };
+    data.check()?;
+    Ok((data, notes))
 }
 
 impl VectorData {
@@ -442,23 +486,29 @@ impl VectorData {
 
     /// What of the training samples stands in the validation samples.
     pub fn leakage(&self) -> Leakage {
-        let hashes = |values: &Values, dim: usize| -> Vec<u64> {
-            let hash = |i: usize| {
-                let mut hasher = std::hash::DefaultHasher::new();
-                (i * dim..(i + 1) * dim).for_each(|j| hasher.write_u32(values.get(j).to_bits()));
-                hasher.finish()
-            };
-            (0..values.len() / dim).map(hash).collect()
+        let hash = |vector: &[f32]| {
+            let mut hasher = std::hash::DefaultHasher::new();
+            vector.iter().for_each(|v| hasher.write_u32(v.to_bits()));
+            hasher.finish()
         };
+        let hashes = |context: Vec<f32>| context.chunks(self.train.dim).map(hash).collect::<Vec<u64>>();
         let (train, validation) = (&self.train, &self.validation);
-        let targets: HashSet<u64> = hashes(&train.targets, train.dim).into_iter().collect();
-        let contexts: HashSet<u64> = hashes(&train.contexts, train.dim).into_iter().collect();
-        let seen = hashes(&validation.contexts, validation.dim);
+        let targets: HashSet<u64> = (0..train.samples).map(|i| hash(&train.target_of(i))).collect();
+        let contexts: HashSet<u64> = (0..train.samples).flat_map(|i| hashes(train.context_of(i))).collect();
+        let all = 0..validation.samples;
         Leakage {
             samples: validation.samples,
-            contexts: seen.chunks(validation.context).filter(|context| context.iter().any(|v| targets.contains(v))).count(),
-            targets: hashes(&validation.targets, validation.dim).iter().filter(|v| contexts.contains(v)).count(),
+            contexts: all.clone().filter(|i| hashes(validation.context_of(*i)).iter().any(|v| targets.contains(v))).count(),
+            targets: all.filter(|i| contexts.contains(&hash(&validation.target_of(*i)))).count(),
         }
+    }
+
+    /// Fails where a sample could not be read from its file.
+    ///
+    /// # Errors
+    /// `Io` or `MissingInput`.
+    pub fn check(&self) -> Result<()> {
+        [Some(&self.train), Some(&self.validation), self.ood.as_ref()].into_iter().flatten().try_for_each(VectorSet::check)
     }
 
     /// Unit training target i.
@@ -479,14 +529,17 @@ impl VectorData {
             }
             targets.extend(unit(sum).iter().map(|x| *x as f32));
         }
-        let set = VectorSet { contexts: Values::F32(contexts), targets: Values::F32(targets), samples, context, dim };
+        let matrix = |values, cols| Matrix::new(Values::F32(values), cols);
+        let set = VectorSet::of(matrix(contexts, context * dim), matrix(targets, dim), context, dim);
         VectorData { validation: set.clone(), train: set, ood: None }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::npz::write;
+    use half::f16;
+
+    use super::super::npz::{Numbers, write, write_arrays};
     use super::*;
 
     /// `n` samples whose first target feature is their number.
@@ -503,22 +556,64 @@ mod tests {
         (0..set.samples).map(|i| set.target(i)[0] as usize).collect()
     }
 
+    /// Whether an array is read into memory, left in its archive or unpacked beside it: the same numbers, of every dtype.
+    #[test]
+    fn files_too_large_for_memory_give_the_same_samples() {
+        let folder = tempfile::tempdir().unwrap();
+        let stored = windows(folder.path(), 400);
+        let packed = folder.path().join("packed.npz");
+        let halves: Vec<f16> = (0..2400).map(|i| f16::from_f32((f32::from(i as u16) * 0.1).sin())).collect();
+        let targets: Vec<i32> = (0..800).map(|i| i % 7 - 3).collect();
+        let arrays = [("contexts", &[400, 3, 2][..], Numbers::F16(&halves)), ("targets", &[400, 2][..], Numbers::I32(&targets))];
+        write_arrays(&packed, &arrays).unwrap();
+        for path in [stored, packed] {
+            for split in [Split::Whole, Split::Sequential(0.1), Split::Random(0.1, 7), Split::Blocks(0.1, 7)] {
+                let of = |in_memory| load(&path, None, split, false, in_memory).unwrap().0;
+                let (whole, left) = (of(IN_MEMORY), of(0));
+                assert!(!whole.train.contexts.is_in_file() && left.train.contexts.is_in_file() && left.train.targets.is_in_file());
+                assert_eq!(
+                    (whole.train.half(), whole.leakage(), whole.target_stats()),
+                    (left.train.half(), left.leakage(), left.target_stats())
+                );
+                for (a, b) in [(&whole.train, &left.train), (&whole.validation, &left.validation)] {
+                    assert_eq!(a.samples, b.samples);
+                    for i in 0..a.samples {
+                        assert_eq!((a.context_of(i), a.target_of(i)), (b.context_of(i), b.target_of(i)), "{path:?} {split:?} {i}");
+                    }
+                }
+            }
+        }
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2, "temporary files go with the data");
+    }
+
+    /// A file that is cut while a run reads from it ends the run with its name, instead of training on rubbish.
+    #[test]
+    fn a_file_that_is_cut_later_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = windows(folder.path(), 400);
+        let (data, _) = load(&path, None, Split::Whole, false, 0).unwrap();
+        std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(1000).unwrap();
+        assert_eq!(data.train.context_of(399), vec![0.0; 6]);
+        let error = data.check().unwrap_err();
+        assert!(error.exit_code() == 74 && error.to_string().contains("windows.npz"), "{error}");
+    }
+
     #[test]
     fn splits_take_what_they_say() {
         let folder = tempfile::tempdir().unwrap();
         let path = file(folder.path(), "a.npz", 21, "");
-        let (data, _) = load(&path, None, Split::Sequential(0.1), false).unwrap();
+        let (data, _) = load(&path, None, Split::Sequential(0.1), false, IN_MEMORY).unwrap();
         assert_eq!((numbers(&data.train), numbers(&data.validation)), ((0..18).collect(), vec![18, 19, 20]));
-        let (data, _) = load(&path, None, Split::Random(0.1, 7), false).unwrap();
+        let (data, _) = load(&path, None, Split::Random(0.1, 7), false, IN_MEMORY).unwrap();
         assert_ne!(numbers(&data.validation), vec![18, 19, 20]);
         let mut all = [numbers(&data.train), numbers(&data.validation)].concat();
         all.sort_unstable();
         assert_eq!(all, Vec::from_iter(0..21));
-        let (again, _) = load(&path, None, Split::Random(0.1, 7), false).unwrap();
+        let (again, _) = load(&path, None, Split::Random(0.1, 7), false, IN_MEMORY).unwrap();
         assert_eq!(numbers(&again.train), numbers(&data.train));
-        assert!(load(&path, None, Split::Given, false).is_err());
+        assert!(load(&path, None, Split::Given, false, IN_MEMORY).is_err());
         let other = file(folder.path(), "b.npz", 5, "ood_");
-        let (data, _) = load(&path, Some(&other), Split::Sequential(0.1), false).unwrap();
+        let (data, _) = load(&path, Some(&other), Split::Sequential(0.1), false, IN_MEMORY).unwrap();
         assert_eq!(data.ood.unwrap().samples, 5);
         assert_eq!(header(&path).unwrap(), Header { samples: 21, context: 3, dim: 2, has_validation: false, half: false });
     }
@@ -537,23 +632,23 @@ mod tests {
     fn random_splits_of_windows_leak_and_blocks_do_not() {
         let folder = tempfile::tempdir().unwrap();
         let path = windows(folder.path(), 400);
-        let leakage = |split| load(&path, None, split, false).unwrap().0.leakage();
+        let leakage = |split| load(&path, None, split, false, IN_MEMORY).unwrap().0.leakage();
         let random = leakage(Split::Random(0.1, 7));
         assert_eq!(random.samples, 40);
         assert!(random.contexts > 35 && random.targets > 35, "{random:?}");
         assert!(random.sentence().unwrap().contains("of 40"), "{random:?}");
         // The first window that validates begins three after the last that trains.
         assert_eq!(leakage(Split::Sequential(0.1)), Leakage { samples: 40, contexts: 3, targets: 0 });
-        let (data, _) = load(&path, None, Split::Blocks(0.1, 7), false).unwrap();
+        let (data, _) = load(&path, None, Split::Blocks(0.1, 7), false, IN_MEMORY).unwrap();
         assert_eq!(data.leakage(), Leakage { samples: 40, contexts: 0, targets: 0 });
         assert!(data.leakage().sentence().is_none() && (220..360).contains(&data.train.samples), "{}", data.train.samples);
-        let whole = load(&path, None, Split::Whole, false).unwrap().0;
+        let whole = load(&path, None, Split::Whole, false, IN_MEMORY).unwrap().0;
         assert_eq!((whole.train.samples, whole.validation.samples), (400, 400));
     }
 
     #[test]
     fn self_similarity_is_the_mean_of_all_pairs() {
-        let of = |values: &[f32]| self_similarity(&Values::F32(values.to_vec()), 2);
+        let of = |values: &[f32]| self_similarity(values.chunks(2).map(|v| v.iter().map(|v| f64::from(*v)).collect()));
         // (1, 0), (0, 2), (−1, 0): cosines 0, −1, 0.
         assert!((of(&[1.0, 0.0, 0.0, 2.0, -1.0, 0.0]).unwrap() + 1.0 / 3.0).abs() < 1e-12);
         assert_eq!((of(&[3.0, 4.0, 3.0, 4.0]).map(|s| (s * 1e9).round()), of(&[1.0, 0.0])), (Some(1e9), None));
@@ -562,7 +657,7 @@ mod tests {
     #[test]
     fn the_true_target_is_found_where_the_guess_is_nearest() {
         let folder = tempfile::tempdir().unwrap();
-        let set = load(&windows(folder.path(), 15), None, Split::Whole, false).unwrap().0.validation;
+        let set = load(&windows(folder.path(), 15), None, Split::Whole, false, IN_MEMORY).unwrap().0.validation;
         let candidates = Candidates::of(&set);
         let right = candidates.look_up(|i| set.target(i));
         assert_eq!(right, Retrieval { recall_at_1: 1.0, recall_at_10: 1.0, median_rank: 1.0 });
@@ -577,10 +672,10 @@ mod tests {
 
     #[test]
     fn baselines_are_cosines_of_what_needs_no_model() {
-        let values = |v: &[f32]| Values::F32(v.to_vec());
+        let matrix = |v: &[f32], cols| Matrix::new(Values::F32(v.to_vec()), cols);
         // Contexts (1, 0), (0, 1) and (0, 1), (0, 1); targets (0, 1) and (1, 0).
-        let contexts = values(&[1.0, 0.0, 0.0, 1.0, 0.0, 1.0, 0.0, 1.0]);
-        let set = VectorSet { contexts, targets: values(&[0.0, 1.0, 1.0, 0.0]), samples: 2, context: 2, dim: 2 };
+        let contexts = matrix(&[1.0, 0.0, 0.0, 1.0, 0.0, 1.0, 0.0, 1.0], 4);
+        let set = VectorSet::of(contexts, matrix(&[0.0, 1.0, 1.0, 0.0], 2), 2, 2);
         let b = Baselines::of(&[3.0, 0.0], &set);
         let half = 0.5f64.sqrt();
         assert!((b.mean_vector - 0.5).abs() < 1e-12 && (b.last_vector - 0.5).abs() < 1e-12 && (b.context_mean - half / 2.0).abs() < 1e-12);

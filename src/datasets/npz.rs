@@ -12,12 +12,14 @@ use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::Path;
+use std::sync::Mutex;
 
 use flate2::read::DeflateDecoder;
 use half::f16;
 use npyz::WriterBuilder;
 use zip::write::FileOptions;
 
+use super::matrix::{Matrix, Packed, Values};
 use crate::error::{Error, Result};
 
 /// Longest .npy header read; NumPy itself stops at 10,000 bytes.
@@ -38,46 +40,6 @@ const CENTRAL: u64 = 46;
 const END: u64 = 22;
 const END64: u64 = 56;
 const LOCATOR64: u64 = 20;
-
-/// Numbers of an array, in C order.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Values {
-    /// Half-precision floats stay as they are.
-    F16(Vec<f16>),
-    /// Everything else: floats, integers and booleans, rounded to the nearest.
-    F32(Vec<f32>),
-}
-
-impl Values {
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        match self {
-            Values::F16(values) => values.len(),
-            Values::F32(values) => values.len(),
-        }
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Value `i`; like a slice it panics beyond the end.
-    pub fn get(&self, i: usize) -> f32 {
-        match self {
-            Values::F16(values) => values[i].to_f32(),
-            Values::F32(values) => values[i],
-        }
-    }
-
-    /// All of them as f32.
-    pub fn to_f32(&self) -> Vec<f32> {
-        match self {
-            Values::F16(values) => values.iter().map(|v| v.to_f32()).collect(),
-            Values::F32(values) => values.clone(),
-        }
-    }
-}
 
 /// An array that was read.
 #[derive(Debug, Clone, PartialEq)]
@@ -368,6 +330,10 @@ struct Item {
 }
 
 impl Item {
+    fn is_half(self) -> bool {
+        (self.kind, self.size) == (b'f', 2)
+    }
+
     /// Understands a dtype such as `<f4`, or says why it is not one of numbers.
     fn new(dtype: &str) -> std::result::Result<Self, String> {
         let item = match *dtype.as_bytes() {
@@ -606,21 +572,42 @@ impl<'a> Body<'a> {
         Ok(header)
     }
 
-    /// Reads `count` numbers of N bytes each; memory grows with what has arrived, not with what was promised.
-    fn numbers<T, const N: usize>(&mut self, count: usize, convert: impl Fn([u8; N]) -> T) -> Found<Vec<T>> {
-        let mut values = Vec::new();
-        let mut chunk = vec![0; CHUNK.min(count * N)];
-        while values.len() < count {
-            let now = (count - values.len()).min(CHUNK / N);
-            let bytes = &mut chunk[..now * N];
-            self.fill(bytes)?;
-            if values.capacity() - values.len() < now {
-                let total = (values.len() * 2).clamp(values.len() + now, count);
-                reserve(&mut values, total)?;
-            }
-            values.extend(bytes.as_chunks().0.iter().map(|b| convert(*b)));
+    /// Passes on `count` numbers piece by piece: halves as they are, everything else as f32, rounded to the nearest.
+    fn numbers(&mut self, item: Item, count: usize, mut each: impl FnMut(Piece<'_>) -> Found<()>) -> Found<()> {
+        let Item { kind, size, big_endian } = item;
+        let mut chunk = vec![0; CHUNK.min(count * size)];
+        let (mut halves, mut floats) = (Vec::new(), Vec::new());
+        macro_rules! convert {
+            ($bytes:ident, $into:ident, $type:ty, $value:ident => $result:expr) => {{
+                let number = |b: &_| if big_endian { <$type>::from_be_bytes(*b) } else { <$type>::from_le_bytes(*b) };
+                $into.extend($bytes.as_chunks().0.iter().map(number).map(|$value| $result))
+            }};
         }
-        Ok(values)
+        let mut left = count;
+        while left > 0 {
+            let now = left.min(CHUNK / size);
+            let bytes = &mut chunk[..now * size];
+            self.fill(bytes)?;
+            halves.clear();
+            floats.clear();
+            match (kind, size) {
+                (b'f', 2) => convert!(bytes, halves, f16, v => v),
+                (b'f', 4) => convert!(bytes, floats, f32, v => v),
+                (b'f', _) => convert!(bytes, floats, f64, v => v as f32),
+                (b'b', _) => convert!(bytes, floats, u8, v => f32::from(v != 0)),
+                (b'i', 1) => convert!(bytes, floats, i8, v => v as f32),
+                (b'i', 2) => convert!(bytes, floats, i16, v => v as f32),
+                (b'i', 4) => convert!(bytes, floats, i32, v => v as f32),
+                (b'i', _) => convert!(bytes, floats, i64, v => v as f32),
+                (_, 1) => convert!(bytes, floats, u8, v => v as f32),
+                (_, 2) => convert!(bytes, floats, u16, v => v as f32),
+                (_, 4) => convert!(bytes, floats, u32, v => v as f32),
+                _ => convert!(bytes, floats, u64, v => v as f32),
+            }
+            each(if halves.is_empty() { Piece::Floats(&floats) } else { Piece::Halves(&halves) })?;
+            left -= now;
+        }
+        Ok(())
     }
 
     /// Makes sure that the member ends here, and that it is what was written.
@@ -635,10 +622,32 @@ impl<'a> Body<'a> {
     }
 }
 
+/// What keeps an array from being unpacked into a file.
+fn no_room(error: io::Error) -> Fault {
+    let hint = "save it with np.savez as float32 or float16, which needs no unpacking, or set TMPDIR to a folder with room";
+    Fault::Io(io::Error::new(error.kind(), format!("unpacking an array into a temporary file: {error}; {hint}")))
+}
+
+/// Numbers of an array, as they come.
+enum Piece<'a> {
+    Halves(&'a [f16]),
+    Floats(&'a [f32]),
+}
+
 /// Makes room for `total` values, or says that there is none.
 fn reserve<T>(values: &mut Vec<T>, total: usize) -> Found<()> {
     let failed = |_| Fault::Bad(format!("its {total} numbers do not fit in memory; split the array"));
     values.try_reserve_exact(total - values.len()).map_err(failed)
+}
+
+/// Adds a piece to `count` values that are to come; memory grows with what has arrived, not with what was promised.
+fn append<T: Copy>(values: &mut Vec<T>, piece: &[T], count: usize) -> Found<()> {
+    if values.capacity() - values.len() < piece.len() {
+        let total = (values.len() * 2).clamp(values.len() + piece.len(), count);
+        reserve(values, total)?;
+    }
+    values.extend_from_slice(piece);
+    Ok(())
 }
 
 /// Turns Fortran order into C order.
@@ -759,6 +768,24 @@ impl<R: Read + Seek> Npz<R> {
         self.read(i).map_err(|fault| self.failed(name, fault))
     }
 
+    /// Reads an array of numbers as rows of what its axes but the first hold, and checks it to its last byte. Above `in_memory` bytes it stays where it
+    /// is: in the archive if it is stored there as floats, else unpacked into a temporary file beside it that goes with the matrix.
+    ///
+    /// # Errors
+    /// As `array`; `Data` for one in Fortran order above the limit, `Io` when there is no room for the temporary file.
+    pub fn matrix(&mut self, name: &str, in_memory: u64) -> Result<(Vec<usize>, Matrix)> {
+        let i = self.find(name)?;
+        let cols = |shape: &[usize]| shape.iter().skip(1).product::<usize>();
+        if self.entries[i].size <= in_memory {
+            let Array { shape, values } = self.array(name)?;
+            let matrix = Matrix::new(values, cols(&shape));
+            return Ok((shape, matrix));
+        }
+        let (shape, packed) = self.leave(i).map_err(|fault| self.failed(name, fault))?;
+        let matrix = Matrix::in_file(packed, shape.first().copied().unwrap_or(1), cols(&shape));
+        Ok((shape, matrix))
+    }
+
     fn find(&self, name: &str) -> Result<usize> {
         let missing = || {
             let shown = self.entries.iter().filter_map(Entry::array).take(12).map(quoted).collect::<Vec<_>>().join(", ");
@@ -785,29 +812,13 @@ impl<R: Read + Seek> Npz<R> {
     fn read(&mut self, i: usize) -> Found<Array> {
         let crc = self.entries[i].crc;
         let (Header { item, shape, fortran_order, count, .. }, mut body) = self.header(i)?;
-        let Item { kind, size, big_endian } = item.map_err(Fault::Bad)?;
-        macro_rules! numbers {
-            ($type:ty, $value:ident => $result:expr) => {
-                body.numbers(count, |bytes| {
-                    let $value = if big_endian { <$type>::from_be_bytes(bytes) } else { <$type>::from_le_bytes(bytes) };
-                    $result
-                })?
-            };
-        }
-        let values = match (kind, size) {
-            (b'f', 2) => Values::F16(numbers!(f16, v => v)),
-            (b'f', 4) => Values::F32(numbers!(f32, v => v)),
-            (b'f', _) => Values::F32(numbers!(f64, v => v as f32)),
-            (b'b', _) => Values::F32(numbers!(u8, v => f32::from(v != 0))),
-            (b'i', 1) => Values::F32(numbers!(i8, v => v as f32)),
-            (b'i', 2) => Values::F32(numbers!(i16, v => v as f32)),
-            (b'i', 4) => Values::F32(numbers!(i32, v => v as f32)),
-            (b'i', _) => Values::F32(numbers!(i64, v => v as f32)),
-            (_, 1) => Values::F32(numbers!(u8, v => v as f32)),
-            (_, 2) => Values::F32(numbers!(u16, v => v as f32)),
-            (_, 4) => Values::F32(numbers!(u32, v => v as f32)),
-            _ => Values::F32(numbers!(u64, v => v as f32)),
-        };
+        let item = item.map_err(Fault::Bad)?;
+        let (mut halves, mut floats) = (Vec::new(), Vec::new());
+        body.numbers(item, count, |piece| match piece {
+            Piece::Halves(piece) => append(&mut halves, piece, count),
+            Piece::Floats(piece) => append(&mut floats, piece, count),
+        })?;
+        let values = if item.is_half() { Values::F16(halves) } else { Values::F32(floats) };
         body.finish(crc)?;
         let values = match values {
             Values::F16(values) if fortran_order => Values::F16(transposed(values, &shape)?),
@@ -815,6 +826,39 @@ impl<R: Read + Seek> Npz<R> {
             values => values,
         };
         Ok(Array { shape, values })
+    }
+
+    /// Checks an array and leaves its numbers in the archive, or in a temporary file where they have to be unpacked or converted.
+    fn leave(&mut self, i: usize) -> Found<(Vec<usize>, Packed)> {
+        let source = Path::new(&self.source).to_path_buf();
+        let Entry { crc, method, .. } = self.entries[i];
+        let (Header { item, shape, fortran_order, count, .. }, mut body) = self.header(i)?;
+        let item = item.map_err(Fault::Bad)?;
+        if fortran_order {
+            return bad("it is in Fortran order and too large to turn around in memory; re-save it with np.ascontiguousarray");
+        }
+        let as_they_are = method == STORED && item.kind == b'f' && item.size <= 4 && !item.big_endian;
+        let mut unpacked = None;
+        if !as_they_are {
+            // Beside the archive, where there is room for large files; else wherever the system keeps temporary ones.
+            let file = tempfile::tempfile_in(super::folder_of(&source)).or_else(|_| tempfile::tempfile()).map_err(no_room)?;
+            unpacked = Some(BufWriter::with_capacity(CHUNK, file));
+        }
+        body.numbers(item, count, |piece| {
+            let Some(file) = &mut unpacked else { return Ok(()) };
+            let written = match piece {
+                Piece::Halves(piece) => piece.iter().try_for_each(|v| file.write_all(&v.to_le_bytes())),
+                Piece::Floats(piece) => piece.iter().try_for_each(|v| file.write_all(&v.to_le_bytes())),
+            };
+            written.map_err(no_room)
+        })?;
+        body.finish(crc)?;
+        let (file, start) = match unpacked {
+            Some(file) => (file.into_inner().map_err(|e| no_room(e.into_error()))?, 0),
+            // The numbers are the last of the member's bytes; finishing it has read up to their end.
+            None => (File::open(&source)?, self.reader.stream_position()? - (count * item.size) as u64),
+        };
+        Ok((shape, Packed { file: Mutex::new(file), source, start, half: item.is_half() }))
     }
 }
 

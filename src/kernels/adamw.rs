@@ -1,8 +1,19 @@
-//! Adam and AdamW over the flat weights, with clipping by the global norm. See `shaders/adamw/`.
+//! Adam, AdamW and SGD with momentum over the flat weights, with clipping by the global norm. See `shaders/adamw/`.
 
 use super::state;
 use crate::error::{Error, Result};
 use crate::plan::{Dispatch, Grid, Plan, Tensor};
+
+/// How weights follow the gradient.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rule {
+    /// Moments, decay added to the gradient.
+    Adam,
+    /// Moments, decay applied to the weight.
+    AdamW,
+    /// m ← β₁ m + g, w ← w − lr · m, decay added to the gradient; the second moment stays as it is.
+    Sgd,
+}
 
 /// One optimiser step; the learning rate, the clipping norm and the bias corrections come from the state.
 #[derive(Debug, Clone, Copy)]
@@ -29,8 +40,8 @@ pub struct Update {
     pub eps: f64,
     /// Weight decay.
     pub decay: f64,
-    /// AdamW (true) or Adam with L2 (false).
-    pub decoupled: bool,
+    /// Which of them.
+    pub rule: Rule,
     /// Limit of each element of the gradient; 0 for none.
     pub clip_value: f64,
 }
@@ -50,7 +61,7 @@ impl Update {
         }
         let dispatch = Dispatch::new("adamw/update", label)
             .constant("WG", 64)
-            .constant("DECOUPLED", self.decoupled.into())
+            .constant("RULE", self.rule as u32)
             .constant("BY_VALUE", (self.clip_value > 0.0).into())
             .bind("state", state(plan)?)
             .bind("partials", self.partials)

@@ -4,6 +4,9 @@ use super::{row_dispatch, state};
 use crate::error::Result;
 use crate::plan::{Plan, Tensor};
 
+/// A target that does not count, as `ignore_index` of `torch.nn.functional.cross_entropy`.
+pub const IGNORED: u32 = u32::MAX;
+
 /// Which loss.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -26,7 +29,7 @@ pub enum Weight {
 pub struct Forward {
     /// (rows, cols) logits.
     pub x: Tensor,
-    /// (rows) classes.
+    /// (rows) classes; a row with any other number, such as [`IGNORED`], does not count.
     pub targets: Tensor,
     /// (rows, 4): loss, cross-entropy, correct, distance.
     pub y: Tensor,

@@ -27,7 +27,7 @@ impl DecoderBlock {
     /// # Errors
     /// `Config` when the heads do not divide the features.
     pub fn new(name: &str, config: BlockConfig) -> Result<Self> {
-        let BlockConfig { features, heads, hidden, activation, dropout, eps, causal } = config;
+        let BlockConfig { features, heads, hidden, activation, dropout, eps, causal, .. } = config;
         let norm = |which: &str| LayerNorm::new(&format!("{name}.{which}"), features, eps);
         Ok(DecoderBlock {
             attention: SelfAttention::new(&format!("{name}.self_attn"), features, heads, causal, dropout)?,
@@ -44,7 +44,7 @@ impl DecoderBlock {
     /// # Errors
     /// As `Layer::forward`.
     pub fn forward(&mut self, plan: &mut Plan, x: Tensor, memory: Tensor) -> Result<Tensor> {
-        let sum = self.attention.forward(plan, x)?;
+        let sum = self.attention.forward(plan, x, x)?;
         let s = self.norm1.forward(plan, sum)?;
         let sum = self.cross.forward(plan, s, memory)?;
         let r = self.norm2.forward(plan, sum)?;
@@ -62,6 +62,6 @@ impl DecoderBlock {
         let d = self.norm2.backward(plan, d)?;
         let (d, dmemory) = self.cross.backward(plan, d, later)?;
         let d = self.norm1.backward(plan, d)?;
-        Ok((self.attention.backward(plan, d)?, dmemory))
+        Ok((self.attention.backward(plan, d, Some(d))?, dmemory))
     }
 }

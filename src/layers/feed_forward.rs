@@ -21,22 +21,38 @@ impl FeedForward {
         let linear1 = Linear::new(&format!("{name}.linear1"), features, hidden).activated(activation);
         FeedForward { name: name.into(), rate, linear1, linear2: Linear::new(&format!("{name}.linear2"), hidden, features) }
     }
-}
 
-impl Layer for FeedForward {
-    fn forward(&mut self, plan: &mut Plan, x: Tensor) -> Result<Tensor> {
+    /// Appends the forward pass, added to `residual`: x itself, or what x is the normalisation of.
+    ///
+    /// # Errors
+    /// As `Layer::forward`.
+    pub fn forward_from(&mut self, plan: &mut Plan, x: Tensor, residual: Tensor) -> Result<Tensor> {
         self.linear1.dropout = dropout(plan, self.rate);
         self.linear2.dropout = dropout(plan, self.rate);
         let h = self.linear1.forward(plan, x)?;
-        self.linear2.forward_fused(plan, h, Some(x))
+        self.linear2.forward_fused(plan, h, Some(residual))
     }
 
-    fn backward(&mut self, plan: &mut Plan, dy: Tensor) -> Result<Tensor> {
+    /// Appends the backward pass: the gradient of x, with `residual` where that of the sum is to be added.
+    ///
+    /// # Errors
+    /// `Internal` before `forward`.
+    pub fn backward_from(&mut self, plan: &mut Plan, dy: Tensor, residual: Option<Tensor>) -> Result<Tensor> {
         let masked = through_dropout(plan, dy, self.linear2.dropout, &self.name)?;
         self.linear2.backward_params(plan, masked)?;
         let below = Fused { derivative: self.linear1.derivative()?, dropout: self.linear1.dropout, residual: None };
         let dz = self.linear2.backward_input(plan, masked, below)?;
         self.linear1.backward_params(plan, dz)?;
-        self.linear1.backward_input(plan, dz, Fused { residual: Some(dy), ..Fused::default() })
+        self.linear1.backward_input(plan, dz, Fused { residual, ..Fused::default() })
+    }
+}
+
+impl Layer for FeedForward {
+    fn forward(&mut self, plan: &mut Plan, x: Tensor) -> Result<Tensor> {
+        self.forward_from(plan, x, x)
+    }
+
+    fn backward(&mut self, plan: &mut Plan, dy: Tensor) -> Result<Tensor> {
+        self.backward_from(plan, dy, Some(dy))
     }
 }

@@ -59,11 +59,11 @@ impl SelfAttention {
         Ok(SelfAttention { name: name.into(), features, heads, causal, rate, in_proj, out_proj, saved: None })
     }
 
-    /// Appends the forward pass over whole sequences, residual included.
+    /// Appends the forward pass over whole sequences, added to `residual`: x itself, or what x is the normalisation of.
     ///
     /// # Errors
     /// As `Layer::forward`.
-    pub fn forward(&mut self, plan: &mut Plan, x: Tensor) -> Result<Tensor> {
+    pub fn forward(&mut self, plan: &mut Plan, x: Tensor, residual: Tensor) -> Result<Tensor> {
         let [batch, length, _] = axes(plan, x, &self.name)?;
         let qkv = self.in_proj.forward_fused(plan, x, None)?;
         let shape = Shape {
@@ -80,14 +80,14 @@ impl SelfAttention {
         let output_dropout = dropout(plan, self.rate);
         self.out_proj.dropout = output_dropout;
         self.saved = Some(Saved { qkv, y, lse, shape, output_dropout });
-        self.out_proj.forward_fused(plan, y, Some(x))
+        self.out_proj.forward_fused(plan, y, Some(residual))
     }
 
-    /// Appends the forward pass of one new position over the cache, residual included.
+    /// Appends the forward pass of one new position over the cache, added to `residual`.
     ///
     /// # Errors
     /// As `Layer::forward`.
-    pub fn forward_cached(&mut self, plan: &mut Plan, x: Tensor, cache: Cache) -> Result<Tensor> {
+    pub fn forward_cached(&mut self, plan: &mut Plan, x: Tensor, residual: Tensor, cache: Cache) -> Result<Tensor> {
         let [batch, ..] = axes(plan, x, &self.name)?;
         let (heads, head_dim, limit) = (self.heads, self.features / self.heads, cache.limit);
         let qkv = self.in_proj.forward_fused(plan, x, None)?;
@@ -96,14 +96,14 @@ impl SelfAttention {
         let values = plan.persistent(Role::KvCache, &format!("{}.values", self.name), &shape)?;
         let y = plan.like(format!("{}.y", self.name), x)?;
         Cached { qkv, sources: cache.sources, keys, values, y, batch, heads, head_dim, limit }.record(plan, &self.name)?;
-        self.out_proj.forward_fused(plan, y, Some(x))
+        self.out_proj.forward_fused(plan, y, Some(residual))
     }
 
-    /// Appends the backward pass.
+    /// Appends the backward pass: the gradient of x, with `residual` where that of the sum is to be added.
     ///
     /// # Errors
     /// `Internal` before `forward`.
-    pub fn backward(&mut self, plan: &mut Plan, dy: Tensor) -> Result<Tensor> {
+    pub fn backward(&mut self, plan: &mut Plan, dy: Tensor, residual: Option<Tensor>) -> Result<Tensor> {
         let Saved { qkv, y, lse, shape, output_dropout } = kept(&self.saved, &self.name)?;
         let masked = super::layer::through_dropout(plan, dy, output_dropout, &self.name)?;
         self.out_proj.backward_params(plan, masked)?;
@@ -111,6 +111,6 @@ impl SelfAttention {
         let dqkv = plan.like(format!("{}.dqkv", self.name), qkv)?;
         Backward { qkv, q: None, y, lse, dy: da, dqkv, shape }.record(plan, &self.name)?;
         self.in_proj.backward_params(plan, dqkv)?;
-        self.in_proj.backward_input(plan, dqkv, Fused { residual: Some(dy), ..Fused::default() })
+        self.in_proj.backward_input(plan, dqkv, Fused { residual, ..Fused::default() })
     }
 }

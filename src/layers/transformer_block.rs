@@ -1,8 +1,9 @@
-//! The post-norm transformer block (Vaswani et al. 2017).
+//! The transformer block, post-norm (Vaswani et al. 2017) or pre-norm (Xiong et al. 2020).
 
 use super::feed_forward::FeedForward;
 use super::layer::Layer;
 use super::layer_norm::LayerNorm;
+use super::linear::Fused;
 use super::self_attention::{Cache, SelfAttention};
 use crate::error::Result;
 use crate::kernels::matmul::Activation;
@@ -25,16 +26,19 @@ pub struct BlockConfig {
     pub eps: f64,
     /// A position sees only itself and earlier ones.
     pub causal: bool,
+    /// Normalise what goes into the sublayers instead of what comes out of them.
+    pub norm_first: bool,
 }
 
-/// `torch.nn.TransformerEncoderLayer` with norm_first = False:
-/// s = norm1(x + attention(x)), y = norm2(s + feed_forward(s)).
+/// `torch.nn.TransformerEncoderLayer`: s = norm1(x + attention(x)), y = norm2(s + feed_forward(s)), or with `norm_first`
+/// s = x + attention(norm1(x)), y = s + feed_forward(norm2(s)).
 #[derive(Debug, Clone)]
 pub struct TransformerBlock {
     attention: SelfAttention,
     norm1: LayerNorm,
     feed_forward: FeedForward,
     norm2: LayerNorm,
+    norm_first: bool,
 }
 
 impl TransformerBlock {
@@ -43,12 +47,13 @@ impl TransformerBlock {
     /// # Errors
     /// `Config` when the heads do not divide the features.
     pub fn new(name: &str, config: BlockConfig) -> Result<Self> {
-        let BlockConfig { features, heads, hidden, activation, dropout, eps, causal } = config;
+        let BlockConfig { features, heads, hidden, activation, dropout, eps, causal, norm_first } = config;
         Ok(TransformerBlock {
             attention: SelfAttention::new(&format!("{name}.self_attn"), features, heads, causal, dropout)?,
             norm1: LayerNorm::new(&format!("{name}.norm1"), features, eps),
             feed_forward: FeedForward::new(name, features, hidden, activation, dropout),
             norm2: LayerNorm::new(&format!("{name}.norm2"), features, eps),
+            norm_first,
         })
     }
 
@@ -57,10 +62,15 @@ impl TransformerBlock {
     /// # Errors
     /// As `Layer::forward`.
     pub fn forward(&mut self, plan: &mut Plan, x: Tensor, cache: Option<Cache>) -> Result<Tensor> {
+        let normed = if self.norm_first { self.norm1.forward(plan, x)? } else { x };
         let sum = match cache {
-            Some(cache) => self.attention.forward_cached(plan, x, cache)?,
-            None => self.attention.forward(plan, x)?,
+            Some(cache) => self.attention.forward_cached(plan, normed, x, cache)?,
+            None => self.attention.forward(plan, normed, x)?,
         };
+        if self.norm_first {
+            let normed = self.norm2.forward(plan, sum)?;
+            return self.feed_forward.forward_from(plan, normed, sum);
+        }
         let s = self.norm1.forward(plan, sum)?;
         let sum = self.feed_forward.forward(plan, s)?;
         self.norm2.forward(plan, sum)
@@ -71,9 +81,16 @@ impl TransformerBlock {
     /// # Errors
     /// `Internal` before `forward`.
     pub fn backward(&mut self, plan: &mut Plan, dy: Tensor) -> Result<Tensor> {
+        if self.norm_first {
+            let below = |residual| Fused { residual: Some(residual), ..Fused::default() };
+            let d = self.feed_forward.backward_from(plan, dy, None)?;
+            let ds = self.norm2.backward_fused(plan, d, below(dy))?;
+            let d = self.attention.backward(plan, ds, None)?;
+            return self.norm1.backward_fused(plan, d, below(ds));
+        }
         let d = self.norm2.backward(plan, dy)?;
         let d = self.feed_forward.backward(plan, d)?;
         let d = self.norm1.backward(plan, d)?;
-        self.attention.backward(plan, d)
+        self.attention.backward(plan, d, Some(d))
     }
 }

@@ -6,6 +6,7 @@ use super::loss::{Columns, Gradients, Loss, LossKind, Recorded};
 use crate::batch::{Inputs, Outputs};
 use crate::config::{Section, within};
 use crate::error::{Error, Result};
+pub use crate::kernels::cross_entropy::IGNORED;
 use crate::kernels::cross_entropy::{Forward, Weight};
 use crate::plan::Plan;
 

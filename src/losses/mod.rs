@@ -6,7 +6,7 @@ mod loss;
 mod vae;
 mod vectors;
 
-pub use cross_entropy::CrossEntropyConfig;
+pub use cross_entropy::{CrossEntropyConfig, IGNORED};
 pub use joints::{JointLossConfig, Penalty};
 pub use loss::{Columns, Gradients, Loss, LossKind, Recorded, TargetVectors, Targets};
 pub use vae::VaeLossConfig;

@@ -1,4 +1,4 @@
-//! The integer-sequence transformer: causal, post-norm, a class for each value.
+//! The integer-sequence transformer: causal, post-norm or pre-norm, a class for each value.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,7 +7,7 @@ use crate::batch::{Inputs, Outputs};
 use crate::config::Section;
 use crate::error::Result;
 use crate::kernels::matmul::Activation;
-use crate::layers::{BlockConfig, Cache, Embedding, FixedEmbedding, Layer, Linear, TransformerBlock};
+use crate::layers::{BlockConfig, Cache, Embedding, FixedEmbedding, Layer, LayerNorm, Linear, TransformerBlock};
 use crate::losses::Gradients;
 use crate::plan::Plan;
 
@@ -42,6 +42,10 @@ pub struct SequenceTransformerConfig {
     /// Dropout on probabilities, activations and sublayer outputs.
     #[serde(default)]
     pub dropout: f64,
+    /// Normalise what goes into attention and feed-forward network instead of what comes out of them, and once more before the output
+    /// (`torch.nn.TransformerEncoder` with `norm_first=True` and a `norm`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub norm_first: bool,
     /// Added to the variance of the normalisation.
     #[serde(default = "eps")]
     pub norm_eps: f64,
@@ -97,6 +101,7 @@ impl ModelKind for SequenceTransformerConfig {
             dropout: self.dropout,
             eps: self.norm_eps,
             causal: true,
+            norm_first: self.norm_first,
         };
         let input = match self.embedding {
             EmbeddingKind::Fixed => InputLayer::Fixed(FixedEmbedding { max_value: vocabulary - 1, max_position: length - 1 }),
@@ -105,6 +110,7 @@ impl ModelKind for SequenceTransformerConfig {
         Ok(Box::new(SequenceTransformer {
             input,
             blocks: (0..self.layers).map(|i| TransformerBlock::new(&format!("transformer.layers.{i}"), block)).collect::<Result<_>>()?,
+            norm: self.norm_first.then(|| LayerNorm::new("transformer.norm", self.d_model, self.norm_eps)),
             output: Linear::new("output", self.d_model, vocabulary),
         }))
     }
@@ -121,6 +127,8 @@ enum InputLayer {
 struct SequenceTransformer {
     input: InputLayer,
     blocks: Vec<TransformerBlock>,
+    /// Of pre-norm blocks, whose sum is not normalised yet.
+    norm: Option<LayerNorm>,
     output: Linear,
 }
 
@@ -133,6 +141,9 @@ impl SequenceTransformer {
         };
         for block in &mut self.blocks {
             x = block.forward(plan, x, cache)?;
+        }
+        if let Some(norm) = &mut self.norm {
+            x = norm.forward(plan, x)?;
         }
         self.output.forward(plan, x).map(Outputs::only)
     }
@@ -153,6 +164,9 @@ impl Model for SequenceTransformer {
 
     fn backward(&mut self, plan: &mut Plan, gradients: &Gradients) -> Result<()> {
         let mut dy = self.output.backward(plan, gradients.main)?;
+        if let Some(norm) = &mut self.norm {
+            dy = norm.backward(plan, dy)?;
+        }
         for block in self.blocks.iter_mut().rev() {
             dy = block.backward(plan, dy)?;
         }

@@ -94,7 +94,7 @@ pub enum LayerConfig {
         #[serde(default)]
         dropout: f64,
     },
-    /// `torch.nn.TransformerEncoderLayer` with norm_first = False.
+    /// `torch.nn.TransformerEncoderLayer`.
     TransformerBlock {
         /// Heads; they divide the features.
         heads: usize,
@@ -109,6 +109,9 @@ pub enum LayerConfig {
         /// On probabilities, activations and sublayer outputs.
         #[serde(default)]
         dropout: f64,
+        /// Normalise what goes into the sublayers instead of what comes out of them.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        norm_first: bool,
     },
     /// One layer of `torch.nn.LSTM`.
     Lstm {
@@ -326,10 +329,11 @@ impl Maker {
                 let features = self.in_heads(*heads, at)?;
                 other(Box::new(Attend(SelfAttention::new(name, features, *heads, *causal, *dropout)?)))
             }
-            LayerConfig::TransformerBlock { heads, feed_forward, activation, causal, dropout } => {
+            LayerConfig::TransformerBlock { heads, feed_forward, activation, causal, dropout, norm_first } => {
                 let features = self.in_heads(*heads, at)?;
-                let (heads, hidden, activation, causal, dropout) = (*heads, *feed_forward, *activation, *causal, *dropout);
-                let config = BlockConfig { features, heads, hidden, activation, dropout, eps: 1e-5, causal };
+                let (heads, hidden, activation, causal, dropout, norm_first) =
+                    (*heads, *feed_forward, *activation, *causal, *dropout, *norm_first);
+                let config = BlockConfig { features, heads, hidden, activation, dropout, eps: 1e-5, causal, norm_first };
                 other(Box::new(Block(TransformerBlock::new(name, config)?)))
             }
             LayerConfig::Lstm { hidden } => {
@@ -554,11 +558,11 @@ struct Attend(SelfAttention);
 
 impl Layer for Attend {
     fn forward(&mut self, plan: &mut Plan, x: Tensor) -> Result<Tensor> {
-        self.0.forward(plan, x)
+        self.0.forward(plan, x, x)
     }
 
     fn backward(&mut self, plan: &mut Plan, dy: Tensor) -> Result<Tensor> {
-        self.0.backward(plan, dy)
+        self.0.backward(plan, dy, Some(dy))
     }
 }
 

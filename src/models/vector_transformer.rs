@@ -75,6 +75,7 @@ impl ModelKind for VectorTransformerConfig {
             dropout: self.dropout,
             eps: 1e-5,
             causal,
+            norm_first: false,
         };
         let stack = match self.blocks {
             Blocks::Encoder => Stack::Encoder(

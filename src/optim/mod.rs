@@ -6,7 +6,7 @@ use crate::error::{Result, out_of_range};
 use crate::kernels::{State, adamw, grad_norm};
 use crate::plan::{Flat, Plan, Section, Tensor};
 
-/// Adam (Kingma & Ba 2015) or AdamW (Loshchilov & Hutter 2019).
+/// Adam (Kingma & Ba 2015), AdamW (Loshchilov & Hutter 2019) or SGD with momentum (`torch.optim.SGD`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OptimizerKind {
@@ -14,16 +14,21 @@ pub enum OptimizerKind {
     Adam,
     /// Decay applied to the weight.
     Adamw,
+    /// Gradient descent with momentum, decay added to the gradient.
+    Sgd,
 }
 
 /// How weights move.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct OptimizerConfig {
-    /// `adam` or `adamw`.
+    /// `adam`, `adamw` or `sgd`.
     pub kind: OptimizerKind,
     /// Peak learning rate.
     pub learning_rate: f64,
+    /// Share of the last step's direction that `sgd` keeps; 0 is plain gradient descent.
+    #[serde(skip_serializing_if = "is_usual_momentum")]
+    pub momentum: f64,
     /// Decay rate of the first moment.
     pub beta1: f64,
     /// Decay rate of the second moment.
@@ -39,6 +44,10 @@ pub struct OptimizerConfig {
     pub clip_value: f64,
 }
 
+fn is_usual_momentum(value: &f64) -> bool {
+    *value == OptimizerConfig::default().momentum
+}
+
 fn is_zero(value: &f64) -> bool {
     *value == 0.0
 }
@@ -48,6 +57,7 @@ impl Default for OptimizerConfig {
         OptimizerConfig {
             kind: OptimizerKind::Adamw,
             learning_rate: 1e-3,
+            momentum: 0.9,
             beta1: 0.9,
             beta2: 0.999,
             eps: 1e-8,
@@ -64,6 +74,7 @@ impl OptimizerConfig {
             if ok { Ok(()) } else { Err(out_of_range(&format!("optimizer.{key}"), value, range)) }
         };
         check(self.learning_rate > 0.0 && self.learning_rate.is_finite(), "learning_rate", self.learning_rate, "above 0, and finite")?;
+        check((0.0..1.0).contains(&self.momentum), "momentum", self.momentum, "in [0, 1)")?;
         check((0.0..1.0).contains(&self.beta1), "beta1", self.beta1, "in [0, 1)")?;
         check((0.0..1.0).contains(&self.beta2), "beta2", self.beta2, "in [0, 1)")?;
         check(self.eps > 0.0 && self.eps.is_finite(), "eps", self.eps, "above 0, and finite")?;
@@ -93,11 +104,15 @@ impl OptimizerConfig {
             m,
             v,
             records,
-            beta1: self.beta1,
+            beta1: if self.kind == OptimizerKind::Sgd { self.momentum } else { self.beta1 },
             beta2: self.beta2,
             eps: self.eps,
             decay: self.weight_decay,
-            decoupled: self.kind == OptimizerKind::Adamw,
+            rule: match self.kind {
+                OptimizerKind::Adam => adamw::Rule::Adam,
+                OptimizerKind::Adamw => adamw::Rule::AdamW,
+                OptimizerKind::Sgd => adamw::Rule::Sgd,
+            },
             clip_value: self.clip_value,
         };
         update.record(plan, "optimizer")

@@ -12,7 +12,7 @@ use super::scorecard::{Card, ClosingScores, Scorecard};
 use crate::batch::{Batch, Field, Fields, Inputs};
 use crate::config::{Section, Settings, within};
 use crate::datasets::images::{ImageData, header, load};
-use crate::datasets::npz::Values;
+use crate::datasets::matrix::Values;
 use crate::error::{Error, Result};
 use crate::gpu::Role;
 use crate::losses::{Columns, Loss};

@@ -9,12 +9,12 @@ use super::epochs::one;
 use super::scorecard::{Arrays, Card, ClosingScores, Scorecard, Test};
 use crate::batch::{Batch, Field, Fields, Inputs};
 use crate::config::{Section, Settings, TrainConfig, within};
-use crate::datasets::integer_sequences::{CONTEXT, FAMILIES, Sequence, Transition, VALUES, draw_family, sample, shares};
+use crate::datasets::integer_sequences::{FAMILIES, Sequence, Sizes, Transition, draw_family, impossible, sample, shares};
 use crate::datasets::{Split, epoch_order};
 use crate::error::{Error, Result};
 use crate::gpu::Role;
 use crate::layers::Cache;
-use crate::losses::{Columns, Loss};
+use crate::losses::{Columns, IGNORED, Loss};
 use crate::metrics::{Column, MetricRows, Metrics};
 use crate::plan::{Buffer, Plan};
 use crate::random::Random;
@@ -25,6 +25,9 @@ const EVAL_BATCH: usize = 256;
 
 /// Sequences of each row of the closing table.
 pub(crate) const TESTED: usize = 1000;
+
+/// What the columns of the tables are.
+const EXPLAINED: &str = "last acc. predicts the last number of a sequence from all before it, whole seq. every number after the first";
 
 /// Shares of the phases in validation and in the full mixture.
 const MIXTURE: [f64; 3] = [1.0 / 3.0; 3];
@@ -42,6 +45,38 @@ pub struct IntegerSequencesConfig {
     /// Whether they enter on straight lines or at once.
     #[serde(default, skip_serializing_if = "is_gradual")]
     pub transition: Transition,
+    /// Numbers that the model sees at most; the longest sequences have one more.
+    #[serde(default = "context", skip_serializing_if = "is_default_context")]
+    pub context: usize,
+    /// Lengths are drawn evenly from so many numbers before the last one up to `context`; without it, sequences are as long as they can be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shortest: Option<usize>,
+    /// Different values, from 0: the classes of the model.
+    #[serde(default = "values", skip_serializing_if = "is_default_values")]
+    pub values: usize,
+}
+
+fn context() -> usize {
+    Sizes::default().context
+}
+
+fn is_default_context(given: &usize) -> bool {
+    *given == context()
+}
+
+fn values() -> usize {
+    Sizes::default().values
+}
+
+fn is_default_values(given: &usize) -> bool {
+    *given == values()
+}
+
+impl IntegerSequencesConfig {
+    /// How long the sequences are and what they are made of.
+    pub fn sizes(&self) -> Sizes {
+        Sizes { context: self.context, shortest: self.shortest.unwrap_or(self.context), values: self.values }
+    }
 }
 
 fn transition() -> f64 {
@@ -56,7 +91,16 @@ impl Section for IntegerSequencesConfig {
     fn validate(&self) -> std::result::Result<(), String> {
         let epochs = self.transition_epochs;
         within(epochs >= 0.0 && epochs.is_finite(), "data.transition_epochs", epochs, "0 or more")?;
-        within(self.seed <= i64::MAX as u64, "data.seed", self.seed as f64, "below 2^63")
+        within(self.seed <= i64::MAX as u64, "data.seed", self.seed as f64, "below 2^63")?;
+        within((4..=1024).contains(&self.context), "data.context", self.context as f64, "from 4 to 1024")?;
+        within((16..=65_536).contains(&self.values), "data.values", self.values as f64, "from 16 to 65536")?;
+        let sizes = self.sizes();
+        let fits = (4..=self.context).contains(&sizes.shortest);
+        within(fits, "data.shortest", sizes.shortest as f64, "from 4 to data.context")?;
+        impossible(sizes).map_or(Ok(()), |family| {
+            let Sizes { context, values, .. } = sizes;
+            Err(format!("data.context = {context} with data.values = {values}: no sequences of the family {family} stay in range. Raise data.values, or lower data.context"))
+        })
     }
 }
 
@@ -96,7 +140,13 @@ impl IntegerSequences {
     /// Training sample number `item` of the run.
     fn training_sample(&self, item: u64) -> Sequence {
         let epoch = item / (self.per_step() as u64 * self.train.steps_per_epoch);
-        sample(self.config.seed, Split::Train, item, shares(epoch as f64, self.config.transition_epochs, self.config.transition))
+        sample(
+            self.config.sizes(),
+            self.config.seed,
+            Split::Train,
+            item,
+            shares(epoch as f64, self.config.transition_epochs, self.config.transition),
+        )
     }
 
     /// Sequences of a training step, micro-step after micro-step.
@@ -115,12 +165,12 @@ impl IntegerSequences {
     /// Sequences of a validation; `number` counts validations from 1.
     pub(crate) fn validation(&self, number: u64) -> Vec<Sequence> {
         let count = self.sequences as u64;
-        (0..count).map(|i| sample(self.config.seed, Split::Validation, number * count + i, MIXTURE)).collect()
+        (0..count).map(|i| sample(self.config.sizes(), self.config.seed, Split::Validation, number * count + i, MIXTURE)).collect()
     }
 
     /// `count` fresh sequences of each phase, and of the full mixture at the end.
     pub(crate) fn test_sets(&self, count: usize) -> [(&'static str, Vec<Sequence>); 4] {
-        let draw = |shares| (0..count as u64).map(|i| sample(self.config.seed, Split::Test, i, shares)).collect();
+        let draw = |shares| (0..count as u64).map(|i| sample(self.config.sizes(), self.config.seed, Split::Test, i, shares)).collect();
         [
             ("phase 1", draw([1.0, 0.0, 0.0])),
             ("phase 2", draw([0.0, 1.0, 0.0])),
@@ -142,7 +192,7 @@ impl IntegerSequences {
 /// Metrics that are shown.
 fn table_columns() -> Vec<Column> {
     vec![
-        Column::new("ninth_accuracy", "ninth acc.", None),
+        Column::new("last_accuracy", "last acc.", None),
         Column::new("accuracy", "accuracy", None),
         Column::new("sequence_accuracy", "whole seq.", None),
         Column::new("distance", "distance", Some(2)),
@@ -151,20 +201,24 @@ fn table_columns() -> Vec<Column> {
     ]
 }
 
-/// Inputs (numbers 0–7) and targets (numbers 1–8) of sequences, for a batch of `batch`.
-pub fn micro_batch(sequences: &[Sequence], batch: usize) -> Batch {
-    let part = |from: usize| {
-        let mut words: Vec<u32> = sequences.iter().flat_map(|s| s[from..from + CONTEXT].iter().map(|v| u32::from(*v))).collect();
-        words.resize(batch * CONTEXT, 0);
+/// Inputs (all numbers but the last) and targets (all but the first) of sequences, for a batch of `batch`. What is behind the end of a
+/// sequence is padding: tokens of 0 that no earlier position sees, and targets that do not count.
+pub fn micro_batch(sequences: &[Sequence], batch: usize, context: usize) -> Batch {
+    let part = |from: usize, padding: u32| {
+        let mut words = vec![padding; batch * context];
+        for (row, sequence) in words.chunks_mut(context).zip(sequences) {
+            row.iter_mut().zip(&sequence[from..from + sequence.len() - 1]).for_each(|(word, value)| *word = *value);
+        }
         words
     };
-    let rows = sequences.len() * CONTEXT;
-    Batch { inputs: vec![("tokens", part(0)), ("targets", part(1))], rows, count: rows, drawn: false }
+    let count = sequences.iter().map(|s| s.len() - 1).sum();
+    Batch { inputs: vec![("tokens", part(0, 0)), ("targets", part(1, IGNORED))], rows: sequences.len() * context, count, drawn: false }
 }
 
 impl Source for IntegerSequences {
     fn fields(&self) -> Fields {
-        Fields(vec![Field::integers("tokens", &[CONTEXT], VALUES), Field::integers("targets", &[CONTEXT], VALUES).answer()])
+        let IntegerSequencesConfig { context, values, .. } = self.config;
+        Fields(vec![Field::integers("tokens", &[context], values), Field::integers("targets", &[context], values).answer()])
     }
 
     fn steps_per_epoch(&self) -> u64 {
@@ -177,22 +231,23 @@ impl Source for IntegerSequences {
 
     fn record(&self, plan: &mut Plan, batch: usize, _layout: Layout) -> Result<Inputs> {
         let name = plan.name.clone();
-        let mut input = |what: &str| plan.persistent(Role::Dataset, &format!("{name}.{what}"), &[batch, CONTEXT]);
+        let mut input = |what: &str| plan.persistent(Role::Dataset, &format!("{name}.{what}"), &[batch, self.config.context]);
         Ok(Inputs::new(batch).with("tokens", input("tokens")?).with("targets", input("targets")?))
     }
 
     fn record_position(&self, plan: &mut Plan, batch: usize) -> Result<Option<(Inputs, Cache)>> {
         let name = plan.name.clone();
         let tokens = plan.persistent(Role::Dataset, &format!("{name}.tokens"), &[batch, 1])?;
-        let sources = plan.persistent(Role::KvCache, &format!("{name}.sources"), &[batch, CONTEXT])?;
-        Ok(Some((Inputs::new(batch).with("tokens", tokens).with("sources", sources), Cache { sources, limit: CONTEXT })))
+        let sources = plan.persistent(Role::KvCache, &format!("{name}.sources"), &[batch, self.config.context])?;
+        let limit = self.config.context;
+        Ok(Some((Inputs::new(batch).with("tokens", tokens).with("sources", sources), Cache { sources, limit })))
     }
 
     fn card(&self, loss: &dyn Loss) -> Card {
         let mut card = Card::of(&loss.columns());
-        card.validation_metrics.extend(["ninth_accuracy", "ninth_distance", "sequence_accuracy"]);
+        card.validation_metrics.extend(["last_accuracy", "last_distance", "sequence_accuracy"]);
         card.table_columns = table_columns();
-        card.chart = ("accuracy", vec!["accuracy", "ninth_accuracy"]);
+        card.chart = ("accuracy", vec!["accuracy", "last_accuracy"]);
         card
     }
 
@@ -203,12 +258,12 @@ impl Source for IntegerSequences {
 
 impl Data for IntegerSequences {
     fn batches(&mut self, step: u64, _layout: Layout) -> Result<Vec<Batch>> {
-        let batch = self.train.batch;
-        Ok(self.training(step).chunks(batch).map(|sequences| micro_batch(sequences, batch)).collect())
+        let (batch, context) = (self.train.batch, self.config.context);
+        Ok(self.training(step).chunks(batch).map(|sequences| micro_batch(sequences, batch, context)).collect())
     }
 
     fn scorecard(&self, loss: &dyn Loss, _layout: Layout) -> Box<dyn Scorecard> {
-        let guess = loss.uniform_guess(VALUES);
+        let guess = loss.uniform_guess(self.config.values);
         Box::new(IntegerScorecard { data: self.clone(), columns: loss.columns(), guess })
     }
 }
@@ -228,24 +283,26 @@ impl IntegerScorecard {
     /// # Errors
     /// `TryAgain` on device loss.
     pub fn evaluate(&self, session: &Session, sequences: &[Sequence]) -> Result<Metrics> {
-        let batch = session.batch();
-        let mut rows: Vec<Vec<f32>> = Vec::with_capacity(sequences.len() * CONTEXT);
+        let (batch, context) = (session.batch(), self.data.config.context);
+        // The rows of each sequence, without those of its padding.
+        let mut judged: Vec<Vec<Vec<f32>>> = Vec::with_capacity(sequences.len());
         for chunk in sequences.chunks(batch) {
-            rows.extend(session.evaluate_rows(&micro_batch(chunk, batch))?);
+            let rows = session.evaluate_rows(&micro_batch(chunk, batch, context))?;
+            judged.extend(chunk.iter().zip(rows.chunks(context)).map(|(sequence, rows)| rows[..sequence.len() - 1].to_vec()));
         }
         let mean = |rows: &mut dyn Iterator<Item = &Vec<f32>>, column: usize| {
             let (sum, count) = rows.fold((0.0, 0), |(sum, n), row| (sum + f64::from(row[column]), n + 1));
             sum / f64::from(count.max(1))
         };
-        let ninths = || rows.iter().skip(CONTEXT - 1).step_by(CONTEXT);
-        let mut metrics = Metrics::new(self.columns.names.iter().enumerate().map(|(c, name)| (*name, mean(&mut rows.iter(), c))));
-        for (of, name) in [("accuracy", "ninth_accuracy"), ("distance", "ninth_distance")] {
+        let mut metrics =
+            Metrics::new(self.columns.names.iter().enumerate().map(|(c, name)| (*name, mean(&mut judged.iter().flatten(), c))));
+        for (of, name) in [("accuracy", "last_accuracy"), ("distance", "last_distance")] {
             if let Some(c) = self.columns.names.iter().position(|n| *n == of) {
-                metrics.0.push((name.into(), mean(&mut ninths(), c)));
+                metrics.0.push((name.into(), mean(&mut judged.iter().filter_map(|rows| rows.last()), c)));
             }
         }
         if let Some(c) = self.columns.names.iter().position(|n| *n == "accuracy") {
-            let whole = rows.chunks(CONTEXT).filter(|sequence| sequence.iter().all(|row| row[c] == 1.0)).count();
+            let whole = judged.iter().filter(|rows| rows.iter().all(|row| row[c] == 1.0)).count();
             metrics.0.push(("sequence_accuracy".into(), whole as f64 / sequences.len().max(1) as f64));
         }
         Ok(metrics)
@@ -273,19 +330,16 @@ impl Scorecard for IntegerScorecard {
 
     fn baseline(&self) -> Option<(&'static str, Metrics)> {
         let of = |name: &str| self.guess.iter().find(|(n, _)| *n == name).map(|(_, v)| *v);
-        let whole = of("accuracy").map(|right| right.powi(CONTEXT as i32));
-        let ninths = [("ninth_accuracy", of("accuracy")), ("ninth_distance", of("distance")), ("sequence_accuracy", whole)];
-        let ninths = ninths.into_iter().filter_map(|(name, value)| Some((name, value?)));
-        (!self.guess.is_empty()).then(|| ("uniform guess", Metrics::new(self.guess.iter().copied().chain(ninths))))
+        let whole = of("accuracy").map(|right| right.powi(self.data.config.context as i32));
+        let lasts = [("last_accuracy", of("accuracy")), ("last_distance", of("distance")), ("sequence_accuracy", whole)];
+        let lasts = lasts.into_iter().filter_map(|(name, value)| Some((name, value?)));
+        (!self.guess.is_empty()).then(|| ("uniform guess", Metrics::new(self.guess.iter().copied().chain(lasts))))
     }
 
     fn closing_scores(&self, session: &Session, step: u64) -> Result<ClosingScores> {
         let (rows, mixture) = self.by_phase(session, TESTED)?;
         let seen = 100.0 * self.data.seen_in_training(step, &mixture);
-        let note = format!(
-            "{TESTED} fresh sequences a row; ninth acc. predicts the ninth number from eight, whole seq. all eight numbers after the first. {seen:.0} % of the mixture's also occurred in \
-             training."
-        );
+        let note = format!("{TESTED} fresh sequences a row; {EXPLAINED}. {seen:.0} % of the mixture's also occurred in training.");
         Ok(self.beside(rows, vec![note]))
     }
 
@@ -297,15 +351,15 @@ impl Scorecard for IntegerScorecard {
         let count = test.sequences.unwrap_or(500);
         let mut rows: MetricRows = Vec::new();
         for family in &FAMILIES {
-            let draw = |i: usize| draw_family(family, &mut Random::new(self.data.config.seed, Split::Test as u32, i as u64));
+            let draw = |i: usize| {
+                draw_family(family, self.data.config.sizes(), &mut Random::new(self.data.config.seed, Split::Test as u32, i as u64))
+            };
             let samples: Vec<_> = (0..count).map(draw).collect();
             rows.push((format!("{} {}", family.phase, family.name), self.evaluate(session, &samples)?));
         }
         rows.extend(self.by_phase(session, count)?.0);
         let mut judgement = self.beside(rows, vec![]);
-        judgement.notes.insert(0, format!(
-            "{count} fresh sequences a row; ninth acc. predicts the ninth number from eight, whole seq. all eight numbers after the first."
-        ));
+        judgement.notes.insert(0, format!("{count} fresh sequences a row; {EXPLAINED}."));
         Ok((judgement, vec![]))
     }
 }

@@ -1,8 +1,10 @@
 //! Next-vector prediction: contexts of vectors from a file, on the device where they fit, baselines beside every result.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use half::f16;
 use serde::{Deserialize, Serialize};
 
 use super::data::{Data, DataKind, Layout, Purpose, Source};
@@ -10,8 +12,7 @@ use super::epochs::{Epochs, SplitKind, check_split, one};
 use super::scorecard::{Arrays, Card, ClosingScores, Scorecard, Test};
 use crate::batch::{Batch, Field, Fields, Inputs};
 use crate::config::{Section, Settings, TrainConfig, within};
-use crate::datasets::next_vectors::{Baselines, Candidates, Retrieval, Split, VectorData, VectorSet, header, load};
-use crate::datasets::npz::Values;
+use crate::datasets::next_vectors::{Baselines, Candidates, IN_MEMORY, Retrieval, Split, VectorData, VectorSet, header, load};
 use crate::datasets::{split_blocks, training_samples};
 use crate::error::{Error, Result};
 use crate::gpu::Role;
@@ -188,7 +189,7 @@ impl NextVectors {
         }
         (self.config.dim, self.config.context) = (data.train.dim, data.train.context);
         self.samples = Some(n);
-        self.half = matches!((&data.train.contexts, &data.train.targets), (Values::F16(_), Values::F16(_)));
+        self.half = data.train.half();
         let mean = &data.target_stats()[0];
         let baselines = (Baselines::of(mean, &data.validation), data.ood.as_ref().map(|ood| Baselines::of(mean, ood)));
         let epochs = Epochs::new(&self.train);
@@ -208,12 +209,12 @@ impl NextVectors {
         };
         let half = self.half;
         let elements = |n: usize| if half { n.div_ceil(2) } else { n };
-        let fill = |pick: fn(&VectorData) -> &Values| {
-            data.cloned().map(|data| Fill::new(move |range| words(pick(&data), half, range.start, range.len())))
+        let fill = |row: fn(&VectorSet, usize) -> Vec<f32>, cols: usize| {
+            data.cloned().map(|data| Fill::new(move |range| words(|i| row(&data.train, i), [samples, cols], half, range)))
         };
         let (all_contexts, all_targets) = (elements(samples * context * dim), elements(samples * dim));
-        let contexts = plan.constant(Role::Dataset, "data.contexts", &[all_contexts], fill(|d| &d.train.contexts))?;
-        let targets = plan.constant(Role::Dataset, "data.targets", &[all_targets], fill(|d| &d.train.targets))?;
+        let contexts = plan.constant(Role::Dataset, "data.contexts", &[all_contexts], fill(VectorSet::context_of, context * dim))?;
+        let targets = plan.constant(Role::Dataset, "data.targets", &[all_targets], fill(VectorSet::target_of, dim))?;
         let index = plan.persistent(Role::Dataset, &format!("{name}.index"), &[batch])?;
         let (x, t) = (plan.activation(format!("{name}.x"), &axes)?, plan.activation(format!("{name}.t"), &[batch, dim])?);
         for (source, y, length, label) in [(contexts, x, context, "contexts"), (targets, t, 1, "targets")] {
@@ -224,18 +225,16 @@ impl NextVectors {
     }
 }
 
-/// Words of a data set on the device: floats, or halves in pairs.
-fn words(values: &Values, half: bool, first: usize, count: usize) -> Vec<u32> {
-    let len = values.len();
-    match values {
-        Values::F16(v) if half => (first..first + count)
-            .map(|w| {
-                let bits = |i: usize| if i < len { u32::from(v[i].to_bits()) } else { 0 };
-                bits(2 * w) | bits(2 * w + 1) << 16
-            })
-            .collect(),
-        _ => (first..first + count).map(|i| values.get(i).to_bits()).collect(),
+/// A range of the words of a data set on the device, `samples` rows of `cols` numbers: floats, or halves in pairs.
+fn words(row: impl Fn(usize) -> Vec<f32>, [samples, cols]: [usize; 2], half: bool, range: Range<usize>) -> Vec<u32> {
+    let numbers = if half { 2 * range.start..(2 * range.end).min(samples * cols) } else { range };
+    let first = numbers.start / cols;
+    let values = (first..numbers.end.div_ceil(cols)).flat_map(row).skip(numbers.start - first * cols).take(numbers.len());
+    if !half {
+        return values.map(f32::to_bits).collect();
     }
+    let bits: Vec<u32> = values.map(|v| u32::from(f16::from_f32(v).to_bits())).collect();
+    bits.chunks(2).map(|pair| pair[0] | pair.get(1).map_or(0, |high| high << 16)).collect()
 }
 
 impl Source for NextVectors {
@@ -296,13 +295,13 @@ impl Source for NextVectors {
         let (file, config) = (self.config.sized_by(), &self.config);
         self.expect_file()?;
         let (mut data, mut notes) =
-            load(file, config.ood_file.as_deref(), config.split_of(header(file)?.has_validation), config.skip_non_finite)?;
+            load(file, config.ood_file.as_deref(), config.split_of(header(file)?.has_validation), config.skip_non_finite, IN_MEMORY)?;
         if config.test_file.is_some() {
             // What is known of training, for the baselines.
             if config.file.exists() {
                 let trained = VectorsConfig { test_file: None, ..config.clone() };
                 let split = trained.split_of(header(&config.file)?.has_validation);
-                let (VectorData { train, .. }, _) = load(&config.file, None, split, config.skip_non_finite)?;
+                let (VectorData { train, .. }, _) = load(&config.file, None, split, config.skip_non_finite, IN_MEMORY)?;
                 if train.dim == data.train.dim {
                     data.train = train;
                 }
@@ -429,7 +428,9 @@ impl Data for LoadedVectors {
             index.resize(batch, 0);
             Batch { inputs: vec![("index", index)], rows: numbers.len(), count: numbers.len(), drawn: false }
         };
-        Ok(self.epochs.numbers(train.samples, step).into_iter().map(micro).collect())
+        let batches = self.epochs.numbers(train.samples, step).into_iter().map(micro).collect();
+        train.check()?;
+        Ok(batches)
     }
 
     fn scorecard(&self, loss: &dyn Loss, layout: Layout) -> Box<dyn Scorecard> {
@@ -453,15 +454,11 @@ fn pack(set: &VectorSet, numbers: &[u32], batch: usize, time_major: bool) -> Bat
     let mut x = vec![0u32; batch * context * dim];
     let mut t = vec![0u32; batch * dim];
     for (b, i) in numbers.iter().map(|i| *i as usize).enumerate() {
-        for c in 0..context {
+        for (c, vector) in set.context_of(i).chunks(dim).enumerate() {
             let row = if time_major { c * batch + b } else { b * context + c };
-            for d in 0..dim {
-                x[row * dim + d] = set.contexts.get((i * context + c) * dim + d).to_bits();
-            }
+            x[row * dim..][..dim].iter_mut().zip(vector).for_each(|(word, v)| *word = v.to_bits());
         }
-        for d in 0..dim {
-            t[b * dim + d] = set.targets.get(i * dim + d).to_bits();
-        }
+        t[b * dim..][..dim].iter_mut().zip(set.target_of(i)).for_each(|(word, v)| *word = v.to_bits());
     }
     Batch { inputs: vec![("context", x), ("target", t)], rows: numbers.len(), count: numbers.len(), drawn: false }
 }
@@ -507,6 +504,7 @@ impl VectorScorecard {
 
     fn evaluate(&self, session: &Session, set: &VectorSet) -> Result<Metrics> {
         let mut means = session.means(&self.columns, self.batches(session, set).map(Ok))?;
+        set.check()?;
         let cosine = means.get("cosine").unwrap_or(f64::NAN);
         means.0.push((UNIT_MSE.into(), (2.0 - 2.0 * cosine) / set.dim as f64));
         Ok(means)
@@ -529,6 +527,7 @@ impl VectorScorecard {
                 outputs.extend_from_slice(row);
             }
         }
+        set.check()?;
         Ok((predictions, cosines, outputs))
     }
 

@@ -6,82 +6,13 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde_json::Value;
 
+use super::columns::{self, Cell, Column, MechanismRow, Row};
 use super::folder::DIVERGED;
-use super::logs::duration;
 use super::plot::{Chart, Curve, Points, Stroke, draw};
 use crate::config::ValidationConfig;
 use crate::error::{Error, Result};
 use crate::metrics::{Heading, aligned, improves, less_is_better};
 use crate::models::Features;
-
-/// One run of a comparison.
-#[derive(Debug, Clone, Serialize)]
-pub struct Row {
-    /// Run folder.
-    pub run: String,
-    /// `model.kind`.
-    pub model: String,
-    /// Weights.
-    pub parameters: Option<u64>,
-    /// Epochs done.
-    pub epochs: u64,
-    /// Epoch of the kept weights, from 1.
-    pub best_epoch: Option<u64>,
-    /// The metric that chose them.
-    pub select: String,
-    /// Its value there.
-    pub selected: Option<f64>,
-    /// Validation loss there.
-    pub best_loss: Option<f64>,
-    /// The telling metric there: cosine, the ninth number's accuracy, an error in mm or of a pixel.
-    pub score: Option<f64>,
-    /// The telling metric at its best, in whichever epoch.
-    pub peak: Option<f64>,
-    /// Cosine out of distribution.
-    pub ood_cosine: Option<f64>,
-    /// Seconds spent.
-    pub seconds: Option<f64>,
-    /// Validation loss less training loss at the best epoch.
-    pub gap: Option<f64>,
-    /// Whether it overfits, has stalled or is still improving.
-    pub verdict: String,
-    /// Device.
-    pub device: Option<String>,
-    /// How it ended, or that it did not.
-    pub status: String,
-    /// First line of `notes.txt` in its folder.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub note: Option<String>,
-    /// Its configuration, key by key.
-    #[serde(skip)]
-    settings: BTreeMap<String, String>,
-    /// What only mechanism transformers have.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub mechanism: Option<MechanismRow>,
-}
-
-/// What the experiment log of mechanism transformers says of a run.
-#[derive(Debug, Clone, Serialize)]
-pub struct MechanismRow {
-    /// Features of a joint.
-    pub features: String,
-    /// How many frequencies.
-    pub frequencies: String,
-    /// Penalty of coordinates.
-    pub loss: String,
-    /// Features of the model.
-    pub d_model: u64,
-    /// Blocks.
-    pub layers: u64,
-    /// Weight decay.
-    pub weight_decay: f64,
-    /// Training loss of the best epoch.
-    pub train_loss: Option<f64>,
-    /// Error on its own predictions, in mm.
-    pub free_distance: Option<f64>,
-    /// Error of the mean joint, in mm.
-    pub mean_joint: Option<f64>,
-}
 
 /// Runs that differ in nothing but `train.seed`.
 #[derive(Debug, Clone, Serialize)]
@@ -109,6 +40,9 @@ pub struct Comparison {
     pub rows: Vec<Row>,
     /// Runs of one configuration together, where seeds or settings were varied; else empty.
     pub groups: Vec<Group>,
+    /// Columns that were asked for.
+    #[serde(skip)]
+    columns: Vec<&'static Column>,
     /// By run: its score and its validation loss by epoch.
     #[serde(skip)]
     curves: Vec<(String, [Points; 2])>,
@@ -120,7 +54,7 @@ pub struct Comparison {
 /// The metric of which runs of a kind are compared.
 fn metric_of(kind: &str) -> &'static str {
     match kind {
-        "sequence_transformer" => "ninth_accuracy",
+        "sequence_transformer" => "last_accuracy",
         "mechanism_transformer" => "distance",
         "image_vae" => "mse",
         _ => "cosine",
@@ -218,7 +152,7 @@ pub fn compare(folders: &[PathBuf], svg: Option<&Path>) -> Result<Comparison> {
         curves.push((name.clone(), [points(metric), points("loss")]));
         rows.push(Row {
             run: name,
-            mechanism: (kind == "mechanism_transformer").then(|| mechanism_row(&config, &report, train_loss.and_then(Value::as_f64))),
+            mechanism: (kind == "mechanism_transformer").then(|| mechanism_row(&config, &report)),
             model: kind,
             parameters: report["parameters"].as_u64(),
             epochs: lines.iter().filter(|l| l.split == "validation" || l.split == "epoch").map(|l| l.epoch).max().unwrap_or(0),
@@ -234,10 +168,12 @@ pub fn compare(folders: &[PathBuf], svg: Option<&Path>) -> Result<Comparison> {
                 .min_by(|a, b| if less_is_better(metric) { a.total_cmp(b) } else { b.total_cmp(a) }),
             ood_cosine: report["test"]["this model"]["ood_cosine"].as_f64(),
             seconds: report["seconds"].as_f64(),
+            train_loss: train_loss.and_then(Value::as_f64),
             gap: at_best,
             device: report["device"].as_str().map(Into::into),
             note: std::fs::read_to_string(folder.join("notes.txt")).ok().and_then(|t| t.lines().next().map(Into::into)),
             settings: flattened(&config),
+            inference: None,
             status: match report["ended"].as_str() {
                 Some(ended) => ended.to_string(),
                 None if folder.join(DIVERGED).exists() => format!("diverged: see its {DIVERGED}"),
@@ -256,7 +192,7 @@ pub fn compare(folders: &[PathBuf], svg: Option<&Path>) -> Result<Comparison> {
     let whole: Vec<&Row> = rows.iter().filter(|row| !is_attempt(&row.run)).collect();
     let groups = if scores.len() == 1 { groups(&whole, &score) } else { vec![] };
     let one_loss = losses.windows(2).all(|pair| pair[0] == pair[1]);
-    let comparison = Comparison { score, rows, groups, curves, one_loss };
+    let comparison = Comparison { score, rows, groups, columns: vec![], curves, one_loss };
     if let Some(path) = svg {
         draw(path, &comparison.charts())?;
     }
@@ -329,7 +265,7 @@ fn groups(rows: &[&Row], score: &str) -> Vec<Group> {
     groups
 }
 
-fn mechanism_row(config: &Value, report: &Value, train_loss: Option<f64>) -> MechanismRow {
+fn mechanism_row(config: &Value, report: &Value) -> MechanismRow {
     let features: Option<Features> = serde_json::from_value(config["model"]["features"].clone()).ok();
     let (mut features, frequencies) = features.map_or(("?".into(), "?".into()), |f| f.describe());
     if config["data"]["normalize"] == Value::Bool(false) {
@@ -342,120 +278,44 @@ fn mechanism_row(config: &Value, report: &Value, train_loss: Option<f64>) -> Mec
         d_model: config["model"]["d_model"].as_u64().unwrap_or(0),
         layers: config["model"]["layers"].as_u64().unwrap_or(0),
         weight_decay: config["optimizer"]["weight_decay"].as_f64().unwrap_or(f64::NAN),
-        train_loss,
         free_distance: report["test"]["this model"]["free_distance"].as_f64(),
         mean_joint: report["test"]["mean joint"]["distance"].as_f64(),
     }
 }
 
 impl Comparison {
+    /// The columns of the table, in place of the usual ones.
+    ///
+    /// # Errors
+    /// `Config` for a name that no column has, with those that there are.
+    pub fn choose(&mut self, names: &[String]) -> Result<()> {
+        self.columns = names.iter().map(|name| columns::find(name)).collect::<Result<_>>()?;
+        Ok(())
+    }
+
+    fn heading(&self, column: &Column) -> String {
+        match column.name {
+            "score" if self.score == "distance" => "error (mm)".into(),
+            "score" => self.score.clone(),
+            name => name.into(),
+        }
+    }
+
     fn cells(&self) -> (Vec<Heading>, Vec<Vec<String>>) {
-        let text = |v: Option<f64>, digits: usize| v.map_or("–".to_string(), |v| format!("{v:.digits$}"));
-        let count = |v: Option<u64>| v.map_or("–".to_string(), |v| v.to_string());
-        let time = |r: &Row| r.seconds.map_or("–".to_string(), duration);
-        // Scores of different kinds have no order.
-        let mixed = self.score.contains(" / ");
+        let usual =
+            columns::usual(self.rows.iter().all(|row| row.mechanism.is_some()), self.rows.iter().any(|row| row.inference.is_some()));
+        let columns = if self.columns.is_empty() { &usual } else { &self.columns };
         let peaks = self.rows.iter().filter_map(|r| r.peak);
         let top = if less_is_better(&self.score) { peaks.min_by(f64::total_cmp) } else { peaks.max_by(f64::total_cmp) };
-        // The best of all runs so far has a mark.
-        let marked = |r: &Row, digits: usize| {
-            text(r.peak, digits) + if !mixed && r.peak.is_some() && r.peak == top && self.rows.len() > 1 { " *" } else { "" }
+        // Scores of different kinds have no order, and a single run is no best of any.
+        let of_one_kind = !self.score.contains(" / ");
+        let top = top.filter(|_| of_one_kind && self.rows.len() > 1);
+        let head = columns.iter().map(|c| (self.heading(c), c.left)).collect();
+        let row = |(i, row): (usize, &Row)| {
+            let rank = (of_one_kind && row.score.is_some()).then_some(i + 1);
+            columns.iter().map(|c| (c.cell)(&Cell { row, rank, top })).collect()
         };
-        let headings = |names: &[(&str, bool)]| names.iter().map(|(n, left)| (n.to_string(), *left)).collect();
-        if let Some(rows) = self.rows.iter().map(|r| r.mechanism.as_ref().map(|m| (r, m))).collect::<Option<Vec<_>>>() {
-            let head = headings(&[
-                ("run", true),
-                ("features", true),
-                ("frequencies", false),
-                ("loss", true),
-                ("d", false),
-                ("L", false),
-                ("decay", false),
-                ("selected by", true),
-                ("value", false),
-                ("train loss", false),
-                ("val. loss", false),
-                ("error (mm)", false),
-                ("free (mm)", false),
-                ("best (mm)", false),
-                ("mean joint", false),
-                ("gap", false),
-                ("verdict", true),
-                ("epoch", false),
-                ("time", false),
-                ("status", true),
-                ("note", true),
-            ]);
-            let cells = rows.into_iter().map(|(r, m)| {
-                vec![
-                    r.run.clone(),
-                    m.features.clone(),
-                    m.frequencies.clone(),
-                    m.loss.clone(),
-                    m.d_model.to_string(),
-                    m.layers.to_string(),
-                    m.weight_decay.to_string(),
-                    r.select.clone(),
-                    text(r.selected, 4),
-                    text(m.train_loss, 4),
-                    text(r.best_loss, 4),
-                    text(r.score, 3),
-                    text(m.free_distance, 3),
-                    marked(r, 3),
-                    text(m.mean_joint, 3),
-                    text(r.gap, 4),
-                    r.verdict.clone(),
-                    format!("{}/{}", count(r.best_epoch), r.epochs),
-                    time(r),
-                    r.status.clone(),
-                    r.note.clone().unwrap_or_default(),
-                ]
-            });
-            return (head, cells.collect());
-        }
-        let head = headings(&[
-            ("rank", false),
-            ("run", true),
-            ("model", true),
-            ("parameters", false),
-            ("epochs", false),
-            ("best epoch", false),
-            ("selected by", true),
-            ("value", false),
-            ("loss", false),
-            (&self.score, false),
-            ("its peak", false),
-            ("OOD cosine", false),
-            ("gap", false),
-            ("verdict", true),
-            ("time", false),
-            ("device", true),
-            ("status", true),
-            ("note", true),
-        ]);
-        let cells = self.rows.iter().enumerate().map(|(rank, r)| {
-            vec![
-                if mixed || r.score.is_none() { "–".into() } else { (rank + 1).to_string() },
-                r.run.clone(),
-                r.model.clone(),
-                count(r.parameters),
-                r.epochs.to_string(),
-                count(r.best_epoch),
-                r.select.clone(),
-                text(r.selected, 6),
-                text(r.best_loss, 6),
-                text(r.score, 4),
-                marked(r, 4),
-                text(r.ood_cosine, 4),
-                text(r.gap, 4),
-                r.verdict.clone(),
-                time(r),
-                r.device.as_deref().map_or("–".into(), |d| d.split(" (").next().unwrap_or(d).to_string()),
-                r.status.clone(),
-                r.note.clone().unwrap_or_default(),
-            ]
-        });
-        (head, cells.collect())
+        (head, self.rows.iter().enumerate().map(row).collect())
     }
 
     /// The score by epoch, the loss where all runs have the same, and, where one key with numbers varies, the score over it.

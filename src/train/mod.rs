@@ -4,6 +4,8 @@
 mod charts;
 mod checkpoint;
 #[cfg(feature = "cli")]
+mod columns;
+#[cfg(feature = "cli")]
 mod compare;
 mod floats;
 mod folder;

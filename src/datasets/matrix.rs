@@ -1,0 +1,160 @@
+//! Rows of numbers, in memory or in a file where they are too many for it.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::PathBuf;
+use std::sync::{Mutex, OnceLock};
+
+use half::f16;
+
+use crate::error::{Error, Result};
+
+/// Numbers of an array, in C order.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Values {
+    /// Half-precision floats stay as they are.
+    F16(Vec<f16>),
+    /// Everything else: floats, integers and booleans, rounded to the nearest.
+    F32(Vec<f32>),
+}
+
+impl Values {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        match self {
+            Values::F16(values) => values.len(),
+            Values::F32(values) => values.len(),
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Value `i`; like a slice it panics beyond the end.
+    pub fn get(&self, i: usize) -> f32 {
+        match self {
+            Values::F16(values) => values[i].to_f32(),
+            Values::F32(values) => values[i],
+        }
+    }
+
+    /// All of them as f32.
+    pub fn to_f32(&self) -> Vec<f32> {
+        match self {
+            Values::F16(values) => values.iter().map(|v| v.to_f32()).collect(),
+            Values::F32(values) => values.clone(),
+        }
+    }
+}
+
+/// A matrix (rows, cols) of floats.
+///
+/// What lies in a file is read row by row when it is asked for. A row that cannot be read, because the file was cut or its disk has gone, is zeros; the
+/// reason is kept, and `check` gives it to whoever can end the run.
+#[derive(Debug)]
+pub struct Matrix {
+    store: Store,
+    rows: usize,
+    cols: usize,
+    failure: OnceLock<Error>,
+}
+
+#[derive(Debug)]
+enum Store {
+    Memory(Values),
+    File(Packed),
+}
+
+/// Floats of a file, little-endian and in C order.
+#[derive(Debug)]
+pub(super) struct Packed {
+    /// Read from its own position, which nobody else moves.
+    pub(super) file: Mutex<File>,
+    /// Named in errors.
+    pub(super) source: PathBuf,
+    /// Byte of the first number.
+    pub(super) start: u64,
+    /// They are f16, else f32.
+    pub(super) half: bool,
+}
+
+impl Packed {
+    fn read(&self, first: u64, bytes: &mut [u8]) -> std::io::Result<()> {
+        let mut file = self.file.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        file.seek(SeekFrom::Start(self.start + first))?;
+        file.read_exact(bytes)
+    }
+}
+
+impl Matrix {
+    /// Values in memory, in rows of `cols`; what does not fill a row is left out.
+    pub fn new(values: Values, cols: usize) -> Matrix {
+        let rows = values.len() / cols.max(1);
+        Matrix { store: Store::Memory(values), rows, cols, failure: OnceLock::new() }
+    }
+
+    pub(super) fn in_file(packed: Packed, rows: usize, cols: usize) -> Matrix {
+        Matrix { store: Store::File(packed), rows, cols, failure: OnceLock::new() }
+    }
+
+    /// How many rows there are.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Numbers of a row.
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// Whether they are of half precision.
+    pub fn half(&self) -> bool {
+        match &self.store {
+            Store::Memory(values) => matches!(values, Values::F16(_)),
+            Store::File(packed) => packed.half,
+        }
+    }
+
+    /// Whether they are left in their file.
+    pub fn is_in_file(&self) -> bool {
+        matches!(self.store, Store::File(_))
+    }
+
+    /// Row `i`; like a slice it panics beyond the end.
+    pub fn row(&self, i: usize) -> Vec<f32> {
+        assert!(i < self.rows, "row {i} of {}", self.rows);
+        let range = i * self.cols..(i + 1) * self.cols;
+        match &self.store {
+            Store::Memory(Values::F16(values)) => values[range].iter().map(|v| v.to_f32()).collect(),
+            Store::Memory(Values::F32(values)) => values[range].to_vec(),
+            Store::File(packed) => {
+                let size = if packed.half { 2 } else { 4 };
+                let mut bytes = vec![0; self.cols * size];
+                if let Err(e) = packed.read((range.start * size) as u64, &mut bytes) {
+                    bytes.fill(0);
+                    // The first reason is the one that counts.
+                    let _ = self.failure.set(Error::read(&packed.source, &e));
+                }
+                match packed.half {
+                    true => bytes.as_chunks().0.iter().map(|b| f16::from_le_bytes(*b).to_f32()).collect(),
+                    false => bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
+                }
+            }
+        }
+    }
+
+    /// Row `i` in f64.
+    pub fn row_f64(&self, i: usize) -> Vec<f64> {
+        self.row(i).into_iter().map(f64::from).collect()
+    }
+
+    /// Fails where a row could not be read.
+    ///
+    /// # Errors
+    /// `Io` or `MissingInput`, with the file.
+    pub fn check(&self) -> Result<()> {
+        self.failure.get().map_or(Ok(()), |error| Err(error.clone()))
+    }
+}

@@ -1,0 +1,55 @@
+//! What a prediction of a model costs.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde::Serialize;
+
+use crate::error::Result;
+use crate::gpu::Gpu;
+use crate::plan::{Arena, LayoutOptions, Memory, Program};
+use crate::problem::Problem;
+
+/// Forward passes alone, from inputs that lie on the device to outputs that lie there.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Inference {
+    /// Seconds of one sample by itself, submission and wait included: median.
+    pub seconds_of_1: f64,
+    /// Seconds of 64 samples at once: median.
+    pub seconds_of_64: f64,
+    /// Memory on the device at 64 samples.
+    pub bytes: u64,
+}
+
+/// Rounds at most, and seconds after which no further one begins.
+const ROUNDS: usize = 50;
+const SECONDS: f64 = 1.0;
+
+/// Measures on a device, with weights of zero: they change no time.
+///
+/// # Errors
+/// As opening an evaluation.
+pub fn measure(problem: &Problem, gpu: &Arc<Gpu>) -> Result<Inference> {
+    let of = |batch: usize| {
+        let (plan, _) = problem.record_prediction(gpu.target, batch)?;
+        let memory = Memory::lay_out(&[&plan], LayoutOptions::default())?;
+        let arena = Arc::new(Arena::new(gpu.clone(), &memory)?);
+        let program = Program::new(plan, arena, memory.plans[0].clone(), false)?;
+        let round = || {
+            let start = Instant::now();
+            program.run(program.all())?;
+            Ok(start.elapsed().as_secs_f64())
+        };
+        // The first ones wake the device.
+        (0..3).try_for_each(|_| round().map(drop))?;
+        let (started, mut times) = (Instant::now(), Vec::new());
+        while times.len() < ROUNDS && (times.len() < 3 || started.elapsed().as_secs_f64() < SECONDS) {
+            times.push(round()?);
+        }
+        times.sort_by(f64::total_cmp);
+        Ok((times[times.len() / 2], memory.report.total_bytes))
+    };
+    let (seconds_of_1, _) = of(1)?;
+    let (seconds_of_64, bytes) = of(64)?;
+    Ok(Inference { seconds_of_1, seconds_of_64, bytes })
+}
