@@ -33,16 +33,24 @@ class Model(torch.nn.Module):
 
 def results(model, sequences):
     """Per position: loss, cross-entropy, whether it is right, and the distance."""
-    logits, targets = model(sequences[:, :8]), sequences[:, 1:]
-    ce = torch.nn.functional.cross_entropy(logits.transpose(1, 2), targets, reduction="none")
+    # -1 is behind the end of a sequence, and does not count.
+    logits, targets = model(sequences[:, :8].clamp(min=0)), sequences[:, 1:]
+    ce = torch.nn.functional.cross_entropy(logits.transpose(1, 2), targets.clamp(min=0), reduction="none")
     distance = (logits.argmax(-1) - targets).abs()
-    return ce * (1 + ALPHA * distance), ce, (distance == 0).float(), distance.float()
+    known = targets >= 0
+    return [values[known] for values in (ce * (1 + ALPHA * distance), ce, (distance == 0).float(), distance.float())]
+
+
+def last(sequences):
+    """Which of the counted positions are the last of their sequence."""
+    known = sequences[:, 1:] >= 0
+    return (known & ~torch.nn.functional.pad(known[:, 1:], (0, 1)))[known]
 
 
 def measure(model, sequences):
     with torch.no_grad():
         loss, ce, right, distance = results(model, sequences)
-    return {"ninth acc.": right[:, -1], "accuracy": right, "distance": distance, "CE": ce, "loss": loss}
+    return {"last acc.": right[last(sequences)], "accuracy": right, "distance": distance, "CE": ce, "loss": loss}
 
 
 def rate(step, total):

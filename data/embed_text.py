@@ -3,13 +3,21 @@
     pip install sentence-transformers
     python3 data/embed_text.py data/vectors.npz --train wiki.valid.tokens wiki.test.tokens --model sentence-transformers/all-MiniLM-L6-v2
 
+Beside the vectors it writes their sentences as data/vectors.json, from which data/nearest_text.py turns predictions back into text:
+
+    engine train data/runs/lvm_best.toml --out runs/text
+    engine eval --run runs/text --predictions data/predictions.npz
+    python3 data/nearest_text.py data/vectors.npz data/predictions.npz
+
 The text is split into articles at lines of the form " = Title = ", so that no window crosses two of them. Of every eight articles
 one validates and one is out of distribution, unless --val and --ood name files of their own. Vectors are unit norm and stored as float16.
 data/samples/wikitext_minilm_small.npz holds 400 windows made from the WikiText-2 texts (CC BY-SA 3.0) in this way.
 """
 
 import argparse
+import json
 import re
+from pathlib import Path
 
 import numpy as np
 
@@ -30,13 +38,15 @@ def articles(paths):
 
 
 def windows(texts, encode, context):
-    contexts, targets = [], []
+    """Contexts, targets, and of each window its sentences: the target is the last of them."""
+    contexts, targets, of = [], [], []
     for sentences in texts:
         vectors = encode(sentences)
         for i in range(len(vectors) - context):
             contexts.append(vectors[i : i + context])
             targets.append(vectors[i + context])
-    return np.array(contexts, np.float16), np.array(targets, np.float16)
+            of.append(sentences[i : i + context + 1])
+    return np.array(contexts, np.float16), np.array(targets, np.float16), of
 
 
 def main():
@@ -59,11 +69,15 @@ def main():
     val = articles(args.val) if args.val else [a for i, a in enumerate(every) if i % 8 == 6]
     ood = articles(args.ood) if args.ood else [a for i, a in enumerate(every) if i % 8 == 7]
     train = [a for i, a in enumerate(every) if (args.val or i % 8 != 6) and (args.ood or i % 8 != 7)]
-    arrays = {}
+    arrays, sentences = {}, {}
     for prefix, texts in (("", train), ("val_", val), ("ood_", ood)):
-        arrays[f"{prefix}context_sequences"], arrays[f"{prefix}target_vectors"] = windows(texts, encode, args.context)
-        print(f"{prefix or 'train_'}: {len(texts)} articles, {len(arrays[f'{prefix}target_vectors'])} windows")
+        name = prefix.rstrip("_") or "train"
+        contexts, targets, of = windows(texts, encode, args.context)
+        print(f"{name}: {len(texts)} articles, {len(of)} windows")
+        if of:
+            arrays[f"{prefix}context_sequences"], arrays[f"{prefix}target_vectors"], sentences[name] = contexts, targets, of
     np.savez(args.out, **arrays)
+    Path(args.out).with_suffix(".json").write_text(json.dumps(sentences, ensure_ascii=False), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ use engine::gpu::shader_names;
 
 /// Rooms from the ground up, several on a floor: a file uses its own room and those below. What is nobody's business alone, such as errors, lies
 /// at the bottom.
-const FLOORS: [&[&str]; 15] = [
+const FLOORS: [&[&str]; 16] = [
     &["error", "random", "metrics"],
     &["fault", "datasets"],
     &["gpu"],
@@ -20,8 +20,9 @@ const FLOORS: [&[&str]; 15] = [
     &["models", "session"],
     &["tasks"],
     &["problem"],
+    &["inference"],
     &["registry", "train"],
-    &["generate", "harness"],
+    &["generate", "harness", "isa"],
     &["cli"],
     &["main", "lib"],
 ];

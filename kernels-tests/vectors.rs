@@ -147,7 +147,22 @@ fn a_run_reports_beside_its_baselines_and_is_compared() {
     assert!(std::fs::read_to_string(&svg).unwrap().contains("<svg"));
     let (_, stdout, _) = run(&["compare", folders[0], folders[1], "--markdown"]);
     assert!(stdout.starts_with("| rank | run | model | parameters |") && stdout.lines().count() == 4, "{stdout}");
-    let (code, _, text) = run(&["compare", folder.path().to_str().unwrap()]);
+    let nothing = folder.path().to_str().unwrap();
+    for command in ["compare", "status"] {
+        let (code, stdout, text) = run(&[command, nothing, folders[0]]);
+        assert!(code == 0 && stdout.contains(folders[0]), "{command}: {stdout}");
+        assert!(text.contains("left out") && text.contains("no run folder"), "{command}: {text}");
+    }
+    let seed = ["compare", folders[0], folders[1], "--columns", "Rank,model,parameters,best,best epoch,device,status"];
+    let table = run(&seed).1;
+    let heading: Vec<&str> = table.lines().next().unwrap().split("  ").map(str::trim).filter(|name| !name.is_empty()).collect();
+    assert_eq!(heading, ["rank", "model", "parameters", "best", "best epoch", "device", "status"]);
+    let (code, _, text) = run(&["compare", folders[0], "--columns", "speed"]);
+    assert!(code == 2 && text.contains("There are: rank, run"), "{text}");
+    assert_eq!(run(&["compare", folders[0], "--device", "0"]).0, 2);
+    let (_, stdout, text) = run(&["compare", folders[0], "--inference", "--json"]);
+    assert!(json(&stdout)["rows"][0]["inference"]["seconds_of_64"].as_f64().unwrap() > 0.0, "{stdout} {text}");
+    let (code, _, text) = run(&["compare", nothing]);
     assert!(code == 66 && text.contains("no run folder"), "{text}");
 }
 

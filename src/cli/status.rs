@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::args::JsonArg;
-use super::output::{print, print_json};
+use super::output::{note, print, print_json};
 use crate::error::Result;
 use crate::train::{Status, status, status_table};
 
@@ -25,7 +25,12 @@ pub(super) struct StatusArgs {
 
 pub(super) fn run(args: StatusArgs) -> Result<()> {
     loop {
-        let statuses = args.runs.iter().map(|run| status(run)).collect::<Result<Vec<Status>>>()?;
+        let (read, mut failed): (Vec<Result<Status>>, Vec<_>) = args.runs.iter().map(|run| status(run)).partition(Result::is_ok);
+        if read.is_empty() && !failed.is_empty() {
+            return failed.swap_remove(0).map(drop);
+        }
+        let statuses: Vec<Status> = read.into_iter().flatten().collect();
+        failed.iter().flat_map(|run| run.as_ref().err()).for_each(|why| note(&format!("left out: {why}")));
         if args.json.json { print_json(&statuses) } else { print(&status_table(&statuses)) }?;
         if !args.watch || statuses.iter().all(|s| s.state != "live") {
             return Ok(());

@@ -36,7 +36,9 @@ pub(super) fn members(seeds: &[u64], grid: &[String]) -> Result<Vec<Member>> {
         if axes[..at].iter().any(|(other, _)| other == key) {
             return Err(Error::Config(format!("{key} has two axes: give all of its values in one")));
         }
-        if values.iter().collect::<BTreeSet<_>>().len() < values.len() {
+        // 1e-3 and 0.001 are the same run, however they are written.
+        let same = |value: &String| value.parse::<f64>().map_or_else(|_| value.clone(), |number| number.to_string());
+        if values.iter().map(same).collect::<BTreeSet<_>>().len() < values.len() {
             return Err(Error::Config(format!("{key}: a value is there twice, and would be the same run")));
         }
     }
@@ -121,8 +123,14 @@ mod tests {
 
     #[test]
     fn what_makes_no_runs_is_refused() {
-        for (seeds, grid) in [(&[1, 1][..], &[][..]), (&[], &["x"]), (&[], &["a.b=1,"]), (&[1], &["train.seed=2"]), (&[], &["a=1", "a=2"])]
-        {
+        for (seeds, grid) in [
+            (&[1, 1][..], &[][..]),
+            (&[], &["x"]),
+            (&[], &["a.b=1,"]),
+            (&[1], &["train.seed=2"]),
+            (&[], &["a=1", "a=2"]),
+            (&[], &["a=1e-3,0.001"]),
+        ] {
             let grid: Vec<String> = grid.iter().map(ToString::to_string).collect();
             assert!(members(seeds, &grid).is_err(), "{seeds:?} {grid:?}");
         }

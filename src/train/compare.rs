@@ -40,6 +40,9 @@ pub struct Comparison {
     pub rows: Vec<Row>,
     /// Runs of one configuration together, where seeds or settings were varied; else empty.
     pub groups: Vec<Group>,
+    /// Why folders are left out.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<String>,
     /// Columns that were asked for.
     #[serde(skip)]
     columns: Vec<&'static Column>,
@@ -118,68 +121,85 @@ pub(super) fn best_of<'l>(lines: &'l [Line], select: &str, min_delta: f64) -> Op
     best
 }
 
-/// Reads runs and, with `svg`, draws their validation curves.
+/// What is read of one run.
+struct Run {
+    row: Row,
+    metric: &'static str,
+    loss: String,
+    /// Its score and its validation loss by epoch.
+    curves: (String, [Points; 2]),
+}
+
+fn read(folder: &Path) -> Result<Run> {
+    let lines = lines(folder)?;
+    let report = report(folder)?;
+    let config = configuration(folder);
+    let validations: Vec<&Line> = lines.iter().filter(|l| l.split == "validation").collect();
+    let kind = config["model"]["kind"].as_str().unwrap_or("?").to_string();
+    let metric = metric_of(&kind);
+    let validation: ValidationConfig = serde_json::from_value(config["validation"].clone()).unwrap_or_default();
+    let select = validation.select;
+    let kept = best_of(&lines, &select, validation.min_delta);
+    let selected = kept.map(|(value, _)| value);
+    let best = kept.map(|(_, line)| (line.epoch, line.values["loss"].as_f64(), line.values[metric].as_f64()));
+    let train_loss = lines.iter().find(|l| l.split == "epoch" && best.is_some_and(|b| l.epoch == b.0)).map(|l| &l.values["loss"]);
+    // By epoch: steps of different batches are no measure.
+    let points = |name: &str| validations.iter().filter_map(|l| Some((l.epoch as f64, l.values[name].as_f64()?))).collect();
+    let of_training: Points =
+        lines.iter().filter(|l| l.split == "epoch").filter_map(|l| Some((l.epoch as f64, l.values["loss"].as_f64()?))).collect();
+    let of_selected: Points = validations.iter().filter_map(|l| Some((l.epoch as f64, l.values[select.as_str()].as_f64()?))).collect();
+    let at_best = best.and_then(|b| Some(b.1? - of_training.iter().find(|p| p.0 == b.0 as f64)?.1));
+    let name = folder.display().to_string();
+    let curves = (name.clone(), [points(metric), points("loss")]);
+    let row = Row {
+        run: name,
+        mechanism: (kind == "mechanism_transformer").then(|| mechanism_row(&config, &report)),
+        model: kind,
+        parameters: report["parameters"].as_u64(),
+        epochs: lines.iter().filter(|l| l.split == "validation" || l.split == "epoch").map(|l| l.epoch).max().unwrap_or(0),
+        best_epoch: best.map(|b| b.0),
+        verdict: verdict(&select, &of_selected, &of_training, best.map(|b| b.0 as f64)).into(),
+        select,
+        selected,
+        best_loss: best.and_then(|b| b.1),
+        score: best.and_then(|b| b.2),
+        peak: validations
+            .iter()
+            .filter_map(|l| l.values[metric].as_f64())
+            .min_by(|a, b| if less_is_better(metric) { a.total_cmp(b) } else { b.total_cmp(a) }),
+        ood_cosine: report["test"]["this model"]["ood_cosine"].as_f64(),
+        seconds: report["seconds"].as_f64(),
+        train_loss: train_loss.and_then(Value::as_f64),
+        gap: at_best,
+        device: report["device"].as_str().map(Into::into),
+        note: std::fs::read_to_string(folder.join("notes.txt")).ok().and_then(|t| t.lines().next().map(Into::into)),
+        settings: flattened(&config),
+        inference: None,
+        status: match report["ended"].as_str() {
+            Some(ended) => ended.to_string(),
+            None if folder.join(DIVERGED).exists() => format!("diverged: see its {DIVERGED}"),
+            None => "unfinished: --resume goes on".to_string(),
+        },
+    };
+    Ok(Run { metric, loss: config["loss"].to_string(), curves, row })
+}
+
+/// Reads runs and, with `svg`, draws their validation curves. What cannot be read is left out, and said to be, as long as there is a run that can.
 ///
 /// # Errors
-/// `MissingInput` for what is no run folder, `CannotCreate` or `Io` for a picture that cannot be written.
+/// `MissingInput` where nothing is a run folder, `CannotCreate` or `Io` for a picture that cannot be written.
 pub fn compare(folders: &[PathBuf], svg: Option<&Path>) -> Result<Comparison> {
-    let mut rows = Vec::new();
-    let mut curves: Vec<(String, [Points; 2])> = Vec::new();
-    let mut losses = Vec::new();
-    let mut scores = BTreeSet::new();
-    for folder in folders {
-        let lines = lines(folder)?;
-        let report = report(folder)?;
-        let config = configuration(folder);
-        let validations: Vec<&Line> = lines.iter().filter(|l| l.split == "validation").collect();
-        let kind = config["model"]["kind"].as_str().unwrap_or("?").to_string();
-        let metric = metric_of(&kind);
-        scores.insert(metric);
-        let validation: ValidationConfig = serde_json::from_value(config["validation"].clone()).unwrap_or_default();
-        let select = validation.select;
-        let kept = best_of(&lines, &select, validation.min_delta);
-        let selected = kept.map(|(value, _)| value);
-        let best = kept.map(|(_, line)| (line.epoch, line.values["loss"].as_f64(), line.values[metric].as_f64()));
-        let train_loss = lines.iter().find(|l| l.split == "epoch" && best.is_some_and(|b| l.epoch == b.0)).map(|l| &l.values["loss"]);
-        // By epoch: steps of different batches are no measure.
-        let points = |name: &str| validations.iter().filter_map(|l| Some((l.epoch as f64, l.values[name].as_f64()?))).collect();
-        let of_training: Points =
-            lines.iter().filter(|l| l.split == "epoch").filter_map(|l| Some((l.epoch as f64, l.values["loss"].as_f64()?))).collect();
-        let of_selected: Points = validations.iter().filter_map(|l| Some((l.epoch as f64, l.values[select.as_str()].as_f64()?))).collect();
-        let at_best = best.and_then(|b| Some(b.1? - of_training.iter().find(|p| p.0 == b.0 as f64)?.1));
-        losses.push(config["loss"].to_string());
-        let name = folder.display().to_string();
-        curves.push((name.clone(), [points(metric), points("loss")]));
-        rows.push(Row {
-            run: name,
-            mechanism: (kind == "mechanism_transformer").then(|| mechanism_row(&config, &report)),
-            model: kind,
-            parameters: report["parameters"].as_u64(),
-            epochs: lines.iter().filter(|l| l.split == "validation" || l.split == "epoch").map(|l| l.epoch).max().unwrap_or(0),
-            best_epoch: best.map(|b| b.0),
-            verdict: verdict(&select, &of_selected, &of_training, best.map(|b| b.0 as f64)).into(),
-            select,
-            selected,
-            best_loss: best.and_then(|b| b.1),
-            score: best.and_then(|b| b.2),
-            peak: validations
-                .iter()
-                .filter_map(|l| l.values[metric].as_f64())
-                .min_by(|a, b| if less_is_better(metric) { a.total_cmp(b) } else { b.total_cmp(a) }),
-            ood_cosine: report["test"]["this model"]["ood_cosine"].as_f64(),
-            seconds: report["seconds"].as_f64(),
-            train_loss: train_loss.and_then(Value::as_f64),
-            gap: at_best,
-            device: report["device"].as_str().map(Into::into),
-            note: std::fs::read_to_string(folder.join("notes.txt")).ok().and_then(|t| t.lines().next().map(Into::into)),
-            settings: flattened(&config),
-            inference: None,
-            status: match report["ended"].as_str() {
-                Some(ended) => ended.to_string(),
-                None if folder.join(DIVERGED).exists() => format!("diverged: see its {DIVERGED}"),
-                None => "unfinished: --resume goes on".to_string(),
-            },
-        });
+    let (runs, mut failed): (Vec<_>, Vec<_>) = folders.iter().map(|folder| read(folder)).partition(Result::is_ok);
+    if runs.is_empty() && !failed.is_empty() {
+        return Err(failed.swap_remove(0).err().unwrap_or_else(|| Error::Internal("a comparison of nothing".into())));
+    }
+    let left_out = failed.into_iter().filter_map(|run| run.err().map(|e| e.to_string())).collect();
+    let (mut rows, mut curves, mut losses, mut scores) = (vec![], vec![], vec![], BTreeSet::new());
+    for run in runs.into_iter().flatten() {
+        rows.push(run.row);
+        curves.push(run.curves);
+        losses.push(run.loss);
+        scores.insert(run.metric);
     }
     // Runs of different kinds have no score in common.
     let score = scores.iter().copied().collect::<Vec<_>>().join(" / ");
@@ -192,7 +212,7 @@ pub fn compare(folders: &[PathBuf], svg: Option<&Path>) -> Result<Comparison> {
     let whole: Vec<&Row> = rows.iter().filter(|row| !is_attempt(&row.run)).collect();
     let groups = if scores.len() == 1 { groups(&whole, &score) } else { vec![] };
     let one_loss = losses.windows(2).all(|pair| pair[0] == pair[1]);
-    let comparison = Comparison { score, rows, groups, columns: vec![], curves, one_loss };
+    let comparison = Comparison { score, rows, groups, left_out, columns: vec![], curves, one_loss };
     if let Some(path) = svg {
         draw(path, &comparison.charts())?;
     }
