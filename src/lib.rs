@@ -51,6 +51,8 @@ pub mod gpu;
 #[path = "../kernels-tests/harness/mod.rs"]
 pub mod harness;
 pub mod inference;
+#[cfg(feature = "isa")]
+pub mod isa;
 pub mod kernels;
 pub mod layers;
 pub mod losses;

@@ -13,6 +13,8 @@ mod eval;
 mod export;
 mod generate;
 mod inspect;
+#[cfg(feature = "isa")]
+mod isa;
 mod new;
 mod output;
 mod plan;
@@ -67,6 +69,9 @@ enum Command {
     Data(data::DataArgs),
     /// Print the plan of a training step
     Plan(plan::PlanArgs),
+    /// Compile a run's kernels for an AMD card that is not there, and predict its step
+    #[cfg(feature = "isa")]
+    Isa(isa::IsaArgs),
     /// List the adapters of this machine
     Devices(devices::DevicesArgs),
     /// Write a commented run file for your own data, after looking into them
@@ -93,6 +98,8 @@ fn run(command: Command) -> Result<()> {
         Command::Profile(args) => profile::run(args),
         Command::Data(args) => data::run(args),
         Command::Plan(args) => plan::run(args),
+        #[cfg(feature = "isa")]
+        Command::Isa(args) => isa::run(args),
         Command::Devices(args) => devices::run(args),
         Command::New(args) => new::run(args),
         Command::Completions(args) => completions::run(args, Cli::command()),

@@ -35,6 +35,32 @@ struct Walk<'a> {
     values: HashMap<Local, Expr>,
     /// Ranges of the variables of the loops around.
     counters: HashMap<Local, Range>,
+    /// Loops met so far in the block at hand.
+    loops: Vec<Loop>,
+}
+
+/// A loop of a kernel.
+#[cfg_attr(not(feature = "isa"), expect(unreachable_pub, reason = "read by the predictions for cards"))]
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Loop {
+    /// Trips at most each time that it is entered.
+    pub trips: u64,
+    /// The same trips whatever the parameters are, so that a compiler may unroll it.
+    pub fixed: bool,
+    /// Loops in its body.
+    pub inner: Vec<Loop>,
+}
+
+/// The loops of one invocation of `main`, in the order of the text, both sides of branches included.
+///
+/// # Errors
+/// Why a loop has no bound.
+#[cfg(feature = "isa")]
+pub(super) fn loops(module: &Module, parameter: &dyn Fn(u32) -> Option<u32>) -> Result<Vec<Loop>, String> {
+    let entry = module.entry_points.iter().find(|e| e.name == "main").ok_or("no entry point `main`")?;
+    let mut walk = Walk::new(module, &entry.function, parameter, entry.workgroup_size[0], true);
+    walk.block(&entry.function.body)?;
+    Ok(walk.loops)
 }
 
 /// Iterations of all loops of one invocation of `main` together, at most.
@@ -49,7 +75,7 @@ pub(super) fn iterations(module: &Module, parameter: &dyn Fn(u32) -> Option<u32>
 
 impl<'a> Walk<'a> {
     fn new(module: &'a Module, function: &'a Function, parameter: &'a dyn Fn(u32) -> Option<u32>, workgroup: u32, entry: bool) -> Self {
-        Walk { module, function, parameter, workgroup, entry, values: HashMap::new(), counters: HashMap::new() }
+        Walk { module, function, parameter, workgroup, entry, values: HashMap::new(), counters: HashMap::new(), loops: vec![] }
     }
 
     fn block(&mut self, block: &Block) -> Result<u64, String> {
@@ -93,7 +119,10 @@ impl<'a> Walk<'a> {
                 }
                 Statement::Call { function, .. } => {
                     let callee = &self.module.functions[*function];
-                    Walk::new(self.module, callee, self.parameter, self.workgroup, false).block(&callee.body)?
+                    let mut inside = Walk::new(self.module, callee, self.parameter, self.workgroup, false);
+                    let cost = inside.block(&callee.body)?;
+                    self.loops.append(&mut inside.loops);
+                    cost
                 }
                 Statement::Loop { body, continuing, break_if } => {
                     if break_if.is_some() {
@@ -113,13 +142,17 @@ impl<'a> Walk<'a> {
     fn repeat(&mut self, body: &Block, continuing: &Block) -> Result<u64, String> {
         let (trips, (counter, range), _) = self.trips(body, continuing)?;
         // Without the parameters, exactly so many trips.
-        let blind = Walk { parameter: &|_| None, values: self.values.clone(), counters: HashMap::new(), ..*self };
-        let looped = u64::from(!blind.trips(body, continuing).is_ok_and(|(trips, _, exact)| exact && trips <= UNROLLED));
+        let blind = Walk { parameter: &|_| None, values: self.values.clone(), counters: HashMap::new(), loops: vec![], ..*self };
+        let fixed = blind.trips(body, continuing).is_ok_and(|(_, _, exact)| exact);
+        let looped = u64::from(!(fixed && trips <= UNROLLED));
+        let before = std::mem::take(&mut self.loops);
         self.forget(&[body, continuing]);
         self.counters.insert(counter, range);
         let inner = self.block(body)?;
         self.forget(&[body, continuing]);
         self.counters.remove(&counter);
+        let inner_loops = std::mem::replace(&mut self.loops, before);
+        self.loops.push(Loop { trips, fixed, inner: inner_loops });
         Ok(trips.saturating_mul(inner.saturating_add(looped)))
     }
 

@@ -10,6 +10,8 @@ mod target;
 
 pub use device::{AdapterSummary, Gpu, Pipeline, adapters};
 pub use ledger::{Ledger, Role};
+#[cfg(feature = "isa")]
+pub use loops::Loop;
 pub use shader::{Access, Binding, BindingKind, ParamType, Shader, add_source, replace_source, shader_names};
 pub(crate) use software::Form;
 pub(crate) use target::IMAGE_ROW;

@@ -202,6 +202,16 @@ impl Shader {
         super::loops::iterations(&self.module, &value).map_err(|why| Error::Internal(format!("shaders/{}.wgsl: {why}", self.name)))
     }
 
+    /// The loops of one invocation, with the trips that they make with these immediates.
+    ///
+    /// # Errors
+    /// `Internal` when a loop has no bound that can be read off.
+    #[cfg(feature = "isa")]
+    pub fn loops(&self, immediates: &[u8]) -> Result<Vec<super::loops::Loop>> {
+        let value = |offset: u32| Some(u32::from_le_bytes(*immediates.get(offset as usize..)?.first_chunk()?));
+        super::loops::loops(&self.module, &value).map_err(|why| Error::Internal(format!("shaders/{}.wgsl: {why}", self.name)))
+    }
+
     fn parse(name: &str, consts: Vec<(&'static str, u32)>, forms: &[(String, Form)]) -> Result<Shader> {
         let text = specialise(name, &consts)?;
         let path = format!("shaders/{name}.wgsl");

@@ -1,0 +1,161 @@
+//! `engine isa`: what the compiler of an AMD card makes of a run, and how long a step takes by that.
+
+use std::fmt::Write as _;
+use std::process::Command;
+
+use clap::Args;
+use serde_json::json;
+
+use super::args::{JsonArg, RunArgs};
+use super::output::{print, print_json};
+use crate::error::{Error, Result};
+use crate::gpu::Target;
+use crate::isa::{CARDS, Card, Compiler, Prediction, environment, is_environment_of, predict};
+use crate::metrics::{Heading, aligned};
+use crate::problem::Problem;
+use crate::tasks::Purpose;
+
+/// Compile a run's kernels for an AMD card that is not there, and predict its step
+#[derive(Debug, Args)]
+pub(super) struct IsaArgs {
+    #[command(flatten)]
+    run: RunArgs,
+    /// Family of the card, as RADV names it
+    #[arg(long, default_value = "navi23", value_parser = clap::builder::PossibleValuesParser::new(CARDS.iter().map(|c| c.family)))]
+    card: String,
+    /// Show every launch instead of those above 2 % of the step
+    #[arg(long)]
+    all: bool,
+    /// Print the assembly of the variants of this kernel, as in matmul/tile
+    #[arg(long, value_name = "KERNEL")]
+    assembly: Option<String>,
+    #[command(flatten)]
+    json: JsonArg,
+}
+
+pub(super) fn run(args: IsaArgs) -> Result<()> {
+    let card = CARDS.iter().find(|c| c.family == args.card).unwrap_or(&CARDS[0]);
+    if !is_environment_of(card.family) {
+        // The driver reads its environment when it is loaded: another process has it from the start.
+        let failed = |e: std::io::Error| Error::Io(format!("engine cannot start itself again: {e}"));
+        let program = std::env::current_exe().map_err(failed)?;
+        let status = Command::new(program).args(std::env::args_os().skip(1)).envs(environment(card.family)?).status().map_err(failed)?;
+        // The other process has said what went wrong.
+        std::process::exit(status.code().unwrap_or(70));
+    }
+    let (plan, _) = Problem::open(&args.run.load()?, Purpose::Train)?.record_training(Target::default())?;
+    let compiler = Compiler::open()?;
+    let prediction = predict(&plan, card, &compiler)?;
+    if let Some(kernel) = &args.assembly {
+        let of: Vec<_> = prediction.variants.iter().filter(|v| v.name == *kernel).collect();
+        if of.is_empty() {
+            return Err(Error::Config(format!("--assembly {kernel}: the plan has no such kernel. See engine isa without it")));
+        }
+        let texts: Vec<String> = of.iter().map(|v| format!("{} {}\n{}", v.name, v.consts, v.compiled.assembly)).collect();
+        return print(&texts.join("\n"));
+    }
+    let samples = plan_batch(&args.run)?;
+    if args.json.json {
+        let variants = prediction.variants.iter().map(|v| {
+            json!({
+                "kernel": v.name, "consts": v.consts, "vgprs": v.compiled.vgprs, "spills": v.compiled.spills, "scratch": v.compiled.scratch,
+                "lds": v.compiled.lds, "waves": v.compiled.waves, "wave": v.compiled.wave, "hot_vector": v.hot.vector, "hot_fma": v.hot.fma,
+                "hot_lds": v.hot.lds, "hot_memory": v.hot.memory, "hot_waits": v.hot.memory_waits + v.hot.lds_waits,
+            })
+        });
+        let variants: Vec<_> = variants.collect();
+        return print_json(&json!({
+            "card": card.name, "compiler": compiler.name, "seconds": prediction.seconds, "roofline": prediction.roofline,
+            "samples_per_second": samples / prediction.seconds, "share_of_peak": prediction.flops / prediction.seconds / card.peak(),
+            "variants": variants, "launches": prediction.launches,
+        }));
+    }
+    print(&text(&prediction, card, &compiler, samples, args.all))
+}
+
+/// Samples of a step.
+fn plan_batch(run: &RunArgs) -> Result<f64> {
+    let config = run.load()?;
+    Ok((config.train.batch * config.train.accumulate) as f64)
+}
+
+fn text(p: &Prediction, card: &Card, compiler: &Compiler, samples: f64, all: bool) -> String {
+    let heads = |names: &[(&str, bool)]| names.iter().map(|(n, left)| (n.to_string(), *left)).collect::<Vec<Heading>>();
+    let kernels = heads(&[
+        ("kernel", true),
+        ("VGPRs", false),
+        ("spills", false),
+        ("scratch", false),
+        ("LDS", false),
+        ("waves", false),
+        ("hot loop", false),
+        ("FMA", false),
+        ("LDS acc.", false),
+        ("memory", false),
+        ("waits", false),
+        ("consts", true),
+    ]);
+    let rows: Vec<Vec<String>> = p
+        .variants
+        .iter()
+        .map(|v| {
+            let (c, h) = (&v.compiled, &v.hot);
+            vec![
+                v.name.clone(),
+                c.vgprs.to_string(),
+                c.spills.to_string(),
+                c.scratch.to_string(),
+                c.lds.to_string(),
+                format!("{} × {}", c.waves, c.wave),
+                format!("{:.0}", h.vector),
+                format!("{:.0} %", 100.0 * h.fma_share()),
+                format!("{:.0}", h.lds),
+                format!("{:.0}", h.memory),
+                format!("{:.0}", h.memory_waits + h.lds_waits),
+                v.consts.clone(),
+            ]
+        })
+        .collect();
+    let mut out = format!("{}, as {} compiles for it\n\n{}\n", card.name, compiler.name, aligned(&kernels, &rows));
+    let launches = heads(&[
+        ("launch", false),
+        ("kernel", true),
+        ("time (µs)", false),
+        ("share", false),
+        ("bound", true),
+        ("waves", false),
+        ("roofline (µs)", false),
+        ("layer", true),
+    ]);
+    let shown = p.launches.iter().filter(|l| all || l.share > 0.02).map(|l| {
+        let bound = serde_json::to_value(l.bound).ok().and_then(|v| v.as_str().map(|s| s.replace('_', " "))).unwrap_or_default();
+        vec![
+            l.entry.to_string(),
+            l.kernel.clone(),
+            format!("{:.1}", 1e6 * l.seconds),
+            format!("{:.1} %", 100.0 * l.share),
+            if l.by_flops { format!("{bound} (by flops)") } else { bound },
+            format!("{:.1}", l.waves),
+            format!("{:.1}", 1e6 * l.roofline),
+            l.label.clone(),
+        ]
+    });
+    let shown: Vec<_> = shown.collect();
+    if !shown.is_empty() {
+        let _ = writeln!(out, "{}", aligned(&launches, &shown));
+    }
+    if !all {
+        let _ = writeln!(out, "launches above 2 % of the step; --all shows every one of {}\n", p.launches.len());
+    }
+    let _ = writeln!(
+        out,
+        "predicted step {:.3} ms, {:.0} samples/s, {:.1} % of the card's {:.2} TFLOP/s; roofline {:.3} ms, {:.2} times as fast",
+        1e3 * p.seconds,
+        samples / p.seconds,
+        100.0 * p.flops / p.seconds / card.peak(),
+        card.peak() / 1e12,
+        1e3 * p.roofline,
+        p.seconds / p.roofline
+    );
+    out
+}

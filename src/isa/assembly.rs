@@ -1,0 +1,234 @@
+//! The assembly of RDNA cards: blocks, loops, and what the instructions cost.
+
+use crate::gpu::Loop;
+
+/// Instructions of a stretch of code, by what executes them.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Mix {
+    /// On the vector unit.
+    pub vector: f64,
+    /// Of those, multiplications with addition.
+    pub fma: f64,
+    /// Cycles that the vector unit takes for 32 lanes: four for roots, reciprocals, exponentials and 32-bit integer products.
+    pub vector_cycles: f64,
+    /// On the scalar unit, branches included.
+    pub scalar: f64,
+    /// Workgroup memory accesses.
+    pub lds: f64,
+    /// Bytes that those move for a lane.
+    pub lds_bytes: f64,
+    /// Buffer accesses.
+    pub memory: f64,
+    /// Bytes that those move for a lane.
+    pub memory_bytes: f64,
+    /// Waits for buffers.
+    pub memory_waits: f64,
+    /// Waits for workgroup memory and scalar loads.
+    pub lds_waits: f64,
+}
+
+impl Mix {
+    /// One instruction with its operands.
+    fn of(mnemonic: &str, operands: &str) -> Mix {
+        let mut mix = Mix::default();
+        // What a lane moves with one access.
+        let bytes = || match mnemonic {
+            m if m.contains("b128") || m.contains("dwordx4") || m.contains("2_b64") || m.contains("2st64_b64") => 16.0,
+            m if m.contains("b96") || m.contains("dwordx3") => 12.0,
+            m if m.contains("b64") || m.contains("dwordx2") || m.contains("2_b32") || m.contains("2st64_b32") => 8.0,
+            m if m.contains("short") || m.contains("b16") || m.contains("u16") => 2.0,
+            _ => 4.0,
+        };
+        if mnemonic == "s_waitcnt" || mnemonic.starts_with("s_waitcnt_") {
+            let waits = |counter: &str| f64::from(u8::from(operands.contains(counter) || mnemonic.contains(counter)));
+            mix.memory_waits = waits("vmcnt");
+            mix.lds_waits = waits("lgkmcnt") * (1.0 - mix.memory_waits);
+        } else if mnemonic.starts_with("s_") {
+            mix.scalar = 1.0;
+        } else if mnemonic.starts_with("ds_") {
+            (mix.lds, mix.lds_bytes) = (1.0, bytes());
+        } else if ["buffer_", "global_", "image_", "flat_", "scratch_"].iter().any(|kind| mnemonic.starts_with(kind)) {
+            (mix.memory, mix.memory_bytes) = (1.0, bytes());
+        } else if let Some(operation) = mnemonic.strip_prefix("v_") {
+            mix.vector = 1.0;
+            let slow =
+                ["rcp", "rsq", "sqrt", "exp", "log", "sin", "cos", "mul_lo_u32", "mul_hi_u32", "mul_lo_i32", "mul_hi_i32", "mad_u64"];
+            mix.vector_cycles = if slow.iter().any(|name| operation.starts_with(name)) { 4.0 } else { 1.0 };
+            let operation = operation.strip_prefix("pk_").unwrap_or(operation);
+            mix.fma = f64::from(u8::from(["fma", "fmac", "mad_f", "mac_f"].iter().any(|name| operation.starts_with(name))));
+        }
+        mix
+    }
+
+    /// Adds so many repetitions.
+    pub(super) fn repeat(&mut self, other: &Mix, times: f64) {
+        let sums = [
+            (&mut self.vector, other.vector),
+            (&mut self.fma, other.fma),
+            (&mut self.vector_cycles, other.vector_cycles),
+            (&mut self.scalar, other.scalar),
+            (&mut self.lds, other.lds),
+            (&mut self.lds_bytes, other.lds_bytes),
+            (&mut self.memory, other.memory),
+            (&mut self.memory_bytes, other.memory_bytes),
+            (&mut self.memory_waits, other.memory_waits),
+            (&mut self.lds_waits, other.lds_waits),
+        ];
+        sums.into_iter().for_each(|(sum, value)| *sum += times * value);
+    }
+
+    /// Share of the vector instructions that multiply and add.
+    pub fn fma_share(&self) -> f64 {
+        if self.vector > 0.0 { self.fma / self.vector } else { 0.0 }
+    }
+}
+
+/// A loop of the assembly, by its first and last block.
+#[derive(Debug, Clone, PartialEq)]
+struct Range {
+    first: usize,
+    last: usize,
+    inner: Vec<Range>,
+}
+
+/// The blocks of a kernel and its loops.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Code {
+    blocks: Vec<Mix>,
+    loops: Vec<Range>,
+}
+
+impl Code {
+    /// Reads what RADV prints.
+    pub fn new(assembly: &str) -> Code {
+        let (mut numbers, mut blocks, mut back) = (Vec::<usize>::new(), Vec::<Mix>::new(), Vec::new());
+        for line in assembly.lines() {
+            let text = line.split(';').next().unwrap_or("").trim();
+            if let Some(number) = text.strip_prefix("BB").and_then(|rest| rest.strip_suffix(':')?.parse().ok()) {
+                numbers.push(number);
+                blocks.push(Mix::default());
+                continue;
+            }
+            let (mnemonic, operands) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
+            let Some(block) = blocks.last_mut().filter(|_| !mnemonic.is_empty()) else { continue };
+            block.repeat(&Mix::of(mnemonic, operands), 1.0);
+            let target = operands.trim().strip_prefix("BB").and_then(|n| n.parse::<usize>().ok()).filter(|_| mnemonic.contains("branch"));
+            if let Some(first) = target.and_then(|target| numbers.iter().position(|n| *n == target)) {
+                back.push((first, blocks.len() - 1));
+            }
+        }
+        // Of several branches back to one block, the last one closes the loop.
+        back.sort_by_key(|(first, last)| (*first, std::cmp::Reverse(*last)));
+        back.dedup_by_key(|(first, _)| *first);
+        Code { blocks, loops: nest(&back) }
+    }
+
+    /// How often a wave passes each block, where the loops of the source make these trips; `None` where source and assembly cannot be matched.
+    fn times(&self, source: &[Loop]) -> Option<Vec<f64>> {
+        fn multiply(loops: &[Range], trips: &mut impl Iterator<Item = u64>, times: &mut [f64]) {
+            for one in loops {
+                let n = trips.next().unwrap_or(1).max(1) as f64;
+                times[one.first..=one.last].iter_mut().for_each(|t| *t *= n);
+                multiply(&one.inner, trips, times);
+            }
+        }
+        let (_, trips) = matched(&self.loops, source)?;
+        let mut times = vec![1.0; self.blocks.len()];
+        multiply(&self.loops, &mut trips.into_iter(), &mut times);
+        Some(times)
+    }
+
+    fn sum(&self, blocks: std::ops::Range<usize>, times: impl Fn(usize) -> f64) -> Mix {
+        let mut mix = Mix::default();
+        blocks.for_each(|block| mix.repeat(&self.blocks[block], times(block)));
+        mix
+    }
+
+    /// One round of the hot loop: of the innermost loops the one in which the vector unit is longest, or all of the code where there is none.
+    pub fn hot(&self, source: &[Loop]) -> Mix {
+        fn innermost<'r>(loops: &'r [Range], found: &mut Vec<&'r Range>) {
+            for one in loops {
+                if one.inner.is_empty() { found.push(one) } else { innermost(&one.inner, found) }
+            }
+        }
+        let mut found = vec![];
+        innermost(&self.loops, &mut found);
+        let times = self.times(source).unwrap_or_else(|| vec![1.0; self.blocks.len()]);
+        let busy = |one: &&Range| self.sum(one.first..one.last + 1, |block| times[block]).vector_cycles;
+        let hot = found.into_iter().max_by(|a, b| busy(a).total_cmp(&busy(b)));
+        self.sum(hot.map_or(0..self.blocks.len(), |one| one.first..one.last + 1), |_| 1.0)
+    }
+
+    /// Instructions that a wave executes. Every block outside of a loop counts once, so this is an upper bound where branches leave some out.
+    pub fn executed(&self, source: &[Loop]) -> Option<Mix> {
+        let times = self.times(source)?;
+        Some(self.sum(0..self.blocks.len(), |block| times[block]))
+    }
+}
+
+/// Ranges sorted by their start, longer ones first, as a tree.
+fn nest(ranges: &[(usize, usize)]) -> Vec<Range> {
+    let mut out = Vec::new();
+    let mut rest = ranges;
+    while let Some(((first, last), after)) = rest.split_first() {
+        let inside = after.iter().take_while(|(start, _)| start <= last).count();
+        out.push(Range { first: *first, last: *last, inner: nest(&after[..inside]) });
+        rest = &after[inside..];
+    }
+    out
+}
+
+/// Trips of the loops of the assembly, outer ones first, and how unlikely the match is. A loop of the source whose trips are fixed may have
+/// been unrolled: then its inner loops stand where it stood. The likeliest match unrolls the shortest.
+fn matched(code: &[Range], source: &[Loop]) -> Option<(u64, Vec<u64>)> {
+    let list: Vec<&Loop> = source.iter().collect();
+    match_lists(code, &list)
+}
+
+fn match_lists(code: &[Range], source: &[&Loop]) -> Option<(u64, Vec<u64>)> {
+    let Some((one, rest)) = source.split_first() else { return code.is_empty().then(|| (0, vec![])) };
+    // More loops than the source can give.
+    if code.is_empty() && source.iter().any(|s| !s.fixed && s.trips > 1) {
+        return None;
+    }
+    let unrolled = (one.fixed || one.trips <= 1).then(|| {
+        let lifted: Vec<&Loop> = one.inner.iter().chain(rest.iter().copied()).collect();
+        match_lists(code, &lifted).map(|(cost, trips)| (cost + one.trips, trips))
+    });
+    let kept = code.split_first().and_then(|(first, others)| {
+        let (inside, mut trips) = matched(&first.inner, &one.inner)?;
+        let (after, more) = match_lists(others, rest)?;
+        let unlikely = if one.fixed && one.trips <= 4 { 64 } else { 0 };
+        trips.insert(0, one.trips);
+        trips.extend(more);
+        Some((inside + after + unlikely, trips))
+    });
+    [unrolled.flatten(), kept].into_iter().flatten().min_by_key(|(cost, _)| *cost)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "BB0:\n\ts_mov_b32 s0, 1 ; 80\n\tv_mov_b32 v0, v1 ; 80\nBB1:\n\tbuffer_load_dwordx4 v[0:3], off ; e0\n\ts_waitcnt vmcnt(0) ; bf\nBB2:\n\
+                        \tds_read_b128 v[4:7], v8 ; d8\n\ts_waitcnt lgkmcnt(0) ; bf\n\tv_fmac_f32_e32 v1, v2, v3 ; 56\n\tv_rcp_f32_e32 v1, v2 ; 7e\n\
+                        \ts_cbranch_scc1 BB2 ; bf\nBB3:\n\ts_cbranch_scc1 BB1 ; bf\nBB4:\n\ts_endpgm ; bf\n";
+
+    fn repeat(trips: u64, fixed: bool, inner: Vec<Loop>) -> Loop {
+        Loop { trips, fixed, inner }
+    }
+
+    #[test]
+    fn loops_are_found_and_counted() {
+        let code = Code::new(TEXT);
+        assert_eq!(code.loops, vec![Range { first: 1, last: 3, inner: vec![Range { first: 2, last: 2, inner: vec![] }] }]);
+        let source = [repeat(10, false, vec![repeat(4, true, vec![]), repeat(16, true, vec![])])];
+        let hot = code.hot(&source);
+        assert_eq!((hot.vector, hot.fma, hot.vector_cycles, hot.lds_bytes, hot.lds_waits), (2.0, 1.0, 5.0, 16.0, 1.0));
+        // The loop of four was unrolled.
+        let all = code.executed(&source).unwrap();
+        assert_eq!((all.vector, all.memory_bytes, all.memory_waits, all.lds), (1.0 + 160.0 * 2.0, 160.0, 10.0, 160.0));
+        assert_eq!(code.executed(&[repeat(10, false, vec![])]), None, "an inner loop that the source has not");
+        assert_eq!(Code::new("BB0:\n\ts_endpgm\n").executed(&[repeat(8, true, vec![])]).unwrap().vector, 0.0);
+    }
+}

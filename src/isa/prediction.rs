@@ -1,0 +1,265 @@
+//! How long a plan takes on a card, from its compiled kernels.
+//!
+//! A model of one step, with these assumptions:
+//! - every lane of a wave executes every instruction of the blocks that it passes, loops as often as their bounds say;
+//! - the vector unit of a SIMD starts an instruction for 32 lanes each cycle, so a wave of 64 takes two;
+//! - two SIMDs share 128 bytes a cycle of workgroup memory, without bank conflicts, and broadcasts cost as much as other reads;
+//! - what lanes load from buffers passes the L2 cache at its bandwidth; what a launch reads or writes of its tensors, each counted once, comes from
+//!   GDDR6, or from the Infinity Cache where the tensor was touched within its capacity;
+//! - waves are dealt evenly; those that a SIMD holds at once hide each other's waits, and further ones wait for them to end;
+//! - bounds do not add up: the largest is the time, plus the cost of a launch.
+
+use std::collections::HashMap;
+
+use serde::Serialize;
+
+use super::assembly::{Code, Mix};
+use super::compiler::{Compiled, Compiler};
+use crate::error::Result;
+use crate::gpu::Shader;
+use crate::plan::{Entry, Plan, Tensor};
+
+/// Figures of a card.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Card {
+    /// Name of its family in RADV.
+    pub family: &'static str,
+    /// Name of the card.
+    pub name: &'static str,
+    /// SIMDs of 32 lanes.
+    pub simds: f64,
+    /// Cycles a second under load.
+    pub clock: f64,
+    /// Bytes a second of its memory.
+    pub memory: f64,
+    /// Bytes a second of the Infinity Cache, and its bytes.
+    pub infinity: (f64, u64),
+    /// Bytes a second of the L2 cache.
+    pub l2: f64,
+    /// Cycles until a buffer answers.
+    pub memory_latency: f64,
+    /// Cycles until workgroup memory or a scalar load answers.
+    pub lds_latency: f64,
+    /// Seconds from one launch to the next, barrier included.
+    pub launch: f64,
+}
+
+/// Cards whose figures are known. Clocks, units and memory are AMD's; Infinity Cache and L2 are 64 bytes a cycle and slice (16 slices of L2; 4 slices of the
+/// cache for each 32 bits of memory, at 1.94 GHz), of which four fifths are reached; latencies are round figures for RDNA 2.
+pub const CARDS: [Card; 3] = [
+    Card {
+        family: "navi23",
+        name: "RX 6600",
+        simds: 56.0,
+        clock: 2.491e9,
+        memory: 224e9,
+        infinity: (794e9, 32 << 20),
+        l2: 2.04e12,
+        memory_latency: 500.0,
+        lds_latency: 64.0,
+        launch: 4e-6,
+    },
+    Card {
+        family: "navi21",
+        name: "RX 6800 XT",
+        simds: 144.0,
+        clock: 2.25e9,
+        memory: 512e9,
+        infinity: (1589e9, 128 << 20),
+        l2: 3.6e12,
+        memory_latency: 500.0,
+        lds_latency: 64.0,
+        launch: 4e-6,
+    },
+    Card {
+        family: "gfx1100",
+        name: "RX 7900 XTX",
+        simds: 192.0,
+        clock: 2.5e9,
+        memory: 960e9,
+        infinity: (2800e9, 96 << 20),
+        l2: 4.5e12,
+        memory_latency: 500.0,
+        lds_latency: 64.0,
+        launch: 4e-6,
+    },
+];
+
+impl Card {
+    /// Floating-point operations a second at most.
+    pub fn peak(&self) -> f64 {
+        2.0 * 32.0 * self.simds * self.clock
+    }
+}
+
+/// What sets the time of a launch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Bound {
+    /// The vector unit.
+    Arithmetic,
+    /// The scalar unit.
+    Scalar,
+    /// Workgroup memory.
+    Lds,
+    /// The L2 cache.
+    L2,
+    /// The Infinity Cache.
+    InfinityCache,
+    /// GDDR6.
+    Memory,
+    /// Waits that the waves at hand do not hide.
+    Latency,
+    /// The launch itself.
+    Launch,
+}
+
+/// A kernel as the card runs it.
+#[derive(Debug, Clone)]
+pub struct Variant {
+    /// `family/pass`.
+    pub name: String,
+    /// Its consts.
+    pub consts: String,
+    /// What the compiler says.
+    pub compiled: Compiled,
+    /// Instructions of its hot loop.
+    pub hot: Mix,
+    code: Code,
+}
+
+/// One launch of a plan.
+#[derive(Debug, Clone, Serialize)]
+pub struct Predicted {
+    /// Number in the plan.
+    pub entry: usize,
+    /// `family/pass`.
+    pub kernel: String,
+    /// Path of the layer.
+    pub label: String,
+    /// Index of the variant.
+    #[serde(skip)]
+    pub variant: usize,
+    /// Seconds, launch included.
+    pub seconds: f64,
+    /// What sets them.
+    pub bound: Bound,
+    /// Waves that a SIMD holds of it at once.
+    pub waves: f64,
+    /// Its share of the step.
+    pub share: f64,
+    /// max(flops at the peak, bytes at the memory's rate), in seconds.
+    pub roofline: f64,
+    /// The source's loops could not be found in the assembly: its instructions follow from its flops.
+    pub by_flops: bool,
+}
+
+/// A step.
+#[derive(Debug, Clone, Serialize)]
+pub struct Prediction {
+    /// Launches.
+    pub launches: Vec<Predicted>,
+    /// Kernels.
+    #[serde(skip)]
+    pub variants: Vec<Variant>,
+    /// Seconds of the step.
+    pub seconds: f64,
+    /// Sum of the rooflines, with the cost of the launches.
+    pub roofline: f64,
+    /// Floating-point operations.
+    pub flops: f64,
+}
+
+/// Predicts a step.
+///
+/// # Errors
+/// As compiling a kernel.
+pub fn predict(plan: &Plan, card: &Card, compiler: &Compiler) -> Result<Prediction> {
+    let (mut variants, mut known): (Vec<Variant>, HashMap<*const Shader, usize>) = (vec![], HashMap::new());
+    // Bytes that passed since each tensor was last touched; the step before was the same step.
+    let (mut passed, mut touched): (u64, HashMap<Tensor, u64>) = (0, HashMap::new());
+    let mut launches = Vec::new();
+    for round in 0..2 {
+        for (index, entry) in plan.entries().iter().enumerate() {
+            let mut from = [0.0; 2];
+            for tensor in &entry.tensors {
+                let bytes = 4 * plan.len(*tensor) as u64;
+                let near = touched.get(tensor).is_some_and(|at| passed - at + bytes <= card.infinity.1);
+                from[usize::from(near)] += bytes as f64;
+            }
+            entry.tensors.iter().for_each(|tensor| {
+                passed += 4 * plan.len(*tensor) as u64;
+                touched.insert(*tensor, passed);
+            });
+            if round == 0 {
+                continue;
+            }
+            let key = std::sync::Arc::as_ptr(&entry.shader);
+            let variant = match known.get(&key) {
+                Some(variant) => *variant,
+                None => {
+                    let compiled = compiler.compile(&entry.shader)?;
+                    let code = Code::new(&compiled.assembly);
+                    let list = entry.shader.consts.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ");
+                    let hot = code.hot(&entry.shader.loops(&entry.immediates)?);
+                    variants.push(Variant { name: entry.shader.name.clone(), consts: list, compiled, hot, code });
+                    known.insert(key, variants.len() - 1);
+                    variants.len() - 1
+                }
+            };
+            launches.push(launch(index, entry, variant, &variants[variant], card, from)?);
+        }
+    }
+    let seconds: f64 = launches.iter().map(|l: &Predicted| l.seconds).sum();
+    launches.iter_mut().for_each(|l| l.share = l.seconds / seconds);
+    let roofline = launches.iter().map(|l| l.roofline + card.launch).sum();
+    let flops = plan.entries().iter().map(|e| e.flops as f64).sum();
+    Ok(Prediction { launches, variants, seconds, roofline, flops })
+}
+
+/// One launch; `from` are the bytes that come from memory and from the Infinity Cache.
+fn launch(index: usize, entry: &Entry, variant: usize, of: &Variant, card: &Card, from: [f64; 2]) -> Result<Predicted> {
+    let (lanes, groups) = (f64::from(of.compiled.wave.max(32)), entry.grid.iter().map(|g| f64::from(*g)).product::<f64>());
+    let waves_of_group = (f64::from(entry.shader.workgroup) / lanes).ceil();
+    let waves = groups * waves_of_group;
+    let executed = of.code.executed(&entry.shader.loops(&entry.immediates)?);
+    let by_flops = executed.is_none();
+    let mix = executed.unwrap_or_else(|| {
+        // As many rounds of the hot loop as its multiplications make of the flops.
+        let rounds = entry.flops as f64 / (waves * lanes) / (2.0 * of.hot.fma).max(of.hot.vector / 4.0).max(1.0);
+        let mut mix = Mix::default();
+        mix.repeat(&of.hot, rounds.max(1.0));
+        mix
+    });
+    // The SIMD with the most waves.
+    let most = (waves / card.simds).ceil().max(1.0);
+    let held = (of.compiled.waves as f64).clamp(1.0, most);
+    let vector = mix.vector_cycles * lanes / 32.0;
+    let chain = vector.max(mix.scalar) + mix.memory_waits * card.memory_latency + mix.lds_waits * card.lds_latency;
+    // Lanes that have nothing to load ask for nothing.
+    let l2_bytes = (mix.memory_bytes * lanes * waves).max(from[0] + from[1]);
+    let bounds = [
+        (Bound::Arithmetic, most * vector / card.clock),
+        (Bound::Scalar, most * mix.scalar / card.clock),
+        (Bound::Lds, most * mix.lds_bytes * lanes / 64.0 / card.clock),
+        (Bound::L2, l2_bytes / card.l2),
+        (Bound::InfinityCache, (from[0] + from[1]) / card.infinity.0),
+        (Bound::Memory, from[0] / card.memory),
+        (Bound::Latency, (most / held).ceil() * chain / card.clock),
+        (Bound::Launch, card.launch),
+    ];
+    let (bound, longest) = bounds.into_iter().max_by(|a, b| a.1.total_cmp(&b.1)).unwrap_or((Bound::Launch, card.launch));
+    let work = if bound == Bound::Launch { bounds[..7].iter().map(|b| b.1).fold(0.0, f64::max) } else { longest };
+    Ok(Predicted {
+        entry: index,
+        kernel: entry.shader.name.clone(),
+        label: entry.label.clone(),
+        variant,
+        seconds: work + card.launch,
+        bound,
+        waves: held,
+        share: 0.0,
+        roofline: (entry.flops as f64 / card.peak()).max(entry.bytes as f64 / card.memory),
+        by_flops,
+    })
+}
