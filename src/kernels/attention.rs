@@ -27,6 +27,21 @@ impl Shape {
         self.batch * self.length * self.heads * self.head_dim
     }
 
+    /// Heads and invocations of a workgroup of the kernels for short sequences, on cards where a head of the backward pass fits the workgroup
+    /// memory. Several heads share a wave of 64 as long as they leave room for other workgroups.
+    fn short(&self, plan: &Plan) -> Option<(usize, usize)> {
+        const MOST: usize = 32;
+        const ROOM: usize = 8 << 10;
+        let (t, pitch) = (self.length, self.head_dim | 1);
+        let bytes = 4 * (4 * t * pitch + 3 * t * t);
+        if plan.target.software || t > MOST || bytes > plan.target.workgroup_memory as usize {
+            return None;
+        }
+        let heads = (64 / (t * t)).min(ROOM / bytes).clamp(1, self.batch * self.heads);
+        let group = (heads * t * t).next_multiple_of(64).min(256).min(plan.target.workgroup_invocations as usize);
+        Some((heads, group))
+    }
+
     /// Fails unless keys, values and queries, or their gradients, have these sizes.
     fn expect(&self, plan: &Plan, name: &str, qkv: Tensor, q: Option<Tensor>) -> Result<()> {
         q.map_or(Ok(()), |q| plan.expect(name, q, self.outputs()))?;
@@ -43,7 +58,10 @@ impl Shape {
             )));
         }
         let software = plan.target.software;
-        let group = if software {
+        let short = self.short(plan);
+        let group = if let Some((_, group)) = short {
+            group
+        } else if software {
             8
         } else {
             // A row of each side, its lse and its delta.
@@ -51,10 +69,11 @@ impl Shape {
             let fitting = [64, 32, 16].into_iter().find(|rows| rows * row <= plan.target.workgroup_memory as usize).unwrap_or(8);
             fitting.min(self.length.next_power_of_two().max(8))
         };
-        let mut dispatch = Dispatch::new(kernel, label)
-            .constant("WG", group as u32)
-            .constant("D", self.head_dim as u32)
-            .constant("STAGE", u32::from(!software))
+        let dispatch = Dispatch::new(kernel, label).constant("WG", group as u32).constant("D", self.head_dim as u32);
+        let mut dispatch = match short {
+            Some((heads, _)) => dispatch.constant("T", self.length as u32).constant("HEADS", heads as u32),
+            None => dispatch.constant("STAGE", u32::from(!software)),
+        }
             .constant("CAUSAL", self.causal.into())
             .constant("DROPOUT", self.dropout.is_some().into())
             .size("batch", self.batch)
@@ -67,7 +86,8 @@ impl Shape {
         }
         let pairs = if self.causal { self.length * (self.length + 1) / 2 } else { self.length * self.length };
         let dispatch = dispatch.flops(2 * products * pairs * self.batch * self.heads * self.head_dim);
-        Ok((dispatch, Grid::Groups(self.batch * self.heads * self.length.div_ceil(group))))
+        let rows = self.batch * self.heads;
+        Ok((dispatch, Grid::Groups(short.map_or(rows * self.length.div_ceil(group), |(heads, _)| rows.div_ceil(heads)))))
     }
 }
 
@@ -93,7 +113,7 @@ impl Forward {
     /// `Internal` when a shape differs, `Config` when a head is wider than 128.
     pub fn record(self, plan: &mut Plan, label: &str) -> Result<()> {
         let Forward { qkv, q, y, lse, shape } = self;
-        let name = "attention/forward";
+        let name = if shape.short(plan).is_some() { "attention/forward_short" } else { "attention/forward" };
         shape.expect(plan, name, qkv, q)?;
         plan.expect(name, y, shape.outputs())?;
         plan.expect(name, lse, shape.batch * shape.heads * shape.length)?;
@@ -128,7 +148,8 @@ impl Backward {
     /// As `Forward::record`.
     pub fn record(self, plan: &mut Plan, label: &str) -> Result<()> {
         let Backward { qkv, q, y, lse, dy, dqkv, shape } = self;
-        let name = "attention/backward";
+        let short = shape.short(plan).is_some();
+        let name = if short { "attention/backward_short" } else { "attention/backward" };
         shape.expect(plan, name, qkv, q.map(|(q, _)| q))?;
         shape.expect(plan, name, dqkv, q.map(|(_, dq)| dq))?;
         for tensor in [y, dy] {
@@ -136,7 +157,9 @@ impl Backward {
         }
         plan.expect(name, lse, shape.batch * shape.heads * shape.length)?;
         let (dispatch, grid) = shape.dispatch(plan, name, label, 7)?;
-        let dispatch = dispatch.bind("qkv", qkv).bind("y", y).bind("lse", lse).bind("dy", dy).bind("dqkv", dqkv);
+        // For short sequences what y is needed for follows from the rest.
+        let dispatch = if short { dispatch } else { dispatch.bind("y", y) };
+        let dispatch = dispatch.bind("qkv", qkv).bind("lse", lse).bind("dy", dy).bind("dqkv", dqkv);
         let dispatch = dispatch.bind_if("CROSS", "q_other", q.map(|(q, _)| q)).bind_if("CROSS", "dq", q.map(|(_, dq)| dq));
         plan.record(dispatch, grid)
     }

@@ -1,0 +1,125 @@
+// attention/backward for short sequences, on cards: formula and its derivation there; the T × T matrices of HEADS heads lie in workgroup memory.
+// delta_i = dy_i · y_i is taken as Σ_j p_ij keep_ij dy_i · v_j, which is the same, so that y is not read:
+//   p_ij = exp(q_i · k_j / √D − lse_i);  ds_ij = p_ij (keep_ij dy_i · v_j − delta_i)
+//   dq_i = Σ_j ds_ij k_j / √D;  dk_j = Σ_i ds_ij q_i / √D;  dv_j = Σ_i p_ij keep_ij dy_i
+// qkv dqkv: (B, T, 3, H, D), or with CROSS q dq: (B, T, H, D) and qkv dqkv: (B, T, 2, H, D); dy: (B, T, H, D); lse: (B, H, T).
+// Invocations take elements of what is to be made next: rows to load, pairs (i, j), rows of delta, features of the gradients.
+// Grid: HEADS of the (b, h) a workgroup. dqkv and dq are `=`.
+// uses: common/grid, common/math, common/random, common/state
+const WG: u32 = 64u;
+const T: u32 = 8u;
+const D: u32 = 16u;
+const HEADS: u32 = 1u;
+const CAUSAL: u32 = 1u;
+const DROPOUT: u32 = 1u;
+const CROSS: u32 = 0u;
+// An odd pitch keeps lanes with different rows out of each other's banks.
+const PITCH: u32 = D + 1u - D % 2u;
+
+struct Params { batch: u32, length: u32, heads: u32, stream: u32, rate: f32 }
+var<immediate> p: Params;
+@group(0) @binding(0) var<storage, read> state: State;
+@group(0) @binding(1) var<storage, read> qkv: array<f32>;        // (B, T, 3, H, D)
+@group(0) @binding(2) var<storage, read> lse: array<f32>;        // (B, H, T)
+@group(0) @binding(3) var<storage, read> dy: array<f32>;         // (B, T, H, D)
+@group(0) @binding(4) var<storage, read_write> dqkv: array<f32>; // (B, T, 3, H, D)
+@group(0) @binding(5) var<storage, read> q_other: array<f32>;    // (B, T, H, D)
+@group(0) @binding(6) var<storage, read_write> dq: array<f32>;   // (B, T, H, D)
+
+var<workgroup> queries: array<f32, HEADS * T * PITCH>;
+var<workgroup> keys: array<f32, HEADS * T * PITCH>;
+var<workgroup> values: array<f32, HEADS * T * PITCH>;
+var<workgroup> dys: array<f32, HEADS * T * PITCH>;
+var<workgroup> probs: array<f32, HEADS * T * T>; // p, then ds / √D
+var<workgroup> dps: array<f32, HEADS * T * T>;   // keep · dy · v
+var<workgroup> kept: array<f32, HEADS * T * T>;  // p · keep
+
+// First element of part 0, 1, 2 (query, key, value) of a position of head number `head`.
+fn row_of(head: u32, t: u32, part: u32) -> u32 {
+    let row = head / p.heads * T + t;
+    return ((row * (3u - CROSS) + part - min(part, CROSS)) * p.heads + head % p.heads) * D;
+}
+
+fn out_of(head: u32, t: u32) -> u32 {
+    return ((head / p.heads * T + t) * p.heads + head % p.heads) * D;
+}
+
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+    let first = flat_group(group, groups) * HEADS;
+    let all = p.batch * p.heads;
+    for (var e = local; e < HEADS * T * D; e += WG) {
+        let head = min(first + e / (T * D), all - 1u);
+        let t = e / D % T;
+        let c = e % D;
+        let at = e / D * PITCH + c;
+        if (CROSS == 1u) {
+            queries[at] = q_other[out_of(head, t) + c];
+        } else {
+            queries[at] = qkv[row_of(head, t, 0u) + c];
+        }
+        keys[at] = qkv[row_of(head, t, 1u) + c];
+        values[at] = qkv[row_of(head, t, 2u) + c];
+        dys[at] = dy[out_of(head, t) + c];
+    }
+    workgroupBarrier();
+    let scale = 1.0 / sqrt(f32(D));
+    for (var e = local; e < HEADS * T * T; e += WG) {
+        let head = min(first + e / (T * T), all - 1u);
+        let i = e / T;
+        let j = e / (T * T) * T + e % T;
+        var s = 0.0;
+        var dp = 0.0;
+        for (var c = 0u; c < D; c++) {
+            s = fma(queries[i * PITCH + c], keys[j * PITCH + c], s);
+            dp = fma(dys[i * PITCH + c], values[j * PITCH + c], dp);
+        }
+        var prob = exp_accurate(s * scale - lse[head * T + i % T]);
+        if (CAUSAL == 1u && e % T > i % T) {
+            prob = 0.0;
+        }
+        var factor = 1.0;
+        if (DROPOUT == 1u) {
+            factor = keep(state.seed, p.stream, state.tick, (head * T + i % T) * T + e % T, p.rate);
+        }
+        probs[e] = prob;
+        kept[e] = prob * factor;
+        dps[e] = dp * factor;
+    }
+    workgroupBarrier();
+    for (var row = local; row < HEADS * T; row += WG) {
+        var delta = 0.0;
+        for (var j = 0u; j < T; j++) {
+            delta = fma(probs[row * T + j], dps[row * T + j], delta);
+        }
+        for (var j = 0u; j < T; j++) {
+            probs[row * T + j] *= (dps[row * T + j] - delta) * scale;
+        }
+    }
+    workgroupBarrier();
+    for (var e = local; e < HEADS * T * D; e += WG) {
+        let row = e / D;
+        let c = e % D;
+        let start = row / T * T;
+        let t = row % T;
+        var dq_sum = 0.0;
+        var dk_sum = 0.0;
+        var dv_sum = 0.0;
+        for (var o = 0u; o < T; o++) {
+            let other = (start + o) * PITCH + c;
+            dq_sum = fma(probs[row * T + o], keys[other], dq_sum);
+            dk_sum = fma(probs[(start + o) * T + t], queries[other], dk_sum);
+            dv_sum = fma(kept[(start + o) * T + t], dys[other], dv_sum);
+        }
+        let head = first + row / T;
+        if (head < all) {
+            if (CROSS == 1u) {
+                dq[out_of(head, t) + c] = dq_sum;
+            } else {
+                dqkv[row_of(head, t, 0u) + c] = dq_sum;
+            }
+            dqkv[row_of(head, t, 1u) + c] = dk_sum;
+            dqkv[row_of(head, t, 2u) + c] = dv_sum;
+        }
+    }
+}

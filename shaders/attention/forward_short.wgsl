@@ -1,0 +1,106 @@
+// attention/forward for short sequences, on cards: the T × T scores of HEADS heads lie in workgroup memory, and no invocation holds a row.
+//   s_ij = q_i · k_j / √D (j ≤ i when CAUSAL), p_i = softmax_j s_i, y_i = Σ_j p_ij · keep_ij · v_j, lse_i = ln Σ_j exp s_ij
+// qkv: (B, T, 3, H, D), or with CROSS q: (B, T, H, D) and qkv: (B, T, 2, H, D); y: (B, T, H, D); lse: (B, H, T). Invocations take elements of
+// what is to be made next: rows to load, pairs (i, j), rows of the softmax, features of y. Grid: HEADS of the (b, h) a workgroup. All outputs are `=`.
+// uses: common/grid, common/math, common/random, common/state
+const WG: u32 = 64u;
+const T: u32 = 8u;
+const D: u32 = 16u;
+const HEADS: u32 = 1u;
+const CAUSAL: u32 = 1u;
+const DROPOUT: u32 = 1u;
+const CROSS: u32 = 0u;
+// An odd pitch keeps lanes with different rows out of each other's banks.
+const PITCH: u32 = D + 1u - D % 2u;
+
+struct Params { batch: u32, length: u32, heads: u32, stream: u32, rate: f32 }
+var<immediate> p: Params;
+@group(0) @binding(0) var<storage, read> state: State;
+@group(0) @binding(1) var<storage, read> qkv: array<f32>;       // (B, T, 3, H, D)
+@group(0) @binding(2) var<storage, read_write> y: array<f32>;   // (B, T, H, D)
+@group(0) @binding(3) var<storage, read_write> lse: array<f32>; // (B, H, T)
+@group(0) @binding(4) var<storage, read> q_other: array<f32>;   // (B, T, H, D)
+
+var<workgroup> queries: array<f32, HEADS * T * PITCH>;
+var<workgroup> keys: array<f32, HEADS * T * PITCH>;
+var<workgroup> values: array<f32, HEADS * T * PITCH>;
+var<workgroup> weights: array<f32, HEADS * T * T>; // scores, then p · keep
+
+// First element of part 0, 1, 2 (query, key, value) of a position of head number `head`.
+fn row_of(head: u32, t: u32, part: u32) -> u32 {
+    let row = head / p.heads * T + t;
+    return ((row * (3u - CROSS) + part - min(part, CROSS)) * p.heads + head % p.heads) * D;
+}
+
+fn out_of(head: u32, t: u32) -> u32 {
+    return ((head / p.heads * T + t) * p.heads + head % p.heads) * D;
+}
+
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+    let first = flat_group(group, groups) * HEADS;
+    let all = p.batch * p.heads;
+    for (var e = local; e < HEADS * T * D; e += WG) {
+        let head = min(first + e / (T * D), all - 1u);
+        let t = e / D % T;
+        let c = e % D;
+        let at = e / D * PITCH + c;
+        if (CROSS == 1u) {
+            queries[at] = q_other[out_of(head, t) + c];
+        } else {
+            queries[at] = qkv[row_of(head, t, 0u) + c];
+        }
+        keys[at] = qkv[row_of(head, t, 1u) + c];
+        values[at] = qkv[row_of(head, t, 2u) + c];
+    }
+    workgroupBarrier();
+    let scale = 1.0 / sqrt(f32(D));
+    for (var e = local; e < HEADS * T * T; e += WG) {
+        let i = e / T * PITCH;
+        let j = (e / (T * T) * T + e % T) * PITCH;
+        var s = 0.0;
+        for (var c = 0u; c < D; c++) {
+            s = fma(queries[i + c] * scale, keys[j + c], s);
+        }
+        weights[e] = s;
+    }
+    workgroupBarrier();
+    for (var row = local; row < HEADS * T; row += WG) {
+        let head = first + row / T;
+        let i = row % T;
+        let end = select(T, i + 1u, CAUSAL == 1u);
+        var best = -3.0e38;
+        for (var j = 0u; j < end; j++) {
+            best = max(best, weights[row * T + j]);
+        }
+        var total = 0.0;
+        for (var j = 0u; j < end; j++) {
+            total += exp_accurate(weights[row * T + j] - best);
+        }
+        for (var j = 0u; j < T; j++) {
+            var weight = 0.0;
+            if (j < end) {
+                weight = exp_accurate(weights[row * T + j] - best) / total;
+                if (DROPOUT == 1u) {
+                    weight *= keep(state.seed, p.stream, state.tick, (head * T + i) * T + j, p.rate);
+                }
+            }
+            weights[row * T + j] = weight;
+        }
+        if (head < all) {
+            lse[head * T + i] = best + log_accurate(total);
+        }
+    }
+    workgroupBarrier();
+    for (var e = local; e < HEADS * T * D; e += WG) {
+        let row = e / D;
+        let head = first + row / T;
+        var sum = 0.0;
+        for (var j = 0u; j < T; j++) {
+            sum = fma(weights[row * T + j], values[(row / T * T + j) * PITCH + e % D], sum);
+        }
+        if (head < all) {
+            y[out_of(head, row % T) + e % D] = sum;
+        }
+    }
+}
