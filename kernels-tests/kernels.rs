@@ -48,7 +48,7 @@ fn layers() {
 }
 
 /// Constants that say how a kernel divides its work; all others are options.
-const SHAPES: [&str; 11] = ["WG", "LANES", "TILE_M", "TILE_N", "ROWS", "VECS", "STAGE", "COLS", "D", "T", "BY_COLUMN"];
+const SHAPES: [&str; 12] = ["WG", "HEADS", "LANES", "TILE_M", "TILE_N", "ROWS", "VECS", "STAGE", "COLS", "D", "T", "BY_COLUMN"];
 
 /// The pinned cases have every pair of options of every kernel, each option with each of its values; the products have a test of their own.
 #[test]
@@ -99,18 +99,22 @@ fn products_have_every_pair_of_options() {
         ("ACCUMULATE", 2),
         ("ROW_SUM", 2),
     ];
-    let mut seen = BTreeSet::new();
+    let (mut seen, mut blocks) = (BTreeSet::new(), BTreeSet::new());
     let family = family("matmul");
     for target in targets(&gpu) {
         for i in 0..family.pinned {
             for entry in family.case(&family.pinned_spec(i), target).unwrap().plan().entries() {
                 let value = |name: &str| entry.constant(name);
+                if entry.shader.name == "matmul/block" {
+                    blocks.insert(["ROWS", "VECS", "SLICES"].map(value));
+                }
                 for (a, _) in levels {
                     seen.extend(levels.iter().map(|(b, _)| (entry.shader.name.clone(), a, value(a), *b, value(b))));
                 }
             }
         }
     }
+    assert_eq!(blocks.len(), 10, "not every variant of matmul/block has a case: {blocks:?}");
     let kernels: BTreeSet<String> = seen.iter().map(|(kernel, ..)| kernel.clone()).collect();
     for kernel in kernels {
         for (a, most_a) in levels {

@@ -24,6 +24,10 @@ pub(super) const FAMILY: Family = Family::new(
 /// One of each tile of `matmul/tile`: tall ones for the row sums, which need a single product, and batches.
 const TILED: [[usize; 4]; 5] = [[3585, 5, 17, 1], [65, 65, 17, 14], [1793, 9, 18, 1], [33, 65, 17, 14], [609, 65, 5, 1]];
 
+/// One of each variant of `matmul/block` that the other cases do not have.
+const BLOCKS: [[usize; 4]; 6] =
+    [[516, 4, 20, 1], [4, 516, 4, 60], [132, 516, 20, 1], [132, 36, 64, 14], [1028, 516, 4, 1], [3588, 36, 20, 14]];
+
 /// Rows of an orthogonal array of strength two with five levels (a, b, a + b, a + 2b, …): 25 cases have every pair of options. Every other
 /// 25 have sizes that are multiples of 4, for the variant that takes only those.
 fn spec(i: usize, random: &mut Random) -> Spec {
@@ -39,6 +43,8 @@ fn spec(i: usize, random: &mut Random) -> Spec {
     }
     if i % 8 == 7 {
         dims = TILED[i / 8 % 5];
+    } else if i % 8 == 3 {
+        dims = BLOCKS[i / 8 % 6];
     }
     if row_sum == 1 && dims[3] > 1 {
         dims = [dims[0] * dims[3], dims[1], dims[2], 1];

@@ -60,7 +60,7 @@ pub(super) fn run(args: IsaArgs) -> Result<()> {
             json!({
                 "kernel": v.name, "consts": v.consts, "vgprs": v.compiled.vgprs, "spills": v.compiled.spills, "scratch": v.compiled.scratch,
                 "lds": v.compiled.lds, "waves": v.compiled.waves, "wave": v.compiled.wave, "hot_vector": v.hot.vector, "hot_fma": v.hot.fma,
-                "hot_lds": v.hot.lds, "hot_memory": v.hot.memory, "hot_waits": v.hot.memory_waits + v.hot.lds_waits,
+                "hot_lds": v.hot.lds, "hot_memory": v.hot.memory, "hot_waits": v.hot.waits,
             })
         });
         let variants: Vec<_> = variants.collect();
@@ -111,7 +111,7 @@ fn text(p: &Prediction, card: &Card, compiler: &Compiler, samples: f64, all: boo
                 format!("{:.0} %", 100.0 * h.fma_share()),
                 format!("{:.0}", h.lds),
                 format!("{:.0}", h.memory),
-                format!("{:.0}", h.memory_waits + h.lds_waits),
+                format!("{:.0}", h.waits),
                 v.consts.clone(),
             ]
         })

@@ -21,15 +21,65 @@ pub struct Mix {
     pub memory: f64,
     /// Bytes that those move for a lane.
     pub memory_bytes: f64,
-    /// Waits for buffers.
-    pub memory_waits: f64,
-    /// Waits for workgroup memory and scalar loads.
-    pub lds_waits: f64,
+    /// Waits for buffers, workgroup memory and scalar loads.
+    pub waits: f64,
+}
+
+/// What an instruction means for the time of its wave.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Op {
+    /// Keeps the vector unit for so many cycles of 32 lanes, or another unit for a cycle.
+    Busy { vector: f64, other: f64 },
+    /// Asks for data: from buffers, or from workgroup memory and scalar memory.
+    Ask { memory: bool },
+    /// Waits until no more than so many answers are outstanding.
+    Wait { memory: Option<usize>, lds: Option<usize> },
+}
+
+/// Cycles until data are there.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Latency {
+    /// Of buffers.
+    pub memory: f64,
+    /// Of workgroup memory and scalar loads.
+    pub lds: f64,
+}
+
+/// One wave alone on its SIMD.
+struct Clock {
+    /// Cycles of the vector unit for an instruction of all lanes.
+    issue: f64,
+    latency: Latency,
+    now: f64,
+    /// When the answers that are outstanding come, from buffers and from workgroup memory.
+    coming: [Vec<f64>; 2],
+}
+
+impl Clock {
+    fn pass(&mut self, op: Op) {
+        match op {
+            Op::Busy { vector, other } => self.now += vector * self.issue + other,
+            Op::Ask { memory } => {
+                let latency = if memory { self.latency.memory } else { self.latency.lds };
+                self.coming[usize::from(!memory)].push(self.now + latency);
+                self.now += 1.0;
+            }
+            Op::Wait { memory, lds } => {
+                for (which, left) in [memory, lds].into_iter().enumerate() {
+                    let Some(left) = left else { continue };
+                    let list = &mut self.coming[which];
+                    let done = list.len().saturating_sub(left);
+                    let until = list.drain(..done).fold(0.0, f64::max);
+                    self.now = self.now.max(until);
+                }
+            }
+        }
+    }
 }
 
 impl Mix {
-    /// One instruction with its operands.
-    fn of(mnemonic: &str, operands: &str) -> Mix {
+    /// One instruction.
+    fn of(mnemonic: &str) -> Mix {
         let mut mix = Mix::default();
         // What a lane moves with one access.
         let bytes = || match mnemonic {
@@ -39,10 +89,8 @@ impl Mix {
             m if m.contains("short") || m.contains("b16") || m.contains("u16") => 2.0,
             _ => 4.0,
         };
-        if mnemonic == "s_waitcnt" || mnemonic.starts_with("s_waitcnt_") {
-            let waits = |counter: &str| f64::from(u8::from(operands.contains(counter) || mnemonic.contains(counter)));
-            mix.memory_waits = waits("vmcnt");
-            mix.lds_waits = waits("lgkmcnt") * (1.0 - mix.memory_waits);
+        if mnemonic.starts_with("s_waitcnt") {
+            mix.waits = 1.0;
         } else if mnemonic.starts_with("s_") {
             mix.scalar = 1.0;
         } else if mnemonic.starts_with("ds_") {
@@ -71,8 +119,7 @@ impl Mix {
             (&mut self.lds_bytes, other.lds_bytes),
             (&mut self.memory, other.memory),
             (&mut self.memory_bytes, other.memory_bytes),
-            (&mut self.memory_waits, other.memory_waits),
-            (&mut self.lds_waits, other.lds_waits),
+            (&mut self.waits, other.waits),
         ];
         sums.into_iter().for_each(|(sum, value)| *sum += times * value);
     }
@@ -91,10 +138,31 @@ struct Range {
     inner: Vec<Range>,
 }
 
+impl Range {
+    /// Loops here: itself and those inside.
+    fn count(&self) -> usize {
+        1 + self.inner.iter().map(Range::count).sum::<usize>()
+    }
+}
+
+/// What an instruction means for its wave.
+fn op(mnemonic: &str, operands: &str, mix: &Mix) -> Op {
+    let count = |counter: &str| operands.split_once(&format!("{counter}("))?.1.split(')').next()?.parse().ok();
+    if mnemonic == "s_waitcnt" {
+        return Op::Wait { memory: count("vmcnt"), lds: count("lgkmcnt") };
+    }
+    let stores = mnemonic.contains("store") || mnemonic.contains("write");
+    if !stores && (mix.memory > 0.0 || mix.lds > 0.0 || mnemonic.starts_with("s_load") || mnemonic.starts_with("s_buffer_load")) {
+        return Op::Ask { memory: mix.memory > 0.0 };
+    }
+    Op::Busy { vector: mix.vector_cycles, other: if mix.vector > 0.0 { 0.0 } else { 1.0 } }
+}
+
 /// The blocks of a kernel and its loops.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Code {
     blocks: Vec<Mix>,
+    ops: Vec<Vec<Op>>,
     loops: Vec<Range>,
 }
 
@@ -102,16 +170,20 @@ impl Code {
     /// Reads what RADV prints.
     pub fn new(assembly: &str) -> Code {
         let (mut numbers, mut blocks, mut back) = (Vec::<usize>::new(), Vec::<Mix>::new(), Vec::new());
+        let mut ops: Vec<Vec<Op>> = Vec::new();
         for line in assembly.lines() {
             let text = line.split(';').next().unwrap_or("").trim();
             if let Some(number) = text.strip_prefix("BB").and_then(|rest| rest.strip_suffix(':')?.parse().ok()) {
                 numbers.push(number);
                 blocks.push(Mix::default());
+                ops.push(vec![]);
                 continue;
             }
             let (mnemonic, operands) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
             let Some(block) = blocks.last_mut().filter(|_| !mnemonic.is_empty()) else { continue };
-            block.repeat(&Mix::of(mnemonic, operands), 1.0);
+            let mix = Mix::of(mnemonic);
+            block.repeat(&mix, 1.0);
+            ops.iter_mut().last().iter_mut().for_each(|list| list.push(op(mnemonic, operands, &mix)));
             let target = operands.trim().strip_prefix("BB").and_then(|n| n.parse::<usize>().ok()).filter(|_| mnemonic.contains("branch"));
             if let Some(first) = target.and_then(|target| numbers.iter().position(|n| *n == target)) {
                 back.push((first, blocks.len() - 1));
@@ -120,7 +192,7 @@ impl Code {
         // Of several branches back to one block, the last one closes the loop.
         back.sort_by_key(|(first, last)| (*first, std::cmp::Reverse(*last)));
         back.dedup_by_key(|(first, _)| *first);
-        Code { blocks, loops: nest(&back) }
+        Code { blocks, ops, loops: nest(&back) }
     }
 
     /// How often a wave passes each block, where the loops of the source make these trips; `None` where source and assembly cannot be matched.
@@ -157,6 +229,32 @@ impl Code {
         let busy = |one: &&Range| self.sum(one.first..one.last + 1, |block| times[block]).vector_cycles;
         let hot = found.into_iter().max_by(|a, b| busy(a).total_cmp(&busy(b)));
         self.sum(hot.map_or(0..self.blocks.len(), |one| one.first..one.last + 1), |_| 1.0)
+    }
+
+    /// Cycles of one wave of so many lanes that has a SIMD for itself, from its first to its last instruction.
+    pub fn chain(&self, source: &[Loop], lanes: f64, latency: Latency) -> Option<f64> {
+        fn walk(code: &Code, clock: &mut Clock, from: usize, to: usize, loops: &[Range], trips: &[u64]) {
+            let (mut block, mut at) = (from, 0);
+            for one in loops {
+                (block..one.first).flat_map(|b| &code.ops[b]).for_each(|op| clock.pass(*op));
+                let (n, inside) = (trips[at].max(1) as f64, &trips[at + 1..at + one.count()]);
+                // The first round, and one that finds what the round before has asked for.
+                walk(code, clock, one.first, one.last + 1, &one.inner, inside);
+                if n > 1.0 {
+                    let start = clock.now;
+                    walk(code, clock, one.first, one.last + 1, &one.inner, inside);
+                    let rest = (n - 2.0) * (clock.now - start);
+                    clock.now += rest;
+                    clock.coming.iter_mut().flatten().for_each(|time| *time += rest);
+                }
+                (block, at) = (one.last + 1, at + one.count());
+            }
+            (block..to).flat_map(|b| &code.ops[b]).for_each(|op| clock.pass(*op));
+        }
+        let (_, trips) = matched(&self.loops, source)?;
+        let mut clock = Clock { issue: lanes / 32.0, latency, now: 0.0, coming: [vec![], vec![]] };
+        walk(self, &mut clock, 0, self.ops.len(), &self.loops, &trips);
+        Some(clock.now)
     }
 
     /// Instructions that a wave executes. Every block outside of a loop counts once, so this is an upper bound where branches leave some out.
@@ -224,10 +322,13 @@ mod tests {
         assert_eq!(code.loops, vec![Range { first: 1, last: 3, inner: vec![Range { first: 2, last: 2, inner: vec![] }] }]);
         let source = [repeat(10, false, vec![repeat(4, true, vec![]), repeat(16, true, vec![])])];
         let hot = code.hot(&source);
-        assert_eq!((hot.vector, hot.fma, hot.vector_cycles, hot.lds_bytes, hot.lds_waits), (2.0, 1.0, 5.0, 16.0, 1.0));
+        assert_eq!((hot.vector, hot.fma, hot.vector_cycles, hot.lds_bytes, hot.waits), (2.0, 1.0, 5.0, 16.0, 1.0));
         // The loop of four was unrolled.
         let all = code.executed(&source).unwrap();
-        assert_eq!((all.vector, all.memory_bytes, all.memory_waits, all.lds), (1.0 + 160.0 * 2.0, 160.0, 10.0, 160.0));
+        assert_eq!((all.vector, all.memory_bytes, all.waits, all.lds), (1.0 + 160.0 * 2.0, 160.0, 10.0 + 160.0, 160.0));
+        // 3 cycles before; ten rounds of a load with its latency, and of sixteen inner ones: a read with its latency, 5 · 2 cycles, a branch; and ends.
+        let chain = code.chain(&source, 64.0, Latency { memory: 500.0, lds: 64.0 }).unwrap();
+        assert_eq!(chain, 3.0 + 10.0 * (500.0 + 16.0 * (64.0 + 10.0 + 1.0) + 1.0) + 1.0);
         assert_eq!(code.executed(&[repeat(10, false, vec![])]), None, "an inner loop that the source has not");
         assert_eq!(Code::new("BB0:\n\ts_endpgm\n").executed(&[repeat(8, true, vec![])]).unwrap().vector, 0.0);
     }

@@ -4,6 +4,6 @@ mod assembly;
 mod compiler;
 mod prediction;
 
-pub use assembly::{Code, Mix};
+pub use assembly::{Code, Latency, Mix};
 pub use compiler::{Compiled, Compiler, environment, is_environment_of};
 pub use prediction::{Bound, CARDS, Card, Predicted, Prediction, Variant, predict};

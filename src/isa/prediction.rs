@@ -6,14 +6,15 @@
 //! - two SIMDs share 128 bytes a cycle of workgroup memory, without bank conflicts, and broadcasts cost as much as other reads;
 //! - what lanes load from buffers passes the L2 cache at its bandwidth; what a launch reads or writes of its tensors, each counted once, comes from
 //!   GDDR6, or from the Infinity Cache where the tensor was touched within its capacity;
-//! - waves are dealt evenly; those that a SIMD holds at once hide each other's waits, and further ones wait for them to end;
+//! - waves are dealt evenly; those that a SIMD holds at once hide each other's waits, and further ones wait for them to end. A wave alone takes its
+//!   instructions one after the other, and waits where it needs what it asked for less than a latency ago;
 //! - bounds do not add up: the largest is the time, plus the cost of a launch.
 
 use std::collections::HashMap;
 
 use serde::Serialize;
 
-use super::assembly::{Code, Mix};
+use super::assembly::{Code, Latency, Mix};
 use super::compiler::{Compiled, Compiler};
 use crate::error::Result;
 use crate::gpu::Shader;
@@ -36,10 +37,8 @@ pub struct Card {
     pub infinity: (f64, u64),
     /// Bytes a second of the L2 cache.
     pub l2: f64,
-    /// Cycles until a buffer answers.
-    pub memory_latency: f64,
-    /// Cycles until workgroup memory or a scalar load answers.
-    pub lds_latency: f64,
+    /// Cycles until data are there.
+    pub latency: Latency,
     /// Seconds from one launch to the next, barrier included.
     pub launch: f64,
 }
@@ -55,8 +54,7 @@ pub const CARDS: [Card; 3] = [
         memory: 224e9,
         infinity: (794e9, 32 << 20),
         l2: 2.04e12,
-        memory_latency: 500.0,
-        lds_latency: 64.0,
+        latency: Latency { memory: 500.0, lds: 64.0 },
         launch: 4e-6,
     },
     Card {
@@ -67,8 +65,7 @@ pub const CARDS: [Card; 3] = [
         memory: 512e9,
         infinity: (1589e9, 128 << 20),
         l2: 3.6e12,
-        memory_latency: 500.0,
-        lds_latency: 64.0,
+        latency: Latency { memory: 500.0, lds: 64.0 },
         launch: 4e-6,
     },
     Card {
@@ -79,8 +76,7 @@ pub const CARDS: [Card; 3] = [
         memory: 960e9,
         infinity: (2800e9, 96 << 20),
         l2: 4.5e12,
-        memory_latency: 500.0,
-        lds_latency: 64.0,
+        latency: Latency { memory: 500.0, lds: 64.0 },
         launch: 4e-6,
     },
 ];
@@ -222,7 +218,8 @@ fn launch(index: usize, entry: &Entry, variant: usize, of: &Variant, card: &Card
     let (lanes, groups) = (f64::from(of.compiled.wave.max(32)), entry.grid.iter().map(|g| f64::from(*g)).product::<f64>());
     let waves_of_group = (f64::from(entry.shader.workgroup) / lanes).ceil();
     let waves = groups * waves_of_group;
-    let executed = of.code.executed(&entry.shader.loops(&entry.immediates)?);
+    let loops = entry.shader.loops(&entry.immediates)?;
+    let executed = of.code.executed(&loops);
     let by_flops = executed.is_none();
     let mix = executed.unwrap_or_else(|| {
         // As many rounds of the hot loop as its multiplications make of the flops.
@@ -235,7 +232,8 @@ fn launch(index: usize, entry: &Entry, variant: usize, of: &Variant, card: &Card
     let most = (waves / card.simds).ceil().max(1.0);
     let held = (of.compiled.waves as f64).clamp(1.0, most);
     let vector = mix.vector_cycles * lanes / 32.0;
-    let chain = vector.max(mix.scalar) + mix.memory_waits * card.memory_latency + mix.lds_waits * card.lds_latency;
+    let waits = || vector.max(mix.scalar) + mix.waits * card.latency.memory;
+    let chain = of.code.chain(&loops, lanes, card.latency).unwrap_or_else(waits);
     // Lanes that have nothing to load ask for nothing.
     let l2_bytes = (mix.memory_bytes * lanes * waves).max(from[0] + from[1]);
     let bounds = [

@@ -113,6 +113,7 @@ impl Matmul {
         let kernel = match plan.target {
             Target { software: true, subgroup: 8, .. } if aligned => "matmul/lanes",
             Target { software: true, .. } => "matmul/register",
+            _ if aligned => "matmul/block",
             _ => "matmul/tile",
         };
         // A sum over the rows of a long batch is made of parts that add up.
@@ -191,6 +192,16 @@ impl Matmul {
                 dispatch = dispatch.constant("TILE_M", tile_m as u32).constant("TILE_N", tile_n as u32);
                 Grid::Threads(m.div_ceil(tile_m) * n.div_ceil(tile_n) * batch)
             }
+            "matmul/block" => {
+                let Block { rows, vecs, slices } = Block::of(m, n, k, batch);
+                dispatch = dispatch
+                    .constant("WG", 64 * slices as u32)
+                    .constant("ROWS", rows as u32)
+                    .constant("VECS", vecs as u32)
+                    .constant("SLICES", slices as u32)
+                    .constant("FULL", k.is_multiple_of(STEP * slices).into());
+                Grid::Groups(m.div_ceil(8 * rows) * n.div_ceil(32 * vecs) * batch)
+            }
             _ => {
                 let (rows, vecs) = tile_shape(m, n, batch);
                 dispatch = dispatch.constant("ROWS", rows as u32).constant("VECS", vecs as u32);
@@ -201,7 +212,65 @@ impl Matmul {
     }
 }
 
-/// Outputs of an invocation, (rows, vec4 columns): the largest tile that still gives the 28 compute units of the RX 6600 two
+/// Steps of k that matmul/block takes at a time.
+const STEP: usize = 16;
+
+/// A variant of matmul/block: outputs of an invocation, rows by vectors of four, and waves that share a tile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Block {
+    rows: usize,
+    vecs: usize,
+    slices: usize,
+}
+
+impl Block {
+    const ALL: [Block; 10] = {
+        const fn block(rows: usize, vecs: usize, slices: usize) -> Block {
+            Block { rows, vecs, slices }
+        }
+        [
+            block(8, 2, 1),
+            block(8, 2, 2),
+            block(4, 2, 1),
+            block(4, 2, 2),
+            block(4, 2, 4),
+            block(4, 1, 1),
+            block(4, 1, 2),
+            block(4, 1, 4),
+            block(2, 1, 2),
+            block(2, 1, 4),
+        ]
+    };
+
+    /// Cycles of a SIMD of the RX 6600 for a product, by the model that `engine isa` has in full, with what it finds in the compiled variants: a wave
+    /// keeps the vector unit for 8 cycles of each step of k, row and vector, and for 21 of each load; two SIMDs share the workgroup memory and all of them
+    /// the L2 cache; a wave alone waits for its reads, too.
+    fn cycles(self, m: usize, n: usize, k: usize, batch: usize) -> usize {
+        const SIMDS: usize = 56;
+        /// Of a vector read of workgroup memory, with what bank conflicts leave of its rate.
+        const READ: usize = 20;
+        /// Until workgroup memory answers, and until the caches do.
+        const WAIT: usize = 64;
+        const LOAD: usize = 500;
+        /// Until the L2 cache has given a vector to each lane, if all SIMDs ask.
+        const L2: usize = 70;
+        let Block { rows, vecs, slices } = self;
+        let waves = m.div_ceil(8 * rows) * n.div_ceil(32 * vecs) * batch * slices;
+        let (on_simd, loads) = (waves.div_ceil(SIMDS), (rows * 8 * STEP).div_ceil(256) + vecs * 32 * STEP / 256);
+        let vector = STEP * 8 * rows * vecs + 21 * loads;
+        let reads = STEP * READ * (rows.div_ceil(4) + vecs);
+        let round = (on_simd * vector.max(reads).max(L2 * loads)).max(vector + STEP * WAIT / 4).max(LOAD);
+        // The loads before the first round, and what becomes of the sums.
+        k.div_ceil(STEP * slices) * round + LOAD + (slices - 1) * 24 * rows * vecs + 8 * rows * vecs * on_simd
+    }
+
+    /// The fastest variant.
+    fn of(m: usize, n: usize, k: usize, batch: usize) -> Block {
+        Self::ALL.into_iter().min_by_key(|block| block.cycles(m, n, k, batch)).unwrap_or(Self::ALL[0])
+    }
+}
+
+/// Outputs of an invocation of matmul/tile, (rows, vec4 columns): the largest tile that still gives the 28 compute units of the RX 6600 two
 /// workgroups each, as its 64 × 64 tile keeps 64 products to 16 loads.
 fn tile_shape(m: usize, n: usize, batch: usize) -> (usize, usize) {
     let groups = |rows: usize, vecs: usize| m.div_ceil(8 * rows) * n.div_ceil(32 * vecs) * batch;
