@@ -45,7 +45,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     let slice = local / 64u;
     let lane = local % 64u;
     let rounds = (p.k + STEP * SLICES - 1u) / (STEP * SLICES);
-    let k0 = slice * rounds * STEP;
+    let first_k = slice * rounds * STEP;
     let in_a = slice * SIZE;
     let in_b = in_a + SIZE_A;
     // Where each load begins: out of range along m or n the results are not stored, so clamping is enough.
@@ -56,9 +56,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         let along = e % ALONG_A * 4u;
         let across = e / ALONG_A;
         if (TRANS_A == 1u) {
-            at_a[i] = (p.a_at + batch * p.m * p.k + (k0 + across) * p.m + min(m0 + along, p.m - 4u)) / 4u;
+            at_a[i] = (p.a_at + batch * p.m * p.k + (first_k + across) * p.m + min(m0 + along, p.m - 4u)) / 4u;
         } else {
-            at_a[i] = (p.a_at + batch * p.m * p.k + min(m0 + across, p.m - 1u) * p.k + k0 + along) / 4u;
+            at_a[i] = (p.a_at + batch * p.m * p.k + min(m0 + across, p.m - 1u) * p.k + first_k + along) / 4u;
         }
     }
     for (var i = 0u; i < LOADS_B; i++) {
@@ -66,9 +66,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         let along = e % ALONG_B * 4u;
         let across = e / ALONG_B;
         if (TRANS_B == 1u) {
-            at_b[i] = (p.b_at + batch * p.k * p.n + min(n0 + across, p.n - 1u) * p.k + k0 + along) / 4u;
+            at_b[i] = (p.b_at + batch * p.k * p.n + min(n0 + across, p.n - 1u) * p.k + first_k + along) / 4u;
         } else {
-            at_b[i] = (p.b_at + batch * p.k * p.n + (k0 + across) * p.n + min(n0 + along, p.n - 4u)) / 4u;
+            at_b[i] = (p.b_at + batch * p.k * p.n + (first_k + across) * p.n + min(n0 + along, p.n - 4u)) / 4u;
         }
     }
     let stride_a = STEP / 4u * select(1u, p.m, TRANS_A == 1u);
@@ -124,7 +124,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
                     next_a[i] = a[at_a[i] + round * stride_a];
                 } else {
                     // Past the last step, zeros.
-                    let k = k0 + round * STEP + select((lane + i * 64u) % ALONG_A * 4u, (lane + i * 64u) / ALONG_A, TRANS_A == 1u);
+                    let k = first_k + round * STEP + select((lane + i * 64u) % ALONG_A * 4u, (lane + i * 64u) / ALONG_A, TRANS_A == 1u);
                     next_a[i] = a[min(at_a[i] + round * stride_a, last_a)] * select(0.0, 1.0, k < p.k);
                 }
             }
@@ -139,19 +139,24 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         if (round == 0u) {
             continue;
         }
-        for (var k = 0u; k < STEP; k++) {
-            var bv: array<vec4<f32>, VECS>;
-            for (var c = 0u; c < VECS; c++) {
-                bv[c] = tiles[in_b + k * PITCH_N + lane % 8u + c * 8u];
-            }
-            for (var r = 0u; r < ROWS; r += 2u) {
-                // With four rows or eight an invocation's begin with a vector.
-                let row = select(lane / 8u * ROWS + r, r, ROWS >= 4u);
-                let av = tiles[in_a + k * PITCH_M + select(row / 4u, lane / 8u * (ROWS / 4u) + r / 4u, ROWS >= 4u)];
-                let pair = select(av.xy, av.zw, row % 4u == 2u);
+        // Four steps at a time, so that their addresses are constants of the instructions.
+        for (var k0 = 0u; k0 < STEP; k0 += 4u) {
+            // With four rows or eight an invocation's begin with a vector.
+            let row_a = in_a + k0 * PITCH_M + select(0u, lane / 8u * (ROWS / 4u), ROWS >= 4u);
+            let row_b = in_b + k0 * PITCH_N + lane % 8u;
+            for (var step = 0u; step < 4u; step++) {
+                var bv: array<vec4<f32>, VECS>;
                 for (var c = 0u; c < VECS; c++) {
-                    acc[r * VECS + c] = fma(vec4<f32>(pair.x), bv[c], acc[r * VECS + c]);
-                    acc[(r + 1u) * VECS + c] = fma(vec4<f32>(pair.y), bv[c], acc[(r + 1u) * VECS + c]);
+                    bv[c] = tiles[row_b + (step * PITCH_N + c * 8u)];
+                }
+                for (var r = 0u; r < ROWS; r += 2u) {
+                    let row = select(lane / 8u * ROWS + r, r, ROWS >= 4u);
+                    let av = tiles[row_a + (step * PITCH_M + row / 4u)];
+                    let pair = select(av.xy, av.zw, row % 4u == 2u);
+                    for (var c = 0u; c < VECS; c++) {
+                        acc[r * VECS + c] = fma(vec4<f32>(pair.x), bv[c], acc[r * VECS + c]);
+                        acc[(r + 1u) * VECS + c] = fma(vec4<f32>(pair.y), bv[c], acc[(r + 1u) * VECS + c]);
+                    }
                 }
             }
         }

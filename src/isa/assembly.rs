@@ -195,8 +195,21 @@ impl Code {
         Code { blocks, ops, loops: nest(&back) }
     }
 
-    /// How often a wave passes each block, where the loops of the source make these trips; `None` where source and assembly cannot be matched.
-    fn times(&self, source: &[Loop]) -> Option<Vec<f64>> {
+    /// Trips of each loop, outer ones first, where those of the source are these; `None` where source and assembly cannot be matched. Of several
+    /// matches the one counts whose multiplications with addition are nearest to `fma` of each lane, if there are any.
+    pub fn trips(&self, source: &[Loop], fma: f64) -> Option<Vec<u64>> {
+        let off = |trips: &Vec<u64>| {
+            let times = self.times(trips);
+            let executed = self.sum(0..self.blocks.len(), |block| times[block]).fma;
+            // Within five percent of each other, the likelier match is the better one.
+            if fma > 0.0 && executed > 0.0 { ((executed / fma).ln().abs() / 0.05).round() } else { 0.0 }
+        };
+        let better = |a: &(u64, Vec<u64>), b: &(u64, Vec<u64>)| off(&a.1).total_cmp(&off(&b.1)).then(a.0.cmp(&b.0));
+        matched(&self.loops, source).into_iter().min_by(better).map(|(_, trips)| trips)
+    }
+
+    /// How often a wave passes each block.
+    fn times(&self, trips: &[u64]) -> Vec<f64> {
         fn multiply(loops: &[Range], trips: &mut impl Iterator<Item = u64>, times: &mut [f64]) {
             for one in loops {
                 let n = trips.next().unwrap_or(1).max(1) as f64;
@@ -204,10 +217,9 @@ impl Code {
                 multiply(&one.inner, trips, times);
             }
         }
-        let (_, trips) = matched(&self.loops, source)?;
         let mut times = vec![1.0; self.blocks.len()];
-        multiply(&self.loops, &mut trips.into_iter(), &mut times);
-        Some(times)
+        multiply(&self.loops, &mut trips.iter().copied(), &mut times);
+        times
     }
 
     fn sum(&self, blocks: std::ops::Range<usize>, times: impl Fn(usize) -> f64) -> Mix {
@@ -217,7 +229,7 @@ impl Code {
     }
 
     /// One round of the hot loop: of the innermost loops the one in which the vector unit is longest, or all of the code where there is none.
-    pub fn hot(&self, source: &[Loop]) -> Mix {
+    pub fn hot(&self, trips: &[u64]) -> Mix {
         fn innermost<'r>(loops: &'r [Range], found: &mut Vec<&'r Range>) {
             for one in loops {
                 if one.inner.is_empty() { found.push(one) } else { innermost(&one.inner, found) }
@@ -225,14 +237,14 @@ impl Code {
         }
         let mut found = vec![];
         innermost(&self.loops, &mut found);
-        let times = self.times(source).unwrap_or_else(|| vec![1.0; self.blocks.len()]);
+        let times = self.times(trips);
         let busy = |one: &&Range| self.sum(one.first..one.last + 1, |block| times[block]).vector_cycles;
         let hot = found.into_iter().max_by(|a, b| busy(a).total_cmp(&busy(b)));
         self.sum(hot.map_or(0..self.blocks.len(), |one| one.first..one.last + 1), |_| 1.0)
     }
 
     /// Cycles of one wave of so many lanes that has a SIMD for itself, from its first to its last instruction.
-    pub fn chain(&self, source: &[Loop], lanes: f64, latency: Latency) -> Option<f64> {
+    pub fn chain(&self, trips: &[u64], lanes: f64, latency: Latency) -> f64 {
         fn walk(code: &Code, clock: &mut Clock, from: usize, to: usize, loops: &[Range], trips: &[u64]) {
             let (mut block, mut at) = (from, 0);
             for one in loops {
@@ -251,16 +263,15 @@ impl Code {
             }
             (block..to).flat_map(|b| &code.ops[b]).for_each(|op| clock.pass(*op));
         }
-        let (_, trips) = matched(&self.loops, source)?;
         let mut clock = Clock { issue: lanes / 32.0, latency, now: 0.0, coming: [vec![], vec![]] };
-        walk(self, &mut clock, 0, self.ops.len(), &self.loops, &trips);
-        Some(clock.now)
+        walk(self, &mut clock, 0, self.ops.len(), &self.loops, trips);
+        clock.now
     }
 
     /// Instructions that a wave executes. Every block outside of a loop counts once, so this is an upper bound where branches leave some out.
-    pub fn executed(&self, source: &[Loop]) -> Option<Mix> {
-        let times = self.times(source)?;
-        Some(self.sum(0..self.blocks.len(), |block| times[block]))
+    pub fn executed(&self, trips: &[u64]) -> Mix {
+        let times = self.times(trips);
+        self.sum(0..self.blocks.len(), |block| times[block])
     }
 }
 
@@ -276,32 +287,36 @@ fn nest(ranges: &[(usize, usize)]) -> Vec<Range> {
     out
 }
 
-/// Trips of the loops of the assembly, outer ones first, and how unlikely the match is. A loop of the source whose trips are fixed may have
-/// been unrolled: then its inner loops stand where it stood. The likeliest match unrolls the shortest.
-fn matched(code: &[Range], source: &[Loop]) -> Option<(u64, Vec<u64>)> {
+/// Matches that are gone on with, the likeliest.
+const MATCHES: usize = 64;
+
+/// Trips of the loops of the assembly, outer ones first, and how unlikely the match is, the likeliest first. A loop of the source whose trips are
+/// fixed may have been unrolled: then its inner loops stand where it stood. Short loops are unrolled rather than long ones.
+fn matched(code: &[Range], source: &[Loop]) -> Vec<(u64, Vec<u64>)> {
     let list: Vec<&Loop> = source.iter().collect();
     match_lists(code, &list)
 }
 
-fn match_lists(code: &[Range], source: &[&Loop]) -> Option<(u64, Vec<u64>)> {
-    let Some((one, rest)) = source.split_first() else { return code.is_empty().then(|| (0, vec![])) };
-    // More loops than the source can give.
-    if code.is_empty() && source.iter().any(|s| !s.fixed && s.trips > 1) {
-        return None;
-    }
-    let unrolled = (one.fixed || one.trips <= 1).then(|| {
+fn match_lists(code: &[Range], source: &[&Loop]) -> Vec<(u64, Vec<u64>)> {
+    let Some((one, rest)) = source.split_first() else { return if code.is_empty() { vec![(0, vec![])] } else { vec![] } };
+    let mut found = Vec::new();
+    if one.fixed || one.trips <= 1 {
         let lifted: Vec<&Loop> = one.inner.iter().chain(rest.iter().copied()).collect();
-        match_lists(code, &lifted).map(|(cost, trips)| (cost + one.trips, trips))
-    });
-    let kept = code.split_first().and_then(|(first, others)| {
-        let (inside, mut trips) = matched(&first.inner, &one.inner)?;
-        let (after, more) = match_lists(others, rest)?;
-        let unlikely = if one.fixed && one.trips <= 4 { 64 } else { 0 };
-        trips.insert(0, one.trips);
-        trips.extend(more);
-        Some((inside + after + unlikely, trips))
-    });
-    [unrolled.flatten(), kept].into_iter().flatten().min_by_key(|(cost, _)| *cost)
+        found.extend(match_lists(code, &lifted).into_iter().map(|(cost, trips)| (cost + one.trips, trips)));
+    }
+    if let Some((first, others)) = code.split_first() {
+        let unlikely = if one.fixed && one.trips <= 4 { 16 } else { 0 };
+        let inside = matched(&first.inner, &one.inner);
+        let after = if inside.is_empty() { vec![] } else { match_lists(others, rest) };
+        for (inner_cost, inner) in &inside {
+            let whole = |(cost, more): &(u64, Vec<u64>)| (cost + inner_cost + unlikely, [&[one.trips], &inner[..], more].concat());
+            found.extend(after.iter().map(whole));
+        }
+    }
+    found.sort();
+    found.dedup();
+    found.truncate(MATCHES);
+    found
 }
 
 #[cfg(test)]
@@ -321,15 +336,20 @@ mod tests {
         let code = Code::new(TEXT);
         assert_eq!(code.loops, vec![Range { first: 1, last: 3, inner: vec![Range { first: 2, last: 2, inner: vec![] }] }]);
         let source = [repeat(10, false, vec![repeat(4, true, vec![]), repeat(16, true, vec![])])];
-        let hot = code.hot(&source);
+        let trips = code.trips(&source, 0.0).unwrap();
+        let hot = code.hot(&trips);
         assert_eq!((hot.vector, hot.fma, hot.vector_cycles, hot.lds_bytes, hot.waits), (2.0, 1.0, 5.0, 16.0, 1.0));
         // The loop of four was unrolled.
-        let all = code.executed(&source).unwrap();
+        let all = code.executed(&trips);
         assert_eq!((all.vector, all.memory_bytes, all.waits, all.lds), (1.0 + 160.0 * 2.0, 160.0, 10.0 + 160.0, 160.0));
         // 3 cycles before; ten rounds of a load with its latency, and of sixteen inner ones: a read with its latency, 5 · 2 cycles, a branch; and ends.
-        let chain = code.chain(&source, 64.0, Latency { memory: 500.0, lds: 64.0 }).unwrap();
+        let chain = code.chain(&trips, 64.0, Latency { memory: 500.0, lds: 64.0 });
         assert_eq!(chain, 3.0 + 10.0 * (500.0 + 16.0 * (64.0 + 10.0 + 1.0) + 1.0) + 1.0);
-        assert_eq!(code.executed(&[repeat(10, false, vec![])]), None, "an inner loop that the source has not");
-        assert_eq!(Code::new("BB0:\n\ts_endpgm\n").executed(&[repeat(8, true, vec![])]).unwrap().vector, 0.0);
+        assert_eq!(code.trips(&[repeat(10, false, vec![])], 0.0), None, "an inner loop that the source has not");
+        assert_eq!(Code::new("BB0:\n\ts_endpgm\n").trips(&[repeat(8, true, vec![])], 0.0), Some(vec![]));
+        // Which of the two loops inside is the one in the assembly, the number of multiplications tells.
+        let either = [repeat(10, false, vec![repeat(30, true, vec![]), repeat(16, true, vec![])])];
+        assert_eq!(code.trips(&either, 300.0), Some(vec![10, 30]));
+        assert_eq!(code.trips(&either, 160.0), Some(vec![10, 16]));
     }
 }

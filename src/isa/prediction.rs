@@ -197,7 +197,8 @@ pub fn predict(plan: &Plan, card: &Card, compiler: &Compiler) -> Result<Predicti
                     let compiled = compiler.compile(&entry.shader)?;
                     let code = Code::new(&compiled.assembly);
                     let list = entry.shader.consts.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ");
-                    let hot = code.hot(&entry.shader.loops(&entry.immediates)?);
+                    let trips = code.trips(&entry.shader.loops(&entry.immediates)?, entry.flops as f64 / 2.0 / lanes_of(entry, &compiled));
+                    let hot = code.hot(&trips.unwrap_or_default());
                     variants.push(Variant { name: entry.shader.name.clone(), consts: list, compiled, hot, code });
                     known.insert(key, variants.len() - 1);
                     variants.len() - 1
@@ -213,27 +214,35 @@ pub fn predict(plan: &Plan, card: &Card, compiler: &Compiler) -> Result<Predicti
     Ok(Prediction { launches, variants, seconds, roofline, flops })
 }
 
+/// Lanes of all waves of a launch.
+fn lanes_of(entry: &Entry, compiled: &Compiled) -> f64 {
+    let lanes = f64::from(compiled.wave.max(32));
+    let waves_of_group = (f64::from(entry.shader.workgroup) / lanes).ceil();
+    entry.grid.iter().map(|g| f64::from(*g)).product::<f64>() * waves_of_group * lanes
+}
+
 /// One launch; `from` are the bytes that come from memory and from the Infinity Cache.
 fn launch(index: usize, entry: &Entry, variant: usize, of: &Variant, card: &Card, from: [f64; 2]) -> Result<Predicted> {
-    let (lanes, groups) = (f64::from(of.compiled.wave.max(32)), entry.grid.iter().map(|g| f64::from(*g)).product::<f64>());
-    let waves_of_group = (f64::from(entry.shader.workgroup) / lanes).ceil();
-    let waves = groups * waves_of_group;
-    let loops = entry.shader.loops(&entry.immediates)?;
-    let executed = of.code.executed(&loops);
-    let by_flops = executed.is_none();
-    let mix = executed.unwrap_or_else(|| {
-        // As many rounds of the hot loop as its multiplications make of the flops.
-        let rounds = entry.flops as f64 / (waves * lanes) / (2.0 * of.hot.fma).max(of.hot.vector / 4.0).max(1.0);
-        let mut mix = Mix::default();
-        mix.repeat(&of.hot, rounds.max(1.0));
-        mix
-    });
+    let lanes = f64::from(of.compiled.wave.max(32));
+    let waves = lanes_of(entry, &of.compiled) / lanes;
+    let trips = of.code.trips(&entry.shader.loops(&entry.immediates)?, entry.flops as f64 / 2.0 / (waves * lanes));
+    let by_flops = trips.is_none();
+    let mix = trips.as_ref().map_or_else(
+        || {
+            // As many rounds of the hot loop as its multiplications make of the flops.
+            let rounds = entry.flops as f64 / (waves * lanes) / (2.0 * of.hot.fma).max(of.hot.vector / 4.0).max(1.0);
+            let mut mix = Mix::default();
+            mix.repeat(&of.hot, rounds.max(1.0));
+            mix
+        },
+        |trips| of.code.executed(trips),
+    );
     // The SIMD with the most waves.
     let most = (waves / card.simds).ceil().max(1.0);
     let held = (of.compiled.waves as f64).clamp(1.0, most);
     let vector = mix.vector_cycles * lanes / 32.0;
     let waits = || vector.max(mix.scalar) + mix.waits * card.latency.memory;
-    let chain = of.code.chain(&loops, lanes, card.latency).unwrap_or_else(waits);
+    let chain = trips.as_ref().map_or_else(waits, |trips| of.code.chain(trips, lanes, card.latency));
     // Lanes that have nothing to load ask for nothing.
     let l2_bytes = (mix.memory_bytes * lanes * waves).max(from[0] + from[1]);
     let bounds = [
