@@ -19,10 +19,11 @@ format:
 test: driver
 	cargo fmt --check
 	rustfmt --check $(FAMILIES)
-	cargo clippy --release --all-targets -- -D warnings
+	cargo clippy --release --all-targets --features isa -- -D warnings
+	cargo clippy --release --lib --bins -- -D warnings
 	cargo clippy --release --no-default-features --lib -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --release --no-deps --lib
-	NODEVICE_SELECT=1 cargo test --release
+	RUSTDOCFLAGS="-D warnings" cargo doc --release --no-deps --lib --features isa
+	NODEVICE_SELECT=1 cargo test --release --features isa
 
 # Every kernel on a second driver, SwiftShader; `make test-drivers CASES=150` runs all cases.
 test-drivers:

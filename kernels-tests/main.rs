@@ -4,6 +4,8 @@ mod architecture;
 mod cli;
 mod examples;
 mod faults;
+#[cfg(feature = "isa")]
+mod isa;
 mod kernels;
 mod limits;
 mod mechanisms;

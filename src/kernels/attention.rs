@@ -74,13 +74,13 @@ impl Shape {
             Some((heads, _)) => dispatch.constant("T", self.length as u32).constant("HEADS", heads as u32),
             None => dispatch.constant("STAGE", u32::from(!software)),
         }
-            .constant("CAUSAL", self.causal.into())
-            .constant("DROPOUT", self.dropout.is_some().into())
-            .size("batch", self.batch)
-            .size("length", self.length)
-            .size("heads", self.heads)
-            .size("stream", self.dropout.map_or(0, |d| d.stream as usize))
-            .scalar("rate", self.dropout.map_or(0.0, |d| d.rate));
+        .constant("CAUSAL", self.causal.into())
+        .constant("DROPOUT", self.dropout.is_some().into())
+        .size("batch", self.batch)
+        .size("length", self.length)
+        .size("heads", self.heads)
+        .size("stream", self.dropout.map_or(0, |d| d.stream as usize))
+        .scalar("rate", self.dropout.map_or(0.0, |d| d.rate));
         if self.dropout.is_some() {
             dispatch = dispatch.bind("state", state(plan)?);
         }
