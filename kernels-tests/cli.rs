@@ -158,7 +158,7 @@ fn a_run_is_not_overwritten_and_not_shared() {
     let (code, _, text) = train(&out, "3", &[]);
     assert!(code == 73 && text.contains("--resume"), "{code} {text}");
     let (code, _, text) = train(&out, "3", &["--resume", "--set", "train.seed=9"]);
-    assert!(code == 65 && text.contains("another configuration") && text.contains("train.seed: 1 then, 9 now"), "{code} {text}");
+    assert!(code == 65 && text.contains("another configuration") && text.contains("train.seed: 2 then, 9 now"), "{code} {text}");
     let lock = std::fs::File::create(out.join(".lock")).unwrap();
     lock.try_lock().unwrap();
     let (code, _, text) = train(&out, "3", &["--resume"]);
