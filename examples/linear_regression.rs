@@ -14,7 +14,7 @@ use engine::layers::{Layer, Linear};
 use engine::losses::{LossKind, MseTerm, VectorLossConfig};
 use engine::models::initial_weights;
 use engine::optim::OptimizerConfig;
-use engine::plan::{Arena, Flat, LayoutOptions, Memory, Plan, Program, Section};
+use engine::plan::{Flat, Plan, Program, Section};
 use engine::random::Random;
 
 const SAMPLES: usize = 64;
@@ -42,11 +42,9 @@ pub(crate) fn main() -> Result<()> {
     optimizer.record(&mut plan, records)?;
 
     // Place it on the device.
-    let memory = Memory::lay_out(&[&plan], LayoutOptions::default())?;
-    println!("{}: {} dispatches, {} bytes", gpu.describe(), plan.entries().len(), memory.report.total_bytes);
-    let arena = Arc::new(Arena::new(gpu, &memory)?);
-    arena.write_flat(Flat::Parameters, &initial_weights(plan.parameters(), 1))?;
-    let program = Program::new(plan, arena.clone(), memory.plans[0].clone(), false)?;
+    let (program, memory) = Program::alone(plan, &gpu)?;
+    println!("{}: {} dispatches, {} bytes", gpu.describe(), program.plan.entries().len(), memory.report.total_bytes);
+    program.arena().write_flat(Flat::Parameters, &initial_weights(program.plan.parameters(), 1))?;
 
     // Replay: y = 2 x₀ − x₁ + 0.5 x₂ + 3.
     let mut random = Random::new(1, 100, 0);
@@ -66,7 +64,7 @@ pub(crate) fn main() -> Result<()> {
             println!("step {:3}: mean squared error {error:.2e}", step + 1);
         }
     }
-    let weights = arena.read_flat(Flat::Parameters)?;
+    let weights = program.arena().read_flat(Flat::Parameters)?;
     let bias = program.plan.parameters()[1].offset;
     println!("weights {:.3?}, bias {:.3}", &weights[..3], weights[bias]);
     assert!(error < 1e-3, "the regression ends at {error}");

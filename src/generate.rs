@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Target};
 use crate::kernels::{State, argmax};
-use crate::plan::{Arena, Flat, LayoutOptions, Memory, Plan, Program, Tensor};
+use crate::plan::{Flat, LayoutOptions, Memory, Plan, Program, Tensor};
 use crate::problem::Problem;
 use crate::random::{Random, stream};
 
@@ -80,9 +80,7 @@ impl Decoder {
     /// As opening a training session.
     pub fn new(problem: &Problem, gpu: &Arc<Gpu>, batch: usize) -> Result<Decoder> {
         let (plan, tensors, [context, vocabulary]) = record(problem, gpu.target, batch)?;
-        let memory = Memory::lay_out(&[&plan], LayoutOptions::default())?;
-        let arena = Arc::new(Arena::new(gpu.clone(), &memory)?);
-        let program = Program::new(plan, arena, memory.plans[0].clone(), false)?;
+        let (program, _) = Program::alone(plan, gpu)?;
         Ok(Decoder { program, tensors, batch, context, vocabulary, naive: false, position: 0, sources: vec![] })
     }
 

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::error::Result;
 use crate::gpu::Gpu;
-use crate::plan::{Arena, LayoutOptions, Memory, Program};
+use crate::plan::Program;
 use crate::problem::Problem;
 
 /// Forward passes alone, from inputs that lie on the device to outputs that lie there.
@@ -32,9 +32,7 @@ const SECONDS: f64 = 1.0;
 pub fn measure(problem: &Problem, gpu: &Arc<Gpu>) -> Result<Inference> {
     let of = |batch: usize| {
         let (plan, _) = problem.record_prediction(gpu.target, batch)?;
-        let memory = Memory::lay_out(&[&plan], LayoutOptions::default())?;
-        let arena = Arc::new(Arena::new(gpu.clone(), &memory)?);
-        let program = Program::new(plan, arena, memory.plans[0].clone(), false)?;
+        let (program, memory) = Program::alone(plan, gpu)?;
         let round = || {
             let start = Instant::now();
             program.run(program.all())?;

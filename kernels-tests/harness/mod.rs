@@ -547,9 +547,7 @@ impl Case {
     /// # Errors
     /// As `Program::profile`.
     pub fn profile(&self, gpu: &Arc<Gpu>, rounds: usize) -> Result<Vec<(&Entry, f64)>> {
-        let memory = Memory::lay_out(&[&self.plan], LayoutOptions::default())?;
-        let arena = Arc::new(Arena::new(gpu.clone(), &memory)?);
-        let program = Program::new(self.plan.clone(), arena, memory.plans[0].clone(), false)?;
+        let (program, _) = Program::alone(self.plan.clone(), gpu)?;
         self.write(&program);
         program.run(program.all())?;
         let timings = program.profile(rounds)?;

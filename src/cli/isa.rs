@@ -43,7 +43,8 @@ pub(super) fn run(args: IsaArgs) -> Result<()> {
         // The other process has said what went wrong.
         std::process::exit(status.code().unwrap_or(70));
     }
-    let (plan, _) = Problem::open(&args.run.load()?, Purpose::Train)?.record_training(Target::default())?;
+    let config = args.run.load()?;
+    let (plan, _) = Problem::open(&config, Purpose::Train)?.record_training(Target::default())?;
     let compiler = Compiler::open()?;
     let prediction = predict(&plan, card, &compiler)?;
     if let Some(kernel) = &args.assembly {
@@ -54,7 +55,7 @@ pub(super) fn run(args: IsaArgs) -> Result<()> {
         let texts: Vec<String> = of.iter().map(|v| format!("{} {}\n{}", v.name, v.consts, v.compiled.assembly)).collect();
         return print(&texts.join("\n"));
     }
-    let samples = plan_batch(&args.run)?;
+    let samples = (config.train.batch * config.train.accumulate) as f64;
     if args.json.json {
         let variants = prediction.variants.iter().map(|v| {
             json!({
@@ -71,12 +72,6 @@ pub(super) fn run(args: IsaArgs) -> Result<()> {
         }));
     }
     print(&text(&prediction, card, &compiler, samples, args.all))
-}
-
-/// Samples of a step.
-fn plan_batch(run: &RunArgs) -> Result<f64> {
-    let config = run.load()?;
-    Ok((config.train.batch * config.train.accumulate) as f64)
 }
 
 fn text(p: &Prediction, card: &Card, compiler: &Compiler, samples: f64, all: bool) -> String {

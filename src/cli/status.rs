@@ -8,7 +8,7 @@ use clap::Args;
 use super::args::JsonArg;
 use super::output::{note, print, print_json};
 use crate::error::Result;
-use crate::train::{Status, status, status_table};
+use crate::train::{readable, status, status_table};
 
 /// How far runs are: epoch, rate, time left, best so far, nearest rule, process
 #[derive(Debug, Args)]
@@ -25,12 +25,8 @@ pub(super) struct StatusArgs {
 
 pub(super) fn run(args: StatusArgs) -> Result<()> {
     loop {
-        let (read, mut failed): (Vec<Result<Status>>, Vec<_>) = args.runs.iter().map(|run| status(run)).partition(Result::is_ok);
-        if read.is_empty() && !failed.is_empty() {
-            return failed.swap_remove(0).map(drop);
-        }
-        let statuses: Vec<Status> = read.into_iter().flatten().collect();
-        failed.iter().flat_map(|run| run.as_ref().err()).for_each(|why| note(&format!("left out: {why}")));
+        let (statuses, left_out) = readable(&args.runs, status)?;
+        left_out.iter().for_each(|why| note(&format!("left out: {why}")));
         if args.json.json { print_json(&statuses) } else { print(&status_table(&statuses)) }?;
         if !args.watch || statuses.iter().all(|s| s.state != "live") {
             return Ok(());

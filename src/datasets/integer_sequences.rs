@@ -94,7 +94,12 @@ impl Draw<'_> {
     fn shortened(&mut self, fewest: usize, factor: f64) -> usize {
         let most = (((self.sizes.values - 1) as f64).ln() / factor.ln()) as usize + 1;
         let most = most.clamp(fewest, self.length.max(fewest));
-        self.random.between(fewest.min(most) as i64, most as i64) as usize
+        self.random.between(fewest as i64, most as i64) as usize
+    }
+
+    /// The same for numbers of which nine stay in the range, and more need not.
+    fn shortened_past_nine(&mut self, factor: f64) -> usize {
+        if self.length > 9 { self.shortened(9, factor) } else { self.length }
     }
 
     /// x₀ = `first` and x_{n+1} = `next(n, x)`, where x are the numbers so far.
@@ -122,14 +127,6 @@ impl Draw<'_> {
         })
     }
 
-    /// A Fibonacci-like recurrence x_{n+1} = x_n + x_{n−1} + c, modulo m if m > 0.
-    fn fibonacci(&self, length: usize, first: i64, second: i64, c: i64, m: i64) -> Vec<i64> {
-        unfold(length, first, |n, x| {
-            let sum = if n == 1 { second } else { x[n - 1] + x[n - 2] + c };
-            if m > 0 { sum.rem_euclid(m) } else { sum }
-        })
-    }
-
     /// Each value repeated as often as the pattern says, the value growing by `step` each time.
     fn repeated(&self, first: i64, step: i64, pattern: &[usize]) -> Vec<i64> {
         let values = (0..).flat_map(|i: usize| std::iter::repeat_n(first + step * i as i64, pattern[i % pattern.len()]));
@@ -140,6 +137,14 @@ impl Draw<'_> {
     fn simple(&mut self, rule: usize) -> Vec<i64> {
         (FAMILIES[rule].draw)(self)
     }
+}
+
+/// A Fibonacci-like recurrence x_{n+1} = x_n + x_{n−1} + c, modulo m if m > 0.
+fn fibonacci(length: usize, first: i64, second: i64, c: i64, m: i64) -> Vec<i64> {
+    unfold(length, first, |n, x| {
+        let sum = if n == 1 { second } else { x[n - 1] + x[n - 2] + c };
+        if m > 0 { sum.rem_euclid(m) } else { sum }
+    })
 }
 
 fn unfold(length: usize, first: i64, next: impl Fn(usize, &[i64]) -> i64) -> Vec<i64> {
@@ -242,9 +247,9 @@ pub static FAMILIES: [Family; 21] = [
         phase: 1,
         draw: |d| {
             let (first, second, c) = (d.value(0, 19), d.value(0, 12), d.constant(0, 2));
-            // Nine numbers stay whole; more of them stay below φⁿ.
-            let length = if d.length > 9 { d.shortened(9, 1.618) } else { d.length };
-            d.fibonacci(length, first, second, c, 0)
+            // It grows as φⁿ.
+            let length = d.shortened_past_nine(1.618);
+            fibonacci(length, first, second, c, 0)
         },
     },
     // Phase 2: the constants follow a recurrence themselves.
@@ -338,7 +343,7 @@ pub static FAMILIES: [Family; 21] = [
         draw: |d| {
             let m = d.constant(3, 16);
             let (first, second) = (d.constant(0, m - 1), d.constant(0, m - 1));
-            d.fibonacci(d.length, first, second, 0, m)
+            fibonacci(d.length, first, second, 0, m)
         },
     },
     Family {
@@ -357,7 +362,7 @@ pub static FAMILIES: [Family; 21] = [
         draw: |d| {
             let (p, q) = d.pick(&[(3, 2), (4, 3), (5, 4), (2, 3), (3, 4), (1, 2)]);
             let first = if p > q { d.value(1, 42) } else { d.value(30, 255) };
-            let length = if p > q && d.length > 9 { d.shortened(9, p as f64 / q as f64) } else { d.length };
+            let length = if p > q { d.shortened_past_nine(p as f64 / q as f64) } else { d.length };
             rounded_geometric(length, first, p, q, d.constant(0, 1) == 1)
         },
     },
@@ -376,7 +381,7 @@ pub static FAMILIES: [Family; 21] = [
         phase: 3,
         draw: |d| {
             let (add, first) = (d.pick(&[1, 3, 5, 7, 2, 4]), d.constant(0, 30));
-            let length = if d.length > 9 { d.shortened(9, std::f64::consts::SQRT_2) } else { d.length };
+            let length = d.shortened_past_nine(std::f64::consts::SQRT_2);
             unfold(length, first, |_, x| if last(x) % 2 == 0 { last(x) + add } else { 2 * last(x) })
         },
     },

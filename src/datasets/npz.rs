@@ -694,6 +694,57 @@ impl Npz<BufReader<File>> {
         let file = super::open_regular(path, "an .npz")?;
         Npz::new(BufReader::new(file), &path.display().to_string())
     }
+
+    /// Reads an array of numbers as rows of what its axes but the first hold, and checks it to its last byte. Above `in_memory` bytes it stays where it
+    /// is: in the archive if it is stored there as floats, else unpacked into a temporary file beside it that goes with the matrix.
+    ///
+    /// # Errors
+    /// As `array`; `Data` for one in Fortran order above the limit, `Io` when there is no room for the temporary file.
+    pub fn matrix(&mut self, name: &str, in_memory: u64) -> Result<(Vec<usize>, Matrix)> {
+        let i = self.find(name)?;
+        let cols = |shape: &[usize]| shape.iter().skip(1).product::<usize>();
+        if self.entries[i].size <= in_memory {
+            let Array { shape, values } = self.array(name)?;
+            let matrix = Matrix::new(values, cols(&shape));
+            return Ok((shape, matrix));
+        }
+        let (shape, packed) = self.leave(i).map_err(|fault| self.failed(name, fault))?;
+        let matrix = Matrix::in_file(packed, shape.first().copied().unwrap_or(1), cols(&shape));
+        Ok((shape, matrix))
+    }
+
+    /// Checks an array and leaves its numbers in the archive, or in a temporary file where they have to be unpacked or converted.
+    fn leave(&mut self, i: usize) -> Found<(Vec<usize>, Packed)> {
+        let source = Path::new(&self.source).to_path_buf();
+        let Entry { crc, method, .. } = self.entries[i];
+        let (Header { item, shape, fortran_order, count, .. }, mut body) = self.header(i)?;
+        let item = item.map_err(Fault::Bad)?;
+        if fortran_order {
+            return bad("it is in Fortran order and too large to turn around in memory; re-save it with np.ascontiguousarray");
+        }
+        let as_they_are = method == STORED && item.kind == b'f' && item.size <= 4 && !item.big_endian;
+        let mut unpacked = None;
+        if !as_they_are {
+            // Beside the archive, where there is room for large files; else wherever the system keeps temporary ones.
+            let file = tempfile::tempfile_in(super::folder_of(&source)).or_else(|_| tempfile::tempfile()).map_err(no_room)?;
+            unpacked = Some(BufWriter::with_capacity(CHUNK, file));
+        }
+        body.numbers(item, count, |piece| {
+            let Some(file) = &mut unpacked else { return Ok(()) };
+            let written = match piece {
+                Piece::Halves(piece) => piece.iter().try_for_each(|v| file.write_all(&v.to_le_bytes())),
+                Piece::Floats(piece) => piece.iter().try_for_each(|v| file.write_all(&v.to_le_bytes())),
+            };
+            written.map_err(no_room)
+        })?;
+        body.finish(crc)?;
+        let (file, start) = match unpacked {
+            Some(file) => (file.into_inner().map_err(|e| no_room(e.into_error()))?, 0),
+            // The numbers are the last of the member's bytes; finishing it has read up to their end.
+            None => (File::open(&source)?, self.reader.stream_position()? - (count * item.size) as u64),
+        };
+        Ok((shape, Packed { file: Mutex::new(file), source, start, half: item.is_half() }))
+    }
 }
 
 impl<R: Read + Seek> Npz<R> {
@@ -768,24 +819,6 @@ impl<R: Read + Seek> Npz<R> {
         self.read(i).map_err(|fault| self.failed(name, fault))
     }
 
-    /// Reads an array of numbers as rows of what its axes but the first hold, and checks it to its last byte. Above `in_memory` bytes it stays where it
-    /// is: in the archive if it is stored there as floats, else unpacked into a temporary file beside it that goes with the matrix.
-    ///
-    /// # Errors
-    /// As `array`; `Data` for one in Fortran order above the limit, `Io` when there is no room for the temporary file.
-    pub fn matrix(&mut self, name: &str, in_memory: u64) -> Result<(Vec<usize>, Matrix)> {
-        let i = self.find(name)?;
-        let cols = |shape: &[usize]| shape.iter().skip(1).product::<usize>();
-        if self.entries[i].size <= in_memory {
-            let Array { shape, values } = self.array(name)?;
-            let matrix = Matrix::new(values, cols(&shape));
-            return Ok((shape, matrix));
-        }
-        let (shape, packed) = self.leave(i).map_err(|fault| self.failed(name, fault))?;
-        let matrix = Matrix::in_file(packed, shape.first().copied().unwrap_or(1), cols(&shape));
-        Ok((shape, matrix))
-    }
-
     fn find(&self, name: &str) -> Result<usize> {
         let missing = || {
             let shown = self.entries.iter().filter_map(Entry::array).take(12).map(quoted).collect::<Vec<_>>().join(", ");
@@ -826,39 +859,6 @@ impl<R: Read + Seek> Npz<R> {
             values => values,
         };
         Ok(Array { shape, values })
-    }
-
-    /// Checks an array and leaves its numbers in the archive, or in a temporary file where they have to be unpacked or converted.
-    fn leave(&mut self, i: usize) -> Found<(Vec<usize>, Packed)> {
-        let source = Path::new(&self.source).to_path_buf();
-        let Entry { crc, method, .. } = self.entries[i];
-        let (Header { item, shape, fortran_order, count, .. }, mut body) = self.header(i)?;
-        let item = item.map_err(Fault::Bad)?;
-        if fortran_order {
-            return bad("it is in Fortran order and too large to turn around in memory; re-save it with np.ascontiguousarray");
-        }
-        let as_they_are = method == STORED && item.kind == b'f' && item.size <= 4 && !item.big_endian;
-        let mut unpacked = None;
-        if !as_they_are {
-            // Beside the archive, where there is room for large files; else wherever the system keeps temporary ones.
-            let file = tempfile::tempfile_in(super::folder_of(&source)).or_else(|_| tempfile::tempfile()).map_err(no_room)?;
-            unpacked = Some(BufWriter::with_capacity(CHUNK, file));
-        }
-        body.numbers(item, count, |piece| {
-            let Some(file) = &mut unpacked else { return Ok(()) };
-            let written = match piece {
-                Piece::Halves(piece) => piece.iter().try_for_each(|v| file.write_all(&v.to_le_bytes())),
-                Piece::Floats(piece) => piece.iter().try_for_each(|v| file.write_all(&v.to_le_bytes())),
-            };
-            written.map_err(no_room)
-        })?;
-        body.finish(crc)?;
-        let (file, start) = match unpacked {
-            Some(file) => (file.into_inner().map_err(|e| no_room(e.into_error()))?, 0),
-            // The numbers are the last of the member's bytes; finishing it has read up to their end.
-            None => (File::open(&source)?, self.reader.stream_position()? - (count * item.size) as u64),
-        };
-        Ok((shape, Packed { file: Mutex::new(file), source, start, half: item.is_half() }))
     }
 }
 

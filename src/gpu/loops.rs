@@ -51,26 +51,15 @@ pub struct Loop {
     pub inner: Vec<Loop>,
 }
 
-/// The loops of one invocation of `main`, in the order of the text, both sides of branches included.
+/// Iterations of all loops of one invocation of `main` together, at most, and the loops in the order of the text, both sides of branches included.
 ///
 /// # Errors
 /// Why a loop has no bound.
-#[cfg(feature = "isa")]
-pub(super) fn loops(module: &Module, parameter: &dyn Fn(u32) -> Option<u32>) -> Result<Vec<Loop>, String> {
+pub(super) fn loops(module: &Module, parameter: &dyn Fn(u32) -> Option<u32>) -> Result<(u64, Vec<Loop>), String> {
     let entry = module.entry_points.iter().find(|e| e.name == "main").ok_or("no entry point `main`")?;
     let mut walk = Walk::new(module, &entry.function, parameter, entry.workgroup_size[0], true);
-    walk.block(&entry.function.body)?;
-    Ok(walk.loops)
-}
-
-/// Iterations of all loops of one invocation of `main` together, at most.
-///
-/// # Errors
-/// Why a loop has no bound.
-pub(super) fn iterations(module: &Module, parameter: &dyn Fn(u32) -> Option<u32>) -> Result<u64, String> {
-    let entry = module.entry_points.iter().find(|e| e.name == "main").ok_or("no entry point `main`")?;
-    let walk = |function, entry_point| Walk::new(module, function, parameter, entry.workgroup_size[0], entry_point);
-    walk(&entry.function, true).block(&entry.function.body)
+    let iterations = walk.block(&entry.function.body)?;
+    Ok((iterations, walk.loops))
 }
 
 impl<'a> Walk<'a> {
@@ -459,7 +448,7 @@ mod tests {
             @compute @workgroup_size(8)
             fn main(@builtin(local_invocation_index) local: u32) {{ var sum = 0u; {body} y[local] = sum; }}"
         );
-        iterations(&naga::front::wgsl::parse_str(&text).unwrap(), &|offset| Some([1000, 30][offset as usize / 4]))
+        loops(&naga::front::wgsl::parse_str(&text).unwrap(), &|offset| Some([1000, 30][offset as usize / 4])).map(|found| found.0)
     }
 
     #[test]

@@ -198,8 +198,7 @@ impl Shader {
     /// # Errors
     /// `Internal` when a loop has no bound that can be read off.
     pub fn loop_iterations(&self, immediates: &[u8]) -> Result<u64> {
-        let value = |offset: u32| Some(u32::from_le_bytes(*immediates.get(offset as usize..)?.first_chunk()?));
-        super::loops::iterations(&self.module, &value).map_err(|why| Error::Internal(format!("shaders/{}.wgsl: {why}", self.name)))
+        Ok(self.walk_loops(immediates)?.0)
     }
 
     /// The loops of one invocation, with the trips that they make with these immediates.
@@ -208,6 +207,10 @@ impl Shader {
     /// `Internal` when a loop has no bound that can be read off.
     #[cfg(feature = "isa")]
     pub fn loops(&self, immediates: &[u8]) -> Result<Vec<super::loops::Loop>> {
+        Ok(self.walk_loops(immediates)?.1)
+    }
+
+    fn walk_loops(&self, immediates: &[u8]) -> Result<(u64, Vec<super::loops::Loop>)> {
         let value = |offset: u32| Some(u32::from_le_bytes(*immediates.get(offset as usize..)?.first_chunk()?));
         super::loops::loops(&self.module, &value).map_err(|why| Error::Internal(format!("shaders/{}.wgsl: {why}", self.name)))
     }

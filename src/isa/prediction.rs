@@ -37,48 +37,20 @@ pub struct Card {
     pub infinity: (f64, u64),
     /// Bytes a second of the L2 cache.
     pub l2: f64,
-    /// Cycles until data are there.
-    pub latency: Latency,
-    /// Seconds from one launch to the next, barrier included.
-    pub launch: f64,
 }
 
+/// Cycles until data are there: round figures for RDNA 2.
+const LATENCY: Latency = Latency { memory: 500.0, lds: 64.0 };
+
+/// Seconds from one launch to the next, barrier included.
+const LAUNCH: f64 = 4e-6;
+
 /// Cards whose figures are known. Clocks, units and memory are AMD's; Infinity Cache and L2 are 64 bytes a cycle and slice (16 slices of L2; 4 slices of the
-/// cache for each 32 bits of memory, at 1.94 GHz), of which four fifths are reached; latencies are round figures for RDNA 2.
+/// cache for each 32 bits of memory, at 1.94 GHz), of which four fifths are reached.
 pub const CARDS: [Card; 3] = [
-    Card {
-        family: "navi23",
-        name: "RX 6600",
-        simds: 56.0,
-        clock: 2.491e9,
-        memory: 224e9,
-        infinity: (794e9, 32 << 20),
-        l2: 2.04e12,
-        latency: Latency { memory: 500.0, lds: 64.0 },
-        launch: 4e-6,
-    },
-    Card {
-        family: "navi21",
-        name: "RX 6800 XT",
-        simds: 144.0,
-        clock: 2.25e9,
-        memory: 512e9,
-        infinity: (1589e9, 128 << 20),
-        l2: 3.6e12,
-        latency: Latency { memory: 500.0, lds: 64.0 },
-        launch: 4e-6,
-    },
-    Card {
-        family: "gfx1100",
-        name: "RX 7900 XTX",
-        simds: 192.0,
-        clock: 2.5e9,
-        memory: 960e9,
-        infinity: (2800e9, 96 << 20),
-        l2: 4.5e12,
-        latency: Latency { memory: 500.0, lds: 64.0 },
-        launch: 4e-6,
-    },
+    Card { family: "navi23", name: "RX 6600", simds: 56.0, clock: 2.491e9, memory: 224e9, infinity: (794e9, 32 << 20), l2: 2.04e12 },
+    Card { family: "navi21", name: "RX 6800 XT", simds: 144.0, clock: 2.25e9, memory: 512e9, infinity: (1589e9, 128 << 20), l2: 3.6e12 },
+    Card { family: "gfx1100", name: "RX 7900 XTX", simds: 192.0, clock: 2.5e9, memory: 960e9, infinity: (2800e9, 96 << 20), l2: 4.5e12 },
 ];
 
 impl Card {
@@ -197,7 +169,7 @@ pub fn predict(plan: &Plan, card: &Card, compiler: &Compiler) -> Result<Predicti
                     let compiled = compiler.compile(&entry.shader)?;
                     let code = Code::new(&compiled.assembly);
                     let list = entry.shader.consts.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ");
-                    let trips = code.trips(&entry.shader.loops(&entry.immediates)?, entry.flops as f64 / 2.0 / lanes_of(entry, &compiled));
+                    let trips = trips(entry, &compiled, &code)?;
                     let hot = code.hot(&trips.unwrap_or_default());
                     variants.push(Variant { name: entry.shader.name.clone(), consts: list, compiled, hot, code });
                     known.insert(key, variants.len() - 1);
@@ -209,7 +181,7 @@ pub fn predict(plan: &Plan, card: &Card, compiler: &Compiler) -> Result<Predicti
     }
     let seconds: f64 = launches.iter().map(|l: &Predicted| l.seconds).sum();
     launches.iter_mut().for_each(|l| l.share = l.seconds / seconds);
-    let roofline = launches.iter().map(|l| l.roofline + card.launch).sum();
+    let roofline = launches.iter().map(|l| l.roofline + LAUNCH).sum();
     let flops = plan.entries().iter().map(|e| e.flops as f64).sum();
     Ok(Prediction { launches, variants, seconds, roofline, flops })
 }
@@ -221,11 +193,16 @@ fn lanes_of(entry: &Entry, compiled: &Compiled) -> f64 {
     entry.grid.iter().map(|g| f64::from(*g)).product::<f64>() * waves_of_group * lanes
 }
 
+/// How often each loop of the assembly is passed, where those of the source are found in it.
+fn trips(entry: &Entry, compiled: &Compiled, code: &Code) -> Result<Option<Vec<u64>>> {
+    Ok(code.trips(&entry.shader.loops(&entry.immediates)?, entry.flops as f64 / 2.0 / lanes_of(entry, compiled)))
+}
+
 /// One launch; `from` are the bytes that come from memory and from the Infinity Cache.
 fn launch(index: usize, entry: &Entry, variant: usize, of: &Variant, card: &Card, from: [f64; 2]) -> Result<Predicted> {
     let lanes = f64::from(of.compiled.wave.max(32));
     let waves = lanes_of(entry, &of.compiled) / lanes;
-    let trips = of.code.trips(&entry.shader.loops(&entry.immediates)?, entry.flops as f64 / 2.0 / (waves * lanes));
+    let trips = trips(entry, &of.compiled, &of.code)?;
     let by_flops = trips.is_none();
     let mix = trips.as_ref().map_or_else(
         || {
@@ -241,8 +218,8 @@ fn launch(index: usize, entry: &Entry, variant: usize, of: &Variant, card: &Card
     let most = (waves / card.simds).ceil().max(1.0);
     let held = (of.compiled.waves as f64).clamp(1.0, most);
     let vector = mix.vector_cycles * lanes / 32.0;
-    let waits = || vector.max(mix.scalar) + mix.waits * card.latency.memory;
-    let chain = trips.as_ref().map_or_else(waits, |trips| of.code.chain(trips, lanes, card.latency));
+    let waits = || vector.max(mix.scalar) + mix.waits * LATENCY.memory;
+    let chain = trips.as_ref().map_or_else(waits, |trips| of.code.chain(trips, lanes, LATENCY));
     // Lanes that have nothing to load ask for nothing.
     let l2_bytes = (mix.memory_bytes * lanes * waves).max(from[0] + from[1]);
     let bounds = [
@@ -253,17 +230,15 @@ fn launch(index: usize, entry: &Entry, variant: usize, of: &Variant, card: &Card
         (Bound::InfinityCache, (from[0] + from[1]) / card.infinity.0),
         (Bound::Memory, from[0] / card.memory),
         (Bound::Latency, (most / held).ceil() * chain / card.clock),
-        (Bound::Launch, card.launch),
     ];
-    let (bound, longest) = bounds.into_iter().max_by(|a, b| a.1.total_cmp(&b.1)).unwrap_or((Bound::Launch, card.launch));
-    let work = if bound == Bound::Launch { bounds[..7].iter().map(|b| b.1).fold(0.0, f64::max) } else { longest };
+    let (bound, work) = bounds.into_iter().max_by(|a, b| a.1.total_cmp(&b.1)).unwrap_or((Bound::Launch, 0.0));
     Ok(Predicted {
         entry: index,
         kernel: entry.shader.name.clone(),
         label: entry.label.clone(),
         variant,
-        seconds: work + card.launch,
-        bound,
+        seconds: work + LAUNCH,
+        bound: if work < LAUNCH { Bound::Launch } else { bound },
         waves: held,
         share: 0.0,
         roofline: (entry.flops as f64 / card.peak()).max(entry.bytes as f64 / card.memory),

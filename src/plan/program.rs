@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::lowering::{ImageRead, ImageSpec, Lowered, Place};
-use super::memory::Memory;
+use super::memory::{LayoutOptions, Memory};
 use super::recording::Plan;
 use super::tensor::{Flat, Section, Tensor};
 use crate::error::{Error, Result};
@@ -122,6 +122,16 @@ pub struct Program {
 }
 
 impl Program {
+    /// A plan in buffers of its own, and these.
+    ///
+    /// # Errors
+    /// As `Memory::lay_out`, `Arena::new` and `new`.
+    pub fn alone(plan: Plan, gpu: &Arc<Gpu>) -> Result<(Program, Memory)> {
+        let memory = Memory::lay_out(&[&plan], LayoutOptions::default())?;
+        let arena = Arc::new(Arena::new(gpu.clone(), &memory)?);
+        Ok((Program::new(plan, arena, memory.plans[0].clone(), false)?, memory))
+    }
+
     /// Compiles every kernel, binds every tensor of `plan` and writes its constants. `checked` keeps wgpu's runtime checks in the kernels.
     ///
     /// # Errors

@@ -184,18 +184,32 @@ fn read(folder: &Path) -> Result<Run> {
     Ok(Run { metric, loss: config["loss"].to_string(), curves, row })
 }
 
+/// What is read of each run folder, and why others are left out.
+///
+/// # Errors
+/// The first, where none can be read.
+pub(crate) fn readable<T>(folders: &[PathBuf], read: impl Fn(&Path) -> Result<T>) -> Result<(Vec<T>, Vec<String>)> {
+    let (mut runs, mut failed) = (vec![], vec![]);
+    for folder in folders {
+        match read(folder) {
+            Ok(run) => runs.push(run),
+            Err(error) => failed.push(error),
+        }
+    }
+    if runs.is_empty() && !failed.is_empty() {
+        return Err(failed.swap_remove(0));
+    }
+    Ok((runs, failed.iter().map(ToString::to_string).collect()))
+}
+
 /// Reads runs and, with `svg`, draws their validation curves. What cannot be read is left out, and said to be, as long as there is a run that can.
 ///
 /// # Errors
 /// `MissingInput` where nothing is a run folder, `CannotCreate` or `Io` for a picture that cannot be written.
 pub fn compare(folders: &[PathBuf], svg: Option<&Path>) -> Result<Comparison> {
-    let (runs, mut failed): (Vec<_>, Vec<_>) = folders.iter().map(|folder| read(folder)).partition(Result::is_ok);
-    if runs.is_empty() && !failed.is_empty() {
-        return Err(failed.swap_remove(0).err().unwrap_or_else(|| Error::Internal("a comparison of nothing".into())));
-    }
-    let left_out = failed.into_iter().filter_map(|run| run.err().map(|e| e.to_string())).collect();
+    let (runs, left_out) = readable(folders, read)?;
     let (mut rows, mut curves, mut losses, mut scores) = (vec![], vec![], vec![], BTreeSet::new());
-    for run in runs.into_iter().flatten() {
+    for run in runs {
         rows.push(run.row);
         curves.push(run.curves);
         losses.push(run.loss);

@@ -26,6 +26,8 @@ mod trainer;
 
 pub use checkpoint::{Checkpoint, Origin, Progress, export_weights, load_buffers, load_weights, save_weights, weights_of};
 #[cfg(feature = "cli")]
+pub(crate) use compare::readable;
+#[cfg(feature = "cli")]
 pub use compare::{Comparison, compare};
 pub use folder::RunFolder;
 #[cfg(feature = "cli")]
