@@ -9,6 +9,7 @@ mod isa;
 mod kernels;
 mod limits;
 mod mechanisms;
+mod memory;
 mod models;
 mod options;
 mod resume;

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use crate::batch::Batch;
 use crate::config::{Config, Settings};
 use crate::error::{Error, Result};
-use crate::gpu::{Gpu, Role, Target};
+use crate::gpu::{self, Gpu, Role, Target};
 use crate::kernels::metrics::{Accumulate, RECORD};
 use crate::kernels::state;
 use crate::losses::{Loss, LossKind};
@@ -294,6 +294,7 @@ impl<D: Source + ?Sized> Problem<D> {
         let io = self.record(&mut plan, batch, layout)?;
         let records = io.records.ok_or_else(|| Error::Internal("a loss without a gradient".into()))?;
         plan.prune();
+        plan.recompute(self.settings.train.recompute)?;
         self.settings.optimizer.record(&mut plan, records)?;
         Ok((plan, io))
     }
@@ -397,6 +398,17 @@ impl<D: Source + ?Sized> Problem<D> {
         self.layout.resident = resident;
         self.placed = RefCell::new(Some((target, plans, memory.clone())));
         Ok(memory)
+    }
+
+    /// Seconds that a card takes for a step at least, on micro-batches of the run's size.
+    ///
+    /// # Errors
+    /// As `record_training`.
+    pub fn roofline(&self, card: &gpu::Card) -> Result<f64> {
+        let (plan, _) = self.record_training(Target::default())?;
+        let update = plan.range(crate::plan::Section::Update);
+        let micro_steps = self.settings.train.accumulate as f64;
+        Ok(micro_steps * plan.roofline(card, 0..update.start) + plan.roofline(card, update))
     }
 
     /// Largest batch whose memory stays within the budget, if any does. Memory is nearly linear in the batch, so a few plans tell: each is

@@ -1,8 +1,8 @@
-//! `engine estimate`: parameters and memory of runs.
+//! `engine estimate`: parameters, memory and time of runs.
 
 use std::any::Any;
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::json;
@@ -11,14 +11,14 @@ use super::args::{DeviceArg, JsonArg, parse_bytes};
 use super::output::{bytes, print, print_json};
 use crate::error::Result;
 use crate::generate;
-use crate::gpu::{Gpu, Target};
+use crate::gpu::{CARDS, Card, Gpu, LAUNCH, Target};
 use crate::models::SequenceTransformerConfig;
 use crate::problem::Problem;
 use crate::registry::Config;
 use crate::tasks::Purpose;
 use crate::train::default_budget;
 
-/// Parameters and memory of runs: on an RX 6600, or on a device of this machine
+/// Parameters, memory and least time of a step of runs: on an RX 6600, or on a device of this machine
 #[derive(Debug, Args)]
 pub(super) struct EstimateArgs {
     /// Run files; several give one line each
@@ -30,6 +30,9 @@ pub(super) struct EstimateArgs {
     /// Memory budget, as in 8GiB [default: 8GiB, or what the card of --device has free]
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     budget: Option<u64>,
+    /// Choose micro-batch and recomputation so that the runs fit the budget, as `engine train --fit` does
+    #[arg(long)]
+    fit: bool,
     /// List every tensor
     #[arg(long)]
     all: bool,
@@ -39,15 +42,18 @@ pub(super) struct EstimateArgs {
     json: JsonArg,
 }
 
-/// Working set that the last-level cache of the RX 6600 holds.
-const INFINITY_CACHE: u64 = 32 << 20;
+/// The card that times are given for.
+const CARD: Card = CARDS[0];
+
+/// Working set that its last-level cache holds.
+const INFINITY_CACHE: u64 = CARD.infinity.1;
 
 pub(super) fn run(args: EstimateArgs) -> Result<()> {
-    let EstimateArgs { runs, set, budget, all, device, json } = args;
+    let EstimateArgs { runs, set, budget, fit, all, device, json } = args;
     let on = On::new(device.device.as_deref(), budget)?;
     match &runs[..] {
-        [run] => estimate(&Config::load(run, &set)?, &on, all, json.json),
-        _ => estimates(&runs, &set, &on, json.json),
+        [run] => estimate(&configured(run, &set, &on, fit)?, &on, all, json.json),
+        _ => estimates(&runs, &set, &on, fit, json.json),
     }
 }
 
@@ -70,28 +76,36 @@ impl On {
     }
 }
 
+/// The run, or the form of it that fits.
+fn configured(run: &Path, set: &[String], on: &On, fit: bool) -> Result<Config> {
+    let config = Config::load(run, set)?;
+    if fit { crate::train::fit(&config, on.target, on.budget) } else { Ok(config) }
+}
+
 /// One line a run.
-fn estimates(runs: &[PathBuf], set: &[String], on: &On, as_json: bool) -> Result<()> {
+fn estimates(runs: &[PathBuf], set: &[String], on: &On, fit: bool, as_json: bool) -> Result<()> {
     let (target, budget) = (on.target, on.budget);
     let width = runs.iter().map(|r| r.display().to_string().chars().count()).max().unwrap_or(0);
-    let mut out = format!("{:width$}{:>12}{:>8}{:>12}  {:<6}{:>14}\n", "run", "parameters", "batch", "memory", "fits", "largest batch");
+    let mut out =
+        format!("{:width$}{:>12}{:>8}{:>12}  {:<6}{:>14}{:>10}\n", "run", "parameters", "batch", "memory", "fits", "largest batch", "step");
     let mut list = Vec::new();
     for run in runs {
-        let mut problem = Problem::open(&Config::load(run, set)?, Purpose::Train)?;
+        let mut problem = Problem::open(&configured(run, set, on, fit)?, Purpose::Train)?;
         let memory = problem.place(target, budget)?;
         let parameters = problem.record_evaluation(target)?.0.parameter_count();
         let total = memory.report.total_bytes;
         let fits = total <= budget && memory.buffers.iter().all(|b| b.bytes <= target.max_binding);
         let largest = problem.largest_batch(target, budget);
+        let seconds = problem.roofline(&CARD)?;
         let (yes, most) = (if fits { "yes" } else { "no" }, largest.map_or("none".to_string(), |b| b.to_string()));
         let (name, batch) = (run.display().to_string(), problem.settings.train.batch);
-        let _ = writeln!(out, "{name:width$}{parameters:>12}{batch:>8}{:>12}  {yes:<6}{most:>14}", bytes(total));
-        list.push(json!({ "run": run, "parameters": parameters, "total_bytes": total, "fits": fits, "largest_batch": largest }));
+        let _ = writeln!(out, "{name:width$}{parameters:>12}{batch:>8}{:>12}  {yes:<6}{most:>14}{:>7.1} ms", bytes(total), 1e3 * seconds);
+        list.push(json!({ "run": run, "parameters": parameters, "total_bytes": total, "fits": fits, "largest_batch": largest, "roofline_seconds": seconds }));
     }
     if as_json {
         return print_json(&list);
     }
-    print(&format!("{out}\non {}; budget {}", on.device, bytes(budget)))
+    print(&format!("{out}\non {}; budget {}; a step takes an {} at least so long", on.device, bytes(budget), CARD.name))
 }
 
 fn estimate(config: &Config, on: &On, all: bool, json: bool) -> Result<()> {
@@ -111,6 +125,9 @@ fn estimate(config: &Config, on: &On, all: bool, json: bool) -> Result<()> {
     if json {
         return print_json(&json!({
             "device": on.device,
+            "batch": batch,
+            "accumulate": config.train.accumulate,
+            "recompute": config.train.recompute,
             "parameters": plan.parameter_count(),
             "total_bytes": report.total_bytes,
             "bytes_by_role": report.bytes_by_role,
@@ -123,6 +140,7 @@ fn estimate(config: &Config, on: &On, all: bool, json: bool) -> Result<()> {
             "working_set_bytes": report.working_set_bytes,
             "working_set_at": report.working_set_at,
             "step_traffic_bytes": report.step_traffic_bytes,
+            "roofline_seconds": problem.roofline(&CARD)?,
             "infinity_cache_bytes": INFINITY_CACHE,
             "decode_bytes": decode.map(|(bytes, _)| bytes),
             "dispatches": plan.entries().len(),
@@ -134,8 +152,13 @@ fn estimate(config: &Config, on: &On, all: bool, json: bool) -> Result<()> {
             "tensors": report.tensors,
         }));
     }
-    let mut out =
-        format!("{} parameters, {} dispatches a step, batch {batch}; on {}\n\n", plan.parameter_count(), plan.entries().len(), on.device);
+    let mut out = format!(
+        "{} parameters, {} dispatches a step, batch {batch}{}; on {}\n\n",
+        plan.parameter_count(),
+        plan.entries().len(),
+        form(config),
+        on.device
+    );
     for (role, n) in &report.bytes_by_role {
         let _ = writeln!(out, "{role:<14}{n:>16}  {:>10}", bytes(*n));
     }
@@ -162,7 +185,20 @@ fn estimate(config: &Config, on: &On, all: bool, json: bool) -> Result<()> {
         report.working_set_at
     );
     let traffic = report.step_traffic_bytes;
-    let _ = writeln!(out, "step traffic  {}, {:.3} ms at 224 GB/s", bytes(traffic), traffic as f64 / 224e6);
+    let _ =
+        writeln!(out, "step traffic  {}, {:.3} ms at {:.0} GB/s", bytes(traffic), 1e3 * traffic as f64 / CARD.memory, CARD.memory / 1e9);
+    let seconds = problem.roofline(&CARD)?;
+    let samples = (config.train.batch * config.train.accumulate) as f64;
+    let _ = writeln!(
+        out,
+        "step          {:.3} ms at least on an {} ({:.0} samples/s): every launch at {:.2} TFLOP/s or at the rate of the memory, and {:.0} µs each; `engine \
+         isa` predicts it from the compiled kernels",
+        1e3 * seconds,
+        CARD.name,
+        samples / seconds,
+        CARD.peak() / 1e12,
+        1e6 * LAUNCH
+    );
     let _ = writeln!(out, "all buffers   {}", share(report.total_bytes));
     if let Some((decode, [embedding, layers, inputs])) = decode {
         let rule = embedding + layers + inputs;
@@ -191,6 +227,18 @@ fn estimate(config: &Config, on: &On, all: bool, json: bool) -> Result<()> {
     let largest = largest.map_or("none".to_string(), |b| b.to_string());
     let _ = writeln!(out, "budget        {}: fits: {fits}; largest train.batch that fits: {largest}", bytes(budget));
     print(&out)
+}
+
+/// What else decides how a step is made.
+fn form(config: &Config) -> String {
+    let mut text = String::new();
+    if config.train.accumulate > 1 {
+        let _ = write!(text, ", accumulate {}", config.train.accumulate);
+    }
+    if !config.train.recompute.is_none() {
+        let _ = write!(text, ", recompute {}", serde_json::to_value(config.train.recompute).unwrap_or_default());
+    }
+    text
 }
 
 /// Positions and different values of the sequences of a run.

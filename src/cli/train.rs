@@ -7,14 +7,16 @@ use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use clap::Args;
 
-use super::args::{DeviceArg, JsonArg, RunArgs, parse_bytes};
+use super::args::{DeviceArg, JsonArg, RunArgs, parse_bytes, run_config};
 use super::output::{print, print_json};
 use super::sweep::{Member, members};
 use crate::error::{Error, Result};
+use crate::gpu::Gpu;
+use crate::plan::Recompute;
 use crate::problem::Problem;
 use crate::registry::Config;
 use crate::tasks::Purpose;
-use crate::train::{Options, Report, compare, train};
+use crate::train::{Options, Report, compare, default_budget, fit, train};
 
 /// Train a run into a folder of its own, or many runs side by side
 #[derive(Debug, Args)]
@@ -41,6 +43,9 @@ pub(super) struct TrainArgs {
     budget: Option<u64>,
     #[command(flatten)]
     device: DeviceArg,
+    /// Choose micro-batch and recomputation so that the run fits the budget; its steps take the same samples
+    #[arg(long)]
+    fit: bool,
     /// End after this many steps; the schedule stays that of the run
     #[arg(long, value_name = "N")]
     steps: Option<u64>,
@@ -53,14 +58,15 @@ pub(super) struct TrainArgs {
 
 pub(super) fn run(args: TrainArgs) -> Result<()> {
     let members = members(&args.seeds, &args.grid)?;
-    let TrainArgs { run, out, resume, init, budget, device, steps, strict, json, .. } = args;
+    let TrainArgs { run, out, resume, init, budget, device, steps, strict, json, fit, .. } = args;
     let config = run.load()?;
     let name = run.run.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let out = out.unwrap_or_else(|| PathBuf::from("runs").join(name));
     let options = Options { out, resume, init, budget, device: device.device, steps, quiet: json.json, stop: stop_on_signals()? };
     if !members.is_empty() {
-        return sweep(&run, members, &options, strict, json.json);
+        return sweep(&run, members, &options, strict, json.json, fit);
     }
+    let config = if fit { fitted(&config, &options)? } else { config };
     let report = with_restarts(&config, &options, 1)?;
     if json.json { print_json(&report) } else { print(&report.table()) }?;
     if strict { expect_met(&report) } else { Ok(()) }
@@ -141,6 +147,32 @@ fn with_restarts(config: &Config, options: &Options, stride: u64) -> Result<Repo
     }
 }
 
+/// The run in the form that fits the budget; one that is resumed keeps the form that it has.
+fn fitted(config: &Config, options: &Options) -> Result<Config> {
+    let choice = |c: &Config| (c.train.batch, c.train.accumulate, c.train.recompute);
+    // What else differs is reported when the run is resumed.
+    let samples = |(batch, accumulate, _): (usize, usize, Recompute)| batch * accumulate;
+    let started = if options.resume { run_config(&options.out).ok() } else { None };
+    let started = started.map(|started| choice(&started)).filter(|started| samples(*started) == samples(choice(config)));
+    let config = match started {
+        Some((batch, accumulate, recompute)) => {
+            let mut config = config.clone();
+            (config.train.batch, config.train.accumulate, config.train.recompute) = (batch, accumulate, recompute);
+            config
+        }
+        None => {
+            let gpu = Gpu::open(options.device.as_deref())?;
+            fit(config, gpu.target, options.budget.unwrap_or_else(|| default_budget(&gpu)))?
+        }
+    };
+    if !options.quiet {
+        let (batch, accumulate, recompute) = choice(&config);
+        let recompute = serde_json::to_value(recompute).unwrap_or_default();
+        say(&format!("fit         train.batch = {batch}, train.accumulate = {accumulate}, train.recompute = {recompute}"));
+    }
+    Ok(config)
+}
+
 fn say(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
@@ -167,13 +199,14 @@ fn ended(folder: &Path, config: &Config, stride: u64, strict: bool) -> Result<Op
 }
 
 /// Trains the members one after the other and compares them. A run that a rule ends, or that diverges, does not end the sweep.
-fn sweep(run: &RunArgs, members: Vec<Member>, options: &Options, strict: bool, json: bool) -> Result<()> {
+fn sweep(run: &RunArgs, members: Vec<Member>, options: &Options, strict: bool, json: bool, fit: bool) -> Result<()> {
     let mut runs = Vec::with_capacity(members.len());
     // What is wrong with the last run is said before the first starts.
     for member in members {
         let config = Config::load(&run.run, &[run.set.clone(), member.set].concat())?;
         Problem::open(&config, Purpose::Train)?;
         let folder = options.out.join(&member.name);
+        let config = if fit { fitted(&config, &Options { out: folder.clone(), ..options.clone() })? } else { config };
         if !options.resume && folder.join("config.toml").exists() {
             let folder = folder.display();
             return Err(Error::CannotCreate(format!(

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::section::{Section, within};
+use crate::plan::Recompute;
 
 /// Steps, batches, seeds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -14,6 +15,9 @@ pub struct TrainConfig {
     pub batch: usize,
     /// Micro-steps whose gradients are added up for one update.
     pub accumulate: usize,
+    /// How much of the forward pass is computed again in the backward pass, so that less of it has to be kept: `none`, `light`, `full`.
+    #[serde(skip_serializing_if = "Recompute::is_none")]
+    pub recompute: Recompute,
     /// Epochs.
     pub epochs: u64,
     /// Updates of an epoch of generated data; samples of a file are seen once an epoch.
@@ -28,7 +32,17 @@ pub struct TrainConfig {
 
 impl Default for TrainConfig {
     fn default() -> Self {
-        TrainConfig { seed: 1, batch: 32, accumulate: 1, epochs: 60, steps_per_epoch: 1000, shuffle: true, drop_last: true, log_every: 100 }
+        TrainConfig {
+            seed: 1,
+            batch: 32,
+            accumulate: 1,
+            recompute: Recompute::None,
+            epochs: 60,
+            steps_per_epoch: 1000,
+            shuffle: true,
+            drop_last: true,
+            log_every: 100,
+        }
     }
 }
 

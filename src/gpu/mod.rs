@@ -1,5 +1,6 @@
 //! The device: adapter choice, limits, shaders, pipelines, buffers with their ledger, submission, and device loss as an error.
 
+mod card;
 mod device;
 mod fold;
 mod ledger;
@@ -8,6 +9,7 @@ mod shader;
 mod software;
 mod target;
 
+pub use card::{CARDS, Card, LAUNCH};
 pub use device::{AdapterSummary, Gpu, Pipeline, adapters};
 pub use ledger::{Ledger, Role};
 #[cfg(feature = "isa")]

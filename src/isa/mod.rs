@@ -6,4 +6,4 @@ mod prediction;
 
 pub use assembly::{Code, Latency, Mix};
 pub use compiler::{Compiled, Compiler, environment, is_environment_of};
-pub use prediction::{Bound, CARDS, Card, Predicted, Prediction, Variant, predict};
+pub use prediction::{Bound, Predicted, Prediction, Variant, predict};

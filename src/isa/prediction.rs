@@ -17,48 +17,11 @@ use serde::Serialize;
 use super::assembly::{Code, Latency, Mix};
 use super::compiler::{Compiled, Compiler};
 use crate::error::Result;
-use crate::gpu::Shader;
+use crate::gpu::{Card, LAUNCH, Shader};
 use crate::plan::{Entry, Plan, Tensor};
-
-/// Figures of a card.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Card {
-    /// Name of its family in RADV.
-    pub family: &'static str,
-    /// Name of the card.
-    pub name: &'static str,
-    /// SIMDs of 32 lanes.
-    pub simds: f64,
-    /// Cycles a second under load.
-    pub clock: f64,
-    /// Bytes a second of its memory.
-    pub memory: f64,
-    /// Bytes a second of the Infinity Cache, and its bytes.
-    pub infinity: (f64, u64),
-    /// Bytes a second of the L2 cache.
-    pub l2: f64,
-}
 
 /// Cycles until data are there: round figures for RDNA 2.
 const LATENCY: Latency = Latency { memory: 500.0, lds: 64.0 };
-
-/// Seconds from one launch to the next, barrier included.
-const LAUNCH: f64 = 4e-6;
-
-/// Cards whose figures are known. Clocks, units and memory are AMD's; Infinity Cache and L2 are 64 bytes a cycle and slice (16 slices of L2; 4 slices of the
-/// cache for each 32 bits of memory, at 1.94 GHz), of which four fifths are reached.
-pub const CARDS: [Card; 3] = [
-    Card { family: "navi23", name: "RX 6600", simds: 56.0, clock: 2.491e9, memory: 224e9, infinity: (794e9, 32 << 20), l2: 2.04e12 },
-    Card { family: "navi21", name: "RX 6800 XT", simds: 144.0, clock: 2.25e9, memory: 512e9, infinity: (1589e9, 128 << 20), l2: 3.6e12 },
-    Card { family: "gfx1100", name: "RX 7900 XTX", simds: 192.0, clock: 2.5e9, memory: 960e9, infinity: (2800e9, 96 << 20), l2: 4.5e12 },
-];
-
-impl Card {
-    /// Floating-point operations a second at most.
-    pub fn peak(&self) -> f64 {
-        2.0 * 32.0 * self.simds * self.clock
-    }
-}
 
 /// What sets the time of a launch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -241,7 +204,7 @@ fn launch(index: usize, entry: &Entry, variant: usize, of: &Variant, card: &Card
         bound: if work < LAUNCH { Bound::Launch } else { bound },
         waves: held,
         share: 0.0,
-        roofline: (entry.flops as f64 / card.peak()).max(entry.bytes as f64 / card.memory),
+        roofline: entry.roofline(card),
         by_flops,
     })
 }

@@ -1,6 +1,6 @@
 //! Buffers of a set of plans: assignment by lifetime, and the report that is read off it before a byte is allocated.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
 use super::lowering::{ImageSpec, Lowered, Place};
 use super::recording::Plan;
@@ -82,11 +82,14 @@ pub struct MemoryReport {
 /// Largest staging buffer: reading back goes in pieces of this.
 const STAGING: u64 = 16 << 20;
 
-/// Buffers of pooled tensors, and those of them that hold none: role, size, and number in the pool.
-#[derive(Default)]
-struct Pool {
-    buffers: Vec<usize>,
-    free: BTreeSet<(Role, u64, usize)>,
+/// A pooled tensor of one of the plans, and the dispatches that it lives through, those of all plans counted one after another.
+struct Pooled {
+    plan: usize,
+    tensor: Tensor,
+    role: Role,
+    bytes: u64,
+    first: usize,
+    last: usize,
 }
 
 impl Memory {
@@ -98,7 +101,7 @@ impl Memory {
         let mut memory = Memory { buffers: vec![], images: vec![], plans: vec![], report: MemoryReport::default() };
         let guard = options.guard.unwrap_or(0);
         let mut shared: HashMap<String, Place> = HashMap::new();
-        let mut pool = Pool::default();
+        let mut placed = Vec::with_capacity(plans.len());
         let mut read_back = 4;
         if let Some(first) = plans.first() {
             for other in &plans[1..] {
@@ -152,15 +155,18 @@ impl Memory {
                     Storage::Transient(_) => None,
                 };
             }
-            if options.guard.is_none() {
-                memory.pool(plan, &mut pool, &mut places);
-            }
             for tensor in &plan.kept {
                 read_back = read_back.max(plan.len(*tensor) as u64 * 4);
             }
-            let placed: Option<Vec<Place>> = places.into_iter().collect();
-            let placed = placed.ok_or_else(|| Error::Internal(format!("plan {}: a tensor is never used", plan.name)))?;
-            memory.plans.push(Lowered::new(plan, placed, &mut memory.images)?);
+            placed.push(places);
+        }
+        if options.guard.is_none() {
+            memory.pool(plans, &mut placed);
+        }
+        for (plan, places) in plans.iter().zip(placed) {
+            let places: Option<Vec<Place>> = places.into_iter().collect();
+            let places = places.ok_or_else(|| Error::Internal(format!("plan {}: a tensor is never used", plan.name)))?;
+            memory.plans.push(Lowered::new(plan, places, &mut memory.images)?);
         }
         memory.add("staging".into(), Role::Staging, read_back.min(STAGING).next_multiple_of(8));
         memory.summarise(plans);
@@ -172,42 +178,32 @@ impl Memory {
         self.buffers.len() - 1
     }
 
-    /// Greedy by order of use: each pooled tensor takes the smallest free buffer that holds it, or grows the largest free one.
-    fn pool(&mut self, plan: &Plan, pool: &mut Pool, places: &mut [Option<Place>]) {
-        let lifetimes = lifetimes(plan);
-        let key = |memory: &Memory, slot: usize, buffer: usize| (memory.buffers[buffer].role, memory.buffers[buffer].bytes, slot);
-        pool.free = pool.buffers.iter().enumerate().map(|(slot, buffer)| key(self, slot, *buffer)).collect();
-        let mut holds: HashMap<Tensor, usize> = HashMap::new();
-        for (step, entry) in plan.entries().iter().enumerate() {
-            for tensor in &entry.tensors {
-                let info = plan.info(*tensor);
+    /// Gives each pooled tensor a buffer that no other needs while it lives, the largest first (Pisarchyk and Lee 2020, "Efficient memory management for
+    /// deep neural net inference", greedy by size for shared objects): of the buffers that are free the smallest, or a new one of its size.
+    fn pool(&mut self, plans: &[&Plan], places: &mut [Vec<Option<Place>>]) {
+        let (mut tensors, mut start) = (Vec::new(), 0);
+        for (number, plan) in plans.iter().enumerate() {
+            for (tensor, (first, last)) in lifetimes(plan) {
+                let info = plan.info(tensor);
                 let Storage::Transient(role) = info.storage else { continue };
-                if places[tensor.0 as usize].is_some() {
-                    continue;
-                }
                 let bytes = (info.len() as u64 * 4).next_multiple_of(16);
-                let fit = pool.free.range((role, bytes, 0)..=(role, u64::MAX, usize::MAX)).next();
-                let largest = || pool.free.range((role, 0, 0)..=(role, u64::MAX, usize::MAX)).next_back();
-                let slot = if let Some(found) = fit.or_else(largest).copied() {
-                    pool.free.remove(&found);
-                    found.2
-                } else {
-                    let slot = pool.buffers.len();
-                    pool.buffers.push(self.add(format!("{role}.{slot}"), role, 0));
-                    slot
-                };
-                let buffer = pool.buffers[slot];
-                self.buffers[buffer].bytes = self.buffers[buffer].bytes.max(bytes);
-                holds.insert(*tensor, slot);
-                places[tensor.0 as usize] = Some(Place { buffer, offset: 0, bytes });
+                tensors.push(Pooled { plan: number, tensor, role, bytes, first: start + first, last: start + last });
             }
-            for tensor in &entry.tensors {
-                if lifetimes.get(tensor).is_some_and(|(_, last)| *last == step)
-                    && let Some(slot) = holds.remove(tensor)
-                {
-                    pool.free.insert(key(self, slot, pool.buffers[slot]));
-                }
-            }
+            start += plan.entries().len() + 1;
+        }
+        tensors.sort_by_key(|t| (t.role, std::cmp::Reverse(t.bytes), t.first, t.plan, t.tensor));
+        // Buffers of a role, in order of size, with when they are taken: last dispatch by first.
+        let mut buffers: Vec<(Role, usize, BTreeMap<usize, usize>)> = Vec::new();
+        for Pooled { plan, tensor, role, bytes, first, last } in tensors {
+            let free = |taken: &BTreeMap<usize, usize>| taken.range(..=last).next_back().is_none_or(|(_, until)| *until < first);
+            let found = buffers.iter().rposition(|(of, _, taken)| *of == role && free(taken)).unwrap_or_else(|| {
+                let name = format!("{role}.{}", buffers.len());
+                buffers.push((role, self.add(name, role, bytes), BTreeMap::new()));
+                buffers.len() - 1
+            });
+            let (_, buffer, taken) = &mut buffers[found];
+            taken.insert(first, last);
+            places[plan][tensor.0 as usize] = Some(Place { buffer: *buffer, offset: 0, bytes });
         }
     }
 

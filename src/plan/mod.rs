@@ -7,6 +7,7 @@ mod dispatch;
 mod lowering;
 mod memory;
 mod program;
+mod recompute;
 mod recording;
 mod tensor;
 
@@ -14,5 +15,6 @@ pub use dispatch::{Dispatch, Entry, Grid, Param};
 pub use lowering::{ImageRead, ImageSpec, Launch, Lowered, Place};
 pub use memory::{BufferSpec, LayoutOptions, Memory, MemoryReport, TensorLine};
 pub use program::{Arena, Program, Timing};
+pub use recompute::Recompute;
 pub use recording::Plan;
 pub use tensor::{Buffer, FLAT_ALIGN, Fill, Flat, Init, Parameter, Section, Storage, Tensor, TensorInfo};

@@ -6,7 +6,7 @@ use std::ops::Range;
 use super::dispatch::{Dispatch, Entry, Grid, Param};
 use super::tensor::{FLAT_ALIGN, Fill, Flat, Init, Parameter, Section, Storage, Tensor, TensorInfo};
 use crate::error::{Error, Result};
-use crate::gpu::{Access, BindingKind, ParamType, Role, Shader, Target};
+use crate::gpu::{Access, BindingKind, Card, LAUNCH, ParamType, Role, Shader, Target};
 
 /// Static lists of dispatches over named tensors.
 #[derive(Debug, Clone)]
@@ -236,9 +236,25 @@ impl Plan {
         }
         let mut keep = needed.into_iter();
         self.entries.retain(|_| keep.next().unwrap_or(true));
+        self.forget_unused();
+    }
+
+    fn forget_unused(&mut self) {
         let used: HashSet<Tensor> = self.entries.iter().flat_map(|e| e.tensors.iter().copied()).collect();
         let pooled = |t: &Tensor| matches!(self.tensors[t.0 as usize].storage, Storage::Transient(_));
         self.dropped = (0..self.tensors.len() as u32).map(Tensor).filter(|t| pooled(t) && !used.contains(t)).collect();
+    }
+
+    /// A tensor like a pooled one, for its second making.
+    pub(super) fn twin(&mut self, tensor: Tensor) -> Result<Tensor> {
+        let TensorInfo { name, shape, storage } = self.info(tensor).clone();
+        self.add(format!("{name} (again)"), &shape, storage)
+    }
+
+    /// Other entries in place of all.
+    pub(super) fn replace(&mut self, entries: Vec<Entry>) {
+        self.entries = entries;
+        self.forget_unused();
     }
 
     /// A stream of random numbers that no other part of the plan uses.
@@ -313,6 +329,12 @@ impl Plan {
         let first = self.entries.iter().position(|e| e.section == section).unwrap_or(0);
         let count = self.entries.iter().filter(|e| e.section == section).count();
         first..first + count
+    }
+
+    /// Seconds that a card takes for a range of the dispatches at least: each at the peak of its arithmetic or of its memory, whichever takes longer, with
+    /// the cost of a launch.
+    pub fn roofline(&self, card: &Card, range: Range<usize>) -> f64 {
+        self.entries[range].iter().map(|e| e.roofline(card) + LAUNCH).sum()
     }
 
     /// Fails unless a tensor has that many elements.

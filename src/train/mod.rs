@@ -7,6 +7,8 @@ mod checkpoint;
 mod columns;
 #[cfg(feature = "cli")]
 mod compare;
+#[cfg(feature = "cli")]
+mod fit;
 mod floats;
 mod folder;
 #[cfg(feature = "cli")]
@@ -29,6 +31,8 @@ pub use checkpoint::{Checkpoint, Origin, Progress, export_weights, load_buffers,
 pub(crate) use compare::readable;
 #[cfg(feature = "cli")]
 pub use compare::{Comparison, compare};
+#[cfg(feature = "cli")]
+pub(crate) use fit::fit;
 pub use folder::RunFolder;
 #[cfg(feature = "cli")]
 pub use html::html_report;

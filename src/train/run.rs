@@ -31,7 +31,7 @@ fn over_budget(problem: &Loaded, gpu: &Gpu, report: &MemoryReport, budget: u64) 
         None => "even train.batch = 1 does not fit: make the model smaller".to_string(),
     };
     Error::Config(format!(
-        "the plan needs {} bytes on {}, the budget is {budget}:{roles}\n{fit}, or raise --budget",
+        "the plan needs {} bytes on {}, the budget is {budget}:{roles}\n{fit}, let `engine train --fit` choose, or raise --budget",
         report.total_bytes,
         gpu.describe()
     ))

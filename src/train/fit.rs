@@ -1,0 +1,58 @@
+//! Making a run fit a budget: by smaller micro-batches, by computing parts of the forward pass again, or by both.
+
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::gpu::{CARDS, Target};
+use crate::losses::LossKind;
+use crate::models::ModelKind;
+use crate::plan::Recompute;
+use crate::problem::{Problem, Table};
+use crate::tasks::{DataKind, Purpose};
+
+/// Micro-batches that are looked at for each way to recompute: the largest that fit.
+const LARGEST: usize = 2;
+
+/// The run in the form that fits a budget in bytes, of those that make the same steps of the same samples: the one with the shortest step by the roofline of an
+/// RX 6600. What fits as it is stays as it is. A loss that compares the samples of a micro-batch with each other keeps its micro-batch.
+///
+/// # Errors
+/// `Config` where nothing fits, and those of opening the problem.
+pub(crate) fn fit<M, D, L>(config: &Config<M, D, L>, target: Target, budget: u64) -> Result<Config<M, D, L>>
+where
+    M: ModelKind + Table,
+    D: DataKind + Table,
+    L: LossKind + Table,
+{
+    let samples = config.train.batch * config.train.accumulate;
+    let compares = !Problem::open(config, Purpose::Train)?.loss().columns().need_two.is_empty();
+    let mut best: Option<(f64, Config<M, D, L>)> = None;
+    for recompute in Recompute::ALL.into_iter().filter(|r| *r >= config.train.recompute) {
+        let mut config = config.clone();
+        config.train.recompute = recompute;
+        let Some(most) = Problem::open(&config, Purpose::Train)?.largest_batch(target, budget) else { continue };
+        if most >= config.train.batch && recompute == Recompute::None {
+            return Ok(config);
+        }
+        let sizes =
+            (1..=config.train.batch.min(most)).rev().filter(|b| samples.is_multiple_of(*b) && (!compares || *b == config.train.batch));
+        for batch in sizes.take(LARGEST) {
+            let mut config = config.clone();
+            (config.train.batch, config.train.accumulate) = (batch, samples / batch);
+            let seconds = Problem::open(&config, Purpose::Train)?.roofline(&CARDS[0])?;
+            if best.as_ref().is_none_or(|(least, _)| seconds < *least) {
+                best = Some((seconds, config));
+            }
+        }
+    }
+    let batch = config.train.batch;
+    best.map(|(_, config)| config).ok_or_else(|| {
+        Error::Config(if compares {
+            format!(
+                "--fit: nothing fits {budget} bytes. The loss compares the {batch} samples of a micro-batch with each other, so that none may be left out: \
+                 lower train.batch, which changes the loss, or raise --budget"
+            )
+        } else {
+            format!("--fit: even train.batch = 1 with train.recompute = \"full\" needs more than {budget} bytes: make the model smaller, or raise --budget")
+        })
+    })
+}
