@@ -3,56 +3,137 @@
 use std::path::Path;
 use std::process::Command;
 
-use engine::gpu::Target;
+use engine::gpu::{Role, Target};
 use engine::kernels::State;
-use engine::plan::Flat;
+use engine::kernels::embedding::BackwardPositions;
+use engine::kernels::metrics::StepRecord;
+use engine::plan::{Dispatch, Flat, Grid, Init, Plan};
 use engine::problem::{Loaded, Problem};
 use engine::tasks::Purpose;
+use engine::train::{Options, load_weights, train};
 
 use crate::kernels::gpu;
 use crate::models::config;
 
 const LEVELS: [&str; 3] = ["none", "light", "full"];
 
+/// Runs of every kind, small.
+const SMALL: [(&str, &[&str]); 8] = [
+    ("lvm_mlp_deep", &["data.dim=24", "train.batch=6"]),
+    ("lvm_transformer_composite", &["data.dim=24", "model.width=64", "model.heads=2", "model.feed_forward=20", "train.batch=6"]),
+    ("lvm_lstm", &["data.dim=24", "model.hidden=16", "train.batch=6"]),
+    ("lvm_gru", &["data.dim=24", "model.width=16", "train.batch=6"]),
+    ("lvm_amn", &["data.dim=24", "model.width=16", "model.hidden=16", "train.batch=6"]),
+    ("integer_sequences_d64", &["train.batch=4", "model.dropout=0.1"]),
+    ("mechanism_small", &["model.d_model=32", "model.heads=2", "train.batch=6"]),
+    ("linkage_vae", &["train.batch=4"]),
+];
+
+/// Launches of a step, and weights, gradients and records after so many steps of two micro-batches.
+fn steps(run: &str, set: &[&str], count: u64) -> (usize, Vec<f32>, Vec<f32>, Vec<f32>) {
+    let config = config(run, &[set, &["train.accumulate=2"]].concat());
+    let mut problem = Loaded::made_up(&config, 40).unwrap();
+    let session = problem.training(&gpu()).unwrap();
+    for step in 0..count {
+        let mut state = State { seed: 3, slot: step as u32, ..State::default() };
+        config.optimizer.fill(&mut state, step, 1e-3);
+        let batches = problem.batches(step).unwrap();
+        session.submit_step(&batches, state, step, 2).unwrap();
+    }
+    let flat = |flat| session.arena.read_flat(flat).unwrap();
+    (session.step().unwrap().0.plan.entries().len(), flat(Flat::Parameters), flat(Flat::Gradients), session.records().unwrap())
+}
+
 #[test]
 fn recomputation_keeps_the_bits_of_every_kind_of_run() {
-    let small: [(&str, &[&str]); 8] = [
-        ("lvm_mlp_deep", &["data.dim=24", "train.batch=6"]),
-        ("lvm_transformer_composite", &["data.dim=24", "model.width=64", "model.heads=2", "model.feed_forward=20", "train.batch=6"]),
-        ("lvm_lstm", &["data.dim=24", "model.hidden=16", "train.batch=6"]),
-        ("lvm_gru", &["data.dim=24", "model.width=16", "train.batch=6"]),
-        ("lvm_amn", &["data.dim=24", "model.width=16", "model.hidden=16", "train.batch=6"]),
-        ("integer_sequences_d64", &["train.batch=4", "model.dropout=0.1"]),
-        ("mechanism_small", &["model.d_model=32", "model.heads=2", "train.batch=6"]),
-        ("linkage_vae", &["train.batch=4"]),
-    ];
-    for (run, set) in small {
-        let weights = LEVELS.map(|level| {
-            let level = format!("train.recompute=\"{level}\"");
-            let config = config(run, &[set, &[level.as_str(), "train.accumulate=2"]].concat());
-            let mut problem = Loaded::made_up(&config, 40).unwrap();
-            let session = problem.training(&gpu()).unwrap();
-            for step in 0..2 {
-                let mut state = State { seed: 3, slot: step as u32, ..State::default() };
-                config.optimizer.fill(&mut state, step, 1e-3);
-                let batches = problem.batches(step).unwrap();
-                session.submit_step(&batches, state, step, 2).unwrap();
-            }
-            let launches = session.step().unwrap().0.plan.entries().len();
-            (launches, session.arena.read_flat(Flat::Parameters).unwrap())
-        });
-        let [none, light, full] = &weights;
-        println!("{run}: {} launches, light {}, full {}", none.0, light.0, full.0);
-        assert!(none.1 == light.1 && none.1 == full.1, "{run}: recomputation changes the weights");
-        let deep = ["lvm_transformer_composite", "integer_sequences_d64", "mechanism_small"].contains(&run);
-        assert!(full.0 > none.0 || !deep, "{run}: nothing is recomputed");
+    for (run, set) in SMALL {
+        for precision in ["f32", "f16"] {
+            let [none, light, full] = LEVELS.map(|level| {
+                let (level, precision) = (format!("train.recompute={level}"), format!("train.precision={precision}"));
+                steps(run, &[set, &[level.as_str(), precision.as_str()]].concat(), 2)
+            });
+            println!("{run} in {precision}: {} launches, light {}, full {}", none.0, light.0, full.0);
+            assert!(none.1 == light.1 && none.1 == full.1, "{run} in {precision}: recomputation changes the weights");
+            let deep = ["lvm_transformer_composite", "integer_sequences_d64", "mechanism_small"].contains(&run);
+            assert!(full.0 > none.0 || !deep, "{run}: nothing is recomputed");
+        }
     }
+}
+
+#[test]
+fn gradients_in_16_bits_are_those_of_32() {
+    for (run, set) in SMALL {
+        let (_, _, exact, _) = steps(run, set, 1);
+        let (_, _, half, records) = steps(run, &[set, &["train.precision=f16"]].concat(), 1);
+        let scale = StepRecord::of(&records, 0).loss_scale();
+        assert!(scale > 4096.0 && scale < 4100.0, "{run}: scale {scale}");
+        let error: f64 = exact.iter().zip(&half).map(|(a, b)| f64::from(a - b / scale).powi(2)).sum();
+        let size: f64 = exact.iter().map(|a| f64::from(*a).powi(2)).sum();
+        println!("{run}: error {:.1e} of the gradient", (error / size).sqrt());
+        assert!(error > 0.0 && error <= 1e-4 * size, "{run}: {error} of {size}");
+    }
+}
+
+#[test]
+fn half_precision_halves_what_layers_store() {
+    for run in ["mechanism_phase1", "mechanism_small", "lvm_transformer", "lvm_lstm"] {
+        let bytes = |precision: &str| {
+            let config = config(run, &[&format!("train.precision={precision}")]);
+            let memory = Problem::open(&config, Purpose::Train).unwrap().place(Target::default(), u64::MAX).unwrap();
+            memory.report.bytes_by_role["activations"] as f64
+        };
+        let share = bytes("f16") / bytes("f32");
+        assert!(share <= 0.6, "{run}: {share}");
+    }
+    let target = Target { half: false, ..Target::default() };
+    let refused = Problem::open(&config("lvm_mlp", &["train.precision=f16"]), Purpose::Train).unwrap().record_training(target).unwrap_err();
+    assert!(refused.exit_code() == 2 && refused.to_string().contains("16-bit floats"), "{refused}");
+}
+
+#[test]
+fn a_sum_that_nobody_clears_is_refused() {
+    let plan = || {
+        let mut plan = Plan::training("sums", gpu().target);
+        let weight = plan.parameter("weight", &[128], Init::Zeros).unwrap();
+        (plan.persistent(Role::Dataset, "dy", &[3, 128]).unwrap(), weight, plan)
+    };
+    let (dy, weight, mut first) = plan();
+    let gradient = first.gradient(weight).unwrap();
+    let write = Dispatch::new("activation/forward", "own").bind("x", dy).bind("y", gradient).size("n", 128);
+    let error = first.record(write, Grid::Threads(128)).unwrap_err();
+    assert!(error.to_string().contains("grad.weight is a sum that nobody clears"), "{error}");
+    let (dy, weight, mut second) = plan();
+    let part = second.part(weight, 0, &[64]).unwrap();
+    let (half, whole) = (second.gradient(part).unwrap(), second.gradient(weight).unwrap());
+    BackwardPositions { dy, dpositions: half, batch: 6, n: 64 }.record(&mut second, "part").unwrap();
+    let error = BackwardPositions { dy, dpositions: whole, batch: 3, n: 128 }.record(&mut second, "whole").unwrap_err();
+    assert!(error.to_string().contains("64 of its 128 numbers"), "{error}");
+}
+
+#[test]
+fn a_run_in_16_bits_resumes_with_its_loss_scale() {
+    let folder = tempfile::tempdir().unwrap();
+    let config =
+        config("integer_sequences_d64", &["train.precision=f16", "train.batch=4", "train.steps_per_epoch=3", "validation.sequences=4"]);
+    let run = |name: &str, steps: u64, resume: bool| {
+        let options = Options { out: folder.path().join(name), steps: Some(steps), resume, quiet: true, ..Options::default() };
+        train(Problem::open(&config, Purpose::Train).unwrap(), &options).unwrap();
+    };
+    run("whole", 5, false);
+    run("parts", 2, false);
+    run("parts", 5, true);
+    let plan = Problem::open(&config, Purpose::Train).unwrap().record_evaluation(gpu().target).unwrap().0;
+    let [whole, parts] = ["whole", "parts"].map(|name| {
+        let file = folder.path().join(name).join("checkpoints/step-000000005.safetensors");
+        load_weights(&file, plan.parameters()).unwrap()
+    });
+    assert!(whole == parts, "the weights differ");
 }
 
 #[test]
 fn recomputation_saves_what_it_says() {
     let bytes = |run: &str, level: &str, batch: &str| {
-        let config = config(run, &[&format!("train.recompute=\"{level}\""), batch]);
+        let config = config(run, &[&format!("train.recompute={level}"), batch]);
         let memory = Problem::open(&config, Purpose::Train).unwrap().place(Target::default(), u64::MAX).unwrap();
         // Buffers hold little more than what lives at once.
         let (pooled, live) = (memory.report.bytes_by_role["activations"] as f64, memory.report.peak_live_bytes as f64);

@@ -51,12 +51,13 @@ const OPTIMIZER: [Factor; 8] = [
 ];
 
 /// Batches, in every kind of run.
-const BATCHES: [Factor; 6] = [
+const BATCHES: [Factor; 7] = [
     &[&["train.seed=1"], &["train.seed=2"]],
     &[&["train.batch=6"], &["train.batch=4"]],
     &[&["train.accumulate=1"], &["train.accumulate=3"]],
     &[&["train.shuffle=true"], &["train.shuffle=false"]],
     &[&["train.drop_last=true"], &["train.drop_last=false"]],
+    &[&["train.precision=f32"], &["train.precision=f16"]],
     &[&["train.recompute=none"], &["train.recompute=light"], &["train.recompute=full"]],
 ];
 

@@ -9,11 +9,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::batch::Batch;
-use crate::config::{Config, Settings};
+use crate::config::{Config, Precision, Settings};
 use crate::error::{Error, Result};
 use crate::gpu::{self, Gpu, Role, Target};
 use crate::kernels::metrics::{Accumulate, RECORD};
-use crate::kernels::state;
+use crate::kernels::{self, loss_scale, state};
 use crate::losses::{Loss, LossKind};
 use crate::models::{Build, Model, ModelKind, initial_weights};
 use crate::plan::{Buffer, Flat, Memory, Plan};
@@ -185,6 +185,7 @@ impl Loaded {
         let session = Session::new(plans, &memory, gpu)?;
         let weights = initial_weights(session.evaluate.0.plan.parameters(), self.settings.train.seed);
         session.arena.write_flat(Flat::Parameters, &weights)?;
+        session.scale_loss(0, (false, loss_scale::INITIAL))?;
         Ok(session)
     }
 
@@ -275,12 +276,16 @@ impl<D: Source + ?Sized> Problem<D> {
         }
         let recorded = self.loss.record(plan, &outputs, &inputs, plan.trains)?;
         let (rows, mut records) = (recorded.rows, None);
-        if let Some(gradients) = recorded.gradients {
+        if let Some(mut gradients) = recorded.gradients {
             let [count, cols] = plan.shape(rows)[..] else {
                 return Err(Error::Internal(format!("results of a loss of shape {:?}", plan.shape(rows))));
             };
             let ring = plan.persistent(Role::Workspace, "records", &[RING as usize, RECORD])?;
             Accumulate { x: rows, records: ring, rows: count, cols }.record(plan, "metrics")?;
+            if self.half() {
+                loss_scale::Apply { x: gradients.main, records: ring }.record(plan, "loss")?;
+                gradients.scale = Some(ring);
+            }
             plan.begin(crate::plan::Section::Backward);
             model.backward(plan, &gradients)?;
             records = Some(ring);
@@ -289,13 +294,33 @@ impl<D: Source + ?Sized> Problem<D> {
         Ok(Io { state, inputs: inputs.tensors().to_vec(), records, output: outputs.main, others, rows, batch })
     }
 
+    fn half(&self) -> bool {
+        self.settings.train.precision == Precision::F16
+    }
+
+    /// Stores what the run stores in 16 bits so.
+    fn halve(&self, plan: &mut Plan) -> Result<()> {
+        if !self.half() {
+            return Ok(());
+        }
+        if !plan.target.half {
+            return Err(Error::Config(
+                "train.precision = \"f16\": kernels cannot load and store 16-bit floats on this device. Use \"f32\", or another device"
+                    .into(),
+            ));
+        }
+        plan.halve(&kernels::HALF, &kernels::EXACT);
+        Ok(())
+    }
+
     fn training_plan(&self, target: Target, batch: usize, layout: Layout) -> Result<(Plan, Io)> {
         let mut plan = Plan::training("train", target);
         let io = self.record(&mut plan, batch, layout)?;
         let records = io.records.ok_or_else(|| Error::Internal("a loss without a gradient".into()))?;
         plan.prune();
+        self.halve(&mut plan)?;
         plan.recompute(self.settings.train.recompute)?;
-        self.settings.optimizer.record(&mut plan, records)?;
+        self.settings.optimizer.record_scaled(&mut plan, records, self.half())?;
         Ok((plan, io))
     }
 
@@ -304,6 +329,7 @@ impl<D: Source + ?Sized> Problem<D> {
         let io = self.record(&mut plan, self.data.evaluation_batch(batch), self.layout)?;
         [io.output, io.rows].into_iter().chain(io.others.iter().map(|(_, t)| *t)).for_each(|t| plan.keep(t));
         plan.prune();
+        self.halve(&mut plan)?;
         Ok((plan, io))
     }
 

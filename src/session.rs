@@ -6,6 +6,7 @@ use crate::batch::Batch;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::kernels::State;
+use crate::kernels::metrics::RECORD;
 use crate::losses::Columns;
 use crate::metrics::Metrics;
 use crate::plan::{Arena, LayoutOptions, Memory, Plan, Program, Tensor};
@@ -108,6 +109,18 @@ impl Session {
     /// `Internal` when the session only evaluates.
     pub fn step(&self) -> Result<&(Program, Io)> {
         self.train.as_ref().ok_or_else(|| Error::Internal("this session does not train".into()))
+    }
+
+    /// Tells the device what the loss scale was in the step before this one, and whether that was skipped: what a run in 16 bits goes on from.
+    ///
+    /// # Errors
+    /// `Internal` when the session only evaluates.
+    pub fn scale_loss(&self, step: u64, (skipped, scale): (bool, f32)) -> Result<()> {
+        let (program, io) = self.step()?;
+        let records = io.records.ok_or_else(|| Error::Internal("a training plan without records".into()))?;
+        let before = ((step + RING - 1) % RING) as usize;
+        program.write_at(records, before * RECORD + 2, &[f32::from(u8::from(skipped)), scale]);
+        Ok(())
     }
 
     /// Ring of metric records.

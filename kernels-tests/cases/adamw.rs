@@ -6,14 +6,14 @@ use crate::kernels::adamw::{Rule, Update};
 use crate::kernels::metrics::{RECORD, SUMS};
 use crate::random::Random;
 
-/// dims: n / 4, partials; flags: rule, clipping, 1 infinite norm or 2 infinite loss or 3 a loss of zero, clipping by value.
-pub(super) const FAMILY: Family = Family::new("adamw", spec, 66, build, &[(&[262144, 256], &[1, 1, 0, 0])]);
+/// dims: n / 4, partials; flags: rule, clipping, 1 infinite norm or 2 infinite loss or 3 a loss of zero, clipping by value, scaled.
+pub(super) const FAMILY: Family = Family::new("adamw", spec, 66, build, &[(&[262144, 256], &[1, 1, 0, 0, 0])]);
 
 fn spec(i: usize, random: &mut Random) -> Spec {
     let dims = vec![DIMS[i % DIMS.len()] * random.pick(&[1, 7]), random.pick(&DIMS[..14])];
     Spec {
         dims,
-        flags: vec![i % 3, i / 2 % 2, [0, 0, 0, 1, 0, 0, 2, 0, 0, 3, 0][i % 11], i / 4 % 2],
+        flags: vec![i % 3, i / 2 % 2, [0, 0, 0, 1, 0, 0, 2, 0, 0, 3, 0][i % 11], i / 4 % 2, i / 5 % 2],
         regime: Regime::Normal,
         seed: i as u64,
     }
@@ -36,6 +36,7 @@ fn build(b: &mut Builder, spec: &Spec) -> Result<()> {
         3 => kept[RECORD + SUMS] = 0.0,
         _ => {}
     }
+    kept[RECORD + 3] = 1.0 + b.random.uniform() as f32;
     let records = b.given("records", &[3, RECORD], kept)?;
     let step = 1 + spec.seed as i32;
     b.state.slot = 1;
@@ -47,6 +48,8 @@ fn build(b: &mut Builder, spec: &Spec) -> Result<()> {
     b.tolerance = Tolerance::Magnitude(4.0 * f64::from(f32::EPSILON) / 2.0);
     let rule = [Rule::Adam, Rule::AdamW, Rule::Sgd][spec.flags[0]];
     let clip_value = if spec.flags[3] == 1 { 0.4 } else { 0.0 };
-    let update = Update { partials, count, w, dw, m, v, records, beta1: 0.9, beta2: 0.999, eps: 1e-8, decay: 0.01, rule, clip_value };
+    let scaled = spec.flags[4] == 1;
+    let update =
+        Update { scaled, partials, count, w, dw, m, v, records, beta1: 0.9, beta2: 0.999, eps: 1e-8, decay: 0.01, rule, clip_value };
     update.record(&mut b.plan, "case")
 }

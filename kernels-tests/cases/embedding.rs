@@ -30,7 +30,7 @@ fn build(b: &mut Builder, spec: &Spec) -> Result<()> {
         let (x, positions, y) = (b.input("x", &[rows, cols])?, b.input("positions", &[length, cols])?, b.output("y", &[rows, cols])?);
         AddPositions { x, positions, y, cols }.record(&mut b.plan, "case")?;
         let dy = b.upstream(y)?;
-        let dpositions = b.gradient_added(positions)?;
+        let dpositions = b.gradient_summed(positions)?;
         return BackwardPositions { dy, dpositions, batch, n: length * cols }.record(&mut b.plan, "case");
     }
     b.state.position = b.random.between(0, 3) as u32;
@@ -38,10 +38,10 @@ fn build(b: &mut Builder, spec: &Spec) -> Result<()> {
     let y = b.output("y", &[rows, cols])?;
     Forward { ids, table, positions, y, rows, cols, length }.record(&mut b.plan, "case")?;
     let dy = b.upstream(y)?;
-    let dtable = b.gradient_added(table)?;
+    let dtable = b.gradient_summed(table)?;
     BackwardTable { ids, dy, dtable, rows, cols, vocab }.record(&mut b.plan, "case")?;
     if b.state.position == 0 {
-        let dpositions = b.gradient_added(positions)?;
+        let dpositions = b.gradient_summed(positions)?;
         BackwardPositions { dy, dpositions, batch, n: length * cols }.record(&mut b.plan, "case")?;
     }
     Ok(())

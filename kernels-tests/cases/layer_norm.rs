@@ -49,7 +49,7 @@ fn build(b: &mut Builder, spec: &Spec) -> Result<()> {
     let derivative = (x != z).then_some((kind, z));
     let residual = if spec.flags[2] == 1 { Some(b.upstream(z)?) } else { None };
     BackwardInput { x, w, stats, dy, dx, rows, cols, eps: 1e-5, center, derivative, residual }.record(&mut b.plan, "case")?;
-    let dw = b.gradient_added(w)?;
-    let db = shift.map(|shift| b.gradient_added(shift)).transpose()?;
+    let dw = b.gradient_summed(w)?;
+    let db = shift.map(|shift| b.gradient_summed(shift)).transpose()?;
     BackwardParams { x, stats, dy, dw, db, rows, cols }.record(&mut b.plan, "case")
 }

@@ -80,7 +80,7 @@ fn build(b: &mut Builder, spec: &Spec) -> Result<()> {
     let (more_a, more_b) = if part { (m, k) } else { (0, 0) };
     let (x, w) = (b.input("a", &[batch * m + 2 * more_a, k])?, b.input("b", &[batch * k + 2 * more_b, n])?);
     let shape = [batch, m, n];
-    let y = if accumulate == 1 { b.normal("y", &shape)? } else { b.output("y", &shape)? };
+    let y = if accumulate == 1 { b.sum("y", &shape)? } else { b.output("y", &shape)? };
     let mut product = Matmul::new(x, w, y, (m, n, k));
     product.batch = batch;
     if part {
@@ -104,7 +104,7 @@ fn build(b: &mut Builder, spec: &Spec) -> Result<()> {
         product.residual = Some(b.normal("residual", &shape)?);
     }
     if row_sum == 1 && batch == 1 {
-        product.row_sum = Some(b.normal("row_sum", &[m])?);
+        product.row_sum = Some(b.sum("row_sum", &[m])?);
     }
     b.tolerance = Tolerance::sum(k.max(4));
     product.record(&mut b.plan, "case")

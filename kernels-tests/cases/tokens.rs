@@ -35,8 +35,8 @@ fn build(b: &mut Builder, spec: &Spec) -> Result<()> {
     let dtype = b.output("dtype", &[batch, cols])?;
     b.plan.begin(Section::Backward);
     Backward { dy, dlatent, dtype, djoint, batch, cols, joints }.record(&mut b.plan, "case")?;
-    let dtable = b.gradient_added(table)?;
+    let dtable = b.gradient_summed(table)?;
     BackwardTable { ids, dy: dtype, dtable, rows: batch, cols, vocab }.record(&mut b.plan, "case")?;
-    let (dpositions, dsos) = (b.gradient_added(positions)?, b.gradient_added(sos)?);
+    let (dpositions, dsos) = (b.gradient_summed(positions)?, b.gradient_summed(sos)?);
     BackwardParams { dy, dpositions, dsos, batch, length, cols }.record(&mut b.plan, "case")
 }

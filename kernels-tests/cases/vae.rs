@@ -2,6 +2,7 @@
 
 use super::{Builder, DIMS, Family, Regime, Spec, Tolerance};
 use crate::error::Result;
+use crate::kernels::metrics::RECORD;
 use crate::kernels::vae::{Backward, Kl, Sample};
 use crate::kernels::vector_loss::Term;
 use crate::random::Random;
@@ -30,8 +31,12 @@ fn build(b: &mut Builder, spec: &Spec) -> Result<()> {
     Sample { x, z, cols, noise }.record(&mut b.plan, "case")?;
     let y = b.normal("y", &[rows, 3])?;
     Kl { x, y, rows, width: cols, cols: 3, term: Term { weight, column: 2 } }.record(&mut b.plan, "case")?;
-    b.weighted(y, (0..3 * rows).map(|i| if i % 3 == 0 && i / 3 < counted { 0.5 / counted as f32 } else { 0.0 }).collect());
+    // Every fifth case has a loss scale.
+    let scaled = spec.seed % 5 == 2;
+    let factor = if scaled { 1.75 } else { 1.0 };
+    let scale = if scaled { Some(b.given("records", &[1, RECORD], vec![factor; RECORD])?) } else { None };
+    b.weighted(y, (0..3 * rows).map(|i| if i % 3 == 0 && i / 3 < counted { 0.5 * factor / counted as f32 } else { 0.0 }).collect());
     let dz = b.upstream(z)?;
     let dx = b.gradient(x)?;
-    Backward { x, dz, dx, cols, noise, weight }.record(&mut b.plan, "case")
+    Backward { x, dz, dx, cols, noise, weight, scale }.record(&mut b.plan, "case")
 }

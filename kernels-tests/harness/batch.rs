@@ -6,6 +6,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::reference::{Values, evaluate, is_backward, matmul};
+use crate::config::Precision;
 use crate::error::Result;
 use crate::gpu::{Access, Gpu};
 use crate::kernels::State;
@@ -42,7 +43,9 @@ type Expected = (Tensor, Vec<(usize, f64)>);
 /// # Errors
 /// With what the device or the plan cannot do.
 pub fn check_batch(gpu: &Arc<Gpu>, config: &Config) -> Result<BatchOutcome> {
-    let mut problem = Loaded::made_up(config, 4 * config.train.batch)?;
+    let mut config = config.clone();
+    config.train.precision = Precision::F32;
+    let mut problem = Loaded::made_up(&config, 4 * config.train.batch)?;
     let session = problem.training(gpu)?;
     let (program, io) = session.step()?;
     let plan = &program.plan;
@@ -118,6 +121,11 @@ fn float(words: &[u32], i: usize) -> f64 {
     f64::from(f32::from_bits(words[i]))
 }
 
+/// What is added to in the first micro-step.
+fn so_far(e: &Entry, words: &[u32], i: usize) -> f64 {
+    if e.constant("FRESH") == 1 { 0.0 } else { float(words, i) }
+}
+
 fn product(e: &Entry, before: &Words, state: State, random: &mut Random) -> Vec<Expected> {
     let words = |name: &str| e.tensor(name).map(|t| &before[&t]);
     let (Some(a), Some(b), Some(y)) = (words("a"), words("b"), e.tensor("y")) else { return vec![] };
@@ -137,7 +145,7 @@ fn product(e: &Entry, before: &Words, state: State, random: &mut Random) -> Vec<
     out.extend(e.tensor("pre").map(|t| (t, kept)));
     if let Some(tensor) = e.tensor("row_sum") {
         let rows: Vec<usize> = (0..SAMPLES).map(|_| random.between(0, m as i64 - 1) as usize).collect();
-        let total = |i: usize| float(&before[&tensor], i) + (0..k).map(|s| left(0, i, s)).sum::<f64>();
+        let total = |i: usize| so_far(e, &before[&tensor], i) + (0..k).map(|s| left(0, i, s)).sum::<f64>();
         out.push((tensor, rows.into_iter().map(|i| (i, total(i))).collect()));
     }
     out
@@ -149,7 +157,7 @@ fn sum(e: &Entry, before: &Words) -> Vec<Expected> {
     let written = e.shader.bindings.iter().zip(&e.tensors).filter(|(b, _)| b.access == Access::Write);
     let dy = words("dy");
     let result = |name: &str, tensor: Tensor| {
-        let mut values: Vec<f64> = (0..before[&tensor].len()).map(|i| float(&before[&tensor], i)).collect();
+        let mut values: Vec<f64> = (0..before[&tensor].len()).map(|i| so_far(e, &before[&tensor], i)).collect();
         for row in first..end {
             match name {
                 "dtable" => (0..cols).for_each(|c| values[words("ids")[row] as usize * cols + c] += float(dy, row * cols + c)),

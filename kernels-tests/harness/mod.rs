@@ -302,6 +302,31 @@ impl Builder {
         Ok(dx)
     }
 
+    /// A tensor that a kernel adds to: onto random values, anew over whatever was there, or anew in an earlier micro-step.
+    ///
+    /// # Errors
+    /// As `Plan::persistent`.
+    pub fn sum(&mut self, name: &str, shape: &[usize]) -> Result<Tensor> {
+        let mode = self.state.seed % 3;
+        let sum = if mode == 1 { self.output(name, shape)? } else { self.normal(name, shape)? };
+        if mode > 0 {
+            self.plan.sum_anew(sum);
+            self.state.micro = mode - 1;
+        }
+        Ok(sum)
+    }
+
+    /// Gradient of an input of all rows, written as `sum` has it.
+    ///
+    /// # Errors
+    /// As `Plan::persistent`.
+    pub fn gradient_summed(&mut self, x: Tensor) -> Result<Tensor> {
+        let (name, shape) = (format!("d{}", self.plan.info(x).name), self.plan.shape(x).to_vec());
+        let dx = self.sum(&name, &shape)?;
+        self.gradients.push((x, dx));
+        Ok(dx)
+    }
+
     /// Declares that another tensor holds the gradient of x.
     pub fn gradient_is(&mut self, x: Tensor, dx: Tensor) {
         self.gradients.push((x, dx));

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::reference::{Values, evaluate};
 use super::scalar::{Scalar, Var};
+use crate::config::Precision;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::kernels::State;
@@ -41,7 +42,8 @@ const TAPE: u64 = 120_000_000;
 /// With what the device or the plan cannot do.
 pub fn check_model(gpu: &Arc<Gpu>, config: &Config) -> Result<Option<ModelOutcome>> {
     let mut config = config.clone();
-    (config.train.batch, config.train.accumulate) = (4, 1);
+    // Kernels are checked in 32 bits, whatever the run stores.
+    (config.train.batch, config.train.accumulate, config.train.precision) = (4, 1, Precision::F32);
     let mut problem = Loaded::made_up(&config, 64)?;
     let (plan, _) = problem.record_training(gpu.target)?;
     let products = plan.entries().iter().filter(|e| e.section == Section::Forward).map(|e| e.flops / 2).sum::<u64>();

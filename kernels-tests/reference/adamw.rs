@@ -13,7 +13,7 @@ pub(super) fn evaluate<S: Scalar>(pass: &str, call: &mut Call<'_, S>) -> bool {
     true
 }
 
-/// w, m, v after the step, the cleared gradient and the record.
+/// w, m, v after the step, and the record.
 pub fn update<S: Scalar>(call: &mut Call<'_, S>) {
     let e = call.entry;
     let state = call.state();
@@ -21,9 +21,10 @@ pub fn update<S: Scalar>(call: &mut Call<'_, S>) {
         ["beta1", "beta2", "keep1", "keep2", "eps", "decay"].map(|name| S::constant(e.scalar(name)));
     let (lr, c1, c2) =
         (S::constant(state.learning_rate.into()), S::constant(state.correction1.into()), S::constant(state.correction2.into()));
-    let norm = S::sum(&call.floats("partials")[..e.size("partials")]).sqrt();
     let mut records = call.floats("records");
     let start = state.slot as usize * RECORD;
+    let share = if e.constant("SCALED") == 1 { S::constant(1.0) / records[start + 3] } else { S::constant(1.0) };
+    let norm = S::sum(&call.floats("partials")[..e.size("partials")]).sqrt() * share;
     let fine = norm.value().is_finite() && records[start + SUMS].value().is_finite();
     records[start + 1] = norm;
     records[start + 2] = S::constant(f64::from(u8::from(!fine)));
@@ -32,7 +33,7 @@ pub fn update<S: Scalar>(call: &mut Call<'_, S>) {
     let (mut w, dw, mut m, mut v) = (call.floats("w"), call.floats("dw"), call.floats("m"), call.floats("v"));
     if fine {
         for i in 0..w.len() {
-            let mut g = dw[i] * S::constant(clip);
+            let mut g = dw[i] * share * S::constant(clip);
             let limit = e.scalar("limit");
             if e.constant("BY_VALUE") == 1 && g.value().abs() > limit {
                 g = S::constant(limit.copysign(g.value()));
@@ -52,7 +53,6 @@ pub fn update<S: Scalar>(call: &mut Call<'_, S>) {
             w[i] = w[i] - lr * c1 * m[i] / (v[i].sqrt() * c2 + eps);
         }
     }
-    call.set("dw", vec![S::constant(0.0); w.len()]);
     call.set("w", w);
     call.set("m", m);
     call.set("v", v);

@@ -30,7 +30,10 @@ pub fn forward<S: Scalar>(call: &mut Call<'_, S>) {
             let (r, z) = (sigmoid(part(0) + back(0)), sigmoid(part(1) + back(1)));
             let n = (part(2) + r * back(2)).tanh();
             let unit = b * units + j;
-            let before = if first { S::constant(0.0) } else { h[t * slot + unit] };
+            if first {
+                h[t * slot + unit] = S::constant(0.0);
+            }
+            let before = h[t * slot + unit];
             let out = (S::constant(1.0) - z) * n + z * before;
             for (k, value) in [r, z, n, back(2)].into_iter().enumerate() {
                 gates[(row * 4 + k) * units + j] = value;

@@ -39,7 +39,10 @@ pub fn forward<S: Scalar>(call: &mut Call<'_, S>) {
             let gate = |g: usize| gx[at + g * units] + u[own + g * units];
             let (i, f, g, o) = (sigmoid(gate(0)), sigmoid(gate(1)), gate(2).tanh(), sigmoid(gate(3)));
             let unit = b * units + j;
-            let before = if first { S::constant(0.0) } else { c[t * slot + unit] };
+            if first {
+                (h[t * slot + unit], c[t * slot + unit]) = (S::constant(0.0), S::constant(0.0));
+            }
+            let before = c[t * slot + unit];
             let after = f * before + i * g;
             let out = o * after.tanh();
             for (k, value) in [i, f, g, o].into_iter().enumerate() {

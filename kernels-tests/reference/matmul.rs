@@ -76,10 +76,15 @@ pub fn epilogue<S: Scalar>(
     if let Some(residual) = given("residual", at) {
         v = v + residual;
     }
-    if e.constant("ACCUMULATE") == 1 {
+    if e.constant("ACCUMULATE") == 1 && begun(e, state) {
         v = v + given("y", at).expect("a value to add to");
     }
     (before, v)
+}
+
+/// Whether a sum has terms of this step already.
+fn begun(e: &Entry, state: State) -> bool {
+    e.constant("FRESH") == 0 || state.micro > 0
 }
 
 /// The product with its whole epilogue.
@@ -92,7 +97,10 @@ pub fn forward<S: Scalar>(call: &mut Call<'_, S>) {
     let old_sum = call.maybe("row_sum");
     let mut y = Vec::with_capacity(batch * m * n);
     let mut pre = Vec::with_capacity(batch * m * n);
-    let mut row_sum = old_sum.unwrap_or_default();
+    let mut row_sum = match begun(e, call.state()) {
+        true => old_sum.unwrap_or_default(),
+        false => vec![S::constant(0.0); m * e.constant("ROW_SUM") as usize],
+    };
     for g in 0..batch {
         let row = |i: usize| -> Vec<S> {
             (0..k).map(|j| a[a_at + g * m * k + if e.constant("TRANS_A") == 1 { j * m + i } else { i * k + j }]).collect()

@@ -5,20 +5,22 @@
 //   AdamW: w ← w · (1 − lr · decay);   Adam, SGD: g ← g + decay · w
 //   m ← m + (1 − β₁)(g − m);  v ← β₂ v + (1 − β₂) g²;  w ← w − lr · correction1 · m / (√v · correction2 + eps)
 //   SGD: m ← β₁ m + g;  w ← w − lr · m, and v stays
-// A norm or a loss (records[slot, 4]) that is not finite leaves w, m, v as they are. The gradient is cleared either way.
+// SCALED: the gradient is records[slot, 3] times too large (loss_scale/apply), and divided by that first.
+// A norm or a loss (records[slot, 4]) that is not finite leaves w, m, v as they are.
 // w dw m v: (n), n a multiple of 4, as vectors of 4; partials: (at least G); records: (slots, 16), of which 1 becomes the norm before
-// clipping and 2 whether the step was skipped. Grid: one invocation a vector. w, m, v and dw are updated in place.
+// clipping and 2 whether the step was skipped. Grid: one invocation a vector. w, m and v are updated in place.
 // uses: common/grid, common/state
 const WG: u32 = 64u;
 const RULE: u32 = 1u;
 const BY_VALUE: u32 = 0u;
+const SCALED: u32 = 0u;
 
 struct Params { n: u32, partials: u32, beta1: f32, beta2: f32, eps: f32, decay: f32, keep1: f32, keep2: f32, limit: f32 }
 var<immediate> p: Params;
 @group(0) @binding(0) var<storage, read> state: State;
 @group(0) @binding(1) var<storage, read> partials: array<f32>;       // (G)
 @group(0) @binding(2) var<storage, read_write> w: array<vec4<f32>>;  // (n)
-@group(0) @binding(3) var<storage, read_write> dw: array<vec4<f32>>; // (n)
+@group(0) @binding(3) var<storage, read> dw: array<vec4<f32>>;       // (n)
 @group(0) @binding(4) var<storage, read_write> m: array<vec4<f32>>;  // (n)
 @group(0) @binding(5) var<storage, read_write> v: array<vec4<f32>>;  // (n)
 @group(0) @binding(6) var<storage, read_write> records: array<f32>;  // (slots, 16)
@@ -39,26 +41,28 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     for (var j = 0u; j < p.partials; j++) {
         sum += partials[j];
     }
-    let norm = sqrt(sum);
     let start = state.slot * 16u;
+    var share = 1.0;
+    if (SCALED == 1u) {
+        share = 1.0 / records[start + 3u];
+    }
+    let norm = sqrt(sum) * share;
     let fine = is_finite(norm) && is_finite(records[start + 4u]);
     if (i == 0u) {
         records[start + 1u] = norm;
         records[start + 2u] = select(1.0, 0.0, fine);
     }
-    let gradient = dw[i];
-    dw[i] = vec4<f32>(0.0);
     if (!fine) {
         return;
     }
-    var clip = 1.0;
+    var clip = share;
     if (state.max_norm > 0.0) {
-        clip = min(1.0, state.max_norm / (norm + 1e-6));
+        clip = share * min(1.0, state.max_norm / (norm + 1e-6));
     }
     var weight = w[i];
     let m0 = m[i];
     let v0 = v[i];
-    var g = gradient * clip;
+    var g = dw[i] * clip;
     if (BY_VALUE == 1u) {
         g = clamp(g, vec4<f32>(-p.limit), vec4<f32>(p.limit));
     }

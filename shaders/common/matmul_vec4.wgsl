@@ -33,7 +33,7 @@ fn store(batch: u32, m: u32, n: u32, sum: vec4<f32>) {
         v += residual[i];
     }
     if (ACCUMULATE == 1u) {
-        v += y[i];
+        v += sum_before(i);
     }
     y[i] = v;
 }

@@ -3,8 +3,9 @@
 //   dw = Σ_rows dy ⊙ x̂;  db = Σ_rows dy
 // Without CENTER (RMS normalisation; Zhang & Sennrich 2019, eq. 4) x̂ = x · rstd, and there is no db.
 // The rows first … end − 1 are summed. x dy: (rows, cols); stats: (rows, 2); dw db: (cols). Grid: COLS columns a workgroup,
-// WG / COLS invocations a column, each striding over the rows; their sums are added in a fixed order. dw and db are `+=`.
-// uses: common/grid
+// WG / COLS invocations a column, each striding over the rows; their sums are added in a fixed order. dw and db are `+=`
+// (common/sum).
+// uses: common/grid, common/state, common/sum
 const CENTER: u32 = 1u;
 const WG: u32 = 256u;
 const COLS: u32 = 16u;
@@ -16,6 +17,7 @@ var<immediate> p: Params;
 @group(0) @binding(2) var<storage, read> dy: array<f32>;       // (rows, cols)
 @group(0) @binding(3) var<storage, read_write> dw: array<f32>; // (cols)
 @group(0) @binding(4) var<storage, read_write> db: array<f32>; // (cols)
+@group(0) @binding(5) var<storage, read> state: State;
 
 var<workgroup> sums: array<vec2<f32>, WG>;
 
@@ -45,9 +47,15 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         sum = sums[local];
     }
     if (local < COLS && col < p.cols) {
-        dw[col] += sum.x;
+        if (begun()) {
+            sum.x += dw[col];
+            if (CENTER == 1u) {
+                sum.y += db[col];
+            }
+        }
+        dw[col] = sum.x;
         if (CENTER == 1u) {
-            db[col] += sum.y;
+            db[col] = sum.y;
         }
     }
 }

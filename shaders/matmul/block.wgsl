@@ -4,7 +4,7 @@
 // the card. An invocation holds ROWS rows of VECS vectors, 32 columns apart, which keeps the lanes' accesses next to each other.
 // FULL: k is a multiple of STEP·SLICES, so that no load needs to be checked.
 // Grid: one workgroup a tile, tiles along n fastest, then m, then batch.
-// uses: common/grid, common/matmul_options, common/matmul_vec4, common/activation, common/math, common/random, common/state
+// uses: common/grid, common/matmul_options, common/matmul_vec4, common/activation, common/math, common/random, common/state, common/sum
 const WG: u32 = 64u;
 const ROWS: u32 = 8u;
 const VECS: u32 = 2u;
@@ -30,6 +30,14 @@ const ALONG_B: u32 = TRANS_B * (STEP / 4u) + (1u - TRANS_B) * (TILE_N / 4u);
 
 // Of each slice [k][m], then [k][n]; in the end the sums of the slices.
 var<workgroup> tiles: array<vec4<f32>, SLICES * SIZE>;
+
+// What y[i] holds of this step already.
+fn sum_before(i: u32) -> vec4<f32> {
+    if (begun()) {
+        return y[i];
+    }
+    return vec4<f32>(0.0);
+}
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {

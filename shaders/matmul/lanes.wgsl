@@ -3,7 +3,7 @@
 // 4l … 4l + 3. The A of eight steps of k comes as eight vectors a lane and is handed round by broadcast. Everything is written out, as an
 // array that the driver does not unroll would live in memory.
 // Grid: one workgroup a tile, tiles along n fastest, then m, then batch.
-// uses: common/grid, common/matmul_options, common/matmul_vec4, common/activation, common/math, common/random, common/state
+// uses: common/grid, common/matmul_options, common/matmul_vec4, common/activation, common/math, common/random, common/state, common/sum
 
 @group(0) @binding(1) var<storage, read> a: array<vec4<f32>>; // (batch, M, K)
 @group(0) @binding(2) var<storage, read> b: array<vec4<f32>>; // (batch, K, N)
@@ -79,6 +79,11 @@ fn store_sums(m: u32, lane: u32, sums: vec4<f32>) {
     if (lane % 2u == 0u) {
         store_row_sum(m + lane / 2u, sum);
     }
+}
+
+// What y[i] holds of this step already. A branch would mask every store on a processor.
+fn sum_before(i: u32) -> vec4<f32> {
+    return select(vec4<f32>(0.0), y[i], begun());
 }
 
 @compute @workgroup_size(8)

@@ -2,13 +2,18 @@
 // Such a processor reads storage lane by lane, so loads cost far more than products, and barriers more than both: an invocation makes
 // TILE_M × TILE_N outputs in registers and shares nothing.
 // Grid: one invocation a tile, tiles along n fastest, then m, then batch.
-// uses: common/grid, common/matmul_options, common/matmul, common/activation, common/math, common/random, common/state
+// uses: common/grid, common/matmul_options, common/matmul, common/activation, common/math, common/random, common/state, common/sum
 const WG: u32 = 8u;
 const TILE_M: u32 = 4u;
 const TILE_N: u32 = 4u;
 
 @group(0) @binding(1) var<storage, read> a: array<f32>; // (batch, M, K)
 @group(0) @binding(2) var<storage, read> b: array<f32>; // (batch, K, N)
+
+// What y[i] holds of this step already. A branch would mask every store on a processor.
+fn sum_before(i: u32) -> f32 {
+    return select(0.0, y[i], begun());
+}
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {

@@ -30,7 +30,7 @@ pub(super) struct EstimateArgs {
     /// Memory budget, as in 8GiB [default: 8GiB, or what the card of --device has free]
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     budget: Option<u64>,
-    /// Choose micro-batch and recomputation so that the runs fit the budget, as `engine train --fit` does
+    /// Choose micro-batch, recomputation and precision so that the runs fit the budget, as `engine train --fit` does
     #[arg(long)]
     fit: bool,
     /// List every tensor
@@ -128,6 +128,7 @@ fn estimate(config: &Config, on: &On, all: bool, json: bool) -> Result<()> {
             "batch": batch,
             "accumulate": config.train.accumulate,
             "recompute": config.train.recompute,
+            "precision": config.train.precision,
             "parameters": plan.parameter_count(),
             "total_bytes": report.total_bytes,
             "bytes_by_role": report.bytes_by_role,
@@ -234,6 +235,9 @@ fn form(config: &Config) -> String {
     let mut text = String::new();
     if config.train.accumulate > 1 {
         let _ = write!(text, ", accumulate {}", config.train.accumulate);
+    }
+    if !config.train.precision.is_f32() {
+        text += ", f16";
     }
     if !config.train.recompute.is_none() {
         let _ = write!(text, ", recompute {}", serde_json::to_value(config.train.recompute).unwrap_or_default());

@@ -18,7 +18,7 @@ use crate::tasks::Purpose;
 static RUNS: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/data/runs");
 
 /// What the keys of a run file say.
-const KEYS: [(&str, &str); 31] = [
+const KEYS: [(&str, &str); 32] = [
     ("dropout", "share of the activations that training drops"),
     ("hidden", "features of the hidden layer"),
     ("width", "features of each position"),
@@ -43,6 +43,7 @@ const KEYS: [(&str, &str); 31] = [
     ("seed", "other numbers, another run; the same, the same bits"),
     ("batch", "samples of a micro-step"),
     ("accumulate", "micro-steps of an update"),
+    ("precision", "f32, or f16: activations and their gradients take half the memory"),
     ("recompute", "none, light or full: what the backward pass makes again, to save memory"),
     ("epochs", "passes over the training samples"),
     ("shuffle", "a new order each epoch"),

@@ -12,7 +12,6 @@ use super::output::{print, print_json};
 use super::sweep::{Member, members};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
-use crate::plan::Recompute;
 use crate::problem::Problem;
 use crate::registry::Config;
 use crate::tasks::Purpose;
@@ -43,7 +42,7 @@ pub(super) struct TrainArgs {
     budget: Option<u64>,
     #[command(flatten)]
     device: DeviceArg,
-    /// Choose micro-batch and recomputation so that the run fits the budget; its steps take the same samples
+    /// Choose micro-batch, recomputation and precision so that the run fits the budget; its steps take the same samples
     #[arg(long)]
     fit: bool,
     /// End after this many steps; the schedule stays that of the run
@@ -149,15 +148,16 @@ fn with_restarts(config: &Config, options: &Options, stride: u64) -> Result<Repo
 
 /// The run in the form that fits the budget; one that is resumed keeps the form that it has.
 fn fitted(config: &Config, options: &Options) -> Result<Config> {
-    let choice = |c: &Config| (c.train.batch, c.train.accumulate, c.train.recompute);
+    let choice = |c: &Config| (c.train.batch, c.train.accumulate, c.train.recompute, c.train.precision);
     // What else differs is reported when the run is resumed.
-    let samples = |(batch, accumulate, _): (usize, usize, Recompute)| batch * accumulate;
+    let samples = |c: &Config| c.train.batch * c.train.accumulate;
     let started = if options.resume { run_config(&options.out).ok() } else { None };
-    let started = started.map(|started| choice(&started)).filter(|started| samples(*started) == samples(choice(config)));
+    let started = started.filter(|started| samples(started) == samples(config)).map(|started| choice(&started));
     let config = match started {
-        Some((batch, accumulate, recompute)) => {
+        Some(choice) => {
             let mut config = config.clone();
-            (config.train.batch, config.train.accumulate, config.train.recompute) = (batch, accumulate, recompute);
+            let train = &mut config.train;
+            (train.batch, train.accumulate, train.recompute, train.precision) = choice;
             config
         }
         None => {
@@ -166,9 +166,11 @@ fn fitted(config: &Config, options: &Options) -> Result<Config> {
         }
     };
     if !options.quiet {
-        let (batch, accumulate, recompute) = choice(&config);
-        let recompute = serde_json::to_value(recompute).unwrap_or_default();
-        say(&format!("fit         train.batch = {batch}, train.accumulate = {accumulate}, train.recompute = {recompute}"));
+        let (batch, accumulate, recompute, precision) = choice(&config);
+        let [recompute, precision] = [serde_json::to_value(recompute), serde_json::to_value(precision)].map(|v| v.unwrap_or_default());
+        say(&format!(
+            "fit         train.batch = {batch}, train.accumulate = {accumulate}, train.recompute = {recompute}, train.precision = {precision}"
+        ));
     }
     Ok(config)
 }

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 pub use rules::{AbortRule, Expectation, Restart};
 pub use section::Section;
 pub(crate) use section::within;
-pub use settings::{CheckpointConfig, TrainConfig, ValidationConfig};
+pub use settings::{CheckpointConfig, Precision, TrainConfig, ValidationConfig};
 
 use crate::error::{Error, Result};
 use crate::optim::{OptimizerConfig, ScheduleConfig, ScheduleKind};

@@ -5,6 +5,25 @@ use serde::{Deserialize, Serialize};
 use super::section::{Section, within};
 use crate::plan::Recompute;
 
+/// How activations and their gradients are stored. Kernels compute in 32 bits, and weights, their gradients and the optimiser's state have 32 bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Precision {
+    /// 32 bits.
+    #[default]
+    #[serde(rename = "f32")]
+    F32,
+    /// 16 bits, with a loss scale that follows what the gradients allow.
+    #[serde(rename = "f16")]
+    F16,
+}
+
+impl Precision {
+    /// Whether it is 32 bits.
+    pub fn is_f32(&self) -> bool {
+        *self == Precision::F32
+    }
+}
+
 /// Steps, batches, seeds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -18,6 +37,9 @@ pub struct TrainConfig {
     /// How much of the forward pass is computed again in the backward pass, so that less of it has to be kept: `none`, `light`, `full`.
     #[serde(skip_serializing_if = "Recompute::is_none")]
     pub recompute: Recompute,
+    /// How activations and their gradients are stored: `f32` or `f16`.
+    #[serde(skip_serializing_if = "Precision::is_f32")]
+    pub precision: Precision,
     /// Epochs.
     pub epochs: u64,
     /// Updates of an epoch of generated data; samples of a file are seen once an epoch.
@@ -37,6 +59,7 @@ impl Default for TrainConfig {
             batch: 32,
             accumulate: 1,
             recompute: Recompute::None,
+            precision: Precision::F32,
             epochs: 60,
             steps_per_epoch: 1000,
             shuffle: true,

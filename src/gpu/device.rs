@@ -59,7 +59,7 @@ pub struct Gpu {
 }
 
 const NEEDED: wgpu::Features = wgpu::Features::IMMEDIATES;
-const WANTED: wgpu::Features = wgpu::Features::TIMESTAMP_QUERY.union(wgpu::Features::SUBGROUP);
+const WANTED: wgpu::Features = wgpu::Features::TIMESTAMP_QUERY.union(wgpu::Features::SUBGROUP).union(wgpu::Features::SHADER_F16);
 
 fn instance() -> wgpu::Instance {
     wgpu::Instance::new(wgpu::InstanceDescriptor {
@@ -214,6 +214,7 @@ impl Gpu {
             workgroup_invocations: limits.max_compute_invocations_per_workgroup,
             storage_buffers: limits.max_storage_buffers_per_shader_stage,
             immediate_bytes: limits.max_immediate_size,
+            half: features.contains(wgpu::Features::SHADER_F16),
         };
         let pci = adapter.get_info().device_pci_bus_id;
         Ok(Gpu { summary, target, pci, device, queue, fault, pipelines: Mutex::default(), ledger: Mutex::default() })
@@ -354,11 +355,11 @@ impl Gpu {
         Ok(pipeline)
     }
 
-    /// Allocates an image with rows of 16 KiB and enters it in the ledger.
+    /// Allocates an image with rows of 4,096 numbers and enters it in the ledger.
     ///
     /// # Errors
     /// `TryAgain` when the device is out of memory.
-    pub fn image(&self, components: u32, rows: u32) -> Result<wgpu::Texture> {
+    pub fn image(&self, components: u32, half: bool, rows: u32) -> Result<wgpu::Texture> {
         fault::device("alloc")?;
         let scope = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
         let image = self.device.create_texture(&wgpu::TextureDescriptor {
@@ -367,7 +368,12 @@ impl Gpu {
             mip_level_count: 1,
             sample_count: 1,
             dimension: wgpu::TextureDimension::D2,
-            format: if components == 4 { wgpu::TextureFormat::Rgba32Float } else { wgpu::TextureFormat::R32Float },
+            format: match (components, half) {
+                (4, false) => wgpu::TextureFormat::Rgba32Float,
+                (4, true) => wgpu::TextureFormat::Rgba16Float,
+                (_, false) => wgpu::TextureFormat::R32Float,
+                (_, true) => wgpu::TextureFormat::R16Float,
+            },
             usage: wgpu::TextureUsages::TEXTURE_BINDING | wgpu::TextureUsages::COPY_DST,
             view_formats: &[],
         });
@@ -375,7 +381,7 @@ impl Gpu {
             return Err(classify(&error));
         }
         self.check()?;
-        self.ledger.lock().expect("no panic while held").add(Role::Staging, u64::from(rows) * IMAGE_ROW as u64 * 4);
+        self.ledger.lock().expect("no panic while held").add(Role::Staging, u64::from(rows) * IMAGE_ROW as u64 * if half { 2 } else { 4 });
         Ok(image)
     }
 

@@ -193,6 +193,19 @@ impl Shader {
         Ok(shader)
     }
 
+    /// Whether a variable is an array of floats, or of vectors of them.
+    pub(crate) fn holds_floats(&self, name: &str) -> bool {
+        use naga::{Scalar, TypeInner, VectorSize};
+        let types = &self.module.types;
+        let element = |ty| match types[ty].inner {
+            TypeInner::Array { base, .. } => Some(&types[base].inner),
+            _ => None,
+        };
+        let variable = self.module.global_variables.iter().find(|(_, v)| v.name.as_deref() == Some(name));
+        let floats = [TypeInner::Scalar(Scalar::F32), TypeInner::Vector { size: VectorSize::Quad, scalar: Scalar::F32 }];
+        variable.and_then(|(_, v)| element(v.ty)).is_some_and(|inner| floats.contains(inner))
+    }
+
     /// Iterations that all loops of one invocation take together, at most, with these immediates.
     ///
     /// # Errors
@@ -222,7 +235,7 @@ impl Shader {
             use naga::valid::{Capabilities, ValidationFlags, Validator};
             Validator::new(
                 ValidationFlags::all(),
-                Capabilities::IMMEDIATES | Capabilities::SUBGROUP | Capabilities::SHADER_FLOAT16_IN_FLOAT32,
+                Capabilities::IMMEDIATES | Capabilities::SUBGROUP | Capabilities::SHADER_FLOAT16_IN_FLOAT32 | Capabilities::SHADER_FLOAT16,
             )
             .subgroup_stages(naga::valid::ShaderStages::COMPUTE)
             .subgroup_operations(naga::valid::SubgroupOperationSet::all())

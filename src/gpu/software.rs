@@ -1,10 +1,12 @@
-//! What is done for processors that run shaders. Some of their drivers load from storage buffers lane by lane, and from uniform buffers and
+//! Other forms of arrays. First what is done for processors that run shaders: some of their drivers load from storage buffers lane by lane, and from uniform buffers and
 //! images ten times faster; so on those, arrays that a kernel reads are given to it in another form:
 //! - `array<f32>`, `array<u32>` and `array<vec4<f32>>` of few elements as uniform arrays of vectors;
 //! - larger ones of floats as images, which the plan copies them to before the launch;
 //! - of arrays of vectors that a kernel also writes, such as the weights of the optimiser, the loads that come before every store.
 //!
-//! Kernels are written for storage buffers alone; here their modules are rewritten.
+//! Arrays that a plan stores in 16 bits are converted where they are loaded and stored, on every device.
+//!
+//! Kernels are written for storage buffers of 32-bit numbers alone; here their modules are rewritten.
 
 use std::collections::HashMap;
 
@@ -35,6 +37,8 @@ pub(crate) enum Form {
     Uniform(usize),
     /// Image.
     Image,
+    /// Storage buffer of 16-bit floats.
+    Half,
 }
 
 impl Target {
@@ -43,7 +47,12 @@ impl Target {
         if elements.next_multiple_of(4) * 4 <= self.uniform_bytes as usize {
             return Some(Form::Uniform(elements));
         }
-        (elements.div_ceil(IMAGE_ROW) <= self.image_rows as usize).then_some(Form::Image)
+        self.holds_image(elements).then_some(Form::Image)
+    }
+
+    /// Whether so many elements are read from an image.
+    pub(crate) fn holds_image(&self, elements: usize) -> bool {
+        elements.div_ceil(IMAGE_ROW) <= self.image_rows as usize
     }
 }
 
@@ -58,6 +67,8 @@ struct Source {
 #[derive(Clone, Copy)]
 enum From {
     Uniform,
+    /// A buffer of 16-bit floats.
+    Half,
     /// An image; the variable itself, or one beside it.
     Image(Handle<GlobalVariable>),
 }
@@ -111,6 +122,20 @@ fn declare(module: &mut Module, handle: Handle<GlobalVariable>, form: Form) -> O
         TypeInner::Vector { size: VectorSize::Quad, scalar: Scalar::F32 } => (Scalar::F32, false),
         _ => return None,
     };
+    if form == Form::Half {
+        if element != Scalar::F32 {
+            return None;
+        }
+        let (inner, stride) = if scalar {
+            (TypeInner::Scalar(Scalar::F16), 2)
+        } else {
+            (TypeInner::Vector { size: VectorSize::Quad, scalar: Scalar::F16 }, 8)
+        };
+        let base = add_type(module, inner);
+        let ty = add_type(module, TypeInner::Array { base, size: ArraySize::Dynamic, stride });
+        module.global_variables[handle].ty = ty;
+        return Some(Source { scalar, from: From::Half });
+    }
     let written = access.contains(StorageAccess::STORE);
     if let Form::Uniform(elements) = form {
         if written {
@@ -325,7 +350,7 @@ impl Rebuild<'_> {
             Expression::GlobalVariable(global) => self.sources.get(&global).copied(),
             _ => None,
         });
-        if let Some(source) = source {
+        if let Some(source) = source.filter(|s| !matches!(s.from, From::Half)) {
             let mut index = match (computed, &expression) {
                 (Some(index), _) => self.handles[index.index()],
                 (None, Expression::AccessIndex { index, .. }) => self.number(*index),
@@ -341,7 +366,7 @@ impl Rebuild<'_> {
                     let base = self.add(Expression::Access { base, index: vector });
                     return Ok(self.add(Expression::Access { base, index: lane }));
                 }
-                From::Uniform => {}
+                From::Uniform | From::Half => {}
                 From::Image(image) => {
                     self.elements.insert(handle, Element { source, image, index, component: None });
                 }
@@ -361,8 +386,15 @@ impl Rebuild<'_> {
             }
             _ => {}
         }
+        let halves = matches!(&expression, Expression::Load { pointer } if self.halves(old, *pointer));
         operands(&mut expression, &mut |e| *e = self.handles[e.index()])?;
-        Ok(self.add(expression))
+        let made = self.add(expression);
+        Ok(if halves { self.add(Expression::As { expr: made, kind: ScalarKind::Float, convert: Some(4) }) } else { made })
+    }
+
+    /// Whether a pointer leads to 16-bit floats.
+    fn halves(&self, expressions: &Arena<Expression>, pointer: Expr) -> bool {
+        root(expressions, pointer).and_then(|global| self.sources.get(&global)).is_some_and(|source| matches!(source.from, From::Half))
     }
 
     /// Element i of an image with rows of so many texels: texel (i mod row, ⌊i / row⌋).
@@ -381,10 +413,11 @@ impl Rebuild<'_> {
         }
     }
 
-    fn block(&self, block: Block) -> Result<Block, String> {
+    fn block(&mut self, block: Block) -> Result<Block, String> {
         let mut out = Block::with_capacity(block.len());
         for (mut statement, span) in block.span_into_iter() {
-            let renamed = |e: &mut Expr| *e = self.handles[e.index()];
+            let handles = self.handles.clone();
+            let renamed = |e: &mut Expr| *e = handles[e.index()];
             match &mut statement {
                 Statement::Emit(range) => {
                     let Some((first, last)) = range.first_and_last() else { continue };
@@ -412,7 +445,13 @@ impl Rebuild<'_> {
                     break_if.iter_mut().for_each(renamed);
                 }
                 Statement::Return { value } => value.iter_mut().for_each(renamed),
-                Statement::Store { pointer, value } => [pointer, value].into_iter().for_each(renamed),
+                Statement::Store { pointer, value } => {
+                    [&mut *pointer, &mut *value].into_iter().for_each(renamed);
+                    if self.halves(&self.expressions, *pointer) {
+                        *value = self.add(Expression::As { expr: *value, kind: ScalarKind::Float, convert: Some(2) });
+                        out.push(Statement::Emit(Range::new_from_bounds(*value, *value)), span);
+                    }
+                }
                 Statement::WorkGroupUniformLoad { pointer, result } => [pointer, result].into_iter().for_each(renamed),
                 Statement::Atomic { pointer, value, result, .. } => [pointer, value].into_iter().chain(result).for_each(renamed),
                 Statement::Call { arguments, result, .. } => arguments.iter_mut().chain(result).for_each(renamed),

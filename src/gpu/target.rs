@@ -28,6 +28,8 @@ pub struct Target {
     pub storage_buffers: u32,
     /// Bytes of immediates.
     pub immediate_bytes: u32,
+    /// Kernels may load and store 16-bit floats.
+    pub half: bool,
 }
 
 /// Iterations after which Mesa's software drivers end the loops of an invocation (`LP_MAX_TGSI_LOOP_ITERATIONS`), less a margin of one for
@@ -52,6 +54,7 @@ impl Default for Target {
             workgroup_invocations: 256,
             storage_buffers: 8,
             immediate_bytes: 64,
+            half: true,
         }
     }
 }

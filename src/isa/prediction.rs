@@ -114,12 +114,12 @@ pub fn predict(plan: &Plan, card: &Card, compiler: &Compiler) -> Result<Predicti
         for (index, entry) in plan.entries().iter().enumerate() {
             let mut from = [0.0; 2];
             for tensor in &entry.tensors {
-                let bytes = 4 * plan.len(*tensor) as u64;
+                let bytes = plan.bytes(*tensor);
                 let near = touched.get(tensor).is_some_and(|at| passed - at + bytes <= card.infinity.1);
                 from[usize::from(near)] += bytes as f64;
             }
             entry.tensors.iter().for_each(|tensor| {
-                passed += 4 * plan.len(*tensor) as u64;
+                passed += plan.bytes(*tensor);
                 touched.insert(*tensor, passed);
             });
             if round == 0 {

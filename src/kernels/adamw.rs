@@ -24,7 +24,7 @@ pub struct Update {
     pub count: usize,
     /// (n) weights.
     pub w: Tensor,
-    /// (n) gradient, cleared.
+    /// (n) gradient.
     pub dw: Tensor,
     /// (n) first moment.
     pub m: Tensor,
@@ -44,6 +44,8 @@ pub struct Update {
     pub rule: Rule,
     /// Limit of each element of the gradient; 0 for none.
     pub clip_value: f64,
+    /// The gradient is times too large what the record of the step says.
+    pub scaled: bool,
 }
 
 impl Update {
@@ -62,6 +64,7 @@ impl Update {
         let dispatch = Dispatch::new("adamw/update", label)
             .constant("WG", 64)
             .constant("RULE", self.rule as u32)
+            .constant("SCALED", self.scaled.into())
             .constant("BY_VALUE", (self.clip_value > 0.0).into())
             .bind("state", state(plan)?)
             .bind("partials", self.partials)

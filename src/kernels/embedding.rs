@@ -1,6 +1,6 @@
 //! Embeddings of tokens and positions, and their gradients. See `shaders/embedding/`.
 
-use super::{parts, state};
+use super::{adding, parts, state};
 use crate::error::Result;
 use crate::plan::{Dispatch, Grid, Plan, Tensor};
 
@@ -147,11 +147,12 @@ impl BackwardTable {
         plan.expect(name, ids, rows)?;
         plan.expect(name, dy, rows * cols)?;
         plan.expect(name, dtable, vocab * cols)?;
-        let software = plan.target.software;
-        for part in parts(&plan.target, rows, if software { 1 } else { 1 + cols.div_ceil(64) }) {
+        // A column that begins anew is cleared in a loop.
+        let by_column = plan.target.software && vocab as u64 <= plan.target.loop_iterations / 2;
+        for part in parts(&plan.target, rows, if by_column { 1 } else { 1 + cols.div_ceil(64) }) {
             let dispatch = Dispatch::new(name, label)
-                .constant("WG", if software { 8 } else { 64 })
-                .constant("BY_COLUMN", software.into())
+                .constant("WG", if by_column { 8 } else { 64 })
+                .constant("BY_COLUMN", by_column.into())
                 .bind("ids", ids)
                 .bind("dy", dy)
                 .bind("dtable", dtable)
@@ -160,7 +161,8 @@ impl BackwardTable {
                 .size("cols", cols)
                 .size("vocab", vocab)
                 .flops(part.len() * cols);
-            plan.record(dispatch, if software { Grid::Threads(cols) } else { Grid::Groups(vocab) })?;
+            let dispatch = adding(plan, dispatch, &[dtable])?;
+            plan.record(dispatch, if by_column { Grid::Threads(cols) } else { Grid::Groups(vocab) })?;
         }
         Ok(())
     }
@@ -196,6 +198,7 @@ impl BackwardPositions {
                 .size("end", part.end)
                 .size("n", n)
                 .flops(part.len() * n);
+            let dispatch = adding(plan, dispatch, &[dpositions])?;
             plan.record(dispatch, Grid::Threads(n))?;
         }
         Ok(())

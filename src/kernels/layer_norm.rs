@@ -1,7 +1,7 @@
 //! Layer normalisation over rows, and RMS normalisation. See `shaders/layer_norm/`.
 
 use super::matmul::Activation;
-use super::{parts, row_dispatch};
+use super::{adding, parts, row_dispatch};
 use crate::error::Result;
 use crate::plan::{Dispatch, Grid, Plan, Tensor};
 
@@ -134,6 +134,7 @@ impl BackwardParams {
             plan.expect(name, tensor, len)?;
         }
         db.map_or(Ok(()), |db| plan.expect(name, db, cols))?;
+        let sums: Vec<Tensor> = [dw].into_iter().chain(db).collect();
         let (group, columns) = if plan.target.software { (8, 8) } else { (256, 16) };
         for part in parts(&plan.target, rows, 1) {
             let dispatch = Dispatch::new(name, label)
@@ -148,6 +149,7 @@ impl BackwardParams {
                 .size("end", part.end)
                 .size("cols", cols)
                 .flops(6 * part.len() * cols);
+            let dispatch = adding(plan, dispatch, &sums)?;
             plan.record(dispatch, Grid::Groups(cols.div_ceil(columns as usize)))?;
         }
         Ok(())

@@ -1,6 +1,6 @@
 //! Matrix products with their epilogue: Y = f(A·B), batched, any transposition. See `shaders/common/matmul.wgsl`.
 
-use super::{Dropout, parts, state};
+use super::{Dropout, adding, parts, state};
 use crate::error::Result;
 use crate::gpu::Target;
 use crate::plan::{Dispatch, Grid, Plan, Tensor};
@@ -182,6 +182,8 @@ impl Matmul {
         {
             dispatch = dispatch.bind("z", z);
         }
+        let sums: Vec<Tensor> = Some(self.y).filter(|_| self.accumulate).into_iter().chain(self.row_sum).collect();
+        dispatch = adding(plan, dispatch, &sums)?;
         if self.dropout.is_some() {
             dispatch = dispatch.bind("state", state(plan)?);
         }

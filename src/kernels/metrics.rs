@@ -4,7 +4,8 @@ use super::state;
 use crate::error::{Error, Result};
 use crate::plan::{Dispatch, Grid, Plan, Tensor};
 
-/// Words of one record: 0 the number that means are taken over, 1 the gradient norm, 2 whether the update was skipped, from `SUMS` the sums of
+/// Words of one record: 0 the number that means are taken over, 1 the gradient norm, 2 whether the update was skipped, 3 the loss scale
+/// where there is one, from `SUMS` the sums of
 /// columns, the loss first.
 pub const RECORD: usize = 16;
 
@@ -34,6 +35,11 @@ impl<'a> StepRecord<'a> {
     /// Whether the update was skipped, as loss or gradient was not finite.
     pub fn skipped(&self) -> bool {
         self.0[2] != 0.0
+    }
+
+    /// What the gradients were multiplied with, of a run in 16 bits.
+    pub fn loss_scale(&self) -> f32 {
+        self.0[3]
     }
 
     /// Mean of a column of the loss's results; column 0 is the loss.

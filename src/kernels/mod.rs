@@ -9,7 +9,7 @@ macro_rules! kernel_families {
     ($each:ident) => {
         $each! {
             activation adamw argmax attention attention_pool cross_entropy dropout embedding
-            fourier gather grad_norm gru infonce joint_loss layer_norm lstm
+            fourier gather grad_norm gru infonce joint_loss layer_norm loss_scale lstm
             matmul max_pool mean metrics mmd moments normalize patches
             positions rope slice swiglu tokens transpose upsample vae vector_loss
         }
@@ -23,6 +23,33 @@ macro_rules! modules {
 }
 
 kernel_families!(modules);
+
+/// Families whose kernels may store what they read and write in 16 bits: those of layers. Losses, metrics and the optimiser keep to 32.
+pub const HALF: [&str; 20] = [
+    "activation",
+    "attention",
+    "attention_pool",
+    "dropout",
+    "embedding",
+    "fourier",
+    "gather",
+    "gru",
+    "layer_norm",
+    "lstm",
+    "matmul",
+    "max_pool",
+    "mean",
+    "patches",
+    "positions",
+    "rope",
+    "slice",
+    "swiglu",
+    "tokens",
+    "upsample",
+];
+
+/// Variables of theirs that keep to 32 bits all the same: statistics of rows.
+pub const EXACT: [&str; 2] = ["stats", "lse"];
 
 use std::ops::Range;
 
@@ -101,6 +128,16 @@ fn parts(target: &Target, terms: usize, iterations: usize) -> impl Iterator<Item
     // A multiple of 16, so that a part of an aligned tensor is aligned.
     let part = (most / 16 * 16).clamp(16, terms.max(16));
     (0..terms).step_by(part).map(move |first| first..(first + part).min(terms))
+}
+
+/// A dispatch that adds to these tensors, for a shader that uses `common/sum`.
+///
+/// # Errors
+/// `Internal` when some of them were added to before and others were not.
+pub fn adding(plan: &mut Plan, dispatch: Dispatch, sums: &[Tensor]) -> Result<Dispatch> {
+    let fresh = plan.first_to_add(sums)?;
+    let dispatch = dispatch.constant("FRESH", fresh.into());
+    Ok(if fresh { dispatch.bind("state", state(plan)?) } else { dispatch })
 }
 
 /// Sizes of images, channels last.

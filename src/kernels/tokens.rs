@@ -1,6 +1,6 @@
 //! The sequence of a mechanism: latent, type, start, joints. See `shaders/tokens/`.
 
-use super::{parts, state};
+use super::{adding, parts, state};
 use crate::error::Result;
 use crate::plan::{Dispatch, Grid, Plan, Tensor};
 
@@ -132,7 +132,8 @@ impl BackwardParams {
         let BackwardParams { dy, dpositions, dsos, batch, length, cols } = self;
         plan.expect("tokens/backward_params", dy, batch * length * cols)?;
         plan.expect("tokens/backward_params", dsos, cols)?;
-        plan.expect("tokens/backward_params", dpositions, plan.len(dpositions).max((length - 1) * cols))?;
+        let n = plan.len(dpositions);
+        plan.expect("tokens/backward_params", dpositions, n.max((length - 1) * cols))?;
         for part in parts(&plan.target, batch, 1) {
             let dispatch = Dispatch::new("tokens/backward_params", label)
                 .bind("dy", dy)
@@ -142,8 +143,10 @@ impl BackwardParams {
                 .size("end", part.end)
                 .size("length", length)
                 .size("cols", cols)
+                .size("n", n)
                 .flops(part.len() * length * cols);
-            plan.record(dispatch, Grid::Threads((length - 1) * cols))?;
+            let dispatch = adding(plan, dispatch, &[dpositions, dsos])?;
+            plan.record(dispatch, Grid::Threads(n))?;
         }
         Ok(())
     }

@@ -93,6 +93,8 @@ pub struct Backward {
     pub noise: Option<u32>,
     /// Weight of the divergence.
     pub weight: f64,
+    /// Records whose loss scale multiplies the divergence.
+    pub scale: Option<Tensor>,
 }
 
 impl Backward {
@@ -101,7 +103,7 @@ impl Backward {
     /// # Errors
     /// `Internal` when a shape differs.
     pub fn record(self, plan: &mut Plan, label: &str) -> Result<()> {
-        let Backward { x, dz, dx, cols, noise, weight } = self;
+        let Backward { x, dz, dx, cols, noise, weight, scale } = self;
         let n = plan.len(dz);
         plan.expect("vae/backward", x, 2 * n)?;
         plan.expect("vae/backward", dx, 2 * n)?;
@@ -111,6 +113,7 @@ impl Backward {
             .bind("x", x)
             .bind("dz", dz)
             .bind("dx", dx)
+            .bind_if("SCALED", "records", scale)
             .size("rows", n / cols)
             .size("cols", cols)
             .size("stream", noise.unwrap_or(0) as usize)

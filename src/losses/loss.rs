@@ -45,12 +45,14 @@ pub struct Gradients {
     pub main: Tensor,
     /// Factors of terms whose gradient the model forms on its way, such as the divergence of a posterior.
     pub factors: Vec<(&'static str, f64)>,
+    /// Records whose loss scale the main gradient was multiplied with, and those terms have to be.
+    pub scale: Option<Tensor>,
 }
 
 impl Gradients {
     /// By the main output alone.
     pub fn only(main: Tensor) -> Self {
-        Gradients { main, factors: vec![] }
+        Gradients { main, factors: vec![], scale: None }
     }
 
     /// The factor of a term, 0 where there is none.

@@ -72,6 +72,6 @@ impl Loss for VaeLossConfig {
             let term = Term { weight: self.divergence, column: 3 };
             Kl { x: posterior, y, rows, width: latents, cols, term }.record(plan, "loss.divergence")?;
         }
-        Ok(Recorded { rows: y, gradients: dx.map(|main| Gradients { main, factors: vec![("divergence", self.divergence)] }) })
+        Ok(Recorded { rows: y, gradients: dx.map(|main| Gradients { main, factors: vec![("divergence", self.divergence)], scale: None }) })
     }
 }

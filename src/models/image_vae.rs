@@ -130,7 +130,7 @@ impl Model for ImageVae {
         let dz = self.decoder.backward(plan, gradients.main)?;
         let dx = plan.like("posterior.dx", posterior)?;
         let weight = gradients.factor("divergence");
-        Backward { x: posterior, dz, dx, cols: self.latents, noise, weight }.record(plan, "posterior")?;
+        Backward { x: posterior, dz, dx, cols: self.latents, noise, weight, scale: gradients.scale }.record(plan, "posterior")?;
         self.encoder.backward(plan, dx).map(|_| ())
     }
 }

@@ -86,11 +86,19 @@ impl OptimizerConfig {
         check(self.clip_value >= 0.0 && self.clip_value.is_finite(), "clip_value", self.clip_value, "0 or more, and finite")
     }
 
-    /// Appends gradient norm and update, which also clears the gradients.
+    /// Appends gradient norm and update.
     ///
     /// # Errors
     /// `Internal` when the plan has no parameters.
     pub fn record(&self, plan: &mut Plan, records: Tensor) -> Result<()> {
+        self.record_scaled(plan, records, false)
+    }
+
+    /// `record`, with gradients that may have been `scaled` (`kernels::loss_scale`).
+    ///
+    /// # Errors
+    /// As `record`.
+    pub fn record_scaled(&self, plan: &mut Plan, records: Tensor, scaled: bool) -> Result<()> {
         plan.begin(Section::Update);
         let (w, dw) = (plan.flat(Flat::Parameters)?, plan.flat(Flat::Gradients)?);
         let (m, v) = (plan.flat(Flat::FirstMoment)?, plan.flat(Flat::SecondMoment)?);
@@ -114,6 +122,7 @@ impl OptimizerConfig {
                 OptimizerKind::Sgd => adamw::Rule::Sgd,
             },
             clip_value: self.clip_value,
+            scaled,
         };
         update.record(plan, "optimizer")
     }

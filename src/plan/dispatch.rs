@@ -37,9 +37,11 @@ impl Dispatch {
         self
     }
 
-    /// Binds a tensor to the variable of that name.
+    /// Binds a tensor to the variable of that name; twice the same is once.
     pub fn bind(mut self, name: &'static str, tensor: Tensor) -> Self {
-        self.bindings.push((name, tensor));
+        if !self.bindings.contains(&(name, tensor)) {
+            self.bindings.push((name, tensor));
+        }
         self
     }
 

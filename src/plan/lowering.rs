@@ -13,8 +13,17 @@ use crate::gpu::{Access, Binding, BindingKind, Form, IMAGE_ROW, Shader};
 pub struct ImageSpec {
     /// Components of a texel.
     pub components: u32,
-    /// Rows of 16 KiB.
+    /// Holds 16-bit floats.
+    pub half: bool,
+    /// Rows of 4,096 numbers.
     pub rows: u32,
+}
+
+impl ImageSpec {
+    /// Bytes of the image.
+    pub fn bytes(&self) -> u64 {
+        u64::from(self.rows) * IMAGE_ROW as u64 * if self.half { 2 } else { 4 }
+    }
 }
 
 /// Where a tensor lies: buffer, first byte, and the bytes that a binding of it covers.
@@ -69,7 +78,13 @@ impl Lowered {
         for (index, entry) in plan.entries().iter().enumerate() {
             // A form that changes nothing would only make another kernel of the same text.
             let form = |(binding, tensor): (&Binding, &Tensor)| {
-                let form = plan.target.form(plan.len(*tensor))?;
+                let info = plan.info(*tensor);
+                let form = match (plan.target.form(info.len()), info.half) {
+                    // Uniform arrays are made of vectors of four floats; texels have any format.
+                    (Some(_), true) if binding.access == Access::Read && plan.target.holds_image(info.len()) => Form::Image,
+                    (_, true) => return Some((binding.name.clone(), Form::Half)),
+                    (form, false) => form?,
+                };
                 (binding.access == Access::Read || form == Form::Image).then(|| (binding.name.clone(), form))
             };
             let forms: Vec<(String, Form)> = entry.shader.bindings.iter().zip(&entry.tensors).filter_map(form).collect();
@@ -79,10 +94,12 @@ impl Lowered {
             let mut reads: Vec<ImageRead> = Vec::new();
             for (binding, tensor) in shader.bindings.iter().zip(&tensors) {
                 let BindingKind::Image(components) = binding.kind else { continue };
-                let free = |(image, spec): (usize, &ImageSpec)| spec.components == components && reads.iter().all(|r| r.image != image);
+                let half = plan.info(*tensor).half;
+                let alike = |spec: &ImageSpec| spec.components == components && spec.half == half;
+                let free = |(image, spec): (usize, &ImageSpec)| alike(spec) && reads.iter().all(|r| r.image != image);
                 let image = images.iter().enumerate().position(free).unwrap_or(images.len());
                 if image == images.len() {
-                    images.push(ImageSpec { components, rows: 0 });
+                    images.push(ImageSpec { components, half, rows: 0 });
                     held.push(None);
                 }
                 images[image].rows = images[image].rows.max(plan.len(*tensor).div_ceil(IMAGE_ROW) as u32);

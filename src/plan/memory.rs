@@ -6,7 +6,7 @@ use super::lowering::{ImageSpec, Lowered, Place};
 use super::recording::Plan;
 use super::tensor::{Flat, Storage, Tensor};
 use crate::error::{Error, Result};
-use crate::gpu::{IMAGE_ROW, Role};
+use crate::gpu::Role;
 
 /// A buffer to allocate.
 #[derive(Debug, Clone)]
@@ -125,7 +125,7 @@ impl Memory {
             let mut places = vec![Some(Place::default()); plan.handles()];
             for (tensor, info) in plan.tensors() {
                 // Uniform arrays are made of vectors of four.
-                let bytes = (info.len() as u64 * 4).next_multiple_of(16);
+                let bytes = info.bytes().next_multiple_of(16);
                 let slice = |flat: Flat, offset: usize| Place { offset: offset as u64 * 4, bytes, ..shared[flat.name()] };
                 places[tensor.0 as usize] = match info.storage {
                     Storage::Parameter { offset } => Some(slice(Flat::Parameters, offset)),
@@ -156,7 +156,7 @@ impl Memory {
                 };
             }
             for tensor in &plan.kept {
-                read_back = read_back.max(plan.len(*tensor) as u64 * 4);
+                read_back = read_back.max(plan.bytes(*tensor));
             }
             placed.push(places);
         }
@@ -186,7 +186,7 @@ impl Memory {
             for (tensor, (first, last)) in lifetimes(plan) {
                 let info = plan.info(tensor);
                 let Storage::Transient(role) = info.storage else { continue };
-                let bytes = (info.len() as u64 * 4).next_multiple_of(16);
+                let bytes = info.bytes().next_multiple_of(16);
                 tensors.push(Pooled { plan: number, tensor, role, bytes, first: start + first, last: start + last });
             }
             start += plan.entries().len() + 1;
@@ -214,7 +214,7 @@ impl Memory {
             *report.bytes_by_role.entry(buffer.role.to_string()).or_default() += buffer.bytes;
         }
         for image in &self.images {
-            let bytes = u64::from(image.rows) * IMAGE_ROW as u64 * 4;
+            let bytes = image.bytes();
             report.total_bytes += bytes;
             *report.bytes_by_role.entry(Role::Staging.to_string()).or_default() += bytes;
         }
@@ -222,7 +222,7 @@ impl Memory {
         for (plan, lowered) in plans.iter().zip(&self.plans) {
             let lifetimes = lifetimes(plan);
             for (tensor, info) in plan.tensors() {
-                let bytes = info.len() as u64 * 4;
+                let bytes = info.bytes();
                 let buffer = &self.buffers[lowered.places[tensor.0 as usize].buffer];
                 let transient = matches!(info.storage, Storage::Transient(_));
                 if transient {
@@ -242,7 +242,7 @@ impl Memory {
             // What begins to live at each dispatch, less what lived up to the one before.
             let mut change = vec![0i128; plan.entries().len() + 2];
             for (tensor, (first, last)) in &lifetimes {
-                let bytes = plan.len(*tensor) as i128 * 4;
+                let bytes = i128::from(plan.bytes(*tensor));
                 change[*first] += bytes;
                 change[last + 1] -= bytes;
             }

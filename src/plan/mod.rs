@@ -4,6 +4,7 @@
 //! a training step is one replay of it.
 
 mod dispatch;
+mod half;
 mod lowering;
 mod memory;
 mod program;

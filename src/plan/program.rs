@@ -34,7 +34,7 @@ impl Arena {
     /// `TryAgain` when the device is out of memory, `Config` when a buffer exceeds its limit.
     pub fn new(gpu: Arc<Gpu>, memory: &Memory) -> Result<Arena> {
         let buffers = memory.buffers.iter().map(|b| gpu.buffer(b.role, &b.name, b.bytes)).collect::<Result<Vec<_>>>()?;
-        let image = |spec: &ImageSpec| Ok((*spec, gpu.image(spec.components, spec.rows)?));
+        let image = |spec: &ImageSpec| Ok((*spec, gpu.image(spec.components, spec.half, spec.rows)?));
         let images = memory.images.iter().map(image).collect::<Result<Vec<_>>>()?;
         let flats =
             Flat::ALL.into_iter().filter_map(|flat| Some((flat, memory.buffers.iter().position(|b| b.name == flat.name())?))).collect();
@@ -149,7 +149,7 @@ impl Program {
                 // A uniform array is bound to its vectors alone: such bindings have a small limit.
                 let size = match binding.kind {
                     BindingKind::Image(_) => return next_view.next().map(wgpu::BindingResource::TextureView),
-                    BindingKind::Uniform => (plan.len(*t) as u64 * 4).next_multiple_of(16),
+                    BindingKind::Uniform => plan.bytes(*t).next_multiple_of(16),
                     BindingKind::Storage => place.bytes,
                 };
                 let buffer = &arena.buffers[place.buffer];
@@ -216,7 +216,7 @@ impl Program {
     /// `TryAgain` on device loss.
     pub fn read<T: bytemuck::Pod>(&self, tensor: Tensor) -> Result<Vec<T>> {
         let place = self.place(tensor);
-        let bytes = self.plan.len(tensor) as u64 * 4;
+        let bytes = self.plan.bytes(tensor);
         let buffer = &self.arena.buffers[place.buffer];
         Ok(bytemuck::pod_collect_to_vec(&self.arena.gpu.read(self.arena.staging(), buffer, place.offset, bytes)?))
     }
@@ -256,8 +256,9 @@ impl Program {
             if width == 0 || height == 0 {
                 continue;
             }
-            let offset = place.offset + u64::from(y) * IMAGE_ROW as u64 * 4;
-            let layout = wgpu::TexelCopyBufferLayout { offset, bytes_per_row: Some(IMAGE_ROW as u32 * 4), rows_per_image: None };
+            let bytes_per_row = IMAGE_ROW as u32 * if spec.half { 2 } else { 4 };
+            let offset = place.offset + u64::from(y) * u64::from(bytes_per_row);
+            let layout = wgpu::TexelCopyBufferLayout { offset, bytes_per_row: Some(bytes_per_row), rows_per_image: None };
             let buffer = &self.arena.buffers[place.buffer];
             let mut to = texture.as_image_copy();
             to.origin.y = y;

@@ -69,7 +69,7 @@ impl<'a> Forward<'a> {
     }
 
     fn bytes<'t>(&self, tensors: impl IntoIterator<Item = &'t Tensor>) -> u64 {
-        tensors.into_iter().map(|t| 4 * self.plan.len(*t) as u64).sum()
+        tensors.into_iter().map(|t| self.plan.bytes(*t)).sum()
     }
 
     fn reads(entry: &Entry) -> impl Iterator<Item = Tensor> + '_ {
@@ -109,7 +109,7 @@ impl<'a> Forward<'a> {
         // Bytes that cross a cut before each launch, and bytes that are saved of the launches before it.
         let (mut crossing, mut saved) = (vec![0; entries.len() + 1], vec![0; entries.len() + 1]);
         for (tensor, (first, last)) in &spans {
-            let bytes = 4 * self.plan.len(*tensor) as u64;
+            let bytes = self.plan.bytes(*tensor);
             crossing[first + 1..=*last].iter_mut().for_each(|c| *c += bytes);
             if self.saved.contains(tensor) {
                 saved[first + 1..].iter_mut().for_each(|s| *s += bytes);

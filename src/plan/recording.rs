@@ -1,6 +1,6 @@
 //! Recording: a plan takes shape dispatch by dispatch, each checked against its shader and the device's limits.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 
 use super::dispatch::{Dispatch, Entry, Grid, Param};
@@ -26,6 +26,9 @@ pub struct Plan {
     pub(super) kept: Vec<Tensor>,
     parts: Vec<(Tensor, Tensor, usize)>,
     constants: Vec<(Tensor, Fill)>,
+    fresh: HashSet<Tensor>,
+    /// Parts of the flat gradients that were added to, by their first numbers.
+    summed: BTreeMap<usize, usize>,
     dropped: HashSet<Tensor>,
     streams: u32,
 }
@@ -51,6 +54,8 @@ impl Plan {
             kept: vec![],
             parts: vec![],
             constants: vec![],
+            fresh: HashSet::new(),
+            summed: BTreeMap::new(),
             dropped: HashSet::new(),
             streams: 0,
         }
@@ -69,7 +74,7 @@ impl Plan {
         }
         let tensor = Tensor(self.tensors.len() as u32);
         self.names.insert(name.clone(), tensor);
-        self.tensors.push(TensorInfo { name, shape: shape.to_vec(), storage });
+        self.tensors.push(TensorInfo { name, shape: shape.to_vec(), storage, half: false });
         Ok(tensor)
     }
 
@@ -144,7 +149,7 @@ impl Plan {
         &self.parts
     }
 
-    /// Gradient of a weight: accumulated by `+=`, cleared by the optimiser.
+    /// Gradient of a weight: a sum over the micro-steps of a step (`sum_anew`).
     ///
     /// # Errors
     /// `Internal` when the tensor is no parameter.
@@ -154,9 +159,50 @@ impl Plan {
             return Err(Error::Internal(format!("{} is no parameter", info.name)));
         };
         let (name, shape) = (format!("grad.{}", info.name), info.shape.clone());
-        match self.names.get(&name) {
-            Some(found) => Ok(*found),
-            None => self.add(name, &shape, Storage::Gradient { offset }),
+        if let Some(found) = self.names.get(&name) {
+            return Ok(*found);
+        }
+        let gradient = self.add(name, &shape, Storage::Gradient { offset })?;
+        self.sum_anew(gradient);
+        Ok(gradient)
+    }
+
+    /// Declares a tensor whose sum begins anew in the first micro-step of a step, whatever it holds from before: the first launch of a plan that adds to it
+    /// writes it then, and nobody clears it.
+    pub fn sum_anew(&mut self, tensor: Tensor) {
+        self.fresh.insert(tensor);
+    }
+
+    /// Whether the next launch is the first that adds to these tensors, of those whose sums begin anew.
+    ///
+    /// # Errors
+    /// `Internal` when that holds for a part of them.
+    pub(crate) fn first_to_add(&self, sums: &[Tensor]) -> Result<bool> {
+        let begun: Vec<bool> = sums.iter().map(|t| self.begun(*t)).collect::<Result<_>>()?;
+        if begun.windows(2).any(|pair| pair[0] != pair[1]) {
+            let names: Vec<&str> = sums.iter().map(|t| self.info(*t).name.as_str()).collect();
+            return Err(Error::Internal(format!("of {} some were added to before", names.join(", "))));
+        }
+        Ok(begun.first() == Some(&false))
+    }
+
+    /// Whether launches have added to a tensor, or its sum does not begin anew.
+    fn begun(&self, tensor: Tensor) -> Result<bool> {
+        let Storage::Gradient { offset } = self.info(tensor).storage else {
+            return Ok(!self.fresh.contains(&tensor) || self.written.contains(&tensor));
+        };
+        // A weight and its parts are one: as numbers of the flat buffer.
+        let end = offset + self.len(tensor);
+        let before = self.summed.range(..offset).next_back();
+        let parts = before.into_iter().chain(self.summed.range(offset..end));
+        match parts.map(|(first, last)| (*last).min(end).saturating_sub(*first.max(&offset))).sum::<usize>() {
+            0 => Ok(false),
+            all if all == end - offset => Ok(true),
+            some => Err(Error::Internal(format!(
+                "{}: {some} of its {} numbers were added to before, as a part of it",
+                self.info(tensor).name,
+                end - offset
+            ))),
         }
     }
 
@@ -247,14 +293,24 @@ impl Plan {
 
     /// A tensor like a pooled one, for its second making.
     pub(super) fn twin(&mut self, tensor: Tensor) -> Result<Tensor> {
-        let TensorInfo { name, shape, storage } = self.info(tensor).clone();
-        self.add(format!("{name} (again)"), &shape, storage)
+        let TensorInfo { name, shape, storage, half } = self.info(tensor).clone();
+        let twin = self.add(format!("{name} (again)"), &shape, storage)?;
+        self.tensors[twin.0 as usize].half = half;
+        Ok(twin)
     }
 
     /// Other entries in place of all.
     pub(super) fn replace(&mut self, entries: Vec<Entry>) {
         self.entries = entries;
         self.forget_unused();
+    }
+
+    /// Stores these tensors in 16 bits.
+    pub(super) fn set_half(&mut self, tensors: &[Tensor]) {
+        tensors.iter().for_each(|t| self.tensors[t.0 as usize].half = true);
+        for entry in &mut self.entries {
+            entry.bytes = entry.tensors.iter().map(|t| self.tensors[t.0 as usize].bytes()).sum();
+        }
     }
 
     /// A stream of random numbers that no other part of the plan uses.
@@ -276,6 +332,11 @@ impl Plan {
     /// Shape of a tensor.
     pub fn shape(&self, tensor: Tensor) -> &[usize] {
         &self.info(tensor).shape
+    }
+
+    /// Bytes of a tensor.
+    pub fn bytes(&self, tensor: Tensor) -> u64 {
+        self.info(tensor).bytes()
     }
 
     /// Elements of a tensor.
@@ -369,7 +430,13 @@ impl Plan {
             if binding.access == Access::Read && matches!(info.storage, Storage::Transient(_)) && !self.written.contains(tensor) {
                 return Err(wrong(format!("{} is read before it is written", info.name)));
             }
-            bytes += info.len() as u64 * 4;
+            if binding.access == Access::Write && !consts.contains(&("FRESH", 1)) && !self.begun(*tensor)? {
+                return Err(wrong(format!(
+                    "{} is a sum that nobody clears: the first kernel that adds to it uses shaders/common/sum and kernels::adding",
+                    info.name
+                )));
+            }
+            bytes += info.bytes();
             tensors.push(*tensor);
         }
         if let Some((name, _)) = bindings.iter().find(|(name, _)| shader.bindings.iter().all(|b| b.name != *name)) {
@@ -400,7 +467,14 @@ impl Plan {
         }
         let grid = [x as u32, y as u32, 1];
         let entry = Entry { shader, label, tensors, params, immediates, grid, section: self.section, flops, bytes };
-        self.written.extend(entry.writes());
+        for tensor in entry.writes() {
+            if let Storage::Gradient { offset } = self.info(tensor).storage
+                && !self.begun(tensor)?
+            {
+                self.summed.insert(offset, offset + self.len(tensor));
+            }
+            self.written.insert(tensor);
+        }
         self.entries.push(entry);
         Ok(())
     }

@@ -154,12 +154,19 @@ pub struct TensorInfo {
     pub shape: Vec<usize>,
     /// Where it lives.
     pub storage: Storage,
+    /// Stored as 16-bit floats.
+    pub half: bool,
 }
 
 impl TensorInfo {
-    /// Number of elements; each is four bytes.
+    /// Number of elements; each is four bytes, or two.
     pub fn len(&self) -> usize {
         self.shape.iter().product()
+    }
+
+    /// Bytes of all elements.
+    pub fn bytes(&self) -> u64 {
+        self.len() as u64 * if self.half { 2 } else { 4 }
     }
 
     /// Whether it has no element; never so in a recorded plan.

@@ -28,6 +28,9 @@ pub struct Progress {
     pub skipped: u64,
     /// State of the learning-rate schedule.
     pub plateau: Plateau,
+    /// Of a run in 16 bits: whether the last step was skipped, and the bits of its loss scale.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss_scale: Option<(bool, u32)>,
     /// Sums of the epoch's metrics so far.
     #[serde(with = "super::floats")]
     pub epoch_sums: Vec<f64>,

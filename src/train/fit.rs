@@ -1,6 +1,6 @@
-//! Making a run fit a budget: by smaller micro-batches, by computing parts of the forward pass again, or by both.
+//! Making a run fit a budget: by smaller micro-batches, by computing parts of the forward pass again, and where that does not do by 16 bits.
 
-use crate::config::Config;
+use crate::config::{Config, Precision};
 use crate::error::{Error, Result};
 use crate::gpu::{CARDS, Target};
 use crate::losses::LossKind;
@@ -13,7 +13,7 @@ use crate::tasks::{DataKind, Purpose};
 const LARGEST: usize = 2;
 
 /// The run in the form that fits a budget in bytes, of those that make the same steps of the same samples: the one with the shortest step by the roofline of an
-/// RX 6600. What fits as it is stays as it is. A loss that compares the samples of a micro-batch with each other keeps its micro-batch.
+/// RX 6600. What fits as it is stays as it is, and 16 bits are taken where nothing fits in 32. A loss that compares the samples of a micro-batch with each other keeps its micro-batch.
 ///
 /// # Errors
 /// `Config` where nothing fits, and those of opening the problem.
@@ -26,21 +26,27 @@ where
     let samples = config.train.batch * config.train.accumulate;
     let compares = !Problem::open(config, Purpose::Train)?.loss().columns().need_two.is_empty();
     let mut best: Option<(f64, Config<M, D, L>)> = None;
-    for recompute in Recompute::ALL.into_iter().filter(|r| *r >= config.train.recompute) {
-        let mut config = config.clone();
-        config.train.recompute = recompute;
-        let Some(most) = Problem::open(&config, Purpose::Train)?.largest_batch(target, budget) else { continue };
-        if most >= config.train.batch && recompute == Recompute::None {
-            return Ok(config);
+    let given = config.train.precision;
+    for precision in [given].into_iter().chain((given.is_f32() && target.half).then_some(Precision::F16)) {
+        if best.is_some() {
+            break;
         }
-        let sizes =
-            (1..=config.train.batch.min(most)).rev().filter(|b| samples.is_multiple_of(*b) && (!compares || *b == config.train.batch));
-        for batch in sizes.take(LARGEST) {
+        for recompute in Recompute::ALL.into_iter().filter(|r| *r >= config.train.recompute) {
             let mut config = config.clone();
-            (config.train.batch, config.train.accumulate) = (batch, samples / batch);
-            let seconds = Problem::open(&config, Purpose::Train)?.roofline(&CARDS[0])?;
-            if best.as_ref().is_none_or(|(least, _)| seconds < *least) {
-                best = Some((seconds, config));
+            (config.train.recompute, config.train.precision) = (recompute, precision);
+            let Some(most) = Problem::open(&config, Purpose::Train)?.largest_batch(target, budget) else { continue };
+            if most >= config.train.batch && recompute == Recompute::None && precision == given {
+                return Ok(config);
+            }
+            let sizes =
+                (1..=config.train.batch.min(most)).rev().filter(|b| samples.is_multiple_of(*b) && (!compares || *b == config.train.batch));
+            for batch in sizes.take(LARGEST) {
+                let mut config = config.clone();
+                (config.train.batch, config.train.accumulate) = (batch, samples / batch);
+                let seconds = Problem::open(&config, Purpose::Train)?.roofline(&CARDS[0])?;
+                if best.as_ref().is_none_or(|(least, _)| seconds < *least) {
+                    best = Some((seconds, config));
+                }
             }
         }
     }

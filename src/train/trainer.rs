@@ -17,7 +17,7 @@ use super::plot::draw;
 use super::report::Report;
 use super::rules::Watch;
 use super::tensor_file::{Best, write_atomically};
-use crate::config::Settings;
+use crate::config::{Precision, Settings};
 use crate::error::{Error, Result, argument};
 use crate::gpu::{Gpu, Role};
 use crate::kernels::State;
@@ -147,6 +147,9 @@ impl<'a> Trainer<'a> {
             session.arena.write_flat(Flat::Parameters, &checkpoint.weights)?;
             session.arena.write_flat(Flat::FirstMoment, &checkpoint.m)?;
             session.arena.write_flat(Flat::SecondMoment, &checkpoint.v)?;
+            if let Some((skipped, bits)) = checkpoint.progress.loss_scale {
+                session.scale_loss(checkpoint.progress.step, (skipped, f32::from_bits(bits)))?;
+            }
             if checkpoint.variants != variants(&gpu, &session)? {
                 sentences.push(
                     "the device or its kernels differ from those of the checkpoint: the run goes on, but not with the same bits".into(),
@@ -320,6 +323,8 @@ impl<'a> Trainer<'a> {
             let record = StepRecord::of(&records, (step % RING) as usize);
             let means: Vec<f64> = (0..names.len()).map(|column| record.mean(column)).collect();
             let done = step + 1;
+            let half = self.problem.settings.train.precision == Precision::F16;
+            self.progress.loss_scale = half.then(|| (record.skipped(), record.loss_scale().to_bits()));
             if !record.skipped() {
                 self.progress.skipped_in_a_row = 0;
                 self.progress.epoch_sums.resize(names.len(), 0.0);
@@ -328,8 +333,9 @@ impl<'a> Trainer<'a> {
             } else {
                 self.progress.skipped_in_a_row += 1;
                 self.progress.skipped += 1;
+                let scale = if half { format!("; the loss scale of {:.0} is halved", record.loss_scale()) } else { String::new() };
                 self.logs.say(&format!(
-                    "step {done}: loss {} or gradient norm {} is not finite: update skipped ({} in a row)",
+                    "step {done}: loss {} or gradient norm {} is not finite: update skipped ({} in a row){scale}",
                     means[0],
                     record.gradient_norm(),
                     self.progress.skipped_in_a_row
@@ -339,6 +345,7 @@ impl<'a> Trainer<'a> {
                 let rate = learning_rate(&self.problem.settings, &self.progress, step, self.rhythm.total);
                 let mut values: Vec<(&str, f64)> = names.iter().copied().zip(means.iter().copied()).collect();
                 values.extend([("gradient_norm", record.gradient_norm()), ("learning_rate", rate)]);
+                values.extend(half.then(|| ("loss_scale", f64::from(record.loss_scale()))));
                 self.record("train", done, &values)?;
             }
             last = means;
