@@ -8,9 +8,10 @@ FAMILIES = src/kernels/*.rs kernels-tests/reference/*.rs kernels-tests/cases/*.r
 ARGS ?= --set train.epochs=4 --set data.transition_epochs=1 --set schedule.warmup_steps=500
 
 ROUNDS ?= 5
+PEERS ?= pytorch burn
 LIMIT ?= 1.10
 
-.PHONY: format train test test-drivers mutants torture bench bench-compare driver
+.PHONY: format train test test-drivers mutants torture bench bench-peers bench-compare driver
 
 train: driver
 	cargo run --release -- train $(RUN) $(ARGS) --out runs/first --resume
@@ -42,6 +43,11 @@ torture: driver
 
 bench: driver
 	cargo bench
+
+# A training step beside PyTorch and burn, into benches/results/; `make bench-peers RUNS="lvm_mlp lvm_transformer" PEERS=pytorch`.
+bench-peers: driver
+	cargo build --release
+	python3 benches/peers.py $(RUNS) --rounds $(ROUNDS) --peers $(PEERS)
 
 # Fails where a training step is slower than that of an earlier revision; `make bench-compare BASE=HEAD~1 RUNS="lvm_mlp"`.
 bench-compare: driver
