@@ -63,7 +63,10 @@ class Burn:
     def __call__(self):
         self.process.stdin.write("\n")
         self.process.stdin.flush()
-        return float(self.process.stdout.readline())
+        answer = self.process.stdout.readline()
+        if not answer:
+            raise Failed("burn ended between two rounds")
+        return float(answer)
 
 
 def cpu():
@@ -101,7 +104,9 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--peers", nargs="*", default=["pytorch", "burn"], choices=["pytorch", "burn"])
     arguments = parser.parse_args()
-    runs, peers = arguments.runs or RUNS, list(arguments.peers)
+    runs, peers = arguments.runs, list(arguments.peers)
+    if unknown := [name for name in runs if not (ROOT / f"data/runs/{name}.toml").exists()]:
+        parser.error(f"not in data/runs: {', '.join(unknown)}")
     versions = {}
     if "pytorch" in peers and not torch:
         print(f"PyTorch is left out ({missing}): pip install torch", file=sys.stderr)
@@ -145,8 +150,8 @@ median ratio of the pairs of a round, in brackets the least and the largest. Bel
 
 {table(rows)}
 
-–: not written for that program. burn clips each tensor by its own norm, the others by the norm of all; it waits for the device once in eight
-steps, as the engine does.
+–: not written for that program. burn clips each tensor by its own norm, the others by the norm of all. Where a step takes less than 0.3 s, burn
+and the engine wait for the device once in eight.
 {"".join(f"{chr(10)}- {note}" for note in notes)}
 ## How the engine's step grows
 
