@@ -7,7 +7,11 @@ KILLS ?= 1000 1
 FAMILIES = src/kernels/*.rs kernels-tests/reference/*.rs kernels-tests/cases/*.rs
 ARGS ?= --set train.epochs=4 --set data.transition_epochs=1 --set schedule.warmup_steps=500
 
-.PHONY: format train test test-drivers mutants torture bench driver
+ROUNDS ?= 5
+PEERS ?= pytorch burn
+LIMIT ?= 1.10
+
+.PHONY: format train test test-drivers mutants torture bench bench-peers bench-compare driver
 
 train: driver
 	cargo run --release -- train $(RUN) $(ARGS) --out runs/first --resume
@@ -39,6 +43,17 @@ torture: driver
 
 bench: driver
 	cargo bench
+
+# A training step beside PyTorch and burn, into benches/results/; `make bench-peers RUNS="lvm_mlp lvm_transformer" PEERS=pytorch`.
+bench-peers: driver
+	cargo build --release
+	python3 benches/peers.py $(RUNS) --rounds $(ROUNDS) --peers $(PEERS)
+
+# Fails where a training step is slower than that of an earlier revision; `make bench-compare BASE=HEAD~1 RUNS="lvm_mlp"`.
+bench-compare: driver
+	@test -n "$(BASE)" || { echo "BASE=REVISION says what to compare with"; exit 2; }
+	cargo build --release
+	python3 benches/compare.py $(BASE) $(RUNS) --rounds $(ROUNDS) --limit $(LIMIT)
 
 # Any Vulkan driver will do; without one, Debian's brings drivers for AMD and Intel and a software adapter.
 driver:

@@ -14,21 +14,9 @@ import time
 
 import numpy as np
 import torch
+from runs_pytorch import Sequences
 
 PEAK, LOWEST, WARMUP, PATIENCE_AFTER, MIN_DELTA, ALPHA = 1e-3, 1e-6, 5000, 50_000, 0.001, 0.1
-
-
-class Model(torch.nn.Module):
-    def __init__(self):
-        super().__init__()
-        layer = torch.nn.TransformerEncoderLayer(2, 2, 32, 0.0, "gelu", batch_first=True)
-        self.transformer = torch.nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
-        self.output = torch.nn.Linear(2, 256)
-        self.mask = torch.triu(torch.full((8, 8), float("-inf")), 1)
-
-    def forward(self, tokens):
-        x = torch.stack([tokens / 255.0, (torch.arange(8) / 7.0).expand(tokens.shape)], -1)
-        return self.output(self.transformer(x, mask=self.mask))
 
 
 def results(model, sequences):
@@ -79,7 +67,7 @@ def main():
     torch.set_num_threads(1)
     torch.manual_seed(args.seed)
     data = {name: torch.from_numpy(array.astype(np.int64)) for name, array in np.load(args.file).items()}
-    model, total = Model(), len(data["train"])
+    model, total = Sequences(2, 2, 2, 32, learned=False), len(data["train"])
     if args.init:
         model.load_state_dict(weights(args.init))
     every = total // len(data["validation"])

@@ -1,7 +1,6 @@
-"""The next-vector models in PyTorch: milliseconds of a training step, and whole trainings by their recipes.
+"""The next-vector models in PyTorch: whole trainings by their recipes. Times of steps are in `make bench-peers`.
 
-    pip install torch numpy && python3 benches/lvm_pytorch.py --steps
-    python3 benches/lvm_pytorch.py --train lvm_mlp --data FILE.npz --epochs 30 --seed 1
+    pip install torch numpy && python3 benches/lvm_pytorch.py --train lvm_mlp --data FILE.npz --epochs 30 --seed 1
 """
 
 import argparse
@@ -12,26 +11,9 @@ import time
 
 import numpy
 import torch
-from torch.nn import functional as F
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "kernels-tests" / "golden"))
-from lvm_models import accuracy, build, loss_of, MODELS, optimizer_of, RECIPES, step
-
-
-def steps(arguments):
-    print(f"{'run':24}{'batch':>6}{'ms a step':>12}{'samples/s':>12}    median of {arguments.count}, {torch.get_num_threads()} threads")
-    for name in MODELS:
-        torch.manual_seed(arguments.seed)
-        model, batch = build(name), RECIPES[name][3]
-        optimizer = optimizer_of(name, model)
-        contexts, targets = F.normalize(torch.randn(8, batch, 5, 768), dim=-1), F.normalize(torch.randn(8, batch, 768), dim=-1)
-        times = []
-        for i in range(5 + arguments.count):
-            start = time.perf_counter()
-            step(name, model, optimizer, contexts[i % 8], targets[i % 8])
-            times.append(time.perf_counter() - start)
-        median = sorted(times[5:])[arguments.count // 2]
-        print(f"{name:24}{batch:>6}{1e3 * median:>12.2f}{batch / median:>12.0f}", flush=True)
+from lvm_models import MODELS, RECIPES, accuracy, build, loss_of, optimizer_of, step
 
 
 @torch.no_grad()
@@ -77,16 +59,11 @@ def train(arguments):
 
 
 parser = argparse.ArgumentParser()
-mode = parser.add_mutually_exclusive_group(required=True)
-mode.add_argument("--steps", action="store_true")
-mode.add_argument("--train", choices=MODELS, metavar="RUN")
-parser.add_argument("--data", metavar="FILE.npz")
+parser.add_argument("--train", choices=MODELS, metavar="RUN", required=True)
+parser.add_argument("--data", metavar="FILE.npz", required=True)
 parser.add_argument("--epochs", type=int, default=20)
 parser.add_argument("--seed", type=int, default=1)
-parser.add_argument("--count", type=int, default=30, help="measured steps")
 parser.add_argument("--threads", type=int, default=os.cpu_count())
 arguments = parser.parse_args()
-if arguments.train and not arguments.data:
-    parser.error("--train needs --data")
 torch.set_num_threads(arguments.threads)
-(train if arguments.train else steps)(arguments)
+train(arguments)

@@ -1,7 +1,6 @@
-"""The mechanism transformer in PyTorch: milliseconds of a training step of each phase, and whole trainings by the recipe.
+"""The mechanism transformer in PyTorch: whole trainings by the recipe. Times of steps are in `make bench-peers`.
 
-    pip install torch transformers numpy && python3 benches/mechanism_pytorch.py --steps
-    python3 benches/mechanism_pytorch.py --train mechanism_phase1b --data FILE.npz --epochs 200 --seed 1
+    pip install torch transformers numpy && python3 benches/mechanism_pytorch.py --train mechanism_phase1b --data FILE.npz --epochs 200 --seed 1
 """
 
 import argparse
@@ -15,7 +14,7 @@ import numpy
 import torch
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "kernels-tests" / "golden"))
-from mechanism_models import build, loss_of, optimizer_of, PHASES, step, used
+from mechanism_models import PHASES, build, loss_of, optimizer_of, step, used
 
 RATE = 5e-4
 
@@ -23,24 +22,6 @@ RATE = 5e-4
 def sizes(arguments):
     given = {"d": arguments.set_d, "layers": arguments.layers, "heads": arguments.heads}
     return {k: v for k, v in given.items() if v}
-
-
-def steps(arguments):
-    print(f"{'run':24}{'batch':>6}{'ms a step':>12}{'samples/s':>12}    median of {arguments.count}, {torch.get_num_threads()} threads")
-    batch = arguments.batch
-    for name in PHASES:
-        torch.manual_seed(arguments.seed)
-        model = build(name, **sizes(arguments))
-        optimizer = optimizer_of(name, model)
-        mask = (torch.arange(8) < torch.randint(5, 9, (8, batch, 1))).float()
-        data = list(zip(torch.randn(8, batch, 50), torch.randint(0, 17, (8, batch)), torch.randn(8, batch, 8, 2), mask))
-        times = []
-        for i in range(arguments.warmup + arguments.count):
-            start = time.perf_counter()
-            step(name, model, optimizer, *data[i % 8])
-            times.append(time.perf_counter() - start)
-        median = sorted(times[arguments.warmup :])[arguments.count // 2]
-        print(f"{name:24}{batch:>6}{1e3 * median:>12.2f}{batch / median:>12.0f}", flush=True)
 
 
 def factor(epoch, epochs):
@@ -128,10 +109,8 @@ def train(arguments):
 
 
 parser = argparse.ArgumentParser()
-mode = parser.add_mutually_exclusive_group(required=True)
-mode.add_argument("--steps", action="store_true")
-mode.add_argument("--train", choices=PHASES, metavar="RUN")
-parser.add_argument("--data", metavar="FILE.npz")
+parser.add_argument("--train", choices=PHASES, metavar="RUN", required=True)
+parser.add_argument("--data", metavar="FILE.npz", required=True)
 parser.add_argument("--epochs", type=int, default=200)
 parser.add_argument("--every", type=int, default=1, help="epochs between two lines")
 parser.add_argument("--seed", type=int, default=1)
@@ -139,11 +118,7 @@ parser.add_argument("--batch", type=int, default=512)
 parser.add_argument("--set-d", type=int, metavar="D", help="instead of the phase's")
 parser.add_argument("--layers", type=int, help="instead of the phase's")
 parser.add_argument("--heads", type=int, help="instead of 8")
-parser.add_argument("--count", type=int, default=10, help="measured steps")
-parser.add_argument("--warmup", type=int, default=2, help="steps before those")
 parser.add_argument("--threads", type=int, default=os.cpu_count())
 arguments = parser.parse_args()
-if arguments.train and not arguments.data:
-    parser.error("--train needs --data")
 torch.set_num_threads(arguments.threads)
-(train if arguments.train else steps)(arguments)
+train(arguments)

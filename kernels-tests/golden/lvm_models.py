@@ -28,12 +28,14 @@ def causal(x):
 
 
 class Mlp(nn.Module):
-    def __init__(self, dim=768, context=5, hidden=1024, dropout=0.1):
+    def __init__(self, dim=768, context=5, hidden=1024, dropout=0.1, input_dropout=0.0, residual=False):
         super().__init__()
         self.network = nn.Sequential(nn.Linear(context * dim, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, dim))
+        self.input_dropout, self.residual = nn.Dropout(input_dropout), residual
 
     def forward(self, x):
-        return self.network(x.flatten(1))
+        y = self.network(self.input_dropout(x).flatten(1))
+        return x.mean(1) + y if self.residual else y
 
 
 class Transformer(nn.Module):
