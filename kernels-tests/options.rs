@@ -269,6 +269,8 @@ impl Kind {
     /// The run with a level of each factor.
     fn config(&self, levels: &[usize], folder: &Path) -> Config {
         let chosen = self.factors().into_iter().zip(levels).flat_map(|(factor, level)| factor[*level]);
+        // Where the device has no 16-bit floats, that option is refused.
+        let chosen = chosen.filter(|set| gpu().target.half || !set.contains("f16"));
         let set: Vec<String> = self.small.iter().chain(chosen).map(|s| s.replace("FOLDER", folder.to_str().unwrap())).collect();
         Config::load(Path::new(&format!("data/runs/{}.toml", self.run)), &set).unwrap_or_else(|e| panic!("{}: {set:?}: {e}", self.name))
     }

@@ -189,8 +189,8 @@ impl Shader {
             return Ok(shader.clone());
         }
         let shader = Arc::new(Self::parse(name, consts, forms)?);
-        LOADED.lock().expect("no panic while loading").insert(key, shader.clone());
-        Ok(shader)
+        // Another thread may have been faster: one address names a kernel for the life of the process, as pipelines are found by it.
+        Ok(LOADED.lock().expect("no panic while loading").entry(key).or_insert(shader).clone())
     }
 
     /// Whether a variable is an array of floats, or of vectors of them.

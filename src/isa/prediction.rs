@@ -11,6 +11,7 @@
 //! - bounds do not add up: the largest is the time, plus the cost of a launch.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -18,7 +19,7 @@ use super::assembly::{Code, Latency, Mix};
 use super::compiler::{Compiled, Compiler};
 use crate::error::Result;
 use crate::gpu::{Card, LAUNCH, Shader};
-use crate::plan::{Entry, Plan, Tensor};
+use crate::plan::{Entry, Plan, Tensor, converted};
 
 /// Cycles until data are there: round figures for RDNA 2.
 const LATENCY: Latency = Latency { memory: 500.0, lds: 64.0 };
@@ -125,11 +126,12 @@ pub fn predict(plan: &Plan, card: &Card, compiler: &Compiler) -> Result<Predicti
             if round == 0 {
                 continue;
             }
-            let key = std::sync::Arc::as_ptr(&entry.shader);
+            let shader = converted(plan, entry)?;
+            let key = Arc::as_ptr(&shader);
             let variant = match known.get(&key) {
                 Some(variant) => *variant,
                 None => {
-                    let compiled = compiler.compile(&entry.shader)?;
+                    let compiled = compiler.compile(&shader)?;
                     let code = Code::new(&compiled.assembly);
                     let list = entry.shader.consts.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ");
                     let trips = trips(entry, &compiled, &code)?;

@@ -68,6 +68,17 @@ pub struct ImageRead {
     pub previous: Option<usize>,
 }
 
+/// The kernel of an entry with the conversions that its 16-bit tensors need, and no other change.
+///
+/// # Errors
+/// `Internal` when a part of the module is not understood.
+#[cfg(feature = "isa")]
+pub(crate) fn converted(plan: &Plan, entry: &super::dispatch::Entry) -> Result<Arc<Shader>> {
+    let halves = entry.shader.bindings.iter().zip(&entry.tensors).filter(|(_, tensor)| plan.info(**tensor).half);
+    let forms: Vec<_> = halves.map(|(binding, _)| (binding.name.clone(), Form::Half)).collect();
+    if forms.is_empty() { Ok(entry.shader.clone()) } else { entry.shader.in_forms(&forms) }
+}
+
 impl Lowered {
     /// Lowers a plan whose tensors have their places, and lists the images that it needs beside those that there are.
     pub(super) fn new(plan: &Plan, places: Vec<Place>, images: &mut Vec<ImageSpec>) -> Result<Lowered> {

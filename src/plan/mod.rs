@@ -13,6 +13,8 @@ mod recording;
 mod tensor;
 
 pub use dispatch::{Dispatch, Entry, Grid, Param};
+#[cfg(feature = "isa")]
+pub(crate) use lowering::converted;
 pub use lowering::{ImageRead, ImageSpec, Launch, Lowered, Place};
 pub use memory::{BufferSpec, LayoutOptions, Memory, MemoryReport, TensorLine};
 pub use program::{Arena, Program, Timing};

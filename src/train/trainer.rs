@@ -21,6 +21,7 @@ use crate::config::{Precision, Settings};
 use crate::error::{Error, Result, argument};
 use crate::gpu::{Gpu, Role};
 use crate::kernels::State;
+use crate::kernels::loss_scale::INITIAL;
 use crate::kernels::metrics::StepRecord;
 use crate::losses::Columns;
 use crate::metrics::{Column, Metrics, improves, less_is_better};
@@ -147,9 +148,8 @@ impl<'a> Trainer<'a> {
             session.arena.write_flat(Flat::Parameters, &checkpoint.weights)?;
             session.arena.write_flat(Flat::FirstMoment, &checkpoint.m)?;
             session.arena.write_flat(Flat::SecondMoment, &checkpoint.v)?;
-            if let Some((skipped, bits)) = checkpoint.progress.loss_scale {
-                session.scale_loss(checkpoint.progress.step, (skipped, f32::from_bits(bits)))?;
-            }
+            let scale = checkpoint.progress.loss_scale.map_or((false, INITIAL), |(skipped, bits)| (skipped, f32::from_bits(bits)));
+            session.scale_loss(checkpoint.progress.step, scale)?;
             if checkpoint.variants != variants(&gpu, &session)? {
                 sentences.push(
                     "the device or its kernels differ from those of the checkpoint: the run goes on, but not with the same bits".into(),
