@@ -6,11 +6,10 @@ use engine::isa::environment;
 use serde_json::Value;
 
 /// Runs whose predicted step is further than 1.35 times from its roofline, with how far it may be, and why.
-const FAR: [(&str, f64, &str); 4] = [
-    ("integer_sequences", 5.0, "kernels of microseconds: chains of dependent loads, of two features"),
-    ("integer_sequences_d64", 2.1, "the same with 64 features"),
-    ("linkage_vae_conv", 6.2, "convolutions over patches, which products of three columns follow"),
-    ("mechanism_small", 1.65, "its head has three columns, which a wave does alone"),
+const FAR: [(&str, f64, &str); 3] = [
+    ("integer_sequences", 1.95, "kernels of microseconds: chains of dependent loads, of two features"),
+    ("integer_sequences_d64", 1.7, "the same with 64 features"),
+    ("linkage_vae_conv", 5.8, "convolutions over patches, which products of three columns follow"),
 ];
 
 fn predict(args: &[&str]) -> Option<Value> {

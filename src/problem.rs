@@ -174,10 +174,18 @@ impl Loaded {
     /// # Errors
     /// `Config` over the budget, `TryAgain` without memory, `Internal` when a kernel does not compile.
     pub fn training(&self, gpu: &Arc<Gpu>) -> Result<Session> {
+        self.training_for(gpu.target, gpu)
+    }
+
+    /// The same with the kernels of another target, which the device can run.
+    ///
+    /// # Errors
+    /// As `training`.
+    pub fn training_for(&self, wanted: Target, gpu: &Arc<Gpu>) -> Result<Session> {
         let (plans, memory) = match self.placed.take() {
-            Some((target, plans, memory)) if target == gpu.target => (plans, memory),
+            Some((target, plans, memory)) if target == wanted => (plans, memory),
             _ => {
-                let plans = self.plans_at(gpu.target, self.settings.train.batch, self.layout)?;
+                let plans = self.plans_at(wanted, self.settings.train.batch, self.layout)?;
                 let memory = plans.lay_out()?;
                 (plans, memory)
             }
@@ -324,6 +332,7 @@ impl<D: Source + ?Sized> Problem<D> {
         plan.prune();
         self.halve(&mut plan)?;
         plan.recompute(self.settings.train.recompute)?;
+        plan.pair();
         self.settings.optimizer.record_scaled(&mut plan, records, self.half())?;
         Ok((plan, io))
     }

@@ -11,7 +11,7 @@ use crate::random::Random;
 pub(super) const FAMILY: Family = Family::new(
     "matmul",
     spec,
-    174,
+    199,
     build,
     &[
         (&[256, 64, 64, 1], &[0, 1, 1, 0, 0, 0, 0, 0, 0, 0]),
@@ -27,6 +27,9 @@ const TILED: [[usize; 4]; 5] = [[3585, 5, 17, 1], [65, 65, 17, 14], [1793, 9, 18
 /// One of each variant of `matmul/block` that the other cases do not have.
 const BLOCKS: [[usize; 4]; 6] =
     [[516, 4, 20, 1], [4, 516, 4, 60], [132, 516, 20, 1], [132, 36, 64, 14], [1028, 516, 4, 1], [3588, 36, 20, 14]];
+
+/// Some for `matmul/thin`.
+const THIN: [[usize; 4]; 6] = [[3, 128, 70, 1], [2, 5, 1283, 1], [17, 2, 257, 1], [1, 1, 64, 1], [129, 3, 100, 1], [6, 50, 515, 1]];
 
 /// Rows of an orthogonal array of strength two with five levels (a, b, a + b, a + 2b, …): 25 cases have every pair of options. Every other
 /// 25 have sizes that are multiples of 4, for the variant that takes only those.
@@ -46,14 +49,21 @@ fn spec(i: usize, random: &mut Random) -> Spec {
     } else if i % 8 == 3 {
         dims = BLOCKS[i / 8 % 6];
     }
+    if [0, 4].contains(&(i / 25)) {
+        // Sums too short for `matmul/thin`, so that `matmul/tile` has every pair, too.
+        dims[2] = dims[2].min(63);
+    }
     if row_sum == 1 && dims[3] > 1 {
         dims = [dims[0] * dims[3], dims[1], dims[2], 1];
     }
     if i / 25 % 2 == 1 {
         dims[..3].iter_mut().for_each(|size| *size = size.next_multiple_of(4));
     }
-    // The last cases have the last two activations, above and below.
-    let (a, b) = if i < 150 { (a, b) } else { (5 + i % 2, [0, 5, 6][i / 2 % 3]) };
+    // Then come the last two activations, above and below, and all again with few outputs and long sums.
+    if i >= 174 {
+        dims = THIN[i % 6];
+    }
+    let (a, b) = if !(150..174).contains(&i) { (a, b) } else { (5 + i % 2, [0, 5, 6][i / 2 % 3]) };
     let flags = vec![
         bit(transpose, 0),
         bit(transpose, 1),

@@ -576,7 +576,7 @@ impl Case {
         self.write(&program);
         program.run(program.all())?;
         let timings = program.profile(rounds)?;
-        Ok(timings.into_iter().map(|t| (&self.plan.entries()[t.entry], t.seconds)).collect())
+        Ok(timings.into_iter().map(|t| (&self.plan.entries()[t.entries.start], t.seconds)).collect())
     }
 
     fn write(&self, program: &Program) {

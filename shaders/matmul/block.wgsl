@@ -1,7 +1,7 @@
 // Matrix product for GPUs, for sizes that are multiples of 4; formula, shapes and epilogue in common/matmul_vec4. A workgroup makes a tile of
 // (8·ROWS) × (32·VECS) outputs, STEP steps of k at a time through workgroup memory; while it multiplies them, the next ones are on their way to
-// registers. Of SLICES waves of 64 each takes its part of k, and the first adds the others' sums to its own, in order, so that few tiles still fill
-// the card. An invocation holds ROWS rows of VECS vectors, 32 columns apart, which keeps the lanes' accesses next to each other.
+// registers. Of SLICES waves of 64 each takes its part of k; in the end they add up their sums, each of its share of the rows, so that few tiles still
+// fill the card. An invocation holds ROWS rows of VECS vectors, 32 columns apart, which keeps the lanes' accesses next to each other.
 // FULL: k is a multiple of STEP·SLICES, so that no load needs to be checked.
 // Grid: one workgroup a tile, tiles along n fastest, then m, then batch.
 // uses: common/grid, common/matmul_options, common/matmul_vec4, common/activation, common/math, common/random, common/state, common/sum
@@ -11,6 +11,9 @@ const VECS: u32 = 2u;
 const STEP: u32 = 16u;
 const SLICES: u32 = 1u;
 const FULL: u32 = 0u;
+// Rows that a slice finishes, and slices that finish any.
+const OWN: u32 = (ROWS + SLICES - 1u) / SLICES;
+const FINISH: u32 = ROWS / OWN;
 const TILE_M: u32 = 8u * ROWS;
 const TILE_N: u32 = 32u * VECS;
 // In vectors. Padding keeps the transposing stores out of each other's banks.
@@ -170,25 +173,30 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         }
         workgroupBarrier();
     }
-    if (SLICES > 1u) {
-        if (slice > 0u) {
-            for (var i = 0u; i < ROWS * VECS; i++) {
-                tiles[((slice - 1u) * ROWS * VECS + i) * 64u + lane] = acc[i];
-            }
-        }
-        workgroupBarrier();
-        if (slice == 0u) {
-            for (var other = 0u; other < SLICES - 1u; other++) {
-                for (var i = 0u; i < ROWS * VECS; i++) {
-                    acc[i] += tiles[(other * ROWS * VECS + i) * 64u + lane];
-                }
+    // Each slice finishes OWN rows: it gives the others its sums of theirs, and adds theirs to its own, in order.
+    var own: array<vec4<f32>, OWN * VECS>;
+    for (var to = 0u; to < FINISH; to++) {
+        let part = to * (SLICES - 1u) + slice - select(0u, 1u, slice > to);
+        for (var i = 0u; i < OWN * VECS; i++) {
+            if (SLICES == 1u || slice == to) {
+                own[i] = acc[to * OWN * VECS + i];
+            } else {
+                tiles[(part * OWN * VECS + i) * 64u + lane] = acc[to * OWN * VECS + i];
             }
         }
     }
-    if (slice == 0u) {
-        for (var r = 0u; r < ROWS; r++) {
+    if (SLICES > 1u) {
+        workgroupBarrier();
+    }
+    if (slice < FINISH) {
+        for (var other = 0u; other < SLICES - 1u; other++) {
+            for (var i = 0u; i < OWN * VECS; i++) {
+                own[i] += tiles[((slice * (SLICES - 1u) + other) * OWN * VECS + i) * 64u + lane];
+            }
+        }
+        for (var r = 0u; r < OWN; r++) {
             for (var c = 0u; c < VECS; c++) {
-                store(batch, m0 + lane / 8u * ROWS + r, n0 + lane % 8u * 4u + c * 32u, acc[r * VECS + c]);
+                store(batch, m0 + lane / 8u * ROWS + slice * OWN + r, n0 + lane % 8u * 4u + c * 32u, own[r * VECS + c]);
             }
         }
     }

@@ -11,7 +11,7 @@ use super::args::{DeviceArg, JsonArg, parse_bytes};
 use super::output::{bytes, print, print_json};
 use crate::error::Result;
 use crate::generate;
-use crate::gpu::{CARDS, Card, Gpu, LAUNCH, Target};
+use crate::gpu::{CARD, Gpu, LAUNCH, Target};
 use crate::models::SequenceTransformerConfig;
 use crate::problem::Problem;
 use crate::registry::Config;
@@ -41,9 +41,6 @@ pub(super) struct EstimateArgs {
     #[command(flatten)]
     json: JsonArg,
 }
-
-/// The card that times are given for.
-const CARD: Card = CARDS[0];
 
 /// Working set that its last-level cache holds.
 const INFINITY_CACHE: u64 = CARD.infinity.1;
@@ -144,7 +141,7 @@ fn estimate(config: &Config, on: &On, all: bool, json: bool) -> Result<()> {
             "roofline_seconds": problem.roofline(&CARD)?,
             "infinity_cache_bytes": INFINITY_CACHE,
             "decode_bytes": decode.map(|(bytes, _)| bytes),
-            "dispatches": plan.entries().len(),
+            "dispatches": plan.launches().count(),
             "rule_of_thumb": decode.map(|(_, [embedding, layers, inputs])| {
                 let rule = embedding + layers + inputs;
                 json!({ "embedding": embedding, "layers": layers, "batch": inputs, "intermediate_low": 2 * rule, "intermediate_high": 3 * rule })
@@ -156,7 +153,7 @@ fn estimate(config: &Config, on: &On, all: bool, json: bool) -> Result<()> {
     let mut out = format!(
         "{} parameters, {} dispatches a step, batch {batch}{}; on {}\n\n",
         plan.parameter_count(),
-        plan.entries().len(),
+        plan.launches().count(),
         form(config),
         on.device
     );

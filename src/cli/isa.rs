@@ -9,7 +9,7 @@ use serde_json::json;
 use super::args::{JsonArg, RunArgs};
 use super::output::{print, print_json};
 use crate::error::{Error, Result};
-use crate::gpu::{CARDS, Card, Target};
+use crate::gpu::{CARD, CARDS, Card, Target};
 use crate::isa::{Compiler, Prediction, environment, is_environment_of, predict};
 use crate::metrics::{Heading, aligned};
 use crate::problem::Problem;
@@ -34,7 +34,7 @@ pub(super) struct IsaArgs {
 }
 
 pub(super) fn run(args: IsaArgs) -> Result<()> {
-    let card = CARDS.iter().find(|c| c.family == args.card).unwrap_or(&CARDS[0]);
+    let card = CARDS.iter().find(|c| c.family == args.card).unwrap_or(&CARD);
     if !is_environment_of(card.family) {
         // The driver reads its environment when it is loaded: another process has it from the start.
         let failed = |e: std::io::Error| Error::Io(format!("engine cannot start itself again: {e}"));

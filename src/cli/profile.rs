@@ -12,7 +12,7 @@ use super::output::{print, print_json};
 use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::kernels::State;
-use crate::plan::Program;
+use crate::plan::{Entry, Program};
 use crate::problem::{Loaded, Problem};
 use crate::registry::Config;
 use crate::session::Session;
@@ -101,8 +101,10 @@ pub(super) fn run(args: ProfileArgs) -> Result<()> {
     }
     let mut rows: Vec<(String, Row)> = Vec::new();
     for timing in &timings {
-        let entry = &program.plan.entries()[timing.entry];
-        let name = if all { format!("{:3} {} {}", timing.entry, entry.shader.name, entry.label) } else { entry.shader.name.clone() };
+        let entries = &program.plan.entries()[timing.entries.clone()];
+        let joined = |of: fn(&Entry) -> &str| entries.iter().map(of).collect::<Vec<_>>().join(" + ");
+        let kernels = joined(|e| &e.shader.name);
+        let name = if all { format!("{:3} {kernels} {}", timing.entries.start, joined(|e| &e.label)) } else { kernels };
         let at = rows.iter().position(|(n, _)| *n == name).unwrap_or_else(|| {
             rows.push((name, Row::default()));
             rows.len() - 1
@@ -110,8 +112,8 @@ pub(super) fn run(args: ProfileArgs) -> Result<()> {
         let row = &mut rows[at].1;
         row.calls += 1;
         row.seconds += timing.seconds;
-        row.flops += entry.flops;
-        row.bytes += entry.bytes;
+        row.flops += entries.iter().map(|e| e.flops).sum::<u64>();
+        row.bytes += entries.iter().map(|e| e.bytes).sum::<u64>();
     }
     if !all {
         rows.sort_by(|a, b| b.1.seconds.total_cmp(&a.1.seconds));

@@ -30,6 +30,9 @@ pub const CARDS: [Card; 3] = [
     Card { family: "gfx1100", name: "RX 7900 XTX", simds: 192.0, clock: 2.5e9, memory: 960e9, infinity: (2800e9, 96 << 20), l2: 4.5e12 },
 ];
 
+/// The card that the engine is tuned for.
+pub const CARD: Card = CARDS[0];
+
 impl Card {
     /// Floating-point operations a second at most.
     pub fn peak(&self) -> f64 {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use super::ledger::{Ledger, Role};
 use super::shader::{Access, BindingKind, Shader};
 use super::software::prefers_images;
-use super::target::{IMAGE_ROW, SOFTWARE_LOOP_ITERATIONS, Target};
+use super::target::{IMAGE_ROW, SOFTWARE_LOOP_ITERATIONS, SOFTWARE_PAIR_FLOPS, Target};
 use crate::error::{Error, Result};
 use crate::fault;
 
@@ -215,6 +215,7 @@ impl Gpu {
             storage_buffers: limits.max_storage_buffers_per_shader_stage,
             immediate_bytes: limits.max_immediate_size,
             half: features.contains(wgpu::Features::SHADER_F16),
+            pair_flops: if software { SOFTWARE_PAIR_FLOPS } else { u64::MAX },
         };
         let pci = adapter.get_info().device_pci_bus_id;
         Ok(Gpu { summary, target, pci, device, queue, fault, pipelines: Mutex::default(), ledger: Mutex::default() })

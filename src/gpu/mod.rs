@@ -3,13 +3,14 @@
 mod card;
 mod device;
 mod fold;
+mod join;
 mod ledger;
 mod loops;
 mod shader;
 mod software;
 mod target;
 
-pub use card::{CARDS, Card, LAUNCH};
+pub use card::{CARD, CARDS, Card, LAUNCH};
 pub use device::{AdapterSummary, Gpu, Pipeline, adapters};
 pub use ledger::{Ledger, Role};
 #[cfg(feature = "isa")]

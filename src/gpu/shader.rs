@@ -13,12 +13,16 @@ use std::sync::{Arc, LazyLock, Mutex, OnceLock};
 use include_dir::{Dir, include_dir};
 
 use super::fold::fold;
+use super::join::join;
 use super::software::{Form, rewrite};
 use crate::error::{Error, Result};
 
 static SOURCES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/shaders");
 type Key = (String, Vec<(&'static str, u32)>, Vec<(String, Form)>);
 static LOADED: LazyLock<Mutex<HashMap<Key, Arc<Shader>>>> = LazyLock::new(Mutex::default);
+/// Two kernels by their addresses, the workgroups of the first, and the bindings that are one.
+type Pair = ([usize; 2], u32, Vec<(u32, u32)>);
+static JOINED: LazyLock<Mutex<HashMap<Pair, Arc<Shader>>>> = LazyLock::new(Mutex::default);
 
 /// One file's name and its text in place of the embedded one.
 static REPLACED: OnceLock<(String, String)> = OnceLock::new();
@@ -164,6 +168,25 @@ fn specialise(name: &str, consts: &[(&'static str, u32)]) -> Result<String> {
     Ok(out)
 }
 
+fn validate(module: &naga::Module) -> std::result::Result<(), Box<naga::WithSpan<naga::valid::ValidationError>>> {
+    use naga::valid::{Capabilities, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator};
+    let half = Capabilities::SHADER_FLOAT16_IN_FLOAT32 | Capabilities::SHADER_FLOAT16;
+    Validator::new(ValidationFlags::all(), Capabilities::IMMEDIATES | Capabilities::SUBGROUP | half)
+        .subgroup_stages(ShaderStages::COMPUTE)
+        .subgroup_operations(SubgroupOperationSet::all())
+        .validate(module)
+        .map(|_| ())
+        .map_err(Box::new)
+}
+
+/// Bytes of workgroup memory that a module declares.
+fn workgroup_bytes(module: &naga::Module) -> Result<u32> {
+    let mut layouter = naga::proc::Layouter::default();
+    layouter.update(module.to_ctx()).map_err(|e| Error::Internal(format!("sizes of a kernel's types: {e}")))?;
+    let shared = module.global_variables.iter().filter(|(_, v)| v.space == naga::AddressSpace::WorkGroup);
+    Ok(shared.map(|(_, v)| layouter[v.ty].to_stride()).sum())
+}
+
 impl Shader {
     /// Loads `family/pass` with the given const values. Cached: the same arguments give the same object.
     ///
@@ -193,6 +216,48 @@ impl Shader {
         Ok(LOADED.lock().expect("no panic while loading").entry(key).or_insert(shader).clone())
     }
 
+    /// Two kernels as one: the first `groups` workgroups run this one. Bindings of the other move up behind its own, but for those listed in `same` beside
+    /// the binding of this one that they become.
+    ///
+    /// # Errors
+    /// `Internal` when a part of the modules is not understood.
+    pub(crate) fn beside(self: &Arc<Shader>, other: &Arc<Shader>, groups: u32, same: Vec<(u32, u32)>) -> Result<Arc<Shader>> {
+        let key = ([self, other].map(|shader| Arc::as_ptr(shader) as usize), groups, same);
+        if let Some(shader) = JOINED.lock().expect("no panic while joining").get(&key) {
+            return Ok(shader.clone());
+        }
+        let same = &key.2;
+        let name = format!("{} + {}", self.name, other.name);
+        let broken = |what: &str| Error::Internal(format!("{name}: {what}"));
+        let shift = self.bindings.iter().map(|b| b.index + 1).max().unwrap_or(0);
+        let module = join(&self.module, &other.module, groups, shift, same).map_err(|why| broken(&why))?;
+        validate(&module).map_err(|e| broken(&e.emit_to_string("")))?;
+        let mut bindings = self.bindings.clone();
+        let own = other.bindings.iter().filter(|b| same.iter().all(|(_, second)| *second != b.index));
+        bindings.extend(own.map(|b| Binding { index: b.index + shift, ..b.clone() }));
+        let mut params = self.params.clone();
+        params.extend(other.params.iter().map(|(name, offset, kind)| (name.clone(), offset + self.params_bytes, *kind)));
+        let workgroup_bytes = workgroup_bytes(&module)?;
+        let params_bytes = self.params_bytes + other.params_bytes;
+        let shader = Shader { name, consts: vec![], module, bindings, workgroup: self.workgroup, params, params_bytes, workgroup_bytes };
+        // As for one kernel: one address for the life of the process.
+        Ok(JOINED.lock().expect("no panic while joining").entry(key).or_insert(Arc::new(shader)).clone())
+    }
+
+    /// Whether the variables of two bindings are of one kind and type, so that one can stand for both.
+    pub(crate) fn binds_alike(&self, binding: &Binding, other: &Shader, its: &Binding) -> bool {
+        let describe = |shader: &Shader, binding: &Binding| {
+            let found = |v: &&naga::GlobalVariable| v.binding.is_some_and(|b| b.binding == binding.index);
+            let variable = shader.module.global_variables.iter().map(|(_, v)| v).find(found)?;
+            let types = &shader.module.types;
+            Some(match types[variable.ty].inner {
+                naga::TypeInner::Array { base, size, stride } => (variable.space, Some((types[base].inner.clone(), size, stride)), None),
+                ref inner => (variable.space, None, Some(inner.clone())),
+            })
+        };
+        describe(self, binding).is_some_and(|own| describe(other, its).as_ref() == Some(&own))
+    }
+
     /// Whether a variable is an array of floats, or of vectors of them.
     pub(crate) fn holds_floats(&self, name: &str) -> bool {
         use naga::{Scalar, TypeInner, VectorSize};
@@ -204,6 +269,11 @@ impl Shader {
         let variable = self.module.global_variables.iter().find(|(_, v)| v.name.as_deref() == Some(name));
         let floats = [TypeInner::Scalar(Scalar::F32), TypeInner::Vector { size: VectorSize::Quad, scalar: Scalar::F32 }];
         variable.and_then(|(_, v)| element(v.ty)).is_some_and(|inner| floats.contains(inner))
+    }
+
+    /// Whether a dispatch may replace a const of that name.
+    pub(crate) fn has_const(&self, name: &str) -> bool {
+        specialise(&self.name, &[]).is_ok_and(|text| text.lines().any(|line| const_line(line).is_some_and(|(key, _)| key == name)))
     }
 
     /// Iterations that all loops of one invocation take together, at most, with these immediates.
@@ -232,16 +302,7 @@ impl Shader {
         let text = specialise(name, &consts)?;
         let path = format!("shaders/{name}.wgsl");
         let validate = |module: &naga::Module| {
-            use naga::valid::{Capabilities, ValidationFlags, Validator};
-            Validator::new(
-                ValidationFlags::all(),
-                Capabilities::IMMEDIATES | Capabilities::SUBGROUP | Capabilities::SHADER_FLOAT16_IN_FLOAT32 | Capabilities::SHADER_FLOAT16,
-            )
-            .subgroup_stages(naga::valid::ShaderStages::COMPUTE)
-            .subgroup_operations(naga::valid::SubgroupOperationSet::all())
-            .validate(module)
-            .map(|_| ())
-            .map_err(|e| Error::Internal(format!("{path}: {}", e.emit_to_string_with_path(&text, &path))))
+            validate(module).map_err(|e| Error::Internal(format!("{path}: {}", e.emit_to_string_with_path(&text, &path))))
         };
         let mut module = naga::front::wgsl::parse_str(&text)
             .map_err(|e| Error::Internal(format!("{path}: {}", e.emit_to_string_with_path(&text, &path))))?;
@@ -256,9 +317,8 @@ impl Shader {
             return Err(broken("workgroups are one-dimensional"));
         }
         let workgroup = entry.workgroup_size[0];
-        let mut layouter = naga::proc::Layouter::default();
-        layouter.update(module.to_ctx()).map_err(|e| broken(&e.to_string()))?;
-        let (mut bindings, mut params, mut params_bytes, mut workgroup_bytes) = (Vec::new(), Vec::new(), 0, 0);
+        let workgroup_bytes = workgroup_bytes(&module)?;
+        let (mut bindings, mut params, mut params_bytes) = (Vec::new(), Vec::new(), 0);
         for (_, variable) in module.global_variables.iter() {
             let name = variable.name.clone().unwrap_or_default();
             match variable.space {
@@ -276,7 +336,6 @@ impl Shader {
                     let kind = BindingKind::Image(components.get(&name).copied().unwrap_or(1));
                     bindings.push(Binding { name, index: slot.binding, access: Access::Read, kind });
                 }
-                naga::AddressSpace::WorkGroup => workgroup_bytes += layouter[variable.ty].to_stride(),
                 naga::AddressSpace::Immediate => {
                     let naga::TypeInner::Struct { members, span } = &module.types[variable.ty].inner else {
                         return Err(broken("the immediate block is a struct"));

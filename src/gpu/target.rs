@@ -30,11 +30,17 @@ pub struct Target {
     pub immediate_bytes: u32,
     /// Kernels may load and store 16-bit floats.
     pub half: bool,
+    /// Floating-point operations up to which two kernels share a launch. Software adapters gain from fewer launches, but run the branch of the other kernel,
+    /// too, with its lanes off.
+    pub pair_flops: u64,
 }
 
 /// Iterations after which Mesa's software drivers end the loops of an invocation (`LP_MAX_TGSI_LOOP_ITERATIONS`), less a margin of one for
 /// each of the loops that a kernel has.
 pub(crate) const SOFTWARE_LOOP_ITERATIONS: u64 = 65_535 - 64;
+
+/// Launches that take about as long on lavapipe as the twentieth that a pair of kernels loses.
+pub(crate) const SOFTWARE_PAIR_FLOPS: u64 = 16_000_000;
 
 /// Texels of one row of an image, times their components: 16 KiB.
 pub(crate) const IMAGE_ROW: usize = 4096;
@@ -52,9 +58,10 @@ impl Default for Target {
             loop_iterations: u64::MAX,
             workgroup_memory: 32_768,
             workgroup_invocations: 256,
-            storage_buffers: 8,
+            storage_buffers: 16,
             immediate_bytes: 64,
             half: true,
+            pair_flops: u64::MAX,
         }
     }
 }

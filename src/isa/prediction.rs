@@ -11,6 +11,7 @@
 //! - bounds do not add up: the largest is the time, plus the cost of a launch.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -63,9 +64,9 @@ pub struct Variant {
 /// One launch of a plan.
 #[derive(Debug, Clone, Serialize)]
 pub struct Predicted {
-    /// Number in the plan.
+    /// Number of its first entry in the plan.
     pub entry: usize,
-    /// `family/pass`.
+    /// `family/pass`, of each of its entries.
     pub kernel: String,
     /// Path of the layer.
     pub label: String,
@@ -112,36 +113,45 @@ pub fn predict(plan: &Plan, card: &Card, compiler: &Compiler) -> Result<Predicti
     let (mut passed, mut touched): (u64, HashMap<Tensor, u64>) = (0, HashMap::new());
     let mut launches = Vec::new();
     for round in 0..2 {
-        for (index, entry) in plan.entries().iter().enumerate() {
+        for entries in plan.launches() {
             let mut from = [0.0; 2];
-            for tensor in &entry.tensors {
+            let mut tensors: Vec<Tensor> = plan.entries()[entries.clone()].iter().flat_map(|e| e.tensors.iter().copied()).collect();
+            tensors.sort_unstable();
+            tensors.dedup();
+            for tensor in &tensors {
                 let bytes = plan.bytes(*tensor);
                 let near = touched.get(tensor).is_some_and(|at| passed - at + bytes <= card.infinity.1);
                 from[usize::from(near)] += bytes as f64;
             }
-            entry.tensors.iter().for_each(|tensor| {
-                passed += plan.bytes(*tensor);
-                touched.insert(*tensor, passed);
-            });
+            for tensor in tensors {
+                passed += plan.bytes(tensor);
+                touched.insert(tensor, passed);
+            }
             if round == 0 {
                 continue;
             }
-            let shader = converted(plan, entry)?;
-            let key = Arc::as_ptr(&shader);
-            let variant = match known.get(&key) {
-                Some(variant) => *variant,
-                None => {
-                    let compiled = compiler.compile(&shader)?;
-                    let code = Code::new(&compiled.assembly);
-                    let list = entry.shader.consts.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ");
-                    let trips = trips(entry, &compiled, &code)?;
-                    let hot = code.hot(&trips.unwrap_or_default());
-                    variants.push(Variant { name: entry.shader.name.clone(), consts: list, compiled, hot, code });
-                    known.insert(key, variants.len() - 1);
-                    variants.len() - 1
+            let mut variant = |entries: Range<usize>| -> Result<usize> {
+                let shader = converted(plan, entries.clone())?;
+                let key = Arc::as_ptr(&shader);
+                if let Some(variant) = known.get(&key) {
+                    return Ok(*variant);
                 }
+                let compiled = compiler.compile(&shader)?;
+                let code = Code::new(&compiled.assembly);
+                let entries = &plan.entries()[entries];
+                let list = |e: &Entry| e.shader.consts.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ");
+                let consts = entries.iter().map(list).collect::<Vec<_>>().join(" + ");
+                let trips = if let [entry] = entries { trips(entry, &compiled, &code)? } else { None };
+                let hot = code.hot(&trips.unwrap_or_default());
+                variants.push(Variant { name: shader.name.clone(), consts, compiled, hot, code });
+                known.insert(key, variants.len() - 1);
+                Ok(variants.len() - 1)
             };
-            launches.push(launch(index, entry, variant, &variants[variant], card, from)?);
+            // The instructions of each kernel are read off its own assembly, and the registers off that of the launch.
+            let whole = variant(entries.clone())?;
+            let own = entries.clone().map(|at| variant(at..at + 1)).collect::<Result<Vec<_>>>()?;
+            let parts = plan.entries()[entries.clone()].iter().zip(own.iter().map(|v| &variants[*v])).collect::<Vec<_>>();
+            launches.push(launch(entries.start, &parts, (whole, &variants[whole].compiled), card, from)?);
         }
     }
     let seconds: f64 = launches.iter().map(|l: &Predicted| l.seconds).sum();
@@ -163,50 +173,63 @@ fn trips(entry: &Entry, compiled: &Compiled, code: &Code) -> Result<Option<Vec<u
     Ok(code.trips(&entry.shader.loops(&entry.immediates)?, entry.flops as f64 / 2.0 / lanes_of(entry, compiled)))
 }
 
-/// One launch; `from` are the bytes that come from memory and from the Infinity Cache.
-fn launch(index: usize, entry: &Entry, variant: usize, of: &Variant, card: &Card, from: [f64; 2]) -> Result<Predicted> {
-    let lanes = f64::from(of.compiled.wave.max(32));
-    let waves = lanes_of(entry, &of.compiled) / lanes;
-    let trips = trips(entry, &of.compiled, &of.code)?;
-    let by_flops = trips.is_none();
-    let mix = trips.as_ref().map_or_else(
-        || {
-            // As many rounds of the hot loop as its multiplications make of the flops.
-            let rounds = entry.flops as f64 / (waves * lanes) / (2.0 * of.hot.fma).max(of.hot.vector / 4.0).max(1.0);
-            let mut mix = Mix::default();
-            mix.repeat(&of.hot, rounds.max(1.0));
-            mix
-        },
-        |trips| of.code.executed(trips),
-    );
-    // The SIMD with the most waves.
+/// One launch of one kernel or two, compiled as `whole`; `from` are the bytes that come from memory and from the Infinity Cache.
+fn launch(index: usize, parts: &[(&Entry, &Variant)], whole: (usize, &Compiled), card: &Card, from: [f64; 2]) -> Result<Predicted> {
+    let lanes = f64::from(whole.1.wave.max(32));
+    // Sums over all waves, and the longest chain of instructions.
+    let (mut waves, mut vector, mut scalar, mut lds, mut l2, mut chain, mut longest) = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0f64);
+    let mut by_flops = false;
+    for (entry, of) in parts {
+        let own = lanes_of(entry, &of.compiled) / lanes;
+        let trips = trips(entry, &of.compiled, &of.code)?;
+        by_flops |= trips.is_none();
+        let mix = trips.as_ref().map_or_else(
+            || {
+                // As many rounds of the hot loop as its multiplications make of the flops.
+                let rounds = entry.flops as f64 / (own * lanes) / (2.0 * of.hot.fma).max(of.hot.vector / 4.0).max(1.0);
+                let mut mix = Mix::default();
+                mix.repeat(&of.hot, rounds.max(1.0));
+                mix
+            },
+            |trips| of.code.executed(trips),
+        );
+        let cycles = mix.vector_cycles * lanes / 32.0;
+        let waits = || cycles.max(mix.scalar) + mix.waits * LATENCY.memory;
+        waves += own;
+        vector += own * cycles;
+        scalar += own * mix.scalar;
+        lds += own * mix.lds_bytes * lanes;
+        l2 += own * mix.memory_bytes * lanes;
+        let one = trips.as_ref().map_or_else(waits, |trips| of.code.chain(trips, lanes, LATENCY));
+        chain += own * one;
+        longest = longest.max(one);
+    }
+    // The SIMD with the most waves, each of them of mean length.
     let most = (waves / card.simds).ceil().max(1.0);
-    let held = (of.compiled.waves as f64).clamp(1.0, most);
-    let vector = mix.vector_cycles * lanes / 32.0;
-    let waits = || vector.max(mix.scalar) + mix.waits * LATENCY.memory;
-    let chain = trips.as_ref().map_or_else(waits, |trips| of.code.chain(trips, lanes, LATENCY));
+    let held = (whole.1.waves as f64).clamp(1.0, most);
     // Lanes that have nothing to load ask for nothing.
-    let l2_bytes = (mix.memory_bytes * lanes * waves).max(from[0] + from[1]);
+    let l2 = l2.max(from[0] + from[1]);
     let bounds = [
-        (Bound::Arithmetic, most * vector / card.clock),
-        (Bound::Scalar, most * mix.scalar / card.clock),
-        (Bound::Lds, most * mix.lds_bytes * lanes / 64.0 / card.clock),
-        (Bound::L2, l2_bytes / card.l2),
+        (Bound::Arithmetic, most * vector / waves / card.clock),
+        (Bound::Scalar, most * scalar / waves / card.clock),
+        (Bound::Lds, most * lds / waves / 64.0 / card.clock),
+        (Bound::L2, l2 / card.l2),
         (Bound::InfinityCache, (from[0] + from[1]) / card.infinity.0),
         (Bound::Memory, from[0] / card.memory),
-        (Bound::Latency, (most / held).ceil() * chain / card.clock),
+        (Bound::Latency, longest.max((most / held).ceil() * chain / waves) / card.clock),
     ];
     let (bound, work) = bounds.into_iter().max_by(|a, b| a.1.total_cmp(&b.1)).unwrap_or((Bound::Launch, 0.0));
+    let joined = |of: fn(&Entry) -> &str| parts.iter().map(|(e, _)| of(e)).collect::<Vec<_>>().join(" + ");
     Ok(Predicted {
         entry: index,
-        kernel: entry.shader.name.clone(),
-        label: entry.label.clone(),
-        variant,
+        kernel: joined(|e| &e.shader.name),
+        label: joined(|e| &e.label),
+        variant: whole.0,
         seconds: work + LAUNCH,
         bound: if work < LAUNCH { Bound::Launch } else { bound },
         waves: held,
         share: 0.0,
-        roofline: entry.roofline(card),
+        roofline: parts.iter().map(|(e, _)| e.roofline(card)).sum(),
         by_flops,
     })
 }

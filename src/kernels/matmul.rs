@@ -102,6 +102,12 @@ impl Matmul {
         plain && self.trans_a && !self.trans_b && self.batch == 1
     }
 
+    /// Whether so few outputs have so long sums that tiles of them would leave most of the card idle, and each number may be loaded for every output.
+    fn is_thin(&self) -> bool {
+        let tiles = self.m.div_ceil(16) * self.n.div_ceil(32);
+        self.batch == 1 && self.k >= 64 && tiles < 56 && self.m * self.n * self.k <= 1 << 24
+    }
+
     /// Records the product with the variant that suits the device.
     ///
     /// # Errors
@@ -114,6 +120,7 @@ impl Matmul {
             Target { software: true, subgroup: 8, .. } if aligned => "matmul/lanes",
             Target { software: true, .. } => "matmul/register",
             _ if aligned => "matmul/block",
+            _ if self.is_thin() => "matmul/thin",
             _ => "matmul/tile",
         };
         // A sum over the rows of a long batch is made of parts that add up.
@@ -195,14 +202,36 @@ impl Matmul {
                 Grid::Threads(m.div_ceil(tile_m) * n.div_ceil(tile_n) * batch)
             }
             "matmul/block" => {
-                let Block { rows, vecs, slices } = Block::of(m, n, k, batch);
-                dispatch = dispatch
-                    .constant("WG", 64 * slices as u32)
-                    .constant("ROWS", rows as u32)
-                    .constant("VECS", vecs as u32)
-                    .constant("SLICES", slices as u32)
-                    .constant("FULL", k.is_multiple_of(STEP * slices).into());
-                Grid::Groups(m.div_ceil(8 * rows) * n.div_ceil(32 * vecs) * batch)
+                let launch = |Block { rows, vecs, slices }| {
+                    let full = k.is_multiple_of(STEP * slices).into();
+                    let consts = [
+                        ("WG", 64 * slices as u32),
+                        ("ROWS", rows as u32),
+                        ("VECS", vecs as u32),
+                        ("SLICES", slices as u32),
+                        ("FULL", full),
+                    ];
+                    (consts, Grid::Groups(m.div_ceil(8 * rows) * n.div_ceil(32 * vecs) * batch))
+                };
+                let fastest = |slices: &[usize]| {
+                    let blocks = Block::ALL.into_iter().filter(|block| slices.contains(&block.slices));
+                    blocks.min_by_key(|block| block.cycles(m, n, k, batch)).unwrap_or(Block::ALL[0])
+                };
+                let block = fastest(&[1, 2, 4]);
+                for other in [1, 2, 4].map(|slices| fastest(&[slices])).into_iter().filter(|other| other.slices != block.slices) {
+                    let (consts, grid) = launch(other);
+                    dispatch = dispatch.or(&consts, grid, other.cycles(m, n, k, batch) - block.cycles(m, n, k, batch));
+                }
+                let (consts, grid) = launch(block);
+                dispatch = consts.into_iter().fold(dispatch, |dispatch, (name, value)| dispatch.constant(name, value));
+                grid
+            }
+            "matmul/thin" => {
+                let grid = Grid::Groups((m * n).div_ceil(THIN));
+                // Each invocation waits for four steps of k at a time.
+                let longer = k.div_ceil(4 * 4) - k.div_ceil(4 * 16);
+                dispatch = dispatch.or(&[("WG", 64)], grid, longer * LOAD);
+                grid
             }
             _ => {
                 let (rows, vecs) = tile_shape(m, n, batch);
@@ -213,6 +242,12 @@ impl Matmul {
         plan.record(dispatch, grid)
     }
 }
+
+/// Outputs of a workgroup of matmul/thin.
+const THIN: usize = 16;
+
+/// Cycles until the caches answer.
+const LOAD: usize = 500;
 
 /// Steps of k that matmul/block takes at a time.
 const STEP: usize = 16;
@@ -251,9 +286,8 @@ impl Block {
         const SIMDS: usize = 56;
         /// Of a vector read of workgroup memory, with what bank conflicts leave of its rate.
         const READ: usize = 20;
-        /// Until workgroup memory answers, and until the caches do.
+        /// Until workgroup memory answers.
         const WAIT: usize = 64;
-        const LOAD: usize = 500;
         /// Until the L2 cache has given a vector to each lane, if all SIMDs ask.
         const L2: usize = 70;
         let Block { rows, vecs, slices } = self;
@@ -264,11 +298,6 @@ impl Block {
         let round = (on_simd * vector.max(reads).max(L2 * loads)).max(vector + STEP * WAIT / 4).max(LOAD);
         // The loads before the first round, and what becomes of the sums.
         k.div_ceil(STEP * slices) * round + LOAD + (slices - 1) * 24 * rows * vecs + 8 * rows * vecs * on_simd
-    }
-
-    /// The fastest variant.
-    fn of(m: usize, n: usize, k: usize, batch: usize) -> Block {
-        Self::ALL.into_iter().min_by_key(|block| block.cycles(m, n, k, batch)).unwrap_or(Self::ALL[0])
     }
 }
 

@@ -173,7 +173,10 @@ impl Images {
 fn row_group(plan: &Plan, kernel: &'static str, label: &str, rows: usize, width: usize) -> (Dispatch, Grid) {
     let (group, lanes) = row_lanes(&plan.target, width);
     let dispatch = Dispatch::new(kernel, label).constant("WG", group).constant("LANES", lanes);
-    (dispatch, Grid::Groups(rows.div_ceil((group / lanes) as usize)))
+    let grid = |group: u32| Grid::Groups(rows.div_ceil((group / lanes) as usize));
+    // Rows stand alone, so workgroups of any size do that hold whole rows.
+    let sizes = [64, 128, 256].into_iter().filter(|size| !plan.target.software && size % lanes == 0);
+    (sizes.fold(dispatch, |dispatch, size| dispatch.or(&[("WG", size)], grid(size), 0)), grid(group))
 }
 
 /// `row_group` with the sizes `rows` and `cols`.

@@ -14,6 +14,15 @@ pub enum Param {
     F32(f32),
 }
 
+/// Another way to launch a kernel: other values of some of its consts, and the grid that goes with them.
+#[derive(Debug, Clone)]
+pub(super) struct Variant {
+    pub(super) consts: Vec<(&'static str, u32)>,
+    pub(super) grid: Grid,
+    /// Cycles of the card that it takes longer than the fastest, by the model that this was chosen by.
+    pub(super) cycles: usize,
+}
+
 /// One kernel launch, before it is recorded.
 #[derive(Debug)]
 pub struct Dispatch {
@@ -23,12 +32,13 @@ pub struct Dispatch {
     pub(super) bindings: Vec<(&'static str, Tensor)>,
     pub(super) params: Vec<(&'static str, Param)>,
     pub(super) flops: u64,
+    pub(super) variants: Vec<Variant>,
 }
 
 impl Dispatch {
     /// A launch of `family/pass` under a label (the path of the layer).
     pub fn new(kernel: &'static str, label: impl Into<String>) -> Self {
-        Dispatch { kernel, label: label.into(), consts: vec![], bindings: vec![], params: vec![], flops: 0 }
+        Dispatch { kernel, label: label.into(), consts: vec![], bindings: vec![], params: vec![], flops: 0, variants: vec![] }
     }
 
     /// Replaces a const of the shader.
@@ -67,6 +77,12 @@ impl Dispatch {
         self
     }
 
+    /// Another way to launch it, which takes so many cycles longer, for where another size of workgroups is wanted.
+    pub(crate) fn or(mut self, consts: &[(&'static str, u32)], grid: Grid, cycles: usize) -> Self {
+        self.variants.push(Variant { consts: consts.to_vec(), grid, cycles });
+        self
+    }
+
     /// Floating-point operations of the launch, for the profile.
     pub fn flops(mut self, flops: usize) -> Self {
         self.flops = flops as u64;
@@ -98,6 +114,10 @@ pub struct Entry {
     pub immediates: Vec<u8>,
     /// Workgroups.
     pub grid: [u32; 3],
+    /// Other ways to launch it.
+    pub(super) variants: Vec<Variant>,
+    /// Runs in one launch with the entry before it.
+    pub paired: bool,
     /// Part of the step.
     pub section: Section,
     /// Floating-point operations.
@@ -139,8 +159,17 @@ impl Entry {
         (self.flops as f64 / card.peak()).max(self.bytes as f64 / card.memory)
     }
 
-    /// Tensors that the launch writes.
+    /// Tensors that it writes.
     pub fn writes(&self) -> impl Iterator<Item = Tensor> + '_ {
-        self.shader.bindings.iter().zip(&self.tensors).filter(|(b, _)| b.access == Access::Write).map(|(_, t)| *t)
+        self.uses(Access::Write)
+    }
+
+    /// Tensors that it reads and does not write.
+    pub(super) fn reads(&self) -> impl Iterator<Item = Tensor> + '_ {
+        self.uses(Access::Read)
+    }
+
+    fn uses(&self, access: Access) -> impl Iterator<Item = Tensor> + '_ {
+        self.shader.bindings.iter().zip(&self.tensors).filter(move |(b, _)| b.access == access).map(|(_, t)| *t)
     }
 }

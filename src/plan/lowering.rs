@@ -1,8 +1,10 @@
 //! A plan as its target runs it: kernels in the form that suits the device, and the copies that this needs.
 
 use std::fmt::Write as _;
+use std::ops::Range;
 use std::sync::Arc;
 
+use super::dispatch::Entry;
 use super::recording::Plan;
 use super::tensor::Tensor;
 use crate::error::{Error, Result};
@@ -42,13 +44,15 @@ pub struct Place {
 pub struct Lowered {
     /// Place of each tensor by index.
     pub places: Vec<Place>,
-    /// Launches, in the order of the plan's entries.
+    /// Launches, in the order of the plan's.
     pub launches: Vec<Launch>,
 }
 
 /// A launch on the target.
 #[derive(Debug, Clone)]
 pub struct Launch {
+    /// Entries of the plan that it runs: one, or two.
+    pub entries: Range<usize>,
     /// Kernel as it is compiled.
     pub shader: Arc<Shader>,
     /// Tensors in the order of its bindings.
@@ -68,15 +72,48 @@ pub struct ImageRead {
     pub previous: Option<usize>,
 }
 
-/// The kernel of an entry with the conversions that its 16-bit tensors need, and no other change.
+/// The kernel of a launch with the conversions that its 16-bit tensors need, and no other change of form.
 ///
 /// # Errors
-/// `Internal` when a part of the module is not understood.
+/// `Internal` when a part of a module is not understood.
 #[cfg(feature = "isa")]
-pub(crate) fn converted(plan: &Plan, entry: &super::dispatch::Entry) -> Result<Arc<Shader>> {
-    let halves = entry.shader.bindings.iter().zip(&entry.tensors).filter(|(_, tensor)| plan.info(**tensor).half);
-    let forms: Vec<_> = halves.map(|(binding, _)| (binding.name.clone(), Form::Half)).collect();
-    if forms.is_empty() { Ok(entry.shader.clone()) } else { entry.shader.in_forms(&forms) }
+pub(crate) fn converted(plan: &Plan, entries: Range<usize>) -> Result<Arc<Shader>> {
+    let half = |(binding, tensor): (&Binding, &Tensor)| plan.info(*tensor).half.then(|| (binding.name.clone(), Form::Half));
+    Ok(compiled(plan, entries, half)?.0)
+}
+
+/// The kernel of a launch with the arrays of its entries in these forms, and its tensors in the order of its bindings.
+fn compiled(
+    plan: &Plan,
+    entries: Range<usize>,
+    form: impl Fn((&Binding, &Tensor)) -> Option<(String, Form)>,
+) -> Result<(Arc<Shader>, Vec<Tensor>)> {
+    let one = |entry: &Entry| {
+        let forms: Vec<(String, Form)> = entry.shader.bindings.iter().zip(&entry.tensors).filter_map(&form).collect();
+        let shader = if forms.is_empty() { entry.shader.clone() } else { entry.shader.in_forms(&forms)? };
+        let tensors: Option<Vec<Tensor>> = shader.bindings.iter().map(|b| entry.tensor(&b.name)).collect();
+        let tensors = tensors.ok_or_else(|| Error::Internal(format!("{}: a binding appeared in another form", shader.name)))?;
+        Ok((shader, tensors))
+    };
+    let entries = &plan.entries()[entries];
+    let (shader, mut tensors) = one(&entries[0])?;
+    let [first, second] = entries else { return Ok((shader, tensors)) };
+    let (other, of_other) = one(second)?;
+    let same: Vec<(u32, u32)> = shared((&shader, &tensors), (&other, &of_other)).collect();
+    let own = other.bindings.iter().zip(of_other).filter(|(b, _)| same.iter().all(|(_, second)| *second != b.index));
+    tensors.extend(own.map(|(_, tensor)| tensor));
+    Ok((shader.beside(&other, first.grid[0], same)?, tensors))
+}
+
+/// Bindings by which both of two kernels read the same tensor in the same way.
+pub(super) fn shared<'a>(first: (&'a Shader, &'a [Tensor]), second: (&'a Shader, &'a [Tensor])) -> impl Iterator<Item = (u32, u32)> + 'a {
+    let read = |(shader, tensors): (&'a Shader, &'a [Tensor])| {
+        shader.bindings.iter().zip(tensors).filter(|(binding, _)| binding.access == Access::Read)
+    };
+    read(second).filter_map(move |(its, tensor)| {
+        let mut alike = read(first).filter(|(own, other)| *other == tensor && first.0.binds_alike(own, second.0, its));
+        Some((alike.next()?.0.index, its.index))
+    })
 }
 
 impl Lowered {
@@ -85,23 +122,24 @@ impl Lowered {
         let overlap = |a: Place, b: Place| a.buffer == b.buffer && a.offset < b.offset + b.bytes && b.offset < a.offset + a.bytes;
         // What each image holds, and who read it last.
         let mut held: Vec<Option<(Place, usize)>> = vec![None; images.len()];
-        let mut launches = Vec::with_capacity(plan.entries().len());
-        for (index, entry) in plan.entries().iter().enumerate() {
+        let mut launches = Vec::new();
+        for (index, entries) in plan.launches().enumerate() {
             // A form that changes nothing would only make another kernel of the same text.
             let form = |(binding, tensor): (&Binding, &Tensor)| {
                 let info = plan.info(*tensor);
-                let form = match (plan.target.form(info.len()), info.half) {
+                let form = if info.half {
                     // Uniform arrays are made of vectors of four floats; texels have any format.
-                    (Some(_), true) if binding.access == Access::Read && plan.target.holds_image(info.len()) => Form::Image,
-                    (_, true) => return Some((binding.name.clone(), Form::Half)),
-                    (form, false) => form?,
+                    let image = binding.access == Access::Read && plan.target.image_rows > 0 && plan.target.holds_image(info.len());
+                    if !image {
+                        return Some((binding.name.clone(), Form::Half));
+                    }
+                    Form::Image
+                } else {
+                    plan.target.form(info.len())?
                 };
                 (binding.access == Access::Read || form == Form::Image).then(|| (binding.name.clone(), form))
             };
-            let forms: Vec<(String, Form)> = entry.shader.bindings.iter().zip(&entry.tensors).filter_map(form).collect();
-            let shader = if forms.is_empty() { entry.shader.clone() } else { entry.shader.in_forms(&forms)? };
-            let tensors: Option<Vec<Tensor>> = shader.bindings.iter().map(|b| entry.tensor(&b.name)).collect();
-            let tensors = tensors.ok_or_else(|| Error::Internal(format!("{}: a binding appeared in another form", shader.name)))?;
+            let (shader, tensors) = compiled(plan, entries.clone(), form)?;
             let mut reads: Vec<ImageRead> = Vec::new();
             for (binding, tensor) in shader.bindings.iter().zip(&tensors) {
                 let BindingKind::Image(components) = binding.kind else { continue };
@@ -119,10 +157,10 @@ impl Lowered {
                 held[image] = Some((place, index));
                 reads.push(ImageRead { tensor: *tensor, image, previous });
             }
-            for written in entry.writes().map(|tensor| places[tensor.0 as usize]) {
+            for written in plan.entries()[entries.clone()].iter().flat_map(Entry::writes).map(|tensor| places[tensor.0 as usize]) {
                 held.iter_mut().filter(|h| h.is_some_and(|(content, _)| overlap(content, written))).for_each(|h| *h = None);
             }
-            launches.push(Launch { shader, tensors, images: reads });
+            launches.push(Launch { entries, shader, tensors, images: reads });
         }
         Ok(Lowered { places, launches })
     }
@@ -139,17 +177,18 @@ impl Lowered {
         let copies = self.copies().count();
         let _ = writeln!(
             out,
-            "plan {}: {} dispatches, {}{} tensors, {} parameters",
+            "plan {}: {} launches, {}{} tensors, {} parameters",
             plan.name,
-            plan.entries().len(),
+            self.launches.len(),
             if copies > 0 { format!("{copies} copies, ") } else { String::new() },
             plan.tensors().count(),
             plan.parameter_count()
         );
         let width = plan.entries().iter().map(|e| e.shader.name.len()).max().unwrap_or(0);
         let labels = plan.entries().iter().map(|e| e.label.len()).max().unwrap_or(0);
-        for (i, (e, launch)) in plan.entries().iter().zip(&self.launches).enumerate() {
-            let section = format!("{:?}", e.section).to_lowercase();
+        for (number, launch) in self.launches.iter().enumerate() {
+            let entries = &plan.entries()[launch.entries.clone()];
+            let section = entries.first().map(|e| format!("{:?}", e.section).to_lowercase()).unwrap_or_default();
             for read in launch.images.iter().filter(|read| read.previous.is_none()) {
                 let info = plan.info(read.tensor);
                 let _ = writeln!(
@@ -158,13 +197,16 @@ impl Lowered {
                     "copy", "", info.name, info.shape, read.image
                 );
             }
-            let _ = write!(out, "{i:4} {section:8} {:width$}  {:labels$}  ", e.shader.name, e.label);
-            for (binding, tensor) in e.shader.bindings.iter().zip(&e.tensors) {
-                let info = plan.info(*tensor);
-                let mark = if binding.access == Access::Write { "→" } else { "" };
-                let _ = write!(out, " {mark}{}={}{:?}", binding.name, info.name, info.shape);
+            for e in entries {
+                let number = if e.paired { "+".to_string() } else { number.to_string() };
+                let _ = write!(out, "{number:>4} {section:8} {:width$}  {:labels$}  ", e.shader.name, e.label);
+                for (binding, tensor) in e.shader.bindings.iter().zip(&e.tensors) {
+                    let info = plan.info(*tensor);
+                    let mark = if binding.access == Access::Write { "→" } else { "" };
+                    let _ = write!(out, " {mark}{}={}{:?}", binding.name, info.name, info.shape);
+                }
+                out.push('\n');
             }
-            out.push('\n');
         }
         out
     }

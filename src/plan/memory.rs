@@ -224,11 +224,10 @@ impl Memory {
             for (tensor, info) in plan.tensors() {
                 let bytes = info.bytes();
                 let buffer = &self.buffers[lowered.places[tensor.0 as usize].buffer];
-                let transient = matches!(info.storage, Storage::Transient(_));
-                if transient {
+                if info.pooled() {
                     report.unshared_activation_bytes += bytes;
                 }
-                if transient || listed.insert(info.name.clone()) {
+                if info.pooled() || listed.insert(info.name.clone()) {
                     report.tensors.push(TensorLine {
                         plan: plan.name.clone(),
                         name: info.name.clone(),
@@ -265,14 +264,13 @@ impl Memory {
     }
 }
 
-/// First and last dispatch that uses each pooled tensor.
+/// First and last dispatch that uses each pooled tensor. Dispatches of one launch run at the same time.
 fn lifetimes(plan: &Plan) -> HashMap<Tensor, (usize, usize)> {
     let mut map: HashMap<Tensor, (usize, usize)> = HashMap::new();
-    for (step, entry) in plan.entries().iter().enumerate() {
-        for tensor in &entry.tensors {
-            if matches!(plan.info(*tensor).storage, Storage::Transient(_)) {
-                map.entry(*tensor).or_insert((step, step)).1 = step;
-            }
+    for launch in plan.launches() {
+        let tensors = plan.entries()[launch.clone()].iter().flat_map(|e| &e.tensors);
+        for tensor in tensors.filter(|t| plan.info(**t).pooled()) {
+            map.entry(*tensor).or_insert((launch.start, launch.end - 1)).1 = launch.end - 1;
         }
     }
     for tensor in &plan.kept {

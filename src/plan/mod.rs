@@ -7,6 +7,7 @@ mod dispatch;
 mod half;
 mod lowering;
 mod memory;
+mod pairs;
 mod program;
 mod recompute;
 mod recording;

@@ -102,11 +102,11 @@ struct Compiled {
     images: Vec<ImageRead>,
 }
 
-/// Time of one dispatch, from timestamps at the edges of a pass of its own.
+/// Time of one launch, from timestamps at the edges of a pass of its own.
 #[derive(Debug, Clone)]
 pub struct Timing {
-    /// Entry of the plan.
-    pub entry: usize,
+    /// Entries of the plan that it runs.
+    pub entries: Range<usize>,
     /// Seconds, median over the repetitions.
     pub seconds: f64,
 }
@@ -139,7 +139,8 @@ impl Program {
     pub fn new(plan: Plan, arena: Arc<Arena>, lowered: Lowered, checked: bool) -> Result<Program> {
         let Lowered { places, launches } = lowered;
         let mut compiled = Vec::with_capacity(launches.len());
-        for (entry, launch) in plan.entries().iter().zip(launches) {
+        for launch in launches {
+            let entries = &plan.entries()[launch.entries];
             let pipeline = arena.gpu.pipeline(&launch.shader, checked)?;
             let view = |read: &ImageRead| arena.images[read.image].1.create_view(&wgpu::TextureViewDescriptor::default());
             let views: Vec<_> = launch.images.iter().map(view).collect();
@@ -161,9 +162,10 @@ impl Program {
             compiled.push(Compiled {
                 pipeline,
                 group,
-                immediates: entry.immediates.clone(),
-                grid: entry.grid,
-                work: entry.flops.max(entry.bytes / 4),
+                immediates: entries.iter().flat_map(|e| e.immediates.iter().copied()).collect(),
+                // Two entries lie in one row.
+                grid: if let [entry] = entries { entry.grid } else { [entries.iter().map(|e| e.grid[0]).sum(), 1, 1] },
+                work: entries.iter().map(|e| e.flops.max(e.bytes / 4)).sum(),
                 images: launch.images,
             });
         }
@@ -310,7 +312,7 @@ impl Program {
         self.arena.gpu.wait(index)
     }
 
-    /// Times every dispatch alone, `rounds` times over the whole plan, and gives medians.
+    /// Times every launch alone, `rounds` times over the whole plan, and gives medians.
     ///
     /// # Errors
     /// `NoGpu` when the device has no timestamps, `TryAgain` on device loss.
@@ -351,10 +353,10 @@ impl Program {
         let period = gpu.timestamp_period() * 1e-9;
         Ok(samples
             .into_iter()
-            .enumerate()
-            .map(|(entry, mut ticks)| {
+            .zip(self.plan.launches())
+            .map(|(mut ticks, entries)| {
                 ticks.sort_unstable();
-                Timing { entry, seconds: ticks[ticks.len() / 2] as f64 * period }
+                Timing { entries, seconds: ticks[ticks.len() / 2] as f64 * period }
             })
             .collect())
     }

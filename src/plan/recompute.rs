@@ -7,9 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::dispatch::Entry;
 use super::recording::Plan;
-use super::tensor::{Section, Storage, Tensor};
+use super::tensor::{Section, Tensor};
 use crate::error::Result;
-use crate::gpu::Access;
 
 /// How much of a forward pass is computed twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
@@ -49,7 +48,7 @@ struct Forward<'a> {
 impl<'a> Forward<'a> {
     fn new(plan: &'a Plan) -> Self {
         let (forward, backward) = (plan.range(Section::Forward), plan.range(Section::Backward));
-        let pooled = |t: &Tensor| matches!(plan.info(*t).storage, Storage::Transient(_)) && !plan.kept.contains(t);
+        let pooled = |t: &Tensor| plan.info(*t).pooled() && !plan.kept.contains(t);
         let mut writers: HashMap<Tensor, usize> = HashMap::new();
         plan.entries().iter().flat_map(Entry::writes).for_each(|t| *writers.entry(t).or_default() += 1);
         let mut maker = HashMap::new();
@@ -72,10 +71,6 @@ impl<'a> Forward<'a> {
         tensors.into_iter().map(|t| self.plan.bytes(*t)).sum()
     }
 
-    fn reads(entry: &Entry) -> impl Iterator<Item = Tensor> + '_ {
-        entry.shader.bindings.iter().zip(&entry.tensors).filter(|(b, _)| b.access == Access::Read).map(|(_, t)| *t)
-    }
-
     /// Tensors that cheap launches make from what is there in any case, or is smaller than they are.
     fn light(&self) -> HashSet<Tensor> {
         let (mut again, mut kept) = (HashSet::new(), self.saved.clone());
@@ -84,8 +79,8 @@ impl<'a> Forward<'a> {
             if made.is_empty() || entry.flops >= LIGHT * entry.bytes || !entry.writes().all(|t| self.maker.contains_key(&t)) {
                 continue;
             }
-            let pooled = |t: &Tensor| matches!(self.plan.info(*t).storage, Storage::Transient(_));
-            let needed: HashSet<Tensor> = Self::reads(entry).filter(|t| pooled(t) && !kept.contains(t) && !again.contains(t)).collect();
+            let pooled = |t: &Tensor| self.plan.info(*t).pooled();
+            let needed: HashSet<Tensor> = entry.reads().filter(|t| pooled(t) && !kept.contains(t) && !again.contains(t)).collect();
             if self.bytes(&needed) < self.bytes(&made) {
                 kept.retain(|t| !made.contains(t));
                 kept.extend(needed);
@@ -105,7 +100,7 @@ impl<'a> Forward<'a> {
                 spans.entry(*tensor).or_insert((index, index)).1 = index;
             }
         }
-        spans.retain(|t, _| matches!(self.plan.info(*t).storage, Storage::Transient(_)));
+        spans.retain(|t, _| self.plan.info(*t).pooled());
         // Bytes that cross a cut before each launch, and bytes that are saved of the launches before it.
         let (mut crossing, mut saved) = (vec![0; entries.len() + 1], vec![0; entries.len() + 1]);
         for (tensor, (first, last)) in &spans {
@@ -159,12 +154,12 @@ impl Plan {
     /// # Errors
     /// `Internal` when a name is taken.
     pub fn recompute(&mut self, what: Recompute) -> Result<()> {
+        if what.is_none() {
+            return Ok(());
+        }
         let forward = Forward::new(self);
-        let (again, maker) = match what {
-            Recompute::None => return Ok(()),
-            Recompute::Light => (forward.light(), forward.maker),
-            Recompute::Full => (forward.full(), forward.maker),
-        };
+        let again = if what == Recompute::Light { forward.light() } else { forward.full() };
+        let maker = forward.maker;
         let backward = self.range(Section::Backward);
         let old = self.entries().to_vec();
         let mut made: HashMap<Tensor, Tensor> = HashMap::new();
@@ -175,7 +170,7 @@ impl Plan {
             let mut needed: Vec<Tensor> = entry.tensors.clone();
             while let Some(tensor) = needed.pop() {
                 if again.contains(&tensor) && !made.contains_key(&tensor) && launches.insert(maker[&tensor]) {
-                    needed.extend(Forward::reads(&old[maker[&tensor]]));
+                    needed.extend(old[maker[&tensor]].reads());
                 }
             }
             for launch in launches {

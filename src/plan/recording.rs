@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 
-use super::dispatch::{Dispatch, Entry, Grid, Param};
+use super::dispatch::{Dispatch, Entry, Grid, Param, Variant};
 use super::tensor::{FLAT_ALIGN, Fill, Flat, Init, Parameter, Section, Storage, Tensor, TensorInfo};
 use crate::error::{Error, Result};
 use crate::gpu::{Access, BindingKind, Card, LAUNCH, ParamType, Role, Shader, Target};
@@ -274,7 +274,7 @@ impl Plan {
         let mut read: HashSet<Tensor> = self.kept.iter().copied().collect();
         let mut needed = vec![false; self.entries.len()];
         for (entry, needed) in self.entries.iter().zip(&mut needed).rev() {
-            let lasting = |t: &Tensor| !matches!(self.tensors[t.0 as usize].storage, Storage::Transient(_));
+            let lasting = |t: &Tensor| !self.info(*t).pooled();
             *needed = entry.writes().any(|t| lasting(&t) || read.contains(&t));
             if *needed {
                 read.extend(entry.tensors.iter().copied());
@@ -287,7 +287,7 @@ impl Plan {
 
     fn forget_unused(&mut self) {
         let used: HashSet<Tensor> = self.entries.iter().flat_map(|e| e.tensors.iter().copied()).collect();
-        let pooled = |t: &Tensor| matches!(self.tensors[t.0 as usize].storage, Storage::Transient(_));
+        let pooled = |t: &Tensor| self.info(*t).pooled();
         self.dropped = (0..self.tensors.len() as u32).map(Tensor).filter(|t| pooled(t) && !used.contains(t)).collect();
     }
 
@@ -392,10 +392,16 @@ impl Plan {
         first..first + count
     }
 
+    /// Launches: one or two entries each.
+    pub fn launches(&self) -> impl Iterator<Item = Range<usize>> + '_ {
+        let starts = (0..self.entries.len()).filter(|at| !self.entries[*at].paired);
+        starts.map(|at| at..at + 1 + usize::from(self.entries.get(at + 1).is_some_and(|next| next.paired)))
+    }
+
     /// Seconds that a card takes for a range of the dispatches at least: each at the peak of its arithmetic or of its memory, whichever takes longer, with
     /// the cost of a launch.
     pub fn roofline(&self, card: &Card, range: Range<usize>) -> f64 {
-        self.entries[range].iter().map(|e| e.roofline(card) + LAUNCH).sum()
+        self.entries[range].iter().map(|e| e.roofline(card) + if e.paired { 0.0 } else { LAUNCH }).sum()
     }
 
     /// Fails unless a tensor has that many elements.
@@ -416,7 +422,7 @@ impl Plan {
     /// # Errors
     /// `Internal`, naming the kernel, the label and what differs.
     pub fn record(&mut self, dispatch: Dispatch, grid: Grid) -> Result<()> {
-        let Dispatch { kernel, label, consts, bindings, params, flops } = dispatch;
+        let Dispatch { kernel, label, consts, bindings, params, flops, mut variants } = dispatch;
         let shader = Shader::load(kernel, &consts)?;
         let wrong = |what: String| Error::Internal(format!("{kernel} at {label}: {what}"));
         let mut tensors = Vec::with_capacity(bindings.len());
@@ -427,7 +433,7 @@ impl Plan {
                 return Err(wrong(format!("binding {} is needed exactly once", binding.name)));
             };
             let info = self.info(*tensor);
-            if binding.access == Access::Read && matches!(info.storage, Storage::Transient(_)) && !self.written.contains(tensor) {
+            if binding.access == Access::Read && info.pooled() && !self.written.contains(tensor) {
                 return Err(wrong(format!("{} is read before it is written", info.name)));
             }
             if binding.access == Access::Write && !consts.contains(&("FRESH", 1)) && !self.begun(*tensor)? {
@@ -456,17 +462,15 @@ impl Plan {
             immediates[*offset as usize..*offset as usize + 4].copy_from_slice(&value);
         }
         self.within_limits(&shader, &label, &immediates)?;
-        let groups = match grid {
-            Grid::Threads(threads) => threads.div_ceil(shader.workgroup as usize),
-            Grid::Groups(groups) => groups,
-        };
-        let x = groups.min(self.target.max_groups as usize).max(1);
-        let y = groups.div_ceil(x);
-        if y > 65_535 {
-            return Err(wrong(format!("{groups} workgroups exceed the grid")));
+        if let Grid::Threads(_) = grid
+            && shader.has_const("WG")
+        {
+            // Where every element stands alone, workgroups of any size do.
+            variants.extend([64, 128, 256].map(|size| Variant { consts: vec![("WG", size)], grid, cycles: 0 }));
         }
-        let grid = [x as u32, y as u32, 1];
-        let entry = Entry { shader, label, tensors, params, immediates, grid, section: self.section, flops, bytes };
+        let grid = self.workgroups(grid, &shader)?;
+        let section = self.section;
+        let entry = Entry { shader, label, tensors, params, immediates, grid, variants, paired: false, section, flops, bytes };
         for tensor in entry.writes() {
             if let Storage::Gradient { offset } = self.info(tensor).storage
                 && !self.begun(tensor)?
@@ -479,8 +483,22 @@ impl Plan {
         Ok(())
     }
 
-    /// Fails where a kernel passes what the target allows.
-    fn within_limits(&self, shader: &Shader, label: &str, immediates: &[u8]) -> Result<()> {
+    /// Workgroups of a launch, in as few rows as the target allows.
+    pub(super) fn workgroups(&self, grid: Grid, shader: &Shader) -> Result<[u32; 3]> {
+        let groups = match grid {
+            Grid::Threads(threads) => threads.div_ceil(shader.workgroup as usize),
+            Grid::Groups(groups) => groups,
+        };
+        let x = groups.min(self.target.max_groups as usize).max(1);
+        let y = groups.div_ceil(x);
+        if y > 65_535 {
+            return Err(Error::Internal(format!("{}: {groups} workgroups exceed the grid", shader.name)));
+        }
+        Ok([x as u32, y as u32, 1])
+    }
+
+    /// Fails where a kernel has more of something than the target allows.
+    pub(super) fn has_room(&self, shader: &Shader, label: &str) -> Result<()> {
         let target = &self.target;
         let storage = shader.bindings.iter().filter(|b| b.kind == BindingKind::Storage).count() as u32;
         for (what, needed, allowed) in [
@@ -496,6 +514,13 @@ impl Plan {
                 )));
             }
         }
+        Ok(())
+    }
+
+    /// Fails where a kernel passes what the target allows.
+    pub(super) fn within_limits(&self, shader: &Shader, label: &str, immediates: &[u8]) -> Result<()> {
+        self.has_room(shader, label)?;
+        let target = &self.target;
         if target.loop_iterations < u64::MAX {
             let iterations = shader.loop_iterations(immediates)?;
             if iterations > target.loop_iterations {

@@ -164,6 +164,11 @@ impl TensorInfo {
         self.shape.iter().product()
     }
 
+    /// Whether it lies in a pooled buffer, and lives from the first entry that uses it to the last.
+    pub(crate) fn pooled(&self) -> bool {
+        matches!(self.storage, Storage::Transient(_))
+    }
+
     /// Bytes of all elements.
     pub fn bytes(&self) -> u64 {
         self.len() as u64 * if self.half { 2 } else { 4 }

@@ -2,7 +2,7 @@
 
 use crate::config::{Config, Precision};
 use crate::error::{Error, Result};
-use crate::gpu::{CARDS, Target};
+use crate::gpu::{CARD, Target};
 use crate::losses::LossKind;
 use crate::models::ModelKind;
 use crate::plan::Recompute;
@@ -43,7 +43,7 @@ where
             for batch in sizes.take(LARGEST) {
                 let mut config = config.clone();
                 (config.train.batch, config.train.accumulate) = (batch, samples / batch);
-                let seconds = Problem::open(&config, Purpose::Train)?.roofline(&CARDS[0])?;
+                let seconds = Problem::open(&config, Purpose::Train)?.roofline(&CARD)?;
                 if best.as_ref().is_none_or(|(least, _)| seconds < *least) {
                     best = Some((seconds, config));
                 }

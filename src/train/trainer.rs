@@ -171,7 +171,7 @@ impl<'a> Trainer<'a> {
         sentences.extend(folder.write_config(&origin, resumed)?);
         let mut logs = Logs::open(&folder.path, progress.step, rhythm.end, options.quiet)?;
         logs.say(&format!("device      {}", gpu.describe()));
-        logs.say(&format!("model       {} parameters, plan of {} dispatches", plan.parameter_count(), plan.entries().len()));
+        logs.say(&format!("model       {} parameters, plan of {} dispatches", plan.parameter_count(), plan.launches().count()));
         let ledger = gpu.ledger();
         let roles = Role::ALL.into_iter().filter(|role| ledger.of(*role) > 0).map(|role| format!("{role} {}", ledger.of(role)));
         logs.say(&format!("memory      {} bytes: {}", ledger.total(), roles.collect::<Vec<_>>().join(", ")));
@@ -634,8 +634,14 @@ fn checkpoint_of(session: &Session, gpu: &Gpu, problem: &Loaded, origin: &Origin
 
 /// Device and kernels: what must be the same for the same bits.
 fn variants(gpu: &Gpu, session: &Session) -> Result<String> {
-    let mut kernels: Vec<String> =
-        session.step()?.0.plan.entries().iter().map(|e| format!("{}{:?}", e.shader.name, e.shader.consts)).collect();
+    let mut kernels: Vec<String> = session
+        .step()?
+        .0
+        .plan
+        .entries()
+        .iter()
+        .map(|e| format!("{}{}{:?}", if e.paired { "+" } else { "" }, e.shader.name, e.shader.consts))
+        .collect();
     kernels.sort();
     kernels.dedup();
     Ok(format!("{}\n{:?}\n{}", gpu.describe(), gpu.target, kernels.join("\n")))
