@@ -1,10 +1,14 @@
 // Gradient of the token table, a scatter without atomics. Row m is y[m] = table[ids[m]] + …, a product with one-hot rows, so
 // ∂y[m]/∂table[v] = 1 where ids[m] = v, else 0: dtable[v] = Σ over m with ids[m] = v of dy[m], in the order of m, m = first … end − 1.
-// ids: (rows); dy: (rows, cols); dtable: (vocab, cols). Grid: one workgroup a token v, each of which looks through all ids; with BY_COLUMN
+// ids: (rows); dy: (rows, cols); dtable: (vocab, cols). Grid: workgroups of WG columns of a token v, each of which looks through all ids; with BY_COLUMN
 // one invocation a column, each of which goes through all rows. The sums are the same, bit for bit. dtable is `+=` (common/sum).
 // uses: common/grid, common/state, common/sum
 const WG: u32 = 64u;
 const BY_COLUMN: u32 = 0u;
+// Ids whose loads are under way together.
+const AT_ONCE: u32 = 16u;
+// All rows are loaded, and those of other tokens left out: for few tokens.
+const DENSE: u32 = 1u;
 
 struct Params { first: u32, end: u32, cols: u32, vocab: u32 }
 var<immediate> p: Params;
@@ -29,20 +33,32 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         }
         return;
     }
-    let v = flat_group(group, groups);
-    if (v >= p.vocab) {
+    let blocks = (p.cols + WG - 1u) / WG;
+    let v = flat_group(group, groups) / blocks;
+    let c = flat_group(group, groups) % blocks * WG + local;
+    if (v >= p.vocab || c >= p.cols) {
         return;
     }
-    if (!begun()) {
-        for (var c = local; c < p.cols; c += WG) {
-            dtable[v * p.cols + c] = 0.0;
-        }
+    var sum = 0.0;
+    if (begun()) {
+        sum = dtable[v * p.cols + c];
     }
-    for (var row = p.first; row < p.end; row++) {
-        if (ids[row] == v) {
-            for (var c = local; c < p.cols; c += WG) {
-                dtable[v * p.cols + c] += dy[row * p.cols + c];
+    for (var row = p.first; row < p.end; row += AT_ONCE) {
+        var found = 0u;
+        for (var i = 0u; i < AT_ONCE; i++) {
+            found |= select(0u, 1u << i, ids[min(row + i, p.end - 1u)] == v && row + i < p.end);
+        }
+        if (DENSE == 1u) {
+            for (var i = 0u; i < AT_ONCE; i++) {
+                sum += select(0.0, dy[min(row + i, p.end - 1u) * p.cols + c], (found >> i & 1u) == 1u);
+            }
+        } else {
+            for (var i = 0u; i < AT_ONCE; i++) {
+                if ((found >> i & 1u) == 1u) {
+                    sum += dy[(row + i) * p.cols + c];
+                }
             }
         }
     }
+    dtable[v * p.cols + c] = sum;
 }

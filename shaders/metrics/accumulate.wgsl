@@ -14,14 +14,14 @@ var<immediate> p: Params;
 fn main(@builtin(local_invocation_index) local: u32) {
     let rows = min(p.rows, state.rows);
     let start = state.slot * 16u;
-    for (var j = 0u; j <= COLS; j++) {
-        var sum = 0.0;
-        if (j < COLS) {
-            for (var row = local; row < rows; row += WG) {
-                sum += x[row * COLS + j];
-            }
+    var sums: array<f32, COLS + 1u>;
+    for (var row = local; row < rows; row += WG) {
+        for (var j = 0u; j < COLS; j++) {
+            sums[j] += x[row * COLS + j];
         }
-        let total = select(row_sum(sum, local), f32(min(rows, state.count)), j == COLS);
+    }
+    for (var j = 0u; j <= COLS; j++) {
+        let total = select(row_sum(sums[j], local), f32(min(rows, state.count)), j == COLS);
         if (local == 0u) {
             let at = start + select(4u + j, 0u, j == COLS);
             if (state.micro > 0u) {

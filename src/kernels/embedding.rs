@@ -119,6 +119,9 @@ impl Fixed {
     }
 }
 
+/// Numbers that the pass may load for all tokens together: 64 MiB, which the L2 cache gives in the time of some launches.
+const DENSE: usize = 1 << 24;
+
 /// dtable[v] += Σ over the tokens v of dy.
 #[derive(Debug, Clone, Copy)]
 pub struct BackwardTable {
@@ -149,10 +152,11 @@ impl BackwardTable {
         plan.expect(name, dtable, vocab * cols)?;
         // A column that begins anew is cleared in a loop.
         let by_column = plan.target.software && vocab as u64 <= plan.target.loop_iterations / 2;
-        for part in parts(&plan.target, rows, if by_column { 1 } else { 1 + cols.div_ceil(64) }) {
+        for part in parts(&plan.target, rows, if by_column { 1 } else { 3 }) {
             let dispatch = Dispatch::new(name, label)
                 .constant("WG", if by_column { 8 } else { 64 })
                 .constant("BY_COLUMN", by_column.into())
+                .constant("DENSE", (vocab * rows * cols <= DENSE).into())
                 .bind("ids", ids)
                 .bind("dy", dy)
                 .bind("dtable", dtable)
@@ -162,7 +166,7 @@ impl BackwardTable {
                 .size("vocab", vocab)
                 .flops(part.len() * cols);
             let dispatch = adding(plan, dispatch, &[dtable])?;
-            plan.record(dispatch, if by_column { Grid::Threads(cols) } else { Grid::Groups(vocab) })?;
+            plan.record(dispatch, if by_column { Grid::Threads(cols) } else { Grid::Groups(vocab * cols.div_ceil(64)) })?;
         }
         Ok(())
     }

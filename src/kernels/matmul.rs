@@ -102,10 +102,22 @@ impl Matmul {
         plain && self.trans_a && !self.trans_b && self.batch == 1
     }
 
-    /// Whether so few outputs have so long sums that tiles of them would leave most of the card idle, and each number may be loaded for every output.
+    /// Whether so few outputs have so long sums that tiles of them would leave most of the card idle, and each number may be loaded for every output:
+    /// by cycles of the RX 6600.
     fn is_thin(&self) -> bool {
-        let tiles = self.m.div_ceil(16) * self.n.div_ceil(32);
-        self.batch == 1 && self.k >= 64 && tiles < 56 && self.m * self.n * self.k <= 1 << 24
+        /// Until a tile has its next 16 steps, loaded, stored in workgroup memory and read from there; and the waves that wait beside each other.
+        const STEPS: usize = 3 * LOAD;
+        const BESIDE: usize = 4 * SIMDS;
+        /// Bytes that the L2 cache gives in a cycle, and instructions of a load and a product with their addresses.
+        const L2: usize = 819;
+        const INSTRUCTIONS: usize = 16;
+        let Matmul { m, n, k, .. } = *self;
+        let (rows, vecs) = tile_shape(m, n, 1);
+        let tiles = m.div_ceil(8 * rows) * n.div_ceil(32 * vecs);
+        let products = m * n * k / (32 * SIMDS);
+        let tiled = (k.div_ceil(16) * STEPS * tiles.div_ceil(BESIDE)).max(products);
+        let thin = (k.div_ceil(64) * LOAD * (m * n).div_ceil(THIN * BESIDE)).max(8 * m * n * k / L2).max(INSTRUCTIONS * products);
+        self.batch == 1 && k >= 64 && thin < tiled
     }
 
     /// Records the product with the variant that suits the device.
@@ -246,6 +258,9 @@ impl Matmul {
 /// Outputs of a workgroup of matmul/thin.
 const THIN: usize = 16;
 
+/// SIMDs of the RX 6600.
+const SIMDS: usize = 56;
+
 /// Cycles until the caches answer.
 const LOAD: usize = 500;
 
@@ -283,7 +298,6 @@ impl Block {
     /// keeps the vector unit for 8 cycles of each step of k, row and vector, and for 21 of each load; two SIMDs share the workgroup memory and all of them
     /// the L2 cache; a wave alone waits for its reads, too.
     fn cycles(self, m: usize, n: usize, k: usize, batch: usize) -> usize {
-        const SIMDS: usize = 56;
         /// Of a vector read of workgroup memory, with what bank conflicts leave of its rate.
         const READ: usize = 20;
         /// Until workgroup memory answers.
