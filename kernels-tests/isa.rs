@@ -56,6 +56,19 @@ fn a_large_product_is_near_the_peak() {
 }
 
 #[test]
+fn the_estimate_has_the_prediction_of_the_whole_step() {
+    let of =
+        |accumulate: &str| predict(&["data/runs/integer_sequences.toml", "--set", accumulate]).map(|of| of["seconds"].as_f64().unwrap());
+    let (Some(one), Some(four)) = (of("train.accumulate=1"), of("train.accumulate=4")) else { return };
+    assert!(four > 3.5 * one && four < 4.0 * one, "{one} s with one micro-step, {four} s with four");
+    let arguments = ["estimate", "data/runs/integer_sequences.toml", "--set", "train.accumulate=4", "--json"];
+    let output = Command::new(env!("CARGO_BIN_EXE_engine")).args(arguments).output().unwrap();
+    let estimate: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(estimate["predicted_seconds"].as_f64(), Some(four), "{estimate}");
+    assert!(estimate["roofline_seconds"].as_f64().unwrap() < four);
+}
+
+#[test]
 fn other_families_and_unknown_ones() {
     for card in ["navi21", "gfx1100"] {
         // A Mesa that does not know a family says so.

@@ -7,13 +7,15 @@
 // dx₀ = −dx₁ = ½ (g₀ − g₁) · eps · rstd³, drowns in rounding unless it is written so.
 // Without CENTER (RMS normalisation; Zhang & Sennrich 2019, eq. 4) c = x, so x̂ = x · rstd and mean(g) is left out.
 // x dy dx: (rows, cols); w: (cols); stats: (rows, 2) from the forward pass. Grid: LANES invocations a row. dx is `=`.
-// With DERIVATIVE the result is multiplied by activation'(z), with RESIDUAL the residual is added, in this order.
-// uses: common/grid, common/reduce, common/activation, common/math
+// With DERIVATIVE the result is multiplied by activation'(z), with RESIDUAL the residual is added, in this order. With DROPPED it is also given as it
+// passes a dropout below, dropped = dx · keep / (1 − rate) (dropout/apply).
+// uses: common/grid, common/reduce, common/activation, common/math, common/random, common/state
 const CENTER: u32 = 1u;
 const DERIVATIVE: u32 = 1u;
 const RESIDUAL: u32 = 1u;
+const DROPPED: u32 = 1u;
 
-struct Params { rows: u32, cols: u32, eps: f32 }
+struct Params { rows: u32, cols: u32, eps: f32, stream: u32, rate: f32 }
 var<immediate> p: Params;
 @group(0) @binding(0) var<storage, read> x: array<f32>;        // (rows, cols)
 @group(0) @binding(1) var<storage, read> w: array<f32>;        // (cols)
@@ -22,6 +24,8 @@ var<immediate> p: Params;
 @group(0) @binding(4) var<storage, read_write> dx: array<f32>; // (rows, cols)
 @group(0) @binding(5) var<storage, read> z: array<f32>;        // (rows, cols)
 @group(0) @binding(6) var<storage, read> residual: array<f32>; // (rows, cols)
+@group(0) @binding(7) var<storage, read_write> dropped: array<f32>; // (rows, cols)
+@group(0) @binding(8) var<storage, read> state: State;
 
 fn store(i: u32, value: f32) {
     var v = value;
@@ -32,6 +36,9 @@ fn store(i: u32, value: f32) {
         v += residual[i];
     }
     dx[i] = v;
+    if (DROPPED == 1u) {
+        dropped[i] = v * keep(state.seed, p.stream, state.tick, i, p.rate);
+    }
 }
 
 @compute @workgroup_size(WG)

@@ -49,7 +49,7 @@ pub(super) fn run(args: EstimateArgs) -> Result<()> {
     let EstimateArgs { runs, set, budget, fit, all, device, json } = args;
     let on = On::new(device.device.as_deref(), budget)?;
     match &runs[..] {
-        [run] => estimate(&configured(run, &set, &on, fit)?, &on, all, json.json),
+        [run] => estimate((run, &set), &configured(run, &set, &on, fit)?, &on, all, json.json),
         _ => estimates(&runs, &set, &on, fit, json.json),
     }
 }
@@ -105,7 +105,28 @@ fn estimates(runs: &[PathBuf], set: &[String], on: &On, fit: bool, as_json: bool
     print(&format!("{out}\non {}; budget {}; a step takes an {} at least so long", on.device, bytes(budget), CARD.name))
 }
 
-fn estimate(config: &Config, on: &On, all: bool, json: bool) -> Result<()> {
+/// Seconds of a step by the compiled kernels, where the program and this machine have what that takes.
+fn predicted((run, set): (&Path, &[String]), config: &Config) -> Option<f64> {
+    #[cfg(feature = "isa")]
+    {
+        let train = &config.train;
+        let word = |value: serde_json::Result<serde_json::Value>| value.ok()?.as_str().map(str::to_string);
+        let fitted = [
+            format!("train.batch={}", train.batch),
+            format!("train.accumulate={}", train.accumulate),
+            format!("train.recompute={}", word(serde_json::to_value(train.recompute))?),
+            format!("train.precision={}", word(serde_json::to_value(train.precision))?),
+        ];
+        super::isa::predicted(run, &[set, &fitted].concat())
+    }
+    #[cfg(not(feature = "isa"))]
+    {
+        let _ = (run, set, config);
+        None
+    }
+}
+
+fn estimate(of: (&Path, &[String]), config: &Config, on: &On, all: bool, json: bool) -> Result<()> {
     let (target, budget) = (on.target, on.budget);
     let mut problem = Problem::open(config, Purpose::Train)?;
     let memory = problem.place(target, budget)?;
@@ -117,6 +138,7 @@ fn estimate(config: &Config, on: &On, all: bool, json: bool) -> Result<()> {
         Some(m) => Some((generate::memory(&problem, target, 1)?.report.total_bytes, rule_of_thumb(m, sizes(&problem)?, batch))),
         None => None,
     };
+    let least = problem.roofline(&CARD)?;
     let limit = target.max_binding;
     let too_large = memory.buffers.iter().find(|b| b.bytes > limit).map(|b| b.name.clone());
     if json {
@@ -138,7 +160,8 @@ fn estimate(config: &Config, on: &On, all: bool, json: bool) -> Result<()> {
             "working_set_bytes": report.working_set_bytes,
             "working_set_at": report.working_set_at,
             "step_traffic_bytes": report.step_traffic_bytes,
-            "roofline_seconds": problem.roofline(&CARD)?,
+            "roofline_seconds": least,
+            "predicted_seconds": predicted(of, config),
             "infinity_cache_bytes": INFINITY_CACHE,
             "decode_bytes": decode.map(|(bytes, _)| bytes),
             "dispatches": plan.launches().count(),
@@ -185,18 +208,18 @@ fn estimate(config: &Config, on: &On, all: bool, json: bool) -> Result<()> {
     let traffic = report.step_traffic_bytes;
     let _ =
         writeln!(out, "step traffic  {}, {:.3} ms at {:.0} GB/s", bytes(traffic), 1e3 * traffic as f64 / CARD.memory, CARD.memory / 1e9);
-    let seconds = problem.roofline(&CARD)?;
     let samples = (config.train.batch * config.train.accumulate) as f64;
-    let _ = writeln!(
-        out,
-        "step          {:.3} ms at least on an {} ({:.0} samples/s): every launch at {:.2} TFLOP/s or at the rate of the memory, and {:.0} µs each; `engine \
-         isa` predicts it from the compiled kernels",
-        1e3 * seconds,
-        CARD.name,
-        samples / seconds,
-        CARD.peak() / 1e12,
-        1e6 * LAUNCH
-    );
+    let step = |seconds: f64, what: &str| format!("{:.3} ms {what}on an {} ({:.0} samples/s)", 1e3 * seconds, CARD.name, samples / seconds);
+    let least = step(least, "at least ");
+    let (peak, launch) = (CARD.peak() / 1e12, 1e6 * LAUNCH);
+    let _ = writeln!(out, "step          {least}: every launch at {peak:.2} TFLOP/s or at the rate of the memory, and {launch:.0} µs each");
+    let _ = match predicted(of, config) {
+        Some(seconds) => writeln!(out, "predicted     {}, by the compiled kernels; `engine isa` shows them one by one", step(seconds, "")),
+        None => writeln!(
+            out,
+            "predicted     not here: that takes `cargo build --release --features isa` and Mesa's Vulkan drivers (mesa-vulkan-drivers), but no card"
+        ),
+    };
     let _ = writeln!(out, "all buffers   {}", share(report.total_bytes));
     if let Some((decode, [embedding, layers, inputs])) = decode {
         let rule = embedding + layers + inputs;

@@ -1,6 +1,7 @@
 //! `engine isa`: what the compiler of an AMD card makes of a run, and how long a step takes by that.
 
 use std::fmt::Write as _;
+use std::path::Path;
 use std::process::Command;
 
 use clap::Args;
@@ -33,6 +34,15 @@ pub(super) struct IsaArgs {
     json: JsonArg,
 }
 
+/// Seconds of a step of a run as `engine isa` predicts them for the card that the engine is tuned for, in a process of its own; none where Mesa's driver
+/// for that is not installed.
+pub(super) fn predicted(run: &Path, set: &[String]) -> Option<f64> {
+    let mut command = Command::new(std::env::current_exe().ok()?);
+    command.arg("isa").arg(run).args(set.iter().flat_map(|set| ["--set", set])).arg("--json").envs(environment(CARD.family).ok()?);
+    let output = command.output().ok().filter(|output| output.status.success())?;
+    serde_json::from_slice::<serde_json::Value>(&output.stdout).ok()?["seconds"].as_f64()
+}
+
 pub(super) fn run(args: IsaArgs) -> Result<()> {
     let card = CARDS.iter().find(|c| c.family == args.card).unwrap_or(&CARD);
     if !is_environment_of(card.family) {
@@ -46,7 +56,7 @@ pub(super) fn run(args: IsaArgs) -> Result<()> {
     let config = args.run.load()?;
     let (plan, _) = Problem::open(&config, Purpose::Train)?.record_training(Target::default())?;
     let compiler = Compiler::open()?;
-    let prediction = predict(&plan, card, &compiler)?;
+    let prediction = predict(&plan, config.train.accumulate, card, &compiler)?;
     if let Some(kernel) = &args.assembly {
         let of: Vec<_> = prediction.variants.iter().filter(|v| v.name == *kernel).collect();
         if of.is_empty() {

@@ -20,7 +20,7 @@ use super::assembly::{Code, Latency, Mix};
 use super::compiler::{Compiled, Compiler};
 use crate::error::Result;
 use crate::gpu::{Card, LAUNCH, Shader};
-use crate::plan::{Entry, Plan, Tensor, converted};
+use crate::plan::{Entry, Plan, Section, Tensor, converted};
 
 /// Cycles until data are there: round figures for RDNA 2.
 const LATENCY: Latency = Latency { memory: 500.0, lds: 64.0 };
@@ -83,6 +83,8 @@ pub struct Predicted {
     pub share: f64,
     /// max(flops at the peak, bytes at the memory's rate), in seconds.
     pub roofline: f64,
+    /// Times in a step: once a micro-step, or once.
+    pub times: usize,
     /// The source's loops could not be found in the assembly: its instructions follow from its flops.
     pub by_flops: bool,
 }
@@ -103,11 +105,11 @@ pub struct Prediction {
     pub flops: f64,
 }
 
-/// Predicts a step.
+/// Predicts a step of so many micro-steps.
 ///
 /// # Errors
 /// As compiling a kernel.
-pub fn predict(plan: &Plan, card: &Card, compiler: &Compiler) -> Result<Prediction> {
+pub fn predict(plan: &Plan, micro_steps: usize, card: &Card, compiler: &Compiler) -> Result<Prediction> {
     let (mut variants, mut known): (Vec<Variant>, HashMap<*const Shader, usize>) = (vec![], HashMap::new());
     // Bytes that passed since each tensor was last touched; the step before was the same step.
     let (mut passed, mut touched): (u64, HashMap<Tensor, u64>) = (0, HashMap::new());
@@ -151,13 +153,16 @@ pub fn predict(plan: &Plan, card: &Card, compiler: &Compiler) -> Result<Predicti
             let whole = variant(entries.clone())?;
             let own = entries.clone().map(|at| variant(at..at + 1)).collect::<Result<Vec<_>>>()?;
             let parts = plan.entries()[entries.clone()].iter().zip(own.iter().map(|v| &variants[*v])).collect::<Vec<_>>();
-            launches.push(launch(entries.start, &parts, (whole, &variants[whole].compiled), card, from)?);
+            let predicted = launch(entries.start, &parts, (whole, &variants[whole].compiled), card, from)?;
+            let once = plan.entries()[entries.start].section == Section::Update;
+            launches.push(Predicted { times: if once { 1 } else { micro_steps }, ..predicted });
         }
     }
-    let seconds: f64 = launches.iter().map(|l: &Predicted| l.seconds).sum();
-    launches.iter_mut().for_each(|l| l.share = l.seconds / seconds);
-    let roofline = launches.iter().map(|l| l.roofline + LAUNCH).sum();
-    let flops = plan.entries().iter().map(|e| e.flops as f64).sum();
+    let step = |of: &dyn Fn(&Predicted) -> f64| launches.iter().map(|l| l.times as f64 * of(l)).sum::<f64>();
+    let (seconds, roofline) = (step(&|l| l.seconds), step(&|l| l.roofline + LAUNCH));
+    let flops =
+        step(&|l| plan.launches().find(|e| e.start == l.entry).map_or(0.0, |e| plan.entries()[e].iter().map(|e| e.flops as f64).sum()));
+    launches.iter_mut().for_each(|l| l.share = l.times as f64 * l.seconds / seconds);
     Ok(Prediction { launches, variants, seconds, roofline, flops })
 }
 
@@ -229,6 +234,7 @@ fn launch(index: usize, parts: &[(&Entry, &Variant)], whole: (usize, &Compiled),
         bound: if work < LAUNCH { Bound::Launch } else { bound },
         waves: held,
         share: 0.0,
+        times: 1,
         roofline: parts.iter().map(|(e, _)| e.roofline(card)).sum(),
         by_flops,
     })

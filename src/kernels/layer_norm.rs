@@ -1,7 +1,7 @@
 //! Layer normalisation over rows, and RMS normalisation. See `shaders/layer_norm/`.
 
 use super::matmul::Activation;
-use super::{adding, parts, row_dispatch};
+use super::{Dropout, adding, parts, row_dispatch, state};
 use crate::error::Result;
 use crate::plan::{Dispatch, Grid, Plan, Tensor};
 
@@ -69,6 +69,8 @@ pub struct BackwardInput {
     pub derivative: Option<(Activation, Tensor)>,
     /// (rows, cols), added last.
     pub residual: Option<Tensor>,
+    /// (rows, cols) for what of the result passes a dropout, and that dropout.
+    pub dropped: Option<(Dropout, Tensor)>,
 }
 
 impl BackwardInput {
@@ -77,14 +79,14 @@ impl BackwardInput {
     /// # Errors
     /// `Internal` when a shape differs.
     pub fn record(self, plan: &mut Plan, label: &str) -> Result<()> {
-        let BackwardInput { x, w, stats, dy, dx, rows, cols, eps, center, derivative, residual } = self;
+        let BackwardInput { x, w, stats, dy, dx, rows, cols, eps, center, derivative, residual, dropped } = self;
         let derivative = derivative.filter(|(kind, _)| *kind != Activation::Identity);
         let name = "layer_norm/backward_input";
         for (tensor, len) in [(x, rows * cols), (dy, rows * cols), (dx, rows * cols), (w, cols), (stats, rows * 2)] {
             plan.expect(name, tensor, len)?;
         }
         let (dispatch, grid) = row_dispatch(plan, name, label, rows, cols);
-        for tensor in [derivative.map(|(_, z)| z), residual].into_iter().flatten() {
+        for tensor in [derivative.map(|(_, z)| z), residual, dropped.map(|(_, y)| y)].into_iter().flatten() {
             plan.expect(name, tensor, rows * cols)?;
         }
         let mut dispatch = dispatch
@@ -95,11 +97,18 @@ impl BackwardInput {
             .bind("stats", stats)
             .bind("dy", dy)
             .bind("dx", dx)
-            .bind_if("RESIDUAL", "residual", residual);
+            .bind_if("RESIDUAL", "residual", residual)
+            .bind_if("DROPPED", "dropped", dropped.map(|(_, y)| y))
+            .scalar("eps", eps)
+            .size("stream", dropped.map_or(0, |(d, _)| d.stream as usize))
+            .scalar("rate", dropped.map_or(0.0, |(d, _)| d.rate));
         if let Some((_, z)) = derivative {
             dispatch = dispatch.bind("z", z);
         }
-        plan.record(dispatch.scalar("eps", eps).flops(14 * rows * cols), grid)
+        if dropped.is_some() {
+            dispatch = dispatch.bind("state", state(plan)?);
+        }
+        plan.record(dispatch.flops(14 * rows * cols), grid)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Multi-head attention from one sequence to another.
 
-use super::layer::{axes, dropout, kept, through_dropout};
+use super::layer::{Gradient, axes, dropout, kept, through_dropout};
 use super::linear::{Fused, Linear};
 use crate::error::{Error, Result};
 use crate::kernels::Dropout;
@@ -82,12 +82,18 @@ impl CrossAttention {
         self.out_proj.forward_fused(plan, y, Some(x))
     }
 
+    /// Dropout of what it adds.
+    pub(super) fn output_dropout(&self) -> Option<Dropout> {
+        self.saved.as_ref().and_then(|saved| saved.output_dropout)
+    }
+
     /// Appends the backward pass: the gradients of x and of the memory, to which that of later layers is added.
     ///
     /// # Errors
     /// `Internal` before `forward`.
-    pub fn backward(&mut self, plan: &mut Plan, dy: Tensor, later: Option<Tensor>) -> Result<(Tensor, Tensor)> {
+    pub fn backward(&mut self, plan: &mut Plan, dy: impl Into<Gradient>, later: Option<Tensor>) -> Result<(Tensor, Tensor)> {
         let Saved { q, kv, y, lse, shape, output_dropout } = kept(&self.saved, &self.name)?;
+        let dy: Gradient = dy.into();
         let masked = through_dropout(plan, dy, output_dropout, &self.name)?;
         self.out_proj.backward_params(plan, masked)?;
         let da = self.out_proj.backward_input(plan, masked, Fused::default())?;
@@ -95,7 +101,7 @@ impl CrossAttention {
         Backward { qkv: kv, q: Some((q, dq)), y, lse, dy: da, dqkv: dkv, shape }.record(plan, &self.name)?;
         self.q_proj.backward_params(plan, dq)?;
         self.kv_proj.backward_params(plan, dkv)?;
-        let dx = self.q_proj.backward_input(plan, dq, Fused { residual: Some(dy), ..Fused::default() })?;
+        let dx = self.q_proj.backward_input(plan, dq, Fused { residual: Some(dy.whole), ..Fused::default() })?;
         Ok((dx, self.kv_proj.backward_input(plan, dkv, Fused { residual: later, ..Fused::default() })?))
     }
 }

@@ -4,6 +4,7 @@ use super::cross_attention::CrossAttention;
 use super::feed_forward::FeedForward;
 use super::layer::Layer;
 use super::layer_norm::LayerNorm;
+use super::linear::Fused;
 use super::self_attention::SelfAttention;
 use super::transformer_block::BlockConfig;
 use crate::error::Result;
@@ -57,11 +58,11 @@ impl DecoderBlock {
     /// # Errors
     /// `Internal` before `forward`.
     pub fn backward(&mut self, plan: &mut Plan, dy: Tensor, later: Option<Tensor>) -> Result<(Tensor, Tensor)> {
-        let d = self.norm3.backward(plan, dy)?;
-        let d = self.feed_forward.backward(plan, d)?;
-        let d = self.norm2.backward(plan, d)?;
+        let d = self.norm3.backward_above(plan, dy, Fused::default(), self.feed_forward.output_dropout())?;
+        let d = self.feed_forward.backward_from(plan, d, Some(d.whole))?;
+        let d = self.norm2.backward_above(plan, d, Fused::default(), self.cross.output_dropout())?;
         let (d, dmemory) = self.cross.backward(plan, d, later)?;
-        let d = self.norm1.backward(plan, d)?;
-        Ok((self.attention.backward(plan, d, Some(d))?, dmemory))
+        let d = self.norm1.backward_above(plan, d, Fused::default(), self.attention.output_dropout())?;
+        Ok((self.attention.backward(plan, d, Some(d.whole))?, dmemory))
     }
 }

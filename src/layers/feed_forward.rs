@@ -1,8 +1,9 @@
 //! The two-layer network of a transformer block.
 
-use super::layer::{Layer, dropout, through_dropout};
+use super::layer::{Gradient, Layer, dropout, through_dropout};
 use super::linear::{Fused, Linear};
 use crate::error::Result;
+use crate::kernels::Dropout;
 use crate::kernels::matmul::Activation;
 use crate::plan::{Plan, Tensor};
 
@@ -33,11 +34,16 @@ impl FeedForward {
         self.linear2.forward_fused(plan, h, Some(residual))
     }
 
+    /// Dropout of what it adds.
+    pub(super) fn output_dropout(&self) -> Option<Dropout> {
+        self.linear2.dropout
+    }
+
     /// Appends the backward pass: the gradient of x, with `residual` where that of the sum is to be added.
     ///
     /// # Errors
     /// `Internal` before `forward`.
-    pub fn backward_from(&mut self, plan: &mut Plan, dy: Tensor, residual: Option<Tensor>) -> Result<Tensor> {
+    pub fn backward_from(&mut self, plan: &mut Plan, dy: impl Into<Gradient>, residual: Option<Tensor>) -> Result<Tensor> {
         let masked = through_dropout(plan, dy, self.linear2.dropout, &self.name)?;
         self.linear2.backward_params(plan, masked)?;
         let below = Fused { derivative: self.linear1.derivative()?, dropout: self.linear1.dropout, residual: None };

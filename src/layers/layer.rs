@@ -24,9 +24,28 @@ pub fn dropout(plan: &mut Plan, rate: f64) -> Option<Dropout> {
     (rate > 0.0 && plan.trains).then(|| Dropout { rate, stream: plan.stream() })
 }
 
+/// A gradient, and what of it passes the dropout below where that was made with it.
+#[derive(Debug, Clone, Copy)]
+pub struct Gradient {
+    /// All of it.
+    pub whole: Tensor,
+    /// What passes.
+    pub dropped: Option<Tensor>,
+}
+
+impl From<Tensor> for Gradient {
+    fn from(whole: Tensor) -> Self {
+        Gradient { whole, dropped: None }
+    }
+}
+
 /// The gradient below a dropout: masked again, or itself where there was none.
-pub(super) fn through_dropout(plan: &mut Plan, dy: Tensor, dropout: Option<Dropout>, name: &str) -> Result<Tensor> {
+pub(super) fn through_dropout(plan: &mut Plan, dy: impl Into<Gradient>, dropout: Option<Dropout>, name: &str) -> Result<Tensor> {
+    let Gradient { whole: dy, dropped } = dy.into();
     let Some(dropout) = dropout else { return Ok(dy) };
+    if let Some(dropped) = dropped {
+        return Ok(dropped);
+    }
     let dx = plan.like(format!("{name}.dropped"), dy)?;
     kernels::dropout::Apply { x: dy, y: dx, dropout }.record(plan, name)?;
     Ok(dx)

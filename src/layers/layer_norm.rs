@@ -1,8 +1,9 @@
 //! Layer normalisation, and RMS normalisation.
 
-use super::layer::{Layer, kept};
+use super::layer::{Gradient, Layer, kept};
 use super::linear::Fused;
 use crate::error::Result;
+use crate::kernels::Dropout;
 use crate::kernels::layer_norm::{BackwardInput, BackwardParams, Forward};
 use crate::plan::{Init, Plan, Tensor};
 
@@ -44,6 +45,14 @@ impl LayerNorm {
     /// # Errors
     /// `Internal` before `forward`.
     pub fn backward_fused(&mut self, plan: &mut Plan, dy: Tensor, fused: Fused) -> Result<Tensor> {
+        Ok(self.backward_above(plan, dy, fused, None)?.whole)
+    }
+
+    /// The same above a dropout, with what of the gradient passes it.
+    ///
+    /// # Errors
+    /// `Internal` before `forward`.
+    pub fn backward_above(&mut self, plan: &mut Plan, dy: Tensor, fused: Fused, dropout: Option<Dropout>) -> Result<Gradient> {
         let Saved { x, w, b, stats, rows } = kept(&self.saved, &self.name)?;
         let cols = self.features;
         let dw = plan.gradient(w)?;
@@ -51,8 +60,9 @@ impl LayerNorm {
         BackwardParams { x, stats, dy, dw, db, rows, cols }.record(plan, &self.name)?;
         let dx = plan.like(format!("{}.dx", self.name), x)?;
         let (center, eps, derivative, residual) = (self.center, self.eps, fused.derivative, fused.residual);
-        BackwardInput { x, w, stats, dy, dx, rows, cols, eps, center, derivative, residual }.record(plan, &self.name)?;
-        Ok(dx)
+        let dropped = dropout.map(|dropout| Ok((dropout, plan.like(format!("{}.dropped", self.name), x)?))).transpose()?;
+        BackwardInput { x, w, stats, dy, dx, rows, cols, eps, center, derivative, residual, dropped }.record(plan, &self.name)?;
+        Ok(Gradient { whole: dx, dropped: dropped.map(|(_, tensor)| tensor) })
     }
 }
 

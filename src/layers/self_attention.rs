@@ -1,6 +1,6 @@
 //! Multi-head self-attention with its projections.
 
-use super::layer::{axes, dropout, kept};
+use super::layer::{Gradient, axes, dropout, kept, through_dropout};
 use super::linear::{Fused, Linear};
 use crate::error::{Error, Result};
 use crate::gpu::Role;
@@ -99,13 +99,18 @@ impl SelfAttention {
         self.out_proj.forward_fused(plan, y, Some(residual))
     }
 
+    /// Dropout of what it adds.
+    pub(super) fn output_dropout(&self) -> Option<Dropout> {
+        self.saved.as_ref().and_then(|saved| saved.output_dropout)
+    }
+
     /// Appends the backward pass: the gradient of x, with `residual` where that of the sum is to be added.
     ///
     /// # Errors
     /// `Internal` before `forward`.
-    pub fn backward(&mut self, plan: &mut Plan, dy: Tensor, residual: Option<Tensor>) -> Result<Tensor> {
+    pub fn backward(&mut self, plan: &mut Plan, dy: impl Into<Gradient>, residual: Option<Tensor>) -> Result<Tensor> {
         let Saved { qkv, y, lse, shape, output_dropout } = kept(&self.saved, &self.name)?;
-        let masked = super::layer::through_dropout(plan, dy, output_dropout, &self.name)?;
+        let masked = through_dropout(plan, dy, output_dropout, &self.name)?;
         self.out_proj.backward_params(plan, masked)?;
         let da = self.out_proj.backward_input(plan, masked, Fused::default())?;
         let dqkv = plan.like(format!("{}.dqkv", self.name), qkv)?;

@@ -88,9 +88,9 @@ impl TransformerBlock {
             let d = self.attention.backward(plan, ds, None)?;
             return self.norm1.backward_fused(plan, d, below(ds));
         }
-        let d = self.norm2.backward(plan, dy)?;
-        let d = self.feed_forward.backward(plan, d)?;
-        let d = self.norm1.backward(plan, d)?;
-        self.attention.backward(plan, d, Some(d))
+        let d = self.norm2.backward_above(plan, dy, Fused::default(), self.feed_forward.output_dropout())?;
+        let d = self.feed_forward.backward_from(plan, d, Some(d.whole))?;
+        let d = self.norm1.backward_above(plan, d, Fused::default(), self.attention.output_dropout())?;
+        self.attention.backward(plan, d, Some(d.whole))
     }
 }
