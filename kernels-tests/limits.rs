@@ -140,7 +140,7 @@ fn shipped_kernels_can_be_written_for_every_api() {
 fn record_attention(head_dim: usize, length: usize, target: Target) -> engine::error::Result<Plan> {
     use engine::gpu::Role::Dataset;
     let mut plan = Plan::new("attention", target);
-    let shape = attention::Shape { batch: 1, length, heads: 1, head_dim, causal: true, dropout: None };
+    let shape = attention::Shape { batch: 1, length, heads: 1, head_dim, causal: true, dropout: None, rope: None };
     let n = length * head_dim;
     let qkv = plan.persistent(Dataset, "qkv", &[3 * n])?;
     let dy = plan.persistent(Dataset, "dy", &[n])?;

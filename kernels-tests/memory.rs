@@ -19,13 +19,15 @@ use crate::models::config;
 const LEVELS: [&str; 3] = ["none", "light", "full"];
 
 /// Runs of every kind, small.
-const SMALL: [(&str, &[&str]); 8] = [
+const SMALL: [(&str, &[&str]); 9] = [
     ("lvm_mlp_deep", &["data.dim=24", "train.batch=6"]),
     ("lvm_transformer_composite", &["data.dim=24", "model.width=64", "model.heads=2", "model.feed_forward=20", "train.batch=6"]),
     ("lvm_lstm", &["data.dim=24", "model.hidden=16", "train.batch=6"]),
     ("lvm_gru", &["data.dim=24", "model.width=16", "train.batch=6"]),
     ("lvm_amn", &["data.dim=24", "model.width=16", "model.hidden=16", "train.batch=6"]),
     ("integer_sequences_d64", &["train.batch=4", "model.dropout=0.1"]),
+    // Tensors that software adapters read as images, once with texels of one number and once of four.
+    ("integer_sequences_d64", &["train.batch=33"]),
     ("mechanism_small", &["model.d_model=32", "model.heads=2", "train.batch=6"]),
     ("linkage_vae", &["train.batch=4"]),
 ];
@@ -62,10 +64,10 @@ fn precisions() -> Vec<&'static str> {
 #[test]
 fn recomputation_keeps_the_bits_of_every_kind_of_run() {
     for (run, set) in SMALL {
-        for precision in precisions() {
+        for (precision, target) in precisions().into_iter().flat_map(|p| targets(&gpu()).into_iter().map(move |t| (p, t))) {
             let [none, light, full] = LEVELS.map(|level| {
                 let (level, precision) = (format!("train.recompute={level}"), format!("train.precision={precision}"));
-                steps(run, &[set, &[level.as_str(), precision.as_str()]].concat(), 2)
+                steps_for(target, run, &[set, &[level.as_str(), precision.as_str()]].concat(), 2)
             });
             println!("{run} in {precision}: {} launches, light {}, full {}", none.0, light.0, full.0);
             assert!(none.1 == light.1 && none.1 == full.1, "{run} in {precision}: recomputation changes the weights");
@@ -102,16 +104,20 @@ fn gradients_in_16_bits_are_those_of_32() {
     if precisions().len() == 1 {
         return;
     }
-    for (run, set) in SMALL {
-        let (_, _, exact, _) = steps(run, set, 1);
-        let (_, _, half, records) = steps(run, &[set, &["train.precision=f16"]].concat(), 1);
+    let mut wrong = Vec::new();
+    for ((run, set), target) in SMALL.into_iter().flat_map(|run| targets(&gpu()).into_iter().map(move |target| (run, target))) {
+        let (_, _, exact, _) = steps_for(target, run, set, 1);
+        let (_, _, half, records) = steps_for(target, run, &[set, &["train.precision=f16"]].concat(), 1);
         let scale = StepRecord::of(&records, 0).loss_scale();
         assert!(scale > 4096.0 && scale < 4100.0, "{run}: scale {scale}");
         let error: f64 = exact.iter().zip(&half).map(|(a, b)| f64::from(a - b / scale).powi(2)).sum();
         let size: f64 = exact.iter().map(|a| f64::from(*a).powi(2)).sum();
-        println!("{run}: error {:.1e} of the gradient", (error / size).sqrt());
-        assert!(error > 0.0 && error <= 1e-4 * size, "{run}: {error} of {size}");
+        println!("{run} {set:?} software {}: error {:.1e} of the gradient", target.software, (error / size).sqrt());
+        if !(error > 0.0 && error <= 1e-4 * size) {
+            wrong.push(format!("{run} {set:?}: {error} of {size}"));
+        }
     }
+    assert!(wrong.is_empty(), "{wrong:?}");
 }
 
 #[test]
@@ -180,7 +186,7 @@ fn recomputation_saves_what_it_says() {
         let memory = Problem::open(&config, Purpose::Train).unwrap().place(Target::default(), u64::MAX).unwrap();
         // Buffers hold little more than what lives at once; two kernels in one launch need more places at a time.
         let (pooled, live) = (memory.report.bytes_by_role["activations"] as f64, memory.report.peak_live_bytes as f64);
-        assert!(pooled <= 1.15 * live, "{run} {level}: {pooled} bytes of buffers for {live}");
+        assert!(pooled <= 1.25 * live, "{run} {level}: {pooled} bytes of buffers for {live}");
         live
     };
     for run in ["mechanism_phase1", "lvm_transformer", "mechanism_phase3"] {

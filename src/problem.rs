@@ -331,8 +331,9 @@ impl<D: Source + ?Sized> Problem<D> {
         let records = io.records.ok_or_else(|| Error::Internal("a loss without a gradient".into()))?;
         plan.prune();
         self.halve(&mut plan)?;
-        plan.recompute(self.settings.train.recompute)?;
+        // What is recomputed must not change which products share a launch, and with it the order of their sums.
         plan.pair();
+        plan.recompute(self.settings.train.recompute)?;
         self.settings.optimizer.record_scaled(&mut plan, records, self.half())?;
         Ok((plan, io))
     }

@@ -4,16 +4,20 @@ use super::{Builder, DIMS, Family, Regime, Spec, Tolerance};
 use crate::error::Result;
 use crate::kernels::Dropout;
 use crate::kernels::attention::{Backward, Cached, Forward, Shape};
+use crate::kernels::rope::table;
 use crate::random::Random;
 
-/// dims: batch, length, heads, head_dim; flags: causal, dropout, 1 cached or 2 cross.
-pub(super) const FAMILY: Family = Family::new(
-    "attention",
-    spec,
-    132,
-    build,
-    &[(&[32, 64, 4, 16], &[1, 0, 0]), (&[32, 64, 4, 16], &[1, 0, 2]), (&[32, 64, 4, 16], &[1, 0, 1])],
-);
+/// dims: batch, length, heads, head_dim; flags: causal, dropout, 1 cached or 2 cross, rotary positions where the kernel has them.
+pub(super) const FAMILY: Family = Family {
+    allows: |[(a, x), (b, y)]| (a, b) != ("CROSS", "ROPE") || (x, y) != (1, 1),
+    ..Family::new(
+        "attention",
+        spec,
+        132,
+        build,
+        &[(&[32, 64, 4, 16], &[1, 0, 0, 0]), (&[32, 64, 4, 16], &[1, 0, 2, 0]), (&[32, 64, 4, 16], &[1, 0, 1, 0])],
+    )
+};
 
 fn spec(i: usize, random: &mut Random) -> Spec {
     let cached = [0, 2, 0, 1][i % 4];
@@ -28,7 +32,12 @@ fn spec(i: usize, random: &mut Random) -> Spec {
     });
     let dims = vec![random.pick(&[1, 2, 3]), length, random.pick(&[1, 2, 3]), head_dim];
     let regime = [Regime::Normal, Regime::Normal, Regime::OneHot][i % 3];
-    Spec { dims, flags: vec![usize::from(i % 3 != 1), usize::from(i % 5 == 2), cached], regime, seed: i as u64 }
+    Spec {
+        dims,
+        flags: vec![usize::from(i % 3 != 1), usize::from(i % 5 == 2), cached, usize::from(i / 4 % 2 == 1)],
+        regime,
+        seed: i as u64,
+    }
 }
 
 fn build(b: &mut Builder, spec: &Spec) -> Result<()> {
@@ -45,8 +54,11 @@ fn build(b: &mut Builder, spec: &Spec) -> Result<()> {
         return Cached { qkv, sources, keys, values, y, batch, heads, head_dim, limit }.record(&mut b.plan, "case");
     }
     let dropout = (spec.flags[1] == 1).then_some(Dropout { rate: 0.2, stream: 9 });
-    let shape = Shape { batch, length, heads, head_dim, causal: spec.flags[0] == 1, dropout };
+    let mut shape = Shape { batch, length, heads, head_dim, causal: spec.flags[0] == 1, dropout, rope: None };
     let cross = spec.flags[2] == 2;
+    if spec.flags[3] == 1 && !cross && shape.turns(&b.plan) {
+        shape.rope = Some(b.given("table", &[length + 1, head_dim / 2, 2], table(length + 1, head_dim, 100.0))?);
+    }
     let qkv = b.input("qkv", &[batch, length, if cross { 2 } else { 3 }, heads, head_dim])?;
     let q = if cross { Some(b.input("q", &[batch, length, heads, head_dim])?) } else { None };
     let (y, lse) = (b.output("y", &[batch, length, heads, head_dim])?, b.output("lse", &[batch, heads, length])?);

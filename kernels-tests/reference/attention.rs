@@ -31,7 +31,10 @@ pub fn mix<S: Scalar>(weights: &[S], rows: &[&[S]], d: usize) -> Vec<S> {
 pub fn forward<S: Scalar>(call: &mut Call<'_, S>) {
     let e = call.entry;
     let (batch, length, heads, d) = (e.size("batch"), e.size("length"), e.size("heads"), e.constant("D") as usize);
-    let (qkv, q) = (call.floats("qkv"), call.maybe("q_other"));
+    let (mut qkv, q) = (call.floats("qkv"), call.maybe("q_other"));
+    if let Some(table) = call.maybe("table") {
+        qkv = super::rope::turned(&qkv, &table, [heads, d, length, 0], S::constant(1.0));
+    }
     let part = |b: usize, t: usize, which: usize, h: usize| match (&q, which) {
         (None, _) => &qkv[(((b * length + t) * 3 + which) * heads + h) * d..][..d],
         (Some(q), 0) => &q[((b * length + t) * heads + h) * d..][..d],

@@ -3,7 +3,8 @@
 //   p_ij = exp(q_i · k_j / √D − lse_i);  ds_ij = p_ij (keep_ij dy_i · v_j − delta_i)
 //   dq_i = Σ_j ds_ij k_j / √D;  dk_j = Σ_i ds_ij q_i / √D;  dv_j = Σ_i p_ij keep_ij dy_i
 // qkv dqkv: (B, T, 3, H, D), or with CROSS q dq: (B, T, H, D) and qkv dqkv: (B, T, 2, H, D); dy: (B, T, H, D); lse: (B, H, T).
-// Invocations take elements of what is to be made next: rows to load, pairs (i, j), rows of delta, features of the gradients.
+// Invocations take elements of what is to be made next: rows to load, pairs (i, j), rows of delta, features of the gradients. With ROPE queries and keys
+// turn by their position as they are loaded, and their gradients turn back before they are stored (rope/rotate, with its table).
 // Grid: HEADS of the (b, h) a workgroup. dqkv and dq are `=`.
 // uses: common/grid, common/math, common/random, common/state
 const WG: u32 = 64u;
@@ -13,6 +14,11 @@ const HEADS: u32 = 1u;
 const CAUSAL: u32 = 1u;
 const DROPOUT: u32 = 1u;
 const CROSS: u32 = 0u;
+const ROPE: u32 = 0u;
+// Distance of the features of a pair that turns.
+const HALF: u32 = max(D / 2u, 1u);
+// Features of an invocation in the end.
+const EACH: u32 = 1u + ROPE;
 // An odd pitch keeps lanes with different rows out of each other's banks.
 const PITCH: u32 = D + 1u - D % 2u;
 
@@ -25,6 +31,7 @@ var<immediate> p: Params;
 @group(0) @binding(4) var<storage, read_write> dqkv: array<f32>; // (B, T, 3, H, D)
 @group(0) @binding(5) var<storage, read> q_other: array<f32>;    // (B, T, H, D)
 @group(0) @binding(6) var<storage, read_write> dq: array<f32>;   // (B, T, H, D)
+@group(0) @binding(7) var<storage, read> table: array<f32>;      // (limit, D/2, 2)
 
 var<workgroup> queries: array<f32, HEADS * T * PITCH>;
 var<workgroup> keys: array<f32, HEADS * T * PITCH>;
@@ -44,6 +51,17 @@ fn out_of(head: u32, t: u32) -> u32 {
     return ((head / p.heads * T + t) * p.heads + head % p.heads) * D;
 }
 
+// Feature c of a query or key that begins at `row`, turned by its position (rope/rotate).
+fn turned(row: u32, t: u32, c: u32) -> f32 {
+    let x = qkv[row + c];
+    if (ROPE == 1u) {
+        let angle = (t * HALF + c % HALF) * 2u;
+        let sine = table[angle + 1u];
+        return x * table[angle] + qkv[row + (c + HALF) % D] * select(sine, -sine, c < HALF);
+    }
+    return x;
+}
+
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let first = flat_group(group, groups) * HEADS;
@@ -56,9 +74,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         if (CROSS == 1u) {
             queries[at] = q_other[out_of(head, t) + c];
         } else {
-            queries[at] = qkv[row_of(head, t, 0u) + c];
+            queries[at] = turned(row_of(head, t, 0u), t, c);
         }
-        keys[at] = qkv[row_of(head, t, 1u) + c];
+        keys[at] = turned(row_of(head, t, 1u), t, c);
         values[at] = qkv[row_of(head, t, 2u) + c];
         dys[at] = dy[out_of(head, t) + c];
     }
@@ -97,29 +115,40 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         }
     }
     workgroupBarrier();
-    for (var e = local; e < HEADS * T * D; e += WG) {
-        let row = e / D;
-        let c = e % D;
+    for (var e = local; e < HEADS * T * (D / EACH); e += WG) {
+        let row = e / (D / EACH);
         let start = row / T * T;
         let t = row % T;
-        var dq_sum = 0.0;
-        var dk_sum = 0.0;
-        var dv_sum = 0.0;
-        for (var o = 0u; o < T; o++) {
-            let other = (start + o) * PITCH + c;
-            dq_sum = fma(probs[row * T + o], keys[other], dq_sum);
-            dk_sum = fma(probs[(start + o) * T + t], queries[other], dk_sum);
-            dv_sum = fma(kept[(start + o) * T + t], dys[other], dv_sum);
+        // Of query, key and value, of one feature or of the two that turn together.
+        var sums: array<vec3<f32>, EACH>;
+        for (var i = 0u; i < EACH; i++) {
+            for (var o = 0u; o < T; o++) {
+                let other = (start + o) * PITCH + e % (D / EACH) + i * HALF;
+                let weights = vec3<f32>(probs[row * T + o], probs[(start + o) * T + t], kept[(start + o) * T + t]);
+                sums[i] = fma(weights, vec3<f32>(keys[other], queries[other], dys[other]), sums[i]);
+            }
+        }
+        if (ROPE == 1u) {
+            let angle = (t * HALF + e % HALF) * 2u;
+            let cosine = vec3<f32>(vec2<f32>(table[angle]), 1.0);
+            let sine = vec3<f32>(vec2<f32>(table[angle + 1u]), 0.0);
+            let a = sums[0];
+            let b = sums[EACH - 1u];
+            sums[0] = a * cosine + b * sine;
+            sums[EACH - 1u] = b * cosine - a * sine;
         }
         let head = first + row / T;
         if (head < all) {
-            if (CROSS == 1u) {
-                dq[out_of(head, t) + c] = dq_sum;
-            } else {
-                dqkv[row_of(head, t, 0u) + c] = dq_sum;
+            for (var i = 0u; i < EACH; i++) {
+                let c = e % (D / EACH) + i * HALF;
+                if (CROSS == 1u) {
+                    dq[out_of(head, t) + c] = sums[i].x;
+                } else {
+                    dqkv[row_of(head, t, 0u) + c] = sums[i].x;
+                }
+                dqkv[row_of(head, t, 1u) + c] = sums[i].y;
+                dqkv[row_of(head, t, 2u) + c] = sums[i].z;
             }
-            dqkv[row_of(head, t, 1u) + c] = dk_sum;
-            dqkv[row_of(head, t, 2u) + c] = dv_sum;
         }
     }
 }

@@ -1,7 +1,8 @@
 // attention/forward for short sequences, on cards: the T × T scores of HEADS heads lie in workgroup memory, and no invocation holds a row.
 //   s_ij = q_i · k_j / √D (j ≤ i when CAUSAL), p_i = softmax_j s_i, y_i = Σ_j p_ij · keep_ij · v_j, lse_i = ln Σ_j exp s_ij
 // qkv: (B, T, 3, H, D), or with CROSS q: (B, T, H, D) and qkv: (B, T, 2, H, D); y: (B, T, H, D); lse: (B, H, T). Invocations take elements of
-// what is to be made next: rows to load, pairs (i, j), rows of the softmax, features of y. Grid: HEADS of the (b, h) a workgroup. All outputs are `=`.
+// what is to be made next: rows to load, pairs (i, j), rows of the softmax, features of y. With ROPE queries and keys turn by their position as they are
+// loaded (rope/rotate, with its table). Grid: HEADS of the (b, h) a workgroup. All outputs are `=`.
 // uses: common/grid, common/math, common/random, common/state
 const WG: u32 = 64u;
 const T: u32 = 8u;
@@ -10,6 +11,9 @@ const HEADS: u32 = 1u;
 const CAUSAL: u32 = 1u;
 const DROPOUT: u32 = 1u;
 const CROSS: u32 = 0u;
+const ROPE: u32 = 0u;
+// Distance of the features of a pair that turns.
+const HALF: u32 = max(D / 2u, 1u);
 // An odd pitch keeps lanes with different rows out of each other's banks.
 const PITCH: u32 = D + 1u - D % 2u;
 
@@ -20,6 +24,7 @@ var<immediate> p: Params;
 @group(0) @binding(2) var<storage, read_write> y: array<f32>;   // (B, T, H, D)
 @group(0) @binding(3) var<storage, read_write> lse: array<f32>; // (B, H, T)
 @group(0) @binding(4) var<storage, read> q_other: array<f32>;   // (B, T, H, D)
+@group(0) @binding(5) var<storage, read> table: array<f32>;     // (limit, D/2, 2)
 
 var<workgroup> queries: array<f32, HEADS * T * PITCH>;
 var<workgroup> keys: array<f32, HEADS * T * PITCH>;
@@ -36,6 +41,17 @@ fn out_of(head: u32, t: u32) -> u32 {
     return ((head / p.heads * T + t) * p.heads + head % p.heads) * D;
 }
 
+// Feature c of a query or key that begins at `row`, turned by its position (rope/rotate).
+fn turned(row: u32, t: u32, c: u32) -> f32 {
+    let x = qkv[row + c];
+    if (ROPE == 1u) {
+        let angle = (t * HALF + c % HALF) * 2u;
+        let sine = table[angle + 1u];
+        return x * table[angle] + qkv[row + (c + HALF) % D] * select(sine, -sine, c < HALF);
+    }
+    return x;
+}
+
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let first = flat_group(group, groups) * HEADS;
@@ -48,9 +64,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         if (CROSS == 1u) {
             queries[at] = q_other[out_of(head, t) + c];
         } else {
-            queries[at] = qkv[row_of(head, t, 0u) + c];
+            queries[at] = turned(row_of(head, t, 0u), t, c);
         }
-        keys[at] = qkv[row_of(head, t, 1u) + c];
+        keys[at] = turned(row_of(head, t, 1u), t, c);
         values[at] = qkv[row_of(head, t, 2u) + c];
     }
     workgroupBarrier();

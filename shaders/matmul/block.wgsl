@@ -178,7 +178,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     for (var to = 0u; to < FINISH; to++) {
         let part = to * (SLICES - 1u) + slice - select(0u, 1u, slice > to);
         for (var i = 0u; i < OWN * VECS; i++) {
-            if (SLICES == 1u || slice == to) {
+            if (slice == to || SLICES == 1u) {
                 own[i] = acc[to * OWN * VECS + i];
             } else {
                 tiles[(part * OWN * VECS + i) * 64u + lane] = acc[to * OWN * VECS + i];

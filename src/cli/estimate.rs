@@ -217,7 +217,7 @@ fn estimate(of: (&Path, &[String]), config: &Config, on: &On, all: bool, json: b
         Some(seconds) => writeln!(out, "predicted     {}, by the compiled kernels; `engine isa` shows them one by one", step(seconds, "")),
         None => writeln!(
             out,
-            "predicted     not here: that takes `cargo build --release --features isa` and Mesa's Vulkan drivers (mesa-vulkan-drivers), but no card"
+            "predicted     not here: see what `engine isa` says, which takes the feature `isa` and Mesa's Vulkan drivers, but no card"
         ),
     };
     let _ = writeln!(out, "all buffers   {}", share(report.total_bytes));

@@ -135,7 +135,7 @@ fn text(p: &Prediction, card: &Card, compiler: &Compiler, samples: f64, all: boo
     let shown = p.launches.iter().filter(|l| all || l.share > 0.02).map(|l| {
         let bound = serde_json::to_value(l.bound).ok().and_then(|v| v.as_str().map(|s| s.replace('_', " "))).unwrap_or_default();
         vec![
-            l.entry.to_string(),
+            l.launch.to_string(),
             l.kernel.clone(),
             format!("{:.1}", 1e6 * l.seconds),
             format!("{:.1} %", 100.0 * l.share),

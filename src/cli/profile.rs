@@ -100,11 +100,11 @@ pub(super) fn run(args: ProfileArgs) -> Result<()> {
         bytes: u64,
     }
     let mut rows: Vec<(String, Row)> = Vec::new();
-    for timing in &timings {
+    for (number, timing) in timings.iter().enumerate() {
         let entries = &program.plan.entries()[timing.entries.clone()];
         let joined = |of: fn(&Entry) -> &str| entries.iter().map(of).collect::<Vec<_>>().join(" + ");
         let kernels = joined(|e| &e.shader.name);
-        let name = if all { format!("{:3} {kernels} {}", timing.entries.start, joined(|e| &e.label)) } else { kernels };
+        let name = if all { format!("{number:3} {kernels} {}", joined(|e| &e.label)) } else { kernels };
         let at = rows.iter().position(|(n, _)| *n == name).unwrap_or_else(|| {
             rows.push((name, Row::default()));
             rows.len() - 1
@@ -113,7 +113,7 @@ pub(super) fn run(args: ProfileArgs) -> Result<()> {
         row.calls += 1;
         row.seconds += timing.seconds;
         row.flops += entries.iter().map(|e| e.flops).sum::<u64>();
-        row.bytes += entries.iter().map(|e| e.bytes).sum::<u64>();
+        row.bytes += program.plan.touched(timing.entries.clone());
     }
     if !all {
         rows.sort_by(|a, b| b.1.seconds.total_cmp(&a.1.seconds));

@@ -1,7 +1,7 @@
 //! Two kernels as one, for a launch of both: its first workgroups run the one and the rest the other, so that neither waits for the other's last wave.
 //!
 //! Kernels find their workgroup with `flat_group` of shaders/common/grid, whose arguments are all that differs. The parameters of the second follow those of
-//! the first. A workgroup runs one of them, so both use the same workgroup memory.
+//! the first. A workgroup runs one of them, so arrays of one element type in workgroup memory are one.
 
 use naga::{
     AddressSpace, ArraySize, BinaryOperator, Block, BuiltIn, Constant, Expression, Function, FunctionArgument, GlobalVariable, Handle,
@@ -64,6 +64,9 @@ fn dispatcher(module: &mut Module, bodies: [Function; 2], at: u32) -> Result<Fun
                 main.arguments.len() - 1
             });
             let naga::Binding::BuiltIn(built_in) = binding else { return Err("an entry point takes built-in values alone".into()) };
+            if matches!(built_in, BuiltIn::GlobalInvocationId | BuiltIn::WorkGroupSize) {
+                return Err(format!("{built_in:?} would be that of both kernels: use flat_group"));
+            }
             arguments.push((built_in, index as u32, argument.ty));
         }
         body.diagnostic_filter_leaf = None;

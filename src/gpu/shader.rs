@@ -114,6 +114,9 @@ static ADDED: LazyLock<Mutex<HashMap<String, &'static str>>> = LazyLock::new(Mut
 
 /// Makes a kernel of one's own known as `family/pass`: its WGSL text, in the form that the module describes. It may use the shared files.
 ///
+/// A launch may hold another kernel, too, and its workgroups may have another size: a kernel finds its workgroup with `flat_group` (`common/grid`), and one
+/// that has a `const WG`, no workgroup memory and a grid of threads must compute element `flat_group(…) * WG + local`.
+///
 /// # Errors
 /// `Config` when there is another kernel of that name.
 pub fn add_source(name: &str, text: &'static str) -> Result<()> {
@@ -246,16 +249,22 @@ impl Shader {
 
     /// Whether the variables of two bindings are of one kind and type, so that one can stand for both.
     pub(crate) fn binds_alike(&self, binding: &Binding, other: &Shader, its: &Binding) -> bool {
+        use naga::TypeInner;
+        // Address space, and the type with those that it is made of, whose handles are those of their module.
         let describe = |shader: &Shader, binding: &Binding| {
             let found = |v: &&naga::GlobalVariable| v.binding.is_some_and(|b| b.binding == binding.index);
             let variable = shader.module.global_variables.iter().map(|(_, v)| v).find(found)?;
             let types = &shader.module.types;
-            Some(match types[variable.ty].inner {
-                naga::TypeInner::Array { base, size, stride } => (variable.space, Some((types[base].inner.clone(), size, stride)), None),
-                ref inner => (variable.space, None, Some(inner.clone())),
-            })
+            let parts = match &types[variable.ty].inner {
+                TypeInner::Array { base, size, stride } => vec![(format!("{size:?}"), *stride, types[*base].inner.clone())],
+                TypeInner::Struct { members, .. } => {
+                    members.iter().map(|m| (m.name.clone().unwrap_or_default(), m.offset, types[m.ty].inner.clone())).collect()
+                }
+                inner => vec![(String::new(), 0, inner.clone())],
+            };
+            Some((variable.space, parts))
         };
-        describe(self, binding).is_some_and(|own| describe(other, its).as_ref() == Some(&own))
+        binding.kind == its.kind && describe(self, binding).is_some_and(|own| describe(other, its).as_ref() == Some(&own))
     }
 
     /// Whether a variable is an array of floats, or of vectors of them.

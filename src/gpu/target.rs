@@ -39,7 +39,7 @@ pub struct Target {
 /// each of the loops that a kernel has.
 pub(crate) const SOFTWARE_LOOP_ITERATIONS: u64 = 65_535 - 64;
 
-/// Launches that take about as long on lavapipe as the twentieth that a pair of kernels loses.
+/// Floating-point operations of a pair of kernels of which lavapipe loses as much by running both branches as a launch costs there.
 pub(crate) const SOFTWARE_PAIR_FLOPS: u64 = 16_000_000;
 
 /// Texels of one row of an image, times their components: 16 KiB.

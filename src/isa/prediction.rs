@@ -64,8 +64,8 @@ pub struct Variant {
 /// One launch of a plan.
 #[derive(Debug, Clone, Serialize)]
 pub struct Predicted {
-    /// Number of its first entry in the plan.
-    pub entry: usize,
+    /// Number in the plan.
+    pub launch: usize,
     /// `family/pass`, of each of its entries.
     pub kernel: String,
     /// Path of the layer.
@@ -113,7 +113,7 @@ pub fn predict(plan: &Plan, micro_steps: usize, card: &Card, compiler: &Compiler
     let (mut variants, mut known): (Vec<Variant>, HashMap<*const Shader, usize>) = (vec![], HashMap::new());
     // Bytes that passed since each tensor was last touched; the step before was the same step.
     let (mut passed, mut touched): (u64, HashMap<Tensor, u64>) = (0, HashMap::new());
-    let mut launches = Vec::new();
+    let (mut launches, mut flops) = (Vec::new(), 0.0);
     for round in 0..2 {
         for entries in plan.launches() {
             let mut from = [0.0; 2];
@@ -153,15 +153,15 @@ pub fn predict(plan: &Plan, micro_steps: usize, card: &Card, compiler: &Compiler
             let whole = variant(entries.clone())?;
             let own = entries.clone().map(|at| variant(at..at + 1)).collect::<Result<Vec<_>>>()?;
             let parts = plan.entries()[entries.clone()].iter().zip(own.iter().map(|v| &variants[*v])).collect::<Vec<_>>();
-            let predicted = launch(entries.start, &parts, (whole, &variants[whole].compiled), card, from)?;
+            let predicted = launch(&parts, (whole, &variants[whole].compiled), card, from)?;
             let once = plan.entries()[entries.start].section == Section::Update;
-            launches.push(Predicted { times: if once { 1 } else { micro_steps }, ..predicted });
+            let (launch, times) = (launches.len(), if once { 1 } else { micro_steps });
+            flops += times as f64 * parts.iter().map(|(e, _)| e.flops as f64).sum::<f64>();
+            launches.push(Predicted { launch, times, roofline: plan.least(card, entries), ..predicted });
         }
     }
     let step = |of: &dyn Fn(&Predicted) -> f64| launches.iter().map(|l| l.times as f64 * of(l)).sum::<f64>();
     let (seconds, roofline) = (step(&|l| l.seconds), step(&|l| l.roofline + LAUNCH));
-    let flops =
-        step(&|l| plan.launches().find(|e| e.start == l.entry).map_or(0.0, |e| plan.entries()[e].iter().map(|e| e.flops as f64).sum()));
     launches.iter_mut().for_each(|l| l.share = l.times as f64 * l.seconds / seconds);
     Ok(Prediction { launches, variants, seconds, roofline, flops })
 }
@@ -179,7 +179,7 @@ fn trips(entry: &Entry, compiled: &Compiled, code: &Code) -> Result<Option<Vec<u
 }
 
 /// One launch of one kernel or two, compiled as `whole`; `from` are the bytes that come from memory and from the Infinity Cache.
-fn launch(index: usize, parts: &[(&Entry, &Variant)], whole: (usize, &Compiled), card: &Card, from: [f64; 2]) -> Result<Predicted> {
+fn launch(parts: &[(&Entry, &Variant)], whole: (usize, &Compiled), card: &Card, from: [f64; 2]) -> Result<Predicted> {
     let lanes = f64::from(whole.1.wave.max(32));
     // Sums over all waves, and the longest chain of instructions.
     let (mut waves, mut vector, mut scalar, mut lds, mut l2, mut chain, mut longest) = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0f64);
@@ -226,7 +226,7 @@ fn launch(index: usize, parts: &[(&Entry, &Variant)], whole: (usize, &Compiled),
     let (bound, work) = bounds.into_iter().max_by(|a, b| a.1.total_cmp(&b.1)).unwrap_or((Bound::Launch, 0.0));
     let joined = |of: fn(&Entry) -> &str| parts.iter().map(|(e, _)| of(e)).collect::<Vec<_>>().join(" + ");
     Ok(Predicted {
-        entry: index,
+        launch: 0,
         kernel: joined(|e| &e.shader.name),
         label: joined(|e| &e.label),
         variant: whole.0,
@@ -235,7 +235,7 @@ fn launch(index: usize, parts: &[(&Entry, &Variant)], whole: (usize, &Compiled),
         waves: held,
         share: 0.0,
         times: 1,
-        roofline: parts.iter().map(|(e, _)| e.roofline(card)).sum(),
+        roofline: 0.0,
         by_flops,
     })
 }

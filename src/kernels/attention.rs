@@ -20,6 +20,8 @@ pub struct Shape {
     pub causal: bool,
     /// On the attention probabilities.
     pub dropout: Option<Dropout>,
+    /// Table of angles (`rope::table`), where queries and keys turn by their position in the attention itself (`turns`).
+    pub rope: Option<Tensor>,
 }
 
 impl Shape {
@@ -42,9 +44,21 @@ impl Shape {
         Some((heads, group))
     }
 
+    /// Whether the kernels for these sizes on the plan's target can turn queries and keys themselves.
+    pub fn turns(&self, plan: &Plan) -> bool {
+        self.short(plan).is_some() && self.head_dim.is_multiple_of(2)
+    }
+
     /// Fails unless keys, values and queries, or their gradients, have these sizes.
     fn expect(&self, plan: &Plan, name: &str, qkv: Tensor, q: Option<Tensor>) -> Result<()> {
         q.map_or(Ok(()), |q| plan.expect(name, q, self.outputs()))?;
+        if let Some(table) = self.rope {
+            if !self.turns(plan) || q.is_some() {
+                return Err(Error::Internal(format!("{name} does not turn queries and keys")));
+            }
+            // A table may reach beyond the sequence.
+            plan.expect(name, table, plan.len(table).max(self.length * self.head_dim))?;
+        }
         plan.expect(name, qkv, if q.is_some() { 2 } else { 3 } * self.outputs())
     }
 
@@ -71,7 +85,9 @@ impl Shape {
         };
         let dispatch = Dispatch::new(kernel, label).constant("WG", group as u32).constant("D", self.head_dim as u32);
         let mut dispatch = match short {
-            Some((heads, _)) => dispatch.constant("T", self.length as u32).constant("HEADS", heads as u32),
+            Some((heads, _)) => {
+                dispatch.constant("T", self.length as u32).constant("HEADS", heads as u32).bind_if("ROPE", "table", self.rope)
+            }
             None => dispatch.constant("STAGE", u32::from(!software)),
         }
         .constant("CAUSAL", self.causal.into())

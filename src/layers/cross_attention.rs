@@ -72,7 +72,7 @@ impl CrossAttention {
         let q = self.q_proj.forward_fused(plan, x, None)?;
         let kv = self.kv_proj.forward_fused(plan, memory, None)?;
         let (heads, head_dim) = (self.heads, self.features / self.heads);
-        let shape = Shape { batch, length, heads, head_dim, causal: self.causal, dropout: dropout(plan, self.rate) };
+        let shape = Shape { batch, length, heads, head_dim, causal: self.causal, dropout: dropout(plan, self.rate), rope: None };
         let y = plan.like(format!("{}.y", self.name), x)?;
         let lse = plan.activation(format!("{}.lse", self.name), &[shape.batch, shape.heads, shape.length])?;
         Forward { qkv: kv, q: Some(q), y, lse, shape }.record(plan, &self.name)?;

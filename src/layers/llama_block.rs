@@ -88,8 +88,15 @@ impl LlamaBlock {
         let name = |what: &str| format!("{}.{what}", self.name);
         let normed = self.norm.forward(plan, x)?;
         let projected = self.qkv.forward(plan, normed)?;
-        let qkv = plan.like(name("turned"), projected)?;
-        rope::Rotate { x: projected, table, y: qkv, length, heads, head_dim, back: false }.record(plan, &self.name)?;
+        let mut shape = Shape { batch, length, heads, head_dim, causal: true, dropout: None, rope: None };
+        let qkv = if cache.is_none() && shape.turns(plan) {
+            shape.rope = Some(table);
+            projected
+        } else {
+            let qkv = plan.like(name("turned"), projected)?;
+            rope::Rotate { x: projected, table, y: qkv, length, heads, head_dim, back: false }.record(plan, &self.name)?;
+            qkv
+        };
         let y = plan.like(name("y"), x)?;
         let attended = match cache {
             Some(Cache { sources, limit }) => {
@@ -100,7 +107,7 @@ impl LlamaBlock {
                 None
             }
             None => {
-                let shape = Shape { batch, length, heads, head_dim, causal: true, dropout: dropout(plan, self.config.dropout) };
+                shape.dropout = dropout(plan, self.config.dropout);
                 let lse = plan.activation(name("lse"), &[batch, heads, length])?;
                 Forward { qkv, q: None, y, lse, shape }.record(plan, &self.name)?;
                 Some((lse, shape))
@@ -129,11 +136,15 @@ impl LlamaBlock {
         let dn = self.gate_up.backward(plan, dgate_up)?;
         let ds = self.norm_after.backward_fused(plan, dn, Fused { residual: Some(dy), ..Fused::default() })?;
         let da = self.output.backward(plan, ds)?;
-        let dturned = plan.like(format!("{}.dturned", self.name), qkv)?;
-        Backward { qkv, q: None, y, lse, dy: da, dqkv: dturned, shape }.record(plan, &self.name)?;
         let dqkv = plan.like(format!("{}.dqkv", self.name), qkv)?;
         let Shape { length, heads, head_dim, .. } = shape;
-        rope::Rotate { x: dturned, table, y: dqkv, length, heads, head_dim, back: true }.record(plan, &self.name)?;
+        if shape.rope.is_some() {
+            Backward { qkv, q: None, y, lse, dy: da, dqkv, shape }.record(plan, &self.name)?;
+        } else {
+            let dturned = plan.like(format!("{}.dturned", self.name), qkv)?;
+            Backward { qkv, q: None, y, lse, dy: da, dqkv: dturned, shape }.record(plan, &self.name)?;
+            rope::Rotate { x: dturned, table, y: dqkv, length, heads, head_dim, back: true }.record(plan, &self.name)?;
+        }
         let dn = self.qkv.backward(plan, dqkv)?;
         self.norm.backward_fused(plan, dn, Fused { residual: Some(ds), ..Fused::default() })
     }

@@ -73,6 +73,7 @@ impl SelfAttention {
             head_dim: self.features / self.heads,
             causal: self.causal,
             dropout: dropout(plan, self.rate),
+            rope: None,
         };
         let y = plan.like(format!("{}.y", self.name), x)?;
         let lse = plan.activation(format!("{}.lse", self.name), &[batch, self.heads, length])?;

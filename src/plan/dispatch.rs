@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::tensor::{Section, Tensor};
-use crate::gpu::{Access, Card, Shader};
+use crate::gpu::{Access, Shader};
 
 /// Value of a kernel parameter.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -152,11 +152,6 @@ impl Entry {
     /// Value of a replaced const, 0 when it was not replaced.
     pub fn constant(&self, name: &str) -> u32 {
         self.shader.consts.iter().find(|(n, _)| *n == name).map_or(0, |(_, v)| *v)
-    }
-
-    /// Seconds that a card takes at least: at the peak of its arithmetic or of its memory, whichever takes longer.
-    pub fn roofline(&self, card: &Card) -> f64 {
-        (self.flops as f64 / card.peak()).max(self.bytes as f64 / card.memory)
     }
 
     /// Tensors that it writes.

@@ -246,15 +246,17 @@ impl Memory {
                 change[last + 1] -= bytes;
             }
             let mut alive = 0;
-            for (step, entry) in plan.entries().iter().enumerate() {
-                alive += change[step];
-                let at = || format!("{}: dispatch {step}, {} at {}", plan.name, entry.shader.name, entry.label);
+            for (number, launch) in plan.launches().enumerate() {
+                alive += change[launch.clone()].iter().sum::<i128>();
+                let entry = &plan.entries()[launch.start];
+                let at = || format!("{}: launch {number}, {} at {}", plan.name, entry.shader.name, entry.label);
                 let live = alive as u64;
+                let touched = plan.touched(launch);
                 if live > report.peak_live_bytes {
                     (report.peak_live_bytes, report.peak_at) = (live, at());
                 }
-                if entry.bytes > report.working_set_bytes {
-                    (report.working_set_bytes, report.working_set_at) = (entry.bytes, at());
+                if touched > report.working_set_bytes {
+                    (report.working_set_bytes, report.working_set_at) = (touched, at());
                 }
             }
         }

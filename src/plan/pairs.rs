@@ -86,9 +86,11 @@ impl Plan {
             return None;
         }
         let (a, b) = (self.varied(a, &of_a).ok()?, Entry { paired: true, ..self.varied(b, &of_b).ok()? });
-        let row = a.grid[1..] == [1, 1] && b.grid[1..] == [1, 1] && a.grid[0] + b.grid[0] <= self.target.max_groups;
+        if a.grid[1] > 1 || b.grid[1] > 1 || a.grid[0] + b.grid[0] > self.target.max_groups {
+            return None;
+        }
         let same = shared((&a.shader, &a.tensors), (&b.shader, &b.tensors)).collect();
-        let joined = a.shader.beside(&b.shader, a.grid[0], same).ok().filter(|_| row)?;
+        let joined = a.shader.beside(&b.shader, a.grid[0], same).ok()?;
         self.has_room(&joined, &a.label).is_ok().then_some([a, b])
     }
 

@@ -164,17 +164,17 @@ impl Plan {
         let old = self.entries().to_vec();
         let mut made: HashMap<Tensor, Tensor> = HashMap::new();
         let mut entries = old[..backward.start].to_vec();
-        for entry in &old[backward.start..] {
+        for launch in self.launches().filter(|launch| launch.start >= backward.start).collect::<Vec<_>>() {
             // Launches that have to run again for this one, in the order of the forward pass.
             let mut launches = BTreeSet::new();
-            let mut needed: Vec<Tensor> = entry.tensors.clone();
+            let mut needed: Vec<Tensor> = old[launch.clone()].iter().flat_map(|e| e.tensors.iter().copied()).collect();
             while let Some(tensor) = needed.pop() {
                 if again.contains(&tensor) && !made.contains_key(&tensor) && launches.insert(maker[&tensor]) {
                     needed.extend(old[maker[&tensor]].reads());
                 }
             }
-            for launch in launches {
-                let mut copy = Entry { section: Section::Backward, ..old[launch].clone() };
+            for again in launches {
+                let mut copy = Entry { section: Section::Backward, ..old[again].clone() };
                 for tensor in copy.writes().collect::<Vec<_>>() {
                     let twin = self.twin(tensor)?;
                     made.insert(tensor, twin);
@@ -182,9 +182,11 @@ impl Plan {
                 renamed(&mut copy, &made);
                 entries.push(copy);
             }
-            let mut entry = entry.clone();
-            renamed(&mut entry, &made);
-            entries.push(entry);
+            for entry in &old[launch] {
+                let mut entry = entry.clone();
+                renamed(&mut entry, &made);
+                entries.push(entry);
+            }
         }
         self.replace(entries);
         Ok(())

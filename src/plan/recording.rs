@@ -401,7 +401,23 @@ impl Plan {
     /// Seconds that a card takes for a range of the dispatches at least: each at the peak of its arithmetic or of its memory, whichever takes longer, with
     /// the cost of a launch.
     pub fn roofline(&self, card: &Card, range: Range<usize>) -> f64 {
-        self.entries[range].iter().map(|e| e.roofline(card) + if e.paired { 0.0 } else { LAUNCH }).sum()
+        self.launches().filter(|launch| range.contains(&launch.start)).map(|launch| self.least(card, launch) + LAUNCH).sum()
+    }
+
+    /// Seconds that a card takes for one launch at least.
+    pub fn least(&self, card: &Card, launch: Range<usize>) -> f64 {
+        let flops: u64 = self.entries[launch.clone()].iter().map(|e| e.flops).sum();
+        (flops as f64 / card.peak()).max(self.touched(launch) as f64 / card.memory)
+    }
+
+    /// Bytes that a launch reads and writes, each tensor once, or what its only entry says.
+    pub fn touched(&self, launch: Range<usize>) -> u64 {
+        let [entries @ ..] = &self.entries[launch];
+        if let [entry] = entries {
+            return entry.bytes;
+        }
+        let tensors: HashSet<Tensor> = entries.iter().flat_map(|e| e.tensors.iter().copied()).collect();
+        tensors.into_iter().map(|t| self.bytes(t)).sum()
     }
 
     /// Fails unless a tensor has that many elements.
@@ -464,6 +480,7 @@ impl Plan {
         self.within_limits(&shader, &label, &immediates)?;
         if let Grid::Threads(_) = grid
             && shader.has_const("WG")
+            && shader.workgroup_bytes == 0
         {
             // Where every element stands alone, workgroups of any size do.
             variants.extend([64, 128, 256].map(|size| Variant { consts: vec![("WG", size)], grid, cycles: 0 }));

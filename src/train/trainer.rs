@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -25,7 +26,7 @@ use crate::kernels::loss_scale::INITIAL;
 use crate::kernels::metrics::StepRecord;
 use crate::losses::Columns;
 use crate::metrics::{Column, Metrics, improves, less_is_better};
-use crate::plan::{Flat, Parameter};
+use crate::plan::{Entry, Flat, Parameter};
 use crate::problem::Loaded;
 use crate::session::{RING, Session};
 use crate::tasks::{Card, ClosingScores, Scorecard};
@@ -634,14 +635,10 @@ fn checkpoint_of(session: &Session, gpu: &Gpu, problem: &Loaded, origin: &Origin
 
 /// Device and kernels: what must be the same for the same bits.
 fn variants(gpu: &Gpu, session: &Session) -> Result<String> {
-    let mut kernels: Vec<String> = session
-        .step()?
-        .0
-        .plan
-        .entries()
-        .iter()
-        .map(|e| format!("{}{}{:?}", if e.paired { "+" } else { "" }, e.shader.name, e.shader.consts))
-        .collect();
+    let plan = &session.step()?.0.plan;
+    let name = |e: &Entry| format!("{}{:?}", e.shader.name, e.shader.consts);
+    let launch = |entries: Range<usize>| plan.entries()[entries].iter().map(name).collect::<Vec<_>>().join(" + ");
+    let mut kernels: Vec<String> = plan.launches().map(launch).collect();
     kernels.sort();
     kernels.dedup();
     Ok(format!("{}\n{:?}\n{}", gpu.describe(), gpu.target, kernels.join("\n")))
