@@ -57,16 +57,23 @@ pub fn check_batch(gpu: &Arc<Gpu>, config: &Config) -> Result<BatchOutcome> {
     let mut outcome = BatchOutcome { batch: config.train.batch, dispatches: (0, 0), worst: (0.0, String::new()) };
     let mut seen = HashSet::new();
     let mut random = Random::new(1, 2, 3);
-    for (index, entry) in plan.entries().iter().enumerate() {
-        let new = seen.insert((Arc::as_ptr(&entry.shader), entry.immediates.clone()));
-        outcome.dispatches.0 += usize::from(new);
-        if !(new && can_compare(plan, entry)) {
-            program.run(index..index + 1)?;
-            continue;
+    for (index, launch) in plan.launches().enumerate() {
+        let mut compared = Vec::new();
+        for entry in &plan.entries()[launch] {
+            let new = seen.insert((Arc::as_ptr(&entry.shader), entry.immediates.clone()));
+            outcome.dispatches.0 += usize::from(new);
+            if new && can_compare(plan, entry) {
+                outcome.dispatches.1 += 1;
+                compared.push((entry, read(program, entry)?));
+            }
         }
-        let before = read(program, entry)?;
         program.run(index..index + 1)?;
-        for (tensor, picks) in expected(plan, entry, &before, state, &mut random)? {
+        let mut results = Vec::new();
+        for (entry, before) in &compared {
+            let of_entry = expected(plan, entry, before, state, &mut random)?;
+            results.extend(of_entry.into_iter().map(|(tensor, picks)| (*entry, tensor, picks)));
+        }
+        for (entry, tensor, picks) in results {
             let after: Vec<f32> = program.read(tensor)?;
             let (mut error, mut norm) = (0.0, 0.0);
             for (i, want) in &picks {
@@ -79,7 +86,6 @@ pub fn check_batch(gpu: &Arc<Gpu>, config: &Config) -> Result<BatchOutcome> {
                 outcome.worst = (share, format!("{} of {} at {}", plan.info(tensor).name, entry.shader.name, entry.label));
             }
         }
-        outcome.dispatches.1 += 1;
     }
     Ok(outcome)
 }

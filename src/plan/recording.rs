@@ -412,7 +412,7 @@ impl Plan {
 
     /// Bytes that a launch reads and writes, each tensor once, or what its only entry says.
     pub fn touched(&self, launch: Range<usize>) -> u64 {
-        let [entries @ ..] = &self.entries[launch];
+        let entries = &self.entries[launch];
         if let [entry] = entries {
             return entry.bytes;
         }
