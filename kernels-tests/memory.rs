@@ -32,13 +32,8 @@ const SMALL: [(&str, &[&str]); 9] = [
     ("linkage_vae", &["train.batch=4"]),
 ];
 
-/// Launches of a step, and weights, gradients and records after so many steps of two micro-batches.
-fn steps(run: &str, set: &[&str], count: u64) -> (usize, Vec<f32>, Vec<f32>, Vec<f32>) {
-    steps_for(gpu().target, run, set, count)
-}
-
-/// The same with the kernels of a target.
-fn steps_for(target: Target, run: &str, set: &[&str], count: u64) -> (usize, Vec<f32>, Vec<f32>, Vec<f32>) {
+/// Launches of a step, and weights, gradients and records after so many steps of two micro-batches, with the kernels of a target.
+fn steps(target: Target, run: &str, set: &[&str], count: u64) -> (usize, Vec<f32>, Vec<f32>, Vec<f32>) {
     let config = config(run, &[set, &["train.accumulate=2"]].concat());
     let mut problem = Loaded::made_up(&config, 40).unwrap();
     let session = problem.training_for(target, &gpu()).unwrap();
@@ -67,7 +62,7 @@ fn recomputation_keeps_the_bits_of_every_kind_of_run() {
         for (precision, target) in precisions().into_iter().flat_map(|p| targets(&gpu()).into_iter().map(move |t| (p, t))) {
             let [none, light, full] = LEVELS.map(|level| {
                 let (level, precision) = (format!("train.recompute={level}"), format!("train.precision={precision}"));
-                steps_for(target, run, &[set, &[level.as_str(), precision.as_str()]].concat(), 2)
+                steps(target, run, &[set, &[level.as_str(), precision.as_str()]].concat(), 2)
             });
             println!("{run} in {precision}: {} launches, light {}, full {}", none.0, light.0, full.0);
             assert!(none.1 == light.1 && none.1 == full.1, "{run} in {precision}: recomputation changes the weights");
@@ -84,8 +79,8 @@ fn two_kernels_in_one_launch_compute_what_they_do_alone() {
             for precision in precisions() {
                 let precision_key = format!("train.precision={precision}");
                 let set = [set, &[precision_key.as_str()]].concat();
-                let alone = steps_for(Target { pair_flops: 0, ..target }, run, &set, 1);
-                let pairs = steps_for(Target { pair_flops: u64::MAX, storage_buffers: 16, ..target }, run, &set, 1);
+                let alone = steps(Target { pair_flops: 0, ..target }, run, &set, 1);
+                let pairs = steps(Target { pair_flops: u64::MAX, storage_buffers: 16, ..target }, run, &set, 1);
                 println!("{run} in {precision}: {} launches, {} in pairs", alone.0, pairs.0);
                 assert!(pairs.0 < alone.0, "{run}: no pairs");
                 // Products that share a launch may take more or fewer slices of k.
@@ -106,8 +101,8 @@ fn gradients_in_16_bits_are_those_of_32() {
     }
     let mut wrong = Vec::new();
     for ((run, set), target) in SMALL.into_iter().flat_map(|run| targets(&gpu()).into_iter().map(move |target| (run, target))) {
-        let (_, _, exact, _) = steps_for(target, run, set, 1);
-        let (_, _, half, records) = steps_for(target, run, &[set, &["train.precision=f16"]].concat(), 1);
+        let (_, _, exact, _) = steps(target, run, set, 1);
+        let (_, _, half, records) = steps(target, run, &[set, &["train.precision=f16"]].concat(), 1);
         let scale = StepRecord::of(&records, 0).loss_scale();
         assert!(scale > 4096.0 && scale < 4100.0, "{run}: scale {scale}");
         let error: f64 = exact.iter().zip(&half).map(|(a, b)| f64::from(a - b / scale).powi(2)).sum();
