@@ -80,7 +80,7 @@ fn two_kernels_in_one_launch_compute_what_they_do_alone() {
                 let precision_key = format!("train.precision={precision}");
                 let set = [set, &[precision_key.as_str()]].concat();
                 let alone = steps(Target { pair_flops: 0, ..target }, run, &set, 1);
-                let pairs = steps(Target { pair_flops: u64::MAX, storage_buffers: 16, ..target }, run, &set, 1);
+                let pairs = steps(Target { pair_flops: u64::MAX, ..target }, run, &set, 1);
                 println!("{run} in {precision}: {} launches, {} in pairs", alone.0, pairs.0);
                 assert!(pairs.0 < alone.0, "{run}: no pairs");
                 // Products that share a launch may take more or fewer slices of k.
