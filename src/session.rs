@@ -116,8 +116,7 @@ impl Session {
     /// # Errors
     /// `Internal` when the session only evaluates.
     pub fn scale_loss(&self, step: u64, (skipped, scale): (bool, f32)) -> Result<()> {
-        let (program, io) = self.step()?;
-        let records = io.records.ok_or_else(|| Error::Internal("a training plan without records".into()))?;
+        let (program, records) = self.ring()?;
         let before = ((step + RING - 1) % RING) as usize;
         program.write_at(records, before * RECORD + 2, &[f32::from(u8::from(skipped)), scale]);
         Ok(())
@@ -128,8 +127,13 @@ impl Session {
     /// # Errors
     /// `TryAgain` on device loss.
     pub fn records(&self) -> Result<Vec<f32>> {
+        let (program, records) = self.ring()?;
+        program.read(records)
+    }
+
+    fn ring(&self) -> Result<(&Program, Tensor)> {
         let (program, io) = self.step()?;
-        program.read(io.records.ok_or_else(|| Error::Internal("a training plan without records".into()))?)
+        Ok((program, io.records.ok_or_else(|| Error::Internal("a training plan without records".into()))?))
     }
 
     /// Writes a micro-batch and the step state.

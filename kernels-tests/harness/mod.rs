@@ -285,10 +285,7 @@ impl Builder {
     /// # Errors
     /// As `Plan::activation`.
     pub fn gradient(&mut self, x: Tensor) -> Result<Tensor> {
-        let (name, shape) = (format!("d{}", self.plan.info(x).name), self.plan.shape(x).to_vec());
-        let dx = self.output(&name, &shape)?;
-        self.gradients.push((x, dx));
-        Ok(dx)
+        self.gradient_in(x, Self::output)
     }
 
     /// Gradient of an input, written with `+=` onto random values.
@@ -296,10 +293,7 @@ impl Builder {
     /// # Errors
     /// As `Plan::persistent`.
     pub fn gradient_added(&mut self, x: Tensor) -> Result<Tensor> {
-        let (name, shape) = (format!("d{}", self.plan.info(x).name), self.plan.shape(x).to_vec());
-        let dx = self.normal(&name, &shape)?;
-        self.gradients.push((x, dx));
-        Ok(dx)
+        self.gradient_in(x, Self::normal)
     }
 
     /// A tensor that a kernel adds to: onto random values, anew over whatever was there, or anew in an earlier micro-step.
@@ -321,8 +315,13 @@ impl Builder {
     /// # Errors
     /// As `Plan::persistent`.
     pub fn gradient_summed(&mut self, x: Tensor) -> Result<Tensor> {
+        self.gradient_in(x, Self::sum)
+    }
+
+    /// Gradient of x in a tensor of its shape, made by `make`.
+    fn gradient_in(&mut self, x: Tensor, make: fn(&mut Self, &str, &[usize]) -> Result<Tensor>) -> Result<Tensor> {
         let (name, shape) = (format!("d{}", self.plan.info(x).name), self.plan.shape(x).to_vec());
-        let dx = self.sum(&name, &shape)?;
+        let dx = make(self, &name, &shape)?;
         self.gradients.push((x, dx));
         Ok(dx)
     }

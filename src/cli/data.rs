@@ -85,11 +85,7 @@ fn sequences(config: &Config, out: &Path) -> Result<()> {
     let sets = generator.test_sets(TESTED);
     let count = sets.len();
     sets.into_iter().for_each(|(_, sequences)| arrays[2].extend(values(sequences)));
-    let shapes = [
-        [steps as usize, train.batch * train.accumulate, length],
-        [validations as usize, validation.sequences, length],
-        [count, TESTED, length],
-    ];
+    let shapes = [[steps as usize, train.samples(), length], [validations as usize, validation.sequences, length], [count, TESTED, length]];
     let names = ["train", "validation", "test"];
     let views: Vec<_> = (0..3).map(|i| (names[i], &shapes[i][..], arrays[i].as_slice())).collect();
     npz::write(out, &views)?;

@@ -208,7 +208,7 @@ fn estimate(of: (&Path, &[String]), config: &Config, on: &On, all: bool, json: b
     let traffic = report.step_traffic_bytes;
     let _ =
         writeln!(out, "step traffic  {}, {:.3} ms at {:.0} GB/s", bytes(traffic), 1e3 * traffic as f64 / CARD.memory, CARD.memory / 1e9);
-    let samples = (config.train.batch * config.train.accumulate) as f64;
+    let samples = config.train.samples() as f64;
     let step = |seconds: f64, what: &str| format!("{:.3} ms {what}on an {} ({:.0} samples/s)", 1e3 * seconds, CARD.name, samples / seconds);
     let least = step(least, "at least ");
     let (peak, launch) = (CARD.peak() / 1e12, 1e6 * LAUNCH);

@@ -65,7 +65,7 @@ pub(super) fn run(args: IsaArgs) -> Result<()> {
         let texts: Vec<String> = of.iter().map(|v| format!("{} {}\n{}", v.name, v.consts, v.compiled.assembly)).collect();
         return print(&texts.join("\n"));
     }
-    let samples = (config.train.batch * config.train.accumulate) as f64;
+    let samples = config.train.samples() as f64;
     if args.json.json {
         let variants = prediction.variants.iter().map(|v| {
             json!({

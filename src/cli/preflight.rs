@@ -96,12 +96,7 @@ pub(super) fn run(args: PreflightArgs) -> Result<()> {
     let mut out = format!("run file    {} is sound\n", args.run.run.display());
     notes.iter().for_each(|note| out += &format!("{note}\n"));
     let _ = writeln!(out, "model       {parameters} weights");
-    let _ = writeln!(
-        out,
-        "batches     {} samples a step, {steps} steps an epoch, {} epochs",
-        config.train.batch * config.train.accumulate,
-        config.train.epochs
-    );
+    let _ = writeln!(out, "batches     {} samples a step, {steps} steps an epoch, {} epochs", config.train.samples(), config.train.epochs);
     let _ = writeln!(out, "memory      {} of {} on {}", bytes(needed), bytes(budget), gpu.describe());
     let shown = |values: &[f64]| values.iter().map(|v| format!("{v:.5}")).collect::<Vec<_>>().join(", ");
     let _ = writeln!(out, "{STEPS} steps     loss {}; gradient norm {}; {moved} numbers moved", shown(&losses), shown(&norms));

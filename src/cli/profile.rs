@@ -39,7 +39,7 @@ pub(super) struct ProfileArgs {
 /// The problem of a run with its data; made-up data of its sizes where its file is not there.
 fn problem_with_data(config: &Config) -> Result<Loaded> {
     if config.data.files().first().is_some_and(|(_, file)| !file.exists()) {
-        return Loaded::made_up(config, (4 * config.train.batch * config.train.accumulate).max(512));
+        return Loaded::made_up(config, (4 * config.train.samples()).max(512));
     }
     Ok(Problem::open(config, Purpose::Train)?.load()?.0)
 }

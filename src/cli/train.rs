@@ -150,9 +150,8 @@ fn with_restarts(config: &Config, options: &Options, stride: u64) -> Result<Repo
 fn fitted(config: &Config, options: &Options) -> Result<Config> {
     let choice = |c: &Config| (c.train.batch, c.train.accumulate, c.train.recompute, c.train.precision);
     // What else differs is reported when the run is resumed.
-    let samples = |c: &Config| c.train.batch * c.train.accumulate;
     let started = if options.resume { run_config(&options.out).ok() } else { None };
-    let started = started.filter(|started| samples(started) == samples(config)).map(|started| choice(&started));
+    let started = started.filter(|started| started.train.samples() == config.train.samples()).map(|started| choice(&started));
     let config = match started {
         Some(choice) => {
             let mut config = config.clone();

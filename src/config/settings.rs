@@ -112,6 +112,19 @@ impl Default for CheckpointConfig {
     }
 }
 
+impl TrainConfig {
+    /// Samples of a step.
+    pub fn samples(&self) -> usize {
+        self.batch * self.accumulate
+    }
+
+    /// Micro-batches of at most so many samples that a step divides into, the largest first.
+    pub fn micro_batches(&self, most: usize) -> impl Iterator<Item = usize> + use<> {
+        let samples = self.samples();
+        (1..=most.min(samples)).rev().filter(move |batch| samples.is_multiple_of(*batch))
+    }
+}
+
 impl Section for TrainConfig {
     fn validate(&self) -> std::result::Result<(), String> {
         let (batch, accumulate, epochs, steps) = (self.batch, self.accumulate, self.epochs, self.steps_per_epoch);
@@ -119,7 +132,7 @@ impl Section for TrainConfig {
         within((1..=1 << 16).contains(&accumulate), "train.accumulate", accumulate as f64, "from 1 to 65536")?;
         within((1..=1_000_000).contains(&epochs), "train.epochs", epochs as f64, "from 1 to 1000000")?;
         within((1..=1_000_000_000).contains(&steps), "train.steps_per_epoch", steps as f64, "from 1 to 1e9")?;
-        let samples = (batch * accumulate) as u64;
+        let samples = self.samples() as u64;
         within(
             samples.saturating_mul(steps) < 1 << 31,
             "train.steps_per_epoch × train.batch × train.accumulate",

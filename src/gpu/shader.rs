@@ -82,6 +82,8 @@ pub struct Shader {
     pub bindings: Vec<Binding>,
     /// Invocations along x of one workgroup.
     pub workgroup: u32,
+    /// Whether that is the const `WG`, which a dispatch may choose.
+    pub sizeable: bool,
     /// Members of the immediate block: name, byte offset, type.
     pub params: Vec<(String, u32, ParamType)>,
     /// Bytes of the immediate block.
@@ -242,7 +244,8 @@ impl Shader {
         params.extend(other.params.iter().map(|(name, offset, kind)| (name.clone(), offset + self.params_bytes, *kind)));
         let workgroup_bytes = workgroup_bytes(&module)?;
         let params_bytes = self.params_bytes + other.params_bytes;
-        let shader = Shader { name, consts: vec![], module, bindings, workgroup: self.workgroup, params, params_bytes, workgroup_bytes };
+        let workgroup = self.workgroup;
+        let shader = Shader { name, consts: vec![], module, bindings, workgroup, sizeable: false, params, params_bytes, workgroup_bytes };
         // As for one kernel: one address for the life of the process.
         Ok(JOINED.lock().expect("no panic while joining").entry(key).or_insert(Arc::new(shader)).clone())
     }
@@ -278,11 +281,6 @@ impl Shader {
         let variable = self.module.global_variables.iter().find(|(_, v)| v.name.as_deref() == Some(name));
         let floats = [TypeInner::Scalar(Scalar::F32), TypeInner::Vector { size: VectorSize::Quad, scalar: Scalar::F32 }];
         variable.and_then(|(_, v)| element(v.ty)).is_some_and(|inner| floats.contains(inner))
-    }
-
-    /// Whether a dispatch may replace a const of that name.
-    pub(crate) fn has_const(&self, name: &str) -> bool {
-        specialise(&self.name, &[]).is_ok_and(|text| text.lines().any(|line| const_line(line).is_some_and(|(key, _)| key == name)))
     }
 
     /// Iterations that all loops of one invocation take together, at most, with these immediates.
@@ -363,7 +361,8 @@ impl Shader {
             }
         }
         bindings.sort_by_key(|b| b.index);
-        Ok(Shader { name: name.to_string(), consts, module, bindings, workgroup, params, params_bytes, workgroup_bytes })
+        let sizeable = text.lines().any(|line| const_line(line).is_some_and(|(key, _)| key == "WG"));
+        Ok(Shader { name: name.to_string(), consts, module, bindings, workgroup, sizeable, params, params_bytes, workgroup_bytes })
     }
 }
 

@@ -294,7 +294,8 @@ impl Rebuild<'_> {
         }
         function.named_expressions =
             function.named_expressions.drain(..).map(|(handle, name)| (new.handles[handle.index()], name)).collect();
-        function.body = new.block(std::mem::take(&mut function.body))?;
+        let handles = std::mem::take(&mut new.handles);
+        function.body = new.block(std::mem::take(&mut function.body), &handles)?;
         function.expressions = new.expressions;
         Ok(function)
     }
@@ -413,11 +414,11 @@ impl Rebuild<'_> {
         }
     }
 
-    fn block(&mut self, block: Block) -> Result<Block, String> {
+    /// A block with the new handles of its expressions.
+    fn block(&mut self, block: Block, handles: &[Expr]) -> Result<Block, String> {
+        let renamed = |e: &mut Expr| *e = handles[e.index()];
         let mut out = Block::with_capacity(block.len());
         for (mut statement, span) in block.span_into_iter() {
-            let handles = self.handles.clone();
-            let renamed = |e: &mut Expr| *e = handles[e.index()];
             match &mut statement {
                 Statement::Emit(range) => {
                     let Some((first, last)) = range.first_and_last() else { continue };
@@ -427,21 +428,21 @@ impl Rebuild<'_> {
                     }
                     *range = Range::new_from_bounds(self.added[start], self.added[end - 1]);
                 }
-                Statement::Block(inner) => *inner = self.block(std::mem::take(inner))?,
+                Statement::Block(inner) => *inner = self.block(std::mem::take(inner), handles)?,
                 Statement::If { condition, accept, reject } => {
                     renamed(condition);
-                    *accept = self.block(std::mem::take(accept))?;
-                    *reject = self.block(std::mem::take(reject))?;
+                    *accept = self.block(std::mem::take(accept), handles)?;
+                    *reject = self.block(std::mem::take(reject), handles)?;
                 }
                 Statement::Switch { selector, cases } => {
                     renamed(selector);
                     for case in cases {
-                        case.body = self.block(std::mem::take(&mut case.body))?;
+                        case.body = self.block(std::mem::take(&mut case.body), handles)?;
                     }
                 }
                 Statement::Loop { body, continuing, break_if } => {
-                    *body = self.block(std::mem::take(body))?;
-                    *continuing = self.block(std::mem::take(continuing))?;
+                    *body = self.block(std::mem::take(body), handles)?;
+                    *continuing = self.block(std::mem::take(continuing), handles)?;
                     break_if.iter_mut().for_each(renamed);
                 }
                 Statement::Return { value } => value.iter_mut().for_each(renamed),

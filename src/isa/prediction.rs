@@ -153,11 +153,25 @@ pub fn predict(plan: &Plan, micro_steps: usize, card: &Card, compiler: &Compiler
             let whole = variant(entries.clone())?;
             let own = entries.clone().map(|at| variant(at..at + 1)).collect::<Result<Vec<_>>>()?;
             let parts = plan.entries()[entries.clone()].iter().zip(own.iter().map(|v| &variants[*v])).collect::<Vec<_>>();
-            let predicted = launch(&parts, (whole, &variants[whole].compiled), card, from)?;
+            let Timed { seconds, bound, waves, by_flops } = timed(&parts, &variants[whole].compiled, card, from)?;
             let once = plan.entries()[entries.start].section == Section::Update;
-            let (launch, times) = (launches.len(), if once { 1 } else { micro_steps });
+            let times = if once { 1 } else { micro_steps };
             flops += times as f64 * parts.iter().map(|(e, _)| e.flops as f64).sum::<f64>();
-            launches.push(Predicted { launch, times, roofline: plan.least(card, entries), ..predicted });
+            let joined = |of: fn(&Entry) -> &str| parts.iter().map(|(e, _)| of(e)).collect::<Vec<_>>().join(" + ");
+            launches.push(Predicted {
+                launch: launches.len(),
+                kernel: joined(|e| &e.shader.name),
+                label: joined(|e| &e.label),
+                variant: whole,
+                seconds,
+                bound,
+                waves,
+                // Known when all are.
+                share: 0.0,
+                roofline: plan.least(card, entries),
+                times,
+                by_flops,
+            });
         }
     }
     let step = |of: &dyn Fn(&Predicted) -> f64| launches.iter().map(|l| l.times as f64 * of(l)).sum::<f64>();
@@ -178,9 +192,17 @@ fn trips(entry: &Entry, compiled: &Compiled, code: &Code) -> Result<Option<Vec<u
     Ok(code.trips(&entry.shader.loops(&entry.immediates)?, entry.flops as f64 / 2.0 / lanes_of(entry, compiled)))
 }
 
+/// Time of a launch, and what it comes of.
+struct Timed {
+    seconds: f64,
+    bound: Bound,
+    waves: f64,
+    by_flops: bool,
+}
+
 /// One launch of one kernel or two, compiled as `whole`; `from` are the bytes that come from memory and from the Infinity Cache.
-fn launch(parts: &[(&Entry, &Variant)], whole: (usize, &Compiled), card: &Card, from: [f64; 2]) -> Result<Predicted> {
-    let lanes = f64::from(whole.1.wave.max(32));
+fn timed(parts: &[(&Entry, &Variant)], whole: &Compiled, card: &Card, from: [f64; 2]) -> Result<Timed> {
+    let lanes = f64::from(whole.wave.max(32));
     // Sums over all waves, and the longest chain of instructions.
     let (mut waves, mut vector, mut scalar, mut lds, mut l2, mut chain, mut longest) = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0f64);
     let mut by_flops = false;
@@ -211,7 +233,7 @@ fn launch(parts: &[(&Entry, &Variant)], whole: (usize, &Compiled), card: &Card, 
     }
     // The SIMD with the most waves, each of them of mean length.
     let most = (waves / card.simds).ceil().max(1.0);
-    let held = (whole.1.waves as f64).clamp(1.0, most);
+    let held = (whole.waves as f64).clamp(1.0, most);
     // Lanes that have nothing to load ask for nothing.
     let l2 = l2.max(from[0] + from[1]);
     let bounds = [
@@ -224,18 +246,5 @@ fn launch(parts: &[(&Entry, &Variant)], whole: (usize, &Compiled), card: &Card, 
         (Bound::Latency, longest.max((most / held).ceil() * chain / waves) / card.clock),
     ];
     let (bound, work) = bounds.into_iter().max_by(|a, b| a.1.total_cmp(&b.1)).unwrap_or((Bound::Launch, 0.0));
-    let joined = |of: fn(&Entry) -> &str| parts.iter().map(|(e, _)| of(e)).collect::<Vec<_>>().join(" + ");
-    Ok(Predicted {
-        launch: 0,
-        kernel: joined(|e| &e.shader.name),
-        label: joined(|e| &e.label),
-        variant: whole.0,
-        seconds: work + LAUNCH,
-        bound: if work < LAUNCH { Bound::Launch } else { bound },
-        waves: held,
-        share: 0.0,
-        times: 1,
-        roofline: 0.0,
-        by_flops,
-    })
+    Ok(Timed { seconds: work + LAUNCH, bound: if work < LAUNCH { Bound::Launch } else { bound }, waves: held, by_flops })
 }

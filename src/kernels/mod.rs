@@ -24,6 +24,12 @@ macro_rules! modules {
 
 kernel_families!(modules);
 
+use std::ops::Range;
+
+use crate::error::Result;
+use crate::gpu::{Role, Target};
+use crate::plan::{Dispatch, Grid, Plan, Tensor};
+
 /// Families whose kernels may store what they read and write in 16 bits: those of layers. Losses, metrics and the optimiser keep to 32.
 pub const HALF: [&str; 20] = [
     "activation",
@@ -50,12 +56,6 @@ pub const HALF: [&str; 20] = [
 
 /// Variables of theirs that keep to 32 bits all the same: statistics of rows.
 pub const EXACT: [&str; 2] = ["stats", "lse"];
-
-use std::ops::Range;
-
-use crate::error::Result;
-use crate::gpu::{Role, Target};
-use crate::plan::{Dispatch, Grid, Plan, Tensor};
 
 /// What changes from step to step. Twin of `State` in `shaders/common/state.wgsl`; a test compares the layouts.
 #[repr(C)]

@@ -129,8 +129,7 @@ impl Lowered {
                 let info = plan.info(*tensor);
                 let form = if info.half {
                     // Uniform arrays are made of vectors of four floats; texels have any format.
-                    let image = binding.access == Access::Read && plan.target.image_rows > 0 && plan.target.holds_image(info.len());
-                    if !image {
+                    if binding.access != Access::Read || !plan.target.holds_image(info.len()) {
                         return Some((binding.name.clone(), Form::Half));
                     }
                     Form::Image

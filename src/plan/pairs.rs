@@ -1,7 +1,7 @@
 //! Two entries in one launch. Nothing in the backward pass waits for the gradient of a weight, so it is computed beside something that does not wait
 //! for it either: mostly the gradient of the same layer's input. A step has fewer launches then, and its small products fill the card together.
 
-use super::dispatch::{Entry, Grid, Variant};
+use super::dispatch::{Entry, Variant};
 use super::lowering::shared;
 use super::recording::Plan;
 use super::tensor::{Section, Storage, Tensor};
@@ -73,19 +73,20 @@ impl Plan {
     /// Two entries with workgroups of one size, if they fit into one launch on the target: in the variants of their kernels that take least longer, which
     /// may be as much as the launch that is saved.
     fn fit(&self, a: &Entry, b: &Entry) -> Option<[Entry; 2]> {
-        let cycles = |of: &Variant, other: &Variant| of.cycles + other.cycles;
-        let size = |e: &Entry, v: &Variant| v.consts.iter().find(|(name, _)| *name == "WG").map_or(e.shader.workgroup, |(_, size)| *size);
-        let ways = |e: &Entry| {
-            let as_it_is = Variant { consts: vec![], grid: Grid::Groups(0), cycles: 0 };
-            std::iter::once(as_it_is).chain(e.variants.iter().cloned()).collect::<Vec<_>>()
+        // As they are, or in other ways.
+        let ways_of_b = || std::iter::once(None).chain(b.variants.iter().map(Some));
+        let both = std::iter::once(None).chain(a.variants.iter().map(Some)).flat_map(|x| ways_of_b().map(move |y| (x, y)));
+        let size = |e: &Entry, way: Option<&Variant>| {
+            let consts = way.into_iter().flat_map(|variant| &variant.consts);
+            consts.into_iter().find(|(name, _)| *name == "WG").map_or(e.shader.workgroup, |(_, size)| *size)
         };
-        let ways_of_b = ways(b);
-        let both = ways(a).into_iter().flat_map(|of_a| ways_of_b.iter().map(move |of_b| (of_a.clone(), of_b.clone())));
-        let (of_a, of_b) = both.filter(|(x, y)| size(a, x) == size(b, y)).min_by_key(|(x, y)| cycles(x, y))?;
-        if cycles(&of_a, &of_b) as f64 > LAUNCH * CARD.clock || a.flops + b.flops > self.target.pair_flops {
+        let cycles = |way: Option<&Variant>| way.map_or(0, |variant| variant.cycles);
+        let alike = both.filter(|(x, y)| size(a, *x) == size(b, *y)).map(|(x, y)| (cycles(x) + cycles(y), x, y));
+        let (longer, of_a, of_b) = alike.min_by_key(|(longer, ..)| *longer)?;
+        if longer as f64 > LAUNCH * CARD.clock || a.flops + b.flops > self.target.pair_flops {
             return None;
         }
-        let (a, b) = (self.varied(a, &of_a).ok()?, Entry { paired: true, ..self.varied(b, &of_b).ok()? });
+        let (a, b) = (self.varied(a, of_a).ok()?, Entry { paired: true, ..self.varied(b, of_b).ok()? });
         if a.grid[1] > 1 || b.grid[1] > 1 || a.grid[0] + b.grid[0] > self.target.max_groups {
             return None;
         }
@@ -94,11 +95,9 @@ impl Plan {
         self.has_room(&joined, &a.label).is_ok().then_some([a, b])
     }
 
-    /// An entry with another variant of its kernel.
-    fn varied(&self, entry: &Entry, variant: &Variant) -> Result<Entry> {
-        if variant.consts.is_empty() {
-            return Ok(entry.clone());
-        }
+    /// An entry as it is, or with another variant of its kernel.
+    fn varied(&self, entry: &Entry, variant: Option<&Variant>) -> Result<Entry> {
+        let Some(variant) = variant else { return Ok(entry.clone()) };
         let mut consts = entry.shader.consts.clone();
         consts.retain(|(name, _)| variant.consts.iter().all(|(other, _)| other != name));
         consts.extend(&variant.consts);

@@ -479,7 +479,7 @@ impl Plan {
         }
         self.within_limits(&shader, &label, &immediates)?;
         if let Grid::Threads(_) = grid
-            && shader.has_const("WG")
+            && shader.sizeable
             && shader.workgroup_bytes == 0
         {
             // Where every element stands alone, workgroups of any size do.

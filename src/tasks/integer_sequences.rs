@@ -133,13 +133,9 @@ impl IntegerSequences {
         IntegerSequences { config: config.clone(), train: settings.train.clone(), sequences: settings.validation.sequences, order: None }
     }
 
-    fn per_step(&self) -> usize {
-        self.train.batch * self.train.accumulate
-    }
-
     /// Training sample number `item` of the run.
     fn training_sample(&self, item: u64) -> Sequence {
-        let epoch = item / (self.per_step() as u64 * self.train.steps_per_epoch);
+        let epoch = item / (self.train.samples() as u64 * self.train.steps_per_epoch);
         sample(
             self.config.sizes(),
             self.config.seed,
@@ -151,7 +147,7 @@ impl IntegerSequences {
 
     /// Sequences of a training step, micro-step after micro-step.
     pub(crate) fn training(&mut self, step: u64) -> Vec<Sequence> {
-        let (t, per_step) = (&self.train, self.per_step());
+        let (t, per_step) = (&self.train, self.train.samples());
         let (epoch, within) = (step / t.steps_per_epoch, (step % t.steps_per_epoch) as usize);
         let per_epoch = per_step as u64 * t.steps_per_epoch;
         if t.shuffle && self.order.as_ref().is_none_or(|(e, _)| *e != epoch) {
@@ -182,7 +178,7 @@ impl IntegerSequences {
     /// Share of sequences that occurred in the training steps before `step`, of which at most the last four million samples are looked at.
     fn seen_in_training(&self, step: u64, sequences: &[Sequence]) -> f64 {
         let wanted: HashSet<&Sequence> = sequences.iter().collect();
-        let end = step * self.per_step() as u64;
+        let end = step * self.train.samples() as u64;
         let items = end.saturating_sub(4_000_000)..end;
         let seen: HashSet<Sequence> = items.map(|item| self.training_sample(item)).filter(|s| wanted.contains(s)).collect();
         sequences.iter().filter(|s| seen.contains(*s)).count() as f64 / sequences.len().max(1) as f64

@@ -23,42 +23,52 @@ where
     D: DataKind + Table,
     L: LossKind + Table,
 {
-    let samples = config.train.batch * config.train.accumulate;
     let compares = !Problem::open(config, Purpose::Train)?.loss().columns().need_two.is_empty();
-    let mut best: Option<(f64, Config<M, D, L>)> = None;
     let given = config.train.precision;
     for precision in [given].into_iter().chain((given.is_f32() && target.half).then_some(Precision::F16)) {
-        if best.is_some() {
-            break;
-        }
-        for recompute in Recompute::ALL.into_iter().filter(|r| *r >= config.train.recompute) {
-            let mut config = config.clone();
-            (config.train.recompute, config.train.precision) = (recompute, precision);
-            let Some(most) = Problem::open(&config, Purpose::Train)?.largest_batch(target, budget) else { continue };
-            if most >= config.train.batch && recompute == Recompute::None && precision == given {
-                return Ok(config);
-            }
-            let sizes =
-                (1..=config.train.batch.min(most)).rev().filter(|b| samples.is_multiple_of(*b) && (!compares || *b == config.train.batch));
-            for batch in sizes.take(LARGEST) {
-                let mut config = config.clone();
-                (config.train.batch, config.train.accumulate) = (batch, samples / batch);
-                let seconds = Problem::open(&config, Purpose::Train)?.roofline(&CARD)?;
-                if best.as_ref().is_none_or(|(least, _)| seconds < *least) {
-                    best = Some((seconds, config));
-                }
-            }
+        let mut config = config.clone();
+        config.train.precision = precision;
+        if let Some(found) = fastest(&config, precision == given, compares, target, budget)? {
+            return Ok(found);
         }
     }
     let batch = config.train.batch;
-    best.map(|(_, config)| config).ok_or_else(|| {
-        Error::Config(if compares {
-            format!(
-                "--fit: nothing fits {budget} bytes. The loss compares the {batch} samples of a micro-batch with each other, so that none may be left out: \
-                 lower train.batch, which changes the loss, or raise --budget"
-            )
-        } else {
-            format!("--fit: even train.batch = 1 with train.recompute = \"full\" needs more than {budget} bytes: make the model smaller, or raise --budget")
-        })
-    })
+    Err(Error::Config(if compares {
+        format!(
+            "--fit: nothing fits {budget} bytes. The loss compares the {batch} samples of a micro-batch with each other, so that none may be left out: \
+             lower train.batch, which changes the loss, or raise --budget"
+        )
+    } else {
+        format!(
+            "--fit: even train.batch = 1 with train.recompute = \"full\" needs more than {budget} bytes: make the model smaller, or raise --budget"
+        )
+    }))
+}
+
+/// The form of a run in its precision that fits and has the shortest step, if any fits; with `stays` the run as it is, if that does.
+fn fastest<M, D, L>(config: &Config<M, D, L>, stays: bool, compares: bool, target: Target, budget: u64) -> Result<Option<Config<M, D, L>>>
+where
+    M: ModelKind + Table,
+    D: DataKind + Table,
+    L: LossKind + Table,
+{
+    let mut best: Option<(f64, Config<M, D, L>)> = None;
+    for recompute in Recompute::ALL.into_iter().filter(|r| *r >= config.train.recompute) {
+        let mut form = config.clone();
+        form.train.recompute = recompute;
+        let Some(most) = Problem::open(&form, Purpose::Train)?.largest_batch(target, budget) else { continue };
+        if most >= form.train.batch && recompute.is_none() && stays {
+            return Ok(Some(form));
+        }
+        let sizes = config.train.micro_batches(most.min(config.train.batch)).filter(|batch| !compares || *batch == config.train.batch);
+        for batch in sizes.take(LARGEST) {
+            let mut form = form.clone();
+            (form.train.batch, form.train.accumulate) = (batch, config.train.samples() / batch);
+            let seconds = Problem::open(&form, Purpose::Train)?.roofline(&CARD)?;
+            if best.as_ref().is_none_or(|(least, _)| seconds < *least) {
+                best = Some((seconds, form));
+            }
+        }
+    }
+    Ok(best.map(|(_, form)| form))
 }

@@ -20,10 +20,9 @@ pub(crate) fn default_budget(gpu: &Gpu) -> u64 {
 
 fn over_budget(problem: &Loaded, gpu: &Gpu, report: &MemoryReport, budget: u64) -> Error {
     let roles = report.bytes_by_role.iter().map(|(role, bytes)| format!("\n  {role:<12}{bytes:>16}")).collect::<String>();
-    let samples = problem.settings.train.batch * problem.settings.train.accumulate;
+    let samples = problem.settings.train.samples();
     // Of the batches that fit, the largest that a step divides into.
-    let fits =
-        problem.largest_batch(gpu.target, budget).and_then(|most| (1..=most.min(samples)).rev().find(|b| samples.is_multiple_of(*b)));
+    let fits = problem.largest_batch(gpu.target, budget).and_then(|most| problem.settings.train.micro_batches(most).next());
     let fit = match fits {
         Some(batch) => {
             format!("train.batch = {batch} fits; with train.accumulate = {} a step takes the same {samples} samples", samples / batch)

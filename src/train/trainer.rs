@@ -319,12 +319,12 @@ impl<'a> Trainer<'a> {
         }
         let records = self.session.records()?;
         let names = self.columns.names.clone();
+        let half = self.problem.settings.train.precision == Precision::F16;
         let mut last = vec![];
         for step in self.unread..self.progress.step {
             let record = StepRecord::of(&records, (step % RING) as usize);
             let means: Vec<f64> = (0..names.len()).map(|column| record.mean(column)).collect();
             let done = step + 1;
-            let half = self.problem.settings.train.precision == Precision::F16;
             self.progress.loss_scale = half.then(|| (record.skipped(), record.loss_scale().to_bits()));
             if !record.skipped() {
                 self.progress.skipped_in_a_row = 0;
