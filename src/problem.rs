@@ -327,6 +327,7 @@ impl<D: Source + ?Sized> Problem<D> {
 
     fn training_plan(&self, target: Target, batch: usize, layout: Layout) -> Result<(Plan, Io)> {
         let mut plan = Plan::training("train", target);
+        plan.accumulates = self.settings.train.accumulate > 1;
         let io = self.record(&mut plan, batch, layout)?;
         let records = io.records.ok_or_else(|| Error::Internal("a loss without a gradient".into()))?;
         plan.prune();

@@ -296,16 +296,17 @@ impl Builder {
         self.gradient_in(x, Self::normal)
     }
 
-    /// A tensor that a kernel adds to: onto random values, anew over whatever was there, or anew in an earlier micro-step.
+    /// A tensor that a kernel adds to: onto random values, anew over whatever was there, anew in an earlier micro-step, or anew in the only one.
     ///
     /// # Errors
     /// As `Plan::persistent`.
     pub fn sum(&mut self, name: &str, shape: &[usize]) -> Result<Tensor> {
-        let mode = self.state.seed % 3;
-        let sum = if mode == 1 { self.output(name, shape)? } else { self.normal(name, shape)? };
+        let mode = self.state.seed % 4;
+        let sum = if mode % 2 == 1 { self.output(name, shape)? } else { self.normal(name, shape)? };
         if mode > 0 {
             self.plan.sum_anew(sum);
-            self.state.micro = mode - 1;
+            self.state.micro = u32::from(mode == 2);
+            self.plan.accumulates = mode != 3;
         }
         Ok(sum)
     }

@@ -84,7 +84,11 @@ pub fn epilogue<S: Scalar>(
 
 /// Whether a sum has terms of this step already.
 fn begun(e: &Entry, state: State) -> bool {
-    e.constant("FRESH") == 0 || state.micro > 0
+    match e.constant("FRESH") {
+        0 => true,
+        1 => state.micro > 0,
+        _ => false,
+    }
 }
 
 /// The product with its whole epilogue.

@@ -6,7 +6,7 @@ use crate::harness::scalar::Scalar;
 /// The reference of a pass, if it has one.
 pub(super) fn evaluate<S: Scalar>(pass: &str, call: &mut Call<'_, S>) -> bool {
     match pass {
-        "rotate" => rotate(call),
+        "rotate" | "rotate_vec4" => rotate(call),
         _ => return false,
     }
     true

@@ -95,8 +95,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     if (batch >= p.batch) {
         return;
     }
-    let m0 = (tile / tiles_n) % tiles_m * 32u;
-    let n0 = tile % tiles_n * 32u;
+    // Of B 512 KiB a strip.
+    let at = tile_at(tile % (tiles_n * tiles_m), tiles_m, tiles_n, clamp(4096u / p.k, 1u, tiles_n));
+    let m0 = at.x * 32u;
+    let n0 = at.y * 32u;
     // Out of range along n or m the results are not stored: clamping is enough.
     let n = n0 + lane * 4u;
     let safe_n = min(n, p.n - 4u);
@@ -118,63 +120,35 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     var sums5 = vec4<f32>(0.0);
     var sums6 = vec4<f32>(0.0);
     var sums7 = vec4<f32>(0.0);
-    for (var k = 0u; k < p.k; k += 16u) {
-        let a00 = load_a(base_a, m0 + 0u, k, lane);
-        let a01 = load_a(base_a, m0 + 4u, k, lane);
-        let a02 = load_a(base_a, m0 + 8u, k, lane);
-        let a03 = load_a(base_a, m0 + 12u, k, lane);
-        let a04 = load_a(base_a, m0 + 16u, k, lane);
-        let a05 = load_a(base_a, m0 + 20u, k, lane);
-        let a06 = load_a(base_a, m0 + 24u, k, lane);
-        let a07 = load_a(base_a, m0 + 28u, k, lane);
+    for (var k = 0u; k < p.k; k += 8u) {
+        let a0 = load_a(base_a, m0 + 0u, k, lane);
+        let a1 = load_a(base_a, m0 + 4u, k, lane);
+        let a2 = load_a(base_a, m0 + 8u, k, lane);
+        let a3 = load_a(base_a, m0 + 12u, k, lane);
+        let a4 = load_a(base_a, m0 + 16u, k, lane);
+        let a5 = load_a(base_a, m0 + 20u, k, lane);
+        let a6 = load_a(base_a, m0 + 24u, k, lane);
+        let a7 = load_a(base_a, m0 + 28u, k, lane);
         if (ROW_SUM == 1u) {
-            sums0 += a00;
-            sums1 += a01;
-            sums2 += a02;
-            sums3 += a03;
-            sums4 += a04;
-            sums5 += a05;
-            sums6 += a06;
-            sums7 += a07;
+            sums0 += a0;
+            sums1 += a1;
+            sums2 += a2;
+            sums3 += a3;
+            sums4 += a4;
+            sums5 += a5;
+            sums6 += a6;
+            sums7 += a7;
         }
-        let b00 = load_b(base_b, min(k, p.k - 4u), safe_n);
-        let b01 = load_b(base_b, min(k + 4u, p.k - 4u), safe_n);
-        acc0 = add_product(add_product(acc0, b00, early(a00)), b01, late(a00));
-        acc1 = add_product(add_product(acc1, b00, early(a01)), b01, late(a01));
-        acc2 = add_product(add_product(acc2, b00, early(a02)), b01, late(a02));
-        acc3 = add_product(add_product(acc3, b00, early(a03)), b01, late(a03));
-        acc4 = add_product(add_product(acc4, b00, early(a04)), b01, late(a04));
-        acc5 = add_product(add_product(acc5, b00, early(a05)), b01, late(a05));
-        acc6 = add_product(add_product(acc6, b00, early(a06)), b01, late(a06));
-        acc7 = add_product(add_product(acc7, b00, early(a07)), b01, late(a07));
-        let a10 = load_a(base_a, m0 + 0u, k + 8u, lane);
-        let a11 = load_a(base_a, m0 + 4u, k + 8u, lane);
-        let a12 = load_a(base_a, m0 + 8u, k + 8u, lane);
-        let a13 = load_a(base_a, m0 + 12u, k + 8u, lane);
-        let a14 = load_a(base_a, m0 + 16u, k + 8u, lane);
-        let a15 = load_a(base_a, m0 + 20u, k + 8u, lane);
-        let a16 = load_a(base_a, m0 + 24u, k + 8u, lane);
-        let a17 = load_a(base_a, m0 + 28u, k + 8u, lane);
-        if (ROW_SUM == 1u) {
-            sums0 += a10;
-            sums1 += a11;
-            sums2 += a12;
-            sums3 += a13;
-            sums4 += a14;
-            sums5 += a15;
-            sums6 += a16;
-            sums7 += a17;
-        }
-        let b10 = load_b(base_b, min(k + 8u, p.k - 4u), safe_n);
-        let b11 = load_b(base_b, min(k + 8u + 4u, p.k - 4u), safe_n);
-        acc0 = add_product(add_product(acc0, b10, early(a10)), b11, late(a10));
-        acc1 = add_product(add_product(acc1, b10, early(a11)), b11, late(a11));
-        acc2 = add_product(add_product(acc2, b10, early(a12)), b11, late(a12));
-        acc3 = add_product(add_product(acc3, b10, early(a13)), b11, late(a13));
-        acc4 = add_product(add_product(acc4, b10, early(a14)), b11, late(a14));
-        acc5 = add_product(add_product(acc5, b10, early(a15)), b11, late(a15));
-        acc6 = add_product(add_product(acc6, b10, early(a16)), b11, late(a16));
-        acc7 = add_product(add_product(acc7, b10, early(a17)), b11, late(a17));
+        let b0 = load_b(base_b, min(k, p.k - 4u), safe_n);
+        let b1 = load_b(base_b, min(k + 4u, p.k - 4u), safe_n);
+        acc0 = add_product(add_product(acc0, b0, early(a0)), b1, late(a0));
+        acc1 = add_product(add_product(acc1, b0, early(a1)), b1, late(a1));
+        acc2 = add_product(add_product(acc2, b0, early(a2)), b1, late(a2));
+        acc3 = add_product(add_product(acc3, b0, early(a3)), b1, late(a3));
+        acc4 = add_product(add_product(acc4, b0, early(a4)), b1, late(a4));
+        acc5 = add_product(add_product(acc5, b0, early(a5)), b1, late(a5));
+        acc6 = add_product(add_product(acc6, b0, early(a6)), b1, late(a6));
+        acc7 = add_product(add_product(acc7, b0, early(a7)), b1, late(a7));
     }
     store_rows(batch, m0 + 0u, n, acc0);
     store_rows(batch, m0 + 4u, n, acc1);

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use super::ledger::{Ledger, Role};
 use super::shader::{Access, BindingKind, Shader};
 use super::software::prefers_images;
-use super::target::{IMAGE_ROW, SOFTWARE_LOOP_ITERATIONS, SOFTWARE_PAIR_FLOPS, Target};
+use super::target::{SOFTWARE_LOOP_ITERATIONS, SOFTWARE_PAIR_FLOPS, Target, Texel};
 use crate::error::{Error, Result};
 use crate::fault;
 
@@ -59,7 +59,28 @@ pub struct Gpu {
 }
 
 const NEEDED: wgpu::Features = wgpu::Features::IMMEDIATES;
-const WANTED: wgpu::Features = wgpu::Features::TIMESTAMP_QUERY.union(wgpu::Features::SUBGROUP).union(wgpu::Features::SHADER_F16);
+const WANTED: wgpu::Features = wgpu::Features::TIMESTAMP_QUERY
+    .union(wgpu::Features::SUBGROUP)
+    .union(wgpu::Features::SHADER_F16)
+    // Images of single 16-bit floats that kernels read.
+    .union(wgpu::Features::TEXTURE_ADAPTER_SPECIFIC_FORMAT_FEATURES);
+
+/// As wgpu names it.
+fn texture_format(texel: Texel) -> wgpu::TextureFormat {
+    match (texel.components, texel.half) {
+        (4, false) => wgpu::TextureFormat::Rgba32Float,
+        (4, true) => wgpu::TextureFormat::Rgba16Float,
+        (_, false) => wgpu::TextureFormat::R32Float,
+        (_, true) => wgpu::TextureFormat::R16Float,
+    }
+}
+
+/// Whether kernels on an adapter may read images of every kind.
+fn reads_images(adapter: &wgpu::Adapter) -> bool {
+    let flags = |texel| adapter.get_texture_format_features(texture_format(texel)).flags;
+    adapter.features().contains(wgpu::Features::TEXTURE_ADAPTER_SPECIFIC_FORMAT_FEATURES)
+        && Texel::ALL.into_iter().all(|texel| flags(texel).contains(wgpu::TextureFormatFeatureFlags::STORAGE_READ_ONLY))
+}
 
 fn instance() -> wgpu::Instance {
     wgpu::Instance::new(wgpu::InstanceDescriptor {
@@ -201,7 +222,7 @@ impl Gpu {
         }));
         let same = summary.subgroup.0 == summary.subgroup.1 && features.contains(wgpu::Features::SUBGROUP);
         let software = summary.kind == "software";
-        let images = software && prefers_images(&summary.driver);
+        let images = software && prefers_images(&summary.driver) && reads_images(&adapter);
         let target = Target {
             software,
             subgroup: if same { summary.subgroup.0 } else { 0 },
@@ -213,6 +234,7 @@ impl Gpu {
             workgroup_memory: limits.max_compute_workgroup_storage_size,
             workgroup_invocations: limits.max_compute_invocations_per_workgroup,
             storage_buffers: limits.max_storage_buffers_per_shader_stage,
+            uniform_buffers: limits.max_uniform_buffers_per_shader_stage,
             immediate_bytes: limits.max_immediate_size,
             half: features.contains(wgpu::Features::SHADER_F16),
             pair_flops: if software { SOFTWARE_PAIR_FLOPS } else { u64::MAX },
@@ -319,10 +341,10 @@ impl Gpu {
                 ty: match b.kind {
                     BindingKind::Uniform => buffer(wgpu::BufferBindingType::Uniform),
                     BindingKind::Storage => buffer(wgpu::BufferBindingType::Storage { read_only: b.access == Access::Read }),
-                    BindingKind::Image(_) => wgpu::BindingType::Texture {
-                        sample_type: wgpu::TextureSampleType::Float { filterable: false },
+                    BindingKind::Image(texel) => wgpu::BindingType::StorageTexture {
+                        access: wgpu::StorageTextureAccess::ReadOnly,
+                        format: texture_format(texel),
                         view_dimension: wgpu::TextureViewDimension::D2,
-                        multisampled: false,
                     },
                 },
                 count: None,
@@ -360,29 +382,24 @@ impl Gpu {
     ///
     /// # Errors
     /// `TryAgain` when the device is out of memory.
-    pub fn image(&self, components: u32, half: bool, rows: u32) -> Result<wgpu::Texture> {
+    pub fn image(&self, texel: Texel, rows: u32) -> Result<wgpu::Texture> {
         fault::device("alloc")?;
         let scope = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
         let image = self.device.create_texture(&wgpu::TextureDescriptor {
             label: Some("image"),
-            size: wgpu::Extent3d { width: IMAGE_ROW as u32 / components, height: rows, depth_or_array_layers: 1 },
+            size: wgpu::Extent3d { width: texel.pitch(), height: rows, depth_or_array_layers: 1 },
             mip_level_count: 1,
             sample_count: 1,
             dimension: wgpu::TextureDimension::D2,
-            format: match (components, half) {
-                (4, false) => wgpu::TextureFormat::Rgba32Float,
-                (4, true) => wgpu::TextureFormat::Rgba16Float,
-                (_, false) => wgpu::TextureFormat::R32Float,
-                (_, true) => wgpu::TextureFormat::R16Float,
-            },
-            usage: wgpu::TextureUsages::TEXTURE_BINDING | wgpu::TextureUsages::COPY_DST,
+            format: texture_format(texel),
+            usage: wgpu::TextureUsages::STORAGE_BINDING | wgpu::TextureUsages::COPY_DST,
             view_formats: &[],
         });
         if let Some(error) = pollster::block_on(scope.pop()) {
             return Err(classify(&error));
         }
         self.check()?;
-        self.ledger.lock().expect("no panic while held").add(Role::Staging, u64::from(rows) * IMAGE_ROW as u64 * if half { 2 } else { 4 });
+        self.ledger.lock().expect("no panic while held").add(Role::Staging, u64::from(rows) * texel.pitch_bytes());
         Ok(image)
     }
 

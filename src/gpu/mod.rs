@@ -18,4 +18,4 @@ pub use loops::Loop;
 pub use shader::{Access, Binding, BindingKind, ParamType, Shader, add_source, replace_source, shader_names};
 pub(crate) use software::Form;
 pub(crate) use target::IMAGE_ROW;
-pub use target::Target;
+pub use target::{Target, Texel};

@@ -15,6 +15,7 @@ use include_dir::{Dir, include_dir};
 use super::fold::fold;
 use super::join::join;
 use super::software::{Form, rewrite};
+use super::target::Texel;
 use crate::error::{Error, Result};
 
 static SOURCES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/shaders");
@@ -43,8 +44,8 @@ pub enum BindingKind {
     Storage,
     /// Uniform buffer, instead of a read-only storage buffer.
     Uniform,
-    /// Image with rows of 16 KiB and so many components a texel, instead of a read-only storage buffer.
-    Image(u32),
+    /// Image with rows of 4,096 numbers, instead of a read-only storage buffer.
+    Image(Texel),
 }
 
 /// One binding of group 0, as the shader declares it.
@@ -315,7 +316,7 @@ impl Shader {
             .map_err(|e| Error::Internal(format!("{path}: {}", e.emit_to_string_with_path(&text, &path))))?;
         validate(&module)?;
         fold(&mut module);
-        let components = rewrite(&mut module, forms).map_err(|why| Error::Internal(format!("{path}: {why}")))?;
+        rewrite(&mut module, forms).map_err(|why| Error::Internal(format!("{path}: {why}")))?;
         validate(&module)?;
 
         let broken = |what: &str| Error::Internal(format!("{path}: {what}"));
@@ -340,8 +341,8 @@ impl Shader {
                 }
                 naga::AddressSpace::Handle => {
                     let slot = variable.binding.filter(|b| b.group == 0).ok_or_else(|| broken("bindings are in group 0"))?;
-                    let kind = BindingKind::Image(components.get(&name).copied().unwrap_or(1));
-                    bindings.push(Binding { name, index: slot.binding, access: Access::Read, kind });
+                    let texel = Texel::of(&module.types[variable.ty].inner).ok_or_else(|| broken("an image of another kind"))?;
+                    bindings.push(Binding { name, index: slot.binding, access: Access::Read, kind: BindingKind::Image(texel) });
                 }
                 naga::AddressSpace::Immediate => {
                     let naga::TypeInner::Struct { members, span } = &module.types[variable.ty].inner else {

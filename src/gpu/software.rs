@@ -15,10 +15,11 @@ use naga::front::Typifier;
 use naga::proc::ResolveContext;
 use naga::{
     AddressSpace, Arena, ArraySize, BinaryOperator, Block, Expression, Function, GlobalVariable, Handle, ImageClass, ImageDimension,
-    Literal, Module, Range, ResourceBinding, Scalar, ScalarKind, Span, Statement, StorageAccess, Type, TypeInner, VectorSize,
+    Literal, Module, Range, ResourceBinding, Scalar, ScalarKind, Span, Statement, StorageAccess, StorageFormat, Type, TypeInner,
+    VectorSize,
 };
 
-use super::target::{IMAGE_ROW, Target};
+use super::target::{IMAGE_ROW, Target, Texel};
 
 /// Drivers that load from uniform buffers and images faster than from storage buffers: Mesa's llvmpipe (matrix products three to four times
 /// faster, on processors where a gather is slow). SwiftShader is slower with images. `benches/results/2026-11-21-drivers.md` has the figures.
@@ -35,8 +36,8 @@ pub(super) fn prefers_images(driver: &str) -> bool {
 pub(crate) enum Form {
     /// Uniform buffer of so many elements.
     Uniform(usize),
-    /// Image.
-    Image,
+    /// Image, of 16-bit floats or not.
+    Image { half: bool },
     /// Storage buffer of 16-bit floats.
     Half,
 }
@@ -47,12 +48,30 @@ impl Target {
         if elements.next_multiple_of(4) * 4 <= self.uniform_bytes as usize {
             return Some(Form::Uniform(elements));
         }
-        self.holds_image(elements).then_some(Form::Image)
+        self.holds_image(elements).then_some(Form::Image { half: false })
     }
 
     /// Whether so many elements are read from an image.
     pub(crate) fn holds_image(&self, elements: usize) -> bool {
         elements.div_ceil(IMAGE_ROW) <= self.image_rows as usize
+    }
+}
+
+impl Texel {
+    /// As shaders name it.
+    fn format(self) -> StorageFormat {
+        match (self.components, self.half) {
+            (4, false) => StorageFormat::Rgba32Float,
+            (4, true) => StorageFormat::Rgba16Float,
+            (_, false) => StorageFormat::R32Float,
+            (_, true) => StorageFormat::R16Float,
+        }
+    }
+
+    /// What the texels of an image of that type hold.
+    pub(super) fn of(image: &TypeInner) -> Option<Texel> {
+        let TypeInner::Image { class: ImageClass::Storage { format, .. }, .. } = image else { return None };
+        Texel::ALL.into_iter().find(|texel| texel.format() == *format)
     }
 }
 
@@ -73,13 +92,11 @@ enum From {
     Image(Handle<GlobalVariable>),
 }
 
-/// Gives arrays of a valid module another form where their types and uses allow. Returns the components of a texel of those that became
-/// images.
+/// Gives arrays of a valid module another form where their types and uses allow.
 ///
 /// # Errors
 /// What of the module is not understood.
-pub(super) fn rewrite(module: &mut Module, forms: &[(String, Form)]) -> Result<HashMap<String, u32>, String> {
-    let mut components = HashMap::new();
+pub(super) fn rewrite(module: &mut Module, forms: &[(String, Form)]) -> Result<(), String> {
     // As it is before, for the types of its expressions.
     let original = module.clone();
     let mut sources = HashMap::new();
@@ -88,11 +105,10 @@ pub(super) fn rewrite(module: &mut Module, forms: &[(String, Form)]) -> Result<H
         let Some(handle) = found else { continue };
         if let Some(source) = declare(module, handle, *form) {
             sources.insert(handle, source);
-            components.insert(name.clone(), if source.scalar { 1 } else { 4 });
         }
     }
     if sources.is_empty() {
-        return Ok(components);
+        return Ok(());
     }
     let texel = add_type(module, TypeInner::Vector { size: VectorSize::Bi, scalar: Scalar::U32 });
     let handles: Vec<_> = module.functions.iter().map(|(handle, _)| handle).collect();
@@ -105,7 +121,7 @@ pub(super) fn rewrite(module: &mut Module, forms: &[(String, Form)]) -> Result<H
         module.entry_points[at].function = Rebuild::function(&original, function, &sources, texel)?;
     }
     compact(module, KeepUnused::No);
-    Ok(components)
+    Ok(())
 }
 
 fn add_type(module: &mut Module, inner: TypeInner) -> Handle<Type> {
@@ -137,10 +153,12 @@ fn declare(module: &mut Module, handle: Handle<GlobalVariable>, form: Form) -> O
         return Some(Source { scalar, from: From::Half });
     }
     let written = access.contains(StorageAccess::STORE);
+    let half = match form {
+        Form::Image { half } => half,
+        Form::Uniform(_) if written => return None,
+        _ => false,
+    };
     if let Form::Uniform(elements) = form {
-        if written {
-            return None;
-        }
         let base = add_type(module, TypeInner::Vector { size: VectorSize::Quad, scalar: element });
         let count = ArraySize::Constant(std::num::NonZeroU32::new(elements.div_ceil(4) as u32)?);
         let ty = add_type(module, TypeInner::Array { base, size: count, stride: 16 });
@@ -151,7 +169,9 @@ fn declare(module: &mut Module, handle: Handle<GlobalVariable>, form: Form) -> O
     if element != Scalar::F32 || written && (scalar || !loads_come_first(module, handle)) {
         return None;
     }
-    let class = ImageClass::Sampled { kind: ScalarKind::Float, multi: false };
+    // Mesa computes the level of a sampled image, lane by lane, in a function that every load calls; a storage image has none.
+    let format = Texel { components: if scalar { 1 } else { 4 }, half }.format();
+    let class = ImageClass::Storage { format, access: StorageAccess::LOAD };
     let ty = add_type(module, TypeInner::Image { dim: ImageDimension::D2, arrayed: false, class });
     let image = if written {
         let last = module.global_variables.iter().filter_map(|(_, v)| v.binding).map(|b| b.binding).max()?;
@@ -247,8 +267,6 @@ struct Rebuild<'a> {
     /// All new handles.
     added: Vec<Expr>,
     numbers: HashMap<u32, Expr>,
-    /// Level of an image.
-    level: Option<Expr>,
     images: HashMap<Handle<GlobalVariable>, Expr>,
     /// Old pointers into images.
     elements: HashMap<Expr, Element>,
@@ -276,7 +294,6 @@ impl Rebuild<'_> {
             starts: Vec::with_capacity(old.len() + 1),
             added: Vec::new(),
             numbers: HashMap::new(),
-            level: None,
             images: HashMap::new(),
             elements: HashMap::new(),
             texel,
@@ -310,7 +327,6 @@ impl Rebuild<'_> {
                 self.numbers.insert(number, handle);
             }
         }
-        self.level = Some(self.add(Expression::Literal(Literal::I32(0))));
         let mut images: Vec<_> =
             self.sources.values().filter_map(|s| if let From::Image(image) = s.from { Some(image) } else { None }).collect();
         images.sort_unstable();
@@ -404,8 +420,8 @@ impl Rebuild<'_> {
         let x = self.binary(BinaryOperator::And, element.index, row - 1);
         let y = self.binary(BinaryOperator::ShiftRight, element.index, row.trailing_zeros());
         let coordinate = self.add(Expression::Compose { ty: self.texel, components: vec![x, y] });
-        let (image, level) = (self.images[&element.image], self.level);
-        let base = self.add(Expression::ImageLoad { image, coordinate, array_index: None, sample: None, level });
+        let image = self.images[&element.image];
+        let base = self.add(Expression::ImageLoad { image, coordinate, array_index: None, sample: None, level: None });
         match element.component {
             _ if element.source.scalar => self.add(Expression::AccessIndex { base, index: 0 }),
             Some(Component::Fixed(index)) => self.add(Expression::AccessIndex { base, index }),
@@ -513,6 +529,8 @@ fn operands(expression: &mut Expression, visit: &mut dyn FnMut(&mut Expr)) -> Re
 mod tests {
     use super::*;
 
+    const IMAGE: Form = Form::Image { half: false };
+
     #[test]
     fn only_measured_drivers_read_images() {
         assert!(prefers_images("llvmpipe Mesa 22.3.6 (LLVM 15.0.6)"));
@@ -552,15 +570,15 @@ mod tests {
             ("y[i] = vec4(at(i) + x[0]) + v[i];", uniform, &[("y", "buffer"), ("x", "uniform"), ("n", "uniform"), ("v", "uniform")]),
             (
                 "y[i] = vec4(at(i) + x[0]) + v[i] * v[n[1]].y + v[i][n[2]];",
-                Form::Image,
+                IMAGE,
                 &[("y", "buffer"), ("x", "image"), ("n", "buffer"), ("v", "image")],
             ),
-            ("y[i] = vec4(x[i32(i) - 1]);", Form::Image, &[("y", "buffer"), ("x", "image")]),
+            ("y[i] = vec4(x[i32(i) - 1]);", IMAGE, &[("y", "buffer"), ("x", "image")]),
             ("y[i] = vec4(x[i32(i) - 1]);", uniform, &[("y", "buffer"), ("x", "uniform")]),
-            ("y[i] += v[i];", Form::Image, &[("y", "buffer"), ("v", "image"), ("y", "image")]),
-            ("y[i].x += 1.0;", Form::Image, &[("y", "buffer"), ("y", "image")]),
-            ("y[i] = v[i]; y[i + 64u] *= 2.0;", Form::Image, &[("y", "buffer"), ("v", "image")]),
-            ("for (var j = 0u; j < 4u; j++) { y[i * 4u + j] += v[j]; }", Form::Image, &[("y", "buffer"), ("v", "image")]),
+            ("y[i] += v[i];", IMAGE, &[("y", "buffer"), ("v", "image"), ("y", "image")]),
+            ("y[i].x += 1.0;", IMAGE, &[("y", "buffer"), ("y", "image")]),
+            ("y[i] = v[i]; y[i + 64u] *= 2.0;", IMAGE, &[("y", "buffer"), ("v", "image")]),
+            ("for (var j = 0u; j < 4u; j++) { y[i * 4u + j] += v[j]; }", IMAGE, &[("y", "buffer"), ("v", "image")]),
         ] {
             let body = body.replace("x_of(i)", "u32(x[i])");
             let expected: Vec<_> = expected.iter().map(|(name, space)| (name.to_string(), *space)).collect();

@@ -26,6 +26,8 @@ pub struct Target {
     pub workgroup_invocations: u32,
     /// Storage buffers that a kernel may bind.
     pub storage_buffers: u32,
+    /// Uniform buffers that a kernel may bind. WebGPU promises 12.
+    pub uniform_buffers: u32,
     /// Bytes of immediates.
     pub immediate_bytes: u32,
     /// Kernels may load and store 16-bit floats.
@@ -45,6 +47,46 @@ pub(crate) const SOFTWARE_PAIR_FLOPS: u64 = 16_000_000;
 /// Texels of one row of an image, times their components: 16 KiB.
 pub(crate) const IMAGE_ROW: usize = 4096;
 
+/// What a texel of an image holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Texel {
+    /// Numbers: one, or four.
+    pub components: u32,
+    /// Of 16 bits.
+    pub half: bool,
+}
+
+impl Texel {
+    /// Every kind.
+    pub(super) const ALL: [Texel; 4] = {
+        const fn texel(components: u32, half: bool) -> Texel {
+            Texel { components, half }
+        }
+        [texel(1, false), texel(4, false), texel(1, true), texel(4, true)]
+    };
+
+    /// Bytes of a row of an image.
+    pub fn row_bytes(self) -> u32 {
+        IMAGE_ROW as u32 * if self.half { 2 } else { 4 }
+    }
+
+    /// Bytes from one row to the next.
+    pub fn pitch_bytes(self) -> u64 {
+        u64::from(self.row_bytes()) + 64
+    }
+
+    /// Texels of a row of an image.
+    pub fn row(self) -> u32 {
+        IMAGE_ROW as u32 / self.components
+    }
+
+    /// Texels from one row to the next: a cache line more, or the rows of a matrix whose width is a power of two would all lie in the same few sets of a
+    /// cache.
+    pub fn pitch(self) -> u32 {
+        self.row() + 64 * self.row() / self.row_bytes()
+    }
+}
+
 impl Default for Target {
     /// The card that the engine is tuned for: AMD RX 6600 (RDNA 2).
     fn default() -> Self {
@@ -59,6 +101,7 @@ impl Default for Target {
             workgroup_memory: 32_768,
             workgroup_invocations: 256,
             storage_buffers: 16,
+            uniform_buffers: 12,
             immediate_bytes: 64,
             half: true,
             pair_flops: u64::MAX,

@@ -161,7 +161,7 @@ impl Compiler {
                 let kind = match b.kind {
                     BindingKind::Storage => vk::DescriptorType::STORAGE_BUFFER,
                     BindingKind::Uniform => vk::DescriptorType::UNIFORM_BUFFER,
-                    BindingKind::Image(_) => vk::DescriptorType::SAMPLED_IMAGE,
+                    BindingKind::Image(_) => vk::DescriptorType::STORAGE_IMAGE,
                 };
                 vk::DescriptorSetLayoutBinding::default()
                     .binding(b.index)

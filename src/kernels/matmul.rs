@@ -138,7 +138,7 @@ impl Matmul {
         // A sum over the rows of a long batch is made of parts that add up.
         if self.adds_over_rows() {
             let steps = match kernel {
-                "matmul/lanes" => (1, 16),
+                "matmul/lanes" => (1, 8),
                 "matmul/register" => (1, 1),
                 _ => (16, 1),
             };

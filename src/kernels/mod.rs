@@ -136,8 +136,8 @@ fn parts(target: &Target, terms: usize, iterations: usize) -> impl Iterator<Item
 /// `Internal` when some of them were added to before and others were not.
 pub fn adding(plan: &mut Plan, dispatch: Dispatch, sums: &[Tensor]) -> Result<Dispatch> {
     let fresh = plan.first_to_add(sums)?;
-    let dispatch = dispatch.constant("FRESH", fresh.into());
-    Ok(if fresh { dispatch.bind("state", state(plan)?) } else { dispatch })
+    let dispatch = dispatch.constant("FRESH", if fresh { 2 - u32::from(plan.accumulates) } else { 0 });
+    Ok(if fresh && plan.accumulates { dispatch.bind("state", state(plan)?) } else { dispatch })
 }
 
 /// Sizes of images, channels last.

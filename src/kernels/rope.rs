@@ -38,10 +38,11 @@ impl Rotate {
     pub fn record(self, plan: &mut Plan, label: &str) -> Result<()> {
         let Rotate { x, table, y, length, heads, head_dim, back } = self;
         let n = plan.len(x);
-        plan.expect("rope/rotate", y, n)?;
+        let (kernel, pairs) = if head_dim.is_multiple_of(8) { ("rope/rotate_vec4", 4) } else { ("rope/rotate", 1) };
+        plan.expect(kernel, y, n)?;
         // A table may reach beyond the sequence.
-        plan.expect("rope/rotate", table, plan.len(table).max(length * head_dim))?;
-        let dispatch = Dispatch::new("rope/rotate", label)
+        plan.expect(kernel, table, plan.len(table).max(length * head_dim))?;
+        let dispatch = Dispatch::new(kernel, label)
             .bind("state", state(plan)?)
             .bind("x", x)
             .bind("table", table)
@@ -52,6 +53,6 @@ impl Rotate {
             .size("head_dim", head_dim)
             .scalar("sign", if back { -1.0 } else { 1.0 })
             .flops(2 * n);
-        plan.record(dispatch, Grid::Threads(n / 2))
+        plan.record(dispatch, Grid::Threads(n / 2 / pairs))
     }
 }

@@ -22,9 +22,10 @@ impl Forward {
     pub fn record(self, plan: &mut Plan, label: &str) -> Result<()> {
         let Forward { x, y, cols } = self;
         let n = plan.len(y);
-        plan.expect("swiglu/forward", x, 2 * n)?;
-        let dispatch = Dispatch::new("swiglu/forward", label).bind("x", x).bind("y", y).size("rows", n / cols).size("cols", cols);
-        plan.record(dispatch.flops(12 * n), Grid::Threads(n))
+        let (kernel, each) = if cols.is_multiple_of(4) { ("swiglu/forward_vec4", 4) } else { ("swiglu/forward", 1) };
+        plan.expect(kernel, x, 2 * n)?;
+        let dispatch = Dispatch::new(kernel, label).bind("x", x).bind("y", y).size("rows", n / cols).size("cols", cols);
+        plan.record(dispatch.flops(12 * n), Grid::Threads(n / each))
     }
 }
 
@@ -49,10 +50,10 @@ impl Backward {
     pub fn record(self, plan: &mut Plan, label: &str) -> Result<()> {
         let Backward { x, dy, dx, cols } = self;
         let n = plan.len(dy);
-        plan.expect("swiglu/backward", x, 2 * n)?;
-        plan.expect("swiglu/backward", dx, 2 * n)?;
-        let dispatch =
-            Dispatch::new("swiglu/backward", label).bind("x", x).bind("dy", dy).bind("dx", dx).size("rows", n / cols).size("cols", cols);
-        plan.record(dispatch.flops(30 * n), Grid::Threads(n))
+        let (kernel, each) = if cols.is_multiple_of(4) { ("swiglu/backward_vec4", 4) } else { ("swiglu/backward", 1) };
+        plan.expect(kernel, x, 2 * n)?;
+        plan.expect(kernel, dx, 2 * n)?;
+        let dispatch = Dispatch::new(kernel, label).bind("x", x).bind("dy", dy).bind("dx", dx).size("rows", n / cols).size("cols", cols);
+        plan.record(dispatch.flops(30 * n), Grid::Threads(n / each))
     }
 }

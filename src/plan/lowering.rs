@@ -8,15 +8,13 @@ use super::dispatch::Entry;
 use super::recording::Plan;
 use super::tensor::Tensor;
 use crate::error::{Error, Result};
-use crate::gpu::{Access, Binding, BindingKind, Form, IMAGE_ROW, Shader};
+use crate::gpu::{Access, Binding, BindingKind, Form, IMAGE_ROW, Shader, Texel};
 
 /// An image that tensors are copied to before a dispatch reads them. Software adapters alone have any.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ImageSpec {
-    /// Components of a texel.
-    pub components: u32,
-    /// Holds 16-bit floats.
-    pub half: bool,
+    /// What its texels hold.
+    pub texel: Texel,
     /// Rows of 4,096 numbers.
     pub rows: u32,
 }
@@ -24,7 +22,7 @@ pub struct ImageSpec {
 impl ImageSpec {
     /// Bytes of the image.
     pub fn bytes(&self) -> u64 {
-        u64::from(self.rows) * IMAGE_ROW as u64 * if self.half { 2 } else { 4 }
+        u64::from(self.rows) * self.texel.pitch_bytes()
     }
 }
 
@@ -121,7 +119,7 @@ impl Lowered {
     pub(super) fn new(plan: &Plan, places: Vec<Place>, images: &mut Vec<ImageSpec>) -> Result<Lowered> {
         let overlap = |a: Place, b: Place| a.buffer == b.buffer && a.offset < b.offset + b.bytes && b.offset < a.offset + a.bytes;
         // What each image holds, and who read it last.
-        let mut held: Vec<Option<(Place, usize)>> = vec![None; images.len()];
+        let mut held: Vec<(Option<Place>, usize)> = vec![(None, 0); images.len()];
         let mut launches = Vec::new();
         for (index, entries) in plan.launches().enumerate() {
             // A form that changes nothing would only make another kernel of the same text.
@@ -132,32 +130,36 @@ impl Lowered {
                     if binding.access != Access::Read || !plan.target.holds_image(info.len()) {
                         return Some((binding.name.clone(), Form::Half));
                     }
-                    Form::Image
+                    Form::Image { half: true }
                 } else {
                     plan.target.form(info.len())?
                 };
-                (binding.access == Access::Read || form == Form::Image).then(|| (binding.name.clone(), form))
+                (binding.access == Access::Read || matches!(form, Form::Image { .. })).then(|| (binding.name.clone(), form))
             };
             let (shader, tensors) = compiled(plan, entries.clone(), form)?;
             let mut reads: Vec<ImageRead> = Vec::new();
             for (binding, tensor) in shader.bindings.iter().zip(&tensors) {
-                let BindingKind::Image(components) = binding.kind else { continue };
-                let half = plan.info(*tensor).half;
-                let alike = |spec: &ImageSpec| spec.components == components && spec.half == half;
-                let free = |(image, spec): (usize, &ImageSpec)| alike(spec) && reads.iter().all(|r| r.image != image);
-                let image = images.iter().enumerate().position(free).unwrap_or(images.len());
+                let BindingKind::Image(texel) = binding.kind else { continue };
+                let (place, rows) = (places[tensor.0 as usize], plan.len(*tensor).div_ceil(IMAGE_ROW) as u32);
+                let free = |image: &usize| images[*image].texel == texel && reads.iter().all(|r| r.image != *image);
+                // The one that holds it; or of those that are large enough the one that was not read for longest; or the one that grows least.
+                let best = (0..images.len()).filter(free).min_by_key(|image| {
+                    let (content, reader) = held[*image];
+                    let grows = rows.saturating_sub(images[*image].rows);
+                    (content != Some(place), grows, content.is_some(), reader)
+                });
+                let image = best.unwrap_or(images.len());
                 if image == images.len() {
-                    images.push(ImageSpec { components, half, rows: 0 });
-                    held.push(None);
+                    images.push(ImageSpec { texel, rows: 0 });
+                    held.push((None, 0));
                 }
-                images[image].rows = images[image].rows.max(plan.len(*tensor).div_ceil(IMAGE_ROW) as u32);
-                let place = places[tensor.0 as usize];
-                let previous = held[image].filter(|(content, _)| *content == place).map(|(_, reader)| reader);
-                held[image] = Some((place, index));
+                images[image].rows = images[image].rows.max(rows);
+                let previous = (held[image].0 == Some(place)).then_some(held[image].1);
+                held[image] = (Some(place), index);
                 reads.push(ImageRead { tensor: *tensor, image, previous });
             }
             for written in plan.entries()[entries.clone()].iter().flat_map(Entry::writes).map(|tensor| places[tensor.0 as usize]) {
-                held.iter_mut().filter(|h| h.is_some_and(|(content, _)| overlap(content, written))).for_each(|h| *h = None);
+                held.iter_mut().filter(|h| h.0.is_some_and(|content| overlap(content, written))).for_each(|h| h.0 = None);
             }
             launches.push(Launch { entries, shader, tensors, images: reads });
         }

@@ -163,10 +163,14 @@ impl Memory {
         if options.guard.is_none() {
             memory.pool(plans, &mut placed);
         }
-        for (plan, places) in plans.iter().zip(placed) {
-            let places: Option<Vec<Place>> = places.into_iter().collect();
-            let places = places.ok_or_else(|| Error::Internal(format!("plan {}: a tensor is never used", plan.name)))?;
-            memory.plans.push(Lowered::new(plan, places, &mut memory.images)?);
+        // Twice, so that the first launches know of all images.
+        for _ in 0..2 {
+            memory.plans.clear();
+            for (plan, places) in plans.iter().zip(&placed) {
+                let places: Option<Vec<Place>> = places.iter().copied().collect();
+                let places = places.ok_or_else(|| Error::Internal(format!("plan {}: a tensor is never used", plan.name)))?;
+                memory.plans.push(Lowered::new(plan, places, &mut memory.images)?);
+            }
         }
         memory.add("staging".into(), Role::Staging, read_back.min(STAGING).next_multiple_of(8));
         memory.summarise(plans);

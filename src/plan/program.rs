@@ -8,7 +8,7 @@ use super::memory::{LayoutOptions, Memory};
 use super::recording::Plan;
 use super::tensor::{Flat, Section, Tensor};
 use crate::error::{Error, Result};
-use crate::gpu::{BindingKind, Gpu, IMAGE_ROW, Pipeline};
+use crate::gpu::{BindingKind, Gpu, Pipeline};
 
 /// Work in one submission, in floating-point operations or four-byte transfers: about 0.1 s at a tenth of the RX 6600's peak, well
 /// under the half second at which drivers start to suspect a hang.
@@ -34,7 +34,7 @@ impl Arena {
     /// `TryAgain` when the device is out of memory, `Config` when a buffer exceeds its limit.
     pub fn new(gpu: Arc<Gpu>, memory: &Memory) -> Result<Arena> {
         let buffers = memory.buffers.iter().map(|b| gpu.buffer(b.role, &b.name, b.bytes)).collect::<Result<Vec<_>>>()?;
-        let image = |spec: &ImageSpec| Ok((*spec, gpu.image(spec.components, spec.half, spec.rows)?));
+        let image = |spec: &ImageSpec| Ok((*spec, gpu.image(spec.texel, spec.rows)?));
         let images = memory.images.iter().map(image).collect::<Result<Vec<_>>>()?;
         let flats =
             Flat::ALL.into_iter().filter_map(|flat| Some((flat, memory.buffers.iter().position(|b| b.name == flat.name())?))).collect();
@@ -251,14 +251,14 @@ impl Program {
     fn copy_to_image(&self, encoder: &mut wgpu::CommandEncoder, tensor: Tensor, image: usize) {
         let (spec, texture) = &self.arena.images[image];
         let place = self.place(tensor);
-        let row = IMAGE_ROW as u32 / spec.components;
-        let texels = self.plan.len(tensor) as u32 / spec.components;
+        let row = spec.texel.row();
+        let texels = self.plan.len(tensor) as u32 / spec.texel.components;
         // Whole rows, then what is left of the last.
         for (y, width, height) in [(0, row, texels / row), (texels / row, texels % row, 1)] {
             if width == 0 || height == 0 {
                 continue;
             }
-            let bytes_per_row = IMAGE_ROW as u32 * if spec.half { 2 } else { 4 };
+            let bytes_per_row = spec.texel.row_bytes();
             let offset = place.offset + u64::from(y) * u64::from(bytes_per_row);
             let layout = wgpu::TexelCopyBufferLayout { offset, bytes_per_row: Some(bytes_per_row), rows_per_image: None };
             let buffer = &self.arena.buffers[place.buffer];

@@ -17,6 +17,8 @@ pub struct Plan {
     pub target: Target,
     /// Whether a backward pass follows: then dropout drops, and layers keep what it needs.
     pub trains: bool,
+    /// Whether a step has several micro-steps, whose gradients add up.
+    pub accumulates: bool,
     tensors: Vec<TensorInfo>,
     names: HashMap<String, Tensor>,
     parameters: Vec<Parameter>,
@@ -45,6 +47,7 @@ impl Plan {
             name: name.into(),
             target,
             trains: false,
+            accumulates: true,
             tensors: vec![],
             names: HashMap::new(),
             parameters: vec![],
@@ -452,7 +455,8 @@ impl Plan {
             if binding.access == Access::Read && info.pooled() && !self.written.contains(tensor) {
                 return Err(wrong(format!("{} is read before it is written", info.name)));
             }
-            if binding.access == Access::Write && !consts.contains(&("FRESH", 1)) && !self.begun(*tensor)? {
+            let anew = consts.iter().any(|(name, value)| *name == "FRESH" && *value > 0);
+            if binding.access == Access::Write && !anew && !self.begun(*tensor)? {
                 return Err(wrong(format!(
                     "{} is a sum that nobody clears: the first kernel that adds to it uses shaders/common/sum and kernels::adding",
                     info.name
@@ -518,10 +522,13 @@ impl Plan {
     pub(super) fn has_room(&self, shader: &Shader, label: &str) -> Result<()> {
         let target = &self.target;
         let storage = shader.bindings.iter().filter(|b| b.kind == BindingKind::Storage).count() as u32;
+        let reads = shader.bindings.iter().filter(|b| b.access == Access::Read).count() as u32;
         for (what, needed, allowed) in [
             ("bytes of workgroup memory", shader.workgroup_bytes, target.workgroup_memory),
             ("invocations in a workgroup", shader.workgroup, target.workgroup_invocations),
             ("storage buffers", storage, target.storage_buffers),
+            // Each could become one.
+            ("read-only arrays", if target.uniform_bytes > 0 { reads } else { 0 }, target.uniform_buffers),
             ("bytes of parameters", shader.params_bytes, target.immediate_bytes),
         ] {
             if needed > allowed {
