@@ -25,7 +25,12 @@ fn engine() -> Command {
 
 /// Exit code, standard output and standard error of the program.
 pub(crate) fn run(args: &[&str]) -> (i32, String, String) {
-    let Output { status, stdout, stderr } = engine().args(args).output().unwrap();
+    run_with(args, &[])
+}
+
+/// With these paths in its environment.
+pub(crate) fn run_with(args: &[&str], paths: &[(&str, &Path)]) -> (i32, String, String) {
+    let Output { status, stdout, stderr } = engine().args(args).envs(paths.iter().copied()).output().unwrap();
     (status.code().unwrap_or(-1), String::from_utf8_lossy(&stdout).into(), String::from_utf8_lossy(&stderr).into())
 }
 

@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::time::Instant;
 
+use engine::gpu::Tuning;
 use engine::plan::{Init, Parameter};
 use engine::random::Random;
 use engine::registry::Config;
@@ -116,7 +117,7 @@ fn checkpoints(folder: &Path) -> Target {
     let progress = Progress { step: 5, best, epoch_sums: vec![0.3, 1.7], seconds: 1.25, ..Progress::default() };
     let origin = Origin { config: "[train]\nseed = 1".into(), ..Origin::default() };
     let (weights, m, v, variants) = (flat.clone(), flat.clone(), flat, "a device".to_string());
-    let original = Checkpoint { weights, m, v, progress, buffers: vec![], origin, variants };
+    let original = Checkpoint { weights, m, v, progress, buffers: vec![], origin, variants, tuned: Tuning::default() };
     let path = original.save(folder, &parameters(), 3).expect("a checkpoint");
     let corpus = vec![std::fs::read(&path).expect("a checkpoint")];
     let check = move |bytes: &[u8]| {

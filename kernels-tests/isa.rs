@@ -44,6 +44,30 @@ fn shipped_kernels_keep_their_registers_and_their_pace() {
 }
 
 #[test]
+fn long_attention_keeps_its_registers_and_its_pace() {
+    // Positions, heads of 512 features, samples.
+    for (context, heads, batch) in [(33, 32, 64), (128, 16, 64), (128, 8, 64), (512, 4, 16), (4096, 8, 1), (4096, 4, 2)] {
+        let sets = [
+            format!("data.context={context}"),
+            format!("model.heads={heads}"),
+            format!("train.batch={batch}"),
+            "data.file=none.npz".into(),
+        ];
+        let args: Vec<&str> = ["data/runs/lvm_transformer.toml"].into_iter().chain(sets.iter().flat_map(|set| ["--set", set])).collect();
+        let Some(of) = predict(&args) else { return };
+        let tiled = |v: &&Value| v["kernel"].as_str().unwrap().starts_with("attention/");
+        let variants: Vec<&Value> = of["variants"].as_array().unwrap().iter().filter(tiled).collect();
+        assert_eq!(variants.len(), 3, "{context} positions: {variants:?}");
+        for variant in variants {
+            let number = |key: &str| variant[key].as_f64().unwrap();
+            assert!(number("spills") == 0.0 && number("scratch") == 0.0 && number("waves") >= 4.0, "{context} positions: {variant}");
+        }
+        let factor = of["seconds"].as_f64().unwrap() / of["roofline"].as_f64().unwrap();
+        assert!(factor <= 1.65, "{context} positions, {heads} heads: predicted {factor:.2} times its roofline");
+    }
+}
+
+#[test]
 fn a_large_product_is_near_the_peak() {
     let layers = "model.layers=[{kind=\"linear\",out=4096},{kind=\"last\"}]";
     let sets = ["data.dim=4096", "data.context=1", "data.file=none.npz", "train.batch=4096", layers];

@@ -15,4 +15,5 @@ mod options;
 mod resume;
 mod sizes;
 mod stack;
+mod tune;
 mod vectors;

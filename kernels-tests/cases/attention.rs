@@ -5,6 +5,7 @@ use crate::error::Result;
 use crate::kernels::Dropout;
 use crate::kernels::attention::{Backward, Cached, Forward, Shape};
 use crate::kernels::rope::table;
+use crate::plan::Section;
 use crate::random::Random;
 
 /// dims: batch, length, heads, head_dim; flags: causal, dropout, 1 cached or 2 cross, rotary positions where the kernel has them.
@@ -15,7 +16,12 @@ pub(super) const FAMILY: Family = Family {
         spec,
         132,
         build,
-        &[(&[32, 64, 4, 16], &[1, 0, 0, 0]), (&[32, 64, 4, 16], &[1, 0, 2, 0]), (&[32, 64, 4, 16], &[1, 0, 1, 0])],
+        &[
+            (&[32, 64, 4, 16], &[1, 0, 0, 0]),
+            (&[32, 64, 4, 16], &[1, 0, 2, 0]),
+            (&[32, 64, 4, 16], &[1, 0, 1, 0]),
+            (&[2, 512, 4, 64], &[1, 0, 0, 0]),
+        ],
     )
 };
 
@@ -30,11 +36,21 @@ fn spec(i: usize, random: &mut Random) -> Spec {
     } else {
         &[1, 2, 3, 16, 17]
     });
-    let dims = vec![random.pick(&[1, 2, 3]), length, random.pick(&[1, 2, 3]), head_dim];
+    let mut dims = vec![random.pick(&[1, 2, 3]), length, random.pick(&[1, 2, 3]), head_dim];
+    let tiled = cached != 1 && i % 13 == 3;
+    if tiled {
+        // Tiles: parts of some, several of each side, eight rows an invocation and four.
+        dims = [[1, 70, 2, 20], [2, 33, 1, 32], [1, 97, 1, 128], [7, 65, 4, 16], [14, 40, 4, 36]][i / 13 % 5].to_vec();
+    }
     let regime = [Regime::Normal, Regime::Normal, Regime::OneHot][i % 3];
     Spec {
         dims,
-        flags: vec![usize::from(i % 3 != 1), usize::from(i % 5 == 2), cached, usize::from(i / 4 % 2 == 1)],
+        flags: vec![
+            usize::from(i % 3 != 1),
+            usize::from(if tiled { i / 13 % 3 != 2 } else { i % 5 == 2 }),
+            cached,
+            usize::from(i / 4 % 2 == 1),
+        ],
         regime,
         seed: i as u64,
     }
@@ -64,6 +80,7 @@ fn build(b: &mut Builder, spec: &Spec) -> Result<()> {
     let (y, lse) = (b.output("y", &[batch, length, heads, head_dim])?, b.output("lse", &[batch, heads, length])?);
     Forward { qkv, q, y, lse, shape }.record(&mut b.plan, "case")?;
     let dy = b.upstream(y)?;
+    b.plan.begin(Section::Backward);
     let dqkv = b.gradient(qkv)?;
     let q = q.map(|q| Ok::<_, crate::error::Error>((q, b.gradient(q)?))).transpose()?;
     Backward { qkv, q, y, lse, dy, dqkv, shape }.record(&mut b.plan, "case")

@@ -15,14 +15,6 @@ var<immediate> p: Params;
 @group(0) @binding(0) var<storage, read> state: State;
 @group(0) @binding(8) var<storage, read_write> row_sum: array<f32>;  // (M)
 
-// Row and column of a tile: in strips of `wide` columns, row by row, so that what a strip reads of B stays in the caches.
-fn tile_at(tile: u32, tiles_m: u32, tiles_n: u32, wide: u32) -> vec2<u32> {
-    let strip = tile / (tiles_m * wide);
-    let width = min(wide, tiles_n - strip * wide);
-    let rest = tile - strip * tiles_m * wide;
-    return vec2<u32>(rest / width, strip * wide + rest % width);
-}
-
 fn store_row_sum(m: u32, sum: f32) {
     if (m < p.m) {
         row_sum[m] = sum + select(0.0, row_sum[m], begun());

@@ -86,6 +86,14 @@ fn sum_before(i: u32) -> vec4<f32> {
     return select(vec4<f32>(0.0), y[i], begun());
 }
 
+// Row and column of a tile: in strips of `wide` columns, row by row, so that what a strip reads of B stays in the caches.
+fn tile_at(tile: u32, tiles_m: u32, tiles_n: u32, wide: u32) -> vec2<u32> {
+    let strip = tile / (tiles_m * wide);
+    let width = min(wide, tiles_n - strip * wide);
+    let rest = tile - strip * tiles_m * wide;
+    return vec2<u32>(rest / width, strip * wide + rest % width);
+}
+
 @compute @workgroup_size(8)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let tiles_n = (p.n + 31u) / 32u;

@@ -4,12 +4,9 @@
 // with −sin for sin.
 // x y: (rows, 3, H, D); table: (limit, D/2, 2) cos and sin, from the host in f64.
 // Grid: one invocation a pair. y is `=`.
-// uses: common/grid, common/state
+// uses: common/grid, common/rope, common/state
 const WG: u32 = 64u;
 
-struct Params { rows: u32, length: u32, heads: u32, head_dim: u32, sign: f32 }
-var<immediate> p: Params;
-@group(0) @binding(0) var<storage, read> state: State;
 @group(0) @binding(1) var<storage, read> x: array<f32>;       // (rows, 3, H, D)
 @group(0) @binding(2) var<storage, read> table: array<f32>;   // (limit, D/2, 2)
 @group(0) @binding(3) var<storage, read_write> y: array<f32>; // (rows, 3, H, D)
@@ -21,16 +18,13 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     if (i >= p.rows * 3u * p.heads * half) {
         return;
     }
-    let c = i % half;
-    let head = i / half;
-    let row = head / (3u * p.heads);
-    let part = head / p.heads % 3u;
-    let at = head * p.head_dim + c;
+    let at = pair_at(i, half);
     let a = x[at];
     let b = x[at + half];
-    let angle = ((state.position + row % p.length) * half + c) * 2u;
-    let cosine = select(table[angle], 1.0, part == 2u);
-    let sine = select(p.sign * table[angle + 1u], 0.0, part == 2u);
+    let angle = angle_at(i, half);
+    let copied = is_value(i, half);
+    let cosine = select(table[angle], 1.0, copied);
+    let sine = select(p.sign * table[angle + 1u], 0.0, copied);
     y[at] = a * cosine - b * sine;
     y[at + half] = b * cosine + a * sine;
 }

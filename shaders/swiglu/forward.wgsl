@@ -1,10 +1,8 @@
 // SwiGLU (Shazeer 2020) of a gate and what it lets through: y = g · σ(g) ⊙ u.
 // x: (rows, 2, cols), g then u; y: (rows, cols). Grid: one invocation an element of y. y is `=`.
-// uses: common/grid, common/math
+// uses: common/grid, common/math, common/swiglu
 const WG: u32 = 64u;
 
-struct Params { rows: u32, cols: u32 }
-var<immediate> p: Params;
 @group(0) @binding(0) var<storage, read> x: array<f32>;       // (rows, 2, cols)
 @group(0) @binding(1) var<storage, read_write> y: array<f32>; // (rows, cols)
 
@@ -14,7 +12,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     if (i >= p.rows * p.cols) {
         return;
     }
-    let at = i + i / p.cols * p.cols;
+    let at = gate_at(i, p.cols);
     let g = x[at];
     y[i] = times_sigmoid(g * x[at + p.cols], g);
 }

@@ -1,10 +1,8 @@
 // swiglu/forward four columns at a time, for columns that are a multiple of 4.
 // x: (rows, 2, cols), g then u; y: (rows, cols). Grid: one invocation a vector of y. y is `=`.
-// uses: common/grid, common/math
+// uses: common/grid, common/math, common/swiglu
 const WG: u32 = 64u;
 
-struct Params { rows: u32, cols: u32 }
-var<immediate> p: Params;
 @group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;       // (rows, 2, cols)
 @group(0) @binding(1) var<storage, read_write> y: array<vec4<f32>>; // (rows, cols)
 
@@ -15,7 +13,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     if (i >= p.rows * cols) {
         return;
     }
-    let at = i + i / cols * cols;
+    let at = gate_at(i, cols);
     let g = x[at];
     y[i] = times_sigmoid4(g * x[at + cols], g);
 }

@@ -7,7 +7,7 @@ use clap::Args;
 use super::args::JsonArg;
 use super::output::{bytes, print, print_json};
 use crate::error::Result;
-use crate::gpu::{Gpu, adapters};
+use crate::gpu::{Gpu, Tuning, adapters};
 
 /// List the adapters of this machine
 #[derive(Debug, Args)]
@@ -29,6 +29,16 @@ pub(super) fn run(args: DevicesArgs) -> Result<()> {
     for a in all {
         let buffer = bytes(a.max_binding);
         let _ = writeln!(out, "{:2} {:width$}  {:8} {:10} {buffer:>9}  {}", a.index, a.name, a.backend, a.kind, a.driver);
+        match Tuning::kept(&a) {
+            Ok(tuning) if tuning.is_empty() => {}
+            Ok(tuning) => {
+                let file = Tuning::file(&a).unwrap_or_default();
+                let _ = writeln!(out, "   {} ways to launch kernels as measured, in {}", tuning.0.len(), file.display());
+            }
+            Err(why) => {
+                let _ = writeln!(out, "   measurements left aside: {why}");
+            }
+        }
         if let Some(why) = a.unusable {
             let _ = writeln!(out, "   unusable: {why}");
         }

@@ -24,6 +24,7 @@ mod report;
 mod status;
 mod sweep;
 mod train;
+mod tune;
 
 use std::io::Write;
 
@@ -65,6 +66,8 @@ enum Command {
     Check(check::CheckArgs),
     /// Time every kernel of a training step
     Profile(profile::ProfileArgs),
+    /// Measure which ways to launch a run's kernels are fastest on this device, and keep them for the runs after it
+    Tune(tune::TuneArgs),
     /// Make a data set
     Data(data::DataArgs),
     /// Print the plan of a training step
@@ -96,6 +99,7 @@ fn run(command: Command) -> Result<()> {
         Command::Preflight(args) => preflight::run(args),
         Command::Check(args) => check::run(args),
         Command::Profile(args) => profile::run(args),
+        Command::Tune(args) => tune::run(args),
         Command::Data(args) => data::run(args),
         Command::Plan(args) => plan::run(args),
         #[cfg(feature = "isa")]

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::args::{DeviceArg, JsonArg, RunArgs};
 use super::output::{print, print_json};
 use crate::error::Result;
-use crate::gpu::Gpu;
+use crate::gpu::{Gpu, Target};
 use crate::kernels::State;
 use crate::plan::{Entry, Program};
 use crate::problem::{Loaded, Problem};
@@ -37,26 +37,24 @@ pub(super) struct ProfileArgs {
 }
 
 /// The problem of a run with its data; made-up data of its sizes where its file is not there.
-fn problem_with_data(config: &Config) -> Result<Loaded> {
+pub(super) fn problem_with_data(config: &Config) -> Result<Loaded> {
     if config.data.files().first().is_some_and(|(_, file)| !file.exists()) {
         return Loaded::made_up(config, (4 * config.train.samples()).max(512));
     }
     Ok(Problem::open(config, Purpose::Train)?.load()?.0)
 }
 
-/// A training program of the run, warmed up, and the median seconds of its steps on real data.
-fn timed_step(config: &Config, gpu: &Arc<Gpu>) -> Result<(Session, f64)> {
-    let mut problem = problem_with_data(config)?;
-    problem.place(gpu.target, default_budget(gpu))?;
-    let session = problem.training(gpu)?;
+/// A training program of the run, warmed up, and the median seconds of its steps on real data over so many rounds, the first not counted.
+pub(super) fn timed_step(problem: &mut Loaded, target: Target, gpu: &Arc<Gpu>, rounds: usize) -> Result<(Session, f64)> {
+    let session = problem.training_for(target, gpu)?;
     let count = problem.data.steps_per_epoch().min(8);
     let batches = (0..count).map(|step| problem.batches(step)).collect::<Result<Vec<_>>>()?;
     let mut state = State { seed: 1, ..State::default() };
-    config.optimizer.fill(&mut state, 1000, 1e-6);
+    problem.settings.optimizer.fill(&mut state, 1000, 1e-6);
     let mut times = Vec::new();
     let started = Instant::now();
     let mut step = 0;
-    for round in 0..12 {
+    for round in 0..rounds {
         let start = Instant::now();
         let mut last = None;
         // A round of a slow step is one step.
@@ -68,7 +66,7 @@ fn timed_step(config: &Config, gpu: &Arc<Gpu>) -> Result<(Session, f64)> {
             8
         };
         for _ in 0..steps {
-            last = Some(session.submit_step(&batches[step as usize % batches.len()], state, step, config.train.accumulate)?);
+            last = Some(session.submit_step(&batches[step as usize % batches.len()], state, step, problem.settings.train.accumulate)?);
             step += 1;
         }
         if let Some(index) = last {
@@ -88,7 +86,9 @@ fn timed_step(config: &Config, gpu: &Arc<Gpu>) -> Result<(Session, f64)> {
 pub(super) fn run(args: ProfileArgs) -> Result<()> {
     let ProfileArgs { run, rounds, all, device, json: JsonArg { json } } = args;
     let gpu = Arc::new(Gpu::open(device.device.as_deref())?);
-    let (session, step) = timed_step(&run.load()?, &gpu)?;
+    let mut problem = problem_with_data(&run.load()?)?;
+    problem.place(gpu.target, default_budget(&gpu))?;
+    let (session, step) = timed_step(&mut problem, gpu.target, &gpu, 12)?;
     let program: &Program = &session.step()?.0;
     let timings = program.profile(rounds as usize)?;
     let total: f64 = timings.iter().map(|t| t.seconds).sum();

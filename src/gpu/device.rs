@@ -4,35 +4,14 @@ use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, OnceLock};
 
+use super::adapter::AdapterSummary;
 use super::ledger::{Ledger, Role};
 use super::shader::{Access, BindingKind, Shader};
 use super::software::prefers_images;
 use super::target::{SOFTWARE_LOOP_ITERATIONS, SOFTWARE_PAIR_FLOPS, Target, Texel};
+use super::tuning::Tuning;
 use crate::error::{Error, Result};
 use crate::fault;
-
-/// One adapter, as `engine devices` shows it.
-#[derive(Debug, Clone, serde::Serialize)]
-pub struct AdapterSummary {
-    /// Number for `--device`.
-    pub index: usize,
-    /// Name given by the driver.
-    pub name: String,
-    /// Vulkan, Metal or Dx12.
-    pub backend: String,
-    /// Discrete, integrated, virtual or software.
-    pub kind: String,
-    /// Driver and its version.
-    pub driver: String,
-    /// Largest storage binding in bytes.
-    pub max_binding: u64,
-    /// Workgroup memory in bytes.
-    pub workgroup_memory: u32,
-    /// Smallest and largest subgroup.
-    pub subgroup: (u32, u32),
-    /// Why the engine cannot run on it, if so.
-    pub unusable: Option<String>,
-}
 
 /// A compiled kernel with its layout.
 #[derive(Debug)]
@@ -50,6 +29,10 @@ pub struct Gpu {
     pub summary: AdapterSummary,
     /// What plans need to know of it.
     pub target: Target,
+    /// Why ways to launch kernels that were measured before are left aside, if they are.
+    pub untuned: Option<String>,
+    /// Whether it can read arrays from images.
+    pub reads_images: bool,
     pci: String,
     device: wgpu::Device,
     queue: wgpu::Queue,
@@ -222,14 +205,13 @@ impl Gpu {
         }));
         let same = summary.subgroup.0 == summary.subgroup.1 && features.contains(wgpu::Features::SUBGROUP);
         let software = summary.kind == "software";
-        let images = software && prefers_images(&summary.driver) && reads_images(&adapter);
         let target = Target {
             software,
             subgroup: if same { summary.subgroup.0 } else { 0 },
             max_groups: limits.max_compute_workgroups_per_dimension,
             max_binding: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size),
-            uniform_bytes: if images { limits.max_uniform_buffer_binding_size.min(65_536) } else { 0 },
-            image_rows: if images { limits.max_texture_dimension_2d } else { 0 },
+            uniform_bytes: 0,
+            image_rows: 0,
             loop_iterations: if software { SOFTWARE_LOOP_ITERATIONS } else { u64::MAX },
             workgroup_memory: limits.max_compute_workgroup_storage_size,
             workgroup_invocations: limits.max_compute_invocations_per_workgroup,
@@ -238,9 +220,30 @@ impl Gpu {
             immediate_bytes: limits.max_immediate_size,
             half: features.contains(wgpu::Features::SHADER_F16),
             pair_flops: if software { SOFTWARE_PAIR_FLOPS } else { u64::MAX },
+            tuned: None,
         };
         let pci = adapter.get_info().device_pci_bus_id;
-        Ok(Gpu { summary, target, pci, device, queue, fault, pipelines: Mutex::default(), ledger: Mutex::default() })
+        let reads_images = software && reads_images(&adapter);
+        let (tuning, untuned) = match Tuning::kept(&summary) {
+            Ok(tuning) => (tuning, None),
+            Err(why) => (Tuning::default(), Some(why)),
+        };
+        let (pipelines, ledger) = (Mutex::default(), Mutex::default());
+        let mut gpu = Gpu { summary, target, untuned, reads_images, pci, device, queue, fault, pipelines, ledger };
+        gpu.target = gpu.tuned(tuning);
+        Ok(gpu)
+    }
+
+    /// Its target with these ways to launch kernels.
+    pub fn tuned(&self, tuning: Tuning) -> Target {
+        let images = self.reads_images && tuning.images().unwrap_or_else(|| prefers_images(&self.summary.driver));
+        let limits = self.device.limits();
+        Target {
+            uniform_bytes: if images { limits.max_uniform_buffer_binding_size.min(65_536) } else { 0 },
+            image_rows: if images { limits.max_texture_dimension_2d } else { 0 },
+            tuned: tuning.leaked(),
+            ..self.target
+        }
     }
 
     /// One line that names the device, and says so when it is software.

@@ -1,5 +1,6 @@
 //! The device: adapter choice, limits, shaders, pipelines, buffers with their ledger, submission, and device loss as an error.
 
+mod adapter;
 mod card;
 mod device;
 mod fold;
@@ -9,9 +10,11 @@ mod loops;
 mod shader;
 mod software;
 mod target;
+mod tuning;
 
+pub use adapter::AdapterSummary;
 pub use card::{CARD, CARDS, Card, LAUNCH};
-pub use device::{AdapterSummary, Gpu, Pipeline, adapters};
+pub use device::{Gpu, Pipeline, adapters};
 pub use ledger::{Ledger, Role};
 #[cfg(feature = "isa")]
 pub use loops::Loop;
@@ -19,3 +22,4 @@ pub use shader::{Access, Binding, BindingKind, ParamType, Shader, add_source, re
 pub(crate) use software::Form;
 pub(crate) use target::IMAGE_ROW;
 pub use target::{Target, Texel};
+pub use tuning::Tuning;

@@ -153,12 +153,10 @@ fn declare(module: &mut Module, handle: Handle<GlobalVariable>, form: Form) -> O
         return Some(Source { scalar, from: From::Half });
     }
     let written = access.contains(StorageAccess::STORE);
-    let half = match form {
-        Form::Image { half } => half,
-        Form::Uniform(_) if written => return None,
-        _ => false,
-    };
     if let Form::Uniform(elements) = form {
+        if written {
+            return None;
+        }
         let base = add_type(module, TypeInner::Vector { size: VectorSize::Quad, scalar: element });
         let count = ArraySize::Constant(std::num::NonZeroU32::new(elements.div_ceil(4) as u32)?);
         let ty = add_type(module, TypeInner::Array { base, size: count, stride: 16 });
@@ -166,6 +164,7 @@ fn declare(module: &mut Module, handle: Handle<GlobalVariable>, form: Form) -> O
         (variable.space, variable.ty) = (AddressSpace::Uniform, ty);
         return Some(Source { scalar, from: From::Uniform });
     }
+    let Form::Image { half } = form else { return None };
     if element != Scalar::F32 || written && (scalar || !loads_come_first(module, handle)) {
         return None;
     }

@@ -1,5 +1,7 @@
 //! What a plan has to know of a device.
 
+use super::tuning::Tuning;
+
 /// What a plan has to know of the device that it will run on: the kernel variants follow from it, and the images that they read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Target {
@@ -35,6 +37,8 @@ pub struct Target {
     /// Floating-point operations up to which two kernels share a launch. Software adapters gain from fewer launches, but run the branch of the other kernel,
     /// too, with its lanes off.
     pub pair_flops: u64,
+    /// Ways to launch kernels that were measured to be the fastest; others are chosen by the model of the RX 6600.
+    pub tuned: Option<&'static Tuning>,
 }
 
 /// Iterations after which Mesa's software drivers end the loops of an invocation (`LP_MAX_TGSI_LOOP_ITERATIONS`), less a margin of one for
@@ -83,7 +87,7 @@ impl Texel {
     /// Texels from one row to the next: a cache line more, or the rows of a matrix whose width is a power of two would all lie in the same few sets of a
     /// cache.
     pub fn pitch(self) -> u32 {
-        self.row() + 64 * self.row() / self.row_bytes()
+        self.pitch_bytes() as u32 / (self.row_bytes() / self.row())
     }
 }
 
@@ -105,6 +109,7 @@ impl Default for Target {
             immediate_bytes: 64,
             half: true,
             pair_flops: u64::MAX,
+            tuned: None,
         }
     }
 }

@@ -1,8 +1,9 @@
 //! Scaled dot-product attention: online softmax forward, backward by recomputation, and one position over a cache.
 //! See `shaders/attention/`.
 
-use super::{Dropout, state};
+use super::{Dropout, SIMDS, state};
 use crate::error::{Error, Result};
+use crate::gpu::Target;
 use crate::plan::{Dispatch, Grid, Plan, Tensor};
 
 /// Sizes and options that the passes share.
@@ -29,24 +30,59 @@ impl Shape {
         self.batch * self.length * self.heads * self.head_dim
     }
 
-    /// Heads and invocations of a workgroup of the kernels for short sequences, on cards where a head of the backward pass fits the workgroup
-    /// memory. Several heads share a wave of 64 as long as they leave room for other workgroups.
-    fn short(&self, plan: &Plan) -> Option<(usize, usize)> {
+    fn way(&self, target: &Target) -> Way {
+        self.short(target).or_else(|| self.tiled(target)).unwrap_or_else(|| self.by_rows(target))
+    }
+
+    /// The kernels for short sequences, on cards where a head of the backward pass fits the workgroup memory. Several heads share a wave of 64 as long as
+    /// they leave room for other workgroups.
+    fn short(&self, target: &Target) -> Option<Way> {
         const MOST: usize = 32;
         const ROOM: usize = 8 << 10;
         let (t, pitch) = (self.length, self.head_dim | 1);
         let bytes = 4 * (4 * t * pitch + 3 * t * t);
-        if plan.target.software || t > MOST || bytes > plan.target.workgroup_memory as usize {
+        if target.software || t > MOST || bytes > target.workgroup_memory as usize {
             return None;
         }
         let heads = (64 / (t * t)).min(ROOM / bytes).clamp(1, self.batch * self.heads);
-        let group = (heads * t * t).next_multiple_of(64).min(256).min(plan.target.workgroup_invocations as usize);
-        Some((heads, group))
+        let group = (heads * t * t).next_multiple_of(64).min(256).min(target.workgroup_invocations as usize);
+        Some(Way::Short { heads, group })
+    }
+
+    /// The kernels for long sequences, on cards, and on software adapters where rows would loop too often. Eight rows an invocation keep the vector unit
+    /// busier, four take half the registers and fill more of a card.
+    fn tiled(&self, target: &Target) -> Option<Way> {
+        const WIDE: usize = 64;
+        let fits = |rows: &usize| self.fits(target, *rows);
+        let groups = |rows: usize| self.batch * self.heads * self.length.div_ceil(8 * rows);
+        let rows = Some(8).filter(|rows| self.head_dim <= WIDE && groups(*rows) >= SIMDS && fits(rows)).or(Some(4).filter(fits))?;
+        // Iterations of the backward pass by rows: each of its five loops over features, for each position, and some around them.
+        let by_rows = (6 * self.length * (self.head_dim + 4)) as u64;
+        let suits = self.head_dim.is_multiple_of(4) && self.head_dim >= 16 && (!target.software || by_rows > target.loop_iterations);
+        suits.then_some(Way::Tiled { rows })
+    }
+
+    /// Whether tiles of the backward pass fit the workgroup memory.
+    fn fits(&self, target: &Target, rows: usize) -> bool {
+        let pitch = 2 * rows + 1;
+        let vectors = (2 * 16 * (pitch + 9)).max(4 * self.head_dim) + 32 * pitch + 4 * rows;
+        16 * vectors <= target.workgroup_memory as usize
+    }
+
+    /// The kernels for everything else. A tile of rows of each side must fit the workgroup memory of a GPU; a processor reads them where they lie.
+    fn by_rows(&self, target: &Target) -> Way {
+        if target.software {
+            return Way::Rows { group: 8, stage: false };
+        }
+        // A row of each side, its lse and its delta.
+        let row = 4 * (2 * self.head_dim + 2);
+        let fitting = [64, 32, 16].into_iter().find(|rows| rows * row <= target.workgroup_memory as usize).unwrap_or(8);
+        Way::Rows { group: fitting.min(self.length.next_power_of_two().max(8)), stage: true }
     }
 
     /// Whether the kernels for these sizes on the plan's target can turn queries and keys themselves.
     pub fn turns(&self, plan: &Plan) -> bool {
-        self.short(plan).is_some() && self.head_dim.is_multiple_of(2)
+        self.short(&plan.target).is_some() && self.head_dim.is_multiple_of(2)
     }
 
     /// Fails unless keys, values and queries, or their gradients, have these sizes.
@@ -62,8 +98,7 @@ impl Shape {
         plan.expect(name, qkv, if q.is_some() { 2 } else { 3 } * self.outputs())
     }
 
-    /// Dispatch with everything but the tensors. A tile of keys and values must fit the workgroup memory of a GPU; a processor reads them
-    /// where they lie.
+    /// Dispatch with everything but the tensors, of so many products of rows by rows.
     fn dispatch(&self, plan: &mut Plan, kernel: &'static str, label: &str, products: usize) -> Result<(Dispatch, Grid)> {
         if self.head_dim > 128 {
             return Err(Error::Config(format!(
@@ -71,39 +106,63 @@ impl Shape {
                 self.head_dim
             )));
         }
-        let software = plan.target.software;
-        let short = self.short(plan);
-        let group = if let Some((_, group)) = short {
-            group
-        } else if software {
-            8
-        } else {
-            // A row of each side, its lse and its delta.
-            let row = 4 * (2 * self.head_dim + 2);
-            let fitting = [64, 32, 16].into_iter().find(|rows| rows * row <= plan.target.workgroup_memory as usize).unwrap_or(8);
-            fitting.min(self.length.next_power_of_two().max(8))
-        };
-        let dispatch = Dispatch::new(kernel, label).constant("WG", group as u32).constant("D", self.head_dim as u32);
-        let mut dispatch = match short {
-            Some((heads, _)) => {
-                dispatch.constant("T", self.length as u32).constant("HEADS", heads as u32).bind_if("ROPE", "table", self.rope)
+        let dispatch = Dispatch::new(kernel, label).constant("D", self.head_dim as u32);
+        let heads = self.batch * self.heads;
+        let (dispatch, groups) = match self.way(&plan.target) {
+            Way::Short { heads: together, group } => {
+                let dispatch = dispatch.constant("WG", group as u32).constant("T", self.length as u32);
+                (dispatch.constant("HEADS", together as u32).bind_if("ROPE", "table", self.rope), heads.div_ceil(together))
             }
-            None => dispatch.constant("STAGE", u32::from(!software)),
-        }
-        .constant("CAUSAL", self.causal.into())
-        .constant("DROPOUT", self.dropout.is_some().into())
-        .size("batch", self.batch)
-        .size("length", self.length)
-        .size("heads", self.heads)
-        .size("stream", self.dropout.map_or(0, |d| d.stream as usize))
-        .scalar("rate", self.dropout.map_or(0.0, |d| d.rate));
+            Way::Tiled { rows } => {
+                let groups = |rows: usize| heads * self.length.div_ceil(8 * rows);
+                let other = 12 - rows;
+                let dispatch = dispatch.constant("ROWS", rows as u32);
+                let other = self.fits(&plan.target, other).then_some(other);
+                let with = |dispatch: Dispatch, rows: usize| dispatch.or(&[("ROWS", rows as u32)], Grid::Groups(groups(rows)), NEVER);
+                (other.into_iter().fold(dispatch, with), groups(rows))
+            }
+            Way::Rows { group, stage } => {
+                (dispatch.constant("WG", group as u32).constant("STAGE", stage.into()), heads * self.length.div_ceil(group))
+            }
+        };
+        let mut dispatch = dispatch
+            .constant("CAUSAL", self.causal.into())
+            .constant("DROPOUT", self.dropout.is_some().into())
+            .size("batch", self.batch)
+            .size("length", self.length)
+            .size("heads", self.heads)
+            .size("stream", self.dropout.map_or(0, |d| d.stream as usize))
+            .scalar("rate", self.dropout.map_or(0.0, |d| d.rate));
         if self.dropout.is_some() {
             dispatch = dispatch.bind("state", state(plan)?);
         }
         let pairs = if self.causal { self.length * (self.length + 1) / 2 } else { self.length * self.length };
-        let dispatch = dispatch.flops(2 * products * pairs * self.batch * self.heads * self.head_dim);
-        let rows = self.batch * self.heads;
-        Ok((dispatch, Grid::Groups(short.map_or(rows * self.length.div_ceil(group), |(heads, _)| rows.div_ceil(heads)))))
+        Ok((dispatch.flops(2 * products * pairs * heads * self.head_dim), Grid::Groups(groups)))
+    }
+}
+
+/// Cycles that keep a way to launch a kernel from being taken for the sake of a pair.
+const NEVER: usize = 1 << 40;
+
+/// Kernels for a shape on a target, with their sizes.
+#[derive(Debug, Clone, Copy)]
+enum Way {
+    /// All scores of some heads in workgroup memory.
+    Short { heads: usize, group: usize },
+    /// Tiles in registers, so many rows of an invocation.
+    Tiled { rows: usize },
+    /// A row an invocation, the other side through workgroup memory where `stage`.
+    Rows { group: usize, stage: bool },
+}
+
+impl Way {
+    /// The one of a pass's kernels, for short sequences, in tiles, by rows.
+    fn kernel(self, [short, tiled, rows]: [&'static str; 3]) -> &'static str {
+        match self {
+            Way::Short { .. } => short,
+            Way::Tiled { .. } => tiled,
+            Way::Rows { .. } => rows,
+        }
     }
 }
 
@@ -129,7 +188,7 @@ impl Forward {
     /// `Internal` when a shape differs, `Config` when a head is wider than 128.
     pub fn record(self, plan: &mut Plan, label: &str) -> Result<()> {
         let Forward { qkv, q, y, lse, shape } = self;
-        let name = if shape.short(plan).is_some() { "attention/forward_short" } else { "attention/forward" };
+        let name = shape.way(&plan.target).kernel(["attention/forward_short", "attention/forward_tiled", "attention/forward"]);
         shape.expect(plan, name, qkv, q)?;
         plan.expect(name, y, shape.outputs())?;
         plan.expect(name, lse, shape.batch * shape.heads * shape.length)?;
@@ -164,20 +223,38 @@ impl Backward {
     /// As `Forward::record`.
     pub fn record(self, plan: &mut Plan, label: &str) -> Result<()> {
         let Backward { qkv, q, y, lse, dy, dqkv, shape } = self;
-        let short = shape.short(plan).is_some();
-        let name = if short { "attention/backward_short" } else { "attention/backward" };
+        let way = shape.way(&plan.target);
+        let name = way.kernel(["attention/backward_short", "attention/backward_tiled", "attention/backward"]);
         shape.expect(plan, name, qkv, q.map(|(q, _)| q))?;
         shape.expect(plan, name, dqkv, q.map(|(_, dq)| dq))?;
         for tensor in [y, dy] {
             plan.expect(name, tensor, shape.outputs())?;
         }
         plan.expect(name, lse, shape.batch * shape.heads * shape.length)?;
-        let (dispatch, grid) = shape.dispatch(plan, name, label, 7)?;
-        // For short sequences what y is needed for follows from the rest.
-        let dispatch = if short { dispatch } else { dispatch.bind("y", y) };
-        let dispatch = dispatch.bind("qkv", qkv).bind("lse", lse).bind("dy", dy).bind("dqkv", dqkv);
-        let dispatch = dispatch.bind_if("CROSS", "q_other", q.map(|(q, _)| q)).bind_if("CROSS", "dq", q.map(|(_, dq)| dq));
-        plan.record(dispatch, grid)
+        let tensors = |dispatch: Dispatch| {
+            let dispatch = dispatch.bind("qkv", qkv).bind("lse", lse).bind("dy", dy);
+            dispatch.bind_if("CROSS", "q_other", q.map(|(q, _)| q))
+        };
+        let all = |dispatch| tensors(dispatch).bind("dqkv", dqkv).bind_if("CROSS", "dq", q.map(|(_, dq)| dq));
+        match way {
+            // What y is needed for follows from the rest.
+            Way::Short { .. } => {
+                let (dispatch, grid) = shape.dispatch(plan, name, label, 7)?;
+                plan.record(all(dispatch), grid)
+            }
+            Way::Rows { .. } => {
+                let (dispatch, grid) = shape.dispatch(plan, name, label, 7)?;
+                plan.record(all(dispatch).bind("y", y), grid)
+            }
+            Way::Tiled { .. } => {
+                let delta = plan.workspace(format!("{}.delta", plan.info(dqkv).name), &[shape.batch, shape.heads, shape.length])?;
+                let (queries, grid) = shape.dispatch(plan, name, label, 3)?;
+                let dq = q.map_or(("dqkv", dqkv), |(_, dq)| ("dq", dq));
+                plan.record(tensors(queries).bind("y", y).bind("made", delta).bind(dq.0, dq.1), grid)?;
+                let (keys, grid) = shape.dispatch(plan, name, label, 4)?;
+                plan.record(tensors(keys.constant("KEYS", 1)).bind("delta", delta).bind("dqkv", dqkv), grid)
+            }
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Matrix products with their epilogue: Y = f(A·B), batched, any transposition. See `shaders/common/matmul.wgsl`.
 
-use super::{Dropout, adding, parts, state};
+use super::{Dropout, SIMDS, adding, parts, state};
 use crate::error::Result;
 use crate::gpu::Target;
 use crate::plan::{Dispatch, Grid, Plan, Tensor};
@@ -225,12 +225,8 @@ impl Matmul {
                     ];
                     (consts, Grid::Groups(m.div_ceil(8 * rows) * n.div_ceil(32 * vecs) * batch))
                 };
-                let fastest = |slices: &[usize]| {
-                    let blocks = Block::ALL.into_iter().filter(|block| slices.contains(&block.slices));
-                    blocks.min_by_key(|block| block.cycles(m, n, k, batch)).unwrap_or(Block::ALL[0])
-                };
-                let block = fastest(&[1, 2, 4]);
-                for other in [1, 2, 4].map(|slices| fastest(&[slices])).into_iter().filter(|other| other.slices != block.slices) {
+                let block = Block::ALL.into_iter().min_by_key(|block| block.cycles(m, n, k, batch)).unwrap_or(Block::ALL[0]);
+                for other in Block::ALL.into_iter().filter(|other| *other != block) {
                     let (consts, grid) = launch(other);
                     dispatch = dispatch.or(&consts, grid, other.cycles(m, n, k, batch) - block.cycles(m, n, k, batch));
                 }
@@ -257,9 +253,6 @@ impl Matmul {
 
 /// Outputs of a workgroup of matmul/thin.
 const THIN: usize = 16;
-
-/// SIMDs of the RX 6600.
-const SIMDS: usize = 56;
 
 /// Cycles until the caches answer.
 const LOAD: usize = 500;

@@ -140,6 +140,9 @@ pub fn adding(plan: &mut Plan, dispatch: Dispatch, sums: &[Tensor]) -> Result<Di
     Ok(if fresh && plan.accumulates { dispatch.bind("state", state(plan)?) } else { dispatch })
 }
 
+/// SIMDs of the RX 6600.
+const SIMDS: usize = 56;
+
 /// Sizes of images, channels last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Images {

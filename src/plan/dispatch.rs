@@ -23,6 +23,14 @@ pub(super) struct Variant {
     pub(super) cycles: usize,
 }
 
+impl Variant {
+    /// The consts that it sets, as text.
+    pub(super) fn name(&self) -> String {
+        let consts: Vec<String> = self.consts.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        consts.join(" ")
+    }
+}
+
 /// One kernel launch, before it is recorded.
 #[derive(Debug)]
 pub struct Dispatch {
@@ -114,6 +122,8 @@ pub struct Entry {
     pub immediates: Vec<u8>,
     /// Workgroups.
     pub grid: [u32; 3],
+    /// Kernel, options and sizes, by which launches that are alike are known.
+    pub kind: String,
     /// Other ways to launch it.
     pub(super) variants: Vec<Variant>,
     /// Runs in one launch with the entry before it.
@@ -127,6 +137,11 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// Names of the other ways to launch it.
+    pub fn ways(&self) -> impl Iterator<Item = String> + '_ {
+        self.variants.iter().map(Variant::name)
+    }
+
     /// Tensor bound to a variable.
     pub fn tensor(&self, name: &str) -> Option<Tensor> {
         let position = self.shader.bindings.iter().position(|b| b.name == name)?;

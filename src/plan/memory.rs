@@ -163,14 +163,17 @@ impl Memory {
         if options.guard.is_none() {
             memory.pool(plans, &mut placed);
         }
-        // Twice, so that the first launches know of all images.
-        for _ in 0..2 {
-            memory.plans.clear();
-            for (plan, places) in plans.iter().zip(&placed) {
-                let places: Option<Vec<Place>> = places.iter().copied().collect();
-                let places = places.ok_or_else(|| Error::Internal(format!("plan {}: a tensor is never used", plan.name)))?;
-                memory.plans.push(Lowered::new(plan, places, &mut memory.images)?);
-            }
+        let unused = |plan: &Plan| Error::Internal(format!("plan {}: a tensor is never used", plan.name));
+        let complete =
+            |(plan, places): (&&Plan, Vec<Option<Place>>)| places.into_iter().collect::<Option<Vec<Place>>>().ok_or_else(|| unused(plan));
+        let placed = plans.iter().zip(placed).map(complete).collect::<Result<Vec<_>>>()?;
+        let lower = |images: &mut Vec<ImageSpec>| {
+            plans.iter().zip(&placed).map(|(plan, places)| Lowered::new(plan, places.clone(), images)).collect::<Result<Vec<_>>>()
+        };
+        memory.plans = lower(&mut memory.images)?;
+        if !memory.images.is_empty() {
+            // Again, so that the first launches know of all images.
+            memory.plans = lower(&mut memory.images)?;
         }
         memory.add("staging".into(), Role::Staging, read_back.min(STAGING).next_multiple_of(8));
         memory.summarise(plans);

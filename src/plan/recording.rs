@@ -8,6 +8,14 @@ use super::tensor::{FLAT_ALIGN, Fill, Flat, Init, Parameter, Section, Storage, T
 use crate::error::{Error, Result};
 use crate::gpu::{Access, BindingKind, Card, LAUNCH, ParamType, Role, Shader, Target};
 
+/// A launch as it was chosen.
+struct Launch {
+    consts: Vec<(&'static str, u32)>,
+    grid: Grid,
+    kind: String,
+    variants: Vec<Variant>,
+}
+
 /// Static lists of dispatches over named tensors.
 #[derive(Debug, Clone)]
 pub struct Plan {
@@ -441,9 +449,11 @@ impl Plan {
     /// # Errors
     /// `Internal`, naming the kernel, the label and what differs.
     pub fn record(&mut self, dispatch: Dispatch, grid: Grid) -> Result<()> {
-        let Dispatch { kernel, label, consts, bindings, params, flops, mut variants } = dispatch;
+        let Dispatch { kernel, label, consts, bindings, params, flops, variants } = dispatch;
+        let Launch { consts, grid, kind, variants } = self.choose(kernel, consts, grid, &params, variants)?;
         let shader = Shader::load(kernel, &consts)?;
         let wrong = |what: String| Error::Internal(format!("{kernel} at {label}: {what}"));
+        let anew = consts.iter().any(|(name, value)| *name == "FRESH" && *value > 0);
         let mut tensors = Vec::with_capacity(bindings.len());
         let mut bytes = 0;
         for binding in &shader.bindings {
@@ -455,7 +465,6 @@ impl Plan {
             if binding.access == Access::Read && info.pooled() && !self.written.contains(tensor) {
                 return Err(wrong(format!("{} is read before it is written", info.name)));
             }
-            let anew = consts.iter().any(|(name, value)| *name == "FRESH" && *value > 0);
             if binding.access == Access::Write && !anew && !self.begun(*tensor)? {
                 return Err(wrong(format!(
                     "{} is a sum that nobody clears: the first kernel that adds to it uses shaders/common/sum and kernels::adding",
@@ -482,16 +491,9 @@ impl Plan {
             immediates[*offset as usize..*offset as usize + 4].copy_from_slice(&value);
         }
         self.within_limits(&shader, &label, &immediates)?;
-        if let Grid::Threads(_) = grid
-            && shader.sizeable
-            && shader.workgroup_bytes == 0
-        {
-            // Where every element stands alone, workgroups of any size do.
-            variants.extend([64, 128, 256].map(|size| Variant { consts: vec![("WG", size)], grid, cycles: 0 }));
-        }
         let grid = self.workgroups(grid, &shader)?;
         let section = self.section;
-        let entry = Entry { shader, label, tensors, params, immediates, grid, variants, paired: false, section, flops, bytes };
+        let entry = Entry { shader, label, tensors, params, immediates, grid, kind, variants, paired: false, section, flops, bytes };
         for tensor in entry.writes() {
             if let Storage::Gradient { offset } = self.info(tensor).storage
                 && !self.begun(tensor)?
@@ -502,6 +504,46 @@ impl Plan {
         }
         self.entries.push(entry);
         Ok(())
+    }
+
+    /// Ways to launch a kernel, and the one that the target was found to run fastest, if it was asked; else the given one.
+    fn choose(
+        &self,
+        kernel: &str,
+        consts: Vec<(&'static str, u32)>,
+        grid: Grid,
+        params: &[(&'static str, Param)],
+        mut variants: Vec<Variant>,
+    ) -> Result<Launch> {
+        if let Grid::Threads(_) = grid {
+            let shader = Shader::load(kernel, &consts)?;
+            if shader.sizeable && shader.workgroup_bytes == 0 {
+                // Where every element stands alone, workgroups of any size do.
+                variants.extend([64, 128, 256].map(|size| Variant { consts: vec![("WG", size)], grid, cycles: 0 }));
+            }
+        }
+        let varies = |name: &str| variants.iter().any(|variant| variant.consts.iter().any(|(other, _)| *other == name));
+        let mut kind = kernel.to_string();
+        consts.iter().filter(|(name, _)| !varies(name)).for_each(|(name, value)| kind += &format!(" {name}={value}"));
+        // Where a launch begins in a longer tensor, and which numbers it draws, change nothing of its time.
+        let sizes = params.iter().filter(|(name, _)| !name.ends_with("_at") && !["t", "stream"].contains(name));
+        for (name, value) in sizes {
+            if let Param::U32(value) = value {
+                kind += &format!(" {name}={value}");
+            }
+        }
+        let chosen = self.target.tuned.and_then(|tuned| tuned.of(&kind));
+        let Some(at) = chosen.and_then(|way| variants.iter().position(|variant| variant.name() == way)) else {
+            return Ok(Launch { consts, grid, kind, variants });
+        };
+        let variant = variants.swap_remove(at);
+        let sets = |name: &str| variant.consts.iter().any(|(other, _)| *other == name);
+        let (given, mut consts): (Vec<_>, Vec<_>) = consts.into_iter().partition(|(name, _)| sets(name));
+        if given.len() == variant.consts.len() {
+            variants.push(Variant { consts: given, grid, cycles: variant.cycles });
+        }
+        consts.extend(variant.consts);
+        Ok(Launch { consts, grid: variant.grid, kind, variants })
     }
 
     /// Workgroups of a launch, in as few rows as the target allows.

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::rules::Watch;
 use super::tensor_file::{Best, FORMAT, Header, TensorFile, buffer_views, views, write_tensors};
 use crate::error::{Error, Result};
+use crate::gpu::Tuning;
 use crate::optim::Plateau;
 use crate::plan::{Buffer, Init, Parameter};
 
@@ -126,6 +127,8 @@ pub struct Checkpoint {
     pub origin: Origin,
     /// Kernels in use, device included: bits repeat only with the same.
     pub variants: String,
+    /// Ways to launch kernels that were measured to be the fastest, with which the run goes on.
+    pub tuned: Tuning,
 }
 
 /// The checkpoint that a run goes on from.
@@ -249,11 +252,11 @@ impl Checkpoint {
         tensors.extend(views(parameters, "optimizer.v.", &self.v));
         let progress = serde_json::to_string(&self.progress).map_err(|e| Error::Internal(format!("progress: {e}")))?;
         let Origin { config, data, .. } = self.origin.clone();
-        let (step, variants) = (Some(self.progress.step), self.variants.clone());
+        let (step, variants, tuned) = (Some(self.progress.step), self.variants.clone(), self.tuned.clone());
         write_tensors(
             &path,
             &tensors,
-            Some(Header { checkpoint: Some(FORMAT), step, config, data, progress, variants, ..Header::default() }),
+            Some(Header { checkpoint: Some(FORMAT), step, config, data, progress, variants, tuned, ..Header::default() }),
         )?;
         let again = Self::load(&path, parameters)?;
         if again.weights != self.weights {
@@ -303,8 +306,8 @@ impl Checkpoint {
             return Err(damaged(&format!("it is that of step {}, under another name", progress.step)));
         }
         let (weights, m, v) = (file.fill(parameters, "")?, file.fill(parameters, "optimizer.m.")?, file.fill(parameters, "optimizer.v.")?);
-        let Header { config, data, variants, .. } = file.header;
-        Ok(Checkpoint { weights, m, v, buffers: vec![], progress, origin: Origin { config, data, canonical: None }, variants })
+        let Header { config, data, variants, tuned, .. } = file.header;
+        Ok(Checkpoint { weights, m, v, buffers: vec![], progress, origin: Origin { config, data, canonical: None }, variants, tuned })
     }
 
     /// The newest valid checkpoint of a folder, and what is wrong with newer ones.
@@ -349,6 +352,7 @@ mod tests {
             buffers: vec![],
             origin: Origin { config: "x = 1".into(), ..Origin::default() },
             variants: "v".into(),
+            tuned: Tuning(BTreeMap::from([("k".into(), "WG=64".into())])),
         }
     }
 

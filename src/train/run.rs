@@ -36,6 +36,13 @@ fn over_budget(problem: &Loaded, gpu: &Gpu, report: &MemoryReport, budget: u64) 
     ))
 }
 
+/// Whether kernels are launched as it was measured on the device.
+fn tuning_note(gpu: &Gpu) -> Option<String> {
+    let kept = || gpu.target.tuned.map(|tuned| format!("tuned       {} ways to launch kernels as measured on this device", tuned.0.len()));
+    let aside = |why: &String| format!("WARNING: what `engine tune` measured is left aside: {why}. Measure again with `engine tune`");
+    gpu.untuned.as_ref().map(aside).or_else(kept)
+}
+
 /// Trains. See the module.
 ///
 /// # Errors
@@ -46,16 +53,22 @@ pub fn train(mut problem: Problem, options: &Options) -> Result<Report> {
     // The same command goes on with a run that it started.
     let init = options.init.as_ref().filter(|_| !(options.resume && folder.holds_a_run().unwrap_or(false)));
     problem.data.expect_file()?;
-    let gpu = Arc::new(Gpu::open(options.device.as_deref())?);
+    let mut gpu = Gpu::open(options.device.as_deref())?;
     let parameters = problem.record_evaluation(gpu.target)?.0.parameters().to_vec();
     let mut origin = Origin { config: problem.toml.clone(), canonical: Some(problem.canonical), ..Origin::default() };
     let first_save = problem.settings.checkpoint.every.unwrap_or(problem.data.steps_per_epoch());
     let found = if options.resume { folder.find(&parameters, &origin, first_save)? } else { None };
+    // A run goes on as it began, or its bits would differ.
+    if let Some(found) = &found {
+        gpu.target = gpu.tuned(found.checkpoint.tuned.clone());
+    }
     let weights = init.map(|path| load_weights(path, &parameters)).transpose()?;
     if let Some(path) = init.or(found.as_ref().map(|f| &f.path)) {
         problem.use_saved_buffers(load_buffers(path, problem.buffers())?);
     }
-    let (mut problem, notes) = problem.load()?;
+    let gpu = Arc::new(gpu);
+    let (mut problem, mut notes) = problem.load()?;
+    notes.extend(tuning_note(&gpu));
     for (key, file) in &problem.files {
         origin.data.insert((*key).into(), fingerprint(file)?);
     }

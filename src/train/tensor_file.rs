@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::datasets::{folder_of, open_regular};
 use crate::error::{Error, Result};
 use crate::fault;
+use crate::gpu::Tuning;
 use crate::plan::{Buffer, FLAT_ALIGN, Parameter};
 
 /// Format of checkpoints.
@@ -88,6 +89,9 @@ pub(super) struct Header {
     pub(super) progress: String,
     /// Device and kernels behind a checkpoint.
     pub(super) variants: String,
+    /// Ways to launch kernels that were measured to be the fastest.
+    #[serde(skip_serializing_if = "Tuning::is_empty")]
+    pub(super) tuned: Tuning,
     /// CRC-32C of each tensor's bytes.
     pub(super) checksums: BTreeMap<String, String>,
     /// CRC-32C of this header as JSON with this field empty.

@@ -630,6 +630,7 @@ fn checkpoint_of(session: &Session, gpu: &Gpu, problem: &Loaded, origin: &Origin
         buffers: problem.buffers().to_vec(),
         origin: origin.clone(),
         variants: variants(gpu, session)?,
+        tuned: gpu.target.tuned.cloned().unwrap_or_default(),
     })
 }
 

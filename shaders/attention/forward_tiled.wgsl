@@ -1,0 +1,97 @@
+// attention/forward for long sequences, on cards: scores and sums are products of tiles in workgroup memory and registers (Dao et al. 2022, algorithm 1).
+//   s_ij = q_i · k_j / √D (j ≤ i when CAUSAL), p_i = softmax_j s_i, y_i = Σ_j p_ij · keep_ij · v_j, lse_i = ln Σ_j exp s_ij
+// qkv: (B, T, 3, H, D), or with CROSS q: (B, T, H, D) and qkv: (B, T, 2, H, D); y: (B, T, H, D); lse: (B, H, T); D is a multiple of 4. Scores of a tile
+// pass through workgroup memory, where one invocation a query makes them weights; when the largest score so far grows, the sums are scaled down.
+// Grid: ⌈T / TILE⌉ workgroups for each (b, h). All outputs are `=`.
+// uses: common/attention_tiled, common/grid, common/math, common/random, common/state
+const PRODUCTS: u32 = 1u;
+
+@group(0) @binding(3) var<storage, read_write> y: array<vec4<f32>>; // (B, T, H, D)
+@group(0) @binding(4) var<storage, read_write> lse: array<f32>;     // (B, H, T)
+
+// Of each query, what the sums so far are to be multiplied with; in the end 1 / Σ_j exp(s_ij − max s_i).
+var<workgroup> factors: array<vec4<f32>, TILE / 4u>;
+
+// Vector v of a query.
+fn own_of(product: u32, head: u32, t: u32, v: u32) -> vec4<f32> {
+    return query(head, t, v);
+}
+
+// Vector v of a key, and of a value.
+fn other_of(product: u32, head: u32, t: u32, v: u32) -> vec4<f32> {
+    return qkv[row_of(head, t, 1u + product) + v];
+}
+
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+    let own_tiles = (p.length + TILE - 1u) / TILE;
+    let g = flat_group(group, groups);
+    let head = g / own_tiles;
+    if (head >= p.batch * p.heads) {
+        return;
+    }
+    let own0 = g % own_tiles * TILE;
+    let scale = 1.0 / sqrt(f32(D));
+    let i = inside(own0 + local);
+    var sums: array<vec4<f32>, ROWS * VECS>;
+    var best = -3.0e38;
+    var total = 0.0;
+    let last = select(p.length, min(p.length, own0 + TILE), CAUSAL == 1u);
+    for (var other0 = 0u; other0 < last; other0 += OTHER) {
+        var scores: array<vec4<f32>, ROWS>;
+        for (var first = 0u; first < D; first += STEP) {
+            load(0u, head, own0, other0, first, local);
+            workgroupBarrier();
+            multiply(0u, local, &scores);
+            workgroupBarrier();
+        }
+        put(local, &scores);
+        workgroupBarrier();
+        if (local < TILE) {
+            let end = min(other0 + OTHER, select(p.length, i + 1u, CAUSAL == 1u));
+            let seen = max(end, other0) - other0;
+            var top = best;
+            for (var k = 0u; k < OTHER; k++) {
+                let s = weights[k * PITCH + local / 4u][local % 4u] * scale;
+                top = max(top, select(top, s, k < seen));
+            }
+            let shrink = exp_accurate(best - top);
+            total *= shrink;
+            for (var k = 0u; k < OTHER; k++) {
+                let s = weights[k * PITCH + local / 4u][local % 4u] * scale;
+                var weight = select(0.0, exp_accurate(s - top), k < seen);
+                total += weight;
+                if (DROPOUT == 1u) {
+                    weight *= keep(state.seed, p.stream, state.tick, (head * p.length + i) * p.length + other0 + k, p.rate);
+                }
+                weights[k * PITCH + local / 4u][local % 4u] = weight;
+            }
+            factors[local / 4u][local % 4u] = shrink;
+            best = top;
+        }
+        workgroupBarrier();
+        for (var r = 0u; r < ROWS; r++) {
+            let factor = factors[(local / 8u * ROWS + r) / 4u][r % 4u];
+            for (var c = 0u; c < VECS; c++) {
+                sums[r * VECS + c] *= factor;
+            }
+        }
+        add(1u, head, other0, local, &sums);
+    }
+    if (local < TILE) {
+        factors[local / 4u][local % 4u] = 1.0 / total;
+        if (own0 + local < p.length) {
+            lse[head * p.length + i] = best + log_accurate(total);
+        }
+    }
+    workgroupBarrier();
+    for (var r = 0u; r < ROWS; r++) {
+        let t = own0 + local / 8u * ROWS + r;
+        for (var c = 0u; c < VECS; c++) {
+            let v = local % 8u + c * 8u;
+            if (t < p.length && v < WIDE) {
+                y[out_of(head, t) + v] = sums[r * VECS + c] * factors[(local / 8u * ROWS + r) / 4u][r % 4u];
+            }
+        }
+    }
+}

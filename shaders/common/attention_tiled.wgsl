@@ -1,0 +1,130 @@
+// What the tiled kernels of attention share: sizes and options, and the two products of a tile. A workgroup makes what belongs to TILE positions, its own
+// (queries, or keys), and takes OTHER positions of the other side at a time. Invocation l keeps ROWS of its own positions, from l / 8 · ROWS on, beside
+// four of the other side, from l % 8 · 4 on, or beside VECS vectors of features, l % 8 and every eighth.
+const WG: u32 = 64u;
+const D: u32 = 16u;
+const ROWS: u32 = 8u;
+const CAUSAL: u32 = 1u;
+const DROPOUT: u32 = 1u;
+const CROSS: u32 = 0u;
+const TILE: u32 = 8u * ROWS;
+const OTHER: u32 = 32u;
+// Features, or positions of the other side, that workgroup memory holds at a time.
+const STEP: u32 = 16u;
+// Vectors of a row.
+const WIDE: u32 = D / 4u;
+const VECS: u32 = (WIDE + 7u) / 8u;
+// In vectors. Padding keeps the transposing stores out of each other's banks.
+const PITCH: u32 = TILE / 4u + 1u;
+const PITCH_OTHER: u32 = OTHER / 4u + 1u;
+const SIZE: u32 = STEP * (PITCH + PITCH_OTHER);
+
+struct Params { batch: u32, length: u32, heads: u32, stream: u32, rate: f32 }
+var<immediate> p: Params;
+@group(0) @binding(0) var<storage, read> state: State;
+@group(0) @binding(1) var<storage, read> qkv: array<vec4<f32>>;     // (B, T, 3, H, D)
+@group(0) @binding(2) var<storage, read> q_other: array<vec4<f32>>; // (B, T, H, D)
+
+// Of each product [feature][own position], then [feature][other position]; in sums over positions [position][feature].
+var<workgroup> tiles: array<vec4<f32>, max(PRODUCTS * SIZE, STEP * WIDE)>;
+// [other position][own position].
+var<workgroup> weights: array<vec4<f32>, OTHER * PITCH>;
+
+// First vector of part 0, 1, 2 (query, key, value) of a position of head number `head`.
+fn row_of(head: u32, t: u32, part: u32) -> u32 {
+    let row = head / p.heads * p.length + t;
+    return ((row * (3u - CROSS) + part - min(part, CROSS)) * p.heads + head % p.heads) * WIDE;
+}
+
+fn out_of(head: u32, t: u32) -> u32 {
+    return ((head / p.heads * p.length + t) * p.heads + head % p.heads) * WIDE;
+}
+
+// Vector v of a query.
+fn query(head: u32, t: u32, v: u32) -> vec4<f32> {
+    if (CROSS == 1u) {
+        return q_other[out_of(head, t) + v];
+    }
+    return qkv[row_of(head, t, 0u) + v];
+}
+
+// Position t as far as it exists.
+fn inside(t: u32) -> u32 {
+    return min(t, p.length - 1u);
+}
+
+// Loads STEP features of both factors of a product, from `first` on; those past D are 0.
+fn load(product: u32, head: u32, own0: u32, other0: u32, first: u32, local: u32) {
+    for (var i = 0u; i < TILE * STEP / 256u; i++) {
+        let row = (local + i * 64u) / 4u;
+        let along = (local + i * 64u) % 4u;
+        let v = own_of(product, head, inside(own0 + row), min(first / 4u + along, WIDE - 1u)) * select(0.0, 1.0, first / 4u + along < WIDE);
+        let at = product * SIZE + along * 4u * PITCH + row / 4u;
+        tiles[at][row % 4u] = v.x;
+        tiles[at + PITCH][row % 4u] = v.y;
+        tiles[at + 2u * PITCH][row % 4u] = v.z;
+        tiles[at + 3u * PITCH][row % 4u] = v.w;
+    }
+    for (var i = 0u; i < OTHER * STEP / 256u; i++) {
+        let row = (local + i * 64u) / 4u;
+        let along = (local + i * 64u) % 4u;
+        let v = other_of(product, head, inside(other0 + row), min(first / 4u + along, WIDE - 1u));
+        let at = product * SIZE + STEP * PITCH + along * 4u * PITCH_OTHER + row / 4u;
+        tiles[at][row % 4u] = v.x;
+        tiles[at + PITCH_OTHER][row % 4u] = v.y;
+        tiles[at + 2u * PITCH_OTHER][row % 4u] = v.z;
+        tiles[at + 3u * PITCH_OTHER][row % 4u] = v.w;
+    }
+}
+
+// Adds the product of the features that were loaded.
+fn multiply(product: u32, local: u32, sums: ptr<function, array<vec4<f32>, ROWS>>) {
+    let row_own = product * SIZE + local / 8u * (ROWS / 4u);
+    let row_other = product * SIZE + STEP * PITCH + local % 8u;
+    for (var k0 = 0u; k0 < STEP; k0 += 4u) {
+        for (var step = 0u; step < 4u; step++) {
+            let other = tiles[row_other + (k0 + step) * PITCH_OTHER];
+            for (var r = 0u; r < ROWS; r += 4u) {
+                let own = tiles[row_own + (k0 + step) * PITCH + r / 4u];
+                (*sums)[r] = fma(vec4<f32>(own.x), other, (*sums)[r]);
+                (*sums)[r + 1u] = fma(vec4<f32>(own.y), other, (*sums)[r + 1u]);
+                (*sums)[r + 2u] = fma(vec4<f32>(own.z), other, (*sums)[r + 2u]);
+                (*sums)[r + 3u] = fma(vec4<f32>(own.w), other, (*sums)[r + 3u]);
+            }
+        }
+    }
+}
+
+// Puts an invocation's part of the weights into workgroup memory.
+fn put(local: u32, values: ptr<function, array<vec4<f32>, ROWS>>) {
+    for (var r = 0u; r < ROWS; r += 4u) {
+        for (var c = 0u; c < 4u; c++) {
+            let of_row = vec4<f32>((*values)[r][c], (*values)[r + 1u][c], (*values)[r + 2u][c], (*values)[r + 3u][c]);
+            weights[(local % 8u * 4u + c) * PITCH + local / 8u * (ROWS / 4u) + r / 4u] = of_row;
+        }
+    }
+}
+
+// Adds the features of the other side, of its factor of a product, by weight.
+fn add(product: u32, head: u32, other0: u32, local: u32, sums: ptr<function, array<vec4<f32>, ROWS * VECS>>) {
+    for (var first = 0u; first < OTHER; first += STEP) {
+        workgroupBarrier();
+        for (var e = local; e < STEP * WIDE; e += WG) {
+            tiles[e] = other_of(product, head, inside(other0 + first + e / WIDE), e % WIDE);
+        }
+        workgroupBarrier();
+        for (var k = 0u; k < STEP; k++) {
+            for (var r = 0u; r < ROWS; r += 4u) {
+                let weight = weights[(first + k) * PITCH + local / 8u * (ROWS / 4u) + r / 4u];
+                for (var c = 0u; c < VECS; c++) {
+                    let v = tiles[k * WIDE + min(local % 8u + c * 8u, WIDE - 1u)];
+                    (*sums)[r * VECS + c] = fma(vec4<f32>(weight.x), v, (*sums)[r * VECS + c]);
+                    (*sums)[(r + 1u) * VECS + c] = fma(vec4<f32>(weight.y), v, (*sums)[(r + 1u) * VECS + c]);
+                    (*sums)[(r + 2u) * VECS + c] = fma(vec4<f32>(weight.z), v, (*sums)[(r + 2u) * VECS + c]);
+                    (*sums)[(r + 3u) * VECS + c] = fma(vec4<f32>(weight.w), v, (*sums)[(r + 3u) * VECS + c]);
+                }
+            }
+        }
+    }
+    workgroupBarrier();
+}
