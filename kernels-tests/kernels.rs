@@ -48,7 +48,8 @@ fn layers() {
 }
 
 /// Constants that say how a kernel divides its work; all others are options.
-const SHAPES: [&str; 12] = ["WG", "HEADS", "LANES", "TILE_M", "TILE_N", "ROWS", "VECS", "STAGE", "COLS", "D", "T", "BY_COLUMN"];
+const SHAPES: [&str; 14] =
+    ["WG", "SLICES", "FULL", "HEADS", "LANES", "TILE_M", "TILE_N", "ROWS", "VECS", "STAGE", "COLS", "D", "T", "BY_COLUMN"];
 
 /// The pinned cases have every pair of options of every kernel, each option with each of its values; the products have a test of their own.
 #[test]

@@ -82,6 +82,18 @@ fn kernels_of_cases() -> Vec<(Arc<Shader>, String)> {
     kernels
 }
 
+/// Each launch costs a card some microseconds.
+#[test]
+fn steps_keep_to_their_launches() {
+    let most = [("integer_sequences", 35), ("lvm_transformer", 75), ("mechanism_phase1", 120), ("lvm_lstm", 40), ("lvm_mlp", 9)];
+    for (run, most) in most {
+        let run = PathBuf::from(format!("data/runs/{run}.toml"));
+        let plan = plans(&run, Target::default()).into_iter().find(|plan| plan.trains).unwrap();
+        let launches = plan.launches().count();
+        assert!(launches <= most, "{}: {launches} launches", run.display());
+    }
+}
+
 /// Recording fails where a bound is passed; this shows how far the shipped runs stay from it.
 #[test]
 fn no_loop_of_a_shipped_run_is_cut_off_on_software_adapters() {

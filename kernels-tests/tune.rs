@@ -17,16 +17,18 @@ fn every_way_to_launch_is_right() {
     let gpu = gpu();
     let card = targets(&gpu).into_iter().find(|target| !target.software).unwrap();
     let wanted = |dims: &[usize]| match dims.len() {
+        // Steps of several tiles.
+        3 => dims[0] > 1 && dims[1] * dims[2] > 60 && dims[2].is_multiple_of(4),
         // Products with edges in every dimension, with long sums and with several of them.
         4 => [[36, 68, 20, 1], [4, 516, 4, 60], [132, 36, 64, 14], [132, 516, 20, 1]].iter().any(|d| d == dims),
         _ => false,
     };
     let mut tried = 0;
-    for family in FAMILIES.iter().filter(|family| ["matmul", "attention"].contains(&family.name)) {
+    for family in FAMILIES.iter().filter(|family| ["matmul", "attention", "lstm"].contains(&family.name)) {
         let mut specs: Vec<Spec> = Vec::new();
         for spec in (0..family.pinned).map(|i| family.pinned_spec(i)) {
             let tiled = family.name == "attention" && spec.dims[1] > 32 && [20, 36].contains(&spec.dims[3]);
-            if (tiled || family.name == "matmul" && wanted(&spec.dims)) && specs.iter().all(|other| other.dims != spec.dims) {
+            if (tiled || family.name != "attention" && wanted(&spec.dims)) && specs.iter().all(|other| other.dims != spec.dims) {
                 specs.push(spec);
             }
         }

@@ -8,6 +8,7 @@ use crate::random::keep;
 pub(super) fn evaluate<S: Scalar>(pass: &str, call: &mut Call<'_, S>) -> bool {
     match pass {
         "forward" => forward(call),
+        "step" => step(call),
         _ => return false,
     }
     true
@@ -23,11 +24,28 @@ pub fn so_far<S: Scalar>(call: &Call<'_, S>, name: &str, len: usize) -> Vec<S> {
     call.maybe(name).unwrap_or_else(|| vec![S::constant(0.0); len])
 }
 
-/// Slot t of the gates, t + 1 of h and c, and y.
+/// A step from W_hh h + b_hh, or the bias alone.
 pub fn forward<S: Scalar>(call: &mut Call<'_, S>) {
+    let (e, u) = (call.entry, call.floats("u"));
+    cell(call, e.size("batch"), e.size("units"), &u);
+}
+
+/// A step from the state before it.
+pub fn step<S: Scalar>(call: &mut Call<'_, S>) {
     let e = call.entry;
-    let (batch, units, t, y_at) = (e.size("batch"), e.size("units"), e.size("t"), e.size("y_at"));
-    let (gx, u) = (call.floats("gx"), call.floats("u"));
+    let (batch, units) = (e.size("m"), e.size("k"));
+    let (h, w, bias) = (call.floats("h"), call.floats("b"), call.floats("bias"));
+    let before = &h[e.size("t") * batch * units..];
+    let row = |b: usize, g: usize| bias[g] + S::dot(&before[b * units..][..units], &w[g * units..][..units]);
+    let u: Vec<S> = (0..batch).flat_map(|b| (0..4 * units).map(move |g| (b, g))).map(|(b, g)| row(b, g)).collect();
+    cell(call, batch, units, &u);
+}
+
+/// Slot t of the gates, t + 1 of h and c, and y.
+fn cell<S: Scalar>(call: &mut Call<'_, S>, batch: usize, units: usize, u: &[S]) {
+    let e = call.entry;
+    let (t, y_at) = (e.size("t"), e.size("y_at"));
+    let gx = call.floats("gx");
     let (slot, first) = (batch * units, e.constant("FIRST") == 1);
     let mut gates = so_far(call, "gates", gx.len());
     let (mut h, mut c) = (so_far(call, "h", gx.len() / 4 + slot), so_far(call, "c", gx.len() / 4 + slot));

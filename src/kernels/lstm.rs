@@ -1,5 +1,6 @@
 //! Time steps of the LSTM cell. See `shaders/lstm/`.
 
+use super::matmul::in_blocks;
 use super::{Dropout, state};
 use crate::error::Result;
 use crate::plan::{Dispatch, Grid, Plan, Tensor};
@@ -18,6 +19,92 @@ pub struct Shape {
 impl Shape {
     fn slot(&self) -> usize {
         self.batch * self.units
+    }
+
+    /// Whether a time step after the first is one launch on the plan's target.
+    pub fn fuses(&self, plan: &Plan) -> bool {
+        !plan.target.software && self.units.is_multiple_of(4)
+    }
+
+    /// Fails unless what the passes forward share has these sizes.
+    fn expect(&self, plan: &Plan, kernel: &str, [gx, gates, h, c]: [Tensor; 4]) -> Result<()> {
+        let (per_gate, states) = (4 * self.length * self.slot(), (self.length + 1) * self.slot());
+        [(gx, per_gate), (gates, per_gate), (h, states), (c, states)].into_iter().try_for_each(|(t, len)| plan.expect(kernel, t, len))
+    }
+}
+
+/// Binds the output of a step and its dropout.
+fn output(
+    plan: &mut Plan,
+    dispatch: Dispatch,
+    y: Option<(Tensor, usize)>,
+    dropout: Option<Dropout>,
+    names: [&'static str; 2],
+) -> Result<Dispatch> {
+    let dropout = dropout.filter(|_| y.is_some());
+    let dispatch = dispatch
+        .constant("DROPOUT", dropout.is_some().into())
+        .bind_if("OUTPUT", names[0], y.map(|(y, _)| y))
+        .size(names[1], y.map_or(0, |(_, at)| at))
+        .size("stream", dropout.map_or(0, |d| d.stream as usize))
+        .scalar("rate", dropout.map_or(0.0, |d| d.rate));
+    Ok(if dropout.is_some() { dispatch.bind("state", state(plan)?) } else { dispatch })
+}
+
+/// Gates, cell and output of step t after the first, from the state before it, where `Shape::fuses`.
+#[derive(Debug, Clone, Copy)]
+pub struct Step {
+    /// (T, B, 4, H): W_ih x + b_ih.
+    pub gx: Tensor,
+    /// (4, H, H): W_hh.
+    pub weight: Tensor,
+    /// (4, H): b_hh.
+    pub bias: Tensor,
+    /// (T, B, 4, H).
+    pub gates: Tensor,
+    /// (T + 1, B, H).
+    pub h: Tensor,
+    /// (T + 1, B, H).
+    pub c: Tensor,
+    /// Output with the element at which this step's begins.
+    pub y: Option<(Tensor, usize)>,
+    /// On the output.
+    pub dropout: Option<Dropout>,
+    /// Step.
+    pub t: usize,
+    /// Sizes.
+    pub shape: Shape,
+}
+
+impl Step {
+    /// Records the pass.
+    ///
+    /// # Errors
+    /// `Internal` when a shape differs.
+    pub fn record(self, plan: &mut Plan, label: &str) -> Result<()> {
+        let Step { gx, weight, bias, gates, h, c, y, dropout, t, shape } = self;
+        let Shape { batch, units, .. } = shape;
+        shape.expect(plan, "lstm/step", [gx, gates, h, c])?;
+        plan.expect("lstm/step", weight, 4 * units * units)?;
+        plan.expect("lstm/step", bias, 4 * units)?;
+        let dispatch = Dispatch::new("lstm/step", label)
+            .bind("gx", gx)
+            .bind("b", weight)
+            .bind("bias", bias)
+            .bind("gates", gates)
+            .bind("h", h)
+            .bind("c", c)
+            .size("m", batch)
+            .size("n", 4 * units)
+            .size("k", units)
+            .size("batch", 1)
+            .size("a_at", t * shape.slot())
+            .size("b_at", 0)
+            .size("t", t)
+            .flops(shape.slot() * (8 * units + 100));
+        let dispatch = output(plan, dispatch, y, dropout, ["y", "y_at"])?;
+        let (dispatch, grid) = in_blocks(dispatch, batch, 4 * units, units, 1);
+        plan.record(dispatch, grid)
     }
 }
 
@@ -53,37 +140,22 @@ impl Forward {
     /// `Internal` when a shape differs.
     pub fn record(self, plan: &mut Plan, label: &str) -> Result<()> {
         let Forward { gx, u, gates, h, c, y, dropout, first, t, shape } = self;
-        let Shape { length, batch, units } = shape;
+        let Shape { batch, units, .. } = shape;
         let slot = shape.slot();
-        for (tensor, len) in [
-            (gx, 4 * length * slot),
-            (gates, 4 * length * slot),
-            (h, (length + 1) * slot),
-            (c, (length + 1) * slot),
-            (u, if first { 4 * units } else { 4 * slot }),
-        ] {
-            plan.expect("lstm/forward", tensor, len)?;
-        }
-        let dropout = dropout.filter(|_| y.is_some());
-        let mut dispatch = Dispatch::new("lstm/forward", label)
+        shape.expect(plan, "lstm/forward", [gx, gates, h, c])?;
+        plan.expect("lstm/forward", u, if first { 4 * units } else { 4 * slot })?;
+        let dispatch = Dispatch::new("lstm/forward", label)
             .constant("FIRST", first.into())
-            .constant("DROPOUT", dropout.is_some().into())
             .bind("gx", gx)
             .bind("u", u)
             .bind("gates", gates)
             .bind("h", h)
             .bind("c", c)
-            .bind_if("OUTPUT", "y", y.map(|(y, _)| y))
             .size("batch", batch)
             .size("units", units)
             .size("t", t)
-            .size("y_at", y.map_or(0, |(_, at)| at))
-            .size("stream", dropout.map_or(0, |d| d.stream as usize))
-            .scalar("rate", dropout.map_or(0.0, |d| d.rate))
             .flops(100 * slot);
-        if dropout.is_some() {
-            dispatch = dispatch.bind("state", state(plan)?);
-        }
+        let dispatch = output(plan, dispatch, y, dropout, ["y", "y_at"])?;
         plan.record(dispatch, Grid::Threads(slot))
     }
 }
@@ -123,25 +195,17 @@ impl Backward {
         for (tensor, len) in [(gates, 4 * length * slot), (dgates, 4 * length * slot), (c, (length + 1) * slot), (dc, slot)] {
             plan.expect("lstm/backward", tensor, len)?;
         }
-        let dropout = dropout.filter(|_| dy.is_some());
-        let mut dispatch = Dispatch::new("lstm/backward", label)
-            .constant("DROPOUT", dropout.is_some().into())
+        let dispatch = Dispatch::new("lstm/backward", label)
             .bind("gates", gates)
             .bind("c", c)
-            .bind_if("OUTPUT", "dy", dy.map(|(dy, _)| dy))
             .bind_if("LATER", "dh", dh)
             .bind("dc", dc)
             .bind("dgates", dgates)
             .size("batch", batch)
             .size("units", units)
             .size("t", t)
-            .size("dy_at", dy.map_or(0, |(_, at)| at))
-            .size("stream", dropout.map_or(0, |d| d.stream as usize))
-            .scalar("rate", dropout.map_or(0.0, |d| d.rate))
             .flops(60 * slot);
-        if dropout.is_some() {
-            dispatch = dispatch.bind("state", state(plan)?);
-        }
+        let dispatch = output(plan, dispatch, dy, dropout, ["dy", "dy_at"])?;
         plan.record(dispatch, Grid::Threads(slot))
     }
 }

@@ -214,24 +214,8 @@ impl Matmul {
                 Grid::Threads(m.div_ceil(tile_m) * n.div_ceil(tile_n) * batch)
             }
             "matmul/block" => {
-                let launch = |Block { rows, vecs, slices }| {
-                    let full = k.is_multiple_of(STEP * slices).into();
-                    let consts = [
-                        ("WG", 64 * slices as u32),
-                        ("ROWS", rows as u32),
-                        ("VECS", vecs as u32),
-                        ("SLICES", slices as u32),
-                        ("FULL", full),
-                    ];
-                    (consts, Grid::Groups(m.div_ceil(8 * rows) * n.div_ceil(32 * vecs) * batch))
-                };
-                let block = Block::ALL.into_iter().min_by_key(|block| block.cycles(m, n, k, batch)).unwrap_or(Block::ALL[0]);
-                for other in Block::ALL.into_iter().filter(|other| *other != block) {
-                    let (consts, grid) = launch(other);
-                    dispatch = dispatch.or(&consts, grid, other.cycles(m, n, k, batch) - block.cycles(m, n, k, batch));
-                }
-                let (consts, grid) = launch(block);
-                dispatch = consts.into_iter().fold(dispatch, |dispatch, (name, value)| dispatch.constant(name, value));
+                let grid;
+                (dispatch, grid) = in_blocks(dispatch, m, n, k, batch);
                 grid
             }
             "matmul/thin" => {
@@ -259,6 +243,22 @@ const LOAD: usize = 500;
 
 /// Steps of k that matmul/block takes at a time.
 const STEP: usize = 16;
+
+/// A launch of a kernel that makes a product in blocks: in those that the model of the RX 6600 finds fastest, or in others.
+pub(super) fn in_blocks(mut dispatch: Dispatch, m: usize, n: usize, k: usize, batch: usize) -> (Dispatch, Grid) {
+    let launch = |Block { rows, vecs, slices }| {
+        let full = k.is_multiple_of(STEP * slices).into();
+        let consts = [("WG", 64 * slices as u32), ("ROWS", rows as u32), ("VECS", vecs as u32), ("SLICES", slices as u32), ("FULL", full)];
+        (consts, Grid::Groups(m.div_ceil(8 * rows) * n.div_ceil(32 * vecs) * batch))
+    };
+    let block = Block::ALL.into_iter().min_by_key(|block| block.cycles(m, n, k, batch)).unwrap_or(Block::ALL[0]);
+    for other in Block::ALL.into_iter().filter(|other| *other != block) {
+        let (consts, grid) = launch(other);
+        dispatch = dispatch.or(&consts, grid, other.cycles(m, n, k, batch) - block.cycles(m, n, k, batch));
+    }
+    let (consts, grid) = launch(block);
+    (consts.into_iter().fold(dispatch, |dispatch, (name, value)| dispatch.constant(name, value)), grid)
+}
 
 /// A variant of matmul/block: outputs of an invocation, rows by vectors of four, and waves that share a tile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,5 +1,6 @@
 //! LSTM and GRU over whole sequences, rows going time step after time step. The products with the inputs of all steps are one product,
-//! and so is each weight gradient; a time step is the product with the state before it and one kernel for all gates.
+//! and so is each weight gradient; a time step is the product with the state before it and one kernel for all gates,
+//! which for the LSTM is the same launch on cards.
 
 use super::layer::{axes, dropout, kept};
 use super::linear::{Fused, Linear};
@@ -142,8 +143,13 @@ impl Lstm {
         let y = plan.activation(format!("{}.out", r.label), if outputs == Outputs::Last { &shape[1..] } else { &shape })?;
         let dropout = if let Outputs::All(rate) = outputs { dropout(plan, rate) } else { None };
         for t in 0..r.length {
-            let u = r.forward(plan, t, h, weights)?;
             let y = self.output_at(t, outputs).map(|at| (y, at));
+            if t > 0 && r.shape().fuses(plan) {
+                let (weight, bias) = weights;
+                lstm::Step { gx, weight, bias, gates, h, c, y, dropout, t, shape: r.shape() }.record(plan, &r.label)?;
+                continue;
+            }
+            let u = r.forward(plan, t, h, weights)?;
             lstm::Forward { gx, u, gates, h, c, y, dropout, first: t == 0, t, shape: r.shape() }.record(plan, &r.label)?;
         }
         self.saved = Some(SavedLstm { gates, h, c, weights, outputs, dropout });
