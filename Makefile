@@ -11,6 +11,9 @@ ROUNDS ?= 5
 PEERS ?= pytorch burn
 LIMIT ?= 1.10
 
+# What `engine tune` measured for the user's runs is not what is tested and compared.
+test test-drivers mutants torture bench bench-peers bench-compare: export ENGINE_CACHE = $(CURDIR)/target/untuned
+
 .PHONY: format train test test-drivers mutants torture bench bench-peers bench-compare driver
 
 train: driver

@@ -21,7 +21,11 @@ const LEVELS: [&str; 3] = ["none", "light", "full"];
 /// Runs of every kind, small.
 const SMALL: [(&str, &[&str]); 9] = [
     ("lvm_mlp_deep", &["data.dim=24", "train.batch=6"]),
-    ("lvm_transformer_composite", &["data.dim=24", "model.width=64", "model.heads=2", "model.feed_forward=20", "train.batch=6"]),
+    // Its attention is that of long sequences.
+    (
+        "lvm_transformer_composite",
+        &["data.dim=24", "data.context=40", "model.width=64", "model.heads=2", "model.feed_forward=20", "train.batch=6"],
+    ),
     ("lvm_lstm", &["data.dim=24", "model.hidden=16", "train.batch=6"]),
     ("lvm_gru", &["data.dim=24", "model.width=16", "train.batch=6"]),
     ("lvm_amn", &["data.dim=24", "model.width=16", "model.hidden=16", "train.batch=6"]),

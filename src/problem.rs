@@ -327,6 +327,7 @@ impl<D: Source + ?Sized> Problem<D> {
 
     fn training_plan(&self, target: Target, batch: usize, layout: Layout) -> Result<(Plan, Io)> {
         let mut plan = Plan::training("train", target);
+        plan.halves = self.half();
         plan.accumulates = self.settings.train.accumulate > 1;
         let io = self.record(&mut plan, batch, layout)?;
         let records = io.records.ok_or_else(|| Error::Internal("a loss without a gradient".into()))?;
@@ -341,6 +342,7 @@ impl<D: Source + ?Sized> Problem<D> {
 
     fn evaluation_plan(&self, target: Target, batch: usize) -> Result<(Plan, Io)> {
         let mut plan = Plan::new("evaluate", target);
+        plan.halves = self.half();
         let io = self.record(&mut plan, self.data.evaluation_batch(batch), self.layout)?;
         [io.output, io.rows].into_iter().chain(io.others.iter().map(|(_, t)| *t)).for_each(|t| plan.keep(t));
         plan.prune();
@@ -370,6 +372,7 @@ impl<D: Source + ?Sized> Problem<D> {
     /// As `record_training`.
     pub fn record_prediction(&self, target: Target, batch: usize) -> Result<(Plan, Io)> {
         let mut plan = Plan::new("predict", target);
+        plan.halves = self.half();
         let state = state(&mut plan)?;
         let inputs = self.data.record(&mut plan, batch, Layout { resident: false, ..self.layout })?.of(self.data.fields());
         let output = self.build()?.forward(&mut plan, &inputs)?.main;
@@ -396,6 +399,7 @@ impl<D: Source + ?Sized> Problem<D> {
     /// As `record_training`.
     pub fn record_position(&self, target: Target, batch: usize) -> Result<Option<(Plan, Io)>> {
         let mut plan = Plan::new("decode", target);
+        plan.halves = self.half();
         let state = state(&mut plan)?;
         let mut model = self.build()?;
         let Some((inputs, cache)) = self.data.record_position(&mut plan, batch)?.filter(|_| model.decodes()) else { return Ok(None) };

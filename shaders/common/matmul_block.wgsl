@@ -1,7 +1,8 @@
-// What the kernels share that make tiles of a product on GPUs, for sizes that are multiples of 4. A workgroup makes a tile of (8·ROWS) × (32·VECS) outputs,
-// STEP steps of k at a time through workgroup memory; while it multiplies them, the next ones are on their way to registers. Of SLICES waves of 64 each takes its part of k; in the end they add
-// up their sums, each of its share of the rows, so that few tiles still fill the card. An invocation holds ROWS rows of VECS vectors, 32 columns apart, which keeps the lanes' accesses
-// next to each other. FULL: k is a multiple of STEP·SLICES, so that no load needs to be checked.
+// Tiles of a product on GPUs, for sizes that are multiples of 4, and what kernels share that make them. A workgroup makes a tile of (8·ROWS) × (32·VECS)
+// outputs, STEP steps of k at a time through workgroup memory; while it multiplies them, the next ones are on their way to registers. Of SLICES waves of 64
+// each takes its part of k; in the end they add up their sums, each of its share of the rows, so that few tiles still fill the card. An invocation holds
+// ROWS rows of VECS vectors, 32 columns apart, which keeps the lanes' accesses next to each other. FULL: k is a multiple of STEP·SLICES, so that no load
+// needs to be checked. A kernel gives load_a, row_of_b and store.
 const WG: u32 = 64u;
 const ROWS: u32 = 8u;
 const VECS: u32 = 2u;

@@ -33,7 +33,7 @@ pub(super) fn run(args: DevicesArgs) -> Result<()> {
             Ok(tuning) if tuning.is_empty() => {}
             Ok(tuning) => {
                 let file = Tuning::file(&a).unwrap_or_default();
-                let _ = writeln!(out, "   {} ways to launch kernels as measured, in {}", tuning.0.len(), file.display());
+                let _ = writeln!(out, "   choices measured by `engine tune`: {}, in {}", tuning.0.len(), file.display());
             }
             Err(why) => {
                 let _ = writeln!(out, "   measurements left aside: {why}");

@@ -1,13 +1,13 @@
 //! `engine tune`: the fastest ways to launch a run's kernels on this device, measured and kept for the runs after it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::sync::Arc;
 
 use clap::Args;
 use serde_json::json;
 
-use super::args::{DeviceArg, JsonArg, RunArgs};
+use super::args::{DeviceArg, JsonArg, RunArgs, expect_writable};
 use super::output::{note, print, print_json};
 use super::profile::{problem_with_data, timed_step};
 use crate::error::{Error, Result};
@@ -16,8 +16,9 @@ use crate::metrics::aligned;
 use crate::problem::Loaded;
 use crate::train::{default_budget, write_atomically};
 
-/// Gains below this share are noise.
+/// Gains of a launch below this share are noise, and those of a whole step.
 const GAIN: f64 = 0.03;
+const STEP_GAIN: f64 = 0.01;
 
 /// Measure which ways to launch a run's kernels are fastest on this device, and keep them for the runs after it
 #[derive(Debug, Args)]
@@ -52,15 +53,27 @@ impl Kind {
     }
 }
 
-/// Seconds of the launches of each kind, and how many they are.
-fn measure(problem: &mut Loaded, target: Target, gpu: &Arc<Gpu>, rounds: u32) -> Result<BTreeMap<String, (usize, f64)>> {
+/// Launches of one kind as they were measured in one way.
+#[derive(Debug, Default)]
+struct Measured {
+    launches: usize,
+    /// Together.
+    seconds: f64,
+    /// Values of the consts that they were compiled with.
+    consts: Vec<String>,
+}
+
+/// Launches of a step by their kinds.
+fn measure(problem: &mut Loaded, target: Target, gpu: &Arc<Gpu>, rounds: u32) -> Result<BTreeMap<String, Measured>> {
     let (session, _) = timed_step(problem, target, gpu, 2)?;
     let program = &session.step()?.0;
-    let mut kinds: BTreeMap<String, (usize, f64)> = BTreeMap::new();
+    let mut kinds: BTreeMap<String, Measured> = BTreeMap::new();
     for timing in program.profile(rounds as usize)? {
-        let (launches, seconds) = kinds.entry(program.plan.entries()[timing.entries.start].kind.clone()).or_default();
-        *launches += 1;
-        *seconds += timing.seconds;
+        let entry = &program.plan.entries()[timing.entries.start];
+        let known = kinds.entry(entry.kind.clone()).or_default();
+        known.launches += 1;
+        known.seconds += timing.seconds;
+        known.consts = entry.shader.consts.iter().map(|(name, value)| format!("{name}={value}")).collect();
     }
     Ok(kinds)
 }
@@ -76,73 +89,91 @@ fn compare(problem: &mut Loaded, targets: [Target; 2], gpu: &Arc<Gpu>) -> Result
     Ok(seconds)
 }
 
+/// How a software adapter reads arrays, where another way than the one for its driver is faster.
+fn other_reads(problem: &mut Loaded, gpu: &Arc<Gpu>, say: &impl Fn(&str)) -> Result<Option<bool>> {
+    if !gpu.reads_images {
+        return Ok(None);
+    }
+    say("measuring how arrays are read");
+    let given = gpu.tuned(Tuning::default());
+    let images = given.image_rows == 0;
+    let mut tuning = Tuning::default();
+    tuning.set_images(Some(images));
+    match compare(problem, [given, gpu.tuned(tuning)], gpu) {
+        Ok([before, after]) => Ok((after < (1.0 - GAIN) * before).then_some(images)),
+        // More arrays than the device binds in that way.
+        Err(Error::Config(_)) => Ok(None),
+        Err(other) => Err(other),
+    }
+}
+
 pub(super) fn run(args: TuneArgs) -> Result<()> {
     let TuneArgs { run, rounds, device, json: JsonArg { json } } = args;
+    let config = run.load()?;
     let gpu = Arc::new(Gpu::open(device.device.as_deref())?);
     let file = Tuning::file(&gpu.summary).ok_or_else(|| {
-        Error::CannotCreate("no folder to keep measurements in: neither HOME nor XDG_CACHE_HOME is set. Name one with ENGINE_CACHE".into())
+        Error::CannotCreate("the system names no folder for what can be made again: name one for the measurements with ENGINE_CACHE".into())
     })?;
+    let mut problem = problem_with_data(&config)?;
     if let Some(folder) = file.parent() {
-        std::fs::create_dir_all(folder).map_err(|e| Error::create(folder, &e))?;
+        let failed = |e| {
+            Error::CannotCreate(format!("cannot create {}: {e}. Name another folder for measurements with ENGINE_CACHE", folder.display()))
+        };
+        std::fs::create_dir_all(folder).map_err(failed)?;
     }
+    expect_writable(&file)?;
     if let Some(why) = &gpu.untuned {
         note(&format!("measured anew: {why}"));
     }
-    let by_model = gpu.tuned(Tuning::default());
-    let mut problem = problem_with_data(&run.load()?)?;
-    problem.place(by_model, default_budget(&gpu))?;
-    // Every launch alone: pairs are made of what is chosen.
-    let alone = |tuning: Tuning| Target { pair_flops: 0, ..gpu.tuned(tuning) };
     let say = |what: &str| {
         if !json {
             let _ = writeln!(std::io::stderr(), "{what}");
         }
     };
-    say(&format!("{}\nmeasuring the ways that the model chooses", gpu.describe()));
-    let mut kinds: BTreeMap<String, Kind> = BTreeMap::new();
-    for (kind, (launches, seconds)) in measure(&mut problem, alone(Tuning::default()), &gpu, rounds)? {
-        kinds.insert(kind, Kind { launches, seconds: vec![("the model's".into(), seconds)] });
-    }
+    say(&gpu.describe());
+    let by_model = gpu.tuned(Tuning::default());
+    problem.place(by_model, default_budget(&gpu))?;
+    let images = other_reads(&mut problem, &gpu, &say)?;
+    let with_reads = |mut tuning: Tuning| {
+        tuning.set_images(images);
+        tuning
+    };
+    // Every launch alone: pairs are made of what is chosen.
+    let alone = |tuning: Tuning| Target { pair_flops: 0, ..gpu.tuned(with_reads(tuning)) };
     let mut ways: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for entry in problem.record_training(alone(Tuning::default()))?.0.entries() {
         ways.entry(entry.kind.clone()).or_insert_with(|| entry.ways().collect());
     }
     let most = ways.values().map(Vec::len).max().unwrap_or(0);
-    for number in 0..most {
-        say(&format!("measuring other ways, {} of {most}", number + 1));
-        let candidates = Tuning(ways.iter().filter_map(|(kind, ways)| Some((kind.clone(), ways.get(number)?.clone()))).collect());
-        let measured = match measure(&mut problem, alone(candidates.clone()), &gpu, rounds) {
-            Ok(measured) => measured,
-            Err(why @ Error::Config(_)) => {
-                note(&format!("left aside: {why}"));
-                continue;
-            }
-            Err(other) => return Err(other),
-        };
-        for (kind, way) in candidates.0 {
-            if let (Some(known), Some((_, seconds))) = (kinds.get_mut(&kind), measured.get(&kind)) {
-                known.seconds.push((way, *seconds));
+    let mut kinds: BTreeMap<String, Kind> = BTreeMap::new();
+    // The model's ways first and last, as a device may be slower before it is warm.
+    for number in 0..most + 2 {
+        say(&format!("measuring ways to launch, {} of {}", number + 1, most + 2));
+        let nth = |(kind, ways): (&String, &Vec<String>)| Some((kind.clone(), ways.get(number.checked_sub(1)?)?.clone()));
+        let candidates = Tuning(ways.iter().filter_map(nth).collect());
+        for (kind, Measured { launches, seconds, consts }) in measure(&mut problem, alone(candidates.clone()), &gpu, rounds)? {
+            let known = kinds.entry(kind.clone()).or_default();
+            known.launches = launches;
+            match (candidates.of(&kind), known.seconds.first_mut()) {
+                // One that the device does not allow is not taken.
+                (Some(way), _) if way.split(' ').all(|part| consts.iter().any(|other| other == part)) => {
+                    known.seconds.push((way.to_string(), seconds));
+                }
+                (Some(_), _) => {}
+                (None, Some((_, before))) => *before = before.min(seconds),
+                (None, None) => known.seconds.push(("the model's".into(), seconds)),
             }
         }
     }
     let mut chosen = Tuning(kinds.iter().filter_map(|(kind, known)| Some((kind.clone(), known.best()?.0.clone()))).collect());
-    if gpu.reads_images {
-        say("measuring how arrays are read");
-        let reads = |images: bool| {
-            let mut tuning = chosen.clone();
-            tuning.set_images(images);
-            gpu.tuned(tuning)
-        };
-        let [buffers, images] = compare(&mut problem, [reads(false), reads(true)], &gpu)?;
-        chosen.set_images(images < buffers);
-    }
+    chosen.set_images(images);
     say("measuring whole steps");
     let [before, after] = compare(&mut problem, [by_model, gpu.tuned(chosen.clone())], &gpu)?;
-    let kept = after < before && !chosen.is_empty();
-    // What earlier runs were measured to need stays, but for the launches that were measured again.
+    let kept = !chosen.is_empty() && after < (1.0 - STEP_GAIN) * before;
+    // What other runs were measured to need stays, but for the launches that were measured again.
     let mut all = Tuning::kept(&gpu.summary).unwrap_or_default();
-    let again: BTreeSet<&String> = kinds.keys().collect();
-    all.0.retain(|kind, _| !again.contains(kind));
+    all.set_images(None);
+    all.0.retain(|kind, _| !kinds.contains_key(kind));
     if kept {
         all.0.extend(chosen.0.clone());
     }
@@ -153,7 +184,7 @@ pub(super) fn run(args: TuneArgs) -> Result<()> {
             .map(|(kind, known)| json!({ "launch": kind, "launches": known.launches, "seconds": known.seconds, "chosen": chosen.of(kind) }))
             .collect();
         return print_json(&json!({
-            "device": gpu.describe(), "file": file, "kept": kept, "step_seconds": { "model": before, "tuned": after },
+            "device": gpu.describe(), "file": file.display().to_string(), "kept": kept, "step_seconds": { "model": before, "tuned": after },
             "images": chosen.images(), "launches": list,
         }));
     }

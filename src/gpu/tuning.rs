@@ -42,9 +42,16 @@ impl Tuning {
         self.of(READS).map(|how| how == "images")
     }
 
-    /// Chooses how a software adapter reads arrays.
-    pub fn set_images(&mut self, images: bool) {
-        self.0.insert(READS.into(), if images { "images" } else { "buffers" }.into());
+    /// Chooses how a software adapter reads arrays, or leaves it to what is known of its driver.
+    pub fn set_images(&mut self, images: Option<bool>) {
+        self.0.remove(READS);
+        self.0.extend(images.map(|images| (READS.into(), if images { "images" } else { "buffers" }.into())));
+    }
+
+    /// The choices for launches of these kinds, and how arrays are read.
+    pub fn of_kinds<'a>(&self, kinds: impl Iterator<Item = &'a str>) -> Tuning {
+        let used = kinds.chain([READS]).filter_map(|kind| Some((kind.to_string(), self.0.get(kind)?.clone())));
+        Tuning(used.collect())
     }
 
     /// For a target, which is copied freely: what a process measures or reads of this stays in memory until it ends.
@@ -54,8 +61,9 @@ impl Tuning {
 
     /// Where the choices of an adapter are kept: in `ENGINE_CACHE` if that is set, else where the system keeps what programs can make again.
     pub fn file(adapter: &AdapterSummary) -> Option<PathBuf> {
-        let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-        let folder = set("ENGINE_CACHE").or_else(|| {
+        let named = std::env::var_os("ENGINE_CACHE").filter(|value| !value.is_empty()).and_then(|value| std::path::absolute(value).ok());
+        let set = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+        let folder = named.or_else(|| {
             let user = if cfg!(target_os = "windows") {
                 set("LOCALAPPDATA")
             } else if cfg!(target_os = "macos") {

@@ -56,8 +56,8 @@ impl Shape {
         let fits = |rows: &usize| self.fits(target, *rows);
         let groups = |rows: usize| self.batch * self.heads * self.length.div_ceil(8 * rows);
         let rows = Some(8).filter(|rows| self.head_dim <= WIDE && groups(*rows) >= SIMDS && fits(rows)).or(Some(4).filter(fits))?;
-        // Iterations of the backward pass by rows: each of its five loops over features, for each position, and some around them.
-        let by_rows = (6 * self.length * (self.head_dim + 4)) as u64;
+        // Iterations of the backward pass by rows: five loops over features and some more for each position of whole tiles, and four around them.
+        let by_rows = (self.length.next_multiple_of(8) * (5 * self.head_dim + 3) + 4 * self.head_dim) as u64;
         let suits = self.head_dim.is_multiple_of(4) && self.head_dim >= 16 && (!target.software || by_rows > target.loop_iterations);
         suits.then_some(Way::Tiled { rows })
     }

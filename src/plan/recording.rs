@@ -27,6 +27,8 @@ pub struct Plan {
     pub trains: bool,
     /// Whether a step has several micro-steps, whose gradients add up.
     pub accumulates: bool,
+    /// Whether what layers keep will be stored in 16 bits, by which launches differ in time.
+    pub halves: bool,
     tensors: Vec<TensorInfo>,
     names: HashMap<String, Tensor>,
     parameters: Vec<Parameter>,
@@ -56,6 +58,7 @@ impl Plan {
             target,
             trains: false,
             accumulates: true,
+            halves: false,
             tensors: vec![],
             names: HashMap::new(),
             parameters: vec![],
@@ -515,11 +518,14 @@ impl Plan {
         params: &[(&'static str, Param)],
         mut variants: Vec<Variant>,
     ) -> Result<Launch> {
+        let mut given = Vec::new();
         if let Grid::Threads(_) = grid {
             let shader = Shader::load(kernel, &consts)?;
             if shader.sizeable && shader.workgroup_bytes == 0 {
                 // Where every element stands alone, workgroups of any size do.
-                variants.extend([64, 128, 256].map(|size| Variant { consts: vec![("WG", size)], grid, cycles: 0 }));
+                let others = [64, 128, 256].into_iter().filter(|size| *size != shader.workgroup);
+                variants.extend(others.map(|size| Variant { consts: vec![("WG", size)], grid, cycles: 0 }));
+                given.push(("WG", shader.workgroup));
             }
         }
         let varies = |name: &str| variants.iter().any(|variant| variant.consts.iter().any(|(other, _)| *other == name));
@@ -532,18 +538,24 @@ impl Plan {
                 kind += &format!(" {name}={value}");
             }
         }
+        if self.halves {
+            kind += " f16";
+        }
         let chosen = self.target.tuned.and_then(|tuned| tuned.of(&kind));
         let Some(at) = chosen.and_then(|way| variants.iter().position(|variant| variant.name() == way)) else {
             return Ok(Launch { consts, grid, kind, variants });
         };
-        let variant = variants.swap_remove(at);
-        let sets = |name: &str| variant.consts.iter().any(|(other, _)| *other == name);
-        let (given, mut consts): (Vec<_>, Vec<_>) = consts.into_iter().partition(|(name, _)| sets(name));
-        if given.len() == variant.consts.len() {
-            variants.push(Variant { consts: given, grid, cycles: variant.cycles });
+        let varied = |(name, _): &(&str, u32)| variants[at].consts.iter().any(|(other, _)| other == name);
+        let (own, mut others): (Vec<_>, Vec<_>) = consts.iter().copied().partition(varied);
+        others.extend(&variants[at].consts);
+        // A run may come with a checkpoint from a device that allows more.
+        if self.has_room(&*Shader::load(kernel, &others)?, kernel).is_err() {
+            return Ok(Launch { consts, grid, kind, variants });
         }
-        consts.extend(variant.consts);
-        Ok(Launch { consts, grid: variant.grid, kind, variants })
+        given.extend(own);
+        let Variant { grid: other, cycles, .. } = variants.swap_remove(at);
+        variants.push(Variant { consts: given, grid, cycles });
+        Ok(Launch { consts: others, grid: other, kind, variants })
     }
 
     /// Workgroups of a launch, in as few rows as the target allows.

@@ -36,13 +36,6 @@ fn over_budget(problem: &Loaded, gpu: &Gpu, report: &MemoryReport, budget: u64) 
     ))
 }
 
-/// Whether kernels are launched as it was measured on the device.
-fn tuning_note(gpu: &Gpu) -> Option<String> {
-    let kept = || gpu.target.tuned.map(|tuned| format!("tuned       {} ways to launch kernels as measured on this device", tuned.0.len()));
-    let aside = |why: &String| format!("WARNING: what `engine tune` measured is left aside: {why}. Measure again with `engine tune`");
-    gpu.untuned.as_ref().map(aside).or_else(kept)
-}
-
 /// Trains. See the module.
 ///
 /// # Errors
@@ -67,8 +60,7 @@ pub fn train(mut problem: Problem, options: &Options) -> Result<Report> {
         problem.use_saved_buffers(load_buffers(path, problem.buffers())?);
     }
     let gpu = Arc::new(gpu);
-    let (mut problem, mut notes) = problem.load()?;
-    notes.extend(tuning_note(&gpu));
+    let (mut problem, notes) = problem.load()?;
     for (key, file) in &problem.files {
         origin.data.insert((*key).into(), fingerprint(file)?);
     }

@@ -20,7 +20,7 @@ use super::rules::Watch;
 use super::tensor_file::{Best, write_atomically};
 use crate::config::{Precision, Settings};
 use crate::error::{Error, Result, argument};
-use crate::gpu::{Gpu, Role};
+use crate::gpu::{Gpu, Role, Target, Tuning};
 use crate::kernels::State;
 use crate::kernels::loss_scale::INITIAL;
 use crate::kernels::metrics::StepRecord;
@@ -164,8 +164,10 @@ impl<'a> Trainer<'a> {
         // It comes again if the run does.
         let _ = fs::remove_file(folder.path.join(DIVERGED));
         let checkpoints = folder.checkpoints();
-        if init.is_some() {
-            // Before anything else is there: a run that is killed at its start must not go on from other weights.
+        let tuned = tuned(&gpu, &session);
+        if init.is_some() || !resumed && !tuned.is_empty() {
+            // Before anything else is there: a run that is killed at its start must not go on from other weights, or with other
+            // kernels.
             let parameters = parameters.to_vec();
             checkpoint_of(&session, &gpu, &problem, &origin, progress.clone())?.save(&checkpoints, &parameters, config.checkpoint.keep)?;
         }
@@ -178,6 +180,13 @@ impl<'a> Trainer<'a> {
         logs.say(&format!("memory      {} bytes: {}", ledger.total(), roles.collect::<Vec<_>>().join(", ")));
         for note in notes {
             logs.say(&note);
+        }
+        if !tuned.is_empty() {
+            let whence = if resumed { "as its checkpoint has them" } else { "as measured on this device" };
+            logs.say(&format!("tuned       choices of ways to launch kernels, {whence}: {}", tuned.0.len()));
+        }
+        if let (Some(why), false) = (&gpu.untuned, resumed) {
+            logs.say(&format!("WARNING: what `engine tune` measured is left aside: {why}. Measure again with `engine tune`"));
         }
         logs.say(&format!("run folder  {}", folder.path.display()));
         let warmup = config.schedule.warmup(epoch, config.train.epochs);
@@ -630,8 +639,15 @@ fn checkpoint_of(session: &Session, gpu: &Gpu, problem: &Loaded, origin: &Origin
         buffers: problem.buffers().to_vec(),
         origin: origin.clone(),
         variants: variants(gpu, session)?,
-        tuned: gpu.target.tuned.cloned().unwrap_or_default(),
+        tuned: tuned(gpu, session),
     })
+}
+
+/// Ways to launch kernels that were measured, as far as the run has such launches.
+fn tuned(gpu: &Gpu, session: &Session) -> Tuning {
+    let Some(all) = gpu.target.tuned else { return Tuning::default() };
+    let programs = session.train.iter().chain([&session.evaluate]).chain(&session.decode);
+    all.of_kinds(programs.flat_map(|(program, _)| program.plan.entries()).map(|entry| entry.kind.as_str()))
 }
 
 /// Device and kernels: what must be the same for the same bits.
@@ -642,5 +658,5 @@ fn variants(gpu: &Gpu, session: &Session) -> Result<String> {
     let mut kernels: Vec<String> = plan.launches().map(launch).collect();
     kernels.sort();
     kernels.dedup();
-    Ok(format!("{}\n{:?}\n{}", gpu.describe(), gpu.target, kernels.join("\n")))
+    Ok(format!("{}\n{:?}\n{}", gpu.describe(), Target { tuned: None, ..gpu.target }, kernels.join("\n")))
 }
