@@ -194,7 +194,10 @@ pub(super) fn run(args: TuneArgs) -> Result<()> {
         .filter_map(|(kind, known)| {
             let (way, seconds) = known.best()?;
             let micros = |seconds: f64| format!("{:.1}", 1e6 * seconds);
-            Some(vec![kind.clone(), known.launches.to_string(), micros(known.before()), micros(*seconds), way.clone()])
+            // Options that are off say nothing.
+            let on = |part: &&str| !(part.ends_with("=0") && part.starts_with(char::is_uppercase));
+            let kind = kind.split(' ').filter(on).collect::<Vec<_>>().join(" ");
+            Some(vec![kind, known.launches.to_string(), micros(known.before()), micros(*seconds), way.clone()])
         })
         .collect();
     let table = match rows.len() {
