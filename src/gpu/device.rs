@@ -41,12 +41,23 @@ pub struct Gpu {
     ledger: Mutex<Ledger>,
 }
 
+/// More compiled kernels than this are kept only while something uses them: software drivers hold a megabyte for each.
+const MAX_PIPELINES: usize = 256;
+
 const NEEDED: wgpu::Features = wgpu::Features::IMMEDIATES;
 const WANTED: wgpu::Features = wgpu::Features::TIMESTAMP_QUERY
     .union(wgpu::Features::SUBGROUP)
     .union(wgpu::Features::SHADER_F16)
     // Images of single 16-bit floats that kernels read.
     .union(wgpu::Features::TEXTURE_ADAPTER_SPECIFIC_FORMAT_FEATURES);
+
+/// Keeps what was compiled; what nothing uses goes once there is much of it.
+fn keep<K: Eq + std::hash::Hash, V>(kept: &mut HashMap<K, Arc<V>>, key: K, value: Arc<V>) {
+    if kept.len() >= MAX_PIPELINES {
+        kept.retain(|_, value| Arc::strong_count(value) > 1);
+    }
+    kept.insert(key, value);
+}
 
 /// As wgpu names it.
 fn texture_format(texel: Texel) -> wgpu::TextureFormat {
@@ -377,7 +388,7 @@ impl Gpu {
         }
         self.check()?;
         let pipeline = Arc::new(Pipeline { pipeline, layout });
-        self.pipelines.lock().expect("no panic while held").insert(key, pipeline.clone());
+        keep(&mut self.pipelines.lock().expect("no panic while held"), key, pipeline.clone());
         Ok(pipeline)
     }
 
@@ -505,5 +516,25 @@ impl Gpu {
     pub fn lose(&self) {
         self.device.destroy();
         let _ = self.guard(|| self.device.poll(wgpu::PollType::Poll));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nothing_uses_is_not_kept_for_ever() {
+        let mut kept = HashMap::new();
+        let used: Vec<Arc<usize>> = (0..2 * MAX_PIPELINES).map(Arc::new).collect();
+        for (key, value) in used.iter().enumerate() {
+            keep(&mut kept, key, value.clone());
+        }
+        assert_eq!(kept.len(), used.len());
+        drop(used);
+        for key in 0..10 * MAX_PIPELINES {
+            keep(&mut kept, 2 * MAX_PIPELINES + key, Arc::new(key));
+            assert!(key == 0 || kept.len() <= MAX_PIPELINES);
+        }
     }
 }
