@@ -306,6 +306,12 @@ impl<D: Source + ?Sized> Problem<D> {
         self.settings.train.precision == Precision::F16
     }
 
+    /// A plan of the run, with what launches need to know of it before anything is recorded.
+    fn begin(&self, mut plan: Plan) -> Plan {
+        plan.halves = self.half();
+        plan
+    }
+
     /// Stores what the run stores in 16 bits so.
     fn halve(&self, plan: &mut Plan) -> Result<()> {
         if !self.half() {
@@ -326,8 +332,7 @@ impl<D: Source + ?Sized> Problem<D> {
     }
 
     fn training_plan(&self, target: Target, batch: usize, layout: Layout) -> Result<(Plan, Io)> {
-        let mut plan = Plan::training("train", target);
-        plan.halves = self.half();
+        let mut plan = self.begin(Plan::training("train", target));
         plan.accumulates = self.settings.train.accumulate > 1;
         let io = self.record(&mut plan, batch, layout)?;
         let records = io.records.ok_or_else(|| Error::Internal("a loss without a gradient".into()))?;
@@ -341,8 +346,7 @@ impl<D: Source + ?Sized> Problem<D> {
     }
 
     fn evaluation_plan(&self, target: Target, batch: usize) -> Result<(Plan, Io)> {
-        let mut plan = Plan::new("evaluate", target);
-        plan.halves = self.half();
+        let mut plan = self.begin(Plan::new("evaluate", target));
         let io = self.record(&mut plan, self.data.evaluation_batch(batch), self.layout)?;
         [io.output, io.rows].into_iter().chain(io.others.iter().map(|(_, t)| *t)).for_each(|t| plan.keep(t));
         plan.prune();
@@ -371,8 +375,7 @@ impl<D: Source + ?Sized> Problem<D> {
     /// # Errors
     /// As `record_training`.
     pub fn record_prediction(&self, target: Target, batch: usize) -> Result<(Plan, Io)> {
-        let mut plan = Plan::new("predict", target);
-        plan.halves = self.half();
+        let mut plan = self.begin(Plan::new("predict", target));
         let state = state(&mut plan)?;
         let inputs = self.data.record(&mut plan, batch, Layout { resident: false, ..self.layout })?.of(self.data.fields());
         let output = self.build()?.forward(&mut plan, &inputs)?.main;
@@ -398,8 +401,7 @@ impl<D: Source + ?Sized> Problem<D> {
     /// # Errors
     /// As `record_training`.
     pub fn record_position(&self, target: Target, batch: usize) -> Result<Option<(Plan, Io)>> {
-        let mut plan = Plan::new("decode", target);
-        plan.halves = self.half();
+        let mut plan = self.begin(Plan::new("decode", target));
         let state = state(&mut plan)?;
         let mut model = self.build()?;
         let Some((inputs, cache)) = self.data.record_position(&mut plan, batch)?.filter(|_| model.decodes()) else { return Ok(None) };

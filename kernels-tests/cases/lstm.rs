@@ -3,7 +3,7 @@
 use super::{Builder, DIMS, Family, Regime, Spec, Tolerance};
 use crate::error::Result;
 use crate::kernels::Dropout;
-use crate::kernels::lstm::{Backward, Forward, Shape, Step};
+use crate::kernels::lstm::{Backward, Before, Forward, Shape};
 use crate::kernels::matmul::Matmul;
 use crate::plan::Section;
 use crate::random::Random;
@@ -53,22 +53,18 @@ fn build(b: &mut Builder, spec: &Spec) -> Result<()> {
     let y = if all { b.output("y", &[length, batch, units])? } else { b.normal("y", &[2, batch, units])? };
     let at = |t: usize| if all { Some(t * batch * units) } else { (t + 1 == length).then_some(batch * units) };
     for t in 0..length {
-        if (t > 0 || carried) && shape.fuses(&b.plan) {
-            Step { gx, weight: w, bias: first_u, gates, h, c, y: at(t).map(|at| (y, at)), dropout, t, shape }
-                .record(&mut b.plan, "case")?;
-            continue;
-        }
-        let u = match t {
-            0 if !carried => first_u,
-            _ => b.output(&format!("u{t}"), &[batch, 4, units])?,
-        };
-        if t > 0 || carried {
+        let before = if t == 0 && !carried {
+            Before::Zeros(first_u)
+        } else if shape.fuses(&b.plan) {
+            Before::State(w, first_u)
+        } else {
+            let u = b.output(&format!("u{t}"), &[batch, 4, units])?;
             let a_at = Some(t * batch * units);
             Matmul { a_at, trans_b: true, bias: Some(first_u), ..Matmul::new(h, w, u, (batch, 4 * units, units)) }
                 .record(&mut b.plan, "case")?;
-        }
-        Forward { gx, u, gates, h, c, y: at(t).map(|at| (y, at)), dropout, first: t == 0 && !carried, t, shape }
-            .record(&mut b.plan, "case")?;
+            Before::Product(u)
+        };
+        Forward { gx, before, gates, h, c, y: at(t).map(|at| (y, at)), dropout, t, shape }.record(&mut b.plan, "case")?;
     }
     let dy = b.upstream(y)?;
     let (dc, dgates) = (b.output("dc", &[batch, units])?, b.output("dgates", &[length, batch, 4, units])?);

@@ -3,7 +3,7 @@
 //   p_ij = exp(s_ij − lse_i);  ds_ij = p_ij (keep_ij dy_i · v_j − delta_i) / √D;  dq_i = Σ_j ds_ij k_j;  dk_j = Σ_i ds_ij q_i;  dv_j = Σ_i p_ij keep_ij dy_i
 // qkv dqkv: (B, T, 3, H, D), or with CROSS q dq: (B, T, H, D) and qkv dqkv: (B, T, 2, H, D); y dy: (B, T, H, D); lse delta: (B, H, T); D is a multiple
 // of 4. Grid: ⌈T / TILE⌉ workgroups for each (b, h). Of dqkv queries, or keys and values are `=`, as are dq and delta.
-// uses: common/attention_tiled, common/grid, common/math, common/random, common/state
+// uses: common/across, common/attention_tiled, common/grid, common/math, common/random, common/state
 const KEYS: u32 = 0u;
 const PRODUCTS: u32 = 2u;
 
@@ -48,13 +48,12 @@ fn other_of(product: u32, head: u32, t: u32, v: u32) -> vec4<f32> {
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-    let own_tiles = (p.length + TILE - 1u) / TILE;
-    let g = flat_group(group, groups);
-    let head = g / own_tiles;
+    let place = place_of(flat_group(group, groups));
+    let head = place.x;
+    let own0 = place.y;
     if (head >= p.batch * p.heads) {
         return;
     }
-    let own0 = g % own_tiles * TILE;
     let scale = 1.0 / sqrt(f32(D));
     if (KEYS == 0u) {
         if (local < TILE) {

@@ -3,7 +3,7 @@
 // qkv: (B, T, 3, H, D), or with CROSS q: (B, T, H, D) and qkv: (B, T, 2, H, D); y: (B, T, H, D); lse: (B, H, T); D is a multiple of 4. Scores of a tile
 // pass through workgroup memory, where one invocation a query makes them weights; when the largest score so far grows, the sums are scaled down.
 // Grid: ⌈T / TILE⌉ workgroups for each (b, h). All outputs are `=`.
-// uses: common/attention_tiled, common/grid, common/math, common/random, common/state
+// uses: common/across, common/attention_tiled, common/grid, common/math, common/random, common/state
 const PRODUCTS: u32 = 1u;
 
 @group(0) @binding(3) var<storage, read_write> y: array<vec4<f32>>; // (B, T, H, D)
@@ -24,13 +24,12 @@ fn other_of(product: u32, head: u32, t: u32, v: u32) -> vec4<f32> {
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-    let own_tiles = (p.length + TILE - 1u) / TILE;
-    let g = flat_group(group, groups);
-    let head = g / own_tiles;
+    let place = place_of(flat_group(group, groups));
+    let head = place.x;
+    let own0 = place.y;
     if (head >= p.batch * p.heads) {
         return;
     }
-    let own0 = g % own_tiles * TILE;
     let scale = 1.0 / sqrt(f32(D));
     let i = inside(own0 + local);
     var sums: array<vec4<f32>, ROWS * VECS>;

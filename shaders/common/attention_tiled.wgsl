@@ -48,6 +48,12 @@ fn query(head: u32, t: u32, v: u32) -> vec4<f32> {
     return qkv[row_of(head, t, 0u) + v];
 }
 
+// Number of the head of a tile, and its first position.
+fn place_of(tile: u32) -> vec2<u32> {
+    let tiles_of_head = (p.length + TILE - 1u) / TILE;
+    return vec2<u32>(tile / tiles_of_head, tile % tiles_of_head * TILE);
+}
+
 // Position t as far as it exists.
 fn inside(t: u32) -> u32 {
     return min(t, p.length - 1u);
@@ -60,20 +66,14 @@ fn load(product: u32, head: u32, own0: u32, other0: u32, first: u32, local: u32)
         let along = (local + i * 64u) % 4u;
         let v = own_of(product, head, inside(own0 + row), min(first / 4u + along, WIDE - 1u)) * select(0.0, 1.0, first / 4u + along < WIDE);
         let at = product * SIZE + along * 4u * PITCH + row / 4u;
-        tiles[at][row % 4u] = v.x;
-        tiles[at + PITCH][row % 4u] = v.y;
-        tiles[at + 2u * PITCH][row % 4u] = v.z;
-        tiles[at + 3u * PITCH][row % 4u] = v.w;
+        put_across(at, PITCH, row % 4u, v);
     }
     for (var i = 0u; i < OTHER * STEP / 256u; i++) {
         let row = (local + i * 64u) / 4u;
         let along = (local + i * 64u) % 4u;
         let v = other_of(product, head, inside(other0 + row), min(first / 4u + along, WIDE - 1u));
         let at = product * SIZE + STEP * PITCH + along * 4u * PITCH_OTHER + row / 4u;
-        tiles[at][row % 4u] = v.x;
-        tiles[at + PITCH_OTHER][row % 4u] = v.y;
-        tiles[at + 2u * PITCH_OTHER][row % 4u] = v.z;
-        tiles[at + 3u * PITCH_OTHER][row % 4u] = v.w;
+        put_across(at, PITCH_OTHER, row % 4u, v);
     }
 }
 

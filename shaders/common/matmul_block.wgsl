@@ -93,10 +93,7 @@ fn multiply(place: vec3<u32>, local: u32, row_sums: ptr<function, vec4<f32>>) {
                     }
                 } else {
                     let at = in_a + along * 4u * PITCH_M + across / 4u;
-                    tiles[at][across % 4u] = v.x;
-                    tiles[at + PITCH_M][across % 4u] = v.y;
-                    tiles[at + 2u * PITCH_M][across % 4u] = v.z;
-                    tiles[at + 3u * PITCH_M][across % 4u] = v.w;
+                    put_across(at, PITCH_M, across % 4u, v);
                     if (ROW_SUM == 1u) {
                         (*row_sums)[i] += dot(v, vec4<f32>(1.0));
                     }
@@ -108,10 +105,7 @@ fn multiply(place: vec3<u32>, local: u32, row_sums: ptr<function, vec4<f32>>) {
                 let v = next_b[i];
                 if (TRANS_B == 1u) {
                     let at = in_b + along * 4u * PITCH_N + across / 4u;
-                    tiles[at][across % 4u] = v.x;
-                    tiles[at + PITCH_N][across % 4u] = v.y;
-                    tiles[at + 2u * PITCH_N][across % 4u] = v.z;
-                    tiles[at + 3u * PITCH_N][across % 4u] = v.w;
+                    put_across(at, PITCH_N, across % 4u, v);
                 } else {
                     tiles[in_b + across * PITCH_N + along] = v;
                 }

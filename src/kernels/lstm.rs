@@ -25,12 +25,6 @@ impl Shape {
     pub fn fuses(&self, plan: &Plan) -> bool {
         !plan.target.software && self.units.is_multiple_of(4)
     }
-
-    /// Fails unless what the passes forward share has these sizes.
-    fn expect(&self, plan: &Plan, kernel: &str, [gx, gates, h, c]: [Tensor; 4]) -> Result<()> {
-        let (per_gate, states) = (4 * self.length * self.slot(), (self.length + 1) * self.slot());
-        [(gx, per_gate), (gates, per_gate), (h, states), (c, states)].into_iter().try_for_each(|(t, len)| plan.expect(kernel, t, len))
-    }
 }
 
 /// Binds the output of a step and its dropout.
@@ -51,61 +45,15 @@ fn output(
     Ok(if dropout.is_some() { dispatch.bind("state", state(plan)?) } else { dispatch })
 }
 
-/// Gates, cell and output of step t after the first, from the state before it, where `Shape::fuses`.
+/// What a step has of the state before it.
 #[derive(Debug, Clone, Copy)]
-pub struct Step {
-    /// (T, B, 4, H): W_ih x + b_ih.
-    pub gx: Tensor,
-    /// (4, H, H): W_hh.
-    pub weight: Tensor,
-    /// (4, H): b_hh.
-    pub bias: Tensor,
-    /// (T, B, 4, H).
-    pub gates: Tensor,
-    /// (T + 1, B, H).
-    pub h: Tensor,
-    /// (T + 1, B, H).
-    pub c: Tensor,
-    /// Output with the element at which this step's begins.
-    pub y: Option<(Tensor, usize)>,
-    /// On the output.
-    pub dropout: Option<Dropout>,
-    /// Step.
-    pub t: usize,
-    /// Sizes.
-    pub shape: Shape,
-}
-
-impl Step {
-    /// Records the pass.
-    ///
-    /// # Errors
-    /// `Internal` when a shape differs.
-    pub fn record(self, plan: &mut Plan, label: &str) -> Result<()> {
-        let Step { gx, weight, bias, gates, h, c, y, dropout, t, shape } = self;
-        let Shape { batch, units, .. } = shape;
-        shape.expect(plan, "lstm/step", [gx, gates, h, c])?;
-        plan.expect("lstm/step", weight, 4 * units * units)?;
-        plan.expect("lstm/step", bias, 4 * units)?;
-        let dispatch = Dispatch::new("lstm/step", label)
-            .bind("gx", gx)
-            .bind("b", weight)
-            .bind("bias", bias)
-            .bind("gates", gates)
-            .bind("h", h)
-            .bind("c", c)
-            .size("m", batch)
-            .size("n", 4 * units)
-            .size("k", units)
-            .size("batch", 1)
-            .size("a_at", t * shape.slot())
-            .size("b_at", 0)
-            .size("t", t)
-            .flops(shape.slot() * (8 * units + 100));
-        let dispatch = output(plan, dispatch, y, dropout, ["y", "y_at"])?;
-        let (dispatch, grid) = in_blocks(dispatch, batch, 4 * units, units, 1);
-        plan.record(dispatch, grid)
-    }
+pub enum Before {
+    /// h and c are 0: b_hh (4, H) alone.
+    Zeros(Tensor),
+    /// W_hh h + b_hh: (B, 4, H).
+    Product(Tensor),
+    /// W_hh (4, H, H) and b_hh (4, H), and h itself: where `Shape::fuses`.
+    State(Tensor, Tensor),
 }
 
 /// Gates, cell and output of step t.
@@ -113,8 +61,8 @@ impl Step {
 pub struct Forward {
     /// (T, B, 4, H): W_ih x + b_ih.
     pub gx: Tensor,
-    /// (B, 4, H): W_hh h + b_hh, or (4, H) b_hh alone where `first`.
-    pub u: Tensor,
+    /// The state before.
+    pub before: Before,
     /// (T, B, 4, H).
     pub gates: Tensor,
     /// (T + 1, B, H).
@@ -125,8 +73,6 @@ pub struct Forward {
     pub y: Option<(Tensor, usize)>,
     /// On the output.
     pub dropout: Option<Dropout>,
-    /// h and c before are 0.
-    pub first: bool,
     /// Step.
     pub t: usize,
     /// Sizes.
@@ -139,24 +85,31 @@ impl Forward {
     /// # Errors
     /// `Internal` when a shape differs.
     pub fn record(self, plan: &mut Plan, label: &str) -> Result<()> {
-        let Forward { gx, u, gates, h, c, y, dropout, first, t, shape } = self;
-        let Shape { batch, units, .. } = shape;
+        let Forward { gx, before, gates, h, c, y, dropout, t, shape } = self;
+        let Shape { length, batch, units } = shape;
         let slot = shape.slot();
-        shape.expect(plan, "lstm/forward", [gx, gates, h, c])?;
-        plan.expect("lstm/forward", u, if first { 4 * units } else { 4 * slot })?;
-        let dispatch = Dispatch::new("lstm/forward", label)
-            .constant("FIRST", first.into())
-            .bind("gx", gx)
-            .bind("u", u)
-            .bind("gates", gates)
-            .bind("h", h)
-            .bind("c", c)
-            .size("batch", batch)
-            .size("units", units)
-            .size("t", t)
-            .flops(100 * slot);
+        let name = if let Before::State(..) = before { "lstm/step" } else { "lstm/forward" };
+        for (tensor, len) in [(gx, 4 * length * slot), (gates, 4 * length * slot), (h, (length + 1) * slot), (c, (length + 1) * slot)] {
+            plan.expect(name, tensor, len)?;
+        }
+        let dispatch = Dispatch::new(name, label).bind("gx", gx).bind("gates", gates).bind("h", h).bind("c", c).size("t", t);
         let dispatch = output(plan, dispatch, y, dropout, ["y", "y_at"])?;
-        plan.record(dispatch, Grid::Threads(slot))
+        let (dispatch, grid) = match before {
+            Before::Zeros(u) | Before::Product(u) => {
+                let first = matches!(before, Before::Zeros(_));
+                plan.expect(name, u, if first { 4 * units } else { 4 * slot })?;
+                let dispatch = dispatch.constant("FIRST", first.into()).bind("u", u).size("batch", batch).size("units", units);
+                (dispatch.flops(100 * slot), Grid::Threads(slot))
+            }
+            Before::State(weight, bias) => {
+                plan.expect(name, weight, 4 * units * units)?;
+                plan.expect(name, bias, 4 * units)?;
+                let dispatch = dispatch.bind("b", weight).bind("bias", bias).size("m", batch).size("n", 4 * units).size("k", units);
+                let dispatch = dispatch.size("batch", 1).size("a_at", t * slot).size("b_at", 0);
+                in_blocks(dispatch.flops(slot * (8 * units + 100)), batch, 4 * units, units, 1)
+            }
+        };
+        plan.record(dispatch, grid)
     }
 }
 

@@ -214,8 +214,8 @@ impl Matmul {
                 Grid::Threads(m.div_ceil(tile_m) * n.div_ceil(tile_n) * batch)
             }
             "matmul/block" => {
-                let grid;
-                (dispatch, grid) = in_blocks(dispatch, m, n, k, batch);
+                let (blocks, grid) = in_blocks(dispatch, m, n, k, batch);
+                dispatch = blocks;
                 grid
             }
             "matmul/thin" => {

@@ -5,7 +5,7 @@
 use super::layer::{axes, dropout, kept};
 use super::linear::{Fused, Linear};
 use crate::error::Result;
-use crate::kernels::lstm::Shape;
+use crate::kernels::lstm::{Before, Shape};
 use crate::kernels::matmul::Matmul;
 use crate::kernels::{Dropout, gru, lstm};
 use crate::plan::{Init, Plan, Tensor};
@@ -144,13 +144,12 @@ impl Lstm {
         let dropout = if let Outputs::All(rate) = outputs { dropout(plan, rate) } else { None };
         for t in 0..r.length {
             let y = self.output_at(t, outputs).map(|at| (y, at));
-            if t > 0 && r.shape().fuses(plan) {
-                let (weight, bias) = weights;
-                lstm::Step { gx, weight, bias, gates, h, c, y, dropout, t, shape: r.shape() }.record(plan, &r.label)?;
-                continue;
-            }
-            let u = r.forward(plan, t, h, weights)?;
-            lstm::Forward { gx, u, gates, h, c, y, dropout, first: t == 0, t, shape: r.shape() }.record(plan, &r.label)?;
+            let before = match t {
+                0 => Before::Zeros(weights.1),
+                _ if r.shape().fuses(plan) => Before::State(weights.0, weights.1),
+                _ => Before::Product(r.forward(plan, t, h, weights)?),
+            };
+            lstm::Forward { gx, before, gates, h, c, y, dropout, t, shape: r.shape() }.record(plan, &r.label)?;
         }
         self.saved = Some(SavedLstm { gates, h, c, weights, outputs, dropout });
         Ok(y)

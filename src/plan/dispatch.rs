@@ -29,6 +29,12 @@ impl Variant {
         let consts: Vec<String> = self.consts.iter().map(|(name, value)| format!("{name}={value}")).collect();
         consts.join(" ")
     }
+
+    /// Consts of a kernel with these in place of its own.
+    pub(super) fn over(&self, consts: &[(&'static str, u32)]) -> Vec<(&'static str, u32)> {
+        let others = consts.iter().filter(|(name, _)| self.consts.iter().all(|(own, _)| own != name));
+        others.chain(&self.consts).copied().collect()
+    }
 }
 
 /// One kernel launch, before it is recorded.

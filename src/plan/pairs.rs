@@ -98,10 +98,7 @@ impl Plan {
     /// An entry as it is, or with another variant of its kernel.
     fn varied(&self, entry: &Entry, variant: Option<&Variant>) -> Result<Entry> {
         let Some(variant) = variant else { return Ok(entry.clone()) };
-        let mut consts = entry.shader.consts.clone();
-        consts.retain(|(name, _)| variant.consts.iter().all(|(other, _)| other != name));
-        consts.extend(&variant.consts);
-        let shader = Shader::load(&entry.shader.name, &consts)?;
+        let shader = Shader::load(&entry.shader.name, &variant.over(&entry.shader.consts))?;
         self.within_limits(&shader, &entry.label, &entry.immediates)?;
         let grid = self.workgroups(variant.grid, &shader)?;
         Ok(Entry { shader, grid, ..entry.clone() })

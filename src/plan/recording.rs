@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::dispatch::{Dispatch, Entry, Grid, Param, Variant};
 use super::tensor::{FLAT_ALIGN, Fill, Flat, Init, Parameter, Section, Storage, Tensor, TensorInfo};
@@ -10,7 +11,7 @@ use crate::gpu::{Access, BindingKind, Card, LAUNCH, ParamType, Role, Shader, Tar
 
 /// A launch as it was chosen.
 struct Launch {
-    consts: Vec<(&'static str, u32)>,
+    shader: Arc<Shader>,
     grid: Grid,
     kind: String,
     variants: Vec<Variant>,
@@ -453,8 +454,7 @@ impl Plan {
     /// `Internal`, naming the kernel, the label and what differs.
     pub fn record(&mut self, dispatch: Dispatch, grid: Grid) -> Result<()> {
         let Dispatch { kernel, label, consts, bindings, params, flops, variants } = dispatch;
-        let Launch { consts, grid, kind, variants } = self.choose(kernel, consts, grid, &params, variants)?;
-        let shader = Shader::load(kernel, &consts)?;
+        let Launch { shader, grid, kind, variants } = self.choose(kernel, &consts, grid, &params, variants)?;
         let wrong = |what: String| Error::Internal(format!("{kernel} at {label}: {what}"));
         let anew = consts.iter().any(|(name, value)| *name == "FRESH" && *value > 0);
         let mut tensors = Vec::with_capacity(bindings.len());
@@ -513,20 +513,19 @@ impl Plan {
     fn choose(
         &self,
         kernel: &str,
-        consts: Vec<(&'static str, u32)>,
+        consts: &[(&'static str, u32)],
         grid: Grid,
         params: &[(&'static str, Param)],
         mut variants: Vec<Variant>,
     ) -> Result<Launch> {
-        let mut given = Vec::new();
-        if let Grid::Threads(_) = grid {
-            let shader = Shader::load(kernel, &consts)?;
-            if shader.sizeable && shader.workgroup_bytes == 0 {
-                // Where every element stands alone, workgroups of any size do.
-                let others = [64, 128, 256].into_iter().filter(|size| *size != shader.workgroup);
-                variants.extend(others.map(|size| Variant { consts: vec![("WG", size)], grid, cycles: 0 }));
-                given.push(("WG", shader.workgroup));
-            }
+        let shader = Shader::load(kernel, consts)?;
+        if let Grid::Threads(_) = grid
+            && shader.sizeable
+            && shader.workgroup_bytes == 0
+        {
+            // Where every element stands alone, workgroups of any size do.
+            let others = [64, 128, 256].into_iter().filter(|size| *size != shader.workgroup);
+            variants.extend(others.map(|size| Variant { consts: vec![("WG", size)], grid, cycles: 0 }));
         }
         let varies = |name: &str| variants.iter().any(|variant| variant.consts.iter().any(|(other, _)| *other == name));
         let mut kind = kernel.to_string();
@@ -543,19 +542,19 @@ impl Plan {
         }
         let chosen = self.target.tuned.and_then(|tuned| tuned.of(&kind));
         let Some(at) = chosen.and_then(|way| variants.iter().position(|variant| variant.name() == way)) else {
-            return Ok(Launch { consts, grid, kind, variants });
+            return Ok(Launch { shader, grid, kind, variants });
         };
-        let varied = |(name, _): &(&str, u32)| variants[at].consts.iter().any(|(other, _)| other == name);
-        let (own, mut others): (Vec<_>, Vec<_>) = consts.iter().copied().partition(varied);
-        others.extend(&variants[at].consts);
+        let other = Shader::load(kernel, &variants[at].over(consts))?;
         // A run may come with a checkpoint from a device that allows more.
-        if self.has_room(&*Shader::load(kernel, &others)?, kernel).is_err() {
-            return Ok(Launch { consts, grid, kind, variants });
+        if self.has_room(&other, kernel).is_err() {
+            return Ok(Launch { shader, grid, kind, variants });
         }
-        given.extend(own);
-        let Variant { grid: other, cycles, .. } = variants.swap_remove(at);
-        variants.push(Variant { consts: given, grid, cycles });
-        Ok(Launch { consts: others, grid: other, kind, variants })
+        let way = variants.swap_remove(at);
+        // The given way stays one of the others; only the size of workgroups may be left to the shader.
+        let given = |name: &str| consts.iter().find(|(own, _)| *own == name).map_or(shader.workgroup, |(_, value)| *value);
+        let given = way.consts.iter().map(|(name, _)| (*name, given(name))).collect();
+        variants.push(Variant { consts: given, grid, cycles: way.cycles });
+        Ok(Launch { shader: other, grid: way.grid, kind, variants })
     }
 
     /// Workgroups of a launch, in as few rows as the target allows.
