@@ -11,10 +11,14 @@ ROUNDS ?= 5
 PEERS ?= pytorch burn
 LIMIT ?= 1.10
 
+# Tests with several processes are built where an MPI library and libclang, which reads its headers, are found: `make mpi` installs them.
+LIBCLANG := $(wildcard /usr/lib/llvm-*/lib/libclang*.so* /usr/lib/x86_64-linux-gnu/libclang*.so* /usr/lib64/libclang*.so* /opt/homebrew/opt/llvm/lib/libclang*)
+FEATURES := isa$(if $(and $(shell command -v mpicc),$(LIBCLANG)),$(shell printf ,)mpi,)
+
 # What `engine tune` measured for the user's runs is not what is tested and compared.
 test test-drivers mutants torture bench bench-peers bench-compare: export ENGINE_CACHE = $(CURDIR)/target/untuned
 
-.PHONY: format train test test-drivers mutants torture bench bench-peers bench-compare driver
+.PHONY: format train test test-drivers mutants torture bench bench-peers bench-compare driver mpi
 
 train: driver
 	cargo run --release -- train $(RUN) $(ARGS) --out runs/first --resume
@@ -26,11 +30,21 @@ format:
 test: driver
 	cargo fmt --check
 	rustfmt --check $(FAMILIES)
-	cargo clippy --release --all-targets --features isa -- -D warnings
+	cargo clippy --release --all-targets --features $(FEATURES) -- -D warnings
 	cargo clippy --release --lib --bins -- -D warnings
 	cargo clippy --release --no-default-features --lib -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --release --no-deps --lib --features isa
-	NODEVICE_SELECT=1 cargo test --release --features isa
+	RUSTDOCFLAGS="-D warnings" cargo doc --release --no-deps --lib --features $(FEATURES)
+	@test "$$(cargo tree --offline -e normal,build --prefix none | grep -c '^mpi')" = 0 || { echo "the default features link MPI"; exit 1; }
+	NODEVICE_SELECT=1 cargo test --release --features $(FEATURES)
+	@case $(FEATURES) in *mpi) ;; *) echo "skipped: tests with several processes, as mpicc or libclang is not here (make mpi installs them)" ;; esac
+
+# Open MPI and libclang, for `cargo build --release --features mpi` and for the tests with several processes.
+mpi:
+	@command -v mpirun >/dev/null && command -v mpicc >/dev/null && test -n "$(LIBCLANG)" || \
+	  if command -v apt-get >/dev/null; then \
+	    if [ "$$(id -u)" = 0 ]; then SUDO=; else SUDO=sudo; fi; \
+	    $$SUDO apt-get update -qq && $$SUDO apt-get install -y -qq --no-install-recommends openmpi-bin libopenmpi-dev libclang-dev; \
+	  else echo "install an MPI library with its headers, and libclang, by your system's packages"; exit 1; fi
 
 # Every kernel on a second driver, SwiftShader; `make test-drivers CASES=150` runs all cases.
 test-drivers:

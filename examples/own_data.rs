@@ -2,6 +2,8 @@
 //!
 //! `cargo run --release --example own_data`
 
+use std::ops::Range;
+
 use engine::batch::{Batch, Field, Fields, Inputs};
 use engine::config::{Config, Section, Settings};
 use engine::error::Result;
@@ -86,7 +88,7 @@ impl Source for Waves {
 }
 
 impl Data for Waves {
-    fn batches(&mut self, step: u64, _layout: Layout) -> Result<Vec<Batch>> {
+    fn batches(&mut self, step: u64, _layout: Layout, _own: Range<usize>) -> Result<Vec<Batch>> {
         Ok(vec![self.draw(step, self.batch)])
     }
 

@@ -10,7 +10,7 @@ use engine::gpu::shader_names;
 /// at the bottom.
 const FLOORS: [&[&str]; 16] = [
     &["error", "random", "metrics"],
-    &["fault", "datasets"],
+    &["fault", "datasets", "ranks"],
     &["gpu"],
     &["plan", "draw"],
     &["kernels", "batch"],

@@ -12,6 +12,8 @@ mod mechanisms;
 mod memory;
 mod models;
 mod options;
+#[cfg(feature = "mpi")]
+mod ranks;
 mod resume;
 mod sizes;
 mod stack;

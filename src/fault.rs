@@ -1,5 +1,6 @@
 //! Faults on demand, for the tests of what follows them: with `ENGINE_FAULT=rename:3` the third rename of the process fails. Points are
-//! `alloc`, `submit`, `lost` (the device, at a submission), `map`, `write` (as on a full disk), `sync` and `rename`.
+//! `alloc`, `submit`, `lost` (the device, at a submission), `map`, `write` (as on a full disk), `sync` and `rename`;
+//! of one of several processes also `nan` (its gradient) and `flip` (a bit of the sum that it takes).
 
 use std::io;
 use std::sync::OnceLock;

@@ -62,6 +62,7 @@ pub mod optim;
 pub mod plan;
 pub mod problem;
 pub mod random;
+pub mod ranks;
 pub mod registry;
 pub mod session;
 pub mod tasks;

@@ -2,6 +2,7 @@
 //! what it takes, and any loss with any model that gives what it compares: what does not fit is refused when plans are recorded.
 
 use std::cell::RefCell;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -17,6 +18,7 @@ use crate::kernels::{self, loss_scale, state};
 use crate::losses::{Loss, LossKind};
 use crate::models::{Build, Model, ModelKind, initial_weights};
 use crate::plan::{Buffer, Flat, Memory, Plan};
+use crate::ranks::Ranks;
 use crate::session::{Io, Plans, RING, Session};
 use crate::tasks::{Card, Data, DataKind, Layout, Purpose, Scorecard, Source};
 
@@ -46,6 +48,8 @@ pub struct Problem<D: ?Sized = dyn Source> {
     /// Buffers that came with weights.
     given: Vec<Buffer>,
     layout: Layout,
+    /// Processes that train it together.
+    ranks: Ranks,
     /// The plans that `place` recorded, for the session that follows.
     placed: RefCell<Option<(Target, Plans, Memory)>>,
 }
@@ -70,6 +74,30 @@ impl Problem {
         Problem::of(&config, data)
     }
 
+    /// The same as one of several processes computes it: each takes its part of every micro-batch, as with as many times `train.accumulate`. It stays the
+    /// problem of this configuration, whose run folder goes on with any number of processes.
+    ///
+    /// # Errors
+    /// `Config` where a batch cannot be divided, and those of `open`.
+    pub fn open_for<M, D, L>(config: &Config<M, D, L>, purpose: Purpose, ranks: Ranks) -> Result<Problem>
+    where
+        M: ModelKind + Table,
+        D: DataKind + Table,
+        L: LossKind + Table,
+    {
+        if !ranks.shared() {
+            return Problem::open(config, purpose);
+        }
+        let mut part = config.clone();
+        part.train = config.train.divided(ranks.count)?;
+        let mut problem = Problem::open(&part, purpose)?;
+        let mut whole = config.clone();
+        whole.data.resize()?;
+        problem.toml = whole.to_toml()?;
+        problem.ranks = ranks;
+        Ok(problem)
+    }
+
     /// With these data.
     ///
     /// # Errors
@@ -90,7 +118,7 @@ impl Problem {
         self,
         load: impl FnOnce(Box<dyn Source>, &[Buffer]) -> Result<(Box<dyn Data>, Vec<String>)>,
     ) -> Result<(Loaded, Vec<String>)> {
-        let Problem { settings, toml, canonical, files, curriculum_epochs, data, model, loss, given, layout, .. } = self;
+        let Problem { settings, toml, canonical, files, curriculum_epochs, data, model, loss, given, layout, ranks, .. } = self;
         let (data, mut notes) = load(data, &given)?;
         let mut buffers = model.buffers(settings.train.seed);
         take(&mut buffers, &given);
@@ -107,6 +135,7 @@ impl Problem {
             buffers,
             given,
             layout,
+            ranks,
             placed: RefCell::default(),
         };
         notes.extend(loaded.data.check(loaded.loss.as_ref())?);
@@ -158,8 +187,16 @@ impl Loaded {
     /// # Errors
     /// Those of the data.
     pub fn batches(&mut self, step: u64) -> Result<Vec<Batch>> {
+        self.batches_of(step, 0..usize::MAX)
+    }
+
+    /// The same with inputs for these alone; others may be empty.
+    ///
+    /// # Errors
+    /// Those of the data.
+    pub fn batches_of(&mut self, step: u64, own: Range<usize>) -> Result<Vec<Batch>> {
         let drawn = self.loss.drawn(self.settings.train.seed, step);
-        let mut batches = self.data.batches(step, self.layout)?;
+        let mut batches = self.data.batches(step, self.layout, own)?;
         batches.iter_mut().for_each(|batch| batch.drawn = drawn);
         Ok(batches)
     }
@@ -186,7 +223,7 @@ impl Loaded {
             Some((target, plans, memory)) if target == wanted => (plans, memory),
             _ => {
                 let plans = self.plans_at(wanted, self.settings.train.batch, self.layout)?;
-                let memory = plans.lay_out()?;
+                let memory = plans.lay_out(self.ranks)?;
                 (plans, memory)
             }
         };
@@ -203,7 +240,7 @@ impl Loaded {
     /// As `training`.
     pub fn evaluation(&self, gpu: &Arc<Gpu>) -> Result<Session> {
         let plans = Plans { train: None, evaluate: self.record_evaluation(gpu.target)?, decode: self.record_decoding(gpu.target)? };
-        let memory = plans.lay_out()?;
+        let memory = plans.lay_out(self.ranks)?;
         Session::new(plans, &memory, gpu)
     }
 }
@@ -230,6 +267,7 @@ impl<D: Source + ?Sized> Problem<D> {
             data,
             buffers,
             given: vec![],
+            ranks: Ranks::default(),
             placed: RefCell::default(),
         };
         problem.prepare()?;
@@ -424,7 +462,7 @@ impl<D: Source + ?Sized> Problem<D> {
     fn placed(&self, target: Target, batch: usize, budget: u64) -> Result<(Plans, Memory, bool)> {
         let at = |resident: bool| {
             let plans = self.plans_at(target, batch, Layout { resident, ..self.layout })?;
-            let memory = plans.lay_out()?;
+            let memory = plans.lay_out(self.ranks)?;
             Ok::<_, Error>((plans, memory, resident))
         };
         let fits = |m: &Memory| m.report.total_bytes <= budget && m.buffers.iter().all(|b| b.bytes <= target.max_binding);
@@ -454,7 +492,7 @@ impl<D: Source + ?Sized> Problem<D> {
     pub fn roofline(&self, card: &gpu::Card) -> Result<f64> {
         let (plan, _) = self.record_training(Target::default())?;
         let update = plan.range(crate::plan::Section::Update);
-        let micro_steps = self.settings.train.accumulate as f64;
+        let micro_steps = (self.settings.train.accumulate / self.ranks.count) as f64;
         Ok(micro_steps * plan.roofline(card, 0..update.start) + plan.roofline(card, update))
     }
 

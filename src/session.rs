@@ -1,5 +1,6 @@
 //! The programs of a run on a device, with its weights: a training step, the evaluation of a batch, a step of decoding.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::batch::Batch;
@@ -9,7 +10,8 @@ use crate::kernels::State;
 use crate::kernels::metrics::RECORD;
 use crate::losses::Columns;
 use crate::metrics::Metrics;
-use crate::plan::{Arena, LayoutOptions, Memory, Plan, Program, Tensor};
+use crate::plan::{Arena, Exchange, LayoutOptions, Memory, Plan, Program, Tensor};
+use crate::ranks::Ranks;
 
 /// Steps whose records stay on the device until the host reads them.
 pub(crate) const RING: u64 = 256;
@@ -61,13 +63,13 @@ pub struct Plans {
 }
 
 impl Plans {
-    /// Their buffers, which they share.
+    /// Their buffers, which they share, on one of these processes.
     ///
     /// # Errors
     /// `Config` when sizes overflow.
-    pub fn lay_out(&self) -> Result<Memory> {
+    pub fn lay_out(&self, ranks: Ranks) -> Result<Memory> {
         let plans: Vec<&Plan> = self.train.iter().chain([&self.evaluate]).chain(&self.decode).map(|(plan, _)| plan).collect();
-        Memory::lay_out(&plans, LayoutOptions::default())
+        Memory::lay_out(&plans, LayoutOptions { exchange: ranks.shared(), ..LayoutOptions::default() })
     }
 }
 
@@ -131,6 +133,15 @@ impl Session {
         program.read(records)
     }
 
+    /// What adds up the gradients of the processes of a run.
+    ///
+    /// # Errors
+    /// `Internal` when the session was not made for several.
+    pub fn exchange(&self, ranks: Ranks) -> Result<Exchange> {
+        let (program, records) = self.ring()?;
+        Exchange::new(program, records, ranks)
+    }
+
     fn ring(&self) -> Result<(&Program, Tensor)> {
         let (program, io) = self.step()?;
         Ok((program, io.records.ok_or_else(|| Error::Internal("a training plan without records".into()))?))
@@ -165,6 +176,37 @@ impl Session {
             index = Some(program.submit(range)?);
         }
         index.ok_or_else(|| Error::Internal("a step without batches".into()))
+    }
+
+    /// The same of a step that the processes of a run take together: the micro-batches of this one lie in `own`.
+    ///
+    /// # Errors
+    /// `TryAgain` on device loss.
+    pub fn submit_shared_step(
+        &self,
+        batches: &[Batch],
+        mut state: State,
+        step: u64,
+        own: Range<usize>,
+        exchange: &mut Exchange,
+    ) -> Result<wgpu::SubmissionIndex> {
+        let (program, io) = self.step()?;
+        let accumulate = own.len() * exchange.ranks.count;
+        state.scale = 1.0 / batches.len() as f32;
+        let mine = own.start..own.end.min(batches.len());
+        for number in mine.clone() {
+            state.tick = (step * accumulate as u64 + number as u64) as u32;
+            state.micro = (number - mine.start) as u32;
+            self.write(program, io, &batches[number], state)?;
+            if number + 1 < mine.end {
+                program.submit(program.gradients())?;
+            }
+        }
+        if mine.is_empty() {
+            // The update reads it.
+            self.write(program, io, &Batch::default(), state)?;
+        }
+        exchange.step(program, state.slot as usize, !mine.is_empty(), batches.len().div_ceil(own.len()))
     }
 
     fn run_evaluation(&self, batch: &Batch) -> Result<&(Program, Io)> {

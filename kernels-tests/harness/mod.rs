@@ -538,7 +538,7 @@ impl Case {
     /// # Errors
     /// With the difference.
     pub fn check(&self, gpu: &Arc<Gpu>) -> Checked<Outcome> {
-        let memory = Memory::lay_out(&[&self.plan], LayoutOptions { guard: Some(GUARD_BYTES) })?;
+        let memory = Memory::lay_out(&[&self.plan], LayoutOptions { guard: Some(GUARD_BYTES), ..LayoutOptions::default() })?;
         let first = self.run(gpu, &memory, f32::NAN.to_bits(), false)?;
         for (what, poison, checked) in [("other poison", 1e30f32.to_bits(), false), ("bounds checks", f32::NAN.to_bits(), true)] {
             for (((_, info), a), b) in self.plan.tensors().zip(&first).zip(&self.run(gpu, &memory, poison, checked)?) {
@@ -596,7 +596,7 @@ impl Case {
     /// # Errors
     /// With the mutation that goes unnoticed.
     pub fn check_mutations(&self, gpu: &Arc<Gpu>) -> Checked<BTreeSet<String>> {
-        let memory = Memory::lay_out(&[&self.plan], LayoutOptions { guard: Some(GUARD_BYTES) })?;
+        let memory = Memory::lay_out(&[&self.plan], LayoutOptions { guard: Some(GUARD_BYTES), ..LayoutOptions::default() })?;
         let results = self.run(gpu, &memory, f32::NAN.to_bits(), false)?;
         let expected = self.expected()?;
         let mut seen: BTreeSet<Tensor> = BTreeSet::new();

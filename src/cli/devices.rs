@@ -7,13 +7,18 @@ use clap::Args;
 use super::args::JsonArg;
 use super::output::{bytes, print, print_json};
 use crate::error::Result;
-use crate::gpu::{Gpu, Tuning, adapters};
+use crate::gpu::{AdapterSummary, Gpu, Tuning, adapters};
 
 /// List the adapters of this machine
 #[derive(Debug, Args)]
 pub(super) struct DevicesArgs {
     #[command(flatten)]
     json: JsonArg,
+}
+
+/// Numbers of the cards that ranks of a run take, one each, without `--device`.
+pub(super) fn cards(all: &[AdapterSummary]) -> Vec<usize> {
+    all.iter().filter(|a| a.unusable.is_none() && a.kind != "software").map(|a| a.index).collect()
 }
 
 pub(super) fn run(args: DevicesArgs) -> Result<()> {
@@ -24,6 +29,7 @@ pub(super) fn run(args: DevicesArgs) -> Result<()> {
     if args.json.json {
         return print_json(&all);
     }
+    let cards = cards(&all);
     let width = all.iter().map(|a| a.name.len()).max().unwrap_or(0);
     let mut out = format!("   {:width$}  {:8} {:10} {:>9}  driver\n", "name", "backend", "kind", "buffer");
     for a in all {
@@ -42,6 +48,10 @@ pub(super) fn run(args: DevicesArgs) -> Result<()> {
         if let Some(why) = a.unusable {
             let _ = writeln!(out, "   unusable: {why}");
         }
+    }
+    if let [_, _, ..] = cards[..] {
+        let taken = cards.iter().enumerate().map(|(rank, card)| format!("rank {rank} takes {card}")).collect::<Vec<_>>().join(", ");
+        let _ = writeln!(out, "\nwith `mpirun -n {} engine train` on this machine: {taken}", cards.len());
     }
     print(&out)
 }

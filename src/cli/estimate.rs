@@ -9,11 +9,14 @@ use serde_json::json;
 
 use super::args::{DeviceArg, JsonArg, parse_bytes};
 use super::output::{bytes, print, print_json};
+use crate::config::TrainConfig;
 use crate::error::Result;
 use crate::generate;
 use crate::gpu::{CARD, Gpu, LAUNCH, Target};
 use crate::models::SequenceTransformerConfig;
+use crate::plan::Memory;
 use crate::problem::Problem;
+use crate::ranks::Ranks;
 use crate::registry::Config;
 use crate::tasks::Purpose;
 use crate::train::default_budget;
@@ -33,6 +36,9 @@ pub(super) struct EstimateArgs {
     /// Choose micro-batch, recomputation and precision so that the runs fit the budget, as `engine train --fit` does
     #[arg(long)]
     fit: bool,
+    /// On each of so many processes, as `mpirun -n RANKS engine train` starts them
+    #[arg(long, value_name = "RANKS", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=4096), conflicts_with = "fit")]
+    ranks: u16,
     /// List every tensor
     #[arg(long)]
     all: bool,
@@ -46,8 +52,8 @@ pub(super) struct EstimateArgs {
 const INFINITY_CACHE: u64 = CARD.infinity.1;
 
 pub(super) fn run(args: EstimateArgs) -> Result<()> {
-    let EstimateArgs { runs, set, budget, fit, all, device, json } = args;
-    let on = On::new(device.device.as_deref(), budget)?;
+    let EstimateArgs { runs, set, budget, fit, ranks, all, device, json } = args;
+    let on = On { ranks: Ranks { count: ranks.into(), ..Ranks::default() }, ..On::new(device.device.as_deref(), budget)? };
     match &runs[..] {
         [run] => estimate((run, &set), &configured(run, &set, &on, fit)?, &on, all, json.json),
         _ => estimates(&runs, &set, &on, fit, json.json),
@@ -59,6 +65,7 @@ struct On {
     device: String,
     target: Target,
     budget: u64,
+    ranks: Ranks,
 }
 
 impl On {
@@ -66,10 +73,11 @@ impl On {
     fn new(device: Option<&str>, budget: Option<u64>) -> Result<On> {
         let Some(wanted) = device else {
             let device = "an RX 6600; --device takes one of this machine".into();
-            return Ok(On { device, target: Target::default(), budget: budget.unwrap_or(8 << 30) });
+            return Ok(On { device, target: Target::default(), budget: budget.unwrap_or(8 << 30), ranks: Ranks::default() });
         };
         let gpu = Gpu::open(Some(wanted))?;
-        Ok(On { device: gpu.describe(), target: gpu.target, budget: budget.unwrap_or_else(|| default_budget(&gpu)) })
+        let budget = budget.unwrap_or_else(|| default_budget(&gpu));
+        Ok(On { device: gpu.describe(), target: gpu.target, budget, ranks: Ranks::default() })
     }
 }
 
@@ -87,12 +95,12 @@ fn estimates(runs: &[PathBuf], set: &[String], on: &On, fit: bool, as_json: bool
         format!("{:width$}{:>12}{:>8}{:>12}  {:<6}{:>14}{:>10}\n", "run", "parameters", "batch", "memory", "fits", "largest batch", "step");
     let mut list = Vec::new();
     for run in runs {
-        let mut problem = Problem::open(&configured(run, set, on, fit)?, Purpose::Train)?;
+        let mut problem = Problem::open_for(&configured(run, set, on, fit)?, Purpose::Train, on.ranks)?;
         let memory = problem.place(target, budget)?;
         let parameters = problem.record_evaluation(target)?.0.parameter_count();
         let total = memory.report.total_bytes;
         let fits = total <= budget && memory.buffers.iter().all(|b| b.bytes <= target.max_binding);
-        let largest = problem.largest_batch(target, budget);
+        let largest = problem.largest_batch(target, budget).map(|part| part * on.ranks.count);
         let seconds = problem.roofline(&CARD)?;
         let (yes, most) = (if fits { "yes" } else { "no" }, largest.map_or("none".to_string(), |b| b.to_string()));
         let (name, batch) = (run.display().to_string(), problem.settings.train.batch);
@@ -105,15 +113,14 @@ fn estimates(runs: &[PathBuf], set: &[String], on: &On, fit: bool, as_json: bool
     print(&format!("{out}\non {}; budget {}; a step takes an {} at least so long", on.device, bytes(budget), CARD.name))
 }
 
-/// Seconds of a step by the compiled kernels, where the program and this machine have what that takes.
-fn predicted((run, set): (&Path, &[String]), config: &Config) -> Option<f64> {
+/// Seconds of a step of one rank by the compiled kernels, without the exchange, where the program and this machine have what that takes.
+fn predicted((run, set): (&Path, &[String]), train: &TrainConfig, ranks: Ranks) -> Option<f64> {
     #[cfg(feature = "isa")]
     {
-        let train = &config.train;
         let word = |value: serde_json::Result<serde_json::Value>| value.ok()?.as_str().map(str::to_string);
         let fitted = [
             format!("train.batch={}", train.batch),
-            format!("train.accumulate={}", train.accumulate),
+            format!("train.accumulate={}", train.accumulate / ranks.count),
             format!("train.recompute={}", word(serde_json::to_value(train.recompute))?),
             format!("train.precision={}", word(serde_json::to_value(train.precision))?),
         ];
@@ -121,19 +128,20 @@ fn predicted((run, set): (&Path, &[String]), config: &Config) -> Option<f64> {
     }
     #[cfg(not(feature = "isa"))]
     {
-        let _ = (run, set, config);
+        let _ = (run, set, train, ranks);
         None
     }
 }
 
 fn estimate(of: (&Path, &[String]), config: &Config, on: &On, all: bool, json: bool) -> Result<()> {
     let (target, budget) = (on.target, on.budget);
-    let mut problem = Problem::open(config, Purpose::Train)?;
+    let mut problem = Problem::open_for(config, Purpose::Train, on.ranks)?;
     let memory = problem.place(target, budget)?;
+    let exchanged = exchanged(&memory, on.ranks);
     let report = &memory.report;
     let (plan, _) = problem.record_training(target)?;
-    let largest = problem.largest_batch(target, budget);
-    let batch = config.train.batch as u64;
+    let largest = problem.largest_batch(target, budget).map(|part| part * on.ranks.count);
+    let batch = problem.settings.train.batch as u64;
     let decode = match (config.model.kind() as &dyn Any).downcast_ref::<SequenceTransformerConfig>() {
         Some(m) => Some((generate::memory(&problem, target, 1)?.report.total_bytes, rule_of_thumb(m, sizes(&problem)?, batch))),
         None => None,
@@ -146,6 +154,8 @@ fn estimate(of: (&Path, &[String]), config: &Config, on: &On, all: bool, json: b
             "device": on.device,
             "batch": batch,
             "accumulate": config.train.accumulate,
+            "ranks": on.ranks.count,
+            "exchanged_bytes": exchanged,
             "recompute": config.train.recompute,
             "precision": config.train.precision,
             "parameters": plan.parameter_count(),
@@ -161,7 +171,7 @@ fn estimate(of: (&Path, &[String]), config: &Config, on: &On, all: bool, json: b
             "working_set_at": report.working_set_at,
             "step_traffic_bytes": report.step_traffic_bytes,
             "roofline_seconds": least,
-            "predicted_seconds": predicted(of, config),
+            "predicted_seconds": predicted(of, &problem.settings.train, on.ranks),
             "infinity_cache_bytes": INFINITY_CACHE,
             "decode_bytes": decode.map(|(bytes, _)| bytes),
             "dispatches": plan.launches().count(),
@@ -174,10 +184,11 @@ fn estimate(of: (&Path, &[String]), config: &Config, on: &On, all: bool, json: b
         }));
     }
     let mut out = format!(
-        "{} parameters, {} dispatches a step, batch {batch}{}; on {}\n\n",
+        "{} parameters, {} dispatches a step, batch {batch}{}{}; on {}\n\n",
         plan.parameter_count(),
         plan.launches().count(),
         form(config),
+        if on.ranks.shared() { format!(" on each of {} ranks", on.ranks.count) } else { String::new() },
         on.device
     );
     for (role, n) in &report.bytes_by_role {
@@ -208,18 +219,29 @@ fn estimate(of: (&Path, &[String]), config: &Config, on: &On, all: bool, json: b
     let traffic = report.step_traffic_bytes;
     let _ =
         writeln!(out, "step traffic  {}, {:.3} ms at {:.0} GB/s", bytes(traffic), 1e3 * traffic as f64 / CARD.memory, CARD.memory / 1e9);
-    let samples = config.train.samples() as f64;
+    let samples = config.train.samples() as f64 / on.ranks.count as f64;
     let step = |seconds: f64, what: &str| format!("{:.3} ms {what}on an {} ({:.0} samples/s)", 1e3 * seconds, CARD.name, samples / seconds);
     let least = step(least, "at least ");
     let (peak, launch) = (CARD.peak() / 1e12, 1e6 * LAUNCH);
     let _ = writeln!(out, "step          {least}: every launch at {peak:.2} TFLOP/s or at the rate of the memory, and {launch:.0} µs each");
-    let _ = match predicted(of, config) {
+    let _ = match predicted(of, &problem.settings.train, on.ranks) {
         Some(seconds) => writeln!(out, "predicted     {}, by the compiled kernels; `engine isa` shows them one by one", step(seconds, "")),
         None => writeln!(
             out,
             "predicted     not here: see what `engine isa` says, which takes the feature `isa` and Mesa's Vulkan drivers, but no card"
         ),
     };
+    if on.ranks.shared() {
+        // At the nominal rates of Ethernet, and of the eight lanes of PCIe 4 that an RX 6600 has.
+        let times = [1.0, 10.0, 100.0].map(|gbit: f64| format!("{:.2} ms at {gbit} Gbit/s", 1e3 * exchanged as f64 / (gbit * 1.25e8)));
+        let bus = 1e3 * 2.0 * memory.slices.iter().map(|slice| memory.buffers[*slice].bytes).sum::<u64>() as f64 / 15.75e9;
+        let _ = writeln!(
+            out,
+            "exchange      {} go out of and into every rank a step: {}; to the host and back {bus:.2} ms at PCIe 4 ×8",
+            bytes(exchanged),
+            times.join(", ")
+        );
+    }
     let _ = writeln!(out, "all buffers   {}", share(report.total_bytes));
     if let Some((decode, [embedding, layers, inputs])) = decode {
         let rule = embedding + layers + inputs;
@@ -248,6 +270,12 @@ fn estimate(of: (&Path, &[String]), config: &Config, on: &On, all: bool, json: b
     let largest = largest.map_or("none".to_string(), |b| b.to_string());
     let _ = writeln!(out, "budget        {}: fits: {fits}; largest train.batch that fits: {largest}", bytes(budget));
     print(&out)
+}
+
+/// Bytes that a step sends from every rank, and receives there: the gradient in as many parts as there are ranks, each but its own twice.
+fn exchanged(memory: &Memory, ranks: Ranks) -> u64 {
+    let staged: u64 = memory.slices.iter().map(|slice| memory.buffers[*slice].bytes).sum();
+    2 * staged * (ranks.count as u64 - 1) / ranks.count as u64
 }
 
 /// What else decides how a step is made.

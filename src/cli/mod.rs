@@ -30,7 +30,8 @@ use std::io::Write;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::ranks::Ranks;
 
 #[derive(Debug, Parser)]
 #[command(name = "engine", version, about = "Train small sequence models on any GPU: no CUDA, no ROCm", max_term_width = 110)]
@@ -85,9 +86,9 @@ enum Command {
     Inspect(inspect::InspectArgs),
 }
 
-fn run(command: Command) -> Result<()> {
+fn run(command: Command, ranks: Ranks) -> Result<()> {
     match command {
-        Command::Train(args) => train::run(args),
+        Command::Train(args) => train::run(args, ranks),
         Command::Eval(args) => eval::run(args),
         Command::Compare(args) => compare::run(args),
         Command::Status(args) => status::run(args),
@@ -111,6 +112,21 @@ fn run(command: Command) -> Result<()> {
     }
 }
 
+/// Waits for the first rank to say what all ranks come upon; whether it has ended them.
+fn ended_by_the_first() -> bool {
+    let told = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    for signal in crate::ranks::ENDING {
+        let _ = signal_hook::flag::register(*signal, told.clone());
+    }
+    for _ in 0..60 {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        if told.load(std::sync::atomic::Ordering::Relaxed) {
+            return true;
+        }
+    }
+    false
+}
+
 /// Runs the command line and gives the exit code.
 pub fn main() -> i32 {
     if std::env::var_os("XDG_RUNTIME_DIR").is_none() && std::env::var_os("NODEVICE_SELECT").is_none() {
@@ -121,15 +137,26 @@ pub fn main() -> i32 {
         let _ = writeln!(std::io::stderr(), "engine: internal error: {info}. Please report it with the command that you ran");
     }));
     let cli = Cli::parse();
-    let result = std::panic::catch_unwind(|| run(cli.command));
-    match result {
-        Ok(Ok(())) => 0,
-        Ok(Err(error)) => {
-            let _ = writeln!(std::io::stderr(), "engine: {error}");
-            error.exit_code()
-        }
-        Err(_) => 70,
+    let report = |error: &Error| {
+        let _ = writeln!(std::io::stderr(), "engine: {error}");
+        error.exit_code()
+    };
+    let joined = if let Command::Train(_) = cli.command { Ranks::join() } else { Ok((Ranks::default(), None)) };
+    let (ranks, _joined) = match joined {
+        Ok(joined) => joined,
+        Err(error) => return report(&error),
+    };
+    let result = std::panic::catch_unwind(|| run(cli.command, ranks));
+    if ranks.shared() && !ranks.leads() && !matches!(result, Ok(Ok(()))) && ended_by_the_first() {
+        // Without the end of MPI, which waits for all.
+        std::process::exit(75);
     }
+    let code = match &result {
+        Ok(Ok(())) => return 0,
+        Ok(Err(error)) => report(error),
+        Err(_) => 70,
+    };
+    ranks.abort(code)
 }
 
 #[cfg(test)]

@@ -6,13 +6,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use clap::Args;
+use tempfile::TempDir;
 
 use super::args::{DeviceArg, JsonArg, RunArgs, parse_bytes, run_config};
+use super::devices::cards;
 use super::output::{print, print_json};
 use super::sweep::{Member, members};
 use crate::error::{Error, Result};
-use crate::gpu::Gpu;
+use crate::gpu::{Gpu, adapters};
 use crate::problem::Problem;
+use crate::ranks::Ranks;
 use crate::registry::Config;
 use crate::tasks::Purpose;
 use crate::train::{Options, Report, compare, default_budget, fit, train};
@@ -42,6 +45,9 @@ pub(super) struct TrainArgs {
     budget: Option<u64>,
     #[command(flatten)]
     device: DeviceArg,
+    /// With mpirun: each rank trains runs of its own of --seeds and --grid, instead of its part of every batch
+    #[arg(long)]
+    spread: bool,
     /// Choose micro-batch, recomputation and precision so that the run fits the budget; its steps take the same samples
     #[arg(long)]
     fit: bool,
@@ -55,20 +61,101 @@ pub(super) struct TrainArgs {
     json: JsonArg,
 }
 
-pub(super) fn run(args: TrainArgs) -> Result<()> {
+pub(super) fn run(args: TrainArgs, ranks: Ranks) -> Result<()> {
     let members = members(&args.seeds, &args.grid)?;
-    let TrainArgs { run, out, resume, init, budget, device, steps, strict, json, fit, .. } = args;
+    let TrainArgs { run, out, resume, init, budget, device, steps, strict, json, fit, spread, .. } = args;
     let config = run.load()?;
+    if spread && members.is_empty() {
+        return Err(Error::Config("--spread deals the runs of --seeds or --grid out among ranks: name some with those".into()));
+    }
+    if fit && ranks.shared() && !spread {
+        return Err(Error::Config(
+            "--fit chooses for one process: choose train.batch, train.recompute and train.precision yourself. `engine estimate RUN --fit` says what it \
+             would take on one card"
+                .into(),
+        ));
+    }
     let name = run.run.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let out = out.unwrap_or_else(|| PathBuf::from("runs").join(name));
-    let options = Options { out, resume, init, budget, device: device.device, steps, quiet: json.json, stop: stop_on_signals()? };
+    let device = if ranks.shared() { ranks.device(device.device.as_deref(), &cards(&adapters()))? } else { device.device };
+    let stop = stop_on_signals()?;
+    // A run of several processes has its results in the folder of the first; the others have one that goes with them.
+    let sharing = if spread { Ranks::default() } else { ranks };
+    let scratch = if sharing.leads() { None } else { Some(tempfile::tempdir().map_err(|e| Error::create(&std::env::temp_dir(), &e))?) };
+    ranks.watch(scratch.as_ref().map(|folder| folder.path().to_path_buf()));
+    let out = if sharing.shared() { mirrored(&out, scratch.as_ref().map(TempDir::path), resume, sharing)? } else { out };
+    let quiet = json.json || !sharing.leads();
+    let options = Options { out, resume, init, budget, device, steps, quiet, stop, ranks: sharing };
     if !members.is_empty() {
-        return sweep(&run, members, &options, strict, json.json, fit);
+        return sweep(&run, members, &options, Closing { strict, json: json.json, fit }, ranks);
     }
     let config = if fit { fitted(&config, &options)? } else { config };
     let report = with_restarts(&config, &options, 1)?;
+    if !ranks.leads() {
+        return Ok(());
+    }
     if json.json { print_json(&report) } else { print(&report.table()) }?;
     if strict { expect_met(&report) } else { Ok(()) }
+}
+
+/// Whether a rank needs a file of a run folder to go on with the run as the first does.
+fn decides(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    name.ends_with(".safetensors") || ["config.toml", "report.json", "metrics.jsonl"].contains(&&*name)
+}
+
+/// Files of a folder that decide how a run goes on, and the folders in it, by their paths from `root`. Of attempts that were given up the names decide.
+fn contents(root: &Path, folder: &Path, found: &mut Vec<(PathBuf, Option<PathBuf>)>) -> Result<()> {
+    let Ok(entries) = std::fs::read_dir(folder) else { return Ok(()) };
+    for entry in entries {
+        let path = entry.map_err(|e| Error::read(folder, &e))?.path();
+        let relative = path.strip_prefix(root).unwrap_or(&path).to_path_buf();
+        if path.is_dir() {
+            let attempt = relative.file_name().is_some_and(|name| name.to_string_lossy().contains("-attempt-"));
+            found.push((relative, None));
+            if !attempt {
+                contents(root, &path, found)?;
+            }
+        } else if decides(&path) {
+            found.push((relative, Some(path)));
+        }
+    }
+    Ok(())
+}
+
+/// The folder that a rank trains in: the first rank's own, and for the others one in `scratch` with what a resumed run goes on from.
+fn mirrored(out: &Path, scratch: Option<&Path>, resume: bool, ranks: Ranks) -> Result<PathBuf> {
+    let out: PathBuf = out.components().collect();
+    let Some(name) = out.file_name() else {
+        return Err(Error::Config(format!(
+            "{}: a run of several processes needs a folder with a name: choose another with --out",
+            out.display()
+        )));
+    };
+    let mut found = vec![];
+    if ranks.leads() && resume {
+        contents(out.parent().unwrap_or(Path::new("")), &out, &mut found)?;
+        let restarts = (1..).map(|n| attempt_folder(&out, n)).take_while(|folder| folder.exists());
+        found.extend(restarts.filter_map(|folder| Some((PathBuf::from(folder.file_name()?), None))));
+    }
+    let list: Vec<(PathBuf, bool)> = found.iter().map(|(path, file)| (path.clone(), file.is_some())).collect();
+    let sent = ranks.broadcast(serde_json::to_vec(&list).map_err(|e| Error::Internal(format!("a list of files: {e}")))?);
+    let list: Vec<(PathBuf, bool)> = serde_json::from_slice(&sent).map_err(|e| Error::Internal(format!("a list of files: {e}")))?;
+    for (number, (path, is_file)) in list.iter().enumerate() {
+        let here = scratch.map(|scratch| scratch.join(path));
+        if !is_file {
+            here.map_or(Ok(()), |here| std::fs::create_dir_all(&here).map_err(|e| Error::create(&here, &e)))?;
+            continue;
+        }
+        let own = found.get(number).and_then(|(_, file)| file.as_ref());
+        let bytes = own.map_or(Ok(vec![]), |file| std::fs::read(file).map_err(|e| Error::read(file, &e)))?;
+        let bytes = ranks.broadcast(bytes);
+        if let Some(here) = here {
+            let folder = here.parent().unwrap_or(Path::new(""));
+            std::fs::create_dir_all(folder).and_then(|()| std::fs::write(&here, bytes)).map_err(|e| Error::create(&here, &e))?;
+        }
+    }
+    Ok(scratch.map_or(out.clone(), |scratch| scratch.join(name)))
 }
 
 /// Fails where something that was expected is missed.
@@ -132,14 +219,17 @@ fn with_restarts(config: &Config, options: &Options, stride: u64) -> Result<Repo
     let mut attempt = attempts(&options.out, times);
     loop {
         let now = restarted(config, attempt, stride);
-        match train(Problem::open(&now, Purpose::Train)?, options) {
+        match train(Problem::open_for(&now, Purpose::Train, options.ranks)?, options) {
             Err(Error::Aborted(why)) if attempt < times => {
                 attempt += 1;
                 let aside = attempt_folder(&options.out, attempt);
                 std::fs::rename(&options.out, &aside).map_err(|e| Error::create(&aside, &e))?;
                 let why = why.replace(&options.out.display().to_string(), &aside.display().to_string());
                 let seed = restarted(config, attempt, stride).train.seed;
-                say(&format!("{why}\nrestart {attempt} of {times} with train.seed = {seed}; the attempt before is in {}", aside.display()));
+                options.say(&format!(
+                    "{why}\nrestart {attempt} of {times} with train.seed = {seed}; the attempt before is in {}",
+                    aside.display()
+                ));
             }
             ended => return ended,
         }
@@ -167,15 +257,31 @@ fn fitted(config: &Config, options: &Options) -> Result<Config> {
     if !options.quiet {
         let (batch, accumulate, recompute, precision) = choice(&config);
         let [recompute, precision] = [serde_json::to_value(recompute), serde_json::to_value(precision)].map(|v| v.unwrap_or_default());
-        say(&format!(
+        options.say(&format!(
             "fit         train.batch = {batch}, train.accumulate = {accumulate}, train.recompute = {recompute}, train.precision = {precision}"
         ));
     }
     Ok(config)
 }
 
-fn say(line: &str) {
-    let _ = writeln!(std::io::stderr(), "{line}");
+impl Options {
+    /// A line on standard error, of the first rank.
+    fn say(&self, line: &str) {
+        if self.ranks.leads() {
+            let _ = writeln!(std::io::stderr(), "{line}");
+        }
+    }
+}
+
+/// What a rank says instead of a number of failed runs when a signal has stopped it.
+const STOPPED: u64 = u64::MAX;
+
+/// What a sweep ends with, and starts with.
+#[derive(Debug, Clone, Copy)]
+struct Closing {
+    strict: bool,
+    json: bool,
+    fit: bool,
 }
 
 /// What became of a run of a sweep that needs nothing more: nothing, or why it counts as failed.
@@ -200,12 +306,14 @@ fn ended(folder: &Path, config: &Config, stride: u64, strict: bool) -> Result<Op
 }
 
 /// Trains the members one after the other and compares them. A run that a rule ends, or that diverges, does not end the sweep.
-fn sweep(run: &RunArgs, members: Vec<Member>, options: &Options, strict: bool, json: bool, fit: bool) -> Result<()> {
+///
+/// Ranks that do not share the runs (`options.ranks`) deal them out among themselves.
+fn sweep(run: &RunArgs, members: Vec<Member>, options: &Options, Closing { strict, json, fit }: Closing, ranks: Ranks) -> Result<()> {
     let mut runs = Vec::with_capacity(members.len());
     // What is wrong with the last run is said before the first starts.
     for member in members {
         let config = Config::load(&run.run, &[run.set.clone(), member.set].concat())?;
-        Problem::open(&config, Purpose::Train)?;
+        Problem::open_for(&config, Purpose::Train, options.ranks)?;
         let folder = options.out.join(&member.name);
         let config = if fit { fitted(&config, &Options { out: folder.clone(), ..options.clone() })? } else { config };
         if !options.resume && folder.join("config.toml").exists() {
@@ -221,12 +329,15 @@ fn sweep(run: &RunArgs, members: Vec<Member>, options: &Options, strict: bool, j
     let seeds = || runs.iter().map(|(_, config)| config.train.seed);
     let stride = seeds().max().unwrap_or(0) - seeds().min().unwrap_or(0) + 1;
     let (count, mut failed) = (runs.len(), Vec::new());
-    for (number, (folder, config)) in runs.iter().enumerate() {
-        say(&format!("\nrun {} of {count}: {}", number + 1, folder.display()));
+    let spread = if options.ranks.shared() { Ranks::default() } else { ranks };
+    // No rank looks for finished runs that another has begun since.
+    spread.gather(0);
+    for (number, (folder, config)) in runs.iter().enumerate().filter(|(number, _)| number % spread.count == spread.rank) {
+        options.say(&format!("\nrun {} of {count}: {}", number + 1, folder.display()));
         if options.resume
             && let Some(failure) = ended(folder, config, stride, strict)?
         {
-            say("it has ended: nothing to do");
+            options.say("it has ended: nothing to do");
             failed.extend(failure);
             continue;
         }
@@ -236,18 +347,34 @@ fn sweep(run: &RunArgs, members: Vec<Member>, options: &Options, strict: bool, j
             Ok(report) if strict => failed.extend(expect_met(&report).err().map(|e| e.to_string())),
             Ok(_) => {}
             Err(Error::Aborted(why)) => {
-                say(&why);
+                options.say(&why);
                 failed.push(why);
+            }
+            Err(stopped @ Error::Interrupted(..)) => {
+                // No rank ends before the checkpoints of the others are written.
+                spread.gather(STOPPED);
+                return Err(stopped);
             }
             Err(error) => return Err(error),
         }
+    }
+    let counts = spread.gather(failed.len() as u64);
+    if counts.contains(&STOPPED) {
+        return Err(Error::Interrupted(signal_hook::consts::SIGTERM, "so was another rank. Continue with --resume".into()));
+    }
+    let elsewhere = counts.iter().sum::<u64>() as usize - failed.len();
+    if elsewhere > 0 {
+        failed.push(format!("{elsewhere} on other ranks"));
+    }
+    if !ranks.leads() {
+        return Ok(());
     }
     let folders: Vec<PathBuf> = runs.into_iter().map(|(folder, _)| folder).filter(|folder| folder.join("metrics.jsonl").exists()).collect();
     if !folders.is_empty() {
         let comparison = compare(&folders, None)?;
         if json { print_json(&comparison) } else { print(&comparison.table()) }?;
     }
-    match failed.len() {
+    match failed.len() - usize::from(elsewhere > 0) + elsewhere {
         0 => Ok(()),
         n => Err(Error::Aborted(format!("{n} of {count} runs: {}", failed.join("; ")))),
     }

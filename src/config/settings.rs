@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::section::{Section, within};
+use crate::error::{Error, Result};
 use crate::plan::Recompute;
 
 /// How activations and their gradients are stored. Kernels compute in 32 bits, and weights, their gradients and the optimiser's state have 32 bits.
@@ -46,7 +47,7 @@ pub struct TrainConfig {
     pub steps_per_epoch: u64,
     /// Visit the samples of an epoch in a random order.
     pub shuffle: bool,
-    /// Leave out the samples of an epoch that do not fill a batch. A step on a handful of samples can undo much just before a validation.
+    /// Leave out the samples of an epoch that do not fill a step. A step on a handful of samples can undo much just before a validation.
     pub drop_last: bool,
     /// Steps between two lines of `metrics.jsonl`.
     pub log_every: u64,
@@ -116,6 +117,26 @@ impl TrainConfig {
     /// Samples of a step.
     pub fn samples(&self) -> usize {
         self.batch * self.accumulate
+    }
+
+    /// The part of one of several processes: a step has the same samples in that many times as many micro-batches.
+    ///
+    /// # Errors
+    /// `Config` where a batch cannot be divided, with numbers of processes that divide it.
+    pub fn divided(&self, ranks: usize) -> Result<TrainConfig> {
+        if self.batch.is_multiple_of(ranks) {
+            return Ok(TrainConfig { batch: self.batch / ranks, accumulate: self.accumulate * ranks, ..self.clone() });
+        }
+        let mut counts: Vec<usize> = (1..=self.batch).filter(|count| self.batch.is_multiple_of(*count)).collect();
+        counts.sort_by_key(|count| count.abs_diff(ranks));
+        counts.truncate(4);
+        counts.sort_unstable();
+        let counts = counts.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let batch = (self.batch / ranks).max(1) * ranks;
+        Err(Error::Config(format!(
+            "train.batch = {} cannot be divided among {ranks} ranks: start {counts} with mpirun -n, or use a multiple of {ranks}, such as train.batch = {batch}",
+            self.batch
+        )))
     }
 
     /// Micro-batches of at most so many samples that a step divides into, the largest first.

@@ -499,17 +499,26 @@ impl Gpu {
             let mut encoder = self.encoder();
             encoder.copy_buffer_to_buffer(buffer, offset + out.len() as u64, staging, 0, piece);
             let index = self.submit(encoder)?;
-            let slice = staging.slice(..piece);
-            slice.map_async(wgpu::MapMode::Read, |_| {});
-            self.wait(index)?;
-            fault::device("map")?;
-            match slice.get_mapped_range() {
-                Ok(view) => out.extend_from_slice(&view),
-                Err(e) => return Err(Error::TryAgain(format!("reading back from the device failed: {e}"))),
-            }
-            staging.unmap();
+            self.read_staged(staging, piece, index, |bytes| out.extend_from_slice(bytes))?;
         }
         Ok(out)
+    }
+
+    /// Hands over the first bytes of a staging buffer once a submission is done.
+    ///
+    /// # Errors
+    /// `TryAgain` on device loss.
+    pub fn read_staged(&self, staging: &wgpu::Buffer, bytes: u64, index: wgpu::SubmissionIndex, mut take: impl FnMut(&[u8])) -> Result<()> {
+        let slice = staging.slice(..bytes);
+        slice.map_async(wgpu::MapMode::Read, |_| {});
+        self.wait(index)?;
+        fault::device("map")?;
+        match slice.get_mapped_range() {
+            Ok(view) => take(&view),
+            Err(e) => return Err(Error::TryAgain(format!("reading back from the device failed: {e}"))),
+        }
+        staging.unmap();
+        Ok(())
     }
 
     /// Destroys the device, as a driver reset would; for tests of what follows.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::lowering::{ImageSpec, Lowered, Place};
 use super::recording::Plan;
+use super::slices::staged;
 use super::tensor::{Flat, Storage, Tensor};
 use crate::error::{Error, Result};
 use crate::gpu::Role;
@@ -24,6 +25,8 @@ pub struct BufferSpec {
 pub struct LayoutOptions {
     /// Give each tensor a buffer of its own, with that many bytes around it inside the buffer. For tests: guard words live there.
     pub guard: Option<u64>,
+    /// With staging buffers for the gradient of one of several processes, a slice each.
+    pub exchange: bool,
 }
 
 /// Buffers, and the place of every tensor of every plan.
@@ -35,6 +38,8 @@ pub struct Memory {
     pub images: Vec<ImageSpec>,
     /// For each plan, where its tensors lie and how its target runs it.
     pub plans: Vec<Lowered>,
+    /// Buffers that the slices of a gradient go through.
+    pub slices: Vec<usize>,
     /// What the estimator prints.
     pub report: MemoryReport,
 }
@@ -98,7 +103,7 @@ impl Memory {
     /// # Errors
     /// `Internal` when two plans declare different parameters or different shapes under one name.
     pub fn lay_out(plans: &[&Plan], options: LayoutOptions) -> Result<Memory> {
-        let mut memory = Memory { buffers: vec![], images: vec![], plans: vec![], report: MemoryReport::default() };
+        let mut memory = Memory { buffers: vec![], images: vec![], plans: vec![], slices: vec![], report: MemoryReport::default() };
         let guard = options.guard.unwrap_or(0);
         let mut shared: HashMap<String, Place> = HashMap::new();
         let mut placed = Vec::with_capacity(plans.len());
@@ -174,6 +179,10 @@ impl Memory {
         if !memory.images.is_empty() {
             // Again, so that the first launches know of all images.
             memory.plans = lower(&mut memory.images)?;
+        }
+        for bytes in plans.iter().filter(|plan| options.exchange && plan.trains).flat_map(|plan| staged(plan)) {
+            let buffer = memory.add(format!("slice.{}", memory.slices.len()), Role::Staging, bytes);
+            memory.slices.push(buffer);
         }
         memory.add("staging".into(), Role::Staging, read_back.min(STAGING).next_multiple_of(8));
         memory.summarise(plans);

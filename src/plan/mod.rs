@@ -4,6 +4,7 @@
 //! a training step is one replay of it.
 
 mod dispatch;
+mod exchange;
 mod half;
 mod lowering;
 mod memory;
@@ -11,9 +12,11 @@ mod pairs;
 mod program;
 mod recompute;
 mod recording;
+mod slices;
 mod tensor;
 
 pub use dispatch::{Dispatch, Entry, Grid, Param};
+pub use exchange::Exchange;
 #[cfg(feature = "isa")]
 pub(crate) use lowering::converted;
 pub use lowering::{ImageRead, ImageSpec, Launch, Lowered, Place};

@@ -25,6 +25,7 @@ pub struct Arena {
     buffers: Vec<wgpu::Buffer>,
     images: Vec<(ImageSpec, wgpu::Texture)>,
     flats: Vec<(Flat, usize)>,
+    slices: Vec<usize>,
 }
 
 impl Arena {
@@ -38,14 +39,22 @@ impl Arena {
         let images = memory.images.iter().map(image).collect::<Result<Vec<_>>>()?;
         let flats =
             Flat::ALL.into_iter().filter_map(|flat| Some((flat, memory.buffers.iter().position(|b| b.name == flat.name())?))).collect();
-        Ok(Arena { gpu, buffers, images, flats })
+        Ok(Arena { gpu, buffers, images, flats, slices: memory.slices.clone() })
     }
 
     fn staging(&self) -> &wgpu::Buffer {
         &self.buffers[self.buffers.len() - 1]
     }
 
-    fn flat(&self, flat: Flat) -> Result<&wgpu::Buffer> {
+    pub(super) fn slices(&self) -> impl Iterator<Item = wgpu::Buffer> + '_ {
+        self.slices.iter().map(|index| self.buffers[*index].clone())
+    }
+
+    pub(super) fn buffer(&self, index: usize) -> &wgpu::Buffer {
+        &self.buffers[index]
+    }
+
+    pub(super) fn flat(&self, flat: Flat) -> Result<&wgpu::Buffer> {
         let found = self.flats.iter().find(|(f, _)| *f == flat);
         found.map(|(_, i)| &self.buffers[*i]).ok_or_else(|| Error::Internal(format!("no buffer {}", flat.name())))
     }

@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::fmt::Debug;
+use std::ops::Range;
 use std::path::Path;
 
 use super::scorecard::{Card, Scorecard};
@@ -153,13 +154,19 @@ pub trait Source: Debug {
     fn load(self: Box<Self>, given: &[Buffer]) -> Result<(Box<dyn Data>, Vec<String>)>;
 }
 
+/// A batch for each micro-step of a step: those of `own` are packed, others stay empty.
+pub fn packed<T>(micro_steps: impl IntoIterator<Item = T>, own: &Range<usize>, pack: impl Fn(T) -> Batch) -> Vec<Batch> {
+    let one = |(number, samples)| if own.contains(&number) { pack(samples) } else { Batch::default() };
+    micro_steps.into_iter().enumerate().map(one).collect()
+}
+
 /// Data with their samples.
 pub trait Data: Source {
-    /// Micro-steps of a step.
+    /// Micro-steps of a step. Of those outside `own`, which another process computes, the inputs may be left out.
     ///
     /// # Errors
     /// `Data` when a sample cannot be read.
-    fn batches(&mut self, step: u64, layout: Layout) -> Result<Vec<Batch>>;
+    fn batches(&mut self, step: u64, layout: Layout, own: Range<usize>) -> Result<Vec<Batch>>;
 
     /// Judges models of them, under this loss.
     fn scorecard(&self, loss: &dyn Loss, layout: Layout) -> Box<dyn Scorecard>;

@@ -73,7 +73,13 @@ impl Epochs {
 
     fn micro_steps(&self, samples: usize) -> u64 {
         let (n, batch) = (samples as u64, self.train.batch as u64);
-        if self.train.drop_last { (n / batch).max(1) } else { n.div_ceil(batch).max(1) }
+        let samples = self.train.samples() as u64;
+        match self.train.drop_last {
+            // Whole steps, so that an epoch has as many however a step is divided.
+            true if n >= samples => n / samples * self.train.accumulate as u64,
+            true => (n / batch).max(1),
+            false => n.div_ceil(batch).max(1),
+        }
     }
 
     /// Steps of an epoch over so many samples.

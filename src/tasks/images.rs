@@ -1,12 +1,13 @@
 //! Images: what an autoencoder learns to reconstruct, and the latents that it gives.
 
 use std::cell::OnceCell;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::data::{Data, DataKind, Layout, Purpose, Source};
+use super::data::{Data, DataKind, Layout, Purpose, Source, packed};
 use super::epochs::{Sets, SplitKind, check_split, fifth, one, random_split};
 use super::scorecard::{Card, ClosingScores, Scorecard};
 use crate::batch::{Batch, Field, Fields, Inputs};
@@ -204,9 +205,9 @@ impl Source for LoadedImages {
 }
 
 impl Data for LoadedImages {
-    fn batches(&mut self, step: u64, _layout: Layout) -> Result<Vec<Batch>> {
+    fn batches(&mut self, step: u64, _layout: Layout, own: Range<usize>) -> Result<Vec<Batch>> {
         let (data, batch) = (self.data.clone(), self.source.sets.batch());
-        Ok(self.source.sets.numbers(step).into_iter().map(|numbers| pack(&data, &numbers, batch)).collect())
+        Ok(packed(self.source.sets.numbers(step), &own, |numbers| pack(&data, &numbers, batch)))
     }
 
     fn scorecard(&self, loss: &dyn Loss, _layout: Layout) -> Box<dyn Scorecard> {

@@ -1,10 +1,11 @@
 //! Integer sequences: generated batches, a curriculum, and tests by phase.
 
 use std::collections::HashSet;
+use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use super::data::{Data, DataKind, Layout, Purpose, Source};
+use super::data::{Data, DataKind, Layout, Purpose, Source, packed};
 use super::epochs::one;
 use super::scorecard::{Arrays, Card, ClosingScores, Scorecard, Test};
 use crate::batch::{Batch, Field, Fields, Inputs};
@@ -253,9 +254,9 @@ impl Source for IntegerSequences {
 }
 
 impl Data for IntegerSequences {
-    fn batches(&mut self, step: u64, _layout: Layout) -> Result<Vec<Batch>> {
+    fn batches(&mut self, step: u64, _layout: Layout, own: Range<usize>) -> Result<Vec<Batch>> {
         let (batch, context) = (self.train.batch, self.config.context);
-        Ok(self.training(step).chunks(batch).map(|sequences| micro_batch(sequences, batch, context)).collect())
+        Ok(packed(self.training(step).chunks(batch), &own, |sequences| micro_batch(sequences, batch, context)))
     }
 
     fn scorecard(&self, loss: &dyn Loss, _layout: Layout) -> Box<dyn Scorecard> {

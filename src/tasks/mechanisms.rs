@@ -2,12 +2,13 @@
 
 use std::cell::OnceCell;
 use std::collections::HashMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::data::{Data, DataKind, Layout, Purpose, Source};
+use super::data::{Data, DataKind, Layout, Purpose, Source, packed};
 use super::epochs::{Sets, SplitKind, check_split, fifth, one, random_split};
 use super::scorecard::{Card, ClosingScores, Scorecard};
 use crate::batch::{Batch, Field, Fields, Inputs};
@@ -350,9 +351,9 @@ impl Source for LoadedMechanisms {
 }
 
 impl Data for LoadedMechanisms {
-    fn batches(&mut self, step: u64, _layout: Layout) -> Result<Vec<Batch>> {
+    fn batches(&mut self, step: u64, _layout: Layout, own: Range<usize>) -> Result<Vec<Batch>> {
         let numbers = self.source.sets.numbers(step);
-        Ok(numbers.into_iter().map(|numbers| pack(&self.data, self.scale, &numbers, self.source.sets.batch())).collect())
+        Ok(packed(numbers, &own, |numbers| pack(&self.data, self.scale, &numbers, self.source.sets.batch())))
     }
 
     fn scorecard(&self, loss: &dyn Loss, _layout: Layout) -> Box<dyn Scorecard> {

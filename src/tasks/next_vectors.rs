@@ -7,7 +7,7 @@ use std::sync::Arc;
 use half::f16;
 use serde::{Deserialize, Serialize};
 
-use super::data::{Data, DataKind, Layout, Purpose, Source};
+use super::data::{Data, DataKind, Layout, Purpose, Source, packed};
 use super::epochs::{Epochs, SplitKind, check_split, one};
 use super::scorecard::{Arrays, Card, ClosingScores, Scorecard, Test};
 use crate::batch::{Batch, Field, Fields, Inputs};
@@ -418,7 +418,7 @@ impl Source for LoadedVectors {
 }
 
 impl Data for LoadedVectors {
-    fn batches(&mut self, step: u64, layout: Layout) -> Result<Vec<Batch>> {
+    fn batches(&mut self, step: u64, layout: Layout, own: Range<usize>) -> Result<Vec<Batch>> {
         let (train, batch) = (&self.data.train, self.source.train.batch);
         let micro = |numbers: Vec<u32>| {
             if !layout.resident {
@@ -428,7 +428,7 @@ impl Data for LoadedVectors {
             index.resize(batch, 0);
             Batch { inputs: vec![("index", index)], rows: numbers.len(), count: numbers.len(), drawn: false }
         };
-        let batches = self.epochs.numbers(train.samples, step).into_iter().map(micro).collect();
+        let batches = packed(self.epochs.numbers(train.samples, step), &own, micro);
         train.check()?;
         Ok(batches)
     }

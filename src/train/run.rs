@@ -12,27 +12,30 @@ use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::plan::MemoryReport;
 use crate::problem::{Loaded, Problem};
+use crate::ranks::Ranks;
 
 /// Bytes that a run may allocate on this device.
 pub(crate) fn default_budget(gpu: &Gpu) -> u64 {
     (8u64 << 30).min(gpu.free_memory().unwrap_or(u64::MAX))
 }
 
-fn over_budget(problem: &Loaded, gpu: &Gpu, report: &MemoryReport, budget: u64) -> Error {
+fn over_budget(problem: &Loaded, gpu: &Gpu, report: &MemoryReport, budget: u64, ranks: Ranks) -> Error {
     let roles = report.bytes_by_role.iter().map(|(role, bytes)| format!("\n  {role:<12}{bytes:>16}")).collect::<String>();
     let samples = problem.settings.train.samples();
     // Of the batches that fit, the largest that a step divides into.
-    let fits = problem.largest_batch(gpu.target, budget).and_then(|most| problem.settings.train.micro_batches(most).next());
+    let parts = |most| problem.settings.train.micro_batches(most).map(|part| part * ranks.count);
+    let fits = problem.largest_batch(gpu.target, budget).and_then(|most| parts(most).find(|batch| samples.is_multiple_of(*batch)));
     let fit = match fits {
         Some(batch) => {
             format!("train.batch = {batch} fits; with train.accumulate = {} a step takes the same {samples} samples", samples / batch)
         }
-        None => "even train.batch = 1 does not fit: make the model smaller".to_string(),
+        None => "even the smallest train.batch does not fit: make the model smaller".to_string(),
     };
     Error::Config(format!(
-        "the plan needs {} bytes on {}, the budget is {budget}:{roles}\n{fit}, let `engine train --fit` choose, or raise --budget",
+        "the plan needs {} bytes on {}, the budget is {budget}:{roles}\n{fit}, {}or raise --budget",
         report.total_bytes,
-        gpu.describe()
+        gpu.describe(),
+        if ranks.shared() { "" } else { "let `engine train --fit` choose, " }
     ))
 }
 
@@ -76,7 +79,7 @@ pub fn train(mut problem: Problem, options: &Options) -> Result<Report> {
     let budget = options.budget.unwrap_or_else(|| default_budget(&gpu));
     let report = problem.place(gpu.target, budget)?.report;
     if report.total_bytes > budget {
-        return Err(over_budget(&problem, &gpu, &report, budget));
+        return Err(over_budget(&problem, &gpu, &report, budget, options.ranks));
     }
     Trainer::new(options, Start { problem, gpu, folder, origin, found, init: weights, notes })?.run()
 }

@@ -26,8 +26,9 @@ use crate::kernels::loss_scale::INITIAL;
 use crate::kernels::metrics::StepRecord;
 use crate::losses::Columns;
 use crate::metrics::{Column, Metrics, improves, less_is_better};
-use crate::plan::{Entry, Flat, Parameter};
+use crate::plan::{Entry, Exchange, Flat, Parameter};
 use crate::problem::Loaded;
+use crate::ranks::Ranks;
 use crate::session::{RING, Session};
 use crate::tasks::{Card, ClosingScores, Scorecard};
 
@@ -56,6 +57,8 @@ pub struct Options {
     pub quiet: bool,
     /// Set to the number of a signal that asks for an end.
     pub stop: Arc<AtomicUsize>,
+    /// The processes that train the run together. All but the first have a folder of their own in `out`, which is nobody's result.
+    pub ranks: Ranks,
 }
 
 /// Learning rate of step `step` (from 0).
@@ -98,6 +101,8 @@ pub(super) struct Trainer<'a> {
     folder: RunFolder,
     origin: Origin,
     session: Session,
+    /// Of a run of several processes.
+    exchange: Option<Exchange>,
     rhythm: Rhythm,
     logs: Logs,
     progress: Progress,
@@ -138,7 +143,11 @@ impl<'a> Trainer<'a> {
         };
         // Weights, two moments, and the header; best and model hold weights alone.
         let resumed = found.is_some();
-        let room = if resumed { 1 } else { config.checkpoint.keep as u64 + 1 };
+        let room = match (options.ranks.leads(), resumed) {
+            (false, _) => 0,
+            (true, true) => 1,
+            (true, false) => config.checkpoint.keep as u64 + 1,
+        };
         folder.expect_space(room * (3 * flat_bytes + 65_536) + 2 * flat_bytes)?;
         let Found { checkpoint, rejected, .. } = found.unwrap_or_default();
         let mut sentences = folder.check_best(&checkpoint.progress, &origin, parameters, problem.buffers())?;
@@ -160,12 +169,30 @@ impl<'a> Trainer<'a> {
         let mut progress = checkpoint.progress;
         progress.watches.resize(config.abort_if.len(), Watch::default());
         progress.expectations.resize(config.expect.len(), None);
+        let exchange = if options.ranks.shared() { Some(session.exchange(options.ranks)?) } else { None };
+        if let Some(exchange) = &exchange {
+            let sum = |text: &str| u64::from(crc32c::crc32c(text.as_bytes()));
+            let run = format!("{}\n{:?}\n{}\n{}", origin.config, origin.data, env!("CARGO_PKG_VERSION"), exchange.layout());
+            if let Some(others) = options.ranks.others(sum(&run)) {
+                return Err(Error::Config(format!(
+                    "rank {others} has another configuration, other data, another version of engine or kernels for another kind of device than the other \
+                     ranks: give all the same files and the same kind of card"
+                )));
+            }
+            if options.ranks.others(sum(&variants(&gpu, &session)?)).is_some() {
+                sentences.push(
+                    "WARNING: the ranks have different devices, drivers or ways to launch kernels: where these round differently, the run ends with exit \
+                     code 70"
+                        .into(),
+                );
+            }
+        }
         folder.create()?;
         // It comes again if the run does.
         let _ = fs::remove_file(folder.path.join(DIVERGED));
         let checkpoints = folder.checkpoints();
         let tuned = tuned(&gpu, &session);
-        if init.is_some() || !resumed && !tuned.is_empty() {
+        if options.ranks.leads() && (init.is_some() || !resumed && !tuned.is_empty()) {
             // Before anything else is there: a run that is killed at its start must not go on from other weights, or with other
             // kernels.
             let parameters = parameters.to_vec();
@@ -212,6 +239,10 @@ impl<'a> Trainer<'a> {
             Some(_) => logs.say("weights     its own: the run was started before, and --init is left aside"),
             None => {}
         }
+        if exchange.is_some() {
+            let (count, samples) = (options.ranks.count, config.train.samples());
+            logs.say(&format!("ranks       {count}, each with {} of the {samples} samples of a step", samples / count));
+        }
         let seconds_before = progress.seconds;
         let unread = progress.step;
         let mut trainer = Trainer {
@@ -224,6 +255,7 @@ impl<'a> Trainer<'a> {
             folder,
             origin,
             session,
+            exchange,
             rhythm,
             logs,
             progress,
@@ -236,6 +268,7 @@ impl<'a> Trainer<'a> {
             beaten: None,
         };
         trainer.load_curves();
+        trainer.expect_same_weights()?;
         Ok(trainer)
     }
 
@@ -265,11 +298,13 @@ impl<'a> Trainer<'a> {
         let mut in_flight: VecDeque<wgpu::SubmissionIndex> = VecDeque::new();
         let mut last_drain = Instant::now();
         while self.progress.step < end && self.progress.finished.is_none() {
-            let signal = self.options.stop.load(Ordering::Relaxed);
+            let (signal, mut drain) = self.agreed(last_drain.elapsed() > Duration::from_millis(500))?;
             if signal != 0 {
                 self.drain()?;
                 self.save()?;
                 self.logs.close()?;
+                // No rank ends before the checkpoint is written.
+                self.options.ranks.meet();
                 let newest = Checkpoint::list(&self.folder.checkpoints())?.pop();
                 let state = match newest {
                     Some(path) => format!("{} holds the state. Continue with --resume", path.display()),
@@ -281,8 +316,7 @@ impl<'a> Trainer<'a> {
             let mut state = State { seed: self.problem.settings.train.seed as u32, slot: (step % RING) as u32, ..State::default() };
             let rate = learning_rate(&self.problem.settings, &self.progress, step, self.rhythm.total);
             self.problem.settings.optimizer.fill(&mut state, step, rate);
-            let batches = self.problem.batches(step)?;
-            in_flight.push_back(self.session.submit_step(&batches, state, step, self.problem.settings.train.accumulate)?);
+            in_flight.push_back(self.submit(state, step)?);
             if in_flight.len() > IN_FLIGHT
                 && let Some(oldest) = in_flight.pop_front()
             {
@@ -294,7 +328,8 @@ impl<'a> Trainer<'a> {
             let validate = done.is_multiple_of(self.rhythm.validate) || done == self.rhythm.total;
             let save = done.is_multiple_of(self.rhythm.save) || done == end;
             let epoch_ends = done.is_multiple_of(self.rhythm.epoch);
-            if validate || save || epoch_ends || done - self.unread == RING || last_drain.elapsed() > Duration::from_millis(500) {
+            drain |= validate || save || epoch_ends || done - self.unread == RING;
+            if drain {
                 self.drain()?;
                 last_drain = Instant::now();
                 in_flight.clear();
@@ -314,6 +349,34 @@ impl<'a> Trainer<'a> {
             return Err(self.diverged(&format!("all {} updates were skipped, as loss or gradient was not finite", self.progress.step))?);
         }
         self.finish()
+    }
+
+    /// Queues a step.
+    fn submit(&mut self, state: State, step: u64) -> Result<wgpu::SubmissionIndex> {
+        let accumulate = self.problem.settings.train.accumulate;
+        let Some(exchange) = &mut self.exchange else {
+            return self.session.submit_step(&self.problem.batches(step)?, state, step, accumulate);
+        };
+        let own = self.options.ranks.micro_steps(accumulate);
+        let batches = self.problem.batches_of(step, own.clone())?;
+        self.session.submit_shared_step(&batches, state, step, own, exchange)
+    }
+
+    /// The signal that asks for an end, 0 for none, and whether records are to be read now: the same on all ranks, as soon as one of them says so.
+    fn agreed(&self, drain: bool) -> Result<(usize, bool)> {
+        let signal = self.options.stop.load(Ordering::Relaxed);
+        let said = self.options.ranks.gather((signal as u64) << 1 | u64::from(drain));
+        Ok((said.iter().map(|word| word >> 1).max().unwrap_or(0) as usize, said.iter().any(|word| word & 1 == 1)))
+    }
+
+    /// Fails where the ranks no longer have the same weights.
+    fn expect_same_weights(&self) -> Result<()> {
+        if self.exchange.is_none() {
+            return Ok(());
+        }
+        let weights = self.session.arena.read_flat(Flat::Parameters)?;
+        let sum = crc32c::crc32c(bytemuck::cast_slice(&weights));
+        self.options.ranks.expect_same(&format!("after step {} the weights", self.progress.step), sum.into())
     }
 
     /// Epoch of a step that was done, from 1.
@@ -397,6 +460,7 @@ impl<'a> Trainer<'a> {
             argument(&PathBuf::from(format!("{}-again", folder.display())))
         );
         write_atomically(&folder.join(DIVERGED), message.as_bytes())?;
+        self.options.ranks.meet();
         Ok(Error::Aborted(message))
     }
 
@@ -431,9 +495,15 @@ impl<'a> Trainer<'a> {
 
     /// Validation samples; improvement, patience, best weights, rules.
     fn validate(&mut self) -> Result<()> {
+        self.expect_same_weights()?;
         let config = self.problem.settings.clone();
         let step = self.progress.step;
-        let metrics = self.scorecard.validate(&self.session, step.div_ceil(self.rhythm.validate))?;
+        let mut metrics = self.scorecard.validate(&self.session, step.div_ceil(self.rhythm.validate))?;
+        // What follows from them must be the same on all ranks, whatever their devices round.
+        let first = self.options.ranks.broadcast(metrics.0.iter().flat_map(|(_, value)| value.to_le_bytes()).collect());
+        for ((_, value), bytes) in metrics.0.iter_mut().zip(first.chunks_exact(8)) {
+            *value = bytes.try_into().map_or(f64::NAN, f64::from_le_bytes);
+        }
         let baseline = self.scorecard.baseline();
         let values: Vec<(&str, f64)> = metrics.0.iter().map(|(n, v)| (n.as_str(), *v)).collect();
         self.record("validation", step, &values)?;
@@ -522,15 +592,27 @@ impl<'a> Trainer<'a> {
             return Ok(());
         }
         self.progress.seconds = self.seconds_before + self.started.elapsed().as_secs_f64();
+        self.expect_same_weights()?;
         // A run that is killed after the checkpoint does not come by these lines again.
         self.logs.flush()?;
+        if !self.options.ranks.leads() {
+            // As the first rank finds it below.
+            return match self.session.arena.read_flat(Flat::Parameters)?.iter().all(|w| w.is_finite()) {
+                true => Ok(()),
+                false => Err(self.weights_diverged()?),
+            };
+        }
         let checkpoint = checkpoint_of(&self.session, &self.gpu, &self.problem, &self.origin, self.progress.clone())?;
         if checkpoint.weights.iter().any(|w| !w.is_finite()) {
-            self.logs.close()?;
-            return Err(self.diverged(&format!("weights are no longer finite after the update of step {}", self.progress.step))?);
+            return Err(self.weights_diverged()?);
         }
         let parameters = self.session.evaluate.0.plan.parameters();
         checkpoint.save(&self.folder.checkpoints(), parameters, self.problem.settings.checkpoint.keep).map(|_| ())
+    }
+
+    fn weights_diverged(&mut self) -> Result<Error> {
+        self.logs.close()?;
+        self.diverged(&format!("weights are no longer finite after the update of step {}", self.progress.step))
     }
 
     /// Without the command line there are no pictures; `metrics.jsonl` has the numbers.
@@ -586,6 +668,14 @@ impl<'a> Trainer<'a> {
             self.logs.close()?;
             return Err(self.diverged(&format!("the weights are not finite after {} steps, and no validation was", self.progress.step))?);
         }
+        if let Some(Exchange { waited, summed, .. }) = &self.exchange {
+            let (all, waited, summed) = (self.started.elapsed().as_secs_f64(), waited.as_secs_f64(), summed.as_secs_f64());
+            self.logs.say(&format!(
+                "exchange    {summed:.2} s among the ranks, {:.1} % of {all:.2} s; {:.2} s for the device and copies",
+                100.0 * summed / all,
+                waited - summed
+            ));
+        }
         let best = self.progress.best.clone();
         let step = best.as_ref().map_or(self.progress.step, |b| b.step);
         let file = self.folder.path.join("model.safetensors");
@@ -620,6 +710,8 @@ impl<'a> Trainer<'a> {
         write_atomically(&self.folder.path.join("report.json"), json.as_bytes())?;
         write_atomically(&self.folder.path.join("report.txt"), report.table().as_bytes())?;
         self.logs.close()?;
+        // No rank ends before the first has written all.
+        self.options.ranks.meet();
         if self.progress.aborted {
             let name = self.folder.path.display();
             return Err(Error::Aborted(format!("{}. The report of the best weights is {name}/report.txt", report.ended)));

@@ -1,0 +1,332 @@
+//! Runs of several processes, started with `mpirun`: the bits of one process that takes as many micro-batches, resumption with any number of them, and what
+//! becomes of a run when one of them is ill.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use engine::datasets::npz::{Numbers, write_arrays};
+
+use crate::cli::run;
+
+type Variables<'a> = &'a [(&'a str, &'a str)];
+
+/// The program, one process for each set of environment variables; none where there is no `mpirun`.
+fn ranks(variables: &[Variables], args: &[&str]) -> Option<Command> {
+    if Command::new("mpirun").arg("--version").stdout(Stdio::null()).status().is_err() {
+        println!("skipped: there is no mpirun (on Debian and Ubuntu: make mpi)");
+        return None;
+    }
+    let mut command = Command::new("mpirun");
+    command.args(["--oversubscribe", "--bind-to", "none"]);
+    command.envs([("OMPI_ALLOW_RUN_AS_ROOT", "1"), ("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1")]);
+    for (number, own) in variables.iter().enumerate() {
+        command.args(if number > 0 { &[":", "-n", "1"][..] } else { &["-n", "1"] });
+        own.iter().for_each(|(name, value)| {
+            command.args(["-x", &format!("{name}={value}")]);
+        });
+        command.arg(env!("CARGO_BIN_EXE_engine")).args(args);
+    }
+    Some(command)
+}
+
+/// Exit code, standard output and standard error of so many processes.
+fn together(count: usize, args: &[&str]) -> Option<(i32, String, String)> {
+    let Output { status, stdout, stderr } = ranks(&vec![&[][..]; count], args)?.output().unwrap();
+    Some((status.code().unwrap_or(-1), String::from_utf8_lossy(&stdout).into(), String::from_utf8_lossy(&stderr).into()))
+}
+
+/// Weights of a finished run, without what is said of it.
+fn weights(out: &Path) -> Vec<u8> {
+    let file = std::fs::read(out.join("model.safetensors")).unwrap_or_else(|e| panic!("{}: {e}", out.display()));
+    let header = u64::from_le_bytes(file[..8].try_into().unwrap()) as usize;
+    file[8 + header..].to_vec()
+}
+
+/// A folder with small data of every kind.
+struct Place(tempfile::TempDir);
+
+impl Place {
+    fn new() -> Place {
+        let place = Place(tempfile::tempdir().unwrap());
+        let numbers = |n: usize, rate: f32| (0..n).map(|i| (i as f32 * rate).sin()).collect::<Vec<f32>>();
+        let (contexts, targets) = (numbers(130 * 5 * 16, 0.7), numbers(130 * 16, 0.3));
+        let members = [("contexts", &[130, 5, 16][..], Numbers::F32(&contexts)), ("targets", &[130, 16], Numbers::F32(&targets))];
+        write_arrays(&place.path("vectors.npz"), &members).unwrap();
+        let (latents, joints, mask) = (numbers(130 * 50, 0.9), numbers(130 * 16, 0.5), vec![1.0; 130 * 8]);
+        let types: Vec<i32> = (0..130).map(|i| i % 17).collect();
+        let members = [
+            ("latents", &[130, 50][..], Numbers::F32(&latents)),
+            ("types", &[130], Numbers::I32(&types)),
+            ("joints", &[130, 8, 2], Numbers::F32(&joints)),
+            ("mask", &[130, 8], Numbers::F32(&mask)),
+        ];
+        write_arrays(&place.path("mechanisms.npz"), &members).unwrap();
+        let pixels: Vec<f32> = numbers(130 * 256, 0.2).into_iter().map(|v| 0.5 + 0.5 * v).collect();
+        write_arrays(&place.path("images.npz"), &[("images", &[130, 16, 16], Numbers::F32(&pixels))]).unwrap();
+        place
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// Arguments of a run on one of the files, into a folder.
+    fn args(&self, run: &str, data: &str, out: &str, sets: &[&str]) -> Vec<String> {
+        let mut args = vec!["train".into(), format!("data/runs/{run}.toml"), "--out".into(), self.path(out).display().to_string()];
+        let file = (!data.is_empty()).then(|| format!("data.file={}", self.path(data).display()));
+        let common = ["train.log_every=1".to_string()];
+        for set in sets.iter().map(ToString::to_string).chain(file).chain(common) {
+            args.extend(["--set".into(), set]);
+        }
+        args
+    }
+
+    /// A run on vectors of 5 steps an epoch, and three epochs.
+    fn vectors(&self, out: &str, more: &[&str]) -> Vec<String> {
+        let sets = ["model.hidden=16", "validation.min_delta=1000"];
+        let of_its_own = |key: &str| more.iter().any(|set| set.starts_with(key));
+        let others =
+            [("train.batch", "18"), ("train.epochs", "3"), ("checkpoint.every", "4")].into_iter().filter(|(key, _)| !of_its_own(key));
+        let others: Vec<String> = others.map(|(key, value)| format!("{key}={value}")).collect();
+        let sets: Vec<&str> = sets.into_iter().chain(others.iter().map(String::as_str)).collect();
+        self.args("lvm_mlp", "vectors.npz", out, &[&sets[..], more].concat())
+    }
+}
+
+fn strings(args: &[String]) -> Vec<&str> {
+    args.iter().map(String::as_str).collect()
+}
+
+#[test]
+fn ranks_have_the_bits_of_accumulation() {
+    let place = Place::new();
+    let mechanism = ["model.d_model=16", "model.heads=2", "model.layers=1", "model.feed_forward=16", "train.epochs=1"];
+    let lstm = ["model.hidden=16", "train.epochs=1"];
+    let integers = ["train.epochs=1", "train.steps_per_epoch=12", "validation.every=6", "validation.sequences=8", "model.dropout=0.1"];
+    let images = ["model.layers.hidden=16", "train.epochs=1"];
+    // Its gradient leaves the device in three slices, and the last step of an epoch has no micro-batch for the last rank.
+    let wide = ["model.hidden=192", "model.layers=3", "train.epochs=1", "train.drop_last=false", "data.validation_share=0.3"];
+    for (name, run_file, data, sets) in [
+        ("integers", "integer_sequences", "", &integers[..]),
+        ("lstm", "lvm_lstm", "vectors.npz", &lstm),
+        ("wide", "lvm_lstm", "vectors.npz", &wide),
+        ("mechanisms", "mechanism_phase7", "mechanisms.npz", &mechanism),
+        ("images", "linkage_vae", "images.npz", &images),
+    ] {
+        for count in [2, 3] {
+            let (several, one) = (format!("{name}-{count}"), format!("{name}-{count}-alone"));
+            let args = place.args(run_file, data, &several, &[sets, &["train.batch=12"]].concat());
+            let Some((code, out, text)) = together(count, &strings(&args)) else { return };
+            assert!(code == 0 && text.contains(&format!("{count}, each with {} of the 12 samples", 12 / count)), "{name}: {code} {text}");
+            // One process speaks.
+            assert!(text.matches("run folder").count() == 1 && out.matches("steps/s").count() == 1, "{out}\n{text}");
+            let (batch, accumulate) = (format!("train.batch={}", 12 / count), format!("train.accumulate={count}"));
+            let (code, _, text) = run(&strings(&place.args(run_file, data, &one, &[sets, &[&batch, &accumulate]].concat())));
+            assert_eq!(code, 0, "{text}");
+            assert!(weights(&place.path(&several)) == weights(&place.path(&one)), "{name}: the weights of {count} ranks differ");
+            let lines = |out: &str| std::fs::read_to_string(place.path(out).join("metrics.jsonl")).unwrap();
+            assert_eq!(lines(&several), lines(&one), "{name}: {count} ranks");
+        }
+    }
+}
+
+#[test]
+fn a_run_goes_on_with_any_number_of_ranks() {
+    let place = Place::new();
+    let whole = place.vectors("whole", &["model.dropout=0"]);
+    let Some((code, _, text)) = together(2, &strings(&whole)) else { return };
+    assert_eq!(code, 0, "{text}");
+    let cut = |out: &str, steps: &str| {
+        [place.vectors(out, &["model.dropout=0"]), vec!["--resume".into(), "--steps".into(), steps.into()]].concat()
+    };
+    // The same number: the same bits.
+    for steps in ["6", "15"] {
+        let (code, _, text) = together(2, &strings(&cut("same", steps))).unwrap();
+        assert_eq!(code, 0, "{text}");
+    }
+    assert!(weights(&place.path("whole")) == weights(&place.path("same")));
+    // Another number: the same run but for the order of sums.
+    for (count, steps) in [(2, "5"), (3, "10"), (1, "15")] {
+        let (code, _, text) = together(count, &strings(&cut("other", steps))).unwrap();
+        assert!(code == 0 && (steps == "5" || text.contains("resuming    at step")), "{text}");
+    }
+    let floats = |out: &str| weights(&place.path(out)).chunks(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect::<Vec<_>>();
+    let (whole, other) = (floats("whole"), floats("other"));
+    let distance = whole.iter().zip(&other).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>().sqrt();
+    let norm = whole.iter().map(|a| f64::from(*a).powi(2)).sum::<f64>().sqrt();
+    assert!(distance < 1e-5 * norm, "{distance} of {norm}");
+    let text = std::fs::read_to_string(place.path("other").join("config.toml")).unwrap();
+    assert!(text.contains("batch = 18") && !text.contains("accumulate = 2"), "{text}");
+}
+
+#[test]
+fn what_cannot_be_shared_is_refused() {
+    let place = Place::new();
+    // What the estimator says of two ranks is what each of them takes, and one byte less is refused with a batch that fits.
+    let run_file = place.vectors("budget", &["train.batch=24"]);
+    let sets = &strings(&run_file)[4..];
+    let estimate = |more: &[&str]| -> serde_json::Value {
+        let args = ["estimate", "data/runs/lvm_mlp.toml", "--ranks", "2", "--device", "0", "--json"];
+        let (code, out, text) = run(&[&args, sets, more].concat());
+        assert_eq!(code, 0, "{text}");
+        serde_json::from_str(&out).unwrap()
+    };
+    let whole = estimate(&[]);
+    let bytes = whole["total_bytes"].as_u64().unwrap();
+    assert!(whole["exchanged_bytes"].as_u64().unwrap() > 4 * whole["parameters"].as_u64().unwrap(), "{whole}");
+    let below = (estimate(&["--budget", "1"])["total_bytes"].as_u64().unwrap() - 1).to_string();
+    let with = |more: &[&str]| run_file.iter().map(String::as_str).chain(more.iter().copied()).map(String::from).collect::<Vec<_>>();
+    let budget = with(&["--steps", "1", "--budget", &bytes.to_string(), "--device", "0"]);
+    let Some((code, _, text)) = together(2, &strings(&budget)) else { return };
+    assert!(code == 0 && text.contains(&format!("memory      {bytes} bytes: ")), "{bytes}: {code} {text}");
+    let few = [place.vectors("few", &["train.batch=24"]), ["--budget", &below, "--device", "0"].map(String::from).to_vec()].concat();
+    let (code, _, text) = together(2, &strings(&few)).unwrap();
+    assert!(code == 2 && text.contains(&format!("the budget is {below}")), "{code} {text}");
+    let fits = |key: &str| text.split(key).nth(1).map(|t| t.split([' ', ';']).next().unwrap().parse::<usize>().unwrap());
+    let (batch, accumulate) = (fits("train.batch = ").unwrap(), fits("train.accumulate = ").unwrap());
+    assert!(batch * accumulate == 24 && batch % 2 == 0, "{text}");
+    let args = place.vectors("uneven", &["train.batch=8"]);
+    let (code, _, text) = together(3, &strings(&args)).unwrap();
+    assert!(code == 2 && text.contains("start 1, 2, 4, 8 with mpirun -n") && text.contains("train.batch = 6"), "{code}: {text}");
+    assert!(text.matches("cannot be divided").count() == 1 && !place.path("uneven").exists(), "{text}");
+    // Data that are not the same on all.
+    std::fs::copy(place.path("vectors.npz"), place.path("other.npz")).unwrap();
+    let other = place.args("lvm_mlp", "other.npz", "mixed", &["train.batch=18", "model.hidden=16"]);
+    let same = place.args("lvm_mlp", "vectors.npz", "mixed", &["train.batch=18", "model.hidden=16"]);
+    let mut command = ranks(&[&[]], &strings(&same)).unwrap();
+    let output = command.args([":", "-n", "1", env!("CARGO_BIN_EXE_engine")]).args(&other).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(2) && text.contains("rank 1 has another configuration, other data"), "{text}");
+    assert!(!place.path("mixed").exists());
+    let fit = [place.vectors("fit", &[]), vec!["--fit".into()]].concat();
+    let (code, _, text) = together(2, &strings(&fit)).unwrap();
+    assert!(code == 2 && text.contains("--fit chooses for one process"), "{code}: {text}");
+}
+
+#[test]
+fn a_nan_of_one_rank_skips_the_update_of_all() {
+    let place = Place::new();
+    let args = place.vectors("nan", &[]);
+    let Some(mut command) = ranks(&[&[], &[("ENGINE_FAULT", "nan:7")]], &strings(&args)) else { return };
+    let output = command.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && text.contains("step 7: ") && text.contains("update skipped (1 in a row)"), "{text}");
+    let report = std::fs::read_to_string(place.path("nan/report.json")).unwrap();
+    assert!(report.contains("\"skipped\": 1,"), "{report}");
+}
+
+#[test]
+fn other_weights_on_a_rank_end_the_run() {
+    let place = Place::new();
+    let args = place.vectors("flip", &[]);
+    let Some(mut command) = ranks(&[&[], &[], &[("ENGINE_FAULT", "flip:6")]], &strings(&args)) else { return };
+    let output = command.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(70) && text.contains("the weights of rank 2 are not those"), "{:?}: {text}", output.status);
+    assert_eq!(text.matches("the weights of rank").count(), 1, "{text}");
+    // The checkpoint from before is there, and the run goes on from it.
+    let resumed = [args, vec!["--resume".into()]].concat();
+    let (code, _, text) = together(3, &strings(&resumed)).unwrap();
+    assert!(code == 0 && text.contains("resuming    at step 4"), "{text}");
+}
+
+/// The processes of a run, by rank, once its first checkpoint is there.
+fn under_way(mpirun: &Child, folder: &Path, count: usize) -> Vec<u32> {
+    let started = Instant::now();
+    while !folder
+        .join("checkpoints")
+        .read_dir()
+        .is_ok_and(|mut files| files.any(|f| f.unwrap().file_name().to_string_lossy().starts_with("step")))
+    {
+        assert!(started.elapsed() < Duration::from_secs(60), "no checkpoint in a minute");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let mut processes = vec![0; count];
+    for process in Path::new("/proc").read_dir().unwrap().filter_map(|p| p.unwrap().file_name().to_str()?.parse::<u32>().ok()) {
+        let read = |file: &str| std::fs::read(format!("/proc/{process}/{file}")).unwrap_or_default();
+        let status = String::from_utf8_lossy(&read("status")).to_string();
+        if status.lines().any(|line| line == format!("PPid:\t{}", mpirun.id())) {
+            let environment = String::from_utf8_lossy(&read("environ")).to_string();
+            let rank = environment.split('\0').find_map(|v| v.strip_prefix("OMPI_COMM_WORLD_RANK=")?.parse::<usize>().ok());
+            rank.into_iter().for_each(|rank| processes[rank] = process);
+        }
+    }
+    assert!(processes.iter().all(|process| *process > 0), "{processes:?}");
+    processes
+}
+
+fn signal(process: u32, name: &str) {
+    assert!(Command::new("kill").args([name, &process.to_string()]).status().unwrap().success());
+}
+
+#[test]
+fn a_rank_that_dies_ends_the_run_within_seconds() {
+    if !cfg!(target_os = "linux") {
+        return;
+    }
+    let place = Place::new();
+    for victim in [1, 0] {
+        let name = format!("dead-{victim}");
+        let args = place.vectors(&name, &["train.epochs=20000"]);
+        let Some(mut command) = ranks(&[&[][..]; 3], &strings(&args)) else { return };
+        let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let processes = under_way(&child, &place.path(&name), 3);
+        let killed = Instant::now();
+        signal(processes[victim], "-KILL");
+        let output = child.wait_with_output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(killed.elapsed() < Duration::from_secs(15), "{:?}", killed.elapsed());
+        assert!(!output.status.success() && (victim == 0 || text.contains("another rank has ended")), "{:?}: {text}", output.status);
+        // Nobody may have asked yet how a process ended that is gone.
+        let runs = |process: &u32| std::fs::read_to_string(format!("/proc/{process}/status")).is_ok_and(|text| !text.contains("State:\tZ"));
+        assert!(!processes.iter().any(runs), "a process is left");
+        let resumed = [place.vectors(&name, &["train.epochs=20000"]), ["--resume", "--steps", "1"].map(String::from).to_vec()].concat();
+        let (code, _, text) = run(&strings(&resumed));
+        assert!(code == 0 && text.contains("resuming    at step"), "{code}: {text}");
+    }
+}
+
+#[test]
+fn a_signal_to_mpirun_saves_and_ends() {
+    if !cfg!(target_os = "linux") {
+        return;
+    }
+    let place = Place::new();
+    let args = place.vectors("stopped", &["train.epochs=20000", "checkpoint.every=100"]);
+    let Some(mut command) = ranks(&[&[][..]; 2], &strings(&args)) else { return };
+    // The time that a process has to end by itself, in seconds.
+    command.env("OMPI_MCA_odls_base_sigkill_timeout", "5");
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    under_way(&child, &place.path("stopped"), 2);
+    signal(child.id(), "-TERM");
+    child.wait().unwrap();
+    // It goes on from the last step that it took, not from a checkpoint of before.
+    let steps = |line: &str| serde_json::from_str::<serde_json::Value>(line).ok()?["step"].as_u64();
+    let last = std::fs::read_to_string(place.path("stopped/metrics.jsonl")).unwrap().lines().filter_map(steps).max().unwrap();
+    let resumed = [args, ["--resume", "--steps", "1"].map(String::from).to_vec()].concat();
+    let (code, _, text) = run(&strings(&resumed));
+    assert!(code == 0 && text.contains(&format!("resuming    at step {last}\n")), "{last}: {text}");
+}
+
+#[test]
+fn a_sweep_is_dealt_out_among_ranks() {
+    let place = Place::new();
+    let more = |args: Vec<String>, more: &[&str]| args.into_iter().chain(more.iter().map(ToString::to_string)).collect::<Vec<_>>();
+    let spread = more(place.vectors("spread", &[]), &["--seeds", "1,2,3", "--spread"]);
+    let Some((code, out, text)) = together(2, &strings(&spread)) else { return };
+    assert!(code == 0 && out.matches("seed=").count() >= 3, "{code} {out}\n{text}");
+    let alone = more(place.vectors("alone", &[]), &["--seeds", "1,2,3"]);
+    assert_eq!(run(&strings(&alone)).0, 0);
+    for seed in 1..=3 {
+        let of = |sweep: &str| weights(&place.path(sweep).join(format!("seed={seed}")));
+        assert!(of("spread") == of("alone"), "seed {seed}");
+    }
+    let (code, _, text) = together(2, &strings(&more(spread, &["--resume"]))).unwrap();
+    assert!(code == 0 && text.matches("it has ended: nothing to do").count() == 3, "{text}");
+    let shared = more(place.vectors("shared", &[]), &["--seeds", "1,2"]);
+    let (code, out, text) = together(2, &strings(&shared)).unwrap();
+    assert!(code == 0 && place.path("shared/seed=2/report.json").exists(), "{code} {out}\n{text}");
+    let (code, out, text) = together(2, &strings(&more(shared, &["--resume"]))).unwrap();
+    assert!(code == 0 && text.matches("it has ended: nothing to do").count() == 2, "{code} {out}\n{text}");
+}
