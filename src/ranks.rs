@@ -201,7 +201,7 @@ impl Ranks {
     /// Σ over the first `of` ranks, ((x₀ + x₁) + x₂) + …, the same bits on every rank. Each rank adds up one part of the numbers and sends it to all: twice
     /// (R − 1)/R of them go in and out of every rank.
     pub fn sum(self, values: &mut [f32], of: usize, Sums { padded, received, own }: &mut Sums) {
-        if values.is_empty() {
+        if !self.shared() || values.is_empty() {
             return;
         }
         let part = values.len().div_ceil(self.count);
@@ -283,7 +283,7 @@ impl Ranks {
             // Software, or none at all: the device says so when it is opened.
             None if listed.is_empty() => Ok(None),
             None => Err(Error::Config(format!(
-                "{} ranks were started on this machine and {own} {} adapters: start one rank a card, as in mpirun -n {}, or let ranks share one with \
+                "{} ranks were started on this machine, and {own} cards for {} of them: start one rank a card, as in mpirun -n {}, or let ranks share one with \
                  --device {}",
                 self.local_count,
                 listed.len(),

@@ -16,9 +16,11 @@ pub(super) struct DevicesArgs {
     json: JsonArg,
 }
 
-/// Numbers of the cards that ranks of a run take, one each, without `--device`.
+/// Numbers of the cards that ranks of a run take, one each, without `--device`: those of the best kind, as a graphics unit in the processor would make a card
+/// beside it wait.
 pub(super) fn cards(all: &[AdapterSummary]) -> Vec<usize> {
-    all.iter().filter(|a| a.unusable.is_none() && a.kind != "software").map(|a| a.index).collect()
+    let usable: Vec<_> = all.iter().filter(|a| a.unusable.is_none() && a.kind != "software").collect();
+    usable.iter().filter(|a| a.kind == usable[0].kind).map(|a| a.index).collect()
 }
 
 pub(super) fn run(args: DevicesArgs) -> Result<()> {

@@ -38,6 +38,9 @@ const SKIPS: u64 = 10;
 /// Steps that may wait on the device before the host waits for the oldest.
 const IN_FLIGHT: usize = 8;
 
+/// Steps after which the processes of a run compare their weights at the latest.
+const SAME: u64 = 500;
+
 /// How to run.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
@@ -333,6 +336,9 @@ impl<'a> Trainer<'a> {
                 self.drain()?;
                 last_drain = Instant::now();
                 in_flight.clear();
+            }
+            if done.is_multiple_of(SAME) {
+                self.expect_same_weights()?;
             }
             if validate {
                 self.validate()?;
