@@ -4,20 +4,18 @@
     python3 benches/ranks.py measure lvm_mlp integer_sequences_d64      # 1 and 2 ranks in turn, and what of a step is exchange
     python3 benches/ranks.py simulate                                   # steps and useful numbers of ranks, 2 to 1,000
 
-`measure` needs `cargo build --release --features mpi` and mpirun. Its data are made up. `simulate` needs nothing; its step times are those that
+`measure` needs `cargo build --release --features mpi` and mpirun, and takes its times from `engine profile`; data that are not there are made up. `simulate` needs nothing; its step times are those that
 `engine isa` predicts for an RX 6600, its assumptions stand beside the figures below.
 """
 
 import argparse
+import json
 import math
 import os
 import pathlib
 import random
-import re
 import statistics
 import subprocess
-import tempfile
-import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -111,43 +109,32 @@ def simulate(steps):
         print(f"{run:24}{100 * flat:>6.0f} %{100 * grouped:>12.0f} %{100 * calm:>14.0f} %{12 * weights / 5e8:>16.2f}")
 
 
-def measure(runs, rounds, steps):
+def measure(runs, rounds):
     engine = ROOT / "target/release/engine"
     environment = dict(os.environ, OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
-    print(f"{'run':24}{'1 rank (ms)':>14}{'2 ranks (ms)':>14}{'ratio':>8}{'exchange':>10}{'KiB a step':>12}")
-    with tempfile.TemporaryDirectory() as folder:
-        data = f"{folder}/vectors.npz"
-        for run in runs:
-            sets = [f"--set=train.log_every={steps}", "--set=validation.every=1000000", "--set=checkpoint.every=1000000"]
-            if run.startswith("lvm"):
-                sets.append(f"--set=data.file={data}")
-                import numpy
 
-                draw = numpy.random.default_rng(1)
-                arrays = {"contexts": draw.standard_normal((1024, 5, 768), "f4"), "targets": draw.standard_normal((1024, 768), "f4")}
-                numpy.savez(data, **arrays)
-            times, shares = {1: [], 2: []}, []
-            for number in range(rounds):
-                for ranks in (1, 2):
-                    for count in (steps, 2 * steps):
-                        out = f"{folder}/{run}-{number}-{ranks}-{count}"
-                        command = ["mpirun", "--oversubscribe", "--bind-to", "none", "-n", str(ranks), engine, "train", f"data/runs/{run}.toml"]
-                        command += ["--out", out, "--steps", str(count), *sets]
-                        start = time.perf_counter()
-                        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-                        if done.returncode:
-                            raise SystemExit(done.stderr)
-                        times[ranks].append((count, time.perf_counter() - start))
-                        if found := re.search(r"exchange +([\d.]+) s among the ranks", done.stderr):
-                            shares.append(float(found[1]) / count)
-            # The difference of a long and a short run is free of what a start takes.
-            each = {}
-            for ranks, of in times.items():
-                short, long = ([t for c, t in of if c == count] for count in (steps, 2 * steps))
-                each[ranks] = (statistics.median(long) - statistics.median(short)) / steps
-            share = statistics.median(shares) / each[2]
-            kib = 4 * RUNS[run][0] / 1024
-            print(f"{run:24}{1e3 * each[1]:>14.1f}{1e3 * each[2]:>14.1f}{each[2] / each[1]:>8.2f}{100 * share:>8.0f} %{kib:>12.0f}")
+    def profile(run, ranks):
+        command = ["mpirun", "--oversubscribe", "--bind-to", "none", "-n", str(ranks), engine, "profile", f"data/runs/{run}.toml"]
+        done = subprocess.run([*command, "--rounds", "1", "--json"], cwd=ROOT, env=environment, capture_output=True, text=True)
+        if done.returncode:
+            raise SystemExit(done.stderr)
+        return json.loads(done.stdout)
+
+    heads = ("1 rank (ms)", "2 ranks (ms)", "no exchange", "predicted", "exchange", "predicted", "hidden", "KiB a step")
+    print(f"{'run':24}" + "".join(f"{head:>14}" for head in heads))
+    for run in runs:
+        alone, shared = [], []
+        for _ in range(rounds):
+            alone.append(profile(run, 1)["step_seconds"])
+            shared.append(profile(run, 2))
+        median = statistics.median
+        of = lambda key: median(one["exchange"][key] for one in shared)
+        # What the model says of two ranks that share this machine: no network, and the sums of both on the same cores.
+        size = sum(part["bytes"] for part in shared[0]["exchange"]["slices"])
+        apart, sums = median(one["step_seconds"] for one in shared), exchange(size, 2, (float("inf"), 0.0), 2, False) + 2 * size / HOST
+        cells = [1e3 * median(alone), 1e3 * of("step_seconds"), 1e3 * apart, 1e3 * (apart + sums), 1e3 * of("exchange_seconds"), 1e3 * sums]
+        hidden = 100 * of("hidden_seconds") / of("exchange_seconds")
+        print(f"{run:24}" + "".join(f"{cell:>14.2f}" for cell in cells) + f"{hidden:>12.0f} %{size / 1024:>14.0f}")
 
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -155,11 +142,10 @@ kinds = parser.add_subparsers(dest="kind", required=True)
 measured = kinds.add_parser("measure")
 measured.add_argument("runs", nargs="+", choices=RUNS)
 measured.add_argument("--rounds", type=int, default=3)
-measured.add_argument("--steps", type=int, default=20)
 simulated = kinds.add_parser("simulate")
 simulated.add_argument("--steps", type=int, default=400)
 arguments = parser.parse_args()
 if arguments.kind == "measure":
-    measure(arguments.runs, arguments.rounds, arguments.steps)
+    measure(arguments.runs, arguments.rounds)
 else:
     simulate(arguments.steps)

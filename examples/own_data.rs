@@ -10,10 +10,10 @@ use engine::error::Result;
 use engine::gpu::Role;
 use engine::losses::{Loss, VectorLossConfig};
 use engine::models::VectorMlpConfig;
-use engine::plan::{Buffer, Plan};
+use engine::plan::Plan;
 use engine::problem::Problem;
 use engine::random::Random;
-use engine::tasks::{Data, DataKind, Layout, Means, Purpose, Scorecard, Source};
+use engine::tasks::{Data, DataKind, Layout, Loading, Means, Purpose, Scorecard, Source};
 use engine::train::{Options, train};
 use serde::{Deserialize, Serialize};
 
@@ -82,7 +82,7 @@ impl Source for Waves {
         Ok(Inputs::new(batch).with("context", context).with("target", target))
     }
 
-    fn load(self: Box<Self>, _given: &[Buffer]) -> Result<(Box<dyn Data>, Vec<String>)> {
+    fn load(self: Box<Self>, _with: Loading<'_>) -> Result<(Box<dyn Data>, Vec<String>)> {
         Ok((self, vec!["data        waves, made on the fly".into()]))
     }
 }

@@ -8,9 +8,10 @@ use engine::gpu::shader_names;
 
 /// Rooms from the ground up, several on a floor: a file uses its own room and those below. What is nobody's business alone, such as errors, lies
 /// at the bottom.
-const FLOORS: [&[&str]; 16] = [
+const FLOORS: [&[&str]; 17] = [
     &["error", "random", "metrics"],
-    &["fault", "datasets", "ranks"],
+    &["fault", "ranks"],
+    &["datasets"],
     &["gpu"],
     &["plan", "draw"],
     &["kernels", "batch"],

@@ -199,9 +199,79 @@ fn what_cannot_be_shared_is_refused() {
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.code() == Some(2) && text.contains("rank 1 has another configuration, other data"), "{text}");
     assert!(!place.path("mixed").exists());
-    let fit = [place.vectors("fit", &[]), vec!["--fit".into()]].concat();
-    let (code, _, text) = together(2, &strings(&fit)).unwrap();
-    assert!(code == 2 && text.contains("--fit chooses for one process"), "{code}: {text}");
+    // A file of the same name and size in another folder.
+    let [here, there] = ["here", "there"].map(|folder| place.path(folder));
+    [&here, &there].into_iter().for_each(|folder| std::fs::create_dir(folder).unwrap());
+    std::fs::copy(place.path("vectors.npz"), here.join("data.npz")).unwrap();
+    let numbers = |n: usize| (0..n).map(|i| (i as f32 * 0.1).cos()).collect::<Vec<f32>>();
+    let (contexts, targets) = (numbers(130 * 5 * 16), numbers(130 * 16));
+    let members = [("contexts", &[130, 5, 16][..], Numbers::F32(&contexts)), ("targets", &[130, 16], Numbers::F32(&targets))];
+    write_arrays(&there.join("data.npz"), &members).unwrap();
+    let run_file = std::path::absolute("data/runs/lvm_mlp.toml").unwrap();
+    let out = place.path("apart");
+    let args =
+        ["train", run_file.to_str().unwrap(), "--out", out.to_str().unwrap(), "--set", "train.batch=18", "--set", "data.file=data.npz"];
+    let mut command = Command::new("mpirun");
+    command.args(["--oversubscribe", "--bind-to", "none"]);
+    command.envs([("OMPI_ALLOW_RUN_AS_ROOT", "1"), ("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1")]);
+    for (colon, folder) in [(&[][..], &here), (&[":"], &there)] {
+        command.args(colon).args(["-n", "1", "--wdir", folder.to_str().unwrap(), env!("CARGO_BIN_EXE_engine")]).args(args);
+    }
+    let output = command.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(65) && text.contains("rank 1 has other data") && text.contains("data.npz here has"), "{text}");
+    assert!(!out.exists());
+}
+
+#[test]
+fn ranks_take_the_form_that_fits() {
+    let place = Place::new();
+    let sets = ["model.dropout=0", "train.epochs=1"];
+    let estimate = |more: &[&str]| -> serde_json::Value {
+        let args = place.vectors("estimate", &sets);
+        let (code, out, text) =
+            run(&[&["estimate", "data/runs/lvm_mlp.toml", "--ranks", "2", "--device", "0", "--json"], &strings(&args)[4..], more].concat());
+        assert_eq!(code, 0, "{text}");
+        serde_json::from_str(&out).unwrap()
+    };
+    let few = (estimate(&["--budget", "1"])["total_bytes"].as_u64().unwrap() - 1).to_string();
+    let args = [place.vectors("fit", &sets), ["--fit", "--budget", &few].map(String::from).to_vec()].concat();
+    let Some((code, _, text)) = together(2, &strings(&args)) else { return };
+    assert!(code == 0 && text.matches("fit         train.batch = ").count() == 1, "{code}: {text}");
+    let config: toml::Table = std::fs::read_to_string(place.path("fit/config.toml")).unwrap().parse().unwrap();
+    let [batch, accumulate] = ["batch", "accumulate"].map(|key| config["train"][key].as_integer().unwrap());
+    let usual = |key: &str, usual: &str| config["train"].get(key).is_none_or(|value| value.as_str() == Some(usual));
+    assert!(
+        batch * accumulate == 18 && batch % 2 == 0 && !(batch == 18 && usual("recompute", "none") && usual("precision", "f32")),
+        "{config}"
+    );
+    let (code, _, text) = together(2, &strings(&[args, vec!["--resume".into()]].concat())).unwrap();
+    assert!(code == 0 && text.contains("resuming    at step 6\n") && text.contains(&format!("train.batch = {batch}, ")), "{code}: {text}");
+}
+
+#[test]
+fn the_profile_shows_the_exchange() {
+    let place = Place::new();
+    let sets: Vec<String> = place.vectors("profile", &["model.hidden=384"]).split_off(4);
+    let args = [&["profile", "data/runs/lvm_mlp.toml", "--rounds", "2", "--json"], &strings(&sets)[..]].concat();
+    let Some((code, out, text)) = together(2, &args) else { return };
+    assert_eq!(code, 0, "{text}");
+    let profile: serde_json::Value = serde_json::from_str(&out).unwrap();
+    let (code, out, text) = run(&[&["estimate", "data/runs/lvm_mlp.toml", "--ranks", "2", "--json"], &strings(&sets)[..]].concat());
+    assert_eq!(code, 0, "{text}");
+    let estimate: serde_json::Value = serde_json::from_str(&out).unwrap();
+    let exchange = &profile["exchange"];
+    let slices = exchange["slices"].as_array().unwrap();
+    let number = |value: &serde_json::Value| value.as_f64().unwrap();
+    // Of two ranks each sends and receives as much as leaves its device.
+    assert_eq!(slices.iter().map(|slice| number(&slice["bytes"])).sum::<f64>(), number(&estimate["exchanged_bytes"]));
+    assert!(exchange["ranks"] == 2 && !slices.is_empty(), "{exchange}");
+    let sums = |keys: [&str; 2]| slices.iter().flat_map(|slice| keys.map(|key| number(&slice[key]))).sum::<f64>();
+    let whole = number(&exchange["exchange_seconds"]);
+    assert!(whole > 0.0 && (sums(["sum_seconds", "return_seconds"]) - whole).abs() < 1e-6 * whole, "{exchange}");
+    assert!((0.0..=whole).contains(&number(&exchange["hidden_seconds"])), "{exchange}");
+    let alone: serde_json::Value = serde_json::from_str(&run(&args).1).unwrap();
+    assert!(alone["exchange"].is_null() && number(&alone["step_seconds"]) > 0.0, "{alone}");
 }
 
 #[test]

@@ -20,7 +20,7 @@ use crate::models::{Build, Model, ModelKind, initial_weights};
 use crate::plan::{Buffer, Flat, Memory, Plan};
 use crate::ranks::Ranks;
 use crate::session::{Io, Plans, RING, Session};
-use crate::tasks::{Card, Data, DataKind, Layout, Purpose, Scorecard, Source};
+use crate::tasks::{Card, Data, DataKind, Layout, Loading, Purpose, Scorecard, Source};
 
 /// What the kinds of a run file have in common: they are read, written and copied.
 pub trait Table: Serialize + DeserializeOwned + Clone {}
@@ -74,30 +74,6 @@ impl Problem {
         Problem::of(&config, data)
     }
 
-    /// The same as one of several processes computes it: each takes its part of every micro-batch, as with as many times `train.accumulate`. It stays the
-    /// problem of this configuration, whose run folder goes on with any number of processes.
-    ///
-    /// # Errors
-    /// `Config` where a batch cannot be divided, and those of `open`.
-    pub fn open_for<M, D, L>(config: &Config<M, D, L>, purpose: Purpose, ranks: Ranks) -> Result<Problem>
-    where
-        M: ModelKind + Table,
-        D: DataKind + Table,
-        L: LossKind + Table,
-    {
-        if !ranks.shared() {
-            return Problem::open(config, purpose);
-        }
-        let mut part = config.clone();
-        part.train = config.train.divided(ranks.count)?;
-        let mut problem = Problem::open(&part, purpose)?;
-        let mut whole = config.clone();
-        whole.data.resize()?;
-        problem.toml = whole.to_toml()?;
-        problem.ranks = ranks;
-        Ok(problem)
-    }
-
     /// With these data.
     ///
     /// # Errors
@@ -111,7 +87,8 @@ impl Problem {
     /// # Errors
     /// `MissingInput`, `Data` or `Config`, as the data say.
     pub fn load(self) -> Result<(Loaded, Vec<String>)> {
-        self.loaded(|source, given| source.load(given))
+        let ranks = self.ranks;
+        self.loaded(|source, given| source.load(Loading { given, ranks }))
     }
 
     fn loaded(
@@ -271,6 +248,30 @@ impl<D: Source + ?Sized> Problem<D> {
             placed: RefCell::default(),
         };
         problem.prepare()?;
+        Ok(problem)
+    }
+
+    /// The problem that `make` gives of a configuration, as one of several processes computes it: each takes its part of every micro-batch, as with as many
+    /// times `train.accumulate`. It stays the problem of this configuration, whose run folder goes on with any number of processes.
+    ///
+    /// # Errors
+    /// `Config` where a batch cannot be divided, and those of `make`.
+    pub fn for_ranks<M, K, L>(config: &Config<M, K, L>, ranks: Ranks, make: impl FnOnce(&Config<M, K, L>) -> Result<Self>) -> Result<Self>
+    where
+        M: ModelKind + Table,
+        K: DataKind + Table,
+        L: LossKind + Table,
+    {
+        if !ranks.shared() {
+            return make(config);
+        }
+        let mut part = config.clone();
+        part.train = config.train.divided(ranks.count)?;
+        let mut problem = make(&part)?;
+        let mut whole = config.clone();
+        whole.data.resize()?;
+        problem.toml = whole.to_toml()?;
+        problem.ranks = ranks;
         Ok(problem)
     }
 

@@ -8,6 +8,7 @@ use super::args::JsonArg;
 use super::output::{bytes, print, print_json};
 use crate::error::Result;
 use crate::gpu::{AdapterSummary, Gpu, Tuning, adapters};
+use crate::ranks::Ranks;
 
 /// List the adapters of this machine
 #[derive(Debug, Args)]
@@ -18,9 +19,17 @@ pub(super) struct DevicesArgs {
 
 /// Numbers of the cards that ranks of a run take, one each, without `--device`: those of the best kind, as a graphics unit in the processor would make a card
 /// beside it wait.
-pub(super) fn cards(all: &[AdapterSummary]) -> Vec<usize> {
+fn cards(all: &[AdapterSummary]) -> Vec<usize> {
     let usable: Vec<_> = all.iter().filter(|a| a.unusable.is_none() && a.kind != "software").collect();
     usable.iter().filter(|a| a.kind == usable[0].kind).map(|a| a.index).collect()
+}
+
+/// The adapter that a rank opens.
+///
+/// # Errors
+/// `Config` where there are fewer cards than ranks.
+pub(super) fn device_of(ranks: Ranks, wanted: Option<String>) -> Result<Option<String>> {
+    if ranks.shared() { ranks.device(wanted.as_deref(), &cards(&adapters())) } else { Ok(wanted) }
 }
 
 pub(super) fn run(args: DevicesArgs) -> Result<()> {

@@ -84,7 +84,7 @@ impl On {
 /// The run, or the form of it that fits.
 fn configured(run: &Path, set: &[String], on: &On, fit: bool) -> Result<Config> {
     let config = Config::load(run, set)?;
-    if fit { crate::train::fit(&config, on.target, on.budget) } else { Ok(config) }
+    if fit { crate::train::fit(&config, on.target, on.budget, on.ranks) } else { Ok(config) }
 }
 
 /// One line a run.
@@ -95,7 +95,7 @@ fn estimates(runs: &[PathBuf], set: &[String], on: &On, fit: bool, as_json: bool
         format!("{:width$}{:>12}{:>8}{:>12}  {:<6}{:>14}{:>10}\n", "run", "parameters", "batch", "memory", "fits", "largest batch", "step");
     let mut list = Vec::new();
     for run in runs {
-        let mut problem = Problem::open_for(&configured(run, set, on, fit)?, Purpose::Train, on.ranks)?;
+        let mut problem = Problem::for_ranks(&configured(run, set, on, fit)?, on.ranks, |part| Problem::open(part, Purpose::Train))?;
         let memory = problem.place(target, budget)?;
         let parameters = problem.record_evaluation(target)?.0.parameter_count();
         let total = memory.report.total_bytes;
@@ -135,7 +135,7 @@ fn predicted((run, set): (&Path, &[String]), train: &TrainConfig, ranks: Ranks) 
 
 fn estimate(of: (&Path, &[String]), config: &Config, on: &On, all: bool, json: bool) -> Result<()> {
     let (target, budget) = (on.target, on.budget);
-    let mut problem = Problem::open_for(config, Purpose::Train, on.ranks)?;
+    let mut problem = Problem::for_ranks(config, on.ranks, |part| Problem::open(part, Purpose::Train))?;
     let memory = problem.place(target, budget)?;
     let exchanged = exchanged(&memory, on.ranks);
     let report = &memory.report;

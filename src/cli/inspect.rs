@@ -11,7 +11,7 @@ use super::args::JsonArg;
 use super::output::{bytes, print, print_json};
 use crate::datasets::Split;
 use crate::datasets::integer_sequences::{FAMILIES, draw_family};
-use crate::datasets::next_vectors::{self, IN_MEMORY, self_similarity};
+use crate::datasets::next_vectors::{self, IN_MEMORY, Reading, self_similarity};
 use crate::datasets::npz::Npz;
 use crate::error::{Error, Result};
 use crate::random::Random;
@@ -74,7 +74,7 @@ fn inspect_npz(file: &Path, as_json: bool) -> Result<()> {
             && member.shape.len() >= 2
             && width > 0
         {
-            let matrix = npz.matrix(&member.name, IN_MEMORY)?.1;
+            let matrix = npz.matrix(&member.name, IN_MEMORY, true)?.1;
             let (mut n, mut sum, mut low, mut high, mut bad) = (0.0, 0.0, f64::INFINITY, 0.0f64, 0);
             let vectors = (0..matrix.rows()).flat_map(|i| matrix.row_f64(i).chunks(width).map(<[f64]>::to_vec).collect::<Vec<_>>());
             let similarity = self_similarity(vectors.inspect(|vector| {
@@ -103,7 +103,8 @@ fn inspect_npz(file: &Path, as_json: bool) -> Result<()> {
     // What a random split of these windows would put on both sides.
     let leakage = next_vectors::header(file).ok().and_then(|h| {
         let split = if h.has_validation { next_vectors::Split::Given } else { next_vectors::Split::Random(0.1, 1) };
-        let sentence = next_vectors::load(file, None, split, true, IN_MEMORY).ok()?.0.leakage().sentence()?;
+        let sentence =
+            next_vectors::load(file, None, split, Reading { skip_non_finite: true, ..Reading::default() }).ok()?.0.leakage().sentence()?;
         Some(if h.has_validation { sentence } else { format!("split at random, a tenth to validate on:\n{sentence}") })
     });
     let width = rows.iter().map(|(m, _)| m.name.chars().count()).max().unwrap_or(0).max(6);

@@ -65,7 +65,7 @@ enum Command {
     Preflight(preflight::PreflightArgs),
     /// Numerical check of every kernel, and of a run's whole gradient, on your device
     Check(check::CheckArgs),
-    /// Time every kernel of a training step
+    /// Time every kernel of a training step, and under mpirun the exchange of its gradients
     Profile(profile::ProfileArgs),
     /// Measure which ways to launch a run's kernels are fastest on this device, and keep them for the runs after it
     Tune(tune::TuneArgs),
@@ -99,7 +99,7 @@ fn run(command: Command, ranks: Ranks) -> Result<()> {
         Command::Estimate(args) => estimate::run(args),
         Command::Preflight(args) => preflight::run(args),
         Command::Check(args) => check::run(args),
-        Command::Profile(args) => profile::run(args),
+        Command::Profile(args) => profile::run(args, ranks),
         Command::Tune(args) => tune::run(args),
         Command::Data(args) => data::run(args),
         Command::Plan(args) => plan::run(args),
@@ -141,7 +141,7 @@ pub fn main() -> i32 {
         let _ = writeln!(std::io::stderr(), "engine: {error}");
         error.exit_code()
     };
-    let joined = if let Command::Train(_) = cli.command { Ranks::join() } else { Ok((Ranks::default(), None)) };
+    let joined = if let Command::Train(_) | Command::Profile(_) = cli.command { Ranks::join() } else { Ok((Ranks::default(), None)) };
     let (ranks, _joined) = match joined {
         Ok(joined) => joined,
         Err(error) => return report(&error),

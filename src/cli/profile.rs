@@ -2,24 +2,27 @@
 
 use std::fmt::Write as _;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::Args;
+use serde::Serialize;
 use serde_json::json;
 
 use super::args::{DeviceArg, JsonArg, RunArgs};
-use super::output::{print, print_json};
+use super::devices::device_of;
+use super::output::{bytes, print, print_json};
 use crate::error::Result;
 use crate::gpu::{Gpu, Target};
 use crate::kernels::State;
-use crate::plan::{Entry, Program};
+use crate::plan::{Entry, Exchange, Part, Program};
 use crate::problem::{Loaded, Problem};
+use crate::ranks::Ranks;
 use crate::registry::Config;
 use crate::session::Session;
 use crate::tasks::{DataKind, Purpose};
 use crate::train::default_budget;
 
-/// Time every kernel of a training step
+/// Time every kernel of a training step, and under mpirun the exchange of its gradients
 #[derive(Debug, Args)]
 pub(super) struct ProfileArgs {
     #[command(flatten)]
@@ -37,60 +40,179 @@ pub(super) struct ProfileArgs {
 }
 
 /// The problem of a run with its data; made-up data of its sizes where its file is not there.
-pub(super) fn problem_with_data(config: &Config) -> Result<Loaded> {
+pub(super) fn problem_with_data(config: &Config, ranks: Ranks) -> Result<Loaded> {
     if config.data.files().first().is_some_and(|(_, file)| !file.exists()) {
-        return Loaded::made_up(config, (4 * config.train.samples()).max(512));
+        return Loaded::for_ranks(config, ranks, |part| Loaded::made_up(part, (4 * part.train.samples()).max(512)));
     }
-    Ok(Problem::open(config, Purpose::Train)?.load()?.0)
+    Ok(Problem::for_ranks(config, ranks, |part| Problem::open(part, Purpose::Train))?.load()?.0)
 }
 
 /// A training program of the run, warmed up, and the median seconds of its steps on real data over so many rounds, the first not counted.
 pub(super) fn timed_step(problem: &mut Loaded, target: Target, gpu: &Arc<Gpu>, rounds: usize) -> Result<(Session, f64)> {
     let session = problem.training_for(target, gpu)?;
+    let (median, _) = median_step(problem, &session, rounds, Ranks::default(), None)?;
+    Ok((session, median))
+}
+
+/// The median seconds of a training step on real data over so many rounds, and the number of steps; the first round does not count. Of several processes, each
+/// takes its part of the step, with the sum of their gradients if there is an exchange.
+fn median_step(
+    problem: &mut Loaded,
+    session: &Session,
+    rounds: usize,
+    ranks: Ranks,
+    mut exchange: Option<&mut Exchange>,
+) -> Result<(f64, u32)> {
+    let accumulate = problem.settings.train.accumulate;
+    let own = ranks.micro_steps(accumulate);
     let count = problem.data.steps_per_epoch().min(8);
-    let batches = (0..count).map(|step| problem.batches(step)).collect::<Result<Vec<_>>>()?;
+    let batches = (0..count).map(|step| problem.batches_of(step, own.clone())).collect::<Result<Vec<_>>>()?;
+    let gpu = &session.arena.gpu;
     let mut state = State { seed: 1, ..State::default() };
     problem.settings.optimizer.fill(&mut state, 1000, 1e-6);
     let mut times = Vec::new();
     let started = Instant::now();
-    let mut step = 0;
+    let (mut step, mut counted) = (0, 0);
     for round in 0..rounds {
+        // All ranks take the same steps.
+        let all_of = |flag: bool| ranks.gather(u64::from(flag)).contains(&1);
+        let slow = all_of(times.first().is_some_and(|t| *t > 0.3));
         let start = Instant::now();
         let mut last = None;
         // A round of a slow step is one step.
-        let steps = if round == 0 {
-            2
-        } else if times.first().is_some_and(|t| *t > 0.3) {
-            1
-        } else {
-            8
+        let steps = match (round, slow) {
+            (0, _) => 2,
+            (_, true) => 1,
+            (_, false) => 8,
         };
         for _ in 0..steps {
-            last = Some(session.submit_step(&batches[step as usize % batches.len()], state, step, problem.settings.train.accumulate)?);
+            let batches = &batches[step as usize % batches.len()];
+            last = match &mut exchange {
+                Some(exchange) => Some(session.submit_shared_step(batches, state, step, own.clone(), exchange)?),
+                None => match &batches[own.start.min(batches.len())..own.end.min(batches.len())] {
+                    [] => None,
+                    own => Some(session.submit_step(own, state, step, accumulate)?),
+                },
+            };
             step += 1;
         }
         if let Some(index) = last {
             gpu.wait(index)?;
         }
         times.push(start.elapsed().as_secs_f64() / f64::from(steps));
-        if round > 3 && started.elapsed().as_secs_f64() > 15.0 {
+        if round > 0 {
+            counted += steps;
+        } else if let Some(exchange) = &mut exchange {
+            exchange.forget();
+        }
+        if round > 3 && all_of(started.elapsed().as_secs_f64() > 15.0) {
             break;
         }
     }
     let mut rest = times.split_off(1);
     rest.sort_by(f64::total_cmp);
-    let median = rest[rest.len() / 2];
-    Ok((session, median))
+    Ok((rest[rest.len() / 2], counted))
 }
 
-pub(super) fn run(args: ProfileArgs) -> Result<()> {
+/// A slice of the gradient that the ranks exchange, with the seconds of a step that the host spends on it.
+#[derive(Debug, Serialize)]
+struct SliceTime {
+    /// Launches of the step before it leaves the device.
+    after_launch: usize,
+    bytes: u64,
+    /// Until it is on the host.
+    ready_seconds: f64,
+    /// In the sum among the ranks.
+    sum_seconds: f64,
+    /// Back to the device.
+    return_seconds: f64,
+}
+
+/// A step of all ranks, and what of the exchange passes beside other work.
+#[derive(Debug, Serialize)]
+struct Overlap {
+    ranks: usize,
+    /// A step with the exchange.
+    step_seconds: f64,
+    /// Sums and ways back.
+    exchange_seconds: f64,
+    /// Those of them by which the step does not get longer than without the exchange.
+    hidden_seconds: f64,
+    slices: Vec<SliceTime>,
+}
+
+impl Overlap {
+    /// Measured in turn with a step in which the ranks exchange nothing and take `alone` seconds: of two medians the shorter.
+    fn measure(problem: &mut Loaded, session: &Session, alone: &mut f64, ranks: Ranks) -> Result<Overlap> {
+        let mut exchange = session.exchange(ranks)?;
+        let (first, _) = median_step(problem, session, 12, ranks, Some(&mut exchange))?;
+        *alone = alone.min(median_step(problem, session, 12, ranks, None)?.0);
+        let (second, steps) = median_step(problem, session, 12, ranks, Some(&mut exchange))?;
+        let step_seconds = first.min(second);
+        let each = |time: Duration| time.as_secs_f64() / f64::from(steps);
+        let spent = exchange.spent();
+        let exchange_seconds = each(spent.summed + spent.returned);
+        let slice = |part: &Part| SliceTime {
+            after_launch: part.after(),
+            bytes: part.bytes(),
+            ready_seconds: each(part.spent.ready),
+            sum_seconds: each(part.spent.summed),
+            return_seconds: each(part.spent.returned),
+        };
+        Ok(Overlap {
+            ranks: ranks.count,
+            step_seconds,
+            exchange_seconds,
+            hidden_seconds: (exchange_seconds - (step_seconds - *alone).max(0.0)).max(0.0),
+            slices: exchange.parts.iter().map(slice).collect(),
+        })
+    }
+
+    fn table(&self, alone: f64, launches: usize) -> String {
+        let mut out = format!(
+            "\n\nexchange of {} ranks (mean of a step)\n{:>5}{:>16}{:>12}{:>13}{:>12}{:>12}\n",
+            self.ranks, "slice", "after launch", "size", "ready (µs)", "sum (µs)", "back (µs)"
+        );
+        for (number, slice) in self.slices.iter().enumerate() {
+            let _ = writeln!(
+                out,
+                "{:>5}{:>16}{:>12}{:>13.1}{:>12.1}{:>12.1}",
+                number + 1,
+                format!("{} of {launches}", slice.after_launch),
+                bytes(slice.bytes),
+                slice.ready_seconds * 1e6,
+                slice.sum_seconds * 1e6,
+                slice.return_seconds * 1e6
+            );
+        }
+        let _ = write!(
+            out,
+            "\na step of all ranks takes {:.0} µs, and {:.0} µs without the exchange. Sums and ways back take {:.0} µs, of which {:.0} % pass beside other work",
+            self.step_seconds * 1e6,
+            alone * 1e6,
+            self.exchange_seconds * 1e6,
+            100.0 * self.hidden_seconds / self.exchange_seconds.max(1e-12)
+        );
+        out
+    }
+}
+
+pub(super) fn run(args: ProfileArgs, ranks: Ranks) -> Result<()> {
     let ProfileArgs { run, rounds, all, device, json: JsonArg { json } } = args;
-    let gpu = Arc::new(Gpu::open(device.device.as_deref())?);
-    let mut problem = problem_with_data(&run.load()?)?;
+    let gpu = Arc::new(Gpu::open(device_of(ranks, device.device)?.as_deref())?);
+    let mut problem = problem_with_data(&run.load()?, ranks)?;
     problem.place(gpu.target, default_budget(&gpu))?;
-    let (session, step) = timed_step(&mut problem, gpu.target, &gpu, 12)?;
+    let session = problem.training(&gpu)?;
+    let (mut step, _) = median_step(&mut problem, &session, 12, ranks, None)?;
+    let overlap = ranks.shared().then(|| Overlap::measure(&mut problem, &session, &mut step, ranks)).transpose()?;
+    if !ranks.leads() {
+        // Nobody computes beside the first, whose kernels are timed now.
+        ranks.meet();
+        return Ok(());
+    }
     let program: &Program = &session.step()?.0;
     let timings = program.profile(rounds as usize)?;
+    ranks.meet();
     let total: f64 = timings.iter().map(|t| t.seconds).sum();
     #[derive(Default)]
     struct Row {
@@ -123,7 +245,9 @@ pub(super) fn run(args: ProfileArgs) -> Result<()> {
             .iter()
             .map(|(name, r)| json!({ "kernel": name, "calls": r.calls, "seconds": r.seconds, "flops": r.flops, "bytes": r.bytes, "share": r.seconds / total }))
             .collect();
-        return print_json(&json!({ "device": gpu.describe(), "step_seconds": step, "kernel_seconds": total, "kernels": list }));
+        return print_json(
+            &json!({ "device": gpu.describe(), "step_seconds": step, "kernel_seconds": total, "kernels": list, "exchange": overlap }),
+        );
     }
     let width = rows.iter().map(|(n, _)| n.len()).max().unwrap_or(0);
     let mut out = format!(
@@ -159,5 +283,8 @@ pub(super) fn run(args: ProfileArgs) -> Result<()> {
         step * 1e6,
         1.0 / step
     );
+    if let Some(overlap) = overlap {
+        out += &overlap.table(step, program.plan.launches().count());
+    }
     print(&out)
 }

@@ -9,11 +9,11 @@ use clap::Args;
 use tempfile::TempDir;
 
 use super::args::{DeviceArg, JsonArg, RunArgs, parse_bytes, run_config};
-use super::devices::cards;
+use super::devices::device_of;
 use super::output::{print, print_json};
 use super::sweep::{Member, members};
 use crate::error::{Error, Result};
-use crate::gpu::{Gpu, adapters};
+use crate::gpu::Gpu;
 use crate::problem::Problem;
 use crate::ranks::Ranks;
 use crate::registry::Config;
@@ -68,16 +68,9 @@ pub(super) fn run(args: TrainArgs, ranks: Ranks) -> Result<()> {
     if spread && members.is_empty() {
         return Err(Error::Config("--spread deals the runs of --seeds or --grid out among ranks: name some with those".into()));
     }
-    if fit && ranks.shared() && !spread {
-        return Err(Error::Config(
-            "--fit chooses for one process: choose train.batch, train.recompute and train.precision yourself. `engine estimate RUN --fit` says what it \
-             would take on one card"
-                .into(),
-        ));
-    }
     let name = run.run.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let out = out.unwrap_or_else(|| PathBuf::from("runs").join(name));
-    let device = if ranks.shared() { ranks.device(device.device.as_deref(), &cards(&adapters()))? } else { device.device };
+    let device = device_of(ranks, device.device)?;
     let stop = stop_on_signals()?;
     // A run of several processes has its results in the folder of the first; the others have one that goes with them.
     let sharing = if spread { Ranks::default() } else { ranks };
@@ -219,7 +212,7 @@ fn with_restarts(config: &Config, options: &Options, stride: u64) -> Result<Repo
     let mut attempt = attempts(&options.out, times);
     loop {
         let now = restarted(config, attempt, stride);
-        match train(Problem::open_for(&now, Purpose::Train, options.ranks)?, options) {
+        match train(Problem::for_ranks(&now, options.ranks, |part| Problem::open(part, Purpose::Train))?, options) {
             Err(Error::Aborted(why)) if attempt < times => {
                 attempt += 1;
                 let aside = attempt_folder(&options.out, attempt);
@@ -251,7 +244,10 @@ fn fitted(config: &Config, options: &Options) -> Result<Config> {
         }
         None => {
             let gpu = Gpu::open(options.device.as_deref())?;
-            fit(config, gpu.target, options.budget.unwrap_or_else(|| default_budget(&gpu)))?
+            let budget = options.budget.unwrap_or_else(|| default_budget(&gpu));
+            // All take the same form: the one for the rank with the least memory.
+            let budgets = options.ranks.gather(budget);
+            fit(config, gpu.target, budgets.into_iter().min().unwrap_or(budget), options.ranks)?
         }
     };
     if !options.quiet {
@@ -313,7 +309,7 @@ fn sweep(run: &RunArgs, members: Vec<Member>, options: &Options, Closing { stric
     // What is wrong with the last run is said before the first starts.
     for member in members {
         let config = Config::load(&run.run, &[run.set.clone(), member.set].concat())?;
-        Problem::open_for(&config, Purpose::Train, options.ranks)?;
+        Problem::for_ranks(&config, options.ranks, |part| Problem::open(part, Purpose::Train))?;
         let folder = options.out.join(&member.name);
         let config = if fit { fitted(&config, &Options { out: folder.clone(), ..options.clone() })? } else { config };
         if !options.resume && folder.join("config.toml").exists() {

@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Target, Tuning};
 use crate::metrics::aligned;
 use crate::problem::Loaded;
+use crate::ranks::Ranks;
 use crate::train::{default_budget, write_atomically};
 
 /// Gains of a launch below this share are noise, and those of a whole step.
@@ -114,7 +115,7 @@ pub(super) fn run(args: TuneArgs) -> Result<()> {
     let file = Tuning::file(&gpu.summary).ok_or_else(|| {
         Error::CannotCreate("the system names no folder for what can be made again: name one for the measurements with ENGINE_CACHE".into())
     })?;
-    let mut problem = problem_with_data(&config)?;
+    let mut problem = problem_with_data(&config, Ranks::default())?;
     if let Some(folder) = file.parent() {
         let failed = |e| {
             Error::CannotCreate(format!("cannot create {}: {e}. Name another folder for measurements with ENGINE_CACHE", folder.display()))

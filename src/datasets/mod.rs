@@ -9,7 +9,7 @@ pub mod next_vectors;
 pub mod npz;
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Seek};
 use std::path::Path;
 
 use crate::error::{Error, Result};
@@ -60,6 +60,21 @@ pub(crate) fn fingerprint(path: &Path) -> Result<String> {
         sum = crc32c::crc32c_append(sum, &buffer[..n]);
         length += n as u64;
     }
+}
+
+/// Length of a file and CRC-32C of its last 64 KiB, where an archive has the checksums of its members: enough to notice that another process reads another
+/// file, without reading it.
+///
+/// # Errors
+/// `MissingInput` or `Io`.
+pub(crate) fn brief_fingerprint(path: &Path) -> Result<String> {
+    let failed = |e: std::io::Error| Error::read(path, &e);
+    let mut file = std::fs::File::open(path).map_err(failed)?;
+    let length = file.metadata().map_err(failed)?.len();
+    file.seek(std::io::SeekFrom::Start(length.saturating_sub(1 << 16))).map_err(failed)?;
+    let mut end = Vec::new();
+    file.read_to_end(&mut end).map_err(failed)?;
+    Ok(format!("{length} bytes, {:08x} at its end", crc32c::crc32c(&end)))
 }
 
 /// Numbers of the samples that train and of those that validate: the last share of `n`, in order or, with a seed, shuffled.

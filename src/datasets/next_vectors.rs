@@ -9,6 +9,7 @@ use super::matrix::{Matrix, Values};
 use super::npz::Npz;
 use crate::error::{Error, Result};
 use crate::random::{Random, stream};
+use crate::ranks::Ranks;
 
 /// Bytes of an array up to which it is read into memory; larger ones stay in their file.
 pub const IN_MEMORY: u64 = 256 << 20;
@@ -19,6 +20,23 @@ const MEMBERS: [[&[&str]; 2]; 3] = [
     [&["val_context_sequences"], &["val_target_vectors"]],
     [&["ood_context_sequences"], &["ood_target_vectors"]],
 ];
+
+/// How a data file is read.
+#[derive(Debug, Clone, Copy)]
+pub struct Reading {
+    /// Samples with numbers that are not finite are left out; else they are an error.
+    pub skip_non_finite: bool,
+    /// Bytes above which an array stays in its file.
+    pub in_memory: u64,
+    /// The processes that read it, each for itself: the first looks through all of it and tells the others what it found.
+    pub ranks: Ranks,
+}
+
+impl Default for Reading {
+    fn default() -> Self {
+        Reading { skip_non_finite: false, in_memory: IN_MEMORY, ranks: Ranks::default() }
+    }
+}
 
 /// Samples of one set.
 #[derive(Debug, Clone)]
@@ -200,8 +218,20 @@ impl VectorSet {
         VectorSet { samples: numbers.len(), numbers: Arc::new(numbers), ..self.clone() }
     }
 
-    /// Removes samples that are not finite if `skip`, else fails on them.
-    fn finite(self, path: &Path, names: [&str; 2], skip: bool, notes: &mut Vec<String>) -> Result<VectorSet> {
+    /// Removes samples that are not finite, or fails on them, as the first of the processes finds them.
+    fn finite(self, path: &Path, names: [&str; 2], reading: Reading, notes: &mut Vec<String>) -> Result<VectorSet> {
+        let found = if reading.ranks.leads() { self.not_finite(path, names, reading.skip_non_finite, notes)? } else { vec![] };
+        let found = reading.ranks.broadcast(bytemuck::cast_slice(&found).to_vec());
+        let bad: Vec<u32> = bytemuck::pod_collect_to_vec(&found);
+        if bad.is_empty() {
+            return Ok(self);
+        }
+        let kept: Vec<usize> = (0..self.samples).filter(|i| bad.binary_search(&(*i as u32)).is_err()).collect();
+        Ok(self.take(&kept))
+    }
+
+    /// Samples that are not finite, in order; an error unless `skip`.
+    fn not_finite(&self, path: &Path, names: [&str; 2], skip: bool, notes: &mut Vec<String>) -> Result<Vec<u32>> {
         let (mut bad, mut wrong_in) = (Vec::new(), Vec::new());
         for (matrix, name, axes) in [(&self.contexts, names[0], 3), (&self.targets, names[1], 2)] {
             let (mut wrong, mut first) = (0, None);
@@ -212,7 +242,7 @@ impl VectorSet {
                     let at = row.iter().position(|v| !v.is_finite()).unwrap_or(0);
                     first.get_or_insert(if axes == 2 { vec![i, at] } else { vec![i, at / self.dim, at % self.dim] });
                     wrong += in_row;
-                    bad.push(i);
+                    bad.push(i as u32);
                 }
             }
             matrix.check()?;
@@ -228,12 +258,10 @@ impl VectorSet {
         }
         bad.sort_unstable();
         bad.dedup();
-        if bad.is_empty() {
-            return Ok(self);
+        if !bad.is_empty() {
+            notes.push(format!("{} of {} samples are left out: {} are not finite", bad.len(), self.samples, wrong_in.join(" and ")));
         }
-        notes.push(format!("{} of {} samples are left out: {} are not finite", bad.len(), self.samples, wrong_in.join(" and ")));
-        let kept: Vec<usize> = (0..self.samples).filter(|i| bad.binary_search(i).is_err()).collect();
-        Ok(self.take(&kept))
+        Ok(bad)
     }
 
     /// Mean norm of the targets; vectors of this kind have norm 1.
@@ -266,8 +294,8 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(x, y)| x * y).sum()
 }
 
-/// Mean cosines of what needs no model.
-#[derive(Debug, Clone, Copy, PartialEq)]
+/// Mean cosines of what needs no model; 0 where nobody asks for them.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Baselines {
     /// The normalised mean of the training targets, for every sample.
     pub mean_vector: f64,
@@ -373,27 +401,21 @@ impl VectorSet {
     }
 }
 
-fn read(npz: &mut Npz<std::io::BufReader<std::fs::File>>, path: &Path, names: [&str; 2], in_memory: u64) -> Result<VectorSet> {
-    VectorSet::new(path, names, npz.matrix(names[0], in_memory)?, npz.matrix(names[1], in_memory)?)
+fn read(npz: &mut Npz<std::io::BufReader<std::fs::File>>, path: &Path, names: [&str; 2], reading: Reading) -> Result<VectorSet> {
+    let mut matrix = |name| npz.matrix(name, reading.in_memory, reading.ranks.leads());
+    VectorSet::new(path, names, matrix(names[0])?, matrix(names[1])?)
 }
 
-/// Reads a data file, and samples out of distribution from another; what the user should know comes with it. Arrays above `in_memory` bytes are left
-/// in their file.
+/// Reads a data file, and samples out of distribution from another; what the user should know comes with it.
 ///
 /// # Errors
 /// `MissingInput` or `Data`.
-pub fn load(
-    path: &Path,
-    ood_path: Option<&Path>,
-    split: Split,
-    skip_non_finite: bool,
-    in_memory: u64,
-) -> Result<(VectorData, Vec<String>)> {
+pub fn load(path: &Path, ood_path: Option<&Path>, split: Split, reading: Reading) -> Result<(VectorData, Vec<String>)> {
     let mut notes = Vec::new();
     let mut npz = Npz::open(path)?;
     let names = npz.names();
     let members = [required(path, &names, MEMBERS[0][0])?, required(path, &names, MEMBERS[0][1])?];
-    let all = read(&mut npz, path, members, in_memory)?.finite(path, members, skip_non_finite, &mut notes)?;
+    let all = read(&mut npz, path, members, reading)?.finite(path, members, reading, &mut notes)?;
     let same = |set: &VectorSet, name: &str| {
         if (set.context, set.dim) == (all.context, all.dim) {
             return Ok(());
@@ -412,7 +434,7 @@ pub fn load(
         let names = npz.names();
         for [contexts, targets] in which {
             if let (Some(c), Some(t)) = (find(&names, contexts), find(&names, targets)) {
-                let set = read(npz, path, [c, t], in_memory)?.finite(path, [c, t], skip_non_finite, &mut notes)?;
+                let set = read(npz, path, [c, t], reading)?.finite(path, [c, t], reading, &mut notes)?;
                 same(&set, c)?;
                 return Ok(Some(set));
             }
@@ -451,6 +473,9 @@ pub fn load(
         if set.samples == 0 {
             return Err(Error::Data(format!("{}: the {name} set is empty. Change data.split or data.validation_share", path.display())));
         }
+    }
+    if !reading.ranks.leads() {
+        return Ok((VectorData { train, validation, ood }, notes));
     }
     let norm = train.mean_norm();
     if let Some(similarity) = self_similarity((0..train.samples).map(|i| train.target(i))) {
@@ -568,7 +593,7 @@ mod tests {
         write_arrays(&packed, &arrays).unwrap();
         for path in [stored, packed] {
             for split in [Split::Whole, Split::Sequential(0.1), Split::Random(0.1, 7), Split::Blocks(0.1, 7)] {
-                let of = |in_memory| load(&path, None, split, false, in_memory).unwrap().0;
+                let of = |in_memory| load(&path, None, split, Reading { in_memory, ..Reading::default() }).unwrap().0;
                 let (whole, left) = (of(IN_MEMORY), of(0));
                 assert!(!whole.train.contexts.is_in_file() && left.train.contexts.is_in_file() && left.train.targets.is_in_file());
                 assert_eq!(
@@ -591,7 +616,7 @@ mod tests {
     fn a_file_that_is_cut_later_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
         let path = windows(folder.path(), 400);
-        let (data, _) = load(&path, None, Split::Whole, false, 0).unwrap();
+        let (data, _) = load(&path, None, Split::Whole, Reading { in_memory: 0, ..Reading::default() }).unwrap();
         std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(1000).unwrap();
         assert_eq!(data.train.context_of(399), vec![0.0; 6]);
         let error = data.check().unwrap_err();
@@ -602,18 +627,18 @@ mod tests {
     fn splits_take_what_they_say() {
         let folder = tempfile::tempdir().unwrap();
         let path = file(folder.path(), "a.npz", 21, "");
-        let (data, _) = load(&path, None, Split::Sequential(0.1), false, IN_MEMORY).unwrap();
+        let (data, _) = load(&path, None, Split::Sequential(0.1), Reading::default()).unwrap();
         assert_eq!((numbers(&data.train), numbers(&data.validation)), ((0..18).collect(), vec![18, 19, 20]));
-        let (data, _) = load(&path, None, Split::Random(0.1, 7), false, IN_MEMORY).unwrap();
+        let (data, _) = load(&path, None, Split::Random(0.1, 7), Reading::default()).unwrap();
         assert_ne!(numbers(&data.validation), vec![18, 19, 20]);
         let mut all = [numbers(&data.train), numbers(&data.validation)].concat();
         all.sort_unstable();
         assert_eq!(all, Vec::from_iter(0..21));
-        let (again, _) = load(&path, None, Split::Random(0.1, 7), false, IN_MEMORY).unwrap();
+        let (again, _) = load(&path, None, Split::Random(0.1, 7), Reading::default()).unwrap();
         assert_eq!(numbers(&again.train), numbers(&data.train));
-        assert!(load(&path, None, Split::Given, false, IN_MEMORY).is_err());
+        assert!(load(&path, None, Split::Given, Reading::default()).is_err());
         let other = file(folder.path(), "b.npz", 5, "ood_");
-        let (data, _) = load(&path, Some(&other), Split::Sequential(0.1), false, IN_MEMORY).unwrap();
+        let (data, _) = load(&path, Some(&other), Split::Sequential(0.1), Reading::default()).unwrap();
         assert_eq!(data.ood.unwrap().samples, 5);
         assert_eq!(header(&path).unwrap(), Header { samples: 21, context: 3, dim: 2, has_validation: false, half: false });
     }
@@ -632,17 +657,17 @@ mod tests {
     fn random_splits_of_windows_leak_and_blocks_do_not() {
         let folder = tempfile::tempdir().unwrap();
         let path = windows(folder.path(), 400);
-        let leakage = |split| load(&path, None, split, false, IN_MEMORY).unwrap().0.leakage();
+        let leakage = |split| load(&path, None, split, Reading::default()).unwrap().0.leakage();
         let random = leakage(Split::Random(0.1, 7));
         assert_eq!(random.samples, 40);
         assert!(random.contexts > 35 && random.targets > 35, "{random:?}");
         assert!(random.sentence().unwrap().contains("of 40"), "{random:?}");
         // The first window that validates begins three after the last that trains.
         assert_eq!(leakage(Split::Sequential(0.1)), Leakage { samples: 40, contexts: 3, targets: 0 });
-        let (data, _) = load(&path, None, Split::Blocks(0.1, 7), false, IN_MEMORY).unwrap();
+        let (data, _) = load(&path, None, Split::Blocks(0.1, 7), Reading::default()).unwrap();
         assert_eq!(data.leakage(), Leakage { samples: 40, contexts: 0, targets: 0 });
         assert!(data.leakage().sentence().is_none() && (220..360).contains(&data.train.samples), "{}", data.train.samples);
-        let whole = load(&path, None, Split::Whole, false, IN_MEMORY).unwrap().0;
+        let whole = load(&path, None, Split::Whole, Reading::default()).unwrap().0;
         assert_eq!((whole.train.samples, whole.validation.samples), (400, 400));
     }
 
@@ -657,7 +682,7 @@ mod tests {
     #[test]
     fn the_true_target_is_found_where_the_guess_is_nearest() {
         let folder = tempfile::tempdir().unwrap();
-        let set = load(&windows(folder.path(), 15), None, Split::Whole, false, IN_MEMORY).unwrap().0.validation;
+        let set = load(&windows(folder.path(), 15), None, Split::Whole, Reading::default()).unwrap().0.validation;
         let candidates = Candidates::of(&set);
         let right = candidates.look_up(|i| set.target(i));
         assert_eq!(right, Retrieval { recall_at_1: 1.0, recall_at_10: 1.0, median_rank: 1.0 });

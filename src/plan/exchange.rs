@@ -14,6 +14,38 @@ use crate::ranks::{Ranks, Sums};
 /// Words of a record that the ranks add up: the number that means are taken over and the sums of the columns. Between them lies what the update writes.
 const OWN: Range<usize> = 1..4;
 
+/// Time that the host spent on a slice.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Spent {
+    /// Until the device had made it and it was in the memory of the host.
+    pub ready: Duration,
+    /// In the sum among the ranks, in which they also wait for one another.
+    pub summed: Duration,
+    /// Until its sum was on the way back to the device.
+    pub returned: Duration,
+}
+
+/// A slice of the gradient on its way.
+#[derive(Debug)]
+pub struct Part {
+    slice: Slice,
+    staging: wgpu::Buffer,
+    /// Time that it took, over all steps since the exchange was made or `forget` was called.
+    pub spent: Spent,
+}
+
+impl Part {
+    /// Launches of the step after which it leaves the device.
+    pub fn after(&self) -> usize {
+        self.slice.launches.end
+    }
+
+    /// Bytes that leave the device.
+    pub fn bytes(&self) -> u64 {
+        self.staging.size()
+    }
+}
+
 /// What the exchange of a run's gradients takes and keeps.
 #[derive(Debug)]
 pub struct Exchange {
@@ -22,13 +54,10 @@ pub struct Exchange {
     records: Tensor,
     /// Words of a record.
     record: usize,
-    slices: Vec<(Slice, wgpu::Buffer)>,
+    /// In the order in which they leave.
+    pub parts: Vec<Part>,
     words: Vec<f32>,
     sums: Sums,
-    /// Time of the host from the backward pass to the update: for the device, for copies and for the sums.
-    pub waited: Duration,
-    /// Time of the sums among the ranks alone, in which they also wait for one another.
-    pub summed: Duration,
 }
 
 impl Exchange {
@@ -38,17 +67,31 @@ impl Exchange {
     /// `Internal` where they were not.
     pub fn new(program: &Program, records: Tensor, ranks: Ranks) -> Result<Exchange> {
         let record = program.plan.shape(records)[1];
-        let slices: Vec<_> = slices(&program.plan).into_iter().zip(program.arena().slices()).collect();
-        if slices.last().is_none_or(|(slice, _)| slice.launches.end != program.gradients().end) {
+        let part = |(slice, staging)| Part { slice, staging, spent: Spent::default() };
+        let parts: Vec<Part> = slices(&program.plan).into_iter().zip(program.arena().slices()).map(part).collect();
+        if parts.last().is_none_or(|part| part.after() != program.gradients().end) {
             return Err(Error::Internal("a gradient to be exchanged without its staging buffers".into()));
         }
-        let (words, sums) = (Vec::new(), Sums::default());
-        Ok(Exchange { ranks, records, record, slices, words, sums, waited: Duration::ZERO, summed: Duration::ZERO })
+        Ok(Exchange { ranks, records, record, parts, words: Vec::new(), sums: Sums::default() })
+    }
+
+    /// Time of all slices.
+    pub fn spent(&self) -> Spent {
+        self.parts.iter().fold(Spent::default(), |sum, Part { spent, .. }| Spent {
+            ready: sum.ready + spent.ready,
+            summed: sum.summed + spent.summed,
+            returned: sum.returned + spent.returned,
+        })
+    }
+
+    /// Begins to measure anew.
+    pub fn forget(&mut self) {
+        self.parts.iter_mut().for_each(|part| part.spent = Spent::default());
     }
 
     /// Which launches and elements make its slices: the same on all ranks, or they would add up different things.
     pub fn layout(&self) -> String {
-        format!("{:?}", self.slices.iter().map(|(slice, _)| slice).collect::<Vec<_>>())
+        format!("{:?}", self.parts.iter().map(|part| &part.slice).collect::<Vec<_>>())
     }
 
     /// Runs forward and backward of a micro-step that is this rank's last of the step, or nothing where it has none; adds up the gradients and the record
@@ -63,9 +106,9 @@ impl Exchange {
         let place = program.place(self.records);
         let (records, record) = (arena.buffer(place.buffer), self.record);
         let record_at = place.offset + (slot * record) as u64 * 4;
-        let mut submitted = Vec::with_capacity(self.slices.len());
+        let mut submitted = Vec::with_capacity(self.parts.len());
         if takes_part {
-            for (number, (slice, staging)) in self.slices.iter().enumerate() {
+            for (number, Part { slice, staging, .. }) in self.parts.iter().enumerate() {
                 program.submit(slice.launches.clone())?;
                 let mut encoder = gpu.encoder();
                 let mut at = 0;
@@ -74,14 +117,14 @@ impl Exchange {
                     encoder.copy_buffer_to_buffer(gradients, part.start as u64 * 4, staging, at, bytes);
                     at += bytes;
                 }
-                if number + 1 == self.slices.len() {
+                if number + 1 == self.parts.len() {
                     encoder.copy_buffer_to_buffer(records, record_at, staging, at, record as u64 * 4);
                 }
                 submitted.push(gpu.submit(encoder)?);
             }
         }
-        let last = self.slices.len() - 1;
-        for (number, (slice, staging)) in self.slices.iter().enumerate() {
+        let last = self.parts.len() - 1;
+        for (number, Part { slice, staging, spent }) in self.parts.iter_mut().enumerate() {
             let start = Instant::now();
             let elements = slice.len();
             self.words.clear();
@@ -96,7 +139,7 @@ impl Exchange {
             }
             let read = Instant::now();
             self.ranks.sum(&mut self.words, of, &mut self.sums);
-            self.summed += read.elapsed();
+            let summed = Instant::now();
             if fault::fails("flip") {
                 self.words[0] = f32::from_bits(self.words[0].to_bits() ^ 1 << 22);
             }
@@ -112,7 +155,9 @@ impl Exchange {
                     gpu.write(records, record_at + range.start as u64 * 4, word(range));
                 }
             }
-            self.waited += start.elapsed();
+            spent.ready += read - start;
+            spent.summed += summed - read;
+            spent.returned += summed.elapsed();
         }
         program.submit(program.gradients().end..program.all().end)
     }

@@ -16,7 +16,7 @@ mod slices;
 mod tensor;
 
 pub use dispatch::{Dispatch, Entry, Grid, Param};
-pub use exchange::Exchange;
+pub use exchange::{Exchange, Part};
 #[cfg(feature = "isa")]
 pub(crate) use lowering::converted;
 pub use lowering::{ImageRead, ImageSpec, Launch, Lowered, Place};

@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::layers::Cache;
 use crate::losses::{Loss, Targets};
 use crate::plan::{Buffer, Plan};
+use crate::ranks::Ranks;
 
 /// What data are read for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,6 +73,15 @@ pub trait DataKind: Section + Debug + Any {
     /// # Errors
     /// `Data` when they do not fill a batch.
     fn made_up(&self, settings: &Settings, samples: usize, integers_below: Option<usize>) -> Result<Box<dyn Data>>;
+}
+
+/// What the samples are read with.
+#[derive(Debug, Clone, Copy)]
+pub struct Loading<'a> {
+    /// Buffers that came with weights: the data take theirs.
+    pub given: &'a [Buffer],
+    /// The processes of the run, each of which reads what it needs.
+    pub ranks: Ranks,
 }
 
 /// Data whose sizes are known.
@@ -147,11 +157,11 @@ pub trait Source: Debug {
         Ok(vec![])
     }
 
-    /// Reads the samples. `given` are the buffers that came with weights: the data take theirs.
+    /// Reads the samples.
     ///
     /// # Errors
     /// `MissingInput` or `Data`, `Config` when buffers contradict the configuration.
-    fn load(self: Box<Self>, given: &[Buffer]) -> Result<(Box<dyn Data>, Vec<String>)>;
+    fn load(self: Box<Self>, with: Loading<'_>) -> Result<(Box<dyn Data>, Vec<String>)>;
 }
 
 /// A batch for each micro-step of a step: those of `own` are packed, others stay empty.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::data::{Data, DataKind, Layout, Purpose, Source, packed};
+use super::data::{Data, DataKind, Layout, Loading, Purpose, Source, packed};
 use super::epochs::{Sets, SplitKind, check_split, fifth, one, random_split};
 use super::scorecard::{Card, ClosingScores, Scorecard};
 use crate::batch::{Batch, Field, Fields, Inputs};
@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::gpu::Role;
 use crate::losses::{Columns, Loss};
 use crate::metrics::{Column, Metrics};
-use crate::plan::{Buffer, Plan};
+use crate::plan::Plan;
 use crate::random::{Random, stream};
 use crate::session::Session;
 
@@ -160,7 +160,7 @@ impl Source for Images {
         Ok(())
     }
 
-    fn load(self: Box<Self>, _given: &[Buffer]) -> Result<(Box<dyn Data>, Vec<String>)> {
+    fn load(self: Box<Self>, _with: Loading<'_>) -> Result<(Box<dyn Data>, Vec<String>)> {
         self.expect_file()?;
         let data = load(&self.file)?;
         let loaded = self.holding(data)?;
@@ -199,7 +199,7 @@ impl Source for LoadedImages {
         self.source.describe()
     }
 
-    fn load(self: Box<Self>, _given: &[Buffer]) -> Result<(Box<dyn Data>, Vec<String>)> {
+    fn load(self: Box<Self>, _with: Loading<'_>) -> Result<(Box<dyn Data>, Vec<String>)> {
         Ok((self, vec![]))
     }
 }

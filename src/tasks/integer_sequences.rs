@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use super::data::{Data, DataKind, Layout, Purpose, Source, packed};
+use super::data::{Data, DataKind, Layout, Loading, Purpose, Source, packed};
 use super::epochs::one;
 use super::scorecard::{Arrays, Card, ClosingScores, Scorecard, Test};
 use crate::batch::{Batch, Field, Fields, Inputs};
@@ -17,7 +17,7 @@ use crate::gpu::Role;
 use crate::layers::Cache;
 use crate::losses::{Columns, IGNORED, Loss};
 use crate::metrics::{Column, MetricRows, Metrics};
-use crate::plan::{Buffer, Plan};
+use crate::plan::Plan;
 use crate::random::Random;
 use crate::session::Session;
 
@@ -248,7 +248,7 @@ impl Source for IntegerSequences {
         card
     }
 
-    fn load(self: Box<Self>, _given: &[Buffer]) -> Result<(Box<dyn Data>, Vec<String>)> {
+    fn load(self: Box<Self>, _with: Loading<'_>) -> Result<(Box<dyn Data>, Vec<String>)> {
         Ok((self, vec![]))
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::data::{Data, DataKind, Layout, Purpose, Source, packed};
+use super::data::{Data, DataKind, Layout, Loading, Purpose, Source, packed};
 use super::epochs::{Sets, SplitKind, check_split, fifth, one, random_split};
 use super::scorecard::{Card, ClosingScores, Scorecard};
 use crate::batch::{Batch, Field, Fields, Inputs};
@@ -259,11 +259,11 @@ impl Source for Mechanisms {
         Ok(())
     }
 
-    fn load(self: Box<Self>, given: &[Buffer]) -> Result<(Box<dyn Data>, Vec<String>)> {
+    fn load(self: Box<Self>, with: Loading<'_>) -> Result<(Box<dyn Data>, Vec<String>)> {
         let file = &self.config.file;
         self.expect_file()?;
         let (data, mut notes) = load(file, self.truth, self.config.skip_non_finite)?;
-        let loaded = self.holding(data, given)?;
+        let loaded = self.holding(data, with.given)?;
         let ((mx, dx), (my, dy)) = (loaded.scale.of(0), loaded.scale.of(1));
         let how = if loaded.source.config.normalize { "" } else { ", not normalised" };
         let text = format!(
@@ -345,7 +345,7 @@ impl Source for LoadedMechanisms {
         self.source.describe()
     }
 
-    fn load(self: Box<Self>, _given: &[Buffer]) -> Result<(Box<dyn Data>, Vec<String>)> {
+    fn load(self: Box<Self>, _with: Loading<'_>) -> Result<(Box<dyn Data>, Vec<String>)> {
         Ok((self, vec![]))
     }
 }

@@ -7,19 +7,20 @@ use std::sync::Arc;
 use half::f16;
 use serde::{Deserialize, Serialize};
 
-use super::data::{Data, DataKind, Layout, Purpose, Source, packed};
+use super::data::{Data, DataKind, Layout, Loading, Purpose, Source, packed};
 use super::epochs::{Epochs, SplitKind, check_split, one};
 use super::scorecard::{Arrays, Card, ClosingScores, Scorecard, Test};
 use crate::batch::{Batch, Field, Fields, Inputs};
 use crate::config::{Section, Settings, TrainConfig, within};
-use crate::datasets::next_vectors::{Baselines, Candidates, IN_MEMORY, Retrieval, Split, VectorData, VectorSet, header, load};
+use crate::datasets::next_vectors::{Baselines, Candidates, Reading, Retrieval, Split, VectorData, VectorSet, header, load};
 use crate::datasets::{split_blocks, training_samples};
 use crate::error::{Error, Result};
 use crate::gpu::Role;
 use crate::kernels::gather;
 use crate::losses::{Columns, Loss, TargetVectors, Targets};
 use crate::metrics::{Column, Metrics};
-use crate::plan::{Buffer, Fill, Plan};
+use crate::plan::{Fill, Plan};
+use crate::ranks::Ranks;
 use crate::session::Session;
 
 /// Name of the mean squared error between unit prediction and unit target.
@@ -174,12 +175,13 @@ impl VectorsConfig {
             half: false,
             there: false,
         };
-        Ok(Box::new(source.holding(data)?))
+        Ok(Box::new(source.holding(data, Ranks::default())?))
     }
 }
 
 impl NextVectors {
-    fn holding(mut self, data: VectorData) -> Result<LoadedVectors> {
+    /// With these samples. What is said of them is for the first of the processes to find out.
+    fn holding(mut self, data: VectorData, ranks: Ranks) -> Result<LoadedVectors> {
         let (n, batch) = (data.train.samples, self.train.batch);
         if n < batch && self.needs_batch {
             return Err(Error::Data(format!(
@@ -190,10 +192,14 @@ impl NextVectors {
         (self.config.dim, self.config.context) = (data.train.dim, data.train.context);
         self.samples = Some(n);
         self.half = data.train.half();
-        let mean = &data.target_stats()[0];
-        let baselines = (Baselines::of(mean, &data.validation), data.ood.as_ref().map(|ood| Baselines::of(mean, ood)));
+        let baselines = if ranks.leads() {
+            let mean = &data.target_stats()[0];
+            (Baselines::of(mean, &data.validation), data.ood.as_ref().map(|ood| Baselines::of(mean, ood)))
+        } else {
+            Default::default()
+        };
         let epochs = Epochs::new(&self.train);
-        let leakage = if self.config.test_file.is_none() { data.leakage().sentence() } else { None };
+        let leakage = if self.config.test_file.is_none() && ranks.leads() { data.leakage().sentence() } else { None };
         Ok(LoadedVectors { source: self, data: Arc::new(data), baselines, leakage, epochs })
     }
 
@@ -291,22 +297,22 @@ impl Source for NextVectors {
         Ok(())
     }
 
-    fn load(self: Box<Self>, _given: &[Buffer]) -> Result<(Box<dyn Data>, Vec<String>)> {
+    fn load(self: Box<Self>, with: Loading<'_>) -> Result<(Box<dyn Data>, Vec<String>)> {
         let (file, config) = (self.config.sized_by(), &self.config);
         self.expect_file()?;
-        let (mut data, mut notes) =
-            load(file, config.ood_file.as_deref(), config.split_of(header(file)?.has_validation), config.skip_non_finite, IN_MEMORY)?;
+        let reading = Reading { skip_non_finite: config.skip_non_finite, ranks: with.ranks, ..Reading::default() };
+        let (mut data, mut notes) = load(file, config.ood_file.as_deref(), config.split_of(header(file)?.has_validation), reading)?;
         if config.test_file.is_some() {
             // What is known of training, for the baselines.
             if config.file.exists() {
                 let trained = VectorsConfig { test_file: None, ..config.clone() };
                 let split = trained.split_of(header(&config.file)?.has_validation);
-                let (VectorData { train, .. }, _) = load(&config.file, None, split, config.skip_non_finite, IN_MEMORY)?;
+                let (VectorData { train, .. }, _) = load(&config.file, None, split, reading)?;
                 if train.dim == data.train.dim {
                     data.train = train;
                 }
             }
-            return Ok((Box::new(self.holding(data)?), notes));
+            return Ok((Box::new(self.holding(data, with.ranks)?), notes));
         }
         let ood = data.ood.as_ref().map_or(String::new(), |o| format!(", {} out of distribution", o.samples));
         notes.insert(
@@ -316,7 +322,7 @@ impl Source for NextVectors {
                 data.train.samples, data.validation.samples, data.train.context, data.train.dim
             ),
         );
-        let loaded = self.holding(data)?;
+        let loaded = self.holding(data, with.ranks)?;
         notes.extend(loaded.leakage.clone());
         Ok((Box::new(loaded), notes))
     }
@@ -377,7 +383,7 @@ impl Source for LoadedVectors {
         self.source.describe()
     }
 
-    fn load(self: Box<Self>, _given: &[Buffer]) -> Result<(Box<dyn Data>, Vec<String>)> {
+    fn load(self: Box<Self>, _with: Loading<'_>) -> Result<(Box<dyn Data>, Vec<String>)> {
         Ok((self, vec![]))
     }
 

@@ -7,6 +7,7 @@ use crate::losses::LossKind;
 use crate::models::ModelKind;
 use crate::plan::Recompute;
 use crate::problem::{Problem, Table};
+use crate::ranks::Ranks;
 use crate::tasks::{DataKind, Purpose};
 
 /// Micro-batches that are looked at for each way to recompute: the largest that fit.
@@ -14,21 +15,22 @@ const LARGEST: usize = 2;
 
 /// The run in the form that fits a budget in bytes, of those that make the same steps of the same samples: the one with the shortest step by the roofline of an
 /// RX 6600. What fits as it is stays as it is, and 16 bits are taken where nothing fits in 32. A loss that compares the samples of a micro-batch with each other keeps its micro-batch.
+/// Of several processes the budget is that of each.
 ///
 /// # Errors
 /// `Config` where nothing fits, and those of opening the problem.
-pub(crate) fn fit<M, D, L>(config: &Config<M, D, L>, target: Target, budget: u64) -> Result<Config<M, D, L>>
+pub(crate) fn fit<M, D, L>(config: &Config<M, D, L>, target: Target, budget: u64, ranks: Ranks) -> Result<Config<M, D, L>>
 where
     M: ModelKind + Table,
     D: DataKind + Table,
     L: LossKind + Table,
 {
-    let compares = !Problem::open(config, Purpose::Train)?.loss().columns().need_two.is_empty();
+    let compares = !opened(config, ranks)?.loss().columns().need_two.is_empty();
     let given = config.train.precision;
     for precision in [given].into_iter().chain((given.is_f32() && target.half).then_some(Precision::F16)) {
         let mut config = config.clone();
         config.train.precision = precision;
-        if let Some(found) = fastest(&config, precision == given, compares, target, budget)? {
+        if let Some(found) = fastest(&config, precision == given, compares, (target, budget), ranks)? {
             return Ok(found);
         }
     }
@@ -40,13 +42,29 @@ where
         )
     } else {
         format!(
-            "--fit: even train.batch = 1 with train.recompute = \"full\" needs more than {budget} bytes: make the model smaller, or raise --budget"
+            "--fit: even train.batch = {} with train.recompute = \"full\" needs more than {budget} bytes: make the model smaller, or raise --budget",
+            ranks.count
         )
     }))
 }
 
+fn opened<M, D, L>(config: &Config<M, D, L>, ranks: Ranks) -> Result<Problem>
+where
+    M: ModelKind + Table,
+    D: DataKind + Table,
+    L: LossKind + Table,
+{
+    Problem::for_ranks(config, ranks, |part| Problem::open(part, Purpose::Train))
+}
+
 /// The form of a run in its precision that fits and has the shortest step, if any fits; with `stays` the run as it is, if that does.
-fn fastest<M, D, L>(config: &Config<M, D, L>, stays: bool, compares: bool, target: Target, budget: u64) -> Result<Option<Config<M, D, L>>>
+fn fastest<M, D, L>(
+    config: &Config<M, D, L>,
+    stays: bool,
+    compares: bool,
+    (target, budget): (Target, u64),
+    ranks: Ranks,
+) -> Result<Option<Config<M, D, L>>>
 where
     M: ModelKind + Table,
     D: DataKind + Table,
@@ -56,15 +74,16 @@ where
     for recompute in Recompute::ALL.into_iter().filter(|r| *r >= config.train.recompute) {
         let mut form = config.clone();
         form.train.recompute = recompute;
-        let Some(most) = Problem::open(&form, Purpose::Train)?.largest_batch(target, budget) else { continue };
+        let Some(most) = opened(&form, ranks)?.largest_batch(target, budget).map(|part| part * ranks.count) else { continue };
         if most >= form.train.batch && recompute.is_none() && stays {
             return Ok(Some(form));
         }
-        let sizes = config.train.micro_batches(most.min(config.train.batch)).filter(|batch| !compares || *batch == config.train.batch);
+        let sizes = config.train.micro_batches(most.min(config.train.batch)).filter(|batch| batch.is_multiple_of(ranks.count));
+        let sizes = sizes.filter(|batch| !compares || *batch == config.train.batch);
         for batch in sizes.take(LARGEST) {
             let mut form = form.clone();
             (form.train.batch, form.train.accumulate) = (batch, config.train.samples() / batch);
-            let seconds = Problem::open(&form, Purpose::Train)?.roofline(&CARD)?;
+            let seconds = opened(&form, ranks)?.roofline(&CARD)?;
             if best.as_ref().is_none_or(|(least, _)| seconds < *least) {
                 best = Some((seconds, form));
             }

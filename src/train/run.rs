@@ -7,7 +7,7 @@ use super::folder::RunFolder;
 use super::report::Report;
 use super::rules::check_metrics;
 use super::trainer::{Options, Start, Trainer};
-use crate::datasets::fingerprint;
+use crate::datasets::{brief_fingerprint, fingerprint};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::plan::MemoryReport;
@@ -32,11 +32,31 @@ fn over_budget(problem: &Loaded, gpu: &Gpu, report: &MemoryReport, budget: u64, 
         None => "even the smallest train.batch does not fit: make the model smaller".to_string(),
     };
     Error::Config(format!(
-        "the plan needs {} bytes on {}, the budget is {budget}:{roles}\n{fit}, {}or raise --budget",
+        "the plan needs {} bytes on {}, the budget is {budget}:{roles}\n{fit}, let `engine train --fit` choose, or raise --budget",
         report.total_bytes,
-        gpu.describe(),
-        if ranks.shared() { "" } else { "let `engine train --fit` choose, " }
+        gpu.describe()
     ))
+}
+
+/// Fails unless all ranks have the same data files.
+fn expect_same_files(problem: &Problem, ranks: Ranks) -> Result<()> {
+    if !ranks.shared() {
+        return Ok(());
+    }
+    let files = problem.files.iter().map(|(_, file)| brief_fingerprint(file)).collect::<Result<Vec<_>>>()?;
+    match ranks.others(crc32c::crc32c(files.join("\n").as_bytes()).into()) {
+        None => Ok(()),
+        Some(others) => Err(Error::Data(format!(
+            "rank {others} has other data than the other ranks: {}. Give all the same files",
+            problem
+                .files
+                .iter()
+                .zip(&files)
+                .map(|((key, file), of)| format!("{key} {} here has {of}", file.display()))
+                .collect::<Vec<_>>()
+                .join("; ")
+        ))),
+    }
 }
 
 /// Trains. See the module.
@@ -63,9 +83,12 @@ pub fn train(mut problem: Problem, options: &Options) -> Result<Report> {
         problem.use_saved_buffers(load_buffers(path, problem.buffers())?);
     }
     let gpu = Arc::new(gpu);
+    expect_same_files(&problem, options.ranks)?;
     let (mut problem, notes) = problem.load()?;
     for (key, file) in &problem.files {
-        origin.data.insert((*key).into(), fingerprint(file)?);
+        let own = if options.ranks.leads() { fingerprint(file)? } else { String::new() };
+        let first = options.ranks.broadcast(own.into_bytes());
+        origin.data.insert((*key).into(), String::from_utf8_lossy(&first).into());
     }
     if let Some(found) = &found {
         let lines = origin.differences(&found.checkpoint.origin);

@@ -375,6 +375,23 @@ impl<'a> Trainer<'a> {
         Ok((said.iter().map(|word| word >> 1).max().unwrap_or(0) as usize, said.iter().any(|word| word & 1 == 1)))
     }
 
+    /// What the first rank measures, on all ranks: what follows from it must be the same everywhere.
+    fn first_ranks(&self, measure: impl FnOnce(&Self) -> Result<Metrics>) -> Result<Metrics> {
+        let ranks = self.options.ranks;
+        if !ranks.shared() {
+            return measure(self);
+        }
+        let line = |(name, value): &(String, f64)| format!("{name}\t{:x}\n", value.to_bits());
+        let own = if ranks.leads() { measure(self)?.0.iter().map(line).collect() } else { String::new() };
+        ranks.meet();
+        let first = ranks.broadcast(own.into_bytes());
+        let parsed = |line: &str| {
+            let (name, bits) = line.split_once('\t')?;
+            Some((name.to_string(), f64::from_bits(u64::from_str_radix(bits, 16).ok()?)))
+        };
+        Ok(Metrics(String::from_utf8_lossy(&first).lines().filter_map(parsed).collect()))
+    }
+
     /// Fails where the ranks no longer have the same weights.
     fn expect_same_weights(&self) -> Result<()> {
         if self.exchange.is_none() {
@@ -504,12 +521,7 @@ impl<'a> Trainer<'a> {
         self.expect_same_weights()?;
         let config = self.problem.settings.clone();
         let step = self.progress.step;
-        let mut metrics = self.scorecard.validate(&self.session, step.div_ceil(self.rhythm.validate))?;
-        // What follows from them must be the same on all ranks, whatever their devices round.
-        let first = self.options.ranks.broadcast(metrics.0.iter().flat_map(|(_, value)| value.to_le_bytes()).collect());
-        for ((_, value), bytes) in metrics.0.iter_mut().zip(first.chunks_exact(8)) {
-            *value = bytes.try_into().map_or(f64::NAN, f64::from_le_bytes);
-        }
+        let metrics = self.first_ranks(|trainer| trainer.scorecard.validate(&trainer.session, step.div_ceil(trainer.rhythm.validate)))?;
         let baseline = self.scorecard.baseline();
         let values: Vec<(&str, f64)> = metrics.0.iter().map(|(n, v)| (n.as_str(), *v)).collect();
         self.record("validation", step, &values)?;
@@ -674,19 +686,22 @@ impl<'a> Trainer<'a> {
             self.logs.close()?;
             return Err(self.diverged(&format!("the weights are not finite after {} steps, and no validation was", self.progress.step))?);
         }
-        if let Some(Exchange { waited, summed, .. }) = &self.exchange {
-            let (all, waited, summed) = (self.started.elapsed().as_secs_f64(), waited.as_secs_f64(), summed.as_secs_f64());
+        if let Some(spent) = self.exchange.as_ref().map(Exchange::spent) {
+            let (all, summed) = (self.started.elapsed().as_secs_f64(), spent.summed.as_secs_f64());
             self.logs.say(&format!(
                 "exchange    {summed:.2} s among the ranks, {:.1} % of {all:.2} s; {:.2} s for the device and copies",
                 100.0 * summed / all,
-                waited - summed
+                (spent.ready + spent.returned).as_secs_f64()
             ));
         }
         let best = self.progress.best.clone();
         let step = best.as_ref().map_or(self.progress.step, |b| b.step);
         let file = self.folder.path.join("model.safetensors");
         save_weights(&file, &parameters, &weights, self.problem.buffers(), &self.origin, step, best.as_ref())?;
-        let judgement = self.scorecard.closing_scores(&self.session, self.progress.step)?;
+        let judgement = match self.options.ranks.leads() {
+            true => self.scorecard.closing_scores(&self.session, self.progress.step)?,
+            false => ClosingScores::default(),
+        };
         let expectations = self.expectations(&judgement);
         let ClosingScores { rows, notes } = judgement;
         let report = Report {
