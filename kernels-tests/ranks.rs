@@ -219,7 +219,10 @@ fn what_cannot_be_shared_is_refused() {
     }
     let output = command.output().unwrap();
     let text = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.code() == Some(65) && text.contains("rank 1 has other data") && text.contains("data.npz here has"), "{text}");
+    assert!(
+        output.status.code() == Some(65) && text.contains("rank 1 has other data") && text.contains("Rank 0 has data.file data.npz: "),
+        "{text}"
+    );
     assert!(!out.exists());
 }
 

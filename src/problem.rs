@@ -74,6 +74,19 @@ impl Problem {
         Problem::of(&config, data)
     }
 
+    /// The problem of training as one of several processes computes it.
+    ///
+    /// # Errors
+    /// Those of `for_ranks` and `open`.
+    pub fn open_for<M, D, L>(config: &Config<M, D, L>, ranks: Ranks) -> Result<Problem>
+    where
+        M: ModelKind + Table,
+        D: DataKind + Table,
+        L: LossKind + Table,
+    {
+        Problem::for_ranks(config, ranks, |part| Problem::open(part, Purpose::Train))
+    }
+
     /// With these data.
     ///
     /// # Errors
@@ -509,10 +522,13 @@ impl<D: Source + ?Sized> Problem<D> {
                 (m.report.total_bytes as f64 / budget as f64).max(largest as f64 / target.max_binding as f64)
             })
         };
-        let (mut low, mut high) = ((1, load(1)), (MOST, load(MOST)));
-        if low.1 > 1.0 || high.1 <= 1.0 {
-            return if high.1 <= 1.0 { Some(MOST) } else { None };
+        let mut high = (MOST, load(MOST));
+        if high.1 <= 1.0 {
+            return Some(MOST);
         }
+        // The smallest may take other kernels, with more memory than some larger ones.
+        let mut low =
+            [1, 2, 4, 8, self.settings.train.batch].into_iter().map(|batch| (batch, load(batch))).find(|(_, load)| *load <= 1.0)?;
         let mut interpolate = true;
         while high.0 - low.0 > 1 {
             let gap = (high.0 - low.0) as f64;

@@ -258,8 +258,17 @@ impl Ranks {
         if self.shared() {
             self.gathered(0);
         }
-        // The next waits are those of steps.
+    }
+
+    /// As `meet`, where the steps begin: what the ranks have waited for one another so far says nothing of how long a step may take.
+    pub fn begin(self) {
+        self.meet();
         LONGEST.store(0, Ordering::Relaxed);
+    }
+
+    /// The least that a rank says.
+    pub fn least(self, number: u64) -> u64 {
+        self.gather(number).into_iter().min().unwrap_or(number)
     }
 
     /// Micro-steps of a step that this rank computes, of `accumulate` that all have together.

@@ -18,7 +18,6 @@ use crate::plan::Memory;
 use crate::problem::Problem;
 use crate::ranks::Ranks;
 use crate::registry::Config;
-use crate::tasks::Purpose;
 use crate::train::default_budget;
 
 /// Parameters, memory and least time of a step of runs: on an RX 6600, or on a device of this machine
@@ -37,7 +36,7 @@ pub(super) struct EstimateArgs {
     #[arg(long)]
     fit: bool,
     /// On each of so many processes, as `mpirun -n RANKS engine train` starts them
-    #[arg(long, value_name = "RANKS", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=4096), conflicts_with = "fit")]
+    #[arg(long, value_name = "RANKS", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=4096))]
     ranks: u16,
     /// List every tensor
     #[arg(long)]
@@ -95,7 +94,7 @@ fn estimates(runs: &[PathBuf], set: &[String], on: &On, fit: bool, as_json: bool
         format!("{:width$}{:>12}{:>8}{:>12}  {:<6}{:>14}{:>10}\n", "run", "parameters", "batch", "memory", "fits", "largest batch", "step");
     let mut list = Vec::new();
     for run in runs {
-        let mut problem = Problem::for_ranks(&configured(run, set, on, fit)?, on.ranks, |part| Problem::open(part, Purpose::Train))?;
+        let mut problem = Problem::open_for(&configured(run, set, on, fit)?, on.ranks)?;
         let memory = problem.place(target, budget)?;
         let parameters = problem.record_evaluation(target)?.0.parameter_count();
         let total = memory.report.total_bytes;
@@ -135,7 +134,7 @@ fn predicted((run, set): (&Path, &[String]), train: &TrainConfig, ranks: Ranks) 
 
 fn estimate(of: (&Path, &[String]), config: &Config, on: &On, all: bool, json: bool) -> Result<()> {
     let (target, budget) = (on.target, on.budget);
-    let mut problem = Problem::for_ranks(config, on.ranks, |part| Problem::open(part, Purpose::Train))?;
+    let mut problem = Problem::open_for(config, on.ranks)?;
     let memory = problem.place(target, budget)?;
     let exchanged = exchanged(&memory, on.ranks);
     let report = &memory.report;

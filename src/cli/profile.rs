@@ -19,7 +19,7 @@ use crate::problem::{Loaded, Problem};
 use crate::ranks::Ranks;
 use crate::registry::Config;
 use crate::session::Session;
-use crate::tasks::{DataKind, Purpose};
+use crate::tasks::DataKind;
 use crate::train::default_budget;
 
 /// Time every kernel of a training step, and under mpirun the exchange of its gradients
@@ -41,10 +41,11 @@ pub(super) struct ProfileArgs {
 
 /// The problem of a run with its data; made-up data of its sizes where its file is not there.
 pub(super) fn problem_with_data(config: &Config, ranks: Ranks) -> Result<Loaded> {
-    if config.data.files().first().is_some_and(|(_, file)| !file.exists()) {
+    let missing = config.data.files().first().is_some_and(|(_, file)| !file.exists());
+    if ranks.gather(missing.into()).contains(&1) {
         return Loaded::for_ranks(config, ranks, |part| Loaded::made_up(part, (4 * part.train.samples()).max(512)));
     }
-    Ok(Problem::for_ranks(config, ranks, |part| Problem::open(part, Purpose::Train))?.load()?.0)
+    Ok(Problem::open_for(config, ranks)?.load()?.0)
 }
 
 /// A training program of the run, warmed up, and the median seconds of its steps on real data over so many rounds, the first not counted.
@@ -201,7 +202,7 @@ pub(super) fn run(args: ProfileArgs, ranks: Ranks) -> Result<()> {
     let ProfileArgs { run, rounds, all, device, json: JsonArg { json } } = args;
     let gpu = Arc::new(Gpu::open(device_of(ranks, device.device)?.as_deref())?);
     let mut problem = problem_with_data(&run.load()?, ranks)?;
-    problem.place(gpu.target, default_budget(&gpu))?;
+    problem.place(gpu.target, ranks.least(default_budget(&gpu)))?;
     let session = problem.training(&gpu)?;
     let (mut step, _) = median_step(&mut problem, &session, 12, ranks, None)?;
     let overlap = ranks.shared().then(|| Overlap::measure(&mut problem, &session, &mut step, ranks)).transpose()?;

@@ -212,7 +212,7 @@ fn with_restarts(config: &Config, options: &Options, stride: u64) -> Result<Repo
     let mut attempt = attempts(&options.out, times);
     loop {
         let now = restarted(config, attempt, stride);
-        match train(Problem::for_ranks(&now, options.ranks, |part| Problem::open(part, Purpose::Train))?, options) {
+        match train(Problem::open_for(&now, options.ranks)?, options) {
             Err(Error::Aborted(why)) if attempt < times => {
                 attempt += 1;
                 let aside = attempt_folder(&options.out, attempt);
@@ -246,8 +246,7 @@ fn fitted(config: &Config, options: &Options) -> Result<Config> {
             let gpu = Gpu::open(options.device.as_deref())?;
             let budget = options.budget.unwrap_or_else(|| default_budget(&gpu));
             // All take the same form: the one for the rank with the least memory.
-            let budgets = options.ranks.gather(budget);
-            fit(config, gpu.target, budgets.into_iter().min().unwrap_or(budget), options.ranks)?
+            fit(config, gpu.target, options.ranks.least(budget), options.ranks)?
         }
     };
     if !options.quiet {
@@ -309,7 +308,7 @@ fn sweep(run: &RunArgs, members: Vec<Member>, options: &Options, Closing { stric
     // What is wrong with the last run is said before the first starts.
     for member in members {
         let config = Config::load(&run.run, &[run.set.clone(), member.set].concat())?;
-        Problem::for_ranks(&config, options.ranks, |part| Problem::open(part, Purpose::Train))?;
+        Problem::open_for(&config, options.ranks)?;
         let folder = options.out.join(&member.name);
         let config = if fit { fitted(&config, &Options { out: folder.clone(), ..options.clone() })? } else { config };
         if !options.resume && folder.join("config.toml").exists() {

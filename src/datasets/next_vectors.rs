@@ -221,6 +221,7 @@ impl VectorSet {
     /// Removes samples that are not finite, or fails on them, as the first of the processes finds them.
     fn finite(self, path: &Path, names: [&str; 2], reading: Reading, notes: &mut Vec<String>) -> Result<VectorSet> {
         let found = if reading.ranks.leads() { self.not_finite(path, names, reading.skip_non_finite, notes)? } else { vec![] };
+        reading.ranks.meet();
         let found = reading.ranks.broadcast(bytemuck::cast_slice(&found).to_vec());
         let bad: Vec<u32> = bytemuck::pod_collect_to_vec(&found);
         if bad.is_empty() {

@@ -8,7 +8,7 @@ use crate::models::ModelKind;
 use crate::plan::Recompute;
 use crate::problem::{Problem, Table};
 use crate::ranks::Ranks;
-use crate::tasks::{DataKind, Purpose};
+use crate::tasks::DataKind;
 
 /// Micro-batches that are looked at for each way to recompute: the largest that fit.
 const LARGEST: usize = 2;
@@ -25,7 +25,7 @@ where
     D: DataKind + Table,
     L: LossKind + Table,
 {
-    let compares = !opened(config, ranks)?.loss().columns().need_two.is_empty();
+    let compares = !Problem::open_for(config, ranks)?.loss().columns().need_two.is_empty();
     let given = config.train.precision;
     for precision in [given].into_iter().chain((given.is_f32() && target.half).then_some(Precision::F16)) {
         let mut config = config.clone();
@@ -48,15 +48,6 @@ where
     }))
 }
 
-fn opened<M, D, L>(config: &Config<M, D, L>, ranks: Ranks) -> Result<Problem>
-where
-    M: ModelKind + Table,
-    D: DataKind + Table,
-    L: LossKind + Table,
-{
-    Problem::for_ranks(config, ranks, |part| Problem::open(part, Purpose::Train))
-}
-
 /// The form of a run in its precision that fits and has the shortest step, if any fits; with `stays` the run as it is, if that does.
 fn fastest<M, D, L>(
     config: &Config<M, D, L>,
@@ -74,7 +65,7 @@ where
     for recompute in Recompute::ALL.into_iter().filter(|r| *r >= config.train.recompute) {
         let mut form = config.clone();
         form.train.recompute = recompute;
-        let Some(most) = opened(&form, ranks)?.largest_batch(target, budget).map(|part| part * ranks.count) else { continue };
+        let Some(most) = Problem::open_for(&form, ranks)?.largest_batch(target, budget).map(|part| part * ranks.count) else { continue };
         if most >= form.train.batch && recompute.is_none() && stays {
             return Ok(Some(form));
         }
@@ -83,7 +74,7 @@ where
         for batch in sizes.take(LARGEST) {
             let mut form = form.clone();
             (form.train.batch, form.train.accumulate) = (batch, config.train.samples() / batch);
-            let seconds = opened(&form, ranks)?.roofline(&CARD)?;
+            let seconds = Problem::open_for(&form, ranks)?.roofline(&CARD)?;
             if best.as_ref().is_none_or(|(least, _)| seconds < *least) {
                 best = Some((seconds, form));
             }

@@ -47,12 +47,13 @@ fn expect_same_files(problem: &Problem, ranks: Ranks) -> Result<()> {
     match ranks.others(crc32c::crc32c(files.join("\n").as_bytes()).into()) {
         None => Ok(()),
         Some(others) => Err(Error::Data(format!(
-            "rank {others} has other data than the other ranks: {}. Give all the same files",
+            "rank {others} has other data than the other ranks: give all the same files. Rank {} has {}",
+            ranks.rank,
             problem
                 .files
                 .iter()
                 .zip(&files)
-                .map(|((key, file), of)| format!("{key} {} here has {of}", file.display()))
+                .map(|((key, file), of)| format!("{key} {}: {of}", file.display()))
                 .collect::<Vec<_>>()
                 .join("; ")
         ))),
@@ -87,6 +88,7 @@ pub fn train(mut problem: Problem, options: &Options) -> Result<Report> {
     let (mut problem, notes) = problem.load()?;
     for (key, file) in &problem.files {
         let own = if options.ranks.leads() { fingerprint(file)? } else { String::new() };
+        options.ranks.meet();
         let first = options.ranks.broadcast(own.into_bytes());
         origin.data.insert((*key).into(), String::from_utf8_lossy(&first).into());
     }
@@ -99,7 +101,8 @@ pub fn train(mut problem: Problem, options: &Options) -> Result<Report> {
             )));
         }
     }
-    let budget = options.budget.unwrap_or_else(|| default_budget(&gpu));
+    // All ranks put the same on their devices.
+    let budget = options.ranks.least(options.budget.unwrap_or_else(|| default_budget(&gpu)));
     let report = problem.place(gpu.target, budget)?.report;
     if report.total_bytes > budget {
         return Err(over_budget(&problem, &gpu, &report, budget, options.ranks));

@@ -298,6 +298,7 @@ impl<'a> Trainer<'a> {
 
     pub(super) fn run(mut self) -> Result<Report> {
         let end = self.rhythm.end;
+        self.options.ranks.begin();
         let mut in_flight: VecDeque<wgpu::SubmissionIndex> = VecDeque::new();
         let mut last_drain = Instant::now();
         while self.progress.step < end && self.progress.finished.is_none() {
@@ -306,8 +307,6 @@ impl<'a> Trainer<'a> {
                 self.drain()?;
                 self.save()?;
                 self.logs.close()?;
-                // No rank ends before the checkpoint is written.
-                self.options.ranks.meet();
                 let newest = Checkpoint::list(&self.folder.checkpoints())?.pop();
                 let state = match newest {
                     Some(path) => format!("{} holds the state. Continue with --resume", path.display()),
@@ -571,7 +570,9 @@ impl<'a> Trainer<'a> {
         if step.is_multiple_of(self.rhythm.epoch) {
             self.end_epoch(Some(&metrics))?;
         }
-        self.logs.flush()
+        self.logs.flush()?;
+        self.options.ranks.meet();
+        Ok(())
     }
 
     /// Means over the epoch, and the rules that look at them.
@@ -615,17 +616,20 @@ impl<'a> Trainer<'a> {
         self.logs.flush()?;
         if !self.options.ranks.leads() {
             // As the first rank finds it below.
-            return match self.session.arena.read_flat(Flat::Parameters)?.iter().all(|w| w.is_finite()) {
-                true => Ok(()),
-                false => Err(self.weights_diverged()?),
-            };
+            if !self.session.arena.read_flat(Flat::Parameters)?.iter().all(|w| w.is_finite()) {
+                return Err(self.weights_diverged()?);
+            }
+            self.options.ranks.meet();
+            return Ok(());
         }
         let checkpoint = checkpoint_of(&self.session, &self.gpu, &self.problem, &self.origin, self.progress.clone())?;
         if checkpoint.weights.iter().any(|w| !w.is_finite()) {
             return Err(self.weights_diverged()?);
         }
         let parameters = self.session.evaluate.0.plan.parameters();
-        checkpoint.save(&self.folder.checkpoints(), parameters, self.problem.settings.checkpoint.keep).map(|_| ())
+        checkpoint.save(&self.folder.checkpoints(), parameters, self.problem.settings.checkpoint.keep)?;
+        self.options.ranks.meet();
+        Ok(())
     }
 
     fn weights_diverged(&mut self) -> Result<Error> {
