@@ -38,12 +38,15 @@ test: driver
 	NODEVICE_SELECT=1 cargo test --release --features $(FEATURES)
 	@case $(FEATURES) in *mpi) ;; *) echo "skipped: tests with several processes, as mpicc or libclang is not here (make mpi installs them)" ;; esac
 
+# What runs apt-get with the rights that it takes.
+AS_ROOT = if [ "$$(id -u)" = 0 ]; then SUDO=; elif command -v sudo >/dev/null; then SUDO=sudo; \
+  else echo "this installs packages: run it once as root, as there is no sudo here"; exit 1; fi
+
 # Open MPI and libclang, for `cargo build --release --features mpi` and for the tests with several processes.
 mpi:
 	@command -v mpirun >/dev/null && command -v mpicc >/dev/null && test -n "$(LIBCLANG)" || \
 	  if command -v apt-get >/dev/null; then \
-	    if [ "$$(id -u)" = 0 ]; then SUDO=; else SUDO=sudo; fi; \
-	    $$SUDO apt-get update -qq && $$SUDO apt-get install -y -qq --no-install-recommends openmpi-bin libopenmpi-dev libclang-dev; \
+	    $(AS_ROOT) && $$SUDO apt-get update -qq && $$SUDO apt-get install -y -qq --no-install-recommends openmpi-bin libopenmpi-dev libclang-dev; \
 	  else echo "install an MPI library with its headers, and libclang, by your system's packages"; exit 1; fi
 
 # Every kernel on a second driver, SwiftShader; `make test-drivers CASES=150` runs all cases.
@@ -76,5 +79,4 @@ bench-compare: driver
 driver:
 	@ls /usr/share/vulkan/icd.d/*.json /etc/vulkan/icd.d/*.json 2>/dev/null | grep -q . || test "$$(uname)" != Linux || ! command -v apt-get >/dev/null || \
 	  { echo "installing a Vulkan driver (mesa-vulkan-drivers)"; \
-	    if [ "$$(id -u)" = 0 ]; then SUDO=; else SUDO=sudo; fi; \
-	    $$SUDO apt-get update -qq && $$SUDO apt-get install -y -qq mesa-vulkan-drivers libvulkan1; }
+	    $(AS_ROOT) && $$SUDO apt-get update -qq && $$SUDO apt-get install -y -qq mesa-vulkan-drivers libvulkan1; }

@@ -526,9 +526,9 @@ impl<D: Source + ?Sized> Problem<D> {
         if high.1 <= 1.0 {
             return Some(MOST);
         }
-        // The smallest may take other kernels, with more memory than some larger ones.
+        // Not quite: a smaller batch may take other kernels, with more memory.
         let mut low =
-            [1, 2, 4, 8, self.settings.train.batch].into_iter().map(|batch| (batch, load(batch))).find(|(_, load)| *load <= 1.0)?;
+            [self.settings.train.batch, 8, 4, 2, 1].into_iter().map(|batch| (batch, load(batch))).find(|(_, load)| *load <= 1.0)?;
         let mut interpolate = true;
         while high.0 - low.0 > 1 {
             let gap = (high.0 - low.0) as f64;

@@ -147,6 +147,10 @@ pub fn main() -> i32 {
         Err(error) => return report(&error),
     };
     let result = std::panic::catch_unwind(|| run(cli.command, ranks));
+    if matches!(result, Ok(Err(Error::Interrupted(..)))) {
+        // All ranks stop at the same step. A launcher may end the others when the first has an exit code: what they clean up is done by then.
+        ranks.meet();
+    }
     if ranks.shared() && !ranks.leads() && !matches!(result, Ok(Ok(()))) && ended_by_the_first() {
         // Without the end of MPI, which waits for all.
         std::process::exit(75);

@@ -165,7 +165,7 @@ impl<'a> Trainer<'a> {
             session.scale_loss(checkpoint.progress.step, scale)?;
             if checkpoint.variants != variants(&gpu, &session)? {
                 sentences.push(
-                    "the device or its kernels differ from those of the checkpoint: the run goes on, but not with the same bits".into(),
+                    "the device, the number of ranks or the kernels differ from those of the checkpoint: the run goes on, but not with the same bits".into(),
                 );
             }
         }
