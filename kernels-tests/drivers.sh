@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Checks every kernel in all its variants on a second Vulkan driver, SwiftShader, which shares nothing with Mesa or LLVM.
-# The driver comes from Debian's package chromium-common and is kept under target/. CASES is the number of cases of each family.
+# Checks every kernel in all its variants on a second Vulkan driver, SwiftShader, which shares nothing with Mesa or LLVM; and on Mesa's driver for
+# processors with vectors of 512 bits, for which some kernels have a variant, where processor and driver can. SwiftShader comes from Debian's package
+# chromium-common and is kept under target/. CASES is the number of cases of each family.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 folder=$PWD/target/swiftshader
@@ -22,3 +23,6 @@ if [ ! -f "$icd" ]; then
 fi
 cargo build --release
 VK_DRIVER_FILES=$icd target/release/engine check --device swiftshader --cases "$CASES"
+if grep -qs avx512f /proc/cpuinfo && target/release/engine devices | grep -q llvmpipe; then
+  LP_NATIVE_VECTOR_WIDTH=512 target/release/engine check --device llvmpipe --cases "$CASES"
+fi

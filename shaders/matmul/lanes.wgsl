@@ -1,17 +1,21 @@
-// Matrix product for processors that run shaders with subgroups of 8, for sizes that are multiples of 4; formula, shapes and epilogue in
-// common/matmul_vec4. A workgroup is one subgroup and makes a tile of 32 × 32 outputs, held as eight matrices a lane: lane l owns columns
-// 4l … 4l + 3. The A of eight steps of k comes as eight vectors a lane and is handed round by broadcast. Everything is written out, as an
-// array that the driver does not unroll would live in memory.
+// Matrix product for processors that run shaders with subgroups of 8 or 16 (LANES), for sizes that are multiples of 4; formula, shapes and epilogue in
+// common/matmul_vec4. A workgroup is one subgroup and makes a tile of 32 × (4·LANES) outputs, held as eight matrices a lane: lane l owns columns
+// 4l … 4l + 3. The A of eight steps of k comes as eight vectors a lane, four of them with 16 lanes, and is handed round by broadcast. Everything is
+// written out, as an array that the driver does not unroll would live in memory.
 // Grid: one workgroup a tile, tiles along n fastest, then m, then batch.
 // uses: common/grid, common/matmul_options, common/matmul_vec4, common/activation, common/math, common/random, common/state, common/sum
+
+const LANES: u32 = 8u;
 
 @group(0) @binding(1) var<storage, read> a: array<vec4<f32>>; // (batch, M, K)
 @group(0) @binding(2) var<storage, read> b: array<vec4<f32>>; // (batch, K, N)
 
-// With TRANS_A rows m … m + 3 of step k + lane; without, steps k + 4·(lane mod 2) … + 3 of row m + lane / 2. Zero past the last step.
+// With TRANS_A rows m … m + 3 of step k + lane, and of the last eight of 16 lanes the four rows after them; without, steps k + 4·(lane mod 2) … + 3 of row
+// m + lane / 2. Zero past the last step.
 fn load_a(base: u32, m: u32, k: u32, lane: u32) -> vec4<f32> {
     if (TRANS_A == 1u) {
-        return a[(base + min(k + lane, p.k - 1u) * p.m + min(m, p.m - 4u)) / 4u] * select(0.0, 1.0, k + lane < p.k);
+        let step = k + lane % 8u;
+        return a[(base + min(step, p.k - 1u) * p.m + min(m + lane / 8u * 4u, p.m - 4u)) / 4u] * select(0.0, 1.0, step < p.k);
     }
     let kk = k + lane % 2u * 4u;
     return a[(base + min(m + lane / 2u, p.m - 1u) * p.k + min(kk, p.k - 4u)) / 4u] * select(0.0, 1.0, kk < p.k);
@@ -45,6 +49,35 @@ fn late(v: vec4<f32>) -> mat4x4<f32> {
     return mat4x4<f32>(subgroupBroadcast(v, 1u), subgroupBroadcast(v, 3u), subgroupBroadcast(v, 5u), subgroupBroadcast(v, 7u));
 }
 
+// What load_a has for the four rows after those of `v`: the last eight lanes have it already, if there are 16.
+fn load_next(v: vec4<f32>, base: u32, m: u32, k: u32, lane: u32) -> vec4<f32> {
+    if (LANES == 16u) {
+        return v;
+    }
+    return load_a(base, m, k, lane);
+}
+
+// early and late of what load_next gave.
+fn early_next(v: vec4<f32>) -> mat4x4<f32> {
+    if (LANES == 8u) {
+        return early(v);
+    }
+    if (TRANS_A == 1u) {
+        return transpose(mat4x4<f32>(subgroupBroadcast(v, 8u), subgroupBroadcast(v, 9u), subgroupBroadcast(v, 10u), subgroupBroadcast(v, 11u)));
+    }
+    return mat4x4<f32>(subgroupBroadcast(v, 8u), subgroupBroadcast(v, 10u), subgroupBroadcast(v, 12u), subgroupBroadcast(v, 14u));
+}
+
+fn late_next(v: vec4<f32>) -> mat4x4<f32> {
+    if (LANES == 8u) {
+        return late(v);
+    }
+    if (TRANS_A == 1u) {
+        return transpose(mat4x4<f32>(subgroupBroadcast(v, 12u), subgroupBroadcast(v, 13u), subgroupBroadcast(v, 14u), subgroupBroadcast(v, 15u)));
+    }
+    return mat4x4<f32>(subgroupBroadcast(v, 9u), subgroupBroadcast(v, 11u), subgroupBroadcast(v, 13u), subgroupBroadcast(v, 15u));
+}
+
 fn add_row(sum: vec4<f32>, steps: mat4x4<f32>, v: vec4<f32>) -> vec4<f32> {
     return fma(steps[3], vec4<f32>(v.w), fma(steps[2], vec4<f32>(v.z), fma(steps[1], vec4<f32>(v.y), fma(steps[0], vec4<f32>(v.x), sum))));
 }
@@ -63,13 +96,21 @@ fn store_rows(batch: u32, m: u32, n: u32, rows: mat4x4<f32>) {
 
 fn store_sums(m: u32, lane: u32, sums: vec4<f32>) {
     if (TRANS_A == 1u) {
-        // Each lane has the sums over its own steps of four rows.
-        let sum = subgroupAdd(sums);
-        if (lane == 0u) {
-            store_row_sum(m, sum.x);
-            store_row_sum(m + 1u, sum.y);
-            store_row_sum(m + 2u, sum.z);
-            store_row_sum(m + 3u, sum.w);
+        // Each lane has the sums over its own steps of four rows; eight lanes have the same rows.
+        var sum = sums;
+        if (LANES == 8u) {
+            sum = subgroupAdd(sums);
+        } else {
+            sum += subgroupShuffleXor(sum, 1u);
+            sum += subgroupShuffleXor(sum, 2u);
+            sum += subgroupShuffleXor(sum, 4u);
+        }
+        if (lane % 8u == 0u) {
+            let first = m + lane / 8u * 4u;
+            store_row_sum(first, sum.x);
+            store_row_sum(first + 1u, sum.y);
+            store_row_sum(first + 2u, sum.z);
+            store_row_sum(first + 3u, sum.w);
         }
         return;
     }
@@ -94,9 +135,9 @@ fn tile_at(tile: u32, tiles_m: u32, tiles_n: u32, wide: u32) -> vec2<u32> {
     return vec2<u32>(rest / width, strip * wide + rest % width);
 }
 
-@compute @workgroup_size(8)
+@compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let tiles_n = (p.n + 31u) / 32u;
+    let tiles_n = (p.n + 4u * LANES - 1u) / (4u * LANES);
     let tiles_m = (p.m + 31u) / 32u;
     let tile = flat_group(group, groups);
     let batch = tile / (tiles_n * tiles_m);
@@ -104,9 +145,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         return;
     }
     // Of B 512 KiB a strip.
-    let at = tile_at(tile % (tiles_n * tiles_m), tiles_m, tiles_n, clamp(4096u / p.k, 1u, tiles_n));
+    let at = tile_at(tile % (tiles_n * tiles_m), tiles_m, tiles_n, clamp(32768u / LANES / p.k, 1u, tiles_n));
     let m0 = at.x * 32u;
-    let n0 = at.y * 32u;
+    let n0 = at.y * (4u * LANES);
     // Out of range along n or m the results are not stored: clamping is enough.
     let n = n0 + lane * 4u;
     let safe_n = min(n, p.n - 4u);
@@ -130,13 +171,13 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     var sums7 = vec4<f32>(0.0);
     for (var k = 0u; k < p.k; k += 8u) {
         let a0 = load_a(base_a, m0 + 0u, k, lane);
-        let a1 = load_a(base_a, m0 + 4u, k, lane);
+        let a1 = load_next(a0, base_a, m0 + 4u, k, lane);
         let a2 = load_a(base_a, m0 + 8u, k, lane);
-        let a3 = load_a(base_a, m0 + 12u, k, lane);
+        let a3 = load_next(a2, base_a, m0 + 12u, k, lane);
         let a4 = load_a(base_a, m0 + 16u, k, lane);
-        let a5 = load_a(base_a, m0 + 20u, k, lane);
+        let a5 = load_next(a4, base_a, m0 + 20u, k, lane);
         let a6 = load_a(base_a, m0 + 24u, k, lane);
-        let a7 = load_a(base_a, m0 + 28u, k, lane);
+        let a7 = load_next(a6, base_a, m0 + 28u, k, lane);
         if (ROW_SUM == 1u) {
             sums0 += a0;
             sums1 += a1;
@@ -150,13 +191,13 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         let b0 = load_b(base_b, min(k, p.k - 4u), safe_n);
         let b1 = load_b(base_b, min(k + 4u, p.k - 4u), safe_n);
         acc0 = add_product(add_product(acc0, b0, early(a0)), b1, late(a0));
-        acc1 = add_product(add_product(acc1, b0, early(a1)), b1, late(a1));
+        acc1 = add_product(add_product(acc1, b0, early_next(a1)), b1, late_next(a1));
         acc2 = add_product(add_product(acc2, b0, early(a2)), b1, late(a2));
-        acc3 = add_product(add_product(acc3, b0, early(a3)), b1, late(a3));
+        acc3 = add_product(add_product(acc3, b0, early_next(a3)), b1, late_next(a3));
         acc4 = add_product(add_product(acc4, b0, early(a4)), b1, late(a4));
-        acc5 = add_product(add_product(acc5, b0, early(a5)), b1, late(a5));
+        acc5 = add_product(add_product(acc5, b0, early_next(a5)), b1, late_next(a5));
         acc6 = add_product(add_product(acc6, b0, early(a6)), b1, late(a6));
-        acc7 = add_product(add_product(acc7, b0, early(a7)), b1, late(a7));
+        acc7 = add_product(add_product(acc7, b0, early_next(a7)), b1, late_next(a7));
     }
     store_rows(batch, m0 + 0u, n, acc0);
     store_rows(batch, m0 + 4u, n, acc1);
@@ -169,13 +210,15 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     if (ROW_SUM == 1u) {
         if (n0 == 0u) {
             store_sums(m0 + 0u, lane, sums0);
-            store_sums(m0 + 4u, lane, sums1);
             store_sums(m0 + 8u, lane, sums2);
-            store_sums(m0 + 12u, lane, sums3);
             store_sums(m0 + 16u, lane, sums4);
-            store_sums(m0 + 20u, lane, sums5);
             store_sums(m0 + 24u, lane, sums6);
-            store_sums(m0 + 28u, lane, sums7);
+            if (LANES == 8u) {
+                store_sums(m0 + 4u, lane, sums1);
+                store_sums(m0 + 12u, lane, sums3);
+                store_sums(m0 + 20u, lane, sums5);
+                store_sums(m0 + 28u, lane, sums7);
+            }
         }
     }
 }

@@ -41,6 +41,13 @@ pub struct Target {
     pub tuned: Option<&'static Tuning>,
 }
 
+impl Target {
+    /// Invocations that a processor computes at a time: 16 where its driver's vectors have 512 bits, else 8.
+    pub(crate) fn vector(&self) -> u32 {
+        if self.subgroup == 16 { 16 } else { 8 }
+    }
+}
+
 /// Iterations after which Mesa's software drivers end the loops of an invocation (`LP_MAX_TGSI_LOOP_ITERATIONS`), less a margin of one for
 /// each of the loops that a kernel has.
 pub(crate) const SOFTWARE_LOOP_ITERATIONS: u64 = 65_535 - 64;

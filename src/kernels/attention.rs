@@ -72,7 +72,7 @@ impl Shape {
     /// The kernels for everything else. A tile of rows of each side must fit the workgroup memory of a GPU; a processor reads them where they lie.
     fn by_rows(&self, target: &Target) -> Way {
         if target.software {
-            return Way::Rows { group: 8, stage: false };
+            return Way::Rows { group: target.vector() as usize, stage: false };
         }
         // A row of each side, its lse and its delta.
         let row = 4 * (2 * self.head_dim + 2);

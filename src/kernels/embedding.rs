@@ -154,7 +154,7 @@ impl BackwardTable {
         let by_column = plan.target.software && vocab as u64 <= plan.target.loop_iterations / 2;
         for part in parts(&plan.target, rows, if by_column { 1 } else { 3 }) {
             let dispatch = Dispatch::new(name, label)
-                .constant("WG", if by_column { 8 } else { 64 })
+                .constant("WG", if by_column { plan.target.vector() } else { 64 })
                 .constant("BY_COLUMN", by_column.into())
                 .constant("DENSE", (vocab * rows * cols <= DENSE).into())
                 .bind("ids", ids)

@@ -38,7 +38,7 @@ impl Partial {
         if !n.is_multiple_of(4) {
             return Err(Error::Internal(format!("grad_norm/partial: {n} elements are no multiple of 4")));
         }
-        let group = if plan.target.software { 8 } else { 256 };
+        let group = if plan.target.software { plan.target.vector() } else { 256 };
         let dispatch = Dispatch::new("grad_norm/partial", label)
             .constant("WG", group)
             .constant("LANES", group)

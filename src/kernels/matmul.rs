@@ -129,7 +129,7 @@ impl Matmul {
         let (a_at, b_at) = (self.a_at.unwrap_or(0), self.b_at.unwrap_or(0));
         let aligned = [m, n, k, a_at, b_at].iter().all(|size| size.is_multiple_of(4));
         let kernel = match plan.target {
-            Target { software: true, subgroup: 8, .. } if aligned => "matmul/lanes",
+            Target { software: true, subgroup: 8 | 16, .. } if aligned => "matmul/lanes",
             Target { software: true, .. } => "matmul/register",
             _ if aligned => "matmul/block",
             _ if self.is_thin() => "matmul/thin",
@@ -207,7 +207,11 @@ impl Matmul {
             dispatch = dispatch.bind("state", state(plan)?);
         }
         let grid = match kernel {
-            "matmul/lanes" => Grid::Groups(m.div_ceil(32) * n.div_ceil(32) * batch),
+            "matmul/lanes" => {
+                let lanes = plan.target.subgroup;
+                dispatch = dispatch.constant("LANES", lanes);
+                Grid::Groups(m.div_ceil(32) * n.div_ceil(4 * lanes as usize) * batch)
+            }
             "matmul/register" => {
                 let (tile_m, tile_n) = (m.min(4).next_power_of_two(), n.min(4).next_power_of_two());
                 dispatch = dispatch.constant("TILE_M", tile_m as u32).constant("TILE_N", tile_n as u32);

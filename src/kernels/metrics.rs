@@ -78,7 +78,7 @@ impl Accumulate {
             return Err(Error::Internal(format!("metrics/accumulate: {cols} columns, {} fit a record", RECORD - SUMS)));
         }
         // A processor gains nothing from sharing a sum, until it is so long that its loops would be cut off.
-        let group = if plan.target.software && rows < 8192 { 8 } else { 64 };
+        let group = if plan.target.software && rows < 8192 { plan.target.vector() } else { 64 };
         let dispatch = Dispatch::new("metrics/accumulate", label)
             .constant("WG", group)
             .constant("LANES", group)

@@ -116,7 +116,7 @@ pub struct Dropout {
 /// until it is so long that its loops could be cut off.
 fn row_lanes(target: &Target, cols: usize) -> (u32, u32) {
     if target.software {
-        return if cols < 8192 { (8, 1) } else { (64, 64) };
+        return if cols < 8192 { (target.vector(), 1) } else { (64, 64) };
     }
     (64, (cols.div_ceil(4).next_power_of_two() as u32).clamp(1, 64))
 }

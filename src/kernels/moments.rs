@@ -67,7 +67,7 @@ impl Value {
         for (tensor, len) in [(stats, 2 * width), (y, rows * cols)] {
             plan.expect("moments/value", tensor, len)?;
         }
-        let group = if plan.target.software { 8 } else { 64 };
+        let group = if plan.target.software { plan.target.vector() } else { 64 };
         let dispatch = Dispatch::new("moments/value", label)
             .constant("WG", group)
             .constant("LANES", group)
