@@ -4,8 +4,8 @@
     python3 benches/ranks.py measure lvm_mlp integer_sequences_d64      # 1 and 2 ranks in turn, and what of a step is exchange
     python3 benches/ranks.py simulate                                   # steps and useful numbers of ranks, 2 to 1,000
 
-`measure` needs `cargo build --release --features mpi` and mpirun, and takes its times from `engine profile`; data that are not there are made up. `simulate` needs nothing; its step times are those that
-`engine isa` predicts for an RX 6600, its assumptions stand beside the figures below.
+`measure` needs `cargo build --release --features mpi` and mpirun, and takes its times from `engine profile`; data that are not there are made up.
+`simulate` needs nothing; its step times are those that `engine isa` predicts for an RX 6600, its assumptions stand beside the figures below.
 """
 
 import argparse

@@ -11,15 +11,21 @@ use crate::cli::run;
 
 type Variables<'a> = &'a [(&'a str, &'a str)];
 
+/// Open MPI's launcher, for root and for more processes than cores.
+fn mpirun() -> Command {
+    let mut command = Command::new("mpirun");
+    command.args(["--oversubscribe", "--bind-to", "none"]);
+    command.envs([("OMPI_ALLOW_RUN_AS_ROOT", "1"), ("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1")]);
+    command
+}
+
 /// The program, one process for each set of environment variables; none where there is no `mpirun`.
 fn ranks(variables: &[Variables], args: &[&str]) -> Option<Command> {
     if Command::new("mpirun").arg("--version").stdout(Stdio::null()).status().is_err() {
         println!("skipped: there is no mpirun (on Debian and Ubuntu: make mpi)");
         return None;
     }
-    let mut command = Command::new("mpirun");
-    command.args(["--oversubscribe", "--bind-to", "none"]);
-    command.envs([("OMPI_ALLOW_RUN_AS_ROOT", "1"), ("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1")]);
+    let mut command = mpirun();
     for (number, own) in variables.iter().enumerate() {
         command.args(if number > 0 { &[":", "-n", "1"][..] } else { &["-n", "1"] });
         own.iter().for_each(|(name, value)| {
@@ -211,9 +217,7 @@ fn what_cannot_be_shared_is_refused() {
     let out = place.path("apart");
     let args =
         ["train", run_file.to_str().unwrap(), "--out", out.to_str().unwrap(), "--set", "train.batch=18", "--set", "data.file=data.npz"];
-    let mut command = Command::new("mpirun");
-    command.args(["--oversubscribe", "--bind-to", "none"]);
-    command.envs([("OMPI_ALLOW_RUN_AS_ROOT", "1"), ("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1")]);
+    let mut command = mpirun();
     for (colon, folder) in [(&[][..], &here), (&[":"], &there)] {
         command.args(colon).args(["-n", "1", "--wdir", folder.to_str().unwrap(), env!("CARGO_BIN_EXE_engine")]).args(args);
     }

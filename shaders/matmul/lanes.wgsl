@@ -6,6 +6,8 @@
 // uses: common/grid, common/matmul_options, common/matmul_vec4, common/activation, common/math, common/random, common/state, common/sum
 
 const LANES: u32 = 8u;
+// Lane from which on the rows lie that load_next gives.
+const NEXT: u32 = LANES - 8u;
 
 @group(0) @binding(1) var<storage, read> a: array<vec4<f32>>; // (batch, M, K)
 @group(0) @binding(2) var<storage, read> b: array<vec4<f32>>; // (batch, K, N)
@@ -57,25 +59,19 @@ fn load_next(v: vec4<f32>, base: u32, m: u32, k: u32, lane: u32) -> vec4<f32> {
     return load_a(base, m, k, lane);
 }
 
-// early and late of what load_next gave.
+// early and late of what load_next gave; a lane to broadcast from must be a constant, not an argument.
 fn early_next(v: vec4<f32>) -> mat4x4<f32> {
-    if (LANES == 8u) {
-        return early(v);
-    }
     if (TRANS_A == 1u) {
-        return transpose(mat4x4<f32>(subgroupBroadcast(v, 8u), subgroupBroadcast(v, 9u), subgroupBroadcast(v, 10u), subgroupBroadcast(v, 11u)));
+        return transpose(mat4x4<f32>(subgroupBroadcast(v, NEXT), subgroupBroadcast(v, NEXT + 1u), subgroupBroadcast(v, NEXT + 2u), subgroupBroadcast(v, NEXT + 3u)));
     }
-    return mat4x4<f32>(subgroupBroadcast(v, 8u), subgroupBroadcast(v, 10u), subgroupBroadcast(v, 12u), subgroupBroadcast(v, 14u));
+    return mat4x4<f32>(subgroupBroadcast(v, NEXT), subgroupBroadcast(v, NEXT + 2u), subgroupBroadcast(v, NEXT + 4u), subgroupBroadcast(v, NEXT + 6u));
 }
 
 fn late_next(v: vec4<f32>) -> mat4x4<f32> {
-    if (LANES == 8u) {
-        return late(v);
-    }
     if (TRANS_A == 1u) {
-        return transpose(mat4x4<f32>(subgroupBroadcast(v, 12u), subgroupBroadcast(v, 13u), subgroupBroadcast(v, 14u), subgroupBroadcast(v, 15u)));
+        return transpose(mat4x4<f32>(subgroupBroadcast(v, NEXT + 4u), subgroupBroadcast(v, NEXT + 5u), subgroupBroadcast(v, NEXT + 6u), subgroupBroadcast(v, NEXT + 7u)));
     }
-    return mat4x4<f32>(subgroupBroadcast(v, 9u), subgroupBroadcast(v, 11u), subgroupBroadcast(v, 13u), subgroupBroadcast(v, 15u));
+    return mat4x4<f32>(subgroupBroadcast(v, NEXT + 1u), subgroupBroadcast(v, NEXT + 3u), subgroupBroadcast(v, NEXT + 5u), subgroupBroadcast(v, NEXT + 7u));
 }
 
 fn add_row(sum: vec4<f32>, steps: mat4x4<f32>, v: vec4<f32>) -> vec4<f32> {

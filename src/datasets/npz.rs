@@ -714,7 +714,7 @@ impl Npz<BufReader<File>> {
         Ok((shape, matrix))
     }
 
-    /// Checks an array and leaves its numbers in the archive, or in a temporary file where they have to be unpacked or converted.
+    /// Leaves the numbers of an array in the archive, looked through if `check`, or in a temporary file where they have to be unpacked or converted.
     fn leave(&mut self, i: usize, check: bool) -> Found<(Vec<usize>, Packed)> {
         let source = Path::new(&self.source).to_path_buf();
         let Entry { crc, method, .. } = self.entries[i];

@@ -144,7 +144,8 @@ impl BackwardParams {
         }
         db.map_or(Ok(()), |db| plan.expect(name, db, cols))?;
         let sums: Vec<Tensor> = [dw].into_iter().chain(db).collect();
-        let (group, columns) = if plan.target.software { (plan.target.vector(), plan.target.vector()) } else { (256, 16) };
+        let lanes = plan.target.vector();
+        let (group, columns) = if plan.target.software { (lanes, lanes) } else { (256, 16) };
         for part in parts(&plan.target, rows, 1) {
             let dispatch = Dispatch::new(name, label)
                 .constant("WG", group)

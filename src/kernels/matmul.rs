@@ -208,7 +208,7 @@ impl Matmul {
         }
         let grid = match kernel {
             "matmul/lanes" => {
-                let lanes = plan.target.subgroup;
+                let lanes = plan.target.vector();
                 dispatch = dispatch.constant("LANES", lanes);
                 Grid::Groups(m.div_ceil(32) * n.div_ceil(4 * lanes as usize) * batch)
             }

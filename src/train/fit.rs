@@ -69,8 +69,8 @@ where
         if most >= form.train.batch && recompute.is_none() && stays {
             return Ok(Some(form));
         }
-        let sizes = config.train.micro_batches(most.min(config.train.batch)).filter(|batch| batch.is_multiple_of(ranks.count));
-        let sizes = sizes.filter(|batch| !compares || *batch == config.train.batch);
+        let suits = |batch: &usize| batch.is_multiple_of(ranks.count) && (!compares || *batch == config.train.batch);
+        let sizes = config.train.micro_batches(most.min(config.train.batch)).filter(suits);
         for batch in sizes.take(LARGEST) {
             let mut form = form.clone();
             (form.train.batch, form.train.accumulate) = (batch, config.train.samples() / batch);

@@ -619,15 +619,14 @@ impl<'a> Trainer<'a> {
             if !self.session.arena.read_flat(Flat::Parameters)?.iter().all(|w| w.is_finite()) {
                 return Err(self.weights_diverged()?);
             }
-            self.options.ranks.meet();
-            return Ok(());
+        } else {
+            let checkpoint = checkpoint_of(&self.session, &self.gpu, &self.problem, &self.origin, self.progress.clone())?;
+            if checkpoint.weights.iter().any(|w| !w.is_finite()) {
+                return Err(self.weights_diverged()?);
+            }
+            let parameters = self.session.evaluate.0.plan.parameters();
+            checkpoint.save(&self.folder.checkpoints(), parameters, self.problem.settings.checkpoint.keep)?;
         }
-        let checkpoint = checkpoint_of(&self.session, &self.gpu, &self.problem, &self.origin, self.progress.clone())?;
-        if checkpoint.weights.iter().any(|w| !w.is_finite()) {
-            return Err(self.weights_diverged()?);
-        }
-        let parameters = self.session.evaluate.0.plan.parameters();
-        checkpoint.save(&self.folder.checkpoints(), parameters, self.problem.settings.checkpoint.keep)?;
         self.options.ranks.meet();
         Ok(())
     }
