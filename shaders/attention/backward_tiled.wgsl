@@ -16,8 +16,8 @@ const PRODUCTS: u32 = 2u;
 @group(0) @binding(9) var<storage, read> delta: array<f32>;            // (B, H, T)
 
 // Of the queries at hand.
-var<workgroup> lses: array<vec4<f32>, TILE / 4u>;
-var<workgroup> deltas: array<vec4<f32>, TILE / 4u>;
+var<workgroup> lses: array<f32, TILE>;
+var<workgroup> deltas: array<f32, TILE>;
 
 // Vector v of a query and of dy, of the first product and the second.
 fn of_query(product: u32, head: u32, t: u32, v: u32) -> vec4<f32> {
@@ -62,8 +62,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
             for (var v = 0u; v < WIDE; v++) {
                 sum += dot(dy[at + v], y[at + v]);
             }
-            lses[local / 4u][local % 4u] = lse[head * p.length + inside(own0 + local)];
-            deltas[local / 4u][local % 4u] = sum;
+            lses[local] = lse[head * p.length + inside(own0 + local)];
+            deltas[local] = sum;
             if (own0 + local < p.length) {
                 made[head * p.length + own0 + local] = sum;
             }
@@ -76,8 +76,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     for (var other0 = begin; other0 < end; other0 += OTHER) {
         if (KEYS == 1u) {
             if (local < OTHER) {
-                lses[local / 4u][local % 4u] = lse[head * p.length + inside(other0 + local)];
-                deltas[local / 4u][local % 4u] = delta[head * p.length + inside(other0 + local)];
+                lses[local] = lse[head * p.length + inside(other0 + local)];
+                deltas[local] = delta[head * p.length + inside(other0 + local)];
             }
         }
         var scores: array<vec4<f32>, ROWS>; // s_ij √D, then p_ij keep_ij
@@ -98,13 +98,13 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
                 let key = select(other0 + other, own0 + own, KEYS == 1u);
                 let number = select(own, other, KEYS == 1u);
                 let seen = max(query, key) < p.length && (CAUSAL == 0u || key <= query);
-                let prob = select(0.0, exp_accurate(scores[r][c] * scale - lses[number / 4u][number % 4u]), seen);
+                let prob = select(0.0, exp_accurate(scores[r][c] * scale - lses[number]), seen);
                 var kept = 1.0;
                 if (DROPOUT == 1u) {
                     kept = keep(state.seed, p.stream, state.tick, (head * p.length + query) * p.length + key, p.rate);
                 }
                 scores[r][c] = prob * kept;
-                slopes[r][c] = prob * (kept * slopes[r][c] - deltas[number / 4u][number % 4u]) * scale;
+                slopes[r][c] = prob * (kept * slopes[r][c] - deltas[number]) * scale;
             }
         }
         if (KEYS == 1u) {

@@ -10,7 +10,7 @@ const PRODUCTS: u32 = 1u;
 @group(0) @binding(4) var<storage, read_write> lse: array<f32>;     // (B, H, T)
 
 // Of each query, what the sums so far are to be multiplied with; in the end 1 / Σ_j exp(s_ij − max s_i).
-var<workgroup> factors: array<vec4<f32>, TILE / 4u>;
+var<workgroup> factors: array<f32, TILE>;
 
 // Vector v of a query.
 fn own_of(product: u32, head: u32, t: u32, v: u32) -> vec4<f32> {
@@ -51,26 +51,26 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
             let seen = max(end, other0) - other0;
             var top = best;
             for (var k = 0u; k < OTHER; k++) {
-                let s = weights[k * PITCH + local / 4u][local % 4u] * scale;
+                let s = weights[k * PITCH + local] * scale;
                 top = max(top, select(top, s, k < seen));
             }
             let shrink = exp_accurate(best - top);
             total *= shrink;
             for (var k = 0u; k < OTHER; k++) {
-                let s = weights[k * PITCH + local / 4u][local % 4u] * scale;
+                let s = weights[k * PITCH + local] * scale;
                 var weight = select(0.0, exp_accurate(s - top), k < seen);
                 total += weight;
                 if (DROPOUT == 1u) {
                     weight *= keep(state.seed, p.stream, state.tick, (head * p.length + i) * p.length + other0 + k, p.rate);
                 }
-                weights[k * PITCH + local / 4u][local % 4u] = weight;
+                weights[k * PITCH + local] = weight;
             }
-            factors[local / 4u][local % 4u] = shrink;
+            factors[local] = shrink;
             best = top;
         }
         workgroupBarrier();
         for (var r = 0u; r < ROWS; r++) {
-            let factor = factors[(local / 8u * ROWS + r) / 4u][r % 4u];
+            let factor = factors[local / 8u * ROWS + r];
             for (var c = 0u; c < VECS; c++) {
                 sums[r * VECS + c] *= factor;
             }
@@ -78,7 +78,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         add(1u, head, other0, local, &sums);
     }
     if (local < TILE) {
-        factors[local / 4u][local % 4u] = 1.0 / total;
+        factors[local] = 1.0 / total;
         if (own0 + local < p.length) {
             lse[head * p.length + i] = best + log_accurate(total);
         }
@@ -89,7 +89,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         for (var c = 0u; c < VECS; c++) {
             let v = local % 8u + c * 8u;
             if (t < p.length && v < WIDE) {
-                y[out_of(head, t) + v] = sums[r * VECS + c] * factors[(local / 8u * ROWS + r) / 4u][r % 4u];
+                y[out_of(head, t) + v] = sums[r * VECS + c] * factors[local / 8u * ROWS + r];
             }
         }
     }

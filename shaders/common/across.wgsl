@@ -1,7 +1,20 @@
-// Puts the numbers of a vector into component `lane` of four vectors of a kernel's `tiles`, `pitch` apart: what lies along a row comes to lie down a column.
-fn put_across(at: u32, pitch: u32, lane: u32, v: vec4<f32>) {
-    tiles[at][lane] = v.x;
-    tiles[at + pitch][lane] = v.y;
-    tiles[at + 2u * pitch][lane] = v.z;
-    tiles[at + 3u * pitch][lane] = v.w;
+// Vectors in a kernel's `tiles`, whose numbers are stored one by one: Metal and DirectX may store a component of a vector in shared memory by writing the whole
+// vector, over what other invocations store meanwhile. Compilers make one access of four neighbours.
+fn tile(at: u32) -> vec4<f32> {
+    return vec4<f32>(tiles[at], tiles[at + 1u], tiles[at + 2u], tiles[at + 3u]);
+}
+
+fn put_along(at: u32, v: vec4<f32>) {
+    tiles[at] = v.x;
+    tiles[at + 1u] = v.y;
+    tiles[at + 2u] = v.z;
+    tiles[at + 3u] = v.w;
+}
+
+// Numbers `pitch` apart: what lies along a row comes to lie down a column.
+fn put_across(at: u32, pitch: u32, v: vec4<f32>) {
+    tiles[at] = v.x;
+    tiles[at + pitch] = v.y;
+    tiles[at + 2u * pitch] = v.z;
+    tiles[at + 3u * pitch] = v.w;
 }

@@ -14,9 +14,9 @@ const STEP: u32 = 16u;
 // Vectors of a row.
 const WIDE: u32 = D / 4u;
 const VECS: u32 = (WIDE + 7u) / 8u;
-// In vectors. Padding keeps the transposing stores out of each other's banks.
-const PITCH: u32 = TILE / 4u + 1u;
-const PITCH_OTHER: u32 = OTHER / 4u + 1u;
+// Padding keeps the transposing stores out of each other's banks.
+const PITCH: u32 = TILE + 4u;
+const PITCH_OTHER: u32 = OTHER + 4u;
 const SIZE: u32 = STEP * (PITCH + PITCH_OTHER);
 
 struct Params { batch: u32, length: u32, heads: u32, stream: u32, rate: f32 }
@@ -26,9 +26,9 @@ var<immediate> p: Params;
 @group(0) @binding(2) var<storage, read> q_other: array<vec4<f32>>; // (B, T, H, D)
 
 // Of each product [feature][own position], then [feature][other position]; in sums over positions [position][feature].
-var<workgroup> tiles: array<vec4<f32>, max(PRODUCTS * SIZE, STEP * WIDE)>;
+var<workgroup> tiles: array<f32, max(PRODUCTS * SIZE, STEP * D)>;
 // [other position][own position].
-var<workgroup> weights: array<vec4<f32>, OTHER * PITCH>;
+var<workgroup> weights: array<f32, OTHER * PITCH>;
 
 // First vector of part 0, 1, 2 (query, key, value) of a position of head number `head`.
 fn row_of(head: u32, t: u32, part: u32) -> u32 {
@@ -65,27 +65,25 @@ fn load(product: u32, head: u32, own0: u32, other0: u32, first: u32, local: u32)
         let row = (local + i * 64u) / 4u;
         let along = (local + i * 64u) % 4u;
         let v = own_of(product, head, inside(own0 + row), min(first / 4u + along, WIDE - 1u)) * select(0.0, 1.0, first / 4u + along < WIDE);
-        let at = product * SIZE + along * 4u * PITCH + row / 4u;
-        put_across(at, PITCH, row % 4u, v);
+        put_across(product * SIZE + along * 4u * PITCH + row, PITCH, v);
     }
     for (var i = 0u; i < OTHER * STEP / 256u; i++) {
         let row = (local + i * 64u) / 4u;
         let along = (local + i * 64u) % 4u;
         let v = other_of(product, head, inside(other0 + row), min(first / 4u + along, WIDE - 1u));
-        let at = product * SIZE + STEP * PITCH + along * 4u * PITCH_OTHER + row / 4u;
-        put_across(at, PITCH_OTHER, row % 4u, v);
+        put_across(product * SIZE + STEP * PITCH + along * 4u * PITCH_OTHER + row, PITCH_OTHER, v);
     }
 }
 
 // Adds the product of the features that were loaded.
 fn multiply(product: u32, local: u32, sums: ptr<function, array<vec4<f32>, ROWS>>) {
-    let row_own = product * SIZE + local / 8u * (ROWS / 4u);
-    let row_other = product * SIZE + STEP * PITCH + local % 8u;
+    let row_own = product * SIZE + local / 8u * ROWS;
+    let row_other = product * SIZE + STEP * PITCH + local % 8u * 4u;
     for (var k0 = 0u; k0 < STEP; k0 += 4u) {
         for (var step = 0u; step < 4u; step++) {
-            let other = tiles[row_other + (k0 + step) * PITCH_OTHER];
+            let other = tile(row_other + (k0 + step) * PITCH_OTHER);
             for (var r = 0u; r < ROWS; r += 4u) {
-                let own = tiles[row_own + (k0 + step) * PITCH + r / 4u];
+                let own = tile(row_own + (k0 + step) * PITCH + r);
                 (*sums)[r] = fma(vec4<f32>(own.x), other, (*sums)[r]);
                 (*sums)[r + 1u] = fma(vec4<f32>(own.y), other, (*sums)[r + 1u]);
                 (*sums)[r + 2u] = fma(vec4<f32>(own.z), other, (*sums)[r + 2u]);
@@ -99,8 +97,10 @@ fn multiply(product: u32, local: u32, sums: ptr<function, array<vec4<f32>, ROWS>
 fn put(local: u32, values: ptr<function, array<vec4<f32>, ROWS>>) {
     for (var r = 0u; r < ROWS; r += 4u) {
         for (var c = 0u; c < 4u; c++) {
-            let of_row = vec4<f32>((*values)[r][c], (*values)[r + 1u][c], (*values)[r + 2u][c], (*values)[r + 3u][c]);
-            weights[(local % 8u * 4u + c) * PITCH + local / 8u * (ROWS / 4u) + r / 4u] = of_row;
+            let at = (local % 8u * 4u + c) * PITCH + local / 8u * ROWS + r;
+            for (var i = 0u; i < 4u; i++) {
+                weights[at + i] = (*values)[r + i][c];
+            }
         }
     }
 }
@@ -110,14 +110,15 @@ fn add(product: u32, head: u32, other0: u32, local: u32, sums: ptr<function, arr
     for (var first = 0u; first < OTHER; first += STEP) {
         workgroupBarrier();
         for (var e = local; e < STEP * WIDE; e += WG) {
-            tiles[e] = other_of(product, head, inside(other0 + first + e / WIDE), e % WIDE);
+            put_along(e * 4u, other_of(product, head, inside(other0 + first + e / WIDE), e % WIDE));
         }
         workgroupBarrier();
         for (var k = 0u; k < STEP; k++) {
             for (var r = 0u; r < ROWS; r += 4u) {
-                let weight = weights[(first + k) * PITCH + local / 8u * (ROWS / 4u) + r / 4u];
+                let at = (first + k) * PITCH + local / 8u * ROWS + r;
+                let weight = vec4<f32>(weights[at], weights[at + 1u], weights[at + 2u], weights[at + 3u]);
                 for (var c = 0u; c < VECS; c++) {
-                    let v = tiles[k * WIDE + min(local % 8u + c * 8u, WIDE - 1u)];
+                    let v = tile((k * WIDE + min(local % 8u + c * 8u, WIDE - 1u)) * 4u);
                     (*sums)[r * VECS + c] = fma(vec4<f32>(weight.x), v, (*sums)[r * VECS + c]);
                     (*sums)[(r + 1u) * VECS + c] = fma(vec4<f32>(weight.y), v, (*sums)[(r + 1u) * VECS + c]);
                     (*sums)[(r + 2u) * VECS + c] = fma(vec4<f32>(weight.z), v, (*sums)[(r + 2u) * VECS + c]);

@@ -14,9 +14,9 @@ const OWN: u32 = (ROWS + SLICES - 1u) / SLICES;
 const FINISH: u32 = ROWS / OWN;
 const TILE_M: u32 = 8u * ROWS;
 const TILE_N: u32 = 32u * VECS;
-// In vectors. Padding keeps the transposing stores out of each other's banks.
-const PITCH_M: u32 = TILE_M / 4u + 1u;
-const PITCH_N: u32 = TILE_N / 4u + 1u;
+// Padding keeps the transposing stores out of each other's banks.
+const PITCH_M: u32 = TILE_M + 4u;
+const PITCH_N: u32 = TILE_N + 4u;
 const SIZE_A: u32 = STEP * PITCH_M;
 const SIZE: u32 = STEP * (PITCH_M + PITCH_N);
 // Vectors that an invocation loads of each side.
@@ -29,7 +29,7 @@ const ALONG_B: u32 = TRANS_B * (STEP / 4u) + (1u - TRANS_B) * (TILE_N / 4u);
 @group(0) @binding(2) var<storage, read> b: array<vec4<f32>>; // (batch, K, N)
 
 // Of each slice [k][m], then [k][n]; in the end the sums of the slices.
-var<workgroup> tiles: array<vec4<f32>, SLICES * SIZE>;
+var<workgroup> tiles: array<f32, SLICES * SIZE>;
 
 // Tiles of a panel of rows. Tiles go down a panel, then along n, so that those at work at one time, some hundreds, lie in a square rather than in rows: they
 // read half as many different rows of A and columns of B, which stay in the L2 cache meanwhile.
@@ -95,13 +95,12 @@ fn multiply(place: vec3<u32>, local: u32, row_sums: ptr<function, vec4<f32>>) {
                 let across = (lane + i * 64u) / ALONG_A;
                 let v = next_a[i];
                 if (TRANS_A == 1u) {
-                    tiles[in_a + across * PITCH_M + along] = v;
+                    put_along(in_a + across * PITCH_M + along * 4u, v);
                     if (ROW_SUM == 1u) {
                         *row_sums += v;
                     }
                 } else {
-                    let at = in_a + along * 4u * PITCH_M + across / 4u;
-                    put_across(at, PITCH_M, across % 4u, v);
+                    put_across(in_a + along * 4u * PITCH_M + across, PITCH_M, v);
                     if (ROW_SUM == 1u) {
                         (*row_sums)[i] += dot(v, vec4<f32>(1.0));
                     }
@@ -112,10 +111,9 @@ fn multiply(place: vec3<u32>, local: u32, row_sums: ptr<function, vec4<f32>>) {
                 let across = (lane + i * 64u) / ALONG_B;
                 let v = next_b[i];
                 if (TRANS_B == 1u) {
-                    let at = in_b + along * 4u * PITCH_N + across / 4u;
-                    put_across(at, PITCH_N, across % 4u, v);
+                    put_across(in_b + along * 4u * PITCH_N + across, PITCH_N, v);
                 } else {
-                    tiles[in_b + across * PITCH_N + along] = v;
+                    put_along(in_b + across * PITCH_N + along * 4u, v);
                 }
             }
             workgroupBarrier();
@@ -144,16 +142,16 @@ fn multiply(place: vec3<u32>, local: u32, row_sums: ptr<function, vec4<f32>>) {
         // Four steps at a time, so that their addresses are constants of the instructions.
         for (var k0 = 0u; k0 < STEP; k0 += 4u) {
             // With four rows or eight an invocation's begin with a vector.
-            let row_a = in_a + k0 * PITCH_M + select(0u, lane / 8u * (ROWS / 4u), ROWS >= 4u);
-            let row_b = in_b + k0 * PITCH_N + lane % 8u;
+            let row_a = in_a + k0 * PITCH_M + select(0u, lane / 8u * ROWS, ROWS >= 4u);
+            let row_b = in_b + k0 * PITCH_N + lane % 8u * 4u;
             for (var step = 0u; step < 4u; step++) {
                 var bv: array<vec4<f32>, VECS>;
                 for (var c = 0u; c < VECS; c++) {
-                    bv[c] = tiles[row_b + (step * PITCH_N + c * 8u)];
+                    bv[c] = tile(row_b + (step * PITCH_N + c * 32u));
                 }
                 for (var r = 0u; r < ROWS; r += 2u) {
                     let row = select(lane / 8u * ROWS + r, r, ROWS >= 4u);
-                    let av = tiles[row_a + (step * PITCH_M + row / 4u)];
+                    let av = tile(row_a + (step * PITCH_M + row / 4u * 4u));
                     let pair = select(av.xy, av.zw, row % 4u == 2u);
                     for (var c = 0u; c < VECS; c++) {
                         acc[r * VECS + c] = fma(vec4<f32>(pair.x), bv[c], acc[r * VECS + c]);
@@ -172,7 +170,7 @@ fn multiply(place: vec3<u32>, local: u32, row_sums: ptr<function, vec4<f32>>) {
             if (slice == to || SLICES == 1u) {
                 own[i] = acc[to * OWN * VECS + i];
             } else {
-                tiles[(part * OWN * VECS + i) * 64u + lane] = acc[to * OWN * VECS + i];
+                put_along(((part * OWN * VECS + i) * 64u + lane) * 4u, acc[to * OWN * VECS + i]);
             }
         }
     }
@@ -182,7 +180,7 @@ fn multiply(place: vec3<u32>, local: u32, row_sums: ptr<function, vec4<f32>>) {
     if (slice < FINISH) {
         for (var other = 0u; other < SLICES - 1u; other++) {
             for (var i = 0u; i < OWN * VECS; i++) {
-                own[i] += tiles[((slice * (SLICES - 1u) + other) * OWN * VECS + i) * 64u + lane];
+                own[i] += tile((((slice * (SLICES - 1u) + other) * OWN * VECS + i) * 64u + lane) * 4u);
             }
         }
         for (var r = 0u; r < OWN; r++) {

@@ -33,13 +33,13 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     multiply(place, local, &sums);
     if (ROW_SUM == 1u) {
         workgroupBarrier();
-        tiles[local] = sums;
+        put_along(local * 4u, sums);
         workgroupBarrier();
         if (n0 == 0u && TRANS_A == 0u && local < TILE_M) {
             // Four invocations of a slice have the steps of a row, and each has every sixteenth row.
             var sum = 0.0;
             for (var q = 0u; q < SLICES * 4u; q++) {
-                sum += tiles[q / 4u * 64u + local % 16u * 4u + q % 4u][local / 16u];
+                sum += tiles[(q / 4u * 64u + local % 16u * 4u + q % 4u) * 4u + local / 16u];
             }
             store_row_sum(m0 + local, sum);
         }
@@ -47,7 +47,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
             // Every invocation has loaded the same four rows of each of its steps.
             var sum = vec4<f32>(0.0);
             for (var q = 0u; q < WG / (TILE_M / 4u); q++) {
-                sum += tiles[q * (TILE_M / 4u) + local];
+                sum += tile((q * (TILE_M / 4u) + local) * 4u);
             }
             for (var c = 0u; c < 4u; c++) {
                 store_row_sum(m0 + local * 4u + c, sum[c]);

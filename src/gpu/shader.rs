@@ -174,15 +174,34 @@ fn specialise(name: &str, consts: &[(&'static str, u32)]) -> Result<String> {
     Ok(out)
 }
 
-fn validate(module: &naga::Module) -> std::result::Result<(), Box<naga::WithSpan<naga::valid::ValidationError>>> {
+type Invalid = Box<naga::WithSpan<naga::valid::ValidationError>>;
+
+fn validate(module: &naga::Module) -> std::result::Result<naga::valid::ModuleInfo, Invalid> {
     use naga::valid::{Capabilities, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator};
     let half = Capabilities::SHADER_FLOAT16_IN_FLOAT32 | Capabilities::SHADER_FLOAT16;
     Validator::new(ValidationFlags::all(), Capabilities::IMMEDIATES | Capabilities::SUBGROUP | half)
         .subgroup_stages(ShaderStages::COMPUTE)
         .subgroup_operations(SubgroupOperationSet::all())
         .validate(module)
-        .map(|_| ())
         .map_err(Box::new)
+}
+
+/// Where a block stores a component of a vector that lies in memory which invocations share. For that, Metal and DirectX may write the whole vector, the
+/// other components as they were read before (<https://github.com/gpuweb/gpuweb/issues/2112>): what other invocations stored there meanwhile is lost.
+fn component_store(block: &naga::Block, info: &naga::valid::FunctionInfo, types: &naga::UniqueArena<naga::Type>) -> Option<naga::Span> {
+    use naga::{AddressSpace, Statement, TypeInner};
+    let inside = |block| component_store(block, info, types);
+    block.span_iter().find_map(|(statement, span)| match statement {
+        Statement::Store { pointer, .. } => match info[*pointer].ty.inner_with(types) {
+            TypeInner::ValuePointer { size: None, space: AddressSpace::WorkGroup | AddressSpace::Storage { .. }, .. } => Some(*span),
+            _ => None,
+        },
+        Statement::Block(block) => inside(block),
+        Statement::If { accept, reject, .. } => inside(accept).or_else(|| inside(reject)),
+        Statement::Switch { cases, .. } => cases.iter().find_map(|case| inside(&case.body)),
+        Statement::Loop { body, continuing, .. } => inside(body).or_else(|| inside(continuing)),
+        _ => None,
+    })
 }
 
 /// Bytes of workgroup memory that a module declares.
@@ -314,7 +333,15 @@ impl Shader {
         };
         let mut module = naga::front::wgsl::parse_str(&text)
             .map_err(|e| Error::Internal(format!("{path}: {}", e.emit_to_string_with_path(&text, &path))))?;
-        validate(&module)?;
+        let info = validate(&module)?;
+        let helpers = module.functions.iter().map(|(handle, function)| (function, &info[handle]));
+        let entries = module.entry_points.iter().enumerate().map(|(i, entry)| (&entry.function, info.get_entry_point(i)));
+        if let Some(span) = helpers.chain(entries).find_map(|(function, info)| component_store(&function.body, info, &module.types)) {
+            let line = text.lines().nth(span.location(&text).line_number as usize - 1).unwrap_or_default().trim();
+            return Err(Error::Internal(format!(
+                "{path}: `{line}` stores one number of a vector in memory that invocations share: store whole vectors, or declare the array as numbers"
+            )));
+        }
         fold(&mut module);
         rewrite(&mut module, forms).map_err(|why| Error::Internal(format!("{path}: {why}")))?;
         validate(&module)?;
@@ -377,6 +404,27 @@ mod tests {
         assert!(names.len() > 10, "{names:?}");
         for name in names {
             Shader::load(&name, &[]).unwrap();
+        }
+    }
+
+    #[test]
+    fn one_number_of_a_shared_vector_cannot_be_stored() {
+        let text = |store: &str| {
+            format!(
+                "var<workgroup> v: array<vec4<f32>, 8>;\n@compute @workgroup_size(32)\nfn main(@builtin(local_invocation_index) local: u32) {{\n    if (local > 1u) {{\n        {store}\n    }}\n}}\n"
+            )
+        };
+        for (name, store, fits) in [
+            ("test/component", "v[local / 4u][local % 4u] = 1.0;", false),
+            ("test/named", "v[local].x = 1.0;", false),
+            ("test/whole", "v[local % 8u] = vec4<f32>();", true),
+        ] {
+            add_source(name, Box::leak(text(store).into_boxed_str())).unwrap();
+            let loaded = Shader::load(name, &[]);
+            assert_eq!(loaded.is_ok(), fits, "{name}");
+            if let Err(error) = loaded {
+                assert!(error.to_string().contains(&format!("`{store}` stores one number of a vector")), "{error}");
+            }
         }
     }
 
