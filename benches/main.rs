@@ -94,6 +94,10 @@ fn step(gpu: &Arc<Gpu>, run: &str) -> Result<()> {
 }
 
 fn main() -> Result<()> {
+    for (name, value) in engine::gpu::environment() {
+        // SAFETY: no other thread has been started.
+        unsafe { std::env::set_var(name, value) };
+    }
     let filter = std::env::args().skip(1).find(|a| !a.starts_with('-')).unwrap_or_default();
     let gpu = Arc::new(Gpu::open(std::env::var("ENGINE_DEVICE").ok().as_deref())?);
     println!("{}\n\n{:<48}{:>12}{:>10}{:>10}", gpu.describe(), "", "median µs", "GFLOP/s", "GB/s");

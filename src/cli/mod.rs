@@ -129,9 +129,9 @@ fn ended_by_the_first() -> bool {
 
 /// Runs the command line and gives the exit code.
 pub fn main() -> i32 {
-    if std::env::var_os("XDG_RUNTIME_DIR").is_none() && std::env::var_os("NODEVICE_SELECT").is_none() {
-        // SAFETY: no other thread has been started. Without a session, Mesa's device-select layer prints an error of its own.
-        unsafe { std::env::set_var("NODEVICE_SELECT", "1") };
+    for (name, value) in crate::gpu::environment() {
+        // SAFETY: no other thread has been started.
+        unsafe { std::env::set_var(name, value) };
     }
     std::panic::set_hook(Box::new(|info| {
         let _ = writeln!(std::io::stderr(), "engine: internal error: {info}. Please report it with the command that you ran");

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use super::adapter::AdapterSummary;
@@ -324,11 +325,40 @@ impl Gpu {
         report.into_iter().flat_map(|r| r.allocations).map(|a| (a.name, a.size)).collect()
     }
 
-    /// Compiles a kernel, once. `checked` keeps wgpu's bounds checks; results are bit-equal either way (tested).
+    /// Compiles kernels, each once, on all of the processor's cores: drivers take up to seconds for one. `checked` keeps wgpu's bounds checks;
+    /// results are bit-equal either way (tested).
     ///
     /// # Errors
-    /// `Internal`, naming the kernel, when the driver rejects it.
-    pub fn pipeline(&self, shader: &Arc<Shader>, checked: bool) -> Result<Arc<Pipeline>> {
+    /// `Internal`, naming the kernel, when the driver rejects one.
+    pub fn pipelines(&self, shaders: &[&Arc<Shader>], checked: bool) -> Result<Vec<Arc<Pipeline>>> {
+        let mut each: Vec<&Arc<Shader>> = Vec::new();
+        for shader in shaders {
+            if !each.iter().any(|s| Arc::ptr_eq(s, shader)) {
+                each.push(shader);
+            }
+        }
+        let next = AtomicUsize::new(0);
+        let work = || {
+            let mut made = Vec::new();
+            while let Some(shader) = each.get(next.fetch_add(1, Ordering::Relaxed)) {
+                made.push(self.pipeline(shader, checked));
+            }
+            made
+        };
+        let workers = std::thread::available_parallelism().map_or(1, usize::from).min(each.len());
+        let made: Vec<_> = std::thread::scope(|scope| {
+            let others: Vec<_> = (1..workers).map(|_| scope.spawn(work)).collect();
+            let mut made = work();
+            made.extend(others.into_iter().flat_map(|other| other.join().expect("compiling does not panic")));
+            made
+        });
+        // Held until each has its own: what nothing uses may be dropped.
+        let _held = made.into_iter().collect::<Result<Vec<_>>>()?;
+        shaders.iter().map(|shader| self.pipeline(shader, checked)).collect()
+    }
+
+    /// Compiles a kernel, once.
+    fn pipeline(&self, shader: &Arc<Shader>, checked: bool) -> Result<Arc<Pipeline>> {
         // Shaders are cached for the life of the process, so the address names them.
         let key = (Arc::as_ptr(shader) as usize, checked);
         if let Some(found) = self.pipelines.lock().expect("no panic while held").get(&key) {

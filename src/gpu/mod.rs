@@ -12,7 +12,7 @@ mod software;
 mod target;
 mod tuning;
 
-pub use adapter::AdapterSummary;
+pub use adapter::{AdapterSummary, environment};
 pub use card::{CARD, CARDS, Card, LAUNCH};
 pub use device::{Gpu, Pipeline, adapters};
 pub use ledger::{Ledger, Role};

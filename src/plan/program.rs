@@ -147,10 +147,11 @@ impl Program {
     /// `Internal` when a kernel does not compile, `TryAgain` on device loss.
     pub fn new(plan: Plan, arena: Arc<Arena>, lowered: Lowered, checked: bool) -> Result<Program> {
         let Lowered { places, launches } = lowered;
+        let shaders: Vec<_> = launches.iter().map(|launch| &launch.shader).collect();
+        let pipelines = arena.gpu.pipelines(&shaders, checked)?;
         let mut compiled = Vec::with_capacity(launches.len());
-        for launch in launches {
+        for (launch, pipeline) in launches.into_iter().zip(pipelines) {
             let entries = &plan.entries()[launch.entries];
-            let pipeline = arena.gpu.pipeline(&launch.shader, checked)?;
             let view = |read: &ImageRead| arena.images[read.image].1.create_view(&wgpu::TextureViewDescriptor::default());
             let views: Vec<_> = launch.images.iter().map(view).collect();
             let mut next_view = views.iter();
