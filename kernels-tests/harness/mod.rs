@@ -676,12 +676,13 @@ impl Case {
 }
 
 /// Targets that a device is checked with: its own, and the other kernel variants that it can run, which are those of cards and those of
-/// processors with images. Every device has the limits of these.
+/// processors, with images where it reads these. Every device has the limits of these.
 pub fn targets(gpu: &Gpu) -> Vec<Target> {
     let card = Target { software: false, uniform_bytes: 0, image_rows: 0, ..gpu.target };
-    let images = Target { software: true, uniform_bytes: 65_536, image_rows: 8192, ..gpu.target };
+    let (uniform_bytes, image_rows) = if gpu.reads_images { (65_536, 8192) } else { (0, 0) };
+    let processor = Target { software: true, uniform_bytes, image_rows, ..gpu.target };
     let reads = |t: &Target| (t.software, t.image_rows > 0);
-    let others = [card, images].into_iter().filter(|other| reads(other) != reads(&gpu.target));
+    let others = [card, processor].into_iter().filter(|other| reads(other) != reads(&gpu.target));
     std::iter::once(gpu.target).chain(others).collect()
 }
 

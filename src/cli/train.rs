@@ -379,9 +379,12 @@ fn sweep(run: &RunArgs, members: Vec<Member>, options: &Options, Closing { stric
 fn stop_on_signals() -> Result<Arc<AtomicUsize>> {
     use signal_hook::consts::{SIGINT, SIGTERM};
     let (stop, armed) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
-    let mut signals = vec![SIGINT, SIGTERM];
-    #[cfg(unix)]
-    signals.push(signal_hook::consts::SIGHUP);
+    let signals = [
+        SIGINT,
+        SIGTERM,
+        #[cfg(unix)]
+        signal_hook::consts::SIGHUP,
+    ];
     for signal in signals {
         signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, armed.clone())
             .and_then(|_| signal_hook::flag::register(signal, armed.clone()))

@@ -92,7 +92,7 @@ fn compare(problem: &mut Loaded, targets: [Target; 2], gpu: &Arc<Gpu>) -> Result
 
 /// How a software adapter reads arrays, where another way than the one for its driver is faster.
 fn other_reads(problem: &mut Loaded, gpu: &Arc<Gpu>, say: &impl Fn(&str)) -> Result<Option<bool>> {
-    if !gpu.reads_images {
+    if !(gpu.target.software && gpu.reads_images) {
         return Ok(None);
     }
     say("measuring how arrays are read");

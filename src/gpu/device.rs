@@ -88,12 +88,16 @@ fn instance() -> wgpu::Instance {
 
 fn enumerate() -> Vec<(AdapterSummary, wgpu::Adapter)> {
     let mut adapters = pollster::block_on(instance().enumerate_adapters(wgpu::Backends::all()));
-    adapters.sort_by_key(|a| match a.get_info().device_type {
-        wgpu::DeviceType::DiscreteGpu => 0,
-        wgpu::DeviceType::IntegratedGpu => 1,
-        wgpu::DeviceType::VirtualGpu => 2,
-        wgpu::DeviceType::Other => 3,
-        wgpu::DeviceType::Cpu => 4,
+    adapters.sort_by_key(|a| {
+        let kind = match a.get_info().device_type {
+            wgpu::DeviceType::DiscreteGpu => 0,
+            wgpu::DeviceType::IntegratedGpu => 1,
+            wgpu::DeviceType::VirtualGpu => 2,
+            wgpu::DeviceType::Other => 3,
+            wgpu::DeviceType::Cpu => 4,
+        };
+        // Of a card that answers through both, its Vulkan driver, which compiles SPIR-V itself.
+        (kind, a.get_info().backend == wgpu::Backend::Dx12)
     });
     adapters
         .into_iter()
@@ -235,7 +239,7 @@ impl Gpu {
             tuned: None,
         };
         let pci = adapter.get_info().device_pci_bus_id;
-        let reads_images = software && reads_images(&adapter);
+        let reads_images = reads_images(&adapter);
         let (tuning, untuned) = match Tuning::kept(&summary) {
             Ok(tuning) => (tuning, None),
             Err(why) => (Tuning::default(), Some(why)),
@@ -248,7 +252,7 @@ impl Gpu {
 
     /// Its target with these ways to launch kernels.
     pub fn tuned(&self, tuning: Tuning) -> Target {
-        let images = self.reads_images && tuning.images().unwrap_or_else(|| prefers_images(&self.summary.driver));
+        let images = self.target.software && self.reads_images && tuning.images().unwrap_or_else(|| prefers_images(&self.summary.driver));
         let limits = self.device.limits();
         Target {
             uniform_bytes: if images { limits.max_uniform_buffer_binding_size.min(65_536) } else { 0 },
