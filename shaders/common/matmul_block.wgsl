@@ -141,7 +141,7 @@ fn multiply(place: vec3<u32>, local: u32, row_sums: ptr<function, vec4<f32>>) {
         }
         // Four steps at a time, so that their addresses are constants of the instructions.
         for (var k0 = 0u; k0 < STEP; k0 += 4u) {
-            // With four rows or eight an invocation's begin with a vector.
+            // With four rows or eight an invocation's begin at a multiple of four.
             let row_a = in_a + k0 * PITCH_M + select(0u, lane / 8u * ROWS, ROWS >= 4u);
             let row_b = in_b + k0 * PITCH_N + lane % 8u * 4u;
             for (var step = 0u; step < 4u; step++) {

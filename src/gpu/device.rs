@@ -330,7 +330,8 @@ impl Gpu {
     }
 
     /// Compiles kernels, each once, on all of the processor's cores: drivers take up to seconds for one. `checked` keeps wgpu's bounds checks;
-    /// results are bit-equal either way (tested).
+    /// results are bit-equal either way (tested). On DirectX one core compiles, as objects of its compiler are for one thread
+    /// (<https://github.com/microsoft/DirectXShaderCompiler/issues/2418>).
     ///
     /// # Errors
     /// `Internal`, naming the kernel, when the driver rejects one.
@@ -346,10 +347,17 @@ impl Gpu {
             let mut made = Vec::new();
             while let Some(shader) = each.get(next.fetch_add(1, Ordering::Relaxed)) {
                 made.push(self.pipeline(shader, checked));
+                if made.last().is_some_and(Result::is_err) {
+                    next.store(each.len(), Ordering::Relaxed);
+                }
             }
             made
         };
-        let workers = std::thread::available_parallelism().map_or(1, usize::from).min(each.len());
+        let new = |shader: &&&Arc<Shader>| {
+            !self.pipelines.lock().expect("no panic while held").contains_key(&(Arc::as_ptr(shader) as usize, checked))
+        };
+        let cores = if self.summary.backend == "Dx12" { 1 } else { std::thread::available_parallelism().map_or(1, usize::from) };
+        let workers = cores.min(each.iter().filter(new).count());
         let made: Vec<_> = std::thread::scope(|scope| {
             let others: Vec<_> = (1..workers).map(|_| scope.spawn(work)).collect();
             let mut made = work();

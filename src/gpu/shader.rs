@@ -117,6 +117,8 @@ static ADDED: LazyLock<Mutex<HashMap<String, &'static str>>> = LazyLock::new(Mut
 
 /// Makes a kernel of one's own known as `family/pass`: its WGSL text, in the form that the module describes. It may use the shared files.
 ///
+/// In buffers and in workgroup memory it stores whole vectors: single numbers only of arrays of numbers. Loading it is refused otherwise.
+///
 /// A launch may hold another kernel, too, and its workgroups may have another size: a kernel finds its workgroup with `flat_group` (`common/grid`), and one
 /// that has a `const WG`, no workgroup memory and a grid of threads must compute element `flat_group(…) * WG + local`.
 ///
