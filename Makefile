@@ -1,6 +1,6 @@
 # `make train` and `make test` do everything from a fresh clone; on Debian and Ubuntu they install a Vulkan driver where none is found.
 RUN ?= data/runs/integer_sequences_d64.toml
-CASES ?= 72
+CASES ?= 48
 MUTANTS ?= 400 1
 KILLS ?= 1000 1
 # Files of the kernel families, which formatting alone does not find: they are declared by a list.
@@ -51,7 +51,7 @@ mpi:
 
 # Every kernel on a second driver, SwiftShader; `make test-drivers CASES=150` runs all cases.
 test-drivers:
-	CASES=$(CASES) kernels-tests/drivers.sh
+	CASES=$(CASES) FEATURES=$(FEATURES) kernels-tests/drivers.sh
 
 # Changes the shaders at random; each change must fail a case of its family.
 mutants: driver

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Checks every kernel in all its variants on a second Vulkan driver, SwiftShader, which shares nothing with Mesa or LLVM; and on Mesa's driver for
 # processors with vectors of 512 bits, for which some kernels have a variant, where processor and driver can. SwiftShader comes from Debian's package
-# chromium-common and is kept under target/. CASES is the number of cases of each family.
+# chromium-common and is kept under target/. CASES is the number of cases of each family; FEATURES are those that `make test` built.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 folder=$PWD/target/swiftshader
@@ -21,9 +21,15 @@ if [ ! -f "$icd" ]; then
   rm chromium-common_*.deb
   cd - >/dev/null
 fi
-cargo build --release
-VK_DRIVER_FILES=$icd target/release/engine check --device swiftshader --cases "$CASES"
+cargo build --release --features "$FEATURES"
+# Each check has one thread: both run at once, and the second one's table comes when the first has ended.
+VK_DRIVER_FILES=$icd target/release/engine check --device swiftshader --cases "$CASES" &
+first=$!
+trap 'kill $first 2>/dev/null || true' EXIT
+wide=
 if grep -qs avx512f /proc/cpuinfo && target/release/engine devices | grep -q llvmpipe; then
   # The same compiler as in the tests before, with other variants: a few cases of each.
-  LP_NATIVE_VECTOR_WIDTH=512 target/release/engine check --device llvmpipe --cases 16
+  wide=$(LP_NATIVE_VECTOR_WIDTH=512 target/release/engine check --device llvmpipe --cases 16) || { echo "$wide"; exit 1; }
 fi
+wait $first
+echo "$wide"
