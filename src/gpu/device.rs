@@ -60,6 +60,11 @@ fn keep<K: Eq + std::hash::Hash, V>(kept: &mut HashMap<K, Arc<V>>, key: K, value
     kept.insert(key, value);
 }
 
+/// Names a compiled kernel: shaders are cached for the life of the process, so by the address.
+fn key(shader: &Arc<Shader>, checked: bool) -> (usize, bool) {
+    (Arc::as_ptr(shader) as usize, checked)
+}
+
 /// As wgpu names it.
 fn texture_format(texel: Texel) -> wgpu::TextureFormat {
     match (texel.components, texel.half) {
@@ -336,28 +341,25 @@ impl Gpu {
     /// # Errors
     /// `Internal`, naming the kernel, when the driver rejects one.
     pub fn pipelines(&self, shaders: &[&Arc<Shader>], checked: bool) -> Result<Vec<Arc<Pipeline>>> {
-        let mut each: Vec<&Arc<Shader>> = Vec::new();
+        let mut missing: Vec<&Arc<Shader>> = Vec::new();
         for shader in shaders {
-            if !each.iter().any(|s| Arc::ptr_eq(s, shader)) {
-                each.push(shader);
+            if self.compiled(shader, checked).is_none() && !missing.iter().any(|s| Arc::ptr_eq(s, shader)) {
+                missing.push(shader);
             }
         }
         let next = AtomicUsize::new(0);
         let work = || {
             let mut made = Vec::new();
-            while let Some(shader) = each.get(next.fetch_add(1, Ordering::Relaxed)) {
+            while let Some(shader) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
                 made.push(self.pipeline(shader, checked));
                 if made.last().is_some_and(Result::is_err) {
-                    next.store(each.len(), Ordering::Relaxed);
+                    next.store(missing.len(), Ordering::Relaxed);
                 }
             }
             made
         };
-        let new = |shader: &&&Arc<Shader>| {
-            !self.pipelines.lock().expect("no panic while held").contains_key(&(Arc::as_ptr(shader) as usize, checked))
-        };
         let cores = if self.summary.backend == "Dx12" { 1 } else { std::thread::available_parallelism().map_or(1, usize::from) };
-        let workers = cores.min(each.iter().filter(new).count());
+        let workers = cores.min(missing.len());
         let made: Vec<_> = std::thread::scope(|scope| {
             let others: Vec<_> = (1..workers).map(|_| scope.spawn(work)).collect();
             let mut made = work();
@@ -369,12 +371,15 @@ impl Gpu {
         shaders.iter().map(|shader| self.pipeline(shader, checked)).collect()
     }
 
+    /// A kernel that is compiled already.
+    fn compiled(&self, shader: &Arc<Shader>, checked: bool) -> Option<Arc<Pipeline>> {
+        self.pipelines.lock().expect("no panic while held").get(&key(shader, checked)).cloned()
+    }
+
     /// Compiles a kernel, once.
     fn pipeline(&self, shader: &Arc<Shader>, checked: bool) -> Result<Arc<Pipeline>> {
-        // Shaders are cached for the life of the process, so the address names them.
-        let key = (Arc::as_ptr(shader) as usize, checked);
-        if let Some(found) = self.pipelines.lock().expect("no panic while held").get(&key) {
-            return Ok(found.clone());
+        if let Some(found) = self.compiled(shader, checked) {
+            return Ok(found);
         }
         let label = Some(shader.name.as_str());
         let scope = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
@@ -430,7 +435,7 @@ impl Gpu {
         }
         self.check()?;
         let pipeline = Arc::new(Pipeline { pipeline, layout });
-        keep(&mut self.pipelines.lock().expect("no panic while held"), key, pipeline.clone());
+        keep(&mut self.pipelines.lock().expect("no panic while held"), key(shader, checked), pipeline.clone());
         Ok(pipeline)
     }
 
