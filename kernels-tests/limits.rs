@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use engine::error::{Error, Result};
 use engine::gpu::{BindingKind, Shader, Target};
 use engine::harness::FAMILIES;
-use engine::kernels::attention;
+use engine::kernels::{Dropout, attention};
 use engine::plan::{LayoutOptions, Memory, Plan};
 use engine::problem::Loaded;
 use engine::registry::Config;
@@ -166,14 +167,18 @@ fn kernels_can_be_written_for_every_api() {
 }
 
 /// A causal attention of the given head size, forward and backward, on a target.
-fn record_attention(head_dim: usize, length: usize, target: Target) -> engine::error::Result<Plan> {
+fn record_attention(head_dim: usize, length: usize, target: Target) -> Result<Plan> {
+    record_attention_of(1, None, head_dim, length, target)
+}
+
+fn record_attention_of(batch: usize, dropout: Option<Dropout>, head_dim: usize, length: usize, target: Target) -> Result<Plan> {
     use engine::gpu::Role::Dataset;
     let mut plan = Plan::new("attention", target);
-    let shape = attention::Shape { batch: 1, length, heads: 1, head_dim, causal: true, dropout: None, rope: None };
-    let n = length * head_dim;
+    let shape = attention::Shape { batch, length, heads: 1, head_dim, causal: true, dropout, rope: None };
+    let n = batch * length * head_dim;
     let qkv = plan.persistent(Dataset, "qkv", &[3 * n])?;
     let dy = plan.persistent(Dataset, "dy", &[n])?;
-    let (y, lse, dqkv) = (plan.activation("y", &[n])?, plan.activation("lse", &[length])?, plan.activation("dqkv", &[3 * n])?);
+    let (y, lse, dqkv) = (plan.activation("y", &[n])?, plan.activation("lse", &[batch * length])?, plan.activation("dqkv", &[3 * n])?);
     attention::Forward { qkv, q: None, y, lse, shape }.record(&mut plan, "forward")?;
     attention::Backward { qkv, q: None, y, lse, dy, dqkv, shape }.record(&mut plan, "backward")?;
     Ok(plan)
@@ -188,6 +193,16 @@ fn attention_fits_the_workgroup_memory_of_every_api() {
             record_attention(head_dim, length, Target { workgroup_memory: 16_384, ..Target::default() }).unwrap();
         }
     }
+}
+
+#[test]
+fn dropout_of_attention_never_draws_the_same_numbers_twice() {
+    let record = |batch, dropout| record_attention_of(batch, dropout, 16, 4096, Target::default());
+    let dropout = Some(Dropout { rate: 0.1, stream: 1 });
+    record(256, dropout).unwrap();
+    record(257, None).unwrap();
+    let error = record(257, dropout).unwrap_err();
+    assert!(matches!(error, Error::Config(_)) && error.to_string().contains("train.accumulate"), "{error}");
 }
 
 #[test]

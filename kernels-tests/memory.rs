@@ -223,6 +223,27 @@ fn fitted(budget: &str, set: &[&str], resume: bool) -> (bool, String) {
 }
 
 #[test]
+fn a_loss_that_compares_samples_keeps_its_batch() {
+    let of = |loss: &str| {
+        let set = ["data.dim=16", "model.hidden=16", "train.batch=64", &format!("loss={{kind='vectors',{loss}}}")];
+        let problem = Loaded::made_up(&config("lvm_mlp", &set), 80).unwrap();
+        problem.loss().columns().compares
+    };
+    for (loss, compares) in [
+        ("mse={weight=1.0}", false),
+        ("cosine={weight=1.0},cycle={weight=0.1}", false),
+        ("infonce={weight=1.0}", true),
+        ("cosine={weight=1.0},infonce={weight=0.0}", false),
+        ("mse={weight=1.0},mmd={weight=1.0,anchors=8}", true),
+        ("mse={weight=1.0},moment={weight=1.0}", true),
+        ("cosine={weight=1.0},variance={weight=1.0}", true),
+        ("cosine={weight=1.0},stat={weight=1.0}", true),
+    ] {
+        assert_eq!(of(loss), compares, "{loss}");
+    }
+}
+
+#[test]
 fn a_run_that_does_not_fit_is_made_to() {
     let batch = ["train.batch=512", "validation.sequences=4"];
     let (fine, said) = fitted("8GiB", &batch, false);

@@ -446,6 +446,8 @@ fn beams_agree_with_exhaustive_search() {
     let pairs = (0..256 * 256).map(|i| (first[i / 256] + second[i / 256][i % 256], i));
     let best = pairs.max_by(|a, b| a.0.total_cmp(&b.0)).unwrap().1 as u32;
     assert_eq!(decoder(256).generate(&prompt, 2, Strategy::Beam(256)).unwrap(), vec![best / 256, best % 256]);
+    // Wider than the vocabulary: no other than the widest.
+    assert_eq!(decoder(300).generate(&prompt, 2, Strategy::Beam(300)).unwrap(), vec![best / 256, best % 256]);
     let drawn = |seed| decoder(1).generate(&prompt, 6, Strategy::Temperature(1.0, seed)).unwrap();
     assert_eq!(drawn(1), drawn(1));
     assert_ne!(drawn(1), drawn(2));

@@ -256,7 +256,11 @@ const LOOP: Kind = Kind {
             &["abort_if=[{metric='validation_accuracy',flat=0.0,after_epoch=2}]"],
             &["abort_if=[{metric='train_cross_entropy',worse=1e9}]"],
         ],
-        &[&[], &["expect=[{metric='validation_accuracy',at_least=2.0,epoch=1}]"], &["expect=[{metric='validation_loss',at_most=1e9}]"]],
+        &[
+            &[],
+            &["expect=[{metric='validation_accuracy',at_least=2.0,epoch=1}]", "validation.every=1"],
+            &["expect=[{metric='validation_loss',at_most=1e9}]"],
+        ],
     ],
 };
 

@@ -117,6 +117,7 @@ fn ranks_have_the_bits_of_accumulation() {
         ("integers", "integer_sequences", "", &integers[..]),
         ("lstm", "lvm_lstm", "vectors.npz", &lstm),
         ("wide", "lvm_lstm", "vectors.npz", &wide),
+        ("half", "lvm_lstm", "vectors.npz", &[&wide[..], &["model.hidden=16", "train.precision=f16"]].concat()),
         ("mechanisms", "mechanism_phase7", "mechanisms.npz", &mechanism),
         ("images", "linkage_vae", "images.npz", &images),
     ] {

@@ -100,9 +100,18 @@ fn bad_data_is_refused_with_what_is_wrong() {
         "abort_if=[{metric='train_cosine',below=0.1,after_epoch=3}]",
         "expect=[{metric='train_cosine',at_least=nan,epoch=1}]",
         "expect=[{metric='train_cosine',at_least=0.1,epoch=0}]",
+        "optimizer.eps=1e-50",
+        "loss.mmd={weight=1.0,anchors=5000}",
     ] {
         let (code, _, text) = train(&whole, &path("config"), &["--set", set]);
         assert!(code == 2, "{set}: {text}");
+    }
+    // Epochs of 3 steps, and validations after steps 4, 8 and 9.
+    let set = |epoch: u32| format!("expect=[{{metric='validation_cosine',at_least=-1.0,epoch={epoch}}}]");
+    for (epoch, code) in [(1, 2), (2, 0)] {
+        let more = ["--set", "train.batch=30", "--set", "train.epochs=3", "--set", "validation.every=4", "--set", &set(epoch)];
+        let (got, _, text) = train(&whole, &path("rhythm"), &more);
+        assert!(got == code && text.contains("no validation") == (code == 2) && !text.contains("MISSED"), "{epoch}: {got} {text}");
     }
 }
 
@@ -327,8 +336,12 @@ fn a_sweep_is_many_runs_that_go_on_as_a_whole() {
     std::fs::write(Path::new(&folders[0]).join("notes.txt"), "<b>first</b>\n").unwrap();
     std::fs::write(Path::new(&folders[0]).join("linkage.svg"), "<svg xmlns='x'><script>1</script></svg>").unwrap();
     let page = folder.path().join("report.html");
-    let args: Vec<&str> = ["report", "--out", page.to_str().unwrap()].into_iter().chain(folders.iter().map(String::as_str)).collect();
-    assert_eq!(run(&args).0, 0);
+    // What is no run is left out.
+    let none = folder.path().display().to_string();
+    let all = folders.iter().map(String::as_str).chain([none.as_str()]);
+    let args: Vec<&str> = ["report", "--out", page.to_str().unwrap()].into_iter().chain(all).collect();
+    let (code, _, text) = run(&args);
+    assert!(code == 0 && text.contains("left out: ") && text.contains(&none), "{text}");
     let text = std::fs::read_to_string(&page).unwrap();
     for part in [
         "<h2>Side by side</h2>",

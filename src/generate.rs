@@ -202,6 +202,10 @@ impl Decoder {
         }
         candidates.sort_by(|a, b| b.0.total_cmp(&a.0).then((a.1, a.2).cmp(&(b.1, b.2))));
         candidates.truncate(rows.len());
+        // Fewer than the beams, where those are more than the vocabulary: the others wait for the next number.
+        if let Some((_, parent, token)) = candidates.first().copied() {
+            candidates.resize(rows.len(), (f64::NEG_INFINITY, parent, token));
+        }
         let old = self.sources.clone();
         for (beam, (_, parent, _)) in candidates.iter().enumerate() {
             self.sources[beam].clone_from(&old[*parent]);

@@ -1,5 +1,6 @@
 //! The programs of a run on a device, with its weights: a training step, the evaluation of a batch, a step of decoding.
 
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -155,7 +156,7 @@ impl Session {
         for (name, words) in &batch.inputs {
             program.write(io.input(name)?, words);
         }
-        let drawn = f32::from(u8::from(batch.drawn));
+        let drawn = f32::from(u8::from(batch.drawn)).max(state.drawn);
         program.write(io.state, &[State { rows: batch.rows as u32, count: batch.count as u32, drawn, ..state }]);
         Ok(())
     }
@@ -166,16 +167,17 @@ impl Session {
     /// `TryAgain` on device loss.
     pub fn submit_step(&self, batches: &[Batch], mut state: State, step: u64, accumulate: usize) -> Result<wgpu::SubmissionIndex> {
         let (program, io) = self.step()?;
-        let mut index = None;
+        let mut queued = VecDeque::new();
         state.scale = 1.0 / batches.len() as f32;
         for (micro, batch) in batches.iter().enumerate() {
             state.tick = (step * accumulate as u64 + micro as u64) as u32;
             state.micro = micro as u32;
             self.write(program, io, batch, state)?;
             let range = if micro + 1 == batches.len() { program.all() } else { program.gradients() };
-            index = Some(program.submit(range)?);
+            queued.push_back(program.submit(range)?);
+            self.bound(&mut queued)?;
         }
-        index.ok_or_else(|| Error::Internal("a step without batches".into()))
+        queued.pop_back().ok_or_else(|| Error::Internal("a step without batches".into()))
     }
 
     /// The same of a step that the processes of a run take together: the micro-batches of this one lie in `own`.
@@ -194,12 +196,14 @@ impl Session {
         let accumulate = own.len() * exchange.ranks.count;
         state.scale = 1.0 / batches.len() as f32;
         let mine = own.start..own.end.min(batches.len());
+        let mut queued = VecDeque::new();
         for number in mine.clone() {
             state.tick = (step * accumulate as u64 + number as u64) as u32;
             state.micro = (number - mine.start) as u32;
             self.write(program, io, &batches[number], state)?;
             if number + 1 < mine.end {
-                program.submit(program.gradients())?;
+                queued.push_back(program.submit(program.gradients())?);
+                self.bound(&mut queued)?;
             }
         }
         if mine.is_empty() {
@@ -209,9 +213,21 @@ impl Session {
         exchange.step(program, state.slot as usize, !mine.is_empty(), batches.len().div_ceil(own.len()))
     }
 
+    /// Waits for the first of some micro-steps where many are queued, each with a copy of its batch.
+    fn bound(&self, queued: &mut VecDeque<wgpu::SubmissionIndex>) -> Result<()> {
+        const IN_FLIGHT: usize = 8;
+        if queued.len() > IN_FLIGHT
+            && let Some(first) = queued.pop_front()
+        {
+            self.arena.gpu.wait(first)?;
+        }
+        Ok(())
+    }
+
     fn run_evaluation(&self, batch: &Batch) -> Result<&(Program, Io)> {
         let (program, io) = &self.evaluate;
-        self.write(program, io, batch, State { scale: 1.0, ..State::default() })?;
+        // Terms that training leaves out of some batches are in all of these.
+        self.write(program, io, batch, State { scale: 1.0, drawn: 1.0, ..State::default() })?;
         program.run(program.all())?;
         Ok(&self.evaluate)
     }

@@ -10,7 +10,7 @@ use crate::random::Random;
 pub(super) const FAMILY: Family = Family::new("adamw", spec, 66, build, &[(&[262144, 256], &[1, 1, 0, 0, 0])]);
 
 fn spec(i: usize, random: &mut Random) -> Spec {
-    let dims = vec![DIMS[i % DIMS.len()] * random.pick(&[1, 7]), random.pick(&DIMS[..14])];
+    let dims = vec![DIMS[i % DIMS.len()] * random.pick(&[1, 7]), if i % 7 < 2 { 8 } else { random.pick(&DIMS[..14]) }];
     Spec {
         dims,
         flags: vec![i % 3, i / 2 % 2, [0, 0, 0, 1, 0, 0, 2, 0, 0, 3, 0][i % 11], i / 4 % 2, i / 5 % 2],

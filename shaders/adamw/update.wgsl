@@ -14,6 +14,7 @@ const WG: u32 = 64u;
 const RULE: u32 = 1u;
 const BY_VALUE: u32 = 0u;
 const SCALED: u32 = 0u;
+const EIGHT: u32 = 0u; // p.partials is 8.
 
 struct Params { n: u32, partials: u32, beta1: f32, beta2: f32, eps: f32, decay: f32, keep1: f32, keep2: f32, limit: f32 }
 var<immediate> p: Params;
@@ -32,14 +33,15 @@ fn is_finite(value: f32) -> bool {
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-    let i = flat_group(group, groups) * WG + local;
-    if (i * 4u >= p.n) {
-        return;
-    }
-    // At most 128 sums: adding them up everywhere costs less than a dispatch.
+    // At most 128 sums: adding them up everywhere costs less than a dispatch. Outside loops and branches a software driver loads once what is the same for
+    // all invocations.
     var sum = 0.0;
-    for (var j = 0u; j < p.partials; j++) {
-        sum += partials[j];
+    if (EIGHT == 1u) {
+        sum = partials[0] + partials[1] + partials[2] + partials[3] + partials[4] + partials[5] + partials[6] + partials[7];
+    } else {
+        for (var j = 0u; j < p.partials; j++) {
+            sum += partials[j];
+        }
     }
     let start = state.slot * 16u;
     var share = 1.0;
@@ -48,6 +50,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     }
     let norm = sqrt(sum) * share;
     let fine = is_finite(norm) && is_finite(records[start + 4u]);
+    let i = flat_group(group, groups) * WG + local;
+    if (i * 4u >= p.n) {
+        return;
+    }
     if (i == 0u) {
         records[start + 1u] = norm;
         records[start + 2u] = select(1.0, 0.0, fine);

@@ -371,6 +371,10 @@ impl Candidates {
         };
         let rank = |sample: &usize| {
             let query: Vec<f32> = unit(guess(*sample)).into_iter().map(|v| v as f32).collect();
+            // Without a direction it points to none of them.
+            if query.iter().all(|v| *v == 0.0) || query.iter().any(|v| !v.is_finite()) {
+                return self.candidates.len();
+            }
             let products: Vec<f32> = self.units.chunks(self.dim).map(|target| product(&query, target)).collect();
             let own = self.candidates.binary_search(sample).map_or(f32::NEG_INFINITY, |at| products[at]);
             1 + products.iter().filter(|p| **p > own).count()
@@ -622,6 +626,21 @@ mod tests {
         assert_eq!(data.train.context_of(399), vec![0.0; 6]);
         let error = data.check().unwrap_err();
         assert!(error.exit_code() == 74 && error.to_string().contains("windows.npz"), "{error}");
+    }
+
+    #[test]
+    fn a_guess_without_a_direction_is_the_last_of_all_ranks() {
+        let folder = tempfile::tempdir().unwrap();
+        let (data, _) = load(&windows(folder.path(), 40), None, Split::Whole, Reading::default()).unwrap();
+        let candidates = Candidates::of(&data.train);
+        let found = |guess: &dyn Fn(usize) -> Vec<f64>| {
+            let Retrieval { recall_at_1, median_rank, .. } = candidates.look_up(guess);
+            (recall_at_1, median_rank)
+        };
+        assert_eq!(found(&|i| data.train.target(i)), (1.0, 1.0));
+        for guess in [[0.0, 0.0], [f64::NAN, 1.0], [f64::INFINITY, 1.0]] {
+            assert_eq!(found(&|_| guess.to_vec()), (0.0, 40.0), "{guess:?}");
+        }
     }
 
     #[test]

@@ -920,11 +920,7 @@ pub fn write_arrays(path: &Path, arrays: &[(&str, &[usize], Numbers<'_>)]) -> Re
     pack(file.as_file_mut(), arrays).map_err(failed)?;
     file.as_file().sync_all().map_err(failed)?;
     file.persist(path).map_err(|e| failed(e.error))?;
-    // Windows cannot open a folder as a file; its rename is durable by itself.
-    if cfg!(unix) {
-        File::open(folder).and_then(|f| f.sync_all()).map_err(failed)?;
-    }
-    Ok(())
+    super::sync_folder(folder).map_err(failed)
 }
 
 fn pack<W: Write + Seek>(writer: W, arrays: &[(&str, &[usize], Numbers<'_>)]) -> io::Result<()> {

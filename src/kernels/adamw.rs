@@ -66,6 +66,7 @@ impl Update {
             .constant("RULE", self.rule as u32)
             .constant("SCALED", self.scaled.into())
             .constant("BY_VALUE", (self.clip_value > 0.0).into())
+            .constant("EIGHT", (self.count == 8).into())
             .bind("state", state(plan)?)
             .bind("partials", self.partials)
             .bind("w", self.w)

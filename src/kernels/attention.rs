@@ -108,6 +108,16 @@ impl Shape {
         }
         let dispatch = Dispatch::new(kernel, label).constant("D", self.head_dim as u32);
         let heads = self.batch * self.heads;
+        // The number of a query's pair with a key, which dropout draws by, has 32 bits.
+        if self.dropout.is_some() && (heads as u64 * self.length as u64).saturating_mul(self.length as u64) > 1 << 32 {
+            return Err(Error::Config(format!(
+                "{label}: {heads} heads of {length} × {length} scores ({batch} sequences of {each} heads) have more random numbers than the 2³² that \
+                 dropout can draw. Use a smaller train.batch with a larger train.accumulate, shorter sequences, or no dropout",
+                length = self.length,
+                batch = self.batch,
+                each = self.heads,
+            )));
+        }
         let (dispatch, groups) = match self.way(&plan.target) {
             Way::Short { heads: together, group } => {
                 let dispatch = dispatch.constant("WG", group as u32).constant("T", self.length as u32);
@@ -185,7 +195,7 @@ impl Forward {
     /// Records the pass.
     ///
     /// # Errors
-    /// `Internal` when a shape differs, `Config` when a head is wider than 128.
+    /// `Internal` when a shape differs, `Config` when a head is wider than 128 or dropout has more than 2³² scores to draw for.
     pub fn record(self, plan: &mut Plan, label: &str) -> Result<()> {
         let Forward { qkv, q, y, lse, shape } = self;
         let name = shape.way(&plan.target).kernel(["attention/forward_short", "attention/forward_tiled", "attention/forward"]);

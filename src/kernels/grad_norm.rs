@@ -7,14 +7,13 @@ use crate::plan::{Dispatch, Grid, Plan, Tensor};
 /// Partial sums that a buffer must hold.
 pub const PARTIALS: usize = 128;
 
-/// Elements of a share at most, where a processor adds them up: 32,768 iterations of 8 invocations that take 4 elements each.
-const SOFTWARE_SHARE: usize = 1 << 20;
+/// Elements of a share at most, where a processor adds them up: 32,768 iterations of 8 invocations that take 16 elements each.
+const SOFTWARE_SHARE: usize = 1 << 22;
 
-/// Partial sums of a flat gradient of `n` elements: enough for every compute unit of a card; for a processor two, or as many as keep each
-/// invocation's loop short.
+/// Partial sums of a flat gradient of `n` elements: enough for every compute unit of a card; for a processor eight, which the optimiser adds up without a
+/// loop, or as many as keep each invocation's loop short.
 pub fn partials(target: Target, n: usize) -> usize {
-    let most = if target.software { n.div_ceil(SOFTWARE_SHARE).clamp(2, PARTIALS) } else { 64 };
-    n.div_ceil(8192).min(most)
+    if target.software { n.div_ceil(SOFTWARE_SHARE).clamp(8, PARTIALS) } else { n.div_ceil(8192).min(64) }
 }
 
 /// y[g] = Σ of squares over share g, for g < `partials`.

@@ -18,6 +18,8 @@ pub struct Columns {
     pub terms: Vec<(&'static str, f64)>,
     /// Columns for which a batch of one sample makes no sense: a standard deviation over it is 0/0.
     pub need_two: Vec<&'static str>,
+    /// Whether the samples of a micro-batch are compared with each other: another micro-batch makes another loss.
+    pub compares: bool,
 }
 
 /// The targets of the training samples.

@@ -77,7 +77,7 @@ impl OptimizerConfig {
         check((0.0..1.0).contains(&self.momentum), "momentum", self.momentum, "in [0, 1)")?;
         check((0.0..1.0).contains(&self.beta1), "beta1", self.beta1, "in [0, 1)")?;
         check((0.0..1.0).contains(&self.beta2), "beta2", self.beta2, "in [0, 1)")?;
-        check(self.eps > 0.0 && self.eps.is_finite(), "eps", self.eps, "above 0, and finite")?;
+        check(self.eps >= 1e-30 && self.eps.is_finite(), "eps", self.eps, "at least 1e-30, and finite")?;
         check(self.weight_decay >= 0.0 && self.weight_decay.is_finite(), "weight_decay", self.weight_decay, "0 or more, and finite")?;
         check(self.clip_norm >= 0.0 && self.clip_norm.is_finite(), "clip_norm", self.clip_norm, "0 or more, and finite")?;
         if self.clip_norm > 0.0 && self.clip_value > 0.0 {

@@ -11,8 +11,11 @@ use crate::error::{Error, Result};
 use crate::fault;
 use crate::ranks::{Ranks, Sums};
 
-/// Words of a record that the ranks add up: the number that means are taken over and the sums of the columns. Between them lies what the update writes.
-const OWN: Range<usize> = 1..4;
+/// Words of a record that the update of each rank writes. The ranks add up the others: the number that means are taken over and the sums of the columns.
+const OWN: Range<usize> = 1..3;
+
+/// Word of a record that is the same on every rank with a micro-batch, and that the others need: the scale of the loss. Rank 0 always has one.
+const SCALE: usize = 3;
 
 /// Time that the host spent on a slice.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -133,6 +136,9 @@ impl Exchange {
                     self.words.extend(bytes.chunks_exact(4).map(|word| f32::from_le_bytes([word[0], word[1], word[2], word[3]])));
                 })?,
                 None => self.words.resize(staging.size() as usize / 4, 0.0),
+            }
+            if number == last && !self.ranks.leads() {
+                self.words[elements + SCALE] = 0.0;
             }
             if fault::fails("nan") {
                 self.words[0] = f32::NAN;

@@ -537,8 +537,17 @@ impl VectorScorecard {
         Ok((predictions, cosines, outputs))
     }
 
-    /// A sentence where all predictions for a set are all but the same.
+    /// A sentence where some predictions for a set have no direction, or all have the same.
     fn collapse(set: &VectorSet, predictions: &[f32]) -> Option<String> {
+        let nowhere = |v: &&[f32]| v.iter().all(|x| *x == 0.0) || v.iter().any(|x| !x.is_finite());
+        let lost = predictions.chunks(set.dim).filter(nowhere).count();
+        if lost > 0 {
+            return Some(format!(
+                "WARNING: {lost} of {} predictions are zero or not finite: they have no direction, and count as the last of all ranks. \
+                 Where a model ends in relu its units may have died; try a lower learning rate or another last layer",
+                set.samples
+            ));
+        }
         let mean = |d: usize| predictions.iter().skip(d).step_by(set.dim).map(|v| f64::from(*v)).sum::<f64>() / set.samples as f64;
         let length = (0..set.dim).map(|d| mean(d).powi(2)).sum::<f64>().sqrt();
         (length > COLLAPSED).then(|| {

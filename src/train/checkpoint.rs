@@ -37,6 +37,9 @@ pub struct Progress {
     pub epoch_sums: Vec<f64>,
     /// Rows behind them.
     pub epoch_rows: f64,
+    /// The newest validation of the epoch so far.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", with = "super::floats")]
+    pub validated: Vec<(String, f64)>,
     /// What each abort rule remembers.
     pub watches: Vec<Watch>,
     /// Values of expectations after an epoch.

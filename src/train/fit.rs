@@ -25,7 +25,7 @@ where
     D: DataKind + Table,
     L: LossKind + Table,
 {
-    let compares = !Problem::open_for(config, ranks)?.loss().columns().need_two.is_empty();
+    let compares = Problem::open_for(config, ranks)?.loss().columns().compares;
     let given = config.train.precision;
     for precision in [given].into_iter().chain((given.is_f32() && target.half).then_some(Precision::F16)) {
         let mut config = config.clone();

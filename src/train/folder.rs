@@ -1,6 +1,6 @@
 //! The folder of a run: its lock, its files, and what of them a run goes on from. Nothing is created before the run is sure to start.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -77,7 +77,8 @@ impl RunFolder {
         let path = self.path.join(".lock");
         let new = !path.exists();
         let lock = File::create(&path).map_err(|e| Error::create(&path, &e))?;
-        if lock.try_lock().is_err() {
+        // On a file system without locks a run goes without.
+        if let Err(TryLockError::WouldBlock) = lock.try_lock() {
             let folder = self.path.display();
             return Err(Error::CannotCreate(format!(
                 "{folder} is in use by another run. Wait for it, or choose another folder with --out"

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::charts::{Curves, charts_of};
-use super::compare::{Comparison, compare, lines, report};
+use super::compare::{Comparison, compare, lines, readable, report};
 use super::plot::svg;
 use super::status::status;
 use super::tensor_file::write_atomically;
@@ -44,14 +44,16 @@ fn table(rows: &[Vec<String>], left: &[bool]) -> String {
 }
 
 /// Writes the report of runs. `compare` is asked for those that have metrics; each then has its curves, tables, settings and pictures.
+/// Returns why folders were left out, where others can be read.
 ///
 /// # Errors
 /// Those of `compare`; `CannotCreate` when the file cannot be written.
-pub fn html_report(folders: &[PathBuf], out: &Path) -> Result<()> {
+pub fn html_report(folders: &[PathBuf], out: &Path) -> Result<Vec<String>> {
     let comparison = compare(folders, None)?;
+    let (sections, left_out) = readable(folders, |folder| run(folder, &comparison))?;
     let title = match folders {
         [run] => format!("Run {}", run.display()),
-        _ => format!("{} runs", folders.len()),
+        _ => format!("{} runs", sections.len()),
     };
     let mut page = format!(
         "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\n\
@@ -61,11 +63,10 @@ pub fn html_report(folders: &[PathBuf], out: &Path) -> Result<()> {
     if folders.len() > 1 {
         page += &compared(&comparison)?;
     }
-    for folder in folders {
-        page += &run(folder, &comparison)?;
-    }
+    page.extend(sections);
     page += "</body></html>\n";
-    write_atomically(out, page.as_bytes())
+    write_atomically(out, page.as_bytes())?;
+    Ok(left_out)
 }
 
 fn compared(comparison: &Comparison) -> Result<String> {

@@ -30,13 +30,13 @@ impl Logs {
         let metrics_path = folder.join("metrics.jsonl");
         let kept: Vec<u8> = match File::open(&metrics_path) {
             Ok(file) => BufReader::new(file)
-                .lines()
+                .split(b'\n')
                 .map_while(std::result::Result::ok)
                 .filter(|line| {
-                    let at = serde_json::from_str::<Value>(line).ok().and_then(|v| v.get("step").and_then(Value::as_u64));
+                    let at = serde_json::from_slice::<Value>(line).ok().and_then(|v| v.get("step").and_then(Value::as_u64));
                     at.is_some_and(|at| at <= step)
                 })
-                .flat_map(|line| (line + "\n").into_bytes())
+                .flat_map(|line| line.into_iter().chain([b'\n']))
                 .collect(),
             Err(_) => Vec::new(),
         };

@@ -65,20 +65,23 @@ impl Watch {
     pub fn look(&mut self, rule: &AbortRule, epoch: u64, value: f64) -> Option<String> {
         let down = less_is_better(&rule.metric);
         let gain = |from: f64, to: f64| if down { from - to } else { to - from };
+        let metric = &rule.metric;
+        if value.is_nan() {
+            return (epoch >= rule.after_epoch).then(|| format!("{metric} is not a number after epoch {epoch}"));
+        }
         let first = *self.first.get_or_insert(value);
         let best = self.best.map_or(value, |b| if gain(b, value) > 0.0 { value } else { b });
         self.best = Some(best);
         if epoch < rule.after_epoch {
             return None;
         }
-        let metric = &rule.metric;
         if let Some(limit) = rule.below.filter(|limit| value < *limit) {
             return Some(format!("{metric} = {value:.4} is below {limit} after epoch {epoch}"));
         }
         if let Some(limit) = rule.above.filter(|limit| value > *limit) {
             return Some(format!("{metric} = {value:.4} is above {limit} after epoch {epoch}"));
         }
-        if let Some(least) = rule.flat.filter(|least| epoch == rule.after_epoch && gain(first, best) <= *least) {
+        if let Some(least) = rule.flat.filter(|least| gain(first, best) <= *least) {
             return Some(format!(
                 "{metric} is flat: {first:.4} after the first epoch, {best:.4} at best up to epoch {epoch} (rule: {least})"
             ));
@@ -115,6 +118,8 @@ mod tests {
         assert_eq!((fires(&worse, &[1.0, 0.9, 0.95]), fires(&worse, &[1.0, 0.9, 0.91])), (Some(3), None));
         let falls = AbortRule { worse: Some(0.0), ..rule("validation_coordinate", 1) };
         assert_eq!((fires(&falls, &[1.0, 0.9, 0.8]), fires(&falls, &[0.9, 1.0])), (None, Some(2)));
+        let nan = [f64::NAN, 0.5];
+        assert_eq!((fires(&flat, &nan), fires(&worse, &nan), fires(&AbortRule { after_epoch: 2, ..below }, &nan)), (None, Some(1), None));
         let above = AbortRule { above: Some(2.0), ..rule("train_loss", 1) };
         assert_eq!(fires(&above, &[1.0, 3.0]), Some(2));
     }

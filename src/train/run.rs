@@ -27,7 +27,12 @@ fn over_budget(problem: &Loaded, gpu: &Gpu, report: &MemoryReport, budget: u64, 
     let fits = problem.largest_batch(gpu.target, budget).and_then(|most| parts(most).find(|batch| samples.is_multiple_of(*batch)));
     let fit = match fits {
         Some(batch) => {
-            format!("train.batch = {batch} fits; with train.accumulate = {} a step takes the same {samples} samples", samples / batch)
+            let other =
+                if problem.loss().columns().compares { ", but the loss, which compares them within a batch, is another" } else { "" };
+            format!(
+                "train.batch = {batch} fits; with train.accumulate = {} a step takes the same {samples} samples{other}",
+                samples / batch
+            )
         }
         None => "even the smallest train.batch does not fit: make the model smaller".to_string(),
     };

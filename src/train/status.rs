@@ -1,6 +1,6 @@
 //! How far runs are, read from their folders alone.
 
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::path::Path;
 
 use serde::Serialize;
@@ -41,7 +41,7 @@ pub struct Status {
 
 /// Whether a process holds the folder.
 fn held(folder: &Path) -> bool {
-    File::open(folder.join(".lock")).is_ok_and(|lock| lock.try_lock_shared().is_err())
+    File::open(folder.join(".lock")).is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
 }
 
 /// How far the run in a folder is.

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use safetensors::tensor::{Dtype, Metadata, TensorView};
 use serde::{Deserialize, Serialize};
 
-use crate::datasets::{folder_of, open_regular};
+use crate::datasets::{folder_of, open_regular, sync_folder};
 use crate::error::{Error, Result};
 use crate::fault;
 use crate::gpu::Tuning;
@@ -41,11 +41,7 @@ pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     fault::file("sync").and_then(|()| file.as_file().sync_all()).map_err(|e| failed(&e))?;
     fault::file("rename").map_err(|e| failed(&e))?;
     file.persist(path).map_err(|e| failed(&e.error))?;
-    // Windows cannot open a folder as a file; its rename is durable by itself.
-    if cfg!(unix) {
-        File::open(folder).and_then(|f| f.sync_all()).map_err(|e| failed(&e))?;
-    }
-    Ok(())
+    sync_folder(folder).map_err(|e| failed(&e))
 }
 
 const UNFINISHED: &str = ".writing-";

@@ -120,6 +120,10 @@ pub(super) struct Trainer<'a> {
     first: u64,
     /// When the folder was last told how far the run is.
     beaten: Option<Instant>,
+    /// When curves may be drawn again.
+    redraw_after: Option<Instant>,
+    /// Whether it was said that `min_delta` is large for the metric.
+    said_too_small: bool,
 }
 
 impl<'a> Trainer<'a> {
@@ -144,6 +148,20 @@ impl<'a> Trainer<'a> {
             total,
             end: options.steps.unwrap_or(u64::MAX).min(total),
         };
+        let validated = |epoch: u64| {
+            let end = epoch.saturating_mul(rhythm.epoch);
+            end >= total || end / rhythm.validate * rhythm.validate > end - rhythm.epoch
+        };
+        let unseen = |epoch: u64| !validated(epoch);
+        if let Some(wish) = config.expect.iter().find(|wish| wish.metric.starts_with("validation_") && wish.epoch.is_some_and(unseen)) {
+            return Err(Error::Config(format!(
+                "expect: {} after epoch {}, in which there is no validation: validation.every = {}, and an epoch has {epoch} steps. Choose another \
+                 epoch, or validate at least once an epoch",
+                wish.metric,
+                wish.epoch.unwrap_or_default(),
+                rhythm.validate
+            )));
+        }
         // Weights, two moments, and the header; best and model hold weights alone.
         let resumed = found.is_some();
         let room = match (options.ranks.leads(), resumed) {
@@ -269,6 +287,8 @@ impl<'a> Trainer<'a> {
             warned: false,
             first: unread,
             beaten: None,
+            redraw_after: None,
+            said_too_small: false,
         };
         trainer.load_curves();
         trainer.expect_same_weights()?;
@@ -341,9 +361,12 @@ impl<'a> Trainer<'a> {
             }
             if validate {
                 self.validate()?;
-                self.draw_curves()?;
-            } else if epoch_ends {
-                self.end_epoch(None)?;
+            }
+            if epoch_ends {
+                self.end_epoch()?;
+            }
+            if validate {
+                self.redraw_curves()?;
             }
             if save || self.progress.finished.is_some() {
                 self.save()?;
@@ -495,7 +518,8 @@ impl<'a> Trainer<'a> {
         let sizes: Vec<f64> = terms.iter().zip(&means[means.len() - terms.len()..]).map(|((_, w), v)| (w * v).abs()).collect();
         let Some(largest) = (0..sizes.len()).max_by(|a, b| sizes[*a].total_cmp(&sizes[*b])) else { return };
         let small: Vec<String> = (0..sizes.len())
-            .filter(|i| *i != largest && sizes[*i] * 100.0 < sizes[largest])
+            // A term that is left out of some batches, or has reached its least, is 0.
+            .filter(|i| *i != largest && sizes[*i] > 0.0 && sizes[*i] * 100.0 < sizes[largest])
             .map(|i| format!("{} ({:.1e})", terms[i].0, sizes[i]))
             .collect();
         if !small.is_empty() {
@@ -555,6 +579,14 @@ impl<'a> Trainer<'a> {
             if better { "  best" } else { "" }
         ));
         self.progress.plateau.step(&config.schedule, config.optimizer.learning_rate, value, less_is_better(select));
+        if better && less_is_better(select) && value < 10.0 * config.validation.min_delta && !self.said_too_small {
+            self.said_too_small = true;
+            self.logs.say(&format!(
+                "WARNING: validation.min_delta = {} is large for {select} = {value:.3e}: smaller improvements neither keep weights nor count against \
+                 patience. Set validation.min_delta lower",
+                config.validation.min_delta
+            ));
+        }
         if better {
             let best = self.progress.best.insert(Best { value, step, metrics: metrics.0.clone() });
             self.progress.waiting = 0;
@@ -567,16 +599,15 @@ impl<'a> Trainer<'a> {
                 self.progress.finished = Some(format!("early: no better {select} in {} validations", self.progress.waiting));
             }
         }
-        if step.is_multiple_of(self.rhythm.epoch) {
-            self.end_epoch(Some(&metrics))?;
-        }
+        self.progress.validated = metrics.0;
         self.logs.flush()?;
         self.options.ranks.meet();
         Ok(())
     }
 
     /// Means over the epoch, and the rules that look at them.
-    fn end_epoch(&mut self, validation: Option<&Metrics>) -> Result<()> {
+    fn end_epoch(&mut self) -> Result<()> {
+        let validation = Metrics(std::mem::take(&mut self.progress.validated));
         let epoch = self.progress.step / self.rhythm.epoch;
         let rows = std::mem::take(&mut self.progress.epoch_rows);
         let sums = std::mem::take(&mut self.progress.epoch_sums);
@@ -587,7 +618,7 @@ impl<'a> Trainer<'a> {
         }
         let value = |metric: &str| match metric.split_once('_') {
             Some(("train", name)) => means.iter().find(|(n, _)| *n == name).map(|(_, v)| *v),
-            Some(("validation", name)) => validation.and_then(|m| m.get(name)),
+            Some(("validation", name)) => validation.get(name),
             _ => None,
         };
         for (wish, met) in self.problem.settings.expect.iter().zip(&mut self.progress.expectations) {
@@ -647,6 +678,17 @@ impl<'a> Trainer<'a> {
         let baseline = self.scorecard.baseline().map(|(name, _)| name);
         let charts = charts_of(&self.curves, &self.card.chart, baseline);
         draw(&self.folder.path.join("curves.svg"), &charts)
+    }
+
+    /// The same after a validation, unless the last drawing was so short ago that drawing would be most of what the run does.
+    fn redraw_curves(&mut self) -> Result<()> {
+        let start = Instant::now();
+        if self.redraw_after.is_some_and(|after| start < after) {
+            return Ok(());
+        }
+        self.draw_curves()?;
+        self.redraw_after = Some(Instant::now() + 20 * start.elapsed());
+        Ok(())
     }
 
     /// What was expected, and whether it came.

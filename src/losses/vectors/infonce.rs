@@ -39,6 +39,10 @@ impl Term for InfonceTerm {
         self.weight
     }
 
+    fn compares(&self) -> bool {
+        true
+    }
+
     fn validate(&self) -> std::result::Result<(), String> {
         let t = self.temperature;
         within(t > 0.0 && t.is_finite(), "loss.infonce.temperature", t, "above 0, and finite")

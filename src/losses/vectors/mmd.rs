@@ -53,9 +53,13 @@ impl Term for Mmd {
         self.config.weight
     }
 
+    fn compares(&self) -> bool {
+        true
+    }
+
     fn validate(&self) -> std::result::Result<(), String> {
         let anchors = self.config.anchors;
-        within((2..=1 << 16).contains(&anchors), "loss.mmd.anchors", anchors as f64, "from 2 to 65536")
+        within((2..=4096).contains(&anchors), "loss.mmd.anchors", anchors as f64, "from 2 to 4096")
     }
 
     fn prepare(&mut self, targets: &Targets, seed: u64) -> Result<()> {

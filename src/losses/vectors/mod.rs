@@ -115,7 +115,8 @@ impl Loss for VectorLoss {
     fn columns(&self) -> Columns {
         let terms: Vec<_> = self.terms.iter().map(|t| (t.name(), t.weight())).collect();
         let names = ["loss", "cosine"].into_iter().chain(terms.iter().map(|(name, _)| *name)).collect();
-        Columns { names, terms, need_two: self.terms.iter().filter(|t| t.needs_two()).map(|t| t.name()).collect() }
+        let need_two = self.terms.iter().filter(|t| t.needs_two()).map(|t| t.name()).collect();
+        Columns { names, terms, need_two, compares: self.terms.iter().any(|t| t.compares()) }
     }
 
     fn prepare(&mut self, targets: &Targets, seed: u64) -> Result<()> {

@@ -29,6 +29,11 @@ pub trait Term: Debug {
         false
     }
 
+    /// Whether it compares the samples of a batch with each other.
+    fn compares(&self) -> bool {
+        self.needs_two()
+    }
+
     /// Whether it is in the batches of this step, where it is left out of some.
     fn drawn(&self, _seed: u64, _step: u64) -> bool {
         false
