@@ -4,7 +4,7 @@
 
 All three train the same model on the same batch with the same loss and kind of optimiser, in f32, as the run file says, on made-up data. A step
 is forward, backward and update. PyTorch is eager, with as many threads as there are cores. burn is built on the first call, which takes up
-to half an hour on two cores. The table and a picture of how the engine's step grows go to `benches/results/`.
+to half an hour on two cores. The table goes to `benches/results/`, and where all runs are timed a picture of how the engine's step grows.
 """
 
 import argparse
@@ -127,7 +127,7 @@ def main():
     rows = [["run", "engine ms", *(f"{titles[p]} ms" for p in peers), *(f"engine / {titles[p]}" for p in peers)]]
     notes, device = [], profile(ENGINE, ROOT / f"data/runs/{runs[0]}.toml")["device"]
     for name in runs:
-        print(name, end=" ", flush=True, file=sys.stderr)
+        print(f"timing {name}", flush=True, file=sys.stderr)
         try:
             with tempfile.TemporaryFile("w+") as log:
                 row, said = measure(name, peers, arguments.rounds, device, log)
@@ -135,9 +135,18 @@ def main():
             row, said = [name] + ["–"] * (len(rows[0]) - 1), [f"{name}: {error}"]
         rows.append(row)
         notes += said
-    print(file=sys.stderr)
+        print(table([rows[0], row]), flush=True, file=sys.stderr)
     date, folder = time.strftime("%Y-%m-%d"), ROOT / "benches/results"
-    grown = scaling.draw(folder / f"{date}-scaling.svg", min(arguments.rounds, 3))
+    grown = ""
+    if runs == RUNS:
+        print("timing how the step grows", flush=True, file=sys.stderr)
+        grown = f"""
+## How the engine's step grows
+
+`{scaling.RUN}` with {shlex.join(scaling.BASE)}; ms a step. The picture is `{date}-scaling.svg`.
+
+{scaling.draw(folder / f"{date}-scaling.svg", min(arguments.rounds, 3))}
+"""
     command = ["git", "describe", "--always", "--dirty"]
     revision = subprocess.run(command, check=False, cwd=ROOT, capture_output=True, text=True).stdout.strip()
     about = [f"Engine {revision}: {device}", f"Processor: {cpu()}", *(f"{who} {version}" for who, version in versions.items())]
@@ -152,13 +161,8 @@ median ratio of the pairs of a round, in brackets the least and the largest. Bel
 
 –: not written for that program. burn clips each tensor by its own norm, the others by the norm of all. Where a step takes less than 0.3 s, burn
 and the engine wait for the device once in eight.
-{"".join(f"{chr(10)}- {note}" for note in notes)}
-## How the engine's step grows
-
-`{scaling.RUN}` with {shlex.join(scaling.BASE)}; ms a step. The picture is `{date}-scaling.svg`.
-
-{grown}
-"""
+{"".join(f"{chr(10)}- {note}" for note in notes)}{grown}"""
+    text = f"{text.rstrip()}\n"
     (folder / f"{date}-peers.md").write_text(text)
     print(text)
 

@@ -8,13 +8,14 @@
 // SCALED: the gradient is records[slot, 3] times too large (loss_scale/apply), and divided by that first.
 // A norm or a loss (records[slot, 4]) that is not finite leaves w, m, v as they are.
 // w dw m v: (n), n a multiple of 4, as vectors of 4; partials: (at least G); records: (slots, 16), of which 1 becomes the norm before
-// clipping and 2 whether the step was skipped. Grid: one invocation a vector. w, m and v are updated in place.
+// clipping and 2 whether the step was skipped. Grid: one invocation for EACH vectors. w, m and v are updated in place.
 // uses: common/grid, common/state
 const WG: u32 = 64u;
 const RULE: u32 = 1u;
 const BY_VALUE: u32 = 0u;
 const SCALED: u32 = 0u;
 const EIGHT: u32 = 0u; // p.partials is 8.
+const EACH: u32 = 1u; // Vectors of an invocation.
 
 struct Params { n: u32, partials: u32, beta1: f32, beta2: f32, eps: f32, decay: f32, keep1: f32, keep2: f32, limit: f32 }
 var<immediate> p: Params;
@@ -31,39 +32,9 @@ fn is_finite(value: f32) -> bool {
     return (bitcast<u32>(value) & 0x7f800000u) != 0x7f800000u;
 }
 
-@compute @workgroup_size(WG)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-    // At most 128 sums: adding them up everywhere costs less than a dispatch. Outside loops and branches a software driver loads once what is the same for
-    // all invocations.
-    var sum = 0.0;
-    if (EIGHT == 1u) {
-        sum = partials[0] + partials[1] + partials[2] + partials[3] + partials[4] + partials[5] + partials[6] + partials[7];
-    } else {
-        for (var j = 0u; j < p.partials; j++) {
-            sum += partials[j];
-        }
-    }
-    let start = state.slot * 16u;
-    var share = 1.0;
-    if (SCALED == 1u) {
-        share = 1.0 / records[start + 3u];
-    }
-    let norm = sqrt(sum) * share;
-    let fine = is_finite(norm) && is_finite(records[start + 4u]);
-    let i = flat_group(group, groups) * WG + local;
+fn update(i: u32, clip: f32) {
     if (i * 4u >= p.n) {
         return;
-    }
-    if (i == 0u) {
-        records[start + 1u] = norm;
-        records[start + 2u] = select(1.0, 0.0, fine);
-    }
-    if (!fine) {
-        return;
-    }
-    var clip = share;
-    if (state.max_norm > 0.0) {
-        clip = share * min(1.0, state.max_norm / (norm + 1e-6));
     }
     var weight = w[i];
     let m0 = m[i];
@@ -88,4 +59,44 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     m[i] = m1;
     v[i] = v1;
     w[i] = weight - state.learning_rate * state.correction1 * m1 / (sqrt(v1) * state.correction2 + p.eps);
+}
+
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+    // At most 128 sums: adding them up everywhere costs less than a dispatch. Outside loops and branches a software driver loads once what is the same for
+    // all invocations.
+    var sum = 0.0;
+    if (EIGHT == 1u) {
+        sum = partials[0] + partials[1] + partials[2] + partials[3] + partials[4] + partials[5] + partials[6] + partials[7];
+    } else {
+        for (var j = 0u; j < p.partials; j++) {
+            sum += partials[j];
+        }
+    }
+    let start = state.slot * 16u;
+    var share = 1.0;
+    if (SCALED == 1u) {
+        share = 1.0 / records[start + 3u];
+    }
+    let norm = sqrt(sum) * share;
+    let fine = is_finite(norm) && is_finite(records[start + 4u]);
+    let first = flat_group(group, groups) * WG * EACH + local;
+    if (first == 0u) {
+        records[start + 1u] = norm;
+        records[start + 2u] = select(1.0, 0.0, fine);
+    }
+    if (!fine) {
+        return;
+    }
+    var clip = share;
+    if (state.max_norm > 0.0) {
+        clip = share * min(1.0, state.max_norm / (norm + 1e-6));
+    }
+    if (EACH == 1u) {
+        update(first, clip);
+    } else {
+        for (var k = 0u; k < EACH; k++) {
+            update(first + k * WG, clip);
+        }
+    }
 }

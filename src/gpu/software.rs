@@ -1,8 +1,7 @@
 //! Other forms of arrays. First what is done for processors that run shaders: some of their drivers load from storage buffers lane by lane, and from uniform buffers and
 //! images ten times faster; so on those, arrays that a kernel reads are given to it in another form:
 //! - `array<f32>`, `array<u32>` and `array<vec4<f32>>` of few elements as uniform arrays of vectors;
-//! - larger ones of floats as images, which the plan copies them to before the launch;
-//! - of arrays of vectors that a kernel also writes, such as the weights of the optimiser, the loads that come before every store.
+//! - larger ones of floats as images, which the plan copies them to before the launch.
 //!
 //! Arrays that a plan stores in 16 bits are converted where they are loaded and stored, on every device.
 //!
@@ -15,8 +14,7 @@ use naga::front::Typifier;
 use naga::proc::ResolveContext;
 use naga::{
     AddressSpace, Arena, ArraySize, BinaryOperator, Block, Expression, Function, GlobalVariable, Handle, ImageClass, ImageDimension,
-    Literal, Module, Range, ResourceBinding, Scalar, ScalarKind, Span, Statement, StorageAccess, StorageFormat, Type, TypeInner,
-    VectorSize,
+    Literal, Module, Range, Scalar, ScalarKind, Span, Statement, StorageAccess, StorageFormat, Type, TypeInner, VectorSize,
 };
 
 use super::target::{IMAGE_ROW, Target, Texel};
@@ -88,8 +86,7 @@ enum From {
     Uniform,
     /// A buffer of 16-bit floats.
     Half,
-    /// An image; the variable itself, or one beside it.
-    Image(Handle<GlobalVariable>),
+    Image,
 }
 
 /// Gives arrays of a valid module another form where their types and uses allow.
@@ -152,11 +149,10 @@ fn declare(module: &mut Module, handle: Handle<GlobalVariable>, form: Form) -> O
         module.global_variables[handle].ty = ty;
         return Some(Source { scalar, from: From::Half });
     }
-    let written = access.contains(StorageAccess::STORE);
+    if access.contains(StorageAccess::STORE) {
+        return None;
+    }
     if let Form::Uniform(elements) = form {
-        if written {
-            return None;
-        }
         let base = add_type(module, TypeInner::Vector { size: VectorSize::Quad, scalar: element });
         let count = ArraySize::Constant(std::num::NonZeroU32::new(elements.div_ceil(4) as u32)?);
         let ty = add_type(module, TypeInner::Array { base, size: count, stride: 16 });
@@ -165,68 +161,16 @@ fn declare(module: &mut Module, handle: Handle<GlobalVariable>, form: Form) -> O
         return Some(Source { scalar, from: From::Uniform });
     }
     let Form::Image { half } = form else { return None };
-    if element != Scalar::F32 || written && (scalar || !loads_come_first(module, handle)) {
+    if element != Scalar::F32 {
         return None;
     }
     // Mesa computes the level of a sampled image, lane by lane, in a function that every load calls; a storage image has none.
     let format = Texel { components: if scalar { 1 } else { 4 }, half }.format();
     let class = ImageClass::Storage { format, access: StorageAccess::LOAD };
     let ty = add_type(module, TypeInner::Image { dim: ImageDimension::D2, arrayed: false, class });
-    let image = if written {
-        let last = module.global_variables.iter().filter_map(|(_, v)| v.binding).map(|b| b.binding).max()?;
-        let binding = Some(ResourceBinding { group: 0, binding: last + 1 });
-        let copy = GlobalVariable { space: AddressSpace::Handle, binding, ty, ..module.global_variables[handle].clone() };
-        module.global_variables.append(copy, Span::UNDEFINED)
-    } else {
-        let variable = &mut module.global_variables[handle];
-        (variable.space, variable.ty) = (AddressSpace::Handle, ty);
-        handle
-    };
-    Some(Source { scalar, from: From::Image(image) })
-}
-
-/// Whether a kernel loads from an array, and only before it stores to it.
-fn loads_come_first(module: &Module, global: Handle<GlobalVariable>) -> bool {
-    let mut order = Order { module, global, loaded: false, stored: false };
-    module.entry_points.iter().all(|entry| order.block(&entry.function, &entry.function.body)) && order.loaded
-}
-
-struct Order<'a> {
-    module: &'a Module,
-    global: Handle<GlobalVariable>,
-    loaded: bool,
-    stored: bool,
-}
-
-impl Order<'_> {
-    /// Walks a block; false on a load after a store.
-    fn block(&mut self, function: &Function, block: &Block) -> bool {
-        block.iter().all(|statement| match statement {
-            Statement::Emit(range) => range.clone().all(|handle| match function.expressions[handle] {
-                Expression::Load { pointer } if root(&function.expressions, pointer) == Some(self.global) => {
-                    self.loaded = true;
-                    !self.stored
-                }
-                _ => true,
-            }),
-            Statement::Store { pointer, .. } => {
-                self.stored |= root(&function.expressions, *pointer) == Some(self.global);
-                true
-            }
-            Statement::Call { function, .. } => {
-                let callee = &self.module.functions[*function];
-                self.block(callee, &callee.body)
-            }
-            Statement::Block(inner) => self.block(function, inner),
-            Statement::If { accept, reject, .. } => self.block(function, accept) && self.block(function, reject),
-            Statement::Switch { cases, .. } => cases.iter().all(|case| self.block(function, &case.body)),
-            // Twice: what one round stores the next may load.
-            Statement::Loop { body, continuing, .. } => {
-                [body, continuing, body, continuing].into_iter().all(|block| self.block(function, block))
-            }
-            _ => true,
-        })
-    }
+    let variable = &mut module.global_variables[handle];
+    (variable.space, variable.ty) = (AddressSpace::Handle, ty);
+    Some(Source { scalar, from: From::Image })
 }
 
 /// Variable that a pointer leads to.
@@ -243,7 +187,7 @@ type Expr = Handle<Expression>;
 /// An element of an image: its variable, the element, and the component of a vector.
 #[derive(Clone, Copy)]
 struct Element {
-    source: Source,
+    scalar: bool,
     image: Handle<GlobalVariable>,
     index: Expr,
     component: Option<Component>,
@@ -327,7 +271,7 @@ impl Rebuild<'_> {
             }
         }
         let mut images: Vec<_> =
-            self.sources.values().filter_map(|s| if let From::Image(image) = s.from { Some(image) } else { None }).collect();
+            self.sources.iter().filter(|(_, source)| matches!(source.from, From::Image)).map(|(image, _)| *image).collect();
         images.sort_unstable();
         for image in images {
             let handle = self.add(Expression::GlobalVariable(image));
@@ -363,10 +307,10 @@ impl Rebuild<'_> {
             _ => (None, None),
         };
         let source = base.and_then(|base| match old[base] {
-            Expression::GlobalVariable(global) => self.sources.get(&global).copied(),
+            Expression::GlobalVariable(global) => self.sources.get(&global).map(|source| (global, *source)),
             _ => None,
         });
-        if let Some(source) = source.filter(|s| !matches!(s.from, From::Half)) {
+        if let Some((image, source)) = source.filter(|(_, source)| !matches!(source.from, From::Half)) {
             let mut index = match (computed, &expression) {
                 (Some(index), _) => self.handles[index.index()],
                 (None, Expression::AccessIndex { index, .. }) => self.number(*index),
@@ -383,8 +327,8 @@ impl Rebuild<'_> {
                     return Ok(self.add(Expression::Access { base, index: lane }));
                 }
                 From::Uniform | From::Half => {}
-                From::Image(image) => {
-                    self.elements.insert(handle, Element { source, image, index, component: None });
+                From::Image => {
+                    self.elements.insert(handle, Element { scalar: source.scalar, image, index, component: None });
                 }
             }
         } else if let Some(element) = base.and_then(|base| self.elements.get(&base).copied()) {
@@ -395,8 +339,8 @@ impl Rebuild<'_> {
             self.elements.insert(handle, Element { component: Some(component), ..element });
         }
         match (&expression, self.elements.get(&handle)) {
-            // Nothing but loads may use a pointer into what is an image alone.
-            (_, Some(element)) if root(old, handle) == Some(element.image) => return Ok(element.index),
+            // Nothing but loads may use a pointer into an image.
+            (_, Some(element)) => return Ok(element.index),
             (Expression::Load { pointer }, _) if self.elements.contains_key(pointer) => {
                 return Ok(self.load(self.elements[pointer]));
             }
@@ -415,14 +359,14 @@ impl Rebuild<'_> {
 
     /// Element i of an image with rows of so many texels: texel (i mod row, ⌊i / row⌋).
     fn load(&mut self, element: Element) -> Expr {
-        let row = (IMAGE_ROW / if element.source.scalar { 1 } else { 4 }) as u32;
+        let row = (IMAGE_ROW / if element.scalar { 1 } else { 4 }) as u32;
         let x = self.binary(BinaryOperator::And, element.index, row - 1);
         let y = self.binary(BinaryOperator::ShiftRight, element.index, row.trailing_zeros());
         let coordinate = self.add(Expression::Compose { ty: self.texel, components: vec![x, y] });
         let image = self.images[&element.image];
         let base = self.add(Expression::ImageLoad { image, coordinate, array_index: None, sample: None, level: None });
         match element.component {
-            _ if element.source.scalar => self.add(Expression::AccessIndex { base, index: 0 }),
+            _ if element.scalar => self.add(Expression::AccessIndex { base, index: 0 }),
             Some(Component::Fixed(index)) => self.add(Expression::AccessIndex { base, index }),
             Some(Component::Computed(index)) => self.add(Expression::Access { base, index }),
             None => base,
@@ -574,10 +518,8 @@ mod tests {
             ),
             ("y[i] = vec4(x[i32(i) - 1]);", IMAGE, &[("y", "buffer"), ("x", "image")]),
             ("y[i] = vec4(x[i32(i) - 1]);", uniform, &[("y", "buffer"), ("x", "uniform")]),
-            ("y[i] += v[i];", IMAGE, &[("y", "buffer"), ("v", "image"), ("y", "image")]),
-            ("y[i].x += 1.0;", IMAGE, &[("y", "buffer"), ("y", "image")]),
-            ("y[i] = v[i]; y[i + 64u] *= 2.0;", IMAGE, &[("y", "buffer"), ("v", "image")]),
-            ("for (var j = 0u; j < 4u; j++) { y[i * 4u + j] += v[j]; }", IMAGE, &[("y", "buffer"), ("v", "image")]),
+            ("y[i] += v[i];", IMAGE, &[("y", "buffer"), ("v", "image")]),
+            ("y[i] += v[i];", uniform, &[("y", "buffer"), ("v", "uniform")]),
         ] {
             let body = body.replace("x_of(i)", "u32(x[i])");
             let expected: Vec<_> = expected.iter().map(|(name, space)| (name.to_string(), *space)).collect();

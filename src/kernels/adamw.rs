@@ -61,8 +61,11 @@ impl Update {
         if !n.is_multiple_of(4) {
             return Err(Error::Internal(format!("adamw/update: {n} elements are no multiple of 4")));
         }
+        // A software driver does for several vectors once what is the same for all.
+        let (group, each) = if plan.target.software { (plan.target.vector(), 32) } else { (64, 1) };
         let dispatch = Dispatch::new("adamw/update", label)
-            .constant("WG", 64)
+            .constant("WG", group)
+            .constant("EACH", each as u32)
             .constant("RULE", self.rule as u32)
             .constant("SCALED", self.scaled.into())
             .constant("BY_VALUE", (self.clip_value > 0.0).into())
@@ -84,6 +87,6 @@ impl Update {
             .scalar("keep2", 1.0 - self.beta2)
             .scalar("limit", self.clip_value)
             .flops(16 * n);
-        plan.record(dispatch, Grid::Threads(n / 4))
+        plan.record(dispatch, Grid::Threads((n / 4).div_ceil(each)))
     }
 }

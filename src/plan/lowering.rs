@@ -131,10 +131,12 @@ impl Lowered {
                         return Some((binding.name.clone(), Form::Half));
                     }
                     Form::Image { half: true }
-                } else {
+                } else if binding.access == Access::Read {
                     plan.target.form(info.len())?
+                } else {
+                    return None;
                 };
-                (binding.access == Access::Read || matches!(form, Form::Image { .. })).then(|| (binding.name.clone(), form))
+                Some((binding.name.clone(), form))
             };
             let (shader, tensors) = compiled(plan, entries.clone(), form)?;
             let mut reads: Vec<ImageRead> = Vec::new();
