@@ -1,6 +1,6 @@
 # `make train` and `make test` do everything from a fresh clone; on Debian and Ubuntu they install a Vulkan driver where none is found.
 RUN ?= data/runs/integer_sequences_d64.toml
-CASES ?= 48
+CASES ?= 36
 MUTANTS ?= 400 1
 KILLS ?= 1000 1
 # Files of the kernel families, which formatting alone does not find: they are declared by a list.

@@ -137,6 +137,7 @@ def main():
         notes += said
         print(table([rows[0], row]), flush=True, file=sys.stderr)
     date, folder = time.strftime("%Y-%m-%d"), ROOT / "benches/results"
+    clips = " burn clips each tensor by its own norm, the others by the norm of all." if "burn" in peers else ""
     grown = ""
     if runs == RUNS:
         print("timing how the step grows", flush=True, file=sys.stderr)
@@ -159,8 +160,7 @@ median ratio of the pairs of a round, in brackets the least and the largest. Bel
 
 {table(rows)}
 
-–: not written for that program. burn clips each tensor by its own norm, the others by the norm of all. Where a step takes less than 0.3 s, burn
-and the engine wait for the device once in eight.
+–: not timed. Where a step takes less than 0.3 s, the engine{" and burn wait" if "burn" in peers else " waits"} for the device once in eight.{clips}
 {"".join(f"{chr(10)}- {note}" for note in notes)}{grown}"""
     text = f"{text.rstrip()}\n"
     (folder / f"{date}-peers.md").write_text(text)

@@ -127,7 +127,7 @@ fn memory(folder: &Path, steps: u64) -> Option<(u64, u64)> {
 
 fn main() {
     let numbers: Vec<u64> = std::env::args().skip(1).filter_map(|a| a.parse().ok()).collect();
-    let (kills, seed) = (numbers.first().copied().unwrap_or(40), numbers.get(1).copied().unwrap_or(1));
+    let (kills, seed) = (numbers.first().copied().unwrap_or(20), numbers.get(1).copied().unwrap_or(1));
     let folder = tempfile::tempdir().expect("a folder");
     let (runs, started) = (runs(folder.path()), Instant::now());
     std::thread::scope(|scope| {

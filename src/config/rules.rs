@@ -23,7 +23,7 @@ pub struct AbortRule {
     /// It is worse than its best by more than this: divergence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worse: Option<f64>,
-    /// Looked at after this epoch (from 1) and, but for `flat`, after each later one.
+    /// Looked at after this epoch (from 1) and after each later one.
     #[serde(default = "one")]
     pub after_epoch: u64,
 }

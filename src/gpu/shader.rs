@@ -51,7 +51,7 @@ pub enum BindingKind {
 /// One binding of group 0, as the shader declares it.
 #[derive(Debug, Clone)]
 pub struct Binding {
-    /// Variable name; two bindings have the same where loads go to an image and stores to a buffer.
+    /// Variable name.
     pub name: String,
     /// `@binding(…)`.
     pub index: u32,

@@ -537,25 +537,30 @@ impl VectorScorecard {
         Ok((predictions, cosines, outputs))
     }
 
-    /// A sentence where some predictions for a set have no direction, or all have the same.
-    fn collapse(set: &VectorSet, predictions: &[f32]) -> Option<String> {
+    /// Sentences where some predictions for a set have no direction, or all others the same.
+    fn collapse(set: &VectorSet, predictions: &[f32]) -> Vec<String> {
         let nowhere = |v: &&[f32]| v.iter().all(|x| *x == 0.0) || v.iter().any(|x| !x.is_finite());
         let lost = predictions.chunks(set.dim).filter(nowhere).count();
-        if lost > 0 {
-            return Some(format!(
+        let found = set.samples - lost;
+        let none = (lost > 0).then(|| {
+            format!(
                 "WARNING: {lost} of {} predictions are zero or not finite: they have no direction, and count as the last of all ranks. \
                  Where a model ends in relu its units may have died; try a lower learning rate or another last layer",
                 set.samples
-            ));
+            )
+        });
+        let mut sum = vec![0.0; set.dim];
+        for prediction in predictions.chunks(set.dim).filter(|v| !nowhere(v)) {
+            sum.iter_mut().zip(prediction).for_each(|(sum, v)| *sum += f64::from(*v));
         }
-        let mean = |d: usize| predictions.iter().skip(d).step_by(set.dim).map(|v| f64::from(*v)).sum::<f64>() / set.samples as f64;
-        let length = (0..set.dim).map(|d| mean(d).powi(2)).sum::<f64>().sqrt();
-        (length > COLLAPSED).then(|| {
+        let length = sum.iter().map(|v| v.powi(2)).sum::<f64>().sqrt() / found as f64;
+        let same = (length > COLLAPSED).then(|| {
             format!(
                 "WARNING: its predictions are all but the same: the length of their mean is {length:.4}. The model has collapsed to a constant. \
                  Try another learning rate or schedule, loss or model"
             )
-        })
+        });
+        none.into_iter().chain(same).collect()
     }
 }
 

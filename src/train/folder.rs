@@ -1,11 +1,12 @@
 //! The folder of a run: its lock, its files, and what of them a run goes on from. Nothing is created before the run is sure to start.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::checkpoint::{Checkpoint, Found, Origin, Progress, file_of, load_best, save_weights};
+use super::status::in_use;
 use super::tensor_file::{Best, remove_unfinished, write_atomically};
 use crate::error::{Error, Result};
 use crate::plan::{Buffer, Parameter};
@@ -77,8 +78,7 @@ impl RunFolder {
         let path = self.path.join(".lock");
         let new = !path.exists();
         let lock = File::create(&path).map_err(|e| Error::create(&path, &e))?;
-        // On a file system without locks a run goes without.
-        if let Err(TryLockError::WouldBlock) = lock.try_lock() {
+        if in_use(&self.path, lock.try_lock()) {
             let folder = self.path.display();
             return Err(Error::CannotCreate(format!(
                 "{folder} is in use by another run. Wait for it, or choose another folder with --out"

@@ -53,7 +53,7 @@ pub fn html_report(folders: &[PathBuf], out: &Path) -> Result<Vec<String>> {
     let (sections, left_out) = readable(folders, |folder| run(folder, &comparison))?;
     let title = match folders {
         [run] => format!("Run {}", run.display()),
-        _ => format!("{} runs", sections.len()),
+        _ => format!("{} of {} runs", sections.len(), folders.len()),
     };
     let mut page = format!(
         "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\n\

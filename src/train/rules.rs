@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{AbortRule, Settings};
+use crate::config::{AbortRule, Expectation, Settings};
 use crate::error::{Error, Result};
 use crate::losses::Columns;
 use crate::metrics::less_is_better;
@@ -51,6 +51,28 @@ pub(super) fn check_metrics(config: &Settings, columns: &Columns, card: &Card) -
     Ok(())
 }
 
+/// Fails on an expectation of a validation in an epoch of so many steps that has none.
+///
+/// # Errors
+/// `Config`, with the steps between validations.
+pub(super) fn check_epochs(config: &Settings, epoch_steps: u64) -> Result<()> {
+    let every = config.validation.every.unwrap_or(epoch_steps).max(1);
+    let unseen = |epoch: u64| {
+        let end = epoch.saturating_mul(epoch_steps);
+        epoch < config.train.epochs && end / every * every <= end.saturating_sub(epoch_steps)
+    };
+    let of_validation = |wish: &&Expectation| wish.metric.starts_with("validation_");
+    match config.expect.iter().filter(of_validation).find(|wish| wish.epoch.is_some_and(unseen)) {
+        None => Ok(()),
+        Some(wish) => Err(Error::Config(format!(
+            "expect: {} after epoch {}, in which there is no validation: validation.every = {every}, and an epoch has {epoch_steps} steps. Choose \
+             another epoch, or validate at least once an epoch",
+            wish.metric,
+            wish.epoch.unwrap_or_default()
+        ))),
+    }
+}
+
 /// What a rule remembers of its metric.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Watch {
@@ -69,6 +91,7 @@ impl Watch {
         if value.is_nan() {
             return (epoch >= rule.after_epoch).then(|| format!("{metric} is not a number after epoch {epoch}"));
         }
+        let earlier = self.first.is_some();
         let first = *self.first.get_or_insert(value);
         let best = self.best.map_or(value, |b| if gain(b, value) > 0.0 { value } else { b });
         self.best = Some(best);
@@ -81,10 +104,8 @@ impl Watch {
         if let Some(limit) = rule.above.filter(|limit| value > *limit) {
             return Some(format!("{metric} = {value:.4} is above {limit} after epoch {epoch}"));
         }
-        if let Some(least) = rule.flat.filter(|least| gain(first, best) <= *least) {
-            return Some(format!(
-                "{metric} is flat: {first:.4} after the first epoch, {best:.4} at best up to epoch {epoch} (rule: {least})"
-            ));
+        if let Some(least) = rule.flat.filter(|least| (earlier || epoch == 1) && gain(first, best) <= *least) {
+            return Some(format!("{metric} is flat: {first:.4} at first, {best:.4} at best up to epoch {epoch} (rule: {least})"));
         }
         if let Some(most) = rule.worse.filter(|most| gain(value, best) > *most) {
             return Some(format!("{metric} diverges: {value:.4} after epoch {epoch}, {best:.4} at best (rule: {most})"));
@@ -114,6 +135,9 @@ mod tests {
         assert_eq!(fires(&later, &[0.1, 0.2, 0.3]), Some(3));
         let flat = AbortRule { flat: Some(0.01), ..rule("train_cosine", 3) };
         assert_eq!((fires(&flat, &[0.5, 0.505, 0.508]), fires(&flat, &[0.5, 0.52, 0.5])), (Some(3), None));
+        // Values of epochs 4 and 8 alone: it takes two.
+        let mut watch = Watch::default();
+        assert_eq!([(4, 0.5), (8, 0.505)].map(|(epoch, value)| watch.look(&flat, epoch, value).is_some()), [false, true]);
         let worse = AbortRule { worse: Some(0.02), ..rule("validation_loss", 1) };
         assert_eq!((fires(&worse, &[1.0, 0.9, 0.95]), fires(&worse, &[1.0, 0.9, 0.91])), (Some(3), None));
         let falls = AbortRule { worse: Some(0.0), ..rule("validation_coordinate", 1) };

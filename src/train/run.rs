@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::checkpoint::{Origin, load_buffers, load_weights};
 use super::folder::RunFolder;
 use super::report::Report;
-use super::rules::check_metrics;
+use super::rules::{check_epochs, check_metrics};
 use super::trainer::{Options, Start, Trainer};
 use crate::datasets::{brief_fingerprint, fingerprint};
 use crate::error::{Error, Result};
@@ -28,7 +28,7 @@ fn over_budget(problem: &Loaded, gpu: &Gpu, report: &MemoryReport, budget: u64, 
     let fit = match fits {
         Some(batch) => {
             let other =
-                if problem.loss().columns().compares { ", but the loss, which compares them within a batch, is another" } else { "" };
+                if problem.loss().columns().compares { ", but the loss, which compares them within a batch, would be another" } else { "" };
             format!(
                 "train.batch = {batch} fits; with train.accumulate = {} a step takes the same {samples} samples{other}",
                 samples / batch
@@ -37,7 +37,7 @@ fn over_budget(problem: &Loaded, gpu: &Gpu, report: &MemoryReport, budget: u64, 
         None => "even the smallest train.batch does not fit: make the model smaller".to_string(),
     };
     Error::Config(format!(
-        "the plan needs {} bytes on {}, the budget is {budget}:{roles}\n{fit}, let `engine train --fit` choose, or raise --budget",
+        "the plan needs {} bytes on {}, the budget is {budget}:{roles}\n{fit}. Let `engine train --fit` choose, or raise --budget",
         report.total_bytes,
         gpu.describe()
     ))
@@ -78,6 +78,7 @@ pub fn train(mut problem: Problem, options: &Options) -> Result<Report> {
     let mut gpu = Gpu::open(options.device.as_deref())?;
     let parameters = problem.record_evaluation(gpu.target)?.0.parameters().to_vec();
     let mut origin = Origin { config: problem.toml.clone(), canonical: Some(problem.canonical), ..Origin::default() };
+    check_epochs(&problem.settings, problem.data.steps_per_epoch())?;
     let first_save = problem.settings.checkpoint.every.unwrap_or(problem.data.steps_per_epoch());
     let found = if options.resume { folder.find(&parameters, &origin, first_save)? } else { None };
     // A run goes on as it began, or its bits would differ.

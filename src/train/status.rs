@@ -2,6 +2,7 @@
 
 use std::fs::{File, TryLockError};
 use std::path::Path;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -39,9 +40,20 @@ pub struct Status {
     pub process: Option<u32>,
 }
 
+/// Whether a process holds a folder whose lock was tried. On a file system without locks that is so while what the run says of itself is young.
+pub(super) fn in_use(folder: &Path, tried: std::result::Result<(), TryLockError>) -> bool {
+    const YOUNG: Duration = Duration::from_secs(60);
+    let beat = || folder.join(BEAT).metadata().ok()?.modified().ok()?.elapsed().ok();
+    match tried {
+        Ok(()) => false,
+        Err(TryLockError::WouldBlock) => true,
+        Err(TryLockError::Error(_)) => beat().is_some_and(|age| age < YOUNG),
+    }
+}
+
 /// Whether a process holds the folder.
 fn held(folder: &Path) -> bool {
-    File::open(folder.join(".lock")).is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
+    File::open(folder.join(".lock")).is_ok_and(|lock| in_use(folder, lock.try_lock_shared()))
 }
 
 /// How far the run in a folder is.
@@ -68,7 +80,7 @@ pub fn status(folder: &Path) -> Result<Status> {
         let last = *values.last()?;
         let gain = |from: f64, to: f64| if less_is_better(&rule.metric) { from - to } else { to - from };
         let top = values.iter().copied().reduce(|a, b| if gain(a, b) > 0.0 { b } else { a })?;
-        // A rule that does not look yet has no margin; `flat` looks once.
+        // A rule that does not look yet has no margin, and `flat` has none that shrinks.
         if done < rule.after_epoch || rule.flat.is_some() {
             return None;
         }

@@ -148,20 +148,6 @@ impl<'a> Trainer<'a> {
             total,
             end: options.steps.unwrap_or(u64::MAX).min(total),
         };
-        let validated = |epoch: u64| {
-            let end = epoch.saturating_mul(rhythm.epoch);
-            end >= total || end / rhythm.validate * rhythm.validate > end - rhythm.epoch
-        };
-        let unseen = |epoch: u64| !validated(epoch);
-        if let Some(wish) = config.expect.iter().find(|wish| wish.metric.starts_with("validation_") && wish.epoch.is_some_and(unseen)) {
-            return Err(Error::Config(format!(
-                "expect: {} after epoch {}, in which there is no validation: validation.every = {}, and an epoch has {epoch} steps. Choose another \
-                 epoch, or validate at least once an epoch",
-                wish.metric,
-                wish.epoch.unwrap_or_default(),
-                rhythm.validate
-            )));
-        }
         // Weights, two moments, and the header; best and model hold weights alone.
         let resumed = found.is_some();
         let room = match (options.ranks.leads(), resumed) {
@@ -326,6 +312,7 @@ impl<'a> Trainer<'a> {
             if signal != 0 {
                 self.drain()?;
                 self.save()?;
+                self.draw_curves()?;
                 self.logs.close()?;
                 let newest = Checkpoint::list(&self.folder.checkpoints())?.pop();
                 let state = match newest {
@@ -579,7 +566,7 @@ impl<'a> Trainer<'a> {
             if better { "  best" } else { "" }
         ));
         self.progress.plateau.step(&config.schedule, config.optimizer.learning_rate, value, less_is_better(select));
-        if better && less_is_better(select) && value < 10.0 * config.validation.min_delta && !self.said_too_small {
+        if better && less_is_better(select) && value.abs() < 10.0 * config.validation.min_delta && !self.said_too_small {
             self.said_too_small = true;
             self.logs.say(&format!(
                 "WARNING: validation.min_delta = {} is large for {select} = {value:.3e}: smaller improvements neither keep weights nor count against \
