@@ -1,12 +1,12 @@
 //! The folder of a run: its lock, its files, and what of them a run goes on from. Nothing is created before the run is sure to start.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::checkpoint::{Checkpoint, Found, Origin, Progress, file_of, load_best, save_weights};
-use super::status::in_use;
 use super::tensor_file::{Best, remove_unfinished, write_atomically};
 use crate::error::{Error, Result};
 use crate::plan::{Buffer, Parameter};
@@ -16,6 +16,17 @@ pub(super) const DIVERGED: &str = "diverged.txt";
 
 /// Where a run that is under way says every few seconds how far it is.
 pub(super) const BEAT: &str = "status.json";
+
+/// Whether a process holds a folder whose lock was tried. On a file system without locks that is so while what the run says of itself is young.
+pub(super) fn in_use(folder: &Path, tried: std::result::Result<(), TryLockError>) -> bool {
+    const YOUNG: Duration = Duration::from_secs(60);
+    let beat = || folder.join(BEAT).metadata().ok()?.modified().ok()?.elapsed().ok();
+    match tried {
+        Ok(()) => false,
+        Err(TryLockError::WouldBlock) => true,
+        Err(TryLockError::Error(_)) => beat().is_some_and(|age| age < YOUNG),
+    }
+}
 
 /// How far a run is.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]

@@ -1,13 +1,12 @@
 //! How far runs are, read from their folders alone.
 
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::path::Path;
-use std::time::Duration;
 
 use serde::Serialize;
 
 use super::compare::{best_of, configuration, lines, report};
-use super::folder::{BEAT, Beat, DIVERGED};
+use super::folder::{BEAT, Beat, DIVERGED, in_use};
 use super::logs::duration;
 use crate::config::{AbortRule, ValidationConfig};
 use crate::error::Result;
@@ -38,17 +37,6 @@ pub struct Status {
     pub rules: Vec<(String, f64, f64)>,
     /// Process, of a live run.
     pub process: Option<u32>,
-}
-
-/// Whether a process holds a folder whose lock was tried. On a file system without locks that is so while what the run says of itself is young.
-pub(super) fn in_use(folder: &Path, tried: std::result::Result<(), TryLockError>) -> bool {
-    const YOUNG: Duration = Duration::from_secs(60);
-    let beat = || folder.join(BEAT).metadata().ok()?.modified().ok()?.elapsed().ok();
-    match tried {
-        Ok(()) => false,
-        Err(TryLockError::WouldBlock) => true,
-        Err(TryLockError::Error(_)) => beat().is_some_and(|age| age < YOUNG),
-    }
 }
 
 /// Whether a process holds the folder.
