@@ -213,13 +213,16 @@ impl Session {
         exchange.step(program, state.slot as usize, !mine.is_empty(), batches.len().div_ceil(own.len()))
     }
 
-    /// Waits for the first of some micro-steps where many are queued, each with a copy of its batch.
-    fn bound(&self, queued: &mut VecDeque<wgpu::SubmissionIndex>) -> Result<()> {
+    /// Waits for the oldest of the steps or micro-steps that were queued where there are many: each has a copy of its batch.
+    ///
+    /// # Errors
+    /// `TryAgain` on device loss.
+    pub(crate) fn bound(&self, queued: &mut VecDeque<wgpu::SubmissionIndex>) -> Result<()> {
         const IN_FLIGHT: usize = 8;
         if queued.len() > IN_FLIGHT
-            && let Some(first) = queued.pop_front()
+            && let Some(oldest) = queued.pop_front()
         {
-            self.arena.gpu.wait(first)?;
+            self.arena.gpu.wait(oldest)?;
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use clap::Args;
 
 use super::args::{DeviceArg, JsonArg, expect_apart, run_config};
-use super::output::{note, print, print_json};
+use super::output::{note_left_out, print, print_json};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::inference::measure;
@@ -47,7 +47,7 @@ pub(super) fn run(args: CompareArgs) -> Result<()> {
     }
     let mut comparison = compare(&args.runs, args.svg.as_deref())?;
     comparison.choose(&args.columns)?;
-    comparison.left_out.iter().for_each(|why| note(&format!("left out: {why}")));
+    note_left_out(&comparison.left_out);
     if args.inference {
         let gpu = Arc::new(Gpu::open(args.device.device.as_deref())?);
         for row in &mut comparison.rows {

@@ -29,6 +29,11 @@ pub(super) fn note(text: &str) {
     let _ = writeln!(std::io::stderr(), "note: {text}");
 }
 
+/// Says which run folders are left out, and why.
+pub(super) fn note_left_out(whys: &[String]) {
+    whys.iter().for_each(|why| note(&format!("left out: {why}")));
+}
+
 /// Writes a result as JSON.
 pub(super) fn print_json<T: serde::Serialize>(value: &T) -> Result<()> {
     print(&serde_json::to_string_pretty(value).map_err(|e| Error::Internal(format!("JSON: {e}")))?)

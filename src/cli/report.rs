@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::args::expect_apart;
-use super::output::{note, print};
+use super::output::{note_left_out, print};
 use crate::error::Result;
 use crate::train::html_report;
 
@@ -22,7 +22,6 @@ pub(super) struct ReportArgs {
 
 pub(super) fn run(args: ReportArgs) -> Result<()> {
     args.runs.iter().try_for_each(|run| expect_apart(&args.out, &[], run))?;
-    let left_out = html_report(&args.runs, &args.out)?;
-    left_out.iter().for_each(|why| note(&format!("left out: {why}")));
+    note_left_out(&html_report(&args.runs, &args.out)?);
     print(&format!("{} is written: open it in a browser", args.out.display()))
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::args::JsonArg;
-use super::output::{note, print, print_json};
+use super::output::{note_left_out, print, print_json};
 use crate::error::Result;
 use crate::train::{readable, status, status_table};
 
@@ -26,7 +26,7 @@ pub(super) struct StatusArgs {
 pub(super) fn run(args: StatusArgs) -> Result<()> {
     loop {
         let (statuses, left_out) = readable(&args.runs, status)?;
-        left_out.iter().for_each(|why| note(&format!("left out: {why}")));
+        note_left_out(&left_out);
         if args.json.json { print_json(&statuses) } else { print(&status_table(&statuses)) }?;
         if !args.watch || statuses.iter().all(|s| s.state != "live") {
             return Ok(());

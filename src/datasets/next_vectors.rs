@@ -291,6 +291,11 @@ fn unit(mut v: Vec<f64>) -> Vec<f64> {
     v
 }
 
+/// Whether a vector is finite, and not zero.
+pub(crate) fn has_direction(v: &[f32]) -> bool {
+    v.iter().all(|x| x.is_finite()) && v.iter().any(|x| *x != 0.0)
+}
+
 fn dot(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(x, y)| x * y).sum()
 }
@@ -372,7 +377,7 @@ impl Candidates {
         let rank = |sample: &usize| {
             let query: Vec<f32> = unit(guess(*sample)).into_iter().map(|v| v as f32).collect();
             // Without a direction it points to none of them.
-            if query.iter().all(|v| *v == 0.0) || query.iter().any(|v| !v.is_finite()) {
+            if !has_direction(&query) {
                 return usize::MAX;
             }
             let products: Vec<f32> = self.units.chunks(self.dim).map(|target| product(&query, target)).collect();

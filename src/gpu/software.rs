@@ -86,6 +86,7 @@ enum From {
     Uniform,
     /// A buffer of 16-bit floats.
     Half,
+    /// An image.
     Image,
 }
 

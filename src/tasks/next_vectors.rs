@@ -12,7 +12,7 @@ use super::epochs::{Epochs, SplitKind, check_split, one};
 use super::scorecard::{Arrays, Card, ClosingScores, Scorecard, Test};
 use crate::batch::{Batch, Field, Fields, Inputs};
 use crate::config::{Section, Settings, TrainConfig, within};
-use crate::datasets::next_vectors::{Baselines, Candidates, Reading, Retrieval, Split, VectorData, VectorSet, header, load};
+use crate::datasets::next_vectors::{Baselines, Candidates, Reading, Retrieval, Split, VectorData, VectorSet, has_direction, header, load};
 use crate::datasets::{split_blocks, training_samples};
 use crate::error::{Error, Result};
 use crate::gpu::Role;
@@ -539,9 +539,13 @@ impl VectorScorecard {
 
     /// Sentences where some predictions for a set have no direction, or all others the same.
     fn collapse(set: &VectorSet, predictions: &[f32]) -> Vec<String> {
-        let nowhere = |v: &&[f32]| v.iter().all(|x| *x == 0.0) || v.iter().any(|x| !x.is_finite());
-        let lost = predictions.chunks(set.dim).filter(nowhere).count();
-        let found = set.samples - lost;
+        let mut sum = vec![0.0; set.dim];
+        let mut found = 0;
+        for prediction in predictions.chunks(set.dim).filter(|v| has_direction(v)) {
+            sum.iter_mut().zip(prediction).for_each(|(sum, v)| *sum += f64::from(*v));
+            found += 1;
+        }
+        let lost = set.samples - found;
         let none = (lost > 0).then(|| {
             format!(
                 "WARNING: {lost} of {} predictions are zero or not finite: they have no direction, and count as the last of all ranks. \
@@ -549,10 +553,6 @@ impl VectorScorecard {
                 set.samples
             )
         });
-        let mut sum = vec![0.0; set.dim];
-        for prediction in predictions.chunks(set.dim).filter(|v| !nowhere(v)) {
-            sum.iter_mut().zip(prediction).for_each(|(sum, v)| *sum += f64::from(*v));
-        }
         let length = sum.iter().map(|v| v.powi(2)).sum::<f64>().sqrt() / found as f64;
         let same = (length > COLLAPSED).then(|| {
             format!(

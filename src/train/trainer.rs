@@ -35,9 +35,6 @@ use crate::tasks::{Card, ClosingScores, Scorecard};
 /// Skipped updates in a row after which a run stops.
 const SKIPS: u64 = 10;
 
-/// Steps that may wait on the device before the host waits for the oldest.
-const IN_FLIGHT: usize = 8;
-
 /// Steps after which the processes of a run compare their weights at the latest.
 const SAME: u64 = 500;
 
@@ -326,11 +323,7 @@ impl<'a> Trainer<'a> {
             let rate = learning_rate(&self.problem.settings, &self.progress, step, self.rhythm.total);
             self.problem.settings.optimizer.fill(&mut state, step, rate);
             in_flight.push_back(self.submit(state, step)?);
-            if in_flight.len() > IN_FLIGHT
-                && let Some(oldest) = in_flight.pop_front()
-            {
-                self.gpu.wait(oldest)?;
-            }
+            self.session.bound(&mut in_flight)?;
             self.progress.step += 1;
             let done = self.progress.step;
             // Not where --steps cuts a run short: a validation changes what the rest of the run does.
