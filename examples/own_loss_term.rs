@@ -170,7 +170,7 @@ pub(crate) fn main() -> Result<()> {
     let gpu = Arc::new(Gpu::open(None)?);
     for target in targets(&gpu) {
         for i in 0..FAMILY.pinned {
-            check_spec(&gpu, &FAMILY, &FAMILY.pinned_spec(i), target).map_err(engine::error::Error::Internal)?;
+            check_spec(&gpu, &FAMILY, &FAMILY.pinned_spec(i), target, true).map_err(engine::error::Error::Internal)?;
         }
     }
     println!("{} cases of the kernel agree with f64, gradients included", FAMILY.pinned);

@@ -84,25 +84,25 @@ fn mistakes_have_their_message_and_exit_code() {
     }
 }
 
-/// A file of 20 GB, almost all of it a hole, is refused by its header.
+/// A file of 200 GB, almost all of it a hole, is refused by its header.
 #[cfg(unix)]
 #[test]
 fn of_a_huge_or_strange_file_only_the_header_is_read() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).display().to_string();
-    let header = r#"{"x":{"dtype":"F32","shape":[5000000000],"data_offsets":[0,20000000000]}}"#;
+    let header = r#"{"x":{"dtype":"F32","shape":[50000000000],"data_offsets":[0,200000000000]}}"#;
     let huge = path("huge.safetensors");
     let file = std::fs::File::create(&huge).unwrap();
     use std::io::Write;
     (&file).write_all(&[&(header.len() as u64).to_le_bytes(), header.as_bytes()].concat()).unwrap();
-    file.set_len(8 + header.len() as u64 + 20_000_000_000).unwrap();
+    file.set_len(8 + header.len() as u64 + 200_000_000_000).unwrap();
     let (pipe, npz_pipe) = (path("pipe.safetensors"), path("pipe.npz"));
     for pipe in [&pipe, &npz_pipe] {
         assert!(Command::new("mkfifo").arg(pipe).status().unwrap().success());
     }
     let out = path("run");
     for (args, code, says) in [
-        (vec!["inspect", &huge], 0, "5000000000"),
+        (vec!["inspect", &huge], 0, "50000000000"),
         (vec!["train", RUN, "--init", &huge, "--out", &out], 65, "missing"),
         (vec!["inspect", &pipe], 65, "no regular file"),
         (vec!["inspect", &npz_pipe], 65, "no regular file"),
@@ -111,7 +111,7 @@ fn of_a_huge_or_strange_file_only_the_header_is_read() {
         let started = std::time::Instant::now();
         let (got, stdout, text) = run(&args);
         assert!(got == code && (stdout + &text).contains(says), "{args:?}: {got} {text}");
-        assert!(started.elapsed() < Duration::from_secs(8), "{args:?} took {:?}", started.elapsed());
+        assert!(started.elapsed() < Duration::from_secs(30), "{args:?} took {:?}", started.elapsed());
     }
 }
 

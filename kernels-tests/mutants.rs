@@ -208,7 +208,7 @@ fn run_one(mutant: &Mutant) -> i32 {
     for i in 0..most {
         for family in families.iter().filter(|f| i < f.pinned) {
             for target in targets(&gpu) {
-                match check_spec(&gpu, family, &family.pinned_spec(i), target) {
+                match check_spec(&gpu, family, &family.pinned_spec(i), target, true) {
                     Ok(outcome) => ran |= kernels.iter().any(|kernel| outcome.kernels.contains(kernel)),
                     Err(what) => return if what.contains("shaders/") { INVALID } else { KILLED },
                 }

@@ -309,6 +309,9 @@ fn other_weights_on_a_rank_end_the_run() {
     assert!(code == 0 && text.contains("resuming    at step 4"), "{text}");
 }
 
+/// Seconds that Open MPI leaves a process to end by itself: one, unless this says more, which a busy machine may need.
+const PATIENCE: &str = "OMPI_MCA_odls_base_sigkill_timeout";
+
 /// The processes of a run, by rank, once its first checkpoint is there.
 fn under_way(mpirun: &Child, folder: &Path, count: usize) -> Vec<u32> {
     let started = Instant::now();
@@ -317,7 +320,7 @@ fn under_way(mpirun: &Child, folder: &Path, count: usize) -> Vec<u32> {
         .read_dir()
         .is_ok_and(|mut files| files.any(|f| f.unwrap().file_name().to_string_lossy().starts_with("step")))
     {
-        assert!(started.elapsed() < Duration::from_secs(60), "no checkpoint in a minute");
+        assert!(started.elapsed() < Duration::from_secs(300), "no checkpoint in five minutes");
         std::thread::sleep(Duration::from_millis(20));
     }
     let mut processes = vec![0; count];
@@ -348,14 +351,15 @@ fn a_rank_that_dies_ends_the_run_within_seconds() {
         let name = format!("dead-{victim}");
         let args = place.vectors(&name, &["train.epochs=20000"]);
         let Some(mut command) = ranks(&[&[][..]; 3], &strings(&args)) else { return };
+        command.env(PATIENCE, "3");
         let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let processes = under_way(&child, &place.path(&name), 3);
         let killed = Instant::now();
         signal(processes[victim], "-KILL");
         let output = child.wait_with_output().unwrap();
         let text = String::from_utf8_lossy(&output.stderr);
-        assert!(killed.elapsed() < Duration::from_secs(15), "{:?}", killed.elapsed());
-        assert!(!output.status.success() && (victim == 0 || text.contains("another rank has ended")), "{:?}: {text}", output.status);
+        assert!(killed.elapsed() < Duration::from_secs(30), "{:?}", killed.elapsed());
+        assert!(!output.status.success() && (victim == 0 || text.contains("another rank does not answer")), "{:?}: {text}", output.status);
         // Nobody may have asked yet how a process ended that is gone.
         let runs = |process: &u32| std::fs::read_to_string(format!("/proc/{process}/status")).is_ok_and(|text| !text.contains("State:\tZ"));
         assert!(!processes.iter().any(runs), "a process is left");
@@ -373,8 +377,7 @@ fn a_signal_to_mpirun_saves_and_ends() {
     let place = Place::new();
     let args = place.vectors("stopped", &["train.epochs=20000", "checkpoint.every=100"]);
     let Some(mut command) = ranks(&[&[][..]; 2], &strings(&args)) else { return };
-    // The time that a process has to end by itself, in seconds.
-    command.env("OMPI_MCA_odls_base_sigkill_timeout", "5");
+    command.env(PATIENCE, "5");
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     under_way(&child, &place.path("stopped"), 2);
     signal(child.id(), "-TERM");

@@ -302,8 +302,8 @@ impl Ranks {
         }
     }
 
-    /// Ends this process with code 75 when the launcher ends it while it waits for a rank that does not answer: that is what happens when one has died. What is
-    /// in `scratch` goes.
+    /// Ends this process with code 75 when the launcher ends it while it waits for a rank that does not answer: that is what happens when one has died. Rank 0
+    /// says so at once, as Open MPI kills a process a second after the signal. What is in `scratch` goes.
     #[cfg(feature = "cli")]
     pub(crate) fn watch(self, scratch: Option<std::path::PathBuf>) {
         if !self.shared() {
@@ -316,7 +316,7 @@ impl Ranks {
         std::thread::spawn(move || {
             let tick = Duration::from_millis(50);
             // Time of one and the same wait since the signal, by this thread, which stands still where the process is suspended.
-            let (mut wait, mut stuck) = (0, Duration::ZERO);
+            let (mut wait, mut stuck, mut said) = (0, Duration::ZERO, false);
             loop {
                 std::thread::sleep(tick);
                 let since = WAITING.load(Ordering::Relaxed);
@@ -326,13 +326,15 @@ impl Ranks {
                 }
                 stuck = if told.load(Ordering::Relaxed) && since == wait { stuck + tick } else { Duration::ZERO };
                 wait = since;
+                if stuck >= Duration::from_millis(400) && self.leads() && !said {
+                    said = true;
+                    eprintln!(
+                        "engine: this run is being ended, and another rank does not answer: it may have died. The newest checkpoint is whole: the same command \
+                         with --resume goes on"
+                    );
+                }
                 // A wait may take longer than the longest so far before it is taken for one without end.
                 if stuck > Duration::from_millis(500 + 2 * LONGEST.load(Ordering::Relaxed).min(5_000)) {
-                    if self.leads() {
-                        eprintln!(
-                            "engine: another rank has ended, and the run with it. The newest checkpoint is whole: the same command with --resume goes on"
-                        );
-                    }
                     let _ = scratch.as_ref().map(std::fs::remove_dir_all);
                     std::process::exit(75);
                 }

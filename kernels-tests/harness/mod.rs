@@ -28,8 +28,9 @@ use scalar::{Scalar, Var};
 pub const DIMS: [usize; 22] = [1, 2, 3, 5, 7, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129, 255, 256, 257, 1023, 1025];
 
 const GUARD_BYTES: u64 = 256;
-/// A NaN too, so that a read past the end shows in the result; a signalling one, which arithmetic makes quiet, so that `+=` on it shows as well.
-const GUARD_WORD: u32 = 0x7fa0_dead;
+/// Around tensors in one run and in the other, so that a read past the end shows in the result. The first is a signalling NaN, which arithmetic makes quiet, so that
+/// `+=` on it shows as well.
+const GUARD_WORDS: [u32; 2] = [0x7fa0_dead, 0x4bad_f00d];
 
 /// Distribution of the inputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -398,6 +399,8 @@ pub struct Outcome {
     pub elements: usize,
     /// Kernels that ran.
     pub kernels: BTreeSet<String>,
+    /// Kernels whose results were broken in every way that changes them, and the comparison saw it: a check that cannot fail proves nothing.
+    pub broken: BTreeSet<String>,
 }
 
 /// A check's result; the error says what differs.
@@ -503,7 +506,7 @@ impl Case {
     }
 
     /// Contents of every tensor after one run over poisoned buffers.
-    fn run(&self, gpu: &Arc<Gpu>, memory: &Memory, poison: u32, checked: bool) -> Checked<Vec<Vec<u32>>> {
+    fn run(&self, gpu: &Arc<Gpu>, memory: &Memory, [poison, guard_word]: [u32; 2], checked: bool) -> Checked<Vec<Vec<u32>>> {
         let arena = Arc::new(Arena::new(gpu.clone(), memory)?);
         let program = Program::new(self.plan.clone(), arena.clone(), memory.plans[0].clone(), checked)?;
         let guard = (GUARD_BYTES / 4) as usize;
@@ -511,8 +514,8 @@ impl Case {
         let guarded = |storage: Storage| matches!(storage, Storage::Persistent(_) | Storage::Transient(_));
         for (tensor, info) in self.plan.tensors().filter(|(_, info)| guarded(info.storage)) {
             let words = &mut contents[program.place(tensor).buffer];
-            words[..guard].fill(GUARD_WORD);
-            words[guard + info.len()..].fill(GUARD_WORD);
+            words[..guard].fill(guard_word);
+            words[guard + info.len()..].fill(guard_word);
         }
         // The last one is the staging buffer.
         for (index, words) in contents[..memory.buffers.len() - 1].iter().enumerate() {
@@ -525,7 +528,7 @@ impl Case {
             let Place { buffer, offset, .. } = program.place(tensor);
             let words = arena.read_buffer(buffer)?;
             let first = (offset / 4) as usize;
-            if guarded(info.storage) && (words[..guard].iter().chain(&words[first + info.len()..]).any(|w| *w != GUARD_WORD)) {
+            if guarded(info.storage) && (words[..guard].iter().chain(&words[first + info.len()..]).any(|w| *w != guard_word)) {
                 return Err(format!("{} was written outside its bounds", info.name));
             }
             out.push(words[first..first + info.len()].to_vec());
@@ -533,15 +536,18 @@ impl Case {
         Ok(out)
     }
 
-    /// Runs and compares; the message of an error says what differs.
+    /// Runs and compares; the message of an error says what differs. `checked` also runs kernels with the driver's bounds checks, which are compiled apart: what is
+    /// read further outside of a tensor than its guards reach then has another value.
     ///
     /// # Errors
     /// With the difference.
-    pub fn check(&self, gpu: &Arc<Gpu>) -> Checked<Outcome> {
+    pub fn check(&self, gpu: &Arc<Gpu>, checked: bool) -> Checked<Outcome> {
         let memory = Memory::lay_out(&[&self.plan], LayoutOptions { guard: Some(GUARD_BYTES), ..LayoutOptions::default() })?;
-        let first = self.run(gpu, &memory, f32::NAN.to_bits(), false)?;
-        for (what, poison, checked) in [("other poison", 1e30f32.to_bits(), false), ("bounds checks", f32::NAN.to_bits(), true)] {
-            for (((_, info), a), b) in self.plan.tensors().zip(&first).zip(&self.run(gpu, &memory, poison, checked)?) {
+        let [nan, other] = [[f32::NAN.to_bits(), GUARD_WORDS[0]], [1e30f32.to_bits(), GUARD_WORDS[1]]];
+        let first = self.run(gpu, &memory, nan, false)?;
+        let again = [("other memory around tensors", other, false)].into_iter().chain(checked.then_some(("bounds checks", nan, true)));
+        for (what, words, checked) in again {
+            for (((_, info), a), b) in self.plan.tensors().zip(&first).zip(&self.run(gpu, &memory, words, checked)?) {
                 if a != b {
                     return Err(format!("{} differs between runs: {what}", info.name));
                 }
@@ -564,6 +570,7 @@ impl Case {
             outcome.worst = outcome.worst.max(worst);
             outcome.elements += want.len();
         }
+        outcome.broken = self.broken(&first, &expected)?;
         Ok(outcome)
     }
 
@@ -592,15 +599,9 @@ impl Case {
     }
 
     /// Breaks each result in each way, in turn, and fails if the comparison does not see it. Gives the kernels that were broken so.
-    ///
-    /// # Errors
-    /// With the mutation that goes unnoticed.
-    pub fn check_mutations(&self, gpu: &Arc<Gpu>) -> Checked<BTreeSet<String>> {
-        let memory = Memory::lay_out(&[&self.plan], LayoutOptions { guard: Some(GUARD_BYTES), ..LayoutOptions::default() })?;
-        let results = self.run(gpu, &memory, f32::NAN.to_bits(), false)?;
-        let expected = self.expected()?;
+    fn broken(&self, results: &[Vec<u32>], expected: &HashMap<Tensor, Expected>) -> Checked<BTreeSet<String>> {
         let mut seen: BTreeSet<Tensor> = BTreeSet::new();
-        for ((tensor, info), words) in self.plan.tensors().zip(&results) {
+        for ((tensor, info), words) in self.plan.tensors().zip(results) {
             let Some(want) = expected.get(&tensor) else { continue };
             for mutation in Mutation::ALL {
                 let before: &[f32] = bytemuck::cast_slice(words);
@@ -686,12 +687,12 @@ pub fn targets(gpu: &Gpu) -> Vec<Target> {
     std::iter::once(gpu.target).chain(others).collect()
 }
 
-/// Checks one case; a failure names the spec.
+/// Checks one case as `Case::check` does; a failure names the spec.
 ///
 /// # Errors
 /// With kernel family, spec and difference.
-pub fn check_spec(gpu: &Arc<Gpu>, family: &Family, spec: &Spec, target: Target) -> Checked<Outcome> {
-    family.case(spec, target)?.check(gpu).map_err(|e| {
+pub fn check_spec(gpu: &Arc<Gpu>, family: &Family, spec: &Spec, target: Target, checked: bool) -> Checked<Outcome> {
+    family.case(spec, target)?.check(gpu, checked).map_err(|e| {
         let images = if target.image_rows > 0 { ", images" } else { "" };
         format!("{} {spec:?} ({}{images}): {e}", family.name, if target.software { "software variant" } else { "card's variant" })
     })
@@ -709,7 +710,7 @@ pub fn shrink(gpu: &Arc<Gpu>, family: &Family, spec: &Spec, target: Target) -> S
                 candidate.dims[i] = d;
                 candidate
             })
-            .find(|candidate| check_spec(gpu, family, candidate, target).is_err());
+            .find(|candidate| check_spec(gpu, family, candidate, target, true).is_err());
         match smaller {
             Some(candidate) => smallest = candidate,
             None => return smallest,

@@ -53,7 +53,7 @@ pub(super) fn run(args: CheckArgs) -> Result<()> {
                 if progress && i % 8 == 0 {
                     let _ = write!(std::io::stderr(), "\r{} {i}/{count}   ", family.name);
                 }
-                match check_spec(&gpu, family, &family.pinned_spec(i), target) {
+                match check_spec(&gpu, family, &family.pinned_spec(i), target, true) {
                     Ok(outcome) => {
                         worst = worst.max(outcome.worst);
                         elements += outcome.elements;
