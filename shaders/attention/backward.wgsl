@@ -4,9 +4,9 @@
 //   ∂p_ij/∂s_il = p_ij (δ_jl − p_il), so ds_ij = p_ij (dp_ij − Σ_l p_il dp_il), where Σ_l p_il keep_il dy_i · v_l = dy_i · y_i = delta_i:
 //   ds_ij = p_ij (keep_ij dy_i · v_j − delta_i);  dq_i = Σ_j ds_ij k_j / √D;  dk_j = Σ_i ds_ij q_i / √D
 // qkv dqkv: (B, T, 3, H, D), or with CROSS q dq: (B, T, H, D) and qkv dqkv: (B, T, 2, H, D); y dy: (B, T, H, D); lse: (B, H, T).
-// Invocation i first gathers over keys as query i, then over queries as key i, so nothing is scattered. Rows of the other side come in
-// tiles of WG through workgroup memory when STAGE is 1.
-// Grid: ⌈T / WG⌉ workgroups for each (b, h). dqkv and dq are `=`.
+// Invocation i first gathers over keys as query i, then over queries as key i, so nothing is scattered. When STAGE is 1, rows of the other side come in
+// tiles of WG through workgroup memory. Grid: then ⌈T / WG⌉ workgroups for each (b, h); otherwise ⌈B · H · T / WG⌉, so that a workgroup may have rows of
+// several heads. dqkv and dq are `=`.
 // uses: common/grid, common/math, common/random, common/state
 const WG: u32 = 32u;
 const D: u32 = 16u;
@@ -88,14 +88,16 @@ fn dy_at(at: u32, out: u32, c: u32) -> f32 {
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let tiles = (p.length + WG - 1u) / WG;
     let g = flat_group(group, groups);
-    let head = g / tiles;
+    let n = g * WG + local;
+    let head = select(n / p.length, g / tiles, STAGE == 1u);
+    let i = select(n % p.length, g % tiles * WG + local, STAGE == 1u);
+    let tile = i - select(0u, local, STAGE == 1u);
+    let rows = max(select(p.length, WG, STAGE == 1u), 1u);
     if (head >= p.batch * p.heads) {
         return;
     }
     let b = head / p.heads;
     let h = head % p.heads;
-    let tile = g % tiles * WG;
-    let i = tile + local;
     let safe = min(i, p.length - 1u);
     let scale = 1.0 / sqrt(f32(D));
     let own_out = out_of(b, safe, h);
@@ -109,8 +111,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         first[c] = query_of(b, safe, h, c);
         second[c] = dy[own_out + c];
     }
-    let last = select(p.length, min(p.length, tile + WG), CAUSAL == 1u);
-    for (var j0 = 0u; j0 < last; j0 += WG) {
+    let last = select(p.length, min(p.length, tile + rows), CAUSAL == 1u);
+    for (var j0 = 0u; j0 < last; j0 += rows) {
         if (STAGE == 1u) {
             workgroupBarrier();
             for (var e = local; e < WG * D; e += WG) {
@@ -120,7 +122,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
             }
             workgroupBarrier();
         }
-        let end = min(j0 + WG, select(p.length, safe + 1u, CAUSAL == 1u));
+        let end = min(j0 + rows, select(p.length, safe + 1u, CAUSAL == 1u));
         for (var j = j0; j < end; j++) {
             let key = row_of(b, j, 1u, h);
             let value = row_of(b, j, 2u, h);
@@ -151,7 +153,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         second[c] = qkv[row_of(b, safe, 2u, h) + c];
         grad[c] = 0.0;
     }
-    for (var i0 = select(0u, tile, CAUSAL == 1u); i0 < p.length; i0 += WG) {
+    for (var i0 = select(0u, tile, CAUSAL == 1u); i0 < p.length; i0 += rows) {
         if (STAGE == 1u) {
             workgroupBarrier();
             for (var e = local; e < WG * D; e += WG) {
@@ -164,7 +166,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
             deltas[local] = delta_of(out_of(b, q, h));
             workgroupBarrier();
         }
-        for (var q = max(i0, select(0u, safe, CAUSAL == 1u)); q < min(i0 + WG, p.length); q++) {
+        for (var q = max(i0, select(0u, safe, CAUSAL == 1u)); q < min(i0 + rows, p.length); q++) {
             let out = out_of(b, q, h);
             var s = 0.0;
             var dp = 0.0;

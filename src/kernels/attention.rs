@@ -132,7 +132,8 @@ impl Shape {
                 (other.into_iter().fold(dispatch, with), groups(rows))
             }
             Way::Rows { group, stage } => {
-                (dispatch.constant("WG", group as u32).constant("STAGE", stage.into()), heads * self.length.div_ceil(group))
+                let groups = if stage { heads * self.length.div_ceil(group) } else { (heads * self.length).div_ceil(group) };
+                (dispatch.constant("WG", group as u32).constant("STAGE", stage.into()), groups)
             }
         };
         let mut dispatch = dispatch
