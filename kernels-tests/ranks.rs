@@ -375,7 +375,8 @@ fn a_signal_to_mpirun_saves_and_ends() {
         return;
     }
     let place = Place::new();
-    let args = place.vectors("stopped", &["train.epochs=20000", "checkpoint.every=100"]);
+    // Few lines: from the first signal to the last mpirun reads none, and who writes to a full pipe waits.
+    let args = place.vectors("stopped", &["train.epochs=20000", "checkpoint.every=100", "validation.every=5000"]);
     let Some(mut command) = ranks(&[&[][..]; 2], &strings(&args)) else { return };
     command.env(PATIENCE, "5");
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();

@@ -187,6 +187,17 @@ fn waiting<T>(exchange: impl FnOnce() -> T) -> T {
     result
 }
 
+/// How long the same wait lasts after a signal until it is taken for one without end.
+#[cfg(feature = "cli")]
+fn patience() -> Duration {
+    if std::env::var_os("OMPI_COMM_WORLD_SIZE").is_some() {
+        // Open MPI kills so many seconds after the signal.
+        let seconds = std::env::var("OMPI_MCA_odls_base_sigkill_timeout").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
+        return Duration::from_millis((1000 * u64::min(seconds, 60)).saturating_sub(300).max(500));
+    }
+    Duration::from_millis(5_000 + 2 * LONGEST.load(Ordering::Relaxed).min(5_000))
+}
+
 impl Ranks {
     /// Whether this process writes and speaks for all.
     pub fn leads(self) -> bool {
@@ -333,8 +344,7 @@ impl Ranks {
                          with --resume goes on"
                     );
                 }
-                // A wait may take longer than the longest so far before it is taken for one without end.
-                if stuck > Duration::from_millis(500 + 2 * LONGEST.load(Ordering::Relaxed).min(5_000)) {
+                if stuck > patience() {
                     let _ = scratch.as_ref().map(std::fs::remove_dir_all);
                     std::process::exit(75);
                 }

@@ -4,13 +4,12 @@
 //   ∂p_ij/∂s_il = p_ij (δ_jl − p_il), so ds_ij = p_ij (dp_ij − Σ_l p_il dp_il), where Σ_l p_il keep_il dy_i · v_l = dy_i · y_i = delta_i:
 //   ds_ij = p_ij (keep_ij dy_i · v_j − delta_i);  dq_i = Σ_j ds_ij k_j / √D;  dk_j = Σ_i ds_ij q_i / √D
 // qkv dqkv: (B, T, 3, H, D), or with CROSS q dq: (B, T, H, D) and qkv dqkv: (B, T, 2, H, D); y dy: (B, T, H, D); lse: (B, H, T).
-// Invocation i first gathers over keys as query i, then over queries as key i, so nothing is scattered. When STAGE is 1, rows of the other side come in
-// tiles of WG through workgroup memory. Grid: then ⌈T / WG⌉ workgroups for each (b, h); otherwise ⌈B · H · T / WG⌉, so that a workgroup may have rows of
-// several heads. dqkv and dq are `=`.
+// Invocation i first gathers over keys as query i, then over queries as key i, so nothing is scattered. Rows of the other side come in
+// tiles of WG through workgroup memory.
+// Grid: ⌈T / WG⌉ workgroups for each (b, h). dqkv and dq are `=`.
 // uses: common/grid, common/math, common/random, common/state
 const WG: u32 = 32u;
 const D: u32 = 16u;
-const STAGE: u32 = 1u;
 const CAUSAL: u32 = 1u;
 const DROPOUT: u32 = 1u;
 const CROSS: u32 = 0u;
@@ -55,49 +54,18 @@ fn delta_of(out: u32) -> f32 {
     return sum;
 }
 
-// Feature c of the row that is `at` in its tile: of a key or value that begins at `row` in qkv, of a query, and of dy from `out` on.
-fn key_at(at: u32, row: u32, c: u32) -> f32 {
-    if (STAGE == 1u) {
-        return left[at * D + c];
-    }
-    return qkv[row + c];
-}
-
-fn value_at(at: u32, row: u32, c: u32) -> f32 {
-    if (STAGE == 1u) {
-        return right[at * D + c];
-    }
-    return qkv[row + c];
-}
-
-fn query_at(at: u32, b: u32, t: u32, h: u32, c: u32) -> f32 {
-    if (STAGE == 1u) {
-        return left[at * D + c];
-    }
-    return query_of(b, t, h, c);
-}
-
-fn dy_at(at: u32, out: u32, c: u32) -> f32 {
-    if (STAGE == 1u) {
-        return right[at * D + c];
-    }
-    return dy[out + c];
-}
-
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let tiles = (p.length + WG - 1u) / WG;
     let g = flat_group(group, groups);
-    let n = g * WG + local;
-    let head = select(n / p.length, g / tiles, STAGE == 1u);
-    let i = select(n % p.length, g % tiles * WG + local, STAGE == 1u);
-    let tile = i - select(0u, local, STAGE == 1u);
-    let rows = max(select(p.length, WG, STAGE == 1u), 1u);
+    let head = g / tiles;
     if (head >= p.batch * p.heads) {
         return;
     }
     let b = head / p.heads;
     let h = head % p.heads;
+    let tile = g % tiles * WG;
+    let i = tile + local;
     let safe = min(i, p.length - 1u);
     let scale = 1.0 / sqrt(f32(D));
     let own_out = out_of(b, safe, h);
@@ -111,33 +79,30 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         first[c] = query_of(b, safe, h, c);
         second[c] = dy[own_out + c];
     }
-    let last = select(p.length, min(p.length, tile + rows), CAUSAL == 1u);
-    for (var j0 = 0u; j0 < last; j0 += rows) {
-        if (STAGE == 1u) {
-            workgroupBarrier();
-            for (var e = local; e < WG * D; e += WG) {
-                let j = min(j0 + e / D, p.length - 1u);
-                left[e] = qkv[row_of(b, j, 1u, h) + e % D];
-                right[e] = qkv[row_of(b, j, 2u, h) + e % D];
-            }
-            workgroupBarrier();
+    let last = select(p.length, min(p.length, tile + WG), CAUSAL == 1u);
+    for (var j0 = 0u; j0 < last; j0 += WG) {
+        workgroupBarrier();
+        for (var e = local; e < WG * D; e += WG) {
+            let j = min(j0 + e / D, p.length - 1u);
+            left[e] = qkv[row_of(b, j, 1u, h) + e % D];
+            right[e] = qkv[row_of(b, j, 2u, h) + e % D];
         }
-        let end = min(j0 + rows, select(p.length, safe + 1u, CAUSAL == 1u));
+        workgroupBarrier();
+        let end = min(j0 + WG, select(p.length, safe + 1u, CAUSAL == 1u));
         for (var j = j0; j < end; j++) {
-            let key = row_of(b, j, 1u, h);
-            let value = row_of(b, j, 2u, h);
+            let at = (j - j0) * D;
             var s = 0.0;
             var dp = 0.0;
             for (var c = 0u; c < D; c++) {
-                s = fma(first[c], key_at(j - j0, key, c), s);
-                dp = fma(second[c], value_at(j - j0, value, c), dp);
+                s = fma(first[c], left[at + c], s);
+                dp = fma(second[c], right[at + c], dp);
             }
             if (DROPOUT == 1u) {
                 dp *= keep(state.seed, p.stream, state.tick, (head * p.length + safe) * p.length + j, p.rate);
             }
             let ds = exp_accurate(s * scale - own_lse) * (dp - own_delta) * scale;
             for (var c = 0u; c < D; c++) {
-                grad[c] = fma(ds, key_at(j - j0, key, c), grad[c]);
+                grad[c] = fma(ds, left[at + c], grad[c]);
             }
         }
     }
@@ -153,45 +118,34 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         second[c] = qkv[row_of(b, safe, 2u, h) + c];
         grad[c] = 0.0;
     }
-    for (var i0 = select(0u, tile, CAUSAL == 1u); i0 < p.length; i0 += rows) {
-        if (STAGE == 1u) {
-            workgroupBarrier();
-            for (var e = local; e < WG * D; e += WG) {
-                let q = min(i0 + e / D, p.length - 1u);
-                left[e] = query_of(b, q, h, e % D);
-                right[e] = dy[out_of(b, q, h) + e % D];
-            }
-            let q = min(i0 + local, p.length - 1u);
-            lses[local] = lse[head * p.length + q];
-            deltas[local] = delta_of(out_of(b, q, h));
-            workgroupBarrier();
+    for (var i0 = select(0u, tile, CAUSAL == 1u); i0 < p.length; i0 += WG) {
+        workgroupBarrier();
+        for (var e = local; e < WG * D; e += WG) {
+            let q = min(i0 + e / D, p.length - 1u);
+            left[e] = query_of(b, q, h, e % D);
+            right[e] = dy[out_of(b, q, h) + e % D];
         }
-        for (var q = max(i0, select(0u, safe, CAUSAL == 1u)); q < min(i0 + rows, p.length); q++) {
-            let out = out_of(b, q, h);
+        let own_q = min(i0 + local, p.length - 1u);
+        lses[local] = lse[head * p.length + own_q];
+        deltas[local] = delta_of(out_of(b, own_q, h));
+        workgroupBarrier();
+        for (var q = max(i0, select(0u, safe, CAUSAL == 1u)); q < min(i0 + WG, p.length); q++) {
+            let at = (q - i0) * D;
             var s = 0.0;
             var dp = 0.0;
             for (var c = 0u; c < D; c++) {
-                s = fma(first[c], query_at(q - i0, b, q, h, c), s);
-                dp = fma(second[c], dy_at(q - i0, out, c), dp);
+                s = fma(first[c], left[at + c], s);
+                dp = fma(second[c], right[at + c], dp);
             }
             var kept = 1.0;
             if (DROPOUT == 1u) {
                 kept = keep(state.seed, p.stream, state.tick, (head * p.length + q) * p.length + safe, p.rate);
             }
-            var lse_q = 0.0;
-            var delta_q = 0.0;
-            if (STAGE == 1u) {
-                lse_q = lses[q - i0];
-                delta_q = deltas[q - i0];
-            } else {
-                lse_q = lse[head * p.length + q];
-                delta_q = delta_of(out);
-            }
-            let prob = exp_accurate(s * scale - lse_q);
-            let ds = prob * (kept * dp - delta_q) * scale;
+            let prob = exp_accurate(s * scale - lses[q - i0]);
+            let ds = prob * (kept * dp - deltas[q - i0]) * scale;
             for (var c = 0u; c < D; c++) {
-                grad[c] = fma(ds, query_at(q - i0, b, q, h, c), grad[c]);
-                dv[c] = fma(prob * kept, dy_at(q - i0, out, c), dv[c]);
+                grad[c] = fma(ds, left[at + c], grad[c]);
+                dv[c] = fma(prob * kept, right[at + c], dv[c]);
             }
         }
     }

@@ -1,12 +1,10 @@
 // Scaled dot-product attention by online softmax (Milakov & Gimelshein 2018; Dao et al. 2022): no T × T matrix is stored.
 //   s_ij = q_i · k_j / √D (j ≤ i when CAUSAL), p_i = softmax_j s_i, y_i = Σ_j p_ij · keep_ij · v_j, lse_i = ln Σ_j exp s_ij
-// qkv: (B, T, 3, H, D), or with CROSS q: (B, T, H, D) and qkv: (B, T, 2, H, D); y: (B, T, H, D); lse: (B, H, T). One invocation a query. When STAGE is 1,
-// keys and values come in tiles of WG through workgroup memory. Grid: then ⌈T / WG⌉ workgroups for each (b, h); otherwise ⌈B · H · T / WG⌉, so that a workgroup may have
-// queries of several heads. All outputs are `=`.
+// qkv: (B, T, 3, H, D), or with CROSS q: (B, T, H, D) and qkv: (B, T, 2, H, D); y: (B, T, H, D); lse: (B, H, T). One invocation a query; keys and values come in tiles of WG through workgroup
+// memory. Grid: ⌈T / WG⌉ workgroups for each (b, h). All outputs are `=`.
 // uses: common/grid, common/math, common/random, common/state
 const WG: u32 = 32u;
 const D: u32 = 16u;
-const STAGE: u32 = 1u;
 const CAUSAL: u32 = 1u;
 const DROPOUT: u32 = 1u;
 const CROSS: u32 = 0u;
@@ -35,36 +33,17 @@ fn query(b: u32, t: u32, h: u32, c: u32) -> f32 {
     return qkv[row_of(b, t, 0u, h) + c];
 }
 
-// Feature c of key `at` of the tile, whose row in qkv begins at `row`.
-fn key_of(at: u32, row: u32, c: u32) -> f32 {
-    if (STAGE == 1u) {
-        return keys[at * D + c];
-    }
-    return qkv[row + c];
-}
-
-// The same of a value.
-fn value_of(at: u32, row: u32, c: u32) -> f32 {
-    if (STAGE == 1u) {
-        return values[at * D + c];
-    }
-    return qkv[row + c];
-}
-
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let tiles = (p.length + WG - 1u) / WG;
     let g = flat_group(group, groups);
-    let n = g * WG + local;
-    let head = select(n / p.length, g / tiles, STAGE == 1u);
-    let i = select(n % p.length, g % tiles * WG + local, STAGE == 1u);
-    let tile = i - select(0u, local, STAGE == 1u);
-    let rows = max(select(p.length, WG, STAGE == 1u), 1u);
+    let head = g / tiles;
     if (head >= p.batch * p.heads) {
         return;
     }
     let b = head / p.heads;
     let h = head % p.heads;
+    let i = g % tiles * WG + local;
     let safe = min(i, p.length - 1u);
     let scale = 1.0 / sqrt(f32(D));
     var q: array<f32, D>;
@@ -74,24 +53,21 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     }
     var best = -3.0e38;
     var total = 0.0;
-    let last = select(p.length, min(p.length, tile + rows), CAUSAL == 1u);
-    for (var j0 = 0u; j0 < last; j0 += rows) {
-        if (STAGE == 1u) {
-            workgroupBarrier();
-            for (var e = local; e < WG * D; e += WG) {
-                let j = min(j0 + e / D, p.length - 1u);
-                keys[e] = qkv[row_of(b, j, 1u, h) + e % D];
-                values[e] = qkv[row_of(b, j, 2u, h) + e % D];
-            }
-            workgroupBarrier();
+    let last = select(p.length, min(p.length, (g % tiles + 1u) * WG), CAUSAL == 1u);
+    for (var j0 = 0u; j0 < last; j0 += WG) {
+        workgroupBarrier();
+        for (var e = local; e < WG * D; e += WG) {
+            let j = min(j0 + e / D, p.length - 1u);
+            keys[e] = qkv[row_of(b, j, 1u, h) + e % D];
+            values[e] = qkv[row_of(b, j, 2u, h) + e % D];
         }
-        let end = min(j0 + rows, select(p.length, safe + 1u, CAUSAL == 1u));
+        workgroupBarrier();
+        let end = min(j0 + WG, select(p.length, safe + 1u, CAUSAL == 1u));
         for (var j = j0; j < end; j++) {
-            let key = row_of(b, j, 1u, h);
-            let value = row_of(b, j, 2u, h);
+            let at = (j - j0) * D;
             var s = 0.0;
             for (var c = 0u; c < D; c++) {
-                s = fma(q[c], key_of(j - j0, key, c), s);
+                s = fma(q[c], keys[at + c], s);
             }
             let top = max(best, s);
             let shrink = exp_accurate(best - top);
@@ -103,7 +79,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
                 weight *= keep(state.seed, p.stream, state.tick, (head * p.length + safe) * p.length + j, p.rate);
             }
             for (var c = 0u; c < D; c++) {
-                o[c] = fma(weight, value_of(j - j0, value, c), o[c] * shrink);
+                o[c] = fma(weight, values[at + c], o[c] * shrink);
             }
         }
     }

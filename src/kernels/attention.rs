@@ -56,8 +56,8 @@ impl Shape {
         let fits = |rows: &usize| self.fits(target, *rows);
         let groups = |rows: usize| self.batch * self.heads * self.length.div_ceil(8 * rows);
         let rows = Some(8).filter(|rows| self.head_dim <= WIDE && groups(*rows) >= SIMDS && fits(rows)).or(Some(4).filter(fits))?;
-        // Iterations of the backward pass by rows: five loops over features and some more for each position of whole tiles, and four around them.
-        let by_rows = (self.length.next_multiple_of(8) * (5 * self.head_dim + 3) + 4 * self.head_dim) as u64;
+        // Iterations of the backward pass by rows: four loops over the vectors of a row and some more for each position, and three around them.
+        let by_rows = (self.length * (4 * (self.head_dim / 4) + 3) + 3 * (self.head_dim / 4)) as u64;
         let suits = self.head_dim.is_multiple_of(4) && self.head_dim >= 16 && (!target.software || by_rows > target.loop_iterations);
         suits.then_some(Way::Tiled { rows })
     }
@@ -69,15 +69,16 @@ impl Shape {
         16 * vectors <= target.workgroup_memory as usize
     }
 
-    /// The kernels for everything else. A tile of rows of each side must fit the workgroup memory of a GPU; a processor reads them where they lie.
+    /// The kernels for everything else. A processor reads rows where they lie, in vectors of four; elsewhere a tile of rows of each side must fit the workgroup
+    /// memory.
     fn by_rows(&self, target: &Target) -> Way {
-        if target.software {
-            return Way::Rows { group: target.vector() as usize, stage: false };
+        if target.software && self.head_dim.is_multiple_of(4) {
+            return Way::Rows { group: target.vector() as usize };
         }
         // A row of each side, its lse and its delta.
         let row = 4 * (2 * self.head_dim + 2);
         let fitting = [64, 32, 16].into_iter().find(|rows| rows * row <= target.workgroup_memory as usize).unwrap_or(8);
-        Way::Rows { group: fitting.min(self.length.next_power_of_two().max(8)), stage: true }
+        Way::Staged { group: fitting.min(self.length.next_power_of_two().max(8)) }
     }
 
     /// Whether the kernels for these sizes on the plan's target can turn queries and keys themselves.
@@ -131,10 +132,8 @@ impl Shape {
                 let with = |dispatch: Dispatch, rows: usize| dispatch.or(&[("ROWS", rows as u32)], Grid::Groups(groups(rows)), NEVER);
                 (other.into_iter().fold(dispatch, with), groups(rows))
             }
-            Way::Rows { group, stage } => {
-                let groups = if stage { heads * self.length.div_ceil(group) } else { (heads * self.length).div_ceil(group) };
-                (dispatch.constant("WG", group as u32).constant("STAGE", stage.into()), groups)
-            }
+            Way::Rows { group } => (dispatch.constant("WG", group as u32), (heads * self.length).div_ceil(group)),
+            Way::Staged { group } => (dispatch.constant("WG", group as u32), heads * self.length.div_ceil(group)),
         };
         let mut dispatch = dispatch
             .constant("CAUSAL", self.causal.into())
@@ -162,17 +161,20 @@ enum Way {
     Short { heads: usize, group: usize },
     /// Tiles in registers, so many rows of an invocation.
     Tiled { rows: usize },
-    /// A row an invocation, the other side through workgroup memory where `stage`.
-    Rows { group: usize, stage: bool },
+    /// A row an invocation, on processors.
+    Rows { group: usize },
+    /// A row an invocation, the other side through workgroup memory.
+    Staged { group: usize },
 }
 
 impl Way {
-    /// The one of a pass's kernels, for short sequences, in tiles, by rows.
-    fn kernel(self, [short, tiled, rows]: [&'static str; 3]) -> &'static str {
+    /// The one of a pass's kernels.
+    fn kernel(self, [short, tiled, rows, staged]: [&'static str; 4]) -> &'static str {
         match self {
             Way::Short { .. } => short,
             Way::Tiled { .. } => tiled,
             Way::Rows { .. } => rows,
+            Way::Staged { .. } => staged,
         }
     }
 }
@@ -199,7 +201,7 @@ impl Forward {
     /// `Internal` when a shape differs, `Config` when a head is wider than 128 or dropout has more than 2³² scores to draw for.
     pub fn record(self, plan: &mut Plan, label: &str) -> Result<()> {
         let Forward { qkv, q, y, lse, shape } = self;
-        let name = shape.way(&plan.target).kernel(["attention/forward_short", "attention/forward_tiled", "attention/forward"]);
+        let name = shape.way(&plan.target).kernel(["attention/forward_short", "attention/forward_tiled", "attention/forward_rows", "attention/forward"]);
         shape.expect(plan, name, qkv, q)?;
         plan.expect(name, y, shape.outputs())?;
         plan.expect(name, lse, shape.batch * shape.heads * shape.length)?;
@@ -235,7 +237,7 @@ impl Backward {
     pub fn record(self, plan: &mut Plan, label: &str) -> Result<()> {
         let Backward { qkv, q, y, lse, dy, dqkv, shape } = self;
         let way = shape.way(&plan.target);
-        let name = way.kernel(["attention/backward_short", "attention/backward_tiled", "attention/backward"]);
+        let name = way.kernel(["attention/backward_short", "attention/backward_tiled", "attention/backward_rows", "attention/backward"]);
         shape.expect(plan, name, qkv, q.map(|(q, _)| q))?;
         shape.expect(plan, name, dqkv, q.map(|(_, dq)| dq))?;
         for tensor in [y, dy] {
@@ -253,7 +255,7 @@ impl Backward {
                 let (dispatch, grid) = shape.dispatch(plan, name, label, 7)?;
                 plan.record(all(dispatch), grid)
             }
-            Way::Rows { .. } => {
+            Way::Rows { .. } | Way::Staged { .. } => {
                 let (dispatch, grid) = shape.dispatch(plan, name, label, 7)?;
                 plan.record(all(dispatch).bind("y", y), grid)
             }

@@ -1,0 +1,127 @@
+// Gradient of attention by recomputation as in attention/backward, for processors: rows are read where they lie, and a workgroup may have rows of several heads,
+// so that short sequences fill it too. D is a multiple of 4. Forward, with sums over the pairs that are seen (j ≤ i when CAUSAL): s_ij = q_i · k_j / √D,
+// p_ij = exp(s_ij − lse_i), y_i = Σ_j p_ij keep_ij v_j.
+//   dv_j = Σ_i p_ij keep_ij dy_i;  ds_ij = p_ij (keep_ij dy_i · v_j − delta_i) with delta_i = dy_i · y_i;  dq_i = Σ_j ds_ij k_j / √D;  dk_j = Σ_i ds_ij q_i / √D
+// qkv dqkv: (B, T, 3, H, D), or with CROSS q dq: (B, T, H, D) and qkv dqkv: (B, T, 2, H, D); y dy: (B, T, H, D); lse: (B, H, T).
+// Invocation i first gathers over keys as query i, then over queries as key i, so nothing is scattered. Grid: ⌈B · H · T / WG⌉ workgroups. dqkv and dq are `=`.
+// uses: common/grid, common/math, common/random, common/state
+const WG: u32 = 16u;
+const D: u32 = 16u;
+const CAUSAL: u32 = 1u;
+const DROPOUT: u32 = 1u;
+const CROSS: u32 = 0u;
+
+const V: u32 = D / 4u;
+
+struct Params { batch: u32, length: u32, heads: u32, stream: u32, rate: f32 }
+var<immediate> p: Params;
+@group(0) @binding(0) var<storage, read> state: State;
+@group(0) @binding(1) var<storage, read> qkv: array<vec4<f32>>;        // (B, T, 3, H, D)
+@group(0) @binding(2) var<storage, read> y: array<vec4<f32>>;          // (B, T, H, D)
+@group(0) @binding(3) var<storage, read> lse: array<f32>;              // (B, H, T)
+@group(0) @binding(4) var<storage, read> dy: array<vec4<f32>>;         // (B, T, H, D)
+@group(0) @binding(5) var<storage, read_write> dqkv: array<vec4<f32>>; // (B, T, 3, H, D)
+@group(0) @binding(6) var<storage, read> q_other: array<vec4<f32>>;    // (B, T, H, D)
+@group(0) @binding(7) var<storage, read_write> dq: array<vec4<f32>>;   // (B, T, H, D)
+
+// First vector of part 0, 1, 2 (query, key, value) of a position.
+fn row_of(b: u32, t: u32, part: u32, h: u32) -> u32 {
+    return (((b * p.length + t) * (3u - CROSS) + part - min(part, CROSS)) * p.heads + h) * V;
+}
+
+fn out_of(b: u32, t: u32, h: u32) -> u32 {
+    return ((b * p.length + t) * p.heads + h) * V;
+}
+
+// Vector c of a query.
+fn query(b: u32, t: u32, h: u32, c: u32) -> vec4<f32> {
+    if (CROSS == 1u) {
+        return q_other[out_of(b, t, h) + c];
+    }
+    return qkv[row_of(b, t, 0u, h) + c];
+}
+
+fn sum(parts: vec4<f32>) -> f32 {
+    return (parts.x + parts.y) + (parts.z + parts.w);
+}
+
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+    let row = flat_group(group, groups) * WG + local;
+    let head = row / p.length;
+    if (head >= p.batch * p.heads) {
+        return;
+    }
+    let i = row % p.length;
+    let b = head / p.heads;
+    let h = head % p.heads;
+    let scale = 1.0 / sqrt(f32(D));
+    let own = out_of(b, i, h);
+    let own_lse = lse[row];
+    var first: array<vec4<f32>, V>;  // q_i, then k_i
+    var second: array<vec4<f32>, V>; // dy_i, then v_i
+    var grad: array<vec4<f32>, V>;   // dq_i, then dk_i
+    var dv: array<vec4<f32>, V>;
+    var own_parts = vec4<f32>();
+    for (var c = 0u; c < V; c++) {
+        first[c] = query(b, i, h, c);
+        second[c] = dy[own + c];
+        own_parts = fma(second[c], y[own + c], own_parts);
+    }
+    let own_delta = sum(own_parts);
+    let end = select(p.length, i + 1u, CAUSAL == 1u);
+    for (var j = 0u; j < end; j++) {
+        let key = row_of(b, j, 1u, h);
+        let value = row_of(b, j, 2u, h);
+        var scores = vec4<f32>();
+        var products = vec4<f32>();
+        for (var c = 0u; c < V; c++) {
+            scores = fma(first[c], qkv[key + c], scores);
+            products = fma(second[c], qkv[value + c], products);
+        }
+        var dp = sum(products);
+        if (DROPOUT == 1u) {
+            dp *= keep(state.seed, p.stream, state.tick, row * p.length + j, p.rate);
+        }
+        let ds = exp_accurate(sum(scores) * scale - own_lse) * (dp - own_delta) * scale;
+        for (var c = 0u; c < V; c++) {
+            grad[c] = fma(vec4(ds), qkv[key + c], grad[c]);
+        }
+    }
+    for (var c = 0u; c < V; c++) {
+        if (CROSS == 1u) {
+            dq[own + c] = grad[c];
+        } else {
+            dqkv[row_of(b, i, 0u, h) + c] = grad[c];
+        }
+        first[c] = qkv[row_of(b, i, 1u, h) + c];
+        second[c] = qkv[row_of(b, i, 2u, h) + c];
+        grad[c] = vec4<f32>();
+    }
+    for (var t = select(0u, i, CAUSAL == 1u); t < p.length; t++) {
+        let out = out_of(b, t, h);
+        var scores = vec4<f32>();
+        var products = vec4<f32>();
+        var deltas = vec4<f32>();
+        for (var c = 0u; c < V; c++) {
+            let d = dy[out + c];
+            scores = fma(first[c], query(b, t, h, c), scores);
+            products = fma(second[c], d, products);
+            deltas = fma(d, y[out + c], deltas);
+        }
+        var kept = 1.0;
+        if (DROPOUT == 1u) {
+            kept = keep(state.seed, p.stream, state.tick, (head * p.length + t) * p.length + i, p.rate);
+        }
+        let prob = exp_accurate(sum(scores) * scale - lse[head * p.length + t]);
+        let ds = prob * (kept * sum(products) - sum(deltas)) * scale;
+        for (var c = 0u; c < V; c++) {
+            grad[c] = fma(vec4(ds), query(b, t, h, c), grad[c]);
+            dv[c] = fma(vec4(prob * kept), dy[out + c], dv[c]);
+        }
+    }
+    for (var c = 0u; c < V; c++) {
+        dqkv[row_of(b, i, 1u, h) + c] = grad[c];
+        dqkv[row_of(b, i, 2u, h) + c] = dv[c];
+    }
+}

@@ -1,0 +1,84 @@
+// Scaled dot-product attention by online softmax as in attention/forward, for processors: rows are read where they lie, and a workgroup may have queries of
+// several heads, so that short sequences fill it too. One invocation a query; D is a multiple of 4.
+//   s_ij = q_i · k_j / √D (j ≤ i when CAUSAL), p_i = softmax_j s_i, y_i = Σ_j p_ij · keep_ij · v_j, lse_i = ln Σ_j exp s_ij
+// qkv: (B, T, 3, H, D), or with CROSS q: (B, T, H, D) and qkv: (B, T, 2, H, D); y: (B, T, H, D); lse: (B, H, T). Grid: ⌈B · H · T / WG⌉ workgroups. All outputs
+// are `=`.
+// uses: common/grid, common/math, common/random, common/state
+const WG: u32 = 16u;
+const D: u32 = 16u;
+const CAUSAL: u32 = 1u;
+const DROPOUT: u32 = 1u;
+const CROSS: u32 = 0u;
+
+const V: u32 = D / 4u;
+
+struct Params { batch: u32, length: u32, heads: u32, stream: u32, rate: f32 }
+var<immediate> p: Params;
+@group(0) @binding(0) var<storage, read> state: State;
+@group(0) @binding(1) var<storage, read> qkv: array<vec4<f32>>;     // (B, T, 3, H, D)
+@group(0) @binding(2) var<storage, read_write> y: array<vec4<f32>>; // (B, T, H, D)
+@group(0) @binding(3) var<storage, read_write> lse: array<f32>;     // (B, H, T)
+@group(0) @binding(4) var<storage, read> q_other: array<vec4<f32>>; // (B, T, H, D)
+
+// First vector of part 0, 1, 2 (query, key, value) of a position.
+fn row_of(b: u32, t: u32, part: u32, h: u32) -> u32 {
+    return (((b * p.length + t) * (3u - CROSS) + part - min(part, CROSS)) * p.heads + h) * V;
+}
+
+fn out_of(b: u32, t: u32, h: u32) -> u32 {
+    return ((b * p.length + t) * p.heads + h) * V;
+}
+
+// Vector c of a query.
+fn query(b: u32, t: u32, h: u32, c: u32) -> vec4<f32> {
+    if (CROSS == 1u) {
+        return q_other[out_of(b, t, h) + c];
+    }
+    return qkv[row_of(b, t, 0u, h) + c];
+}
+
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+    let row = flat_group(group, groups) * WG + local;
+    let head = row / p.length;
+    if (head >= p.batch * p.heads) {
+        return;
+    }
+    let i = row % p.length;
+    let b = head / p.heads;
+    let h = head % p.heads;
+    let scale = 1.0 / sqrt(f32(D));
+    var q: array<vec4<f32>, V>;
+    var o: array<vec4<f32>, V>;
+    for (var c = 0u; c < V; c++) {
+        q[c] = query(b, i, h, c) * scale;
+    }
+    var best = -3.0e38;
+    var total = 0.0;
+    let end = select(p.length, i + 1u, CAUSAL == 1u);
+    for (var j = 0u; j < end; j++) {
+        let key = row_of(b, j, 1u, h);
+        let value = row_of(b, j, 2u, h);
+        var parts = vec4<f32>();
+        for (var c = 0u; c < V; c++) {
+            parts = fma(q[c], qkv[key + c], parts);
+        }
+        let s = (parts.x + parts.y) + (parts.z + parts.w);
+        let top = max(best, s);
+        let shrink = exp_accurate(best - top);
+        let e = exp_accurate(s - top);
+        best = top;
+        total = fma(total, shrink, e);
+        var weight = e;
+        if (DROPOUT == 1u) {
+            weight *= keep(state.seed, p.stream, state.tick, row * p.length + j, p.rate);
+        }
+        for (var c = 0u; c < V; c++) {
+            o[c] = fma(vec4(weight), qkv[value + c], o[c] * shrink);
+        }
+    }
+    for (var c = 0u; c < V; c++) {
+        y[out_of(b, i, h) + c] = o[c] / total;
+    }
+    lse[row] = best + log_accurate(total);
+}
