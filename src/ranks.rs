@@ -266,7 +266,10 @@ impl Ranks {
 
     /// Waits until all ranks are here, for as long as it takes: while one of them writes files, say.
     pub fn meet(self) {
-        if self.shared() {
+        if self.leads() {
+            // Who writes the files has done so: the others have nothing left to do.
+            self.gather(0);
+        } else {
             self.gathered(0);
         }
     }
@@ -331,10 +334,6 @@ impl Ranks {
             loop {
                 std::thread::sleep(tick);
                 let since = WAITING.load(Ordering::Relaxed);
-                if since == 0 {
-                    // It goes on, so nobody is missing; a launcher that ends the run sends another signal.
-                    told.store(false, Ordering::Relaxed);
-                }
                 stuck = if told.load(Ordering::Relaxed) && since == wait { stuck + tick } else { Duration::ZERO };
                 wait = since;
                 if stuck >= Duration::from_millis(400) && self.leads() && !said {
