@@ -358,9 +358,8 @@ fn a_rank_that_dies_ends_the_run_within_seconds() {
         signal(processes[victim], "-KILL");
         let output = child.wait_with_output().unwrap();
         let text = String::from_utf8_lossy(&output.stderr);
-        assert!(killed.elapsed() < Duration::from_secs(30), "{:?}", killed.elapsed());
-        // What rank 0 says of it, it says as long as the launcher lets it.
-        assert!(!output.status.success(), "{:?}: {text}", output.status);
+        assert!(killed.elapsed() < Duration::from_secs(15), "{:?}", killed.elapsed());
+        assert!(!output.status.success() && (victim == 0 || text.contains("another rank does not answer")), "{:?}: {text}", output.status);
         // Nobody may have asked yet how a process ended that is gone.
         let runs = |process: &u32| std::fs::read_to_string(format!("/proc/{process}/status")).is_ok_and(|text| !text.contains("State:\tZ"));
         assert!(!processes.iter().any(runs), "a process is left");

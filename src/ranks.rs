@@ -334,7 +334,8 @@ impl Ranks {
             loop {
                 std::thread::sleep(tick);
                 let since = WAITING.load(Ordering::Relaxed);
-                stuck = if told.load(Ordering::Relaxed) && since == wait { stuck + tick } else { Duration::ZERO };
+                // 0 is no wait: it computes or writes.
+                stuck = if told.load(Ordering::Relaxed) && since != 0 && since == wait { stuck + tick } else { Duration::ZERO };
                 wait = since;
                 if stuck >= Duration::from_millis(400) && self.leads() && !said {
                     said = true;
