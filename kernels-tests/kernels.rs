@@ -1,15 +1,35 @@
 //! The pinned and random cases of every family, and the check of the check.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex};
 
 use engine::gpu::{Gpu, Shader, shader_names};
 use engine::harness::{FAMILIES, Family, check_spec, shrink, targets};
 use engine::plan::Plan;
 
+/// Devices of the tests, as many as run side by side: a software driver compiles the kernels of a device one after another.
+pub(crate) type Devices = Mutex<Vec<Arc<Gpu>>>;
+
+/// The device that the fewest tests hold, which `change` has changed.
+pub(crate) fn least_used(devices: &Devices, change: impl Fn(&mut Gpu)) -> Arc<Gpu> {
+    let mut devices = devices.lock().unwrap();
+    let free = devices.iter().min_by_key(|gpu| Arc::strong_count(gpu)).filter(|gpu| {
+        let most = std::thread::available_parallelism().map_or(1, usize::from);
+        Arc::strong_count(gpu) == 1 || devices.len() >= most
+    });
+    free.cloned().unwrap_or_else(|| {
+        let mut gpu = Gpu::open(std::env::var("ENGINE_DEVICE").ok().as_deref()).expect("an adapter");
+        change(&mut gpu);
+        devices.push(Arc::new(gpu));
+        devices[devices.len() - 1].clone()
+    })
+}
+
+/// The device of this test, which has a thread of its own.
 pub(crate) fn gpu() -> Arc<Gpu> {
-    static GPU: OnceLock<Arc<Gpu>> = OnceLock::new();
-    GPU.get_or_init(|| Arc::new(Gpu::open(std::env::var("ENGINE_DEVICE").ok().as_deref()).expect("an adapter"))).clone()
+    static DEVICES: Devices = Mutex::new(Vec::new());
+    thread_local!(static OWN: Arc<Gpu> = least_used(&DEVICES, |_| ()));
+    OWN.with(Arc::clone)
 }
 
 fn family(name: &str) -> Family {

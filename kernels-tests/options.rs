@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex};
 
 use engine::datasets::npz::{Numbers, write, write_arrays};
 use engine::error::Error;
@@ -16,15 +16,13 @@ use engine::registry::Config;
 use engine::tasks::{DataKind, Purpose};
 use engine::train::{Options, train};
 
+use crate::kernels::{Devices, least_used};
+
 /// A device whose kernels do not depend on the sizes of tensors, so that options share them: compiling is what takes time here.
 fn gpu() -> Arc<Gpu> {
-    static GPU: OnceLock<Arc<Gpu>> = OnceLock::new();
-    let open = || {
-        let mut gpu = Gpu::open(std::env::var("ENGINE_DEVICE").ok().as_deref()).expect("an adapter");
-        (gpu.target.uniform_bytes, gpu.target.image_rows) = (0, 0);
-        Arc::new(gpu)
-    };
-    GPU.get_or_init(open).clone()
+    static DEVICES: Devices = Mutex::new(Vec::new());
+    thread_local!(static OWN: Arc<Gpu> = least_used(&DEVICES, |gpu| (gpu.target.uniform_bytes, gpu.target.image_rows) = (0, 0)));
+    OWN.with(Arc::clone)
 }
 
 /// An option: its levels, each a few overrides of the run file. The first level is what the others are combined with when they are tried alone.

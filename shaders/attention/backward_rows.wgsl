@@ -4,46 +4,13 @@
 //   dv_j = Σ_i p_ij keep_ij dy_i;  ds_ij = p_ij (keep_ij dy_i · v_j − delta_i) with delta_i = dy_i · y_i;  dq_i = Σ_j ds_ij k_j / √D;  dk_j = Σ_i ds_ij q_i / √D
 // qkv dqkv: (B, T, 3, H, D), or with CROSS q dq: (B, T, H, D) and qkv dqkv: (B, T, 2, H, D); y dy: (B, T, H, D); lse: (B, H, T).
 // Invocation i first gathers over keys as query i, then over queries as key i, so nothing is scattered. Grid: ⌈B · H · T / WG⌉ workgroups. dqkv and dq are `=`.
-// uses: common/grid, common/math, common/random, common/state
-const WG: u32 = 16u;
-const D: u32 = 16u;
-const CAUSAL: u32 = 1u;
-const DROPOUT: u32 = 1u;
-const CROSS: u32 = 0u;
+// uses: common/attention_rows, common/grid, common/math, common/random, common/state
 
-const V: u32 = D / 4u;
-
-struct Params { batch: u32, length: u32, heads: u32, stream: u32, rate: f32 }
-var<immediate> p: Params;
-@group(0) @binding(0) var<storage, read> state: State;
-@group(0) @binding(1) var<storage, read> qkv: array<vec4<f32>>;        // (B, T, 3, H, D)
-@group(0) @binding(2) var<storage, read> y: array<vec4<f32>>;          // (B, T, H, D)
-@group(0) @binding(3) var<storage, read> lse: array<f32>;              // (B, H, T)
-@group(0) @binding(4) var<storage, read> dy: array<vec4<f32>>;         // (B, T, H, D)
-@group(0) @binding(5) var<storage, read_write> dqkv: array<vec4<f32>>; // (B, T, 3, H, D)
-@group(0) @binding(6) var<storage, read> q_other: array<vec4<f32>>;    // (B, T, H, D)
+@group(0) @binding(3) var<storage, read> y: array<vec4<f32>>;          // (B, T, H, D)
+@group(0) @binding(4) var<storage, read> lse: array<f32>;              // (B, H, T)
+@group(0) @binding(5) var<storage, read> dy: array<vec4<f32>>;         // (B, T, H, D)
+@group(0) @binding(6) var<storage, read_write> dqkv: array<vec4<f32>>; // (B, T, 3, H, D)
 @group(0) @binding(7) var<storage, read_write> dq: array<vec4<f32>>;   // (B, T, H, D)
-
-// First vector of part 0, 1, 2 (query, key, value) of a position.
-fn row_of(b: u32, t: u32, part: u32, h: u32) -> u32 {
-    return (((b * p.length + t) * (3u - CROSS) + part - min(part, CROSS)) * p.heads + h) * V;
-}
-
-fn out_of(b: u32, t: u32, h: u32) -> u32 {
-    return ((b * p.length + t) * p.heads + h) * V;
-}
-
-// Vector c of a query.
-fn query(b: u32, t: u32, h: u32, c: u32) -> vec4<f32> {
-    if (CROSS == 1u) {
-        return q_other[out_of(b, t, h) + c];
-    }
-    return qkv[row_of(b, t, 0u, h) + c];
-}
-
-fn sum(parts: vec4<f32>) -> f32 {
-    return (parts.x + parts.y) + (parts.z + parts.w);
-}
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {

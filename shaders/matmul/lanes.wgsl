@@ -1,6 +1,6 @@
 // Matrix product for processors that run shaders with subgroups of 8 or 16 (LANES), for sizes that are multiples of 4; formula, shapes and epilogue in
 // common/matmul_vec4. A workgroup is one subgroup and makes a tile of 32 × (4·LANES) outputs, held as eight matrices a lane: lane l owns columns
-// 4l … 4l + 3. The A of eight steps of k comes as eight vectors a lane, four of them with 16 lanes, and is handed round by broadcast. Everything is
+// 4l … 4l + 3. The A of eight steps of k comes as eight vectors a lane, four of them with 16 lanes, and is handed round by broadcast. The products are
 // written out, as an array that the driver does not unroll would live in memory.
 // Grid: one workgroup a tile, tiles along n fastest, then m, then batch.
 // uses: common/grid, common/matmul_options, common/matmul_vec4, common/activation, common/math, common/random, common/state, common/sum
@@ -35,20 +35,20 @@ fn load_b(base: u32, k: u32, n: u32) -> mat4x4<f32> {
     return mat4x4<f32>(b[at], b[at + pitch], b[at + 2u * pitch], b[at + 3u * pitch]);
 }
 
-// A of four rows and the first four of the eight steps, a row a column of the matrix.
+// A of four rows and the first four of the eight steps, a step a column of the matrix.
 fn early(v: vec4<f32>) -> mat4x4<f32> {
     if (TRANS_A == 1u) {
-        return transpose(mat4x4<f32>(subgroupBroadcast(v, 0u), subgroupBroadcast(v, 1u), subgroupBroadcast(v, 2u), subgroupBroadcast(v, 3u)));
+        return mat4x4<f32>(subgroupBroadcast(v, 0u), subgroupBroadcast(v, 1u), subgroupBroadcast(v, 2u), subgroupBroadcast(v, 3u));
     }
-    return mat4x4<f32>(subgroupBroadcast(v, 0u), subgroupBroadcast(v, 2u), subgroupBroadcast(v, 4u), subgroupBroadcast(v, 6u));
+    return transpose(mat4x4<f32>(subgroupBroadcast(v, 0u), subgroupBroadcast(v, 2u), subgroupBroadcast(v, 4u), subgroupBroadcast(v, 6u)));
 }
 
 // The same for the last four steps.
 fn late(v: vec4<f32>) -> mat4x4<f32> {
     if (TRANS_A == 1u) {
-        return transpose(mat4x4<f32>(subgroupBroadcast(v, 4u), subgroupBroadcast(v, 5u), subgroupBroadcast(v, 6u), subgroupBroadcast(v, 7u)));
+        return mat4x4<f32>(subgroupBroadcast(v, 4u), subgroupBroadcast(v, 5u), subgroupBroadcast(v, 6u), subgroupBroadcast(v, 7u));
     }
-    return mat4x4<f32>(subgroupBroadcast(v, 1u), subgroupBroadcast(v, 3u), subgroupBroadcast(v, 5u), subgroupBroadcast(v, 7u));
+    return transpose(mat4x4<f32>(subgroupBroadcast(v, 1u), subgroupBroadcast(v, 3u), subgroupBroadcast(v, 5u), subgroupBroadcast(v, 7u)));
 }
 
 // What load_a has for the four rows after those of `v`: the last eight lanes have it already, if there are 16.
@@ -62,32 +62,31 @@ fn load_next(v: vec4<f32>, base: u32, m: u32, k: u32, lane: u32) -> vec4<f32> {
 // early and late of what load_next gave; a lane to broadcast from must be a constant, not an argument.
 fn early_next(v: vec4<f32>) -> mat4x4<f32> {
     if (TRANS_A == 1u) {
-        return transpose(mat4x4<f32>(subgroupBroadcast(v, NEXT), subgroupBroadcast(v, NEXT + 1u), subgroupBroadcast(v, NEXT + 2u), subgroupBroadcast(v, NEXT + 3u)));
+        return mat4x4<f32>(subgroupBroadcast(v, NEXT), subgroupBroadcast(v, NEXT + 1u), subgroupBroadcast(v, NEXT + 2u), subgroupBroadcast(v, NEXT + 3u));
     }
-    return mat4x4<f32>(subgroupBroadcast(v, NEXT), subgroupBroadcast(v, NEXT + 2u), subgroupBroadcast(v, NEXT + 4u), subgroupBroadcast(v, NEXT + 6u));
+    return transpose(mat4x4<f32>(subgroupBroadcast(v, NEXT), subgroupBroadcast(v, NEXT + 2u), subgroupBroadcast(v, NEXT + 4u), subgroupBroadcast(v, NEXT + 6u)));
 }
 
 fn late_next(v: vec4<f32>) -> mat4x4<f32> {
     if (TRANS_A == 1u) {
-        return transpose(mat4x4<f32>(subgroupBroadcast(v, NEXT + 4u), subgroupBroadcast(v, NEXT + 5u), subgroupBroadcast(v, NEXT + 6u), subgroupBroadcast(v, NEXT + 7u)));
+        return mat4x4<f32>(subgroupBroadcast(v, NEXT + 4u), subgroupBroadcast(v, NEXT + 5u), subgroupBroadcast(v, NEXT + 6u), subgroupBroadcast(v, NEXT + 7u));
     }
-    return mat4x4<f32>(subgroupBroadcast(v, NEXT + 1u), subgroupBroadcast(v, NEXT + 3u), subgroupBroadcast(v, NEXT + 5u), subgroupBroadcast(v, NEXT + 7u));
+    return transpose(mat4x4<f32>(subgroupBroadcast(v, NEXT + 1u), subgroupBroadcast(v, NEXT + 3u), subgroupBroadcast(v, NEXT + 5u), subgroupBroadcast(v, NEXT + 7u)));
 }
 
-fn add_row(sum: vec4<f32>, steps: mat4x4<f32>, v: vec4<f32>) -> vec4<f32> {
-    return fma(steps[3], vec4<f32>(v.w), fma(steps[2], vec4<f32>(v.z), fma(steps[1], vec4<f32>(v.y), fma(steps[0], vec4<f32>(v.x), sum))));
+// sum + step · (one number of A a row), with one rounding each.
+fn add_step(sum: mat4x4<f32>, step: vec4<f32>, rows: vec4<f32>) -> mat4x4<f32> {
+    return mat4x4<f32>(fma(step, vec4<f32>(rows.x), sum[0]), fma(step, vec4<f32>(rows.y), sum[1]), fma(step, vec4<f32>(rows.z), sum[2]), fma(step, vec4<f32>(rows.w), sum[3]));
 }
 
-// sum + steps · rows with one rounding a term.
+// sum + steps · rows, step by step: the sixteen sums of four rows stay in registers.
 fn add_product(sum: mat4x4<f32>, steps: mat4x4<f32>, rows: mat4x4<f32>) -> mat4x4<f32> {
-    return mat4x4<f32>(add_row(sum[0], steps, rows[0]), add_row(sum[1], steps, rows[1]), add_row(sum[2], steps, rows[2]), add_row(sum[3], steps, rows[3]));
+    return add_step(add_step(add_step(add_step(sum, steps[0], rows[0]), steps[1], rows[1]), steps[2], rows[2]), steps[3], rows[3]);
 }
 
-fn store_rows(batch: u32, m: u32, n: u32, rows: mat4x4<f32>) {
-    store(batch, m, n, rows[0]);
-    store(batch, m + 1u, n, rows[1]);
-    store(batch, m + 2u, n, rows[2]);
-    store(batch, m + 3u, n, rows[3]);
+// `b` where `second`, else `a`.
+fn either(second: bool, a: mat4x4<f32>, b: mat4x4<f32>) -> mat4x4<f32> {
+    return mat4x4<f32>(select(a[0], b[0], second), select(a[1], b[1], second), select(a[2], b[2], second), select(a[3], b[3], second));
 }
 
 fn store_sums(m: u32, lane: u32, sums: vec4<f32>) {
@@ -195,14 +194,15 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         acc6 = add_product(add_product(acc6, b0, early(a6)), b1, late(a6));
         acc7 = add_product(add_product(acc7, b0, early_next(a7)), b1, late_next(a7));
     }
-    store_rows(batch, m0 + 0u, n, acc0);
-    store_rows(batch, m0 + 4u, n, acc1);
-    store_rows(batch, m0 + 8u, n, acc2);
-    store_rows(batch, m0 + 12u, n, acc3);
-    store_rows(batch, m0 + 16u, n, acc4);
-    store_rows(batch, m0 + 20u, n, acc5);
-    store_rows(batch, m0 + 24u, n, acc6);
-    store_rows(batch, m0 + 28u, n, acc7);
+    // In a loop, and the rows by select: the driver's compiler takes most of its time for an epilogue that is written out 32 times.
+    for (var r = 0u; r < 8u; r++) {
+        let odd = r % 2u == 1u;
+        let pair = r / 2u % 2u == 1u;
+        let rows = either(r >= 4u, either(pair, either(odd, acc0, acc1), either(odd, acc2, acc3)), either(pair, either(odd, acc4, acc5), either(odd, acc6, acc7)));
+        for (var c = 0u; c < 4u; c++) {
+            store(batch, m0 + 4u * r + c, n, select(select(rows[0], rows[1], c == 1u), select(rows[2], rows[3], c == 3u), c >= 2u));
+        }
+    }
     if (ROW_SUM == 1u) {
         if (n0 == 0u) {
             store_sums(m0 + 0u, lane, sums0);
