@@ -162,3 +162,17 @@ fn adding_takes_as_many_files_as_the_page_says() {
     let layer = naming(&["CrossAttention"]);
     assert!(layer.iter().all(|file| file.starts_with("src/layers/")), "{layer:?}");
 }
+
+#[test]
+fn equivalent_mutants_are_of_lines_that_exist() {
+    let mut shaders = vec![];
+    files(Path::new("shaders"), &mut shaders);
+    let named = |path: &PathBuf| path.with_extension("").strip_prefix("shaders").unwrap().to_str().unwrap().replace('\\', "/");
+    let texts: Vec<(String, String)> = shaders.iter().map(|path| (named(path), fs::read_to_string(path).unwrap())).collect();
+    for row in fs::read_to_string("kernels-tests/mutants_equivalent.txt").unwrap().lines() {
+        let [file, above, line, _, reason] = row.split('\t').collect::<Vec<_>>()[..] else { panic!("five columns: {row}") };
+        let is = |listed: &str, found: &str| listed == "*" || listed == found.trim();
+        let has = |text: &str| text.lines().zip(text.lines().skip(1)).any(|(before, here)| is(above, before) && is(line, here));
+        assert!(!reason.is_empty() && texts.iter().any(|(name, text)| is(file, name) && has(text)), "no shader has the line of {row}");
+    }
+}

@@ -1,20 +1,21 @@
 //! The pinned and random cases of every family, and the check of the check.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use engine::gpu::{Gpu, Shader, shader_names};
 use engine::harness::{FAMILIES, Family, check_spec, shrink, targets};
 use engine::plan::Plan;
 
-/// Devices of the tests, as many as run side by side: a software driver compiles the kernels of a device one after another.
+/// Devices of the tests. A software driver makes machine code of a kernel at its first launch, in the one thread that a device has for launches.
 pub(crate) type Devices = Mutex<Vec<Arc<Gpu>>>;
 
-/// The device that the fewest tests hold, which `change` has changed.
+/// The device with the fewest holders, which `change` has changed; a few software devices are opened before any has two.
 pub(crate) fn least_used(devices: &Devices, change: impl Fn(&mut Gpu)) -> Arc<Gpu> {
-    let mut devices = devices.lock().unwrap();
+    let mut devices = devices.lock().unwrap_or_else(PoisonError::into_inner);
     let free = devices.iter().min_by_key(|gpu| Arc::strong_count(gpu)).filter(|gpu| {
-        let most = std::thread::available_parallelism().map_or(1, usize::from);
+        // Each keeps hundreds of compiled kernels.
+        let most = if gpu.target.software { std::thread::available_parallelism().map_or(1, usize::from).min(4) } else { 1 };
         Arc::strong_count(gpu) == 1 || devices.len() >= most
     });
     free.cloned().unwrap_or_else(|| {

@@ -57,13 +57,16 @@ fn source(file: &str) -> String {
     std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}"))
 }
 
+/// A file and those that it uses.
+fn files_of(file: &str) -> Vec<String> {
+    let text = source(file);
+    let used = text.lines().filter_map(|l| l.strip_prefix("// uses: ")).flat_map(|l| l.split(", "));
+    std::iter::once(file).chain(used).map(String::from).collect()
+}
+
 /// Kernels that contain a file.
 fn kernels_of(file: &str) -> Vec<String> {
-    let uses = |kernel: &String| {
-        let text = source(kernel);
-        kernel == file || text.lines().filter_map(|l| l.strip_prefix("// uses: ")).flat_map(|l| l.split(", ")).any(|used| used == file)
-    };
-    shader_names().into_iter().filter(uses).collect()
+    shader_names().into_iter().filter(|kernel| files_of(kernel).iter().any(|used| used == file)).collect()
 }
 
 /// Binary operators and functions, with what replaces them.
@@ -104,9 +107,10 @@ const SWAPS: [(&str, &str); 30] = [
 /// how a loop counts.
 fn mutants_of(file: &str) -> Vec<Mutant> {
     let text = source(file);
-    let params: Vec<&str> = text
-        .lines()
-        .find_map(|l| l.strip_prefix("struct Params {"))
+    let texts: Vec<String> = files_of(file).iter().map(|file| source(file)).collect();
+    let params: Vec<&str> = texts
+        .iter()
+        .find_map(|text| text.lines().find_map(|l| l.strip_prefix("struct Params {")))
         .into_iter()
         .flat_map(|l| l.trim_end_matches(['}', ' ']).split(','))
         .filter_map(|field| field.trim().strip_suffix(": u32"))

@@ -370,6 +370,30 @@ fn a_rank_that_dies_ends_the_run_within_seconds() {
 }
 
 #[test]
+fn a_rank_that_was_suspended_is_waited_for() {
+    if !cfg!(target_os = "linux") {
+        return;
+    }
+    let place = Place::new();
+    let Some(mut command) = ranks(&[&[][..]; 2], &strings(&place.vectors("suspended", &["train.epochs=20000"]))) else { return };
+    command.env(PATIENCE, "1");
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let processes = under_way(&child, &place.path("suspended"), 2);
+    signal(processes[0], "-CONT");
+    signal(processes[1], "-STOP");
+    std::thread::sleep(Duration::from_secs(2));
+    signal(processes[1], "-CONT");
+    let length = || std::fs::metadata(place.path("suspended/metrics.jsonl")).unwrap().len();
+    let (before, start) = (length(), Instant::now());
+    while length() == before {
+        assert!(child.try_wait().unwrap().is_none() && start.elapsed() < Duration::from_secs(20), "it does not go on");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    signal(child.id(), "-TERM");
+    child.wait().unwrap();
+}
+
+#[test]
 fn a_signal_to_mpirun_saves_and_ends() {
     if !cfg!(target_os = "linux") {
         return;

@@ -267,7 +267,7 @@ impl Ranks {
     /// Waits until all ranks are here, for as long as it takes: while one of them writes files, say.
     pub fn meet(self) {
         if self.leads() {
-            // Who writes the files has done so: the others have nothing left to do.
+            // Rank 0 writes the files and has done so: what the others still have to do is short.
             self.gather(0);
         } else {
             self.gathered(0);
@@ -316,17 +316,17 @@ impl Ranks {
         }
     }
 
-    /// Ends this process with code 75 when the launcher ends it while it waits for a rank that does not answer: that is what happens when one has died. Rank 0
-    /// says so at once, as Open MPI kills a process a second after the signal. What is in `scratch` goes.
+    /// Ends this process with code 75 when the launcher ends it (SIGTERM) while it waits for a rank that does not answer: that is what happens when one has
+    /// died. Rank 0 says so after 0.4 s, as Open MPI kills a process a second after the signal. What is in `scratch` goes. While ranks wait for rank 0, which
+    /// validates or writes, it is the launcher that ends them.
     #[cfg(feature = "cli")]
     pub(crate) fn watch(self, scratch: Option<std::path::PathBuf>) {
         if !self.shared() {
             return;
         }
         let told = Arc::new(AtomicBool::new(false));
-        for signal in ENDING {
-            let _ = signal_hook::flag::register(*signal, told.clone());
-        }
+        // Not SIGCONT, which also comes where a run goes on after it was suspended.
+        let _ = signal_hook::flag::register(signal_hook::consts::SIGTERM, told.clone());
         std::thread::spawn(move || {
             let tick = Duration::from_millis(50);
             // Time of one and the same wait since the signal, by this thread, which stands still where the process is suspended.

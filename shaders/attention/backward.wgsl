@@ -7,44 +7,18 @@
 // Invocation i first gathers over keys as query i, then over queries as key i, so nothing is scattered. Rows of the other side come in
 // tiles of WG through workgroup memory.
 // Grid: ⌈T / WG⌉ workgroups for each (b, h). dqkv and dq are `=`.
-// uses: common/grid, common/math, common/random, common/state
-const WG: u32 = 32u;
-const D: u32 = 16u;
-const CAUSAL: u32 = 1u;
-const DROPOUT: u32 = 1u;
-const CROSS: u32 = 0u;
+// uses: common/attention_staged, common/grid, common/math, common/random, common/state
 
-struct Params { batch: u32, length: u32, heads: u32, stream: u32, rate: f32 }
-var<immediate> p: Params;
-@group(0) @binding(0) var<storage, read> state: State;
-@group(0) @binding(1) var<storage, read> qkv: array<f32>;        // (B, T, 3, H, D)
-@group(0) @binding(2) var<storage, read> y: array<f32>;          // (B, T, H, D)
-@group(0) @binding(3) var<storage, read> lse: array<f32>;        // (B, H, T)
-@group(0) @binding(4) var<storage, read> dy: array<f32>;         // (B, T, H, D)
-@group(0) @binding(5) var<storage, read_write> dqkv: array<f32>; // (B, T, 3, H, D)
-@group(0) @binding(6) var<storage, read> q_other: array<f32>;    // (B, T, H, D)
+@group(0) @binding(3) var<storage, read> y: array<f32>;          // (B, T, H, D)
+@group(0) @binding(4) var<storage, read> lse: array<f32>;        // (B, H, T)
+@group(0) @binding(5) var<storage, read> dy: array<f32>;         // (B, T, H, D)
+@group(0) @binding(6) var<storage, read_write> dqkv: array<f32>; // (B, T, 3, H, D)
 @group(0) @binding(7) var<storage, read_write> dq: array<f32>;   // (B, T, H, D)
 
 var<workgroup> left: array<f32, WG * D>;  // keys, then queries
 var<workgroup> right: array<f32, WG * D>; // values, then dy
 var<workgroup> lses: array<f32, WG>;
 var<workgroup> deltas: array<f32, WG>;
-
-fn row_of(b: u32, t: u32, part: u32, h: u32) -> u32 {
-    return (((b * p.length + t) * (3u - CROSS) + part - min(part, CROSS)) * p.heads + h) * D;
-}
-
-fn out_of(b: u32, t: u32, h: u32) -> u32 {
-    return ((b * p.length + t) * p.heads + h) * D;
-}
-
-// Feature c of a query.
-fn query_of(b: u32, t: u32, h: u32, c: u32) -> f32 {
-    if (CROSS == 1u) {
-        return q_other[out_of(b, t, h) + c];
-    }
-    return qkv[row_of(b, t, 0u, h) + c];
-}
 
 fn delta_of(out: u32) -> f32 {
     var sum = 0.0;
@@ -76,7 +50,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     var grad: array<f32, D>;   // dq_i, then dk_i
     var dv: array<f32, D>;
     for (var c = 0u; c < D; c++) {
-        first[c] = query_of(b, safe, h, c);
+        first[c] = query(b, safe, h, c);
         second[c] = dy[own_out + c];
     }
     let last = select(p.length, min(p.length, tile + WG), CAUSAL == 1u);
@@ -122,7 +96,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         workgroupBarrier();
         for (var e = local; e < WG * D; e += WG) {
             let q = min(i0 + e / D, p.length - 1u);
-            left[e] = query_of(b, q, h, e % D);
+            left[e] = query(b, q, h, e % D);
             right[e] = dy[out_of(b, q, h) + e % D];
         }
         let own_q = min(i0 + local, p.length - 1u);

@@ -2,36 +2,13 @@
 //   s_ij = q_i · k_j / √D (j ≤ i when CAUSAL), p_i = softmax_j s_i, y_i = Σ_j p_ij · keep_ij · v_j, lse_i = ln Σ_j exp s_ij
 // qkv: (B, T, 3, H, D), or with CROSS q: (B, T, H, D) and qkv: (B, T, 2, H, D); y: (B, T, H, D); lse: (B, H, T). One invocation a query; keys and values come in tiles of WG through workgroup
 // memory. Grid: ⌈T / WG⌉ workgroups for each (b, h). All outputs are `=`.
-// uses: common/grid, common/math, common/random, common/state
-const WG: u32 = 32u;
-const D: u32 = 16u;
-const CAUSAL: u32 = 1u;
-const DROPOUT: u32 = 1u;
-const CROSS: u32 = 0u;
+// uses: common/attention_staged, common/grid, common/math, common/random, common/state
 
-struct Params { batch: u32, length: u32, heads: u32, stream: u32, rate: f32 }
-var<immediate> p: Params;
-@group(0) @binding(0) var<storage, read> state: State;
-@group(0) @binding(1) var<storage, read> qkv: array<f32>;       // (B, T, 3, H, D)
-@group(0) @binding(2) var<storage, read_write> y: array<f32>;   // (B, T, H, D)
-@group(0) @binding(3) var<storage, read_write> lse: array<f32>; // (B, H, T)
-@group(0) @binding(4) var<storage, read> q_other: array<f32>;   // (B, T, H, D)
+@group(0) @binding(3) var<storage, read_write> y: array<f32>;   // (B, T, H, D)
+@group(0) @binding(4) var<storage, read_write> lse: array<f32>; // (B, H, T)
 
 var<workgroup> keys: array<f32, WG * D>;
 var<workgroup> values: array<f32, WG * D>;
-
-// First element of part 0, 1, 2 (query, key, value) of a position.
-fn row_of(b: u32, t: u32, part: u32, h: u32) -> u32 {
-    return (((b * p.length + t) * (3u - CROSS) + part - min(part, CROSS)) * p.heads + h) * D;
-}
-
-// Feature c of a query.
-fn query(b: u32, t: u32, h: u32, c: u32) -> f32 {
-    if (CROSS == 1u) {
-        return q_other[((b * p.length + t) * p.heads + h) * D + c];
-    }
-    return qkv[row_of(b, t, 0u, h) + c];
-}
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
@@ -87,7 +64,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         return;
     }
     for (var c = 0u; c < D; c++) {
-        y[((b * p.length + i) * p.heads + h) * D + c] = o[c] / total;
+        y[out_of(b, i, h) + c] = o[c] / total;
     }
     lse[head * p.length + i] = best + log_accurate(total);
 }

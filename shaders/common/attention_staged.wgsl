@@ -1,0 +1,29 @@
+// What the kernels for attention by tiles of WG positions share: sizes and options, and where rows lie.
+const WG: u32 = 32u;
+const D: u32 = 16u;
+const CAUSAL: u32 = 1u;
+const DROPOUT: u32 = 1u;
+const CROSS: u32 = 0u;
+
+struct Params { batch: u32, length: u32, heads: u32, stream: u32, rate: f32 }
+var<immediate> p: Params;
+@group(0) @binding(0) var<storage, read> state: State;
+@group(0) @binding(1) var<storage, read> qkv: array<f32>;     // (B, T, 3, H, D)
+@group(0) @binding(2) var<storage, read> q_other: array<f32>; // (B, T, H, D)
+
+// First element of part 0, 1, 2 (query, key, value) of a position.
+fn row_of(b: u32, t: u32, part: u32, h: u32) -> u32 {
+    return (((b * p.length + t) * (3u - CROSS) + part - min(part, CROSS)) * p.heads + h) * D;
+}
+
+fn out_of(b: u32, t: u32, h: u32) -> u32 {
+    return ((b * p.length + t) * p.heads + h) * D;
+}
+
+// Feature c of a query.
+fn query(b: u32, t: u32, h: u32, c: u32) -> f32 {
+    if (CROSS == 1u) {
+        return q_other[out_of(b, t, h) + c];
+    }
+    return qkv[row_of(b, t, 0u, h) + c];
+}
