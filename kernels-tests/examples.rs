@@ -10,28 +10,26 @@ mod own_data;
 mod own_loss_term;
 #[path = "../examples/own_model.rs"]
 mod own_model;
+use crate::runner::tests;
 
-#[test]
+tests![a_plan_of_ones_own, a_model_of_ones_own, data_of_ones_own, a_kernel_and_a_loss_term_of_ones_own, the_estimator_tells_what_fits,];
+
 fn a_plan_of_ones_own() {
     linear_regression::main().unwrap();
 }
 
-#[test]
 fn a_model_of_ones_own() {
     own_model::main().unwrap();
 }
 
-#[test]
 fn data_of_ones_own() {
     own_data::main().unwrap();
 }
 
-#[test]
 fn a_kernel_and_a_loss_term_of_ones_own() {
     own_loss_term::main().unwrap();
 }
 
-#[test]
 fn the_estimator_tells_what_fits() {
     does_it_fit::main().unwrap();
 }

@@ -1,16 +1,21 @@
-//! Every allocation, submission, map, write, sync and rename of a short run fails once, and the device is lost at every submission: the run
-//! ends with its exit code and without a panic, and what goes on from there ends with the same bits.
+//! Allocations, submissions, maps, writes, syncs and renames of a short run fail once each, and the device is lost at submissions: the run ends with
+//! its exit code and without a panic, and what goes on from there ends with the same bits. Every third of them, or all with `ENGINE_TESTS=all`.
 
 use std::path::Path;
-use std::process::Command;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use engine::fault;
+
+use crate::program::{Ended, process_with, run};
+use crate::runner::{all, note, tests};
+
+tests![whatever_fails_once_loses_nothing, a_device_that_is_lost_loses_nothing];
 
 /// Three steps with a checkpoint after each and two validations; data lie beside the folder.
-fn train(out: &Path, fault: Option<&str>, resume: bool) -> (i32, String) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_engine"));
-    command.args(["train", "data/runs/lvm_mlp.toml", "--out", out.to_str().unwrap()]);
-    command.args(["--set", &format!("data.file={}", out.with_file_name("data.npz").display())]);
+fn arguments(out: &Path) -> Vec<String> {
+    let mut args: Vec<String> = ["train", "data/runs/lvm_mlp.toml", "--resume", "--out", out.to_str().unwrap()].map(String::from).into();
+    let data = format!("data.file={}", out.with_file_name("data.npz").display());
     for set in [
+        data.as_str(),
         "model.hidden=4",
         "train.epochs=1",
         "train.batch=9",
@@ -19,62 +24,60 @@ fn train(out: &Path, fault: Option<&str>, resume: bool) -> (i32, String) {
         "validation.every=2",
         "train.log_every=1",
     ] {
-        command.args(["--set", set]);
+        args.extend(["--set".into(), set.into()]);
     }
-    if resume {
-        command.arg("--resume");
-    }
-    if let Some(fault) = fault {
-        command.env("ENGINE_FAULT", fault);
-    }
-    let output = command.output().unwrap();
-    (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&output.stderr).into())
+    args
 }
 
 fn model(out: &Path) -> Vec<u8> {
     std::fs::read(out.join("model.safetensors")).unwrap()
 }
 
-#[test]
-fn whatever_fails_once_loses_nothing() {
+/// Lets occurrences of a point fail one after the other, until the run has no more of them.
+fn each(point: &str, expected: i32, train: impl Fn(&[&str], Option<&str>) -> Ended) {
     let folder = tempfile::tempdir().unwrap();
-    let whole = folder.path().join("whole");
     crate::vectors::data(&folder.path().join("data.npz"), 30, |_, _| {});
-    assert_eq!(train(&whole, None, false).0, 0);
+    let train = |out: &Path, fault: Option<&str>| {
+        let args = arguments(out);
+        train(&args.iter().map(String::as_str).collect::<Vec<_>>(), fault)
+    };
+    let whole = folder.path().join("whole");
+    let (code, _, text) = train(&whole, None);
+    assert_eq!(code, 0, "{text}");
     let want = model(&whole);
-    for (point, code) in [("alloc", 75), ("submit", 75), ("lost", 75), ("map", 75), ("write", 74), ("sync", 74), ("rename", 74)] {
-        let (next, failures) = (AtomicU64::new(1), AtomicU64::new(0));
-        let last = AtomicU64::new(u64::MAX);
-        std::thread::scope(|scope| {
-            for _ in 0..2 {
-                scope.spawn(|| {
-                    loop {
-                        let n = next.fetch_add(1, Relaxed);
-                        if n > last.load(Relaxed) {
-                            return;
-                        }
-                        let out = folder.path().join(format!("{point}-{n}"));
-                        let (got, text) = train(&out, Some(&format!("{point}:{n}")), false);
-                        assert!(!text.contains("internal error") && !text.contains("panicked"), "{point} {n}: {text}");
-                        if got == 0 {
-                            // The run has fewer of them.
-                            last.fetch_min(n, Relaxed);
-                            return;
-                        }
-                        assert!(got == code, "{point} {n}: {got} {text}");
-                        if code == 74 && point == "write" {
-                            assert!(text.contains("Free some space"), "{text}");
-                        }
-                        failures.fetch_add(1, Relaxed);
-                        let (got, text) = train(&out, None, true);
-                        assert!(got == 0, "after {point} {n}: {got} {text}");
-                        assert!(model(&out) == want, "after {point} {n} the weights differ");
-                        let _ = std::fs::remove_dir_all(&out);
-                    }
-                });
-            }
-        });
-        println!("{point}: {} failures", failures.load(Relaxed));
-        assert!(failures.load(Relaxed) > 5, "{point}: {failures:?}");
+    let step = if all() { 1 } else { 3 };
+    let mut failures = 0;
+    for n in (1..).step_by(step) {
+        let out = folder.path().join(format!("{point}-{n}"));
+        let (code, _, text) = train(&out, Some(&format!("{point}:{n}")));
+        assert!(!text.contains("internal error") && !text.contains("panicked"), "{point} {n}: {text}");
+        if code == 0 {
+            // The run has fewer of them.
+            break;
+        }
+        assert!(code == expected, "{point} {n}: {code} {text}");
+        if point == "write" {
+            assert!(text.contains("Free some space"), "{text}");
+        }
+        failures += 1;
+        let (code, _, text) = train(&out, None);
+        assert!(code == 0, "after {point} {n}: {code} {text}");
+        assert!(model(&out) == want, "after {point} {n} the weights differ");
+        let _ = std::fs::remove_dir_all(&out);
     }
+    note!("{point}: {failures} failures");
+    assert!(failures * step > 5, "{point}: {failures}");
+}
+
+fn whatever_fails_once_loses_nothing() {
+    for (point, code) in [("alloc", 75), ("submit", 75), ("map", 75), ("write", 74), ("sync", 74), ("rename", 74)] {
+        each(point, code, |args, fault| match fault {
+            Some(fault) => fault::with(fault, || run(args)),
+            None => run(args),
+        });
+    }
+}
+
+fn a_device_that_is_lost_loses_nothing() {
+    each("lost", 75, |args, fault| process_with(args, |command| command.envs(fault.map(|fault| ("ENGINE_FAULT", fault)))));
 }

@@ -1,70 +1,123 @@
 //! The pinned and random cases of every family, and the check of the check.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use engine::gpu::{Gpu, Shader, shader_names};
+use crate::passed::Changed;
+use crate::program::gpu;
+use crate::runner::{Test, note, tests};
+use engine::gpu::{Shader, shader_names};
 use engine::harness::{FAMILIES, Family, check_spec, shrink, targets};
 use engine::plan::Plan;
-
-/// Devices of the tests. A software driver makes machine code of a kernel at its first launch, in the one thread that a device has for launches.
-pub(crate) type Devices = Mutex<Vec<Arc<Gpu>>>;
-
-/// The device with the fewest holders, which `change` has changed; a few software devices are opened before any has two.
-pub(crate) fn least_used(devices: &Devices, change: impl Fn(&mut Gpu)) -> Arc<Gpu> {
-    let mut devices = devices.lock().unwrap_or_else(PoisonError::into_inner);
-    let free = devices.iter().min_by_key(|gpu| Arc::strong_count(gpu)).filter(|gpu| {
-        // Each keeps hundreds of compiled kernels.
-        let most = if gpu.target.software { std::thread::available_parallelism().map_or(1, usize::from).min(4) } else { 1 };
-        Arc::strong_count(gpu) == 1 || devices.len() >= most
-    });
-    free.cloned().unwrap_or_else(|| {
-        let mut gpu = Gpu::open(std::env::var("ENGINE_DEVICE").ok().as_deref()).expect("an adapter");
-        change(&mut gpu);
-        devices.push(Arc::new(gpu));
-        devices[devices.len() - 1].clone()
-    })
-}
-
-/// The device of this test, which has a thread of its own.
-pub(crate) fn gpu() -> Arc<Gpu> {
-    static DEVICES: Devices = Mutex::new(Vec::new());
-    thread_local!(static OWN: Arc<Gpu> = least_used(&DEVICES, |_| ()));
-    OWN.with(Arc::clone)
-}
 
 fn family(name: &str) -> Family {
     *FAMILIES.iter().find(|f| f.name == name).expect("a family of that name")
 }
 
-/// What the cases of a family have brought so far. A software driver takes up to seconds for a kernel, so that the cases that bring nothing but another
-/// combination of options are left to `engine check`.
-#[derive(Default)]
+/// How many of its cases a family is checked with. A software driver takes up to seconds to compile a kernel, and a kernel is compiled for each combination of its
+/// options that a case has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Extent {
+    /// All, each with bounds checks, too: what `engine check` does.
+    Every,
+    /// Those that bring a new value or a new pair of values of a kernel's options: of families that have changed since they passed with all.
+    Pairs,
+    /// Those that bring a new value, and a tenth of the rest, drawn.
+    Values,
+    /// A tenth, drawn.
+    Tenth,
+}
+
+impl Extent {
+    fn of(changed: Changed) -> Extent {
+        match std::env::var("ENGINE_TESTS").as_deref() {
+            Ok("all") => Extent::Every,
+            Ok("changed") if changed.own || changed.shared => Extent::Every,
+            Ok("changed" | "tenth") => Extent::Tenth,
+            _ if changed.own => Extent::Pairs,
+            _ => Extent::Values,
+        }
+    }
+}
+
+/// What the cases of a family have brought so far.
 struct Coverage {
-    pairs: HashSet<(String, [(&'static str, u32); 2])>,
+    family: &'static str,
+    extent: Extent,
+    changed: Changed,
+    seen: HashSet<(String, [(&'static str, u32); 2])>,
     compiled: HashSet<(*const Shader, bool)>,
+    heavy: HashSet<*const Shader>,
+}
+
+/// Numbers of a case above which the reference takes as long as compiling.
+const HEAVY: usize = 300_000;
+
+/// Sizes that tiles, tails and vectors tell apart.
+fn class(size: u32) -> u32 {
+    match size {
+        1 => 1,
+        _ if size % 2 == 1 => 3,
+        _ if size % 4 == 2 => 6,
+        _ if size.is_power_of_two() => 8,
+        _ => 12,
+    }
 }
 
 impl Coverage {
-    /// Whether to check a case with bounds checks: true where one of its constants has a new value, false where only two of them are new together; none where it
-    /// brings nothing and is not compiled either.
-    fn add(&mut self, plan: &Plan) -> Option<bool> {
-        let (mut values, mut pairs) = (false, false);
-        for shader in plan.entries().iter().map(|entry| &entry.shader) {
-            values |= self.pairs.insert((shader.name.clone(), [("", 0); 2]));
-            for (i, a) in shader.consts.iter().enumerate() {
-                values |= self.pairs.insert((shader.name.clone(), [*a, *a]));
-                let options = |(name, _): &(&str, u32)| !SIZES.contains(name);
-                for b in shader.consts[..i].iter().filter(|b| options(a) && options(b)) {
-                    pairs |= self.pairs.insert((shader.name.clone(), [*a, *b]));
+    fn new(family: &'static str, changed: Changed) -> Coverage {
+        let extent = Extent::of(changed);
+        Coverage { family, extent, changed, seen: HashSet::new(), compiled: HashSet::new(), heavy: HashSet::new() }
+    }
+
+    /// Whether to check a case with bounds checks, if it is checked at all. Cases are checked that bring something to the extent, and those whose kernels are
+    /// compiled by then; bounds checks, which are compiled apart, where a constant has a new value.
+    fn add(&mut self, plan: &Plan, number: usize) -> Option<bool> {
+        let shaders = || plan.entries().iter().map(|entry| &entry.shader);
+        if self.extent == Extent::Every {
+            return Some(true);
+        }
+        let drawn = self.changed.draws(number);
+        if self.extent == Extent::Tenth {
+            return drawn.then_some(true);
+        }
+        let (mut options, mut own, mut sizes, mut pairs) = (false, false, false, false);
+        for shader in shaders() {
+            let before = std::mem::replace(&mut options, false);
+            options |= self.seen.insert((shader.name.clone(), [("", 0); 2]));
+            for (i, (name, value)) in shader.consts.iter().copied().enumerate() {
+                if SIZES.contains(&name) {
+                    if self.extent == Extent::Values && shader.name.split('/').next() != Some(self.family) {
+                        continue;
+                    }
+                    let value = if self.extent == Extent::Values { class(value) } else { value };
+                    sizes |= self.seen.insert((shader.name.clone(), [(name, value); 2]));
+                    continue;
+                }
+                options |= self.seen.insert((shader.name.clone(), [(name, value); 2]));
+                for other in shader.consts[..i].iter().filter(|(other, _)| !SIZES.contains(other)) {
+                    pairs |= self.seen.insert((shader.name.clone(), [(name, value), *other]));
                 }
             }
+            // Kernels of other families are checked there.
+            own |= options && shader.name.split('/').next() == Some(self.family);
+            options |= before;
         }
         let keys = |checked| plan.entries().iter().map(move |entry| (Arc::as_ptr(&entry.shader), checked));
         let known = |checked| keys(checked).all(|key| self.compiled.contains(&key));
-        let checked = values || known(true);
-        if !checked && !pairs && !known(false) {
+        let (brings, checked) = match self.extent {
+            Extent::Pairs => (options || sizes || pairs, options || sizes),
+            _ => (options || sizes || pairs && drawn, own),
+        };
+        // Large ones that bring nothing take as long as compiling.
+        let numbers: usize = plan.tensors().map(|(_, info)| info.len()).sum();
+        let heavy = numbers > HEAVY && shaders().all(|shader| self.heavy.contains(&Arc::as_ptr(shader)));
+        if !brings && (heavy && self.extent == Extent::Values || !known(false)) {
             return None;
+        }
+        let checked = checked || known(true);
+        if numbers > HEAVY {
+            self.heavy.extend(shaders().map(Arc::as_ptr));
         }
         self.compiled.extend(keys(false).chain(keys(checked)));
         Some(checked)
@@ -72,14 +125,15 @@ impl Coverage {
 }
 
 fn check(name: &str) {
-    let (gpu, family) = (gpu(), family(name));
-    let (mut coverage, mut broken) = (Coverage::default(), BTreeSet::new());
+    let (gpu, family, changed) = (gpu(), family(name), Changed::of(name));
+    let (mut coverage, mut broken, mut checks) = (Coverage::new(family.name, changed), BTreeSet::new(), [0; 2]);
     let seed = std::env::var("ENGINE_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(20_261_121);
     let pinned = (0..family.pinned).map(|i| family.pinned_spec(i));
     let random = (0..12).map(|i| family.random_spec(seed, i));
     for target in targets(&gpu) {
         for (number, spec) in pinned.clone().chain(random.clone()).enumerate() {
-            let Some(checked) = coverage.add(family.case(&spec, target).unwrap().plan()) else { continue };
+            let Some(checked) = coverage.add(family.case(&spec, target).unwrap().plan(), number) else { continue };
+            checks[usize::from(checked)] += 1;
             match check_spec(&gpu, &family, &spec, target, checked) {
                 Ok(outcome) => {
                     // The first cases have numbers of ordinary sizes.
@@ -95,6 +149,10 @@ fn check(name: &str) {
             }
         }
     }
+    note!("{name}: {:?}, {} cases without bounds checks and {} with them", coverage.extent, checks[0], checks[1]);
+    if coverage.extent == Extent::Tenth {
+        return;
+    }
     let own: BTreeSet<String> = shader_names().into_iter().filter(|kernel| kernel.starts_with(&format!("{name}/"))).collect();
     let whole: Vec<_> = own.difference(&broken).collect();
     assert!(whole.is_empty(), "no case breaks {whole:?}");
@@ -102,19 +160,17 @@ fn check(name: &str) {
 
 macro_rules! families {
     ($($name:ident)*) => {
-        $(#[test]
-        fn $name() {
-            check(stringify!($name));
-        })*
+        /// A test for each family, the longest first.
+        pub(crate) const FAMILY_TESTS: &[Test] = &[
+            Test { name: "kernels_tests::kernels::layers", run: || check("layers") },
+            $(Test { name: concat!("kernels_tests::kernels::", stringify!($name)), run: || check(stringify!($name)) }),*
+        ];
     };
 }
 
 engine::kernel_families!(families);
 
-#[test]
-fn layers() {
-    check("layers");
-}
+tests![every_pair_of_options_has_a_case, products_have_every_pair_of_options, oracles_agree_with_central_differences,];
 
 /// Constants that say how a kernel divides its work; all others are options.
 const SHAPES: [&str; 13] = ["WG", "SLICES", "FULL", "HEADS", "LANES", "TILE_M", "TILE_N", "ROWS", "VECS", "COLS", "D", "T", "BY_COLUMN"];
@@ -123,7 +179,6 @@ const SHAPES: [&str; 13] = ["WG", "SLICES", "FULL", "HEADS", "LANES", "TILE_M", 
 const SIZES: [&str; 5] = ["D", "T", "COLS", "HEADS", "LANES"];
 
 /// The pinned cases have every pair of options of every kernel, each option with each of its values; the products have a test of their own.
-#[test]
 fn every_pair_of_options_has_a_case() {
     let gpu = gpu();
     let (mut values, mut seen) = (BTreeMap::<_, BTreeSet<u32>>::new(), BTreeSet::new());
@@ -156,7 +211,6 @@ fn every_pair_of_options_has_a_case() {
 }
 
 /// The pinned cases of the products have every pair of options, for each of the kernels.
-#[test]
 fn products_have_every_pair_of_options() {
     let gpu = gpu();
     let levels = [
@@ -199,7 +253,6 @@ fn products_have_every_pair_of_options() {
     }
 }
 
-#[test]
 fn oracles_agree_with_central_differences() {
     let target = gpu().target;
     for family in FAMILIES {

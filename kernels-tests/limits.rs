@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::passed::Changed;
+use crate::runner::{all, note, tests};
 use engine::error::{Error, Result};
 use engine::gpu::{BindingKind, Shader, Target};
 use engine::harness::FAMILIES;
@@ -12,6 +14,16 @@ use engine::plan::{LayoutOptions, Memory, Plan};
 use engine::problem::Loaded;
 use engine::registry::Config;
 use naga::valid::{Capabilities, ValidationFlags, Validator};
+
+tests![
+    steps_keep_to_their_launches,
+    no_loop_of_a_shipped_run_is_cut_off_on_software_adapters,
+    shipped_kernels_stay_within_what_every_api_has,
+    kernels_can_be_written_for_every_api,
+    attention_fits_the_workgroup_memory_of_every_api,
+    dropout_of_attention_never_draws_the_same_numbers_twice,
+    what_a_device_does_not_allow_is_refused_with_the_kernels_name,
+];
 
 /// What a software adapter asks for: Mesa's lavapipe.
 fn lavapipe() -> Target {
@@ -67,12 +79,15 @@ fn shipped_kernels(card: Target) -> Vec<(Arc<Shader>, String)> {
     kernels
 }
 
-/// Every different kernel of the cases of all families, which have sizes and options that no shipped run has.
+/// Every different kernel of the cases of all families, which have sizes and options that no shipped run has. Of families that are as they were when they passed,
+/// a tenth of the cases is drawn.
 fn kernels_of_cases() -> Vec<(Arc<Shader>, String)> {
     let mut seen = HashSet::new();
     let mut kernels = Vec::new();
     for family in FAMILIES {
-        for spec in (0..family.pinned).map(|i| family.pinned_spec(i)) {
+        let changed = Changed::of(family.name);
+        for number in (0..family.pinned).filter(|number| all() || changed.own || changed.draws(*number)) {
+            let spec = family.pinned_spec(number);
             for target in [Target::default(), lavapipe()] {
                 let case = family.case(&spec, target).unwrap();
                 let new = case.plan().entries().iter().filter(|entry| seen.insert(Arc::as_ptr(&entry.shader)));
@@ -84,7 +99,6 @@ fn kernels_of_cases() -> Vec<(Arc<Shader>, String)> {
 }
 
 /// Each launch costs a card some microseconds.
-#[test]
 fn steps_keep_to_their_launches() {
     let most = [("integer_sequences", 35), ("lvm_transformer", 75), ("mechanism_phase1", 120), ("lvm_lstm", 40), ("lvm_mlp", 9)];
     for (run, most) in most {
@@ -96,7 +110,6 @@ fn steps_keep_to_their_launches() {
 }
 
 /// Recording fails where a bound is passed; this shows how far the shipped runs stay from it.
-#[test]
 fn no_loop_of_a_shipped_run_is_cut_off_on_software_adapters() {
     let mut most: BTreeMap<String, (u64, String)> = BTreeMap::new();
     for run in shipped_runs() {
@@ -111,13 +124,12 @@ fn no_loop_of_a_shipped_run_is_cut_off_on_software_adapters() {
         }
     }
     for (kernel, (iterations, at)) in &most {
-        println!("{iterations:>8} {kernel:28} {at}");
+        note!("{iterations:>8} {kernel:28} {at}");
         assert!(*iterations <= lavapipe().loop_iterations, "{kernel} at {at}: {iterations}");
     }
 }
 
 /// DirectX 12 and Metal have 32 KiB of workgroup memory; WebGPU promises 256 invocations, 8 storage buffers and 64 bytes of immediates.
-#[test]
 fn shipped_kernels_stay_within_what_every_api_has() {
     for (shader, at) in shipped_kernels(Target { storage_buffers: 8, ..Target::default() }) {
         let storage = shader.bindings.iter().filter(|b| b.kind == BindingKind::Storage).count();
@@ -132,11 +144,10 @@ fn shipped_kernels_stay_within_what_every_api_has() {
 }
 
 /// SPIR-V for Vulkan, HLSL for DirectX 12, MSL for Metal.
-#[test]
 fn kernels_can_be_written_for_every_api() {
     use naga::back::{hlsl, msl, spv};
     let (shipped, cases) = (shipped_kernels(Target::default()), kernels_of_cases());
-    assert!(shipped.len() > 100 && cases.len() > 500, "{} {}", shipped.len(), cases.len());
+    assert!(shipped.len() > 100 && cases.len() > 50, "{} {}", shipped.len(), cases.len());
     for (shader, at) in shipped.into_iter().chain(cases) {
         let what = format!("{} {:?} of {at}", shader.name, shader.consts);
         let info = Validator::new(ValidationFlags::all(), Capabilities::all())
@@ -184,7 +195,6 @@ fn record_attention_of(batch: usize, dropout: Option<Dropout>, head_dim: usize, 
     Ok(plan)
 }
 
-#[test]
 fn attention_fits_the_workgroup_memory_of_every_api() {
     for head_dim in [1, 16, 32, 63, 64, 65, 96, 128] {
         for length in [8, 33, 64, 257] {
@@ -195,7 +205,6 @@ fn attention_fits_the_workgroup_memory_of_every_api() {
     }
 }
 
-#[test]
 fn dropout_of_attention_never_draws_the_same_numbers_twice() {
     let record = |batch, dropout| record_attention_of(batch, dropout, 16, 4096, Target::default());
     let dropout = Some(Dropout { rate: 0.1, stream: 1 });
@@ -205,7 +214,6 @@ fn dropout_of_attention_never_draws_the_same_numbers_twice() {
     assert!(matches!(error, Error::Config(_)) && error.to_string().contains("train.accumulate"), "{error}");
 }
 
-#[test]
 fn what_a_device_does_not_allow_is_refused_with_the_kernels_name() {
     let refused = |target| record_attention(64, 64, target).unwrap_err().to_string();
     let text = refused(Target { workgroup_memory: 1024, ..Target::default() });

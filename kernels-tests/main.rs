@@ -1,10 +1,10 @@
-//! Every kernel against its f64 reference, on whatever adapter is there.
+//! The tests: see README.md in this folder for what goes where.
 
 mod architecture;
 mod cli;
 mod examples;
 mod faults;
-#[cfg(feature = "isa")]
+mod forms;
 mod isa;
 mod kernels;
 mod limits;
@@ -12,10 +12,41 @@ mod mechanisms;
 mod memory;
 mod models;
 mod options;
-#[cfg(feature = "mpi")]
+mod passed;
+mod program;
 mod ranks;
 mod resume;
+mod runner;
 mod sizes;
 mod stack;
 mod tune;
 mod vectors;
+
+/// The longest first, so that no thread is left alone with one.
+fn main() -> std::process::ExitCode {
+    if std::env::args().nth(1).is_some_and(|word| word == "record") {
+        passed::record();
+        return std::process::ExitCode::SUCCESS;
+    }
+    runner::main(&[
+        kernels::FAMILY_TESTS,
+        forms::TESTS,
+        options::TESTS,
+        sizes::TESTS,
+        ranks::TESTS,
+        cli::TESTS,
+        faults::TESTS,
+        isa::TESTS,
+        memory::TESTS,
+        models::TESTS,
+        mechanisms::TESTS,
+        vectors::TESTS,
+        resume::TESTS,
+        stack::TESTS,
+        tune::TESTS,
+        limits::TESTS,
+        kernels::TESTS,
+        examples::TESTS,
+        architecture::TESTS,
+    ])
+}

@@ -4,7 +4,6 @@
 use std::any::Any;
 use std::cell::RefCell;
 use std::path::Path;
-use std::process::Command;
 
 use engine::datasets::images::ImageData;
 use engine::datasets::matrix::Values;
@@ -18,10 +17,21 @@ use engine::tasks::MechanismScorecard;
 use engine::train::load_buffers;
 use safetensors::SafeTensors;
 
-use crate::kernels::gpu;
 use crate::models::{agrees_with_golden, config, floats, golden, golden_session, opened};
+use crate::program::{gpu, plain_gpu, process_with, run};
 
-use crate::cli::run;
+use crate::runner::tests;
+
+tests![
+    parameter_counts_are_those_of_the_original_without_its_unused_row,
+    pytorch_and_hugging_face_agree,
+    pytorch_agrees_on_the_vaes,
+    the_convolutional_vae_has_the_parameters_of_its_twin,
+    the_oracle_agrees,
+    cached_generation_equals_uncached,
+    the_normalisation_goes_with_the_weights,
+    the_chain_from_linkages_to_a_picture,
+];
 
 /// Runs and their parameters with 17 types; those with a golden.
 const PHASES: [(&str, usize, bool); 10] = [
@@ -45,7 +55,6 @@ const GOLDEN: [&str; 5] =
     ["schedule.kind=constant", "train.shuffle=false", "data.split=sequential", "data.validation_share=0.5", "data.normalize=false"];
 
 /// The spec counts one unused row of d numbers more.
-#[test]
 fn parameter_counts_are_those_of_the_original_without_its_unused_row() {
     for (name, parameters, _) in PHASES {
         let config = config(name, &[]);
@@ -53,7 +62,6 @@ fn parameter_counts_are_those_of_the_original_without_its_unused_row() {
     }
 }
 
-#[test]
 fn pytorch_and_hugging_face_agree() {
     for (name, ..) in PHASES.into_iter().filter(|p| p.2) {
         let bytes = golden(name);
@@ -90,7 +98,6 @@ fn pytorch_and_hugging_face_agree() {
     }
 }
 
-#[test]
 fn pytorch_agrees_on_the_vaes() {
     let conv = "model.layers={kind='convolution',channels=[3,4,5],kernels=[5,3,3]}";
     for (name, layers, side, batch) in [("linkage_vae", "model.layers.hidden=16", 6, 5), ("linkage_vae_conv", conv, 16, 4)] {
@@ -110,7 +117,6 @@ fn pytorch_agrees_on_the_vaes() {
     }
 }
 
-#[test]
 fn the_convolutional_vae_has_the_parameters_of_its_twin() {
     for (name, parameters) in [("linkage_vae", 4_276_324), ("linkage_vae_conv", 1_458_661)] {
         let config = config(name, &[]);
@@ -119,23 +125,21 @@ fn the_convolutional_vae_has_the_parameters_of_its_twin() {
 }
 
 /// The recorded forward pass in f64 against the device: dropout and noise included, which PyTorch draws otherwise.
-#[test]
 fn the_oracle_agrees() {
     for (name, ..) in PHASES.into_iter().filter(|p| p.2) {
-        let outcome = check_model(&gpu(), &config(name, &[&SMALL[..5], &["data.latents=9"]].concat())).unwrap().unwrap();
+        let outcome = check_model(&plain_gpu(), &config(name, &[&SMALL[..5], &["data.latents=9"]].concat())).unwrap().unwrap();
         assert!(outcome.nmse <= 1e-9 && outcome.dead.is_empty(), "{name}: {outcome:?}");
         assert!((outcome.loss.0 - outcome.loss.1).abs() <= 1e-5 * outcome.loss.1, "{name}: {outcome:?}");
     }
     let conv = "model.layers={kind='convolution',channels=[3,4],kernels=[5,3]}";
     for (layers, side) in [("model.layers.hidden=16", "data.side=6"), (conv, "data.side=8")] {
-        let outcome = check_model(&gpu(), &config("linkage_vae", &[layers, side, "model.latents=3"])).unwrap().unwrap();
+        let outcome = check_model(&plain_gpu(), &config("linkage_vae", &[layers, side, "model.latents=3"])).unwrap().unwrap();
         assert!(outcome.nmse <= 1e-9 && outcome.dead.is_empty(), "{outcome:?}");
         assert!((outcome.loss.0 - outcome.loss.1).abs() <= 1e-5 * outcome.loss.1, "{outcome:?}");
     }
 }
 
 /// Its own predictions fed back over the cache are those of the whole sequence that holds them.
-#[test]
 fn cached_generation_equals_uncached() {
     for name in ["mechanism_phase1", "mechanism_phase5", "mechanism_phase6a"] {
         let config = config(name, &[&SMALL[..], &["data.normalize=false"]].concat());
@@ -190,7 +194,6 @@ fn mechanisms(path: &Path, samples: usize, mean: f32) -> String {
 }
 
 /// Weights that come with a normalisation keep it, through a resume as well; data that have changed are noticed.
-#[test]
 fn the_normalisation_goes_with_the_weights() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_string();
@@ -241,7 +244,6 @@ fn json(text: &str) -> serde_json::Value {
 }
 
 /// From made-up linkages through the VAE to the picture of a mechanism, as the README has it, in small.
-#[test]
 fn the_chain_from_linkages_to_a_picture() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_string();
@@ -316,12 +318,9 @@ fn the_chain_from_linkages_to_a_picture() {
     assert!(done(&["encode", "--run", &vae, "--data", &one, "--out", &path("two.npz")]).contains("1 samples"));
     assert!(done(&["eval", "--run", &vae, "--data", &one]).contains("mean image"));
     // A bare file name is one in this folder.
-    let output = Command::new(env!("CARGO_BIN_EXE_engine"))
-        .current_dir(folder.path())
-        .args(["data", "linkages", "--count", "2", "--out", "bare.npz", "--sheet", "bare.svg"])
-        .output()
-        .unwrap();
-    assert!(output.status.success() && folder.path().join("bare.svg").exists(), "{}", String::from_utf8_lossy(&output.stderr));
+    let bare = ["data", "linkages", "--count", "2", "--out", "bare.npz", "--sheet", "bare.svg"];
+    let (code, _, text) = process_with(&bare, |command| command.current_dir(folder.path()));
+    assert!(code == 0 && folder.path().join("bare.svg").exists(), "{text}");
 
     // What is wrong is said with what is right.
     let cases: [(&[&str], i32, &str); 10] = [

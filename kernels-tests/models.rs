@@ -24,7 +24,22 @@ use engine::session::Session;
 use engine::tasks::{Purpose, sequence_batch};
 use safetensors::SafeTensors;
 
-use crate::kernels::gpu;
+use crate::program::{gpu, plain_gpu};
+use crate::runner::tests;
+
+tests![
+    run_files_of_vectors_are_what_their_table_says,
+    pytorch_agrees_on_next_vector_models,
+    pytorch_agrees_on_every_loss_term,
+    the_oracle_agrees_on_next_vector_models,
+    parameter_counts_are_exact,
+    pytorch_agrees,
+    the_whole_gradient_agrees_with_the_oracle,
+    cached_and_uncached_decoding_give_the_same_logits,
+    beams_agree_with_exhaustive_search,
+    ledger_and_estimate_agree_to_the_byte,
+    a_lost_device_is_an_error,
+];
 
 const RUNS: [(&str, usize); 2] = [("integer_sequences", 1156), ("integer_sequences_d64", 133_504)];
 
@@ -95,7 +110,6 @@ fn vector_problem(name: &str, sizes: &[&str], file: &SafeTensors) -> (Config, Lo
 }
 
 /// The table of `data/README.md` against the run files: a recipe that drifts is another experiment.
-#[test]
 fn run_files_of_vectors_are_what_their_table_says() {
     let text = std::fs::read_to_string("data/README.md").unwrap();
     let mut told = std::collections::BTreeSet::new();
@@ -140,7 +154,6 @@ fn run_files_of_vectors_are_what_their_table_says() {
 }
 
 /// Outputs, gradients tensor by tensor, and ten losses against PyTorch (`golden/make_lvm.py`), for data on the device and streamed.
-#[test]
 fn pytorch_agrees_on_next_vector_models() {
     for (name, _, sizes) in VECTOR_RUNS {
         let bytes = golden(name);
@@ -211,7 +224,6 @@ pub(crate) fn agrees_with_golden(name: &str, config: &Config, problem: &mut Load
 }
 
 /// Each term by itself, value and gradient, against PyTorch: through a plan whose model passes its input on.
-#[test]
 fn pytorch_agrees_on_every_loss_term() {
     let bytes = golden("lvm_losses");
     let file = SafeTensors::deserialize(&bytes).unwrap();
@@ -295,18 +307,16 @@ fn normalised(rows: &[f32]) -> Vec<f32> {
 }
 
 /// The recorded forward pass of every model and loss, in f64, against the device: dropout included, which PyTorch draws otherwise.
-#[test]
 fn the_oracle_agrees_on_next_vector_models() {
     for (name, _, sizes) in VECTOR_RUNS {
         let mut set: Vec<&str> = vec!["data.dim=24"];
         set.extend(sizes.iter().filter(|s| !s.starts_with("model.dropout")));
-        let outcome = check_model(&gpu(), &config(name, &set)).unwrap().unwrap();
+        let outcome = check_model(&plain_gpu(), &config(name, &set)).unwrap().unwrap();
         assert!(outcome.nmse <= 1e-9, "{name}: {outcome:?}");
         assert!((outcome.loss.0 - outcome.loss.1).abs() <= 1e-5 * outcome.loss.1, "{name}: {outcome:?}");
     }
 }
 
-#[test]
 fn parameter_counts_are_exact() {
     let count = |name, set: &[&str]| {
         let config = config(name, set);
@@ -321,7 +331,6 @@ fn parameter_counts_are_exact() {
     }
 }
 
-#[test]
 fn pytorch_agrees() {
     for (name, _) in RUNS {
         let bytes = std::fs::read(format!("kernels-tests/golden/{name}.safetensors")).unwrap();
@@ -371,7 +380,6 @@ fn pytorch_agrees() {
     }
 }
 
-#[test]
 fn the_whole_gradient_agrees_with_the_oracle() {
     for set in [&[] as &[&str], &["model.dropout=0.2"], &["loss.weight=pure_distance", "model.activation=gelu_tanh"]] {
         for (name, parameters) in RUNS {
@@ -379,7 +387,7 @@ fn the_whole_gradient_agrees_with_the_oracle() {
             if name == "integer_sequences" && !set.is_empty() {
                 continue;
             }
-            let outcome = check_model(&gpu(), &config(name, set)).unwrap().unwrap();
+            let outcome = check_model(&plain_gpu(), &config(name, set)).unwrap().unwrap();
             assert_eq!(outcome.weights, parameters);
             assert!(outcome.nmse <= 1e-9 && outcome.dead.is_empty(), "{name} {set:?}: {outcome:?}");
             assert!((outcome.loss.0 - outcome.loss.1).abs() <= 1e-5 * outcome.loss.1, "{outcome:?}");
@@ -387,7 +395,6 @@ fn the_whole_gradient_agrees_with_the_oracle() {
     }
 }
 
-#[test]
 fn cached_and_uncached_decoding_give_the_same_logits() {
     for (name, _) in RUNS {
         let config = config(name, &[]);
@@ -414,7 +421,6 @@ fn cached_and_uncached_decoding_give_the_same_logits() {
 }
 
 /// A beam of one is greedy; a beam as wide as the vocabulary finds the likeliest pair; both go on past the context.
-#[test]
 fn beams_agree_with_exhaustive_search() {
     let config = config("integer_sequences_d64", &[]);
     let weights = |decoder: &Decoder| initial_weights(decoder.plan().parameters(), 5);
@@ -454,7 +460,6 @@ fn beams_agree_with_exhaustive_search() {
 }
 
 /// Sums in memory: the estimate, the ledger and what wgpu's allocator handed out.
-#[test]
 fn ledger_and_estimate_agree_to_the_byte() {
     for (name, _) in RUNS {
         let config = config(name, &[]);
@@ -477,7 +482,6 @@ fn ledger_and_estimate_agree_to_the_byte() {
     }
 }
 
-#[test]
 fn a_lost_device_is_an_error() {
     let gpu = Arc::new(engine::gpu::Gpu::open(None).unwrap());
     let problem = generated(&config("integer_sequences", &[]));

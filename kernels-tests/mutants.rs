@@ -1,8 +1,8 @@
 //! The check of the check: changes one place of one shader at random and runs the cases of its family, which must fail.
-//! `cargo test --release --test mutants -- 400 1` makes four hundred mutants from seed 1; a third argument takes those of one folder of
+//! `cargo test --test mutants -- 400 1` makes four hundred mutants from seed 1; a third argument takes those of one folder of
 //! `shaders/`. Each runs in a process of its own, since a kernel that writes anywhere may end it. A mutant that naga rejects does not count.
-//! Those that no case can tell from the original stand in `mutants_equivalent.txt`: file, the line above, line, mutated line and the reason,
-//! between tabs; `*` stands for any file, or any line above.
+//! Those that no case can tell from the original stand in `mutants_equivalent.txt`: file, which of the lines that are alike, line, mutated line and
+//! the reason, between tabs. `*` stands for any file, or for all lines that are alike; `1/2` is the first of two.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -39,12 +39,14 @@ impl Mutant {
         format!("{}{}{}", &text[..self.at], self.new, &text[self.at + self.length..])
     }
 
-    /// Number of the line; the line above it, the line, and the line after the change.
+    /// Number of the line; which of the lines that are alike it is, the line, and the line after the change.
     fn lines(&self) -> (usize, [String; 3]) {
         let (before, after) = (source(&self.file), self.apply());
         let number = before[..self.at].matches('\n').count();
-        let line = |text: &str, number: usize| text.lines().nth(number).unwrap_or_default().trim().to_string();
-        (number + 1, [line(&before, number.saturating_sub(1)), line(&before, number), line(&after, number)])
+        let line = |text: &str| text.lines().nth(number).unwrap_or_default().trim().to_string();
+        let alike: Vec<usize> = before.lines().enumerate().filter(|(_, l)| l.trim() == line(&before)).map(|(i, _)| i).collect();
+        let which = format!("{}/{}", alike.iter().position(|i| *i == number).map_or(0, |i| i + 1), alike.len());
+        (number + 1, [which, line(&before), line(&after)])
     }
 
     fn group(&self) -> &str {
@@ -271,9 +273,9 @@ fn main() -> ExitCode {
     let mutants = shuffled(seed as u64, args.get(2).map(String::as_str));
     let list = std::fs::read_to_string(Path::new("kernels-tests/mutants_equivalent.txt")).expect("the list of equivalent mutants");
     let known = |mutant: &Mutant| {
-        let (_, [above, before, after]) = mutant.lines();
+        let (_, [which, before, after]) = mutant.lines();
         list.lines().any(|line| {
-            let found = [mutant.file.as_str(), &above, &before, &after];
+            let found = [mutant.file.as_str(), &which, &before, &after];
             line.split('\t').take(4).zip(found).all(|(listed, found)| listed == "*" || listed == found)
         })
     };

@@ -2,7 +2,22 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::cli::run;
+use crate::program::run;
+use crate::runner::tests;
+
+tests![
+    a_checkpoint_or_best_weights_of_another_run_are_refused,
+    a_run_without_its_newest_checkpoint_comes_to_the_same_end,
+    configurations_are_compared_by_what_they_say,
+    a_refused_start_leaves_no_folder,
+    what_is_not_checked_is_not_trusted,
+    other_data_are_noticed_in_every_file,
+    a_run_that_diverges_says_what_to_do,
+    a_run_without_a_checkpoint_as_yet_starts_over,
+    metrics_that_are_not_finite_pass_through_a_resume,
+    the_same_command_goes_on,
+    no_command_writes_over_what_it_reads,
+];
 
 /// A folder with a small file of vectors, another one of the same shape, and a third for out-of-distribution samples.
 struct Place {
@@ -77,7 +92,6 @@ fn edit(path: &Path, change: impl Fn(&mut serde_json::Value)) {
     std::fs::write(path, [&(text.len() as u64).to_le_bytes(), text.as_bytes(), &bytes[8 + length..]].concat()).unwrap();
 }
 
-#[test]
 fn a_checkpoint_or_best_weights_of_another_run_are_refused() {
     let place = Place::new();
     place.started("run", "12", &[]);
@@ -103,7 +117,6 @@ fn a_checkpoint_or_best_weights_of_another_run_are_refused() {
     place.resumes("run", &[], 65, "it is of another validation, at step 10");
 }
 
-#[test]
 fn a_run_without_its_newest_checkpoint_comes_to_the_same_end() {
     let place = Place::new();
     place.started("whole", "20", &[]);
@@ -122,7 +135,6 @@ fn a_run_without_its_newest_checkpoint_comes_to_the_same_end() {
     place.resumes("lost", &[], 65, "no checkpoint to go on from. Start anew from them: --init");
 }
 
-#[test]
 fn configurations_are_compared_by_what_they_say() {
     let place = Place::new();
     place.started("run", "5", &["--set", "train.seed=3", "--set", "data.seed=4", "--set", "validation.every=10"]);
@@ -148,7 +160,6 @@ fn configurations_are_compared_by_what_they_say() {
     place.resumes("run", &same, 65, "There is no checkpoint that says what it was");
 }
 
-#[test]
 fn a_refused_start_leaves_no_folder() {
     let place = Place::new();
     place.started("run", "2", &[]);
@@ -177,7 +188,6 @@ fn a_refused_start_leaves_no_folder() {
     assert!(code == 0 && place.path("new/run/checkpoints/step-000000000.safetensors").exists(), "{text}");
 }
 
-#[test]
 fn what_is_not_checked_is_not_trusted() {
     let place = Place::new();
     place.started("run", "5", &[]);
@@ -201,7 +211,6 @@ fn what_is_not_checked_is_not_trusted() {
     place.resumes("run", &[], 0, "resuming    at step 5");
 }
 
-#[test]
 fn other_data_are_noticed_in_every_file() {
     let place = Place::new();
     place.started("run", "5", &[]);
@@ -222,7 +231,6 @@ fn other_data_are_noticed_in_every_file() {
 }
 
 /// A rate that no weight survives: the run says so, keeps what is good, and names a command that works.
-#[test]
 fn a_run_that_diverges_says_what_to_do() {
     let place = Place::new();
     for (name, rate, init) in [("never", "1e38", false), ("later", "1e38", true)] {
@@ -251,7 +259,6 @@ fn a_run_that_diverges_says_what_to_do() {
 }
 
 /// Killed after its first best weights and before its first checkpoint, a run starts over.
-#[test]
 fn a_run_without_a_checkpoint_as_yet_starts_over() {
     let place = Place::new();
     place.started("whole", "20", &["--set", "validation.every=5"]);
@@ -262,7 +269,6 @@ fn a_run_without_a_checkpoint_as_yet_starts_over() {
 }
 
 /// A metric that is not finite is no reason to lose the run: here the squared error of one target that is out of all proportion.
-#[test]
 fn metrics_that_are_not_finite_pass_through_a_resume() {
     let place = Place::new();
     crate::vectors::data(&place.path("data.npz"), 100, |contexts, targets| {
@@ -280,7 +286,6 @@ fn metrics_that_are_not_finite_pass_through_a_resume() {
 
 /// The same command with --resume goes on with a run that began with --init; a file that is not there is said to be so, before anything of the
 /// run is said to be wrong.
-#[test]
 fn the_same_command_goes_on() {
     let place = Place::new();
     place.started("good", "5", &[]);
@@ -297,7 +302,6 @@ fn the_same_command_goes_on() {
 }
 
 /// What is written takes the place of nothing that is read, and of nothing that belongs to a run.
-#[test]
 fn no_command_writes_over_what_it_reads() {
     let place = Place::new();
     place.started("run", "10", &[]);

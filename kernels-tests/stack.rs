@@ -5,7 +5,10 @@ use engine::problem::Problem;
 use engine::registry::Config;
 use engine::tasks::Purpose;
 
-use crate::kernels::gpu;
+use crate::program::plain_gpu as gpu;
+use crate::runner::tests;
+
+tests![the_oracle_agrees_on_every_layer, weights_have_the_names_of_a_sequential, what_does_not_fit_is_refused_by_shapes_and_names,];
 
 const VECTORS: &str =
     "[data]\nkind = \"vectors\"\nfile = \"none.npz\"\ndim = 12\ncontext = 3\n[loss]\nkind = \"vectors\"\ncosine = { weight = 1.0 }\n";
@@ -16,7 +19,6 @@ fn stack(layers: &str, rest: &str) -> Config {
     Config::parse(&format!("[model]\nkind = \"stack\"\nlayers = [{layers}]\n{rest}"), "stack.toml", &[]).unwrap()
 }
 
-#[test]
 fn the_oracle_agrees_on_every_layer() {
     for (layers, rest) in [
         (
@@ -51,7 +53,6 @@ fn the_oracle_agrees_on_every_layer() {
     }
 }
 
-#[test]
 fn weights_have_the_names_of_a_sequential() {
     let layers =
         "{kind='lstm',hidden=5},{kind='residual',layers=[{kind='norm'},{kind='linear',out=5}]},{kind='last'},{kind='relu'},{kind='linear'}";
@@ -62,7 +63,6 @@ fn weights_have_the_names_of_a_sequential() {
     assert_eq!(names, [&lstm[..], &["1.0.weight", "1.0.bias", "1.1.weight", "1.1.bias", "4.weight", "4.bias"]].concat());
 }
 
-#[test]
 fn what_does_not_fit_is_refused_by_shapes_and_names() {
     let wrong = |layers: &str, rest: &str| {
         let text = format!("[model]\nkind = \"stack\"\nlayers = [{layers}]\n{rest}");

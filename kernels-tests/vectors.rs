@@ -5,7 +5,21 @@ use std::path::Path;
 use engine::datasets::matrix::Values;
 use engine::datasets::npz::{Npz, write};
 
-use crate::cli::run;
+use crate::program::run;
+use crate::runner::tests;
+
+tests![
+    bad_data_is_refused_with_what_is_wrong,
+    a_run_reports_beside_its_baselines_and_is_compared,
+    a_collapsed_model_is_called_so_and_nothing_else,
+    a_composite_logs_its_terms_and_selects_by_another_metric,
+    predictions_and_weights_leave_and_come_back,
+    a_run_that_a_rule_ends_starts_over_with_the_next_seed,
+    a_sweep_is_many_runs_that_go_on_as_a_whole,
+    a_resumed_run_of_vectors_ends_with_the_same_weights,
+    a_term_of_weight_0_is_no_term,
+    a_sample_alone_in_its_batch_is_left_out_of_deviations,
+];
 
 const SAMPLE: &str = "data/samples/wikitext_minilm_small.npz";
 const RUN: &str = "data/runs/lvm_mlp.toml";
@@ -33,7 +47,6 @@ pub(crate) fn data(path: &Path, samples: usize, change: impl Fn(&mut Vec<f32>, &
     path.to_str().unwrap().to_string()
 }
 
-#[test]
 fn bad_data_is_refused_with_what_is_wrong() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
@@ -115,7 +128,6 @@ fn bad_data_is_refused_with_what_is_wrong() {
     }
 }
 
-#[test]
 fn a_run_reports_beside_its_baselines_and_is_compared() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("a");
@@ -176,7 +188,6 @@ fn a_run_reports_beside_its_baselines_and_is_compared() {
 }
 
 /// Contexts that are all the same leave nothing but a constant to predict.
-#[test]
 fn a_collapsed_model_is_called_so_and_nothing_else() {
     let folder = tempfile::tempdir().unwrap();
     let same = data(&folder.path().join("same.npz"), 100, |contexts, _| contexts.fill(0.5));
@@ -191,7 +202,6 @@ fn a_collapsed_model_is_called_so_and_nothing_else() {
 }
 
 /// Every term of a composite is logged at each validation, beside their sum and what selects.
-#[test]
 fn a_composite_logs_its_terms_and_selects_by_another_metric() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
@@ -217,7 +227,6 @@ fn a_composite_logs_its_terms_and_selects_by_another_metric() {
     assert!(code == 2 && text.contains("no metric ood_cosine") && text.contains("cosine_loss, unit_mse"), "{code} {text}");
 }
 
-#[test]
 fn predictions_and_weights_leave_and_come_back() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_string();
@@ -266,7 +275,6 @@ fn predictions_and_weights_leave_and_come_back() {
 }
 
 /// A rule ends the run, the next seed starts over as often as was said, every attempt is kept, and the same command goes on.
-#[test]
 fn a_run_that_a_rule_ends_starts_over_with_the_next_seed() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
@@ -299,7 +307,6 @@ fn a_run_that_a_rule_ends_starts_over_with_the_next_seed() {
 }
 
 /// Seeds and a grid: a folder each, the table of groups, and a sweep that goes on where it was.
-#[test]
 fn a_sweep_is_many_runs_that_go_on_as_a_whole() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("sweep");
@@ -367,7 +374,6 @@ fn a_sweep_is_many_runs_that_go_on_as_a_whole() {
 }
 
 /// In pieces, across epochs, a plateau and accumulation, or whole: the same bits.
-#[test]
 fn a_resumed_run_of_vectors_ends_with_the_same_weights() {
     let folder = tempfile::tempdir().unwrap();
     let set = ["train.epochs=6", "train.accumulate=2", "schedule.kind=plateau", "schedule.patience=0", "checkpoint.every=3"];
@@ -387,7 +393,6 @@ fn a_resumed_run_of_vectors_ends_with_the_same_weights() {
 }
 
 /// A weight of 0 is as good as no term: nothing of it is computed, logged or said.
-#[test]
 fn a_term_of_weight_0_is_no_term() {
     let folder = tempfile::tempdir().unwrap();
     let file = data(&folder.path().join("data.npz"), 100, |_, _| {});
@@ -407,7 +412,6 @@ fn a_term_of_weight_0_is_no_term() {
 }
 
 /// One row has no standard deviation: the terms that need one are means over the other batches, and the user is told.
-#[test]
 fn a_sample_alone_in_its_batch_is_left_out_of_deviations() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);

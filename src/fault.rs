@@ -1,25 +1,54 @@
-//! Faults on demand, for the tests of what follows them: with `ENGINE_FAULT=rename:3` the third rename of the process fails. Points are
+//! Faults on demand, for the tests of what follows them: with `ENGINE_FAULT=rename:3` the third rename of the process fails, and inside
+//! `with("rename:3", …)` the third of this thread. Points are
 //! `alloc`, `submit`, `lost` (the device, at a submission), `map`, `write` (as on a full disk), `sync` and `rename`;
 //! of one of several processes also `nan` (its gradient) and `flip` (a bit of the sum that it takes).
 
+use std::cell::RefCell;
 use std::io;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::{Error, Result};
 
-static WANTED: OnceLock<Option<(String, u64)>> = OnceLock::new();
-static SEEN: AtomicU64 = AtomicU64::new(0);
+/// What is to fail: occurrence `number` of a point.
+#[derive(Debug)]
+struct Fault {
+    point: String,
+    number: u64,
+    seen: AtomicU64,
+}
+
+impl Fault {
+    fn parse(text: &str) -> Option<Fault> {
+        let (point, number) = text.split_once(':')?;
+        Some(Fault { point: point.into(), number: number.parse().ok()?, seen: AtomicU64::new(0) })
+    }
+
+    fn fails(&self, point: &str) -> bool {
+        self.point == point && self.seen.fetch_add(1, Ordering::Relaxed) + 1 == self.number
+    }
+}
+
+static OF_PROCESS: OnceLock<Option<Fault>> = OnceLock::new();
+thread_local!(static OF_THREAD: RefCell<Option<Fault>> = const { RefCell::new(None) });
+
+/// Runs something with a fault in what this thread does.
+pub fn with<T>(fault: &str, run: impl FnOnce() -> T) -> T {
+    struct Until;
+    impl Drop for Until {
+        fn drop(&mut self) {
+            OF_THREAD.set(None);
+        }
+    }
+    OF_THREAD.set(Fault::parse(fault));
+    let _until = Until;
+    run()
+}
 
 /// Whether this is the occurrence that is to fail.
 pub(crate) fn fails(point: &str) -> bool {
-    let wanted = WANTED.get_or_init(|| {
-        let text = std::env::var("ENGINE_FAULT").ok()?;
-        let (point, number) = text.split_once(':')?;
-        Some((point.to_string(), number.parse().ok()?))
-    });
-    let Some((_, number)) = wanted.as_ref().filter(|(wanted, _)| wanted == point) else { return false };
-    SEEN.fetch_add(1, Ordering::Relaxed) + 1 == *number
+    let of_process = OF_PROCESS.get_or_init(|| std::env::var("ENGINE_FAULT").ok().and_then(|text| Fault::parse(&text)));
+    of_process.as_ref().is_some_and(|fault| fault.fails(point)) || OF_THREAD.with_borrow(|f| f.as_ref().is_some_and(|f| f.fails(point)))
 }
 
 /// Fails a call to the device here.

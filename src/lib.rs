@@ -45,11 +45,13 @@ pub mod datasets;
 #[cfg(feature = "cli")]
 pub mod draw;
 pub mod error;
-mod fault;
+#[doc(hidden)]
+pub mod fault;
 pub mod generate;
 pub mod gpu;
 #[path = "../kernels-tests/harness/mod.rs"]
 pub mod harness;
+pub mod host;
 pub mod inference;
 #[cfg(feature = "isa")]
 pub mod isa;

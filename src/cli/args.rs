@@ -1,6 +1,5 @@
 //! Arguments that commands share.
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -8,7 +7,7 @@ use clap::Args;
 
 use crate::datasets::folder_of;
 use crate::error::{Error, Result};
-use crate::gpu::Gpu;
+use crate::host::Host;
 use crate::plan::Flat;
 use crate::problem::{Loaded, Problem};
 use crate::registry::Config;
@@ -71,19 +70,19 @@ pub(super) fn run_config(folder: &Path) -> Result<Config> {
 }
 
 /// The file with the weights that were asked for; standard error says which they are.
-pub(super) fn file_of(weights: &WeightsArgs) -> Result<PathBuf> {
+pub(super) fn file_of(host: &Host, weights: &WeightsArgs) -> Result<PathBuf> {
     let (file, step) = train::weights_of(&weights.run, &weights.checkpoint)?;
     let step = step.map_or(String::new(), |step| format!(" of step {step}"));
-    let _ = writeln!(std::io::stderr(), "weights{step}: {}", file.display());
+    host.say(&format!("weights{step}: {}", file.display()));
     Ok(file)
 }
 
 /// A problem with its data and the weights of a run, and a session that evaluates.
-pub(super) fn trained(weights: &WeightsArgs, mut problem: Problem, device: Option<&str>) -> Result<(Loaded, Session)> {
-    let file = file_of(weights)?;
+pub(super) fn trained(host: &Host, weights: &WeightsArgs, mut problem: Problem, device: Option<&str>) -> Result<(Loaded, Session)> {
+    let file = file_of(host, weights)?;
     problem.use_saved_buffers(train::load_buffers(&file, problem.buffers())?);
     let (problem, _) = problem.load()?;
-    let session = problem.evaluation(&Arc::new(Gpu::open(device)?))?;
+    let session = problem.evaluation(&Arc::new(host.open(device)?))?;
     session.arena.write_flat(Flat::Parameters, &train::load_weights(&file, session.evaluate.0.plan.parameters())?)?;
     Ok((problem, session))
 }

@@ -1,6 +1,5 @@
 //! `engine check`: kernels and gradients against f64.
 
-use std::io::{IsTerminal, Write as _};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -8,13 +7,13 @@ use clap::Args;
 use serde_json::json;
 
 use super::args::{DeviceArg, JsonArg};
-use super::output::{print, print_json};
 use crate::error::{Error, Result};
-use crate::gpu::Gpu;
 use crate::harness::batch::{ALLOWED, check_batch};
 use crate::harness::model::check_model;
 use crate::harness::{FAMILIES, check_spec, targets};
+use crate::host::Host;
 use crate::registry::Config;
+use crate::train::Bar;
 
 /// Numerical check of every kernel, and of a run's whole gradient, on your device
 #[derive(Debug, Args)]
@@ -34,25 +33,23 @@ pub(super) struct CheckArgs {
     json: JsonArg,
 }
 
-pub(super) fn run(args: CheckArgs) -> Result<()> {
+pub(super) fn run(host: &Host, args: CheckArgs) -> Result<()> {
     let CheckArgs { runs, set, cases, device, json: JsonArg { json } } = args;
     let cases = cases.map(|n| n as usize);
     let configs = runs.iter().map(|path| Config::load(path, &set)).collect::<Result<Vec<_>>>()?;
-    let gpu = Arc::new(Gpu::open(device.device.as_deref())?);
-    let progress = !json && std::io::stderr().is_terminal();
+    let gpu = Arc::new(host.open(device.device.as_deref())?);
     if !json {
-        print(&format!("{}\n\n{:<16}{:>8}{:>12}{:>18}{:>9}", gpu.describe(), "kernels", "cases", "elements", "error / allowed", ""))?;
+        host.print(&format!("{}\n\n{:<16}{:>8}{:>12}{:>18}{:>9}", gpu.describe(), "kernels", "cases", "elements", "error / allowed", ""))?;
     }
     let (mut rows, mut failures) = (Vec::new(), Vec::new());
     let targets = targets(&gpu);
     for family in FAMILIES {
         let count = cases.unwrap_or(family.pinned).min(family.pinned);
         let (mut worst, mut elements, mut failed) = (0.0f64, 0, 0);
+        let bar = if json { None } else { Bar::new(host, (targets.len() * count) as u64, family.name) };
         for &target in &targets {
             for i in 0..count {
-                if progress && i % 8 == 0 {
-                    let _ = write!(std::io::stderr(), "\r{} {i}/{count}   ", family.name);
-                }
+                bar.iter().for_each(|bar| bar.add(1));
                 match check_spec(&gpu, family, &family.pinned_spec(i), target, true) {
                     Ok(outcome) => {
                         worst = worst.max(outcome.worst);
@@ -65,12 +62,10 @@ pub(super) fn run(args: CheckArgs) -> Result<()> {
                 }
             }
         }
-        if progress {
-            let _ = write!(std::io::stderr(), "\r{:40}\r", "");
-        }
+        bar.iter().for_each(Bar::clear);
         let status = if failed == 0 { "ok".to_string() } else { format!("{failed} FAILED") };
         if !json {
-            print(&format!("{:<16}{:>8}{elements:>12}{worst:>18.3}{status:>9}", family.name, targets.len() * count))?;
+            host.print(&format!("{:<16}{:>8}{elements:>12}{worst:>18.3}{status:>9}", family.name, targets.len() * count))?;
         }
         rows.push(
             json!({ "kernels": family.name, "cases": targets.len() * count, "elements": elements, "worst": worst, "failed": failed }),
@@ -81,7 +76,7 @@ pub(super) fn run(args: CheckArgs) -> Result<()> {
         let b = check_batch(&gpu, config)?;
         let mut ok = b.worst.0 <= ALLOWED;
         if !json {
-            print(&format!(
+            host.print(&format!(
                 "\n{}: a step at batch {}: {} of {} different dispatches compared with f64, largest NMSE {:.1e} (allowed {ALLOWED:.0e}, {}): {}",
                 path.display(),
                 b.batch,
@@ -103,7 +98,7 @@ pub(super) fn run(args: CheckArgs) -> Result<()> {
             }
             ok &= fine;
             if !json {
-                print(&format!(
+                host.print(&format!(
                     "{}: gradient of {} weights, NMSE {:.1e} (allowed 1e-9), worst tensor {} {:.1e}; loss {:.6}, oracle {:.6}: {}",
                     path.display(),
                     o.weights,
@@ -118,7 +113,7 @@ pub(super) fn run(args: CheckArgs) -> Result<()> {
             let whole = json!({ "weights": o.weights, "nmse": o.nmse, "loss": o.loss.0, "oracle_loss": o.loss.1 });
             row["whole_model"] = whole;
         } else if !json {
-            print(&format!(
+            host.print(&format!(
                 "{}: the whole gradient is too large for the f64 tape; a smaller model is checked with --set, as in --set data.dim=32",
                 path.display()
             ))?;
@@ -127,7 +122,7 @@ pub(super) fn run(args: CheckArgs) -> Result<()> {
         models.push(row);
     }
     if json {
-        print_json(&json!({ "device": gpu.describe(), "families": rows, "models": models, "failures": failures }))?;
+        host.print_json(&json!({ "device": gpu.describe(), "families": rows, "models": models, "failures": failures }))?;
     }
     if failures.is_empty() {
         Ok(())

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use clap::Args;
 
 use super::args::{DeviceArg, JsonArg, expect_apart, run_config};
-use super::output::{note_left_out, print, print_json};
+use super::output::note_left_out;
 use crate::error::{Error, Result};
-use crate::gpu::Gpu;
+use crate::host::Host;
 use crate::inference::measure;
 use crate::problem::Problem;
 use crate::tasks::Purpose;
@@ -38,7 +38,7 @@ pub(super) struct CompareArgs {
     json: JsonArg,
 }
 
-pub(super) fn run(args: CompareArgs) -> Result<()> {
+pub(super) fn run(host: &Host, args: CompareArgs) -> Result<()> {
     if let Some(path) = &args.svg {
         args.runs.iter().try_for_each(|run| expect_apart(path, &[], run))?;
     }
@@ -47,17 +47,17 @@ pub(super) fn run(args: CompareArgs) -> Result<()> {
     }
     let mut comparison = compare(&args.runs, args.svg.as_deref())?;
     comparison.choose(&args.columns)?;
-    note_left_out(&comparison.left_out);
+    note_left_out(host, &comparison.left_out);
     if args.inference {
-        let gpu = Arc::new(Gpu::open(args.device.device.as_deref())?);
+        let gpu = Arc::new(host.open(args.device.device.as_deref())?);
         for row in &mut comparison.rows {
             let problem = Problem::open(&run_config(Path::new(&row.run))?, Purpose::Generate)?;
             row.inference = Some(measure(&problem, &gpu)?);
         }
     }
     match (args.json.json, args.markdown) {
-        (true, _) => print_json(&comparison),
-        (_, true) => print(&comparison.markdown()),
-        _ => print(&comparison.table()),
+        (true, _) => host.print_json(&comparison),
+        (_, true) => host.print(&comparison.markdown()),
+        _ => host.print(&comparison.table()),
     }
 }

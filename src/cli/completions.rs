@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 use clap_complete::Shell;
 
-use super::output::print;
 use crate::error::{Error, Result};
+use crate::host::Host;
 
 /// Print what a shell completes, or write manual pages
 #[derive(Debug, Args)]
@@ -19,15 +19,15 @@ pub(super) struct CompletionsArgs {
     man: Option<PathBuf>,
 }
 
-pub(super) fn run(args: CompletionsArgs, mut command: clap::Command) -> Result<()> {
+pub(super) fn run(host: &Host, args: CompletionsArgs, mut command: clap::Command) -> Result<()> {
     if let Some(folder) = args.man {
         std::fs::create_dir_all(&folder).map_err(|e| Error::create(&folder, &e))?;
         clap_mangen::generate_to(command, &folder).map_err(|e| Error::create(&folder, &e))?;
-        return print(&format!("manual pages are in {}: man -l {}", folder.display(), folder.join("engine.1").display()));
+        return host.print(&format!("manual pages are in {}: man -l {}", folder.display(), folder.join("engine.1").display()));
     }
     let mut text = Vec::new();
     if let Some(shell) = args.shell {
         clap_complete::generate(shell, &mut command, "engine", &mut text);
     }
-    print(String::from_utf8_lossy(&text).trim_end())
+    host.print(String::from_utf8_lossy(&text).trim_end())
 }

@@ -9,11 +9,11 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::args::{JsonArg, RunArgs, expect_writable};
-use super::output::{print, print_json};
 use crate::datasets::integer_sequences::Sequence;
 use crate::datasets::{linkages, npz};
 use crate::draw;
 use crate::error::{Error, Result};
+use crate::host::Host;
 use crate::registry::Config;
 use crate::tasks::{IntegerSequences, IntegerSequencesConfig, TESTED};
 use crate::train::{Bar, write_atomically};
@@ -62,7 +62,7 @@ const SHEET: usize = 24;
 const SHEET_COLUMNS: usize = 6;
 
 /// The sequences of a run, in the order in which it sees them.
-fn sequences(config: &Config, out: &Path) -> Result<()> {
+fn sequences(host: &Host, config: &Config, out: &Path) -> Result<()> {
     let Some(data) = (config.data.kind() as &dyn Any).downcast_ref::<IntegerSequencesConfig>() else {
         return Err(Error::Config("this needs a run of data.kind = \"integer_sequences\"".into()));
     };
@@ -74,7 +74,7 @@ fn sequences(config: &Config, out: &Path) -> Result<()> {
     let length = data.context + 1;
     let whole = |s: Sequence| (0..length).map(move |i| s.get(i).map_or(-1.0, |value| *value as f32));
     let values = |sequences: Vec<Sequence>| sequences.into_iter().flat_map(whole);
-    let bar = Bar::new(steps, "steps", false);
+    let bar = Bar::new(host, steps, "steps");
     let mut arrays = [vec![], vec![], vec![]];
     for step in 0..steps {
         arrays[0].extend(values(generator.training(step)));
@@ -89,12 +89,12 @@ fn sequences(config: &Config, out: &Path) -> Result<()> {
     let names = ["train", "validation", "test"];
     let views: Vec<_> = (0..3).map(|i| (names[i], &shapes[i][..], arrays[i].as_slice())).collect();
     npz::write(out, &views)?;
-    print(&format!("{}: {steps} training steps, {validations} validations, {count} test sets", out.display()))
+    host.print(&format!("{}: {steps} training steps, {validations} validations, {count} test sets", out.display()))
 }
 
-pub(super) fn run(args: DataArgs) -> Result<()> {
+pub(super) fn run(host: &Host, args: DataArgs) -> Result<()> {
     let (count, seed, out, only, sheet, json) = match args.what {
-        Data::Sequences { run, out } => return sequences(&run.load()?, &out),
+        Data::Sequences { run, out } => return sequences(host, &run.load()?, &out),
         Data::Linkages { count, seed, out, only, sheet, json } => (count, seed, out, only, sheet, json),
     };
     let started = Instant::now();
@@ -110,7 +110,7 @@ pub(super) fn run(args: DataArgs) -> Result<()> {
         expect_writable(path)?;
     }
     let count = count as usize;
-    let bar = Bar::new(count as u64, "linkages", json.json);
+    let bar = if json.json { None } else { Bar::new(host, count as u64, "linkages") };
     let samples = linkages::samples(seed, count, &kinds, || bar.iter().for_each(|bar| bar.add(1)));
     bar.iter().for_each(Bar::clear);
     linkages::write(&out, &samples)?;
@@ -125,7 +125,7 @@ pub(super) fn run(args: DataArgs) -> Result<()> {
     let deviation = linkages::deviation(&samples);
     if json.json {
         let types: Vec<_> = rows.iter().map(|(n, j, c)| json!({ "type": n, "joints": j, "samples": c })).collect();
-        return print_json(&json!({ "file": out, "samples": count, "seed": seed, "types": types, "deviation_mm": deviation }));
+        return host.print_json(&json!({ "file": out, "samples": count, "seed": seed, "types": types, "deviation_mm": deviation }));
     }
     let mut text = format!("{:<22}{:>8}{:>10}\n", "type", "joints", "samples");
     for (name, joints, samples) in rows {
@@ -142,5 +142,5 @@ pub(super) fn run(args: DataArgs) -> Result<()> {
     if let Some(path) = &sheet {
         let _ = write!(text, "; the first {} are drawn in {}", count.min(SHEET), path.display());
     }
-    print(&text)
+    host.print(&text)
 }

@@ -5,9 +5,10 @@ use std::fmt::Write as _;
 use clap::Args;
 
 use super::args::JsonArg;
-use super::output::{bytes, print, print_json};
+use super::output::bytes;
 use crate::error::Result;
-use crate::gpu::{AdapterSummary, Gpu, Tuning, adapters};
+use crate::gpu::{AdapterSummary, Tuning, adapters};
+use crate::host::Host;
 use crate::ranks::Ranks;
 
 /// List the adapters of this machine
@@ -32,13 +33,13 @@ pub(super) fn device_of(ranks: Ranks, wanted: Option<String>) -> Result<Option<S
     if ranks.shared() { ranks.device(wanted.as_deref(), &cards(&adapters())) } else { Ok(wanted) }
 }
 
-pub(super) fn run(args: DevicesArgs) -> Result<()> {
+pub(super) fn run(host: &Host, args: DevicesArgs) -> Result<()> {
     let all = adapters();
     if all.is_empty() {
-        return Gpu::open(None).map(|_| ());
+        return host.open(None).map(|_| ());
     }
     if args.json.json {
-        return print_json(&all);
+        return host.print_json(&all);
     }
     let cards = cards(&all);
     let width = all.iter().map(|a| a.name.len()).max().unwrap_or(0);
@@ -64,5 +65,5 @@ pub(super) fn run(args: DevicesArgs) -> Result<()> {
         let taken = cards.iter().enumerate().map(|(rank, card)| format!("rank {rank} takes {card}")).collect::<Vec<_>>().join(", ");
         let _ = writeln!(out, "\nwith `mpirun -n {} engine train` on this machine: {taken}", cards.len());
     }
-    print(&out)
+    host.print(&out)
 }

@@ -7,10 +7,10 @@ use clap::Args;
 use serde_json::json;
 
 use super::args::{DeviceArg, JsonArg, WeightsArgs, expect_apart, run_config, trained};
-use super::output::{print, print_json};
 use crate::datasets::linkages;
 use crate::datasets::npz::{Npz, Numbers, write_arrays};
 use crate::error::{Error, Result};
+use crate::host::Host;
 use crate::problem::Problem;
 use crate::tasks::{DataKind, ImageScorecard, ImagesConfig, Purpose};
 use crate::train::Bar;
@@ -32,7 +32,7 @@ pub(super) struct EncodeArgs {
     json: JsonArg,
 }
 
-pub(super) fn run(args: EncodeArgs) -> Result<()> {
+pub(super) fn run(host: &Host, args: EncodeArgs) -> Result<()> {
     let EncodeArgs { weights, data, out, device, json: JsonArg { json } } = args;
     let mut config = run_config(&weights.run)?;
     let none = || Error::Config(format!("{} encodes no images: give a run of model.kind = \"image_vae\"", weights.run.display()));
@@ -41,10 +41,10 @@ pub(super) fn run(args: EncodeArgs) -> Result<()> {
     }
     config.data.on_file(&data)?;
     expect_apart(&out, &[&data], &weights.run)?;
-    let (problem, session) = trained(&weights, Problem::open(&config, Purpose::Test)?, device.device.as_deref())?;
+    let (problem, session) = trained(host, &weights, Problem::open(&config, Purpose::Test)?, device.device.as_deref())?;
     let scorecard: Box<dyn Any> = problem.scorecard();
     let images = scorecard.downcast_ref::<ImageScorecard>().ok_or_else(none)?;
-    let bar = Bar::new(images.samples() as u64, "images", json);
+    let bar = if json { None } else { Bar::new(host, images.samples() as u64, "images") };
     let (latents, width) = images.encode(&session, |n| bar.iter().for_each(|bar| bar.add(n as u64)))?;
     bar.iter().for_each(Bar::clear);
     let samples = latents.len() / width;
@@ -66,7 +66,7 @@ pub(super) fn run(args: EncodeArgs) -> Result<()> {
     write_arrays(&out, &arrays)?;
     let names: Vec<&str> = arrays.iter().map(|(name, ..)| *name).collect();
     if json {
-        return print_json(&json!({ "file": out, "samples": samples, "latents": width, "members": names }));
+        return host.print_json(&json!({ "file": out, "samples": samples, "latents": width, "members": names }));
     }
-    print(&format!("{}: {samples} samples, latents of {width}; members {}", out.display(), names.join(", ")))
+    host.print(&format!("{}: {samples} samples, latents of {width}; members {}", out.display(), names.join(", ")))
 }

@@ -8,11 +8,12 @@ use clap::Args;
 use serde_json::json;
 
 use super::args::{DeviceArg, JsonArg, parse_bytes};
-use super::output::{bytes, print, print_json};
+use super::output::bytes;
 use crate::config::TrainConfig;
 use crate::error::Result;
 use crate::generate;
-use crate::gpu::{CARD, Gpu, LAUNCH, Target};
+use crate::gpu::{CARD, LAUNCH, Target};
+use crate::host::Host;
 use crate::models::SequenceTransformerConfig;
 use crate::plan::Memory;
 use crate::problem::Problem;
@@ -50,12 +51,12 @@ pub(super) struct EstimateArgs {
 /// Working set that its last-level cache holds.
 const INFINITY_CACHE: u64 = CARD.infinity.1;
 
-pub(super) fn run(args: EstimateArgs) -> Result<()> {
+pub(super) fn run(host: &Host, args: EstimateArgs) -> Result<()> {
     let EstimateArgs { runs, set, budget, fit, ranks, all, device, json } = args;
-    let on = On { ranks: Ranks { count: ranks.into(), ..Ranks::default() }, ..On::new(device.device.as_deref(), budget)? };
+    let on = On { ranks: Ranks { count: ranks.into(), ..Ranks::default() }, ..On::new(host, device.device.as_deref(), budget)? };
     match &runs[..] {
-        [run] => estimate((run, &set), &configured(run, &set, &on, fit)?, &on, all, json.json),
-        _ => estimates(&runs, &set, &on, fit, json.json),
+        [run] => estimate(host, (run, &set), &configured(run, &set, &on, fit)?, &on, all, json.json),
+        _ => estimates(host, &runs, &set, &on, fit, json.json),
     }
 }
 
@@ -69,12 +70,12 @@ struct On {
 
 impl On {
     /// A device of this machine by number or name, or the RX 6600 without asking any.
-    fn new(device: Option<&str>, budget: Option<u64>) -> Result<On> {
+    fn new(host: &Host, device: Option<&str>, budget: Option<u64>) -> Result<On> {
         let Some(wanted) = device else {
             let device = "an RX 6600; --device takes one of this machine".into();
             return Ok(On { device, target: Target::default(), budget: budget.unwrap_or(8 << 30), ranks: Ranks::default() });
         };
-        let gpu = Gpu::open(Some(wanted))?;
+        let gpu = host.open(Some(wanted))?;
         let budget = budget.unwrap_or_else(|| default_budget(&gpu));
         Ok(On { device: gpu.describe(), target: gpu.target, budget, ranks: Ranks::default() })
     }
@@ -87,7 +88,7 @@ fn configured(run: &Path, set: &[String], on: &On, fit: bool) -> Result<Config> 
 }
 
 /// One line a run.
-fn estimates(runs: &[PathBuf], set: &[String], on: &On, fit: bool, as_json: bool) -> Result<()> {
+fn estimates(host: &Host, runs: &[PathBuf], set: &[String], on: &On, fit: bool, as_json: bool) -> Result<()> {
     let (target, budget) = (on.target, on.budget);
     let width = runs.iter().map(|r| r.display().to_string().chars().count()).max().unwrap_or(0);
     let mut out =
@@ -107,13 +108,13 @@ fn estimates(runs: &[PathBuf], set: &[String], on: &On, fit: bool, as_json: bool
         list.push(json!({ "run": run, "parameters": parameters, "total_bytes": total, "fits": fits, "largest_batch": largest, "roofline_seconds": seconds }));
     }
     if as_json {
-        return print_json(&list);
+        return host.print_json(&list);
     }
-    print(&format!("{out}\non {}; budget {}; a step takes an {} at least so long", on.device, bytes(budget), CARD.name))
+    host.print(&format!("{out}\non {}; budget {}; a step takes an {} at least so long", on.device, bytes(budget), CARD.name))
 }
 
 /// Seconds of a step of one rank by the compiled kernels, without the exchange, where the program and this machine have what that takes.
-fn predicted((run, set): (&Path, &[String]), train: &TrainConfig, ranks: Ranks) -> Option<f64> {
+fn predicted(host: &Host, (run, set): (&Path, &[String]), train: &TrainConfig, ranks: Ranks) -> Option<f64> {
     #[cfg(feature = "isa")]
     {
         let word = |value: serde_json::Result<serde_json::Value>| value.ok()?.as_str().map(str::to_string);
@@ -123,16 +124,16 @@ fn predicted((run, set): (&Path, &[String]), train: &TrainConfig, ranks: Ranks) 
             format!("train.recompute={}", word(serde_json::to_value(train.recompute))?),
             format!("train.precision={}", word(serde_json::to_value(train.precision))?),
         ];
-        super::isa::predicted(run, &[set, &fitted].concat())
+        super::isa::predicted(&host.program()?, run, &[set, &fitted].concat())
     }
     #[cfg(not(feature = "isa"))]
     {
-        let _ = (run, set, train, ranks);
+        let _ = (host, run, set, train, ranks);
         None
     }
 }
 
-fn estimate(of: (&Path, &[String]), config: &Config, on: &On, all: bool, json: bool) -> Result<()> {
+fn estimate(host: &Host, of: (&Path, &[String]), config: &Config, on: &On, all: bool, json: bool) -> Result<()> {
     let (target, budget) = (on.target, on.budget);
     let mut problem = Problem::open_for(config, on.ranks)?;
     let memory = problem.place(target, budget)?;
@@ -149,7 +150,7 @@ fn estimate(of: (&Path, &[String]), config: &Config, on: &On, all: bool, json: b
     let limit = target.max_binding;
     let too_large = memory.buffers.iter().find(|b| b.bytes > limit).map(|b| b.name.clone());
     if json {
-        return print_json(&json!({
+        return host.print_json(&json!({
             "device": on.device,
             "batch": batch,
             "accumulate": config.train.accumulate,
@@ -170,7 +171,7 @@ fn estimate(of: (&Path, &[String]), config: &Config, on: &On, all: bool, json: b
             "working_set_at": report.working_set_at,
             "step_traffic_bytes": report.step_traffic_bytes,
             "roofline_seconds": least,
-            "predicted_seconds": predicted(of, &problem.settings.train, on.ranks),
+            "predicted_seconds": predicted(host, of, &problem.settings.train, on.ranks),
             "infinity_cache_bytes": INFINITY_CACHE,
             "decode_bytes": decode.map(|(bytes, _)| bytes),
             "dispatches": plan.launches().count(),
@@ -223,7 +224,7 @@ fn estimate(of: (&Path, &[String]), config: &Config, on: &On, all: bool, json: b
     let least = step(least, "at least ");
     let (peak, launch) = (CARD.peak() / 1e12, 1e6 * LAUNCH);
     let _ = writeln!(out, "step          {least}: every launch at {peak:.2} TFLOP/s or at the rate of the memory, and {launch:.0} µs each");
-    let _ = match predicted(of, &problem.settings.train, on.ranks) {
+    let _ = match predicted(host, of, &problem.settings.train, on.ranks) {
         Some(seconds) => writeln!(out, "predicted     {}, by the compiled kernels; `engine isa` shows them one by one", step(seconds, "")),
         None => writeln!(
             out,
@@ -268,7 +269,7 @@ fn estimate(of: (&Path, &[String]), config: &Config, on: &On, all: bool, json: b
     };
     let largest = largest.map_or("none".to_string(), |b| b.to_string());
     let _ = writeln!(out, "budget        {}: fits: {fits}; largest train.batch that fits: {largest}", bytes(budget));
-    print(&out)
+    host.print(&out)
 }
 
 /// Bytes that a step sends from every rank, and receives there: the gradient in as many parts as there are ranks, each but its own twice.

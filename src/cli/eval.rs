@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::args::{DeviceArg, JsonArg, WeightsArgs, expect_apart, run_config, trained};
-use super::output::{print, print_json};
 use crate::datasets::npz;
 use crate::error::Result;
+use crate::host::Host;
 use crate::metrics::table;
 use crate::problem::Problem;
 use crate::tasks::{ClosingScores, DataKind, Purpose, Test};
@@ -33,7 +33,7 @@ pub(super) struct EvalArgs {
     json: JsonArg,
 }
 
-pub(super) fn run(args: EvalArgs) -> Result<()> {
+pub(super) fn run(host: &Host, args: EvalArgs) -> Result<()> {
     let EvalArgs { weights, sequences, data, predictions, device, json } = args;
     let mut config = run_config(&weights.run)?;
     let purpose = match &data {
@@ -47,7 +47,7 @@ pub(super) fn run(args: EvalArgs) -> Result<()> {
         let read: Vec<&Path> = config.data.files().into_iter().map(|(_, file)| file).collect();
         expect_apart(path, &read, &weights.run)?;
     }
-    let (problem, session) = trained(&weights, Problem::open(&config, purpose)?, device.device.as_deref())?;
+    let (problem, session) = trained(host, &weights, Problem::open(&config, purpose)?, device.device.as_deref())?;
     let test = Test { sequences: sequences.map(|n| n as usize), predictions: predictions.is_some() };
     let (ClosingScores { rows, notes }, arrays) = problem.scorecard().test(&session, test)?;
     let views: Vec<_> = arrays.iter().map(|(n, s, v)| (n.as_str(), s.as_slice(), v.as_slice())).collect();
@@ -55,9 +55,9 @@ pub(super) fn run(args: EvalArgs) -> Result<()> {
         npz::write(path, &views)?;
     }
     if json.json {
-        return print_json(&rows.into_iter().collect::<BTreeMap<_, _>>());
+        return host.print_json(&rows.into_iter().collect::<BTreeMap<_, _>>());
     }
     let written = predictions.map(|path| format!("predictions (unit vectors), raw outputs and cosines are in {}", path.display()));
     let notes: Vec<String> = notes.into_iter().chain(written).collect();
-    print(&format!("{}\n{}", table(&rows, &problem.card().table_columns), notes.join("\n")))
+    host.print(&format!("{}\n{}", table(&rows, &problem.card().table_columns), notes.join("\n")))
 }

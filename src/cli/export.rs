@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::args::{WeightsArgs, expect_apart, file_of, run_config};
-use super::output::print;
 use crate::error::Result;
 use crate::gpu::Target;
+use crate::host::Host;
 use crate::problem::Problem;
 use crate::tasks::Purpose;
 use crate::train;
@@ -23,12 +23,12 @@ pub(super) struct ExportArgs {
 }
 
 /// Weights of a run alone, under their PyTorch names.
-pub(super) fn run(args: ExportArgs) -> Result<()> {
+pub(super) fn run(host: &Host, args: ExportArgs) -> Result<()> {
     let ExportArgs { weights: from, out } = args;
     let mut problem = Problem::open(&run_config(&from.run)?, Purpose::Train)?;
     let (plan, _) = problem.record_evaluation(Target::default())?;
     expect_apart(&out, &[], &from.run)?;
-    let from = file_of(&from)?;
+    let from = file_of(host, &from)?;
     problem.use_saved_buffers(train::load_buffers(&from, problem.buffers())?);
     let weights = train::load_weights(&from, plan.parameters())?;
     train::export_weights(&out, plan.parameters(), &weights, problem.buffers())?;
@@ -37,7 +37,7 @@ pub(super) fn run(args: ExportArgs) -> Result<()> {
         [] => (String::new(), ""),
         names => (format!(", and {}", names.join(", ")), ", strict=False"),
     };
-    print(&format!(
+    host.print(&format!(
         "{}: {} weights in {} tensors{also}. In PyTorch: model.load_state_dict(safetensors.torch.load_file(\"{}\"){strict})",
         out.display(),
         plan.parameter_count(),

@@ -9,13 +9,12 @@ use clap::Args;
 use serde_json::json;
 
 use super::args::{DeviceArg, JsonArg, WeightsArgs, expect_apart, file_of, run_config, trained};
-use super::output::{note, print, print_json};
 use crate::datasets::linkages;
 use crate::datasets::npz::Npz;
 use crate::draw;
 use crate::error::{Error, Result};
 use crate::generate::{Decoder, Strategy};
-use crate::gpu::Gpu;
+use crate::host::Host;
 use crate::problem::Problem;
 use crate::registry::Config;
 use crate::tasks::{DataKind, MechanismScorecard, MechanismsConfig, Purpose, until_stop};
@@ -59,7 +58,7 @@ pub(super) struct GenerateArgs {
     json: JsonArg,
 }
 
-pub(super) fn run(args: GenerateArgs) -> Result<()> {
+pub(super) fn run(host: &Host, args: GenerateArgs) -> Result<()> {
     let config = run_config(&args.weights.run)?;
     if (config.data.kind() as &dyn Any).is::<MechanismsConfig>() {
         if !args.prompt.is_empty()
@@ -72,7 +71,7 @@ pub(super) fn run(args: GenerateArgs) -> Result<()> {
             let options = "--prompt, --count, --beam, --temperature, --seed and --naive";
             return Err(Error::Config(format!("{options} are for runs on integer sequences; this one takes --data, --sample and --svg")));
         }
-        return mechanisms(config, &args);
+        return mechanisms(host, config, &args);
     }
     if args.data.is_some() || !args.sample.is_empty() || args.svg.is_some() {
         return Err(Error::Config("--data, --sample and --svg are for runs of data.kind = \"mechanisms\"".into()));
@@ -83,27 +82,27 @@ pub(super) fn run(args: GenerateArgs) -> Result<()> {
         (_, Some(t)) => return Err(Error::Config(format!("--temperature {t} is out of range: it must be above 0, and finite"))),
         _ => Strategy::Greedy,
     };
-    let gpu = Arc::new(Gpu::open(args.device.device.as_deref())?);
+    let gpu = Arc::new(host.open(args.device.device.as_deref())?);
     let batch = if let Strategy::Beam(width) = strategy { width } else { 1 };
     let mut decoder = Decoder::new(&Problem::open(&config, Purpose::Generate)?, &gpu, batch)?;
-    decoder.load(&load_weights(&file_of(&args.weights)?, decoder.plan().parameters())?)?;
+    decoder.load(&load_weights(&file_of(host, &args.weights)?, decoder.plan().parameters())?)?;
     decoder.naive = args.naive;
     let count = args.count.unwrap_or(5) as usize;
     let numbers = decoder.generate(&args.prompt, count, strategy)?;
     // Of the last number that is added the model sees all before it.
     let (context, seen) = (decoder.context(), args.prompt.len() + count - 1);
     if seen > context {
-        note(&format!("the model sees {context} numbers: each further one is predicted from the last {context} alone"));
+        host.note(&format!("the model sees {context} numbers: each further one is predicted from the last {context} alone"));
     }
     if args.json.json {
-        return print_json(&json!({ "prompt": args.prompt, "generated": numbers }));
+        return host.print_json(&json!({ "prompt": args.prompt, "generated": numbers }));
     }
     let list = |v: &[u32]| v.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    print(&format!("{} → {}", list(&args.prompt), list(&numbers)))
+    host.print(&format!("{} → {}", list(&args.prompt), list(&numbers)))
 }
 
 /// Mechanisms from latents and types: joints until the stop bit, beside the true ones where the file has them.
-fn mechanisms(mut config: Config, args: &GenerateArgs) -> Result<()> {
+fn mechanisms(host: &Host, mut config: Config, args: &GenerateArgs) -> Result<()> {
     const SHOWN: usize = 6;
     if let Some(file) = &args.data {
         config.data.on_file(file)?;
@@ -121,7 +120,7 @@ fn mechanisms(mut config: Config, args: &GenerateArgs) -> Result<()> {
         (Some(_), true) => Purpose::Test,
         (None, true) => Purpose::Train,
     };
-    let (problem, session) = trained(&args.weights, Problem::open(&config, purpose)?, args.device.device.as_deref())?;
+    let (problem, session) = trained(host, &args.weights, Problem::open(&config, purpose)?, args.device.device.as_deref())?;
     let scorecard: Box<dyn Any> = problem.scorecard();
     let none = || Error::Config("this run makes no mechanisms".into());
     let scorecard = scorecard.downcast_ref::<MechanismScorecard>().ok_or_else(none)?;
@@ -164,7 +163,7 @@ fn mechanisms(mut config: Config, args: &GenerateArgs) -> Result<()> {
                 json!({ "sample": i, "type": kind, "name": name(*kind), "joints": predicted, "true_joints": truth, "error_mm": error })
             })
             .collect();
-        return print_json(&list);
+        return host.print_json(&list);
     }
     let mut out = String::new();
     for (i, kind, predicted, truth, error) in &rows {
@@ -181,5 +180,5 @@ fn mechanisms(mut config: Config, args: &GenerateArgs) -> Result<()> {
     if let Some(path) = &args.svg {
         let _ = write!(out, "\npredicted (dashed) over true linkages, and the curves that both trace, are in {}", path.display());
     }
-    print(&out)
+    host.print(&out)
 }

@@ -8,12 +8,13 @@ use clap::Args;
 use serde_json::json;
 
 use super::args::JsonArg;
-use super::output::{bytes, print, print_json};
+use super::output::bytes;
 use crate::datasets::Split;
 use crate::datasets::integer_sequences::{FAMILIES, draw_family};
 use crate::datasets::next_vectors::{self, IN_MEMORY, Reading, self_similarity};
 use crate::datasets::npz::Npz;
 use crate::error::{Error, Result};
+use crate::host::Host;
 use crate::random::Random;
 use crate::registry::Config;
 use crate::tasks::{DataKind, IntegerSequencesConfig};
@@ -28,18 +29,18 @@ pub(super) struct InspectArgs {
     json: JsonArg,
 }
 
-pub(super) fn run(args: InspectArgs) -> Result<()> {
+pub(super) fn run(host: &Host, args: InspectArgs) -> Result<()> {
     let (file, json) = (args.file.as_path(), args.json.json);
     std::fs::metadata(file).map_err(|e| Error::read(file, &e))?;
     match file.extension().and_then(|e| e.to_str()) {
-        Some("safetensors") => inspect_tensors(file, json),
-        Some("toml") => inspect_run(file, json),
-        Some("npz") => inspect_npz(file, json),
+        Some("safetensors") => inspect_tensors(host, file, json),
+        Some("toml") => inspect_run(host, file, json),
+        Some("npz") => inspect_npz(host, file, json),
         _ => Err(Error::Config(format!("{}: inspect knows .npz data, .safetensors files and .toml run files", file.display()))),
     }
 }
 
-fn inspect_tensors(file: &Path, as_json: bool) -> Result<()> {
+fn inspect_tensors(host: &Host, file: &Path, as_json: bool) -> Result<()> {
     let tensors = TensorFile::open(file)?;
     let size = |info: &safetensors::tensor::TensorInfo| info.data_offsets.1 - info.data_offsets.0;
     let mut rows: Vec<_> =
@@ -50,7 +51,7 @@ fn inspect_tensors(file: &Path, as_json: bool) -> Result<()> {
     if as_json {
         let list: Vec<_> = rows.iter().map(|(n, s, t, b)| json!({ "name": n, "shape": s, "dtype": t, "bytes": b })).collect();
         let progress: Option<serde_json::Value> = progress.and_then(|p| serde_json::from_str(p).ok());
-        return print_json(&json!({ "tensors": list, "parameters": count, "progress": progress }));
+        return host.print_json(&json!({ "tensors": list, "parameters": count, "progress": progress }));
     }
     let width = rows.iter().map(|r| r.0.len()).max().unwrap_or(0);
     let mut out = String::new();
@@ -61,11 +62,11 @@ fn inspect_tensors(file: &Path, as_json: bool) -> Result<()> {
     if let Some(progress) = progress {
         let _ = writeln!(out, "checkpoint: {progress}");
     }
-    print(&out)
+    host.print(&out)
 }
 
 /// Members of a data file with their shapes and, where they are vectors, their norms.
-fn inspect_npz(file: &Path, as_json: bool) -> Result<()> {
+fn inspect_npz(host: &Host, file: &Path, as_json: bool) -> Result<()> {
     let mut npz = Npz::open(file)?;
     let mut rows = Vec::new();
     for member in npz.members()? {
@@ -98,7 +99,7 @@ fn inspect_npz(file: &Path, as_json: bool) -> Result<()> {
                 })
             })
             .collect();
-        return print_json(&list);
+        return host.print_json(&list);
     }
     // What a random split of these windows would put on both sides.
     let leakage = next_vectors::header(file).ok().and_then(|h| {
@@ -130,15 +131,15 @@ fn inspect_npz(file: &Path, as_json: bool) -> Result<()> {
     if let Some(leakage) = leakage {
         let _ = write!(out, "\n{leakage}");
     }
-    print(&out)
+    host.print(&out)
 }
 
 /// Families of the generator: an example, and how many different sequences there are among many draws.
-fn inspect_run(file: &Path, as_json: bool) -> Result<()> {
+fn inspect_run(host: &Host, file: &Path, as_json: bool) -> Result<()> {
     const DRAWS: usize = 50_000;
     let config = Config::load(file, &[])?;
     if let Some((_, file)) = config.data.files().first() {
-        return inspect_npz(file, as_json);
+        return inspect_npz(host, file, as_json);
     }
     let Some(data) = (config.data.kind() as &dyn Any).downcast_ref::<IntegerSequencesConfig>() else {
         return Err(Error::Internal("data of neither a generator nor a file".into()));
@@ -153,12 +154,12 @@ fn inspect_run(file: &Path, as_json: bool) -> Result<()> {
     if as_json {
         let list: Vec<_> =
             rows.iter().map(|(p, n, d, e)| json!({ "phase": p, "family": n, "distinct": d, "draws": DRAWS, "example": e })).collect();
-        return print_json(&list);
+        return host.print_json(&list);
     }
     let mut out = format!("phase  {:<26}{:>10}   example\n", "family", "distinct");
     for (phase, name, different, example) in rows {
         let _ = writeln!(out, "{phase:>5}  {name:<26}{different:>10}   {example:?}");
     }
     let _ = write!(out, "\ndistinct sequences among {DRAWS} draws of each family");
-    print(&out)
+    host.print(&out)
 }

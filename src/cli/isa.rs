@@ -1,26 +1,31 @@
 //! `engine isa`: what the compiler of an AMD card makes of a run, and how long a step takes by that.
 
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::args::{JsonArg, RunArgs};
-use super::output::{print, print_json};
+use super::args::JsonArg;
 use crate::error::{Error, Result};
 use crate::gpu::{CARD, CARDS, Card, Target};
+use crate::host::Host;
 use crate::isa::{Compiler, Prediction, environment, is_environment_of, predict};
 use crate::metrics::{Heading, aligned};
 use crate::problem::Problem;
+use crate::registry::Config;
 use crate::tasks::Purpose;
 
 /// Compile a run's kernels for an AMD card that is not there, and predict its step
 #[derive(Debug, Args)]
 pub(super) struct IsaArgs {
-    #[command(flatten)]
-    run: RunArgs,
+    /// Run files; those shipped are in data/runs/
+    #[arg(value_name = "RUN.toml", required = true)]
+    runs: Vec<PathBuf>,
+    /// Override a key, as in --set train.batch=64 (repeatable)
+    #[arg(long = "set", value_name = "TABLE.KEY=VALUE")]
+    set: Vec<String>,
     /// Family of the card, as RADV names it
     #[arg(long, default_value = "navi23", value_parser = clap::builder::PossibleValuesParser::new(CARDS.iter().map(|c| c.family)))]
     card: String,
@@ -36,52 +41,66 @@ pub(super) struct IsaArgs {
 
 /// Seconds of a step of a run as `engine isa` predicts them for the card that the engine is tuned for, in a process of its own; none where Mesa's driver
 /// for that is not installed.
-pub(super) fn predicted(run: &Path, set: &[String]) -> Option<f64> {
-    let mut command = Command::new(std::env::current_exe().ok()?);
+pub(super) fn predicted(program: &Path, run: &Path, set: &[String]) -> Option<f64> {
+    let mut command = Command::new(program);
     command.arg("isa").arg(run).args(set.iter().flat_map(|set| ["--set", set])).arg("--json").envs(environment(CARD.family).ok()?);
     let output = command.output().ok().filter(|output| output.status.success())?;
     serde_json::from_slice::<serde_json::Value>(&output.stdout).ok()?["seconds"].as_f64()
 }
 
-pub(super) fn run(args: IsaArgs) -> Result<()> {
+pub(super) fn run(host: &Host, args: IsaArgs) -> Result<()> {
     let card = CARDS.iter().find(|c| c.family == args.card).unwrap_or(&CARD);
     if !is_environment_of(card.family) {
         // The driver reads its environment when it is loaded: another process has it from the start.
         let failed = |e: std::io::Error| Error::Io(format!("engine cannot start itself again: {e}"));
-        let program = std::env::current_exe().map_err(failed)?;
+        let program = host.program().ok_or_else(|| failed(std::io::ErrorKind::NotFound.into()))?;
         let status = Command::new(program).args(std::env::args_os().skip(1)).envs(environment(card.family)?).status().map_err(failed)?;
         // The other process has said what went wrong.
         std::process::exit(status.code().unwrap_or(70));
     }
-    let config = args.run.load()?;
-    let (plan, _) = Problem::open(&config, Purpose::Train)?.record_training(Target::default())?;
     let compiler = Compiler::open()?;
-    let prediction = predict(&plan, config.train.accumulate, card, &compiler)?;
-    if let Some(kernel) = &args.assembly {
-        let of: Vec<_> = prediction.variants.iter().filter(|v| v.name == *kernel).collect();
-        if of.is_empty() {
-            return Err(Error::Config(format!("--assembly {kernel}: the plan has no such kernel. See engine isa without it")));
+    let mut told = Vec::with_capacity(args.runs.len());
+    for run in &args.runs {
+        let config = Config::load(run, &args.set)?;
+        let (plan, _) = Problem::open(&config, Purpose::Train)?.record_training(Target::default())?;
+        let prediction = predict(&plan, config.train.accumulate, card, &compiler)?;
+        let samples = config.train.samples() as f64;
+        if let Some(kernel) = &args.assembly {
+            let of: Vec<_> = prediction.variants.iter().filter(|v| v.name == *kernel).collect();
+            if of.is_empty() {
+                let run = run.display();
+                return Err(Error::Config(format!("--assembly {kernel}: the plan of {run} has no such kernel. See engine isa without it")));
+            }
+            let texts: Vec<String> = of.iter().map(|v| format!("{} {}\n{}", v.name, v.consts, v.compiled.assembly)).collect();
+            host.print(&texts.join("\n"))?;
+        } else if args.json.json {
+            told.push(json(run, &prediction, card, &compiler, samples));
+        } else {
+            let name = if args.runs.len() > 1 { format!("{}, for ", run.display()) } else { String::new() };
+            host.print(&(name + &text(&prediction, card, &compiler, samples, args.all)))?;
         }
-        let texts: Vec<String> = of.iter().map(|v| format!("{} {}\n{}", v.name, v.consts, v.compiled.assembly)).collect();
-        return print(&texts.join("\n"));
     }
-    let samples = config.train.samples() as f64;
-    if args.json.json {
-        let variants = prediction.variants.iter().map(|v| {
-            json!({
-                "kernel": v.name, "consts": v.consts, "vgprs": v.compiled.vgprs, "spills": v.compiled.spills, "scratch": v.compiled.scratch,
-                "lds": v.compiled.lds, "waves": v.compiled.waves, "wave": v.compiled.wave, "hot_vector": v.hot.vector, "hot_fma": v.hot.fma,
-                "hot_lds": v.hot.lds, "hot_memory": v.hot.memory, "hot_waits": v.hot.waits,
-            })
-        });
-        let variants: Vec<_> = variants.collect();
-        return print_json(&json!({
-            "card": card.name, "compiler": compiler.name, "seconds": prediction.seconds, "roofline": prediction.roofline,
-            "samples_per_second": samples / prediction.seconds, "share_of_peak": prediction.flops / prediction.seconds / card.peak(),
-            "variants": variants, "launches": prediction.launches,
-        }));
+    match &told[..] {
+        [] => Ok(()),
+        [one] => host.print_json(one),
+        several => host.print_json(&several),
     }
-    print(&text(&prediction, card, &compiler, samples, args.all))
+}
+
+fn json(run: &Path, p: &Prediction, card: &Card, compiler: &Compiler, samples: f64) -> Value {
+    let variants = p.variants.iter().map(|v| {
+        json!({
+            "kernel": v.name, "consts": v.consts, "vgprs": v.compiled.vgprs, "spills": v.compiled.spills, "scratch": v.compiled.scratch,
+            "lds": v.compiled.lds, "waves": v.compiled.waves, "wave": v.compiled.wave, "hot_vector": v.hot.vector, "hot_fma": v.hot.fma,
+            "hot_lds": v.hot.lds, "hot_memory": v.hot.memory, "hot_waits": v.hot.waits,
+        })
+    });
+    let variants: Vec<_> = variants.collect();
+    json!({
+        "run": run, "card": card.name, "compiler": compiler.name, "seconds": p.seconds, "roofline": p.roofline,
+        "samples_per_second": samples / p.seconds, "share_of_peak": p.flops / p.seconds / card.peak(),
+        "variants": variants, "launches": p.launches,
+    })
 }
 
 fn text(p: &Prediction, card: &Card, compiler: &Compiler, samples: f64, all: bool) -> String {

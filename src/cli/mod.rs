@@ -26,11 +26,13 @@ mod sweep;
 mod train;
 mod tune;
 
-use std::io::Write;
+use std::ffi::OsString;
+use std::panic::AssertUnwindSafe;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::error::{Error, Result};
+use crate::host::Host;
 use crate::ranks::Ranks;
 
 #[derive(Debug, Parser)]
@@ -86,29 +88,29 @@ enum Command {
     Inspect(inspect::InspectArgs),
 }
 
-fn run(command: Command, ranks: Ranks) -> Result<()> {
+fn dispatch(host: &Host, command: Command, ranks: Ranks) -> Result<()> {
     match command {
-        Command::Train(args) => train::run(args, ranks),
-        Command::Eval(args) => eval::run(args),
-        Command::Compare(args) => compare::run(args),
-        Command::Status(args) => status::run(args),
-        Command::Report(args) => report::run(args),
-        Command::Export(args) => export::run(args),
-        Command::Encode(args) => encode::run(args),
-        Command::Generate(args) => generate::run(args),
-        Command::Estimate(args) => estimate::run(args),
-        Command::Preflight(args) => preflight::run(args),
-        Command::Check(args) => check::run(args),
-        Command::Profile(args) => profile::run(args, ranks),
-        Command::Tune(args) => tune::run(args),
-        Command::Data(args) => data::run(args),
-        Command::Plan(args) => plan::run(args),
+        Command::Train(args) => train::run(host, args, ranks),
+        Command::Eval(args) => eval::run(host, args),
+        Command::Compare(args) => compare::run(host, args),
+        Command::Status(args) => status::run(host, args),
+        Command::Report(args) => report::run(host, args),
+        Command::Export(args) => export::run(host, args),
+        Command::Encode(args) => encode::run(host, args),
+        Command::Generate(args) => generate::run(host, args),
+        Command::Estimate(args) => estimate::run(host, args),
+        Command::Preflight(args) => preflight::run(host, args),
+        Command::Check(args) => check::run(host, args),
+        Command::Profile(args) => profile::run(host, args, ranks),
+        Command::Tune(args) => tune::run(host, args),
+        Command::Data(args) => data::run(host, args),
+        Command::Plan(args) => plan::run(host, args),
         #[cfg(feature = "isa")]
-        Command::Isa(args) => isa::run(args),
-        Command::Devices(args) => devices::run(args),
-        Command::New(args) => new::run(args),
-        Command::Completions(args) => completions::run(args, Cli::command()),
-        Command::Inspect(args) => inspect::run(args),
+        Command::Isa(args) => isa::run(host, args),
+        Command::Devices(args) => devices::run(host, args),
+        Command::New(args) => new::run(host, args),
+        Command::Completions(args) => completions::run(host, args, Cli::command()),
+        Command::Inspect(args) => inspect::run(host, args),
     }
 }
 
@@ -127,26 +129,37 @@ fn ended_by_the_first() -> bool {
     false
 }
 
-/// Runs the command line and gives the exit code.
+/// The program: its arguments, its environment and its streams.
 pub fn main() -> i32 {
     for (name, value) in crate::gpu::environment() {
         // SAFETY: no other thread has been started.
         unsafe { std::env::set_var(name, value) };
     }
-    std::panic::set_hook(Box::new(|info| {
-        let _ = writeln!(std::io::stderr(), "engine: internal error: {info}. Please report it with the command that you ran");
+    let host = Host::default();
+    let of_panics = host.clone();
+    std::panic::set_hook(Box::new(move |info| {
+        of_panics.say(&format!("engine: internal error: {info}. Please report it with the command that you ran"));
     }));
-    let cli = Cli::parse();
+    run(std::env::args_os(), &host)
+}
+
+/// Runs a command line, the name of the program first, and gives the exit code.
+pub fn run<A: Into<OsString> + Clone>(args: impl IntoIterator<Item = A>, host: &Host) -> i32 {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(told) => return shown(&told, host),
+    };
     let report = |error: &Error| {
-        let _ = writeln!(std::io::stderr(), "engine: {error}");
+        host.say(&format!("engine: {error}"));
         error.exit_code()
     };
-    let joined = if let Command::Train(_) | Command::Profile(_) = cli.command { Ranks::join() } else { Ok((Ranks::default(), None)) };
+    let shares = host.is_process() && matches!(cli.command, Command::Train(_) | Command::Profile(_));
+    let joined = if shares { Ranks::join() } else { Ok((Ranks::default(), None)) };
     let (ranks, _joined) = match joined {
         Ok(joined) => joined,
         Err(error) => return report(&error),
     };
-    let result = std::panic::catch_unwind(|| run(cli.command, ranks));
+    let result = std::panic::catch_unwind(AssertUnwindSafe(|| dispatch(host, cli.command, ranks)));
     if matches!(result, Ok(Err(Error::Interrupted(..)))) {
         // All ranks stop at the same step. A launcher may end the others when the first has an exit code: what they clean up is done by then.
         ranks.meet();
@@ -160,7 +173,27 @@ pub fn main() -> i32 {
         Ok(Err(error)) => report(error),
         Err(_) => 70,
     };
-    ranks.abort(code)
+    if shares { ranks.abort(code) } else { code }
+}
+
+/// Shows help, or what is wrong with a command line; gives the exit code.
+fn shown(told: &clap::Error, host: &Host) -> i32 {
+    let written = if host.is_process() {
+        // In colours where that is a terminal.
+        told.print()
+    } else if told.use_stderr() {
+        host.say(told.render().to_string().trim_end());
+        Ok(())
+    } else {
+        host.print(&told.render().to_string()).map_err(std::io::Error::other)
+    };
+    match written {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
+            host.say(&format!("engine: standard output: {e}"));
+            74
+        }
+        _ => told.exit_code(),
+    }
 }
 
 #[cfg(test)]

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use include_dir::{Dir, include_dir};
 
-use super::output::print;
 use crate::config::Section as _;
 use crate::datasets::next_vectors::header;
 use crate::error::{Error, Result, argument};
+use crate::host::Host;
 use crate::problem::Problem;
 use crate::registry::Config;
 use crate::tasks::Purpose;
@@ -73,7 +73,7 @@ fn kinds() -> Vec<&'static str> {
     names
 }
 
-pub(super) fn run(args: NewArgs) -> Result<()> {
+pub(super) fn run(host: &Host, args: NewArgs) -> Result<()> {
     let NewArgs { kind, data, out } = args;
     let template = RUNS.get_file(format!("{kind}.toml")).and_then(|file| file.contents_utf8());
     let template = template.ok_or_else(|| Error::Internal(format!("no run file {kind}.toml")))?;
@@ -96,7 +96,7 @@ pub(super) fn run(args: NewArgs) -> Result<()> {
     })?;
     file.write_all(text.as_bytes()).map_err(|e| Error::write(&out, &e))?;
     let name = argument(&out);
-    print(&format!(
+    host.print(&format!(
         "{}{name} is written. What it needs and whether it fits:\n  engine estimate {name}\nTrain it:\n  engine train {name}",
         facts.iter().map(|fact| format!("{fact}\n")).collect::<String>()
     ))

@@ -3,9 +3,9 @@
 use clap::Args;
 
 use super::args::{DeviceArg, RunArgs};
-use super::output::print;
 use crate::error::Result;
-use crate::gpu::{Gpu, Target};
+use crate::gpu::Target;
+use crate::host::Host;
 use crate::plan::{LayoutOptions, Memory};
 use crate::problem::Problem;
 use crate::tasks::Purpose;
@@ -19,12 +19,12 @@ pub(super) struct PlanArgs {
     device: DeviceArg,
 }
 
-pub(super) fn run(args: PlanArgs) -> Result<()> {
+pub(super) fn run(host: &Host, args: PlanArgs) -> Result<()> {
     let target = match args.device.device {
-        Some(wanted) => Gpu::open(Some(&wanted))?.target,
+        Some(wanted) => host.open(Some(&wanted))?.target,
         None => Target::default(),
     };
     let (plan, _) = Problem::open(&args.run.load()?, Purpose::Train)?.record_training(target)?;
     let memory = Memory::lay_out(&[&plan], LayoutOptions::default())?;
-    print(&memory.plans[0].dump(&plan))
+    host.print(&memory.plans[0].dump(&plan))
 }

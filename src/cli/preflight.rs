@@ -8,9 +8,9 @@ use clap::Args;
 use serde_json::json;
 
 use super::args::{DeviceArg, JsonArg, RunArgs, parse_bytes};
-use super::output::{bytes, print, print_json};
+use super::output::bytes;
 use crate::error::{Error, Result};
-use crate::gpu::Gpu;
+use crate::host::Host;
 use crate::kernels::State;
 use crate::kernels::metrics::StepRecord;
 use crate::plan::Flat;
@@ -35,11 +35,11 @@ pub(super) struct PreflightArgs {
 /// Steps that are tried; the first compiles.
 const STEPS: u64 = 4;
 
-pub(super) fn run(args: PreflightArgs) -> Result<()> {
+pub(super) fn run(host: &Host, args: PreflightArgs) -> Result<()> {
     let config = args.run.load()?;
     let problem = Problem::open(&config, Purpose::Train)?;
     problem.data.expect_file()?;
-    let gpu = Arc::new(Gpu::open(args.device.device.as_deref())?);
+    let gpu = Arc::new(host.open(args.device.device.as_deref())?);
     let (mut problem, notes) = problem.load()?;
     let budget = args.budget.unwrap_or_else(|| default_budget(&gpu));
     let needed = problem.place(gpu.target, budget)?.report.total_bytes;
@@ -88,7 +88,7 @@ pub(super) fn run(args: PreflightArgs) -> Result<()> {
     let steps = problem.data.steps_per_epoch();
     let whole = step * steps as f64 * config.train.epochs as f64;
     if args.json.json {
-        return print_json(&json!({
+        return host.print_json(&json!({
             "parameters": parameters, "bytes": needed, "budget": budget, "device": gpu.describe(), "steps_per_epoch": steps,
             "losses": losses, "gradient_norms": norms, "weights_moved": moved, "step_seconds": step, "run_seconds": whole, "notes": notes,
         }));
@@ -105,5 +105,5 @@ pub(super) fn run(args: PreflightArgs) -> Result<()> {
         let _ = writeln!(out, "to beat     {name}: {values}");
     }
     let _ = write!(out, "time        {:.1} ms a step, {} the whole run without its validations", 1e3 * step, duration(whole));
-    print(&out)
+    host.print(&out)
 }

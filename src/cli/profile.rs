@@ -10,9 +10,10 @@ use serde_json::json;
 
 use super::args::{DeviceArg, JsonArg, RunArgs};
 use super::devices::device_of;
-use super::output::{bytes, print, print_json};
+use super::output::bytes;
 use crate::error::Result;
 use crate::gpu::{Gpu, Target};
+use crate::host::Host;
 use crate::kernels::State;
 use crate::plan::{Entry, Exchange, Part, Program};
 use crate::problem::{Loaded, Problem};
@@ -198,9 +199,9 @@ impl Overlap {
     }
 }
 
-pub(super) fn run(args: ProfileArgs, ranks: Ranks) -> Result<()> {
+pub(super) fn run(host: &Host, args: ProfileArgs, ranks: Ranks) -> Result<()> {
     let ProfileArgs { run, rounds, all, device, json: JsonArg { json } } = args;
-    let gpu = Arc::new(Gpu::open(device_of(ranks, device.device)?.as_deref())?);
+    let gpu = Arc::new(host.open(device_of(ranks, device.device)?.as_deref())?);
     let mut problem = problem_with_data(&run.load()?, ranks)?;
     problem.place(gpu.target, ranks.least(default_budget(&gpu)))?;
     let session = problem.training(&gpu)?;
@@ -246,7 +247,7 @@ pub(super) fn run(args: ProfileArgs, ranks: Ranks) -> Result<()> {
             .iter()
             .map(|(name, r)| json!({ "kernel": name, "calls": r.calls, "seconds": r.seconds, "flops": r.flops, "bytes": r.bytes, "share": r.seconds / total }))
             .collect();
-        return print_json(
+        return host.print_json(
             &json!({ "device": gpu.describe(), "step_seconds": step, "kernel_seconds": total, "kernels": list, "exchange": overlap }),
         );
     }
@@ -287,5 +288,5 @@ pub(super) fn run(args: ProfileArgs, ranks: Ranks) -> Result<()> {
     if let Some(overlap) = overlap {
         out += &overlap.table(step, program.plan.launches().count());
     }
-    print(&out)
+    host.print(&out)
 }

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::args::expect_apart;
-use super::output::{note_left_out, print};
+use super::output::note_left_out;
 use crate::error::Result;
+use crate::host::Host;
 use crate::train::html_report;
 
 /// Write runs as one HTML file: curves, tables, settings, notes and pictures, for a browser without a network
@@ -20,8 +21,8 @@ pub(super) struct ReportArgs {
     out: PathBuf,
 }
 
-pub(super) fn run(args: ReportArgs) -> Result<()> {
+pub(super) fn run(host: &Host, args: ReportArgs) -> Result<()> {
     args.runs.iter().try_for_each(|run| expect_apart(&args.out, &[], run))?;
-    note_left_out(&html_report(&args.runs, &args.out)?);
-    print(&format!("{} is written: open it in a browser", args.out.display()))
+    note_left_out(host, &html_report(&args.runs, &args.out)?);
+    host.print(&format!("{} is written: open it in a browser", args.out.display()))
 }

@@ -6,8 +6,9 @@ use std::time::Duration;
 use clap::Args;
 
 use super::args::JsonArg;
-use super::output::{note_left_out, print, print_json};
+use super::output::note_left_out;
 use crate::error::Result;
+use crate::host::Host;
 use crate::train::{readable, status, status_table};
 
 /// How far runs are: epoch, rate, time left, best so far, nearest rule, process
@@ -23,11 +24,11 @@ pub(super) struct StatusArgs {
     json: JsonArg,
 }
 
-pub(super) fn run(args: StatusArgs) -> Result<()> {
+pub(super) fn run(host: &Host, args: StatusArgs) -> Result<()> {
     loop {
         let (statuses, left_out) = readable(&args.runs, status)?;
-        note_left_out(&left_out);
-        if args.json.json { print_json(&statuses) } else { print(&status_table(&statuses)) }?;
+        note_left_out(host, &left_out);
+        if args.json.json { host.print_json(&statuses) } else { host.print(&status_table(&statuses)) }?;
         if !args.watch || statuses.iter().all(|s| s.state != "live") {
             return Ok(());
         }

@@ -1,6 +1,5 @@
 //! `engine train`: a run into a folder of its own, or many.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
@@ -10,10 +9,9 @@ use tempfile::TempDir;
 
 use super::args::{DeviceArg, JsonArg, RunArgs, parse_bytes, run_config};
 use super::devices::device_of;
-use super::output::{print, print_json};
 use super::sweep::{Member, members};
 use crate::error::{Error, Result};
-use crate::gpu::Gpu;
+use crate::host::Host;
 use crate::problem::Problem;
 use crate::ranks::Ranks;
 use crate::registry::Config;
@@ -61,7 +59,7 @@ pub(super) struct TrainArgs {
     json: JsonArg,
 }
 
-pub(super) fn run(args: TrainArgs, ranks: Ranks) -> Result<()> {
+pub(super) fn run(host: &Host, args: TrainArgs, ranks: Ranks) -> Result<()> {
     let members = members(&args.seeds, &args.grid)?;
     let TrainArgs { run, out, resume, init, budget, device, steps, strict, json, fit, spread, .. } = args;
     let config = run.load()?;
@@ -71,14 +69,14 @@ pub(super) fn run(args: TrainArgs, ranks: Ranks) -> Result<()> {
     let name = run.run.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let out = out.unwrap_or_else(|| PathBuf::from("runs").join(name));
     let device = device_of(ranks, device.device)?;
-    let stop = stop_on_signals()?;
+    let stop = if host.is_process() { stop_on_signals()? } else { Arc::default() };
     // A run of several processes has its results in the folder of the first; the others have one that goes with them.
     let sharing = if spread { Ranks::default() } else { ranks };
     let scratch = if sharing.leads() { None } else { Some(tempfile::tempdir().map_err(|e| Error::create(&std::env::temp_dir(), &e))?) };
     ranks.watch(scratch.as_ref().map(|folder| folder.path().to_path_buf()));
     let out = if sharing.shared() { mirrored(&out, scratch.as_ref().map(TempDir::path), resume, sharing)? } else { out };
     let quiet = json.json || !sharing.leads();
-    let options = Options { out, resume, init, budget, device, steps, quiet, stop, ranks: sharing };
+    let options = Options { out, resume, init, budget, device, steps, quiet, stop, ranks: sharing, host: host.clone() };
     if !members.is_empty() {
         return sweep(&run, members, &options, Closing { strict, json: json.json, fit }, ranks);
     }
@@ -87,7 +85,7 @@ pub(super) fn run(args: TrainArgs, ranks: Ranks) -> Result<()> {
     if !ranks.leads() {
         return Ok(());
     }
-    if json.json { print_json(&report) } else { print(&report.table()) }?;
+    if json.json { host.print_json(&report) } else { host.print(&report.table()) }?;
     if strict { expect_met(&report) } else { Ok(()) }
 }
 
@@ -243,7 +241,7 @@ fn fitted(config: &Config, options: &Options) -> Result<Config> {
             config
         }
         None => {
-            let gpu = Gpu::open(options.device.as_deref())?;
+            let gpu = options.host.open(options.device.as_deref())?;
             let budget = options.budget.unwrap_or_else(|| default_budget(&gpu));
             // All take the same form: the one for the rank with the least memory.
             fit(config, gpu.target, options.ranks.least(budget), options.ranks)?
@@ -263,7 +261,7 @@ impl Options {
     /// A line on standard error, of the first rank.
     fn say(&self, line: &str) {
         if self.ranks.leads() {
-            let _ = writeln!(std::io::stderr(), "{line}");
+            self.host.say(line);
         }
     }
 }
@@ -367,7 +365,7 @@ fn sweep(run: &RunArgs, members: Vec<Member>, options: &Options, Closing { stric
     let folders: Vec<PathBuf> = runs.into_iter().map(|(folder, _)| folder).filter(|folder| folder.join("metrics.jsonl").exists()).collect();
     if !folders.is_empty() {
         let comparison = compare(&folders, None)?;
-        if json { print_json(&comparison) } else { print(&comparison.table()) }?;
+        if json { options.host.print_json(&comparison) } else { options.host.print(&comparison.table()) }?;
     }
     match failed.len() - usize::from(elsewhere > 0) + elsewhere {
         0 => Ok(()),

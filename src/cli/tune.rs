@@ -1,17 +1,16 @@
 //! `engine tune`: the fastest ways to launch a run's kernels on this device, measured and kept for the runs after it.
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
 use std::sync::Arc;
 
 use clap::Args;
 use serde_json::json;
 
 use super::args::{DeviceArg, JsonArg, RunArgs, expect_writable};
-use super::output::{note, print, print_json};
 use super::profile::{problem_with_data, timed_step};
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Target, Tuning};
+use crate::host::Host;
 use crate::metrics::aligned;
 use crate::problem::Loaded;
 use crate::ranks::Ranks;
@@ -108,10 +107,10 @@ fn other_reads(problem: &mut Loaded, gpu: &Arc<Gpu>, say: &impl Fn(&str)) -> Res
     }
 }
 
-pub(super) fn run(args: TuneArgs) -> Result<()> {
+pub(super) fn run(host: &Host, args: TuneArgs) -> Result<()> {
     let TuneArgs { run, rounds, device, json: JsonArg { json } } = args;
     let config = run.load()?;
-    let gpu = Arc::new(Gpu::open(device.device.as_deref())?);
+    let gpu = Arc::new(host.open(device.device.as_deref())?);
     let file = Tuning::file(&gpu.summary).ok_or_else(|| {
         Error::CannotCreate("the system names no folder for what can be made again: name one for the measurements with ENGINE_CACHE".into())
     })?;
@@ -124,11 +123,11 @@ pub(super) fn run(args: TuneArgs) -> Result<()> {
     }
     expect_writable(&file)?;
     if let Some(why) = &gpu.untuned {
-        note(&format!("measured anew: {why}"));
+        host.note(&format!("measured anew: {why}"));
     }
     let say = |what: &str| {
         if !json {
-            let _ = writeln!(std::io::stderr(), "{what}");
+            host.say(what);
         }
     };
     say(&gpu.describe());
@@ -184,7 +183,7 @@ pub(super) fn run(args: TuneArgs) -> Result<()> {
             .iter()
             .map(|(kind, known)| json!({ "launch": kind, "launches": known.launches, "seconds": known.seconds, "chosen": chosen.of(kind) }))
             .collect();
-        return print_json(&json!({
+        return host.print_json(&json!({
             "device": gpu.describe(), "file": file.display().to_string(), "kept": kept, "step_seconds": { "model": before, "tuned": after },
             "images": chosen.images(), "launches": list,
         }));
@@ -207,7 +206,7 @@ pub(super) fn run(args: TuneArgs) -> Result<()> {
     };
     let reads =
         chosen.images().map_or(String::new(), |images| format!("arrays are read from {}\n", if images { "images" } else { "buffers" }));
-    print(&format!(
+    host.print(&format!(
         "{table}{reads}\na step as trained takes {:.0} µs by the model's ways and {:.0} µs by these, {:.2} times as fast\n{} {}",
         1e6 * before,
         1e6 * after,

@@ -14,47 +14,60 @@ pub(super) fn located(error: &toml::de::Error, text: &str) -> String {
     }
 }
 
-/// A message of the parser without the names of Rust's types.
+/// What the parser says, and what is said instead, in this order. `NAME` stands for the name of a Rust type that follows.
+const WORDS: [(&str, &str); 33] = [
+    ("expected usize", "expected a whole number of 0 or more"),
+    ("expected u64", "expected a whole number of 0 or more"),
+    ("expected u32", "expected a whole number of 0 or more"),
+    ("expected u8", "expected a whole number of 0 or more"),
+    ("expected i64", "expected a whole number"),
+    ("expected i32", "expected a whole number"),
+    ("expected f64", "expected a number"),
+    ("expected f32", "expected a number"),
+    ("internally tagged enum NAME", "a table with its kind"),
+    ("externally tagged enum NAME", "a table"),
+    ("string variant of enum NAME", "a table"),
+    ("variant of enum NAME", "a table"),
+    ("struct NAME", "a table"),
+    ("enum NAME", "a table"),
+    ("invalid type: floating point", "it is the fraction"),
+    ("invalid type: integer", "it is the whole number"),
+    ("invalid type: string", "it is the text"),
+    ("invalid type: boolean", "it is"),
+    ("invalid type: map", "it is a table"),
+    ("invalid type: sequence", "it is a list"),
+    ("invalid value: floating point", "it is the fraction"),
+    ("invalid value: integer", "it is the whole number"),
+    ("invalid value: string", "it is the text"),
+    ("invalid value: map", "it is a table"),
+    ("u64 value was too large", "the whole number is too large"),
+    ("i64 value was too large", "the whole number is too large"),
+    ("i64 value was too small", "the whole number is too small"),
+    ("expected variant identifier", "expected the name of a kind"),
+    ("expected a sequence", "expected a list"),
+    ("expected a map", "expected a table"),
+    ("expected string or map", "expected the name of a kind"),
+    ("missing field", "there is no"),
+    ("unknown variant", "there is no choice"),
+];
+
+/// A message of the parser without the names of Rust's types. The test `fuzz-files` fails on one that `WORDS` leaves, as a new version of
+/// the parser may.
 pub(super) fn in_words(message: &str) -> String {
     // What a list says of one of its items.
     if let Some((item, rest)) = message.split_once("]: ").filter(|(item, _)| item.starts_with("layers[")) {
         return format!("{item}]: {}", in_words(rest));
     }
     let mut text = suggest(message);
-    for (types, words) in [
-        (&["usize", "u64", "u32", "u8"][..], "a whole number of 0 or more"),
-        (&["i64", "i32"], "a whole number"),
-        (&["f64", "f32"], "a number"),
-    ] {
-        for name in types {
-            text = text.replace(&format!("expected {name}"), &format!("expected {words}"));
+    for (theirs, ours) in WORDS {
+        let (word, named) = theirs.strip_suffix("NAME").map_or((theirs, false), |word| (word, true));
+        let mut from = 0;
+        while let Some(at) = text[from..].find(word).map(|at| from + at) {
+            let end = at + word.len();
+            let name = text[end..].find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len() - end);
+            text.replace_range(at..end + if named { name } else { 0 }, ours);
+            from = at + ours.len();
         }
-    }
-    // «expected struct TrainConfig», «expected internally tagged enum ModelConfig», «struct TrainConfig with 8 elements»
-    for word in ["internally tagged enum ", "externally tagged enum ", "struct ", "enum ", "variant of enum ", "string variant of enum "] {
-        while let Some(at) = text.find(word) {
-            let end = text[at + word.len()..].find(|c: char| !c.is_alphanumeric() && c != '_').map_or(text.len(), |n| at + word.len() + n);
-            let table = if word.starts_with("internally") { "a table with its kind" } else { "a table" };
-            text.replace_range(at..end, table);
-        }
-    }
-    for (theirs, ours) in [
-        ("invalid type: floating point", "it is the fraction"),
-        ("invalid type: integer", "it is the whole number"),
-        ("invalid type: string", "it is the text"),
-        ("invalid type: boolean", "it is"),
-        ("invalid type: map", "it is a table"),
-        ("invalid type: sequence", "it is a list"),
-        ("invalid value: integer", "it is the whole number"),
-        ("u64 value was too large", "the whole number is too large"),
-        ("i64 value was too large", "the whole number is too large"),
-        ("i64 value was too small", "the whole number is too small"),
-        ("expected variant identifier", "expected the name of a kind"),
-        ("expected a sequence", "expected a list"),
-        ("missing field", "there is no"),
-        ("unknown variant", "there is no choice"),
-    ] {
-        text = text.replace(theirs, ours);
     }
     text
 }

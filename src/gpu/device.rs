@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::adapter::AdapterSummary;
 use super::ledger::{Ledger, Role};
@@ -11,6 +11,7 @@ use super::shader::{Access, BindingKind, Shader};
 use super::software::prefers_images;
 use super::target::{SOFTWARE_LOOP_ITERATIONS, SOFTWARE_PAIR_FLOPS, Target, Texel};
 use super::tuning::Tuning;
+use super::usage;
 use crate::error::{Error, Result};
 use crate::fault;
 
@@ -38,8 +39,55 @@ pub struct Gpu {
     device: wgpu::Device,
     queue: wgpu::Queue,
     fault: Arc<OnceLock<Error>>,
-    pipelines: Mutex<HashMap<(usize, bool), Arc<Pipeline>>>,
+    pipelines: Arc<Mutex<Pipelines>>,
     ledger: Mutex<Ledger>,
+}
+
+/// Compiled kernels by what names them.
+type Pipelines = HashMap<(usize, bool), Arc<Pipeline>>;
+
+/// Devices that are open. Who opens one of them again gets it with the kernels that were compiled for it, and a ledger of its own.
+#[derive(Debug, Clone, Default)]
+pub struct Devices {
+    open: Arc<Mutex<Vec<Open>>>,
+    plain: bool,
+}
+
+/// A device with what it was asked for by.
+#[derive(Debug)]
+struct Open {
+    gpu: Gpu,
+    asked: Vec<Option<String>>,
+}
+
+impl Devices {
+    /// The same devices, which read no arrays from images: kernels then do not depend on the sizes of tensors.
+    pub fn plain(&self) -> Devices {
+        Devices { open: self.open.clone(), plain: true }
+    }
+
+    /// As `Gpu::open`.
+    ///
+    /// # Errors
+    /// As `Gpu::open`.
+    pub fn open(&self, wanted: Option<&str>) -> Result<Gpu> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        // One that was lost is opened anew.
+        open.retain(|one| one.gpu.check().is_ok());
+        let asked = wanted.map(str::to_string);
+        if let Some(one) = open.iter().find(|one| one.asked.contains(&asked)) {
+            return Ok(one.gpu.again(self.plain));
+        }
+        let (summary, adapter) = choose(wanted)?;
+        if let Some(one) = open.iter_mut().find(|one| one.gpu.summary.index == summary.index) {
+            one.asked.push(asked);
+            return Ok(one.gpu.again(self.plain));
+        }
+        let gpu = Gpu::of(summary, adapter)?;
+        let again = gpu.again(self.plain);
+        open.push(Open { gpu, asked: vec![asked] });
+        Ok(again)
+    }
 }
 
 /// More compiled kernels than this are kept only while something uses them: software drivers hold a megabyte for each.
@@ -202,6 +250,10 @@ impl Gpu {
     /// `NoGpu` when there is none or it lacks a feature, `Config` when `wanted` matches none.
     pub fn open(wanted: Option<&str>) -> Result<Gpu> {
         let (summary, adapter) = choose(wanted)?;
+        Gpu::of(summary, adapter)
+    }
+
+    fn of(summary: AdapterSummary, adapter: wgpu::Adapter) -> Result<Gpu> {
         let features = NEEDED | (WANTED & adapter.features());
         let limits = adapter.limits();
         let (device, queue) = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
@@ -245,14 +297,32 @@ impl Gpu {
         };
         let pci = adapter.get_info().device_pci_bus_id;
         let reads_images = reads_images(&adapter);
-        let (tuning, untuned) = match Tuning::kept(&summary) {
-            Ok(tuning) => (tuning, None),
-            Err(why) => (Tuning::default(), Some(why)),
-        };
-        let (pipelines, ledger) = (Mutex::default(), Mutex::default());
-        let mut gpu = Gpu { summary, target, untuned, reads_images, pci, device, queue, fault, pipelines, ledger };
-        gpu.target = gpu.tuned(tuning);
-        Ok(gpu)
+        let (pipelines, ledger) = Default::default();
+        Ok(Gpu { summary, target, untuned: None, reads_images, pci, device, queue, fault, pipelines, ledger }.with_what_was_measured())
+    }
+
+    /// The same device with an empty ledger, and with what is known by now of the ways to launch its kernels.
+    fn again(&self, plain: bool) -> Gpu {
+        Gpu {
+            summary: self.summary.clone(),
+            target: self.target,
+            untuned: None,
+            reads_images: self.reads_images && !plain,
+            pci: self.pci.clone(),
+            device: self.device.clone(),
+            queue: self.queue.clone(),
+            fault: self.fault.clone(),
+            pipelines: self.pipelines.clone(),
+            ledger: Mutex::default(),
+        }
+        .with_what_was_measured()
+    }
+
+    fn with_what_was_measured(mut self) -> Gpu {
+        let kept = Tuning::kept(&self.summary);
+        self.untuned = kept.as_ref().err().cloned();
+        self.target = self.tuned(kept.unwrap_or_default());
+        self
     }
 
     /// Its target with these ways to launch kernels.
@@ -343,6 +413,7 @@ impl Gpu {
     pub fn pipelines(&self, shaders: &[&Arc<Shader>], checked: bool) -> Result<Vec<Arc<Pipeline>>> {
         let mut missing: Vec<&Arc<Shader>> = Vec::new();
         for shader in shaders {
+            usage::kernel(key(shader, checked));
             if self.compiled(shader, checked).is_none() && !missing.iter().any(|s| Arc::ptr_eq(s, shader)) {
                 missing.push(shader);
             }

@@ -11,10 +11,11 @@ mod shader;
 mod software;
 mod target;
 mod tuning;
+mod usage;
 
 pub use adapter::{AdapterSummary, environment};
 pub use card::{CARD, CARDS, Card, LAUNCH};
-pub use device::{Gpu, Pipeline, adapters};
+pub use device::{Devices, Gpu, Pipeline, adapters};
 pub use ledger::{Ledger, Role};
 #[cfg(feature = "isa")]
 pub use loops::Loop;
@@ -23,3 +24,5 @@ pub(crate) use software::Form;
 pub(crate) use target::IMAGE_ROW;
 pub use target::{Target, Texel};
 pub use tuning::Tuning;
+pub use usage::Usage;
+pub(crate) use usage::launched;

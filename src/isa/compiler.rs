@@ -1,7 +1,10 @@
 //! Mesa's RADV compiler for a card that is not there: its null device, through plain Vulkan.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::ffi::CStr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use ash::{khr, vk};
 
@@ -54,6 +57,8 @@ pub struct Compiler {
     executables: khr::pipeline_executable_properties::Device,
     /// Name of the device, as in "Null hardware (RADV NAVI23)".
     pub name: String,
+    /// What was compiled, by the addresses of shaders, which stay for the life of the process.
+    known: RefCell<HashMap<*const Shader, Compiled>>,
     /// Kept loaded as long as the instance lives.
     _entry: ash::Entry,
 }
@@ -143,15 +148,24 @@ impl Compiler {
                 )
                 .map_err(failed("it does not open"))?;
             let executables = khr::pipeline_executable_properties::Device::new(&instance, &device);
-            Ok(Compiler { instance, device, executables, name, _entry: entry })
+            Ok(Compiler { instance, device, executables, name, known: RefCell::default(), _entry: entry })
         }
     }
 
-    /// Compiles a kernel.
+    /// Compiles a kernel, once.
     ///
     /// # Errors
     /// `Internal` when naga or the driver refuses it.
-    pub fn compile(&self, shader: &Shader) -> Result<Compiled> {
+    pub fn compile(&self, shader: &Arc<Shader>) -> Result<Compiled> {
+        if let Some(known) = self.known.borrow().get(&Arc::as_ptr(shader)) {
+            return Ok(known.clone());
+        }
+        let compiled = self.compiled(shader)?;
+        self.known.borrow_mut().insert(Arc::as_ptr(shader), compiled.clone());
+        Ok(compiled)
+    }
+
+    fn compiled(&self, shader: &Shader) -> Result<Compiled> {
         let words = spirv(shader)?;
         let refused = |code: vk::Result| Error::Internal(format!("{}: RADV does not compile it: {code}", shader.name));
         let bindings: Vec<_> = shader

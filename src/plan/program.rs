@@ -8,7 +8,7 @@ use super::memory::{LayoutOptions, Memory};
 use super::recording::Plan;
 use super::tensor::{Flat, Section, Tensor};
 use crate::error::{Error, Result};
-use crate::gpu::{BindingKind, Gpu, Pipeline};
+use crate::gpu::{BindingKind, Gpu, Pipeline, launched};
 
 /// Work in one submission, in floating-point operations or four-byte transfers: about 0.1 s at a tenth of the RX 6600's peak, well
 /// under the half second at which drivers start to suspect a hang.
@@ -294,6 +294,7 @@ impl Program {
             }
             let mut encoder = self.arena.gpu.encoder();
             self.encode(&mut encoder, start..end, None);
+            launched(end - start);
             let index = self.arena.gpu.submit(encoder)?;
             if end == range.end {
                 return Ok(index);

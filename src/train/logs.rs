@@ -1,7 +1,7 @@
 //! What a run writes while it goes: `metrics.jsonl`, event files, `train.log`, and the progress bar.
 
 use std::fs::{File, OpenOptions};
-use std::io::{BufRead, BufReader, BufWriter, IsTerminal, Write};
+use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -11,6 +11,7 @@ use super::progress::Bar;
 use super::tensorboard::EventWriter;
 use crate::error::{Error, Result};
 use crate::fault;
+use crate::host::Host;
 
 /// Logs of a run.
 #[derive(Debug)]
@@ -20,13 +21,13 @@ pub(crate) struct Logs {
     events: EventWriter,
     text: File,
     bar: Option<Bar>,
-    quiet: bool,
+    host: Option<Host>,
     last_line: Instant,
 }
 
 impl Logs {
-    /// Opens the logs of a run folder at `step`; lines of later steps, which a crashed run left behind, are removed.
-    pub(crate) fn open(folder: &Path, step: u64, total: u64, quiet: bool) -> Result<Logs> {
+    /// Opens the logs of a run folder at `step`, which also speak where there is a host; lines of later steps, which a crashed run left behind, are removed.
+    pub(crate) fn open(folder: &Path, step: u64, total: u64, host: Option<&Host>) -> Result<Logs> {
         let metrics_path = folder.join("metrics.jsonl");
         let kept: Vec<u8> = match File::open(&metrics_path) {
             Ok(file) => BufReader::new(file)
@@ -44,23 +45,21 @@ impl Logs {
         let metrics = OpenOptions::new().append(true).open(&metrics_path).map_err(|e| Error::create(&metrics_path, &e))?;
         let text_path = folder.join("train.log");
         let text = OpenOptions::new().append(true).create(true).open(&text_path).map_err(|e| Error::create(&text_path, &e))?;
-        let bar = if !quiet && std::io::stderr().is_terminal() { Bar::new(total, "steps", false) } else { None };
+        let bar = host.and_then(|host| Bar::new(host, total, "steps"));
         if let Some(bar) = &bar {
             bar.start_at(step);
         }
         let events = EventWriter::new(folder, step)?;
-        Ok(Logs { metrics: BufWriter::new(metrics), metrics_path, events, text, bar, quiet, last_line: Instant::now() })
+        Ok(Logs { metrics: BufWriter::new(metrics), metrics_path, events, text, bar, host: host.cloned(), last_line: Instant::now() })
     }
 
     /// A line for the user and for `train.log`. A closed pipe is no error.
     pub(crate) fn say(&mut self, line: &str) {
         let _ = writeln!(self.text, "{line}");
-        match &self.bar {
-            Some(bar) => bar.say(line),
-            None if !self.quiet => {
-                let _ = writeln!(std::io::stderr(), "{line}");
-            }
-            None => {}
+        match (&self.bar, &self.host) {
+            (Some(bar), _) => bar.say(line),
+            (None, Some(host)) => host.say(line),
+            (None, None) => {}
         }
     }
 

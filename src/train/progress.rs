@@ -2,20 +2,22 @@
 
 #[cfg(feature = "cli")]
 mod shown {
-    use std::io::Write;
-
     use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+    use crate::host::Host;
+
     #[derive(Debug)]
-    pub(crate) struct Bar(ProgressBar);
+    pub(crate) struct Bar(ProgressBar, Host);
 
     impl Bar {
-        pub(crate) fn new(total: u64, unit: &str, quiet: bool) -> Option<Bar> {
-            let target = if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr_with_hz(8) };
-            let bar = ProgressBar::with_draw_target(Some(total), target);
+        pub(crate) fn new(host: &Host, total: u64, unit: &str) -> Option<Bar> {
+            if !host.terminal() {
+                return None;
+            }
+            let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr_with_hz(8));
             let style = ProgressStyle::with_template(&format!("{{bar:32}} {{pos}}/{{len}} {unit}  {{per_sec}}  ETA {{eta}}  {{msg}}"));
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-            Some(Bar(bar))
+            Some(Bar(bar, host.clone()))
         }
 
         pub(crate) fn start_at(&self, position: u64) {
@@ -24,9 +26,7 @@ mod shown {
         }
 
         pub(crate) fn say(&self, line: &str) {
-            self.0.suspend(|| {
-                let _ = writeln!(std::io::stderr(), "{line}");
-            });
+            self.0.suspend(|| self.1.say(line));
         }
 
         pub(crate) fn show(&self, position: u64, message: &str) {
@@ -50,7 +50,7 @@ mod shown {
     pub(crate) enum Bar {}
 
     impl Bar {
-        pub(crate) fn new(_total: u64, _unit: &str, _quiet: bool) -> Option<Bar> {
+        pub(crate) fn new(_host: &crate::host::Host, _total: u64, _unit: &str) -> Option<Bar> {
             None
         }
 

@@ -75,7 +75,7 @@ pub fn train(mut problem: Problem, options: &Options) -> Result<Report> {
     // The same command goes on with a run that it started.
     let init = options.init.as_ref().filter(|_| !(options.resume && folder.holds_a_run().unwrap_or(false)));
     problem.data.expect_file()?;
-    let mut gpu = Gpu::open(options.device.as_deref())?;
+    let mut gpu = options.host.open(options.device.as_deref())?;
     let parameters = problem.record_evaluation(gpu.target)?.0.parameters().to_vec();
     let mut origin = Origin { config: problem.toml.clone(), canonical: Some(problem.canonical), ..Origin::default() };
     check_epochs(&problem.settings, problem.data.steps_per_epoch())?;

@@ -21,6 +21,7 @@ use super::tensor_file::{Best, write_atomically};
 use crate::config::{Precision, Settings};
 use crate::error::{Error, Result, argument};
 use crate::gpu::{Gpu, Role, Target, Tuning};
+use crate::host::Host;
 use crate::kernels::State;
 use crate::kernels::loss_scale::INITIAL;
 use crate::kernels::metrics::StepRecord;
@@ -59,6 +60,8 @@ pub struct Options {
     pub stop: Arc<AtomicUsize>,
     /// The processes that train the run together. All but the first have a folder of their own in `out`, which is nobody's result.
     pub ranks: Ranks,
+    /// Where it speaks, and the devices that are open.
+    pub host: Host,
 }
 
 /// Learning rate of step `step` (from 0).
@@ -203,7 +206,7 @@ impl<'a> Trainer<'a> {
             checkpoint_of(&session, &gpu, &problem, &origin, progress.clone())?.save(&checkpoints, &parameters, config.checkpoint.keep)?;
         }
         sentences.extend(folder.write_config(&origin, resumed)?);
-        let mut logs = Logs::open(&folder.path, progress.step, rhythm.end, options.quiet)?;
+        let mut logs = Logs::open(&folder.path, progress.step, rhythm.end, (!options.quiet).then_some(&options.host))?;
         logs.say(&format!("device      {}", gpu.describe()));
         logs.say(&format!("model       {} parameters, plan of {} dispatches", plan.parameter_count(), plan.launches().count()));
         let ledger = gpu.ledger();

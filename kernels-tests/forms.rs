@@ -1,0 +1,139 @@
+//! One step in all its forms: parts of it computed again, kernels in pairs, in 16 bits. Its results are those of the plain step. A test for each kind of run,
+//! since what takes time is compiling its kernels, which the forms share. Everyday each run has one pair of precision and target, and four runs in a row have
+//! all of them; with `ENGINE_TESTS=all` each has all.
+
+use engine::gpu::Target;
+use engine::harness::targets;
+use engine::kernels::State;
+use engine::kernels::metrics::StepRecord;
+use engine::plan::Flat;
+use engine::problem::Loaded;
+
+use crate::models::config;
+use crate::program::gpu;
+use crate::runner::{Test, all, note, skip};
+
+/// Runs of every kind, small.
+const RUNS: [(&str, &[&str]); 9] = [
+    ("lvm_mlp_deep", &["data.dim=24", "train.batch=6"]),
+    // Its attention is that of long sequences.
+    (
+        "lvm_transformer_composite",
+        &["data.dim=24", "data.context=40", "model.width=64", "model.heads=2", "model.feed_forward=20", "train.batch=6"],
+    ),
+    ("lvm_lstm", &["data.dim=24", "model.hidden=16", "train.batch=6"]),
+    ("lvm_gru", &["data.dim=24", "model.width=16", "train.batch=6"]),
+    ("lvm_amn", &["data.dim=24", "model.width=16", "model.hidden=16", "train.batch=6"]),
+    ("integer_sequences_d64", &["train.batch=4", "model.dropout=0.1"]),
+    // Tensors that software adapters read as images, once with texels of one number and once of four.
+    ("integer_sequences_d64", &["train.batch=33"]),
+    ("mechanism_small", &["model.d_model=32", "model.heads=2", "train.batch=6"]),
+    ("linkage_vae", &["train.batch=4"]),
+];
+
+macro_rules! runs {
+    ($($name:ident: $number:literal,)*) => {
+        pub(crate) const TESTS: &[Test] =
+            &[$(Test { name: concat!(module_path!(), "::", stringify!($name)), run: || forms_of($number) }),*];
+    };
+}
+
+runs! {
+    transformer_composite: 1,
+    mlp_deep: 0,
+    lstm: 2,
+    gru: 3,
+    amn: 4,
+    integer_sequences: 5,
+    integer_sequences_of_images: 6,
+    mechanism: 7,
+    vae: 8,
+}
+
+/// What some steps of two micro-batches give: launches of a step, then weights, gradients and records.
+struct Step {
+    launches: usize,
+    weights: Vec<f32>,
+    gradients: Vec<f32>,
+    records: Vec<f32>,
+}
+
+fn steps(target: Target, run: &str, set: &[&str], count: u64) -> Step {
+    let config = config(run, &[set, &["train.accumulate=2"]].concat());
+    let mut problem = Loaded::made_up(&config, 40).unwrap();
+    let session = problem.training_for(target, &gpu()).unwrap();
+    for step in 0..count {
+        let mut state = State { seed: 3, slot: step as u32, ..State::default() };
+        config.optimizer.fill(&mut state, step, 1e-3);
+        let batches = problem.batches(step).unwrap();
+        session.submit_step(&batches, state, step, 2).unwrap();
+    }
+    let flat = |flat| session.arena.read_flat(flat).unwrap();
+    Step {
+        launches: session.step().unwrap().0.plan.launches().count(),
+        weights: flat(Flat::Parameters),
+        gradients: flat(Flat::Gradients),
+        records: session.records().unwrap(),
+    }
+}
+
+/// ‖a − scale · b‖ / ‖a‖.
+fn difference(a: &[f32], b: &[f32], scale: f32) -> f64 {
+    let error: f64 = a.iter().zip(b).map(|(a, b)| f64::from(a - scale * b).powi(2)).sum();
+    let size: f64 = a.iter().map(|a| f64::from(*a).powi(2)).sum();
+    assert!(size > 0.0, "no gradient");
+    (error / size).sqrt()
+}
+
+fn forms_of(number: usize) {
+    let (run, set) = RUNS[number];
+    let targets = targets(&gpu());
+    let pairs = targets.iter().flat_map(|target| ["f32", "f16"].map(|precision| (precision, *target)));
+    let mine = pairs.enumerate().filter(|(pair, _)| all() || pair % 4 == number % 4).map(|(_, pair)| pair);
+    let (possible, impossible): (Vec<_>, Vec<_>) = mine.partition(|(precision, _)| *precision == "f32" || gpu().target.half);
+    for (precision, target) in &possible {
+        recomputation_keeps_the_bits(run, set, precision, *target);
+        pairs_compute_what_their_kernels_do_alone(run, set, precision, *target);
+        if *precision == "f16" {
+            halves_give_the_gradient(run, set, *target);
+        }
+    }
+    if !impossible.is_empty() {
+        skip(&format!("{} has no 16-bit floats", gpu().describe()));
+    }
+}
+
+fn recomputation_keeps_the_bits(run: &str, set: &[&str], precision: &str, target: Target) {
+    let [none, light, full] = ["none", "light", "full"].map(|level| {
+        let (level, precision) = (format!("train.recompute={level}"), format!("train.precision={precision}"));
+        steps(target, run, &[set, &[level.as_str(), precision.as_str()]].concat(), 2)
+    });
+    note!("{run} in {precision}: {} launches, light {}, full {}", none.launches, light.launches, full.launches);
+    assert!(none.weights == light.weights && none.weights == full.weights, "{run} in {precision}: recomputation changes the weights");
+    let deep = ["lvm_transformer_composite", "integer_sequences_d64", "mechanism_small"].contains(&run);
+    assert!(full.launches > none.launches || !deep, "{run}: nothing is recomputed");
+}
+
+fn pairs_compute_what_their_kernels_do_alone(run: &str, set: &[&str], precision: &str, target: Target) {
+    let key = format!("train.precision={precision}");
+    let set = [set, &[key.as_str()]].concat();
+    let alone = steps(Target { pair_flops: 0, ..target }, run, &set, 1);
+    let pairs = steps(Target { pair_flops: u64::MAX, ..target }, run, &set, 1);
+    note!("{run} in {precision}: {} launches, {} in pairs", alone.launches, pairs.launches);
+    assert!(pairs.launches < alone.launches, "{run}: no pairs");
+    // Products that share a launch may take more or fewer slices of k.
+    let error = difference(&alone.gradients, &pairs.gradients, 1.0);
+    let allowed = if precision == "f16" { 1e-3 } else { 1e-6 };
+    assert!(error <= allowed, "{run} in {precision}: {error:.1e} of the gradient");
+    assert!(!target.software || error == 0.0, "{run} in {precision}: other bits");
+}
+
+fn halves_give_the_gradient(run: &str, set: &[&str], target: Target) {
+    let exact = steps(target, run, set, 1);
+    let half = steps(target, run, &[set, &["train.precision=f16"]].concat(), 1);
+    let scale = StepRecord::of(&half.records, 0).loss_scale();
+    assert!(scale > 4096.0 && scale < 4100.0, "{run}: scale {scale}");
+    let error = difference(&exact.gradients, &half.gradients, 1.0 / scale);
+    note!("{run} {set:?} software {}: error {error:.1e} of the gradient in 16 bits", target.software);
+    assert!(error > 0.0 && error <= 1e-2, "{run} {set:?}: {error}");
+}

@@ -1,0 +1,104 @@
+//! What commands and runs have of their process: the streams that they write to, and the devices that are open. Several of them in one process each
+//! have a host of their own, as the tests do.
+
+use std::fmt;
+use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::error::{Error, Result};
+use crate::gpu::{Devices, Gpu};
+
+type Stream = Arc<Mutex<dyn Write + Send>>;
+
+/// Streams and devices. Results go to the first stream, everything else to the second. A copy is the same host.
+#[derive(Clone)]
+pub struct Host {
+    out: Stream,
+    err: Stream,
+    terminal: bool,
+    process: bool,
+    devices: Devices,
+}
+
+impl fmt::Debug for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Host").field("terminal", &self.terminal).field("devices", &self.devices).finish_non_exhaustive()
+    }
+}
+
+impl Default for Host {
+    /// The process itself: its standard output and its standard error.
+    fn default() -> Self {
+        Host {
+            out: Arc::new(Mutex::new(io::stdout())),
+            err: Arc::new(Mutex::new(io::stderr())),
+            terminal: io::stderr().is_terminal(),
+            process: true,
+            devices: Devices::default(),
+        }
+    }
+}
+
+impl Host {
+    /// A host with these streams, none of them a terminal, and these devices.
+    pub fn new(out: impl Write + Send + 'static, err: impl Write + Send + 'static, devices: Devices) -> Self {
+        Host { out: Arc::new(Mutex::new(out)), err: Arc::new(Mutex::new(err)), terminal: false, process: false, devices }
+    }
+
+    /// Opens an adapter, as `Gpu::open` does; one that is open already keeps its compiled kernels.
+    ///
+    /// # Errors
+    /// As `Gpu::open`.
+    pub fn open(&self, wanted: Option<&str>) -> Result<Gpu> {
+        self.devices.open(wanted)
+    }
+
+    /// Whether the process is there for one command alone, which then has its signals.
+    pub fn is_process(&self) -> bool {
+        self.process
+    }
+
+    /// The program, for what takes another process of it; none where this process is another program.
+    pub fn program(&self) -> Option<PathBuf> {
+        if self.process { std::env::current_exe().ok() } else { None }
+    }
+
+    /// Whether somebody looks on while it is said.
+    pub fn terminal(&self) -> bool {
+        self.terminal
+    }
+
+    /// Writes a result; a closed pipe is no error.
+    ///
+    /// # Errors
+    /// `Io` when it cannot be written.
+    pub fn print(&self, text: &str) -> Result<()> {
+        match writeln!(lock(&self.out), "{}", text.trim_end()) {
+            Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(Error::Io(format!("standard output: {e}"))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes a result as JSON.
+    ///
+    /// # Errors
+    /// As `print`.
+    pub fn print_json<T: serde::Serialize>(&self, value: &T) -> Result<()> {
+        self.print(&serde_json::to_string_pretty(value).map_err(|e| Error::Internal(format!("JSON: {e}")))?)
+    }
+
+    /// A line beside the results. Nobody listens where that stream is closed.
+    pub fn say(&self, line: &str) {
+        let _ = writeln!(lock(&self.err), "{line}");
+    }
+
+    /// What the user should know beside a result.
+    pub fn note(&self, text: &str) {
+        self.say(&format!("note: {text}"));
+    }
+}
+
+fn lock(stream: &Mutex<dyn Write + Send>) -> std::sync::MutexGuard<'_, dyn Write + Send + 'static> {
+    stream.lock().unwrap_or_else(PoisonError::into_inner)
+}
