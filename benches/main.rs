@@ -69,7 +69,7 @@ fn step(gpu: &Arc<Gpu>, run: &str) -> Result<()> {
     let bytes: u64 = session.step()?.0.plan.entries().iter().map(|e| e.bytes).sum();
     let batches = problem.batches(0)?;
     let mut state = State::default();
-    config.optimizer.fill(&mut state, 1000, 1e-6);
+    config.optimizer.fill(&mut state, 1e-6);
     let count = if flops > 1_000_000_000 { 1 } else { 16 };
     let seconds = time(|| {
         let start = Instant::now();

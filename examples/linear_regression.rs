@@ -31,7 +31,7 @@ pub(crate) fn main() -> Result<()> {
     let y = layer.forward(&mut plan, x)?;
     let loss = VectorLossConfig { mse: Some(MseTerm { weight: 1.0, on: On::Raw }), ..VectorLossConfig::default() }.build();
     let recorded = loss.record(&mut plan, &Outputs::only(y), &Inputs::new(SAMPLES).with("target", t), true)?;
-    let records = plan.persistent(Role::Workspace, "records", &[1, RECORD])?;
+    let records = plan.persistent(Role::Workspace, "records", &[2, RECORD])?;
     let cols = loss.columns().names.len();
     Accumulate { x: recorded.rows, records, rows: SAMPLES, cols }.record(&mut plan, "metrics")?;
     plan.begin(Section::Backward);
@@ -54,12 +54,12 @@ pub(crate) fn main() -> Result<()> {
     program.write(t, &targets);
     let mut error = f64::INFINITY;
     for step in 0..400 {
-        let mut now = State { rows: SAMPLES as u32, count: SAMPLES as u32, scale: 1.0, ..State::default() };
-        optimizer.fill(&mut now, step, optimizer.learning_rate);
+        let mut now = State { slot: (step % 2) as u32, rows: SAMPLES as u32, count: SAMPLES as u32, scale: 1.0, ..State::default() };
+        optimizer.fill(&mut now, optimizer.learning_rate);
         program.write(state, &[now]);
         program.run(program.all())?;
         let record: Vec<f32> = program.read(records)?;
-        error = StepRecord::of(&record, 0).mean(0);
+        error = StepRecord::of(&record, step % 2).mean(0);
         if step % 100 == 99 {
             println!("step {:3}: mean squared error {error:.2e}", step + 1);
         }

@@ -20,7 +20,7 @@ tests![
 /// Rooms from the ground up, several on a floor: a file uses its own room and those below. What is nobody's business alone, such as errors, lies
 /// at the bottom.
 const FLOORS: [&[&str]; 17] = [
-    &["error", "random", "metrics"],
+    &["error", "files", "random", "metrics"],
     &["fault", "ranks"],
     &["datasets"],
     &["gpu"],

@@ -1,12 +1,13 @@
 //! The program as a user runs it: exit codes, messages, resuming after a kill.
 
-use crate::program::{eventually, process, run, run_as_it_is, spawn};
+use crate::program::{eventually, output, process, run, run_as_it_is, spawn};
 use crate::runner::tests;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 tests![
     mistakes_have_their_message_and_exit_code,
+    #[cfg(unix)]
     of_a_huge_or_strange_file_only_the_header_is_read,
     weights_leave_to_where_they_can_and_never_over_the_run,
     without_a_driver_it_says_how_to_get_one,
@@ -20,7 +21,13 @@ tests![
     a_resumed_run_goes_on_with_what_was_selected,
     a_model_no_better_than_a_guess_is_called_so,
     the_sequences_of_a_run_are_written,
+    #[cfg(unix)]
     a_signal_saves_and_exits,
+    #[cfg(unix)]
+    a_signal_that_was_ignored_stays_ignored,
+    #[cfg(unix)]
+    a_file_beyond_the_limit_is_a_failed_write,
+    absurd_overrides_are_refused_at_once,
     weights_that_are_not_finite_stop_the_run_and_are_not_saved,
 ];
 
@@ -432,6 +439,53 @@ fn a_signal_saves_and_exits() {
         let checkpoints = std::fs::read_dir(out.join("checkpoints")).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
         assert!(checkpoints.into_iter().any(|name| name.starts_with("step-")));
     }
+}
+
+/// `nohup` starts a program that lives on after SIGHUP, and a shell without jobs one that does after SIGINT.
+#[cfg(unix)]
+fn a_signal_that_was_ignored_stays_ignored() {
+    let folder = tempfile::tempdir().unwrap();
+    for signal in ["HUP", "INT"] {
+        let out = folder.path().join(signal);
+        let line = format!("trap '' {signal}; exec \"$0\" train {RUN} --out \"$1\" --set train.log_every=1 --set validation.every=100000");
+        let args = ["-c", &line, crate::program::PROGRAM, out.to_str().unwrap()];
+        let mut child = crate::program::started(Command::new("sh").args(args).stdout(Stdio::null()).stderr(Stdio::null()));
+        let length = || std::fs::metadata(out.join("metrics.jsonl")).map_or(0, |file| file.len());
+        eventually("the run has begun", || length() > 0);
+        assert!(Command::new("kill").args([&format!("-{signal}"), &child.id().to_string()]).status().unwrap().success());
+        let before = length();
+        eventually("it goes on", || {
+            assert!(child.try_wait().unwrap().is_none(), "SIG{signal} has ended it");
+            length() > before + 2000
+        });
+        assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
+        assert_eq!(child.wait().unwrap().code(), Some(143));
+    }
+}
+
+/// A limit on the length of files is a write that fails.
+#[cfg(unix)]
+fn a_file_beyond_the_limit_is_a_failed_write() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let line = format!("ulimit -f 8; exec \"$0\" train {RUN} --out \"$1\" --steps 3");
+    let (code, _, text) = output(Command::new("sh").args(["-c", &line, crate::program::PROGRAM, out.to_str().unwrap()]));
+    assert_eq!(code, 74, "{text}");
+}
+
+/// What no run file has, at any length.
+fn absurd_overrides_are_refused_at_once() {
+    let deep = format!("model{}=1", ".a".repeat(10_000));
+    let long = format!("train.batch={}", "9".repeat(100_000));
+    for (set, says) in [(&deep, "a key of 10001 parts"), (&long, "--set train.batch=999")] {
+        let (code, _, text) = run(&["estimate", RUN, "--set", set]);
+        assert!(code == 2 && text.contains(says) && text.len() < 2000, "{code} {} bytes: {}", text.len(), &text[..text.len().min(300)]);
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("long.toml");
+    std::fs::write(&path, "# comment\n".repeat(2 << 20)).unwrap();
+    let (code, _, text) = run(&["estimate", path.to_str().unwrap()]);
+    assert!(code == 2 && text.contains("more than 16777216 bytes"), "{code} {text}");
 }
 
 fn weights_that_are_not_finite_stop_the_run_and_are_not_saved() {

@@ -1,4 +1,4 @@
-//! One step in all its forms: parts of it computed again, kernels in pairs, in 16 bits. Its results are those of the plain step. A test for each kind of run,
+//! One step in all its forms: in micro-batches, parts of it computed again, kernels in pairs, in 16 bits. Its results are those of the plain step. A test for each kind of run,
 //! since what takes time is compiling its kernels, which the forms share. Everyday each run has one pair of precision and target, and four runs in a row have
 //! all of them; with `ENGINE_TESTS=all` each has all.
 
@@ -10,7 +10,7 @@ use engine::plan::Flat;
 use engine::problem::Loaded;
 
 use crate::models::config;
-use crate::program::gpu;
+use crate::program::{gpu, plain_gpu};
 use crate::runner::{Test, all, note, skip};
 
 /// Runs of every kind, small.
@@ -34,7 +34,8 @@ const RUNS: [(&str, &[&str]); 9] = [
 macro_rules! runs {
     ($($name:ident: $number:literal,)*) => {
         pub(crate) const TESTS: &[Test] =
-            &[$(Test { name: concat!(module_path!(), "::", stringify!($name)), run: || forms_of($number) }),*];
+            &[$(Test { name: concat!(module_path!(), "::", stringify!($name)), run: || forms_of($number) },)*
+            Test { name: concat!(module_path!(), "::every_sample_of_a_step_has_the_same_weight"), run: every_sample_of_a_step_has_the_same_weight }];
     };
 }
 
@@ -64,7 +65,7 @@ fn steps(target: Target, run: &str, set: &[&str], count: u64) -> Step {
     let session = problem.training_for(target, &gpu()).unwrap();
     for step in 0..count {
         let mut state = State { seed: 3, slot: step as u32, ..State::default() };
-        config.optimizer.fill(&mut state, step, 1e-3);
+        config.optimizer.fill(&mut state, 1e-3);
         let batches = problem.batches(step).unwrap();
         session.submit_step(&batches, state, step, 2).unwrap();
     }
@@ -136,4 +137,49 @@ fn halves_give_the_gradient(run: &str, set: &[&str], target: Target) {
     let error = difference(&exact.gradients, &half.gradients, 1.0 / scale);
     note!("{run} {set:?} software {}: error {error:.1e} of the gradient in 16 bits", target.software);
     assert!(error > 0.0 && error <= 1e-2, "{run} {set:?}: {error}");
+}
+
+/// Samples of one step: the gradient of each additive loss is that of one batch, however many micro-batches have them and however long the last one is.
+fn every_sample_of_a_step_has_the_same_weight() {
+    let gradient = |run: &str, set: &[&str], batch: usize, accumulate: usize| {
+        let form = [format!("train.batch={batch}"), format!("train.accumulate={accumulate}")];
+        let set = [set, &["train.shuffle=false", "optimizer.clip_norm=0", &form[0], &form[1]]].concat();
+        let config = config(run, &set);
+        let mut problem = Loaded::made_up(&config, if run == "lvm_mlp" { 12 } else { 16 }).unwrap();
+        let session = problem.training(&plain_gpu()).unwrap();
+        let batches = problem.batches(0).unwrap();
+        let mut state = State { seed: 3, ..State::default() };
+        config.optimizer.fill(&mut state, 0.0);
+        session.submit_step(&batches, state, 0, accumulate).unwrap();
+        let counts: Vec<usize> = batches.iter().map(|batch| batch.count).collect();
+        let record = session.records().unwrap();
+        assert_eq!(StepRecord::of(&record, 0).count(), counts.iter().sum::<usize>() as f64);
+        (counts, session.arena.read_flat(Flat::Gradients).unwrap(), StepRecord::of(&record, 0).mean(0))
+    };
+    let vectors = ["data.dim=24", "model.hidden=16", "model.dropout=0"];
+    let raw = [&vectors[..], &["loss={kind='vectors',mse={weight=1.0,on='raw'},cosine={weight=0.3}}"]].concat();
+    for (run, set) in [
+        ("integer_sequences_d64", &["data.context=16", "data.shortest=4", "data.transition_epochs=0", "model.dropout=0"][..]),
+        ("mechanism_small", &["model.d_model=32", "model.heads=2", "model.dropout=0", "data.validation_share=0.25"]),
+        ("lvm_mlp", &vectors),
+        ("lvm_mlp", &raw),
+        ("linkage_vae", &["model.noise=false", "data.validation_share=0.25"]),
+    ] {
+        let (whole, one, loss) = gradient(run, set, 12, 1);
+        for (batch, accumulate) in [(6, 2), (1, 12), (5, 3)] {
+            // Sequences are made for each step, and their last micro-batch is as long as the others.
+            if run.starts_with("integer") && batch == 5 {
+                continue;
+            }
+            let more = [set, if batch == 5 { &["train.drop_last=false"][..] } else { &[] }].concat();
+            let (counts, several, mean) = gradient(run, &more, batch, accumulate);
+            assert_eq!(counts.iter().sum::<usize>(), whole[0], "{run}: {batch} × {accumulate} takes other samples");
+            let error = difference(&one, &several, 1.0);
+            note!("{run} at {batch} × {accumulate} {counts:?}: {error:.1e} of the gradient");
+            assert!(error <= 1e-6, "{run} {set:?} at {batch} × {accumulate} {counts:?}: {error:.1e} of the gradient");
+            assert!((mean - loss).abs() <= 1e-6 * loss.abs(), "{run} at {batch} × {accumulate}: loss {mean}, in one batch {loss}");
+        }
+        let counts = gradient(run, set, 1, 12).0;
+        assert!(["lvm_mlp", "linkage_vae"].contains(&run) || counts.iter().any(|n| *n != counts[0]), "{run}: all samples are alike");
+    }
 }

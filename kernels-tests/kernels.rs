@@ -22,9 +22,9 @@ enum Extent {
     Every,
     /// Those that bring a new value or a new pair of values of a kernel's options: of families that have changed since they passed with all.
     Pairs,
-    /// Those that bring a new value, and a tenth of the rest, drawn.
+    /// Those that bring a new value, and a tenth of the rest, drawn: where what all families share has changed since.
     Values,
-    /// A tenth, drawn.
+    /// A tenth, drawn: where nothing has changed.
     Tenth,
 }
 
@@ -35,7 +35,8 @@ impl Extent {
             Ok("changed") if changed.own || changed.shared => Extent::Every,
             Ok("changed" | "tenth") => Extent::Tenth,
             _ if changed.own => Extent::Pairs,
-            _ => Extent::Values,
+            _ if changed.shared => Extent::Values,
+            _ => Extent::Tenth,
         }
     }
 }

@@ -1,20 +1,25 @@
 //! Runs made to fit: what less memory takes, and what `--fit` chooses.
 
 use engine::gpu::{Role, Target};
+use engine::kernels::State;
 use engine::kernels::embedding::BackwardPositions;
-use engine::plan::{Dispatch, Grid, Init, Plan};
+use engine::kernels::metrics::StepRecord;
+use engine::plan::{Dispatch, Flat, Grid, Init, Plan};
 use engine::problem::{Loaded, Problem};
+use engine::session::Carried;
 use engine::tasks::Purpose;
 use engine::train::{Options, load_weights, train};
 
 use crate::models::config;
-use crate::program::{gpu, host, run};
+use crate::program::{gpu, host, plain_gpu, run};
 use crate::runner::{note, skip, tests};
 
 tests![
     half_precision_halves_what_layers_store,
     a_sum_that_nobody_clears_is_refused,
     a_run_in_16_bits_resumes_with_its_loss_scale,
+    a_run_in_16_bits_finds_its_loss_scale,
+    skipped_updates_do_not_count_for_adam,
     recomputation_saves_what_it_says,
     a_loss_that_compares_samples_keeps_its_batch,
     a_run_that_does_not_fit_is_made_to,
@@ -82,6 +87,51 @@ fn a_run_in_16_bits_resumes_with_its_loss_scale() {
         load_weights(&file, plan.parameters()).unwrap()
     });
     assert!(whole == parts, "the weights differ");
+}
+
+/// Ten halvings are not enough here, and are no reason to give up.
+fn a_run_in_16_bits_finds_its_loss_scale() {
+    expect_halves();
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let set =
+        ["train.precision=f16", "loss={kind='vectors',mse={weight=2e7,on='raw'}}", "train.batch=8", "model.hidden=16", "data.split=random"];
+    let config = config("lvm_mlp", &[&set[..], &["data.file=data/samples/wikitext_minilm_small.npz"]].concat());
+    let options = Options { out: out.clone(), steps: Some(40), quiet: true, host: host(), ..Options::default() };
+    train(Problem::open(&config, Purpose::Train).unwrap(), &options).unwrap();
+    let log = std::fs::read_to_string(out.join("train.log")).unwrap();
+    let skipped = log.matches("the gradient is too large for 16 bits: update skipped").count();
+    assert!(skipped > 10 && !log.contains("in a row"), "{log}");
+}
+
+/// The bias corrections of Adam count updates, not steps: after steps that were skipped, and that this skips, too.
+fn skipped_updates_do_not_count_for_adam() {
+    let config = config("lvm_mlp", &["data.dim=24", "model.hidden=16", "model.dropout=0", "train.batch=8"]);
+    let weights = |skips: u64, updates: u64| {
+        let mut problem = Loaded::made_up(&config, 40).unwrap();
+        let session = problem.training(&plain_gpu()).unwrap();
+        let batches = problem.batches(0).unwrap();
+        let first = session.arena.read_flat(Flat::Parameters).unwrap();
+        if updates > skips {
+            session.carry_on(0, Carried { skipped: false, loss_scale: 1.0, updates: updates - skips }).unwrap();
+        }
+        let step = |step: u64, rate: f64| {
+            let mut state = State { slot: step as u32, ..State::default() };
+            config.optimizer.fill(&mut state, rate);
+            session.submit_step(&batches, state, step, 1).unwrap();
+        };
+        for skip in 0..skips {
+            session.arena.write_flat(Flat::Parameters, &vec![f32::NAN; first.len()]).unwrap();
+            step(skip, 1e-3);
+            assert!(StepRecord::of(&session.records().unwrap(), skip as usize).skipped());
+        }
+        session.arena.write_flat(Flat::Parameters, &first).unwrap();
+        step(skips, 1e-3);
+        session.arena.read_flat(Flat::Parameters).unwrap()
+    };
+    let once = weights(0, 0);
+    assert!(once == weights(9, 0), "nine skipped updates change the tenth");
+    assert!(once != weights(0, 9), "the number of updates has no effect");
 }
 
 fn recomputation_saves_what_it_says() {

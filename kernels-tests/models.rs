@@ -214,7 +214,7 @@ pub(crate) fn agrees_with_golden(name: &str, config: &Config, problem: &mut Load
     let losses: Vec<f64> = bytemuck::pod_collect_to_vec(file.tensor("losses").unwrap().data());
     for (step, want) in losses.into_iter().enumerate() {
         let mut state = State { slot: step as u32, ..State::default() };
-        config.optimizer.fill(&mut state, step as u64, config.optimizer.learning_rate);
+        config.optimizer.fill(&mut state, config.optimizer.learning_rate);
         let index = session.submit_step(&problem.batches(step as u64).unwrap(), state, step as u64, 1).unwrap();
         session.arena.gpu.wait(index).unwrap();
         let records = session.records().unwrap();
@@ -370,7 +370,7 @@ fn pytorch_agrees() {
         let losses: Vec<f64> = bytemuck::pod_collect_to_vec(golden.tensor("losses").unwrap().data());
         for (step, batch) in batches.iter().enumerate() {
             let mut state = State { slot: step as u32, ..State::default() };
-            config.optimizer.fill(&mut state, step as u64, 1e-3);
+            config.optimizer.fill(&mut state, 1e-3);
             let index = session.submit_step(&[sequence_batch(batch, 8, 8)], state, step as u64, 1).unwrap();
             session.arena.gpu.wait(index).unwrap();
             let records = session.records().unwrap();

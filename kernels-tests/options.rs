@@ -7,8 +7,8 @@ use std::path::Path;
 use engine::datasets::npz::{Numbers, write, write_arrays};
 use engine::error::Error;
 use engine::gpu::{Shader, shader_names};
-use engine::kernels::State;
 use engine::kernels::metrics::StepRecord;
+use engine::kernels::{State, key};
 use engine::plan::Flat;
 use engine::problem::Problem;
 use engine::registry::Config;
@@ -396,8 +396,8 @@ fn works(config: &Config, resident: bool) -> Result<(), String> {
     let session = problem.training(&gpu()).map_err(text)?;
     let before = session.arena.read_flat(Flat::Parameters).map_err(text)?;
     for (slot, step) in [0, problem.data.steps_per_epoch() - 1].into_iter().enumerate() {
-        let mut state = State { seed: config.train.seed as u32, slot: slot as u32, ..State::default() };
-        config.optimizer.fill(&mut state, slot as u64, config.optimizer.learning_rate);
+        let mut state = State { seed: key(config.train.seed), slot: slot as u32, ..State::default() };
+        config.optimizer.fill(&mut state, config.optimizer.learning_rate);
         let batches = problem.batches(step).map_err(text)?;
         let index = session.submit_step(&batches, state, step, config.train.accumulate).map_err(text)?;
         session.arena.gpu.wait(index).map_err(text)?;

@@ -84,7 +84,9 @@ impl Place {
         let (contexts, targets) = (numbers(130 * 5 * 16, 0.7), numbers(130 * 16, 0.3));
         let members = [("contexts", &[130, 5, 16][..], Numbers::F32(&contexts)), ("targets", &[130, 16], Numbers::F32(&targets))];
         write_arrays(&place.path("vectors.npz"), &members).unwrap();
-        let (latents, joints, mask) = (numbers(130 * 50, 0.9), numbers(130 * 16, 0.5), vec![1.0; 130 * 8]);
+        // Of 5 to 8 joints.
+        let mask = (0..130 * 8).map(|i| if i % 8 < 5 + i / 8 % 4 { 1.0 } else { 0.0 }).collect::<Vec<f32>>();
+        let (latents, joints, mask) = (numbers(130 * 50, 0.9), numbers(130 * 16, 0.5), mask);
         let types: Vec<i32> = (0..130).map(|i| i % 17).collect();
         let members = [
             ("latents", &[130, 50][..], Numbers::F32(&latents)),

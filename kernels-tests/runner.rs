@@ -21,11 +21,11 @@ pub(crate) struct Test {
     pub(crate) run: fn(),
 }
 
-/// The tests of a file.
+/// The tests of a file, each with `#[cfg(…)]` where not every system has it.
 macro_rules! tests {
-    ($($name:ident),* $(,)?) => {
+    ($($(#[$on:meta])* $name:ident),* $(,)?) => {
         pub(crate) const TESTS: &[crate::runner::Test] =
-            &[$(crate::runner::Test { name: concat!(module_path!(), "::", stringify!($name)), run: $name }),*];
+            &[$($(#[$on])* crate::runner::Test { name: concat!(module_path!(), "::", stringify!($name)), run: $name }),*];
     };
 }
 

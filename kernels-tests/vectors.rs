@@ -19,6 +19,8 @@ tests![
     a_resumed_run_of_vectors_ends_with_the_same_weights,
     a_term_of_weight_0_is_no_term,
     a_sample_alone_in_its_batch_is_left_out_of_deviations,
+    a_file_with_contexts_of_another_length_is_tested_as_it_is,
+    targets_that_are_alike_have_a_discrepancy,
 ];
 
 const SAMPLE: &str = "data/samples/wikitext_minilm_small.npz";
@@ -437,4 +439,52 @@ fn a_sample_alone_in_its_batch_is_left_out_of_deviations() {
     let file = data(&path("one.npz"), 100, |_, _| {});
     let (code, _, text) = train(&file, &path("one"), &[&more[..], &["--set", "data.validation_share=0.005"]].concat());
     assert!(code == 65 && text.contains("one validation sample has no standard deviation"), "{code} {text}");
+}
+
+/// Whether the file that was trained on is still there or not: recurrent layers take any length, weights of a length none but that.
+fn a_file_with_contexts_of_another_length_is_tested_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let trained = data(&folder.path().join("trained.npz"), 60, |_, _| {});
+    for model in ["vector_lstm',hidden=16,layers=1,head='relu',dropout=0.0", "vector_mlp',hidden=16,dropout=0.0"] {
+        let out = folder.path().join(&model[..10]);
+        let (code, _, text) = train(&trained, &out, &["--set", &format!("model={{kind='{model}}}"), "--set", "train.epochs=1"]);
+        assert_eq!(code, 0, "{text}");
+    }
+    for context in [2usize, 5] {
+        let file = path(&format!("context-{context}.npz"));
+        let contexts: Vec<f32> = (0..20 * context * 4).map(|i| (i as f32 * 0.7).sin()).collect();
+        let targets: Vec<f32> = (0..20 * 4).map(|i| (i as f32 * 0.3).cos()).collect();
+        write(Path::new(&file), &[("contexts", &[20, context, 4], &contexts), ("targets", &[20, 4], &targets)]).unwrap();
+        let eval = |run_folder: &str, out: &str| run(&["eval", "--run", &path(run_folder), "--data", &file, "--predictions", &path(out)]);
+        let (code, _, text) = eval("vector_mlp", "none.npz");
+        assert!(code == 65 && text.contains("does not fit this model"), "{context}: {code} {text}");
+        let (code, _, text) = eval("vector_lst", "beside.npz");
+        assert_eq!(code, 0, "{text}");
+        std::fs::rename(&trained, path("aside.npz")).unwrap();
+        let (code, _, text) = eval("vector_lst", "alone.npz");
+        assert_eq!(code, 0, "{text}");
+        std::fs::rename(path("aside.npz"), &trained).unwrap();
+        let predictions = |name: &str| Npz::open(Path::new(&path(name))).unwrap().array("test_predictions").unwrap().values.to_f32();
+        assert!(
+            predictions("beside.npz") == predictions("alone.npz"),
+            "contexts of {context} give other predictions beside the training file"
+        );
+    }
+}
+
+/// Half of the squared distance of unit vectors is a small difference of large numbers: rounding must not make a kernel larger than 1.
+fn targets_that_are_alike_have_a_discrepancy() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, spread) in [("same", 0.0f32), ("near", 1e-6), ("apart", 1e-3)] {
+        let file = data(&folder.path().join(format!("{name}.npz")), 100, |_, targets| {
+            targets.iter_mut().enumerate().for_each(|(i, t)| *t = 1.0 + (i % 4) as f32 + spread * (i as f32 * 0.3).cos());
+        });
+        let out = folder.path().join(name);
+        let (code, _, text) = train(&file, &out, &["--set", "loss.mmd={weight=0.1,anchors=32}"]);
+        assert!(code == 0 && !text.contains("skipped"), "{name}: {code} {text}");
+        let metrics = std::fs::read_to_string(out.join("metrics.jsonl")).unwrap();
+        let found: Vec<f64> = metrics.lines().filter_map(|line| json(line)["mmd"].as_f64()).collect();
+        assert!(found.len() > 2 && found.iter().all(|v| (-1e-6..=2.0).contains(v)), "{name}: {found:?}");
+    }
 }

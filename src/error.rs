@@ -48,6 +48,15 @@ pub(crate) fn out_of_range(key: &str, value: f64, range: &str) -> String {
     format!("{key} = {} is out of range: it must be {range}", number(value))
 }
 
+/// The first 200 characters of what a user gave.
+pub(crate) fn shortened(text: &str) -> String {
+    const MOST: usize = 200;
+    match text.char_indices().nth(MOST) {
+        Some((at, _)) => format!("{}… ({} characters)", &text[..at], text.chars().count()),
+        None => text.to_string(),
+    }
+}
+
 /// A path as it is written on a command line.
 pub(crate) fn argument(path: &std::path::Path) -> String {
     let text = path.display().to_string();

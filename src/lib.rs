@@ -47,6 +47,8 @@ pub mod draw;
 pub mod error;
 #[doc(hidden)]
 pub mod fault;
+#[doc(hidden)]
+pub mod files;
 pub mod generate;
 pub mod gpu;
 #[path = "../kernels-tests/harness/mod.rs"]

@@ -19,7 +19,7 @@ use crate::losses::{Loss, LossKind};
 use crate::models::{Build, Model, ModelKind, initial_weights};
 use crate::plan::{Buffer, Flat, Memory, Plan};
 use crate::ranks::Ranks;
-use crate::session::{Io, Plans, RING, Session};
+use crate::session::{Carried, Io, Plans, RING, Session};
 use crate::tasks::{Card, Data, DataKind, Layout, Loading, Purpose, Scorecard, Source};
 
 /// What the kinds of a run file have in common: they are read, written and copied.
@@ -220,7 +220,7 @@ impl Loaded {
         let session = Session::new(plans, &memory, gpu)?;
         let weights = initial_weights(session.evaluate.0.plan.parameters(), self.settings.train.seed);
         session.arena.write_flat(Flat::Parameters, &weights)?;
-        session.scale_loss(0, (false, loss_scale::INITIAL))?;
+        session.carry_on(0, Carried { skipped: false, loss_scale: loss_scale::INITIAL, updates: 0 })?;
         Ok(session)
     }
 

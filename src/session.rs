@@ -8,7 +8,7 @@ use crate::batch::Batch;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::kernels::State;
-use crate::kernels::metrics::RECORD;
+use crate::kernels::metrics::{RECORD, UPDATES};
 use crate::losses::Columns;
 use crate::metrics::Metrics;
 use crate::plan::{Arena, Exchange, LayoutOptions, Memory, Plan, Program, Tensor};
@@ -16,6 +16,24 @@ use crate::ranks::Ranks;
 
 /// Steps whose records stay on the device until the host reads them.
 pub(crate) const RING: u64 = 256;
+
+/// What a step takes from the one before.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Carried {
+    /// Whether that was skipped.
+    pub skipped: bool,
+    /// Its loss scale, of a run in 16 bits.
+    pub loss_scale: f32,
+    /// Updates that the moments of the optimiser have had.
+    pub updates: u64,
+}
+
+/// Share of a micro-batch in the means of its step, so that each sample has the same weight whatever the form of the step. Terms that compare the samples of a
+/// micro-batch are weighted by their number.
+fn share(batch: &Batch, step: &[Batch]) -> f32 {
+    let all: usize = step.iter().map(|batch| batch.count).sum();
+    batch.count as f32 / all.max(1) as f32
+}
 
 /// What the host touches of a plan.
 #[derive(Debug, Clone)]
@@ -114,14 +132,15 @@ impl Session {
         self.train.as_ref().ok_or_else(|| Error::Internal("this session does not train".into()))
     }
 
-    /// Tells the device what the loss scale was in the step before this one, and whether that was skipped: what a run in 16 bits goes on from.
+    /// Tells the device what the records of the steps before this one would say: what a run goes on from.
     ///
     /// # Errors
     /// `Internal` when the session only evaluates.
-    pub fn scale_loss(&self, step: u64, (skipped, scale): (bool, f32)) -> Result<()> {
+    pub fn carry_on(&self, step: u64, carried: Carried) -> Result<()> {
         let (program, records) = self.ring()?;
-        let before = ((step + RING - 1) % RING) as usize;
-        program.write_at(records, before * RECORD + 2, &[f32::from(u8::from(skipped)), scale]);
+        let before = ((step + RING - 1) % RING) as usize * RECORD;
+        program.write_at(records, before + 2, &[f32::from(u8::from(carried.skipped)), carried.loss_scale]);
+        program.write_at(records, before + UPDATES, &[carried.updates as f32]);
         Ok(())
     }
 
@@ -151,10 +170,15 @@ impl Session {
     /// Writes a micro-batch and the step state.
     ///
     /// # Errors
-    /// `Internal` when the plan lacks an input of the batch.
+    /// `Internal` when the plan lacks an input of the batch, or has it in another size.
     pub fn write(&self, program: &Program, io: &Io, batch: &Batch, state: State) -> Result<()> {
         for (name, words) in &batch.inputs {
-            program.write(io.input(name)?, words);
+            let input = io.input(name)?;
+            if words.len() != program.plan.len(input) {
+                let (has, shape) = (words.len(), program.plan.shape(input));
+                return Err(Error::Internal(format!("a batch has {has} numbers of `{name}`, the plan takes {shape:?}")));
+            }
+            program.write(input, words);
         }
         let drawn = f32::from(u8::from(batch.drawn)).max(state.drawn);
         program.write(io.state, &[State { rows: batch.rows as u32, count: batch.count as u32, drawn, ..state }]);
@@ -168,8 +192,8 @@ impl Session {
     pub fn submit_step(&self, batches: &[Batch], mut state: State, step: u64, accumulate: usize) -> Result<wgpu::SubmissionIndex> {
         let (program, io) = self.step()?;
         let mut queued = VecDeque::new();
-        state.scale = 1.0 / batches.len() as f32;
         for (micro, batch) in batches.iter().enumerate() {
+            state.scale = share(batch, batches);
             state.tick = (step * accumulate as u64 + micro as u64) as u32;
             state.micro = micro as u32;
             self.write(program, io, batch, state)?;
@@ -194,10 +218,10 @@ impl Session {
     ) -> Result<wgpu::SubmissionIndex> {
         let (program, io) = self.step()?;
         let accumulate = own.len() * exchange.ranks.count;
-        state.scale = 1.0 / batches.len() as f32;
         let mine = own.start..own.end.min(batches.len());
         let mut queued = VecDeque::new();
         for number in mine.clone() {
+            state.scale = share(&batches[number], batches);
             state.tick = (step * accumulate as u64 + number as u64) as u32;
             state.micro = (number - mine.start) as u32;
             self.write(program, io, &batches[number], state)?;

@@ -3,7 +3,7 @@
 use super::{Builder, DIMS, Family, Regime, Spec, Tolerance};
 use crate::error::Result;
 use crate::kernels::adamw::{Rule, Update};
-use crate::kernels::metrics::{RECORD, SUMS};
+use crate::kernels::metrics::{RECORD, SUMS, UPDATES};
 use crate::random::Random;
 
 /// dims: n / 4, partials; flags: rule, clipping, 1 infinite norm or 2 infinite loss or 3 a loss of zero, clipping by value, scaled.
@@ -37,13 +37,12 @@ fn build(b: &mut Builder, spec: &Spec) -> Result<()> {
         _ => {}
     }
     kept[RECORD + 3] = 1.0 + b.random.uniform() as f32;
+    // Moments of a few updates, of hundreds, and of so many that no correction is left.
+    kept[UPDATES] = [spec.seed as f32, 300.0 + spec.seed as f32, 2_000_000.0][spec.seed as usize % 3];
     let records = b.given("records", &[3, RECORD], kept)?;
-    let step = 1 + spec.seed as i32;
     b.state.slot = 1;
     b.state.learning_rate = 1e-3;
     b.state.max_norm = if spec.flags[1] == 1 { 0.7 } else { 0.0 };
-    b.state.correction1 = (1.0 / (1.0 - 0.9f64.powi(step))) as f32;
-    b.state.correction2 = (1.0 / (1.0 - 0.999f64.powi(step)).sqrt()) as f32;
     // Four units in the last place of the sum of the absolute terms.
     b.tolerance = Tolerance::Magnitude(4.0 * f64::from(f32::EPSILON) / 2.0);
     let rule = [Rule::Adam, Rule::AdamW, Rule::Sgd][spec.flags[0]];

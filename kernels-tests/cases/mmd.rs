@@ -43,7 +43,12 @@ fn build(b: &mut Builder, spec: &Spec) -> Result<()> {
     }
     // The gradient within one set is that by its vectors, each of which stands on both sides of the products.
     let width = 3;
-    let vectors: Vec<f32> = (0..rows * width).map(|_| b.random.normal() as f32 / 2.0).collect();
+    // Inside the unit ball, where products are below 1.
+    let mut vectors: Vec<f32> = (0..rows * width).map(|_| b.random.normal() as f32 / 2.0).collect();
+    for vector in vectors.chunks_mut(width) {
+        let norm = vector.iter().map(|v| v * v).sum::<f32>().sqrt();
+        vector.iter_mut().for_each(|v| *v *= 0.95 / norm.max(0.95));
+    }
     let x = b.given("x", &[rows, width], vectors)?;
     let (ds, dx) = (b.output("ds", &[rows, rows])?, b.gradient(x)?);
     Matmul { trans_b: true, ..Matmul::new(x, x, s, (rows, rows, width)) }.record(&mut b.plan, "products")?;

@@ -2,7 +2,7 @@
 
 use super::Call;
 use crate::harness::scalar::Scalar;
-use crate::kernels::metrics::{RECORD, SUMS};
+use crate::kernels::metrics::{RECORD, SUMS, UPDATES};
 
 /// The reference of a pass, if it has one.
 pub(super) fn evaluate<S: Scalar>(pass: &str, call: &mut Call<'_, S>) -> bool {
@@ -19,15 +19,19 @@ pub fn update<S: Scalar>(call: &mut Call<'_, S>) {
     let state = call.state();
     let [beta1, beta2, keep1, keep2, eps, decay] =
         ["beta1", "beta2", "keep1", "keep2", "eps", "decay"].map(|name| S::constant(e.scalar(name)));
-    let (lr, c1, c2) =
-        (S::constant(state.learning_rate.into()), S::constant(state.correction1.into()), S::constant(state.correction2.into()));
+    let lr = S::constant(state.learning_rate.into());
     let mut records = call.floats("records");
+    let slots = e.size("slots");
+    let updates = records[(state.slot as usize + slots - 1) % slots * RECORD + UPDATES].value();
+    let complement = |log: &str| -(e.scalar(log) * (updates + 1.0)).exp_m1();
+    let (c1, c2) = (S::constant(1.0 / complement("log1")), S::constant(1.0 / complement("log2").sqrt()));
     let start = state.slot as usize * RECORD;
     let share = if e.constant("SCALED") == 1 { S::constant(1.0) / records[start + 3] } else { S::constant(1.0) };
     let norm = S::sum(&call.floats("partials")[..e.size("partials")]).sqrt() * share;
     let fine = norm.value().is_finite() && records[start + SUMS].value().is_finite();
     records[start + 1] = norm;
     records[start + 2] = S::constant(f64::from(u8::from(!fine)));
+    records[start + UPDATES] = S::constant(updates + f64::from(u8::from(fine)));
     let max_norm = f64::from(state.max_norm);
     let clip = if max_norm > 0.0 { (max_norm / (norm.value() + 1e-6)).min(1.0) } else { 1.0 };
     let (mut w, dw, mut m, mut v) = (call.floats("w"), call.floats("dw"), call.floats("m"), call.floats("v"));

@@ -22,8 +22,10 @@ pub fn forward<S: Scalar>(call: &mut Call<'_, S>) {
     let own = e.constant("SELF") == 1;
     let mut ds = vec![S::constant(0.0); rows * count];
     let [sign, offset, inverse, weight] = ["sign", "offset", "inverse", "weight"].map(|name| S::constant(e.scalar(name)));
+    // Rounding may make a product of unit vectors larger than 1; the slope stays that at 1.
+    let exponent = |product: S| (product - S::constant(product.value().max(1.0))) * inverse;
     for row in 0..rows {
-        let kernels: Vec<S> = (0..m).map(|j| ((s[row * count + j] - S::constant(1.0)) * inverse).exp()).collect();
+        let kernels: Vec<S> = (0..m).map(|j| exponent(s[row * count + j]).exp()).collect();
         if own && row < n {
             let factor = weight * sign * inverse * S::constant(2.0 * f64::from(call.state().scale) / (n * m) as f64);
             ds[row * count..][..m].iter_mut().zip(&kernels).for_each(|(ds, k)| *ds = factor * *k);

@@ -3,13 +3,14 @@
 // over all weights, after clipping by the global norm (Pascanu et al. 2013, algorithm 1):
 //   norm = √Σ partials, c = min(1, max_norm / (norm + 1e-6)), g ← c · g   (max_norm 0: c = 1);  BY_VALUE: g ← min(max(g, −limit), limit)
 //   AdamW: w ← w · (1 − lr · decay);   Adam, SGD: g ← g + decay · w
-//   m ← m + (1 − β₁)(g − m);  v ← β₂ v + (1 − β₂) g²;  w ← w − lr · correction1 · m / (√v · correction2 + eps)
+//   m ← m + (1 − β₁)(g − m);  v ← β₂ v + (1 − β₂) g²;  w ← w − lr · m / (1 − β₁ᵗ) / (√(v / (1 − β₂ᵗ)) + eps)
 //   SGD: m ← β₁ m + g;  w ← w − lr · m, and v stays
 // SCALED: the gradient is records[slot, 3] times too large (loss_scale/apply), and divided by that first.
-// A norm or a loss (records[slot, 4]) that is not finite leaves w, m, v as they are.
+// t is the number of updates of the moments, this one included: records[slot, 15] = t, one more than that of the record before.
+// A norm or a loss (records[slot, 4]) that is not finite leaves w, m, v and t as they are.
 // w dw m v: (n), n a multiple of 4, as vectors of 4; partials: (at least G); records: (slots, 16), of which 1 becomes the norm before
-// clipping and 2 whether the step was skipped. Grid: one invocation for EACH vectors. w, m and v are updated in place.
-// uses: common/grid, common/state
+// clipping, 2 whether the step was skipped, and 15 is t. Grid: one invocation for EACH vectors. w, m and v are updated in place.
+// uses: common/grid, common/math, common/state
 const WG: u32 = 64u;
 const RULE: u32 = 1u;
 const BY_VALUE: u32 = 0u;
@@ -17,7 +18,7 @@ const SCALED: u32 = 0u;
 const EIGHT: u32 = 0u; // p.partials is 8.
 const EACH: u32 = 1u; // Vectors of an invocation.
 
-struct Params { n: u32, partials: u32, beta1: f32, beta2: f32, eps: f32, decay: f32, keep1: f32, keep2: f32, limit: f32 }
+struct Params { n: u32, partials: u32, beta1: f32, beta2: f32, eps: f32, decay: f32, keep1: f32, keep2: f32, limit: f32, slots: u32, log1: f32, log2: f32 }
 var<immediate> p: Params;
 @group(0) @binding(0) var<storage, read> state: State;
 @group(0) @binding(1) var<storage, read> partials: array<f32>;       // (G)
@@ -32,7 +33,18 @@ fn is_finite(value: f32) -> bool {
     return (bitcast<u32>(value) & 0x7f800000u) != 0x7f800000u;
 }
 
-fn update(i: u32, clip: f32) {
+// 1 − exp(x) of x ≤ 0, to rounding: near 0 by its series up to x⁸.
+fn complement_exp(x: f32) -> f32 {
+    let series = 1.0 + x * (0.5 + x * (0.16666667 + x * (0.041666668 + x * (0.008333334 + x * (0.0013888889 + x * (1.9841270e-4 + x * 2.4801588e-5))))));
+    return select(1.0 - exp_accurate(x), -x * series, x > -0.5);
+}
+
+// 1 / (1 − β₁ᵗ) and 1 / √(1 − β₂ᵗ)
+fn corrections(t: f32) -> vec2<f32> {
+    return vec2<f32>(1.0 / complement_exp(t * p.log1), 1.0 / sqrt(complement_exp(t * p.log2)));
+}
+
+fn update(i: u32, clip: f32, correction: vec2<f32>) {
     if (i * 4u >= p.n) {
         return;
     }
@@ -58,7 +70,7 @@ fn update(i: u32, clip: f32) {
     let v1 = p.beta2 * v0 + p.keep2 * (g * g);
     m[i] = m1;
     v[i] = v1;
-    w[i] = weight - state.learning_rate * state.correction1 * m1 / (sqrt(v1) * state.correction2 + p.eps);
+    w[i] = weight - state.learning_rate * correction.x * m1 / (sqrt(v1) * correction.y + p.eps);
 }
 
 @compute @workgroup_size(WG)
@@ -80,10 +92,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     }
     let norm = sqrt(sum) * share;
     let fine = is_finite(norm) && is_finite(records[start + 4u]);
+    let updates = records[(state.slot + p.slots - 1u) % p.slots * 16u + 15u];
     let first = flat_group(group, groups) * WG * EACH + local;
     if (first == 0u) {
         records[start + 1u] = norm;
         records[start + 2u] = select(1.0, 0.0, fine);
+        records[start + 15u] = select(updates, updates + 1.0, fine);
     }
     if (!fine) {
         return;
@@ -92,11 +106,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     if (state.max_norm > 0.0) {
         clip = share * min(1.0, state.max_norm / (norm + 1e-6));
     }
+    let correction = corrections(updates + 1.0);
     if (EACH == 1u) {
-        update(first, clip);
+        update(first, clip, correction);
     } else {
         for (var k = 0u; k < EACH; k++) {
-            update(first + k * WG, clip);
+            update(first + k * WG, clip, correction);
         }
     }
 }

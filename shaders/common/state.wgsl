@@ -9,8 +9,6 @@ struct State {
     count: u32,         // number that means are taken over: these rows, or fewer where some of them are masked
     learning_rate: f32, // of this step
     max_norm: f32,      // gradient clipping, 0 for none
-    correction1: f32,   // 1 / (1 - beta1^t), from the host in f64
-    correction2: f32,   // 1 / sqrt(1 - beta2^t), from the host in f64
-    scale: f32,         // factor of the gradient of this micro-step: 1 / micro-steps of the step
+    scale: f32,         // factor of the gradient of this micro-step: its share of what the means of the step are taken over
     drawn: f32,         // 1 where the terms of the loss that are left out of some batches are in this one, else 0
 }

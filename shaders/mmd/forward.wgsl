@@ -1,5 +1,5 @@
 // One half of the maximum mean discrepancy (Gretton et al. 2012) between unit vectors, from their products s = x · yᵀ, with the kernel
-//   k_ij = exp(−‖x_i − y_j‖² / 2σ²) = exp((s_ij − 1) / σ²);  loss_i = offset + sign · Σ_j k_ij / m
+//   k_ij = exp(−‖x_i − y_j‖² / 2σ²) = exp(min(s_ij − 1, 0) / σ²);  loss_i = offset + sign · Σ_j k_ij / m
 // SELF: y is x, and only the n rows that count are averaged (m = n), each pair counting from both sides in the gradient; else m = M.
 // The whole is mean k(x, x) − 2 mean k(x, y) + mean k(y, y): one pass with SELF and sign 1 makes the first,
 // another with sign −2 the second, and an offset is the third, which has no gradient.
@@ -30,7 +30,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     let factor = state.scale * p.weight * p.sign * select(1.0, 2.0, SELF == 1u) * p.inverse / (f32(n) * f32(m));
     var sum = 0.0;
     for (var j = lane; j < p.count; j += LANES) {
-        let k = exp_accurate((s[safe * p.count + j] - 1.0) * p.inverse);
+        // No distance is below 0, whatever rounding makes of a product.
+        let k = exp_accurate(min(s[safe * p.count + j] - 1.0, 0.0) * p.inverse);
         let counts = j < m && row < n;
         sum += select(0.0, k, counts);
         if (GRADIENT == 1u) {

@@ -7,8 +7,8 @@ use clap::Args;
 use serde_json::json;
 
 use super::args::{DeviceArg, JsonArg, WeightsArgs, expect_apart, run_config, trained};
-use crate::datasets::linkages;
 use crate::datasets::npz::{Npz, Numbers, write_arrays};
+use crate::datasets::{linkages, mechanisms};
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::problem::Problem;
@@ -44,6 +44,7 @@ pub(super) fn run(host: &Host, args: EncodeArgs) -> Result<()> {
     let (problem, session) = trained(host, &weights, Problem::open(&config, Purpose::Test)?, device.device.as_deref())?;
     let scorecard: Box<dyn Any> = problem.scorecard();
     let images = scorecard.downcast_ref::<ImageScorecard>().ok_or_else(none)?;
+    mechanisms::check_beside(&data, images.samples())?;
     let bar = if json { None } else { Bar::new(host, images.samples() as u64, "images") };
     let (latents, width) = images.encode(&session, |n| bar.iter().for_each(|bar| bar.add(n as u64)))?;
     bar.iter().for_each(Bar::clear);

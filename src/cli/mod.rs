@@ -135,6 +135,12 @@ pub fn main() -> i32 {
         // SAFETY: no other thread has been started.
         unsafe { std::env::set_var(name, value) };
     }
+    // A file beyond the limit of `ulimit -f` is a failed write, not the end of the process.
+    #[cfg(unix)]
+    // SAFETY: no handler runs, and no other thread has been started.
+    unsafe {
+        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+    }
     let host = Host::default();
     let of_panics = host.clone();
     std::panic::set_hook(Box::new(move |info| {

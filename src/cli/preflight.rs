@@ -11,8 +11,8 @@ use super::args::{DeviceArg, JsonArg, RunArgs, parse_bytes};
 use super::output::bytes;
 use crate::error::{Error, Result};
 use crate::host::Host;
-use crate::kernels::State;
 use crate::kernels::metrics::StepRecord;
+use crate::kernels::{State, key};
 use crate::plan::Flat;
 use crate::problem::Problem;
 use crate::tasks::Purpose;
@@ -54,10 +54,10 @@ pub(super) fn run(host: &Host, args: PreflightArgs) -> Result<()> {
     let before = session.arena.read_flat(Flat::Parameters)?;
     let (mut losses, mut norms, mut times) = (vec![], vec![], vec![]);
     for step in 0..STEPS {
-        let mut state = State { seed: config.train.seed as u32, slot: step as u32, ..State::default() };
+        let mut state = State { seed: key(config.train.seed), slot: step as u32, ..State::default() };
         let total = config.train.epochs.saturating_mul(problem.data.steps_per_epoch());
         let rate = config.schedule.learning_rate(config.optimizer.learning_rate, step, total, config.train.epochs);
-        config.optimizer.fill(&mut state, step, rate);
+        config.optimizer.fill(&mut state, rate);
         let batches = problem.batches(step)?;
         let started = Instant::now();
         let index = session.submit_step(&batches, state, step, config.train.accumulate)?;

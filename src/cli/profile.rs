@@ -71,7 +71,7 @@ fn median_step(
     let batches = (0..count).map(|step| problem.batches_of(step, own.clone())).collect::<Result<Vec<_>>>()?;
     let gpu = &session.arena.gpu;
     let mut state = State { seed: 1, ..State::default() };
-    problem.settings.optimizer.fill(&mut state, 1000, 1e-6);
+    problem.settings.optimizer.fill(&mut state, 1e-6);
     let mut times = Vec::new();
     let started = Instant::now();
     let (mut step, mut counted) = (0, 0);

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, shortened};
+
+/// Runs of a sweep.
+const MOST: f64 = 10_000.0;
 
 /// One run of a sweep.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,7 +23,7 @@ pub(super) struct Member {
 pub(super) fn members(seeds: &[u64], grid: &[String]) -> Result<Vec<Member>> {
     let mut axes: Vec<(String, Vec<String>)> = Vec::new();
     for item in grid {
-        let wrong = |why: &str| Error::Config(format!("--grid {item}: {why}"));
+        let wrong = |why: &str| Error::Config(format!("--grid {}: {why}", shortened(item)));
         let (key, values) =
             item.split_once('=').ok_or_else(|| wrong("expected key=a,b,c, as in --grid optimizer.learning_rate=1e-3,5e-4"))?;
         let values: Vec<String> = split_values(values).iter().map(|v| v.trim().to_string()).collect();
@@ -34,21 +37,24 @@ pub(super) fn members(seeds: &[u64], grid: &[String]) -> Result<Vec<Member>> {
     }
     for (at, (key, values)) in axes.iter().enumerate() {
         if axes[..at].iter().any(|(other, _)| other == key) {
-            return Err(Error::Config(format!("{key} has two axes: give all of its values in one")));
+            return Err(Error::Config(format!("{} has two axes: give all of its values in one", shortened(key))));
         }
-        // 1e-3 and 0.001 are the same run, however they are written.
-        let same = |value: &String| value.parse::<f64>().map_or_else(|_| value.clone(), |number| number.to_string());
-        if values.iter().map(same).collect::<BTreeSet<_>>().len() < values.len() {
-            return Err(Error::Config(format!("{key}: a value is there twice, and would be the same run")));
+        if values.iter().map(|value| meaning(value)).collect::<BTreeSet<_>>().len() < values.len() {
+            return Err(Error::Config(format!("{}: a value is there twice, and would be the same run", shortened(key))));
         }
     }
     let Some(first) = axes.first() else { return Ok(vec![]) };
+    let combinations = axes.iter().fold(1.0, |n, (_, values)| n * values.len() as f64);
+    if combinations > MOST {
+        return Err(Error::Config(format!("--grid and --seeds make {combinations} runs; at most {MOST} go into one sweep: divide it")));
+    }
     let leaf = |key: &str| key.rsplit('.').next().unwrap_or(key).to_string();
     // The last part of a key names it where no other axis has the same.
     let short = |key: &str| if axes.iter().filter(|(k, _)| leaf(k) == leaf(key)).count() == 1 { leaf(key) } else { key.to_string() };
     let part = |key: &str, value: &str| {
         let safe = |c: char| if c.is_ascii_alphanumeric() || "._-+".contains(c) { c } else { '_' };
-        (format!("{}={}", short(key), value.chars().map(safe).collect::<String>()), format!("{key}={value}"))
+        let safe = |text: &str| text.chars().map(safe).collect::<String>();
+        (format!("{}={}", safe(&short(key)), safe(value)), format!("{key}={value}"))
     };
     let mut members: Vec<Member> = first.1.iter().map(|v| part(&first.0, v)).map(|(name, set)| Member { name, set: vec![set] }).collect();
     for (key, values) in &axes[1..] {
@@ -72,6 +78,15 @@ pub(super) fn members(seeds: &[u64], grid: &[String]) -> Result<Vec<Member>> {
         return Err(Error::Config("--grid: two runs would have the same folder, as their values differ in signs alone".into()));
     }
     Ok(members)
+}
+
+/// What a value of a run file means, however it is written: 1e-3 and 0.001, 8 and 0x8, auto and "auto" are one.
+fn meaning(value: &str) -> String {
+    let parsed = format!("v = {value}").parse::<toml::Table>().ok().and_then(|mut table| table.remove("v"));
+    match parsed.unwrap_or_else(|| toml::Value::String(value.into())) {
+        toml::Value::Float(v) if v.fract() == 0.0 && v.abs() < 9e15 => (v as i64).to_string(),
+        value => value.to_string(),
+    }
 }
 
 /// Parts between commas that stand in no bracket and no quotes.
@@ -122,6 +137,18 @@ mod tests {
     }
 
     #[test]
+    fn any_text_makes_runs_or_a_message() {
+        // Seeds are whole numbers, to their last digit; names are cut where they have too many bytes.
+        assert_eq!(named(&[9_007_199_254_740_992, 9_007_199_254_740_993], &[]).len(), 2);
+        let long = format!("a{}=1", "é".repeat(90));
+        assert!(named(&[], &[&long])[0].0.len() <= 150);
+        let hundred: Vec<String> =
+            (0..6).map(|k| format!("k{k}={}", (0..100).map(|n| n.to_string()).collect::<Vec<_>>().join(","))).collect();
+        let error = members(&[], &hundred).unwrap_err().to_string();
+        assert!(error.contains("1000000000000 runs"), "{error}");
+    }
+
+    #[test]
     fn what_makes_no_runs_is_refused() {
         for (seeds, grid) in [
             (&[1, 1][..], &[][..]),
@@ -130,6 +157,9 @@ mod tests {
             (&[1], &["train.seed=2"]),
             (&[], &["a=1", "a=2"]),
             (&[], &["a=1e-3,0.001"]),
+            (&[], &["a=8,0x8"]),
+            (&[], &["a=10,1_0"]),
+            (&[], &["a=\"auto\",auto"]),
         ] {
             let grid: Vec<String> = grid.iter().map(ToString::to_string).collect();
             assert!(members(seeds, &grid).is_err(), "{seeds:?} {grid:?}");

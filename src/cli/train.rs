@@ -11,6 +11,7 @@ use super::args::{DeviceArg, JsonArg, RunArgs, parse_bytes, run_config};
 use super::devices::device_of;
 use super::sweep::{Member, members};
 use crate::error::{Error, Result};
+use crate::files;
 use crate::host::Host;
 use crate::problem::Problem;
 use crate::ranks::Ranks;
@@ -139,7 +140,7 @@ fn mirrored(out: &Path, scratch: Option<&Path>, resume: bool, ranks: Ranks) -> R
             continue;
         }
         let own = found.get(number).and_then(|(_, file)| file.as_ref());
-        let bytes = own.map_or(Ok(vec![]), |file| std::fs::read(file).map_err(|e| Error::read(file, &e)))?;
+        let bytes = own.map_or(Ok(vec![]), |file| files::bytes(file, files::LARGE).map_err(|e| Error::read(file, &e)))?;
         let bytes = ranks.broadcast(bytes);
         if let Some(here) = here {
             let folder = here.parent().unwrap_or(Path::new(""));
@@ -279,7 +280,7 @@ struct Closing {
 
 /// What became of a run of a sweep that needs nothing more: nothing, or why it counts as failed.
 fn ended(folder: &Path, config: &Config, stride: u64, strict: bool) -> Result<Option<Option<String>>> {
-    let read = |name: &str| std::fs::read_to_string(folder.join(name)).ok();
+    let read = |name: &str| files::text(&folder.join(name), files::SMALL).ok();
     let Some(report) = read("report.json").and_then(|text| serde_json::from_str::<serde_json::Value>(&text).ok()) else { return Ok(None) };
     let times = config.restart.as_ref().map_or(0, |restart| restart.times);
     let attempt = attempts(folder, times);
@@ -373,6 +374,21 @@ fn sweep(run: &RunArgs, members: Vec<Member>, options: &Options, Closing { stric
     }
 }
 
+/// Whether whoever started this process wants it to live on after a signal, as `nohup` and scripts do with what they leave in the background.
+#[cfg(unix)]
+fn ignored(signal: i32) -> bool {
+    // SAFETY: the call only writes what is set for the signal, to a place of that type, of which all bits may be 0.
+    unsafe {
+        let mut set: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(signal, std::ptr::null(), &mut set) == 0 && set.sa_sigaction == libc::SIG_IGN
+    }
+}
+
+#[cfg(not(unix))]
+fn ignored(_signal: i32) -> bool {
+    false
+}
+
 /// A number that becomes that of the first SIGINT, SIGTERM or, where there is one, SIGHUP; a second one ends the process at once.
 fn stop_on_signals() -> Result<Arc<AtomicUsize>> {
     use signal_hook::consts::{SIGINT, SIGTERM};
@@ -383,7 +399,7 @@ fn stop_on_signals() -> Result<Arc<AtomicUsize>> {
         #[cfg(unix)]
         signal_hook::consts::SIGHUP,
     ];
-    for signal in signals {
+    for signal in signals.into_iter().filter(|signal| !ignored(*signal)) {
         signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, armed.clone())
             .and_then(|_| signal_hook::flag::register(signal, armed.clone()))
             .and_then(|_| signal_hook::flag::register_usize(signal, stop.clone(), signal as usize))

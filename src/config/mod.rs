@@ -17,6 +17,7 @@ pub(crate) use section::within;
 pub use settings::{CheckpointConfig, Precision, TrainConfig, ValidationConfig};
 
 use crate::error::{Error, Result};
+use crate::files;
 use crate::optim::{OptimizerConfig, ScheduleConfig, ScheduleKind};
 
 /// Everything that a run depends on: its model M, its data D and its loss L, and how it is trained.
@@ -108,11 +109,13 @@ where
         if path.exists() && !path.is_file() {
             return Err(Error::Config(format!("{} is no run file. Run files are in data/runs/", path.display())));
         }
-        let text = std::fs::read_to_string(path).map_err(|e| match e.kind() {
+        let failed = |e: std::io::Error| match e.kind() {
             std::io::ErrorKind::NotFound => Error::MissingInput(format!("no run file {}. Run files are in data/runs/", path.display())),
-            std::io::ErrorKind::InvalidData => Error::Config(format!("{} is no run file: it is not text", path.display())),
+            std::io::ErrorKind::FileTooLarge => Error::Config(format!("{} is no run file: {e}", path.display())),
             _ => Error::read(path, &e),
-        })?;
+        };
+        let bytes = files::bytes(path, files::SMALL).map_err(failed)?;
+        let text = String::from_utf8(bytes).map_err(|_| Error::Config(format!("{} is no run file: it is not text", path.display())))?;
         Self::parse(&text, &path.display().to_string(), overrides)
     }
 

@@ -4,12 +4,15 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::words::in_words;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, shortened};
+
+/// Parts of a key, at most.
+const DEEPEST: usize = 16;
 
 /// Puts `value` at `table.key`, and gives the configuration with it or what is wrong with that. The value is TOML if it parses as such, else
 /// a string.
 pub(super) fn apply<C: Serialize + DeserializeOwned>(table: &mut toml::Table, item: &str) -> Result<Result<C>> {
-    let wrong = |why: &str| Error::Config(format!("--set {item}: {why}"));
+    let wrong = |why: &str| Error::Config(format!("--set {}: {why}", shortened(item)));
     let expected = "expected table.key=value, as in --set train.batch=64";
     let (path, value) = item.split_once('=').ok_or_else(|| wrong(expected))?;
     let value = value.trim();
@@ -25,6 +28,9 @@ pub(super) fn apply<C: Serialize + DeserializeOwned>(table: &mut toml::Table, it
     let whole = |key: &str| wrong(&format!("{key} is a list: give the whole of it, as in --set '{key}=[…]'"));
     if let Some((list, _)) = path.split_once('[') {
         return Err(whole(list.trim()));
+    }
+    if keys.len() > DEEPEST {
+        return Err(wrong(&format!("a key of {} parts; run files have tables at most {DEEPEST} deep", keys.len())));
     }
     let (leaf, parents) = keys.split_last().ok_or_else(|| wrong(expected))?;
     let (mut error, mut as_given) = (None, None);

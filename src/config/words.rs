@@ -1,5 +1,7 @@
 //! Messages of the TOML parser in the words of a run file.
 
+use crate::error::shortened;
+
 /// Message of a TOML error with its line, and with the nearest key when one is unknown.
 pub(super) fn located(error: &toml::de::Error, text: &str) -> String {
     let message = error.message();
@@ -58,7 +60,12 @@ pub(super) fn in_words(message: &str) -> String {
     if let Some((item, rest)) = message.split_once("]: ").filter(|(item, _)| item.starts_with("layers[")) {
         return format!("{item}]: {}", in_words(rest));
     }
-    let mut text = suggest(message);
+    let mut text: String = suggest(message)
+        .split('"')
+        .enumerate()
+        .map(|(i, part)| if i % 2 == 1 { shortened(part) } else { part.into() })
+        .collect::<Vec<_>>()
+        .join("\"");
     for (theirs, ours) in WORDS {
         let (word, named) = theirs.strip_suffix("NAME").map_or((theirs, false), |word| (word, true));
         let mut from = 0;

@@ -61,6 +61,58 @@ pub fn header(path: &Path, truth: bool) -> Result<(usize, usize)> {
     }
 }
 
+fn check_types(path: &Path, kinds: &Values) -> Result<()> {
+    let out_of_range = |i: &usize| !(0.0..MOST_TYPES).contains(&kinds.get(*i)) || kinds.get(*i).fract() != 0.0;
+    (0..kinds.len()).find(out_of_range).map_or(Ok(()), |i| {
+        let (path, found, most) = (path.display(), kinds.get(i), MOST_TYPES - 1.0);
+        Err(Error::Data(format!("{path}: types[{i}] is {found}; expected whole numbers from 0 to {most}")))
+    })
+}
+
+/// Valid joints of each sample, with `truth` at least one.
+fn joints_of_each(path: &Path, mask: &Values, truth: bool) -> Result<Vec<usize>> {
+    let samples = mask.len() / JOINTS;
+    let wrong = |what: String| Err(Error::Data(format!("{}: {what}", path.display())));
+    if let Some(i) = (0..mask.len()).find(|i| mask.get(*i) != 0.0 && mask.get(*i) != 1.0) {
+        return wrong(format!("mask{:?} is {}; expected 0 or 1", index(i, &[samples, JOINTS]), mask.get(i)));
+    }
+    let mut counts = Vec::with_capacity(samples);
+    for i in 0..samples {
+        let valid = |j: &usize| mask.get(i * JOINTS + j) == 1.0;
+        let count = (0..JOINTS).take_while(valid).count();
+        if (truth && count == 0) || (count..JOINTS).any(|j| valid(&j)) {
+            return wrong(format!("mask[{i}] is no run of ones followed by zeros: valid joints come first, at least one"));
+        }
+        counts.push(count);
+    }
+    Ok(counts)
+}
+
+/// Refuses what `load` would refuse of types, joints and masks that stand beside so many images.
+///
+/// # Errors
+/// `Data` with the first place that is wrong.
+pub fn check_beside(path: &Path, samples: usize) -> Result<()> {
+    let mut npz = Npz::open(path)?;
+    let names = npz.names().to_vec();
+    for (name, shape) in [("types", vec![samples]), ("joints", vec![samples, JOINTS, 2]), ("mask", vec![samples, JOINTS])] {
+        if !names.iter().any(|n| n == name) {
+            continue;
+        }
+        let found = npz.shape(name)?;
+        if found != shape {
+            return Err(Error::Data(format!("{}: {name} has shape {found:?} beside {samples} images; expected {shape:?}", path.display())));
+        }
+        let values = npz.array(name)?.values;
+        match name {
+            "types" => check_types(path, &values)?,
+            "mask" => drop(joints_of_each(path, &values, true)?),
+            _ => drop(non_finite(path, false, &[(name, &values.to_f32(), &shape)])?),
+        }
+    }
+    Ok(())
+}
+
 /// Reads a file; without `truth` it need not have joints, and no sample has any. Samples that are not finite
 /// are left out if `skip_non_finite`, and a note says so.
 ///
@@ -77,24 +129,11 @@ pub fn load(path: &Path, truth: bool, skip_non_finite: bool) -> Result<(Mechanis
     } else {
         (Values::F32(vec![0.0; samples * JOINTS * 2]), Values::F32(vec![0.0; samples * JOINTS]))
     };
-    let wrong = |what: String| Err(Error::Data(format!("{}: {what}", path.display())));
-    let out_of_range = |v: f32| !(0.0..MOST_TYPES).contains(&v) || v.fract() != 0.0;
-    if let Some(i) = (0..samples).find(|i| out_of_range(kinds.get(*i))) {
-        return wrong(format!("types[{i}] is {}; expected whole numbers from 0 to {}", kinds.get(i), MOST_TYPES - 1.0));
-    }
-    if let Some(i) = (0..mask.len()).find(|i| mask.get(*i) != 0.0 && mask.get(*i) != 1.0) {
-        return wrong(format!("mask{:?} is {}; expected 0 or 1", index(i, &[samples, JOINTS]), mask.get(i)));
-    }
-    let mut counts = Vec::with_capacity(samples);
+    check_types(path, &kinds)?;
+    let counts = joints_of_each(path, &mask, truth)?;
     let mut joints = joints.to_f32();
-    for i in 0..samples {
-        let valid = |j: &usize| mask.get(i * JOINTS + j) == 1.0;
-        let count = (0..JOINTS).take_while(valid).count();
-        if (truth && count == 0) || (count..JOINTS).any(|j| valid(&j)) {
-            return wrong(format!("mask[{i}] is no run of ones followed by zeros: valid joints come first, at least one"));
-        }
-        joints[(i * JOINTS + count) * 2..(i + 1) * JOINTS * 2].fill(0.0);
-        counts.push(count);
+    for (joints, count) in joints.chunks_mut(JOINTS * 2).zip(&counts) {
+        joints[count * 2..].fill(0.0);
     }
     let latents = latents.to_f32();
     let bad = non_finite(path, skip_non_finite, &[("latents", &latents, &[samples, width]), ("joints", &joints, &[samples, JOINTS, 2])])?;

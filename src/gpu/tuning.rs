@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::adapter::AdapterSummary;
+use crate::files;
 
 /// How the arrays of a software adapter are read.
 const READS: &str = "software arrays";
@@ -85,7 +86,7 @@ impl Tuning {
     /// Why the file cannot be used.
     pub fn kept(adapter: &AdapterSummary) -> Result<Tuning, String> {
         let Some(path) = Tuning::file(adapter) else { return Ok(Tuning::default()) };
-        let bytes = match std::fs::read(&path) {
+        let bytes = match files::bytes(&path, files::SMALL) {
             Ok(bytes) => bytes,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Tuning::default()),
             Err(e) => return Err(format!("{}: {e}", path.display())),

@@ -1,5 +1,6 @@
 //! Adam, AdamW and SGD with momentum over the flat weights, with clipping by the global norm. See `shaders/adamw/`.
 
+use super::metrics::RECORD;
 use super::state;
 use crate::error::{Error, Result};
 use crate::plan::{Dispatch, Grid, Plan, Tensor};
@@ -15,7 +16,7 @@ pub enum Rule {
     Sgd,
 }
 
-/// One optimiser step; the learning rate, the clipping norm and the bias corrections come from the state.
+/// One optimiser step; the learning rate and the clipping norm come from the state, the number of updates from the record before.
 #[derive(Debug, Clone, Copy)]
 pub struct Update {
     /// (at least G) partial sums of squares of the gradient.
@@ -30,7 +31,7 @@ pub struct Update {
     pub m: Tensor,
     /// (n) second moment.
     pub v: Tensor,
-    /// (slots, 16).
+    /// (slots, 16), of at least two steps.
     pub records: Tensor,
     /// β₁.
     pub beta1: f64,
@@ -52,9 +53,14 @@ impl Update {
     /// Records the pass.
     ///
     /// # Errors
-    /// `Internal` when a shape differs.
+    /// `Internal` when a shape differs, or when there is one record.
     pub fn record(self, plan: &mut Plan, label: &str) -> Result<()> {
-        let n = plan.len(self.w);
+        let (n, slots) = (plan.len(self.w), plan.len(self.records) / RECORD);
+        if slots < 2 {
+            return Err(Error::Internal("adamw/update: no record of the step before".into()));
+        }
+        // β = 0 has no logarithm; of this one every power is 0.
+        let log = |beta: f64| beta.ln().max(-1000.0);
         for tensor in [self.dw, self.m, self.v] {
             plan.expect("adamw/update", tensor, n)?;
         }
@@ -86,6 +92,9 @@ impl Update {
             .scalar("keep1", 1.0 - self.beta1)
             .scalar("keep2", 1.0 - self.beta2)
             .scalar("limit", self.clip_value)
+            .size("slots", slots)
+            .scalar("log1", log(self.beta1))
+            .scalar("log2", log(self.beta2))
             .flops(16 * n);
         plan.record(dispatch, Grid::Threads((n / 4).div_ceil(each)))
     }

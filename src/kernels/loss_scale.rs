@@ -8,6 +8,9 @@ use crate::plan::{Dispatch, Grid, Plan, Tensor};
 /// The factor before the first step.
 pub const INITIAL: f32 = 4096.0;
 
+/// It is not halved below this.
+pub const SMALLEST: f32 = 1.0;
+
 /// x ← S x, with the S of this step.
 #[derive(Debug, Clone, Copy)]
 pub struct Apply {

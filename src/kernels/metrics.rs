@@ -5,12 +5,14 @@ use crate::error::{Error, Result};
 use crate::plan::{Dispatch, Grid, Plan, Tensor};
 
 /// Words of one record: 0 the number that means are taken over, 1 the gradient norm, 2 whether the update was skipped, 3 the loss scale
-/// where there is one, from `SUMS` the sums of
-/// columns, the loss first.
+/// where there is one, from `SUMS` the sums of columns, the loss first, and `UPDATES`.
 pub const RECORD: usize = 16;
 
 /// First sum of a record.
 pub const SUMS: usize = 4;
+
+/// Updates that the moments of the optimiser have had up to a step; those that were skipped do not count.
+pub const UPDATES: usize = RECORD - 1;
 
 /// What the device says of a step.
 #[derive(Debug, Clone, Copy)]
@@ -56,7 +58,7 @@ impl<'a> StepRecord<'a> {
 /// records[slot] = Σ over the rows.
 #[derive(Debug, Clone, Copy)]
 pub struct Accumulate {
-    /// (rows, cols), at most 12 columns.
+    /// (rows, cols), at most 11 columns.
     pub x: Tensor,
     /// (slots, 16).
     pub records: Tensor,
@@ -74,8 +76,8 @@ impl Accumulate {
     pub fn record(self, plan: &mut Plan, label: &str) -> Result<()> {
         let Accumulate { x, records, rows, cols } = self;
         plan.expect("metrics/accumulate", x, rows * cols)?;
-        if cols > RECORD - SUMS {
-            return Err(Error::Internal(format!("metrics/accumulate: {cols} columns, {} fit a record", RECORD - SUMS)));
+        if cols > UPDATES - SUMS {
+            return Err(Error::Internal(format!("metrics/accumulate: {cols} columns, {} fit a record", UPDATES - SUMS)));
         }
         // A processor gains nothing from sharing a sum, until it is so long that its loops would be cut off.
         let group = if plan.target.software && rows < 8192 { plan.target.vector() } else { 64 };

@@ -79,14 +79,21 @@ pub struct State {
     pub learning_rate: f32,
     /// Gradient clipping by global norm, 0 for none.
     pub max_norm: f32,
-    /// 1 / (1 − β₁ᵗ).
-    pub correction1: f32,
-    /// 1 / √(1 − β₂ᵗ).
-    pub correction2: f32,
-    /// Factor of the gradient of this micro-step: 1 / micro-steps of the step.
+    /// Factor of the gradient of this micro-step: its share of what the means of the step are taken over.
     pub scale: f32,
     /// 1 where the terms of the loss that are left out of some batches are in this one, else 0.
     pub drawn: f32,
+}
+
+/// The key of the random numbers of a run. All 64 bits of a seed count, and a seed below 2³² is its own key.
+pub fn key(seed: u64) -> u32 {
+    // A step of SplitMix64 (Steele et al. 2014) less the one of 0 mixes the upper half.
+    let mix = |x: u64| {
+        let x = (x ^ x >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let x = (x ^ x >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (x ^ x >> 31) as u32
+    };
+    seed as u32 ^ mix(seed >> 32)
 }
 
 /// Name of the tensor that holds `State`.

@@ -127,13 +127,10 @@ impl OptimizerConfig {
         update.record(plan, "optimizer")
     }
 
-    /// Fills in what the update of step `step` (from 0) needs.
-    pub fn fill(&self, state: &mut State, step: u64, learning_rate: f64) {
-        let t = (step + 1) as f64;
+    /// Fills in what an update with this learning rate needs.
+    pub fn fill(&self, state: &mut State, learning_rate: f64) {
         state.learning_rate = learning_rate as f32;
         state.max_norm = self.clip_norm as f32;
-        state.correction1 = (1.0 / (1.0 - self.beta1.powf(t))) as f32;
-        state.correction2 = (1.0 / (1.0 - self.beta2.powf(t)).sqrt()) as f32;
     }
 }
 

@@ -164,9 +164,17 @@ pub trait Source: Debug {
     fn load(self: Box<Self>, with: Loading<'_>) -> Result<(Box<dyn Data>, Vec<String>)>;
 }
 
-/// A batch for each micro-step of a step: those of `own` are packed, others stay empty.
-pub fn packed<T>(micro_steps: impl IntoIterator<Item = T>, own: &Range<usize>, pack: impl Fn(T) -> Batch) -> Vec<Batch> {
-    let one = |(number, samples)| if own.contains(&number) { pack(samples) } else { Batch::default() };
+/// A batch for each micro-step of a step: those of `own` are packed; others have nothing but the number that their means are taken over.
+pub fn packed<T>(
+    micro_steps: impl IntoIterator<Item = T>,
+    own: &Range<usize>,
+    pack: impl Fn(T) -> Batch,
+    count: impl Fn(&T) -> usize,
+) -> Vec<Batch> {
+    let one = |(number, samples)| match own.contains(&number) {
+        true => pack(samples),
+        false => Batch { count: count(&samples), ..Batch::default() },
+    };
     micro_steps.into_iter().enumerate().map(one).collect()
 }
 

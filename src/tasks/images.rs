@@ -207,7 +207,7 @@ impl Source for LoadedImages {
 impl Data for LoadedImages {
     fn batches(&mut self, step: u64, _layout: Layout, own: Range<usize>) -> Result<Vec<Batch>> {
         let (data, batch) = (self.data.clone(), self.source.sets.batch());
-        Ok(packed(self.source.sets.numbers(step), &own, |numbers| pack(&data, &numbers, batch)))
+        Ok(packed(self.source.sets.numbers(step), &own, |numbers| pack(&data, &numbers, batch), Vec::len))
     }
 
     fn scorecard(&self, loss: &dyn Loss, _layout: Layout) -> Box<dyn Scorecard> {

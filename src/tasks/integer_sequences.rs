@@ -208,8 +208,13 @@ pub fn micro_batch(sequences: &[Sequence], batch: usize, context: usize) -> Batc
         }
         words
     };
-    let count = sequences.iter().map(|s| s.len() - 1).sum();
-    Batch { inputs: vec![("tokens", part(0, 0)), ("targets", part(1, IGNORED))], rows: sequences.len() * context, count, drawn: false }
+    let (inputs, count) = (vec![("tokens", part(0, 0)), ("targets", part(1, IGNORED))], positions(sequences));
+    Batch { inputs, rows: sequences.len() * context, count, drawn: false }
+}
+
+/// Positions that have a target.
+fn positions(sequences: &[Sequence]) -> usize {
+    sequences.iter().map(|sequence| sequence.len() - 1).sum()
 }
 
 impl Source for IntegerSequences {
@@ -256,7 +261,8 @@ impl Source for IntegerSequences {
 impl Data for IntegerSequences {
     fn batches(&mut self, step: u64, _layout: Layout, own: Range<usize>) -> Result<Vec<Batch>> {
         let (batch, context) = (self.train.batch, self.config.context);
-        Ok(packed(self.training(step).chunks(batch), &own, |sequences| micro_batch(sequences, batch, context)))
+        let pack = |sequences: &[Sequence]| micro_batch(sequences, batch, context);
+        Ok(packed(self.training(step).chunks(batch), &own, pack, |sequences| positions(sequences)))
     }
 
     fn scorecard(&self, loss: &dyn Loss, _layout: Layout) -> Box<dyn Scorecard> {

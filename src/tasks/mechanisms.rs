@@ -353,7 +353,8 @@ impl Source for LoadedMechanisms {
 impl Data for LoadedMechanisms {
     fn batches(&mut self, step: u64, _layout: Layout, own: Range<usize>) -> Result<Vec<Batch>> {
         let numbers = self.source.sets.numbers(step);
-        Ok(packed(numbers, &own, |numbers| pack(&self.data, self.scale, &numbers, self.source.sets.batch())))
+        let pack = |numbers: Vec<usize>| pack(&self.data, self.scale, &numbers, self.source.sets.batch());
+        Ok(packed(numbers, &own, pack, |numbers| valid_joints(&self.data, numbers)))
     }
 
     fn scorecard(&self, loss: &dyn Loss, _layout: Layout) -> Box<dyn Scorecard> {
@@ -389,9 +390,14 @@ fn pack(data: &MechanismData, scale: Scale, numbers: &[usize], batch: usize) -> 
             }
         }
     }
-    let count = numbers.iter().map(|i| data.counts[*i]).sum();
+    let count = valid_joints(data, numbers);
     let inputs = vec![("latents", latents), ("types", types), ("points", points), ("joints", joints), ("mask", mask)];
     Batch { inputs, rows: numbers.len() * JOINTS, count, drawn: false }
+}
+
+/// Joints of these samples.
+fn valid_joints(data: &MechanismData, numbers: &[usize]) -> usize {
+    numbers.iter().map(|i| data.counts[*i]).sum()
 }
 
 /// Distances of the validation joints to the mean training joint, and to that of their type and place.

@@ -189,7 +189,8 @@ impl NextVectors {
                 self.config.file.display()
             )));
         }
-        (self.config.dim, self.config.context) = (data.train.dim, data.train.context);
+        // Of a file to test on, `train` may be of the run's own file.
+        (self.config.dim, self.config.context) = (data.validation.dim, data.validation.context);
         self.samples = Some(n);
         self.half = data.train.half();
         let baselines = if ranks.leads() {
@@ -434,7 +435,7 @@ impl Data for LoadedVectors {
             index.resize(batch, 0);
             Batch { inputs: vec![("index", index)], rows: numbers.len(), count: numbers.len(), drawn: false }
         };
-        let batches = packed(self.epochs.numbers(train.samples, step), &own, micro);
+        let batches = packed(self.epochs.numbers(train.samples, step), &own, micro, Vec::len);
         train.check()?;
         Ok(batches)
     }

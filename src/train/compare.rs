@@ -11,6 +11,7 @@ use super::folder::DIVERGED;
 use super::plot::{Chart, Curve, Points, Stroke, draw};
 use crate::config::ValidationConfig;
 use crate::error::{Error, Result};
+use crate::files;
 use crate::metrics::{Heading, aligned, improves, less_is_better};
 use crate::models::Features;
 
@@ -73,7 +74,7 @@ pub(super) struct Line {
 
 pub(super) fn lines(folder: &Path) -> Result<Vec<Line>> {
     let path = folder.join("metrics.jsonl");
-    let text = std::fs::read_to_string(&path).map_err(|e| match e.kind() {
+    let text = files::text(&path, files::LARGE).map_err(|e| match e.kind() {
         std::io::ErrorKind::NotFound => Error::MissingInput(format!("{} is no run folder: it has no metrics.jsonl", folder.display())),
         _ => Error::read(&path, &e),
     })?;
@@ -96,7 +97,7 @@ pub(super) fn lines(folder: &Path) -> Result<Vec<Line>> {
 /// The report of a run that has ended.
 pub(super) fn report(folder: &Path) -> Result<Value> {
     let path = folder.join("report.json");
-    match std::fs::read_to_string(&path) {
+    match files::text(&path, files::SMALL) {
         Ok(text) => serde_json::from_str(&text).map_err(|e| Error::Data(format!("{}: no report: {e}", path.display()))),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Value::Null),
         Err(e) => Err(Error::read(&path, &e)),
@@ -105,7 +106,7 @@ pub(super) fn report(folder: &Path) -> Result<Value> {
 
 /// The configuration of a run, as far as it can be read.
 pub(super) fn configuration(folder: &Path) -> Value {
-    let table = std::fs::read_to_string(folder.join("config.toml")).ok().and_then(|text| text.parse::<toml::Table>().ok());
+    let table = files::text(&folder.join("config.toml"), files::SMALL).ok().and_then(|text| text.parse::<toml::Table>().ok());
     table.and_then(|table| serde_json::to_value(table).ok()).unwrap_or(Value::Null)
 }
 
@@ -172,7 +173,7 @@ fn read(folder: &Path) -> Result<Run> {
         train_loss: train_loss.and_then(Value::as_f64),
         gap: at_best,
         device: report["device"].as_str().map(Into::into),
-        note: std::fs::read_to_string(folder.join("notes.txt")).ok().and_then(|t| t.lines().next().map(Into::into)),
+        note: files::text(&folder.join("notes.txt"), files::SMALL).ok().and_then(|t| t.lines().next().map(Into::into)),
         settings: flattened(&config),
         inference: None,
         status: match report["ended"].as_str() {

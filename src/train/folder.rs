@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::checkpoint::{Checkpoint, Found, Origin, Progress, file_of, load_best, save_weights};
 use super::tensor_file::{Best, remove_unfinished, write_atomically};
 use crate::error::{Error, Result};
+use crate::files;
 use crate::plan::{Buffer, Parameter};
 
 /// Where a run that learns no more leaves the reason.
@@ -171,7 +172,7 @@ impl RunFolder {
     /// `Data` when there are checkpoints and none is valid, when the run has another configuration, and when there is something to go on
     /// from that no checkpoint tells how.
     pub(super) fn find(&self, parameters: &[Parameter], origin: &Origin, first_save: u64) -> Result<Option<Found>> {
-        let saved = fs::read_to_string(self.config());
+        let saved = files::text(&self.config(), files::SMALL);
         let here = self.path.display();
         let Some(found) = Checkpoint::newest(&self.checkpoints(), parameters)? else {
             // A run that ended before its first checkpoint comes to its best weights again; of a later one checkpoints are missing.
@@ -212,7 +213,7 @@ impl RunFolder {
     /// # Errors
     /// `Io`.
     pub(super) fn write_config(&self, origin: &Origin, resumed: bool) -> Result<Option<String>> {
-        let same = fs::read_to_string(self.config()).is_ok_and(|text| origin.configuration_differences(&text).is_empty());
+        let same = files::text(&self.config(), files::SMALL).is_ok_and(|text| origin.configuration_differences(&text).is_empty());
         if same {
             return Ok(None);
         }

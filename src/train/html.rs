@@ -11,6 +11,7 @@ use super::plot::svg;
 use super::status::status;
 use super::tensor_file::write_atomically;
 use crate::error::{Error, Result};
+use crate::files;
 
 const STYLE: &str = "\
 :root { color-scheme: light; } \
@@ -98,7 +99,7 @@ fn run(folder: &Path, comparison: &Comparison) -> Result<String> {
     }
     fact("device", report["device"].as_str().map(Into::into));
     fact("time", report["seconds"].as_f64().map(super::logs::duration));
-    let log = std::fs::read_to_string(folder.join("train.log")).unwrap_or_default();
+    let log = files::text(&folder.join("train.log"), files::LARGE).unwrap_or_default();
     fact("memory", log.lines().rev().find_map(|line| line.strip_prefix("memory")).map(|m| m.trim().to_string()));
     out += &table(&facts, &[true, true]);
 
@@ -115,7 +116,7 @@ fn run(folder: &Path, comparison: &Comparison) -> Result<String> {
     let charts = charts_of(&curves, &(score, vec![score]), None);
     let charts = svg(&charts).map_err(|e| Error::Internal(format!("drawing {name}: {e}")))?;
     let _ = writeln!(out, "<figure>{charts}</figure>");
-    if let Ok(text) = std::fs::read_to_string(folder.join("report.txt")) {
+    if let Ok(text) = files::text(&folder.join("report.txt"), files::SMALL) {
         let _ = writeln!(out, "<h3>Closing report</h3>\n<pre>{}</pre>", escaped(&text));
     }
     if let Some(missed) = report["expectations"].as_array().filter(|list| list.iter().any(|e| e[2] == Value::Bool(false))) {
@@ -123,7 +124,7 @@ fn run(folder: &Path, comparison: &Comparison) -> Result<String> {
         let _ = writeln!(out, "<p class=\"warning\">{count} of {} expectations are missed.</p>", missed.len());
     }
     for (summary, file) in [("Settings", "config.toml"), ("Log", "train.log"), ("Notes", "notes.txt")] {
-        if let Ok(text) = std::fs::read_to_string(folder.join(file)) {
+        if let Ok(text) = files::text(&folder.join(file), files::LARGE) {
             let _ = writeln!(out, "<details><summary>{summary}</summary><pre>{}</pre></details>", escaped(&text));
         }
     }
@@ -139,8 +140,7 @@ fn pictures(folder: &Path) -> Result<String> {
     files.sort();
     let mut out = String::new();
     for file in files {
-        let small = file.metadata().is_ok_and(|m| m.len() <= PICTURE);
-        let Some(text) = std::fs::read_to_string(&file).ok().filter(|_| small) else { continue };
+        let Ok(text) = files::text(&file, PICTURE) else { continue };
         // As the source of an image no script in it runs.
         let text: String =
             text.bytes().map(|b| if b.is_ascii_alphanumeric() { char::from(b).to_string() } else { format!("%{b:02X}") }).collect();

@@ -20,17 +20,18 @@ use super::rules::Watch;
 use super::tensor_file::{Best, write_atomically};
 use crate::config::{Precision, Settings};
 use crate::error::{Error, Result, argument};
+use crate::files;
 use crate::gpu::{Gpu, Role, Target, Tuning};
 use crate::host::Host;
-use crate::kernels::State;
-use crate::kernels::loss_scale::INITIAL;
+use crate::kernels::loss_scale::{INITIAL, SMALLEST};
 use crate::kernels::metrics::StepRecord;
+use crate::kernels::{State, key};
 use crate::losses::Columns;
 use crate::metrics::{Column, Metrics, improves, less_is_better};
 use crate::plan::{Entry, Exchange, Flat, Parameter};
 use crate::problem::Loaded;
 use crate::ranks::Ranks;
-use crate::session::{RING, Session};
+use crate::session::{Carried, RING, Session};
 use crate::tasks::{Card, ClosingScores, Scorecard};
 
 /// Skipped updates in a row after which a run stops.
@@ -165,8 +166,9 @@ impl<'a> Trainer<'a> {
             session.arena.write_flat(Flat::Parameters, &checkpoint.weights)?;
             session.arena.write_flat(Flat::FirstMoment, &checkpoint.m)?;
             session.arena.write_flat(Flat::SecondMoment, &checkpoint.v)?;
-            let scale = checkpoint.progress.loss_scale.map_or((false, INITIAL), |(skipped, bits)| (skipped, f32::from_bits(bits)));
-            session.scale_loss(checkpoint.progress.step, scale)?;
+            let Progress { step, skipped: without, loss_scale, .. } = checkpoint.progress;
+            let (skipped, loss_scale) = loss_scale.map_or((false, INITIAL), |(skipped, bits)| (skipped, f32::from_bits(bits)));
+            session.carry_on(step, Carried { skipped, loss_scale, updates: step - without.min(step) })?;
             if checkpoint.variants != variants(&gpu, &session)? {
                 sentences.push(
                     "the device, the number of ranks or the kernels differ from those of the checkpoint: the run goes on, but not with the same bits".into(),
@@ -283,7 +285,7 @@ impl<'a> Trainer<'a> {
 
     /// Curves of the steps before, from the metrics file.
     fn load_curves(&mut self) {
-        let text = fs::read_to_string(self.folder.path.join("metrics.jsonl")).unwrap_or_default();
+        let text = files::text(&self.folder.path.join("metrics.jsonl"), files::LARGE).unwrap_or_default();
         for line in text.lines().filter_map(|l| serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(l).ok()) {
             let (Some(split), Some(step)) = (line.get("split").and_then(|s| s.as_str()), line.get("step").and_then(|s| s.as_f64())) else {
                 continue;
@@ -322,9 +324,9 @@ impl<'a> Trainer<'a> {
                 return Err(Error::Interrupted(signal as i32, state));
             }
             let step = self.progress.step;
-            let mut state = State { seed: self.problem.settings.train.seed as u32, slot: (step % RING) as u32, ..State::default() };
+            let mut state = State { seed: key(self.problem.settings.train.seed), slot: (step % RING) as u32, ..State::default() };
             let rate = learning_rate(&self.problem.settings, &self.progress, step, self.rhythm.total);
-            self.problem.settings.optimizer.fill(&mut state, step, rate);
+            self.problem.settings.optimizer.fill(&mut state, rate);
             in_flight.push_back(self.submit(state, step)?);
             self.session.bound(&mut in_flight)?;
             self.progress.step += 1;
@@ -431,12 +433,18 @@ impl<'a> Trainer<'a> {
                 self.progress.epoch_sums.resize(names.len(), 0.0);
                 self.progress.epoch_sums.iter_mut().zip(&means).for_each(|(sum, mean)| *sum += mean * record.count());
                 self.progress.epoch_rows += record.count();
+            } else if half && record.loss_scale() > SMALLEST && means[0].is_finite() {
+                // Numbers of 16 bits overflow: that is how a scale that is too large shows, and no fault of the run.
+                self.progress.skipped += 1;
+                let scale = record.loss_scale();
+                self.logs.say(&format!(
+                    "step {done}: the gradient is too large for 16 bits: update skipped, the loss scale of {scale:.0} is halved"
+                ));
             } else {
                 self.progress.skipped_in_a_row += 1;
                 self.progress.skipped += 1;
-                let scale = if half { format!("; the loss scale of {:.0} is halved", record.loss_scale()) } else { String::new() };
                 self.logs.say(&format!(
-                    "step {done}: loss {} or gradient norm {} is not finite: update skipped ({} in a row){scale}",
+                    "step {done}: loss {} or gradient norm {} is not finite: update skipped ({} in a row)",
                     means[0],
                     record.gradient_norm(),
                     self.progress.skipped_in_a_row

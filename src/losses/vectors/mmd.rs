@@ -13,7 +13,7 @@ use crate::losses::loss::Targets;
 use crate::plan::Fill;
 use crate::random::{Random, stream};
 
-/// mean k(p,p) + mean k(a,a) − 2 mean k(p,a), k(u,v) = exp(−‖u − v‖² / 2σ²), a unit training targets drawn once, σ their median distance.
+/// mean k(p,p) + mean k(a,a) − 2 mean k(p,a), k(u,v) = exp(−‖u − v‖² / 2σ²), a unit training targets drawn once, σ their median distance, at least 0.01.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MmdTerm {
@@ -23,6 +23,9 @@ pub struct MmdTerm {
     #[serde(default = "anchors")]
     pub anchors: usize,
 }
+
+/// Least σ: products of unit vectors in 32 bits no longer tell distances that are much shorter.
+const NARROWEST: f64 = 0.01;
 
 fn anchors() -> usize {
     256
@@ -80,7 +83,7 @@ impl Term for Mmd {
         let mut distances: Vec<f64> = pairs.map(|(i, j)| (2.0 - 2.0 * product(i, j)).max(0.0).sqrt()).collect();
         distances.sort_by(f64::total_cmp);
         // torch.median takes the lower of two middle values.
-        self.sigma = distances[(distances.len() - 1) / 2].max(1e-6);
+        self.sigma = distances[(distances.len() - 1) / 2].max(NARROWEST);
         let kernel = |d: f64| (-d * d / (2.0 * self.sigma.powi(2))).exp();
         self.kernel = (m as f64 + 2.0 * distances.iter().map(|d| kernel(*d)).sum::<f64>()) / (m * m) as f64;
         self.anchors = Some(Fill::floats(anchors.concat().into_iter().map(|v| v as f32).collect()));
