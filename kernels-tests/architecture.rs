@@ -20,8 +20,8 @@ tests![
 /// Rooms from the ground up, several on a floor: a file uses its own room and those below. What is nobody's business alone, such as errors, lies
 /// at the bottom.
 const FLOORS: [&[&str]; 17] = [
-    &["error", "files", "random", "metrics"],
-    &["fault", "ranks"],
+    &["error", "random", "metrics"],
+    &["fault", "files", "ranks"],
     &["datasets"],
     &["gpu"],
     &["host", "plan", "draw"],

@@ -24,6 +24,8 @@ tests![
     #[cfg(unix)]
     a_signal_saves_and_exits,
     #[cfg(unix)]
+    files_that_are_not_the_engines_stay_as_they_are,
+    #[cfg(unix)]
     a_signal_that_was_ignored_stays_ignored,
     #[cfg(unix)]
     a_file_beyond_the_limit_is_a_failed_write,
@@ -438,6 +440,76 @@ fn a_signal_saves_and_exits() {
         assert_eq!(child.wait().unwrap().code(), Some(code));
         let checkpoints = std::fs::read_dir(out.join("checkpoints")).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
         assert!(checkpoints.into_iter().any(|name| name.starts_with("step-")));
+    }
+}
+
+/// Links to files elsewhere, pipes, and files that are read: none is written to or replaced.
+#[cfg(unix)]
+fn files_that_are_not_the_engines_stay_as_they_are() {
+    use std::os::unix::fs::symlink;
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let text = |name: &str| path(name).display().to_string();
+    let precious = || std::fs::write(path("victim"), "precious\n").unwrap();
+    let stays = |what: &str| assert_eq!(std::fs::read_to_string(path("victim")).unwrap(), "precious\n", "{what}");
+    precious();
+    for (number, (name, code)) in [(".lock", 73), ("train.log", 73), ("status.json.new", 0), ("status.json", 0)].into_iter().enumerate() {
+        let out = path(&format!("run-{number}"));
+        std::fs::create_dir(&out).unwrap();
+        symlink(path("victim"), out.join(name)).unwrap();
+        let (got, _, said) = train(&out, "1", &[]);
+        assert_eq!(got, code, "{name}: {said}");
+        stays(name);
+        assert!(out.join(name).is_symlink(), "{name} is replaced");
+    }
+    // The same file under two names is no link: the lock leaves it as it is.
+    std::fs::create_dir(path("hard")).unwrap();
+    std::fs::hard_link(path("victim"), path("hard/.lock")).unwrap();
+    assert_eq!(train(&path("hard"), "1", &[]).0, 0);
+    stays("a hard link");
+    std::fs::create_dir(path("man")).unwrap();
+    symlink(path("victim"), path("man/engine.1")).unwrap();
+    assert_eq!(run(&["completions", "--man", &text("man")]).0, 73);
+    stays("completions");
+    // Folders that lead elsewhere are followed: checkpoints on another disk.
+    std::fs::create_dir_all(path("disk")).unwrap();
+    std::fs::create_dir(path("linked")).unwrap();
+    symlink(path("disk"), path("linked/checkpoints")).unwrap();
+    assert_eq!(train(&path("linked"), "1", &[]).0, 0);
+    assert!(std::fs::read_dir(path("disk")).unwrap().count() > 0);
+
+    assert!(Command::new("mkfifo").arg(path("pipe")).status().unwrap().success());
+    symlink(path("victim"), path("link")).unwrap();
+    let done = text("hard");
+    for out in ["pipe", "link"] {
+        let out = text(out);
+        for args in [
+            &["report", &done, "--out", &out][..],
+            &["compare", &done, "--svg", &out],
+            &["data", "linkages", "--count", "3", "--out", &out],
+            &["data", "sequences", RUN, "--set", "train.epochs=1", "--set", "train.steps_per_epoch=2", "--out", &out],
+            &["export", "--run", &done, &out],
+        ] {
+            let (code, _, said) = run(args);
+            assert_eq!(code, 73, "{args:?}: {said}");
+        }
+    }
+    stays("outputs");
+    let own = text("own.toml");
+    std::fs::copy(RUN, &own).unwrap();
+    let linkages = text("linkages.npz");
+    for args in
+        [&["data", "sequences", &own, "--out", &own][..], &["data", "linkages", "--count", "3", "--out", &linkages, "--sheet", &linkages]]
+    {
+        let (code, _, said) = run(args);
+        assert!(code == 2 && said.contains("read or written here"), "{args:?}: {code} {said}");
+    }
+    assert_eq!(std::fs::read(&own).unwrap(), std::fs::read(RUN).unwrap());
+    // A pipe among the files of a run is not waited for.
+    assert!(Command::new("mkfifo").arg(path("hard/notes.txt")).status().unwrap().success());
+    for args in [&["report", &done, "--out", &text("page.html")][..], &["compare", &done], &["status", &done]] {
+        let (code, _, said) = run(args);
+        assert_eq!(code, 0, "{args:?}: {said}");
     }
 }
 

@@ -166,7 +166,7 @@ fn every_sample_of_a_step_has_the_same_weight() {
         ("linkage_vae", &["model.noise=false", "data.validation_share=0.25"]),
     ] {
         let (whole, one, loss) = gradient(run, set, 12, 1);
-        for (batch, accumulate) in [(6, 2), (1, 12), (5, 3)] {
+        for (batch, accumulate) in [(1, 12), (5, 3)] {
             // Sequences are made for each step, and their last micro-batch is as long as the others.
             if run.starts_with("integer") && batch == 5 {
                 continue;
@@ -174,12 +174,15 @@ fn every_sample_of_a_step_has_the_same_weight() {
             let more = [set, if batch == 5 { &["train.drop_last=false"][..] } else { &[] }].concat();
             let (counts, several, mean) = gradient(run, &more, batch, accumulate);
             assert_eq!(counts.iter().sum::<usize>(), whole[0], "{run}: {batch} × {accumulate} takes other samples");
+            let alike = counts.iter().all(|n| *n == counts[0]);
+            assert!(
+                !alike || ["lvm_mlp", "linkage_vae"].contains(&run) && batch == 1,
+                "{run} at {batch} × {accumulate}: all parts are alike"
+            );
             let error = difference(&one, &several, 1.0);
             note!("{run} at {batch} × {accumulate} {counts:?}: {error:.1e} of the gradient");
             assert!(error <= 1e-6, "{run} {set:?} at {batch} × {accumulate} {counts:?}: {error:.1e} of the gradient");
             assert!((mean - loss).abs() <= 1e-6 * loss.abs(), "{run} at {batch} × {accumulate}: loss {mean}, in one batch {loss}");
         }
-        let counts = gradient(run, set, 1, 12).0;
-        assert!(["lvm_mlp", "linkage_vae"].contains(&run) || counts.iter().any(|n| *n != counts[0]), "{run}: all samples are alike");
     }
 }

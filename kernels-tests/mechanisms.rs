@@ -336,7 +336,7 @@ fn the_chain_from_linkages_to_a_picture() {
         (&["generate", "--run", &trained, "--sample", "60"], 2, "60 samples"),
         (&["generate", "--run", &trained, "--prompt", "1,2"], 2, "are for runs on integer sequences"),
         (&["generate", "--run", &trained, "--beam", "2"], 2, "are for runs on integer sequences"),
-        (&["encode", "--run", &vae, "--data", &images, "--out", &images], 2, "is a file that is read here"),
+        (&["encode", "--run", &vae, "--data", &images, "--out", &images], 2, "is a file that is read or written here"),
         (&["data", "linkages", "--count", "2", "--out", "/no/such/folder/x.npz"], 73, "cannot create"),
     ];
     for (args, code, says) in cases {

@@ -363,6 +363,10 @@ fn a_rank_that_dies_ends_the_run_within_seconds() {
         // Some may still be ending, and nobody may have asked yet how one ended that is gone.
         let runs = |process: &u32| std::fs::read_to_string(format!("/proc/{process}/status")).is_ok_and(|text| !text.contains("State:\tZ"));
         eventually("no process is left", || !processes.iter().any(runs));
+        // A process is called a zombie when its first thread has ended; others may hold its files for a moment more.
+        let lock = std::fs::File::open(place.path(&name).join(".lock")).unwrap();
+        eventually("nobody holds the folder", || lock.try_lock().is_ok());
+        drop(lock);
         let resumed = [place.vectors(&name, &["train.epochs=20000"]), ["--resume", "--steps", "1"].map(String::from).to_vec()].concat();
         let (code, _, text) = run(&strings(&resumed));
         assert!(code == 0 && text.contains("resuming    at step"), "{code}: {text}");

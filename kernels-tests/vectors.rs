@@ -1,11 +1,15 @@
 //! Next-vector runs as a user runs them: bad data, rules, reports, comparison, weights out and in.
 
 use std::path::Path;
+#[cfg(unix)]
+use std::process::{Command, Stdio};
 
 use engine::datasets::matrix::Values;
 use engine::datasets::npz::{Npz, write};
 
 use crate::program::run;
+#[cfg(unix)]
+use crate::program::{PROGRAM, ended, eventually, started};
 use crate::runner::tests;
 
 tests![
@@ -21,6 +25,9 @@ tests![
     a_sample_alone_in_its_batch_is_left_out_of_deviations,
     a_file_with_contexts_of_another_length_is_tested_as_it_is,
     targets_that_are_alike_have_a_discrepancy,
+    other_data_than_a_run_was_trained_on_are_noticed,
+    #[cfg(unix)]
+    data_that_change_during_a_run_end_it,
 ];
 
 const SAMPLE: &str = "data/samples/wikitext_minilm_small.npz";
@@ -486,5 +493,59 @@ fn targets_that_are_alike_have_a_discrepancy() {
         let metrics = std::fs::read_to_string(out.join("metrics.jsonl")).unwrap();
         let found: Vec<f64> = metrics.lines().filter_map(|line| json(line)["mmd"].as_f64()).collect();
         assert!(found.len() > 2 && found.iter().all(|v| (-1e-6..=2.0).contains(v)), "{name}: {found:?}");
+    }
+}
+
+/// A file of the same name with other contents: its split is another, and runs on it are no seeds of one configuration.
+fn other_data_than_a_run_was_trained_on_are_noticed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let file = data(&path("data.npz"), 100, |_, _| {});
+    let kept = std::fs::read(&file).unwrap();
+    let sweep = path("sweep");
+    let (code, _, text) = train(&file, &sweep, &["--seeds", "1"]);
+    assert_eq!(code, 0, "{text}");
+    let run_folder = sweep.join("seed=1").display().to_string();
+    let other = data(&path("other.npz"), 100, |contexts, _| contexts.iter_mut().for_each(|v| *v += 1.0));
+    std::fs::copy(&other, &file).unwrap();
+    let (code, _, text) = run(&["eval", "--run", &run_folder]);
+    assert!(code == 65 && text.contains("was trained on other data") && text.contains("--data"), "{code} {text}");
+    assert_eq!(run(&["eval", "--run", &run_folder, "--data", &other]).0, 0);
+    let (code, _, text) = train(&file, &sweep, &["--seeds", "1,2", "--resume"]);
+    assert!(code == 65 && text.contains("other data"), "{code} {text}");
+    assert_eq!(train(&file, &sweep, &["--seeds", "2"]).0, 0);
+    let (_, out, _) = run(&["compare", &run_folder, sweep.join("seed=2").to_str().unwrap(), "--json"]);
+    assert!(json(&out)["groups"].as_array().unwrap().iter().all(|group| group["runs"] == 1), "{out}");
+    // The file of then, under another time.
+    std::fs::write(&file, kept).unwrap();
+    assert_eq!(run(&["eval", "--run", &run_folder]).0, 0);
+}
+
+#[cfg(unix)]
+fn data_that_change_during_a_run_end_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let file = data(&path("data.npz"), 100, |_, _| {});
+    let other = data(&path("other.npz"), 100, |contexts, _| contexts.iter_mut().for_each(|v| *v += 1.0));
+    for (change, code) in [(&other, 65), (&file, 130)] {
+        let out = path(&format!("run-{code}"));
+        let set = format!("data.file={file}");
+        let args =
+            ["train", RUN, "--out", out.to_str().unwrap(), "--set", &set, "--set", "train.batch=32", "--set", "train.epochs=1000000"];
+        let more = ["--set", "model.hidden=16", "--set", "checkpoint.every=100000", "--set", "train.log_every=1"];
+        let child = started(Command::new(PROGRAM).args(args).args(more).stdout(Stdio::null()).stderr(Stdio::piped()));
+        let lines = || std::fs::read_to_string(out.join("metrics.jsonl")).unwrap_or_default().matches("validation").count();
+        eventually("it validates", || lines() > 0);
+        // As a whole, so that no half of it is seen; the same contents are no change.
+        std::fs::copy(change, path("new.npz")).unwrap();
+        std::fs::rename(path("new.npz"), &file).unwrap();
+        let before = lines();
+        if code == 130 {
+            eventually("it goes on", || lines() > before + 2);
+            assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+        }
+        let (got, _, text) = ended(child.wait_with_output().unwrap());
+        assert!(got == code && (code != 65 || text.contains("was changed during the run")), "{got} {text}");
+        std::fs::write(&file, std::fs::read(data(&path("again.npz"), 100, |_, _| {})).unwrap()).unwrap();
     }
 }

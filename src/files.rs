@@ -1,19 +1,24 @@
-//! Reading small files whole: no pipe that nobody writes to, no device without an end.
+//! Reading small files whole: no pipe that nobody writes to, no device without an end. And replacing files: those that are files, and no link to one elsewhere.
 
+use std::fs::Metadata;
 use std::io::{self, Read};
 use std::path::Path;
 
+use tempfile::NamedTempFile;
+
+use crate::error::{Error, Result};
+
 /// The most that is read of a run file, a report or a picture.
-pub const SMALL: u64 = 16 << 20;
+pub(crate) const SMALL: u64 = 16 << 20;
 
 /// The most that is read of a log or of metrics.
-pub const LARGE: u64 = 4 << 30;
+pub(crate) const LARGE: u64 = 4 << 30;
 
 /// The bytes of a regular file of at most so many.
 ///
 /// # Errors
 /// Those of opening and reading; `InvalidInput` for what is no regular file, `FileTooLarge` for a longer one.
-pub fn bytes(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+pub(crate) fn bytes(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     // Before it is opened: opening a pipe waits for who writes to it.
     if !path.metadata()?.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
@@ -30,13 +35,98 @@ pub fn bytes(path: &Path, most: u64) -> io::Result<Vec<u8>> {
 ///
 /// # Errors
 /// As `bytes`.
-pub fn text(path: &Path, most: u64) -> io::Result<String> {
+pub(crate) fn text(path: &Path, most: u64) -> io::Result<String> {
     bytes(path, most).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// What is there already, if anything: a regular file, which may be replaced or written to.
+///
+/// # Errors
+/// `CannotCreate` for a link, a folder, a pipe or a device.
+pub(crate) fn replaceable(path: &Path) -> Result<Option<Metadata>> {
+    match path.symlink_metadata() {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(Error::create(path, &e)),
+        Ok(found) if found.is_file() => Ok(Some(found)),
+        Ok(found) => {
+            let what = if found.is_symlink() { "a link" } else { "no regular file" };
+            Err(Error::CannotCreate(format!("{} is {what}, and is not replaced: name another file", path.display())))
+        }
+    }
+}
+
+/// Start of the names of files that are not whole yet.
+pub(crate) const UNFINISHED: &str = ".writing-";
+
+/// A new file beside `path`, of a name that nobody can know beforehand, to take its place (`NamedTempFile::persist`) when it is whole. It has the mode of what it
+/// replaces, and its owner where the system allows that.
+///
+/// # Errors
+/// As `replaceable`, and `CannotCreate` when the folder takes no file.
+pub(crate) fn beside(path: &Path) -> Result<NamedTempFile> {
+    let replaced = replaceable(path)?;
+    let mut builder = tempfile::Builder::new();
+    // Temporary files are private by default; this one is to be as readable as any other.
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        builder.permissions(PermissionsExt::from_mode(replaced.as_ref().map_or(0o644, |file| file.permissions().mode() & 0o7777)));
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let file = builder.prefix(UNFINISHED).tempfile_in(folder).map_err(|e| Error::create(path, &e))?;
+    #[cfg(unix)]
+    if let Some(replaced) = replaced {
+        use std::os::unix::fs::{MetadataExt, fchown};
+        let _ = fchown(file.as_file(), Some(replaced.uid()), Some(replaced.gid()));
+    }
+    Ok(file)
+}
+
+/// Whether two paths are of one file, whatever they are called; of a file that is not there yet, whether they would be.
+#[cfg(feature = "cli")]
+pub(crate) fn same(a: &Path, b: &Path) -> bool {
+    #[cfg(unix)]
+    if let (Ok(a), Ok(b)) = (a.metadata(), b.metadata()) {
+        use std::os::unix::fs::MetadataExt;
+        return (a.dev(), a.ino()) == (b.dev(), b.ino());
+    }
+    let place = |path: &Path| {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        path.canonicalize().ok().or_else(|| Some(folder.canonicalize().ok()?.join(path.file_name()?)))
+    };
+    place(a).is_some_and(|a| Some(a) == place(b))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_replaced_is_a_file_and_keeps_its_mode() {
+        use std::os::unix::fs::{PermissionsExt, symlink};
+        let folder = tempfile::tempdir().unwrap();
+        let (path, link): (&Path, &Path) = (&folder.path().join("a"), &folder.path().join("b"));
+        std::fs::write(path, "old").unwrap();
+        std::fs::set_permissions(path, PermissionsExt::from_mode(0o600)).unwrap();
+        beside(path).unwrap().persist(path).unwrap();
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        symlink(path, link).unwrap();
+        for other in [link, folder.path(), Path::new("/dev/null")] {
+            assert_eq!(beside(other).unwrap_err().exit_code(), 73, "{}", other.display());
+        }
+    }
+
+    #[cfg(all(unix, feature = "cli"))]
+    #[test]
+    fn a_file_is_the_same_under_any_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, link, new) = (folder.path().join("a"), folder.path().join("b"), folder.path().join("new"));
+        std::fs::write(&path, "old").unwrap();
+        std::fs::hard_link(&path, &link).unwrap();
+        assert!(same(&path, &link) && !same(&path, folder.path()));
+        assert!(same(&new, &folder.path().join(".").join("new")) && !same(&new, &path));
+    }
 
     #[test]
     fn only_regular_files_of_a_bounded_length_are_read() {

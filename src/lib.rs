@@ -47,8 +47,7 @@ pub mod draw;
 pub mod error;
 #[doc(hidden)]
 pub mod fault;
-#[doc(hidden)]
-pub mod files;
+mod files;
 pub mod generate;
 pub mod gpu;
 #[path = "../kernels-tests/harness/mod.rs"]

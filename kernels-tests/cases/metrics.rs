@@ -9,7 +9,7 @@ use crate::random::Random;
 pub(super) const FAMILY: Family = Family::new("metrics", spec, 66, build, &[(&[2048, 4, 1], &[0, 0])]);
 
 fn spec(i: usize, random: &mut Random) -> Spec {
-    let dims = vec![DIMS[i % DIMS.len()], random.between(1, 12) as usize, random.between(1, 5) as usize];
+    let dims = vec![DIMS[i % DIMS.len()], random.between(1, 11) as usize, random.between(1, 5) as usize];
     Spec { dims, flags: vec![i % 2, i / 2 % 2], regime: Regime::Normal, seed: i as u64 }
 }
 

@@ -7,6 +7,7 @@ use clap::Args;
 
 use crate::datasets::folder_of;
 use crate::error::{Error, Result};
+use crate::files;
 use crate::host::Host;
 use crate::plan::Flat;
 use crate::problem::{Loaded, Problem};
@@ -89,15 +90,22 @@ pub(super) fn trained(host: &Host, weights: &WeightsArgs, mut problem: Problem, 
 
 /// Fails, before any work, where a file cannot be made.
 pub(super) fn expect_writable(path: &Path) -> Result<()> {
+    files::replaceable(path)?;
     tempfile::tempfile_in(folder_of(path)).map(|_| ()).map_err(|e| Error::CannotCreate(format!("cannot create {}: {e}", path.display())))
+}
+
+/// Fails where a file that is to be written is one of those, under whatever name.
+pub(super) fn expect_others(path: &Path, others: &[&Path]) -> Result<()> {
+    match others.iter().any(|other| files::same(path, other)) {
+        true => Err(Error::Config(format!("{} is a file that is read or written here: name another one to write", path.display()))),
+        false => Ok(()),
+    }
 }
 
 /// Fails, before any work, where a file cannot be made, is one of those that are read, or belongs to a run.
 pub(super) fn expect_apart(path: &Path, read: &[&Path], run: &Path) -> Result<()> {
     let place = |path: &Path| std::fs::canonicalize(path).ok();
-    if path.exists() && read.iter().any(|input| place(input) == place(path)) {
-        return Err(Error::Config(format!("{} is a file that is read here: name another one to write", path.display())));
-    }
+    expect_others(path, read)?;
     let of_run = place(run).is_some_and(|run| place(folder_of(path)).is_some_and(|folder| folder.starts_with(run)));
     if of_run && (path.exists() || place(folder_of(path)) != place(run)) {
         return Err(Error::CannotCreate(format!("{} lies in the run's own folder: name a file elsewhere", path.display())));

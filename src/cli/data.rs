@@ -8,7 +8,7 @@ use std::time::Instant;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::args::{JsonArg, RunArgs, expect_writable};
+use super::args::{JsonArg, RunArgs, expect_others, expect_writable};
 use crate::datasets::integer_sequences::Sequence;
 use crate::datasets::{linkages, npz};
 use crate::draw;
@@ -94,7 +94,10 @@ fn sequences(host: &Host, config: &Config, out: &Path) -> Result<()> {
 
 pub(super) fn run(host: &Host, args: DataArgs) -> Result<()> {
     let (count, seed, out, only, sheet, json) = match args.what {
-        Data::Sequences { run, out } => return sequences(host, &run.load()?, &out),
+        Data::Sequences { run, out } => {
+            expect_others(&out, &[&run.run])?;
+            return sequences(host, &run.load()?, &out);
+        }
         Data::Linkages { count, seed, out, only, sheet, json } => (count, seed, out, only, sheet, json),
     };
     let started = Instant::now();
@@ -109,6 +112,7 @@ pub(super) fn run(host: &Host, args: DataArgs) -> Result<()> {
     for path in [Some(&out), sheet.as_ref()].into_iter().flatten() {
         expect_writable(path)?;
     }
+    sheet.iter().try_for_each(|sheet| expect_others(sheet, &[&out]))?;
     let count = count as usize;
     let bar = if json.json { None } else { Bar::new(host, count as u64, "linkages") };
     let samples = linkages::samples(seed, count, &kinds, || bar.iter().for_each(|bar| bar.add(1)));

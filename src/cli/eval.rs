@@ -12,6 +12,7 @@ use crate::host::Host;
 use crate::metrics::table;
 use crate::problem::Problem;
 use crate::tasks::{ClosingScores, DataKind, Purpose, Test};
+use crate::train;
 
 /// Test a trained run: on fresh sequences by family, or on the vectors, mechanisms or images of a file
 #[derive(Debug, Args)]
@@ -47,7 +48,12 @@ pub(super) fn run(host: &Host, args: EvalArgs) -> Result<()> {
         let read: Vec<&Path> = config.data.files().into_iter().map(|(_, file)| file).collect();
         expect_apart(path, &read, &weights.run)?;
     }
-    let (problem, session) = trained(host, &weights, Problem::open(&config, purpose)?, device.device.as_deref())?;
+    let problem = Problem::open(&config, purpose)?;
+    if data.is_none() {
+        problem.data.expect_file()?;
+        train::expect_data_of(&train::weights_of(&weights.run, &weights.checkpoint)?.0, &problem.files)?;
+    }
+    let (problem, session) = trained(host, &weights, problem, device.device.as_deref())?;
     let test = Test { sequences: sequences.map(|n| n as usize), predictions: predictions.is_some() };
     let (ClosingScores { rows, notes }, arrays) = problem.scorecard().test(&session, test)?;
     let views: Vec<_> = arrays.iter().map(|(n, s, v)| (n.as_str(), s.as_slice(), v.as_slice())).collect();

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::args::{WeightsArgs, expect_apart, file_of, run_config};
+use super::args::{WeightsArgs, expect_apart, expect_others, file_of, run_config};
 use crate::error::Result;
 use crate::gpu::Target;
 use crate::host::Host;
@@ -29,6 +29,7 @@ pub(super) fn run(host: &Host, args: ExportArgs) -> Result<()> {
     let (plan, _) = problem.record_evaluation(Target::default())?;
     expect_apart(&out, &[], &from.run)?;
     let from = file_of(host, &from)?;
+    expect_others(&out, &[&from])?;
     problem.use_saved_buffers(train::load_buffers(&from, problem.buffers())?);
     let weights = train::load_weights(&from, plan.parameters())?;
     train::export_weights(&out, plan.parameters(), &weights, problem.buffers())?;

@@ -17,7 +17,7 @@ use crate::problem::Problem;
 use crate::ranks::Ranks;
 use crate::registry::Config;
 use crate::tasks::Purpose;
-use crate::train::{Options, Report, compare, default_budget, fit, train};
+use crate::train::{Options, Report, compare, default_budget, expect_data_of, fit, train};
 
 /// Train a run into a folder of its own, or many runs side by side
 #[derive(Debug, Args)]
@@ -286,10 +286,16 @@ fn ended(folder: &Path, config: &Config, stride: u64, strict: bool) -> Result<Op
     let attempt = attempts(folder, times);
     let how = report["ended"].as_str().unwrap_or("cut");
     let aborted = how.starts_with("aborted");
-    let same = read("config.toml") == Some(Problem::open(&restarted(config, attempt, stride), Purpose::Train)?.toml);
+    let problem = Problem::open(&restarted(config, attempt, stride), Purpose::Train)?;
+    let same = read("config.toml") == Some(problem.toml);
     // One of another configuration is refused with what differs when it is resumed; one that may start over does.
     if how.starts_with("cut") || !same || aborted && attempt < times {
         return Ok(None);
+    }
+    // Runs on other data are no members of this sweep.
+    let weights = folder.join("model.safetensors");
+    if weights.exists() {
+        expect_data_of(&weights, &problem.files)?;
     }
     let missed = report["expectations"].as_array().into_iter().flatten().filter(|e| e[2] == serde_json::Value::Bool(false)).count();
     Ok(Some(match (aborted, strict && missed > 0) {

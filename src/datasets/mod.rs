@@ -10,7 +10,7 @@ pub mod npz;
 
 use std::fs::File;
 use std::io::{Read, Seek};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 use crate::random::{Random, stream};
@@ -71,6 +71,69 @@ pub(crate) fn fingerprint(path: &Path) -> Result<String> {
         }
         sum = crc32c::crc32c_append(sum, &buffer[..n]);
         length += n as u64;
+    }
+}
+
+/// What tells, without reading it, that a file is as it was: length, time of the last change, and on Unix which file it is.
+type Stamp = (u64, Option<std::time::SystemTime>, [u64; 2]);
+
+fn stamp(path: &Path) -> Result<Stamp> {
+    let found = path.metadata().map_err(|e| Error::read(path, &e))?;
+    #[cfg(unix)]
+    let place = [std::os::unix::fs::MetadataExt::dev(&found), std::os::unix::fs::MetadataExt::ino(&found)];
+    #[cfg(not(unix))]
+    let place = [0; 2];
+    Ok((found.len(), found.modified().ok(), place))
+}
+
+/// Data files as they were when a run read them, some of which it reads again as it goes.
+#[derive(Debug)]
+pub(crate) struct Watched(Vec<(PathBuf, Stamp, Option<String>)>);
+
+impl Watched {
+    /// From before they are read.
+    ///
+    /// # Errors
+    /// `MissingInput` or `Io`.
+    pub(crate) fn new<'a>(files: impl IntoIterator<Item = &'a Path>) -> Result<Self> {
+        files.into_iter().map(|file| Ok((file.to_path_buf(), stamp(file)?, None))).collect::<Result<_>>().map(Watched)
+    }
+
+    /// Their fingerprints, which are those of what was read.
+    ///
+    /// # Errors
+    /// `Data` where a file has changed since.
+    pub(crate) fn fingerprints(&mut self) -> Result<Vec<String>> {
+        for (file, then, sum) in &mut self.0 {
+            *sum = Some(fingerprint(file)?);
+            if stamp(file)? != *then {
+                return Err(Error::Data(format!("{} was changed while it was read: start again", file.display())));
+            }
+        }
+        Ok(self.0.iter().filter_map(|(.., sum)| sum.clone()).collect())
+    }
+
+    /// Looks whether they still are what was read.
+    ///
+    /// # Errors
+    /// `Data` where a file has other contents now.
+    pub(crate) fn check(&mut self) -> Result<()> {
+        for (file, then, sum) in &mut self.0 {
+            let now = stamp(file)?;
+            if now == *then {
+                continue;
+            }
+            // Touched, copied over itself: what it holds decides.
+            if sum.as_ref() != Some(&fingerprint(file)?) {
+                return Err(Error::Data(format!(
+                    "{} was changed during the run, whose steps since then may have seen other data. Give the file of before, and go on from the \
+                     newest checkpoint with --resume",
+                    file.display()
+                )));
+            }
+            *then = now;
+        }
+        Ok(())
     }
 }
 

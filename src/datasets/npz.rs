@@ -21,6 +21,7 @@ use zip::write::FileOptions;
 
 use super::matrix::{Matrix, Packed, Values};
 use crate::error::{Error, Result};
+use crate::files;
 
 /// Longest .npy header read; NumPy itself stops at 10,000 bytes.
 const MAX_HEADER: usize = 64 << 10;
@@ -912,11 +913,7 @@ pub fn write_arrays(path: &Path, arrays: &[(&str, &[usize], Numbers<'_>)]) -> Re
     }
     let failed = |e: io::Error| Error::write(path, &e);
     let folder = super::folder_of(path);
-    let mut builder = tempfile::Builder::new();
-    // Temporary files are private by default; this one is to be as readable as any other.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644));
-    let mut file = builder.prefix(".writing-").tempfile_in(folder).map_err(|e| Error::create(path, &e))?;
+    let mut file = files::beside(path)?;
     pack(file.as_file_mut(), arrays).map_err(failed)?;
     file.as_file().sync_all().map_err(failed)?;
     file.persist(path).map_err(|e| failed(e.error))?;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::rules::Watch;
 use super::tensor_file::{Best, FORMAT, Header, TensorFile, buffer_views, views, write_tensors};
+use crate::datasets::fingerprint;
 use crate::error::{Error, Result};
 use crate::gpu::Tuning;
 use crate::optim::Plateau;
@@ -206,6 +207,32 @@ pub fn weights_of(run: &Path, which: &str) -> Result<(PathBuf, Option<u64>)> {
     };
     let step = TensorFile::open(&path)?.header.step;
     Ok((path, step))
+}
+
+/// Fails where data files are not those that weights were trained on, by what a file of weights says; one that says nothing agrees.
+///
+/// # Errors
+/// `Data` with the keys of the files that are others, and what the file with the weights says of them.
+pub fn expect_data_of(weights: &Path, files: &[(&'static str, PathBuf)]) -> Result<()> {
+    let trained = TensorFile::open(weights)?.header.data;
+    let mut lines = vec![];
+    for (key, file) in files {
+        if let Some(then) = trained.get(*key).filter(|_| file.exists()) {
+            let now = fingerprint(file)?;
+            if now != *then {
+                lines.push(format!("contents of {key} {}: {then} then, {now} now", file.display()));
+            }
+        }
+    }
+    match lines.is_empty() {
+        true => Ok(()),
+        false => Err(Error::Data(format!(
+            "{} was trained on other data than are there now, whose parts for training and validation are others:\n  {}\nGive the files of then, or \
+             name a file to test on, all of it, with --data",
+            weights.display(),
+            lines.join("\n  ")
+        ))),
+    }
 }
 
 /// Writes weights and buffers under their PyTorch names, with their origin, the updates behind them and, of best weights, their validation.

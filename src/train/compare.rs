@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::columns::{self, Cell, Column, MechanismRow, Row};
 use super::folder::DIVERGED;
 use super::plot::{Chart, Curve, Points, Stroke, draw};
+use super::tensor_file::TensorFile;
 use crate::config::ValidationConfig;
 use crate::error::{Error, Result};
 use crate::files;
@@ -174,7 +175,7 @@ fn read(folder: &Path) -> Result<Run> {
         gap: at_best,
         device: report["device"].as_str().map(Into::into),
         note: files::text(&folder.join("notes.txt"), files::SMALL).ok().and_then(|t| t.lines().next().map(Into::into)),
-        settings: flattened(&config),
+        settings: flattened(&config, folder),
         inference: None,
         status: match report["ended"].as_str() {
             Some(ended) => ended.to_string(),
@@ -252,8 +253,10 @@ fn verdict(select: &str, selected: &Points, training: &Points, best: Option<f64>
 }
 
 /// `table.key` and value of everything in a configuration.
-fn flattened(config: &Value) -> BTreeMap<String, String> {
-    let mut out = BTreeMap::new();
+fn flattened(config: &Value, folder: &Path) -> BTreeMap<String, String> {
+    // Runs on files of the same names with other contents differ, too.
+    let data = TensorFile::open(&folder.join("model.safetensors")).map(|file| file.header.data).unwrap_or_default();
+    let mut out: BTreeMap<String, String> = data.into_iter().map(|(key, sum)| (format!("{key} contents"), sum)).collect();
     for (table, values) in config.as_object().into_iter().flatten() {
         match values.as_object() {
             Some(values) => values.iter().for_each(|(key, value)| drop(out.insert(format!("{table}.{key}"), value.to_string()))),

@@ -1,6 +1,7 @@
 //! The folder of a run: its lock, its files, and what of them a run goes on from. Nothing is created before the run is sure to start.
 
 use std::fs::{self, File, TryLockError};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -88,8 +89,9 @@ impl RunFolder {
 
     fn hold(&mut self) -> Result<()> {
         let path = self.path.join(".lock");
-        let new = !path.exists();
-        let lock = File::create(&path).map_err(|e| Error::create(&path, &e))?;
+        let new = files::replaceable(&path)?.is_none();
+        // Whatever it holds stays: it may have another name elsewhere.
+        let lock = File::options().write(true).create(true).truncate(false).open(&path).map_err(|e| Error::create(&path, &e))?;
         if in_use(&self.path, lock.try_lock()) {
             let folder = self.path.display();
             return Err(Error::CannotCreate(format!(
@@ -137,9 +139,9 @@ impl RunFolder {
 
     /// Says how far the run is. Where that cannot be written, nothing is lost.
     pub(super) fn beat(&self, beat: &Beat) {
-        let (path, new) = (self.path.join(BEAT), self.path.join(format!("{BEAT}.new")));
-        if let Ok(text) = serde_json::to_string(beat) {
-            let _ = fs::write(&new, text).and_then(|()| fs::rename(&new, &path));
+        let path = self.path.join(BEAT);
+        if let (Ok(text), Ok(mut file)) = (serde_json::to_string(beat), files::beside(&path)) {
+            let _ = file.write_all(text.as_bytes()).map(|()| file.persist(&path).is_ok());
         }
     }
 

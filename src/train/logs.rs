@@ -11,6 +11,7 @@ use super::progress::Bar;
 use super::tensorboard::EventWriter;
 use crate::error::{Error, Result};
 use crate::fault;
+use crate::files;
 use crate::host::Host;
 
 /// Logs of a run.
@@ -44,6 +45,7 @@ impl Logs {
         super::tensor_file::write_atomically(&metrics_path, &kept)?;
         let metrics = OpenOptions::new().append(true).open(&metrics_path).map_err(|e| Error::create(&metrics_path, &e))?;
         let text_path = folder.join("train.log");
+        files::replaceable(&text_path)?;
         let text = OpenOptions::new().append(true).create(true).open(&text_path).map_err(|e| Error::create(&text_path, &e))?;
         let bar = host.and_then(|host| Bar::new(host, total, "steps"));
         if let Some(bar) = &bar {

@@ -26,7 +26,7 @@ mod tensor_file;
 mod tensorboard;
 mod trainer;
 
-pub use checkpoint::{Checkpoint, Origin, Progress, export_weights, load_buffers, load_weights, save_weights, weights_of};
+pub use checkpoint::{Checkpoint, Origin, Progress, expect_data_of, export_weights, load_buffers, load_weights, save_weights, weights_of};
 #[cfg(feature = "cli")]
 pub(crate) use compare::readable;
 #[cfg(feature = "cli")]

@@ -7,7 +7,7 @@ use super::folder::RunFolder;
 use super::report::Report;
 use super::rules::{check_epochs, check_metrics};
 use super::trainer::{Options, Start, Trainer};
-use crate::datasets::{brief_fingerprint, fingerprint};
+use crate::datasets::{Watched, brief_fingerprint};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::plan::MemoryReport;
@@ -91,11 +91,12 @@ pub fn train(mut problem: Problem, options: &Options) -> Result<Report> {
     }
     let gpu = Arc::new(gpu);
     expect_same_files(&problem, options.ranks)?;
+    let mut watched = Watched::new(problem.files.iter().filter(|_| options.ranks.leads()).map(|(_, file)| file.as_path()))?;
     let (mut problem, notes) = problem.load()?;
-    for (key, file) in &problem.files {
-        let own = if options.ranks.leads() { fingerprint(file)? } else { String::new() };
+    let fingerprints = watched.fingerprints()?;
+    for (number, (key, _)) in problem.files.iter().enumerate() {
         options.ranks.meet();
-        let first = options.ranks.broadcast(own.into_bytes());
+        let first = options.ranks.broadcast(fingerprints.get(number).cloned().unwrap_or_default().into_bytes());
         origin.data.insert((*key).into(), String::from_utf8_lossy(&first).into());
     }
     if let Some(found) = &found {
@@ -113,5 +114,5 @@ pub fn train(mut problem: Problem, options: &Options) -> Result<Report> {
     if report.total_bytes > budget {
         return Err(over_budget(&problem, &gpu, &report, budget, options.ranks));
     }
-    Trainer::new(options, Start { problem, gpu, folder, origin, found, init: weights, notes })?.run()
+    Trainer::new(options, Start { problem, gpu, folder, origin, watched, found, init: weights, notes })?.run()
 }

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::datasets::{folder_of, open_regular, sync_folder};
 use crate::error::{Error, Result};
 use crate::fault;
+use crate::files;
 use crate::gpu::Tuning;
 use crate::plan::{Buffer, FLAT_ALIGN, Parameter};
 
@@ -32,11 +33,7 @@ pub(super) fn checksum(bytes: &[u8]) -> String {
 pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     let folder = folder_of(path);
     let failed = |e: &std::io::Error| Error::write(path, e);
-    let mut builder = tempfile::Builder::new();
-    // Temporary files are private by default; what replaces a run's file is as readable as any other.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644));
-    let mut file = builder.prefix(UNFINISHED).tempfile_in(folder).map_err(|e| failed(&e))?;
+    let mut file = files::beside(path)?;
     fault::file("write").and_then(|()| file.write_all(bytes)).map_err(|e| failed(&e))?;
     fault::file("sync").and_then(|()| file.as_file().sync_all()).map_err(|e| failed(&e))?;
     fault::file("rename").map_err(|e| failed(&e))?;
@@ -44,12 +41,10 @@ pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     sync_folder(folder).map_err(|e| failed(&e))
 }
 
-const UNFINISHED: &str = ".writing-";
-
 /// Removes what a killed process left half written in a folder.
 pub(super) fn remove_unfinished(folder: &Path) {
     let files = fs::read_dir(folder).into_iter().flatten().flatten();
-    for file in files.filter(|file| file.file_name().to_string_lossy().starts_with(UNFINISHED)) {
+    for file in files.filter(|file| file.file_name().to_string_lossy().starts_with(files::UNFINISHED)) {
         let _ = fs::remove_file(file.path());
     }
 }

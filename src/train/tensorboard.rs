@@ -56,7 +56,7 @@ impl EventWriter {
     /// `CannotCreate` when the file cannot be made.
     pub fn new(folder: &Path, first_step: u64) -> Result<Self> {
         let path = folder.join(format!("events.out.tfevents.{:.6}.{}.engine", now(), std::process::id()));
-        let file = File::create(&path).map_err(|e| Error::create(&path, &e))?;
+        let file = File::create_new(&path).map_err(|e| Error::create(&path, &e))?;
         let mut writer = EventWriter { file: BufWriter::new(file), path };
         writer.frame(&event(0, 3, b"brain.Event:2"))?;
         // SessionLog { status: START }.

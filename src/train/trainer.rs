@@ -19,6 +19,7 @@ use super::report::Report;
 use super::rules::Watch;
 use super::tensor_file::{Best, write_atomically};
 use crate::config::{Precision, Settings};
+use crate::datasets::Watched;
 use crate::error::{Error, Result, argument};
 use crate::files;
 use crate::gpu::{Gpu, Role, Target, Tuning};
@@ -76,6 +77,7 @@ pub(super) struct Start {
     pub(super) gpu: Arc<Gpu>,
     pub(super) folder: RunFolder,
     pub(super) origin: Origin,
+    pub(super) watched: Watched,
     pub(super) found: Option<Found>,
     pub(super) init: Option<Vec<f32>>,
     pub(super) notes: Vec<String>,
@@ -104,6 +106,7 @@ pub(super) struct Trainer<'a> {
     gpu: Arc<Gpu>,
     folder: RunFolder,
     origin: Origin,
+    watched: Watched,
     session: Session,
     /// Of a run of several processes.
     exchange: Option<Exchange>,
@@ -129,7 +132,7 @@ pub(super) struct Trainer<'a> {
 
 impl<'a> Trainer<'a> {
     pub(super) fn new(options: &'a Options, start: Start) -> Result<Self> {
-        let Start { problem, gpu, mut folder, origin, found, init, notes } = start;
+        let Start { problem, gpu, mut folder, origin, watched, found, init, notes } = start;
         let config = &problem.settings;
         let session = problem.training(&gpu)?;
         let plan = &session.step()?.0.plan;
@@ -263,6 +266,7 @@ impl<'a> Trainer<'a> {
             gpu,
             folder,
             origin,
+            watched,
             session,
             exchange,
             rhythm,
@@ -532,6 +536,7 @@ impl<'a> Trainer<'a> {
 
     /// Validation samples; improvement, patience, best weights, rules.
     fn validate(&mut self) -> Result<()> {
+        self.watched.check()?;
         self.expect_same_weights()?;
         let config = self.problem.settings.clone();
         let step = self.progress.step;
@@ -707,6 +712,7 @@ impl<'a> Trainer<'a> {
 
     /// Restores the best weights, judges them, and writes model and report.
     fn finish(mut self) -> Result<Report> {
+        self.watched.check()?;
         let parameters = self.session.evaluate.0.plan.parameters().to_vec();
         if let Some(expected) = &self.progress.best {
             let (weights, best, _) = load_best(&self.folder.best(), &parameters)?;
