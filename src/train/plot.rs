@@ -67,6 +67,11 @@ const FEW: usize = 8;
 /// Points from which on a curve of steps is smoothed.
 const MANY: usize = 30;
 
+/// Whether a point is drawn: of larger values an axis has no length that is a number.
+fn shown(point: &(f64, f64)) -> bool {
+    point.0.abs() <= 1e300 && point.1.abs() <= 1e300
+}
+
 /// Exponential moving average over about a twenty-fifth of the points, corrected for its start (Kingma & Ba 2015, section 3).
 fn smoothed(points: &[(f64, f64)]) -> Points {
     let new = 2.0 / (points.len() as f64 / 25.0 + 1.0);
@@ -76,7 +81,7 @@ fn smoothed(points: &[(f64, f64)]) -> Points {
         weight += new * (1.0 - weight);
         (*x, mean / weight)
     };
-    points.iter().filter(|p| p.1.is_finite()).map(step).collect()
+    points.iter().filter(|p| shown(p)).map(step).collect()
 }
 
 /// A training curve: as it is where it is short, else the raw values faintly and a smoothed curve.
@@ -129,7 +134,7 @@ fn render(svg: &mut String, charts: &[Chart<'_>]) -> std::result::Result<(), Box
     let root = SVGBackend::with_string(svg, (width + legend, height * charts.len() as u32)).into_drawing_area();
     root.fill(&WHITE)?;
     for (area, chart) in root.split_evenly((charts.len(), 1)).iter().zip(charts) {
-        let points = || chart.curves.iter().flat_map(|c| c.points.iter().copied()).filter(|p| p.1.is_finite());
+        let points = || chart.curves.iter().flat_map(|c| c.points.iter().copied()).filter(shown);
         let (left, right) = points().fold((0.0f64, 0.0f64), |(l, r), p| (l.min(p.0), r.max(p.0)));
         let right = if right > left { right } else { left + 1.0 };
         let (low, high) = points().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), p| (l.min(p.1), h.max(p.1)));
@@ -170,14 +175,14 @@ fn render(svg: &mut String, charts: &[Chart<'_>]) -> std::result::Result<(), Box
                 Stroke::Dashed => (color.mix(0.9), 1),
             };
             let style = style.stroke_width(thick);
-            let points = curve.points.iter().filter(|p| p.1.is_finite()).map(|p| (p.0, y(p.1)));
+            let points = curve.points.iter().filter(|p| shown(p)).map(|p| (p.0, y(p.1)));
             match curve.stroke {
-                Stroke::Dashed => drop(context.draw_series(DashedLineSeries::new(points, 6, 4, style))?),
+                Stroke::Dashed => drop(context.draw_series(DashedLineSeries::new(points.clone(), 6, 4, style))?),
                 _ => drop(context.draw_series(LineSeries::new(points.clone(), style))?),
             }
             // A single point is no line, and few are seen better.
             if curve.points.len() <= FEW && curve.stroke != Stroke::Dashed {
-                context.draw_series(curve.points.iter().map(|p| Circle::new((p.0, y(p.1)), 3, style.filled())))?;
+                context.draw_series(points.map(|p| Circle::new(p, 3, style.filled())))?;
             }
             if curve.stroke == Stroke::Faint {
                 continue;
@@ -202,6 +207,15 @@ fn render(svg: &mut String, charts: &[Chart<'_>]) -> std::result::Result<(), Box
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn values_of_any_size_are_drawn_or_left_out() {
+        for values in [&[1e308, -1e308][..], &[f64::NAN, 1.0, f64::INFINITY], &[5e-324, 0.0], &[1e300, -1e300], &[1e16, 1e16 + 2.0]] {
+            let points: Vec<(f64, f64)> = values.iter().enumerate().map(|(x, y)| (x as f64, *y)).collect();
+            let chart = Chart { title: "any".into(), x: "step".into(), loss: true, curves: training("any", &points, 0) };
+            assert!(svg(&[chart]).unwrap().contains("</svg>"));
+        }
+    }
 
     #[test]
     fn ticks_show_what_they_say_and_no_more() {
