@@ -220,6 +220,9 @@ fn the_normalisation_goes_with_the_weights() {
     for name in ["normalization.mean", "normalization.deviation", "joint_features.B"] {
         assert_eq!(read("a", name), read("whole", name), "{name}");
     }
+    // What the model sees is said as it is, and that it is no usual scale.
+    let (code, _, error) = train(&second, "plain", &["--steps", "1", "--set", "data.normalize=false"]);
+    assert!(code == 0 && error.contains("mm, not normalised") && !error.contains("0.00 ± 1.00"), "{code} {error}");
     let (code, _, error) = train(&second, "other", &["--init", &init, "--set", "data.normalize=false"]);
     assert!(code == 2 && error.contains("data.normalize=true"), "{code} {error}");
 

@@ -133,9 +133,19 @@ pub(crate) fn spawn(args: &[&str]) -> Child {
     started(Command::new(PROGRAM).args(args).stdout(Stdio::null()).stderr(Stdio::null()))
 }
 
-/// Starts a command.
+/// Starts a command. Signals that this process ignores, as what a script leaves in the background does, do something again.
 pub(crate) fn started(command: &mut Command) -> Child {
     count();
+    #[cfg(unix)]
+    // SAFETY: nothing but calls that are allowed between fork and exec.
+    unsafe {
+        std::os::unix::process::CommandExt::pre_exec(command, || {
+            for signal in [libc::SIGINT, libc::SIGHUP, libc::SIGTERM] {
+                libc::signal(signal, libc::SIG_DFL);
+            }
+            Ok(())
+        });
+    }
     command.spawn().expect("a process")
 }
 

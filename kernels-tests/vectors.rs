@@ -301,6 +301,12 @@ fn a_run_that_a_rule_ends_starts_over_with_the_next_seed() {
     std::fs::remove_dir_all(&out).unwrap();
     let (code, _, text) = train(SAMPLE, &out, &set);
     assert!(code == 73 && text.contains("run-attempt-1"), "{code} {text}");
+    // A folder of that name that holds no run is somebody else's.
+    let other = folder.path().join("other");
+    std::fs::create_dir(folder.path().join("other-attempt-1")).unwrap();
+    let (code, _, text) = train(SAMPLE, &other, &[&set[..], &["--resume"]].concat());
+    assert!(code == 73 && text.contains("in the way of a restart"), "{code} {text}");
+    assert!(std::fs::read_to_string(other.join("config.toml")).unwrap().contains("seed = 1\nbatch"));
     // In a sweep no start takes the seed of another run, and a failed sweep stays one.
     let sweep = folder.path().join("sweep");
     let all = [&set[..], &["--seeds", "1,2"]].concat();

@@ -173,7 +173,7 @@ fn attempt_folder(out: &Path, n: u64) -> PathBuf {
 
 /// Attempts that lie beside a run folder, of as many as there may be.
 fn attempts(out: &Path, times: u64) -> u64 {
-    (1..=times).take_while(|n| attempt_folder(out, *n).exists()).count() as u64
+    (1..=times).take_while(|n| attempt_folder(out, *n).join("config.toml").exists()).count() as u64
 }
 
 /// The configuration of the start after so many attempts.
@@ -215,6 +215,12 @@ fn with_restarts(config: &Config, options: &Options, stride: u64) -> Result<Repo
             Err(Error::Aborted(why)) if attempt < times => {
                 attempt += 1;
                 let aside = attempt_folder(&options.out, attempt);
+                if aside.exists() {
+                    return Err(Error::CannotCreate(format!(
+                        "{} is in the way of a restart: it is no attempt of this run. Move it away and go on with --resume. {why}",
+                        aside.display()
+                    )));
+                }
                 std::fs::rename(&options.out, &aside).map_err(|e| Error::create(&aside, &e))?;
                 let why = why.replace(&options.out.display().to_string(), &aside.display().to_string());
                 let seed = restarted(config, attempt, stride).train.seed;

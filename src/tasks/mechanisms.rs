@@ -264,7 +264,7 @@ impl Source for Mechanisms {
         self.expect_file()?;
         let (data, mut notes) = load(file, self.truth, self.config.skip_non_finite)?;
         let loaded = self.holding(data, with.given)?;
-        let ((mx, dx), (my, dy)) = (loaded.scale.of(0), loaded.scale.of(1));
+        let [[mx, my], [dx, dy]] = loaded.data.statistics(&loaded.source.sets.train);
         let how = if loaded.source.config.normalize { "" } else { ", not normalised" };
         let text = format!(
             "data        {} training and {} validation mechanisms, latents of {}; joints {mx:.2} ± {dx:.2}, {my:.2} ± {dy:.2} mm{how}",
@@ -273,6 +273,12 @@ impl Source for Mechanisms {
             loaded.source.config.latents
         );
         notes.insert(0, text);
+        let usual = |deviation: f64| (0.5..=2.0).contains(&deviation);
+        if !loaded.source.config.normalize && !(usual(dx) && usual(dy)) {
+            notes.push(
+                "WARNING: the model sees coordinates in mm that do not deviate by about 1, which it may hardly learn from: data.normalize = true".into(),
+            );
+        }
         Ok((Box::new(loaded), notes))
     }
 }
