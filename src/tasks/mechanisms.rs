@@ -273,8 +273,8 @@ impl Source for Mechanisms {
             loaded.source.config.latents
         );
         notes.insert(0, text);
-        let usual = |deviation: f64| (0.5..=2.0).contains(&deviation);
-        if !loaded.source.config.normalize && !(usual(dx) && usual(dy)) {
+        let usual = [dx, dy].iter().all(|deviation| (0.5..=2.0).contains(deviation));
+        if !loaded.source.config.normalize && !usual {
             notes.push(
                 "WARNING: the model sees coordinates in mm that do not deviate by about 1, which it may hardly learn from: data.normalize = true".into(),
             );
