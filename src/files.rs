@@ -55,6 +55,23 @@ pub(crate) fn replaceable(path: &Path) -> Result<Option<Metadata>> {
     }
 }
 
+/// Folder of a file; that of a bare name is the one where the command runs.
+pub(crate) fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Makes the names of a folder's files durable. Windows cannot open a folder as a file, and some file systems cannot sync one: there a rename has to do.
+pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
+    use io::ErrorKind::{InvalidInput, Unsupported};
+    if !cfg!(unix) {
+        return Ok(());
+    }
+    match std::fs::File::open(folder).and_then(|folder| folder.sync_all()) {
+        Err(e) if matches!(e.kind(), InvalidInput | Unsupported) => Ok(()),
+        other => other,
+    }
+}
+
 /// Start of the names of files that are not whole yet.
 pub(crate) const UNFINISHED: &str = ".writing-";
 
@@ -62,8 +79,8 @@ pub(crate) const UNFINISHED: &str = ".writing-";
 /// replaces, and its owner where the system allows that.
 ///
 /// # Errors
-/// As `replaceable`, and `CannotCreate` when the folder takes no file.
-pub(crate) fn beside(path: &Path) -> Result<NamedTempFile> {
+/// As `replaceable`, and `failed`, such as `Error::create`, when the folder takes no file.
+pub(crate) fn beside(path: &Path, failed: fn(&Path, &io::Error) -> Error) -> Result<NamedTempFile> {
     let replaced = replaceable(path)?;
     let mut builder = tempfile::Builder::new();
     // Temporary files are private by default; this one is to be as readable as any other.
@@ -72,8 +89,7 @@ pub(crate) fn beside(path: &Path) -> Result<NamedTempFile> {
         use std::os::unix::fs::PermissionsExt;
         builder.permissions(PermissionsExt::from_mode(replaced.as_ref().map_or(0o644, |file| file.permissions().mode() & 0o7777)));
     }
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let file = builder.prefix(UNFINISHED).tempfile_in(folder).map_err(|e| Error::create(path, &e))?;
+    let file = builder.prefix(UNFINISHED).tempfile_in(folder_of(path)).map_err(|e| failed(path, &e))?;
     #[cfg(unix)]
     if let Some(replaced) = replaced {
         use std::os::unix::fs::{MetadataExt, fchown};
@@ -90,10 +106,7 @@ pub(crate) fn same(a: &Path, b: &Path) -> bool {
         use std::os::unix::fs::MetadataExt;
         return (a.dev(), a.ino()) == (b.dev(), b.ino());
     }
-    let place = |path: &Path| {
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        path.canonicalize().ok().or_else(|| Some(folder.canonicalize().ok()?.join(path.file_name()?)))
-    };
+    let place = |path: &Path| path.canonicalize().ok().or_else(|| Some(folder_of(path).canonicalize().ok()?.join(path.file_name()?)));
     place(a).is_some_and(|a| Some(a) == place(b))
 }
 
@@ -109,11 +122,11 @@ mod tests {
         let (path, link): (&Path, &Path) = (&folder.path().join("a"), &folder.path().join("b"));
         std::fs::write(path, "old").unwrap();
         std::fs::set_permissions(path, PermissionsExt::from_mode(0o600)).unwrap();
-        beside(path).unwrap().persist(path).unwrap();
+        beside(path, Error::create).unwrap().persist(path).unwrap();
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
         symlink(path, link).unwrap();
         for other in [link, folder.path(), Path::new("/dev/null")] {
-            assert_eq!(beside(other).unwrap_err().exit_code(), 73, "{}", other.display());
+            assert_eq!(beside(other, Error::create).unwrap_err().exit_code(), 73, "{}", other.display());
         }
     }
 

@@ -30,9 +30,9 @@ pub struct Carried {
 
 /// Share of a micro-batch in the means of its step, so that each sample has the same weight whatever the form of the step. Terms that compare the samples of a
 /// micro-batch are weighted by their number.
-fn share(batch: &Batch, step: &[Batch]) -> f32 {
-    let all: usize = step.iter().map(|batch| batch.count).sum();
-    batch.count as f32 / all.max(1) as f32
+fn shares(step: &[Batch]) -> impl Fn(&Batch) -> f32 + use<> {
+    let all = step.iter().map(|batch| batch.count).sum::<usize>().max(1) as f32;
+    move |batch| batch.count as f32 / all
 }
 
 /// What the host touches of a plan.
@@ -191,9 +191,9 @@ impl Session {
     /// `TryAgain` on device loss.
     pub fn submit_step(&self, batches: &[Batch], mut state: State, step: u64, accumulate: usize) -> Result<wgpu::SubmissionIndex> {
         let (program, io) = self.step()?;
-        let mut queued = VecDeque::new();
+        let (mut queued, share) = (VecDeque::new(), shares(batches));
         for (micro, batch) in batches.iter().enumerate() {
-            state.scale = share(batch, batches);
+            state.scale = share(batch);
             state.tick = (step * accumulate as u64 + micro as u64) as u32;
             state.micro = micro as u32;
             self.write(program, io, batch, state)?;
@@ -219,9 +219,9 @@ impl Session {
         let (program, io) = self.step()?;
         let accumulate = own.len() * exchange.ranks.count;
         let mine = own.start..own.end.min(batches.len());
-        let mut queued = VecDeque::new();
+        let (mut queued, share) = (VecDeque::new(), shares(batches));
         for number in mine.clone() {
-            state.scale = share(&batches[number], batches);
+            state.scale = share(&batches[number]);
             state.tick = (step * accumulate as u64 + number as u64) as u32;
             state.micro = (number - mine.start) as u32;
             self.write(program, io, &batches[number], state)?;

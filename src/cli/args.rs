@@ -5,9 +5,8 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use crate::datasets::folder_of;
 use crate::error::{Error, Result};
-use crate::files;
+use crate::files::{self, folder_of};
 use crate::host::Host;
 use crate::plan::Flat;
 use crate::problem::{Loaded, Problem};

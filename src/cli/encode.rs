@@ -44,19 +44,19 @@ pub(super) fn run(host: &Host, args: EncodeArgs) -> Result<()> {
     let (problem, session) = trained(host, &weights, Problem::open(&config, Purpose::Test)?, device.device.as_deref())?;
     let scorecard: Box<dyn Any> = problem.scorecard();
     let images = scorecard.downcast_ref::<ImageScorecard>().ok_or_else(none)?;
-    mechanisms::check_beside(&data, images.samples())?;
-    let bar = if json { None } else { Bar::new(host, images.samples() as u64, "images") };
-    let (latents, width) = images.encode(&session, |n| bar.iter().for_each(|bar| bar.add(n as u64)))?;
-    bar.iter().for_each(Bar::clear);
-    let samples = latents.len() / width;
     let mut npz = Npz::open(&data)?;
     let mut others = Vec::new();
     for name in ["types", "joints", "mask", linkages::MARK] {
         if npz.names().iter().any(|n| n == name) {
             let array = npz.array(name)?;
+            mechanisms::check_beside(&data, images.samples(), name, &array)?;
             others.push((name, array.shape, array.values.to_f32()));
         }
     }
+    let bar = if json { None } else { Bar::new(host, images.samples() as u64, "images") };
+    let (latents, width) = images.encode(&session, |n| bar.iter().for_each(|bar| bar.add(n as u64)))?;
+    bar.iter().for_each(Bar::clear);
+    let samples = latents.len() / width;
     let whole = |name: &str| name == "types" || name == linkages::MARK;
     let integers: Vec<Vec<i32>> = others.iter().map(|(.., v)| v.iter().map(|t| *t as i32).collect()).collect();
     let shape = [samples, width];

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::config::value_of;
 use crate::error::{Error, Result, shortened};
 
 /// Runs of a sweep.
@@ -82,8 +83,7 @@ pub(super) fn members(seeds: &[u64], grid: &[String]) -> Result<Vec<Member>> {
 
 /// What a value of a run file means, however it is written: 1e-3 and 0.001, 8 and 0x8, auto and "auto" are one.
 fn meaning(value: &str) -> String {
-    let parsed = format!("v = {value}").parse::<toml::Table>().ok().and_then(|mut table| table.remove("v"));
-    match parsed.unwrap_or_else(|| toml::Value::String(value.into())) {
+    match value_of(value) {
         toml::Value::Float(v) if v.fract() == 0.0 && v.abs() < 9e15 => (v as i64).to_string(),
         value => value.to_string(),
     }

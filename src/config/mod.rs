@@ -11,6 +11,8 @@ use std::path::Path;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "cli")]
+pub(crate) use overrides::value_of;
 pub use rules::{AbortRule, Expectation, Restart};
 pub use section::Section;
 pub(crate) use section::within;

@@ -9,15 +9,19 @@ use crate::error::{Error, Result, shortened};
 /// Parts of a key, at most.
 const DEEPEST: usize = 16;
 
-/// Puts `value` at `table.key`, and gives the configuration with it or what is wrong with that. The value is TOML if it parses as such, else
-/// a string.
+/// A value as the command line gives it: TOML if it parses as such, else a string.
+pub(crate) fn value_of(text: &str) -> toml::Value {
+    let parsed = format!("v = {text}").parse::<toml::Table>().ok().and_then(|mut table| table.remove("v"));
+    parsed.unwrap_or_else(|| toml::Value::String(text.into()))
+}
+
+/// Puts `value` at `table.key`, and gives the configuration with it or what is wrong with that.
 pub(super) fn apply<C: Serialize + DeserializeOwned>(table: &mut toml::Table, item: &str) -> Result<Result<C>> {
     let wrong = |why: &str| Error::Config(format!("--set {}: {why}", shortened(item)));
     let expected = "expected table.key=value, as in --set train.batch=64";
     let (path, value) = item.split_once('=').ok_or_else(|| wrong(expected))?;
     let value = value.trim();
-    let given = format!("v = {value}").parse::<toml::Table>().ok().and_then(|mut t| t.remove("v"));
-    let given = given.unwrap_or_else(|| toml::Value::String(value.into()));
+    let given = value_of(value);
     // `model.dropout=0` means a fraction and `train.batch=1e3` a whole number: the key decides.
     let other = match given {
         toml::Value::Integer(i) => Some(toml::Value::Float(i as f64)),

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::linkages;
 use super::matrix::Values;
-use super::npz::Npz;
+use super::npz::{Array, Npz};
 use super::{index, non_finite};
 use crate::error::{Error, Result};
 
@@ -88,29 +88,25 @@ fn joints_of_each(path: &Path, mask: &Values, truth: bool) -> Result<Vec<usize>>
     Ok(counts)
 }
 
-/// Refuses what `load` would refuse of types, joints and masks that stand beside so many images.
+/// Refuses what `load` would refuse of an array, types, joints or mask, that stands beside so many images.
 ///
 /// # Errors
 /// `Data` with the first place that is wrong.
-pub fn check_beside(path: &Path, samples: usize) -> Result<()> {
-    let mut npz = Npz::open(path)?;
-    let names = npz.names().to_vec();
-    for (name, shape) in [("types", vec![samples]), ("joints", vec![samples, JOINTS, 2]), ("mask", vec![samples, JOINTS])] {
-        if !names.iter().any(|n| n == name) {
-            continue;
-        }
-        let found = npz.shape(name)?;
-        if found != shape {
-            return Err(Error::Data(format!("{}: {name} has shape {found:?} beside {samples} images; expected {shape:?}", path.display())));
-        }
-        let values = npz.array(name)?.values;
-        match name {
-            "types" => check_types(path, &values)?,
-            "mask" => drop(joints_of_each(path, &values, true)?),
-            _ => drop(non_finite(path, false, &[(name, &values.to_f32(), &shape)])?),
-        }
+pub fn check_beside(path: &Path, samples: usize, name: &str, Array { shape: found, values }: &Array) -> Result<()> {
+    let shape = match name {
+        "types" => vec![samples],
+        "joints" => vec![samples, JOINTS, 2],
+        "mask" => vec![samples, JOINTS],
+        _ => return Ok(()),
+    };
+    if *found != shape {
+        return Err(Error::Data(format!("{}: {name} has shape {found:?} beside {samples} images; expected {shape:?}", path.display())));
     }
-    Ok(())
+    match name {
+        "types" => check_types(path, values),
+        "mask" => joints_of_each(path, values, true).map(drop),
+        _ => non_finite(path, false, &[(name, &values.to_f32(), &shape)]).map(drop),
+    }
 }
 
 /// Reads a file; without `truth` it need not have joints, and no sample has any. Samples that are not finite

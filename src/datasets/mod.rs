@@ -27,23 +27,6 @@ pub enum Split {
     Test = stream::TEST,
 }
 
-/// Folder of a file; that of a bare name is the one where the command runs.
-pub(crate) fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-/// Makes the names of a folder's files durable. Windows cannot open a folder as a file, and some file systems cannot sync one: there a rename has to do.
-pub(crate) fn sync_folder(folder: &Path) -> std::io::Result<()> {
-    use std::io::ErrorKind::{InvalidInput, Unsupported};
-    if !cfg!(unix) {
-        return Ok(());
-    }
-    match File::open(folder).and_then(|folder| folder.sync_all()) {
-        Err(e) if matches!(e.kind(), InvalidInput | Unsupported) => Ok(()),
-        other => other,
-    }
-}
-
 /// Opens a file to read. Not a pipe or a device: opening a pipe would wait for who writes to it.
 ///
 /// # Errors

@@ -733,7 +733,7 @@ impl Npz<BufReader<File>> {
         }
         if !as_they_are {
             // Beside the archive, where there is room for large files; else wherever the system keeps temporary ones.
-            let file = tempfile::tempfile_in(super::folder_of(&source)).or_else(|_| tempfile::tempfile()).map_err(no_room)?;
+            let file = tempfile::tempfile_in(files::folder_of(&source)).or_else(|_| tempfile::tempfile()).map_err(no_room)?;
             unpacked = Some(BufWriter::with_capacity(CHUNK, file));
         }
         body.numbers(item, count, |piece| {
@@ -912,12 +912,12 @@ pub fn write_arrays(path: &Path, arrays: &[(&str, &[usize], Numbers<'_>)]) -> Re
         }
     }
     let failed = |e: io::Error| Error::write(path, &e);
-    let folder = super::folder_of(path);
-    let mut file = files::beside(path)?;
+    let folder = files::folder_of(path);
+    let mut file = files::beside(path, Error::create)?;
     pack(file.as_file_mut(), arrays).map_err(failed)?;
     file.as_file().sync_all().map_err(failed)?;
     file.persist(path).map_err(|e| failed(e.error))?;
-    super::sync_folder(folder).map_err(failed)
+    files::sync_folder(folder).map_err(failed)
 }
 
 fn pack<W: Write + Seek>(writer: W, arrays: &[(&str, &[usize], Numbers<'_>)]) -> io::Result<()> {

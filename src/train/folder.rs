@@ -140,7 +140,7 @@ impl RunFolder {
     /// Says how far the run is. Where that cannot be written, nothing is lost.
     pub(super) fn beat(&self, beat: &Beat) {
         let path = self.path.join(BEAT);
-        if let (Ok(text), Ok(mut file)) = (serde_json::to_string(beat), files::beside(&path)) {
+        if let (Ok(text), Ok(mut file)) = (serde_json::to_string(beat), files::beside(&path, Error::write)) {
             let _ = file.write_all(text.as_bytes()).map(|()| file.persist(&path).is_ok());
         }
     }

@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use safetensors::tensor::{Dtype, Metadata, TensorView};
 use serde::{Deserialize, Serialize};
 
-use crate::datasets::{folder_of, open_regular, sync_folder};
+use crate::datasets::open_regular;
 use crate::error::{Error, Result};
 use crate::fault;
-use crate::files;
+use crate::files::{self, folder_of, sync_folder};
 use crate::gpu::Tuning;
 use crate::plan::{Buffer, FLAT_ALIGN, Parameter};
 
@@ -33,7 +33,7 @@ pub(super) fn checksum(bytes: &[u8]) -> String {
 pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     let folder = folder_of(path);
     let failed = |e: &std::io::Error| Error::write(path, e);
-    let mut file = files::beside(path)?;
+    let mut file = files::beside(path, Error::write)?;
     fault::file("write").and_then(|()| file.write_all(bytes)).map_err(|e| failed(&e))?;
     fault::file("sync").and_then(|()| file.as_file().sync_all()).map_err(|e| failed(&e))?;
     fault::file("rename").map_err(|e| failed(&e))?;

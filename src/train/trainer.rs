@@ -437,22 +437,18 @@ impl<'a> Trainer<'a> {
                 self.progress.epoch_sums.resize(names.len(), 0.0);
                 self.progress.epoch_sums.iter_mut().zip(&means).for_each(|(sum, mean)| *sum += mean * record.count());
                 self.progress.epoch_rows += record.count();
-            } else if half && record.loss_scale() > SMALLEST && means[0].is_finite() {
-                // Numbers of 16 bits overflow: that is how a scale that is too large shows, and no fault of the run.
-                self.progress.skipped += 1;
-                let scale = record.loss_scale();
-                self.logs.say(&format!(
-                    "step {done}: the gradient is too large for 16 bits: update skipped, the loss scale of {scale:.0} is halved"
-                ));
             } else {
-                self.progress.skipped_in_a_row += 1;
                 self.progress.skipped += 1;
-                self.logs.say(&format!(
-                    "step {done}: loss {} or gradient norm {} is not finite: update skipped ({} in a row)",
-                    means[0],
-                    record.gradient_norm(),
-                    self.progress.skipped_in_a_row
-                ));
+                let (loss, norm, scale) = (means[0], record.gradient_norm(), record.loss_scale());
+                // Numbers of 16 bits overflow: that is how a scale that is too large shows, and no fault of the run.
+                let said = if half && scale > SMALLEST && loss.is_finite() {
+                    format!("the gradient is too large for 16 bits: update skipped, the loss scale of {scale:.0} is halved")
+                } else {
+                    self.progress.skipped_in_a_row += 1;
+                    let row = self.progress.skipped_in_a_row;
+                    format!("loss {loss} or gradient norm {norm} is not finite: update skipped ({row} in a row)")
+                };
+                self.logs.say(&format!("step {done}: {said}"));
             }
             if done.is_multiple_of(self.problem.settings.train.log_every) {
                 let rate = learning_rate(&self.problem.settings, &self.progress, step, self.rhythm.total);
