@@ -32,7 +32,7 @@ test: driver
 	cargo fmt --check
 	rustfmt --check $(FAMILIES)
 	cargo clippy --all-targets --features $(FEATURES) -- -D warnings
-	cargo check --no-default-features --lib
+	cargo clippy --no-default-features --lib -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --lib --features $(FEATURES)
 	@test "$$(cargo tree --offline -e normal,build --prefix none | grep -c '^mpi')" = 0 || { echo "the default features link MPI"; exit 1; }
 	cargo test --features $(FEATURES) --lib --tests

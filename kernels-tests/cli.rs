@@ -1,7 +1,9 @@
 //! The program as a user runs it: exit codes, messages, resuming after a kill.
 
+#[cfg(target_os = "linux")]
+use crate::program::PROGRAM;
 use crate::program::{eventually, output, process, run, run_as_it_is, spawn};
-use crate::runner::tests;
+use crate::runner::{all, tests};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -30,6 +32,10 @@ tests![
     #[cfg(unix)]
     a_file_beyond_the_limit_is_a_failed_write,
     absurd_overrides_are_refused_at_once,
+    control_characters_are_shown_and_not_obeyed,
+    #[cfg(target_os = "linux")]
+    memory_that_the_system_refuses_is_said,
+    sequences_that_were_trained_on_are_counted,
     weights_that_are_not_finite_stop_the_run_and_are_not_saved,
 ];
 
@@ -255,22 +261,23 @@ fn the_estimate_is_what_training_takes() {
     let images = folder.path().join("images.npz").display().to_string();
     assert_eq!(run_as_it_is(&["data", "linkages", "--count", "80", "--out", &images]).0, 0);
     let (images, mut suggested) = (format!("data.file={images}"), 0);
+    // Everyday a narrower one, whose steps take less time.
+    let gru = format!("{sample}{}", if all() { "" } else { " model.width=64" });
     for (name, run_file, set) in [
         ("integers", RUN, "train.batch=40"),
         ("vectors", "data/runs/lvm_mlp.toml", sample),
-        ("gru", "data/runs/lvm_gru_unified.toml", sample),
+        ("gru", "data/runs/lvm_gru_unified.toml", &gru),
         ("images", "data/runs/linkage_vae.toml", &images),
     ] {
+        let sets: Vec<&str> = set.split(' ').flat_map(|set| ["--set", set]).collect();
         let estimate = |more: &[&str]| -> serde_json::Value {
-            let (code, stdout, text) = run_as_it_is(&[&["estimate", run_file, "--device", "0", "--json", "--set", set], more].concat());
+            let (code, stdout, text) = run_as_it_is(&[&["estimate", run_file, "--device", "0", "--json"], &sets[..], more].concat());
             assert_eq!(code, 0, "{text}");
             serde_json::from_str(&stdout).unwrap()
         };
         let out = folder.path().join(name);
         let train = |out: &Path, more: &[&str]| {
-            run_as_it_is(
-                &[&["train", run_file, "--device", "0", "--steps", "1", "--out", out.to_str().unwrap(), "--set", set], more].concat(),
-            )
+            run_as_it_is(&[&["train", run_file, "--device", "0", "--steps", "1", "--out", out.to_str().unwrap()], &sets[..], more].concat())
         };
         let bytes = estimate(&[])["total_bytes"].as_u64().unwrap();
         let (code, _, text) = train(&out, &["--budget", &bytes.to_string()]);
@@ -284,8 +291,8 @@ fn the_estimate_is_what_training_takes() {
         let number = |key: &str| text.split(key).nth(1).map(|t| t.trim_start().split([';', ' ']).next().unwrap().to_string());
         if let (Some(batch), Some(accumulate)) = (number("train.batch ="), number("train.accumulate =")) {
             suggested += 1;
-            let sets = [format!("train.batch={batch}"), format!("train.accumulate={accumulate}")];
-            let (code, _, text) = train(&other, &["--budget", &below, "--set", &sets[0], "--set", &sets[1]]);
+            let form = [format!("train.batch={batch}"), format!("train.accumulate={accumulate}")];
+            let (code, _, text) = train(&other, &["--budget", &below, "--set", &form[0], "--set", &form[1]]);
             assert_eq!(code, 0, "{name}: {text}");
         }
         let _ = std::fs::remove_dir_all(&other);
@@ -346,7 +353,7 @@ fn the_selected_metric_chooses_the_weights() {
     assert!(code == 0 && stdout.contains("uniform guess") && stdout.contains("no better than what needs no training"), "{stdout}");
 }
 
-/// Where no gain is enough, the first validation stays the best.
+/// Where no gain is enough for it, patience counts from the first validation; the best weights are the best all the same.
 fn patience_waits_for_the_warm_up_the_curriculum_or_what_is_set() {
     let folder = tempfile::tempdir().unwrap();
     let stops_at = |name: &str, more: &[&str]| {
@@ -367,7 +374,11 @@ fn patience_waits_for_the_warm_up_the_curriculum_or_what_is_set() {
         let (code, stdout, text) = run(&args);
         assert_eq!(code, 0, "{text}");
         let report: serde_json::Value = serde_json::from_str(&stdout).unwrap();
-        assert_eq!((&report["best_step"], &report["ended"]), (&5.into(), &"early: no better cross_entropy in 2 validations".into()));
+        assert_eq!(report["ended"], "early: no better cross_entropy in 2 validations");
+        let lines = std::fs::read_to_string(out.join("metrics.jsonl")).unwrap();
+        let lines = lines.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        let least = lines.filter(|l| l["split"] == "validation").map(|l| l["cross_entropy"].as_f64().unwrap()).fold(f64::MAX, f64::min);
+        assert_eq!(report["selected"].as_f64(), Some(least), "{report}");
         report["steps"].as_u64().unwrap()
     };
     // Counted are the validations after the step.
@@ -453,7 +464,11 @@ fn files_that_are_not_the_engines_stay_as_they_are() {
     let precious = || std::fs::write(path("victim"), "precious\n").unwrap();
     let stays = |what: &str| assert_eq!(std::fs::read_to_string(path("victim")).unwrap(), "precious\n", "{what}");
     precious();
-    for (number, (name, code)) in [(".lock", 73), ("train.log", 73), ("status.json.new", 0), ("status.json", 0)].into_iter().enumerate() {
+    for (number, (name, code)) in
+        [(".lock", 73), ("train.log", 73), ("report.json", 73), ("metrics.jsonl", 73), ("status.json.new", 0), ("status.json", 0)]
+            .into_iter()
+            .enumerate()
+    {
         let out = path(&format!("run-{number}"));
         std::fs::create_dir(&out).unwrap();
         symlink(path("victim"), out.join(name)).unwrap();
@@ -462,6 +477,9 @@ fn files_that_are_not_the_engines_stay_as_they_are() {
         stays(name);
         assert!(out.join(name).is_symlink(), "{name} is replaced");
     }
+    std::fs::create_dir(path("waits")).unwrap();
+    assert!(Command::new("mkfifo").arg(path("waits/metrics.jsonl")).status().unwrap().success());
+    assert_eq!(train(&path("waits"), "1", &[]).0, 73);
     // The same file under two names is no link: the lock leaves it as it is.
     std::fs::create_dir(path("hard")).unwrap();
     std::fs::hard_link(path("victim"), path("hard/.lock")).unwrap();
@@ -566,4 +584,74 @@ fn weights_that_are_not_finite_stop_the_run_and_are_not_saved() {
     let (code, _, text) = train(&out, "300", &["--set", "optimizer.learning_rate=1e30", "--set", "schedule.kind=constant"]);
     assert!(code == 76 && text.contains("10 steps in a row"), "{code} {text}");
     assert!(text.contains("update skipped"), "{text}");
+}
+
+fn control_characters_are_shown_and_not_obeyed() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    assert_eq!(train(&out, "3", &[]).0, 0);
+    std::fs::write(out.join("notes.txt"), "red \x1b[31m alert\x07\n").unwrap();
+    let (code, table, text) = run(&["compare", out.to_str().unwrap()]);
+    assert!(code == 0 && table.contains(r"red \u{1b}[31m alert\u{7}") && !table.contains('\x1b'), "{table} {text}");
+    // A value of a run file that comes back in a message and in a log.
+    let (code, _, text) = train(&folder.path().join("a\x1bb"), "3", &[]);
+    assert!(code == 0 && text.contains(r"a\u{1b}b") && !text.contains('\x1b'), "{code} {text}");
+    let log = std::fs::read_to_string(folder.path().join("a\x1bb/train.log")).unwrap();
+    assert!(log.contains(r"a\u{1b}b") && !log.contains('\x1b'), "{log}");
+    // Nor is it raw in what the run has written, nor in what is drawn of it; DEL and C1 are no exception.
+    let strange = folder.path().join("c\x1b\u{7f}\u{9b}d");
+    let (code, out, text) = train(&strange, "3", &["--json"]);
+    assert_eq!(code, 0, "{text}");
+    assert!(serde_json::from_str::<serde_json::Value>(&out).is_ok_and(|v| v["run"] == strange.to_str().unwrap()), "{out}");
+    let (page, picture) = (folder.path().join("r.html"), folder.path().join("c.svg"));
+    let name = strange.to_str().unwrap();
+    assert_eq!(run(&["report", name, "--out", page.to_str().unwrap()]).0, 0);
+    assert_eq!(run(&["compare", name, "--svg", picture.to_str().unwrap()]).0, 0);
+    for file in [strange.join("report.txt"), strange.join("report.json"), strange.join("train.log"), page, picture] {
+        let text = std::fs::read_to_string(&file).unwrap();
+        assert!(!text.contains(['\x1b', '\u{7f}', '\u{9b}']), "{}: {text}", file.display());
+    }
+    let (code, _, text) = run(&["train", "x", "--steps", "e\r\u{9b}x"]);
+    assert!(code == 2 && !text.contains(['\r', '\u{9b}']), "{text}");
+    // A line break in a name does not end the comment that says it.
+    let file = folder.path().join("x\n[model].npz");
+    crate::vectors::data(&file, 100, |_, _| {});
+    let written = folder.path().join("new.toml");
+    let (code, _, text) = run(&["new", "lvm_mlp", "--data", file.to_str().unwrap(), "--out", written.to_str().unwrap()]);
+    assert_eq!(code, 0, "{text}");
+    let written = std::fs::read_to_string(written).unwrap();
+    let table = written.parse::<toml::Table>().unwrap();
+    assert_eq!(table["data"]["file"].as_str(), file.to_str(), "{written}");
+}
+
+/// Whatever Rust allocates; a driver that is refused memory may end the process with a signal of its own.
+#[cfg(target_os = "linux")]
+fn memory_that_the_system_refuses_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    for kib in [260_000, 300_000, 340_000, 500_000] {
+        let line = format!("ulimit -v {kib}; exec \"$0\" train {RUN} --steps 1 --out \"$1\"");
+        let (code, _, text) = output(Command::new("sh").args(["-c", &line, PROGRAM]).arg(folder.path().join(kib.to_string())));
+        let by_rust = text.contains("memory allocation of") || text.contains("failed to spawn thread");
+        assert!(!by_rust || code == 75 && text.contains("the system refuses"), "{kib} KiB: {code} {text}");
+        assert!(![70, 134].contains(&code), "{kib} KiB: {code} {text}");
+    }
+}
+
+fn sequences_that_were_trained_on_are_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    // Constants and counts below 16: few, so that most are seen soon.
+    let few = ["--set", "data.values=16", "--set", "data.context=4", "--set", "data.transition_epochs=0", "--set", "train.batch=64"];
+    let (code, _, text) = train(&out, "80", &few);
+    assert!(code == 0 && text.contains("seen in training"), "{code} {text}");
+    let lines = std::fs::read_to_string(out.join("metrics.jsonl")).unwrap();
+    let line = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+    let seen: Vec<f64> =
+        lines.lines().map(line).filter(|l| l["split"] == "validation").map(|l| l["seen_in_training"].as_f64().unwrap()).collect();
+    assert!(seen.len() == 2 && seen[0] > 0.2 && seen[1] > seen[0] && seen[1] <= 1.0, "{seen:?}");
+    // The same after a resume, which has not drawn the sequences of before.
+    let resumed = folder.path().join("resumed");
+    assert_eq!(train(&resumed, "41", &few).0, 0);
+    assert_eq!(train(&resumed, "80", &[&few[..], &["--resume"]].concat()).0, 0);
+    assert_eq!(std::fs::read_to_string(resumed.join("metrics.jsonl")).unwrap(), lines);
 }

@@ -10,7 +10,7 @@ use engine::gpu::Tuning;
 use engine::plan::{Init, Parameter};
 use engine::random::Random;
 use engine::registry::Config;
-use engine::train::{Best, Checkpoint, Origin, Progress, compare, load_weights, save_weights};
+use engine::train::{Best, Checkpoint, Origin, Progress, Weights, compare, save_weights};
 
 const TOKENS: [&str; 34] = [
     "{",
@@ -141,7 +141,7 @@ fn weights(folder: &Path) -> Target {
     let corpus = vec![std::fs::read(&path).expect("weights"), plain];
     let check = move |bytes: &[u8]| {
         std::fs::write(&path, bytes).map_err(|e| e.to_string())?;
-        Ok(load_weights(&path, &parameters()).is_ok())
+        Ok(Weights::open(&path).and_then(|mut file| file.load(&parameters())).is_ok())
     };
     Target { name: "weights", corpus, check: Box::new(check) }
 }
@@ -174,31 +174,40 @@ fn main() {
     let shm = Path::new("/dev/shm");
     let folder = if shm.is_dir() { tempfile::tempdir_in(shm) } else { tempfile::tempdir() }.expect("a folder");
     std::panic::set_hook(Box::new(|_| {}));
-    let mut failed = false;
-    for target in [run_files(), checkpoints(folder.path()), weights(folder.path()), metrics(folder.path())] {
-        if args.get(2).is_some_and(|only| only != target.name) {
-            continue;
-        }
-        let (started, mut accepted) = (Instant::now(), 0u64);
-        for input in 0..count {
-            let mut random = Random::new(seed, 77, input);
-            let mut bytes = target.corpus[random.between(0, target.corpus.len() as i64 - 1) as usize].clone();
-            for _ in 0..random.between(1, 4) {
-                mutate(&mut random, &mut bytes);
-            }
-            let outcome = catch_unwind(AssertUnwindSafe(|| (target.check)(&bytes))).unwrap_or_else(|_| Err("panics".into()));
-            match outcome {
-                Ok(yes) => accepted += u64::from(yes),
-                Err(what) => {
-                    println!("{} input {input} of seed {seed} {what}\n{}", target.name, String::from_utf8_lossy(&bytes));
-                    failed = true;
-                    break;
-                }
-            }
-        }
-        println!("{}: {count} inputs of seed {seed}, {accepted} accepted, {:.0} s", target.name, started.elapsed().as_secs_f64());
-    }
-    if failed {
+    let only = args.get(2);
+    let all = |makers: [fn(&Path) -> Target; 2]| {
+        let mut targets = makers.into_iter().map(|make| make(folder.path())).filter(|target| only.is_none_or(|only| only == target.name));
+        targets.all(|target| holds(&target, count, seed))
+    };
+    // Two of them on each of two cores.
+    let sound = std::thread::scope(|scope| {
+        let half = scope.spawn(|| all([|_| run_files(), checkpoints]));
+        let other = all([weights, metrics]);
+        half.join().is_ok_and(|half| half && other)
+    });
+    if !sound {
         std::process::exit(1);
     }
+}
+
+/// Whether a target takes so many inputs, each a text of its corpus with some changes, without a panic or worse.
+fn holds(target: &Target, count: u64, seed: u64) -> bool {
+    let (started, mut accepted) = (Instant::now(), 0u64);
+    for input in 0..count {
+        let mut random = Random::new(seed, 77, input);
+        let mut bytes = target.corpus[random.between(0, target.corpus.len() as i64 - 1) as usize].clone();
+        for _ in 0..random.between(1, 4) {
+            mutate(&mut random, &mut bytes);
+        }
+        let outcome = catch_unwind(AssertUnwindSafe(|| (target.check)(&bytes))).unwrap_or_else(|_| Err("panics".into()));
+        match outcome {
+            Ok(yes) => accepted += u64::from(yes),
+            Err(what) => {
+                println!("{} input {input} of seed {seed} {what}\n{}", target.name, String::from_utf8_lossy(&bytes));
+                return false;
+            }
+        }
+    }
+    println!("{}: {count} inputs of seed {seed}, {accepted} accepted, {:.0} s", target.name, started.elapsed().as_secs_f64());
+    true
 }

@@ -14,7 +14,7 @@ use engine::plan::Flat;
 use engine::problem::Loaded;
 use engine::registry::DataConfig;
 use engine::tasks::MechanismScorecard;
-use engine::train::load_buffers;
+use engine::train::Weights;
 use safetensors::SafeTensors;
 
 use crate::models::{agrees_with_golden, config, floats, golden, golden_session, opened};
@@ -79,7 +79,8 @@ fn pytorch_and_hugging_face_agree() {
             linkages: false,
         };
         let mut problem = opened(&config);
-        let given = load_buffers(Path::new(&format!("kernels-tests/golden/{name}.safetensors")), problem.buffers()).unwrap();
+        let given =
+            Weights::open(Path::new(&format!("kernels-tests/golden/{name}.safetensors"))).unwrap().buffers(problem.buffers()).unwrap();
         problem.use_saved_buffers(given.clone());
         let DataConfig::Mechanisms(of) = &config.data else { panic!("{name} is no run on mechanisms") };
         let data = of.holding(&config.settings(), data, &given).unwrap();

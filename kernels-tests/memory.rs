@@ -8,7 +8,7 @@ use engine::plan::{Dispatch, Flat, Grid, Init, Plan};
 use engine::problem::{Loaded, Problem};
 use engine::session::Carried;
 use engine::tasks::Purpose;
-use engine::train::{Options, load_weights, train};
+use engine::train::{Options, Weights, train};
 
 use crate::models::config;
 use crate::program::{gpu, host, plain_gpu, run};
@@ -23,6 +23,7 @@ tests![
     recomputation_saves_what_it_says,
     a_loss_that_compares_samples_keeps_its_batch,
     a_run_that_does_not_fit_is_made_to,
+    evaluation_batches_are_as_large_as_fits,
 ];
 
 const LEVELS: [&str; 3] = ["none", "light", "full"];
@@ -84,7 +85,7 @@ fn a_run_in_16_bits_resumes_with_its_loss_scale() {
     let plan = Problem::open(&config, Purpose::Train).unwrap().record_evaluation(gpu().target).unwrap().0;
     let [whole, parts] = ["whole", "parts"].map(|name| {
         let file = folder.path().join(name).join("checkpoints/step-000000005.safetensors");
-        load_weights(&file, plan.parameters()).unwrap()
+        Weights::open(&file).and_then(|mut file| file.load(plan.parameters())).unwrap()
     });
     assert!(whole == parts, "the weights differ");
 }
@@ -202,4 +203,28 @@ fn a_run_that_does_not_fit_is_made_to() {
     );
     let (fine, said) = fitted("100KiB", &batch, false);
     assert!(!fine && said.contains("--fit: even train.batch = 1"), "{said}");
+}
+
+/// Sequences are judged one by one, so a smaller budget takes fewer of them at a time, down to one, and the figures stay.
+fn evaluation_batches_are_as_large_as_fits() {
+    let config = config("integer_sequences_d64", &["train.batch=1", "data.context=32", "data.values=1024"]);
+    let target = gpu().target;
+    let judged = |budget: u64| {
+        let mut problem = Problem::open(&config, Purpose::Train).unwrap();
+        let bytes = problem.place(target, budget).unwrap().report.total_bytes;
+        let problem = problem.load().unwrap().0;
+        let session = problem.training(&gpu()).unwrap();
+        (bytes, session.batch(), problem.scorecard().validate(&session, 0, 1).unwrap().get("loss").unwrap())
+    };
+    let (whole, batch, loss) = judged(u64::MAX);
+    assert_eq!(batch, 256);
+    let (half, batch, of_half) = judged(whole - 1);
+    assert!(half < whole && batch == 128 && (loss - of_half).abs() < 1e-6 * loss, "{half} of {whole}, {batch}: {of_half}, {loss}");
+    let (least, batch, _) = judged(1);
+    assert!(batch == 1 && least < whole / 4, "{least} of {whole}");
+    // Not one buffer may be larger than the device binds.
+    let narrow = Target { max_binding: 8 << 20, ..target };
+    let mut problem = Problem::open(&config, Purpose::Train).unwrap();
+    let memory = problem.place(narrow, u64::MAX).unwrap();
+    assert!(memory.buffers.iter().all(|buffer| buffer.bytes <= 8 << 20));
 }

@@ -21,7 +21,7 @@ use engine::problem::{Loaded, Problem};
 use engine::registry::Config;
 use engine::registry::DataConfig;
 use engine::session::Session;
-use engine::tasks::{Purpose, sequence_batch};
+use engine::tasks::{IntegerScorecard, Purpose, Scorecard, sequence_batch};
 use safetensors::SafeTensors;
 
 use crate::program::{gpu, plain_gpu};
@@ -36,6 +36,7 @@ tests![
     pytorch_agrees,
     the_whole_gradient_agrees_with_the_oracle,
     cached_and_uncached_decoding_give_the_same_logits,
+    metrics_of_sequences_are_means_of_their_rows,
     beams_agree_with_exhaustive_search,
     ledger_and_estimate_agree_to_the_byte,
     a_lost_device_is_an_error,
@@ -308,7 +309,11 @@ fn normalised(rows: &[f32]) -> Vec<f32> {
 
 /// The recorded forward pass of every model and loss, in f64, against the device: dropout included, which PyTorch draws otherwise.
 fn the_oracle_agrees_on_next_vector_models() {
-    for (name, _, sizes) in VECTOR_RUNS {
+    // Networks of several layers, with and without what skips them.
+    let deep = ["model.hidden=20", "model.layers=3", "model.activation=silu"];
+    let skipping = [&deep[..], &["model.skip=true", "model.residual=true"]].concat();
+    let others: [(&str, &[&str]); 2] = [("lvm_mlp", &deep), ("lvm_mlp", &skipping)];
+    for (name, sizes) in VECTOR_RUNS.map(|(name, _, sizes)| (name, sizes)).into_iter().chain(others) {
         let mut set: Vec<&str> = vec!["data.dim=24"];
         set.extend(sizes.iter().filter(|s| !s.starts_with("model.dropout")));
         let outcome = check_model(&plain_gpu(), &config(name, &set)).unwrap().unwrap();
@@ -392,6 +397,67 @@ fn the_whole_gradient_agrees_with_the_oracle() {
             assert!(outcome.nmse <= 1e-9 && outcome.dead.is_empty(), "{name} {set:?}: {outcome:?}");
             assert!((outcome.loss.0 - outcome.loss.1).abs() <= 1e-5 * outcome.loss.1, "{outcome:?}");
         }
+    }
+}
+
+/// Of sequences of unequal length, with positions or sequences of the same weight: each metric from the rows of the loss, one by one.
+fn metrics_of_sequences_are_means_of_their_rows() {
+    let names = ["loss", "cross_entropy", "accuracy", "distance"];
+    let small = ["data.shortest=4", "data.transition_epochs=0", "model.d_model=16", "model.feed_forward=16", "model.heads=2"];
+    let sequences: Vec<Sequence> = {
+        let sizes = Sizes { shortest: 4, ..Sizes::default() };
+        (0..250).map(|i| sample(sizes, 3, Split::Test, i, [1.0 / 3.0; 3])).collect()
+    };
+    let judged = |per: &str| {
+        let config = config("integer_sequences_d64", &[&small[..], &[per]].concat());
+        let problem = generated(&config);
+        let session = problem.training(&gpu()).unwrap();
+        // Some training, or nothing would be right.
+        let mut data = generated(&config);
+        for step in 0..200 {
+            let mut state = State { slot: step as u32, ..State::default() };
+            config.optimizer.fill(&mut state, 0.01);
+            let batches = data.batches(step).unwrap();
+            session.submit_step(&batches, state, step, 1).unwrap();
+        }
+        let card: Box<dyn Scorecard> = problem.scorecard();
+        let card: Box<dyn std::any::Any> = card;
+        let metrics = card.downcast_ref::<IntegerScorecard>().unwrap().evaluate(&session, &sequences).unwrap();
+        let mut rows = vec![];
+        for chunk in sequences.chunks(session.batch()) {
+            let all = session.evaluate_rows(&sequence_batch(chunk, session.batch(), 8)).unwrap();
+            rows.extend(chunk.iter().zip(all.chunks(8)).map(|(sequence, rows)| rows[..sequence.len() - 1].to_vec()));
+        }
+        (metrics, rows)
+    };
+    for per in ["loss.per=position", "loss.per=sequence"] {
+        let (metrics, rows) = judged(per);
+        // The value of a position, without its share of a sequence.
+        let value = |rows: &Vec<Vec<f32>>, at: usize, c: usize| {
+            f64::from(rows[at][c]) * if per.ends_with("sequence") { rows.len() as f64 } else { 1.0 }
+        };
+        let near = |name: &str, want: f64| {
+            let got = metrics.get(name).unwrap();
+            assert!((got - want).abs() <= 1e-6 * want.abs().max(1.0), "{per}: {name} is {got}, by its rows {want}");
+        };
+        let n = rows.len() as f64;
+        for (c, name) in names.into_iter().enumerate() {
+            let sums = rows.iter().map(|rows| (0..rows.len()).map(|at| value(rows, at, c)).sum::<f64>());
+            near(
+                name,
+                match per {
+                    "loss.per=position" => sums.sum::<f64>() / rows.iter().map(Vec::len).sum::<usize>() as f64,
+                    _ => sums.zip(&rows).map(|(sum, rows)| sum / rows.len() as f64).sum::<f64>() / n,
+                },
+            );
+        }
+        let last = |c: usize| rows.iter().map(|rows| value(rows, rows.len() - 1, c)).sum::<f64>() / n;
+        near("last_accuracy", last(2));
+        near("last_distance", last(3));
+        let whole = rows.iter().filter(|rows| (0..rows.len()).all(|at| value(rows, at, 2) > 0.5)).count();
+        near("sequence_accuracy", whole as f64 / n);
+        let first = rows.iter().map(|rows| value(rows, 0, 2)).sum::<f64>() / n;
+        assert!(last(2) > 0.0 && last(2) != first, "{per}: nothing is told apart, {} and {first}", last(2));
     }
 }
 
@@ -487,6 +553,6 @@ fn a_lost_device_is_an_error() {
     let problem = generated(&config("integer_sequences", &[]));
     let session = problem.evaluation(&gpu).unwrap();
     gpu.lose();
-    let error = problem.scorecard().validate(&session, 1).unwrap_err();
+    let error = problem.scorecard().validate(&session, 1, 1).unwrap_err();
     assert_eq!(error.exit_code(), 75, "{error}");
 }

@@ -99,6 +99,7 @@ const INTEGERS: Kind = Kind {
             &["loss.weight=pure_distance"],
         ],
         &[&["loss.alpha=0.1"], &["loss.alpha=0.0"]],
+        &[&["loss.per=position"], &["loss.per=sequence"]],
     ],
 };
 
@@ -112,6 +113,8 @@ const VECTORS: Kind = Kind {
             &["model={kind='vector_mlp',hidden=8,dropout=0.2,input_dropout=0.2,residual=false}"],
             &["model={kind='vector_mlp',hidden=8,dropout=0.2,input_dropout=0.0,residual=true}"],
             &["model={kind='vector_mlp',hidden=8,dropout=0.0,input_dropout=0.2,residual=true}"],
+            &["model={kind='vector_mlp',hidden=8,layers=3,activation='silu',dropout=0.2}"],
+            &["model={kind='vector_mlp',hidden=8,layers=2,activation='gelu',skip=true,dropout=0.2}"],
             &["model={kind='vector_transformer',blocks='encoder',width=8,heads=2,layers=2,feed_forward=8,head='relu',dropout=0.2}"],
             &["model={kind='vector_transformer',blocks='encoder',width=8,heads=2,layers=1,feed_forward=8,head='gelu_norm',dropout=0.0}"],
             &["model={kind='vector_transformer',blocks='encoder',width=8,heads=1,layers=1,feed_forward=8,head='linear',dropout=0.2}"],
@@ -261,6 +264,7 @@ const LOOP: Kind = Kind {
             &[],
             &["expect=[{metric='validation_accuracy',at_least=2.0,epoch=1}]", "validation.every=1"],
             &["expect=[{metric='validation_loss',at_most=1e9}]"],
+            &["expect=[{metric='validation_loss',at_most=1e9,if_met='go on',if_missed='look again'}]"],
         ],
     ],
 };
@@ -412,7 +416,7 @@ fn works(config: &Config, resident: bool) -> Result<(), String> {
         return Err("the weights do not move, or to where they are not finite".into());
     }
     let card = problem.scorecard();
-    let mut rows = vec![("validation".to_string(), card.validate(&session, 0).map_err(text)?)];
+    let mut rows = vec![("validation".to_string(), card.validate(&session, 0, 0).map_err(text)?)];
     // Judging generated sequences takes thousands of them.
     if !config.data.files().is_empty() {
         rows.extend(card.closing_scores(&session, 2).map_err(text)?.rows);

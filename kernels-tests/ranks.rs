@@ -141,12 +141,13 @@ fn ranks_have_the_bits_of_accumulation() {
     let wide = ["model.hidden=192", "model.layers=3", "train.epochs=1", "train.drop_last=false", "data.validation_share=0.3"];
     for (name, run_file, data, sets, counts) in [
         ("integers", "integer_sequences", "", &integers[..], &[3][..]),
-        ("lstm", "lvm_lstm", "vectors.npz", &lstm, &[2]),
-        ("wide", "lvm_lstm", "vectors.npz", &wide, &[2, 3]),
+        ("lstm", "lvm_lstm", "vectors.npz", &lstm, &[]),
+        ("wide", "lvm_lstm", "vectors.npz", &wide, &[3]),
         ("half", "lvm_lstm", "vectors.npz", &[&wide[..], &["model.hidden=16", "train.precision=f16"]].concat(), &[2]),
         ("mechanisms", "mechanism_phase7", "mechanisms.npz", &mechanism, &[3]),
         ("images", "linkage_vae", "images.npz", &images, &[2]),
     ] {
+        // Everyday one number of ranks for each kind of run, and of the LSTMs the one with the most exchanges.
         for &count in if all() { &[2, 3] } else { counts } {
             let (several, one) = (format!("{name}-{count}"), format!("{name}-{count}-alone"));
             // The driver keeps what it compiles here for the processes of the ranks.
@@ -227,7 +228,10 @@ fn what_cannot_be_shared_is_refused() {
     let other = place.args("lvm_mlp", "other.npz", "mixed", &["train.batch=18", "model.hidden=16"]);
     let same = place.args("lvm_mlp", "vectors.npz", "mixed", &["train.batch=18", "model.hidden=16"]);
     let (code, _, text) = output(ranks(&[&[]], &strings(&same)).args([":", "-n", "1", PROGRAM]).args(&other));
-    assert!(code == 2 && text.contains("rank 1 has another configuration, other data"), "{code} {text}");
+    assert!(code == 2 && text.contains("rank 1 was started with another configuration"), "{code} {text}");
+    // And options: ranks that take another number of steps would wait for each other for ever.
+    let (code, _, text) = output(ranks(&[&[]], &strings(&same)).args([":", "-n", "1", PROGRAM]).args(&same).args(["--steps", "2"]));
+    assert!(code == 2 && text.contains("rank 1 was started with another --steps than the other ranks"), "{code} {text}");
     assert!(!place.path("mixed").exists());
     // A file of the same name and size in another folder.
     let [here, there] = ["here", "there"].map(|folder| place.path(folder));
@@ -350,7 +354,7 @@ fn a_rank_that_dies_ends_the_run_within_seconds() {
     let place = Place::new();
     for victim in [1, 0] {
         let name = format!("dead-{victim}");
-        let args = place.vectors(&name, &["train.epochs=20000"]);
+        let args = place.vectors(&name, &["train.epochs=20000", "validation.every=1000000"]);
         let mut command = ranks(&[&[][..]; 3], &strings(&args));
         command.env(PATIENCE, "3");
         let child = started(command.stdout(Stdio::null()).stderr(Stdio::piped()));
@@ -367,7 +371,11 @@ fn a_rank_that_dies_ends_the_run_within_seconds() {
         let lock = std::fs::File::open(place.path(&name).join(".lock")).unwrap();
         eventually("nobody holds the folder", || lock.try_lock().is_ok());
         drop(lock);
-        let resumed = [place.vectors(&name, &["train.epochs=20000"]), ["--resume", "--steps", "1"].map(String::from).to_vec()].concat();
+        let resumed = [
+            place.vectors(&name, &["train.epochs=20000", "validation.every=1000000"]),
+            ["--resume", "--steps", "1"].map(String::from).to_vec(),
+        ]
+        .concat();
         let (code, _, text) = run(&strings(&resumed));
         assert!(code == 0 && text.contains("resuming    at step"), "{code}: {text}");
     }

@@ -17,6 +17,9 @@ tests![
     metrics_that_are_not_finite_pass_through_a_resume,
     the_same_command_goes_on,
     no_command_writes_over_what_it_reads,
+    steps_that_end_before_the_best_weights_are_refused,
+    a_folder_is_no_checkpoint,
+    a_run_goes_on_for_more_epochs,
 ];
 
 /// A folder with a small file of vectors, another one of the same shape, and a third for out-of-distribution samples.
@@ -325,4 +328,60 @@ fn no_command_writes_over_what_it_reads() {
         let (code, _, text) = run(&["train", path, "--out", &place.text("x")]);
         assert_eq!(code, 2, "{path}: {text}");
     }
+}
+
+/// The newest checkpoints of a run are lost: its best weights are of a later step than the one it goes on from.
+fn steps_that_end_before_the_best_weights_are_refused() {
+    let place = Place::new();
+    let set =
+        ["--set", "validation.every=1", "--set", "validation.min_delta=0", "--set", "checkpoint.every=1", "--set", "checkpoint.keep=50"];
+    let (code, text) = place.train("run", &set);
+    assert_eq!(code, 0, "{text}");
+    let report: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(place.path("run").join("report.json")).unwrap()).unwrap();
+    let best = report["best_step"].as_u64().unwrap();
+    assert!(best > 3, "the best step is {best}");
+    for step in 3..=20 {
+        std::fs::remove_file(place.path("run").join(format!("checkpoints/step-{step:09}.safetensors"))).unwrap();
+    }
+    let before = std::fs::read(place.path("run").join("model.safetensors")).unwrap();
+    let steps = |n: u64| [&set[..], &["--steps", Box::leak(n.to_string().into_boxed_str())]].concat();
+    place.resumes("run", &steps(best - 1), 2, &format!("are of step {best} already"));
+    assert_eq!(std::fs::read(place.path("run").join("model.safetensors")).unwrap(), before);
+    place.resumes("run", &set, 0, "resuming    at step 2");
+    // A run that is past the step has nothing to train, and says so.
+    place.resumes("run", &steps(7), 0, "the run is past step 7");
+    assert_eq!(std::fs::read(place.path("run").join("model.safetensors")).unwrap(), before);
+}
+
+fn a_folder_is_no_checkpoint() {
+    let place = Place::new();
+    assert_eq!(place.train("run", &["--steps", "5"]).0, 0);
+    std::fs::create_dir(place.path("run").join("checkpoints/step-000000099.safetensors")).unwrap();
+    place.resumes("run", &[], 0, "resuming    at step 5");
+    let (code, _, text) = run(&["eval", "--run", &place.text("run"), "--checkpoint", "last"]);
+    assert!(code == 0 && text.contains("of step 20"), "{code} {text}");
+}
+
+/// With a constant rate the longer run has the bits of one that was started so; fewer epochs are another run.
+fn a_run_goes_on_for_more_epochs() {
+    let place = Place::new();
+    let epochs = |n: u64| ["--set".to_string(), format!("train.epochs={n}")];
+    let more = epochs(4);
+    let more: Vec<&str> = more.iter().map(String::as_str).collect();
+    assert_eq!(place.train("whole", &more).0, 0);
+    assert_eq!(place.train("longer", &[]).0, 0);
+    place.resumes("longer", &more, 0, "epochs      4 instead of 2: the learning rate goes from 1.000e-3 to 1.000e-3 after step 20");
+    let file = |run: &str, name: &str| std::fs::read(place.path(run).join(name)).unwrap();
+    assert!(file("whole", "model.safetensors") == file("longer", "model.safetensors"));
+    assert_eq!(file("whole", "config.toml"), file("longer", "config.toml"));
+    place.resumes("longer", &[], 65, "train.epochs: 4 then, 2 now");
+    // What patience has ended goes on as well, and a schedule jumps.
+    let patient =
+        ["--set", "validation.patience=1", "--set", "validation.min_delta=1000", "--set", "schedule={kind='warmup_cosine',warmup_steps=2}"];
+    let (code, text) = place.train("patient", &patient);
+    assert!(code == 0, "{text}");
+    let steps = |run: &str| serde_json::from_slice::<serde_json::Value>(&file(run, "report.json")).unwrap()["steps"].as_u64();
+    assert_eq!(steps("patient"), Some(20));
+    place.resumes("patient", &[&patient[..], &more].concat(), 0, "epochs      4 instead of 2: the learning rate goes from ");
+    assert_eq!(steps("patient"), Some(30));
 }

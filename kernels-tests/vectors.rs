@@ -26,6 +26,16 @@ tests![
     a_file_with_contexts_of_another_length_is_tested_as_it_is,
     targets_that_are_alike_have_a_discrepancy,
     other_data_than_a_run_was_trained_on_are_noticed,
+    a_sweep_looks_at_all_its_runs_before_the_first_trains,
+    settings_that_change_nothing_are_named,
+    preflight_says_what_is_wrong_with_data_and_settings,
+    a_dominated_term_stands_in_the_report_and_in_tables,
+    what_comes_next_follows_from_what_was_expected,
+    vectors_too_long_for_their_square_end_a_run,
+    infonce_alone_is_warned_of,
+    data_with_an_offset_are_not_called_collapsed,
+    #[cfg(unix)]
+    a_link_to_a_run_folder_is_followed,
     #[cfg(unix)]
     data_that_change_during_a_run_end_it,
 ];
@@ -296,7 +306,10 @@ fn a_run_that_a_rule_ends_starts_over_with_the_next_seed() {
         assert!(folder.path().join(name).join("report.json").exists(), "{name}");
     }
     let (code, _, text) = train(SAMPLE, &out, &[&set[..], &["--resume"]].concat());
-    assert!(code == 76 && !text.contains("restart"), "{code} {text}");
+    assert!(
+        code == 76 && !text.contains("restart 1") && text.contains("2 of 2 restarts were made before: train.seed = 3"),
+        "{code} {text}"
+    );
     // The attempts of a run that is no longer there are not taken for those of another.
     std::fs::remove_dir_all(&out).unwrap();
     let (code, _, text) = train(SAMPLE, &out, &set);
@@ -306,7 +319,7 @@ fn a_run_that_a_rule_ends_starts_over_with_the_next_seed() {
     std::fs::create_dir(folder.path().join("other-attempt-1")).unwrap();
     let (code, _, text) = train(SAMPLE, &other, &[&set[..], &["--resume"]].concat());
     assert!(code == 73 && text.contains("in the way of a restart"), "{code} {text}");
-    assert!(std::fs::read_to_string(other.join("config.toml")).unwrap().contains("seed = 1\nbatch"));
+    assert!(!other.exists());
     // In a sweep no start takes the seed of another run, and a failed sweep stays one.
     let sweep = folder.path().join("sweep");
     let all = [&set[..], &["--seeds", "1,2"]].concat();
@@ -554,4 +567,175 @@ fn data_that_change_during_a_run_end_it() {
         assert!(got == code && (code != 65 || text.contains("was changed during the run")), "{got} {text}");
         std::fs::write(&file, std::fs::read(data(&path("again.npz"), 100, |_, _| {})).unwrap()).unwrap();
     }
+}
+
+fn a_sweep_looks_at_all_its_runs_before_the_first_trains() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("sweep");
+    for (more, code, says) in [
+        (&["--grid", "train.batch=32,100000"][..], 65, "do not fill one batch of 100000"),
+        (&["--grid", "model.hidden=16,200000", "--budget", "64MiB"], 2, "the budget is 67108864"),
+        (&["--grid", "validation.select=cosine,acuracy"], 2, "no metric acuracy"),
+    ] {
+        let (got, _, text) = train(SAMPLE, &out, more);
+        assert!(got == code && text.contains(says) && !text.contains("run 1 of"), "{more:?}: {got} {text}");
+        assert!(!out.exists(), "{more:?}");
+    }
+    // Files whose samples cannot be used, weights that are not there, and what lies where a run is to go.
+    let nan = data(&folder.path().join("nan.npz"), 100, |contexts, _| contexts[7] = f32::NAN);
+    let other = format!("data.file={SAMPLE},{nan}");
+    let (code, _, text) = train(SAMPLE, &out, &["--grid", &other, "--set", "train.batch=9"]);
+    assert!(code == 65 && text.contains("NaN") && !text.contains("run 1 of") && !out.exists(), "{code} {text}");
+    let (code, _, text) = train(SAMPLE, &out, &["--seeds", "1,2", "--init", "/nowhere.safetensors"]);
+    assert!(code == 66 && !text.contains("run 1 of") && !out.exists(), "{code} {text}");
+    std::fs::create_dir(&out).unwrap();
+    std::fs::write(out.join("seed=2"), "mine").unwrap();
+    let (code, _, text) = train(SAMPLE, &out, &["--seeds", "1,2"]);
+    assert!(code == 73 && text.contains("seed=2 is no folder") && !out.join("seed=1").exists(), "{code} {text}");
+}
+
+fn settings_that_change_nothing_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let (code, out, text) = train(SAMPLE, &folder.path().join("sweep"), &["--grid", "data.seed=1,2", "--grid", "train.seed=3,4"]);
+    assert_eq!(code, 0, "{text}");
+    // The sample has validation members of its own: nothing is drawn.
+    assert_eq!(
+        out.matches("have the same weights to the last bit, although they differ in data.seed: it changed nothing here").count(),
+        2,
+        "{out}"
+    );
+    // Weights that were not trained say nothing.
+    let untrained = [("a", "1e-3"), ("b", "1e-4")].map(|(name, rate)| {
+        let out = folder.path().join(name);
+        let rate = format!("optimizer.learning_rate={rate}");
+        assert_eq!(train(SAMPLE, &out, &["--steps", "0", "--set", &rate]).0, 0);
+        out.display().to_string()
+    });
+    let (code, out, _) = run(&["compare", &untrained[0], &untrained[1]]);
+    assert!(code == 0 && !out.contains("changed nothing"), "{out}");
+}
+
+fn preflight_says_what_is_wrong_with_data_and_settings() {
+    let folder = tempfile::tempdir().unwrap();
+    let long = data(&folder.path().join("long.npz"), 100, |contexts, targets| contexts.iter_mut().chain(targets).for_each(|v| *v *= 8.0));
+    let preflight = |file: &str, more: &[&str]| {
+        let data = format!("data.file={file}");
+        run(&[&["preflight", RUN, "--set", &data, "--set", "train.batch=9", "--set", "model.hidden=8"], more].concat())
+    };
+    let (code, out, text) = preflight(&long, &[]);
+    assert!(
+        code == 65 && out.contains("is NOT sound") && out.contains("WRONG     the training targets have a mean norm of"),
+        "{code} {out} {text}"
+    );
+    let (code, out, text) = preflight(SAMPLE, &[]);
+    assert!(code == 0 && out.contains("LOOK      two targets have a cosine of 0.1163"), "{code} {out} {text}");
+    assert!(
+        out.contains("fine      the untrained model gives vectors of norm") && out.contains("fine      optimizer.learning_rate"),
+        "{out}"
+    );
+    let (code, out, _) = preflight(SAMPLE, &["--set", "optimizer.learning_rate=0.3"]);
+    assert!(code == 2 && out.contains("WRONG     optimizer.learning_rate = 3e-1"), "{code} {out}");
+    for set in
+        ["validation.select=foo", "expect=[{metric='validation_cosine',at_least=0.1,epoch=1},{metric='validation_nope',at_least=1.0}]"]
+    {
+        let (code, _, text) = preflight(SAMPLE, &["--set", set]);
+        assert!(code == 2 && text.contains("no metric"), "{code} {text}");
+    }
+    let before = folder.path().join("before");
+    assert_eq!(train(SAMPLE, &before, &[]).0, 0);
+    let like = before.to_str().unwrap();
+    let (code, out, _) = preflight(SAMPLE, &["--like", like]);
+    assert!(code == 0 && out.contains("train.batch: 32 then, 9 now") && !out.contains("data.dim"), "{code} {out}");
+    let (_, out, _) = preflight(SAMPLE, &["--like", like, "--json"]);
+    let found = json(&out);
+    let level = |part: &str| {
+        found["verdicts"].as_array().unwrap().iter().find(|v| v["what"].as_str().unwrap().contains(part)).unwrap()["level"].clone()
+    };
+    assert_eq!((level("mean norm of 1.0000"), level("settings differ")), ("fine".into(), "look".into()), "{found}");
+}
+
+/// Each term that hardly trains has its warning; they are said again at the end, and stand in the column of issues.
+fn a_dominated_term_stands_in_the_report_and_in_tables() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let sets = ["--set", "loss={kind='vectors',infonce={weight=1.0},mse={weight=0.05,on='normalized'},moment={weight=0.001}}"];
+    let (code, stdout, text) = train(SAMPLE, &out, &[&sets[..], &["--json", "--steps", "7"]].concat());
+    assert_eq!(code, 0, "{text}");
+    let issues = ["infonce dominates mse", "infonce dominates moment"];
+    let report = json(&stdout);
+    for issue in issues {
+        let has = |list: &str, part: &str| report[list].as_array().unwrap().iter().any(|v| v.as_str().unwrap().contains(part));
+        assert!(has("issues", issue) && has("warnings", issue.split(' ').next_back().unwrap()), "{report}");
+    }
+    // It goes on, and its report knows of what was before.
+    let (code, stdout, text) = train(SAMPLE, &out, &[&sets[..], &["--resume"]].concat());
+    assert!(code == 0 && stdout.matches("more than a hundred times as much as").count() == 2, "{stdout} {text}");
+    let (_, stdout, _) = run(&["compare", out.to_str().unwrap(), "--columns", "run,issue"]);
+    assert!(issues.iter().all(|issue| stdout.contains(issue)) && stdout.contains("no better than a baseline"), "{stdout}");
+    // What a rule says stands there, too.
+    let ruled = folder.path().join("ruled");
+    assert_eq!(train(SAMPLE, &ruled, &["--set", "abort_if=[{metric='train_cosine',below=0.99}]"]).0, 76);
+    let (_, stdout, _) = run(&["compare", ruled.to_str().unwrap(), "--columns", "run,issue"]);
+    assert!(stdout.contains("aborted: train_cosine"), "{stdout}");
+}
+
+fn what_comes_next_follows_from_what_was_expected() {
+    let folder = tempfile::tempdir().unwrap();
+    let set = "expect=[{metric='validation_cosine',at_least=0.99,if_met='deploy',if_missed='look for more data'},\
+               {metric='validation_cosine',at_least=-1.0,if_met='go on',if_missed='stop'}]";
+    let (code, out, text) = train(SAMPLE, &folder.path().join("run"), &["--set", set]);
+    assert_eq!(code, 0, "{text}");
+    assert!(out.contains("is missed: look for more data") && out.contains("is met: go on"), "{out}");
+    assert!(!out.contains("deploy") && !out.contains("stop"), "{out}");
+}
+
+/// Their squares overflow, and a cosine of 0 would be no cosine.
+fn vectors_too_long_for_their_square_end_a_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let long = data(&folder.path().join("long.npz"), 100, |_, targets| targets.iter_mut().for_each(|v| *v *= 3e19));
+    let (code, _, text) = train(&long, &folder.path().join("run"), &["--set", "train.batch=9", "--set", "optimizer.clip_norm=1"]);
+    assert!(code == 76 && text.contains("not finite"), "{code} {text}");
+}
+
+fn infonce_alone_is_warned_of() {
+    let folder = tempfile::tempdir().unwrap();
+    for (loss, warned) in [("infonce={weight=1.0}", true), ("infonce={weight=1.0},cosine={weight=0.1}", false)] {
+        let set = format!("loss={{kind='vectors',{loss}}}");
+        let (code, _, text) = train(SAMPLE, &folder.path().join(loss), &["--set", &set, "--steps", "1"]);
+        assert!(code == 0 && text.contains("InfoNCE only tells the targets of a batch apart") == warned, "{loss}: {code} {text}");
+    }
+}
+
+/// Vectors that are alike are predicted by vectors that are.
+fn data_with_an_offset_are_not_called_collapsed() {
+    let folder = tempfile::tempdir().unwrap();
+    let file =
+        data(&folder.path().join("offset.npz"), 100, |contexts, targets| contexts.iter_mut().chain(targets).for_each(|v| *v += 12.0));
+    let out = |name: &str, more: &[&str]| {
+        let (code, out, text) = train(&file, &folder.path().join(name), &[&["--set", "train.batch=9"], more].concat());
+        assert_eq!(code, 0, "{text}");
+        out
+    };
+    assert!(!out("residual", &["--set", "model.residual=true"]).contains("collapsed"));
+    // What gives the same for all is called so, whatever the targets are.
+    let set = "model={kind='stack',layers=[{kind='flatten'},{kind='linear',out=1},{kind='relu'},{kind='linear'}]}";
+    let dead = out("same", &["--set", set, "--set", "optimizer.learning_rate=0.5"]);
+    assert!(dead.contains("collapsed to a constant"), "{dead}");
+}
+
+/// The run and its attempts lie where the link leads to, and the link stays one.
+#[cfg(unix)]
+fn a_link_to_a_run_folder_is_followed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (disk, link) = (folder.path().join("disk"), folder.path().join("link"));
+    std::fs::create_dir_all(disk.join("run")).unwrap();
+    std::os::unix::fs::symlink(disk.join("run"), &link).unwrap();
+    let set = ["--set", "abort_if=[{metric='train_cosine',below=0.99}]", "--set", "restart.times=1"];
+    let (code, _, text) = train(SAMPLE, &link, &set);
+    assert!(code == 76 && text.contains("restart 1 of 1"), "{code} {text}");
+    assert!(link.is_symlink() && disk.join("run/report.json").exists() && disk.join("run-attempt-1/report.json").exists());
+    // What is in the way of an attempt is seen before the first.
+    std::fs::create_dir_all(folder.path().join("other-attempt-1")).unwrap();
+    let (code, _, text) = train(SAMPLE, &folder.path().join("other"), &set);
+    assert!(code == 73 && text.contains("in the way of a restart") && !folder.path().join("other").exists(), "{code} {text}");
 }

@@ -57,6 +57,25 @@ pub(crate) fn shortened(text: &str) -> String {
     }
 }
 
+/// A text as it may stand on a terminal, in a log or in a comment: control characters, which could move the cursor or change colours, by their escapes.
+pub(crate) fn visible(text: &str) -> std::borrow::Cow<'_, str> {
+    let hidden = |c: char| c.is_control() && !"\n\t".contains(c);
+    if !text.contains(hidden) {
+        return text.into();
+    }
+    text.chars().map(|c| if hidden(c) { c.escape_default().to_string() } else { c.to_string() }).collect()
+}
+
+/// JSON as it may stand on a terminal: what JSON itself leaves as it is of the control characters, by its escapes.
+pub(crate) fn json<T: serde::Serialize>(value: &T) -> Result<String> {
+    let text = serde_json::to_string_pretty(value).map_err(|e| Error::Internal(format!("JSON: {e}")))?;
+    let hidden = |c: char| ('\u{7f}'..='\u{9f}').contains(&c);
+    if !text.contains(hidden) {
+        return Ok(text);
+    }
+    Ok(text.chars().map(|c| if hidden(c) { format!("\\u{:04x}", c as u32) } else { c.to_string() }).collect())
+}
+
 /// A path as it is written on a command line.
 pub(crate) fn argument(path: &std::path::Path) -> String {
     let text = path.display().to_string();
@@ -74,6 +93,23 @@ impl From<Error> for String {
 }
 
 impl Error {
+    /// The same of this run, file or whatever it is.
+    #[cfg(feature = "cli")]
+    pub(crate) fn of(mut self, what: &str) -> Self {
+        let (Error::Config(text)
+        | Error::Data(text)
+        | Error::MissingInput(text)
+        | Error::NoGpu(text)
+        | Error::Internal(text)
+        | Error::CannotCreate(text)
+        | Error::Io(text)
+        | Error::TryAgain(text)
+        | Error::Aborted(text)
+        | Error::Interrupted(_, text)) = &mut self;
+        *text = format!("{what}: {text}");
+        self
+    }
+
     /// The process exit code of this class.
     pub fn exit_code(&self) -> i32 {
         match self {

@@ -7,6 +7,7 @@ use std::path::Path;
 use tempfile::NamedTempFile;
 
 use crate::error::{Error, Result};
+use crate::fault;
 
 /// The most that is read of a run file, a report or a picture.
 pub(crate) const SMALL: u64 = 16 << 20;
@@ -61,7 +62,7 @@ pub(crate) fn folder_of(path: &Path) -> &Path {
 }
 
 /// Makes the names of a folder's files durable. Windows cannot open a folder as a file, and some file systems cannot sync one: there a rename has to do.
-pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
+fn sync_folder(folder: &Path) -> io::Result<()> {
     use io::ErrorKind::{InvalidInput, Unsupported};
     if !cfg!(unix) {
         return Ok(());
@@ -96,6 +97,23 @@ pub(crate) fn beside(path: &Path, failed: fn(&Path, &io::Error) -> Error) -> Res
         let _ = fchown(file.as_file(), Some(replaced.uid()), Some(replaced.gid()));
     }
     Ok(file)
+}
+
+/// Writes a file by way of a temporary one in the same folder: what `write` puts there, fsync, rename, fsync of the folder. A crash at any moment leaves the file
+/// from before or the new one.
+///
+/// # Errors
+/// As `beside`, and `Io` when it cannot be written.
+pub(crate) fn replace(
+    path: &Path,
+    failed: fn(&Path, &io::Error) -> Error,
+    write: impl FnOnce(&mut std::fs::File) -> io::Result<()>,
+) -> Result<()> {
+    let mut file = beside(path, failed)?;
+    let whole = fault::file("write").and_then(|()| write(file.as_file_mut())).and_then(|()| fault::file("sync"));
+    whole.and_then(|()| file.as_file().sync_all()).and_then(|()| fault::file("rename")).map_err(|e| Error::write(path, &e))?;
+    file.persist(path).map_err(|e| Error::write(path, &e.error))?;
+    sync_folder(folder_of(path)).map_err(|e| Error::write(path, &e))
 }
 
 /// Whether two paths are of one file, whatever they are called; of a file that is not there yet, whether they would be.

@@ -4,9 +4,10 @@
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, json, visible};
 use crate::gpu::{Devices, Gpu};
 
 type Stream = Arc<Mutex<dyn Write + Send>>;
@@ -19,6 +20,7 @@ pub struct Host {
     terminal: bool,
     process: bool,
     devices: Devices,
+    closed: Arc<AtomicBool>,
 }
 
 impl fmt::Debug for Host {
@@ -36,6 +38,7 @@ impl Default for Host {
             terminal: io::stderr().is_terminal(),
             process: true,
             devices: Devices::default(),
+            closed: Arc::default(),
         }
     }
 }
@@ -43,7 +46,8 @@ impl Default for Host {
 impl Host {
     /// A host with these streams, none of them a terminal, and these devices.
     pub fn new(out: impl Write + Send + 'static, err: impl Write + Send + 'static, devices: Devices) -> Self {
-        Host { out: Arc::new(Mutex::new(out)), err: Arc::new(Mutex::new(err)), terminal: false, process: false, devices }
+        let (out, err) = (Arc::new(Mutex::new(out)), Arc::new(Mutex::new(err)));
+        Host { out, err, terminal: false, process: false, devices, closed: Arc::default() }
     }
 
     /// Opens an adapter, as `Gpu::open` does; one that is open already keeps its compiled kernels.
@@ -74,10 +78,19 @@ impl Host {
     /// # Errors
     /// `Io` when it cannot be written.
     pub fn print(&self, text: &str) -> Result<()> {
-        match writeln!(lock(&self.out), "{}", text.trim_end()) {
-            Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(Error::Io(format!("standard output: {e}"))),
-            _ => Ok(()),
+        match writeln!(lock(&self.out), "{}", visible(text.trim_end())) {
+            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => {
+                self.closed.store(true, Ordering::Relaxed);
+                Ok(())
+            }
+            Err(e) => Err(Error::Io(format!("standard output: {e}"))),
+            Ok(()) => Ok(()),
         }
+    }
+
+    /// Whether nobody reads results any more.
+    pub fn closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
     }
 
     /// Writes a result as JSON.
@@ -85,12 +98,12 @@ impl Host {
     /// # Errors
     /// As `print`.
     pub fn print_json<T: serde::Serialize>(&self, value: &T) -> Result<()> {
-        self.print(&serde_json::to_string_pretty(value).map_err(|e| Error::Internal(format!("JSON: {e}")))?)
+        self.print(&json(value)?)
     }
 
     /// A line beside the results. Nobody listens where that stream is closed.
     pub fn say(&self, line: &str) {
-        let _ = writeln!(lock(&self.err), "{line}");
+        let _ = writeln!(lock(&self.err), "{}", visible(line));
     }
 
     /// What the user should know beside a result.
@@ -101,4 +114,30 @@ impl Host {
 
 fn lock(stream: &Mutex<dyn Write + Send>) -> std::sync::MutexGuard<'_, dyn Write + Send + 'static> {
     stream.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Closed;
+
+    impl Write for Closed {
+        fn write(&mut self, _bytes: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_reader_that_has_gone_is_noticed_and_no_error() {
+        let host = Host::new(Closed, Vec::new(), Devices::default());
+        assert!(!host.closed());
+        host.print("a table").unwrap();
+        assert!(host.closed());
+        assert!(!Host::new(Vec::new(), Vec::new(), Devices::default()).closed());
+    }
 }

@@ -48,6 +48,8 @@ pub struct Problem<D: ?Sized = dyn Source> {
     /// Buffers that came with weights.
     given: Vec<Buffer>,
     layout: Layout,
+    /// Samples of an evaluation batch at most.
+    evaluated: usize,
     /// Processes that train it together.
     ranks: Ranks,
     /// The plans that `place` recorded, for the session that follows.
@@ -108,7 +110,7 @@ impl Problem {
         self,
         load: impl FnOnce(Box<dyn Source>, &[Buffer]) -> Result<(Box<dyn Data>, Vec<String>)>,
     ) -> Result<(Loaded, Vec<String>)> {
-        let Problem { settings, toml, canonical, files, curriculum_epochs, data, model, loss, given, layout, ranks, .. } = self;
+        let Problem { settings, toml, canonical, files, curriculum_epochs, data, model, loss, given, layout, evaluated, ranks, .. } = self;
         let (data, mut notes) = load(data, &given)?;
         let mut buffers = model.buffers(settings.train.seed);
         take(&mut buffers, &given);
@@ -125,13 +127,44 @@ impl Problem {
             buffers,
             given,
             layout,
+            evaluated,
             ranks,
             placed: RefCell::default(),
         };
         notes.extend(loaded.data.check(loaded.loss.as_ref())?);
+        notes.extend(loaded.model.notes(loaded.data.size()));
         loaded.prepare()?;
         Ok((loaded, notes))
     }
+}
+
+/// Bytes that a run may allocate on this device.
+pub(crate) fn default_budget(gpu: &Gpu) -> u64 {
+    (8u64 << 30).min(gpu.free_memory().unwrap_or(u64::MAX))
+}
+
+/// Whether a device of this kind holds these buffers within a budget in bytes.
+fn fits(memory: &Memory, target: Target, budget: u64) -> bool {
+    memory.report.total_bytes <= budget && memory.buffers.iter().all(|buffer| buffer.bytes <= target.max_binding)
+}
+
+/// What is made with the first of these sizes, in falling order, that fits; with the last where none does.
+fn first_that_fits<T>(sizes: &[usize], make: impl Fn(usize) -> Result<T>, fits: impl Fn(&T) -> bool) -> Result<T> {
+    let [first, between @ .., last] = sizes else { return make(sizes.first().copied().unwrap_or(1)) };
+    let made = make(*first)?;
+    if fits(&made) {
+        return Ok(made);
+    }
+    let least = make(*last)?;
+    if fits(&least) {
+        for size in between {
+            let made = make(*size)?;
+            if fits(&made) {
+                return Ok(made);
+            }
+        }
+    }
+    Ok(least)
 }
 
 /// Gives buffers the values of those of the same name and shape.
@@ -212,7 +245,8 @@ impl Loaded {
         let (plans, memory) = match self.placed.take() {
             Some((target, plans, memory)) if target == wanted => (plans, memory),
             _ => {
-                let plans = self.plans_at(wanted, self.settings.train.batch, self.layout)?;
+                let batch = self.settings.train.batch;
+                let plans = self.plans_at(wanted, batch, self.layout, self.evaluations(batch)[0])?;
                 let memory = plans.lay_out(self.ranks)?;
                 (plans, memory)
             }
@@ -224,13 +258,22 @@ impl Loaded {
         Ok(session)
     }
 
-    /// Plans, allocates and compiles for evaluation.
+    /// Plans, allocates and compiles for evaluation, within what a run may allocate.
     ///
     /// # Errors
     /// As `training`.
     pub fn evaluation(&self, gpu: &Arc<Gpu>) -> Result<Session> {
-        let plans = Plans { train: None, evaluate: self.record_evaluation(gpu.target)?, decode: self.record_decoding(gpu.target)? };
-        let memory = plans.lay_out(self.ranks)?;
+        let (target, batch) = (gpu.target, self.settings.train.batch);
+        let at = |evaluated: usize| {
+            let plans = Plans {
+                train: None,
+                evaluate: self.evaluation_plan(target, evaluated)?,
+                decode: if self.data.decodes() { self.record_position(target, evaluated)? } else { None },
+            };
+            let memory = plans.lay_out(self.ranks)?;
+            Ok::<_, Error>((plans, memory))
+        };
+        let (plans, memory) = first_that_fits(&self.evaluations(batch), at, |(_, memory)| fits(memory, target, default_budget(gpu)))?;
         Session::new(plans, &memory, gpu)
     }
 }
@@ -257,6 +300,7 @@ impl<D: Source + ?Sized> Problem<D> {
             data,
             buffers,
             given: vec![],
+            evaluated: usize::MAX,
             ranks: Ranks::default(),
             placed: RefCell::default(),
         };
@@ -335,7 +379,7 @@ impl<D: Source + ?Sized> Problem<D> {
             return Err(Error::Config("the model has no weights to train: give it a layer that has some, such as linear".into()));
         }
         let recorded = self.loss.record(plan, &outputs, &inputs, plan.trains)?;
-        let (rows, mut records) = (recorded.rows, None);
+        let (rows, per_sample, mut records) = (recorded.rows, recorded.per_sample, None);
         if let Some(mut gradients) = recorded.gradients {
             let [count, cols] = plan.shape(rows)[..] else {
                 return Err(Error::Internal(format!("results of a loss of shape {:?}", plan.shape(rows))));
@@ -351,7 +395,8 @@ impl<D: Source + ?Sized> Problem<D> {
             records = Some(ring);
         }
         let others = if plan.trains { vec![] } else { outputs.others };
-        Ok(Io { state, inputs: inputs.tensors().to_vec(), records, output: outputs.main, others, rows, batch })
+        let sample_rows = per_sample.then(|| plan.shape(rows)[0] / batch);
+        Ok(Io { state, inputs: inputs.tensors().to_vec(), records, output: outputs.main, others, rows, sample_rows, batch })
     }
 
     fn half(&self) -> bool {
@@ -397,9 +442,18 @@ impl<D: Source + ?Sized> Problem<D> {
         Ok((plan, io))
     }
 
-    fn evaluation_plan(&self, target: Target, batch: usize) -> Result<(Plan, Io)> {
+    /// Sizes that an evaluation batch may have, in falling order, of a run that trains on batches of so many.
+    fn evaluations(&self, batch: usize) -> Vec<usize> {
+        let mut sizes = self.data.evaluation_batches(batch);
+        let last = sizes.pop().unwrap_or(batch);
+        sizes.retain(|size| *size <= self.evaluated);
+        sizes.push(last);
+        sizes
+    }
+
+    fn evaluation_plan(&self, target: Target, evaluated: usize) -> Result<(Plan, Io)> {
         let mut plan = self.begin(Plan::new("evaluate", target));
-        let io = self.record(&mut plan, self.data.evaluation_batch(batch), self.layout)?;
+        let io = self.record(&mut plan, evaluated, self.layout)?;
         [io.output, io.rows].into_iter().chain(io.others.iter().map(|(_, t)| *t)).for_each(|t| plan.keep(t));
         plan.prune();
         self.halve(&mut plan)?;
@@ -419,7 +473,7 @@ impl<D: Source + ?Sized> Problem<D> {
     /// # Errors
     /// As `record_training`.
     pub fn record_evaluation(&self, target: Target) -> Result<(Plan, Io)> {
-        self.evaluation_plan(target, self.settings.train.batch)
+        self.evaluation_plan(target, self.evaluations(self.settings.train.batch)[0])
     }
 
     /// The plan of the model alone on a batch of so many samples, without a loss.
@@ -434,7 +488,7 @@ impl<D: Source + ?Sized> Problem<D> {
         plan.keep(output);
         plan.prune();
         let inputs = inputs.tensors().to_vec();
-        Ok((plan, Io { state, inputs, records: None, output, others: vec![], rows: output, batch }))
+        Ok((plan, Io { state, inputs, records: None, output, others: vec![], rows: output, sample_rows: None, batch }))
     }
 
     /// The plan of a step of decoding as many sequences as an evaluation has, where data are decoded.
@@ -445,7 +499,7 @@ impl<D: Source + ?Sized> Problem<D> {
         if !self.data.decodes() {
             return Ok(None);
         }
-        self.record_position(target, self.data.evaluation_batch(self.settings.train.batch))
+        self.record_position(target, self.evaluations(self.settings.train.batch)[0])
     }
 
     /// The plan of one position of `batch` sequences, where data and model decode.
@@ -461,31 +515,30 @@ impl<D: Source + ?Sized> Problem<D> {
         plan.keep(output);
         plan.prune();
         let inputs = inputs.tensors().to_vec();
-        Ok(Some((plan, Io { state, inputs, records: None, output, others: vec![], rows: output, batch })))
+        Ok(Some((plan, Io { state, inputs, records: None, output, others: vec![], rows: output, sample_rows: None, batch })))
     }
 
-    fn plans_at(&self, target: Target, batch: usize, layout: Layout) -> Result<Plans> {
-        let decode = match self.data.decodes() {
-            true => self.record_position(target, self.data.evaluation_batch(batch))?,
-            false => None,
-        };
-        Ok(Plans { train: Some(self.training_plan(target, batch, layout)?), evaluate: self.evaluation_plan(target, batch)?, decode })
+    fn plans_at(&self, target: Target, batch: usize, layout: Layout, evaluated: usize) -> Result<Plans> {
+        let decode = if self.data.decodes() { self.record_position(target, evaluated)? } else { None };
+        Ok(Plans { train: Some(self.training_plan(target, batch, layout)?), evaluate: self.evaluation_plan(target, evaluated)?, decode })
     }
 
-    /// Buffers of training on batches of so many samples, with the training samples on the device where the budget in bytes allows.
+    /// Buffers of training on batches of so many samples, with the training samples on the device and evaluation batches as large as the budget in bytes
+    /// allows.
     fn placed(&self, target: Target, batch: usize, budget: u64) -> Result<(Plans, Memory, bool)> {
-        let at = |resident: bool| {
-            let plans = self.plans_at(target, batch, Layout { resident, ..self.layout })?;
+        let at = |resident: bool, evaluated: usize| {
+            let plans = self.plans_at(target, batch, Layout { resident, ..self.layout }, evaluated)?;
             let memory = plans.lay_out(self.ranks)?;
             Ok::<_, Error>((plans, memory, resident))
         };
-        let fits = |m: &Memory| m.report.total_bytes <= budget && m.buffers.iter().all(|b| b.bytes <= target.max_binding);
+        let sizes = self.evaluations(batch);
+        let placed = |resident| first_that_fits(&sizes, |evaluated| at(resident, evaluated), |(_, memory, _)| fits(memory, target, budget));
         if self.data.can_be_resident()
-            && let Some(placed) = at(true).ok().filter(|(_, memory, _)| fits(memory))
+            && let Some(placed) = placed(true).ok().filter(|(_, memory, _)| fits(memory, target, budget))
         {
             return Ok(placed);
         }
-        at(false)
+        placed(false)
     }
 
     /// Decides what lies on the device, for a budget in bytes; gives the buffers of a training run. Pure: no device is asked.
@@ -495,6 +548,7 @@ impl<D: Source + ?Sized> Problem<D> {
     pub fn place(&mut self, target: Target, budget: u64) -> Result<Memory> {
         let (plans, memory, resident) = self.placed(target, self.settings.train.batch, budget)?;
         self.layout.resident = resident;
+        self.evaluated = plans.evaluate.1.batch;
         self.placed = RefCell::new(Some((target, plans, memory.clone())));
         Ok(memory)
     }

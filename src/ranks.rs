@@ -264,6 +264,27 @@ impl Ranks {
         (!others.is_empty()).then(|| others.join(", "))
     }
 
+    /// Fails on every rank unless all were started with the same, before anything is exchanged that would wait for ever where they were not.
+    ///
+    /// # Errors
+    /// `Config`, naming what differs and the ranks.
+    #[cfg(feature = "cli")]
+    pub(crate) fn expect_same_start(self, options: &[(&str, String)]) -> Result<()> {
+        for (what, value) in options {
+            if let Some(others) = self.others(crc32c::crc32c(value.as_bytes()).into()) {
+                let own = match value.len() {
+                    0 => format!(". Rank {} has none", self.rank),
+                    1..=200 => format!(". Rank {} has {value}", self.rank),
+                    _ => String::new(),
+                };
+                return Err(Error::Config(format!(
+                    "rank {others} was started with another {what} than the other ranks: give all the same{own}"
+                )));
+            }
+        }
+        Ok(())
+    }
+
     /// Waits until all ranks are here, for as long as it takes: while one of them writes files, say.
     pub fn meet(self) {
         if self.leads() {

@@ -28,13 +28,6 @@ pub struct Carried {
     pub updates: u64,
 }
 
-/// Share of a micro-batch in the means of its step, so that each sample has the same weight whatever the form of the step. Terms that compare the samples of a
-/// micro-batch are weighted by their number.
-fn shares(step: &[Batch]) -> impl Fn(&Batch) -> f32 + use<> {
-    let all = step.iter().map(|batch| batch.count).sum::<usize>().max(1) as f32;
-    move |batch| batch.count as f32 / all
-}
-
 /// What the host touches of a plan.
 #[derive(Debug, Clone)]
 pub struct Io {
@@ -50,6 +43,8 @@ pub struct Io {
     pub others: Vec<(&'static str, Tensor)>,
     /// (batch rows, columns) results of the loss.
     pub rows: Tensor,
+    /// Rows of a sample, of a loss whose means are taken over samples.
+    pub sample_rows: Option<usize>,
     /// Samples.
     pub batch: usize,
 }
@@ -58,6 +53,18 @@ impl Io {
     /// Another output of the model.
     pub fn other(&self, name: &str) -> Option<Tensor> {
         self.others.iter().find(|(n, _)| *n == name).map(|(_, t)| *t)
+    }
+
+    /// Number that the means of a micro-batch are taken over.
+    pub fn count(&self, batch: &Batch) -> usize {
+        self.sample_rows.map_or(batch.count, |rows| batch.rows / rows)
+    }
+
+    /// Share of a micro-batch in the means of its step, so that each sample has the same weight whatever the form of the step. Terms that compare the samples
+    /// of a micro-batch are weighted by their number.
+    fn shares(&self, step: &[Batch]) -> impl Fn(&Batch) -> f32 {
+        let all = step.iter().map(|batch| self.count(batch)).sum::<usize>().max(1) as f32;
+        move |batch| self.count(batch) as f32 / all
     }
 
     /// Input of that name.
@@ -181,7 +188,7 @@ impl Session {
             program.write(input, words);
         }
         let drawn = f32::from(u8::from(batch.drawn)).max(state.drawn);
-        program.write(io.state, &[State { rows: batch.rows as u32, count: batch.count as u32, drawn, ..state }]);
+        program.write(io.state, &[State { rows: batch.rows as u32, count: io.count(batch) as u32, drawn, ..state }]);
         Ok(())
     }
 
@@ -191,7 +198,7 @@ impl Session {
     /// `TryAgain` on device loss.
     pub fn submit_step(&self, batches: &[Batch], mut state: State, step: u64, accumulate: usize) -> Result<wgpu::SubmissionIndex> {
         let (program, io) = self.step()?;
-        let (mut queued, share) = (VecDeque::new(), shares(batches));
+        let (mut queued, share) = (VecDeque::new(), io.shares(batches));
         for (micro, batch) in batches.iter().enumerate() {
             state.scale = share(batch);
             state.tick = (step * accumulate as u64 + micro as u64) as u32;
@@ -219,7 +226,7 @@ impl Session {
         let (program, io) = self.step()?;
         let accumulate = own.len() * exchange.ranks.count;
         let mine = own.start..own.end.min(batches.len());
-        let (mut queued, share) = (VecDeque::new(), shares(batches));
+        let (mut queued, share) = (VecDeque::new(), io.shares(batches));
         for number in mine.clone() {
             state.scale = share(&batches[number]);
             state.tick = (step * accumulate as u64 + number as u64) as u32;
@@ -301,11 +308,11 @@ impl Session {
         let mut sums = vec![(0.0, 0.0); columns.names.len()];
         for batch in batches {
             let batch = batch?;
-            let rows = self.evaluate_rows(&batch)?;
+            let (rows, counted) = (self.evaluate_rows(&batch)?, self.evaluate.1.count(&batch));
             for (c, (name, (sum, count))) in columns.names.iter().zip(&mut sums).enumerate() {
-                if batch.count > 1 || !columns.need_two.contains(name) {
+                if counted > 1 || !columns.need_two.contains(name) {
                     *sum += rows.iter().map(|row| f64::from(row[c])).sum::<f64>();
-                    *count += batch.count as f64;
+                    *count += counted as f64;
                 }
             }
         }

@@ -2,20 +2,24 @@
 
 use super::{Builder, DIMS, Family, Regime, Spec, Tolerance};
 use crate::error::Result;
-use crate::kernels::cross_entropy::{Forward, IGNORED, Weight};
+use crate::kernels::cross_entropy::{Forward, IGNORED, Per, Weight};
 use crate::random::Random;
 
-/// dims: rows, classes; flags: kind of weight, padded rows, targets that do not count.
+/// dims: rows, classes; flags: kind of weight, padded rows, targets that do not count, rows of a sequence where sequences have the same weight, else 0.
 pub(super) const FAMILY: Family = Family {
     kinks: |spec| (1..=3).contains(&spec.flags[0]) && spec.dims[0] > 7,
-    ..Family::new("cross_entropy", spec, 110, build, &[(&[2048, 256], &[1, 0, 0])])
+    ..Family::new("cross_entropy", spec, 140, build, &[(&[2048, 256], &[1, 0, 0, 0]), (&[2048, 256], &[1, 0, 0, 8])])
 };
 
 fn spec(i: usize, random: &mut Random) -> Spec {
     let mut dims = vec![random.pick(&DIMS[..12]), random.pick(&DIMS[1..18])];
     dims[i % 2] = DIMS[i / 2 % DIMS.len()];
-    let regime = [Regime::Normal, Regime::Extreme, Regime::Normal, Regime::OneHot, Regime::Offset][i / 5 % 5];
-    Spec { dims, flags: vec![i % 5, i / 5 % 2, i / 7 % 2], regime, seed: i as u64 }
+    let regimes = [Regime::Normal, Regime::Extreme, Regime::Normal, Regime::OneHot, Regime::Offset];
+    // The last ones have sequences, whose rows divide all.
+    let length = if i >= 110 { random.pick(&[1, 2, 3, 7, 33, 200]) } else { 0 };
+    dims[0] = dims[0].next_multiple_of(length.max(1));
+    let regime = if length == 0 { regimes[i / 5 % 5] } else { regimes[2 + i / 5 % 3] };
+    Spec { dims, flags: vec![i % 5, i / 5 % 2, i / 7 % 2, length], regime, seed: i as u64 }
 }
 
 fn build(b: &mut Builder, spec: &Spec) -> Result<()> {
@@ -30,7 +34,13 @@ fn build(b: &mut Builder, spec: &Spec) -> Result<()> {
         let none = [IGNORED, cols as u32];
         classes.iter_mut().skip(1).step_by(3).enumerate().for_each(|(i, class)| *class = none[i % 2]);
     }
-    let counted = classes[..valid].iter().filter(|class| (**class as usize) < cols).count();
+    // A case that is shrunk may be shorter than its sequences.
+    let length = if rows.is_multiple_of(spec.flags[3].max(1)) { spec.flags[3].max(1) } else { rows };
+    let known = |rows: &[u32]| rows.iter().filter(|class| (**class as usize) < cols).count();
+    let (per, counted) = match spec.flags[3] {
+        0 => (Per::Position, known(&classes[..valid])),
+        _ => (Per::Sequence, valid.div_ceil(length)),
+    };
     (b.state.rows, b.state.count, b.state.scale) = (valid as u32, counted as u32, (0.5 + b.random.uniform()) as f32);
     let dx = b.gradient(x)?;
     let scale = b.state.scale / counted as f32;
@@ -38,5 +48,5 @@ fn build(b: &mut Builder, spec: &Spec) -> Result<()> {
     b.weighted(y, (0..rows * 4).map(|i| if i % 4 == 0 && i / 4 < valid { scale } else { 0.0 }).collect());
     b.tolerance = Tolerance::Magnitude(2e-6);
     let weight = kinds[spec.flags[0]];
-    Forward { x, targets, y, dx: Some(dx), rows, cols, weight, alpha: 0.1 }.record(&mut b.plan, "case")
+    Forward { x, targets, y, dx: Some(dx), rows, cols, length, per, weight, alpha: 0.1 }.record(&mut b.plan, "case")
 }

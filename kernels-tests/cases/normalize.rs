@@ -22,6 +22,7 @@ fn build(b: &mut Builder, spec: &Spec) -> Result<()> {
     let dy = b.upstream(y)?;
     let accumulate = spec.flags[0] == 1;
     let dx = if accumulate { b.gradient_added(x)? } else { b.gradient(x)? };
-    b.tolerance = Tolerance::sum(cols + 8);
+    // Sums are taken in blocks of 32.
+    b.tolerance = Tolerance::sum(cols.min(32 + cols.div_ceil(32)) + 8);
     Backward { y, norm, dy, dx, rows, cols, accumulate }.record(&mut b.plan, "case")
 }

@@ -50,7 +50,7 @@ pub fn check_batch(gpu: &Arc<Gpu>, config: &Config) -> Result<BatchOutcome> {
     let (program, io) = session.step()?;
     let plan = &program.plan;
     let batch = problem.batches(0)?.remove(0);
-    let mut state = State { seed: 1, tick: 5, scale: 1.0, rows: batch.rows as u32, count: batch.count as u32, ..State::default() };
+    let mut state = State { seed: 1, tick: 5, scale: 1.0, rows: batch.rows as u32, count: io.count(&batch) as u32, ..State::default() };
     config.optimizer.fill(&mut state, config.optimizer.learning_rate);
     state.drawn = f32::from(u8::from(batch.drawn));
     session.write(program, io, &batch, state)?;

@@ -55,7 +55,7 @@ pub fn check_model(gpu: &Arc<Gpu>, config: &Config) -> Result<Option<ModelOutcom
     let plan = &program.plan;
     let batch = problem.batches(0)?.remove(0);
     let drawn = f32::from(u8::from(batch.drawn));
-    let state = State { seed: 1, tick: 5, scale: 1.0, rows: batch.rows as u32, count: batch.count as u32, drawn, ..State::default() };
+    let state = State { seed: 1, tick: 5, scale: 1.0, rows: batch.rows as u32, count: io.count(&batch) as u32, drawn, ..State::default() };
     session.write(program, io, &batch, state)?;
     program.run(program.gradients())?;
     let got = session.arena.read_flat(Flat::Gradients)?;
@@ -85,7 +85,7 @@ pub fn check_model(gpu: &Arc<Gpu>, config: &Config) -> Result<Option<ModelOutcom
     }
     let rows = plan.find("loss.rows").ok_or_else(|| Error::Internal("the plan has no loss".into()))?;
     let losses: Vec<Var> = values.floats[&rows].iter().step_by(plan.shape(rows)[1]).copied().collect();
-    let scale = 1.0 / batch.count as f64;
+    let scale = 1.0 / io.count(&batch) as f64;
     let gradients = Var::backward(&losses.iter().map(|l| (*l, scale)).collect::<Vec<_>>());
     let (mut error, mut norm, mut worst, mut dead) = (0.0, 0.0, (0.0, String::new()), vec![]);
     for p in plan.parameters() {

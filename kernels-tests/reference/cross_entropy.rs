@@ -12,12 +12,16 @@ pub(super) fn evaluate<S: Scalar>(pass: &str, call: &mut Call<'_, S>) -> bool {
     true
 }
 
-/// Rows of (loss, cross-entropy, correct, distance).
+/// Rows of (loss, cross-entropy, correct, distance), divided by the counted rows of their sequence where sequences have the same weight.
 pub fn forward<S: Scalar>(call: &mut Call<'_, S>) {
     let (cols, kind, alpha) = (call.entry.size("cols"), call.entry.constant("KIND"), call.entry.scalar("alpha"));
     let (x, targets) = (call.floats("x"), call.ints("targets"));
+    let (per, length) = (call.entry.constant("PER"), call.entry.size("length"));
     let mut y = Vec::with_capacity(targets.len() * 4);
-    for (row, target) in x.chunks(cols).zip(&targets) {
+    for (r, (row, target)) in x.chunks(cols).zip(&targets).enumerate() {
+        let sequence = &targets[r / length * length..][..length];
+        let counted = sequence.iter().filter(|t| (**t as usize) < cols).count().max(1);
+        let share = S::constant(if per == 1 { 1.0 / counted as f64 } else { 1.0 });
         let t = *target as usize;
         if t >= cols {
             y.extend([S::constant(0.0); 4]);
@@ -36,7 +40,7 @@ pub fn forward<S: Scalar>(call: &mut Call<'_, S>) {
             }
             _ => ce * S::constant(1.0 + alpha * [0.0, d, d * d, d.sqrt()][kind as usize]),
         };
-        y.extend([loss, ce, S::constant(f64::from(u8::from(best == t))), S::constant(d)]);
+        y.extend([loss, ce, S::constant(f64::from(u8::from(best == t))), S::constant(d)].map(|v| v * share));
     }
     call.set("y", y);
 }

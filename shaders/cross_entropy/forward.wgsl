@@ -5,13 +5,15 @@
 // ∂lse/∂x = p, so ∂ce/∂x = p − onehot(t) (Bishop 2006, eq. 4.108 and 4.109). Of KIND 4, ∂p_j/∂x_i = p_j (δ_ij − p_i) (eq. 4.106), so
 // ∂loss/∂x_i = Σ_j |j − t| p_j (δ_ij − p_i) = p_i (|i − t| − Σ_j p_j |j − t|):
 //   dx = k · (1 + alpha · w) · (p − onehot(t));   KIND 4: dx_i = k · p_i · (|i − t| − loss)
-//   k = state.scale / state.count for rows below state.rows whose target is a class, 0 for the rest; y of a target that is no class is 0
-// x dx: (rows, cols); targets: (rows); y: (rows, 4) = loss, ce, (a = t), d. Grid: LANES invocations a row. All outputs are `=`.
+//   k = s · state.scale / state.count for rows below state.rows whose target is a class, 0 for the rest; y of a target that is no class is 0
+//   PER 0: s = 1; PER 1: s = 1 / targets that are classes in the row's sequence of `length` rows, so that each sequence has the same weight
+// x dx: (rows, cols); targets: (rows); y: (rows, 4) = s · (loss, ce, (a = t), d). Grid: LANES invocations a row. All outputs are `=`.
 // uses: common/grid, common/reduce, common/math, common/state
 const KIND: u32 = 0u;
 const GRADIENT: u32 = 1u;
+const PER: u32 = 0u;
 
-struct Params { rows: u32, cols: u32, alpha: f32 }
+struct Params { rows: u32, cols: u32, length: u32, alpha: f32 }
 var<immediate> p: Params;
 @group(0) @binding(0) var<storage, read> x: array<f32>;        // (rows, cols)
 @group(0) @binding(1) var<storage, read> targets: array<u32>;  // (rows), below cols where they count
@@ -79,17 +81,25 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         }
         loss = row_sum(expected, local) / total;
     }
+    var share = 1.0;
+    if (PER == 1u) {
+        var counted = 0.0;
+        for (var other = lane; other < p.length; other += LANES) {
+            counted += select(0.0, 1.0, targets[safe - safe % p.length + other] < p.cols);
+        }
+        share /= max(row_sum(counted, local), 1.0);
+    }
     if (row >= p.rows) {
         return;
     }
     if (lane == 0u) {
-        y[row * 4u] = select(0.0, loss, known);
-        y[row * 4u + 1u] = select(0.0, ce, known);
-        y[row * 4u + 2u] = select(0.0, 1.0, known && a == t);
-        y[row * 4u + 3u] = select(0.0, d, known);
+        y[row * 4u] = select(0.0, share * loss, known);
+        y[row * 4u + 1u] = select(0.0, share * ce, known);
+        y[row * 4u + 2u] = select(0.0, share, known && a == t);
+        y[row * 4u + 3u] = select(0.0, share * d, known);
     }
     if (GRADIENT == 1u) {
-        let k = select(0.0, state.scale / f32(state.count), known && row < state.rows);
+        let k = select(0.0, share * (state.scale / f32(state.count)), known && row < state.rows);
         for (var c = lane; c < p.cols; c += LANES) {
             let prob = exp_accurate(x[start + c] - best) / total;
             let plain = factor * (prob - select(0.0, 1.0, c == t));

@@ -33,7 +33,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         let d = (x[start + c] - pivot) - mean;
         squares += d * d;
     }
-    let rstd = 1.0 / sqrt(row_sum(squares, local) / f32(p.cols) + p.eps);
+    let variance = row_sum(squares, local) / f32(p.cols) + p.eps;
+    // Deviations near 2e19 overflow: their results are infinite, and the step is refused, instead of a silent 0.
+    let rstd = select(1.0 / sqrt(variance), 3e38, variance > 3.4e38);
     if (row >= p.rows) {
         return;
     }

@@ -18,9 +18,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     let row = flat_group(group, groups) * (WG / LANES) + local / LANES;
     let lane = local % LANES;
     let safe = min(row, p.rows - 1u);
+    // In blocks, so that the rounding errors of a long row do not add up.
     var sum = 0.0;
-    for (var c = lane; c < p.cols; c += LANES) {
-        sum = fma(y[safe * p.cols + c], dy[safe * p.cols + c], sum);
+    for (var block = lane; block < p.cols; block += LANES * 32u) {
+        var part = 0.0;
+        for (var c = block; c < min(block + LANES * 32u, p.cols); c += LANES) {
+            part = fma(y[safe * p.cols + c], dy[safe * p.cols + c], part);
+        }
+        sum += part;
     }
     let along = row_sum(sum, local);
     if (row >= p.rows) {

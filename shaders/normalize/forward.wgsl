@@ -1,6 +1,6 @@
 // L2 normalisation of rows, as torch.nn.functional.normalize: y = x / max(‖x‖, 1e-12).
 // x y: (rows, cols); norm: (rows), max(‖x‖, 1e-12). Grid: LANES invocations a row. All outputs are `=`.
-// uses: common/grid, common/reduce
+// uses: common/grid, common/norm, common/reduce
 struct Params { rows: u32, cols: u32 }
 var<immediate> p: Params;
 @group(0) @binding(0) var<storage, read> x: array<f32>;          // (rows, cols)
@@ -12,12 +12,17 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     let row = flat_group(group, groups) * (WG / LANES) + local / LANES;
     let lane = local % LANES;
     let safe = min(row, p.rows - 1u);
+    // In blocks, so that the rounding errors of a long row do not add up.
     var sum = 0.0;
-    for (var c = lane; c < p.cols; c += LANES) {
-        let v = x[safe * p.cols + c];
-        sum = fma(v, v, sum);
+    for (var block = lane; block < p.cols; block += LANES * 32u) {
+        var part = 0.0;
+        for (var c = block; c < min(block + LANES * 32u, p.cols); c += LANES) {
+            let v = x[safe * p.cols + c];
+            part = fma(v, v, part);
+        }
+        sum += part;
     }
-    let length = max(sqrt(row_sum(sum, local)), 1e-12);
+    let length = norm_of(row_sum(sum, local));
     if (row >= p.rows) {
         return;
     }

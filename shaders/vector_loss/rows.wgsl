@@ -7,7 +7,7 @@
 // x t c dx: (rows, C); y: (rows, cols): loss, cos, and each term in its column. state.rows: rows that count; state.scale: factor of the
 // gradient; state.drawn: 1 where the batch takes part in the cycle term, else 0. Norms are at least 1e-12.
 // Grid: LANES invocations a row. Columns 0, 1 and those of the terms of y, and dx are `=`.
-// uses: common/grid, common/reduce, common/state
+// uses: common/grid, common/norm, common/reduce, common/state
 const GRADIENT: u32 = 1u;
 const MSE: u32 = 1u;
 const COSINE: u32 = 1u;
@@ -36,34 +36,33 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     let lane = local % LANES;
     let safe = min(row, p.rows - 1u);
     let start = safe * p.width;
-    var xx = 0.0;
-    var tt = 0.0;
-    var xt = 0.0;
-    var raw = 0.0;
-    var cc = 0.0;
-    var xc = 0.0;
-    for (var c = lane; c < p.width; c += LANES) {
-        let a = x[start + c];
-        let b = t[start + c];
-        xx = fma(a, a, xx);
-        tt = fma(b, b, tt);
-        xt = fma(a, b, xt);
-        raw = fma(a - b, a - b, raw);
-        if (CYCLE == 1u) {
-            let n = nearest_at(start + c);
-            cc = fma(n, n, cc);
-            xc = fma(a, n, xc);
+    // All sums are taken in blocks, so that the rounding errors of a long row do not add up: of x², t², x t and (x − t)², of c² and x c.
+    var sums = vec4<f32>(0.0);
+    var sums_c = vec2<f32>(0.0);
+    for (var block = lane; block < p.width; block += LANES * 32u) {
+        var part = vec4<f32>(0.0);
+        var part_c = vec2<f32>(0.0);
+        for (var c = block; c < min(block + LANES * 32u, p.width); c += LANES) {
+            let a = x[start + c];
+            let b = t[start + c];
+            part = fma(vec4<f32>(a, b, a, a - b), vec4<f32>(a, b, b, a - b), part);
+            if (CYCLE == 1u) {
+                let n = nearest_at(start + c);
+                part_c = fma(vec2<f32>(n, a), vec2<f32>(n), part_c);
+            }
         }
+        sums += part;
+        sums_c += part_c;
     }
-    let norm = max(sqrt(row_sum(xx, local)), 1e-12);
-    let norm_t = max(sqrt(row_sum(tt, local)), 1e-12);
-    let cos = row_sum(xt, local) / norm / norm_t;
-    var error = row_sum(raw, local);
+    let norm = norm_of(row_sum(sums.x, local));
+    let norm_t = norm_of(row_sum(sums.y, local));
+    let cos = row_sum(sums.z, local) / norm / norm_t;
+    var error = row_sum(sums.w, local);
     var cos_c = 0.0;
     var norm_c = 1.0;
     if (CYCLE == 1u) {
-        norm_c = max(sqrt(row_sum(cc, local)), 1e-12);
-        cos_c = row_sum(xc, local) / norm / norm_c;
+        norm_c = norm_of(row_sum(sums_c.x, local));
+        cos_c = row_sum(sums_c.y, local) / norm / norm_c;
     }
     let valid = min(p.rows, state.rows);
     let factor = state.scale / f32(valid);
@@ -74,12 +73,18 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     let push = select(0.0, p.mse, MSE == 2u) * 2.0 / f32(p.width);
     var along = 0.0;
     var square = 0.0;
-    for (var c = lane; c < p.width; c += LANES) {
-        let a = x[start + c] / norm;
-        let b = t[start + c];
-        square = fma(a - b, a - b, square);
-        let d = -pull_t * b + push * (a - b) - pull_c * nearest_at(start + c);
-        along = fma(a, d, along);
+    for (var block = lane; block < p.width; block += LANES * 32u) {
+        var part_along = 0.0;
+        var part_square = 0.0;
+        for (var c = block; c < min(block + LANES * 32u, p.width); c += LANES) {
+            let a = x[start + c] / norm;
+            let b = t[start + c];
+            part_square = fma(a - b, a - b, part_square);
+            let d = -pull_t * b + push * (a - b) - pull_c * nearest_at(start + c);
+            part_along = fma(a, d, part_along);
+        }
+        along += part_along;
+        square += part_square;
     }
     if (MSE == 2u) {
         error = row_sum(square, local);

@@ -12,7 +12,7 @@ use crate::plan::Flat;
 use crate::problem::{Loaded, Problem};
 use crate::registry::Config;
 use crate::session::Session;
-use crate::train;
+use crate::train::Weights;
 
 /// A run file and what is overridden in it.
 #[derive(Debug, Args)]
@@ -69,21 +69,20 @@ pub(super) fn run_config(folder: &Path) -> Result<Config> {
     Config::load(&path, &[])
 }
 
-/// The file with the weights that were asked for; standard error says which they are.
-pub(super) fn file_of(host: &Host, weights: &WeightsArgs) -> Result<PathBuf> {
-    let (file, step) = train::weights_of(&weights.run, &weights.checkpoint)?;
-    let step = step.map_or(String::new(), |step| format!(" of step {step}"));
-    host.say(&format!("weights{step}: {}", file.display()));
-    Ok(file)
+/// The weights that were asked for; standard error says which they are.
+pub(super) fn weights_of(host: &Host, weights: &WeightsArgs) -> Result<Weights> {
+    let found = Weights::of_run(&weights.run, &weights.checkpoint)?;
+    let step = found.step().map_or(String::new(), |step| format!(" of step {step}"));
+    host.say(&format!("weights{step}: {}", found.path.display()));
+    Ok(found)
 }
 
 /// A problem with its data and the weights of a run, and a session that evaluates.
-pub(super) fn trained(host: &Host, weights: &WeightsArgs, mut problem: Problem, device: Option<&str>) -> Result<(Loaded, Session)> {
-    let file = file_of(host, weights)?;
-    problem.use_saved_buffers(train::load_buffers(&file, problem.buffers())?);
+pub(super) fn trained(host: &Host, mut weights: Weights, mut problem: Problem, device: Option<&str>) -> Result<(Loaded, Session)> {
+    problem.use_saved_buffers(weights.buffers(problem.buffers())?);
     let (problem, _) = problem.load()?;
     let session = problem.evaluation(&Arc::new(host.open(device)?))?;
-    session.arena.write_flat(Flat::Parameters, &train::load_weights(&file, session.evaluate.0.plan.parameters())?)?;
+    session.arena.write_flat(Flat::Parameters, &weights.load(session.evaluate.0.plan.parameters())?)?;
     Ok((problem, session))
 }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 
-use super::args::{DeviceArg, JsonArg, WeightsArgs, expect_apart, run_config, trained};
+use super::args::{DeviceArg, JsonArg, WeightsArgs, expect_apart, run_config, trained, weights_of};
 use crate::datasets::npz::{Npz, Numbers, write_arrays};
 use crate::datasets::{linkages, mechanisms};
 use crate::error::{Error, Result};
@@ -41,7 +41,7 @@ pub(super) fn run(host: &Host, args: EncodeArgs) -> Result<()> {
     }
     config.data.on_file(&data)?;
     expect_apart(&out, &[&data], &weights.run)?;
-    let (problem, session) = trained(host, &weights, Problem::open(&config, Purpose::Test)?, device.device.as_deref())?;
+    let (problem, session) = trained(host, weights_of(host, &weights)?, Problem::open(&config, Purpose::Test)?, device.device.as_deref())?;
     let scorecard: Box<dyn Any> = problem.scorecard();
     let images = scorecard.downcast_ref::<ImageScorecard>().ok_or_else(none)?;
     let mut npz = Npz::open(&data)?;

@@ -16,10 +16,9 @@ use crate::gpu::{CARD, LAUNCH, Target};
 use crate::host::Host;
 use crate::models::SequenceTransformerConfig;
 use crate::plan::Memory;
-use crate::problem::Problem;
+use crate::problem::{Problem, default_budget};
 use crate::ranks::Ranks;
 use crate::registry::Config;
-use crate::train::default_budget;
 
 /// Parameters, memory and least time of a step of runs: on an RX 6600, or on a device of this machine
 #[derive(Debug, Args)]

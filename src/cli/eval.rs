@@ -5,14 +5,13 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::args::{DeviceArg, JsonArg, WeightsArgs, expect_apart, run_config, trained};
+use super::args::{DeviceArg, JsonArg, WeightsArgs, expect_apart, run_config, trained, weights_of};
 use crate::datasets::npz;
 use crate::error::Result;
 use crate::host::Host;
 use crate::metrics::table;
 use crate::problem::Problem;
 use crate::tasks::{ClosingScores, DataKind, Purpose, Test};
-use crate::train;
 
 /// Test a trained run: on fresh sequences by family, or on the vectors, mechanisms or images of a file
 #[derive(Debug, Args)]
@@ -51,11 +50,14 @@ pub(super) fn run(host: &Host, args: EvalArgs) -> Result<()> {
     let problem = Problem::open(&config, purpose)?;
     if data.is_none() {
         problem.data.expect_file()?;
-        train::expect_data_of(&train::weights_of(&weights.run, &weights.checkpoint)?.0, &problem.files)?;
     }
-    let (problem, session) = trained(host, &weights, problem, device.device.as_deref())?;
+    let weights = weights_of(host, &weights)?;
+    if data.is_none() {
+        weights.expect_data(&problem.files, &mut BTreeMap::new())?;
+    }
+    let (problem, session) = trained(host, weights, problem, device.device.as_deref())?;
     let test = Test { sequences: sequences.map(|n| n as usize), predictions: predictions.is_some() };
-    let (ClosingScores { rows, notes }, arrays) = problem.scorecard().test(&session, test)?;
+    let (ClosingScores { rows, notes, .. }, arrays) = problem.scorecard().test(&session, test)?;
     let views: Vec<_> = arrays.iter().map(|(n, s, v)| (n.as_str(), s.as_slice(), v.as_slice())).collect();
     if let Some(path) = &predictions {
         npz::write(path, &views)?;

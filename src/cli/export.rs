@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::args::{WeightsArgs, expect_apart, expect_others, file_of, run_config};
+use super::args::{WeightsArgs, expect_apart, expect_others, run_config, weights_of};
 use crate::error::Result;
 use crate::gpu::Target;
 use crate::host::Host;
@@ -28,10 +28,10 @@ pub(super) fn run(host: &Host, args: ExportArgs) -> Result<()> {
     let mut problem = Problem::open(&run_config(&from.run)?, Purpose::Train)?;
     let (plan, _) = problem.record_evaluation(Target::default())?;
     expect_apart(&out, &[], &from.run)?;
-    let from = file_of(host, &from)?;
-    expect_others(&out, &[&from])?;
-    problem.use_saved_buffers(train::load_buffers(&from, problem.buffers())?);
-    let weights = train::load_weights(&from, plan.parameters())?;
+    let mut from = weights_of(host, &from)?;
+    expect_others(&out, &[&from.path])?;
+    problem.use_saved_buffers(from.buffers(problem.buffers())?);
+    let weights = from.load(plan.parameters())?;
     train::export_weights(&out, plan.parameters(), &weights, problem.buffers())?;
     let buffers: Vec<&str> = problem.buffers().iter().map(|b| b.name.as_str()).collect();
     let (also, strict) = match &buffers[..] {

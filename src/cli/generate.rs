@@ -8,7 +8,7 @@ use std::sync::Arc;
 use clap::Args;
 use serde_json::json;
 
-use super::args::{DeviceArg, JsonArg, WeightsArgs, expect_apart, file_of, run_config, trained};
+use super::args::{DeviceArg, JsonArg, WeightsArgs, expect_apart, run_config, trained, weights_of};
 use crate::datasets::linkages;
 use crate::datasets::npz::Npz;
 use crate::draw;
@@ -18,7 +18,7 @@ use crate::host::Host;
 use crate::problem::Problem;
 use crate::registry::Config;
 use crate::tasks::{DataKind, MechanismScorecard, MechanismsConfig, Purpose, until_stop};
-use crate::train::{load_weights, write_atomically};
+use crate::train::write_atomically;
 
 /// Continue a sequence, or make mechanisms from latents, with a trained run
 #[derive(Debug, Args)]
@@ -85,7 +85,7 @@ pub(super) fn run(host: &Host, args: GenerateArgs) -> Result<()> {
     let gpu = Arc::new(host.open(args.device.device.as_deref())?);
     let batch = if let Strategy::Beam(width) = strategy { width } else { 1 };
     let mut decoder = Decoder::new(&Problem::open(&config, Purpose::Generate)?, &gpu, batch)?;
-    decoder.load(&load_weights(&file_of(host, &args.weights)?, decoder.plan().parameters())?)?;
+    decoder.load(&weights_of(host, &args.weights)?.load(decoder.plan().parameters())?)?;
     decoder.naive = args.naive;
     let count = args.count.unwrap_or(5) as usize;
     let numbers = decoder.generate(&args.prompt, count, strategy)?;
@@ -120,7 +120,8 @@ fn mechanisms(host: &Host, mut config: Config, args: &GenerateArgs) -> Result<()
         (Some(_), true) => Purpose::Test,
         (None, true) => Purpose::Train,
     };
-    let (problem, session) = trained(host, &args.weights, Problem::open(&config, purpose)?, args.device.device.as_deref())?;
+    let (problem, session) =
+        trained(host, weights_of(host, &args.weights)?, Problem::open(&config, purpose)?, args.device.device.as_deref())?;
     let scorecard: Box<dyn Any> = problem.scorecard();
     let none = || Error::Config("this run makes no mechanisms".into());
     let scorecard = scorecard.downcast_ref::<MechanismScorecard>().ok_or_else(none)?;

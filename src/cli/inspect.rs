@@ -104,8 +104,11 @@ fn inspect_npz(host: &Host, file: &Path, as_json: bool) -> Result<()> {
     // What a random split of these windows would put on both sides.
     let leakage = next_vectors::header(file).ok().and_then(|h| {
         let split = if h.has_validation { next_vectors::Split::Given } else { next_vectors::Split::Random(0.1, 1) };
-        let sentence =
-            next_vectors::load(file, None, split, Reading { skip_non_finite: true, ..Reading::default() }).ok()?.0.leakage().sentence()?;
+        let sentence = next_vectors::load(file, None, split, Reading { skip_non_finite: true, ..Reading::default() })
+            .ok()?
+            .0
+            .leakage()
+            .sentence(false)?;
         Some(if h.has_validation { sentence } else { format!("split at random, a tenth to validate on:\n{sentence}") })
     });
     let width = rows.iter().map(|(m, _)| m.name.chars().count()).max().unwrap_or(0).max(6);

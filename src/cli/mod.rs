@@ -31,7 +31,7 @@ use std::panic::AssertUnwindSafe;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, visible};
 use crate::host::Host;
 use crate::ranks::Ranks;
 
@@ -144,7 +144,11 @@ pub fn main() -> i32 {
     let host = Host::default();
     let of_panics = host.clone();
     std::panic::set_hook(Box::new(move |info| {
-        of_panics.say(&format!("engine: internal error: {info}. Please report it with the command that you ran"));
+        of_panics.say(&match info.payload_as_str().is_some_and(refused) {
+            true => "engine: the system refuses another thread. Close other programs or raise its limits; a run goes on with --resume"
+                .to_string(),
+            false => format!("engine: internal error: {info}. Please report it with the command that you ran"),
+        });
     }));
     run(std::env::args_os(), &host)
 }
@@ -165,6 +169,10 @@ pub fn run<A: Into<OsString> + Clone>(args: impl IntoIterator<Item = A>, host: &
         Ok(joined) => joined,
         Err(error) => return report(&error),
     };
+    let command = if matches!(cli.command, Command::Train(_)) { "train" } else { "profile" };
+    if let Err(error) = ranks.expect_same_start(&[("command", command.into())]) {
+        ranks.abort(report(&error));
+    }
     let result = std::panic::catch_unwind(AssertUnwindSafe(|| dispatch(host, cli.command, ranks)));
     if matches!(result, Ok(Err(Error::Interrupted(..)))) {
         // All ranks stop at the same step. A launcher may end the others when the first has an exit code: what they clean up is done by then.
@@ -177,21 +185,31 @@ pub fn run<A: Into<OsString> + Clone>(args: impl IntoIterator<Item = A>, host: &
     let code = match &result {
         Ok(Ok(())) => return 0,
         Ok(Err(error)) => report(error),
-        Err(_) => 70,
+        Err(panic) => match panic.downcast_ref::<String>().is_some_and(|text| refused(text)) {
+            true => 75,
+            false => 70,
+        },
     };
     if shares { ranks.abort(code) } else { code }
 }
 
+/// Whether a panic is that of the standard library for a thread that the system refuses.
+fn refused(panic: &str) -> bool {
+    panic.starts_with("failed to spawn thread")
+}
+
 /// Shows help, or what is wrong with a command line; gives the exit code.
 fn shown(told: &clap::Error, host: &Host) -> i32 {
-    let written = if host.is_process() {
+    // Its own colours aside, a control character is one of the command line.
+    let plain = told.render().to_string();
+    let written = if host.is_process() && visible(&plain) == plain {
         // In colours where that is a terminal.
         told.print()
     } else if told.use_stderr() {
-        host.say(told.render().to_string().trim_end());
+        host.say(plain.trim_end());
         Ok(())
     } else {
-        host.print(&told.render().to_string()).map_err(std::io::Error::other)
+        host.print(&plain).map_err(std::io::Error::other)
     };
     match written {
         Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {

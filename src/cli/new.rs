@@ -8,7 +8,8 @@ use include_dir::{Dir, include_dir};
 
 use crate::config::Section as _;
 use crate::datasets::next_vectors::header;
-use crate::error::{Error, Result, argument};
+use crate::error::{Error, Result, argument, visible};
+use crate::files;
 use crate::host::Host;
 use crate::problem::Problem;
 use crate::registry::Config;
@@ -88,13 +89,10 @@ pub(super) fn run(host: &Host, args: NewArgs) -> Result<()> {
     if data.is_some() {
         Problem::open(&config, Purpose::Train)?;
     }
-    let mut file = std::fs::File::create_new(&out).map_err(|e| match e.kind() {
-        std::io::ErrorKind::AlreadyExists => {
-            Error::CannotCreate(format!("{} is there already: name another file with --out", out.display()))
-        }
-        _ => Error::create(&out, &e),
-    })?;
-    file.write_all(text.as_bytes()).map_err(|e| Error::write(&out, &e))?;
+    if out.symlink_metadata().is_ok() {
+        return Err(Error::CannotCreate(format!("{} is there already: name another file with --out", out.display())));
+    }
+    files::replace(&out, Error::create, |file| file.write_all(text.as_bytes()))?;
     let name = argument(&out);
     host.print(&format!(
         "{}{name} is written. What it needs and whether it fits:\n  engine estimate {name}\nTrain it:\n  engine train {name}",
@@ -135,7 +133,7 @@ fn look_into(template: &str, kind: &str, file: &Path) -> Result<Looked> {
 fn written(template: &str, facts: &[String], changes: &[(&str, &str, String)]) -> String {
     let mut out = String::new();
     let mut table = String::new();
-    let facts = facts.iter().map(|fact| format!("# {fact}\n")).collect::<String>();
+    let facts = facts.iter().map(|fact| format!("# {}\n", visible(&fact.replace('\n', "\\n")))).collect::<String>();
     for (number, line) in template.lines().enumerate() {
         if let Some(name) = line.strip_prefix('[').and_then(|l| l.strip_suffix(']')) {
             table = name.to_string();

@@ -1,22 +1,24 @@
 //! `engine preflight`: everything that can go wrong before a long run does, looked at in a minute.
 
 use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
 use clap::Args;
 use serde_json::json;
 
-use super::args::{DeviceArg, JsonArg, RunArgs, parse_bytes};
+use super::args::{DeviceArg, JsonArg, RunArgs, parse_bytes, run_config};
 use super::output::bytes;
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::kernels::metrics::StepRecord;
 use crate::kernels::{State, key};
 use crate::plan::Flat;
-use crate::problem::Problem;
-use crate::tasks::Purpose;
-use crate::train::{default_budget, duration};
+use crate::problem::{Problem, default_budget};
+use crate::registry::Config;
+use crate::tasks::{DataKind, Level, Purpose, Verdict};
+use crate::train::{Origin, duration, expect_rules};
 
 /// Look before a long run: the data with their norms, sizes, memory, and some steps with their time
 #[derive(Debug, Args)]
@@ -26,19 +28,46 @@ pub(super) struct PreflightArgs {
     /// Memory budget, as in 8GiB [default: 8GiB, or what the card has free]
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     budget: Option<u64>,
+    /// Folder of an earlier run: every setting that differs from its is listed
+    #[arg(long, value_name = "RUN")]
+    like: Option<PathBuf>,
     #[command(flatten)]
     device: DeviceArg,
     #[command(flatten)]
     json: JsonArg,
 }
 
+/// The learning rate, and what differs from an earlier run.
+fn of_configuration(config: &Config, like: Option<&Path>) -> Result<Vec<Verdict>> {
+    let rate = config.optimizer.learning_rate;
+    let what = format!("optimizer.learning_rate = {rate:e}; 1e-5 to 1e-2 is usual of Adam");
+    let then = "A step of Adam moves a weight by about the learning rate: above that range runs diverge, below they stand still";
+    let mut verdicts = vec![Verdict::of(rate, [1e-5, 1e-2], [1e-7, 0.1], &what, then)];
+    if let Some(folder) = like {
+        let name = folder.display();
+        let origin =
+            Origin { config: config.to_toml()?, canonical: Some(|text| Config::parse(text, "", &[])?.to_toml()), ..Origin::default() };
+        let lines = origin.all_differences(&run_config(folder)?.to_toml()?);
+        verdicts.push(match &lines[..] {
+            [] => Verdict { level: Level::Fine, what: format!("every setting is that of {name}") },
+            _ => Verdict {
+                level: Level::Look,
+                what: format!("settings differ from those of {name}:\n          {}", lines.join("\n          ")),
+            },
+        });
+    }
+    Ok(verdicts)
+}
+
 /// Steps that are tried; the first compiles.
 const STEPS: u64 = 4;
 
 pub(super) fn run(host: &Host, args: PreflightArgs) -> Result<()> {
-    let config = args.run.load()?;
+    let mut config = args.run.load()?;
+    config.data.resize()?;
     let problem = Problem::open(&config, Purpose::Train)?;
     problem.data.expect_file()?;
+    expect_rules(&problem)?;
     let gpu = Arc::new(host.open(args.device.device.as_deref())?);
     let (mut problem, notes) = problem.load()?;
     let budget = args.budget.unwrap_or_else(|| default_budget(&gpu));
@@ -82,28 +111,62 @@ pub(super) fn run(host: &Host, args: PreflightArgs) -> Result<()> {
     if moved == 0 {
         return Err(Error::Config(format!("no weight moved in {STEPS} steps: raise optimizer.learning_rate, or shorten the warm-up")));
     }
-    let baseline = problem.scorecard().baseline();
+    // Of the weights that a run starts with.
+    session.arena.write_flat(Flat::Parameters, &before)?;
+    let scorecard = problem.scorecard();
+    let of_data = scorecard.verdicts(&session)?;
+    let verdicts = [of_data.clone(), of_configuration(&config, args.like.as_deref())?].concat();
+    let looks = verdicts.iter().filter(|verdict| verdict.level == Level::Look).count();
+    let wrong: Vec<&Verdict> = verdicts.iter().filter(|verdict| verdict.level == Level::Wrong).collect();
+    let baselines = scorecard.baselines();
     times[1..].sort_by(f64::total_cmp);
     let step = times[1 + (times.len() - 1) / 2];
     let steps = problem.data.steps_per_epoch();
     let whole = step * steps as f64 * config.train.epochs as f64;
     if args.json.json {
-        return host.print_json(&json!({
+        host.print_json(&json!({
+            "verdicts": verdicts,
             "parameters": parameters, "bytes": needed, "budget": budget, "device": gpu.describe(), "steps_per_epoch": steps,
             "losses": losses, "gradient_norms": norms, "weights_moved": moved, "step_seconds": step, "run_seconds": whole, "notes": notes,
-        }));
+        }))?;
+        return refuse(&wrong, &of_data);
     }
-    let mut out = format!("run file    {} is sound\n", args.run.run.display());
+    let run = args.run.run.display();
+    let mut out = match (wrong.len(), looks) {
+        (0, 0) => format!("run file    {run} is sound\n"),
+        (0, _) => format!("run file    {run} can be run; {looks} of what follows is worth a look\n"),
+        (n, _) => format!("run file    {run} is NOT sound: {n} of what follows would make the run be in vain\n"),
+    };
     notes.iter().for_each(|note| out += &format!("{note}\n"));
     let _ = writeln!(out, "model       {parameters} weights");
     let _ = writeln!(out, "batches     {} samples a step, {steps} steps an epoch, {} epochs", config.train.samples(), config.train.epochs);
     let _ = writeln!(out, "memory      {} of {} on {}", bytes(needed), bytes(budget), gpu.describe());
     let shown = |values: &[f64]| values.iter().map(|v| format!("{v:.5}")).collect::<Vec<_>>().join(", ");
     let _ = writeln!(out, "{STEPS} steps     loss {}; gradient norm {}; {moved} numbers moved", shown(&losses), shown(&norms));
-    if let Some((name, metrics)) = baseline {
+    for (name, metrics) in baselines {
         let values = metrics.0.iter().map(|(metric, value)| format!("{metric} {value:.4}")).collect::<Vec<_>>().join(", ");
         let _ = writeln!(out, "to beat     {name}: {values}");
     }
-    let _ = write!(out, "time        {:.1} ms a step, {} the whole run without its validations", 1e3 * step, duration(whole));
-    host.print(&out)
+    let _ = writeln!(out, "time        {:.1} ms a step, {} the whole run without its validations", 1e3 * step, duration(whole));
+    for Verdict { level, what } in &verdicts {
+        let mark = match level {
+            Level::Fine => "fine",
+            Level::Look => "LOOK",
+            Level::Wrong => "WRONG",
+        };
+        let _ = writeln!(out, "{mark:<8}  {what}");
+    }
+    host.print(&out)?;
+    refuse(&wrong, &of_data)
+}
+
+/// Fails where something is wrong, with the data or with the configuration.
+fn refuse(wrong: &[&Verdict], of_data: &[Verdict]) -> Result<()> {
+    match wrong.first() {
+        None => Ok(()),
+        Some(first) => {
+            let text = format!("preflight: {}", first.what);
+            Err(if of_data.contains(first) { Error::Data(text) } else { Error::Config(text) })
+        }
+    }
 }

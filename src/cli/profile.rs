@@ -11,17 +11,17 @@ use serde_json::json;
 use super::args::{DeviceArg, JsonArg, RunArgs};
 use super::devices::device_of;
 use super::output::bytes;
+use super::train::expect_same_configuration;
 use crate::error::Result;
 use crate::gpu::{Gpu, Target};
 use crate::host::Host;
 use crate::kernels::State;
 use crate::plan::{Entry, Exchange, Part, Program};
-use crate::problem::{Loaded, Problem};
+use crate::problem::{Loaded, Problem, default_budget};
 use crate::ranks::Ranks;
 use crate::registry::Config;
 use crate::session::Session;
 use crate::tasks::DataKind;
-use crate::train::default_budget;
 
 /// Time every kernel of a training step, and under mpirun the exchange of its gradients
 #[derive(Debug, Args)]
@@ -201,8 +201,10 @@ impl Overlap {
 
 pub(super) fn run(host: &Host, args: ProfileArgs, ranks: Ranks) -> Result<()> {
     let ProfileArgs { run, rounds, all, device, json: JsonArg { json } } = args;
+    let config = run.load()?;
+    expect_same_configuration(&config, ranks)?;
     let gpu = Arc::new(host.open(device_of(ranks, device.device)?.as_deref())?);
-    let mut problem = problem_with_data(&run.load()?, ranks)?;
+    let mut problem = problem_with_data(&config, ranks)?;
     problem.place(gpu.target, ranks.least(default_budget(&gpu)))?;
     let session = problem.training(&gpu)?;
     let (mut step, _) = median_step(&mut problem, &session, 12, ranks, None)?;

@@ -29,7 +29,7 @@ pub(super) fn run(host: &Host, args: StatusArgs) -> Result<()> {
         let (statuses, left_out) = readable(&args.runs, status)?;
         note_left_out(host, &left_out);
         if args.json.json { host.print_json(&statuses) } else { host.print(&status_table(&statuses)) }?;
-        if !args.watch || statuses.iter().all(|s| s.state != "live") {
+        if !args.watch || host.closed() || statuses.iter().all(|s| s.state != "live") {
             return Ok(());
         }
         std::thread::sleep(Duration::from_secs(2));

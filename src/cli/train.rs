@@ -1,5 +1,6 @@
 //! `engine train`: a run into a folder of its own, or many.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
@@ -12,12 +13,13 @@ use super::devices::device_of;
 use super::sweep::{Member, members};
 use crate::error::{Error, Result};
 use crate::files;
+use crate::gpu::Gpu;
 use crate::host::Host;
-use crate::problem::Problem;
+use crate::problem::{Problem, default_budget};
 use crate::ranks::Ranks;
 use crate::registry::Config;
 use crate::tasks::Purpose;
-use crate::train::{Options, Report, compare, default_budget, expect_data_of, fit, train};
+use crate::train::{Options, Origin, Report, Weights, compare, expect_startable, fit, train};
 
 /// Train a run into a folder of its own, or many runs side by side
 #[derive(Debug, Args)]
@@ -69,12 +71,30 @@ pub(super) fn run(host: &Host, args: TrainArgs, ranks: Ranks) -> Result<()> {
     }
     let name = run.run.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let out = out.unwrap_or_else(|| PathBuf::from("runs").join(name));
+    // A run and its attempts lie where a link leads to.
+    let out = if out.is_symlink() && out.is_dir() { out.canonicalize().map_err(|e| Error::create(&out, &e))? } else { out };
     let device = device_of(ranks, device.device)?;
     let stop = if host.is_process() { stop_on_signals()? } else { Arc::default() };
     // A run of several processes has its results in the folder of the first; the others have one that goes with them.
     let sharing = if spread { Ranks::default() } else { ranks };
     let scratch = if sharing.leads() { None } else { Some(tempfile::tempdir().map_err(|e| Error::create(&std::env::temp_dir(), &e))?) };
     ranks.watch(scratch.as_ref().map(|folder| folder.path().to_path_buf()));
+    let given = |flag: bool| if flag { "given".to_string() } else { String::new() };
+    let path = |path: Option<&PathBuf>| path.map(|path| path.display().to_string()).unwrap_or_default();
+    let number = |n: Option<u64>| n.map(|n| n.to_string()).unwrap_or_default();
+    ranks.expect_same_start(&[
+        ("--seeds or --grid", members.iter().map(|member| member.set.join(" ")).collect::<Vec<_>>().join("; ")),
+        ("--spread", given(spread)),
+        ("--fit", given(fit)),
+        ("--resume", given(resume)),
+        ("--init", path(init.as_ref())),
+        ("--out", path(Some(&out))),
+        ("--steps", number(steps)),
+        ("--budget", number(budget)),
+        ("--strict", given(strict)),
+        ("--json", given(json.json)),
+    ])?;
+    expect_same_configuration(&config, ranks)?;
     let out = if sharing.shared() { mirrored(&out, scratch.as_ref().map(TempDir::path), resume, sharing)? } else { out };
     let quiet = json.json || !sharing.leads();
     let options = Options { out, resume, init, budget, device, steps, quiet, stop, ranks: sharing, host: host.clone() };
@@ -88,6 +108,27 @@ pub(super) fn run(host: &Host, args: TrainArgs, ranks: Ranks) -> Result<()> {
     }
     if json.json { host.print_json(&report) } else { host.print(&report.table()) }?;
     if strict { expect_met(&report) } else { Ok(()) }
+}
+
+/// Fails on a rank that has another configuration than the first.
+pub(super) fn expect_same_configuration(config: &Config, ranks: Ranks) -> Result<()> {
+    if !ranks.shared() {
+        return Ok(());
+    }
+    let own = config.to_toml()?;
+    let first = ranks.broadcast(if ranks.leads() { own.clone().into_bytes() } else { vec![] });
+    let origin = Origin { config: own, ..Origin::default() };
+    let differ = origin.all_differences(&String::from_utf8_lossy(&first));
+    // Rank 0 waits, and is ended by one that differs.
+    ranks.gather(0);
+    match &differ[..] {
+        [] => Ok(()),
+        lines => Err(Error::Config(format!(
+            "rank {} was started with another configuration than rank 0: give all the same\n  {}",
+            ranks.rank,
+            lines.join("\n  ").replace(" then, ", " there, ").replace(" now", " here")
+        ))),
+    }
 }
 
 /// Whether a rank needs a file of a run folder to go on with the run as the first does.
@@ -200,7 +241,21 @@ fn expect_room(config: &Config, out: &Path, resume: bool) -> Result<()> {
             out.display()
         )));
     }
+    for n in attempts(out, restart.times) + 1..=restart.times {
+        expect_free(&attempt_folder(out, n))?;
+    }
     Ok(())
+}
+
+/// Fails where something is in the way of an attempt.
+fn expect_free(aside: &Path) -> Result<()> {
+    match aside.symlink_metadata() {
+        Err(_) => Ok(()),
+        Ok(_) => Err(Error::CannotCreate(format!(
+            "{} is in the way of a restart: it is no attempt of this run. Move it away, or choose another folder with --out",
+            aside.display()
+        ))),
+    }
 }
 
 /// Trains; a run that a rule ends, or that diverges, starts over with the seed that is `stride` further, as often as `restart.times` says. Its
@@ -209,18 +264,20 @@ fn with_restarts(config: &Config, options: &Options, stride: u64) -> Result<Repo
     expect_room(config, &options.out, options.resume)?;
     let times = config.restart.as_ref().map_or(0, |restart| restart.times);
     let mut attempt = attempts(&options.out, times);
+    if attempt > 0 {
+        let seed = restarted(config, attempt, stride).train.seed;
+        options.say(&format!(
+            "{attempt} of {times} restarts were made before: train.seed = {seed}. The last attempt is in {}",
+            attempt_folder(&options.out, attempt).display()
+        ));
+    }
     loop {
         let now = restarted(config, attempt, stride);
         match train(Problem::open_for(&now, options.ranks)?, options) {
             Err(Error::Aborted(why)) if attempt < times => {
                 attempt += 1;
                 let aside = attempt_folder(&options.out, attempt);
-                if aside.exists() {
-                    return Err(Error::CannotCreate(format!(
-                        "{} is in the way of a restart: it is no attempt of this run. Move it away and go on with --resume. {why}",
-                        aside.display()
-                    )));
-                }
+                expect_free(&aside)?;
                 std::fs::rename(&options.out, &aside).map_err(|e| Error::create(&aside, &e))?;
                 let why = why.replace(&options.out.display().to_string(), &aside.display().to_string());
                 let seed = restarted(config, attempt, stride).train.seed;
@@ -285,7 +342,13 @@ struct Closing {
 }
 
 /// What became of a run of a sweep that needs nothing more: nothing, or why it counts as failed.
-fn ended(folder: &Path, config: &Config, stride: u64, strict: bool) -> Result<Option<Option<String>>> {
+fn ended(
+    folder: &Path,
+    config: &Config,
+    stride: u64,
+    strict: bool,
+    known: &mut BTreeMap<PathBuf, String>,
+) -> Result<Option<Option<String>>> {
     let read = |name: &str| files::text(&folder.join(name), files::SMALL).ok();
     let Some(report) = read("report.json").and_then(|text| serde_json::from_str::<serde_json::Value>(&text).ok()) else { return Ok(None) };
     let times = config.restart.as_ref().map_or(0, |restart| restart.times);
@@ -301,7 +364,7 @@ fn ended(folder: &Path, config: &Config, stride: u64, strict: bool) -> Result<Op
     // Runs on other data are no members of this sweep.
     let weights = folder.join("model.safetensors");
     if weights.exists() {
-        expect_data_of(&weights, &problem.files)?;
+        Weights::open(&weights)?.expect_data(&problem.files, known)?;
     }
     let missed = report["expectations"].as_array().into_iter().flatten().filter(|e| e[2] == serde_json::Value::Bool(false)).count();
     Ok(Some(match (aborted, strict && missed > 0) {
@@ -309,6 +372,42 @@ fn ended(folder: &Path, config: &Config, stride: u64, strict: bool) -> Result<Op
         (_, true) => Some(format!("{}: {missed} expectations are missed", folder.display())),
         _ => None,
     }))
+}
+
+/// Those of some runs, by number, that have ended, and why they count as failed if they do. Fails, before any of the others starts, where one of them could not.
+fn ended_runs<'r>(
+    runs: impl Iterator<Item = (usize, &'r (PathBuf, Config))>,
+    options: &Options,
+    stride: u64,
+    strict: bool,
+) -> Result<BTreeMap<usize, Option<String>>> {
+    let (mut known, mut done, mut gpu, mut read) = (BTreeMap::new(), BTreeMap::new(), None, vec![]);
+    for (number, (folder, config)) in runs {
+        if options.resume
+            && let Some(failure) = ended(folder, config, stride, strict, &mut known)?
+        {
+            done.insert(number, failure);
+            continue;
+        }
+        let gpu: &Gpu = match &mut gpu {
+            Some(gpu) => gpu,
+            none => none.insert(options.host.open(options.device.as_deref())?),
+        };
+        let member = Options { out: folder.clone(), ..options.clone() };
+        let mut look = || {
+            let problem = Problem::open_for(config, options.ranks)?;
+            let files = problem.files.clone();
+            expect_startable(problem, gpu, &member)?;
+            // The samples of the first are read by its own start; those of other files are looked at now.
+            if !read.is_empty() && !read.contains(&files) {
+                Problem::open_for(config, options.ranks)?.load()?;
+            }
+            read.push(files);
+            Ok(())
+        };
+        look().map_err(|e: Error| e.of(&folder.display().to_string()))?;
+    }
+    Ok(done)
 }
 
 /// Trains the members one after the other and compares them. A run that a rule ends, or that diverges, does not end the sweep.
@@ -319,15 +418,8 @@ fn sweep(run: &RunArgs, members: Vec<Member>, options: &Options, Closing { stric
     // What is wrong with the last run is said before the first starts.
     for member in members {
         let config = Config::load(&run.run, &[run.set.clone(), member.set].concat())?;
-        Problem::open_for(&config, options.ranks)?;
         let folder = options.out.join(&member.name);
         let config = if fit { fitted(&config, &Options { out: folder.clone(), ..options.clone() })? } else { config };
-        if !options.resume && folder.join("config.toml").exists() {
-            let folder = folder.display();
-            return Err(Error::CannotCreate(format!(
-                "{folder} already holds a run. Go on with --resume, or choose another folder with --out"
-            )));
-        }
         expect_room(&config, &folder, options.resume)?;
         runs.push((folder, config));
     }
@@ -336,18 +428,17 @@ fn sweep(run: &RunArgs, members: Vec<Member>, options: &Options, Closing { stric
     let stride = seeds().max().unwrap_or(0) - seeds().min().unwrap_or(0) + 1;
     let (count, mut failed) = (runs.len(), Vec::new());
     let spread = if options.ranks.shared() { Ranks::default() } else { ranks };
-    // No rank looks for finished runs that another has begun since.
+    let own = || runs.iter().enumerate().filter(|(number, _)| number % spread.count == spread.rank);
+    let mut done = ended_runs(own(), options, stride, strict)?;
+    // No rank begins before all have looked at theirs.
     spread.gather(0);
-    for (number, (folder, config)) in runs.iter().enumerate().filter(|(number, _)| number % spread.count == spread.rank) {
+    for (number, (folder, config)) in own() {
         options.say(&format!("\nrun {} of {count}: {}", number + 1, folder.display()));
-        if options.resume
-            && let Some(failure) = ended(folder, config, stride, strict)?
-        {
+        if let Some(failure) = done.remove(&number) {
             options.say("it has ended: nothing to do");
             failed.extend(failure);
             continue;
         }
-        std::fs::create_dir_all(&options.out).map_err(|e| Error::create(&options.out, &e))?;
         let options = Options { out: folder.clone(), ..options.clone() };
         match with_restarts(config, &options, stride) {
             Ok(report) if strict => failed.extend(expect_met(&report).err().map(|e| e.to_string())),

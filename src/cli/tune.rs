@@ -12,9 +12,9 @@ use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Target, Tuning};
 use crate::host::Host;
 use crate::metrics::aligned;
-use crate::problem::Loaded;
+use crate::problem::{Loaded, default_budget};
 use crate::ranks::Ranks;
-use crate::train::{default_budget, write_atomically};
+use crate::train::write_atomically;
 
 /// Gains of a launch below this share are noise, and those of a whole step.
 const GAIN: f64 = 0.03;

@@ -54,6 +54,12 @@ pub struct Expectation {
     /// After this epoch (from 1); without it, of the kept weights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch: Option<u64>,
+    /// What to do next where it is met, as the report then says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub if_met: Option<String>,
+    /// The same where it is missed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub if_missed: Option<String>,
 }
 
 fn yes() -> bool {
@@ -99,7 +105,7 @@ impl AbortRule {
 impl Expectation {
     /// Fails unless there is one sound limit, and its epoch comes within `epochs`.
     pub(super) fn validate(&self, epochs: u64) -> std::result::Result<(), String> {
-        let Expectation { metric, at_least, at_most, epoch } = self;
+        let Expectation { metric, at_least, at_most, epoch, .. } = self;
         let what = format!("expect of {metric}");
         let ([Some(limit), None] | [None, Some(limit)]) = [*at_least, *at_most] else {
             return Err(format!("{what}: give at_least or at_most"));

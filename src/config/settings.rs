@@ -81,18 +81,18 @@ pub struct ValidationConfig {
     pub sequences: usize,
     /// The metric that chooses the best weights, and that patience and a plateau schedule follow: `loss`, or any other that a validation gives.
     pub select: String,
-    /// Validations without improvement before the run stops; 0 never stops early.
+    /// Validations without improvement before the run stops; 0, the default, never stops early.
     pub patience: u64,
     /// Step up to which patience does not count; without it, the end of the warm-up or of the curriculum's transition, whichever is later.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub patience_after: Option<u64>,
-    /// By how much the selected metric must be better to count as an improvement.
+    /// By how much the selected metric must be better for patience to begin anew. The best weights are those with the best value, however small the difference.
     pub min_delta: f64,
 }
 
 impl Default for ValidationConfig {
     fn default() -> Self {
-        ValidationConfig { every: None, sequences: 100, select: "loss".into(), patience: 10, patience_after: None, min_delta: 0.001 }
+        ValidationConfig { every: None, sequences: 100, select: "loss".into(), patience: 0, patience_after: None, min_delta: 0.001 }
     }
 }
 

@@ -93,15 +93,16 @@ pub struct Leakage {
 }
 
 impl Leakage {
-    /// In a sentence, where there is any.
-    pub fn sentence(&self) -> Option<String> {
+    /// In a sentence, where there is any; where the split is not by `blocks` already, with what would keep the samples apart.
+    pub fn sentence(&self, blocks: bool) -> Option<String> {
         let share = |n: usize| format!("{n} of {} ({:.0} %)", self.samples, 100.0 * n as f64 / self.samples.max(1) as f64);
         (self.contexts + self.targets > 0).then(|| {
             format!(
                 "LEAKAGE: {} validation contexts hold a vector that is a training target, and the targets of {} stand in a training context: \
-                 the validation is easier than new data. data.split = \"blocks\" keeps overlapping windows apart",
+                 the validation is easier than new data{}",
                 share(self.contexts),
-                share(self.targets)
+                share(self.targets),
+                if blocks { "" } else { ". data.split = \"blocks\" keeps overlapping windows apart" }
             )
         })
     }
@@ -266,7 +267,8 @@ impl VectorSet {
     }
 
     /// Mean norm of the targets; vectors of this kind have norm 1.
-    fn mean_norm(&self) -> f64 {
+    /// Mean length of the targets.
+    pub fn mean_norm(&self) -> f64 {
         let norm = |i: usize| self.target(i).iter().map(|v| v * v).sum::<f64>().sqrt();
         (0..self.samples).map(norm).sum::<f64>() / self.samples as f64
     }
@@ -309,21 +311,85 @@ pub struct Baselines {
     pub last_vector: f64,
     /// The mean of the context.
     pub context_mean: f64,
+    /// The linear prediction.
+    pub linear: f64,
 }
 
 impl Baselines {
-    /// Of a set, with the mean of the training targets.
-    pub fn of(train_mean: &[f64], set: &VectorSet) -> Baselines {
+    /// Of a set, with the mean of the training targets and the linear prediction that fits them.
+    pub fn of(train_mean: &[f64], linear: &Linear, set: &VectorSet) -> Baselines {
         let mean = unit(train_mean.to_vec());
-        let mut sums = [0.0; 3];
+        let mut sums = [0.0; 4];
         for i in 0..set.samples {
             let target = unit(set.target(i));
-            for (sum, guess) in sums.iter_mut().zip([mean.clone(), unit(set.last(i)), unit(set.context_sum(i))]) {
+            let guesses = [mean.clone(), unit(set.last(i)), unit(set.context_sum(i)), unit(linear.predict(&set.context_of(i)))];
+            for (sum, guess) in sums.iter_mut().zip(guesses) {
                 *sum += dot(&guess, &target);
             }
         }
-        let [mean_vector, last_vector, context_mean] = sums.map(|s| s / set.samples as f64);
-        Baselines { mean_vector, last_vector, context_mean }
+        let [mean_vector, last_vector, context_mean, linear] = sums.map(|s| s / set.samples as f64);
+        Baselines { mean_vector, last_vector, context_mean, linear }
+    }
+}
+
+/// The linear prediction t ≈ Σ_c a_c x_c + b m of targets t from the vectors x_c of their context and the mean target m: the numbers a_c and b are
+/// those with the least squared error over training samples. The mean vector, the last vector and the mean of the context are special cases.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Linear {
+    /// a by position of the context, then b.
+    pub weights: Vec<f64>,
+    mean: Vec<f64>,
+}
+
+impl Linear {
+    /// Products of numbers that are worth it: of many samples, evenly picked ones do.
+    const PRODUCTS: usize = 2_000_000_000;
+
+    /// Of a training set and the mean of its targets, by the normal equations.
+    pub fn of(mean: &[f64], train: &VectorSet) -> Linear {
+        let n = train.context + 1;
+        let most = (Self::PRODUCTS / (n * n * train.dim)).max(4 * n);
+        let step = train.samples.div_ceil(most).max(1);
+        // Gram matrix of the inputs, with their products with the target in the last column.
+        let mut rows = vec![vec![0.0; n + 1]; n];
+        for i in (0..train.samples).step_by(step) {
+            let context: Vec<f64> = train.context_of(i).iter().map(|v| f64::from(*v)).collect();
+            let inputs: Vec<&[f64]> = context.chunks(train.dim).chain([mean]).collect();
+            let target = train.target(i);
+            for (a, row) in inputs.iter().zip(&mut rows) {
+                for (b, sum) in inputs.iter().copied().chain([&target[..]]).zip(row) {
+                    *sum += dot(a, b);
+                }
+            }
+        }
+        // Where inputs depend on each other, the smallest numbers that do.
+        let ridge = (1e-9 * (0..n).map(|i| rows[i][i]).sum::<f64>()).max(f64::MIN_POSITIVE);
+        (0..n).for_each(|i| rows[i][i] += ridge);
+        for i in 0..n {
+            let (above, below) = rows.split_at_mut(i + 1);
+            let pivot = &above[i];
+            for row in below {
+                let factor = row[i] / pivot[i];
+                row.iter_mut().zip(pivot).skip(i).for_each(|(v, p)| *v -= factor * p);
+            }
+        }
+        let mut weights = vec![0.0; n];
+        for i in (0..n).rev() {
+            let known: f64 = (i + 1..n).map(|j| rows[i][j] * weights[j]).sum();
+            weights[i] = (rows[i][n] - known) / rows[i][i];
+        }
+        Linear { weights, mean: mean.to_vec() }
+    }
+
+    /// The prediction from a context, whose vectors lie one after another; of one of another length, the last vectors count.
+    pub fn predict(&self, context: &[f32]) -> Vec<f64> {
+        let dim = self.mean.len();
+        let [positions @ .., b] = &self.weights[..] else { return vec![] };
+        let mut sum: Vec<f64> = self.mean.iter().map(|m| b * m).collect();
+        for (vector, a) in context.rchunks(dim).zip(positions.iter().rev()) {
+            sum.iter_mut().zip(vector).for_each(|(sum, v)| *sum += a * f64::from(*v));
+        }
+        sum
     }
 }
 
@@ -686,12 +752,12 @@ mod tests {
         let random = leakage(Split::Random(0.1, 7));
         assert_eq!(random.samples, 40);
         assert!(random.contexts > 35 && random.targets > 35, "{random:?}");
-        assert!(random.sentence().unwrap().contains("of 40"), "{random:?}");
+        assert!(random.sentence(false).unwrap().contains("of 40"), "{random:?}");
         // The first window that validates begins three after the last that trains.
         assert_eq!(leakage(Split::Sequential(0.1)), Leakage { samples: 40, contexts: 3, targets: 0 });
         let (data, _) = load(&path, None, Split::Blocks(0.1, 7), Reading::default()).unwrap();
         assert_eq!(data.leakage(), Leakage { samples: 40, contexts: 0, targets: 0 });
-        assert!(data.leakage().sentence().is_none() && (220..360).contains(&data.train.samples), "{}", data.train.samples);
+        assert!(data.leakage().sentence(false).is_none() && (220..360).contains(&data.train.samples), "{}", data.train.samples);
         let whole = load(&path, None, Split::Whole, Reading::default()).unwrap().0;
         assert_eq!((whole.train.samples, whole.validation.samples), (400, 400));
     }
@@ -726,8 +792,24 @@ mod tests {
         // Contexts (1, 0), (0, 1) and (0, 1), (0, 1); targets (0, 1) and (1, 0).
         let contexts = matrix(&[1.0, 0.0, 0.0, 1.0, 0.0, 1.0, 0.0, 1.0], 4);
         let set = VectorSet::of(contexts, matrix(&[0.0, 1.0, 1.0, 0.0], 2), 2, 2);
-        let b = Baselines::of(&[3.0, 0.0], &set);
+        let b = Baselines::of(&[3.0, 0.0], &Linear::of(&[3.0, 0.0], &set), &set);
         let half = 0.5f64.sqrt();
         assert!((b.mean_vector - 0.5).abs() < 1e-12 && (b.last_vector - 0.5).abs() < 1e-12 && (b.context_mean - half / 2.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn the_linear_prediction_finds_what_made_the_targets() {
+        let mut random = Random::new(1, 2, 3);
+        let contexts: Vec<f32> = (0..50 * 3 * 4).map(|_| random.normal() as f32).collect();
+        let mean = [0.5f32, -1.0, 0.25, 2.0];
+        let weights = [0.5f32, -2.0, 1.5, 3.0];
+        let target = |context: &[f32], d: usize| (0..3).map(|c| weights[c] * context[c * 4 + d]).sum::<f32>() + weights[3] * mean[d];
+        let targets: Vec<f32> = contexts.chunks(12).flat_map(|context| (0..4).map(move |d| target(context, d))).collect();
+        let set = VectorSet::of(Matrix::new(Values::F32(contexts), 12), Matrix::new(Values::F32(targets), 4), 3, 4);
+        let linear = Linear::of(&mean.map(f64::from), &set);
+        let off = linear.weights.iter().zip(weights).map(|(found, made)| (found - f64::from(made)).abs()).fold(0.0, f64::max);
+        assert!(off < 1e-5, "{:?}", linear.weights);
+        let b = Baselines::of(&mean.map(f64::from), &linear, &set);
+        assert!((b.linear - 1.0).abs() < 1e-9 && b.context_mean < 0.99, "{b:?}");
     }
 }

@@ -11,6 +11,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use std::mem::ManuallyDrop;
 use std::path::Path;
 use std::sync::Mutex;
 
@@ -75,6 +76,8 @@ enum Fault {
     Io(io::Error),
     /// The data's fault, and why.
     Bad(String),
+    /// The memory's.
+    Full(String),
 }
 
 type Found<T> = std::result::Result<T, Fault>;
@@ -637,7 +640,8 @@ enum Piece<'a> {
 
 /// Makes room for `total` values, or says that there is none.
 fn reserve<T>(values: &mut Vec<T>, total: usize) -> Found<()> {
-    let failed = |_| Fault::Bad(format!("its {total} numbers do not fit in memory; split the array"));
+    let failed =
+        |_| Fault::Full(format!("its {total} numbers do not fit in memory: close other programs, raise the limit, or split the array"));
     values.try_reserve_exact(total - values.len()).map_err(failed)
 }
 
@@ -763,6 +767,7 @@ impl<R: Read + Seek> Npz<R> {
         let (directory, entries) = directory(&mut reader).map_err(|fault| match fault {
             Fault::Io(e) => Error::read(Path::new(source), &e),
             Fault::Bad(why) => Error::Data(format!("{source} is no usable .npz file: {why}")),
+            Fault::Full(why) => Error::TryAgain(format!("{source}: {why}")),
         })?;
         let arrays = entries.iter().enumerate().filter_map(|(i, e)| Some((e.array()?.to_string(), i))).collect();
         Ok(Npz { reader, source: source.to_string(), directory, entries, arrays })
@@ -840,6 +845,7 @@ impl<R: Read + Seek> Npz<R> {
         match fault {
             Fault::Io(e) => Error::read(Path::new(&self.source), &e),
             Fault::Bad(why) => Error::Data(format!("{}: array {} cannot be used: {why}", self.source, quoted(name))),
+            Fault::Full(why) => Error::TryAgain(format!("{}: array {}: {why}", self.source, quoted(name))),
         }
     }
 
@@ -911,17 +917,12 @@ pub fn write_arrays(path: &Path, arrays: &[(&str, &[usize], Numbers<'_>)]) -> Re
             return Err(Error::Internal(format!("array {name} of shape {shape:?} and {} values for {}", values.len(), path.display())));
         }
     }
-    let failed = |e: io::Error| Error::write(path, &e);
-    let folder = files::folder_of(path);
-    let mut file = files::beside(path, Error::create)?;
-    pack(file.as_file_mut(), arrays).map_err(failed)?;
-    file.as_file().sync_all().map_err(failed)?;
-    file.persist(path).map_err(|e| failed(e.error))?;
-    files::sync_folder(folder).map_err(failed)
+    files::replace(path, Error::create, |file| pack(file, arrays))
 }
 
 fn pack<W: Write + Seek>(writer: W, arrays: &[(&str, &[usize], Numbers<'_>)]) -> io::Result<()> {
-    let mut zip = zip::ZipWriter::new(BufWriter::with_capacity(CHUNK, writer));
+    // One that is dropped before its end tries to end the file, and prints that it cannot.
+    let mut zip = ManuallyDrop::new(zip::ZipWriter::new(BufWriter::with_capacity(CHUNK, writer)));
     for (name, shape, values) in arrays {
         // Images are mostly zeros; floats do not shrink.
         let method = if matches!(values, Numbers::F16(_)) { zip::CompressionMethod::Deflated } else { zip::CompressionMethod::Stored };
@@ -932,12 +933,13 @@ fn pack<W: Write + Seek>(writer: W, arrays: &[(&str, &[usize], Numbers<'_>)]) ->
             .large_file(4 * values.len() as u64 + MAX_HEADER as u64 > u64::from(u32::MAX));
         zip.start_file(npyz::npz::file_name_from_array_name(name), options)?;
         match values {
-            Numbers::F32(v) => pack_array(&mut zip, shape, v, |v| v.to_ne_bytes())?,
-            Numbers::F16(v) => pack_array(&mut zip, shape, v, |v| v.to_ne_bytes())?,
-            Numbers::I32(v) => pack_array(&mut zip, shape, v, |v| v.to_ne_bytes())?,
+            Numbers::F32(v) => pack_array(&mut *zip, shape, v, |v| v.to_ne_bytes())?,
+            Numbers::F16(v) => pack_array(&mut *zip, shape, v, |v| v.to_ne_bytes())?,
+            Numbers::I32(v) => pack_array(&mut *zip, shape, v, |v| v.to_ne_bytes())?,
         }
     }
     zip.finish()?.into_inner().map_err(|e| e.into_error())?;
+    drop(ManuallyDrop::into_inner(zip));
     Ok(())
 }
 

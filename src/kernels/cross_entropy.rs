@@ -1,7 +1,7 @@
 //! Softmax cross-entropy, its distance-weighted forms and the pure distance loss. See `shaders/cross_entropy/`.
 
 use super::{row_dispatch, state};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::plan::{Plan, Tensor};
 
 /// A target that does not count, as `ignore_index` of `torch.nn.functional.cross_entropy`.
@@ -24,6 +24,17 @@ pub enum Weight {
     PureDistance,
 }
 
+/// What has the same weight in the mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Per {
+    /// Each row that counts.
+    #[default]
+    Position,
+    /// Each sequence: its rows share its weight.
+    Sequence,
+}
+
 /// Loss, metrics and gradient of each row.
 #[derive(Debug, Clone, Copy)]
 pub struct Forward {
@@ -31,7 +42,7 @@ pub struct Forward {
     pub x: Tensor,
     /// (rows) classes; a row with any other number, such as [`IGNORED`], does not count.
     pub targets: Tensor,
-    /// (rows, 4): loss, cross-entropy, correct, distance.
+    /// (rows, 4): loss, cross-entropy, correct, distance, of sequences divided by their rows that count.
     pub y: Tensor,
     /// (rows, cols): gradient of state.scale · mean loss.
     pub dx: Option<Tensor>,
@@ -39,6 +50,10 @@ pub struct Forward {
     pub rows: usize,
     /// Classes.
     pub cols: usize,
+    /// Rows of a sequence; they divide all.
+    pub length: usize,
+    /// What `state.count` counts.
+    pub per: Per,
     /// Which loss.
     pub weight: Weight,
     /// α.
@@ -51,10 +66,13 @@ impl Forward {
     /// # Errors
     /// `Internal` when a shape differs.
     pub fn record(self, plan: &mut Plan, label: &str) -> Result<()> {
-        let Forward { x, targets, y, dx, rows, cols, weight, alpha } = self;
+        let Forward { x, targets, y, dx, rows, cols, length, per, weight, alpha } = self;
         let name = "cross_entropy/forward";
         plan.expect(name, x, rows * cols)?;
         plan.expect(name, targets, rows)?;
+        if length == 0 || !rows.is_multiple_of(length) {
+            return Err(Error::Internal(format!("{name}: {rows} rows in sequences of {length}")));
+        }
         plan.expect(name, y, rows * 4)?;
         if let Some(dx) = dx {
             plan.expect(name, dx, rows * cols)?;
@@ -63,11 +81,13 @@ impl Forward {
         let (dispatch, grid) = row_dispatch(plan, name, label, rows, cols);
         let dispatch = dispatch
             .constant("KIND", weight as u32)
+            .constant("PER", per as u32)
             .bind("x", x)
             .bind("targets", targets)
             .bind("y", y)
             .bind_if("GRADIENT", "dx", dx)
             .bind_if("GRADIENT", "state", state)
+            .size("length", length)
             .scalar("alpha", alpha);
         plan.record(dispatch.flops(24 * rows * cols), grid)
     }

@@ -7,7 +7,7 @@ use crate::batch::{Inputs, Outputs};
 use crate::config::{Section, within};
 use crate::error::{Error, Result};
 pub use crate::kernels::cross_entropy::IGNORED;
-use crate::kernels::cross_entropy::{Forward, Weight};
+use crate::kernels::cross_entropy::{Forward, Per, Weight};
 use crate::plan::Plan;
 
 /// Which loss of a classifier.
@@ -18,11 +18,18 @@ pub struct CrossEntropyConfig {
     pub weight: Weight,
     /// Scale of the distance: CE · (1 + alpha · w).
     pub alpha: f64,
+    /// What has the same weight in the mean: each `position` that has a target, or each `sequence`, whose positions share its weight.
+    #[serde(skip_serializing_if = "is_position")]
+    pub per: Per,
+}
+
+fn is_position(per: &Per) -> bool {
+    *per == Per::Position
 }
 
 impl Default for CrossEntropyConfig {
     fn default() -> Self {
-        CrossEntropyConfig { weight: Weight::Linear, alpha: 0.1 }
+        CrossEntropyConfig { weight: Weight::Linear, alpha: 0.1, per: Per::Position }
     }
 }
 
@@ -87,8 +94,9 @@ impl Loss for CrossEntropyConfig {
         }
         let y = plan.activation("loss.rows", &[rows, 4])?;
         let dx = gradient.then(|| plan.like("loss.dlogits", x)).transpose()?;
-        Forward { x, targets, y, dx, rows, cols, weight: self.weight, alpha: self.alpha }.record(plan, "loss")?;
-        Ok(Recorded { rows: y, gradients: dx.map(Gradients::only) })
+        let length = rows / inputs.batch;
+        Forward { x, targets, y, dx, rows, cols, length, per: self.per, weight: self.weight, alpha: self.alpha }.record(plan, "loss")?;
+        Ok(Recorded { rows: y, gradients: dx.map(Gradients::only), per_sample: self.per == Per::Sequence })
     }
 }
 

@@ -76,6 +76,6 @@ impl Loss for JointLossConfig {
         let (first, stop_weight) = (length - joints, self.stop_weight);
         let huber = (self.coordinates == Penalty::Huber).then_some(self.delta);
         Rows { x, t, mask, deviation, y, dx, batch, length, joints, first, huber, stop_weight }.record(plan, "loss")?;
-        Ok(Recorded { rows: y, gradients: dx.map(Gradients::only) })
+        Ok(Recorded { rows: y, gradients: dx.map(Gradients::only), per_sample: false })
     }
 }

@@ -70,6 +70,8 @@ pub struct Recorded {
     pub rows: Tensor,
     /// Of state.scale · mean loss, where it was asked for.
     pub gradients: Option<Gradients>,
+    /// Whether means are taken over samples, whose rows share their weight, and not over what counts of a batch.
+    pub per_sample: bool,
 }
 
 /// What is minimised.

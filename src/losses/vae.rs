@@ -72,6 +72,7 @@ impl Loss for VaeLossConfig {
             let term = Term { weight: self.divergence, column: 3 };
             Kl { x: posterior, y, rows, width: latents, cols, term }.record(plan, "loss.divergence")?;
         }
-        Ok(Recorded { rows: y, gradients: dx.map(|main| Gradients { main, factors: vec![("divergence", self.divergence)], scale: None }) })
+        let gradients = dx.map(|main| Gradients { main, factors: vec![("divergence", self.divergence)], scale: None });
+        Ok(Recorded { rows: y, gradients, per_sample: false })
     }
 }

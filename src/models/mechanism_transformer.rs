@@ -145,6 +145,21 @@ impl Section for MechanismTransformerConfig {
 }
 
 impl ModelKind for MechanismTransformerConfig {
+    /// The period of sin 2^k π v is 2^(1 − k). Where two neighbouring 32-bit numbers are half of it apart, or more, what the model sees is noise.
+    fn notes(&self, size: f64) -> Vec<String> {
+        let Features::PowersOfTwo { count } = self.features else { return vec![] };
+        let apart = f64::from(f32::EPSILON) * 2f64.powi(size.max(1e-30).log2().floor() as i32);
+        let first = (0..count).find(|k| 2f64.powi(*k as i32) * apart >= 1.0);
+        let warning = |first: usize| {
+            format!(
+                "WARNING: {} of the {count} frequencies 2^k π, from k = {first} on, are noise to the model: neighbouring 32-bit numbers of the size of these coordinates \
+                 ({size:.2}) are half a period apart or more. model.features.count = {first} keeps the others",
+                count - first
+            )
+        };
+        first.map(warning).into_iter().collect()
+    }
+
     fn integers_below(&self) -> Option<usize> {
         Some(self.types)
     }

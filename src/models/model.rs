@@ -36,6 +36,11 @@ pub trait ModelKind: Section + Debug + Any {
         vec![]
     }
 
+    /// What is to be known of it where the numbers that it sees are of this size.
+    fn notes(&self, _size: f64) -> Vec<String> {
+        vec![]
+    }
+
     /// The model for these data.
     ///
     /// # Errors

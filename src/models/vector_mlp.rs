@@ -8,19 +8,28 @@ use crate::batch::{Inputs, Outputs};
 use crate::config::Section;
 use crate::error::Result;
 use crate::kernels::matmul::Activation;
-use crate::layers::{Fused, Layer, Linear, dropout};
+use crate::layers::{Fused, Linear, dropout};
 use crate::losses::Gradients;
 use crate::plan::Plan;
 
 const NAME: &str = "model.kind = \"vector_mlp\"";
 
-/// Linear → ReLU → dropout → Linear over the whole context.
+/// Linear → activation → dropout, once a hidden layer, and Linear over the whole context.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VectorMlpConfig {
-    /// Features of the hidden layer.
+    /// Features of a hidden layer.
     pub hidden: usize,
-    /// After the activation.
+    /// Hidden layers.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub layers: usize,
+    /// Activation of the hidden layers.
+    #[serde(default = "relu", skip_serializing_if = "is_relu")]
+    pub activation: Activation,
+    /// Add what goes into a hidden layer to what comes out of it, from the second on.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub skip: bool,
+    /// After each activation.
     #[serde(default)]
     pub dropout: f64,
     /// On the input vectors.
@@ -31,9 +40,29 @@ pub struct VectorMlpConfig {
     pub residual: bool,
 }
 
+fn one() -> usize {
+    1
+}
+
+fn is_one(layers: &usize) -> bool {
+    *layers == 1
+}
+
+fn relu() -> Activation {
+    Activation::Relu
+}
+
+fn is_relu(activation: &Activation) -> bool {
+    *activation == Activation::Relu
+}
+
 impl Section for VectorMlpConfig {
     fn validate(&self) -> std::result::Result<(), String> {
         positive("hidden", self.hidden, 1 << 18)?;
+        positive("layers", self.layers, 100)?;
+        if self.skip && self.layers == 1 {
+            return Err("model.skip = true adds what goes into the second hidden layer: give model.layers = 2 or more".into());
+        }
         check((0.0..1.0).contains(&self.input_dropout), &format!("input_dropout = {}", self.input_dropout), "in [0, 1)")?;
         check_dropout(self.dropout)
     }
@@ -42,26 +71,28 @@ impl Section for VectorMlpConfig {
 impl ModelKind for VectorMlpConfig {
     fn build(&self, given: &Build<'_>) -> Result<Box<dyn Model>> {
         let [context, dim] = given.fields.shape(NAME, "context")?;
-        let first = Linear::new("network.0", context * dim, self.hidden).activated(Activation::Relu);
-        let second = Linear::new("network.3", self.hidden, dim);
-        Ok(Box::new(Mlp { first, second, rate: self.dropout, input_rate: self.input_dropout, residual: self.residual }))
+        // Numbered as in a torch.nn.Sequential of Linear, activation and Dropout.
+        let layer = |i: usize| {
+            let inputs = if i == 0 { context * dim } else { self.hidden };
+            Linear::new(&format!("network.{}", 3 * i), inputs, self.hidden).activated(self.activation)
+        };
+        let output = Linear::new(&format!("network.{}", 3 * self.layers), self.hidden, dim);
+        Ok(Box::new(Mlp { hidden: (0..self.layers).map(layer).collect(), output, config: self.clone() }))
     }
 }
 
 #[derive(Debug)]
 struct Mlp {
-    first: Linear,
-    second: Linear,
-    rate: f64,
-    input_rate: f64,
-    residual: bool,
+    hidden: Vec<Linear>,
+    output: Linear,
+    config: VectorMlpConfig,
 }
 
 impl Model for Mlp {
     fn forward(&mut self, plan: &mut Plan, inputs: &Inputs) -> Result<Outputs> {
         let x = inputs.get(NAME, "context")?;
-        let base = if self.residual { Some(context_mean(plan, x)?) } else { None };
-        let x = match dropout(plan, self.input_rate) {
+        let base = if self.config.residual { Some(context_mean(plan, x)?) } else { None };
+        let mut h = match dropout(plan, self.config.input_dropout) {
             Some(dropout) => {
                 let y = plan.like("input.dropped", x)?;
                 crate::kernels::dropout::Apply { x, y, dropout }.record(plan, "input")?;
@@ -69,16 +100,35 @@ impl Model for Mlp {
             }
             None => x,
         };
-        self.first.dropout = dropout(plan, self.rate);
-        let h = self.first.forward(plan, x)?;
-        self.second.forward_fused(plan, h, base).map(Outputs::only)
+        for (i, layer) in self.hidden.iter_mut().enumerate() {
+            layer.dropout = dropout(plan, self.config.dropout);
+            h = layer.forward_fused(plan, h, (self.config.skip && i > 0).then_some(h))?;
+        }
+        self.output.forward_fused(plan, h, base).map(Outputs::only)
     }
 
     fn backward(&mut self, plan: &mut Plan, gradients: &Gradients) -> Result<()> {
         let dr = gradients.main;
-        self.second.backward_params(plan, dr)?;
-        let below = Fused { derivative: self.first.derivative()?, dropout: self.first.dropout, residual: None };
-        let dz = self.second.backward_input(plan, dr, below)?;
-        self.first.backward_params(plan, dz)
+        self.output.backward_params(plan, dr)?;
+        if self.config.skip {
+            // y = dropout(activation(W·x + b)) + x: the gradient of x is that of y and what comes through the layer.
+            let mut dy = self.output.backward_input(plan, dr, Fused::default())?;
+            for (i, layer) in self.hidden.iter().enumerate().rev() {
+                let dz = layer.before_activation(plan, dy)?;
+                layer.backward_params(plan, dz)?;
+                if i > 0 {
+                    dy = layer.backward_input(plan, dz, Fused { residual: Some(dy), ..Fused::default() })?;
+                }
+            }
+            return Ok(());
+        }
+        let (mut above, mut dz) = (&self.output, dr);
+        for layer in self.hidden.iter().rev() {
+            let below = Fused { derivative: layer.derivative()?, dropout: layer.dropout, residual: None };
+            dz = above.backward_input(plan, dz, below)?;
+            layer.backward_params(plan, dz)?;
+            above = layer;
+        }
+        Ok(())
     }
 }

@@ -92,9 +92,10 @@ pub trait Source: Debug {
     /// Steps of an epoch.
     fn steps_per_epoch(&self) -> u64;
 
-    /// Samples of an evaluation batch, of a run that trains on batches of so many. Terms over a batch depend on its size.
-    fn evaluation_batch(&self, batch: usize) -> usize {
-        batch
+    /// Samples of an evaluation batch, of a run that trains on batches of so many. Terms over a batch depend on its size; where samples are judged
+    /// each by itself, batches of any size do, and the first of these that memory allows is taken.
+    fn evaluation_batches(&self, batch: usize) -> Vec<usize> {
+        vec![batch]
     }
 
     /// Whether the training samples can lie on the device.
@@ -126,6 +127,11 @@ pub trait Source: Debug {
         None
     }
 
+    /// The usual size of the numbers that a model of them sees, once they are loaded.
+    fn size(&self) -> f64 {
+        1.0
+    }
+
     /// Numbers that are kept with the weights and are not trained.
     fn buffers(&self) -> Vec<Buffer> {
         vec![]
@@ -141,10 +147,10 @@ pub trait Source: Debug {
         None
     }
 
-    /// Fails where there is no file to read the samples from.
+    /// Fails where there is no file to read the samples from, or where its header tells of too few to fill a batch.
     ///
     /// # Errors
-    /// `MissingInput`, with what to do.
+    /// `MissingInput`, with what to do; `Data`.
     fn expect_file(&self) -> Result<()> {
         Ok(())
     }
@@ -164,16 +170,19 @@ pub trait Source: Debug {
     fn load(self: Box<Self>, with: Loading<'_>) -> Result<(Box<dyn Data>, Vec<String>)>;
 }
 
-/// A batch for each micro-step of a step: those of `own` are packed; others have nothing but the number that their means are taken over.
+/// A batch for each micro-step of a step: those of `own` are packed; others have nothing but their rows and how many of them count.
 pub fn packed<T>(
     micro_steps: impl IntoIterator<Item = T>,
     own: &Range<usize>,
     pack: impl Fn(T) -> Batch,
-    count: impl Fn(&T) -> usize,
+    sizes: impl Fn(&T) -> (usize, usize),
 ) -> Vec<Batch> {
     let one = |(number, samples)| match own.contains(&number) {
         true => pack(samples),
-        false => Batch { count: count(&samples), ..Batch::default() },
+        false => {
+            let (rows, count) = sizes(&samples);
+            Batch { rows, count, ..Batch::default() }
+        }
     };
     micro_steps.into_iter().enumerate().map(one).collect()
 }

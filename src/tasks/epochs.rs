@@ -103,6 +103,17 @@ impl Epochs {
     }
 }
 
+/// Fails where so many training samples do not fill a batch.
+pub(super) fn expect_batch(file: &Path, samples: usize, batch: usize) -> Result<()> {
+    match samples < batch {
+        true => {
+            let file = file.display();
+            Err(Error::Data(format!("{file}: {samples} training samples do not fill one batch of {batch}. Lower train.batch")))
+        }
+        false => Ok(()),
+    }
+}
+
 /// Samples of a file that train and that validate.
 #[derive(Debug, Clone)]
 pub struct Sets {
@@ -149,15 +160,20 @@ impl Sets {
             self.validation = (0..samples).collect();
             self.train.clone_from(&self.validation);
         }
-        let (n, batch, file) = (self.train.len(), self.batch, self.file.display());
-        self.expected = n;
-        if n < batch && !self.whole {
-            return Err(Error::Data(format!("{file}: {n} training samples do not fill one batch of {batch}. Lower train.batch")));
-        }
+        self.expected = self.train.len();
+        self.expect_batch()?;
         if self.validation.is_empty() {
-            return Err(Error::Data(format!("{file}: the validation set is empty. Change data.validation_share")));
+            return Err(Error::Data(format!("{}: the validation set is empty. Change data.validation_share", self.file.display())));
         }
         Ok(())
+    }
+
+    /// Fails where the training samples do not fill a batch.
+    ///
+    /// # Errors
+    /// `Data`.
+    pub fn expect_batch(&self) -> Result<()> {
+        if self.whole { Ok(()) } else { expect_batch(&self.file, self.expected, self.batch) }
     }
 
     /// Steps of an epoch.

@@ -157,7 +157,7 @@ impl Source for Images {
                 self.file.display()
             )));
         }
-        Ok(())
+        self.sets.expect_batch()
     }
 
     fn load(self: Box<Self>, _with: Loading<'_>) -> Result<(Box<dyn Data>, Vec<String>)> {
@@ -207,7 +207,7 @@ impl Source for LoadedImages {
 impl Data for LoadedImages {
     fn batches(&mut self, step: u64, _layout: Layout, own: Range<usize>) -> Result<Vec<Batch>> {
         let (data, batch) = (self.data.clone(), self.source.sets.batch());
-        Ok(packed(self.source.sets.numbers(step), &own, |numbers| pack(&data, &numbers, batch), Vec::len))
+        Ok(packed(self.source.sets.numbers(step), &own, |numbers| pack(&data, &numbers, batch), |numbers| (numbers.len(), numbers.len())))
     }
 
     fn scorecard(&self, loss: &dyn Loss, _layout: Layout) -> Box<dyn Scorecard> {
@@ -291,19 +291,19 @@ impl ImageScorecard {
 
 impl Scorecard for ImageScorecard {
     /// Of images reconstructed from μ.
-    fn validate(&self, session: &Session, _number: u64) -> Result<Metrics> {
+    fn validate(&self, session: &Session, _step: u64, _number: u64) -> Result<Metrics> {
         let batch = session.batch();
         session.means(&self.columns, self.validation.chunks(batch).map(|numbers| Ok(pack(&self.data, numbers, batch))))
     }
 
-    fn baseline(&self) -> Option<(&'static str, Metrics)> {
-        Some(("mean image", Metrics::new([("mse", self.mean_image())])))
+    fn baselines(&self) -> Vec<(&'static str, Metrics)> {
+        vec![("mean image", Metrics::new([("mse", self.mean_image())]))]
     }
 
     fn closing_scores(&self, session: &Session, step: u64) -> Result<ClosingScores> {
-        let mine = self.validate(session, step)?;
+        let mine = self.validate(session, step, 1)?;
         let ratio = mine.get("mse").unwrap_or(f64::NAN) / self.mean_image();
-        let baselines = self.baseline().map(|(name, mean)| (name.to_string(), mean)).into_iter().collect();
+        let baselines = self.baselines().into_iter().map(|(name, mean)| (name.to_string(), mean)).collect();
         let notes = vec![format!("Of the variance of a pixel {:.1} % is explained.", 100.0 * (1.0 - ratio))];
         Ok(ClosingScores::beside(vec![("this model".into(), mine)], baselines, &table_columns(&self.columns), notes))
     }

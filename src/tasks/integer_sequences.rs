@@ -1,7 +1,9 @@
 //! Integer sequences: generated batches, a curriculum, and tests by phase.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
@@ -22,7 +24,13 @@ use crate::random::Random;
 use crate::session::Session;
 
 /// Sequences of one evaluation batch at most.
-const EVAL_BATCH: usize = 256;
+const MOST_EVALUATED: usize = 256;
+
+/// The share of validation sequences that also occurred in training.
+const SEEN: &str = "seen_in_training";
+
+/// Training samples whose sequences are remembered.
+const REMEMBERED: u64 = 2_000_000;
 
 /// Sequences of each row of the closing table.
 pub(crate) const TESTED: usize = 1000;
@@ -127,11 +135,41 @@ pub(crate) struct IntegerSequences {
     /// Of each validation.
     sequences: usize,
     order: Option<(u64, Vec<u32>)>,
+    /// Of the training steps so far; copies share it.
+    seen: Arc<Mutex<Seen>>,
+}
+
+/// Which sequences occurred in training.
+#[derive(Debug, Default)]
+struct Seen {
+    /// The first step of those that are known.
+    from: Option<u64>,
+    /// Hashes, and the first step of each.
+    steps: HashMap<u64, u64>,
+}
+
+impl Seen {
+    fn hash(sequence: &Sequence) -> u64 {
+        BuildHasherDefault::<DefaultHasher>::default().hash_one(sequence)
+    }
+
+    fn add(&mut self, step: u64, sequences: &[Sequence]) {
+        self.from = Some(self.from.map_or(step, |from| from.min(step)));
+        for sequence in sequences {
+            self.steps.entry(Self::hash(sequence)).and_modify(|first| *first = step.min(*first)).or_insert(step);
+        }
+    }
 }
 
 impl IntegerSequences {
     pub(crate) fn new(config: &IntegerSequencesConfig, settings: &Settings) -> Self {
-        IntegerSequences { config: config.clone(), train: settings.train.clone(), sequences: settings.validation.sequences, order: None }
+        IntegerSequences {
+            config: config.clone(),
+            train: settings.train.clone(),
+            sequences: settings.validation.sequences,
+            order: None,
+            seen: Arc::default(),
+        }
     }
 
     /// Training sample number `item` of the run.
@@ -156,7 +194,23 @@ impl IntegerSequences {
         }
         let order = self.order.as_ref();
         let number = |i: usize| order.map_or(i as u64, |(_, o)| u64::from(o[i]));
-        (within * per_step..(within + 1) * per_step).map(|i| self.training_sample(epoch * per_epoch + number(i))).collect()
+        let sequences: Vec<Sequence> =
+            (within * per_step..(within + 1) * per_step).map(|i| self.training_sample(epoch * per_epoch + number(i))).collect();
+        if step * (per_step as u64) < REMEMBERED {
+            self.seen.lock().unwrap_or_else(PoisonError::into_inner).add(step, &sequences);
+        }
+        sequences
+    }
+
+    /// Share of sequences that occurred in the training steps before `step`, as far as they are remembered. Of a run that was resumed, the steps from before are
+    /// drawn again.
+    fn seen_in_training(&self, step: u64, sequences: &[Sequence]) -> f64 {
+        let known = self.seen.lock().unwrap_or_else(PoisonError::into_inner).from.unwrap_or(step);
+        let mut copy = self.clone();
+        (0..known.min(step).min(REMEMBERED / self.train.samples() as u64)).for_each(|earlier| drop(copy.training(earlier)));
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let occurred = |sequence: &&Sequence| seen.steps.get(&Seen::hash(sequence)).is_some_and(|first| *first < step);
+        sequences.iter().filter(occurred).count() as f64 / sequences.len().max(1) as f64
     }
 
     /// Sequences of a validation; `number` counts validations from 1.
@@ -175,15 +229,6 @@ impl IntegerSequences {
             ("full mixture", draw(MIXTURE)),
         ]
     }
-
-    /// Share of sequences that occurred in the training steps before `step`, of which at most the last four million samples are looked at.
-    fn seen_in_training(&self, step: u64, sequences: &[Sequence]) -> f64 {
-        let wanted: HashSet<&Sequence> = sequences.iter().collect();
-        let end = step * self.train.samples() as u64;
-        let items = end.saturating_sub(4_000_000)..end;
-        let seen: HashSet<Sequence> = items.map(|item| self.training_sample(item)).filter(|s| wanted.contains(s)).collect();
-        sequences.iter().filter(|s| seen.contains(*s)).count() as f64 / sequences.len().max(1) as f64
-    }
 }
 
 /// Metrics that are shown.
@@ -195,6 +240,7 @@ fn table_columns() -> Vec<Column> {
         Column::new("distance", "distance", Some(2)),
         Column::new("cross_entropy", "CE (nats)", Some(3)),
         Column::new("loss", "loss", Some(3)),
+        Column::new(SEEN, "seen in training", None),
     ]
 }
 
@@ -227,8 +273,8 @@ impl Source for IntegerSequences {
         self.train.steps_per_epoch
     }
 
-    fn evaluation_batch(&self, _batch: usize) -> usize {
-        self.sequences.min(EVAL_BATCH)
+    fn evaluation_batches(&self, _batch: usize) -> Vec<usize> {
+        std::iter::successors(Some(self.sequences.min(MOST_EVALUATED)), |batch| (*batch > 1).then_some(batch / 2)).collect()
     }
 
     fn record(&self, plan: &mut Plan, batch: usize, _layout: Layout) -> Result<Inputs> {
@@ -247,7 +293,7 @@ impl Source for IntegerSequences {
 
     fn card(&self, loss: &dyn Loss) -> Card {
         let mut card = Card::of(&loss.columns());
-        card.validation_metrics.extend(["last_accuracy", "last_distance", "sequence_accuracy"]);
+        card.validation_metrics.extend(["last_accuracy", "last_distance", "sequence_accuracy", SEEN]);
         card.table_columns = table_columns();
         card.chart = ("accuracy", vec!["accuracy", "last_accuracy"]);
         card
@@ -262,7 +308,7 @@ impl Data for IntegerSequences {
     fn batches(&mut self, step: u64, _layout: Layout, own: Range<usize>) -> Result<Vec<Batch>> {
         let (batch, context) = (self.train.batch, self.config.context);
         let pack = |sequences: &[Sequence]| micro_batch(sequences, batch, context);
-        Ok(packed(self.training(step).chunks(batch), &own, pack, |sequences| positions(sequences)))
+        Ok(packed(self.training(step).chunks(batch), &own, pack, |sequences| (sequences.len() * context, positions(sequences))))
     }
 
     fn scorecard(&self, loss: &dyn Loss, _layout: Layout) -> Box<dyn Scorecard> {
@@ -281,7 +327,7 @@ pub struct IntegerScorecard {
 }
 
 impl IntegerScorecard {
-    /// Means over sequences.
+    /// Means over the positions of sequences, or over sequences where the loss weighs them so.
     ///
     /// # Errors
     /// `TryAgain` on device loss.
@@ -293,20 +339,24 @@ impl IntegerScorecard {
             let rows = session.evaluate_rows(&micro_batch(chunk, batch, context))?;
             judged.extend(chunk.iter().zip(rows.chunks(context)).map(|(sequence, rows)| rows[..sequence.len() - 1].to_vec()));
         }
-        let mean = |rows: &mut dyn Iterator<Item = &Vec<f32>>, column: usize| {
-            let (sum, count) = rows.fold((0.0, 0), |(sum, n), row| (sum + f64::from(row[column]), n + 1));
-            sum / f64::from(count.max(1))
-        };
-        let mut metrics =
-            Metrics::new(self.columns.names.iter().enumerate().map(|(c, name)| (*name, mean(&mut judged.iter().flatten(), c))));
-        for (of, name) in [("accuracy", "last_accuracy"), ("distance", "last_distance")] {
-            if let Some(c) = self.columns.names.iter().position(|n| *n == of) {
-                metrics.0.push((name.into(), mean(&mut judged.iter().filter_map(|rows| rows.last()), c)));
-            }
+        let (count, per_sequence) = (judged.len().max(1) as f64, session.evaluate.1.sample_rows.is_some());
+        let total = if per_sequence { count } else { positions(sequences).max(1) as f64 };
+        let mean = |c: usize| judged.iter().flatten().map(|row| f64::from(row[c])).sum::<f64>() / total;
+        let mut metrics = Metrics::new(self.columns.names.iter().enumerate().map(|(c, name)| (*name, mean(c))));
+        let column = |wanted: &str| self.columns.names.iter().position(|name| *name == wanted);
+        if let Some(c) = column("accuracy") {
+            let right = |row: &Vec<f32>| row[c] > 0.0;
+            let last = judged.iter().filter(|rows| rows.last().is_some_and(right)).count();
+            metrics.0.push(("last_accuracy".into(), last as f64 / count));
+            let whole = judged.iter().filter(|rows| rows.iter().all(right)).count();
+            metrics.0.push(("sequence_accuracy".into(), whole as f64 / count));
         }
-        if let Some(c) = self.columns.names.iter().position(|n| *n == "accuracy") {
-            let whole = judged.iter().filter(|rows| rows.iter().all(|row| row[c] == 1.0)).count();
-            metrics.0.push(("sequence_accuracy".into(), whole as f64 / sequences.len().max(1) as f64));
+        if let Some(c) = column("distance") {
+            // A position has a share of its sequence's weight.
+            let last = |rows: &Vec<Vec<f32>>| {
+                rows.last().map_or(0.0, |row| f64::from(row[c])) * if per_sequence { rows.len() as f64 } else { 1.0 }
+            };
+            metrics.0.push(("last_distance".into(), judged.iter().map(last).sum::<f64>() / count));
         }
         Ok(metrics)
     }
@@ -321,22 +371,26 @@ impl IntegerScorecard {
     }
 
     fn beside(&self, rows: MetricRows, notes: Vec<String>) -> ClosingScores {
-        let guess = self.baseline().map(|(name, guess)| (name.to_string(), guess));
-        ClosingScores::beside(rows, guess.into_iter().collect(), &table_columns(), notes)
+        let guess = self.baselines().into_iter().map(|(name, guess)| (name.to_string(), guess));
+        ClosingScores::beside(rows, guess.collect(), &table_columns(), notes)
     }
 }
 
 impl Scorecard for IntegerScorecard {
-    fn validate(&self, session: &Session, number: u64) -> Result<Metrics> {
-        self.evaluate(session, &self.data.validation(number))
+    fn validate(&self, session: &Session, step: u64, number: u64) -> Result<Metrics> {
+        let sequences = self.data.validation(number);
+        let mut metrics = self.evaluate(session, &sequences)?;
+        metrics.0.push((SEEN.into(), self.data.seen_in_training(step, &sequences)));
+        Ok(metrics)
     }
 
-    fn baseline(&self) -> Option<(&'static str, Metrics)> {
+    fn baselines(&self) -> Vec<(&'static str, Metrics)> {
         let of = |name: &str| self.guess.iter().find(|(n, _)| *n == name).map(|(_, v)| *v);
         let whole = of("accuracy").map(|right| right.powi(self.data.config.context as i32));
         let lasts = [("last_accuracy", of("accuracy")), ("last_distance", of("distance")), ("sequence_accuracy", whole)];
         let lasts = lasts.into_iter().filter_map(|(name, value)| Some((name, value?)));
-        (!self.guess.is_empty()).then(|| ("uniform guess", Metrics::new(self.guess.iter().copied().chain(lasts))))
+        let guess = (!self.guess.is_empty()).then(|| ("uniform guess", Metrics::new(self.guess.iter().copied().chain(lasts))));
+        guess.into_iter().collect()
     }
 
     fn closing_scores(&self, session: &Session, step: u64) -> Result<ClosingScores> {

@@ -256,7 +256,7 @@ impl Source for Mechanisms {
                 file.display()
             )));
         }
-        Ok(())
+        self.sets.expect_batch()
     }
 
     fn load(self: Box<Self>, with: Loading<'_>) -> Result<(Box<dyn Data>, Vec<String>)> {
@@ -343,6 +343,14 @@ impl Source for LoadedMechanisms {
         self.scale.buffers()
     }
 
+    fn size(&self) -> f64 {
+        if self.source.config.normalize {
+            return 1.0;
+        }
+        let [_, deviations] = self.data.statistics(&self.source.sets.train);
+        deviations.into_iter().fold(0.0, f64::max)
+    }
+
     fn card(&self, loss: &dyn Loss) -> Card {
         self.source.card(loss)
     }
@@ -360,7 +368,7 @@ impl Data for LoadedMechanisms {
     fn batches(&mut self, step: u64, _layout: Layout, own: Range<usize>) -> Result<Vec<Batch>> {
         let numbers = self.source.sets.numbers(step);
         let pack = |numbers: Vec<usize>| pack(&self.data, self.scale, &numbers, self.source.sets.batch());
-        Ok(packed(numbers, &own, pack, |numbers| valid_joints(&self.data, numbers)))
+        Ok(packed(numbers, &own, pack, |numbers| (numbers.len() * JOINTS, valid_joints(&self.data, numbers))))
     }
 
     fn scorecard(&self, loss: &dyn Loss, _layout: Layout) -> Box<dyn Scorecard> {
@@ -542,12 +550,12 @@ impl MechanismScorecard {
 }
 
 impl Scorecard for MechanismScorecard {
-    fn validate(&self, session: &Session, _number: u64) -> Result<Metrics> {
+    fn validate(&self, session: &Session, _step: u64, _number: u64) -> Result<Metrics> {
         self.evaluate(session, &self.validation)
     }
 
-    fn baseline(&self) -> Option<(&'static str, Metrics)> {
-        Some(("mean joint", Metrics::new([("distance", self.means()[0])])))
+    fn baselines(&self) -> Vec<(&'static str, Metrics)> {
+        vec![("mean joint", Metrics::new([("distance", self.means()[0])]))]
     }
 
     fn closing_scores(&self, session: &Session, _step: u64) -> Result<ClosingScores> {

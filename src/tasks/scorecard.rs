@@ -4,6 +4,8 @@ use std::any::Any;
 use std::fmt::Debug;
 use std::sync::Arc;
 
+use serde::Serialize;
+
 use crate::batch::Batch;
 use crate::error::{Error, Result};
 use crate::losses::Columns;
@@ -38,20 +40,61 @@ pub struct Test {
     pub predictions: bool,
 }
 
+/// How something that is looked at before a run turns out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// As it is expected to be.
+    Fine,
+    /// Not as expected, though a run may do well with it.
+    Look,
+    /// A run would be in vain.
+    Wrong,
+}
+
+/// Something that is looked at before a run.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Verdict {
+    /// How it turns out.
+    pub level: Level,
+    /// What was found, and what is expected; where that differs, what to do.
+    pub what: String,
+}
+
+impl Verdict {
+    /// Fine within the first limits, worth a look within the second, wrong elsewhere, with what to do.
+    pub fn of(value: f64, fine: [f64; 2], look: [f64; 2], what: &str, then: &str) -> Self {
+        let within = |[least, most]: [f64; 2]| (least..=most).contains(&value);
+        match (within(fine), within(look)) {
+            (true, _) => Verdict { level: Level::Fine, what: what.into() },
+            (_, true) => Verdict { level: Level::Look, what: format!("{what}. {then}") },
+            _ => Verdict { level: Level::Wrong, what: format!("{what}. {then}") },
+        }
+    }
+}
+
 /// Arrays by name: shape and values.
 pub type Arrays = Vec<(String, Vec<usize>, Vec<f32>)>;
 
 /// Judges models.
 pub trait Scorecard: Debug + Any {
-    /// Metrics on validation samples; `number` counts validations from 1.
+    /// Metrics on validation samples after so many steps; `number` counts validations from 1.
     ///
     /// # Errors
     /// `TryAgain` on device loss.
-    fn validate(&self, session: &Session, number: u64) -> Result<Metrics>;
+    fn validate(&self, session: &Session, step: u64, number: u64) -> Result<Metrics>;
 
-    /// What is compared with each validation, where there is something that needs no training.
-    fn baseline(&self) -> Option<(&'static str, Metrics)> {
-        None
+    /// What is compared with each validation and needs no training; curves show the first.
+    fn baselines(&self) -> Vec<(&'static str, Metrics)> {
+        vec![]
+    }
+
+    /// What is to be known, before a long run, of the data and of what an untrained model makes of them.
+    ///
+    /// # Errors
+    /// `TryAgain` on device loss.
+    fn verdicts(&self, _session: &Session) -> Result<Vec<Verdict>> {
+        Ok(vec![])
     }
 
     /// Metrics of the kept weights by set, with the baselines, after so many steps of training.
@@ -99,12 +142,12 @@ impl Debug for Means {
 }
 
 impl Scorecard for Means {
-    fn validate(&self, session: &Session, _number: u64) -> Result<Metrics> {
+    fn validate(&self, session: &Session, _step: u64, _number: u64) -> Result<Metrics> {
         session.means(&self.columns, (self.batches)(session.batch()).into_iter().map(Ok))
     }
 
     fn closing_scores(&self, session: &Session, step: u64) -> Result<ClosingScores> {
-        Ok(ClosingScores { rows: vec![("this model".into(), self.validate(session, step)?)], notes: vec![] })
+        Ok(ClosingScores { rows: vec![("this model".into(), self.validate(session, step, 1)?)], ..ClosingScores::default() })
     }
 }
 
@@ -115,6 +158,8 @@ pub struct ClosingScores {
     pub rows: MetricRows,
     /// Sentences.
     pub notes: Vec<String>,
+    /// What is wrong with it, in a few words each.
+    pub issues: Vec<String>,
 }
 
 impl ClosingScores {
@@ -138,6 +183,7 @@ impl ClosingScores {
             false => format!("WARNING: no better than what needs no training in{}", worse.concat()),
         };
         notes.insert(0, verdict);
-        ClosingScores { rows: [model, baselines].concat(), notes }
+        let issues = if worse.is_empty() { vec![] } else { vec!["no better than a baseline".into()] };
+        ClosingScores { rows: [model, baselines].concat(), notes, issues }
     }
 }

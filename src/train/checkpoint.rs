@@ -22,7 +22,10 @@ pub struct Progress {
     pub step: u64,
     /// The best validation so far.
     pub best: Option<Best>,
-    /// Validations since the best one, of those that patience counts.
+    /// The value from which patience counts: the newest that was better by `validation.min_delta`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub improved: Option<f64>,
+    /// Validations since then, of those that patience counts.
     pub waiting: u64,
     /// Updates skipped in a row because loss or gradient was not finite.
     pub skipped_in_a_row: u64,
@@ -46,12 +49,24 @@ pub struct Progress {
     /// Values of expectations after an epoch.
     #[serde(with = "super::floats")]
     pub expectations: Vec<Option<f64>>,
+    /// What went wrong so far, for the report.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<Warning>,
     /// Whether a rule ended the run.
     pub aborted: bool,
     /// Whether the run has ended by itself, and why.
     pub finished: Option<String>,
     /// Seconds spent so far.
     pub seconds: f64,
+}
+
+/// Something that went wrong on the way and is said again at the end.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Warning {
+    /// In a few words, for a table.
+    pub issue: String,
+    /// In a sentence, with what to do.
+    pub text: String,
 }
 
 /// What decides the weights of a run but for its device: weights and checkpoints of another origin are of another run.
@@ -83,14 +98,25 @@ impl Origin {
         lines
     }
 
-    /// What differs in another configuration, as TOML.
+    /// Epochs of a configuration.
+    pub(super) fn epochs(text: &str) -> Option<u64> {
+        text.parse::<toml::Table>().ok()?.get("train")?.get("epochs")?.as_integer()?.try_into().ok()
+    }
+
+    /// What differs in another configuration, as TOML. That this one has more epochs is no difference.
     pub(super) fn configuration_differences(&self, there: &str) -> Vec<String> {
-        differences(there, &self.config, self.canonical)
+        differences(there, &self.config, self.canonical, true)
+    }
+
+    /// What differs in another configuration, as TOML, the epochs among it.
+    #[cfg(feature = "cli")]
+    pub(crate) fn all_differences(&self, there: &str) -> Vec<String> {
+        differences(there, &self.config, self.canonical, false)
     }
 }
 
-/// Keys whose values differ in two configurations, as TOML.
-fn differences(then: &str, now: &str, canonical: Option<fn(&str) -> Result<String>>) -> Vec<String> {
+/// Keys whose values differ in two configurations, as TOML; where a run may be `longer`, more epochs now are no difference.
+fn differences(then: &str, now: &str, canonical: Option<fn(&str) -> Result<String>>, longer: bool) -> Vec<String> {
     fn walk(prefix: &str, then: Option<&toml::Value>, now: Option<&toml::Value>, lines: &mut Vec<String>) {
         if let (Some(toml::Value::Table(a)), Some(toml::Value::Table(b))) = (then, now) {
             let mut keys: Vec<&String> = a.keys().chain(b.keys().filter(|k| !a.contains_key(*k))).collect();
@@ -108,7 +134,14 @@ fn differences(then: &str, now: &str, canonical: Option<fn(&str) -> Result<Strin
     };
     let mut lines = Vec::new();
     match (parse(then), parse(now)) {
-        (Ok(then), Ok(now)) => walk("", Some(&then), Some(&now), &mut lines),
+        (Ok(then), Ok(mut now)) => {
+            let epochs = |of: &toml::Value| of.get("train").and_then(|train| train.get("epochs")).and_then(toml::Value::as_integer);
+            let (before, after) = (epochs(&then), epochs(&now));
+            if let Some(before) = before.filter(|_| longer && before < after) {
+                now["train"]["epochs"] = before.into();
+            }
+            walk("", Some(&then), Some(&now), &mut lines);
+        }
         (Err(e), _) | (_, Err(e)) => lines.push(format!("the configuration cannot be read: {}", e.message())),
     }
     lines
@@ -125,7 +158,7 @@ pub struct Checkpoint {
     pub v: Vec<f32>,
     /// Where the run is.
     pub progress: Progress,
-    /// What is kept with the weights; a run that goes on takes it by `load_buffers`.
+    /// What is kept with the weights; a run that goes on takes it by `Weights::buffers`.
     pub buffers: Vec<Buffer>,
     /// Of which run.
     pub origin: Origin,
@@ -144,95 +177,127 @@ pub(super) struct Found {
     pub(super) rejected: Vec<String>,
 }
 
-/// Those of the buffers that the file has under their names, with its values.
-///
-/// # Errors
-/// `MissingInput` without the file, `Data` when it is damaged or a shape differs.
-pub fn load_buffers(path: &Path, buffers: &[Buffer]) -> Result<Vec<Buffer>> {
-    let mut file = TensorFile::open(path)?;
-    let mut found = Vec::new();
-    for buffer in buffers {
-        let (name, shape) = (buffer.name.clone(), buffer.shape.clone());
-        if file.metadata.info(&name).is_none() {
-            continue;
-        }
-        let mut values = file.fill(&[Parameter { name, shape, offset: 0, init: Init::Zeros }], "")?;
-        values.truncate(buffer.values.len());
-        found.push(Buffer { values, ..buffer.clone() });
-    }
-    Ok(found)
+/// An open file of weights. It stays the same file while it is read, also where the run that writes such files replaces or removes it.
+#[derive(Debug)]
+pub struct Weights {
+    /// Where it was found.
+    pub path: PathBuf,
+    file: TensorFile,
 }
 
-/// Reads weights by their PyTorch names from a safetensors file: one of ours, or a converted `state_dict`; f32, f64, f16 and bf16.
-///
-/// # Errors
-/// `MissingInput` without the file, `Data` when it is damaged or does not fit, every difference listed.
-pub fn load_weights(path: &Path, parameters: &[Parameter]) -> Result<Vec<f32>> {
-    TensorFile::open(path)?.fill(parameters, "")
+impl Weights {
+    /// A safetensors file: one of ours, or a converted `state_dict`.
+    ///
+    /// # Errors
+    /// `MissingInput` without the file, `Data` when it is damaged.
+    pub fn open(path: &Path) -> Result<Weights> {
+        Ok(Weights { path: path.into(), file: TensorFile::open(path)? })
+    }
+
+    /// The weights of a run: `best`, `last`, or a file's name.
+    ///
+    /// # Errors
+    /// `MissingInput` when there is no such file, with those that there are; `Data` when it is damaged.
+    pub fn of_run(run: &Path, which: &str) -> Result<Weights> {
+        let folder = run.join("checkpoints");
+        loop {
+            // `model.safetensors` is what is left of a finished run whose checkpoints were removed.
+            let best = [folder.join("best.safetensors"), run.join("model.safetensors")].into_iter().find(|file| file.exists());
+            let last = Checkpoint::list(&folder)?.pop();
+            let found = match which {
+                "best" => best.clone(),
+                "last" => last.clone(),
+                file => Some(PathBuf::from(file)).filter(|file| file.exists()),
+            };
+            let Some(path) = found else {
+                let there: Vec<String> = [("best", best), ("last", last)]
+                    .into_iter()
+                    .filter_map(|(name, file)| Some(format!("--checkpoint {name} ({})", file?.display())))
+                    .collect();
+                let there =
+                    if there.is_empty() { "no weights yet: a run saves the first after an epoch".into() } else { there.join(" and ") };
+                return Err(Error::MissingInput(format!("{}: no weights `{which}`. There is {there}", run.display())));
+            };
+            match Weights::open(&path) {
+                // The run has removed it since: there is a newer one.
+                Err(Error::MissingInput(_)) if which == "last" && !path.exists() => {}
+                opened => return opened,
+            }
+        }
+    }
+
+    /// Updates behind them, where it says so.
+    pub fn step(&self) -> Option<u64> {
+        self.file.header.step.or_else(|| serde_json::from_str(&self.file.header.progress).map(|progress: Progress| progress.step).ok())
+    }
+
+    /// Weights by their PyTorch names; f32, f64, f16 and bf16.
+    ///
+    /// # Errors
+    /// `Data` when they are damaged or do not fit, every difference listed.
+    pub fn load(&mut self, parameters: &[Parameter]) -> Result<Vec<f32>> {
+        self.file.fill(parameters, "")
+    }
+
+    /// Those of the buffers that the file has under their names, with its values.
+    ///
+    /// # Errors
+    /// `Data` when one is damaged or its shape differs.
+    pub fn buffers(&mut self, buffers: &[Buffer]) -> Result<Vec<Buffer>> {
+        let mut found = Vec::new();
+        for buffer in buffers {
+            let (name, shape) = (buffer.name.clone(), buffer.shape.clone());
+            if self.file.metadata.info(&name).is_none() {
+                continue;
+            }
+            let mut values = self.file.fill(&[Parameter { name, shape, offset: 0, init: Init::Zeros }], "")?;
+            values.truncate(buffer.values.len());
+            found.push(Buffer { values, ..buffer.clone() });
+        }
+        Ok(found)
+    }
+
+    /// Fails where data files are not those that they were trained on, by what the file says; one that says nothing agrees. What is `known` of files is
+    /// not looked up again.
+    ///
+    /// # Errors
+    /// `Data` with the keys of the files that are others, and what the file with the weights says of them.
+    pub fn expect_data(&self, files: &[(&'static str, PathBuf)], known: &mut BTreeMap<PathBuf, String>) -> Result<()> {
+        let mut lines = vec![];
+        for (key, file) in files {
+            if let Some(then) = self.file.header.data.get(*key).filter(|_| file.exists()) {
+                let now = match known.get(file) {
+                    Some(now) => now.clone(),
+                    None => fingerprint(file)?,
+                };
+                if now != *then {
+                    lines.push(format!("contents of {key} {}: {then} then, {now} now", file.display()));
+                }
+                known.insert(file.clone(), now);
+            }
+        }
+        match lines.is_empty() {
+            true => Ok(()),
+            false => Err(Error::Data(format!(
+                "{} was trained on other data than are there now, whose parts for training and validation are others:\n  {}\nGive the files of then, or \
+                 name a file to test on, all of it, with --data",
+                self.path.display(),
+                lines.join("\n  ")
+            ))),
+        }
+    }
 }
 
 /// Best weights of a run with the validation that chose them, and which run it is.
 ///
 /// # Errors
-/// As `load_weights`, and `Data` for a file that does not say so.
+/// As `Weights::open` and `Weights::load`, and `Data` for a file that does not say so.
 pub(super) fn load_best(path: &Path, parameters: &[Parameter]) -> Result<(Vec<f32>, Best, Origin)> {
     let mut file = TensorFile::open(path)?;
     let weights = file.fill(parameters, "")?;
     let Header { best, config, data, .. } = file.header;
     let best = best.ok_or_else(|| Error::Data(format!("{} does not say of which validation it is", path.display())))?;
     Ok((weights, best, Origin { config, data, canonical: None }))
-}
-
-/// The file with a run's weights: `best`, `last`, or a file's name; and after how many steps they are, where it says so.
-///
-/// # Errors
-/// `MissingInput` when there is no such file, with those that there are; `Data` when it is damaged.
-pub fn weights_of(run: &Path, which: &str) -> Result<(PathBuf, Option<u64>)> {
-    let folder = run.join("checkpoints");
-    // `model.safetensors` is what is left of a finished run whose checkpoints were removed.
-    let best = [folder.join("best.safetensors"), run.join("model.safetensors")].into_iter().find(|file| file.exists());
-    let last = Checkpoint::list(&folder)?.pop();
-    let found = match which {
-        "best" => best.clone(),
-        "last" => last.clone(),
-        file => Some(PathBuf::from(file)).filter(|file| file.exists()),
-    };
-    let Some(path) = found else {
-        let there: Vec<String> = [("best", best), ("last", last)]
-            .into_iter()
-            .filter_map(|(name, file)| Some(format!("--checkpoint {name} ({})", file?.display())))
-            .collect();
-        let there = if there.is_empty() { "no weights yet: a run saves the first after an epoch".into() } else { there.join(" and ") };
-        return Err(Error::MissingInput(format!("{}: no weights `{which}`. There is {there}", run.display())));
-    };
-    let step = TensorFile::open(&path)?.header.step;
-    Ok((path, step))
-}
-
-/// Fails where data files are not those that weights were trained on, by what a file of weights says; one that says nothing agrees.
-///
-/// # Errors
-/// `Data` with the keys of the files that are others, and what the file with the weights says of them.
-pub fn expect_data_of(weights: &Path, files: &[(&'static str, PathBuf)]) -> Result<()> {
-    let trained = TensorFile::open(weights)?.header.data;
-    let mut lines = vec![];
-    for (key, file) in files {
-        if let Some(then) = trained.get(*key).filter(|_| file.exists()) {
-            let now = fingerprint(file)?;
-            if now != *then {
-                lines.push(format!("contents of {key} {}: {then} then, {now} now", file.display()));
-            }
-        }
-    }
-    match lines.is_empty() {
-        true => Ok(()),
-        false => Err(Error::Data(format!(
-            "{} was trained on other data than are there now, whose parts for training and validation are others:\n  {}\nGive the files of then, or \
-             name a file to test on, all of it, with --data",
-            weights.display(),
-            lines.join("\n  ")
-        ))),
-    }
 }
 
 /// Writes weights and buffers under their PyTorch names, with their origin, the updates behind them and, of best weights, their validation.
@@ -313,7 +378,7 @@ impl Checkpoint {
         for entry in entries {
             let path = entry.map_err(|e| Error::read(folder, &e))?.path();
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            if name.starts_with("step-") && name.ends_with(".safetensors") {
+            if name.starts_with("step-") && name.ends_with(".safetensors") && path.is_file() {
                 found.push(path);
             }
         }
@@ -450,6 +515,17 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("model.safetensors");
         save_weights(&path, &parameters(), &checkpoint(2).weights, &[], &Origin::default(), 2, None).unwrap();
-        assert_eq!(load_weights(&path, &parameters()).unwrap(), checkpoint(2).weights);
+        assert_eq!(Weights::open(&path).unwrap().load(&parameters()).unwrap(), checkpoint(2).weights);
+    }
+
+    #[test]
+    fn open_weights_stay_what_they_are() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.safetensors");
+        let save = |of: u64| save_weights(&path, &parameters(), &checkpoint(of).weights, &[], &Origin::default(), of, None).unwrap();
+        save(2);
+        let mut open = Weights::open(&path).unwrap();
+        save(3);
+        assert_eq!((open.step(), open.load(&parameters()).unwrap()), (Some(2), checkpoint(2).weights));
     }
 }

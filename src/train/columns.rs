@@ -43,6 +43,9 @@ pub struct Row {
     pub verdict: String,
     /// Device.
     pub device: Option<String>,
+    /// What its report says that went wrong, in a few words each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub issues: Vec<String>,
     /// How it ended, or that it did not.
     pub status: String,
     /// First line of `notes.txt` in its folder.
@@ -51,6 +54,9 @@ pub struct Row {
     /// Its configuration, key by key.
     #[serde(skip)]
     pub(super) settings: BTreeMap<String, String>,
+    /// Checksums of the weights that it ended with, where it has.
+    #[serde(skip)]
+    pub(super) weights: BTreeMap<String, String>,
     /// What a prediction costs, where it was measured.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub inference: Option<Inference>,
@@ -139,6 +145,15 @@ impl Cell<'_> {
         if sizes.is_empty() { self.row.model.clone() } else { sizes.join(", ") }
     }
 
+    /// All that went wrong: why it was ended, what its report says, what its curves do.
+    fn issue(&self) -> String {
+        let Row { status, issues, verdict, .. } = self.row;
+        let ended = Some(status).filter(|status| ["aborted", "diverged"].iter().any(|how| status.starts_with(how)));
+        let unknown = verdict == "–";
+        let parts: Vec<&str> = ended.into_iter().chain(issues).chain((!unknown).then_some(verdict)).map(String::as_str).collect();
+        if parts.is_empty() { status.clone() } else { parts.join("; ") }
+    }
+
     /// The loss, as in "0.5 mse + 0.5 infonce".
     fn config(&self) -> String {
         let term = |(key, value): (&String, &String)| {
@@ -197,7 +212,7 @@ static ALL: [Column; 36] = [
         cell: |c| c.row.device.as_deref().map_or("–".into(), |d| d.split(" (").next().unwrap_or(d).to_string()),
     },
     Column { name: "status", left: true, cell: |c| c.row.status.clone() },
-    Column { name: "issue", left: true, cell: |c| if c.row.verdict == "–" { c.row.status.clone() } else { c.row.verdict.clone() } },
+    Column { name: "issue", left: true, cell: |c| c.issue() },
     Column { name: "note", left: true, cell: |c| c.row.note.clone().unwrap_or_default() },
 ];
 

@@ -42,6 +42,9 @@ pub struct Comparison {
     pub rows: Vec<Row>,
     /// Runs of one configuration together, where seeds or settings were varied; else empty.
     pub groups: Vec<Group>,
+    /// Runs whose weights are the same although their settings differ.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     /// Why folders are left out.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub left_out: Vec<String>,
@@ -112,11 +115,11 @@ pub(super) fn configuration(folder: &Path) -> Value {
 }
 
 /// The best value of the metric that selects, and the validation that it is of.
-pub(super) fn best_of<'l>(lines: &'l [Line], select: &str, min_delta: f64) -> Option<(f64, &'l Line)> {
+pub(super) fn best_of<'l>(lines: &'l [Line], select: &str) -> Option<(f64, &'l Line)> {
     let mut best: Option<(f64, &Line)> = None;
     for line in lines.iter().filter(|l| l.split == "validation") {
         let value = line.values[select].as_f64().unwrap_or(f64::NAN);
-        if improves(select, best.map(|b| b.0), value, min_delta) {
+        if improves(select, best.map(|b| b.0), value, 0.0) {
             best = Some((value, line));
         }
     }
@@ -141,7 +144,10 @@ fn read(folder: &Path) -> Result<Run> {
     let metric = metric_of(&kind);
     let validation: ValidationConfig = serde_json::from_value(config["validation"].clone()).unwrap_or_default();
     let select = validation.select;
-    let kept = best_of(&lines, &select, validation.min_delta);
+    // The report knows which weights were kept.
+    let reported =
+        validations.iter().find(|line| report["best_step"].as_u64().is_some_and(|step| line.values["step"].as_u64() == Some(step)));
+    let kept = reported.and_then(|line| Some((line.values[select.as_str()].as_f64()?, *line))).or_else(|| best_of(&lines, &select));
     let selected = kept.map(|(value, _)| value);
     let best = kept.map(|(_, line)| (line.epoch, line.values["loss"].as_f64(), line.values[metric].as_f64()));
     let train_loss = lines.iter().find(|l| l.split == "epoch" && best.is_some_and(|b| l.epoch == b.0)).map(|l| &l.values["loss"]);
@@ -150,9 +156,16 @@ fn read(folder: &Path) -> Result<Run> {
     let of_training: Points =
         lines.iter().filter(|l| l.split == "epoch").filter_map(|l| Some((l.epoch as f64, l.values["loss"].as_f64()?))).collect();
     let of_selected: Points = validations.iter().filter_map(|l| Some((l.epoch as f64, l.values[select.as_str()].as_f64()?))).collect();
+    // Of predictions that are the same for every input, the best.
+    let constant = CONSTANT.iter().find_map(|name| report["test"][*name][metric].as_f64());
+    let learned = constant.is_none_or(|constant| best.and_then(|b| b.2).is_some_and(|score| improves(metric, Some(constant), score, 0.0)));
     let at_best = best.and_then(|b| Some(b.1? - of_training.iter().find(|p| p.0 == b.0 as f64)?.1));
     let name = folder.display().to_string();
     let curves = (name.clone(), [points(metric), points("loss")]);
+    let header = TensorFile::open(&folder.join("model.safetensors")).map(|file| file.header).unwrap_or_default();
+    // Weights that were not trained are the same whatever was set.
+    let trained = report["steps"].as_u64().is_some_and(|steps| steps > 0);
+    let (data, checksums) = (header.data, if trained { header.checksums } else { BTreeMap::new() });
     let row = Row {
         run: name,
         mechanism: (kind == "mechanism_transformer").then(|| mechanism_row(&config, &report)),
@@ -160,7 +173,8 @@ fn read(folder: &Path) -> Result<Run> {
         parameters: report["parameters"].as_u64(),
         epochs: lines.iter().filter(|l| l.split == "validation" || l.split == "epoch").map(|l| l.epoch).max().unwrap_or(0),
         best_epoch: best.map(|b| b.0),
-        verdict: verdict(&select, &of_selected, &of_training, best.map(|b| b.0 as f64)).into(),
+        verdict: verdict(&select, &of_selected, &of_training, best.map(|b| b.0 as f64), learned).into(),
+        issues: report["issues"].as_array().into_iter().flatten().filter_map(|issue| Some(issue.as_str()?.to_string())).collect(),
         select,
         selected,
         best_loss: best.and_then(|b| b.1),
@@ -175,11 +189,15 @@ fn read(folder: &Path) -> Result<Run> {
         gap: at_best,
         device: report["device"].as_str().map(Into::into),
         note: files::text(&folder.join("notes.txt"), files::SMALL).ok().and_then(|t| t.lines().next().map(Into::into)),
-        settings: flattened(&config, folder),
+        settings: flattened(&config, data),
+        weights: checksums,
         inference: None,
         status: match report["ended"].as_str() {
             Some(ended) => ended.to_string(),
-            None if folder.join(DIVERGED).exists() => format!("diverged: see its {DIVERGED}"),
+            None if folder.join(DIVERGED).exists() => {
+                let why = files::text(&folder.join(DIVERGED), files::SMALL).unwrap_or_default();
+                format!("diverged: {}", why.split(". ").next().unwrap_or_default())
+            }
             None => "unfinished: --resume goes on".to_string(),
         },
     };
@@ -227,20 +245,32 @@ pub fn compare(folders: &[PathBuf], svg: Option<&Path>) -> Result<Comparison> {
     // An attempt that a rule ended is no run of its own.
     let whole: Vec<&Row> = rows.iter().filter(|row| !is_attempt(&row.run)).collect();
     let groups = if scores.len() == 1 { groups(&whole, &score) } else { vec![] };
+    let notes = without_effect(&whole);
     let one_loss = losses.windows(2).all(|pair| pair[0] == pair[1]);
-    let comparison = Comparison { score, rows, groups, left_out, columns: vec![], curves, one_loss };
+    let comparison = Comparison { score, rows, groups, notes, left_out, columns: vec![], curves, one_loss };
     if let Some(path) = svg {
         draw(path, &comparison.charts())?;
     }
     Ok(comparison)
 }
 
-/// What the curves of a run say, by the metric that selects: the last tenth of the epochs brought its best; or after the best epoch the training
+/// Baselines that say the same whatever they are given.
+const CONSTANT: [&str; 4] = ["mean vector", "mean joint", "mean image", "uniform guess"];
+
+/// What the curves of a run say, by the metric that selects: it is no better than a constant, or neither it nor the training loss has moved by a
+/// hundredth since the first epoch; the last tenth of the epochs brought its best; or after the best epoch the training
 /// loss went on falling while the metric got worse; or neither moved any more.
-fn verdict(select: &str, selected: &Points, training: &Points, best: Option<f64>) -> &'static str {
+fn verdict(select: &str, selected: &Points, training: &Points, best: Option<f64>, learned: bool) -> &'static str {
     let (Some(best), Some((last, end))) = (best, selected.last()) else { return "–" };
     if selected.len() < 3 {
         return "too short";
+    }
+    let still = |points: &Points| match &points[..] {
+        [(_, first), rest @ ..] => rest.iter().all(|(_, value)| (value - first).abs() <= 0.01 * first.abs()),
+        [] => true,
+    };
+    if !learned || still(selected) && still(training) {
+        return "no learning";
     }
     if *last - best <= (last / 10.0).floor() {
         return "still improving";
@@ -253,9 +283,8 @@ fn verdict(select: &str, selected: &Points, training: &Points, best: Option<f64>
 }
 
 /// `table.key` and value of everything in a configuration.
-fn flattened(config: &Value, folder: &Path) -> BTreeMap<String, String> {
+fn flattened(config: &Value, data: BTreeMap<String, String>) -> BTreeMap<String, String> {
     // Runs on files of the same names with other contents differ, too.
-    let data = TensorFile::open(&folder.join("model.safetensors")).map(|file| file.header.data).unwrap_or_default();
     let mut out: BTreeMap<String, String> = data.into_iter().map(|(key, sum)| (format!("{key} contents"), sum)).collect();
     for (table, values) in config.as_object().into_iter().flatten() {
         match values.as_object() {
@@ -264,6 +293,24 @@ fn flattened(config: &Value, folder: &Path) -> BTreeMap<String, String> {
         }
     }
     out
+}
+
+/// Says which runs have the same weights although their settings differ: those settings change nothing.
+fn without_effect(rows: &[&Row]) -> Vec<String> {
+    let mut notes = vec![];
+    for (number, row) in rows.iter().enumerate().filter(|(_, row)| !row.weights.is_empty()) {
+        let Some(first) = rows[..number].iter().find(|first| first.weights == row.weights) else { continue };
+        let keys: BTreeSet<&String> = first.settings.keys().chain(row.settings.keys()).collect();
+        let differ: Vec<&str> =
+            keys.into_iter().filter(|key| first.settings.get(*key) != row.settings.get(*key)).map(String::as_str).collect();
+        if !differ.is_empty() {
+            let (a, b, keys) = (&first.run, &row.run, differ.join(", "));
+            notes.push(format!(
+                "{a} and {b} have the same weights to the last bit, although they differ in {keys}: it changed nothing here"
+            ));
+        }
+    }
+    notes
 }
 
 /// Whether a folder is one of those that a restart leaves.
@@ -431,7 +478,9 @@ impl Comparison {
     /// Aligned tables: of the runs, and of groups of them.
     pub fn table(&self) -> String {
         let runs = Self::aligned(self.cells());
-        if self.groups.is_empty() { runs } else { format!("{runs}\n{}", Self::aligned(self.group_cells())) }
+        let groups = if self.groups.is_empty() { String::new() } else { format!("\n{}", Self::aligned(self.group_cells())) };
+        let notes = self.notes.iter().map(|note| format!("\n{note}\n")).collect::<String>();
+        runs + &groups + &notes
     }
 
     fn aligned((head, cells): (Vec<Heading>, Vec<Vec<String>>)) -> String {
@@ -446,7 +495,9 @@ impl Comparison {
     /// A Markdown table.
     pub fn markdown(&self) -> String {
         let of_runs = Self::markdown_of(self.cells());
-        if self.groups.is_empty() { of_runs } else { format!("{of_runs}\n{}", Self::markdown_of(self.group_cells())) }
+        let groups = if self.groups.is_empty() { String::new() } else { format!("\n{}", Self::markdown_of(self.group_cells())) };
+        let notes = self.notes.iter().map(|note| format!("\n{note}\n")).collect::<String>();
+        of_runs + &groups + &notes
     }
 
     fn markdown_of((head, cells): (Vec<Heading>, Vec<Vec<String>>)) -> String {
@@ -455,5 +506,26 @@ impl Comparison {
         let safe = |cell: &String| cell.replace('|', "\\|").replace('<', "&lt;");
         cells.iter().for_each(|row| out += &format!("| {} |\n", row.iter().map(safe).collect::<Vec<_>>().join(" | ")));
         out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_verdict_follows_from_the_curves() {
+        let curve = |values: &[f64]| -> Points { values.iter().enumerate().map(|(i, v)| (i as f64 + 1.0, *v)).collect() };
+        let says = |selected: &[f64], training: &[f64], best: f64, learned| {
+            verdict("loss", &curve(selected), &curve(training), Some(best), learned)
+        };
+        let falling: Vec<f64> = (0..40).map(|i| 1.0 / f64::from(i + 1)).collect();
+        let still = vec![1.0; 40];
+        assert_eq!(says(&falling, &falling, 40.0, true), "still improving");
+        assert_eq!(says(&falling, &falling, 40.0, false), "no learning");
+        assert_eq!(says(&still, &still, 1.0, true), "no learning");
+        let worse: Vec<f64> = (0..40).map(|i| 1.0 + f64::from(i) / 40.0).collect();
+        assert_eq!((says(&worse, &falling, 1.0, true), says(&still, &falling, 1.0, true)), ("overfits", "stalled"));
+        assert_eq!(says(&falling[..2], &falling, 2.0, true), "too short");
     }
 }

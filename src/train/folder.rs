@@ -53,6 +53,10 @@ pub struct RunFolder {
     fresh: Option<PathBuf>,
 }
 
+/// What a run writes into its folder and needs, beside its checkpoints and event files.
+const FILES: [&str; 8] =
+    ["config.toml", "metrics.jsonl", "train.log", "curves.svg", "model.safetensors", "report.json", "report.txt", DIVERGED];
+
 impl Drop for RunFolder {
     /// A refused start leaves nothing behind.
     fn drop(&mut self) {
@@ -69,9 +73,14 @@ impl RunFolder {
     /// `CannotCreate` when it is not writable, held by another run, or holds a run that is not to be resumed.
     pub fn open(path: &Path, resume: bool) -> Result<RunFolder> {
         let mut folder = RunFolder { path: path.components().collect(), lock: None, fresh: None };
+        if path.exists() && !path.is_dir() {
+            return Err(Error::CannotCreate(format!("{} is no folder: name another one with --out", path.display())));
+        }
         if !path.is_dir() {
             return tempfile::tempfile_in(folder.above()).map(|_| folder).map_err(|e| Error::create(path, &e));
         }
+        // What could not be written would only be noticed at the end.
+        FILES.iter().try_for_each(|name| files::replaceable(&folder.path.join(name)).map(|_| ()))?;
         folder.hold()?;
         if !resume {
             folder.expect_no_run()?;
@@ -215,12 +224,15 @@ impl RunFolder {
     /// # Errors
     /// `Io`.
     pub(super) fn write_config(&self, origin: &Origin, resumed: bool) -> Result<Option<String>> {
-        let same = files::text(&self.config(), files::SMALL).is_ok_and(|text| origin.configuration_differences(&text).is_empty());
-        if same {
+        let saved = files::text(&self.config(), files::SMALL).unwrap_or_default();
+        let longer = Origin::epochs(&saved) < Origin::epochs(&origin.config);
+        let same = origin.configuration_differences(&saved).is_empty();
+        if same && !longer {
             return Ok(None);
         }
         write_atomically(&self.config(), origin.config.as_bytes())?;
-        Ok(resumed.then(|| format!("{} was missing or not that of the run: written again from the checkpoint", self.config().display())))
+        Ok((resumed && !same)
+            .then(|| format!("{} was missing or not that of the run: written again from the checkpoint", self.config().display())))
     }
 
     /// Looks whether the best weights are those of the checkpoint, and takes them from a checkpoint of their step where they are not.
@@ -234,6 +246,7 @@ impl RunFolder {
         origin: &Origin,
         parameters: &[Parameter],
         buffers: &[Buffer],
+        end: u64,
     ) -> Result<Vec<String>> {
         let path = self.best();
         let found = if path.exists() { Some(load_best(&path, parameters)) } else { None };
@@ -243,6 +256,13 @@ impl RunFolder {
             (Some(Err(e)), _) => e.to_string(),
             (Some(Ok((.., of))), _) if !origin.differences(of).is_empty() => {
                 format!("it is of another run:\n  {}", origin.differences(of).join("\n  "))
+            }
+            (Some(Ok((_, best, _))), _) if best.step > progress.step.max(end) => {
+                return Err(Error::Config(format!(
+                    "--steps ends the run after step {end}, and its best weights, {}, are of step {} already: give at least as many steps, or leave --steps out",
+                    path.display(),
+                    best.step
+                )));
             }
             (Some(Ok((_, best, _))), _) if best.step > progress.step => {
                 return Ok(vec![format!(

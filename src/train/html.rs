@@ -10,7 +10,7 @@ use super::compare::{Comparison, compare, lines, readable, report};
 use super::plot::svg;
 use super::status::status;
 use super::tensor_file::write_atomically;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, visible};
 use crate::files;
 
 const STYLE: &str = "\
@@ -27,7 +27,7 @@ figcaption { font-size: 12px; color: #666; } details { margin: .8em 0; } summary
 const PICTURE: u64 = 4 << 20;
 
 fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+    visible(text).replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 /// A table of cells, its first row the headings.
@@ -74,6 +74,9 @@ fn compared(comparison: &Comparison) -> Result<String> {
     let mut out = String::from("<h2>Side by side</h2>\n");
     for (rows, left) in comparison.tables() {
         out += &table(&rows, &left);
+    }
+    for note in &comparison.notes {
+        let _ = writeln!(out, "<p>{}</p>", escaped(note));
     }
     let charts = svg(&comparison.charts()).map_err(|e| Error::Internal(format!("drawing runs: {e}")))?;
     let _ = writeln!(out, "<figure>{charts}</figure>");

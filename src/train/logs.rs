@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use super::progress::Bar;
 use super::tensorboard::EventWriter;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, visible};
 use crate::fault;
 use crate::files;
 use crate::host::Host;
@@ -30,6 +30,7 @@ impl Logs {
     /// Opens the logs of a run folder at `step`, which also speak where there is a host; lines of later steps, which a crashed run left behind, are removed.
     pub(crate) fn open(folder: &Path, step: u64, total: u64, host: Option<&Host>) -> Result<Logs> {
         let metrics_path = folder.join("metrics.jsonl");
+        files::replaceable(&metrics_path)?;
         let kept: Vec<u8> = match File::open(&metrics_path) {
             Ok(file) => BufReader::new(file)
                 .split(b'\n')
@@ -57,7 +58,7 @@ impl Logs {
 
     /// A line for the user and for `train.log`. A closed pipe is no error.
     pub(crate) fn say(&mut self, line: &str) {
-        let _ = writeln!(self.text, "{line}");
+        let _ = writeln!(self.text, "{}", visible(line));
         match (&self.bar, &self.host) {
             (Some(bar), _) => bar.say(line),
             (None, Some(host)) => host.say(line),
@@ -88,7 +89,8 @@ impl Logs {
             None if self.last_line.elapsed() > Duration::from_secs(10) => {
                 self.last_line = Instant::now();
                 let eta = (total - step) as f64 / per_second.max(1e-9);
-                self.say(&format!("step {step}/{total}  {message}  {per_second:.0} steps/s  ETA {}", duration(eta)));
+                let rate = if per_second < 10.0 { format!("{per_second:.1}") } else { format!("{per_second:.0}") };
+                self.say(&format!("step {step}/{total}  {message}  {rate} steps/s  ETA {}", duration(eta)));
             }
             None => {}
         }

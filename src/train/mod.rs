@@ -26,7 +26,7 @@ mod tensor_file;
 mod tensorboard;
 mod trainer;
 
-pub use checkpoint::{Checkpoint, Origin, Progress, expect_data_of, export_weights, load_buffers, load_weights, save_weights, weights_of};
+pub use checkpoint::{Checkpoint, Origin, Progress, Warning, Weights, export_weights, save_weights};
 #[cfg(feature = "cli")]
 pub(crate) use compare::readable;
 #[cfg(feature = "cli")]
@@ -42,9 +42,9 @@ pub(crate) use logs::duration;
 pub(crate) use progress::Bar;
 pub use report::Report;
 pub use rules::Watch;
-#[cfg(feature = "cli")]
-pub(crate) use run::default_budget;
 pub use run::train;
+#[cfg(feature = "cli")]
+pub(crate) use run::{expect_rules, expect_startable};
 #[cfg(feature = "cli")]
 pub use status::{Status, status, status_table};
 pub use tensor_file::Best;

@@ -6,7 +6,7 @@ use std::path::Path;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, visible};
 
 /// Points of a curve.
 pub(crate) type Points = Vec<(f64, f64)>;
@@ -121,6 +121,7 @@ fn tick(value: f64) -> String {
 
 /// A name that fits the legend.
 fn shortened(name: &str, most: usize) -> String {
+    let name = &*visible(name);
     let count = name.chars().count();
     if count <= most {
         return name.into();

@@ -38,6 +38,10 @@ pub struct Report {
     pub test: BTreeMap<String, Metrics>,
     /// Sentences about them.
     pub notes: Vec<String>,
+    /// What went wrong, in a few words each.
+    pub issues: Vec<String>,
+    /// What was warned of on the way.
+    pub warnings: Vec<String>,
     /// What was expected, what came, and whether it was met.
     pub expectations: Vec<(String, Option<f64>, bool)>,
     #[serde(skip)]
@@ -71,6 +75,9 @@ impl Report {
         for (what, value, met) in &self.expectations {
             let got = value.map_or("not reached".to_string(), |v| format!("{v:.4}"));
             out += &format!("{}  {what}: {got}\n", if *met { "met   " } else { "MISSED" });
+        }
+        for warning in &self.warnings {
+            out += &format!("WARNING: {warning}\n");
         }
         for note in &self.notes {
             out += &format!("{note}\n");

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::checkpoint::{Origin, load_buffers, load_weights};
+use super::checkpoint::{Origin, Weights};
 use super::folder::RunFolder;
 use super::report::Report;
 use super::rules::{check_epochs, check_metrics};
@@ -11,15 +11,11 @@ use crate::datasets::{Watched, brief_fingerprint};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::plan::MemoryReport;
-use crate::problem::{Loaded, Problem};
+use crate::problem::{Problem, default_budget};
 use crate::ranks::Ranks;
+use crate::tasks::Source;
 
-/// Bytes that a run may allocate on this device.
-pub(crate) fn default_budget(gpu: &Gpu) -> u64 {
-    (8u64 << 30).min(gpu.free_memory().unwrap_or(u64::MAX))
-}
-
-fn over_budget(problem: &Loaded, gpu: &Gpu, report: &MemoryReport, budget: u64, ranks: Ranks) -> Error {
+fn over_budget<D: Source + ?Sized>(problem: &Problem<D>, gpu: &Gpu, report: &MemoryReport, budget: u64, ranks: Ranks) -> Error {
     let roles = report.bytes_by_role.iter().map(|(role, bytes)| format!("\n  {role:<12}{bytes:>16}")).collect::<String>();
     let samples = problem.settings.train.samples();
     // Of the batches that fit, the largest that a step divides into.
@@ -65,29 +61,58 @@ fn expect_same_files(problem: &Problem, ranks: Ranks) -> Result<()> {
     }
 }
 
+/// Looks at what can be refused before any sample is read: metrics that rules name, files and their sizes, epochs, the run folder, weights to start from, memory.
+///
+/// # Errors
+/// Those with which `train` would refuse the run.
+#[cfg(feature = "cli")]
+pub(crate) fn expect_startable(mut problem: Problem, gpu: &Gpu, options: &Options) -> Result<()> {
+    problem.data.expect_file()?;
+    expect_rules(&problem)?;
+    let folder = RunFolder::open(&options.out, options.resume)?;
+    if let Some(path) = options.init.as_ref().filter(|_| !(options.resume && folder.holds_a_run().unwrap_or(false))) {
+        Weights::open(path)?.load(problem.record_evaluation(gpu.target)?.0.parameters())?;
+    }
+    place(&mut problem, gpu, options.budget.unwrap_or_else(|| default_budget(gpu)), options.ranks)
+}
+
+/// Fails on rules and expectations that would never be looked at.
+///
+/// # Errors
+/// `Config`.
+pub(crate) fn expect_rules(problem: &Problem) -> Result<()> {
+    check_metrics(&problem.settings, &problem.loss().columns(), &problem.card())?;
+    check_epochs(&problem.settings, problem.data.steps_per_epoch())
+}
+
+/// Decides what lies on the device.
+fn place<D: Source + ?Sized>(problem: &mut Problem<D>, gpu: &Gpu, budget: u64, ranks: Ranks) -> Result<()> {
+    let report = problem.place(gpu.target, budget)?.report;
+    if report.total_bytes > budget { Err(over_budget(problem, gpu, &report, budget, ranks)) } else { Ok(()) }
+}
+
 /// Trains. See the module.
 ///
 /// # Errors
 /// Those of correctness: every class of `Error`. A run that is refused leaves nothing behind.
 pub fn train(mut problem: Problem, options: &Options) -> Result<Report> {
-    check_metrics(&problem.settings, &problem.loss().columns(), &problem.card())?;
     let folder = RunFolder::open(&options.out, options.resume)?;
     // The same command goes on with a run that it started.
     let init = options.init.as_ref().filter(|_| !(options.resume && folder.holds_a_run().unwrap_or(false)));
     problem.data.expect_file()?;
+    expect_rules(&problem)?;
     let mut gpu = options.host.open(options.device.as_deref())?;
     let parameters = problem.record_evaluation(gpu.target)?.0.parameters().to_vec();
     let mut origin = Origin { config: problem.toml.clone(), canonical: Some(problem.canonical), ..Origin::default() };
-    check_epochs(&problem.settings, problem.data.steps_per_epoch())?;
     let first_save = problem.settings.checkpoint.every.unwrap_or(problem.data.steps_per_epoch());
     let found = if options.resume { folder.find(&parameters, &origin, first_save)? } else { None };
     // A run goes on as it began, or its bits would differ.
     if let Some(found) = &found {
         gpu.target = gpu.tuned(found.checkpoint.tuned.clone());
     }
-    let weights = init.map(|path| load_weights(path, &parameters)).transpose()?;
+    let weights = init.map(|path| Weights::open(path)?.load(&parameters)).transpose()?;
     if let Some(path) = init.or(found.as_ref().map(|f| &f.path)) {
-        problem.use_saved_buffers(load_buffers(path, problem.buffers())?);
+        problem.use_saved_buffers(Weights::open(path)?.buffers(problem.buffers())?);
     }
     let gpu = Arc::new(gpu);
     expect_same_files(&problem, options.ranks)?;
@@ -110,9 +135,6 @@ pub fn train(mut problem: Problem, options: &Options) -> Result<Report> {
     }
     // All ranks put the same on their devices.
     let budget = options.ranks.least(options.budget.unwrap_or_else(|| default_budget(&gpu)));
-    let report = problem.place(gpu.target, budget)?.report;
-    if report.total_bytes > budget {
-        return Err(over_budget(&problem, &gpu, &report, budget, options.ranks));
-    }
+    place(&mut problem, &gpu, budget, options.ranks)?;
     Trainer::new(options, Start { problem, gpu, folder, origin, watched, found, init: weights, notes })?.run()
 }

@@ -60,7 +60,7 @@ pub fn status(folder: &Path) -> Result<Status> {
     let beat = beat.unwrap_or_default();
     let step = lines.iter().filter_map(|l| l.values["step"].as_u64()).max().unwrap_or(0).max(beat.step);
     let done = lines.iter().filter(|l| l.split == "epoch" || l.split == "validation").map(|l| l.epoch).max().unwrap_or(0);
-    let best = best_of(&lines, &validation.select, validation.min_delta).map(|(value, line)| (value, line.epoch));
+    let best = best_of(&lines, &validation.select).map(|(value, line)| (value, line.epoch));
     let rules: Vec<AbortRule> = serde_json::from_value(config["abort_if"].clone()).unwrap_or_default();
     let margin = |rule: &AbortRule| {
         let (split, name) = rule.metric.split_once('_')?;

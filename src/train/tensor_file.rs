@@ -11,8 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::datasets::open_regular;
 use crate::error::{Error, Result};
-use crate::fault;
-use crate::files::{self, folder_of, sync_folder};
+use crate::files;
 use crate::gpu::Tuning;
 use crate::plan::{Buffer, FLAT_ALIGN, Parameter};
 
@@ -29,16 +28,9 @@ pub(super) fn checksum(bytes: &[u8]) -> String {
     format!("{:08x}", crc32c::crc32c(bytes))
 }
 
-/// Writes `bytes` to `path` by way of a temporary file in the same folder: fsync, rename, fsync of the folder.
+/// Writes `bytes` to `path`, so that a crash leaves the file from before or the new one.
 pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
-    let folder = folder_of(path);
-    let failed = |e: &std::io::Error| Error::write(path, e);
-    let mut file = files::beside(path, Error::write)?;
-    fault::file("write").and_then(|()| file.write_all(bytes)).map_err(|e| failed(&e))?;
-    fault::file("sync").and_then(|()| file.as_file().sync_all()).map_err(|e| failed(&e))?;
-    fault::file("rename").map_err(|e| failed(&e))?;
-    file.persist(path).map_err(|e| failed(&e.error))?;
-    sync_folder(folder).map_err(|e| failed(&e))
+    files::replace(path, Error::write, |file| file.write_all(bytes))
 }
 
 /// Removes what a killed process left half written in a folder.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 #[cfg(feature = "cli")]
 use super::charts::charts_of;
-use super::checkpoint::{Checkpoint, Found, Origin, Progress, load_best, save_weights};
+use super::checkpoint::{Checkpoint, Found, Origin, Progress, Warning, load_best, save_weights};
 use super::folder::{Beat, DIVERGED, RunFolder};
 use super::logs::Logs;
 #[cfg(feature = "cli")]
@@ -20,7 +20,7 @@ use super::rules::Watch;
 use super::tensor_file::{Best, write_atomically};
 use crate::config::{Precision, Settings};
 use crate::datasets::Watched;
-use crate::error::{Error, Result, argument};
+use crate::error::{Error, Result, argument, json, visible};
 use crate::files;
 use crate::gpu::{Gpu, Role, Target, Tuning};
 use crate::host::Host;
@@ -40,6 +40,9 @@ const SKIPS: u64 = 10;
 
 /// Steps after which the processes of a run compare their weights at the latest.
 const SAME: u64 = 500;
+
+/// How what patience ended is told.
+const EARLY: &str = "early";
 
 /// How to run.
 #[derive(Debug, Clone, Default)]
@@ -119,15 +122,12 @@ pub(super) struct Trainer<'a> {
     unread: u64,
     /// Points by curve: split and metric.
     curves: BTreeMap<(String, String), Vec<(f64, f64)>>,
-    warned: bool,
     /// First step of this session.
     first: u64,
     /// When the folder was last told how far the run is.
     beaten: Option<Instant>,
     /// When curves may be drawn again.
     redraw_after: Option<Instant>,
-    /// Whether it was said that `min_delta` is large for the metric.
-    said_too_small: bool,
 }
 
 impl<'a> Trainer<'a> {
@@ -161,7 +161,7 @@ impl<'a> Trainer<'a> {
         };
         folder.expect_space(room * (3 * flat_bytes + 65_536) + 2 * flat_bytes)?;
         let Found { checkpoint, rejected, .. } = found.unwrap_or_default();
-        let mut sentences = folder.check_best(&checkpoint.progress, &origin, parameters, problem.buffers())?;
+        let mut sentences = folder.check_best(&checkpoint.progress, &origin, parameters, problem.buffers(), rhythm.end)?;
         if let Some(weights) = &init {
             session.arena.write_flat(Flat::Parameters, weights)?;
         }
@@ -179,6 +179,22 @@ impl<'a> Trainer<'a> {
             }
         }
         let mut progress = checkpoint.progress;
+        let epochs = config.train.epochs;
+        if let Some(before) = Origin::epochs(&checkpoint.origin.config).filter(|before| resumed && *before < epochs) {
+            let step = progress.step;
+            let rate = |step: u64, epochs: u64| {
+                let steps = epochs.saturating_mul(epoch);
+                config.schedule.learning_rate(config.optimizer.learning_rate, step, steps, epochs) * progress.plateau.factor
+            };
+            let (then, now) = (rate(step.saturating_sub(1), before), rate(step, epochs));
+            sentences.push(format!(
+                "epochs      {epochs} instead of {before}: the learning rate goes from {then:.3e} to {now:.3e} after step {step}"
+            ));
+            // Patience has ended it; more epochs are asked for.
+            if progress.finished.as_ref().is_some_and(|how| how.starts_with(EARLY)) {
+                (progress.finished, progress.waiting) = (None, 0);
+            }
+        }
         progress.watches.resize(config.abort_if.len(), Watch::default());
         progress.expectations.resize(config.expect.len(), None);
         let exchange = if options.ranks.shared() { Some(session.exchange(options.ranks)?) } else { None };
@@ -240,6 +256,9 @@ impl<'a> Trainer<'a> {
         }
         if resumed {
             logs.say(&format!("resuming    at step {}", progress.step));
+            if progress.step > rhythm.end {
+                logs.say(&format!("the run is past step {}, where --steps ends it: there is nothing to train", rhythm.end));
+            }
         } else if options.resume {
             logs.say("resuming    nothing to resume in this folder: starting at step 0");
         }
@@ -276,11 +295,9 @@ impl<'a> Trainer<'a> {
             seconds_before,
             unread,
             curves: BTreeMap::new(),
-            warned: false,
             first: unread,
             beaten: None,
             redraw_after: None,
-            said_too_small: false,
         };
         trainer.load_curves();
         trainer.expect_same_weights()?;
@@ -457,13 +474,15 @@ impl<'a> Trainer<'a> {
                 values.extend(half.then(|| ("loss_scale", f64::from(record.loss_scale()))));
                 self.record("train", done, &values)?;
             }
+            if done.is_multiple_of(self.problem.settings.train.log_every) || done.is_multiple_of(self.rhythm.epoch) {
+                self.warn_of_dominance(&means, done);
+            }
             last = means;
             if self.progress.skipped_in_a_row >= SKIPS {
                 self.logs.close()?;
                 return Err(self.diverged(&format!("loss or gradient was not finite {SKIPS} steps in a row, up to step {done}"))?);
             }
         }
-        self.warn_of_dominance(&last);
         self.unread = self.progress.step;
         let elapsed = self.started.elapsed().as_secs_f64();
         self.progress.seconds = self.seconds_before + elapsed;
@@ -495,32 +514,38 @@ impl<'a> Trainer<'a> {
             argument(&folder.join("config.toml")),
             argument(&PathBuf::from(format!("{}-again", folder.display())))
         );
-        write_atomically(&folder.join(DIVERGED), message.as_bytes())?;
+        write_atomically(&folder.join(DIVERGED), visible(&message).as_bytes())?;
         self.options.ranks.meet();
         Ok(Error::Aborted(message))
     }
 
     /// A term a hundred times larger than all others together is what is trained, whatever the weights were meant to say.
-    fn warn_of_dominance(&mut self, means: &[f64]) {
+    fn warn_of_dominance(&mut self, means: &[f64], step: u64) {
         let terms = self.columns.terms.clone();
-        if self.warned || terms.len() < 2 || means.len() < terms.len() {
+        if terms.len() < 2 || means.len() < terms.len() {
             return;
         }
         let sizes: Vec<f64> = terms.iter().zip(&means[means.len() - terms.len()..]).map(|((_, w), v)| (w * v).abs()).collect();
         let Some(largest) = (0..sizes.len()).max_by(|a, b| sizes[*a].total_cmp(&sizes[*b])) else { return };
-        let small: Vec<String> = (0..sizes.len())
-            // A term that is left out of some batches, or has reached its least, is 0.
-            .filter(|i| *i != largest && sizes[*i] > 0.0 && sizes[*i] * 100.0 < sizes[largest])
-            .map(|i| format!("{} ({:.1e})", terms[i].0, sizes[i]))
-            .collect();
-        if !small.is_empty() {
-            self.warned = true;
-            self.logs.say(&format!(
-                "WARNING: the {} term contributes {:.3} to the loss, more than a hundred times as much as {}: those hardly train",
-                terms[largest].0,
-                sizes[largest],
-                small.join(", ")
-            ));
+        // A term that is left out of some batches, or has reached its least, is 0.
+        for small in (0..sizes.len()).filter(|i| *i != largest && sizes[*i] > 0.0 && sizes[*i] * 100.0 < sizes[largest]) {
+            let (large, small_name) = (terms[largest].0, terms[small].0);
+            self.warn(
+                format!("{large} dominates {small_name}"),
+                format!(
+                    "at step {step} the {large} term contributed {:.3} to the loss, more than a hundred times as much as {small_name} ({:.1e}), which hardly \
+                     trains. Change their weights",
+                    sizes[largest], sizes[small]
+                ),
+            );
+        }
+    }
+
+    /// Says what goes wrong, once, and again in the report.
+    fn warn(&mut self, issue: String, text: String) {
+        if self.progress.warnings.iter().all(|known| known.issue != issue) {
+            self.logs.say(&format!("WARNING: {text}"));
+            self.progress.warnings.push(Warning { issue, text });
         }
     }
 
@@ -536,11 +561,12 @@ impl<'a> Trainer<'a> {
         self.expect_same_weights()?;
         let config = self.problem.settings.clone();
         let step = self.progress.step;
-        let metrics = self.first_ranks(|trainer| trainer.scorecard.validate(&trainer.session, step.div_ceil(trainer.rhythm.validate)))?;
-        let baseline = self.scorecard.baseline();
+        let metrics =
+            self.first_ranks(|trainer| trainer.scorecard.validate(&trainer.session, step, step.div_ceil(trainer.rhythm.validate)))?;
+        let baselines = self.scorecard.baselines();
         let values: Vec<(&str, f64)> = metrics.0.iter().map(|(n, v)| (n.as_str(), *v)).collect();
         self.record("validation", step, &values)?;
-        if let Some((_, baseline)) = &baseline {
+        if let Some((_, baseline)) = baselines.first() {
             let of_baseline: Vec<(&str, f64)> = baseline.0.iter().map(|(n, v)| (n.as_str(), *v)).collect();
             self.record("baseline", step, &of_baseline)?;
         }
@@ -548,7 +574,9 @@ impl<'a> Trainer<'a> {
         let value = metrics.get(select).unwrap_or(f64::NAN);
         // A model that gives NaN is not good, whatever another metric makes of it.
         let sound = !metrics.get("loss").is_some_and(f64::is_nan);
-        let better = sound && improves(select, self.progress.best.as_ref().map(|b| b.value), value, config.validation.min_delta);
+        let best = self.progress.best.as_ref().map(|b| b.value);
+        let better = sound && improves(select, best, value, 0.0);
+        let improved = sound && improves(select, self.progress.improved.or(best), value, config.validation.min_delta);
         let epoch = step.div_ceil(self.rhythm.epoch);
         let train = match self.progress.epoch_rows {
             0.0 => String::new(),
@@ -559,11 +587,12 @@ impl<'a> Trainer<'a> {
                 shown.and_then(|c| Some(format!("train {} {}  ", c.title, c.show(means.get(c.name)?)))).unwrap_or_default()
             }
         };
-        let theirs = baseline.map_or(String::new(), |(name, baseline)| {
+        let theirs = baselines.iter().map(|(name, baseline)| {
             let gap = |c: &Column| Some(format!(", gap {:+.4}", metrics.get(c.name)? - baseline.get(c.name)?));
             let gap = self.card.table_columns.iter().find_map(gap).unwrap_or_default();
-            format!("  ({name}: {}{gap})", self.line(&baseline))
+            format!("  ({name}: {}{gap})", self.line(baseline))
         });
+        let theirs: String = theirs.collect();
         self.logs.say(&format!(
             "step {step:>7}  epoch {epoch:>3}/{}  {train}validation {}{}{theirs}",
             config.train.epochs,
@@ -571,24 +600,29 @@ impl<'a> Trainer<'a> {
             if better { "  best" } else { "" }
         ));
         self.progress.plateau.step(&config.schedule, config.optimizer.learning_rate, value, less_is_better(select));
-        if better && less_is_better(select) && value.abs() < 10.0 * config.validation.min_delta && !self.said_too_small {
-            self.said_too_small = true;
-            self.logs.say(&format!(
-                "WARNING: validation.min_delta = {} is large for {select} = {value:.3e}: smaller improvements neither keep weights nor count against \
-                 patience. Set validation.min_delta lower",
-                config.validation.min_delta
-            ));
+        if config.validation.patience > 0 && better && less_is_better(select) && value.abs() < 10.0 * config.validation.min_delta {
+            self.warn(
+                "large min_delta".into(),
+                format!(
+                    "validation.min_delta = {} is large for {select} = {value:.3e}: patience takes smaller improvements for none. Set validation.min_delta \
+                     lower",
+                    config.validation.min_delta
+                ),
+            );
         }
         if better {
             let best = self.progress.best.insert(Best { value, step, metrics: metrics.0.clone() });
-            self.progress.waiting = 0;
             let weights = self.session.arena.read_flat(Flat::Parameters)?;
             let parameters = self.session.evaluate.0.plan.parameters();
             save_weights(&self.folder.best(), parameters, &weights, self.problem.buffers(), &self.origin, step, Some(best))?;
+        }
+        if improved {
+            self.progress.improved = Some(value);
+            self.progress.waiting = 0;
         } else if step > self.rhythm.patience_after {
             self.progress.waiting += 1;
             if config.validation.patience > 0 && self.progress.waiting >= config.validation.patience {
-                self.progress.finished = Some(format!("early: no better {select} in {} validations", self.progress.waiting));
+                self.progress.finished = Some(format!("{EARLY}: no better {select} in {} validations", self.progress.waiting));
             }
         }
         self.progress.validated = metrics.0;
@@ -667,7 +701,7 @@ impl<'a> Trainer<'a> {
 
     #[cfg(feature = "cli")]
     fn draw_curves(&self) -> Result<()> {
-        let baseline = self.scorecard.baseline().map(|(name, _)| name);
+        let baseline = self.scorecard.baselines().first().map(|(name, _)| *name);
         let charts = charts_of(&self.curves, &self.card.chart, baseline);
         draw(&self.folder.path.join("curves.svg"), &charts)
     }
@@ -741,7 +775,11 @@ impl<'a> Trainer<'a> {
             false => ClosingScores::default(),
         };
         let expectations = self.expectations(&judgement);
-        let ClosingScores { rows, notes } = judgement;
+        let ClosingScores { rows, mut notes, issues } = judgement;
+        for (wish, (what, _, met)) in self.problem.settings.expect.iter().zip(&expectations) {
+            let (next, how) = if *met { (&wish.if_met, "met") } else { (&wish.if_missed, "missed") };
+            notes.extend(next.as_ref().map(|next| format!("{what} is {how}: {next}")));
+        }
         let report = Report {
             run: self.folder.path.display().to_string(),
             device: self.gpu.describe(),
@@ -760,14 +798,15 @@ impl<'a> Trainer<'a> {
             best: Metrics(best.map(|b| b.metrics).unwrap_or_default()),
             test: rows.iter().cloned().collect(),
             notes,
+            issues: self.progress.warnings.iter().map(|warning| warning.issue.clone()).chain(issues).collect(),
+            warnings: self.progress.warnings.iter().map(|warning| warning.text.clone()).collect(),
             expectations,
             rows,
             columns: self.card.table_columns.clone(),
         };
         self.draw_curves()?;
-        let json = serde_json::to_string_pretty(&report).map_err(|e| Error::Internal(format!("report: {e}")))?;
-        write_atomically(&self.folder.path.join("report.json"), json.as_bytes())?;
-        write_atomically(&self.folder.path.join("report.txt"), report.table().as_bytes())?;
+        write_atomically(&self.folder.path.join("report.json"), json(&report)?.as_bytes())?;
+        write_atomically(&self.folder.path.join("report.txt"), visible(&report.table()).as_bytes())?;
         self.logs.close()?;
         // No rank ends before the first has written all.
         self.options.ranks.meet();

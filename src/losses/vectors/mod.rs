@@ -155,6 +155,6 @@ impl Loss for VectorLoss {
             context
                 .backward(|plan| normalize::Backward { y: p, norm, dy, dx, rows, cols: width, accumulate: true }.record(plan, "loss.p"))?;
         }
-        Ok(Recorded { rows: y, gradients: dx.map(Gradients::only) })
+        Ok(Recorded { rows: y, gradients: dx.map(Gradients::only), per_sample: false })
     }
 }
