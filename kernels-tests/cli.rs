@@ -276,23 +276,25 @@ fn the_estimate_is_what_training_takes() {
             serde_json::from_str(&stdout).unwrap()
         };
         let out = folder.path().join(name);
-        let train = |out: &Path, more: &[&str]| {
-            run_as_it_is(&[&["train", run_file, "--device", "0", "--steps", "1", "--out", out.to_str().unwrap()], &sets[..], more].concat())
+        let train = |out: &Path, steps: &str, more: &[&str]| {
+            run_as_it_is(
+                &[&["train", run_file, "--device", "0", "--steps", steps, "--out", out.to_str().unwrap()], &sets[..], more].concat(),
+            )
         };
         let bytes = estimate(&[])["total_bytes"].as_u64().unwrap();
-        let (code, _, text) = train(&out, &["--budget", &bytes.to_string()]);
+        let (code, _, text) = train(&out, "1", &["--budget", &bytes.to_string()]);
         assert!(code == 0 && text.contains(&format!("memory      {bytes} bytes: ")), "{name} {bytes}: {code} {text}");
         // With the samples on the device or streamed, whichever takes less, and one byte too few.
         let least = bytes.min(estimate(&["--budget", "1"])["total_bytes"].as_u64().unwrap());
         let (other, below) = (folder.path().join("other"), (least - 1).to_string());
-        let (code, _, text) = train(&other, &["--budget", &below]);
+        let (code, _, text) = train(&other, "1", &["--budget", &below]);
         assert!(code == 2 && text.contains("the plan needs") && !other.exists(), "{name}: {code} {text}");
         // A batch that is suggested fits, and divides what a step takes.
         let number = |key: &str| text.split(key).nth(1).map(|t| t.trim_start().split([';', ' ']).next().unwrap().to_string());
         if let (Some(batch), Some(accumulate)) = (number("train.batch ="), number("train.accumulate =")) {
             suggested += 1;
             let form = [format!("train.batch={batch}"), format!("train.accumulate={accumulate}")];
-            let (code, _, text) = train(&other, &["--budget", &below, "--set", &form[0], "--set", &form[1]]);
+            let (code, _, text) = train(&other, "0", &["--budget", &below, "--set", &form[0], "--set", &form[1]]);
             assert_eq!(code, 0, "{name}: {text}");
         }
         let _ = std::fs::remove_dir_all(&other);

@@ -19,6 +19,7 @@ tests![
     a_nan_of_one_rank_skips_the_update_of_all,
     other_weights_on_a_rank_end_the_run,
     a_rank_that_dies_ends_the_run_within_seconds,
+    ranks_know_of_the_attempts_before,
     a_rank_that_was_suspended_is_waited_for,
     a_signal_to_mpirun_saves_and_ends,
     a_sweep_is_dealt_out_among_ranks,
@@ -440,4 +441,15 @@ fn a_sweep_is_dealt_out_among_ranks() {
     assert!(code == 0 && place.path("shared/seed=2/report.json").exists(), "{code} {out}\n{text}");
     let (code, out, text) = together(2, &strings(&more(shared, &["--resume"])));
     assert!(code == 0 && text.matches("it has ended: nothing to do").count() == 2, "{code} {out}\n{text}");
+}
+
+/// Attempts that one process has made count for several, which go on with the same seed.
+fn ranks_know_of_the_attempts_before() {
+    let place = Place::new();
+    let rule = ["--set", "abort_if=[{metric='train_cosine',below=0.99}]", "--set", "restart.times=1"].map(String::from);
+    let args = [place.vectors("restarted", &["train.epochs=1"]), rule.to_vec()].concat();
+    let (code, _, text) = run(&strings(&args));
+    assert!(code == 76 && place.path("restarted-attempt-1").exists(), "{code} {text}");
+    let (code, _, text) = together(2, &strings(&[args, vec!["--resume".into()]].concat()));
+    assert!(code == 76 && text.contains("1 of 1 restarts were made before: train.seed = 2"), "{code} {text}");
 }

@@ -6,10 +6,12 @@ use std::process::{Command, Stdio};
 
 use engine::datasets::matrix::Values;
 use engine::datasets::npz::{Npz, write};
+use engine::train::{Options, train_with_restarts};
 
-use crate::program::run;
+use crate::models::config;
 #[cfg(unix)]
 use crate::program::{PROGRAM, ended, eventually, started};
+use crate::program::{host, run};
 use crate::runner::tests;
 
 tests![
@@ -36,6 +38,7 @@ tests![
     data_with_an_offset_are_not_called_collapsed,
     #[cfg(unix)]
     a_link_to_a_run_folder_is_followed,
+    the_library_starts_over_too,
     #[cfg(unix)]
     data_that_change_during_a_run_end_it,
 ];
@@ -738,4 +741,16 @@ fn a_link_to_a_run_folder_is_followed() {
     std::fs::create_dir_all(folder.path().join("other-attempt-1")).unwrap();
     let (code, _, text) = train(SAMPLE, &folder.path().join("other"), &set);
     assert!(code == 73 && text.contains("in the way of a restart") && !folder.path().join("other").exists(), "{code} {text}");
+}
+
+fn the_library_starts_over_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let file = format!("data.file={SAMPLE}");
+    let set = [&SMALL[..], &[&file, "abort_if=[{metric='train_cosine',below=0.99}]", "restart.times=1"]].concat();
+    let options = Options { out: out.clone(), quiet: true, host: host(), ..Options::default() };
+    let error = train_with_restarts(&config("lvm_mlp", &set), &options).unwrap_err();
+    assert_eq!(error.exit_code(), 76, "{error}");
+    let seed = |folder: &str| std::fs::read_to_string(out.with_file_name(folder).join("config.toml")).unwrap().contains("seed = 2\nbatch");
+    assert_eq!([seed("run-attempt-1"), seed("run")], [false, true]);
 }

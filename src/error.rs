@@ -94,7 +94,6 @@ impl From<Error> for String {
 
 impl Error {
     /// The same of this run, file or whatever it is.
-    #[cfg(feature = "cli")]
     pub(crate) fn of(mut self, what: &str) -> Self {
         let (Error::Config(text)
         | Error::Data(text)

@@ -1,7 +1,6 @@
 //! `engine train`: a run into a folder of its own, or many.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 
@@ -12,14 +11,11 @@ use super::args::{DeviceArg, JsonArg, RunArgs, parse_bytes, run_config};
 use super::devices::device_of;
 use super::sweep::{Member, members};
 use crate::error::{Error, Result};
-use crate::files;
-use crate::gpu::Gpu;
 use crate::host::Host;
-use crate::problem::{Problem, default_budget};
+use crate::problem::default_budget;
 use crate::ranks::Ranks;
 use crate::registry::Config;
-use crate::tasks::Purpose;
-use crate::train::{Options, Origin, Report, Weights, compare, expect_startable, fit, train};
+use crate::train::{Options, Origin, Swept, compare, expect_met, fit, mirrored, train_many, train_with_restarts};
 
 /// Train a run into a folder of its own, or many runs side by side
 #[derive(Debug, Args)]
@@ -102,7 +98,7 @@ pub(super) fn run(host: &Host, args: TrainArgs, ranks: Ranks) -> Result<()> {
         return sweep(&run, members, &options, Closing { strict, json: json.json, fit }, ranks);
     }
     let config = if fit { fitted(&config, &options)? } else { config };
-    let report = with_restarts(&config, &options, 1)?;
+    let report = train_with_restarts(&config, &options)?;
     if !ranks.leads() {
         return Ok(());
     }
@@ -128,166 +124,6 @@ pub(super) fn expect_same_configuration(config: &Config, ranks: Ranks) -> Result
             ranks.rank,
             lines.join("\n  ").replace(" then, ", " there, ").replace(" now", " here")
         ))),
-    }
-}
-
-/// Whether a rank needs a file of a run folder to go on with the run as the first does.
-fn decides(path: &Path) -> bool {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    name.ends_with(".safetensors") || ["config.toml", "report.json", "metrics.jsonl"].contains(&&*name)
-}
-
-/// Files of a folder that decide how a run goes on, and the folders in it, by their paths from `root`. Of attempts that were given up the names decide.
-fn contents(root: &Path, folder: &Path, found: &mut Vec<(PathBuf, Option<PathBuf>)>) -> Result<()> {
-    let Ok(entries) = std::fs::read_dir(folder) else { return Ok(()) };
-    for entry in entries {
-        let path = entry.map_err(|e| Error::read(folder, &e))?.path();
-        let relative = path.strip_prefix(root).unwrap_or(&path).to_path_buf();
-        if path.is_dir() {
-            let attempt = relative.file_name().is_some_and(|name| name.to_string_lossy().contains("-attempt-"));
-            found.push((relative, None));
-            if !attempt {
-                contents(root, &path, found)?;
-            }
-        } else if decides(&path) {
-            found.push((relative, Some(path)));
-        }
-    }
-    Ok(())
-}
-
-/// The folder that a rank trains in: the first rank's own, and for the others one in `scratch` with what a resumed run goes on from.
-fn mirrored(out: &Path, scratch: Option<&Path>, resume: bool, ranks: Ranks) -> Result<PathBuf> {
-    let out: PathBuf = out.components().collect();
-    let Some(name) = out.file_name() else {
-        return Err(Error::Config(format!(
-            "{}: a run of several processes needs a folder with a name: choose another with --out",
-            out.display()
-        )));
-    };
-    let mut found = vec![];
-    if ranks.leads() && resume {
-        contents(out.parent().unwrap_or(Path::new("")), &out, &mut found)?;
-        let restarts = (1..).map(|n| attempt_folder(&out, n)).take_while(|folder| folder.exists());
-        found.extend(restarts.filter_map(|folder| Some((PathBuf::from(folder.file_name()?), None))));
-    }
-    let list: Vec<(PathBuf, bool)> = found.iter().map(|(path, file)| (path.clone(), file.is_some())).collect();
-    let sent = ranks.broadcast(serde_json::to_vec(&list).map_err(|e| Error::Internal(format!("a list of files: {e}")))?);
-    let list: Vec<(PathBuf, bool)> = serde_json::from_slice(&sent).map_err(|e| Error::Internal(format!("a list of files: {e}")))?;
-    for (number, (path, is_file)) in list.iter().enumerate() {
-        let here = scratch.map(|scratch| scratch.join(path));
-        if !is_file {
-            here.map_or(Ok(()), |here| std::fs::create_dir_all(&here).map_err(|e| Error::create(&here, &e)))?;
-            continue;
-        }
-        let own = found.get(number).and_then(|(_, file)| file.as_ref());
-        let bytes = own.map_or(Ok(vec![]), |file| files::bytes(file, files::LARGE).map_err(|e| Error::read(file, &e)))?;
-        let bytes = ranks.broadcast(bytes);
-        if let Some(here) = here {
-            let folder = here.parent().unwrap_or(Path::new(""));
-            std::fs::create_dir_all(folder).and_then(|()| std::fs::write(&here, bytes)).map_err(|e| Error::create(&here, &e))?;
-        }
-    }
-    Ok(scratch.map_or(out.clone(), |scratch| scratch.join(name)))
-}
-
-/// Fails where something that was expected is missed.
-fn expect_met(report: &Report) -> Result<()> {
-    let missed: Vec<&str> = report.expectations.iter().filter(|(.., met)| !met).map(|(what, ..)| what.as_str()).collect();
-    match &missed[..] {
-        [] => Ok(()),
-        _ => Err(Error::Aborted(format!(
-            "{}: {} of {} expectations are missed: {}",
-            report.run,
-            missed.len(),
-            report.expectations.len(),
-            missed.join("; ")
-        ))),
-    }
-}
-
-/// Where the n-th attempt of a run lies after a rule has ended it.
-fn attempt_folder(out: &Path, n: u64) -> PathBuf {
-    let out: PathBuf = out.components().collect();
-    out.with_file_name(format!("{}-attempt-{n}", out.file_name().unwrap_or_default().to_string_lossy()))
-}
-
-/// Attempts that lie beside a run folder, of as many as there may be.
-fn attempts(out: &Path, times: u64) -> u64 {
-    (1..=times).take_while(|n| attempt_folder(out, *n).join("config.toml").exists()).count() as u64
-}
-
-/// The configuration of the start after so many attempts.
-fn restarted(config: &Config, attempt: u64, stride: u64) -> Config {
-    let mut config = config.clone();
-    config.train.seed = config.train.seed.saturating_add(attempt.saturating_mul(stride)).min(i64::MAX as u64);
-    config
-}
-
-/// Fails where restarts have no place to lie, or where those of another run do.
-fn expect_room(config: &Config, out: &Path, resume: bool) -> Result<()> {
-    let Some(restart) = &config.restart else { return Ok(()) };
-    if out.components().collect::<PathBuf>().file_name().is_none() {
-        return Err(Error::Config(format!(
-            "{}: restart keeps attempts beside the run folder: give the run a folder of its own with --out",
-            out.display()
-        )));
-    }
-    if !resume && attempts(out, restart.times) > 0 {
-        let left = attempt_folder(out, 1);
-        return Err(Error::CannotCreate(format!(
-            "{} is an attempt of a run that was in {}. Go on with that run with --resume, move its attempts away, or choose another folder with --out",
-            left.display(),
-            out.display()
-        )));
-    }
-    for n in attempts(out, restart.times) + 1..=restart.times {
-        expect_free(&attempt_folder(out, n))?;
-    }
-    Ok(())
-}
-
-/// Fails where something is in the way of an attempt.
-fn expect_free(aside: &Path) -> Result<()> {
-    match aside.symlink_metadata() {
-        Err(_) => Ok(()),
-        Ok(_) => Err(Error::CannotCreate(format!(
-            "{} is in the way of a restart: it is no attempt of this run. Move it away, or choose another folder with --out",
-            aside.display()
-        ))),
-    }
-}
-
-/// Trains; a run that a rule ends, or that diverges, starts over with the seed that is `stride` further, as often as `restart.times` says. Its
-/// folder is kept under another name.
-fn with_restarts(config: &Config, options: &Options, stride: u64) -> Result<Report> {
-    expect_room(config, &options.out, options.resume)?;
-    let times = config.restart.as_ref().map_or(0, |restart| restart.times);
-    let mut attempt = attempts(&options.out, times);
-    if attempt > 0 {
-        let seed = restarted(config, attempt, stride).train.seed;
-        options.say(&format!(
-            "{attempt} of {times} restarts were made before: train.seed = {seed}. The last attempt is in {}",
-            attempt_folder(&options.out, attempt).display()
-        ));
-    }
-    loop {
-        let now = restarted(config, attempt, stride);
-        match train(Problem::open_for(&now, options.ranks)?, options) {
-            Err(Error::Aborted(why)) if attempt < times => {
-                attempt += 1;
-                let aside = attempt_folder(&options.out, attempt);
-                expect_free(&aside)?;
-                std::fs::rename(&options.out, &aside).map_err(|e| Error::create(&aside, &e))?;
-                let why = why.replace(&options.out.display().to_string(), &aside.display().to_string());
-                let seed = restarted(config, attempt, stride).train.seed;
-                options.say(&format!(
-                    "{why}\nrestart {attempt} of {times} with train.seed = {seed}; the attempt before is in {}",
-                    aside.display()
-                ));
-            }
-            ended => return ended,
-        }
     }
 }
 
@@ -321,18 +157,6 @@ fn fitted(config: &Config, options: &Options) -> Result<Config> {
     Ok(config)
 }
 
-impl Options {
-    /// A line on standard error, of the first rank.
-    fn say(&self, line: &str) {
-        if self.ranks.leads() {
-            self.host.say(line);
-        }
-    }
-}
-
-/// What a rank says instead of a number of failed runs when a signal has stopped it.
-const STOPPED: u64 = u64::MAX;
-
 /// What a sweep ends with, and starts with.
 #[derive(Debug, Clone, Copy)]
 struct Closing {
@@ -341,137 +165,29 @@ struct Closing {
     fit: bool,
 }
 
-/// What became of a run of a sweep that needs nothing more: nothing, or why it counts as failed.
-fn ended(
-    folder: &Path,
-    config: &Config,
-    stride: u64,
-    strict: bool,
-    known: &mut BTreeMap<PathBuf, String>,
-) -> Result<Option<Option<String>>> {
-    let read = |name: &str| files::text(&folder.join(name), files::SMALL).ok();
-    let Some(report) = read("report.json").and_then(|text| serde_json::from_str::<serde_json::Value>(&text).ok()) else { return Ok(None) };
-    let times = config.restart.as_ref().map_or(0, |restart| restart.times);
-    let attempt = attempts(folder, times);
-    let how = report["ended"].as_str().unwrap_or("cut");
-    let aborted = how.starts_with("aborted");
-    let problem = Problem::open(&restarted(config, attempt, stride), Purpose::Train)?;
-    let same = read("config.toml") == Some(problem.toml);
-    // One of another configuration is refused with what differs when it is resumed; one that may start over does.
-    if how.starts_with("cut") || !same || aborted && attempt < times {
-        return Ok(None);
-    }
-    // Runs on other data are no members of this sweep.
-    let weights = folder.join("model.safetensors");
-    if weights.exists() {
-        Weights::open(&weights)?.expect_data(&problem.files, known)?;
-    }
-    let missed = report["expectations"].as_array().into_iter().flatten().filter(|e| e[2] == serde_json::Value::Bool(false)).count();
-    Ok(Some(match (aborted, strict && missed > 0) {
-        (true, _) => Some(format!("{}: {how}", folder.display())),
-        (_, true) => Some(format!("{}: {missed} expectations are missed", folder.display())),
-        _ => None,
-    }))
-}
-
-/// Those of some runs, by number, that have ended, and why they count as failed if they do. Fails, before any of the others starts, where one of them could not.
-fn ended_runs<'r>(
-    runs: impl Iterator<Item = (usize, &'r (PathBuf, Config))>,
-    options: &Options,
-    stride: u64,
-    strict: bool,
-) -> Result<BTreeMap<usize, Option<String>>> {
-    let (mut known, mut done, mut gpu, mut read) = (BTreeMap::new(), BTreeMap::new(), None, vec![]);
-    for (number, (folder, config)) in runs {
-        if options.resume
-            && let Some(failure) = ended(folder, config, stride, strict, &mut known)?
-        {
-            done.insert(number, failure);
-            continue;
-        }
-        let gpu: &Gpu = match &mut gpu {
-            Some(gpu) => gpu,
-            none => none.insert(options.host.open(options.device.as_deref())?),
-        };
-        let member = Options { out: folder.clone(), ..options.clone() };
-        let mut look = || {
-            let problem = Problem::open_for(config, options.ranks)?;
-            let files = problem.files.clone();
-            expect_startable(problem, gpu, &member)?;
-            // The samples of the first are read by its own start; those of other files are looked at now.
-            if !read.is_empty() && !read.contains(&files) {
-                Problem::open_for(config, options.ranks)?.load()?;
-            }
-            read.push(files);
-            Ok(())
-        };
-        look().map_err(|e: Error| e.of(&folder.display().to_string()))?;
-    }
-    Ok(done)
-}
-
-/// Trains the members one after the other and compares them. A run that a rule ends, or that diverges, does not end the sweep.
-///
-/// Ranks that do not share the runs (`options.ranks`) deal them out among themselves.
+/// Trains the members of a sweep and compares them.
 fn sweep(run: &RunArgs, members: Vec<Member>, options: &Options, Closing { strict, json, fit }: Closing, ranks: Ranks) -> Result<()> {
     let mut runs = Vec::with_capacity(members.len());
-    // What is wrong with the last run is said before the first starts.
     for member in members {
         let config = Config::load(&run.run, &[run.set.clone(), member.set].concat())?;
         let folder = options.out.join(&member.name);
         let config = if fit { fitted(&config, &Options { out: folder.clone(), ..options.clone() })? } else { config };
-        expect_room(&config, &folder, options.resume)?;
         runs.push((folder, config));
     }
-    // A run that starts over must not take the seed of another.
-    let seeds = || runs.iter().map(|(_, config)| config.train.seed);
-    let stride = seeds().max().unwrap_or(0) - seeds().min().unwrap_or(0) + 1;
-    let (count, mut failed) = (runs.len(), Vec::new());
-    let spread = if options.ranks.shared() { Ranks::default() } else { ranks };
-    let own = || runs.iter().enumerate().filter(|(number, _)| number % spread.count == spread.rank);
-    let mut done = ended_runs(own(), options, stride, strict)?;
-    // No rank begins before all have looked at theirs.
-    spread.gather(0);
-    for (number, (folder, config)) in own() {
-        options.say(&format!("\nrun {} of {count}: {}", number + 1, folder.display()));
-        if let Some(failure) = done.remove(&number) {
-            options.say("it has ended: nothing to do");
-            failed.extend(failure);
-            continue;
-        }
-        let options = Options { out: folder.clone(), ..options.clone() };
-        match with_restarts(config, &options, stride) {
-            Ok(report) if strict => failed.extend(expect_met(&report).err().map(|e| e.to_string())),
-            Ok(_) => {}
-            Err(Error::Aborted(why)) => {
-                options.say(&why);
-                failed.push(why);
-            }
-            Err(stopped @ Error::Interrupted(..)) => {
-                // No rank ends before the checkpoints of the others are written.
-                spread.gather(STOPPED);
-                return Err(stopped);
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    let counts = spread.gather(failed.len() as u64);
-    if counts.contains(&STOPPED) {
-        return Err(Error::Interrupted(signal_hook::consts::SIGTERM, "so was another rank. Continue with --resume".into()));
-    }
-    let elsewhere = counts.iter().sum::<u64>() as usize - failed.len();
-    if elsewhere > 0 {
-        failed.push(format!("{elsewhere} on other ranks"));
-    }
+    let Swept { mut failed, elsewhere } = train_many(&runs, options, strict, ranks)?;
     if !ranks.leads() {
         return Ok(());
     }
+    let (count, here) = (runs.len(), failed.len());
     let folders: Vec<PathBuf> = runs.into_iter().map(|(folder, _)| folder).filter(|folder| folder.join("metrics.jsonl").exists()).collect();
     if !folders.is_empty() {
         let comparison = compare(&folders, None)?;
         if json { options.host.print_json(&comparison) } else { options.host.print(&comparison.table()) }?;
     }
-    match failed.len() - usize::from(elsewhere > 0) + elsewhere {
+    if elsewhere > 0 {
+        failed.push(format!("{elsewhere} on other ranks"));
+    }
+    match here + elsewhere {
         0 => Ok(()),
         n => Err(Error::Aborted(format!("{n} of {count} runs: {}", failed.join("; ")))),
     }

@@ -54,6 +54,9 @@ pub struct Row {
     /// Its configuration, key by key.
     #[serde(skip)]
     pub(super) settings: BTreeMap<String, String>,
+    /// The metric that its score is of.
+    #[serde(skip)]
+    pub(super) metric: String,
     /// Checksums of the weights that it ended with, where it has.
     #[serde(skip)]
     pub(super) weights: BTreeMap<String, String>,

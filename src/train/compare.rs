@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::columns::{self, Cell, Column, MechanismRow, Row};
-use super::folder::DIVERGED;
+use super::folder::{DIVERGED, beat};
 use super::plot::{Chart, Curve, Points, Stroke, draw};
 use super::tensor_file::TensorFile;
 use crate::config::ValidationConfig;
@@ -57,16 +57,6 @@ pub struct Comparison {
     /// All runs minimise the same.
     #[serde(skip)]
     one_loss: bool,
-}
-
-/// The metric of which runs of a kind are compared.
-fn metric_of(kind: &str) -> &'static str {
-    match kind {
-        "sequence_transformer" => "last_accuracy",
-        "mechanism_transformer" => "distance",
-        "image_vae" => "mse",
-        _ => "cosine",
-    }
 }
 
 /// A line of `metrics.jsonl`.
@@ -129,7 +119,7 @@ pub(super) fn best_of<'l>(lines: &'l [Line], select: &str) -> Option<(f64, &'l L
 /// What is read of one run.
 struct Run {
     row: Row,
-    metric: &'static str,
+    metric: String,
     loss: String,
     /// Its score and its validation loss by epoch.
     curves: (String, [Points; 2]),
@@ -141,9 +131,11 @@ fn read(folder: &Path) -> Result<Run> {
     let config = configuration(folder);
     let validations: Vec<&Line> = lines.iter().filter(|l| l.split == "validation").collect();
     let kind = config["model"]["kind"].as_str().unwrap_or("?").to_string();
-    let metric = metric_of(&kind);
     let validation: ValidationConfig = serde_json::from_value(config["validation"].clone()).unwrap_or_default();
     let select = validation.select;
+    let told = report["score"].as_str().map(String::from);
+    let metric = told.or_else(|| Some(beat(folder)?.score)).filter(|score| !score.is_empty()).unwrap_or_else(|| select.clone());
+    let metric = metric.as_str();
     // The report knows which weights were kept.
     let reported =
         validations.iter().find(|line| report["best_step"].as_u64().is_some_and(|step| line.values["step"].as_u64() == Some(step)));
@@ -191,6 +183,7 @@ fn read(folder: &Path) -> Result<Run> {
         note: files::text(&folder.join("notes.txt"), files::SMALL).ok().and_then(|t| t.lines().next().map(Into::into)),
         settings: flattened(&config, data),
         weights: checksums,
+        metric: metric.to_string(),
         inference: None,
         status: match report["ended"].as_str() {
             Some(ended) => ended.to_string(),
@@ -201,7 +194,7 @@ fn read(folder: &Path) -> Result<Run> {
             None => "unfinished: --resume goes on".to_string(),
         },
     };
-    Ok(Run { metric, loss: config["loss"].to_string(), curves, row })
+    Ok(Run { metric: metric.to_string(), loss: config["loss"].to_string(), curves, row })
 }
 
 /// What is read of each run folder, and why others are left out.
@@ -236,7 +229,7 @@ pub fn compare(folders: &[PathBuf], svg: Option<&Path>) -> Result<Comparison> {
         scores.insert(run.metric);
     }
     // Runs of different kinds have no score in common.
-    let score = scores.iter().copied().collect::<Vec<_>>().join(" / ");
+    let score = scores.iter().map(String::as_str).collect::<Vec<_>>().join(" / ");
     if scores.len() == 1 && !rows.iter().all(|r| r.mechanism.is_some()) {
         let sign = if less_is_better(&score) { -1.0 } else { 1.0 };
         let key = |row: &Row| row.score.map_or(f64::NEG_INFINITY, |v| sign * v);
@@ -452,8 +445,8 @@ impl Comparison {
     }
 
     /// The telling metric of a run.
-    pub(super) fn score_of(&self, run: &str) -> &'static str {
-        metric_of(self.rows.iter().find(|row| row.run == run).map_or("", |row| &row.model))
+    pub(super) fn score_of(&self, run: &str) -> &str {
+        self.rows.iter().find(|row| row.run == run).map_or("loss", |row| &row.metric)
     }
 
     /// Groups as a table.

@@ -41,6 +41,15 @@ pub(super) struct Beat {
     pub(super) rate: f64,
     /// Process.
     pub(super) process: u32,
+    /// The most telling metric of its validations, by which runs are compared.
+    #[serde(default)]
+    pub(super) score: String,
+}
+
+/// How far the run in a folder last was, where it has said so.
+#[cfg(feature = "cli")]
+pub(super) fn beat(folder: &Path) -> Option<Beat> {
+    serde_json::from_str(&files::text(&folder.join(BEAT), files::SMALL).ok()?).ok()
 }
 
 /// A run folder, locked while this lives.

@@ -14,10 +14,14 @@ mod folder;
 #[cfg(feature = "cli")]
 mod html;
 mod logs;
+mod many;
+#[cfg(feature = "cli")]
+mod mirror;
 #[cfg(feature = "cli")]
 mod plot;
 mod progress;
 mod report;
+mod restarts;
 mod rules;
 mod run;
 #[cfg(feature = "cli")]
@@ -39,12 +43,18 @@ pub use html::html_report;
 #[cfg(feature = "cli")]
 pub(crate) use logs::duration;
 #[cfg(feature = "cli")]
+pub(crate) use many::expect_met;
+pub use many::{Run, Swept, train_many};
+#[cfg(feature = "cli")]
+pub(crate) use mirror::mirrored;
+#[cfg(feature = "cli")]
 pub(crate) use progress::Bar;
 pub use report::Report;
+pub use restarts::train_with_restarts;
 pub use rules::Watch;
-pub use run::train;
 #[cfg(feature = "cli")]
-pub(crate) use run::{expect_rules, expect_startable};
+pub(crate) use run::expect_rules;
+pub use run::train;
 #[cfg(feature = "cli")]
 pub use status::{Status, status, status_table};
 pub use tensor_file::Best;

@@ -18,6 +18,8 @@ pub struct Report {
     pub parameters: usize,
     /// Updates done.
     pub steps: u64,
+    /// The most telling metric of its validations, by which runs are compared.
+    pub score: String,
     /// The metric that chose the weights that are kept.
     pub select: String,
     /// Its value of these weights; none when nothing was validated and the last weights are kept.

@@ -65,8 +65,7 @@ fn expect_same_files(problem: &Problem, ranks: Ranks) -> Result<()> {
 ///
 /// # Errors
 /// Those with which `train` would refuse the run.
-#[cfg(feature = "cli")]
-pub(crate) fn expect_startable(mut problem: Problem, gpu: &Gpu, options: &Options) -> Result<()> {
+pub(super) fn expect_startable(mut problem: Problem, gpu: &Gpu, options: &Options) -> Result<()> {
     problem.data.expect_file()?;
     expect_rules(&problem)?;
     let folder = RunFolder::open(&options.out, options.resume)?;

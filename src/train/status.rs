@@ -6,11 +6,10 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::compare::{best_of, configuration, lines, report};
-use super::folder::{BEAT, Beat, DIVERGED, in_use};
+use super::folder::{DIVERGED, beat, in_use};
 use super::logs::duration;
 use crate::config::{AbortRule, ValidationConfig};
 use crate::error::Result;
-use crate::files;
 use crate::metrics::{aligned, less_is_better};
 
 /// How far a run is.
@@ -52,8 +51,7 @@ fn held(folder: &Path) -> bool {
 pub fn status(folder: &Path) -> Result<Status> {
     let lines = lines(folder)?;
     let report = report(folder)?;
-    let read = |name: &str| files::text(&folder.join(name), files::SMALL).ok();
-    let beat: Option<Beat> = read(BEAT).and_then(|text| serde_json::from_str(&text).ok());
+    let beat = beat(folder);
     let config = configuration(folder);
     let validation: ValidationConfig = serde_json::from_value(config["validation"].clone()).unwrap_or_default();
     let live = held(folder);

@@ -69,6 +69,15 @@ pub struct Options {
     pub host: Host,
 }
 
+impl Options {
+    /// A line on standard error, of the first rank.
+    pub(crate) fn say(&self, line: &str) {
+        if self.ranks.leads() {
+            self.host.say(line);
+        }
+    }
+}
+
 /// Learning rate of step `step` (from 0).
 fn learning_rate(settings: &Settings, progress: &Progress, step: u64, steps: u64) -> f64 {
     settings.schedule.learning_rate(settings.optimizer.learning_rate, step, steps, settings.train.epochs) * progress.plateau.factor
@@ -493,7 +502,8 @@ impl<'a> Trainer<'a> {
         if self.beaten.is_none_or(|last| last.elapsed() > Duration::from_secs(2)) {
             self.beaten = Some(Instant::now());
             let rate = (self.progress.step - self.first) as f64 / elapsed.max(1e-9);
-            self.folder.beat(&Beat { step: self.progress.step, end: self.rhythm.end, rate, process: std::process::id() });
+            let (step, end, process, score) = (self.progress.step, self.rhythm.end, std::process::id(), self.score());
+            self.folder.beat(&Beat { step, end, rate, process, score });
         }
         self.logs.flush()
     }
@@ -547,6 +557,11 @@ impl<'a> Trainer<'a> {
             self.logs.say(&format!("WARNING: {text}"));
             self.progress.warnings.push(Warning { issue, text });
         }
+    }
+
+    /// The metric by which runs are compared.
+    fn score(&self) -> String {
+        self.card.table_columns.first().map_or(String::new(), |column| column.name.to_string())
     }
 
     /// Metrics as they are shown, in one line.
@@ -785,6 +800,7 @@ impl<'a> Trainer<'a> {
             device: self.gpu.describe(),
             parameters: parameters.iter().map(Parameter::len).sum(),
             steps: self.progress.step,
+            score: self.score(),
             select: self.problem.settings.validation.select.clone(),
             selected: best.as_ref().map(|b| b.value),
             best_step: best.as_ref().map_or(0, |b| b.step),
