@@ -25,7 +25,7 @@ const FLOORS: [&[&str]; 18] = [
     &["files"],
     &["datasets"],
     &["gpu"],
-    &["host", "plan", "draw"],
+    &["host", "plan", "draw", "plots"],
     &["kernels", "batch"],
     &["layers", "optim"],
     &["config"],
@@ -35,7 +35,7 @@ const FLOORS: [&[&str]; 18] = [
     &["problem"],
     &["inference"],
     &["registry", "train"],
-    &["generate", "harness", "isa"],
+    &["generate", "harness", "isa", "runs"],
     &["cli"],
     &["main", "lib"],
 ];

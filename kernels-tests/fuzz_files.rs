@@ -10,7 +10,8 @@ use engine::gpu::Tuning;
 use engine::plan::{Init, Parameter};
 use engine::random::Random;
 use engine::registry::Config;
-use engine::train::{Best, Checkpoint, Origin, Progress, Weights, compare, save_weights};
+use engine::runs::compare;
+use engine::train::{Best, Checkpoint, Origin, Progress, Weights, save_weights};
 
 const TOKENS: [&str; 34] = [
     "{",

@@ -63,10 +63,14 @@ pub mod metrics;
 pub mod models;
 pub mod optim;
 pub mod plan;
+#[cfg(feature = "cli")]
+mod plots;
 pub mod problem;
 pub mod random;
 pub mod ranks;
 pub mod registry;
+#[cfg(feature = "cli")]
+pub mod runs;
 pub mod session;
 pub mod tasks;
 pub mod train;

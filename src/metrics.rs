@@ -68,6 +68,16 @@ pub(crate) fn improves(metric: &str, best: Option<f64>, value: f64, by: f64) -> 
     value.is_finite() && best.is_none_or(|best| gain(best) > by)
 }
 
+/// Seconds as 1h 02m, 3m 05s or 7 s.
+pub(crate) fn duration(seconds: f64) -> String {
+    let s = seconds.max(0.0).round() as u64;
+    match (s / 3600, s / 60 % 60, s % 60) {
+        (0, 0, s) => format!("{s} s"),
+        (0, m, s) => format!("{m}m {s:02}s"),
+        (h, m, _) => format!("{h}h {m:02}m"),
+    }
+}
+
 /// Metrics by name of the row as an aligned table; columns that no row has are left out.
 pub(crate) fn table(rows: &[(String, Metrics)], columns: &[Column]) -> String {
     let columns: Vec<&Column> = columns.iter().filter(|c| rows.iter().any(|(_, m)| m.get(c.name).is_some())).collect();

@@ -5,10 +5,10 @@ use crate::error::Result;
 use crate::kernels::cross_entropy::{Forward, IGNORED, Per, Weight};
 use crate::random::Random;
 
-/// dims: rows, classes; flags: kind of weight, padded rows, targets that do not count, rows of a sequence where sequences have the same weight, else 0.
+/// dims: rows, classes; flags: kind of weight, padded rows, targets that do not count, rows of a sequence where sequences have the same weight, else 0, without a gradient.
 pub(super) const FAMILY: Family = Family {
     kinks: |spec| (1..=3).contains(&spec.flags[0]) && spec.dims[0] > 7,
-    ..Family::new("cross_entropy", spec, 140, build, &[(&[2048, 256], &[1, 0, 0, 0]), (&[2048, 256], &[1, 0, 0, 8])])
+    ..Family::new("cross_entropy", spec, 140, build, &[(&[2048, 256], &[1, 0, 0, 0, 0]), (&[2048, 256], &[1, 0, 0, 8, 0])])
 };
 
 fn spec(i: usize, random: &mut Random) -> Spec {
@@ -19,7 +19,7 @@ fn spec(i: usize, random: &mut Random) -> Spec {
     let length = if i >= 110 { random.pick(&[1, 2, 3, 7, 33, 200]) } else { 0 };
     dims[0] = dims[0].next_multiple_of(length.max(1));
     let regime = if length == 0 { regimes[i / 5 % 5] } else { regimes[2 + i / 5 % 3] };
-    Spec { dims, flags: vec![i % 5, i / 5 % 2, i / 7 % 2, length], regime, seed: i as u64 }
+    Spec { dims, flags: vec![i % 5, i / 5 % 2, i / 7 % 2, length, usize::from(i % 11 == 10)], regime, seed: i as u64 }
 }
 
 fn build(b: &mut Builder, spec: &Spec) -> Result<()> {
@@ -42,11 +42,11 @@ fn build(b: &mut Builder, spec: &Spec) -> Result<()> {
         _ => (Per::Sequence, valid.div_ceil(length)),
     };
     (b.state.rows, b.state.count, b.state.scale) = (valid as u32, counted as u32, (0.5 + b.random.uniform()) as f32);
-    let dx = b.gradient(x)?;
+    let dx = if spec.flags[4] == 1 { None } else { Some(b.gradient(x)?) };
     let scale = b.state.scale / counted as f32;
     let targets = b.words("targets", &[rows], classes)?;
     b.weighted(y, (0..rows * 4).map(|i| if i % 4 == 0 && i / 4 < valid { scale } else { 0.0 }).collect());
     b.tolerance = Tolerance::Magnitude(2e-6);
     let weight = kinds[spec.flags[0]];
-    Forward { x, targets, y, dx: Some(dx), rows, cols, length, per, weight, alpha: 0.1 }.record(&mut b.plan, "case")
+    Forward { x, targets, y, dx, rows, cols, length, per, weight, alpha: 0.1 }.record(&mut b.plan, "case")
 }

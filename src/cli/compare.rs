@@ -11,8 +11,8 @@ use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::inference::measure;
 use crate::problem::Problem;
+use crate::runs::compare;
 use crate::tasks::Purpose;
-use crate::train::compare;
 
 /// Runs side by side: parameters, best epoch, scores, time, status
 #[derive(Debug, Args)]

@@ -14,11 +14,12 @@ use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::kernels::metrics::StepRecord;
 use crate::kernels::{State, key};
+use crate::metrics::duration;
 use crate::plan::Flat;
 use crate::problem::{Problem, default_budget};
 use crate::registry::Config;
 use crate::tasks::{DataKind, Level, Purpose, Verdict};
-use crate::train::{Origin, duration, expect_rules};
+use crate::train::{Origin, expect_rules};
 
 /// Look before a long run: the data with their norms, sizes, memory, and some steps with their time
 #[derive(Debug, Args)]

@@ -8,7 +8,7 @@ use super::args::expect_apart;
 use super::output::note_left_out;
 use crate::error::Result;
 use crate::host::Host;
-use crate::train::html_report;
+use crate::runs::html_report;
 
 /// Write runs as one HTML file: curves, tables, settings, notes and pictures, for a browser without a network
 #[derive(Debug, Args)]

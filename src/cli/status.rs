@@ -9,7 +9,7 @@ use super::args::JsonArg;
 use super::output::note_left_out;
 use crate::error::Result;
 use crate::host::Host;
-use crate::train::{readable, status, status_table};
+use crate::runs::{readable, status, status_table};
 
 /// How far runs are: epoch, rate, time left, best so far, nearest rule, process
 #[derive(Debug, Args)]

@@ -15,7 +15,8 @@ use crate::host::Host;
 use crate::problem::default_budget;
 use crate::ranks::Ranks;
 use crate::registry::Config;
-use crate::train::{Options, Origin, Swept, compare, expect_met, fit, mirrored, train_many, train_with_restarts};
+use crate::runs::compare;
+use crate::train::{Options, Origin, Swept, expect_met, fit, mirrored, train_many, train_with_restarts};
 
 /// Train a run into a folder of its own, or many runs side by side
 #[derive(Debug, Args)]

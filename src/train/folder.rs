@@ -14,13 +14,13 @@ use crate::files;
 use crate::plan::{Buffer, Parameter};
 
 /// Where a run that learns no more leaves the reason.
-pub(super) const DIVERGED: &str = "diverged.txt";
+pub(crate) const DIVERGED: &str = "diverged.txt";
 
 /// Where a run that is under way says every few seconds how far it is.
-pub(super) const BEAT: &str = "status.json";
+pub(crate) const BEAT: &str = "status.json";
 
 /// Whether a process holds a folder whose lock was tried. On a file system without locks that is so while what the run says of itself is young.
-pub(super) fn in_use(folder: &Path, tried: std::result::Result<(), TryLockError>) -> bool {
+pub(crate) fn in_use(folder: &Path, tried: std::result::Result<(), TryLockError>) -> bool {
     const YOUNG: Duration = Duration::from_secs(60);
     let beat = || folder.join(BEAT).metadata().ok()?.modified().ok()?.elapsed().ok();
     match tried {
@@ -32,23 +32,23 @@ pub(super) fn in_use(folder: &Path, tried: std::result::Result<(), TryLockError>
 
 /// How far a run is.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub(super) struct Beat {
+pub(crate) struct Beat {
     /// Updates done.
-    pub(super) step: u64,
+    pub(crate) step: u64,
     /// Updates after which it ends.
-    pub(super) end: u64,
+    pub(crate) end: u64,
     /// Updates a second in this session.
-    pub(super) rate: f64,
+    pub(crate) rate: f64,
     /// Process.
-    pub(super) process: u32,
+    pub(crate) process: u32,
     /// The most telling metric of its validations, by which runs are compared.
     #[serde(default)]
-    pub(super) score: String,
+    pub(crate) score: String,
 }
 
 /// How far the run in a folder last was, where it has said so.
 #[cfg(feature = "cli")]
-pub(super) fn beat(folder: &Path) -> Option<Beat> {
+pub(crate) fn beat(folder: &Path) -> Option<Beat> {
     serde_json::from_str(&files::text(&folder.join(BEAT), files::SMALL).ok()?).ok()
 }
 

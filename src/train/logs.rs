@@ -13,6 +13,7 @@ use crate::error::{Error, Result, visible};
 use crate::fault;
 use crate::files;
 use crate::host::Host;
+use crate::metrics::duration;
 
 /// Logs of a run.
 #[derive(Debug)]
@@ -108,15 +109,5 @@ impl Logs {
             bar.clear();
         }
         self.flush()
-    }
-}
-
-/// Seconds as 1h 02m, 3m 05s or 7 s.
-pub(crate) fn duration(seconds: f64) -> String {
-    let s = seconds.max(0.0).round() as u64;
-    match (s / 3600, s / 60 % 60, s % 60) {
-        (0, 0, s) => format!("{s} s"),
-        (0, m, s) => format!("{m}m {s:02}s"),
-        (h, m, _) => format!("{h}h {m:02}m"),
     }
 }

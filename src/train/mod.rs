@@ -1,47 +1,29 @@
 //! Training: the loop over the replay of a plan, validation, checkpoints, logs and the closing report. It knows no kind of run.
 
-#[cfg(feature = "cli")]
-mod charts;
 mod checkpoint;
-#[cfg(feature = "cli")]
-mod columns;
-#[cfg(feature = "cli")]
-mod compare;
 #[cfg(feature = "cli")]
 mod fit;
 mod floats;
 mod folder;
-#[cfg(feature = "cli")]
-mod html;
 mod logs;
 mod many;
 #[cfg(feature = "cli")]
 mod mirror;
-#[cfg(feature = "cli")]
-mod plot;
 mod progress;
 mod report;
 mod restarts;
 mod rules;
 mod run;
-#[cfg(feature = "cli")]
-mod status;
 mod tensor_file;
 mod tensorboard;
 mod trainer;
 
 pub use checkpoint::{Checkpoint, Origin, Progress, Warning, Weights, export_weights, save_weights};
 #[cfg(feature = "cli")]
-pub(crate) use compare::readable;
-#[cfg(feature = "cli")]
-pub use compare::{Comparison, compare};
-#[cfg(feature = "cli")]
 pub(crate) use fit::fit;
 pub use folder::RunFolder;
 #[cfg(feature = "cli")]
-pub use html::html_report;
-#[cfg(feature = "cli")]
-pub(crate) use logs::duration;
+pub(crate) use folder::{DIVERGED, beat, in_use};
 #[cfg(feature = "cli")]
 pub(crate) use many::expect_met;
 pub use many::{Run, Swept, train_many};
@@ -55,8 +37,6 @@ pub use rules::Watch;
 #[cfg(feature = "cli")]
 pub(crate) use run::expect_rules;
 pub use run::train;
-#[cfg(feature = "cli")]
-pub use status::{Status, status, status_table};
 pub use tensor_file::Best;
 #[cfg(feature = "cli")]
 pub(crate) use tensor_file::{TensorFile, write_atomically};

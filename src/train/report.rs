@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::logs::duration;
-use crate::metrics::{Column, MetricRows, Metrics, table};
+use crate::metrics::{Column, MetricRows, Metrics, duration, table};
 
 /// The closing table of a run.
 #[derive(Debug, Clone, Serialize)]

@@ -57,28 +57,28 @@ pub struct Best {
 /// same weights are to give the same bytes.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
-pub(super) struct Header {
+pub(crate) struct Header {
     /// Format of a checkpoint; absent in a file of weights alone.
-    pub(super) checkpoint: Option<u32>,
+    pub(crate) checkpoint: Option<u32>,
     /// Updates behind the weights.
-    pub(super) step: Option<u64>,
+    pub(crate) step: Option<u64>,
     /// Configuration of the run as TOML.
-    pub(super) config: String,
+    pub(crate) config: String,
     /// Fingerprints of the run's data files.
-    pub(super) data: BTreeMap<String, String>,
+    pub(crate) data: BTreeMap<String, String>,
     /// Of best weights: why they are.
-    pub(super) best: Option<Best>,
+    pub(crate) best: Option<Best>,
     /// Progress of a checkpoint as JSON.
-    pub(super) progress: String,
+    pub(crate) progress: String,
     /// Device and kernels behind a checkpoint.
-    pub(super) variants: String,
+    pub(crate) variants: String,
     /// Ways to launch kernels that were measured to be the fastest.
     #[serde(skip_serializing_if = "Tuning::is_empty")]
-    pub(super) tuned: Tuning,
+    pub(crate) tuned: Tuning,
     /// CRC-32C of each tensor's bytes.
-    pub(super) checksums: BTreeMap<String, String>,
+    pub(crate) checksums: BTreeMap<String, String>,
     /// CRC-32C of this header as JSON with this field empty.
-    pub(super) checksum: String,
+    pub(crate) checksum: String,
 }
 
 const KEY: &str = "engine";
@@ -140,7 +140,7 @@ pub(crate) struct TensorFile {
     /// Names, types, shapes and places.
     pub(crate) metadata: Metadata,
     body: u64,
-    pub(super) header: Header,
+    pub(crate) header: Header,
 }
 
 impl TensorFile {

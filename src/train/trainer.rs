@@ -8,13 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-#[cfg(feature = "cli")]
-use super::charts::charts_of;
 use super::checkpoint::{Checkpoint, Found, Origin, Progress, Warning, load_best, save_weights};
 use super::folder::{Beat, DIVERGED, RunFolder};
 use super::logs::Logs;
-#[cfg(feature = "cli")]
-use super::plot::draw;
 use super::report::Report;
 use super::rules::Watch;
 use super::tensor_file::{Best, write_atomically};
@@ -30,6 +26,8 @@ use crate::kernels::{State, key};
 use crate::losses::Columns;
 use crate::metrics::{Column, Metrics, improves, less_is_better};
 use crate::plan::{Entry, Exchange, Flat, Parameter};
+#[cfg(feature = "cli")]
+use crate::plots::{charts_of, draw};
 use crate::problem::Loaded;
 use crate::ranks::Ranks;
 use crate::session::{Carried, RING, Session};

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use super::plot::{Chart, Curve, Points, Stroke, training};
 
 /// Points by curve: split and metric.
-pub(super) type Curves = BTreeMap<(String, String), Points>;
+pub(crate) type Curves = BTreeMap<(String, String), Points>;
 
 /// Loss, and the metrics that tell most: what is trained on beside what is validated on, one colour a metric, and what needs no training dashed.
-pub(super) fn charts_of<'a>(curves: &'a Curves, (title, metrics): &(&str, Vec<&str>), baseline: Option<&str>) -> [Chart<'a>; 2] {
+pub(crate) fn charts_of<'a>(curves: &'a Curves, (title, metrics): &(&str, Vec<&str>), baseline: Option<&str>) -> [Chart<'a>; 2] {
     let points = |split: &str, name: &str| curves.get(&(split.to_string(), name.to_string())).map_or(&[][..], Vec::as_slice);
     let pair = |name: &str, color: usize| {
         let mut pair = training(&format!("training {name}"), points("train", name), color);

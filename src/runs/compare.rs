@@ -7,14 +7,14 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::columns::{self, Cell, Column, MechanismRow, Row};
-use super::folder::{DIVERGED, beat};
-use super::plot::{Chart, Curve, Points, Stroke, draw};
-use super::tensor_file::TensorFile;
 use crate::config::ValidationConfig;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::metrics::{Heading, aligned, improves, less_is_better};
 use crate::models::Features;
+use crate::plots::{Chart, Curve, Points, Stroke, draw};
+use crate::train::TensorFile;
+use crate::train::{DIVERGED, beat};
 
 /// Runs that differ in nothing but `train.seed`.
 #[derive(Debug, Clone, Serialize)]

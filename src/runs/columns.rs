@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::logs::duration;
 use crate::error::{Error, Result};
 use crate::inference::Inference;
+use crate::metrics::duration;
 
 /// One run of a comparison.
 #[derive(Debug, Clone, Serialize)]

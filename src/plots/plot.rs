@@ -1,12 +1,14 @@
 //! Curves as SVG.
 
 use std::borrow::Cow;
+use std::io::Write as _;
 use std::path::Path;
 
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use crate::error::{Error, Result, visible};
+use crate::files;
 
 /// Points of a curve.
 pub(crate) type Points = Vec<(f64, f64)>;
@@ -98,7 +100,7 @@ pub(crate) fn training<'a>(name: &str, points: &'a [(f64, f64)], color: usize) -
 /// Draws charts one below the other.
 pub(crate) fn draw(path: &Path, charts: &[Chart<'_>]) -> Result<()> {
     let svg = svg(charts).map_err(|e| Error::Internal(format!("drawing {}: {e}", path.display())))?;
-    super::tensor_file::write_atomically(path, svg.as_bytes())
+    files::replace(path, Error::write, |file| file.write_all(svg.as_bytes()))
 }
 
 /// Charts one below the other as the text of an SVG file.

@@ -6,11 +6,10 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::compare::{best_of, configuration, lines, report};
-use super::folder::{DIVERGED, beat, in_use};
-use super::logs::duration;
 use crate::config::{AbortRule, ValidationConfig};
 use crate::error::Result;
-use crate::metrics::{aligned, less_is_better};
+use crate::metrics::{aligned, duration, less_is_better};
+use crate::train::{DIVERGED, beat, in_use};
 
 /// How far a run is.
 #[derive(Debug, Clone, Serialize)]

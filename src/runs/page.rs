@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::charts::{Curves, charts_of};
 use super::compare::{Comparison, compare, lines, readable, report};
-use super::plot::svg;
 use super::status::status;
-use super::tensor_file::write_atomically;
 use crate::error::{Error, Result, visible};
 use crate::files;
+use crate::metrics::duration;
+use crate::plots::{Curves, charts_of, svg};
+use crate::train::write_atomically;
 
 const STYLE: &str = "\
 :root { color-scheme: light; } \
@@ -101,7 +101,7 @@ fn run(folder: &Path, comparison: &Comparison) -> Result<String> {
         fact("note", row.note.clone());
     }
     fact("device", report["device"].as_str().map(Into::into));
-    fact("time", report["seconds"].as_f64().map(super::logs::duration));
+    fact("time", report["seconds"].as_f64().map(duration));
     let log = files::text(&folder.join("train.log"), files::LARGE).unwrap_or_default();
     fact("memory", log.lines().rev().find_map(|line| line.strip_prefix("memory")).map(|m| m.trim().to_string()));
     out += &table(&facts, &[true, true]);
