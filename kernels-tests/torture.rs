@@ -43,7 +43,7 @@ fn runs(folder: &Path) -> Vec<(&'static str, Vec<String>)> {
         let common = ["checkpoint.every=7", "train.log_every=1"];
         sets.iter().chain(&common).map(ToString::to_string).chain(file).collect::<Vec<_>>()
     };
-    let small = ["model.width=16", "model.layers=1", "train.batch=16", "train.epochs=8"];
+    let small = ["model.width=16", "model.layers=1", "train.batch=16", "train.epochs=8", "abort_if=[]"];
     let mechanism = [
         "model.d_model=16",
         "model.heads=2",
