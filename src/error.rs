@@ -1,6 +1,7 @@
 //! One error type. Each variant is one class of failure and owns one exit code; each message says what went wrong, where,
 //! why, and what to do.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 /// A failure, by the class that decides the exit code.
@@ -58,22 +59,22 @@ pub(crate) fn shortened(text: &str) -> String {
 }
 
 /// A text as it may stand on a terminal, in a log or in a comment: control characters, which could move the cursor or change colours, by their escapes.
-pub(crate) fn visible(text: &str) -> std::borrow::Cow<'_, str> {
-    let hidden = |c: char| c.is_control() && !"\n\t".contains(c);
-    if !text.contains(hidden) {
+pub(crate) fn visible(text: &str) -> Cow<'_, str> {
+    escaped(text, |c| c.is_control() && !"\n\t".contains(c), |c| c.escape_default().to_string())
+}
+
+/// A text with some of its characters by their escapes.
+fn escaped(text: &str, hidden: impl Fn(char) -> bool, escape: impl Fn(char) -> String) -> Cow<'_, str> {
+    if !text.contains(&hidden) {
         return text.into();
     }
-    text.chars().map(|c| if hidden(c) { c.escape_default().to_string() } else { c.to_string() }).collect()
+    text.chars().map(|c| if hidden(c) { escape(c) } else { c.to_string() }).collect()
 }
 
 /// JSON as it may stand on a terminal: what JSON itself leaves as it is of the control characters, by its escapes.
 pub(crate) fn json<T: serde::Serialize>(value: &T) -> Result<String> {
     let text = serde_json::to_string_pretty(value).map_err(|e| Error::Internal(format!("JSON: {e}")))?;
-    let hidden = |c: char| ('\u{7f}'..='\u{9f}').contains(&c);
-    if !text.contains(hidden) {
-        return Ok(text);
-    }
-    Ok(text.chars().map(|c| if hidden(c) { format!("\\u{:04x}", c as u32) } else { c.to_string() }).collect())
+    Ok(escaped(&text, |c| ('\u{7f}'..='\u{9f}').contains(&c), |c| format!("\\u{:04x}", c as u32)).into_owned())
 }
 
 /// A path as it is written on a command line.

@@ -48,7 +48,7 @@ fn of_configuration(config: &Config, like: Option<&Path>) -> Result<Vec<Verdict>
         let name = folder.display();
         let origin =
             Origin { config: config.to_toml()?, canonical: Some(|text| Config::parse(text, "", &[])?.to_toml()), ..Origin::default() };
-        let lines = origin.all_differences(&run_config(folder)?.to_toml()?);
+        let lines = origin.all_differences(&run_config(folder)?.to_toml()?, ["then", "now"]);
         verdicts.push(match &lines[..] {
             [] => Verdict { level: Level::Fine, what: format!("every setting is that of {name}") },
             _ => Verdict {

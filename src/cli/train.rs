@@ -115,7 +115,7 @@ pub(super) fn expect_same_configuration(config: &Config, ranks: Ranks) -> Result
     let own = config.to_toml()?;
     let first = ranks.broadcast(if ranks.leads() { own.clone().into_bytes() } else { vec![] });
     let origin = Origin { config: own, ..Origin::default() };
-    let differ = origin.all_differences(&String::from_utf8_lossy(&first));
+    let differ = origin.all_differences(&String::from_utf8_lossy(&first), ["there", "here"]);
     // Rank 0 waits, and is ended by one that differs.
     ranks.gather(0);
     match &differ[..] {
@@ -123,7 +123,7 @@ pub(super) fn expect_same_configuration(config: &Config, ranks: Ranks) -> Result
         lines => Err(Error::Config(format!(
             "rank {} was started with another configuration than rank 0: give all the same\n  {}",
             ranks.rank,
-            lines.join("\n  ").replace(" then, ", " there, ").replace(" now", " here")
+            lines.join("\n  ")
         ))),
     }
 }

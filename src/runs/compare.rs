@@ -33,6 +33,9 @@ pub struct Group {
     pub best_run: String,
 }
 
+/// Headings, and the cells below them.
+type Cells = (Vec<Heading>, Vec<Vec<String>>);
+
 /// Runs side by side.
 #[derive(Debug, Clone, Serialize)]
 pub struct Comparison {
@@ -379,7 +382,7 @@ impl Comparison {
         }
     }
 
-    fn cells(&self) -> (Vec<Heading>, Vec<Vec<String>>) {
+    fn cells(&self) -> Cells {
         let usual =
             columns::usual(self.rows.iter().all(|row| row.mechanism.is_some()), self.rows.iter().any(|row| row.inference.is_some()));
         let columns = if self.columns.is_empty() { &usual } else { &self.columns };
@@ -437,7 +440,7 @@ impl Comparison {
         if !self.groups.is_empty() {
             tables.push(self.group_cells());
         }
-        let rows = |(head, cells): (Vec<Heading>, Vec<Vec<String>>)| {
+        let rows = |(head, cells): Cells| {
             let (names, left): (Vec<String>, Vec<bool>) = head.into_iter().unzip();
             ([vec![names], cells].concat(), left)
         };
@@ -450,7 +453,7 @@ impl Comparison {
     }
 
     /// Groups as a table.
-    fn group_cells(&self) -> (Vec<Heading>, Vec<Vec<String>>) {
+    fn group_cells(&self) -> Cells {
         let keys: Vec<String> = self.groups.first().map(|g| g.settings.keys().cloned().collect()).unwrap_or_default();
         let head = keys.iter().map(|k| (k.clone(), true));
         let rest = [("runs", false), (&format!("mean {}", self.score), false), ("deviation", false), ("best", false), ("best run", true)];
@@ -470,30 +473,32 @@ impl Comparison {
 
     /// Aligned tables: of the runs, and of groups of them.
     pub fn table(&self) -> String {
-        let runs = Self::aligned(self.cells());
-        let groups = if self.groups.is_empty() { String::new() } else { format!("\n{}", Self::aligned(self.group_cells())) };
+        self.written(Self::aligned)
+    }
+
+    /// Runs and groups, each as a table, and what is to be known of them.
+    fn written(&self, table: fn(Cells) -> String) -> String {
+        let runs = table(self.cells());
+        let groups = if self.groups.is_empty() { String::new() } else { format!("\n{}", table(self.group_cells())) };
         let notes = self.notes.iter().map(|note| format!("\n{note}\n")).collect::<String>();
         runs + &groups + &notes
     }
 
-    fn aligned((head, cells): (Vec<Heading>, Vec<Vec<String>>)) -> String {
+    fn aligned((head, cells): Cells) -> String {
         // A column that says nothing is left out.
         let empty: Vec<bool> = (0..head.len()).map(|c| head[c].0 == "note" && cells.iter().all(|row| row[c].is_empty())).collect();
         let keep = |row: Vec<String>| row.into_iter().zip(&empty).filter(|(_, e)| !**e).map(|(v, _)| v).collect::<Vec<_>>();
-        let (head, cells): (Vec<Heading>, Vec<Vec<String>>) =
+        let (head, cells): Cells =
             (head.into_iter().zip(&empty).filter(|(_, e)| !**e).map(|(h, _)| h).collect(), cells.into_iter().map(keep).collect());
         aligned(&head, &cells)
     }
 
     /// A Markdown table.
     pub fn markdown(&self) -> String {
-        let of_runs = Self::markdown_of(self.cells());
-        let groups = if self.groups.is_empty() { String::new() } else { format!("\n{}", Self::markdown_of(self.group_cells())) };
-        let notes = self.notes.iter().map(|note| format!("\n{note}\n")).collect::<String>();
-        of_runs + &groups + &notes
+        self.written(Self::markdown_of)
     }
 
-    fn markdown_of((head, cells): (Vec<Heading>, Vec<Vec<String>>)) -> String {
+    fn markdown_of((head, cells): Cells) -> String {
         let mut out = format!("| {} |\n", head.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(" | "));
         out += &format!("|{}|\n", head.iter().map(|(_, left)| if *left { "---" } else { "---:" }).collect::<Vec<_>>().join("|"));
         let safe = |cell: &String| cell.replace('|', "\\|").replace('<', "&lt;");

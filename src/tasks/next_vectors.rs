@@ -192,11 +192,9 @@ impl NextVectors {
         (self.config.dim, self.config.context) = (data.validation.dim, data.validation.context);
         self.samples = Some(n);
         self.half = data.train.half();
-        let mut linear = Linear::default();
         let baselines = if ranks.leads() {
             let mean = &data.target_stats()[0];
-            linear = Linear::of(mean, &data.train);
-            (Baselines::of(mean, &linear, &data.validation), data.ood.as_ref().map(|ood| Baselines::of(mean, &linear, ood)))
+            (Baselines::of(mean, &data.validation), data.ood.as_ref().map(|ood| Baselines::of(mean, ood)))
         } else {
             Default::default()
         };
@@ -206,7 +204,7 @@ impl NextVectors {
         } else {
             None
         };
-        Ok(LoadedVectors { source: self, data: Arc::new(data), baselines, linear, leakage, epochs })
+        Ok(LoadedVectors { source: self, data: Arc::new(data), baselines, leakage, epochs })
     }
 
     /// Tensors of a batch; `data` holds what lies on the device, once it is loaded.
@@ -360,7 +358,6 @@ struct LoadedVectors {
     data: Arc<VectorData>,
     /// Of the validation samples, and of those out of distribution.
     baselines: (Baselines, Option<Baselines>),
-    linear: Linear,
     /// What of the training samples stands in those of the validation.
     leakage: Option<String>,
     epochs: Epochs,
@@ -467,13 +464,12 @@ impl Data for LoadedVectors {
     }
 
     fn scorecard(&self, loss: &dyn Loss, layout: Layout) -> Box<dyn Scorecard> {
-        let (data, baselines, linear) = (self.data.clone(), self.baselines, self.linear.clone());
+        let (data, baselines) = (self.data.clone(), self.baselines);
         let config = &self.source.config;
         let without_training = config.test_file.is_some().then(|| !config.file.exists());
         Box::new(VectorScorecard {
             data,
             baselines,
-            linear,
             columns: loss.columns(),
             time_major: layout.time_major,
             without_training,
@@ -519,7 +515,6 @@ fn table_columns(columns: &Columns) -> Vec<Column> {
 pub struct VectorScorecard {
     data: Arc<VectorData>,
     baselines: (Baselines, Option<Baselines>),
-    linear: Linear,
     columns: Columns,
     time_major: bool,
     /// On a file to test on: whether nothing is known of the training targets.
@@ -669,9 +664,11 @@ impl Scorecard for VectorScorecard {
         // Without the training targets their mean is not known.
         if self.without_training != Some(true) {
             baselines.insert(0, ("mean vector".to_string(), row(|b| b.mean_vector)));
-            let mut linear = row(|b| b.linear);
-            found(&mut linear, candidates.look_up(|i| self.linear.predict(&set.context_of(i))));
-            baselines.push(("linear".to_string(), linear));
+            let linear = Linear::of(&self.data.target_stats()[0], &self.data.train);
+            let ood = self.data.ood.as_ref().map(|ood| ("ood_cosine", linear.cosine(ood)));
+            let mut metrics = Metrics::new([("cosine", linear.cosine(set))].into_iter().chain(ood));
+            found(&mut metrics, candidates.look_up(|i| linear.predict(&set.context_of(i))));
+            baselines.push(("linear".to_string(), metrics));
         }
         let (issues, sentences): (Vec<_>, Vec<_>) = Self::collapse(set, &predictions).into_iter().unzip();
         let notes = sentences.into_iter().chain(self.leakage.clone()).chain([candidates.describe()]).collect();

@@ -100,32 +100,37 @@ impl Origin {
 
     /// Epochs of a configuration.
     pub(super) fn epochs(text: &str) -> Option<u64> {
-        text.parse::<toml::Table>().ok()?.get("train")?.get("epochs")?.as_integer()?.try_into().ok()
+        epochs_of(&toml::Value::Table(text.parse().ok()?))?.try_into().ok()
     }
 
     /// What differs in another configuration, as TOML. That this one has more epochs is no difference.
     pub(super) fn configuration_differences(&self, there: &str) -> Vec<String> {
-        differences(there, &self.config, self.canonical, true)
+        differences(there, &self.config, self.canonical, ["then", "now"], true)
     }
 
-    /// What differs in another configuration, as TOML, the epochs among it.
+    /// What differs in another configuration, as TOML, the epochs among it; `words` tell the other and this one apart.
     #[cfg(feature = "cli")]
-    pub(crate) fn all_differences(&self, there: &str) -> Vec<String> {
-        differences(there, &self.config, self.canonical, false)
+    pub(crate) fn all_differences(&self, there: &str, words: [&str; 2]) -> Vec<String> {
+        differences(there, &self.config, self.canonical, words, false)
     }
 }
 
+/// `train.epochs` of a configuration.
+fn epochs_of(config: &toml::Value) -> Option<i64> {
+    config.get("train")?.get("epochs")?.as_integer()
+}
+
 /// Keys whose values differ in two configurations, as TOML; where a run may be `longer`, more epochs now are no difference.
-fn differences(then: &str, now: &str, canonical: Option<fn(&str) -> Result<String>>, longer: bool) -> Vec<String> {
-    fn walk(prefix: &str, then: Option<&toml::Value>, now: Option<&toml::Value>, lines: &mut Vec<String>) {
+fn differences(then: &str, now: &str, canonical: Option<fn(&str) -> Result<String>>, words: [&str; 2], longer: bool) -> Vec<String> {
+    fn walk(prefix: &str, then: Option<&toml::Value>, now: Option<&toml::Value>, words: [&str; 2], lines: &mut Vec<String>) {
         if let (Some(toml::Value::Table(a)), Some(toml::Value::Table(b))) = (then, now) {
             let mut keys: Vec<&String> = a.keys().chain(b.keys().filter(|k| !a.contains_key(*k))).collect();
             keys.sort();
             let name = |key: &String| if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
-            keys.into_iter().for_each(|key| walk(&name(key), a.get(key), b.get(key), lines));
+            keys.into_iter().for_each(|key| walk(&name(key), a.get(key), b.get(key), words, lines));
         } else if then != now {
             let show = |v: Option<&toml::Value>| v.map_or("not set".to_string(), ToString::to_string);
-            lines.push(format!("{prefix}: {} then, {} now", show(then), show(now)));
+            lines.push(format!("{prefix}: {} {}, {} {}", show(then), words[0], show(now), words[1]));
         }
     }
     let parse = |text: &str| {
@@ -135,12 +140,11 @@ fn differences(then: &str, now: &str, canonical: Option<fn(&str) -> Result<Strin
     let mut lines = Vec::new();
     match (parse(then), parse(now)) {
         (Ok(then), Ok(mut now)) => {
-            let epochs = |of: &toml::Value| of.get("train").and_then(|train| train.get("epochs")).and_then(toml::Value::as_integer);
-            let (before, after) = (epochs(&then), epochs(&now));
+            let (before, after) = (epochs_of(&then), epochs_of(&now));
             if let Some(before) = before.filter(|_| longer && before < after) {
                 now["train"]["epochs"] = before.into();
             }
-            walk("", Some(&then), Some(&now), &mut lines);
+            walk("", Some(&then), Some(&now), words, &mut lines);
         }
         (Err(e), _) | (_, Err(e)) => lines.push(format!("the configuration cannot be read: {}", e.message())),
     }

@@ -1,5 +1,6 @@
 //! A run from its configuration to its report: everything that can be refused is looked at before anything is created.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::checkpoint::{Origin, Weights};
@@ -69,10 +70,15 @@ pub(super) fn expect_startable(mut problem: Problem, gpu: &Gpu, options: &Option
     problem.data.expect_file()?;
     expect_rules(&problem)?;
     let folder = RunFolder::open(&options.out, options.resume)?;
-    if let Some(path) = options.init.as_ref().filter(|_| !(options.resume && folder.holds_a_run().unwrap_or(false))) {
+    if let Some(path) = init_of(options, &folder) {
         Weights::open(path)?.load(problem.record_evaluation(gpu.target)?.0.parameters())?;
     }
     place(&mut problem, gpu, options.budget.unwrap_or_else(|| default_budget(gpu)), options.ranks)
+}
+
+/// The weights that a run starts from. The same command goes on with a run that it started, and then leaves them aside.
+fn init_of<'o>(options: &'o Options, folder: &RunFolder) -> Option<&'o PathBuf> {
+    options.init.as_ref().filter(|_| !(options.resume && folder.holds_a_run().unwrap_or(false)))
 }
 
 /// Fails on rules and expectations that would never be looked at.
@@ -96,8 +102,7 @@ fn place<D: Source + ?Sized>(problem: &mut Problem<D>, gpu: &Gpu, budget: u64, r
 /// Those of correctness: every class of `Error`. A run that is refused leaves nothing behind.
 pub fn train(mut problem: Problem, options: &Options) -> Result<Report> {
     let folder = RunFolder::open(&options.out, options.resume)?;
-    // The same command goes on with a run that it started.
-    let init = options.init.as_ref().filter(|_| !(options.resume && folder.holds_a_run().unwrap_or(false)));
+    let init = init_of(options, &folder);
     problem.data.expect_file()?;
     expect_rules(&problem)?;
     let mut gpu = options.host.open(options.device.as_deref())?;
