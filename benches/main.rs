@@ -63,8 +63,8 @@ fn copy(gpu: &Arc<Gpu>) -> Result<()> {
 fn step(gpu: &Arc<Gpu>, run: &str) -> Result<()> {
     let config = Config::load(Path::new(&format!("data/runs/{run}.toml")), &[])?;
     let mut problem = Loaded::made_up(&config, 4 * config.train.batch)?;
-    problem.place(gpu.target, 8 << 30)?;
-    let session = problem.training(gpu)?;
+    let placed = problem.place(gpu.target, 8 << 30)?;
+    let session = problem.training_in(placed, gpu)?;
     let flops: u64 = session.step()?.0.plan.entries().iter().map(|e| e.flops).sum();
     let bytes: u64 = session.step()?.0.plan.entries().iter().map(|e| e.bytes).sum();
     let batches = problem.batches(0)?;

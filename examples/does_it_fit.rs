@@ -16,7 +16,7 @@ pub(crate) fn main() -> Result<()> {
     for run in ["lvm_mlp", "lvm_transformer", "mechanism_phase1", "integer_sequences_d64"] {
         let config = Config::load(Path::new(&format!("data/runs/{run}.toml")), &[])?;
         let mut problem = Problem::open(&config, Purpose::Train)?;
-        let report = problem.place(target, budget)?.report;
+        let report = problem.place(target, budget)?.memory.report;
         let fits = report.total_bytes <= budget;
         let largest = problem.largest_batch(target, budget).map_or("no batch fits".into(), |b| format!("the largest batch is {b}"));
         println!("{run:24} batch {:5}: {:6.1} MiB, fits: {fits}; {largest}", config.train.batch, report.total_bytes as f64 / 1048576.0);

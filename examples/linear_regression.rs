@@ -14,7 +14,7 @@ use engine::layers::{Layer, Linear};
 use engine::losses::{LossKind, MseTerm, VectorLossConfig};
 use engine::models::initial_weights;
 use engine::optim::OptimizerConfig;
-use engine::plan::{Flat, Plan, Program, Section};
+use engine::plan::{Flat, Passes, Plan, Program, Section};
 use engine::random::Random;
 
 const SAMPLES: usize = 64;
@@ -34,12 +34,11 @@ pub(crate) fn main() -> Result<()> {
     let records = plan.persistent(Role::Workspace, "records", &[2, RECORD])?;
     let cols = loss.columns().names.len();
     Accumulate { x: recorded.rows, records, rows: SAMPLES, cols }.record(&mut plan, "metrics")?;
-    plan.begin(Section::Backward);
     let gradients = recorded.gradients.ok_or_else(|| Error::Internal("a training plan has gradients".into()))?;
-    layer.backward(&mut plan, gradients.main)?;
-    plan.prune();
+    plan.within(Section::Backward, |plan| layer.backward(plan, gradients.main))?;
     let optimizer = OptimizerConfig { learning_rate: 0.05, weight_decay: 0.0, clip_norm: 0.0, ..OptimizerConfig::default() };
-    optimizer.record(&mut plan, records)?;
+    let passes = Passes { update: Some(|plan: &mut Plan| optimizer.record(plan, records)), ..Passes::default() };
+    let plan = passes.finish(plan)?;
 
     // Place it on the device.
     let (program, memory) = Program::alone(plan, &gpu)?;

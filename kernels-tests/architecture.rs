@@ -13,6 +13,7 @@ tests![
     no_files_go_round_in_a_circle,
     a_family_has_shader_arguments_reference_and_cases,
     the_step_state_is_the_same_in_shader_and_rust,
+    the_record_of_a_step_is_the_same_in_shader_and_rust,
     adding_takes_as_many_files_as_the_page_says,
     equivalent_mutants_are_of_lines_that_exist,
 ];
@@ -26,7 +27,7 @@ const FLOORS: [&[&str]; 18] = [
     &["datasets"],
     &["gpu"],
     &["host", "plan", "draw", "plots"],
-    &["kernels", "batch"],
+    &["bar", "kernels", "batch"],
     &["layers", "optim"],
     &["config"],
     &["losses"],
@@ -144,6 +145,29 @@ fn the_step_state_is_the_same_in_shader_and_rust() {
     let shader = fields(&fs::read_to_string("shaders/common/state.wgsl").unwrap(), "struct State {");
     let rust = fields(&fs::read_to_string("src/kernels/mod.rs").unwrap(), "pub struct State {");
     assert_eq!(shader, rust);
+}
+
+/// Three shaders write words of the record that the host reads: each word has one place, and one meaning.
+fn the_record_of_a_step_is_the_same_in_shader_and_rust() {
+    let consts = |file: &str, kind: &str| -> BTreeMap<String, usize> {
+        let text = fs::read_to_string(file).unwrap();
+        let words = text.lines().filter_map(|line| line.trim_start_matches("pub ").strip_prefix("const ")?.split_once(kind));
+        words.map(|(name, value)| (name.trim_end_matches("_AT").into(), value.split([';', 'u']).next().unwrap().parse().unwrap())).collect()
+    };
+    let (shader, rust) = (consts("shaders/common/record.wgsl", ": u32 = "), consts("src/kernels/metrics.rs", ": usize = "));
+    assert_eq!(shader, rust);
+    let places: BTreeSet<usize> = rust.iter().filter(|(name, _)| *name != "RECORD").map(|(_, at)| *at).collect();
+    assert!(places.len() == rust.len() - 1 && places.iter().all(|at| *at < rust["RECORD"]), "{rust:?}");
+    let mut written = vec![];
+    files(Path::new("shaders"), &mut written);
+    for file in written.iter().filter(|file| !file.ends_with("common/record.wgsl")) {
+        let text = fs::read_to_string(file).unwrap();
+        let by_number = |line: &&str| {
+            let mut places = line.split("records[").skip(1).map(|rest| rest.split(']').next().unwrap());
+            places.any(|place| place.contains(|c: char| c.is_ascii_digit()) && !place.contains("_AT"))
+        };
+        assert_eq!(text.lines().find(by_number), None, "{}: a word of the record without its name", file.display());
+    }
 }
 
 /// The files that the page says one takes to add something are those in which the newest of each kind stands.

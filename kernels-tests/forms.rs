@@ -62,7 +62,7 @@ struct Step {
 fn steps(target: Target, run: &str, set: &[&str], count: u64) -> Step {
     let config = config(run, &[set, &["train.accumulate=2"]].concat());
     let mut problem = Loaded::made_up(&config, 40).unwrap();
-    let session = problem.training_for(target, &gpu()).unwrap();
+    let session = problem.training_in(problem.placed_for(target).unwrap(), &gpu()).unwrap();
     for step in 0..count {
         let mut state = State { seed: 3, slot: step as u32, ..State::default() };
         config.optimizer.fill(&mut state, 1e-3);
@@ -152,7 +152,7 @@ fn every_sample_of_a_step_has_the_same_weight() {
         config.optimizer.fill(&mut state, 0.0);
         session.submit_step(&batches, state, 0, accumulate).unwrap();
         let io = &session.step().unwrap().1;
-        let counts: Vec<usize> = batches.iter().map(|batch| io.count(batch)).collect();
+        let counts: Vec<usize> = batches.iter().map(|batch| io.feed.count(batch)).collect();
         let record = session.records().unwrap();
         assert_eq!(StepRecord::of(&record, 0).count(), counts.iter().sum::<usize>() as f64);
         (counts, session.arena.read_flat(Flat::Gradients).unwrap(), StepRecord::of(&record, 0).mean(0))

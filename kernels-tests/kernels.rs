@@ -8,7 +8,7 @@ use crate::program::gpu;
 use crate::runner::{Test, all, note, tests};
 use engine::gpu::{Shader, shader_names};
 use engine::harness::{FAMILIES, Family, check_spec, shrink, targets};
-use engine::plan::Plan;
+use engine::plan::FixedPlan;
 
 fn family(name: &str) -> Family {
     *FAMILIES.iter().find(|f| f.name == name).expect("a family of that name")
@@ -73,7 +73,7 @@ impl Coverage {
 
     /// Whether to check a case with bounds checks, if it is checked at all. Cases are checked that bring something to the extent, and those whose kernels are
     /// compiled by then; bounds checks, which are compiled apart, where a constant has a new value.
-    fn add(&mut self, plan: &Plan, number: usize) -> Option<bool> {
+    fn add(&mut self, plan: &FixedPlan, number: usize) -> Option<bool> {
         let shaders = || plan.entries().iter().map(|entry| &entry.shader);
         if self.extent == Extent::Every {
             return Some(true);

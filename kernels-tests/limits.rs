@@ -7,16 +7,17 @@ use std::sync::Arc;
 use crate::passed::Changed;
 use crate::runner::{all, note, tests};
 use engine::error::{Error, Result};
-use engine::gpu::{BindingKind, Shader, Target};
+use engine::gpu::{BindingKind, Role, Shader, Target};
 use engine::harness::FAMILIES;
-use engine::kernels::{Dropout, attention};
-use engine::plan::{LayoutOptions, Memory, Plan};
+use engine::kernels::{Dropout, attention, normalize};
+use engine::plan::{FixedPlan, LayoutOptions, Memory, Plan, Section};
 use engine::problem::Loaded;
 use engine::registry::Config;
 use naga::valid::{Capabilities, ValidationFlags, Validator};
 
 tests![
     steps_keep_to_their_launches,
+    parts_of_a_step_lie_one_after_another,
     no_loop_of_a_shipped_run_is_cut_off_on_software_adapters,
     shipped_kernels_stay_within_what_every_api_has,
     kernels_can_be_written_for_every_api,
@@ -50,7 +51,7 @@ fn refused(run: &Path, error: &engine::error::Error) -> ! {
 }
 
 /// The plans of a shipped run, at its own batch and sizes.
-fn plans(run: &Path, target: Target) -> Vec<Plan> {
+fn plans(run: &Path, target: Target) -> Vec<FixedPlan> {
     let config = Config::load(run, &[]).unwrap();
     let problem = Loaded::made_up(&config, 4 * config.train.batch).unwrap();
     let train = problem.record_training(target).unwrap_or_else(|e| refused(run, &e)).0;
@@ -66,9 +67,9 @@ fn shipped_kernels(card: Target) -> Vec<(Arc<Shader>, String)> {
     for run in shipped_runs() {
         for target in [card, lavapipe()] {
             for plan in plans(&run, target) {
-                let memory = Memory::lay_out(&[&plan], LayoutOptions::default()).unwrap();
-                for launch in &memory.plans[0].launches {
-                    let entry = &plan.entries()[launch.entries.start];
+                let (_, lowered) = Memory::of(plan, LayoutOptions::default()).unwrap();
+                for launch in &lowered.launches {
+                    let entry = &lowered.plan.entries()[launch.entries.start];
                     if seen.insert(Arc::as_ptr(&launch.shader)) {
                         kernels.push((launch.shader.clone(), format!("{} ({})", run.display(), entry.label)));
                     }
@@ -100,13 +101,41 @@ fn kernels_of_cases() -> Vec<(Arc<Shader>, String)> {
 
 /// Each launch costs a card some microseconds.
 fn steps_keep_to_their_launches() {
-    let most = [("integer_sequences", 35), ("lvm_transformer", 75), ("mechanism_phase1", 120), ("lvm_lstm", 40), ("lvm_mlp", 9)];
+    let most = [
+        ("integer_sequences", 35),
+        ("lvm_transformer", 75),
+        ("mechanism_phase1", 120),
+        ("lvm_lstm", 40),
+        ("lvm_mlp", 9),
+        ("lvm_amn", 20),
+        ("lvm_best", 10),
+        ("lvm_transformer_composite", 126),
+        ("lvm_transformer_infonce", 122),
+        ("lvm_transformer_unified", 69),
+    ];
     for (run, most) in most {
         let run = PathBuf::from(format!("data/runs/{run}.toml"));
         let plan = plans(&run, Target::default()).into_iter().find(|plan| plan.trains).unwrap();
         let launches = plan.launches().count();
         assert!(launches <= most, "{}: {launches} launches", run.display());
     }
+}
+
+/// Terms of a loss go back to the forward pass after they have recorded gradients; passes over the plan see each part as a whole all the same. What would
+/// then run before what it needs is refused.
+fn parts_of_a_step_lie_one_after_another() {
+    for run in shipped_runs() {
+        for plan in plans(&run, Target::default()) {
+            assert!(plan.entries().is_sorted_by_key(|entry| entry.section), "{}: {}", run.display(), plan.name);
+        }
+    }
+    let mut plan = Plan::training("order", Target::default());
+    let [x, y] = ["x", "y"].map(|name| plan.persistent(Role::Dataset, name, &[4, 4]).unwrap());
+    let norm = plan.persistent(Role::Dataset, "norm", &[4]).unwrap();
+    let of = |x, y| normalize::Forward { x, y, norm, rows: 4, cols: 4 };
+    plan.within(Section::Backward, |plan| of(x, y).record(plan, "later")).unwrap();
+    let refused = of(y, x).record(&mut plan, "earlier").unwrap_err().to_string();
+    assert!(refused.contains("normalize/forward at earlier: it belongs before normalize/forward at later"), "{refused}");
 }
 
 /// Recording fails where a bound is passed; this shows how far the shipped runs stay from it.

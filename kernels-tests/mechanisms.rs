@@ -146,7 +146,7 @@ fn cached_generation_equals_uncached() {
         let config = config(name, &[&SMALL[..], &["data.normalize=false"]].concat());
         let problem = Loaded::made_up(&config, 40).unwrap();
         let session = problem.evaluation(&gpu()).unwrap();
-        session.arena.write_flat(Flat::Parameters, &initial_weights(session.evaluate.0.plan.parameters(), 3)).unwrap();
+        session.arena.write_flat(Flat::Parameters, &initial_weights(session.parameters(), 3)).unwrap();
         let numbers = [4, 9, 2, 30, 17, 8, 1];
         let card = |problem: &Loaded, look: &dyn Fn(&MechanismScorecard)| {
             let card: Box<dyn Any> = problem.scorecard();

@@ -39,7 +39,7 @@ fn half_precision_halves_what_layers_store() {
     for run in ["mechanism_phase1", "mechanism_small", "lvm_transformer", "lvm_lstm"] {
         let bytes = |precision: &str| {
             let config = config(run, &[&format!("train.precision={precision}")]);
-            let memory = Problem::open(&config, Purpose::Train).unwrap().place(Target::default(), u64::MAX).unwrap();
+            let memory = Problem::open(&config, Purpose::Train).unwrap().place(Target::default(), u64::MAX).unwrap().memory;
             memory.report.bytes_by_role["activations"] as f64
         };
         let share = bytes("f16") / bytes("f32");
@@ -138,7 +138,7 @@ fn skipped_updates_do_not_count_for_adam() {
 fn recomputation_saves_what_it_says() {
     let bytes = |run: &str, level: &str, batch: &str| {
         let config = config(run, &[&format!("train.recompute={level}"), batch]);
-        let memory = Problem::open(&config, Purpose::Train).unwrap().place(Target::default(), u64::MAX).unwrap();
+        let memory = Problem::open(&config, Purpose::Train).unwrap().place(Target::default(), u64::MAX).unwrap().memory;
         // Buffers hold little more than what lives at once; two kernels in one launch need more places at a time.
         let (pooled, live) = (memory.report.bytes_by_role["activations"] as f64, memory.report.peak_live_bytes as f64);
         assert!(pooled <= 1.25 * live, "{run} {level}: {pooled} bytes of buffers for {live}");
@@ -211,7 +211,7 @@ fn evaluation_batches_are_as_large_as_fits() {
     let target = gpu().target;
     let judged = |budget: u64| {
         let mut problem = Problem::open(&config, Purpose::Train).unwrap();
-        let bytes = problem.place(target, budget).unwrap().report.total_bytes;
+        let bytes = problem.place(target, budget).unwrap().memory.report.total_bytes;
         let problem = problem.load().unwrap().0;
         let session = problem.training(&gpu()).unwrap();
         (bytes, session.batch(), problem.scorecard().validate(&session, 0, 1).unwrap().get("loss").unwrap())
@@ -225,6 +225,6 @@ fn evaluation_batches_are_as_large_as_fits() {
     // Not one buffer may be larger than the device binds.
     let narrow = Target { max_binding: 8 << 20, ..target };
     let mut problem = Problem::open(&config, Purpose::Train).unwrap();
-    let memory = problem.place(narrow, u64::MAX).unwrap();
+    let memory = problem.place(narrow, u64::MAX).unwrap().memory;
     assert!(memory.buffers.iter().all(|buffer| buffer.bytes <= 8 << 20));
 }

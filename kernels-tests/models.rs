@@ -193,7 +193,7 @@ pub(crate) fn golden_session(name: &str, problem: &Loaded, file: &SafeTensors) -
 pub(crate) fn agrees_with_golden(name: &str, config: &Config, problem: &mut Loaded, session: &Session, file: &SafeTensors) {
     let (program, io) = session.step().unwrap();
     let batch = problem.batches(0).unwrap().remove(0);
-    session.write(program, io, &batch, State { scale: 1.0, ..State::default() }).unwrap();
+    session.write(program, &io.feed, &batch, State { scale: 1.0, ..State::default() }).unwrap();
     program.run(program.gradients()).unwrap();
     let got = session.arena.read_flat(Flat::Gradients).unwrap();
     let (mut errors, mut norms) = (0.0, 0.0);
@@ -254,9 +254,9 @@ fn pytorch_agrees_on_every_loss_term() {
         let (rows, dx) = (recorded.rows, recorded.gradients.unwrap().main);
         plan.keep(rows);
         plan.keep(dx);
-        let memory = Memory::lay_out(&[&plan], LayoutOptions::default()).unwrap();
+        let (memory, lowered) = Memory::of(plan, LayoutOptions::default()).unwrap();
         let arena = Arc::new(Arena::new(gpu(), &memory).unwrap());
-        let program = Program::new(plan, arena, memory.plans[0].clone(), false).unwrap();
+        let program = Program::new(lowered, arena, false).unwrap();
         program.write(x, &floats(&file, "r"));
         program.write(t, &floats(&file, "t"));
         let state = program.plan.find("state").unwrap();
@@ -356,7 +356,7 @@ fn pytorch_agrees() {
             numbers.chunks(8 * 9).map(|batch| batch.chunks(9).map(|s| s.iter().map(|v| *v as u32).collect()).collect()).collect();
 
         // Gradients of the first batch.
-        session.write(program, io, &sequence_batch(&batches[0], 8, 8), State { scale: 1.0, ..State::default() }).unwrap();
+        session.write(program, &io.feed, &sequence_batch(&batches[0], 8, 8), State { scale: 1.0, ..State::default() }).unwrap();
         program.run(program.gradients()).unwrap();
         let got = session.arena.read_flat(Flat::Gradients).unwrap();
         let (mut error, mut norm) = (0.0, 0.0);
@@ -465,13 +465,13 @@ fn cached_and_uncached_decoding_give_the_same_logits() {
     for (name, _) in RUNS {
         let config = config(name, &[]);
         let session = generated(&config).evaluation(&gpu()).unwrap();
-        let parameters = session.evaluate.0.plan.parameters();
+        let parameters = session.parameters();
         let weights = initial_weights(parameters, 5);
         session.arena.write_flat(Flat::Parameters, &weights).unwrap();
         let sequence = sample(Sizes::default(), 3, Split::Test, 12, [1.0 / 3.0; 3]);
         assert_eq!(sequence.len(), 9);
         session.evaluate_rows(&sequence_batch(std::slice::from_ref(&sequence), session.batch(), 8)).unwrap();
-        let whole: Vec<f32> = session.evaluate.0.read(session.evaluate.1.output).unwrap();
+        let whole: Vec<f32> = session.evaluation().0.read(session.evaluation().1.output).unwrap();
         let mut decoder = Decoder::new(&opened(&config), &gpu(), 3).unwrap();
         decoder.load(&weights).unwrap();
         decoder.reset();
@@ -530,7 +530,7 @@ fn ledger_and_estimate_agree_to_the_byte() {
     for (name, _) in RUNS {
         let config = config(name, &[]);
         let fresh = Arc::new(engine::gpu::Gpu::open(None).unwrap());
-        let report = opened(&config).place(fresh.target, 8 << 30).unwrap().report;
+        let report = opened(&config).place(fresh.target, 8 << 30).unwrap().memory.report;
         let _session = generated(&config).training(&fresh).unwrap();
         assert_eq!(fresh.ledger().total(), report.total_bytes, "{name}");
         for role in engine::gpu::Role::ALL {
@@ -538,7 +538,7 @@ fn ledger_and_estimate_agree_to_the_byte() {
         }
         let allocations = fresh.allocator_report();
         if !allocations.is_empty() {
-            let memory = opened(&config).place(fresh.target, 8 << 30).unwrap();
+            let memory = opened(&config).place(fresh.target, 8 << 30).unwrap().memory;
             let ours = |n: &str| n == "image" || memory.buffers.iter().any(|b| b.name == n);
             let named: u64 = allocations.iter().filter(|(n, _)| ours(n)).map(|(_, b)| b).sum();
             // Drivers round each buffer up to their alignment.

@@ -396,8 +396,8 @@ fn is_recorded(config: &Config) -> Result<(), String> {
 fn works(config: &Config, resident: bool) -> Result<(), String> {
     let text = |e: Error| e.to_string();
     let (mut problem, _) = Problem::open(config, Purpose::Train).and_then(Problem::load).map_err(text)?;
-    problem.place(gpu().target, if resident { u64::MAX } else { 0 }).map_err(text)?;
-    let session = problem.training(&gpu()).map_err(text)?;
+    let placed = problem.place(gpu().target, if resident { u64::MAX } else { 0 }).map_err(text)?;
+    let session = problem.training_in(placed, &gpu()).map_err(text)?;
     let before = session.arena.read_flat(Flat::Parameters).map_err(text)?;
     for (slot, step) in [0, problem.data.steps_per_epoch() - 1].into_iter().enumerate() {
         let mut state = State { seed: key(config.train.seed), slot: slot as u32, ..State::default() };

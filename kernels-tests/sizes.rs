@@ -20,9 +20,9 @@ fn norm_squared(gpu: &Arc<Gpu>, values: &[f32]) -> f64 {
     let x = plan.persistent(Role::Gradients, "x", &[values.len()]).unwrap();
     let y = plan.persistent(Role::Workspace, "y", &[grad_norm::PARTIALS]).unwrap();
     grad_norm::Partial { x, y }.record(&mut plan, "norm").unwrap();
-    let memory = Memory::lay_out(&[&plan], LayoutOptions::default()).unwrap();
+    let (memory, lowered) = Memory::of(plan, LayoutOptions::default()).unwrap();
     let arena = Arc::new(Arena::new(gpu.clone(), &memory).unwrap());
-    let program = Program::new(plan, arena, memory.plans[0].clone(), false).unwrap();
+    let program = Program::new(lowered, arena, false).unwrap();
     program.upload(x, 0, values).unwrap();
     program.run(program.all()).unwrap();
     let partials: Vec<f32> = program.read(y).unwrap();

@@ -1,7 +1,7 @@
 //! Reading small files whole: no pipe that nobody writes to, no device without an end. And replacing files: those that are files, and no link to one elsewhere.
 
 use std::fs::Metadata;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::path::Path;
 
 use tempfile::NamedTempFile;
@@ -114,6 +114,14 @@ pub(crate) fn replace(
     whole.and_then(|()| file.as_file().sync_all()).and_then(|()| fault::file("rename")).map_err(|e| Error::write(path, &e))?;
     file.persist(path).map_err(|e| Error::write(path, &e.error))?;
     sync_folder(folder_of(path)).map_err(|e| Error::write(path, &e))
+}
+
+/// Writes these bytes so, as a file that may take the place of another.
+///
+/// # Errors
+/// As `replace`.
+pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    replace(path, Error::write, |file| file.write_all(bytes))
 }
 
 /// Whether two paths are of one file, whatever they are called; of a file that is not there yet, whether they would be.

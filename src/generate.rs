@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Target};
 use crate::kernels::{State, argmax};
-use crate::plan::{Flat, LayoutOptions, Memory, Plan, Program, Tensor};
+use crate::plan::{FixedPlan, Flat, LayoutOptions, Memory, Program, Tensor};
 use crate::problem::Problem;
 use crate::random::{Random, stream};
 
@@ -30,7 +30,7 @@ struct Tensors {
 }
 
 /// The plan of a step, its tensors, and the sizes of the sequences: positions and vocabulary.
-fn record(problem: &Problem, target: Target, batch: usize) -> Result<(Plan, Tensors, [usize; 2])> {
+fn record(problem: &Problem, target: Target, batch: usize) -> Result<(FixedPlan, Tensors, [usize; 2])> {
     let none = || Error::Config("this run predicts no numbers one after another: there is no sequence to continue".into());
     let fields = problem.data.fields();
     let ([context], vocabulary) =
@@ -44,8 +44,9 @@ fn record(problem: &Problem, target: Target, batch: usize) -> Result<(Plan, Tens
     let best = plan.activation("decode.best", &[batch])?;
     argmax::Forward { x: io.output, y: best, rows: batch, cols: vocabulary }.record(&mut plan, "decode")?;
     plan.keep(best);
-    let tensors = Tensors { tokens: io.input("tokens")?, sources: io.input("sources")?, state: io.state, logits: io.output, best };
-    Ok((plan, tensors, [context, vocabulary]))
+    let tensors =
+        Tensors { tokens: io.feed.input("tokens")?, sources: io.feed.input("sources")?, state: io.feed.state, logits: io.output, best };
+    Ok((plan.pruned(), tensors, [context, vocabulary]))
 }
 
 /// Buffers of decoding `batch` sequences at once.
@@ -53,7 +54,7 @@ fn record(problem: &Problem, target: Target, batch: usize) -> Result<(Plan, Tens
 /// # Errors
 /// `Config` when sizes overflow.
 pub fn memory(problem: &Problem, target: Target, batch: usize) -> Result<Memory> {
-    Memory::lay_out(&[&record(problem, target, batch)?.0], LayoutOptions::default())
+    Ok(Memory::of(record(problem, target, batch)?.0, LayoutOptions::default())?.0)
 }
 
 /// Decodes rows of one batch in step.
@@ -85,7 +86,7 @@ impl Decoder {
     }
 
     /// Parameters, for loading weights.
-    pub fn plan(&self) -> &Plan {
+    pub fn plan(&self) -> &FixedPlan {
         &self.program.plan
     }
 

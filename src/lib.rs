@@ -14,7 +14,7 @@
 //! "#;
 //! let config = Config::parse(text, "my run", &["train.batch=64".into()])?;
 //! let mut problem = Problem::open(&config, Purpose::Train)?;
-//! let memory = problem.place(Target::default(), 8 << 30)?;
+//! let memory = problem.place(Target::default(), 8 << 30)?.memory;
 //! assert!(memory.report.total_bytes < 64 << 20);
 //! # Ok::<(), engine::error::Error>(())
 //! ```
@@ -37,6 +37,7 @@
 //!
 //! `examples/` has a linear regression on a plan of its own, a model, data, a kernel and a loss term of one's own, and the estimator.
 
+mod bar;
 pub mod batch;
 #[cfg(feature = "cli")]
 pub mod cli;
@@ -63,7 +64,6 @@ pub mod metrics;
 pub mod models;
 pub mod optim;
 pub mod plan;
-#[cfg(feature = "cli")]
 mod plots;
 pub mod problem;
 pub mod random;

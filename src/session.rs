@@ -8,10 +8,10 @@ use crate::batch::Batch;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::kernels::State;
-use crate::kernels::metrics::{RECORD, UPDATES};
+use crate::kernels::metrics::{RECORD, SCALE, SKIPPED, UPDATES};
 use crate::losses::Columns;
 use crate::metrics::Metrics;
-use crate::plan::{Arena, Exchange, LayoutOptions, Memory, Plan, Program, Tensor};
+use crate::plan::{Arena, Exchange, FixedPlan, LayoutOptions, Lowered, Memory, Parameter, Program, Tensor};
 use crate::ranks::Ranks;
 
 /// Steps whose records stay on the device until the host reads them.
@@ -28,33 +28,20 @@ pub struct Carried {
     pub updates: u64,
 }
 
-/// What the host touches of a plan.
+/// Where a batch goes in a plan.
 #[derive(Debug, Clone)]
-pub struct Io {
+pub struct Feed {
     /// Step state.
     pub state: Tensor,
     /// Inputs by name.
     pub inputs: Vec<(&'static str, Tensor)>,
-    /// Ring of metric records, of a training plan.
-    pub records: Option<Tensor>,
-    /// What the model gives.
-    pub output: Tensor,
-    /// Its other outputs by name, of an evaluation.
-    pub others: Vec<(&'static str, Tensor)>,
-    /// (batch rows, columns) results of the loss.
-    pub rows: Tensor,
     /// Rows of a sample, of a loss whose means are taken over samples.
     pub sample_rows: Option<usize>,
     /// Samples.
     pub batch: usize,
 }
 
-impl Io {
-    /// Another output of the model.
-    pub fn other(&self, name: &str) -> Option<Tensor> {
-        self.others.iter().find(|(n, _)| *n == name).map(|(_, t)| *t)
-    }
-
+impl Feed {
     /// Number that the means of a micro-batch are taken over.
     pub fn count(&self, batch: &Batch) -> usize {
         self.sample_rows.map_or(batch.count, |rows| batch.rows / rows)
@@ -77,26 +64,103 @@ impl Io {
     }
 }
 
-/// The plans of a run.
+/// What the host touches of the plan of a training step.
+#[derive(Debug, Clone)]
+pub struct TrainIo {
+    /// Where batches go.
+    pub feed: Feed,
+    /// Ring of metric records.
+    pub records: Tensor,
+}
+
+/// What the host touches of the plan of an evaluation.
+#[derive(Debug, Clone)]
+pub struct EvaluateIo {
+    /// Where batches go.
+    pub feed: Feed,
+    /// What the model gives.
+    pub output: Tensor,
+    /// Its other outputs by name.
+    pub others: Vec<(&'static str, Tensor)>,
+    /// (batch rows, columns) results of the loss.
+    pub rows: Tensor,
+}
+
+impl EvaluateIo {
+    /// Another output of the model.
+    pub fn other(&self, name: &str) -> Option<Tensor> {
+        self.others.iter().find(|(n, _)| *n == name).map(|(_, t)| *t)
+    }
+}
+
+/// What the host touches of the plan of a position of decoding.
+#[derive(Debug, Clone)]
+pub struct DecodeIo {
+    /// Where the numbers of the position go.
+    pub feed: Feed,
+    /// What the model gives.
+    pub output: Tensor,
+}
+
+/// What the host touches of the plan of the model alone.
+#[derive(Debug, Clone)]
+pub struct PredictIo {
+    /// Where batches go.
+    pub feed: Feed,
+    /// What the model gives.
+    pub output: Tensor,
+}
+
+/// The plans of a run, each with what the host touches of it.
 #[derive(Debug)]
-pub struct Plans {
+pub struct Plans<P = FixedPlan> {
     /// Of a training step, where the run trains.
-    pub train: Option<(Plan, Io)>,
+    pub train: Option<(P, TrainIo)>,
     /// Of the evaluation of a batch.
-    pub evaluate: (Plan, Io),
+    pub evaluate: (P, EvaluateIo),
     /// Of a step of decoding, where the model decodes.
-    pub decode: Option<(Plan, Io)>,
+    pub decode: Option<(P, DecodeIo)>,
+}
+
+impl<P> Plans<P> {
+    /// Makes something of each plan.
+    fn map<Q>(self, mut make: impl FnMut(P) -> Result<Q>) -> Result<Plans<Q>> {
+        Ok(Plans {
+            train: self.train.map(|(plan, io)| Ok::<_, Error>((make(plan)?, io))).transpose()?,
+            evaluate: (make(self.evaluate.0)?, self.evaluate.1),
+            decode: self.decode.map(|(plan, io)| Ok::<_, Error>((make(plan)?, io))).transpose()?,
+        })
+    }
 }
 
 impl Plans {
-    /// Their buffers, which they share, on one of these processes.
+    /// Gives them buffers, which they share, on one of these processes.
     ///
     /// # Errors
     /// `Config` when sizes overflow.
-    pub fn lay_out(&self, ranks: Ranks) -> Result<Memory> {
-        let plans: Vec<&Plan> = self.train.iter().chain([&self.evaluate]).chain(&self.decode).map(|(plan, _)| plan).collect();
-        Memory::lay_out(&plans, LayoutOptions { exchange: ranks.shared(), ..LayoutOptions::default() })
+    pub fn place(self, ranks: Ranks) -> Result<Placed> {
+        let mut all = Vec::new();
+        let names = self.map(|plan| {
+            let name = plan.name.clone();
+            all.push(plan);
+            Ok(name)
+        })?;
+        let (memory, mut lowered) = Memory::lay_out(all, LayoutOptions { exchange: ranks.shared(), ..LayoutOptions::default() })?;
+        let plans = names.map(|name| {
+            let at = lowered.iter().position(|lowered| lowered.plan.name == name);
+            Ok(lowered.swap_remove(at.ok_or_else(|| Error::Internal(format!("the plan {name} was not laid out")))?))
+        })?;
+        Ok(Placed { plans, memory })
     }
+}
+
+/// The plans of a run in their memory.
+#[derive(Debug)]
+pub struct Placed {
+    /// Where each has its tensors, and how its target runs it.
+    pub plans: Plans<Lowered>,
+    /// Their buffers.
+    pub memory: Memory,
 }
 
 /// A run's programs on a device, with its weights.
@@ -104,12 +168,8 @@ impl Plans {
 pub struct Session {
     /// Buffers.
     pub arena: Arc<Arena>,
-    /// One training step; absent when the session only evaluates.
-    pub train: Option<(Program, Io)>,
-    /// Evaluation of a batch.
-    pub evaluate: (Program, Io),
-    /// One step of decoding, where the model decodes.
-    pub decode: Option<(Program, Io)>,
+    /// One training step, where the session trains; evaluation of a batch; one step of decoding, where the model decodes.
+    pub programs: Plans<Program>,
 }
 
 impl Session {
@@ -117,26 +177,40 @@ impl Session {
     ///
     /// # Errors
     /// `Config` over the budget, `TryAgain` without memory, `Internal` when a kernel does not compile.
-    pub fn new(plans: Plans, memory: &Memory, gpu: &Arc<Gpu>) -> Result<Session> {
-        let Plans { train, evaluate, decode } = plans;
-        let arena = Arc::new(Arena::new(gpu.clone(), memory)?);
-        let mut lowered = memory.plans.iter();
-        let mut program = |(plan, io): (Plan, Io)| {
-            let lowered = lowered.next().ok_or_else(|| Error::Internal("a plan that was not laid out".into()))?;
-            Ok::<_, Error>((Program::new(plan, arena.clone(), lowered.clone(), false)?, io))
-        };
-        let train = train.map(&mut program).transpose()?;
-        let evaluate = program(evaluate)?;
-        let decode = decode.map(&mut program).transpose()?;
-        Ok(Session { arena, train, evaluate, decode })
+    pub fn new(placed: Placed, gpu: &Arc<Gpu>) -> Result<Session> {
+        let arena = Arc::new(Arena::new(gpu.clone(), &placed.memory)?);
+        let programs = placed.plans.map(|lowered| Program::new(lowered, arena.clone(), false))?;
+        Ok(Session { arena, programs })
+    }
+
+    /// Evaluation of a batch.
+    pub fn evaluation(&self) -> &(Program, EvaluateIo) {
+        &self.programs.evaluate
+    }
+
+    /// One step of decoding, where the model decodes.
+    pub fn decoding(&self) -> Option<&(Program, DecodeIo)> {
+        self.programs.decode.as_ref()
+    }
+
+    /// All programs.
+    pub fn all(&self) -> impl Iterator<Item = &Program> {
+        let Plans { train, evaluate, decode } = &self.programs;
+        let (train, decode) = (train.iter().map(|(program, _)| program), decode.iter().map(|(program, _)| program));
+        train.chain([&evaluate.0]).chain(decode)
+    }
+
+    /// Weights in the order of their declaration.
+    pub fn parameters(&self) -> &[Parameter] {
+        self.programs.evaluate.0.plan.parameters()
     }
 
     /// Program of a training step.
     ///
     /// # Errors
     /// `Internal` when the session only evaluates.
-    pub fn step(&self) -> Result<&(Program, Io)> {
-        self.train.as_ref().ok_or_else(|| Error::Internal("this session does not train".into()))
+    pub fn step(&self) -> Result<&(Program, TrainIo)> {
+        self.programs.train.as_ref().ok_or_else(|| Error::Internal("this session does not train".into()))
     }
 
     /// Tells the device what the records of the steps before this one would say: what a run goes on from.
@@ -146,8 +220,10 @@ impl Session {
     pub fn carry_on(&self, step: u64, carried: Carried) -> Result<()> {
         let (program, records) = self.ring()?;
         let before = ((step + RING - 1) % RING) as usize * RECORD;
-        program.write_at(records, before + 2, &[f32::from(u8::from(carried.skipped)), carried.loss_scale]);
-        program.write_at(records, before + UPDATES, &[carried.updates as f32]);
+        let skipped = f32::from(u8::from(carried.skipped));
+        for (at, value) in [(SKIPPED, skipped), (SCALE, carried.loss_scale), (UPDATES, carried.updates as f32)] {
+            program.write_at(records, before + at, &[value]);
+        }
         Ok(())
     }
 
@@ -171,16 +247,16 @@ impl Session {
 
     fn ring(&self) -> Result<(&Program, Tensor)> {
         let (program, io) = self.step()?;
-        Ok((program, io.records.ok_or_else(|| Error::Internal("a training plan without records".into()))?))
+        Ok((program, io.records))
     }
 
     /// Writes a micro-batch and the step state.
     ///
     /// # Errors
     /// `Internal` when the plan lacks an input of the batch, or has it in another size.
-    pub fn write(&self, program: &Program, io: &Io, batch: &Batch, state: State) -> Result<()> {
+    pub fn write(&self, program: &Program, feed: &Feed, batch: &Batch, state: State) -> Result<()> {
         for (name, words) in &batch.inputs {
-            let input = io.input(name)?;
+            let input = feed.input(name)?;
             if words.len() != program.plan.len(input) {
                 let (has, shape) = (words.len(), program.plan.shape(input));
                 return Err(Error::Internal(format!("a batch has {has} numbers of `{name}`, the plan takes {shape:?}")));
@@ -188,7 +264,7 @@ impl Session {
             program.write(input, words);
         }
         let drawn = f32::from(u8::from(batch.drawn)).max(state.drawn);
-        program.write(io.state, &[State { rows: batch.rows as u32, count: io.count(batch) as u32, drawn, ..state }]);
+        program.write(feed.state, &[State { rows: batch.rows as u32, count: feed.count(batch) as u32, drawn, ..state }]);
         Ok(())
     }
 
@@ -198,12 +274,12 @@ impl Session {
     /// `TryAgain` on device loss.
     pub fn submit_step(&self, batches: &[Batch], mut state: State, step: u64, accumulate: usize) -> Result<wgpu::SubmissionIndex> {
         let (program, io) = self.step()?;
-        let (mut queued, share) = (VecDeque::new(), io.shares(batches));
+        let (mut queued, share) = (VecDeque::new(), io.feed.shares(batches));
         for (micro, batch) in batches.iter().enumerate() {
             state.scale = share(batch);
             state.tick = (step * accumulate as u64 + micro as u64) as u32;
             state.micro = micro as u32;
-            self.write(program, io, batch, state)?;
+            self.write(program, &io.feed, batch, state)?;
             let range = if micro + 1 == batches.len() { program.all() } else { program.gradients() };
             queued.push_back(program.submit(range)?);
             self.bound(&mut queued)?;
@@ -226,12 +302,12 @@ impl Session {
         let (program, io) = self.step()?;
         let accumulate = own.len() * exchange.ranks.count;
         let mine = own.start..own.end.min(batches.len());
-        let (mut queued, share) = (VecDeque::new(), io.shares(batches));
+        let (mut queued, share) = (VecDeque::new(), io.feed.shares(batches));
         for number in mine.clone() {
             state.scale = share(&batches[number]);
             state.tick = (step * accumulate as u64 + number as u64) as u32;
             state.micro = (number - mine.start) as u32;
-            self.write(program, io, &batches[number], state)?;
+            self.write(program, &io.feed, &batches[number], state)?;
             if number + 1 < mine.end {
                 queued.push_back(program.submit(program.gradients())?);
                 self.bound(&mut queued)?;
@@ -239,7 +315,7 @@ impl Session {
         }
         if mine.is_empty() {
             // The update reads it.
-            self.write(program, io, &Batch::default(), state)?;
+            self.write(program, &io.feed, &Batch::default(), state)?;
         }
         exchange.step(program, state.slot as usize, !mine.is_empty(), batches.len().div_ceil(own.len()))
     }
@@ -258,17 +334,17 @@ impl Session {
         Ok(())
     }
 
-    fn run_evaluation(&self, batch: &Batch) -> Result<&(Program, Io)> {
-        let (program, io) = &self.evaluate;
+    fn run_evaluation(&self, batch: &Batch) -> Result<&(Program, EvaluateIo)> {
+        let (program, io) = self.evaluation();
         // Terms that training leaves out of some batches are in all of these.
-        self.write(program, io, batch, State { scale: 1.0, drawn: 1.0, ..State::default() })?;
+        self.write(program, &io.feed, batch, State { scale: 1.0, drawn: 1.0, ..State::default() })?;
         program.run(program.all())?;
-        Ok(&self.evaluate)
+        Ok(self.evaluation())
     }
 
     /// Samples of one evaluation batch.
     pub fn batch(&self) -> usize {
-        self.evaluate.1.batch
+        self.evaluation().1.feed.batch
     }
 
     /// Results of the loss, a row each for those that count.
@@ -287,7 +363,7 @@ impl Session {
     /// # Errors
     /// `TryAgain` on device loss.
     pub fn outputs(&self, batch: &Batch) -> Result<Vec<f32>> {
-        let output = self.evaluate.1.output;
+        let output = self.evaluation().1.output;
         self.evaluated(batch, output)
     }
 
@@ -308,7 +384,7 @@ impl Session {
         let mut sums = vec![(0.0, 0.0); columns.names.len()];
         for batch in batches {
             let batch = batch?;
-            let (rows, counted) = (self.evaluate_rows(&batch)?, self.evaluate.1.count(&batch));
+            let (rows, counted) = (self.evaluate_rows(&batch)?, self.evaluation().1.feed.count(&batch));
             for (c, (name, (sum, count))) in columns.names.iter().zip(&mut sums).enumerate() {
                 if counted > 1 || !columns.need_two.contains(name) {
                     *sum += rows.iter().map(|row| f64::from(row[c])).sum::<f64>();

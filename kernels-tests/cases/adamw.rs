@@ -3,7 +3,7 @@
 use super::{Builder, DIMS, Family, Regime, Spec, Tolerance};
 use crate::error::Result;
 use crate::kernels::adamw::{Rule, Update};
-use crate::kernels::metrics::{RECORD, SUMS, UPDATES};
+use crate::kernels::metrics::{RECORD, SCALE, SUMS, UPDATES};
 use crate::random::Random;
 
 /// dims: n / 4, partials; flags: rule, clipping, 1 infinite norm or 2 infinite loss or 3 a loss of zero, clipping by value, scaled.
@@ -39,7 +39,7 @@ fn build(b: &mut Builder, spec: &Spec) -> Result<()> {
         3 => kept[RECORD + SUMS] = 0.0,
         _ => {}
     }
-    kept[RECORD + 3] = 1.0 + b.random.uniform() as f32;
+    kept[RECORD + SCALE] = 1.0 + b.random.uniform() as f32;
     // Moments of a few updates, of hundreds, and of so many that no correction is left.
     kept[UPDATES] = [spec.seed as f32, 300.0 + 3.0 * spec.seed as f32, 2_000_000.0][spec.seed as usize % 3];
     let records = b.given("records", &[3, RECORD], kept)?;

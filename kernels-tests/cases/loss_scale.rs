@@ -3,7 +3,7 @@
 use super::{Builder, DIMS, Family, Regime, Spec, Tolerance};
 use crate::error::Result;
 use crate::kernels::loss_scale::Apply;
-use crate::kernels::metrics::RECORD;
+use crate::kernels::metrics::{RECORD, SKIPPED};
 use crate::random::Random;
 
 /// dims: n, slots; flags: the step before was skipped, which scale it had.
@@ -20,7 +20,7 @@ fn build(b: &mut Builder, spec: &Spec) -> Result<()> {
     let mut kept = b.draw(Regime::Normal, slots * RECORD);
     b.state.slot = b.random.between(0, slots as i64 - 1) as u32;
     let before = (b.state.slot as usize + slots - 1) % slots * RECORD;
-    kept[before + 2] = spec.flags[0] as f32;
+    kept[before + SKIPPED] = spec.flags[0] as f32;
     kept[before + 3] = [4096.0, 1.5, 16_777_216.0, 0.75][spec.flags[1]];
     let records = b.given("records", &[slots, RECORD], kept)?;
     b.tolerance = Tolerance::Magnitude(4.0 * f64::from(f32::EPSILON));

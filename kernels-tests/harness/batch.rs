@@ -10,7 +10,7 @@ use crate::config::Precision;
 use crate::error::Result;
 use crate::gpu::{Access, Gpu};
 use crate::kernels::State;
-use crate::plan::{Entry, Plan, Program, Tensor};
+use crate::plan::{Entry, FixedPlan, Program, Tensor};
 use crate::problem::Loaded;
 use crate::random::Random;
 use crate::registry::Config;
@@ -50,10 +50,11 @@ pub fn check_batch(gpu: &Arc<Gpu>, config: &Config) -> Result<BatchOutcome> {
     let (program, io) = session.step()?;
     let plan = &program.plan;
     let batch = problem.batches(0)?.remove(0);
-    let mut state = State { seed: 1, tick: 5, scale: 1.0, rows: batch.rows as u32, count: io.count(&batch) as u32, ..State::default() };
+    let mut state =
+        State { seed: 1, tick: 5, scale: 1.0, rows: batch.rows as u32, count: io.feed.count(&batch) as u32, ..State::default() };
     config.optimizer.fill(&mut state, config.optimizer.learning_rate);
     state.drawn = f32::from(u8::from(batch.drawn));
-    session.write(program, io, &batch, state)?;
+    session.write(program, &io.feed, &batch, state)?;
     let mut outcome = BatchOutcome { batch: config.train.batch, dispatches: (0, 0), worst: (0.0, String::new()) };
     let mut seen = HashSet::new();
     let mut random = Random::new(1, 2, 3);
@@ -90,7 +91,7 @@ pub fn check_batch(gpu: &Arc<Gpu>, config: &Config) -> Result<BatchOutcome> {
     Ok(outcome)
 }
 
-fn can_compare(plan: &Plan, entry: &Entry) -> bool {
+fn can_compare(plan: &FixedPlan, entry: &Entry) -> bool {
     let name = entry.shader.name.as_str();
     let elements: usize = entry.tensors.iter().map(|t| plan.len(*t)).sum();
     name.starts_with("matmul/") || name == "grad_norm/partial" || sums(name) || (elements <= WHOLE && !is_backward(entry))
@@ -105,7 +106,7 @@ fn read(program: &Program, entry: &Entry) -> Result<Words> {
     entry.tensors.iter().map(|t| Ok((*t, program.read(*t)?))).collect()
 }
 
-fn expected(plan: &Plan, entry: &Entry, before: &Words, state: State, random: &mut Random) -> Result<Vec<Expected>> {
+fn expected(plan: &FixedPlan, entry: &Entry, before: &Words, state: State, random: &mut Random) -> Result<Vec<Expected>> {
     let name = entry.shader.name.as_str();
     if name.starts_with("matmul/") {
         return Ok(product(entry, before, state, random));

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use crate::error::Result;
 use crate::gpu::{Gpu, Role, Target};
 use crate::kernels::{self, State};
-use crate::plan::{Arena, Entry, LayoutOptions, Memory, Place, Plan, Program, Section, Storage, Tensor};
+use crate::plan::{Arena, Entry, FixedPlan, LayoutOptions, Lowered, Memory, Place, Plan, Program, Section, Storage, Tensor};
 use crate::random::Random;
 use reference::{Values, is_backward};
 use scalar::{Scalar, Var};
@@ -147,7 +147,7 @@ enum Data {
 /// A recorded case.
 #[derive(Debug)]
 pub struct Case {
-    plan: Plan,
+    plan: FixedPlan,
     inputs: HashMap<Tensor, Data>,
     state: State,
     gradients: Vec<(Tensor, Tensor)>,
@@ -307,7 +307,7 @@ impl Builder {
         if mode > 0 {
             self.plan.sum_anew(sum);
             self.state.micro = u32::from(mode == 2);
-            self.plan.accumulates = mode != 3;
+            self.plan.options.micro_steps = mode != 3;
         }
         Ok(sum)
     }
@@ -358,7 +358,7 @@ impl Builder {
 
     fn finish(self) -> Case {
         let Builder { plan, state, tolerance, inputs, gradients, upstream, exact, .. } = self;
-        Case { plan, inputs, state, gradients, upstream, tolerance, exact }
+        Case { plan: plan.into(), inputs, state, gradients, upstream, tolerance, exact }
     }
 }
 
@@ -459,7 +459,7 @@ fn compare(got: &[f32], want: &Expected, tolerance: Tolerance) -> Checked<f64> {
 
 impl Case {
     /// What is recorded.
-    pub fn plan(&self) -> &Plan {
+    pub fn plan(&self) -> &FixedPlan {
         &self.plan
     }
 
@@ -508,9 +508,15 @@ impl Case {
     }
 
     /// Contents of every tensor after one run over poisoned buffers.
-    fn run(&self, gpu: &Arc<Gpu>, memory: &Memory, [poison, guard_word]: [u32; 2], checked: bool) -> Checked<Vec<Vec<u32>>> {
+    fn run(
+        &self,
+        gpu: &Arc<Gpu>,
+        (memory, lowered): &(Memory, Lowered),
+        [poison, guard_word]: [u32; 2],
+        checked: bool,
+    ) -> Checked<Vec<Vec<u32>>> {
         let arena = Arc::new(Arena::new(gpu.clone(), memory)?);
-        let program = Program::new(self.plan.clone(), arena.clone(), memory.plans[0].clone(), checked)?;
+        let program = Program::new(lowered.clone(), arena.clone(), checked)?;
         let guard = (GUARD_BYTES / 4) as usize;
         let mut contents: Vec<Vec<u32>> = memory.buffers.iter().map(|b| vec![poison; (b.bytes / 4) as usize]).collect();
         let guarded = |storage: Storage| matches!(storage, Storage::Persistent(_) | Storage::Transient(_));
@@ -544,7 +550,7 @@ impl Case {
     /// # Errors
     /// With the difference.
     pub fn check(&self, gpu: &Arc<Gpu>, checked: bool) -> Checked<Outcome> {
-        let memory = Memory::lay_out(&[&self.plan], LayoutOptions { guard: Some(GUARD_BYTES), ..LayoutOptions::default() })?;
+        let memory = Memory::of(self.plan.clone(), LayoutOptions { guard: Some(GUARD_BYTES), ..LayoutOptions::default() })?;
         let [nan, other] = [[f32::NAN.to_bits(), GUARD_WORDS[0]], [1e30f32.to_bits(), GUARD_WORDS[1]]];
         let first = self.run(gpu, &memory, nan, false)?;
         let again = [("other memory around tensors", other, false)].into_iter().chain(checked.then_some(("bounds checks", nan, true)));

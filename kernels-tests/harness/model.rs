@@ -55,8 +55,9 @@ pub fn check_model(gpu: &Arc<Gpu>, config: &Config) -> Result<Option<ModelOutcom
     let plan = &program.plan;
     let batch = problem.batches(0)?.remove(0);
     let drawn = f32::from(u8::from(batch.drawn));
-    let state = State { seed: 1, tick: 5, scale: 1.0, rows: batch.rows as u32, count: io.count(&batch) as u32, drawn, ..State::default() };
-    session.write(program, io, &batch, state)?;
+    let state =
+        State { seed: 1, tick: 5, scale: 1.0, rows: batch.rows as u32, count: io.feed.count(&batch) as u32, drawn, ..State::default() };
+    session.write(program, &io.feed, &batch, state)?;
     program.run(program.gradients())?;
     let got = session.arena.read_flat(Flat::Gradients)?;
     let records = session.records()?;
@@ -72,20 +73,18 @@ pub fn check_model(gpu: &Arc<Gpu>, config: &Config) -> Result<Option<ModelOutcom
     values.fill_parts(plan);
     let leaves = values.floats.clone();
     // Everything that the host wrote, as it lies on the device.
-    for (tensor, _) in plan.tensors().filter(|(t, info)| matches!(info.storage, Storage::Persistent(_)) && *t != io.state) {
+    for (tensor, _) in plan.tensors().filter(|(t, info)| matches!(info.storage, Storage::Persistent(_)) && *t != io.feed.state) {
         let words: Vec<u32> = program.read(tensor)?;
         values.floats.insert(tensor, words.iter().map(|w| Var::constant(f64::from(f32::from_bits(*w)))).collect());
         values.ints.insert(tensor, words);
     }
-    if let Some(records) = io.records {
-        values.floats.insert(records, vec![Var::constant(0.0); plan.len(records)]);
-    }
+    values.floats.insert(io.records, vec![Var::constant(0.0); plan.len(io.records)]);
     for entry in plan.entries().iter().filter(|e| e.section == Section::Forward) {
         evaluate(plan, entry, &mut values)?;
     }
     let rows = plan.find("loss.rows").ok_or_else(|| Error::Internal("the plan has no loss".into()))?;
     let losses: Vec<Var> = values.floats[&rows].iter().step_by(plan.shape(rows)[1]).copied().collect();
-    let scale = 1.0 / io.count(&batch) as f64;
+    let scale = 1.0 / io.feed.count(&batch) as f64;
     let gradients = Var::backward(&losses.iter().map(|l| (*l, scale)).collect::<Vec<_>>());
     let (mut error, mut norm, mut worst, mut dead) = (0.0, 0.0, (0.0, String::new()), vec![]);
     for p in plan.parameters() {

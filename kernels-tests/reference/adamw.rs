@@ -2,7 +2,7 @@
 
 use super::Call;
 use crate::harness::scalar::Scalar;
-use crate::kernels::metrics::{RECORD, SUMS, UPDATES};
+use crate::kernels::metrics::{NORM, RECORD, SCALE, SKIPPED, SUMS, UPDATES};
 
 /// The reference of a pass, if it has one.
 pub(super) fn evaluate<S: Scalar>(pass: &str, call: &mut Call<'_, S>) -> bool {
@@ -26,11 +26,11 @@ pub fn update<S: Scalar>(call: &mut Call<'_, S>) {
     let complement = |log: &str| -(e.scalar(log) * (updates + 1.0)).exp_m1();
     let (c1, c2) = (S::constant(1.0 / complement("log1")), S::constant(1.0 / complement("log2").sqrt()));
     let start = state.slot as usize * RECORD;
-    let share = if e.constant("SCALED") == 1 { S::constant(1.0) / records[start + 3] } else { S::constant(1.0) };
+    let share = if e.constant("SCALED") == 1 { S::constant(1.0) / records[start + SCALE] } else { S::constant(1.0) };
     let norm = S::sum(&call.floats("partials")[..e.size("partials")]).sqrt() * share;
     let fine = norm.value().is_finite() && records[start + SUMS].value().is_finite();
-    records[start + 1] = norm;
-    records[start + 2] = S::constant(f64::from(u8::from(!fine)));
+    records[start + NORM] = norm;
+    records[start + SKIPPED] = S::constant(f64::from(u8::from(!fine)));
     records[start + UPDATES] = S::constant(updates + f64::from(u8::from(fine)));
     let max_norm = f64::from(state.max_norm);
     let clip = if max_norm > 0.0 { (max_norm / (norm.value() + 1e-6)).min(1.0) } else { 1.0 };

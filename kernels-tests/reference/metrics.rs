@@ -2,7 +2,7 @@
 
 use super::Call;
 use crate::harness::scalar::Scalar;
-use crate::kernels::metrics::{RECORD, SUMS};
+use crate::kernels::metrics::{COUNT, RECORD, SUMS};
 
 /// The reference of a pass, if it has one.
 pub(super) fn evaluate<S: Scalar>(pass: &str, call: &mut Call<'_, S>) -> bool {
@@ -22,7 +22,7 @@ pub fn accumulate<S: Scalar>(call: &mut Call<'_, S>) {
     for j in 0..=cols {
         let column: Vec<S> = (0..rows).map(|r| if j < cols { x[r * cols + j] } else { S::constant(0.0) }).collect();
         let count = S::constant(if j < cols { 0.0 } else { rows.min(state.count as usize) as f64 });
-        let at = start + if j < cols { SUMS + j } else { 0 };
+        let at = start + if j < cols { SUMS + j } else { COUNT };
         let old = if state.micro > 0 { records[at] } else { S::constant(0.0) };
         records[at] = old + count + S::sum(&column);
     }

@@ -23,7 +23,7 @@ use std::sync::Mutex;
 use super::scalar::{Scalar, Var};
 use crate::error::{Error, Result};
 use crate::kernels::State;
-use crate::plan::{Entry, Plan, Tensor};
+use crate::plan::{Entry, FixedPlan, Tensor};
 
 /// Contents of the tensors of a plan.
 #[derive(Debug, Clone)]
@@ -40,7 +40,7 @@ pub struct Values<S> {
 
 impl<S: Scalar> Values<S> {
     /// Gives parts of weights the values of their weights, and joined weights those of their parts.
-    pub fn fill_parts(&mut self, plan: &Plan) {
+    pub fn fill_parts(&mut self, plan: &FixedPlan) {
         for (part, whole, first) in plan.parts() {
             if let Some(values) = self.floats.get(part).cloned() {
                 let whole = self.floats.entry(*whole).or_insert_with(|| vec![S::constant(0.0); plan.len(*whole)]);
@@ -56,7 +56,7 @@ impl<S: Scalar> Values<S> {
 /// One entry with the values around it.
 #[derive(Debug)]
 pub struct Call<'a, S> {
-    plan: &'a Plan,
+    plan: &'a FixedPlan,
     /// The launch.
     pub entry: &'a Entry,
     values: &'a mut Values<S>,
@@ -132,7 +132,7 @@ pub fn is_backward(entry: &Entry) -> bool {
 ///
 /// # Errors
 /// `Internal` when the pass has none.
-pub fn evaluate<S: Scalar>(plan: &Plan, entry: &Entry, values: &mut Values<S>) -> Result<()> {
+pub fn evaluate<S: Scalar>(plan: &FixedPlan, entry: &Entry, values: &mut Values<S>) -> Result<()> {
     let mut call = Call { plan, entry, values };
     let name = &entry.shader.name;
     let (family, pass) = name.split_once('/').unwrap_or((name, ""));

@@ -5,12 +5,12 @@
 //   AdamW: w ← w · (1 − lr · decay);   Adam, SGD: g ← g + decay · w
 //   m ← m + (1 − β₁)(g − m);  v ← β₂ v + (1 − β₂) g²;  w ← w − lr · m / (1 − β₁ᵗ) / (√(v / (1 − β₂ᵗ)) + eps)
 //   SGD: m ← β₁ m + g;  w ← w − lr · m, and v stays
-// SCALED: the gradient is records[slot, 3] times too large (loss_scale/apply), and divided by that first.
-// t is the number of updates of the moments, this one included: records[slot, 15] = t, one more than that of the record before.
-// A norm or a loss (records[slot, 4]) that is not finite leaves w, m, v and t as they are.
-// w dw m v: (n), n a multiple of 4, as vectors of 4; partials: (at least G); records: (slots, 16), of which 1 becomes the norm before
-// clipping, 2 whether the step was skipped, and 15 is t. Grid: one invocation for EACH vectors. w, m and v are updated in place.
-// uses: common/grid, common/math, common/state
+// SCALED: the gradient is records[slot, SCALE_AT] times too large (loss_scale/apply), and divided by that first.
+// t is the number of updates of the moments, this one included: records[slot, UPDATES_AT] = t, one more than that of the record before.
+// A norm or a loss (records[slot, SUMS_AT]) that is not finite leaves w, m, v and t as they are.
+// w dw m v: (n), n a multiple of 4, as vectors of 4; partials: (at least G); records: (slots, RECORD). Grid: one invocation for EACH vectors. w, m and v are updated
+// in place, and so are norm, skipped and updates of the record.
+// uses: common/grid, common/math, common/record, common/state
 const WG: u32 = 64u;
 const RULE: u32 = 1u;
 const BY_VALUE: u32 = 0u;
@@ -26,7 +26,7 @@ var<immediate> p: Params;
 @group(0) @binding(3) var<storage, read> dw: array<vec4<f32>>;       // (n)
 @group(0) @binding(4) var<storage, read_write> m: array<vec4<f32>>;  // (n)
 @group(0) @binding(5) var<storage, read_write> v: array<vec4<f32>>;  // (n)
-@group(0) @binding(6) var<storage, read_write> records: array<f32>;  // (slots, 16)
+@group(0) @binding(6) var<storage, read_write> records: array<f32>;  // (slots, RECORD)
 
 // On the bits: a compiler may assume that floats are finite.
 fn is_finite(value: f32) -> bool {
@@ -85,19 +85,19 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
             sum += partials[j];
         }
     }
-    let start = state.slot * 16u;
+    let start = state.slot * RECORD;
     var share = 1.0;
     if (SCALED == 1u) {
-        share = 1.0 / records[start + 3u];
+        share = 1.0 / records[start + SCALE_AT];
     }
     let norm = sqrt(sum) * share;
-    let fine = is_finite(norm) && is_finite(records[start + 4u]);
-    let updates = records[(state.slot + p.slots - 1u) % p.slots * 16u + 15u];
+    let fine = is_finite(norm) && is_finite(records[start + SUMS_AT]);
+    let updates = records[(state.slot + p.slots - 1u) % p.slots * RECORD + UPDATES_AT];
     let first = flat_group(group, groups) * WG * EACH + local;
     if (first == 0u) {
-        records[start + 1u] = norm;
-        records[start + 2u] = select(1.0, 0.0, fine);
-        records[start + 15u] = select(updates, updates + 1.0, fine);
+        records[start + NORM_AT] = norm;
+        records[start + SKIPPED_AT] = select(1.0, 0.0, fine);
+        records[start + UPDATES_AT] = select(updates, updates + 1.0, fine);
     }
     if (!fine) {
         return;

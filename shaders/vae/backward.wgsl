@@ -2,9 +2,9 @@
 // z = μ + ε exp(s / 2), s = ln σ², and weight · the mean over the n rows that count of kl = mean_c ½ (μ² + exp s − 1 − s).
 //   ∂z/∂μ = 1, ∂z/∂s = ½ ε exp(s / 2);  ∂kl/∂μ = μ / cols, ∂kl/∂s = ½ (exp s − 1) / cols
 // With k = weight · scale / (n · cols), 0 in the rows that do not count:
-//   dμ = dz + k μ;  ds = ½ dz ε exp(s / 2) + ½ k (exp s − 1);  without NOISE ε = 0; SCALED: k times the loss scale records[slot, 3]
+//   dμ = dz + k μ;  ds = ½ dz ε exp(s / 2) + ½ k (exp s − 1);  without NOISE ε = 0; SCALED: k times the loss scale records[slot, SCALE_AT]
 // x dx: (rows, 2, cols); dz: (rows, cols). Grid: one invocation an element of dz. dx is `=`.
-// uses: common/grid, common/math, common/random, common/normal, common/state
+// uses: common/grid, common/math, common/random, common/normal, common/record, common/state
 const WG: u32 = 64u;
 const NOISE: u32 = 1u;
 const SCALED: u32 = 0u;
@@ -15,7 +15,7 @@ var<immediate> p: Params;
 @group(0) @binding(1) var<storage, read> x: array<f32>;        // (rows, 2, cols)
 @group(0) @binding(2) var<storage, read> dz: array<f32>;       // (rows, cols)
 @group(0) @binding(3) var<storage, read_write> dx: array<f32>; // (rows, 2, cols)
-@group(0) @binding(4) var<storage, read> records: array<f32>;  // (slots, 16)
+@group(0) @binding(4) var<storage, read> records: array<f32>;  // (slots, RECORD)
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
@@ -26,7 +26,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     let valid = min(p.rows, state.rows);
     var k = select(0.0, p.weight * state.scale / f32(valid) / f32(p.cols), i / p.cols < valid);
     if (SCALED == 1u) {
-        k *= records[state.slot * 16u + 3u];
+        k *= records[state.slot * RECORD + SCALE_AT];
     }
     let at = i + i / p.cols * p.cols;
     let s = x[at + p.cols];

@@ -82,7 +82,7 @@ pub(super) fn trained(host: &Host, mut weights: Weights, mut problem: Problem, d
     problem.use_saved_buffers(weights.buffers(problem.buffers())?);
     let (problem, _) = problem.load()?;
     let session = problem.evaluation(&Arc::new(host.open(device)?))?;
-    session.arena.write_flat(Flat::Parameters, &weights.load(session.evaluate.0.plan.parameters())?)?;
+    session.arena.write_flat(Flat::Parameters, &weights.load(session.parameters())?)?;
     Ok((problem, session))
 }
 

@@ -7,13 +7,13 @@ use clap::Args;
 use serde_json::json;
 
 use super::args::{DeviceArg, JsonArg};
+use crate::bar::Bar;
 use crate::error::{Error, Result};
 use crate::harness::batch::{ALLOWED, check_batch};
 use crate::harness::model::check_model;
 use crate::harness::{FAMILIES, check_spec, targets};
 use crate::host::Host;
 use crate::registry::Config;
-use crate::train::Bar;
 
 /// Numerical check of every kernel, and of a run's whole gradient, on your device
 #[derive(Debug, Args)]

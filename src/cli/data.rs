@@ -9,14 +9,15 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::args::{JsonArg, RunArgs, expect_others, expect_writable};
+use crate::bar::Bar;
 use crate::datasets::integer_sequences::Sequence;
 use crate::datasets::{linkages, npz};
 use crate::draw;
 use crate::error::{Error, Result};
+use crate::files;
 use crate::host::Host;
 use crate::registry::Config;
 use crate::tasks::{IntegerSequences, IntegerSequencesConfig, TESTED};
-use crate::train::{Bar, write_atomically};
 
 /// Make a data set
 #[derive(Debug, Args)]
@@ -120,7 +121,7 @@ pub(super) fn run(host: &Host, args: DataArgs) -> Result<()> {
     linkages::write(&out, &samples)?;
     if let Some(path) = &sheet {
         let cells: Vec<_> = samples.iter().take(SHEET).map(draw::sample_cell).collect();
-        write_atomically(path, draw::picture(&cells, SHEET_COLUMNS).as_bytes())?;
+        files::write(path, draw::picture(&cells, SHEET_COLUMNS).as_bytes())?;
     }
     let rows: Vec<(&str, usize, usize)> = kinds
         .iter()

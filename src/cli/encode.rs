@@ -7,13 +7,13 @@ use clap::Args;
 use serde_json::json;
 
 use super::args::{DeviceArg, JsonArg, WeightsArgs, expect_apart, run_config, trained, weights_of};
+use crate::bar::Bar;
 use crate::datasets::npz::{Npz, Numbers, write_arrays};
 use crate::datasets::{linkages, mechanisms};
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::problem::Problem;
 use crate::tasks::{DataKind, ImageScorecard, ImagesConfig, Purpose};
-use crate::train::Bar;
 
 /// Latents of images by a trained VAE, with the types, joints and mask of the file
 #[derive(Debug, Args)]

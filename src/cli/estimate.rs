@@ -16,7 +16,7 @@ use crate::gpu::{CARD, LAUNCH, Target};
 use crate::host::Host;
 use crate::models::SequenceTransformerConfig;
 use crate::plan::Memory;
-use crate::problem::{Problem, default_budget};
+use crate::problem::Problem;
 use crate::ranks::Ranks;
 use crate::registry::Config;
 
@@ -75,7 +75,7 @@ impl On {
             return Ok(On { device, target: Target::default(), budget: budget.unwrap_or(8 << 30), ranks: Ranks::default() });
         };
         let gpu = host.open(Some(wanted))?;
-        let budget = budget.unwrap_or_else(|| default_budget(&gpu));
+        let budget = budget.unwrap_or_else(|| gpu.budget());
         Ok(On { device: gpu.describe(), target: gpu.target, budget, ranks: Ranks::default() })
     }
 }
@@ -95,7 +95,7 @@ fn estimates(host: &Host, runs: &[PathBuf], set: &[String], on: &On, fit: bool, 
     let mut list = Vec::new();
     for run in runs {
         let mut problem = Problem::open_for(&configured(run, set, on, fit)?, on.ranks)?;
-        let memory = problem.place(target, budget)?;
+        let memory = problem.place(target, budget)?.memory;
         let parameters = problem.record_evaluation(target)?.0.parameter_count();
         let total = memory.report.total_bytes;
         let fits = total <= budget && memory.buffers.iter().all(|b| b.bytes <= target.max_binding);
@@ -135,7 +135,7 @@ fn predicted(host: &Host, (run, set): (&Path, &[String]), train: &TrainConfig, r
 fn estimate(host: &Host, of: (&Path, &[String]), config: &Config, on: &On, all: bool, json: bool) -> Result<()> {
     let (target, budget) = (on.target, on.budget);
     let mut problem = Problem::open_for(config, on.ranks)?;
-    let memory = problem.place(target, budget)?;
+    let memory = problem.place(target, budget)?.memory;
     let exchanged = exchanged(&memory, on.ranks);
     let report = &memory.report;
     let (plan, _) = problem.record_training(target)?;

@@ -13,12 +13,12 @@ use crate::datasets::linkages;
 use crate::datasets::npz::Npz;
 use crate::draw;
 use crate::error::{Error, Result};
+use crate::files;
 use crate::generate::{Decoder, Strategy};
 use crate::host::Host;
 use crate::problem::Problem;
 use crate::registry::Config;
 use crate::tasks::{DataKind, MechanismScorecard, MechanismsConfig, Purpose, until_stop};
-use crate::train::write_atomically;
 
 /// Continue a sequence, or make mechanisms from latents, with a trained run
 #[derive(Debug, Args)]
@@ -155,7 +155,7 @@ fn mechanisms(host: &Host, mut config: Config, args: &GenerateArgs) -> Result<()
                 shapes: vec![shape(*kind, &truth[..], false), shape(*kind, &predicted[..], true)],
             })
             .collect();
-        write_atomically(path, draw::picture(&cells, 3).as_bytes())?;
+        files::write(path, draw::picture(&cells, 3).as_bytes())?;
     }
     if args.json.json {
         let list: Vec<_> = rows

@@ -25,6 +25,5 @@ pub(super) fn run(host: &Host, args: PlanArgs) -> Result<()> {
         None => Target::default(),
     };
     let (plan, _) = Problem::open(&args.run.load()?, Purpose::Train)?.record_training(target)?;
-    let memory = Memory::lay_out(&[&plan], LayoutOptions::default())?;
-    host.print(&memory.plans[0].dump(&plan))
+    host.print(&Memory::of(plan, LayoutOptions::default())?.1.dump())
 }

@@ -16,7 +16,7 @@ use crate::kernels::metrics::StepRecord;
 use crate::kernels::{State, key};
 use crate::metrics::duration;
 use crate::plan::Flat;
-use crate::problem::{Problem, default_budget};
+use crate::problem::Problem;
 use crate::registry::Config;
 use crate::tasks::{DataKind, Level, Purpose, Verdict};
 use crate::train::{Origin, expect_rules};
@@ -71,15 +71,16 @@ pub(super) fn run(host: &Host, args: PreflightArgs) -> Result<()> {
     expect_rules(&problem)?;
     let gpu = Arc::new(host.open(args.device.device.as_deref())?);
     let (mut problem, notes) = problem.load()?;
-    let budget = args.budget.unwrap_or_else(|| default_budget(&gpu));
-    let needed = problem.place(gpu.target, budget)?.report.total_bytes;
+    let budget = args.budget.unwrap_or_else(|| gpu.budget());
+    let placed = problem.place(gpu.target, budget)?;
+    let needed = placed.memory.report.total_bytes;
     if needed > budget {
         return Err(Error::Config(format!(
             "the run needs {needed} bytes on {}, the budget is {budget}. `engine estimate` says where they go and which batch fits",
             gpu.describe()
         )));
     }
-    let session = problem.training(&gpu)?;
+    let session = problem.training_in(placed, &gpu)?;
     let parameters = session.step()?.0.plan.parameter_count();
     let before = session.arena.read_flat(Flat::Parameters)?;
     let (mut losses, mut norms, mut times) = (vec![], vec![], vec![]);

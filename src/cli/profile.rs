@@ -17,7 +17,7 @@ use crate::gpu::{Gpu, Target};
 use crate::host::Host;
 use crate::kernels::State;
 use crate::plan::{Entry, Exchange, Part, Program};
-use crate::problem::{Loaded, Problem, default_budget};
+use crate::problem::{Loaded, Problem};
 use crate::ranks::Ranks;
 use crate::registry::Config;
 use crate::session::Session;
@@ -51,7 +51,7 @@ pub(super) fn problem_with_data(config: &Config, ranks: Ranks) -> Result<Loaded>
 
 /// A training program of the run, warmed up, and the median seconds of its steps on real data over so many rounds, the first not counted.
 pub(super) fn timed_step(problem: &mut Loaded, target: Target, gpu: &Arc<Gpu>, rounds: usize) -> Result<(Session, f64)> {
-    let session = problem.training_for(target, gpu)?;
+    let session = problem.training_in(problem.placed_for(target)?, gpu)?;
     let (median, _) = median_step(problem, &session, rounds, Ranks::default(), None)?;
     Ok((session, median))
 }
@@ -205,8 +205,8 @@ pub(super) fn run(host: &Host, args: ProfileArgs, ranks: Ranks) -> Result<()> {
     expect_same_configuration(&config, ranks)?;
     let gpu = Arc::new(host.open(device_of(ranks, device.device)?.as_deref())?);
     let mut problem = problem_with_data(&config, ranks)?;
-    problem.place(gpu.target, ranks.least(default_budget(&gpu)))?;
-    let session = problem.training(&gpu)?;
+    let placed = problem.place(gpu.target, ranks.least(gpu.budget()))?;
+    let session = problem.training_in(placed, &gpu)?;
     let (mut step, _) = median_step(&mut problem, &session, 12, ranks, None)?;
     let overlap = ranks.shared().then(|| Overlap::measure(&mut problem, &session, &mut step, ranks)).transpose()?;
     if !ranks.leads() {

@@ -12,7 +12,6 @@ use super::devices::device_of;
 use super::sweep::{Member, members};
 use crate::error::{Error, Result};
 use crate::host::Host;
-use crate::problem::default_budget;
 use crate::ranks::Ranks;
 use crate::registry::Config;
 use crate::runs::compare;
@@ -143,7 +142,7 @@ fn fitted(config: &Config, options: &Options) -> Result<Config> {
         }
         None => {
             let gpu = options.host.open(options.device.as_deref())?;
-            let budget = options.budget.unwrap_or_else(|| default_budget(&gpu));
+            let budget = options.budget.unwrap_or_else(|| gpu.budget());
             // All take the same form: the one for the rank with the least memory.
             fit(config, gpu.target, options.ranks.least(budget), options.ranks)?
         }

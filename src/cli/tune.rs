@@ -9,12 +9,12 @@ use serde_json::json;
 use super::args::{DeviceArg, JsonArg, RunArgs, expect_writable};
 use super::profile::{problem_with_data, timed_step};
 use crate::error::{Error, Result};
+use crate::files;
 use crate::gpu::{Gpu, Target, Tuning};
 use crate::host::Host;
 use crate::metrics::aligned;
-use crate::problem::{Loaded, default_budget};
+use crate::problem::Loaded;
 use crate::ranks::Ranks;
-use crate::train::write_atomically;
 
 /// Gains of a launch below this share are noise, and those of a whole step.
 const GAIN: f64 = 0.03;
@@ -132,7 +132,7 @@ pub(super) fn run(host: &Host, args: TuneArgs) -> Result<()> {
     };
     say(&gpu.describe());
     let by_model = gpu.tuned(Tuning::default());
-    problem.place(by_model, default_budget(&gpu))?;
+    problem.place(by_model, gpu.budget())?;
     let images = other_reads(&mut problem, &gpu, &say)?;
     let with_reads = |mut tuning: Tuning| {
         tuning.set_images(images);
@@ -177,7 +177,7 @@ pub(super) fn run(host: &Host, args: TuneArgs) -> Result<()> {
     if kept {
         all.0.extend(chosen.0.clone());
     }
-    write_atomically(&file, all.text(&gpu.summary).as_bytes())?;
+    files::write(&file, all.text(&gpu.summary).as_bytes())?;
     if json {
         let list: Vec<_> = kinds
             .iter()

@@ -353,6 +353,11 @@ impl Gpu {
         }
     }
 
+    /// Bytes that a run may allocate unless it is told otherwise: 8 GiB, or what is free where that is known and less.
+    pub fn budget(&self) -> u64 {
+        (8u64 << 30).min(self.free_memory().unwrap_or(u64::MAX))
+    }
+
     /// Bytes of video memory that no program holds, where the driver tells: Linux with amdgpu.
     pub fn free_memory(&self) -> Option<u64> {
         let folder = std::path::Path::new("/sys/bus/pci/devices").join(&self.pci);

@@ -20,7 +20,7 @@ use super::assembly::{Code, Latency, Mix};
 use super::compiler::{Compiled, Compiler};
 use crate::error::Result;
 use crate::gpu::{Card, LAUNCH, Shader};
-use crate::plan::{Entry, Plan, Section, Tensor, converted};
+use crate::plan::{Entry, FixedPlan, Section, Tensor, converted};
 
 /// Cycles until data are there: round figures for RDNA 2.
 const LATENCY: Latency = Latency { memory: 500.0, lds: 64.0 };
@@ -109,7 +109,7 @@ pub struct Prediction {
 ///
 /// # Errors
 /// As compiling a kernel.
-pub fn predict(plan: &Plan, micro_steps: usize, card: &Card, compiler: &Compiler) -> Result<Prediction> {
+pub fn predict(plan: &FixedPlan, micro_steps: usize, card: &Card, compiler: &Compiler) -> Result<Prediction> {
     let (mut variants, mut known): (Vec<Variant>, HashMap<*const Shader, usize>) = (vec![], HashMap::new());
     // Bytes that passed since each tensor was last touched; the step before was the same step.
     let (mut passed, mut touched): (u64, HashMap<Tensor, u64>) = (0, HashMap::new());

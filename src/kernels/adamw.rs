@@ -31,7 +31,7 @@ pub struct Update {
     pub m: Tensor,
     /// (n) second moment.
     pub v: Tensor,
-    /// (slots, 16), of at least two steps.
+    /// (slots, `RECORD`), of at least two steps.
     pub records: Tensor,
     /// β₁.
     pub beta1: f64,

@@ -16,7 +16,7 @@ pub const SMALLEST: f32 = 1.0;
 pub struct Apply {
     /// Any shape, in place.
     pub x: Tensor,
-    /// (slots, 16), of at least two steps.
+    /// (slots, `RECORD`), of at least two steps.
     pub records: Tensor,
 }
 

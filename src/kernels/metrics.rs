@@ -4,15 +4,26 @@ use super::state;
 use crate::error::{Error, Result};
 use crate::plan::{Dispatch, Grid, Plan, Tensor};
 
-/// Words of one record: 0 the number that means are taken over, 1 the gradient norm, 2 whether the update was skipped, 3 the loss scale
-/// where there is one, from `SUMS` the sums of columns, the loss first, and `UPDATES`.
+/// Words of one record. This and the places of its words are twins of the consts in `shaders/common/record.wgsl`; a test compares them.
 pub const RECORD: usize = 16;
 
-/// First sum of a record.
+/// Number that means are taken over.
+pub const COUNT: usize = 0;
+
+/// Norm of the whole gradient, before it is clipped.
+pub const NORM: usize = 1;
+
+/// 1 where the update was skipped, else 0.
+pub const SKIPPED: usize = 2;
+
+/// What the gradients were multiplied with, of a run in 16 bits.
+pub const SCALE: usize = 3;
+
+/// First sum of a column, that of the loss.
 pub const SUMS: usize = 4;
 
 /// Updates that the moments of the optimiser have had up to a step; those that were skipped do not count.
-pub const UPDATES: usize = RECORD - 1;
+pub const UPDATES: usize = 15;
 
 /// What the device says of a step.
 #[derive(Debug, Clone, Copy)]
@@ -26,22 +37,22 @@ impl<'a> StepRecord<'a> {
 
     /// Number that means are taken over.
     pub fn count(&self) -> f64 {
-        f64::from(self.0[0])
+        f64::from(self.0[COUNT])
     }
 
     /// Norm of the whole gradient.
     pub fn gradient_norm(&self) -> f64 {
-        f64::from(self.0[1])
+        f64::from(self.0[NORM])
     }
 
     /// Whether the update was skipped, as loss or gradient was not finite.
     pub fn skipped(&self) -> bool {
-        self.0[2] != 0.0
+        self.0[SKIPPED] != 0.0
     }
 
     /// What the gradients were multiplied with, of a run in 16 bits.
     pub fn loss_scale(&self) -> f32 {
-        self.0[3]
+        self.0[SCALE]
     }
 
     /// Mean of a column of the loss's results; column 0 is the loss.
@@ -60,7 +71,7 @@ impl<'a> StepRecord<'a> {
 pub struct Accumulate {
     /// (rows, cols), at most 11 columns.
     pub x: Tensor,
-    /// (slots, 16).
+    /// (slots, `RECORD`).
     pub records: Tensor,
     /// Rows.
     pub rows: usize,

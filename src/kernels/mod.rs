@@ -28,34 +28,36 @@ use std::ops::Range;
 
 use crate::error::Result;
 use crate::gpu::{Role, Target};
+pub use crate::plan::Halves;
 use crate::plan::{Dispatch, Grid, Plan, Tensor};
 
-/// Families whose kernels may store what they read and write in 16 bits: those of layers. Losses, metrics and the optimiser keep to 32.
-pub const HALF: [&str; 20] = [
-    "activation",
-    "attention",
-    "attention_pool",
-    "dropout",
-    "embedding",
-    "fourier",
-    "gather",
-    "gru",
-    "layer_norm",
-    "lstm",
-    "matmul",
-    "max_pool",
-    "mean",
-    "patches",
-    "positions",
-    "rope",
-    "slice",
-    "swiglu",
-    "tokens",
-    "upsample",
-];
-
-/// Variables of theirs that keep to 32 bits all the same: statistics of rows.
-pub const EXACT: [&str; 2] = ["stats", "lse"];
+/// Families whose kernels may store what they read and write in 16 bits: those of layers. Losses, metrics and the optimiser keep to 32, and so do
+/// statistics of rows.
+pub const HALVES: Halves = Halves {
+    families: &[
+        "activation",
+        "attention",
+        "attention_pool",
+        "dropout",
+        "embedding",
+        "fourier",
+        "gather",
+        "gru",
+        "layer_norm",
+        "lstm",
+        "matmul",
+        "max_pool",
+        "mean",
+        "patches",
+        "positions",
+        "rope",
+        "slice",
+        "swiglu",
+        "tokens",
+        "upsample",
+    ],
+    exact: &["stats", "lse"],
+};
 
 /// What changes from step to step. Twin of `State` in `shaders/common/state.wgsl`; a test compares the layouts.
 #[repr(C)]
@@ -143,8 +145,8 @@ fn parts(target: &Target, terms: usize, iterations: usize) -> impl Iterator<Item
 /// `Internal` when some of them were added to before and others were not.
 pub fn adding(plan: &mut Plan, dispatch: Dispatch, sums: &[Tensor]) -> Result<Dispatch> {
     let fresh = plan.first_to_add(sums)?;
-    let dispatch = dispatch.constant("FRESH", if fresh { 2 - u32::from(plan.accumulates) } else { 0 });
-    Ok(if fresh && plan.accumulates { dispatch.bind("state", state(plan)?) } else { dispatch })
+    let dispatch = dispatch.constant("FRESH", if fresh { 2 - u32::from(plan.options.micro_steps) } else { 0 });
+    Ok(if fresh && plan.options.micro_steps { dispatch.bind("state", state(plan)?) } else { dispatch })
 }
 
 /// SIMDs of the RX 6600.

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use super::passes::Halves;
 use super::recording::Plan;
 use super::tensor::{Storage, Tensor};
 use crate::gpu::Role;
@@ -9,7 +10,7 @@ use crate::gpu::Role;
 impl Plan {
     /// Stores activations and their gradients in 16 bits: pooled tensors of floats that only these families of kernels touch, of whose variables none is
     /// among `exact`, and that the host does not read. Kernels compute in 32 bits either way.
-    pub fn halve(&mut self, families: &[&str], exact: &[&str]) {
+    pub(super) fn halve(&mut self, Halves { families, exact }: Halves) {
         let mut whole: HashSet<Tensor> = self.kept.iter().copied().collect();
         for entry in self.entries() {
             let family = entry.shader.name.split('/').next().unwrap_or_default();

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::dispatch::Entry;
-use super::recording::Plan;
+use super::fixed::FixedPlan;
 use super::tensor::Tensor;
 use crate::error::{Error, Result};
 use crate::gpu::{Access, Binding, BindingKind, Form, IMAGE_ROW, Shader, Texel};
@@ -40,6 +40,8 @@ pub struct Place {
 /// A plan in its buffers, for its target.
 #[derive(Debug, Clone)]
 pub struct Lowered {
+    /// The plan.
+    pub plan: FixedPlan,
     /// Place of each tensor by index.
     pub places: Vec<Place>,
     /// Launches, in the order of the plan's.
@@ -75,14 +77,14 @@ pub struct ImageRead {
 /// # Errors
 /// `Internal` when a part of a module is not understood.
 #[cfg(feature = "isa")]
-pub(crate) fn converted(plan: &Plan, entries: Range<usize>) -> Result<Arc<Shader>> {
+pub(crate) fn converted(plan: &FixedPlan, entries: Range<usize>) -> Result<Arc<Shader>> {
     let half = |(binding, tensor): (&Binding, &Tensor)| plan.info(*tensor).half.then(|| (binding.name.clone(), Form::Half));
     Ok(compiled(plan, entries, half)?.0)
 }
 
 /// The kernel of a launch with the arrays of its entries in these forms, and its tensors in the order of its bindings.
 fn compiled(
-    plan: &Plan,
+    plan: &FixedPlan,
     entries: Range<usize>,
     form: impl Fn((&Binding, &Tensor)) -> Option<(String, Form)>,
 ) -> Result<(Arc<Shader>, Vec<Tensor>)> {
@@ -114,60 +116,60 @@ pub(super) fn shared<'a>(first: (&'a Shader, &'a [Tensor]), second: (&'a Shader,
     })
 }
 
-impl Lowered {
-    /// Lowers a plan whose tensors have their places, and lists the images that it needs beside those that there are.
-    pub(super) fn new(plan: &Plan, places: Vec<Place>, images: &mut Vec<ImageSpec>) -> Result<Lowered> {
-        let overlap = |a: Place, b: Place| a.buffer == b.buffer && a.offset < b.offset + b.bytes && b.offset < a.offset + a.bytes;
-        // What each image holds, and who read it last.
-        let mut held: Vec<(Option<Place>, usize)> = vec![(None, 0); images.len()];
-        let mut launches = Vec::new();
-        for (index, entries) in plan.launches().enumerate() {
-            // A form that changes nothing would only make another kernel of the same text.
-            let form = |(binding, tensor): (&Binding, &Tensor)| {
-                let info = plan.info(*tensor);
-                let form = if info.half {
-                    // Uniform arrays are made of vectors of four floats; texels have any format.
-                    if binding.access != Access::Read || !plan.target.holds_image(info.len()) {
-                        return Some((binding.name.clone(), Form::Half));
-                    }
-                    Form::Image { half: true }
-                } else if binding.access == Access::Read {
-                    plan.target.form(info.len())?
-                } else {
-                    return None;
-                };
-                Some((binding.name.clone(), form))
-            };
-            let (shader, tensors) = compiled(plan, entries.clone(), form)?;
-            let mut reads: Vec<ImageRead> = Vec::new();
-            for (binding, tensor) in shader.bindings.iter().zip(&tensors) {
-                let BindingKind::Image(texel) = binding.kind else { continue };
-                let (place, rows) = (places[tensor.0 as usize], plan.len(*tensor).div_ceil(IMAGE_ROW) as u32);
-                let free = |image: &usize| images[*image].texel == texel && reads.iter().all(|r| r.image != *image);
-                // The one that holds it; or of those that are large enough the one that was not read for longest; or the one that grows least.
-                let best = (0..images.len()).filter(free).min_by_key(|image| {
-                    let (content, reader) = held[*image];
-                    let grows = rows.saturating_sub(images[*image].rows);
-                    (content != Some(place), grows, content.is_some(), reader)
-                });
-                let image = best.unwrap_or(images.len());
-                if image == images.len() {
-                    images.push(ImageSpec { texel, rows: 0 });
-                    held.push((None, 0));
+/// Launches of a plan whose tensors have their places; lists the images that they need beside those that there are.
+pub(super) fn lower(plan: &FixedPlan, places: &[Place], images: &mut Vec<ImageSpec>) -> Result<Vec<Launch>> {
+    let overlap = |a: Place, b: Place| a.buffer == b.buffer && a.offset < b.offset + b.bytes && b.offset < a.offset + a.bytes;
+    // What each image holds, and who read it last.
+    let mut held: Vec<(Option<Place>, usize)> = vec![(None, 0); images.len()];
+    let mut launches = Vec::new();
+    for (index, entries) in plan.launches().enumerate() {
+        // A form that changes nothing would only make another kernel of the same text.
+        let form = |(binding, tensor): (&Binding, &Tensor)| {
+            let info = plan.info(*tensor);
+            let form = if info.half {
+                // Uniform arrays are made of vectors of four floats; texels have any format.
+                if binding.access != Access::Read || !plan.target.holds_image(info.len()) {
+                    return Some((binding.name.clone(), Form::Half));
                 }
-                images[image].rows = images[image].rows.max(rows);
-                let previous = (held[image].0 == Some(place)).then_some(held[image].1);
-                held[image] = (Some(place), index);
-                reads.push(ImageRead { tensor: *tensor, image, previous });
+                Form::Image { half: true }
+            } else if binding.access == Access::Read {
+                plan.target.form(info.len())?
+            } else {
+                return None;
+            };
+            Some((binding.name.clone(), form))
+        };
+        let (shader, tensors) = compiled(plan, entries.clone(), form)?;
+        let mut reads: Vec<ImageRead> = Vec::new();
+        for (binding, tensor) in shader.bindings.iter().zip(&tensors) {
+            let BindingKind::Image(texel) = binding.kind else { continue };
+            let (place, rows) = (places[tensor.0 as usize], plan.len(*tensor).div_ceil(IMAGE_ROW) as u32);
+            let free = |image: &usize| images[*image].texel == texel && reads.iter().all(|r| r.image != *image);
+            // The one that holds it; or of those that are large enough the one that was not read for longest; or the one that grows least.
+            let best = (0..images.len()).filter(free).min_by_key(|image| {
+                let (content, reader) = held[*image];
+                let grows = rows.saturating_sub(images[*image].rows);
+                (content != Some(place), grows, content.is_some(), reader)
+            });
+            let image = best.unwrap_or(images.len());
+            if image == images.len() {
+                images.push(ImageSpec { texel, rows: 0 });
+                held.push((None, 0));
             }
-            for written in plan.entries()[entries.clone()].iter().flat_map(Entry::writes).map(|tensor| places[tensor.0 as usize]) {
-                held.iter_mut().filter(|h| h.0.is_some_and(|content| overlap(content, written))).for_each(|h| h.0 = None);
-            }
-            launches.push(Launch { entries, shader, tensors, images: reads });
+            images[image].rows = images[image].rows.max(rows);
+            let previous = (held[image].0 == Some(place)).then_some(held[image].1);
+            held[image] = (Some(place), index);
+            reads.push(ImageRead { tensor: *tensor, image, previous });
         }
-        Ok(Lowered { places, launches })
+        for written in plan.entries()[entries.clone()].iter().flat_map(Entry::writes).map(|tensor| places[tensor.0 as usize]) {
+            held.iter_mut().filter(|h| h.0.is_some_and(|content| overlap(content, written))).for_each(|h| h.0 = None);
+        }
+        launches.push(Launch { entries, shader, tensors, images: reads });
     }
+    Ok(launches)
+}
 
+impl Lowered {
     /// Copies to images, with the launch that each comes before.
     pub fn copies(&self) -> impl Iterator<Item = (usize, &ImageRead)> {
         let of = |(index, launch)| std::iter::repeat(index).zip(&(launch as &Launch).images);
@@ -175,7 +177,8 @@ impl Lowered {
     }
 
     /// The plan as text: every dispatch with its tensors, and the copies that it needs on its target.
-    pub fn dump(&self, plan: &Plan) -> String {
+    pub fn dump(&self) -> String {
+        let plan = &self.plan;
         let mut out = String::new();
         let copies = self.copies().count();
         let _ = writeln!(

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::lowering::{ImageSpec, Lowered, Place};
-use super::recording::Plan;
+use super::fixed::FixedPlan;
+use super::lowering::{ImageSpec, Lowered, Place, lower};
 use super::slices::staged;
 use super::tensor::{Flat, Storage, Tensor};
 use crate::error::{Error, Result};
@@ -29,15 +29,13 @@ pub struct LayoutOptions {
     pub exchange: bool,
 }
 
-/// Buffers, and the place of every tensor of every plan.
+/// Buffers of a set of plans.
 #[derive(Debug, Clone)]
 pub struct Memory {
     /// Buffers in the order of allocation; the last is the staging buffer.
     pub buffers: Vec<BufferSpec>,
     /// Images.
     pub images: Vec<ImageSpec>,
-    /// For each plan, where its tensors lie and how its target runs it.
-    pub plans: Vec<Lowered>,
     /// Buffers that the slices of a gradient go through.
     pub slices: Vec<usize>,
     /// What the estimator prints.
@@ -102,8 +100,8 @@ impl Memory {
     ///
     /// # Errors
     /// `Internal` when two plans declare different parameters or different shapes under one name.
-    pub fn lay_out(plans: &[&Plan], options: LayoutOptions) -> Result<Memory> {
-        let mut memory = Memory { buffers: vec![], images: vec![], plans: vec![], slices: vec![], report: MemoryReport::default() };
+    pub fn lay_out(plans: Vec<FixedPlan>, options: LayoutOptions) -> Result<(Memory, Vec<Lowered>)> {
+        let mut memory = Memory { buffers: vec![], images: vec![], slices: vec![], report: MemoryReport::default() };
         let guard = options.guard.unwrap_or(0);
         let mut shared: HashMap<String, Place> = HashMap::new();
         let mut placed = Vec::with_capacity(plans.len());
@@ -125,7 +123,7 @@ impl Memory {
                 }
             }
         }
-        for plan in plans {
+        for plan in &plans {
             // What only dropped launches used has no place.
             let mut places = vec![Some(Place::default()); plan.handles()];
             for (tensor, info) in plan.tensors() {
@@ -166,27 +164,40 @@ impl Memory {
             placed.push(places);
         }
         if options.guard.is_none() {
-            memory.pool(plans, &mut placed);
+            memory.pool(&plans, &mut placed);
         }
-        let unused = |plan: &Plan| Error::Internal(format!("plan {}: a tensor is never used", plan.name));
-        let complete =
-            |(plan, places): (&&Plan, Vec<Option<Place>>)| places.into_iter().collect::<Option<Vec<Place>>>().ok_or_else(|| unused(plan));
-        let placed = plans.iter().zip(placed).map(complete).collect::<Result<Vec<_>>>()?;
-        let lower = |images: &mut Vec<ImageSpec>| {
-            plans.iter().zip(&placed).map(|(plan, places)| Lowered::new(plan, places.clone(), images)).collect::<Result<Vec<_>>>()
+        let complete = |(plan, places): (&FixedPlan, Vec<Option<Place>>)| {
+            let places = places.into_iter().collect::<Option<Vec<Place>>>();
+            places.ok_or_else(|| Error::Internal(format!("plan {}: a tensor is never used", plan.name)))
         };
-        memory.plans = lower(&mut memory.images)?;
+        let placed = plans.iter().zip(placed).map(complete).collect::<Result<Vec<_>>>()?;
+        let launches = |images: &mut Vec<ImageSpec>| {
+            plans.iter().zip(&placed).map(|(plan, places)| lower(plan, places, images)).collect::<Result<Vec<_>>>()
+        };
+        let mut launched = launches(&mut memory.images)?;
         if !memory.images.is_empty() {
             // Again, so that the first launches know of all images.
-            memory.plans = lower(&mut memory.images)?;
+            launched = launches(&mut memory.images)?;
         }
-        for bytes in plans.iter().filter(|plan| options.exchange && plan.trains).flat_map(|plan| staged(plan)) {
+        for bytes in plans.iter().filter(|plan| options.exchange && plan.trains).flat_map(staged) {
             let buffer = memory.add(format!("slice.{}", memory.slices.len()), Role::Staging, bytes);
             memory.slices.push(buffer);
         }
         memory.add("staging".into(), Role::Staging, read_back.min(STAGING).next_multiple_of(8));
-        memory.summarise(plans);
-        Ok(memory)
+        let all = plans.into_iter().zip(placed).zip(launched);
+        let lowered: Vec<Lowered> = all.map(|((plan, places), launches)| Lowered { plan, places, launches }).collect();
+        memory.summarise(&lowered);
+        Ok((memory, lowered))
+    }
+
+    /// Lays out a plan by itself.
+    ///
+    /// # Errors
+    /// As `lay_out`.
+    pub fn of(plan: impl Into<FixedPlan>, options: LayoutOptions) -> Result<(Memory, Lowered)> {
+        let (memory, mut lowered) = Memory::lay_out(vec![plan.into()], options)?;
+        let lowered = lowered.pop().ok_or_else(|| Error::Internal("a plan that was not laid out".into()))?;
+        Ok((memory, lowered))
     }
 
     fn add(&mut self, name: String, role: Role, bytes: u64) -> usize {
@@ -196,7 +207,7 @@ impl Memory {
 
     /// Gives each pooled tensor a buffer that no other needs while it lives, the largest first (Pisarchyk and Lee 2020, "Efficient memory management for
     /// deep neural net inference", greedy by size for shared objects): of the buffers that are free the smallest, or a new one of its size.
-    fn pool(&mut self, plans: &[&Plan], places: &mut [Vec<Option<Place>>]) {
+    fn pool(&mut self, plans: &[FixedPlan], places: &mut [Vec<Option<Place>>]) {
         let (mut tensors, mut start) = (Vec::new(), 0);
         for (number, plan) in plans.iter().enumerate() {
             for (tensor, (first, last)) in lifetimes(plan) {
@@ -223,7 +234,7 @@ impl Memory {
         }
     }
 
-    fn summarise(&mut self, plans: &[&Plan]) {
+    fn summarise(&mut self, plans: &[Lowered]) {
         let report = &mut self.report;
         for buffer in &self.buffers {
             report.total_bytes += buffer.bytes;
@@ -235,11 +246,11 @@ impl Memory {
             *report.bytes_by_role.entry(Role::Staging.to_string()).or_default() += bytes;
         }
         let mut listed = std::collections::HashSet::new();
-        for (plan, lowered) in plans.iter().zip(&self.plans) {
+        for Lowered { plan, places, .. } in plans {
             let lifetimes = lifetimes(plan);
             for (tensor, info) in plan.tensors() {
                 let bytes = info.bytes();
-                let buffer = &self.buffers[lowered.places[tensor.0 as usize].buffer];
+                let buffer = &self.buffers[places[tensor.0 as usize].buffer];
                 if info.pooled() {
                     report.unshared_activation_bytes += bytes;
                 }
@@ -277,13 +288,13 @@ impl Memory {
             }
         }
         if let Some(train) = plans.first() {
-            report.step_traffic_bytes = train.entries().iter().map(|e| e.bytes).sum();
+            report.step_traffic_bytes = train.plan.entries().iter().map(|e| e.bytes).sum();
         }
     }
 }
 
 /// First and last dispatch that uses each pooled tensor. Dispatches of one launch run at the same time.
-fn lifetimes(plan: &Plan) -> HashMap<Tensor, (usize, usize)> {
+fn lifetimes(plan: &FixedPlan) -> HashMap<Tensor, (usize, usize)> {
     let mut map: HashMap<Tensor, (usize, usize)> = HashMap::new();
     for launch in plan.launches() {
         let tensors = plan.entries()[launch.clone()].iter().flat_map(|e| &e.tensors);

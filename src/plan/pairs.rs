@@ -14,7 +14,7 @@ const PUT_OFF: usize = 2;
 impl Plan {
     /// Pairs the entries of the backward pass that compute gradients of weights with others, where the target gains from it. Every entry computes what it
     /// did, on the same numbers.
-    pub fn pair(&mut self) {
+    pub(super) fn pair(&mut self) {
         let backward = self.range(Section::Backward);
         let mut entries = self.entries()[..backward.start].to_vec();
         // Gradients of weights that nobody waits for, and how many entries they were put off by.
@@ -57,7 +57,7 @@ impl Plan {
     }
 
     /// Whether one of two entries writes what the other uses.
-    fn depend(&self, a: &Entry, b: &Entry) -> bool {
+    pub(super) fn depend(&self, a: &Entry, b: &Entry) -> bool {
         let uses = |entry: &Entry, written: Tensor| entry.tensors.iter().any(|t| self.overlap(*t, written));
         a.writes().any(|t| uses(b, t)) || b.writes().any(|t| uses(a, t))
     }

@@ -3,9 +3,9 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::fixed::FixedPlan;
 use super::lowering::{ImageRead, ImageSpec, Lowered, Place};
 use super::memory::{LayoutOptions, Memory};
-use super::recording::Plan;
 use super::tensor::{Flat, Section, Tensor};
 use crate::error::{Error, Result};
 use crate::gpu::{BindingKind, Gpu, Pipeline, launched};
@@ -124,7 +124,7 @@ pub struct Timing {
 #[derive(Debug)]
 pub struct Program {
     /// What it replays.
-    pub plan: Plan,
+    pub plan: FixedPlan,
     arena: Arc<Arena>,
     places: Vec<Place>,
     launches: Vec<Compiled>,
@@ -135,18 +135,18 @@ impl Program {
     ///
     /// # Errors
     /// As `Memory::lay_out`, `Arena::new` and `new`.
-    pub fn alone(plan: Plan, gpu: &Arc<Gpu>) -> Result<(Program, Memory)> {
-        let memory = Memory::lay_out(&[&plan], LayoutOptions::default())?;
+    pub fn alone(plan: impl Into<FixedPlan>, gpu: &Arc<Gpu>) -> Result<(Program, Memory)> {
+        let (memory, lowered) = Memory::of(plan, LayoutOptions::default())?;
         let arena = Arc::new(Arena::new(gpu.clone(), &memory)?);
-        Ok((Program::new(plan, arena, memory.plans[0].clone(), false)?, memory))
+        Ok((Program::new(lowered, arena, false)?, memory))
     }
 
-    /// Compiles every kernel, binds every tensor of `plan` and writes its constants. `checked` keeps wgpu's runtime checks in the kernels.
+    /// Compiles every kernel, binds every tensor and writes its constants. `checked` keeps wgpu's runtime checks in the kernels.
     ///
     /// # Errors
     /// `Internal` when a kernel does not compile, `TryAgain` on device loss.
-    pub fn new(plan: Plan, arena: Arc<Arena>, lowered: Lowered, checked: bool) -> Result<Program> {
-        let Lowered { places, launches } = lowered;
+    pub fn new(lowered: Lowered, arena: Arc<Arena>, checked: bool) -> Result<Program> {
+        let Lowered { plan, places, launches } = lowered;
         let shaders: Vec<_> = launches.iter().map(|launch| &launch.shader).collect();
         let pipelines = arena.gpu.pipelines(&shaders, checked)?;
         let mut compiled = Vec::with_capacity(launches.len());

@@ -6,6 +6,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use serde::{Deserialize, Serialize};
 
 use super::dispatch::Entry;
+use super::fixed::FixedPlan;
 use super::recording::Plan;
 use super::tensor::{Section, Tensor};
 use crate::error::Result;
@@ -38,7 +39,7 @@ const LIGHT: u64 = 8;
 
 /// The forward pass as far as it can be made again.
 struct Forward<'a> {
-    plan: &'a Plan,
+    plan: &'a FixedPlan,
     /// The launch that makes a tensor, where it may run a second time: it alone writes the tensor, and nothing that lasts.
     maker: HashMap<Tensor, usize>,
     /// Pooled tensors of the forward pass that the backward pass reads.
@@ -46,7 +47,7 @@ struct Forward<'a> {
 }
 
 impl<'a> Forward<'a> {
-    fn new(plan: &'a Plan) -> Self {
+    fn new(plan: &'a FixedPlan) -> Self {
         let (forward, backward) = (plan.range(Section::Forward), plan.range(Section::Backward));
         let pooled = |t: &Tensor| plan.info(*t).pooled() && !plan.kept.contains(t);
         let mut writers: HashMap<Tensor, usize> = HashMap::new();
@@ -153,7 +154,7 @@ impl Plan {
     ///
     /// # Errors
     /// `Internal` when a name is taken.
-    pub fn recompute(&mut self, what: Recompute) -> Result<()> {
+    pub(super) fn recompute(&mut self, what: Recompute) -> Result<()> {
         if what.is_none() {
             return Ok(());
         }

@@ -1,13 +1,14 @@
 //! Recording: a plan takes shape dispatch by dispatch, each checked against its shader and the device's limits.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::ops::Range;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use super::dispatch::{Dispatch, Entry, Grid, Param, Variant};
+use super::fixed::FixedPlan;
 use super::tensor::{FLAT_ALIGN, Fill, Flat, Init, Parameter, Section, Storage, Tensor, TensorInfo};
 use crate::error::{Error, Result};
-use crate::gpu::{Access, BindingKind, Card, LAUNCH, ParamType, Role, Shader, Target};
+use crate::gpu::{Access, BindingKind, ParamType, Role, Shader, Target};
 
 /// A launch as it was chosen.
 struct Launch {
@@ -17,66 +18,77 @@ struct Launch {
     variants: Vec<Variant>,
 }
 
-/// Static lists of dispatches over named tensors.
-#[derive(Debug, Clone)]
-pub struct Plan {
-    /// Name for reports: train, evaluate, decode.
-    pub name: String,
-    /// Device that the kernel variants are chosen for.
-    pub target: Target,
+/// What launches need to know of the run that a plan is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PlanOptions {
     /// Whether a backward pass follows: then dropout drops, and layers keep what it needs.
     pub trains: bool,
     /// Whether a step has several micro-steps, whose gradients add up.
-    pub accumulates: bool,
+    pub micro_steps: bool,
     /// Whether what layers keep will be stored in 16 bits, by which launches differ in time.
     pub halves: bool,
-    tensors: Vec<TensorInfo>,
-    names: HashMap<String, Tensor>,
-    parameters: Vec<Parameter>,
-    entries: Vec<Entry>,
+}
+
+/// A plan while it is recorded: what has been recorded of it so far (`FixedPlan`), and what the next launch is checked against.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    pub(super) fixed: FixedPlan,
+    /// What its launches were told of the run.
+    pub options: PlanOptions,
     written: HashSet<Tensor>,
     section: Section,
-    pub(super) kept: Vec<Tensor>,
-    parts: Vec<(Tensor, Tensor, usize)>,
-    constants: Vec<(Tensor, Fill)>,
     fresh: HashSet<Tensor>,
     /// Parts of the flat gradients that were added to, by their first numbers.
     summed: BTreeMap<usize, usize>,
-    dropped: HashSet<Tensor>,
     streams: u32,
+}
+
+impl Deref for Plan {
+    type Target = FixedPlan;
+
+    fn deref(&self) -> &FixedPlan {
+        &self.fixed
+    }
 }
 
 impl Plan {
     /// An empty plan of a training step.
     pub fn training(name: &str, target: Target) -> Self {
-        Plan { trains: true, ..Plan::new(name, target) }
+        Plan::with(name, target, PlanOptions { trains: true, micro_steps: true, halves: false })
     }
 
     /// An empty plan without a backward pass.
     pub fn new(name: &str, target: Target) -> Self {
-        Plan {
+        Plan::with(name, target, PlanOptions { trains: false, micro_steps: true, halves: false })
+    }
+
+    /// An empty plan.
+    pub fn with(name: &str, target: Target, options: PlanOptions) -> Self {
+        let fixed = FixedPlan {
             name: name.into(),
             target,
-            trains: false,
-            accumulates: true,
-            halves: false,
+            trains: options.trains,
             tensors: vec![],
             names: HashMap::new(),
             parameters: vec![],
             entries: vec![],
-            written: HashSet::new(),
-            section: Section::Forward,
             kept: vec![],
             parts: vec![],
             constants: vec![],
+            dropped: HashSet::new(),
+        };
+        Plan {
+            fixed,
+            options,
+            written: HashSet::new(),
+            section: Section::Forward,
             fresh: HashSet::new(),
             summed: BTreeMap::new(),
-            dropped: HashSet::new(),
             streams: 0,
         }
     }
 
-    fn add(&mut self, name: String, shape: &[usize], storage: Storage) -> Result<Tensor> {
+    pub(super) fn add(&mut self, name: String, shape: &[usize], storage: Storage) -> Result<Tensor> {
         let elements = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).filter(|n| *n <= u32::MAX as usize / 4);
         if elements.is_none_or(|n| n == 0) {
             return Err(Error::Config(format!(
@@ -88,8 +100,8 @@ impl Plan {
             return Err(Error::Internal(format!("plan {}: two tensors are named {name}", self.name)));
         }
         let tensor = Tensor(self.tensors.len() as u32);
-        self.names.insert(name.clone(), tensor);
-        self.tensors.push(TensorInfo { name, shape: shape.to_vec(), storage, half: false });
+        self.fixed.names.insert(name.clone(), tensor);
+        self.fixed.tensors.push(TensorInfo { name, shape: shape.to_vec(), storage, half: false });
         Ok(tensor)
     }
 
@@ -100,7 +112,7 @@ impl Plan {
     pub fn parameter(&mut self, name: &str, shape: &[usize], init: Init) -> Result<Tensor> {
         let offset = self.flat_len();
         let tensor = self.add(name.into(), shape, Storage::Parameter { offset })?;
-        self.parameters.push(Parameter { name: name.into(), shape: shape.to_vec(), offset, init });
+        self.fixed.parameters.push(Parameter { name: name.into(), shape: shape.to_vec(), offset, init });
         Ok(tensor)
     }
 
@@ -123,7 +135,7 @@ impl Plan {
             )));
         }
         let part = self.add(format!("{name}[{first}..]"), shape, Storage::Parameter { offset: offset + first })?;
-        self.parts.push((part, parameter, first));
+        self.fixed.parts.push((part, parameter, first));
         Ok(part)
     }
 
@@ -155,13 +167,8 @@ impl Plan {
         let offset = start.filter(|_| first == shape.iter().product::<usize>());
         let offset = offset.ok_or_else(|| Error::Internal(format!("{name}: parts of {first} elements make no {shape:?}")))?;
         let whole = self.add(name.into(), shape, Storage::Parameter { offset })?;
-        self.parts.extend(parts.into_iter().map(|(part, first)| (part, whole, first)));
+        self.fixed.parts.extend(parts.into_iter().map(|(part, first)| (part, whole, first)));
         Ok(whole)
-    }
-
-    /// Parts of weights: (part, weight, first element).
-    pub fn parts(&self) -> &[(Tensor, Tensor, usize)] {
-        &self.parts
     }
 
     /// Gradient of a weight: a sum over the micro-steps of a step (`sum_anew`).
@@ -245,13 +252,8 @@ impl Plan {
     /// As `parameter`.
     pub fn constant(&mut self, role: Role, name: &str, shape: &[usize], fill: Option<Fill>) -> Result<Tensor> {
         let tensor = self.persistent(role, name, shape)?;
-        self.constants.extend(fill.map(|fill| (tensor, fill)));
+        self.fixed.constants.extend(fill.map(|fill| (tensor, fill)));
         Ok(tensor)
-    }
-
-    /// Constant tensors with their values.
-    pub(crate) fn constants(&self) -> &[(Tensor, Fill)] {
-        &self.constants
     }
 
     /// A tensor in a pooled buffer.
@@ -281,51 +283,7 @@ impl Plan {
 
     /// Keeps a pooled tensor alive to the end of the plan, for the host to read.
     pub fn keep(&mut self, tensor: Tensor) {
-        self.kept.push(tensor);
-    }
-
-    /// Drops the launches whose results nobody reads, such as the gradient of what is data; what the host reads is kept (`keep`).
-    pub fn prune(&mut self) {
-        let mut read: HashSet<Tensor> = self.kept.iter().copied().collect();
-        let mut needed = vec![false; self.entries.len()];
-        for (entry, needed) in self.entries.iter().zip(&mut needed).rev() {
-            let lasting = |t: &Tensor| !self.info(*t).pooled();
-            *needed = entry.writes().any(|t| lasting(&t) || read.contains(&t));
-            if *needed {
-                read.extend(entry.tensors.iter().copied());
-            }
-        }
-        let mut keep = needed.into_iter();
-        self.entries.retain(|_| keep.next().unwrap_or(true));
-        self.forget_unused();
-    }
-
-    fn forget_unused(&mut self) {
-        let used: HashSet<Tensor> = self.entries.iter().flat_map(|e| e.tensors.iter().copied()).collect();
-        let pooled = |t: &Tensor| self.info(*t).pooled();
-        self.dropped = (0..self.tensors.len() as u32).map(Tensor).filter(|t| pooled(t) && !used.contains(t)).collect();
-    }
-
-    /// A tensor like a pooled one, for its second making.
-    pub(super) fn twin(&mut self, tensor: Tensor) -> Result<Tensor> {
-        let TensorInfo { name, shape, storage, half } = self.info(tensor).clone();
-        let twin = self.add(format!("{name} (again)"), &shape, storage)?;
-        self.tensors[twin.0 as usize].half = half;
-        Ok(twin)
-    }
-
-    /// Other entries in place of all.
-    pub(super) fn replace(&mut self, entries: Vec<Entry>) {
-        self.entries = entries;
-        self.forget_unused();
-    }
-
-    /// Stores these tensors in 16 bits.
-    pub(super) fn set_half(&mut self, tensors: &[Tensor]) {
-        tensors.iter().for_each(|t| self.tensors[t.0 as usize].half = true);
-        for entry in &mut self.entries {
-            entry.bytes = entry.tensors.iter().map(|t| self.tensors[t.0 as usize].bytes()).sum();
-        }
+        self.fixed.kept.push(tensor);
     }
 
     /// A stream of random numbers that no other part of the plan uses.
@@ -339,112 +297,15 @@ impl Plan {
         self.section = section;
     }
 
-    /// What is known of a tensor.
-    pub fn info(&self, tensor: Tensor) -> &TensorInfo {
-        &self.tensors[tensor.0 as usize]
-    }
-
-    /// Shape of a tensor.
-    pub fn shape(&self, tensor: Tensor) -> &[usize] {
-        &self.info(tensor).shape
-    }
-
-    /// Bytes of a tensor.
-    pub fn bytes(&self, tensor: Tensor) -> u64 {
-        self.info(tensor).bytes()
-    }
-
-    /// Elements of a tensor.
-    pub fn len(&self, tensor: Tensor) -> usize {
-        self.info(tensor).len()
-    }
-
-    /// Whether nothing was recorded.
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
-    }
-
-    /// All tensors with their handles, without those that only dropped launches used.
-    pub fn tensors(&self) -> impl Iterator<Item = (Tensor, &TensorInfo)> {
-        let all = self.tensors.iter().enumerate().map(|(i, info)| (Tensor(i as u32), info));
-        all.filter(|(tensor, _)| !self.dropped.contains(tensor))
-    }
-
-    /// One more than the number of the last tensor.
-    pub(crate) fn handles(&self) -> usize {
-        self.tensors.len()
-    }
-
-    /// Tensor of that name.
-    pub fn find(&self, name: &str) -> Option<Tensor> {
-        self.names.get(name).copied()
-    }
-
-    /// Weights in the order of their declaration.
-    pub fn parameters(&self) -> &[Parameter] {
-        &self.parameters
-    }
-
-    /// Number of weights, without padding.
-    pub fn parameter_count(&self) -> usize {
-        self.parameters.iter().map(Parameter::len).sum()
-    }
-
-    /// Elements of a flat buffer, padding included.
-    pub fn flat_len(&self) -> usize {
-        self.parameters.last().map_or(0, |p| (p.offset + p.len()).next_multiple_of(FLAT_ALIGN))
-    }
-
-    /// Recorded dispatches.
-    pub fn entries(&self) -> &[Entry] {
-        &self.entries
-    }
-
-    /// Range of the dispatches of one section.
-    pub fn range(&self, section: Section) -> Range<usize> {
-        let first = self.entries.iter().position(|e| e.section == section).unwrap_or(0);
-        let count = self.entries.iter().filter(|e| e.section == section).count();
-        first..first + count
-    }
-
-    /// Launches: one or two entries each.
-    pub fn launches(&self) -> impl Iterator<Item = Range<usize>> + '_ {
-        let starts = (0..self.entries.len()).filter(|at| !self.entries[*at].paired);
-        starts.map(|at| at..at + 1 + usize::from(self.entries.get(at + 1).is_some_and(|next| next.paired)))
-    }
-
-    /// Seconds that a card takes for a range of the dispatches at least: each at the peak of its arithmetic or of its memory, whichever takes longer, with
-    /// the cost of a launch.
-    pub fn roofline(&self, card: &Card, range: Range<usize>) -> f64 {
-        self.launches().filter(|launch| range.contains(&launch.start)).map(|launch| self.least(card, launch) + LAUNCH).sum()
-    }
-
-    /// Seconds that a card takes for one launch at least.
-    pub fn least(&self, card: &Card, launch: Range<usize>) -> f64 {
-        let flops: u64 = self.entries[launch.clone()].iter().map(|e| e.flops).sum();
-        (flops as f64 / card.peak()).max(self.touched(launch) as f64 / card.memory)
-    }
-
-    /// Bytes that a launch reads and writes, each tensor once, or what its only entry says.
-    pub fn touched(&self, launch: Range<usize>) -> u64 {
-        let entries = &self.entries[launch];
-        if let [entry] = entries {
-            return entry.bytes;
-        }
-        let tensors: HashSet<Tensor> = entries.iter().flat_map(|e| e.tensors.iter().copied()).collect();
-        tensors.into_iter().map(|t| self.bytes(t)).sum()
-    }
-
-    /// Fails unless a tensor has that many elements.
+    /// Records dispatches of another part of the step, and comes back to this one.
     ///
     /// # Errors
-    /// `Internal`, naming the operation, the tensor and both counts.
-    pub fn expect(&self, operation: &str, tensor: Tensor, elements: usize) -> Result<()> {
-        let info = self.info(tensor);
-        if info.len() == elements {
-            return Ok(());
-        }
-        Err(Error::Internal(format!("{operation}: {} has shape {:?}, {elements} elements expected", info.name, info.shape)))
+    /// Those of `record`.
+    pub fn within<T>(&mut self, section: Section, record: impl FnOnce(&mut Plan) -> Result<T>) -> Result<T> {
+        let before = std::mem::replace(&mut self.section, section);
+        let recorded = record(self);
+        self.section = before;
+        recorded
     }
 
     /// Records a launch after checking it against what naga reflects of the shader: each binding and parameter exactly once, by name
@@ -505,7 +366,15 @@ impl Plan {
             }
             self.written.insert(tensor);
         }
-        self.entries.push(entry);
+        // A section may be gone on with after the next has begun, as terms of a loss do: their gradients are computed after all of the forward pass.
+        let at = self.range(section).end;
+        if let Some(later) = self.entries[at..].iter().find(|later| self.depend(&entry, later)) {
+            return Err(Error::Internal(format!(
+                "{kernel} at {}: it belongs before {} at {}, which was recorded first and depends on it",
+                entry.label, later.shader.name, later.label
+            )));
+        }
+        self.fixed.entries.insert(at, entry);
         Ok(())
     }
 
@@ -537,7 +406,7 @@ impl Plan {
                 kind += &format!(" {name}={value}");
             }
         }
-        if self.halves {
+        if self.options.halves {
             kind += " f16";
         }
         let chosen = self.target.tuned.and_then(|tuned| tuned.of(&kind));

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::dispatch::Entry;
-use super::recording::Plan;
+use super::fixed::FixedPlan;
 use super::tensor::{Section, Storage};
 
 /// Slices of a gradient at most, and elements below which a slice is not worth a submission of its own.
@@ -26,7 +26,7 @@ impl Slice {
 }
 
 /// A gradient by the launches after which its parts are whole.
-pub(super) fn slices(plan: &Plan) -> Vec<Slice> {
+pub(super) fn slices(plan: &FixedPlan) -> Vec<Slice> {
     let launches = plan.launches().take_while(|entries| plan.entries()[entries.start].section != Section::Update).count();
     let mut made: Vec<(usize, Range<usize>)> = Vec::new();
     for (number, entries) in plan.launches().enumerate().take(launches) {
@@ -71,7 +71,7 @@ pub(super) fn slices(plan: &Plan) -> Vec<Slice> {
 }
 
 /// Bytes of the staging buffer of each slice; the record of the step goes with the last.
-pub(super) fn staged(plan: &Plan) -> Vec<u64> {
+pub(super) fn staged(plan: &FixedPlan) -> Vec<u64> {
     let mut bytes: Vec<u64> = slices(plan).iter().map(|slice| slice.len() as u64 * 4).collect();
     let record = plan.find("records").map_or(0, |records| plan.shape(records)[1]);
     bytes.iter_mut().last().into_iter().for_each(|last| *last += record as u64 * 4);

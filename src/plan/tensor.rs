@@ -180,8 +180,8 @@ impl TensorInfo {
     }
 }
 
-/// Parts of a step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// Parts of a step, in their order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Section {
     /// Loss and what it needs.
     Forward,

@@ -1,11 +1,7 @@
 //! The charts of one run.
 
-use std::collections::BTreeMap;
-
-use super::plot::{Chart, Curve, Points, Stroke, training};
-
-/// Points by curve: split and metric.
-pub(crate) type Curves = BTreeMap<(String, String), Points>;
+use super::curves::Curves;
+use super::plot::{Chart, Curve, Stroke, training};
 
 /// Loss, and the metrics that tell most: what is trained on beside what is validated on, one colour a metric, and what needs no training dashed.
 pub(crate) fn charts_of<'a>(curves: &'a Curves, (title, metrics): &(&str, Vec<&str>), baseline: Option<&str>) -> [Chart<'a>; 2] {

@@ -1,7 +1,31 @@
 //! Curves as pictures: what they show, and how they are drawn.
 
+#[cfg(feature = "cli")]
 mod charts;
+mod curves;
+#[cfg(feature = "cli")]
 mod plot;
 
-pub(crate) use charts::{Curves, charts_of};
-pub(crate) use plot::{Chart, Curve, Points, Stroke, draw, svg};
+use std::path::Path;
+
+#[cfg(feature = "cli")]
+pub(crate) use charts::charts_of;
+pub(crate) use curves::Curves;
+#[cfg(feature = "cli")]
+pub(crate) use curves::Points;
+#[cfg(feature = "cli")]
+pub(crate) use plot::{Chart, Curve, Stroke, draw, svg};
+
+use crate::error::Result;
+
+/// Draws the charts of a run into a file: the loss, and a second one with its title and metrics. Without the command line there are no pictures:
+/// `metrics.jsonl` has the numbers.
+///
+/// # Errors
+/// `Io` when the file cannot be written.
+#[cfg_attr(not(feature = "cli"), expect(clippy::unnecessary_wraps, unused_variables))]
+pub(crate) fn draw_curves(path: &Path, curves: &Curves, chart: &(&str, Vec<&str>), baseline: Option<&str>) -> Result<()> {
+    #[cfg(feature = "cli")]
+    draw(path, &charts_of(curves, chart, baseline))?;
+    Ok(())
+}

@@ -7,11 +7,9 @@ use std::path::Path;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
+use super::curves::Points;
 use crate::error::{Error, Result, visible};
 use crate::files;
-
-/// Points of a curve.
-pub(crate) type Points = Vec<(f64, f64)>;
 
 /// How a curve is drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

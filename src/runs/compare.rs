@@ -14,7 +14,7 @@ use crate::metrics::{Heading, aligned, improves, less_is_better};
 use crate::models::Features;
 use crate::plots::{Chart, Curve, Points, Stroke, draw};
 use crate::train::TensorFile;
-use crate::train::{DIVERGED, beat};
+use crate::train::{Beat, DIVERGED};
 
 /// Runs that differ in nothing but `train.seed`.
 #[derive(Debug, Clone, Serialize)]
@@ -137,7 +137,7 @@ fn read(folder: &Path) -> Result<Run> {
     let validation: ValidationConfig = serde_json::from_value(config["validation"].clone()).unwrap_or_default();
     let select = validation.select;
     let told = report["score"].as_str().map(String::from);
-    let metric = told.or_else(|| Some(beat(folder)?.score)).filter(|score| !score.is_empty()).unwrap_or_else(|| select.clone());
+    let metric = told.or_else(|| Some(Beat::of(folder)?.score)).filter(|score| !score.is_empty()).unwrap_or_else(|| select.clone());
     let metric = metric.as_str();
     // The report knows which weights were kept.
     let reported =

@@ -11,7 +11,6 @@ use crate::error::{Error, Result, visible};
 use crate::files;
 use crate::metrics::duration;
 use crate::plots::{Curves, charts_of, svg};
-use crate::train::write_atomically;
 
 const STYLE: &str = "\
 :root { color-scheme: light; } \
@@ -66,7 +65,7 @@ pub fn html_report(folders: &[PathBuf], out: &Path) -> Result<Vec<String>> {
     }
     page.extend(sections);
     page += "</body></html>\n";
-    write_atomically(out, page.as_bytes())?;
+    files::write(out, page.as_bytes())?;
     Ok(left_out)
 }
 

@@ -9,7 +9,7 @@ use super::compare::{best_of, configuration, lines, report};
 use crate::config::{AbortRule, ValidationConfig};
 use crate::error::Result;
 use crate::metrics::{aligned, duration, less_is_better};
-use crate::train::{DIVERGED, beat, in_use};
+use crate::train::{Beat, DIVERGED, in_use};
 
 /// How far a run is.
 #[derive(Debug, Clone, Serialize)]
@@ -50,7 +50,7 @@ fn held(folder: &Path) -> bool {
 pub fn status(folder: &Path) -> Result<Status> {
     let lines = lines(folder)?;
     let report = report(folder)?;
-    let beat = beat(folder);
+    let beat = Beat::of(folder);
     let config = configuration(folder);
     let validation: ValidationConfig = serde_json::from_value(config["validation"].clone()).unwrap_or_default();
     let live = held(folder);

@@ -275,7 +275,7 @@ impl ImageScorecard {
     /// # Errors
     /// `Config` when the model has no posterior, `TryAgain` on device loss.
     pub fn encode(&self, session: &Session, told: impl Fn(usize)) -> Result<(Vec<f32>, usize)> {
-        let (program, io) = &session.evaluate;
+        let (program, io) = session.evaluation();
         let posterior = io.other("posterior").ok_or_else(|| Error::Config("this model has no latents to encode images to".into()))?;
         let (batch, width) = (session.batch(), program.plan.len(posterior) / session.batch());
         let mut out = Vec::with_capacity(self.data.samples * width / 2);

@@ -339,7 +339,7 @@ impl IntegerScorecard {
             let rows = session.evaluate_rows(&micro_batch(chunk, batch, context))?;
             judged.extend(chunk.iter().zip(rows.chunks(context)).map(|(sequence, rows)| rows[..sequence.len() - 1].to_vec()));
         }
-        let (count, per_sequence) = (judged.len().max(1) as f64, session.evaluate.1.sample_rows.is_some());
+        let (count, per_sequence) = (judged.len().max(1) as f64, session.evaluation().1.feed.sample_rows.is_some());
         let total = if per_sequence { count } else { positions(sequences).max(1) as f64 };
         let mean = |c: usize| judged.iter().flatten().map(|row| f64::from(row[c])).sum::<f64>() / total;
         let mut metrics = Metrics::new(self.columns.names.iter().enumerate().map(|(c, name)| (*name, mean(c))));

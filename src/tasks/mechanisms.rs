@@ -498,22 +498,22 @@ impl MechanismScorecard {
     /// # Errors
     /// `Config` when the model does not decode, `TryAgain` on device loss.
     pub fn generate(&self, session: &Session, numbers: &[usize]) -> Result<Vec<Vec<Predicted>>> {
-        let decode = session.decode.as_ref();
+        let decode = session.decoding();
         let (program, io) = decode.ok_or_else(|| Error::Config("this model predicts no joint after another".into()))?;
-        let input = |name: &str| io.input(name);
+        let input = |name: &str| io.feed.input(name);
         let tensors: [Tensor; 4] = [input("latents")?, input("types")?, input("points")?, input("sources")?];
         let [latents, types, points_in, sources_in] = tensors;
         let mut out = Vec::with_capacity(numbers.len());
-        for chunk in numbers.chunks(io.batch) {
-            let batch = pack(&self.data, self.scale, chunk, io.batch);
-            let sources: Vec<u32> = (0..io.batch as u32).flat_map(|row| [row; LENGTH]).collect();
+        for chunk in numbers.chunks(io.feed.batch) {
+            let batch = pack(&self.data, self.scale, chunk, io.feed.batch);
+            let sources: Vec<u32> = (0..io.feed.batch as u32).flat_map(|row| [row; LENGTH]).collect();
             program.write(latents, batch.words("latents"));
             program.write(types, batch.words("types"));
             program.write(sources_in, &sources);
             let mut joints: Vec<Vec<Predicted>> = vec![vec![]; chunk.len()];
-            let mut points = vec![0f32; io.batch * 2];
+            let mut points = vec![0f32; io.feed.batch * 2];
             for position in 0..LENGTH {
-                program.write(io.state, &[State { position: position as u32, ..State::default() }]);
+                program.write(io.feed.state, &[State { position: position as u32, ..State::default() }]);
                 program.write(points_in, &points);
                 program.run(program.all())?;
                 if position + 1 < BEFORE_JOINTS {
@@ -560,7 +560,7 @@ impl Scorecard for MechanismScorecard {
 
     fn closing_scores(&self, session: &Session, _step: u64) -> Result<ClosingScores> {
         let mut mine = self.evaluate(session, &self.validation)?;
-        if session.decode.is_some() {
+        if session.decoding().is_some() {
             mine.0.extend(self.free_running(session)?);
         }
         let [mean, by_place] = self.means();

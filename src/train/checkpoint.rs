@@ -109,8 +109,7 @@ impl Origin {
     }
 
     /// What differs in another configuration, as TOML, the epochs among it; `words` tell the other and this one apart.
-    #[cfg(feature = "cli")]
-    pub(crate) fn all_differences(&self, there: &str, words: [&str; 2]) -> Vec<String> {
+    pub fn all_differences(&self, there: &str, words: [&str; 2]) -> Vec<String> {
         differences(there, &self.config, self.canonical, words, false)
     }
 }
@@ -175,6 +174,8 @@ pub struct Checkpoint {
 /// The checkpoint that a run goes on from.
 #[derive(Debug, Default)]
 pub(super) struct Found {
+    /// Its file, which is still open: buffers whose shapes are known later are read from there.
+    pub(super) file: Option<Weights>,
     pub(super) path: PathBuf,
     pub(super) checkpoint: Checkpoint,
     /// What is wrong with newer ones.
@@ -395,8 +396,11 @@ impl Checkpoint {
     /// # Errors
     /// `Data` when it is damaged, of another model or of a newer format.
     pub fn load(path: &Path, parameters: &[Parameter]) -> Result<Checkpoint> {
+        Checkpoint::read(&mut Weights::open(path)?, parameters)
+    }
+
+    fn read(Weights { path, file }: &mut Weights, parameters: &[Parameter]) -> Result<Checkpoint> {
         let damaged = |what: &str| Error::Data(format!("{} is no usable checkpoint: {what}", path.display()));
-        let mut file = TensorFile::open(path)?;
         if file.header.checkpoint.is_none() {
             return Err(damaged("it holds weights only"));
         }
@@ -405,7 +409,7 @@ impl Checkpoint {
             return Err(damaged(&format!("it is that of step {}, under another name", progress.step)));
         }
         let (weights, m, v) = (file.fill(parameters, "")?, file.fill(parameters, "optimizer.m.")?, file.fill(parameters, "optimizer.v.")?);
-        let Header { config, data, variants, tuned, .. } = file.header;
+        let Header { config, data, variants, tuned, .. } = file.header.clone();
         Ok(Checkpoint { weights, m, v, buffers: vec![], progress, origin: Origin { config, data, canonical: None }, variants, tuned })
     }
 
@@ -416,8 +420,9 @@ impl Checkpoint {
     pub(super) fn newest(folder: &Path, parameters: &[Parameter]) -> Result<Option<Found>> {
         let mut rejected = Vec::new();
         for path in Self::list(folder)?.into_iter().rev() {
-            match Self::load(&path, parameters) {
-                Ok(checkpoint) => return Ok(Some(Found { path, checkpoint, rejected })),
+            let opened = Weights::open(&path).and_then(|mut file| Ok((Self::read(&mut file, parameters)?, Some(file))));
+            match opened {
+                Ok((checkpoint, file)) => return Ok(Some(Found { file, path, checkpoint, rejected })),
                 Err(error) => rejected.push(error.to_string()),
             }
         }

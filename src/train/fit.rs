@@ -19,7 +19,7 @@ const LARGEST: usize = 2;
 ///
 /// # Errors
 /// `Config` where nothing fits, and those of opening the problem.
-pub(crate) fn fit<M, D, L>(config: &Config<M, D, L>, target: Target, budget: u64, ranks: Ranks) -> Result<Config<M, D, L>>
+pub fn fit<M, D, L>(config: &Config<M, D, L>, target: Target, budget: u64, ranks: Ranks) -> Result<Config<M, D, L>>
 where
     M: ModelKind + Table,
     D: DataKind + Table,

@@ -8,19 +8,19 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::checkpoint::{Checkpoint, Found, Origin, Progress, file_of, load_best, save_weights};
-use super::tensor_file::{Best, remove_unfinished, write_atomically};
+use super::tensor_file::{Best, remove_unfinished};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::plan::{Buffer, Parameter};
 
 /// Where a run that learns no more leaves the reason.
-pub(crate) const DIVERGED: &str = "diverged.txt";
+pub const DIVERGED: &str = "diverged.txt";
 
 /// Where a run that is under way says every few seconds how far it is.
-pub(crate) const BEAT: &str = "status.json";
+pub const BEAT: &str = "status.json";
 
 /// Whether a process holds a folder whose lock was tried. On a file system without locks that is so while what the run says of itself is young.
-pub(crate) fn in_use(folder: &Path, tried: std::result::Result<(), TryLockError>) -> bool {
+pub fn in_use(folder: &Path, tried: std::result::Result<(), TryLockError>) -> bool {
     const YOUNG: Duration = Duration::from_secs(60);
     let beat = || folder.join(BEAT).metadata().ok()?.modified().ok()?.elapsed().ok();
     match tried {
@@ -32,24 +32,33 @@ pub(crate) fn in_use(folder: &Path, tried: std::result::Result<(), TryLockError>
 
 /// How far a run is.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub(crate) struct Beat {
+pub struct Beat {
     /// Updates done.
-    pub(crate) step: u64,
+    pub step: u64,
     /// Updates after which it ends.
-    pub(crate) end: u64,
+    pub end: u64,
     /// Updates a second in this session.
-    pub(crate) rate: f64,
+    pub rate: f64,
     /// Process.
-    pub(crate) process: u32,
+    pub process: u32,
     /// The most telling metric of its validations, by which runs are compared.
     #[serde(default)]
-    pub(crate) score: String,
+    pub score: String,
 }
 
-/// How far the run in a folder last was, where it has said so.
-#[cfg(feature = "cli")]
-pub(crate) fn beat(folder: &Path) -> Option<Beat> {
-    serde_json::from_str(&files::text(&folder.join(BEAT), files::SMALL).ok()?).ok()
+impl Beat {
+    /// How far the run in a folder last was, where it has said so.
+    pub fn of(folder: &Path) -> Option<Beat> {
+        serde_json::from_str(&files::text(&folder.join(BEAT), files::SMALL).ok()?).ok()
+    }
+
+    /// Says so. Where that cannot be written, nothing is lost.
+    pub(super) fn tell(&self, folder: &Path) {
+        let path = folder.join(BEAT);
+        if let (Ok(text), Ok(mut file)) = (serde_json::to_string(self), files::beside(&path, Error::write)) {
+            let _ = file.write_all(text.as_bytes()).map(|()| file.persist(&path).is_ok());
+        }
+    }
 }
 
 /// A run folder, locked while this lives.
@@ -155,14 +164,6 @@ impl RunFolder {
         self.path.join("config.toml")
     }
 
-    /// Says how far the run is. Where that cannot be written, nothing is lost.
-    pub(super) fn beat(&self, beat: &Beat) {
-        let path = self.path.join(BEAT);
-        if let (Ok(text), Ok(mut file)) = (serde_json::to_string(beat), files::beside(&path, Error::write)) {
-            let _ = file.write_all(text.as_bytes()).map(|()| file.persist(&path).is_ok());
-        }
-    }
-
     /// Whether a run was started here.
     pub(super) fn holds_a_run(&self) -> Result<bool> {
         Ok(self.config().exists() || self.best().exists() || !Checkpoint::list(&self.checkpoints())?.is_empty())
@@ -239,7 +240,7 @@ impl RunFolder {
         if same && !longer {
             return Ok(None);
         }
-        write_atomically(&self.config(), origin.config.as_bytes())?;
+        files::write(&self.config(), origin.config.as_bytes())?;
         Ok((resumed && !same)
             .then(|| format!("{} was missing or not that of the run: written again from the checkpoint", self.config().display())))
     }

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value};
 
-use super::progress::Bar;
 use super::tensorboard::EventWriter;
+use crate::bar::Bar;
 use crate::error::{Error, Result, visible};
 use crate::fault;
 use crate::files;
@@ -44,7 +44,7 @@ impl Logs {
                 .collect(),
             Err(_) => Vec::new(),
         };
-        super::tensor_file::write_atomically(&metrics_path, &kept)?;
+        files::write(&metrics_path, &kept)?;
         let metrics = OpenOptions::new().append(true).open(&metrics_path).map_err(|e| Error::create(&metrics_path, &e))?;
         let text_path = folder.join("train.log");
         files::replaceable(&text_path)?;

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::checkpoint::Weights;
+use super::options::Options;
 use super::report::Report;
 use super::restarts::{attempts, expect_room, restarted, with_restarts};
-use super::run::expect_startable;
-use super::trainer::Options;
+use super::start::expect_startable;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::files;
@@ -22,7 +22,7 @@ use crate::tasks::{DataKind, Purpose};
 const SIGTERM: i32 = 15;
 
 /// Fails where something that was expected is missed.
-pub(crate) fn expect_met(report: &Report) -> Result<()> {
+pub fn expect_met(report: &Report) -> Result<()> {
     let missed: Vec<&str> = report.expectations.iter().filter(|(.., met)| !met).map(|(what, ..)| what.as_str()).collect();
     match &missed[..] {
         [] => Ok(()),

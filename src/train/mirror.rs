@@ -38,7 +38,7 @@ fn contents(root: &Path, folder: &Path, found: &mut Vec<(PathBuf, Option<PathBuf
 }
 
 /// The folder that a rank trains in: the first rank's own, and for the others one in `scratch` with what a resumed run goes on from.
-pub(crate) fn mirrored(out: &Path, scratch: Option<&Path>, resume: bool, ranks: Ranks) -> Result<PathBuf> {
+pub fn mirrored(out: &Path, scratch: Option<&Path>, resume: bool, ranks: Ranks) -> Result<PathBuf> {
     let out: PathBuf = out.components().collect();
     let Some(name) = out.file_name() else {
         return Err(Error::Config(format!(

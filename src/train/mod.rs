@@ -1,44 +1,34 @@
-//! Training: the loop over the replay of a plan, validation, checkpoints, logs and the closing report. It knows no kind of run.
+//! Training: the start of a run, the loop over the replay of a plan, what is made of its records and validations, checkpoints, logs and the closing
+//! report; and many runs. It knows no kind of run, and nothing of the command line.
 
 mod checkpoint;
-#[cfg(feature = "cli")]
 mod fit;
 mod floats;
 mod folder;
+mod judge;
 mod logs;
 mod many;
-#[cfg(feature = "cli")]
 mod mirror;
-mod progress;
+mod notes;
+mod options;
 mod report;
 mod restarts;
+mod rhythm;
 mod rules;
-mod run;
+mod start;
 mod tensor_file;
 mod tensorboard;
 mod trainer;
 
 pub use checkpoint::{Checkpoint, Origin, Progress, Warning, Weights, export_weights, save_weights};
-#[cfg(feature = "cli")]
-pub(crate) use fit::fit;
-pub use folder::RunFolder;
-#[cfg(feature = "cli")]
-pub(crate) use folder::{DIVERGED, beat, in_use};
-#[cfg(feature = "cli")]
-pub(crate) use many::expect_met;
-pub use many::{Run, Swept, train_many};
-#[cfg(feature = "cli")]
-pub(crate) use mirror::mirrored;
-#[cfg(feature = "cli")]
-pub(crate) use progress::Bar;
+pub use fit::fit;
+pub use folder::{BEAT, Beat, DIVERGED, RunFolder, in_use};
+pub use many::{Run, Swept, expect_met, train_many};
+pub use mirror::mirrored;
+pub use options::Options;
 pub use report::Report;
 pub use restarts::train_with_restarts;
 pub use rules::Watch;
-#[cfg(feature = "cli")]
-pub(crate) use run::expect_rules;
-pub use run::train;
-pub use tensor_file::Best;
-#[cfg(feature = "cli")]
-pub(crate) use tensor_file::{TensorFile, write_atomically};
+pub use start::{expect_rules, train};
+pub use tensor_file::{Best, Header, TensorFile};
 pub use tensorboard::EventWriter;
-pub use trainer::Options;

@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use super::options::Options;
 use super::report::Report;
-use super::run::train;
-use super::trainer::Options;
+use super::start::train;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::losses::LossKind;

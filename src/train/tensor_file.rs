@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use safetensors::tensor::{Dtype, Metadata, TensorView};
@@ -26,11 +26,6 @@ pub(super) type View<'a> = (String, &'a [usize], &'a [f32]);
 
 pub(super) fn checksum(bytes: &[u8]) -> String {
     format!("{:08x}", crc32c::crc32c(bytes))
-}
-
-/// Writes `bytes` to `path`, so that a crash leaves the file from before or the new one.
-pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
-    files::replace(path, Error::write, |file| file.write_all(bytes))
 }
 
 /// Removes what a killed process left half written in a folder.
@@ -57,28 +52,28 @@ pub struct Best {
 /// same weights are to give the same bytes.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
-pub(crate) struct Header {
+pub struct Header {
     /// Format of a checkpoint; absent in a file of weights alone.
-    pub(crate) checkpoint: Option<u32>,
+    pub checkpoint: Option<u32>,
     /// Updates behind the weights.
-    pub(crate) step: Option<u64>,
+    pub step: Option<u64>,
     /// Configuration of the run as TOML.
-    pub(crate) config: String,
+    pub config: String,
     /// Fingerprints of the run's data files.
-    pub(crate) data: BTreeMap<String, String>,
+    pub data: BTreeMap<String, String>,
     /// Of best weights: why they are.
-    pub(crate) best: Option<Best>,
+    pub best: Option<Best>,
     /// Progress of a checkpoint as JSON.
-    pub(crate) progress: String,
+    pub progress: String,
     /// Device and kernels behind a checkpoint.
-    pub(crate) variants: String,
+    pub variants: String,
     /// Ways to launch kernels that were measured to be the fastest.
     #[serde(skip_serializing_if = "Tuning::is_empty")]
-    pub(crate) tuned: Tuning,
+    pub tuned: Tuning,
     /// CRC-32C of each tensor's bytes.
-    pub(crate) checksums: BTreeMap<String, String>,
+    pub checksums: BTreeMap<String, String>,
     /// CRC-32C of this header as JSON with this field empty.
-    pub(crate) checksum: String,
+    pub checksum: String,
 }
 
 const KEY: &str = "engine";
@@ -119,7 +114,7 @@ pub(super) fn write_tensors(path: &Path, tensors: &[View<'_>], header: Option<He
         }
         None => None,
     };
-    write_atomically(path, &safetensors::serialize(views, metadata).map_err(|e| Error::Internal(format!("safetensors: {e}")))?)
+    files::write(path, &safetensors::serialize(views, metadata).map_err(|e| Error::Internal(format!("safetensors: {e}")))?)
 }
 
 /// Tensors of a flat buffer.
@@ -134,13 +129,14 @@ pub(super) fn buffer_views(buffers: &[Buffer]) -> Vec<View<'_>> {
 
 /// An open safetensors file, of which the header was read and checked.
 #[derive(Debug)]
-pub(crate) struct TensorFile {
+pub struct TensorFile {
     path: PathBuf,
     file: File,
     /// Names, types, shapes and places.
-    pub(crate) metadata: Metadata,
+    pub metadata: Metadata,
     body: u64,
-    pub(crate) header: Header,
+    /// What it says about itself.
+    pub header: Header,
 }
 
 impl TensorFile {
@@ -148,7 +144,7 @@ impl TensorFile {
     ///
     /// # Errors
     /// `MissingInput` without the file; `Data` when it is none, another kind of file, damaged or cut off.
-    pub(crate) fn open(path: &Path) -> Result<TensorFile> {
+    pub fn open(path: &Path) -> Result<TensorFile> {
         let failed = |e: std::io::Error| Error::read(path, &e);
         let mut file = open_regular(path, "a .safetensors")?;
         let size = file.metadata().map_err(failed)?.len();
@@ -193,8 +189,7 @@ impl TensorFile {
     }
 
     /// Progress of a checkpoint, as JSON.
-    #[cfg(feature = "cli")]
-    pub(crate) fn progress(&self) -> Option<&str> {
+    pub fn progress(&self) -> Option<&str> {
         Some(self.header.progress.as_str()).filter(|text| !text.is_empty())
     }
 

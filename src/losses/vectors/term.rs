@@ -139,9 +139,6 @@ impl Context<'_> {
     /// # Errors
     /// Those of the passes.
     pub fn backward(&mut self, passes: impl FnOnce(&mut Plan) -> Result<()>) -> Result<()> {
-        self.plan.begin(Part::Backward);
-        passes(self.plan)?;
-        self.plan.begin(Part::Forward);
-        Ok(())
+        self.plan.within(Part::Backward, passes)
     }
 }

@@ -1,0 +1,146 @@
+//! A plan that no longer changes: what memory is laid out for, what is lowered to a device, and what reports and tests read.
+
+use std::collections::{HashMap, HashSet};
+use std::ops::Range;
+
+use super::dispatch::Entry;
+use super::tensor::{FLAT_ALIGN, Fill, Parameter, Section, Tensor, TensorInfo};
+use crate::error::{Error, Result};
+use crate::gpu::{Card, LAUNCH, Target};
+
+/// Static lists of dispatches over named tensors: forward, backward and update, one after another.
+#[derive(Debug, Clone)]
+pub struct FixedPlan {
+    /// Name for reports: train, evaluate, decode.
+    pub name: String,
+    /// Device that the kernel variants are chosen for.
+    pub target: Target,
+    /// Whether a backward pass follows: then dropout drops, and layers keep what it needs.
+    pub trains: bool,
+    pub(super) tensors: Vec<TensorInfo>,
+    pub(super) names: HashMap<String, Tensor>,
+    pub(super) parameters: Vec<Parameter>,
+    pub(super) entries: Vec<Entry>,
+    pub(super) kept: Vec<Tensor>,
+    pub(super) parts: Vec<(Tensor, Tensor, usize)>,
+    pub(super) constants: Vec<(Tensor, Fill)>,
+    pub(super) dropped: HashSet<Tensor>,
+}
+
+impl FixedPlan {
+    /// Parts of weights: (part, weight, first element).
+    pub fn parts(&self) -> &[(Tensor, Tensor, usize)] {
+        &self.parts
+    }
+
+    /// Constant tensors with their values.
+    pub(crate) fn constants(&self) -> &[(Tensor, Fill)] {
+        &self.constants
+    }
+
+    /// What is known of a tensor.
+    pub fn info(&self, tensor: Tensor) -> &TensorInfo {
+        &self.tensors[tensor.0 as usize]
+    }
+
+    /// Shape of a tensor.
+    pub fn shape(&self, tensor: Tensor) -> &[usize] {
+        &self.info(tensor).shape
+    }
+
+    /// Bytes of a tensor.
+    pub fn bytes(&self, tensor: Tensor) -> u64 {
+        self.info(tensor).bytes()
+    }
+
+    /// Elements of a tensor.
+    pub fn len(&self, tensor: Tensor) -> usize {
+        self.info(tensor).len()
+    }
+
+    /// Whether nothing was recorded.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// All tensors with their handles, without those that only dropped launches used.
+    pub fn tensors(&self) -> impl Iterator<Item = (Tensor, &TensorInfo)> {
+        let all = self.tensors.iter().enumerate().map(|(i, info)| (Tensor(i as u32), info));
+        all.filter(|(tensor, _)| !self.dropped.contains(tensor))
+    }
+
+    /// One more than the number of the last tensor.
+    pub(crate) fn handles(&self) -> usize {
+        self.tensors.len()
+    }
+
+    /// Tensor of that name.
+    pub fn find(&self, name: &str) -> Option<Tensor> {
+        self.names.get(name).copied()
+    }
+
+    /// Weights in the order of their declaration.
+    pub fn parameters(&self) -> &[Parameter] {
+        &self.parameters
+    }
+
+    /// Number of weights, without padding.
+    pub fn parameter_count(&self) -> usize {
+        self.parameters.iter().map(Parameter::len).sum()
+    }
+
+    /// Elements of a flat buffer, padding included.
+    pub fn flat_len(&self) -> usize {
+        self.parameters.last().map_or(0, |p| (p.offset + p.len()).next_multiple_of(FLAT_ALIGN))
+    }
+
+    /// Recorded dispatches.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// Range of the dispatches of one section.
+    pub fn range(&self, section: Section) -> Range<usize> {
+        self.entries.partition_point(|e| e.section < section)..self.entries.partition_point(|e| e.section <= section)
+    }
+
+    /// Launches: one or two entries each.
+    pub fn launches(&self) -> impl Iterator<Item = Range<usize>> + '_ {
+        let starts = (0..self.entries.len()).filter(|at| !self.entries[*at].paired);
+        starts.map(|at| at..at + 1 + usize::from(self.entries.get(at + 1).is_some_and(|next| next.paired)))
+    }
+
+    /// Seconds that a card takes for a range of the dispatches at least: each at the peak of its arithmetic or of its memory, whichever takes longer, with
+    /// the cost of a launch.
+    pub fn roofline(&self, card: &Card, range: Range<usize>) -> f64 {
+        self.launches().filter(|launch| range.contains(&launch.start)).map(|launch| self.least(card, launch) + LAUNCH).sum()
+    }
+
+    /// Seconds that a card takes for one launch at least.
+    pub fn least(&self, card: &Card, launch: Range<usize>) -> f64 {
+        let flops: u64 = self.entries[launch.clone()].iter().map(|e| e.flops).sum();
+        (flops as f64 / card.peak()).max(self.touched(launch) as f64 / card.memory)
+    }
+
+    /// Bytes that a launch reads and writes, each tensor once, or what its only entry says.
+    pub fn touched(&self, launch: Range<usize>) -> u64 {
+        let entries = &self.entries[launch];
+        if let [entry] = entries {
+            return entry.bytes;
+        }
+        let tensors: HashSet<Tensor> = entries.iter().flat_map(|e| e.tensors.iter().copied()).collect();
+        tensors.into_iter().map(|t| self.bytes(t)).sum()
+    }
+
+    /// Fails unless a tensor has that many elements.
+    ///
+    /// # Errors
+    /// `Internal`, naming the operation, the tensor and both counts.
+    pub fn expect(&self, operation: &str, tensor: Tensor, elements: usize) -> Result<()> {
+        let info = self.info(tensor);
+        if info.len() == elements {
+            return Ok(());
+        }
+        Err(Error::Internal(format!("{operation}: {} has shape {:?}, {elements} elements expected", info.name, info.shape)))
+    }
+}

@@ -1,0 +1,169 @@
+//! Plans in memory: what lies on the device, and the largest batch that fits.
+
+use std::sync::Arc;
+
+use super::{Loaded, Problem};
+use crate::error::Result;
+use crate::gpu::{Card, Gpu, Target};
+use crate::kernels::loss_scale;
+use crate::models::initial_weights;
+use crate::plan::{Flat, Memory, Section};
+use crate::session::{Carried, Placed, Plans, Session};
+use crate::tasks::{Layout, Source};
+
+/// Whether a device of this kind holds these buffers within a budget in bytes.
+fn fits(memory: &Memory, target: Target, budget: u64) -> bool {
+    memory.report.total_bytes <= budget && memory.buffers.iter().all(|buffer| buffer.bytes <= target.max_binding)
+}
+
+/// What is made with the first of these sizes, in falling order, that fits; with the last where none does.
+fn first_that_fits<T>(sizes: &[usize], make: impl Fn(usize) -> Result<T>, fits: impl Fn(&T) -> bool) -> Result<T> {
+    let [first, between @ .., last] = sizes else { return make(sizes.first().copied().unwrap_or(1)) };
+    let made = make(*first)?;
+    if fits(&made) {
+        return Ok(made);
+    }
+    let least = make(*last)?;
+    if fits(&least) {
+        for size in between {
+            let made = make(*size)?;
+            if fits(&made) {
+                return Ok(made);
+            }
+        }
+    }
+    Ok(least)
+}
+
+impl Loaded {
+    /// Allocates and compiles for training on a device, with initial weights; nothing is decided on what lies there.
+    ///
+    /// # Errors
+    /// As `training_in`, and `Config` as `place`.
+    pub fn training(&self, gpu: &Arc<Gpu>) -> Result<Session> {
+        self.training_in(self.placed_for(gpu.target)?, gpu)
+    }
+
+    /// Allocates and compiles what was placed, with initial weights. The device runs the kernels of the target that it was placed for.
+    ///
+    /// # Errors
+    /// `Config` over the budget, `TryAgain` without memory, `Internal` when a kernel does not compile.
+    pub fn training_in(&self, placed: Placed, gpu: &Arc<Gpu>) -> Result<Session> {
+        let session = Session::new(placed, gpu)?;
+        let weights = initial_weights(session.parameters(), self.settings.train.seed);
+        session.arena.write_flat(Flat::Parameters, &weights)?;
+        session.carry_on(0, Carried { skipped: false, loss_scale: loss_scale::INITIAL, updates: 0 })?;
+        Ok(session)
+    }
+
+    /// Plans, allocates and compiles for evaluation, within what a run may allocate.
+    ///
+    /// # Errors
+    /// As `training`.
+    pub fn evaluation(&self, gpu: &Arc<Gpu>) -> Result<Session> {
+        let target = gpu.target;
+        let at = |evaluated: usize| {
+            let evaluate = self.evaluation_plan(target, evaluated)?;
+            Plans { train: None, evaluate, decode: self.decoding_plan(target, evaluated)? }.place(self.ranks)
+        };
+        let sizes = self.evaluations(self.settings.train.batch);
+        Session::new(first_that_fits(&sizes, at, |placed| fits(&placed.memory, target, gpu.budget()))?, gpu)
+    }
+}
+
+impl<D: Source + ?Sized> Problem<D> {
+    /// The plans of training on batches of so many samples, in their memory.
+    fn placed_at(&self, target: Target, batch: usize, layout: Layout, evaluated: usize) -> Result<Placed> {
+        let train = Some(self.training_plan(target, batch, layout)?);
+        Plans { train, evaluate: self.evaluation_plan(target, evaluated)?, decode: self.decoding_plan(target, evaluated)? }
+            .place(self.ranks)
+    }
+
+    /// Buffers of training on batches of so many samples, with the training samples on the device and evaluation batches as large as the budget in bytes
+    /// allows; and whether the samples are there.
+    fn placed_within(&self, target: Target, batch: usize, budget: u64) -> Result<(Placed, bool)> {
+        let sizes = self.evaluations(batch);
+        let fits = |placed: &Placed| fits(&placed.memory, target, budget);
+        let placed = |resident| {
+            let layout = Layout { resident, ..self.layout };
+            first_that_fits(&sizes, |evaluated| self.placed_at(target, batch, layout, evaluated), fits)
+        };
+        if self.data.can_be_resident()
+            && let Some(placed) = placed(true).ok().filter(fits)
+        {
+            return Ok((placed, true));
+        }
+        Ok((placed(false)?, false))
+    }
+
+    /// The plans of training with everything where it was last decided to be.
+    ///
+    /// # Errors
+    /// As `record_training`.
+    pub fn placed_for(&self, target: Target) -> Result<Placed> {
+        let batch = self.settings.train.batch;
+        self.placed_at(target, batch, self.layout, self.evaluations(batch)[0])
+    }
+
+    /// Decides what lies on the device, for a budget in bytes; gives the plans of training in their memory. Pure: no device is asked.
+    ///
+    /// # Errors
+    /// As `record_training`.
+    pub fn place(&mut self, target: Target, budget: u64) -> Result<Placed> {
+        let (placed, resident) = self.placed_within(target, self.settings.train.batch, budget)?;
+        self.layout.resident = resident;
+        self.evaluated = placed.plans.evaluate.1.feed.batch;
+        Ok(placed)
+    }
+
+    /// Seconds that a card takes for a step at least, on micro-batches of the run's size.
+    ///
+    /// # Errors
+    /// As `record_training`.
+    pub fn roofline(&self, card: &Card) -> Result<f64> {
+        let (plan, _) = self.record_training(Target::default())?;
+        let update = plan.range(Section::Update);
+        let micro_steps = (self.settings.train.accumulate / self.ranks.count) as f64;
+        Ok(micro_steps * plan.roofline(card, 0..update.start) + plan.roofline(card, update))
+    }
+
+    /// Largest batch whose memory stays within the budget, if any does. Memory is nearly linear in the batch, so a few plans tell: each is
+    /// recorded where the line through those before crosses the budget, and in the middle where that does not help.
+    pub fn largest_batch(&self, target: Target, budget: u64) -> Option<usize> {
+        /// Sizes that a run file may give.
+        const MOST: usize = 1 << 20;
+        // Shares of what there is: at most 1 fits.
+        let load = |batch: usize| {
+            self.placed_within(target, batch, budget).map_or(f64::INFINITY, |(Placed { memory, .. }, _)| {
+                let largest = memory.buffers.iter().map(|b| b.bytes).max().unwrap_or(0);
+                (memory.report.total_bytes as f64 / budget as f64).max(largest as f64 / target.max_binding as f64)
+            })
+        };
+        let mut high = (MOST, load(MOST));
+        if high.1 <= 1.0 {
+            return Some(MOST);
+        }
+        // Not quite: a smaller batch may take other kernels, with more memory.
+        let mut low =
+            [self.settings.train.batch, 8, 4, 2, 1].into_iter().map(|batch| (batch, load(batch))).find(|(_, load)| *load <= 1.0)?;
+        let mut interpolate = true;
+        while high.0 - low.0 > 1 {
+            let gap = (high.0 - low.0) as f64;
+            let step = match (interpolate, high.1.is_finite()) {
+                (true, true) => gap * (1.0 - low.1) / (high.1 - low.1),
+                // Where nothing is known above, the middle of the orders of magnitude.
+                (_, false) => (low.0 as f64 * high.0 as f64).sqrt() - low.0 as f64,
+                _ => gap / 2.0,
+            };
+            let guess = (low.0 + step as usize).clamp(low.0 + 1, high.0 - 1);
+            let share = load(guess);
+            if share <= 1.0 {
+                low = (guess, share)
+            } else {
+                high = (guess, share)
+            }
+            interpolate = ((high.0 - low.0) as f64) < gap / 2.0;
+        }
+        Some(low.0)
+    }
+}

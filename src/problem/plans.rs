@@ -1,0 +1,170 @@
+//! The plans of a problem: a training step, the evaluation of a batch, a prediction, a position of decoding.
+
+use super::Problem;
+use crate::config::Precision;
+use crate::error::{Error, Result};
+use crate::gpu::{Role, Target};
+use crate::kernels::metrics::{Accumulate, RECORD};
+use crate::kernels::{self, loss_scale, state};
+use crate::losses::Gradients;
+use crate::models::{Build, Model};
+use crate::plan::{FixedPlan, Passes, Plan, PlanOptions, Section, Tensor};
+use crate::session::{DecodeIo, EvaluateIo, Feed, PredictIo, RING, TrainIo};
+use crate::tasks::{Layout, Source};
+
+/// A forward pass with its loss.
+struct Judged {
+    feed: Feed,
+    model: Box<dyn Model>,
+    output: Tensor,
+    others: Vec<(&'static str, Tensor)>,
+    rows: Tensor,
+    gradients: Option<Gradients>,
+}
+
+impl<D: Source + ?Sized> Problem<D> {
+    fn half(&self) -> bool {
+        self.settings.train.precision == Precision::F16
+    }
+
+    /// An empty plan of the run. Only one of a training step trains.
+    fn empty(&self, name: &str, target: Target, trains: bool) -> Plan {
+        let micro_steps = !trains || self.settings.train.accumulate > 1;
+        Plan::with(name, target, PlanOptions { trains, micro_steps, halves: self.half() })
+    }
+
+    /// What is stored in 16 bits, where the run asks for that.
+    fn halves(&self, plan: &Plan) -> Result<Option<kernels::Halves>> {
+        match (self.half(), plan.target.half, plan.trains) {
+            (false, ..) => Ok(None),
+            (true, true, _) => Ok(Some(kernels::HALVES)),
+            // What such a run has learnt can be looked at on any device.
+            (true, false, false) => Ok(None),
+            (true, false, true) => Err(Error::Config(
+                "train.precision = \"f16\": kernels cannot load and store 16-bit floats on this device. Use \"f32\", or another device"
+                    .into(),
+            )),
+        }
+    }
+
+    fn build(&self) -> Result<Box<dyn Model>> {
+        self.model.build(&Build { fields: &self.data.fields(), buffers: &self.buffers })
+    }
+
+    /// Records the forward pass and the loss of a batch, with its gradient where the plan trains.
+    fn judged(&self, plan: &mut Plan, batch: usize, layout: Layout) -> Result<Judged> {
+        let state = state(plan)?;
+        let inputs = self.data.record(plan, batch, layout)?.of(self.data.fields());
+        let mut model = self.build()?;
+        let outputs = model.forward(plan, &inputs)?;
+        if plan.trains && plan.parameters().is_empty() {
+            return Err(Error::Config("the model has no weights to train: give it a layer that has some, such as linear".into()));
+        }
+        let recorded = self.loss.record(plan, &outputs, &inputs, plan.trains)?;
+        let sample_rows = recorded.per_sample.then(|| plan.shape(recorded.rows)[0] / batch);
+        let feed = Feed { state, inputs: inputs.tensors().to_vec(), sample_rows, batch };
+        Ok(Judged { feed, model, output: outputs.main, others: outputs.others, rows: recorded.rows, gradients: recorded.gradients })
+    }
+
+    /// The plan of a training step on batches of so many samples.
+    pub(super) fn training_plan(&self, target: Target, batch: usize, layout: Layout) -> Result<(FixedPlan, TrainIo)> {
+        let mut plan = self.empty("train", target, true);
+        let Judged { feed, mut model, rows, gradients, .. } = self.judged(&mut plan, batch, layout)?;
+        let mut gradients = gradients.ok_or_else(|| Error::Internal("a loss without a gradient".into()))?;
+        let [count, cols] = plan.shape(rows)[..] else {
+            return Err(Error::Internal(format!("results of a loss of shape {:?}", plan.shape(rows))));
+        };
+        let records = plan.persistent(Role::Workspace, "records", &[RING as usize, RECORD])?;
+        Accumulate { x: rows, records, rows: count, cols }.record(&mut plan, "metrics")?;
+        plan.within(Section::Backward, |plan| {
+            if self.half() {
+                loss_scale::Apply { x: gradients.main, records }.record(plan, "loss")?;
+                gradients.scale = Some(records);
+            }
+            model.backward(plan, &gradients)
+        })?;
+        let passes = Passes {
+            halves: self.halves(&plan)?,
+            recompute: self.settings.train.recompute,
+            update: Some(|plan: &mut Plan| self.settings.optimizer.record_scaled(plan, records, self.half())),
+        };
+        Ok((passes.finish(plan)?, TrainIo { feed, records }))
+    }
+
+    /// Sizes that an evaluation batch may have, in falling order, of a run that trains on batches of so many.
+    pub(super) fn evaluations(&self, batch: usize) -> Vec<usize> {
+        let mut sizes = self.data.evaluation_batches(batch);
+        let last = sizes.pop().unwrap_or(batch);
+        sizes.retain(|size| *size <= self.evaluated);
+        sizes.push(last);
+        sizes
+    }
+
+    /// The plan of the evaluation of batches of so many samples.
+    pub(super) fn evaluation_plan(&self, target: Target, batch: usize) -> Result<(FixedPlan, EvaluateIo)> {
+        let mut plan = self.empty("evaluate", target, false);
+        let Judged { feed, output, others, rows, .. } = self.judged(&mut plan, batch, self.layout)?;
+        [output, rows].into_iter().chain(others.iter().map(|(_, t)| *t)).for_each(|t| plan.keep(t));
+        let passes: Passes = Passes { halves: self.halves(&plan)?, ..Passes::default() };
+        Ok((passes.finish(plan)?, EvaluateIo { feed, output, others, rows }))
+    }
+
+    /// The plan of a training step.
+    ///
+    /// # Errors
+    /// `Config` when sizes overflow, or data, model and loss do not fit each other.
+    pub fn record_training(&self, target: Target) -> Result<(FixedPlan, TrainIo)> {
+        self.training_plan(target, self.settings.train.batch, self.layout)
+    }
+
+    /// The plan of an evaluation.
+    ///
+    /// # Errors
+    /// As `record_training`.
+    pub fn record_evaluation(&self, target: Target) -> Result<(FixedPlan, EvaluateIo)> {
+        self.evaluation_plan(target, self.evaluations(self.settings.train.batch)[0])
+    }
+
+    /// The plan of the model alone on a batch of so many samples, without a loss.
+    ///
+    /// # Errors
+    /// As `record_training`.
+    pub fn record_prediction(&self, target: Target, batch: usize) -> Result<(FixedPlan, PredictIo)> {
+        let mut plan = self.empty("predict", target, false);
+        let state = state(&mut plan)?;
+        let inputs = self.data.record(&mut plan, batch, Layout { resident: false, ..self.layout })?.of(self.data.fields());
+        let output = self.build()?.forward(&mut plan, &inputs)?.main;
+        plan.keep(output);
+        let feed = Feed { state, inputs: inputs.tensors().to_vec(), sample_rows: None, batch };
+        Ok((plan.pruned(), PredictIo { feed, output }))
+    }
+
+    /// The plan of a step of decoding as many sequences as an evaluation has, where data are decoded.
+    ///
+    /// # Errors
+    /// As `record_training`.
+    pub fn record_decoding(&self, target: Target) -> Result<Option<(FixedPlan, DecodeIo)>> {
+        self.decoding_plan(target, self.evaluations(self.settings.train.batch)[0])
+    }
+
+    /// The same of so many sequences.
+    pub(super) fn decoding_plan(&self, target: Target, batch: usize) -> Result<Option<(FixedPlan, DecodeIo)>> {
+        let recorded = if self.data.decodes() { self.record_position(target, batch)? } else { None };
+        Ok(recorded.map(|(plan, io)| (plan.pruned(), io)))
+    }
+
+    /// The plan of one position of `batch` sequences, where data and model decode, to be gone on with.
+    ///
+    /// # Errors
+    /// As `record_training`.
+    pub fn record_position(&self, target: Target, batch: usize) -> Result<Option<(Plan, DecodeIo)>> {
+        let mut plan = self.empty("decode", target, false);
+        let state = state(&mut plan)?;
+        let mut model = self.build()?;
+        let Some((inputs, cache)) = self.data.record_position(&mut plan, batch)?.filter(|_| model.decodes()) else { return Ok(None) };
+        let output = model.forward_cached(&mut plan, &inputs, cache)?.main;
+        plan.keep(output);
+        let feed = Feed { state, inputs: inputs.tensors().to_vec(), sample_rows: None, batch };
+        Ok(Some((plan, DecodeIo { feed, output })))
+    }
+}

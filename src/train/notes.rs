@@ -1,0 +1,133 @@
+//! What a run tells on its way: lines, metrics, event files, the progress bar, curves, and how far it is.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::checkpoint::{Progress, Warning};
+use super::folder::Beat;
+use super::logs::Logs;
+use super::rhythm::Rhythm;
+use crate::error::Result;
+use crate::files;
+use crate::host::Host;
+use crate::metrics::Metrics;
+use crate::plots::{Curves, draw_curves};
+
+/// Notes of a run.
+#[derive(Debug)]
+pub(super) struct Notes {
+    logs: Logs,
+    folder: PathBuf,
+    rhythm: Rhythm,
+    curves: Curves,
+    /// When the folder was last told how far the run is.
+    beaten: Option<Instant>,
+    /// When curves may be drawn again.
+    redraw_after: Option<Instant>,
+}
+
+impl Notes {
+    /// Opens the logs of a run folder at `step`, and takes up the curves of the steps before.
+    ///
+    /// # Errors
+    /// As `Logs::open`.
+    pub(super) fn open(folder: &Path, step: u64, rhythm: Rhythm, host: Option<&Host>) -> Result<Notes> {
+        let logs = Logs::open(folder, step, rhythm.end, host)?;
+        let curves = curves_of(&files::text(&folder.join("metrics.jsonl"), files::LARGE).unwrap_or_default());
+        Ok(Notes { logs, folder: folder.into(), rhythm, curves, beaten: None, redraw_after: None })
+    }
+
+    /// A line for the user and for `train.log`.
+    pub(super) fn say(&mut self, line: &str) {
+        self.logs.say(line);
+    }
+
+    /// Says what goes wrong, once, and again in the report.
+    pub(super) fn warn(&mut self, progress: &mut Progress, issue: String, text: String) {
+        if progress.warnings.iter().all(|known| known.issue != issue) {
+            self.say(&format!("WARNING: {text}"));
+            progress.warnings.push(Warning { issue, text });
+        }
+    }
+
+    /// A line of the metrics, and points of the curves.
+    ///
+    /// # Errors
+    /// `Io` when it cannot be written.
+    pub(super) fn record(&mut self, split: &str, step: u64, values: &[(&str, f64)]) -> Result<()> {
+        for (name, value) in values {
+            self.curves.entry((split.into(), (*name).into())).or_default().push((step as f64, *value));
+        }
+        self.logs.record(split, step, self.rhythm.epoch_of(step), values)
+    }
+
+    /// The same of metrics by their own names.
+    ///
+    /// # Errors
+    /// As `record`.
+    pub(super) fn record_metrics(&mut self, split: &str, step: u64, metrics: &Metrics) -> Result<()> {
+        self.record(split, step, &metrics.0.iter().map(|(name, value)| (name.as_str(), *value)).collect::<Vec<_>>())
+    }
+
+    /// Moves the bar, and now and then tells the folder how far the run is, at so many updates a second of this session.
+    pub(super) fn progress(&mut self, progress: &Progress, message: &str, rate: f64, score: &str) {
+        let (step, end) = (progress.step, self.rhythm.end);
+        self.logs.progress(step, end, message, step as f64 / progress.seconds.max(1e-9));
+        if self.beaten.is_none_or(|last| last.elapsed() > Duration::from_secs(2)) {
+            self.beaten = Some(Instant::now());
+            Beat { step, end, rate, process: std::process::id(), score: score.into() }.tell(&self.folder);
+        }
+    }
+
+    /// Draws the curves.
+    ///
+    /// # Errors
+    /// `Io` when the picture cannot be written.
+    pub(super) fn draw(&self, chart: &(&str, Vec<&str>), baseline: Option<&str>) -> Result<()> {
+        draw_curves(&self.folder.join("curves.svg"), &self.curves, chart, baseline)
+    }
+
+    /// The same after a validation, unless the last drawing was so short ago that drawing would be most of what the run does.
+    ///
+    /// # Errors
+    /// As `draw`.
+    pub(super) fn redraw(&mut self, chart: &(&str, Vec<&str>), baseline: Option<&str>) -> Result<()> {
+        let start = Instant::now();
+        if self.redraw_after.is_some_and(|after| start < after) {
+            return Ok(());
+        }
+        self.draw(chart, baseline)?;
+        self.redraw_after = Some(Instant::now() + 20 * start.elapsed());
+        Ok(())
+    }
+
+    /// Hands everything to the operating system.
+    ///
+    /// # Errors
+    /// `Io` when it cannot be written.
+    pub(super) fn flush(&mut self) -> Result<()> {
+        self.logs.flush()
+    }
+
+    /// Ends the bar.
+    ///
+    /// # Errors
+    /// As `flush`.
+    pub(super) fn close(&mut self) -> Result<()> {
+        self.logs.close()
+    }
+}
+
+/// Curves of the steps before, from the lines of `metrics.jsonl`.
+fn curves_of(text: &str) -> Curves {
+    let mut curves = Curves::new();
+    for line in text.lines().filter_map(|l| serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(l).ok()) {
+        let (Some(split), Some(step)) = (line.get("split").and_then(|s| s.as_str()), line.get("step").and_then(|s| s.as_f64())) else {
+            continue;
+        };
+        for (name, value) in line.iter().filter_map(|(n, v)| Some((n, v.as_f64()?))) {
+            curves.entry((split.into(), name.clone())).or_default().push((step, value));
+        }
+    }
+    curves
+}

@@ -1,0 +1,343 @@
+//! The start of a run: all that can be refused is looked at before anything is created, and what a run goes on from is taken up.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::checkpoint::{Found, Origin, Progress, Weights};
+use super::folder::{DIVERGED, RunFolder};
+use super::judge::Judge;
+use super::notes::Notes;
+use super::options::Options;
+use super::report::Report;
+use super::rhythm::Rhythm;
+use super::rules::{check_epochs, check_metrics};
+use super::trainer::{Trainer, checkpoint_of, tuned, variants};
+use crate::datasets::{Watched, brief_fingerprint};
+use crate::error::{Error, Result};
+use crate::gpu::{Gpu, Role};
+use crate::kernels::loss_scale::INITIAL;
+use crate::plan::{Exchange, Flat, MemoryReport};
+use crate::problem::{Loaded, Problem};
+use crate::ranks::Ranks;
+use crate::session::{Carried, Placed, Session};
+use crate::tasks::Source;
+
+fn over_budget<D: Source + ?Sized>(problem: &Problem<D>, gpu: &Gpu, report: &MemoryReport, budget: u64, ranks: Ranks) -> Error {
+    let roles = report.bytes_by_role.iter().map(|(role, bytes)| format!("\n  {role:<12}{bytes:>16}")).collect::<String>();
+    let samples = problem.settings.train.samples();
+    // Of the batches that fit, the largest that a step divides into.
+    let parts = |most| problem.settings.train.micro_batches(most).map(|part| part * ranks.count);
+    let fits = problem.largest_batch(gpu.target, budget).and_then(|most| parts(most).find(|batch| samples.is_multiple_of(*batch)));
+    let fit = match fits {
+        Some(batch) => {
+            let other =
+                if problem.loss().columns().compares { ", but the loss, which compares them within a batch, would be another" } else { "" };
+            format!(
+                "train.batch = {batch} fits; with train.accumulate = {} a step takes the same {samples} samples{other}",
+                samples / batch
+            )
+        }
+        None => "even the smallest train.batch does not fit: make the model smaller".to_string(),
+    };
+    Error::Config(format!(
+        "the plan needs {} bytes on {}, the budget is {budget}:{roles}\n{fit}. Let `engine train --fit` choose, or raise --budget",
+        report.total_bytes,
+        gpu.describe()
+    ))
+}
+
+/// Fails unless all ranks have the same data files.
+fn expect_same_files(problem: &Problem, ranks: Ranks) -> Result<()> {
+    if !ranks.shared() {
+        return Ok(());
+    }
+    let files = problem.files.iter().map(|(_, file)| brief_fingerprint(file)).collect::<Result<Vec<_>>>()?;
+    match ranks.others(crc32c::crc32c(files.join("\n").as_bytes()).into()) {
+        None => Ok(()),
+        Some(others) => Err(Error::Data(format!(
+            "rank {others} has other data than the other ranks: give all the same files. Rank {} has {}",
+            ranks.rank,
+            problem
+                .files
+                .iter()
+                .zip(&files)
+                .map(|((key, file), of)| format!("{key} {}: {of}", file.display()))
+                .collect::<Vec<_>>()
+                .join("; ")
+        ))),
+    }
+}
+
+/// Looks at what can be refused before any sample is read: metrics that rules name, files and their sizes, epochs, the run folder, weights to start from, memory.
+///
+/// # Errors
+/// Those with which `train` would refuse the run.
+pub(super) fn expect_startable(mut problem: Problem, gpu: &Gpu, options: &Options) -> Result<()> {
+    problem.data.expect_file()?;
+    expect_rules(&problem)?;
+    let folder = RunFolder::open(&options.out, options.resume)?;
+    if let Some(path) = init_of(options, &folder) {
+        Weights::open(path)?.load(problem.record_evaluation(gpu.target)?.0.parameters())?;
+    }
+    place(&mut problem, gpu, options.budget.unwrap_or_else(|| gpu.budget()), options.ranks).map(drop)
+}
+
+/// The weights that a run starts from. The same command goes on with a run that it started, and then leaves them aside.
+fn init_of<'o>(options: &'o Options, folder: &RunFolder) -> Option<&'o PathBuf> {
+    options.init.as_ref().filter(|_| !(options.resume && folder.holds_a_run().unwrap_or(false)))
+}
+
+/// Fails on rules and expectations that would never be looked at.
+///
+/// # Errors
+/// `Config`.
+pub fn expect_rules(problem: &Problem) -> Result<()> {
+    check_metrics(&problem.settings, &problem.loss().columns(), &problem.card())?;
+    check_epochs(&problem.settings, problem.data.steps_per_epoch())
+}
+
+/// Decides what lies on the device.
+fn place<D: Source + ?Sized>(problem: &mut Problem<D>, gpu: &Gpu, budget: u64, ranks: Ranks) -> Result<Placed> {
+    let placed = problem.place(gpu.target, budget)?;
+    if placed.memory.report.total_bytes > budget {
+        Err(over_budget(problem, gpu, &placed.memory.report, budget, ranks))
+    } else {
+        Ok(placed)
+    }
+}
+
+/// Trains. See the module.
+///
+/// # Errors
+/// Those of correctness: every class of `Error`. A run that is refused leaves nothing behind.
+pub fn train(problem: Problem, options: &Options) -> Result<Report> {
+    Start::look(problem, options)?.begin(options)?.run()
+}
+
+/// What a run starts with, all of it looked at; nothing was created.
+struct Start {
+    problem: Loaded,
+    placed: Placed,
+    gpu: Arc<Gpu>,
+    folder: RunFolder,
+    origin: Origin,
+    watched: Watched,
+    /// The checkpoint that it goes on from.
+    found: Option<Found>,
+    /// Other weights that it starts from.
+    init: Option<Vec<f32>>,
+    /// What the data say.
+    notes: Vec<String>,
+}
+
+impl Start {
+    fn look(mut problem: Problem, options: &Options) -> Result<Start> {
+        let folder = RunFolder::open(&options.out, options.resume)?;
+        let init = init_of(options, &folder);
+        problem.data.expect_file()?;
+        expect_rules(&problem)?;
+        let mut gpu = options.host.open(options.device.as_deref())?;
+        let parameters = problem.record_evaluation(gpu.target)?.0.parameters().to_vec();
+        let mut origin = Origin { config: problem.toml.clone(), canonical: Some(problem.canonical), ..Origin::default() };
+        let first_save = problem.settings.checkpoint.every.unwrap_or(problem.data.steps_per_epoch());
+        let mut found = if options.resume { folder.find(&parameters, &origin, first_save)? } else { None };
+        // A run goes on as it began, or its bits would differ.
+        if let Some(found) = &found {
+            gpu.target = gpu.tuned(found.checkpoint.tuned.clone());
+        }
+        let mut given = init.map(|path| Weights::open(path)).transpose()?;
+        let weights = given.as_mut().map(|file| file.load(&parameters)).transpose()?;
+        if let Some(file) = given.as_mut().or(found.as_mut().and_then(|found| found.file.as_mut())) {
+            let buffers = file.buffers(problem.buffers())?;
+            problem.use_saved_buffers(buffers);
+        }
+        let gpu = Arc::new(gpu);
+        expect_same_files(&problem, options.ranks)?;
+        let mut watched = Watched::new(problem.files.iter().filter(|_| options.ranks.leads()).map(|(_, file)| file.as_path()))?;
+        let (mut problem, notes) = problem.load()?;
+        let fingerprints = watched.fingerprints()?;
+        for (number, (key, _)) in problem.files.iter().enumerate() {
+            options.ranks.meet();
+            let first = options.ranks.broadcast(fingerprints.get(number).cloned().unwrap_or_default().into_bytes());
+            origin.data.insert((*key).into(), String::from_utf8_lossy(&first).into());
+        }
+        if let Some(found) = &found {
+            let lines = origin.differences(&found.checkpoint.origin);
+            if !lines.is_empty() {
+                return Err(Error::Data(format!(
+                    "the data are not those that the run was started with:\n  {}\nGive the files of then, or start anew in another folder with --out",
+                    lines.join("\n  ")
+                )));
+            }
+        }
+        // All ranks put the same on their devices.
+        let budget = options.ranks.least(options.budget.unwrap_or_else(|| gpu.budget()));
+        let placed = place(&mut problem, &gpu, budget, options.ranks)?;
+        Ok(Start { problem, placed, gpu, folder, origin, watched, found, init: weights, notes })
+    }
+
+    /// Puts the run onto the device and creates its folder.
+    fn begin(self, options: &Options) -> Result<Trainer<'_>> {
+        let Start { problem, placed, gpu, mut folder, origin, watched, found, init, notes: of_data } = self;
+        let config = &problem.settings;
+        let session = problem.training_in(placed, &gpu)?;
+        let rhythm = Rhythm::new(config, problem.data.steps_per_epoch(), problem.curriculum_epochs, options.steps);
+        let judge = Judge::new(&problem, rhythm);
+        let resumed = found.is_some();
+        expect_space(&folder, &session, config.checkpoint.keep, options.ranks, resumed)?;
+        let Found { checkpoint, rejected, .. } = found.unwrap_or_default();
+        let mut progress = checkpoint.progress.clone();
+        let mut said = folder.check_best(&progress, &origin, session.parameters(), problem.buffers(), rhythm.end)?;
+        if let Some(weights) = &init {
+            session.arena.write_flat(Flat::Parameters, weights)?;
+        }
+        if resumed {
+            session.arena.write_flat(Flat::Parameters, &checkpoint.weights)?;
+            session.arena.write_flat(Flat::FirstMoment, &checkpoint.m)?;
+            session.arena.write_flat(Flat::SecondMoment, &checkpoint.v)?;
+            session.carry_on(progress.step, carried(&progress))?;
+            if checkpoint.variants != variants(&gpu, &session)? {
+                said.push(
+                    "the device, the number of ranks or the kernels differ from those of the checkpoint: the run goes on, but not with the same bits".into(),
+                );
+            }
+        }
+        let before = Origin::epochs(&checkpoint.origin.config).filter(|_| resumed);
+        said.extend(judge.take_up(&mut progress, before));
+        let exchange = if options.ranks.shared() { Some(session.exchange(options.ranks)?) } else { None };
+        if let Some(exchange) = &exchange {
+            said.extend(expect_same_run(&origin, exchange, &variants(&gpu, &session)?, options.ranks)?);
+        }
+        folder.create()?;
+        // It comes again if the run does.
+        let _ = fs::remove_file(folder.path.join(DIVERGED));
+        let chosen = tuned(&gpu, &session);
+        if options.ranks.leads() && (init.is_some() || !resumed && !chosen.is_empty()) {
+            // Before anything else is there: a run that is killed at its start must not go on from other weights, or with other
+            // kernels.
+            let first = checkpoint_of(&session, &gpu, &problem, &origin, progress.clone())?;
+            first.save(&folder.checkpoints(), session.parameters(), config.checkpoint.keep)?;
+        }
+        said.extend(folder.write_config(&origin, resumed)?);
+        let mut notes = Notes::open(&folder.path, progress.step, rhythm, (!options.quiet).then_some(&options.host))?;
+        for line in of_device(&gpu, &session)?.into_iter().chain(of_data).chain(of_tuning(&gpu, chosen.0.len(), resumed)) {
+            notes.say(&line);
+        }
+        notes.say(&format!("run folder  {}", folder.path.display()));
+        for line in of_steps(&problem, &progress, rhythm, resumed, options, &rejected).into_iter().chain(said) {
+            notes.say(&line);
+        }
+        match &options.init {
+            Some(path) if init.is_some() => notes.say(&format!("weights     from {}", path.display())),
+            Some(_) => notes.say("weights     its own: the run was started before, and --init is left aside"),
+            None => {}
+        }
+        if exchange.is_some() {
+            let (count, samples) = (options.ranks.count, config.train.samples());
+            notes.say(&format!("ranks       {count}, each with {} of the {samples} samples of a step", samples / count));
+        }
+        let (first, seconds_before) = (progress.step, progress.seconds);
+        let trainer = Trainer {
+            options,
+            problem,
+            gpu,
+            folder,
+            origin,
+            watched,
+            session,
+            exchange,
+            rhythm,
+            judge,
+            notes,
+            progress,
+            started: Instant::now(),
+            seconds_before,
+            first,
+            unread: first,
+        };
+        trainer.expect_same_weights()?;
+        Ok(trainer)
+    }
+}
+
+/// What the step after a checkpoint takes from the one before.
+fn carried(progress: &Progress) -> Carried {
+    let (skipped, loss_scale) = progress.loss_scale.map_or((false, INITIAL), |(skipped, bits)| (skipped, f32::from_bits(bits)));
+    Carried { skipped, loss_scale, updates: progress.step - progress.skipped.min(progress.step) }
+}
+
+/// Fails unless the disk holds the files of the run: weights, two moments and the header of each checkpoint; best and model hold weights alone.
+fn expect_space(folder: &RunFolder, session: &Session, keep: usize, ranks: Ranks, resumed: bool) -> Result<()> {
+    let flat_bytes = session.evaluation().0.plan.flat_len() as u64 * 4;
+    let room = match (ranks.leads(), resumed) {
+        (false, _) => 0,
+        (true, true) => 1,
+        (true, false) => keep as u64 + 1,
+    };
+    folder.expect_space(room * (3 * flat_bytes + 65_536) + 2 * flat_bytes)
+}
+
+/// Fails unless all ranks have the same run; gives a warning where their devices may round differently.
+fn expect_same_run(origin: &Origin, exchange: &Exchange, variants: &str, ranks: Ranks) -> Result<Option<String>> {
+    let sum = |text: &str| u64::from(crc32c::crc32c(text.as_bytes()));
+    let run = format!("{}\n{:?}\n{}\n{}", origin.config, origin.data, env!("CARGO_PKG_VERSION"), exchange.layout());
+    if let Some(others) = ranks.others(sum(&run)) {
+        return Err(Error::Config(format!(
+            "rank {others} has another configuration, other data, another version of engine or kernels for another kind of device than the other ranks: give \
+             all the same files and the same kind of card"
+        )));
+    }
+    Ok(ranks.others(sum(variants)).map(|_| {
+        "WARNING: the ranks have different devices, drivers or ways to launch kernels: where these round differently, the run ends with exit code 70".into()
+    }))
+}
+
+/// Device, model and memory, in a line each.
+fn of_device(gpu: &Gpu, session: &Session) -> Result<Vec<String>> {
+    let plan = &session.step()?.0.plan;
+    let ledger = gpu.ledger();
+    let roles = Role::ALL.into_iter().filter(|role| ledger.of(*role) > 0).map(|role| format!("{role} {}", ledger.of(role)));
+    Ok(vec![
+        format!("device      {}", gpu.describe()),
+        format!("model       {} parameters, plan of {} dispatches", plan.parameter_count(), plan.launches().count()),
+        format!("memory      {} bytes: {}", ledger.total(), roles.collect::<Vec<_>>().join(", ")),
+    ])
+}
+
+/// How many ways to launch kernels were chosen by measurements, and why none were.
+fn of_tuning(gpu: &Gpu, chosen: usize, resumed: bool) -> Vec<String> {
+    let mut lines = vec![];
+    if chosen > 0 {
+        let whence = if resumed { "as its checkpoint has them" } else { "as measured on this device" };
+        lines.push(format!("tuned       choices of ways to launch kernels, {whence}: {chosen}"));
+    }
+    if let (Some(why), false) = (&gpu.untuned, resumed) {
+        lines.push(format!("WARNING: what `engine tune` measured is left aside: {why}. Measure again with `engine tune`"));
+    }
+    lines
+}
+
+/// Where the run begins, and what is strange about its steps.
+fn of_steps(problem: &Loaded, progress: &Progress, rhythm: Rhythm, resumed: bool, options: &Options, rejected: &[String]) -> Vec<String> {
+    let mut lines = vec![];
+    let (config, total) = (&problem.settings, rhythm.total);
+    let warmup = config.schedule.warmup(rhythm.epoch, config.train.epochs);
+    if warmup >= total {
+        lines.push(format!(
+            "WARNING: the warm-up takes {warmup} steps and the run {total}: the learning rate never reaches its peak. Lower schedule.warmup_steps, \
+             schedule.warmup_epochs or schedule.warmup_share, or choose schedule.kind = \"constant\""
+        ));
+    }
+    lines.extend(rejected.iter().map(|problem| format!("not the newest checkpoint: {problem}")));
+    if resumed {
+        lines.push(format!("resuming    at step {}", progress.step));
+        if progress.step > rhythm.end {
+            lines.push(format!("the run is past step {}, where --steps ends it: there is nothing to train", rhythm.end));
+        }
+    } else if options.resume {
+        lines.push("resuming    nothing to resume in this folder: starting at step 0".into());
+    }
+    lines
+}
