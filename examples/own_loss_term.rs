@@ -12,7 +12,7 @@ use engine::harness::reference::{Call, Reference, add_reference};
 use engine::harness::scalar::Scalar;
 use engine::harness::{Builder, Family, Regime, Spec, Tolerance, check_spec, targets};
 use engine::kernels::state;
-use engine::kernels::vector_loss::Term as Slot;
+use engine::kernels::vector_loss::Slot;
 use engine::losses::{Context, Loss, LossKind, Term, VectorLoss, VectorLossConfig};
 use engine::models::VectorMlpConfig;
 use engine::plan::{Dispatch, Grid, Plan, Tensor};

@@ -15,6 +15,7 @@ tests![
     the_step_state_is_the_same_in_shader_and_rust,
     the_record_of_a_step_is_the_same_in_shader_and_rust,
     adding_takes_as_many_files_as_the_page_says,
+    functions_can_be_seen_at_once,
     equivalent_mutants_are_of_lines_that_exist,
 ];
 
@@ -168,6 +169,31 @@ fn the_record_of_a_step_is_the_same_in_shader_and_rust() {
         };
         assert_eq!(text.lines().find(by_number), None, "{}: a word of the record without its name", file.display());
     }
+}
+
+/// No function is longer than 80 lines, unless its comment says why it is long.
+fn functions_can_be_seen_at_once() {
+    const MOST: usize = 80;
+    let mut found = vec![];
+    files(Path::new("src"), &mut found);
+    let mut seen = 0;
+    for path in found {
+        let text = fs::read_to_string(&path).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        for (first, line) in lines.iter().enumerate() {
+            const STARTS: [&str; 5] = ["fn ", "pub fn ", "pub(crate) fn ", "pub(super) fn ", "unsafe fn "];
+            if !STARTS.iter().any(|start| line.trim_start().starts_with(start)) {
+                continue;
+            }
+            let end = format!("{}}}", &line[..line.len() - line.trim_start().len()]);
+            let Some(length) = lines[first..].iter().position(|line| **line == end) else { continue };
+            seen += 1;
+            let comment = lines[..first].iter().rev().take_while(|line| line.trim_start().starts_with("//"));
+            let reason = comment.into_iter().any(|line| line.contains("Long, as"));
+            assert!(length < MOST || reason, "{}: {} has {} lines", path.display(), line.trim(), length + 1);
+        }
+    }
+    assert!(seen > 1000, "{seen} functions were found");
 }
 
 /// The files that the page says one takes to add something are those in which the newest of each kind stands.

@@ -1,10 +1,10 @@
 //! Runs made to fit: what less memory takes, and what `--fit` chooses.
 
-use engine::gpu::{Role, Target};
+use engine::gpu::{Role, Target, add_source};
 use engine::kernels::State;
 use engine::kernels::embedding::BackwardPositions;
 use engine::kernels::metrics::StepRecord;
-use engine::plan::{Dispatch, Flat, Grid, Init, Plan};
+use engine::plan::{Dispatch, Flat, Grid, Init, Plan, Program};
 use engine::problem::{Loaded, Problem};
 use engine::session::Carried;
 use engine::tasks::Purpose;
@@ -17,6 +17,7 @@ use crate::runner::{note, skip, tests};
 tests![
     half_precision_halves_what_layers_store,
     a_sum_that_nobody_clears_is_refused,
+    a_kernel_of_ones_own_stays_in_its_tensors,
     a_run_in_16_bits_resumes_with_its_loss_scale,
     a_run_in_16_bits_finds_its_loss_scale,
     skipped_updates_do_not_count_for_adam,
@@ -88,6 +89,25 @@ fn a_run_in_16_bits_resumes_with_its_loss_scale() {
         Weights::open(&file).and_then(|mut file| file.load(plan.parameters())).unwrap()
     });
     assert!(whole == parts, "the weights differ");
+}
+
+/// Nobody has compared such a kernel with a reference: what it writes beyond its weight does not reach the next one.
+fn a_kernel_of_ones_own_stays_in_its_tensors() {
+    const BEYOND: &str = "// uses: common/grid\nconst WG: u32 = 64u;\nstruct Params { n: u32 }\nvar<immediate> p: Params;\n\
+        @group(0) @binding(0) var<storage, read_write> w: array<f32>;\n@compute @workgroup_size(WG)\n\
+        fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {\n\
+        let i = flat_group(group, groups) * WG + local;\nif (i < p.n) { w[i] = 7.0; }\n}\n";
+    add_source("beyond/write", BEYOND).unwrap();
+    let mut plan = Plan::training("beyond", gpu().target);
+    let [own, next] = ["own", "next"].map(|name| plan.parameter(name, &[64], Init::Zeros).unwrap());
+    let dispatch = Dispatch::new("beyond/write", "own").bind("w", own).size("n", 128);
+    plan.record(dispatch, Grid::Threads(128)).unwrap();
+    assert!(plan.entries()[0].shader.foreign);
+    let program = Program::alone(plan, &gpu()).unwrap().0;
+    program.arena().write_flat(Flat::Parameters, &[1.0; 128]).unwrap();
+    program.run(program.all()).unwrap();
+    assert_eq!(program.read::<f32>(own).unwrap(), [7.0; 64]);
+    assert_eq!(program.read::<f32>(next).unwrap(), [1.0; 64]);
 }
 
 /// Ten halvings are not enough here, and are no reason to give up.

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use engine::batch::{Inputs, Outputs};
-use engine::datasets::Split;
+use engine::datasets::SampleStream;
 use engine::datasets::integer_sequences::{Sequence, Sizes, sample};
 use engine::datasets::matrix::{Matrix, Values};
 use engine::datasets::next_vectors::{VectorData, VectorSet};
@@ -256,7 +256,7 @@ fn pytorch_agrees_on_every_loss_term() {
         plan.keep(dx);
         let (memory, lowered) = Memory::of(plan, LayoutOptions::default()).unwrap();
         let arena = Arc::new(Arena::new(gpu(), &memory).unwrap());
-        let program = Program::new(lowered, arena, false).unwrap();
+        let program = Program::new(lowered, arena).unwrap();
         program.write(x, &floats(&file, "r"));
         program.write(t, &floats(&file, "t"));
         let state = program.plan.find("state").unwrap();
@@ -406,7 +406,7 @@ fn metrics_of_sequences_are_means_of_their_rows() {
     let small = ["data.shortest=4", "data.transition_epochs=0", "model.d_model=16", "model.feed_forward=16", "model.heads=2"];
     let sequences: Vec<Sequence> = {
         let sizes = Sizes { shortest: 4, ..Sizes::default() };
-        (0..250).map(|i| sample(sizes, 3, Split::Test, i, [1.0 / 3.0; 3])).collect()
+        (0..250).map(|i| sample(sizes, 3, SampleStream::Test, i, [1.0 / 3.0; 3])).collect()
     };
     let judged = |per: &str| {
         let config = config("integer_sequences_d64", &[&small[..], &[per]].concat());
@@ -468,7 +468,7 @@ fn cached_and_uncached_decoding_give_the_same_logits() {
         let parameters = session.parameters();
         let weights = initial_weights(parameters, 5);
         session.arena.write_flat(Flat::Parameters, &weights).unwrap();
-        let sequence = sample(Sizes::default(), 3, Split::Test, 12, [1.0 / 3.0; 3]);
+        let sequence = sample(Sizes::default(), 3, SampleStream::Test, 12, [1.0 / 3.0; 3]);
         assert_eq!(sequence.len(), 9);
         session.evaluate_rows(&sequence_batch(std::slice::from_ref(&sequence), session.batch(), 8)).unwrap();
         let whole: Vec<f32> = session.evaluation().0.read(session.evaluation().1.output).unwrap();

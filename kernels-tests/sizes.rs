@@ -22,7 +22,7 @@ fn norm_squared(gpu: &Arc<Gpu>, values: &[f32]) -> f64 {
     grad_norm::Partial { x, y }.record(&mut plan, "norm").unwrap();
     let (memory, lowered) = Memory::of(plan, LayoutOptions::default()).unwrap();
     let arena = Arc::new(Arena::new(gpu.clone(), &memory).unwrap());
-    let program = Program::new(lowered, arena, false).unwrap();
+    let program = Program::new(lowered, arena).unwrap();
     program.upload(x, 0, values).unwrap();
     program.run(program.all()).unwrap();
     let partials: Vec<f32> = program.read(y).unwrap();

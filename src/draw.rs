@@ -14,7 +14,7 @@ const PREDICTED: &str = "#dd8452";
 
 /// One linkage of a cell.
 #[derive(Debug, Clone)]
-pub struct Shape<'a> {
+pub struct Drawing<'a> {
     /// Type, where it is one of ours; its links are drawn if all joints are there.
     pub kind: Option<&'static Kind>,
     /// Joints, in mm.
@@ -29,13 +29,13 @@ pub struct Cell<'a> {
     /// Below the drawing.
     pub caption: String,
     /// What is drawn, the last on top.
-    pub shapes: Vec<Shape<'a>>,
+    pub drawings: Vec<Drawing<'a>>,
 }
 
 /// Cell of a sample.
 pub fn sample_cell(sample: &Sample) -> Cell<'_> {
     let caption = KINDS[sample.kind].name.to_string();
-    Cell { caption, shapes: vec![Shape { kind: Some(&KINDS[sample.kind]), joints: &sample.joints, predicted: false }] }
+    Cell { caption, drawings: vec![Drawing { kind: Some(&KINDS[sample.kind]), joints: &sample.joints, predicted: false }] }
 }
 
 /// Cells in rows of so many; a square of 2 · 11 mm each.
@@ -53,14 +53,14 @@ pub fn picture(cells: &[Cell<'_>], columns: usize) -> String {
         let (x, y) = ((i % columns) as f64 * CELL, (i / columns) as f64 * (CELL + CAPTION));
         let _ = writeln!(svg, "<g transform=\"translate({x} {y})\">");
         let _ = writeln!(svg, "<rect x=\"2\" y=\"2\" width=\"{0}\" height=\"{0}\" fill=\"none\" stroke=\"#dddddd\"/>", CELL - 4.0);
-        cell.shapes.iter().for_each(|shape| draw(&mut svg, shape));
+        cell.drawings.iter().for_each(|drawing| draw(&mut svg, drawing));
         let _ = writeln!(svg, "<text x=\"{}\" y=\"{}\" text-anchor=\"middle\">{}</text>\n</g>", CELL / 2.0, CELL + 12.0, cell.caption);
     }
     svg.push_str("</svg>\n");
     svg
 }
 
-fn draw(svg: &mut String, shape: &Shape<'_>) {
+fn draw(svg: &mut String, drawing: &Drawing<'_>) {
     // Predictions may leave the range: what lies outside of the cell is not drawn there.
     let scale = CELL / 2.0 / (RANGE + 1.0);
     let place = |p: &Point| {
@@ -68,10 +68,10 @@ fn draw(svg: &mut String, shape: &Shape<'_>) {
     };
     let points =
         |list: &mut dyn Iterator<Item = &Point>| list.map(place).map(|[x, y]| format!("{x:.1},{y:.1}")).collect::<Vec<_>>().join(" ");
-    let (color, dash) = if shape.predicted { (PREDICTED, " stroke-dasharray=\"5 3\"") } else { (TRUE, "") };
-    let known = shape.kind.filter(|kind| kind.joints == shape.joints.len());
+    let (color, dash) = if drawing.predicted { (PREDICTED, " stroke-dasharray=\"5 3\"") } else { (TRUE, "") };
+    let known = drawing.kind.filter(|kind| kind.joints == drawing.joints.len());
     if let Some(kind) = known {
-        if let Some(curve) = kind.curve(shape.joints) {
+        if let Some(curve) = kind.curve(drawing.joints) {
             let _ = writeln!(
                 svg,
                 "<polygon points=\"{}\" fill=\"none\" stroke=\"{color}\" stroke-width=\"1\" opacity=\"0.6\"/>",
@@ -84,11 +84,11 @@ fn draw(svg: &mut String, shape: &Shape<'_>) {
             let _ = writeln!(
                 svg,
                 "<{element} points=\"{}\" fill=\"{color}\" fill-opacity=\"0.12\" stroke=\"{color}\" stroke-width=\"2\"{dash}/>",
-                points(&mut link.iter().map(|j| &shape.joints[*j]))
+                points(&mut link.iter().map(|j| &drawing.joints[*j]))
             );
         }
     }
-    for (j, p) in shape.joints.iter().enumerate() {
+    for (j, p) in drawing.joints.iter().enumerate() {
         let [x, y] = place(p);
         let fixed = known.is_some_and(|kind| kind.ground.contains(&j));
         let fill = if fixed { color } else { "white" };

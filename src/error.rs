@@ -7,9 +7,19 @@ use std::path::Path;
 /// A failure, by the class that decides the exit code.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
-    /// A wrong command line or configuration value, or a plan that the device or the budget cannot hold. Exit code 2.
+    /// A wrong command line or configuration value, or a plan that the device cannot run. Exit code 2.
     #[error("{0}")]
     Config(String),
+    /// A plan that needs more memory than it may have. Exit code 2.
+    #[error("{message}")]
+    OverBudget {
+        /// Bytes that it needs.
+        needed: u64,
+        /// Bytes that it may have.
+        budget: u64,
+        /// Where they go, and what fits.
+        message: String,
+    },
     /// Data that is there but cannot be used. Exit code 65.
     #[error("{0}")]
     Data(String),
@@ -97,6 +107,7 @@ impl Error {
     /// The same of this run, file or whatever it is.
     pub(crate) fn of(mut self, what: &str) -> Self {
         let (Error::Config(text)
+        | Error::OverBudget { message: text, .. }
         | Error::Data(text)
         | Error::MissingInput(text)
         | Error::NoGpu(text)
@@ -113,7 +124,7 @@ impl Error {
     /// The process exit code of this class.
     pub fn exit_code(&self) -> i32 {
         match self {
-            Error::Config(_) => 2,
+            Error::Config(_) | Error::OverBudget { .. } => 2,
             Error::Data(_) => 65,
             Error::MissingInput(_) => 66,
             Error::NoGpu(_) => 69,

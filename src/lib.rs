@@ -51,6 +51,7 @@ pub mod fault;
 mod files;
 pub mod generate;
 pub mod gpu;
+#[cfg(feature = "check")]
 #[path = "../kernels-tests/harness/mod.rs"]
 pub mod harness;
 pub mod host;

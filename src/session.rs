@@ -179,7 +179,7 @@ impl Session {
     /// `Config` over the budget, `TryAgain` without memory, `Internal` when a kernel does not compile.
     pub fn new(placed: Placed, gpu: &Arc<Gpu>) -> Result<Session> {
         let arena = Arc::new(Arena::new(gpu.clone(), &placed.memory)?);
-        let programs = placed.plans.map(|lowered| Program::new(lowered, arena.clone(), false))?;
+        let programs = placed.plans.map(|lowered| Program::new(lowered, arena.clone()))?;
         Ok(Session { arena, programs })
     }
 

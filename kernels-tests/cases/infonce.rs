@@ -3,7 +3,7 @@
 use super::{Builder, DIMS, Family, Regime, Spec, Tolerance};
 use crate::error::Result;
 use crate::kernels::infonce::{Backward, Forward};
-use crate::kernels::vector_loss::Term;
+use crate::kernels::vector_loss::Slot;
 use crate::random::Random;
 
 /// dims: rows; flags: padded rows.
@@ -23,7 +23,7 @@ fn build(b: &mut Builder, spec: &Spec) -> Result<()> {
     (b.state.rows, b.state.scale) = (valid as u32, 0.5);
     let (lse, y) = (b.output("lse", &[rows, 2])?, b.normal("y", &[rows, 3])?);
     let (weight, temperature) = (0.6, [0.07f32, 0.5][spec.seed as usize % 2].into());
-    Forward { s, lse, y, rows, cols: 3, term: Term { weight, column: 2 }, temperature }.record(&mut b.plan, "case")?;
+    Forward { s, lse, y, rows, cols: 3, term: Slot { weight, column: 2 }, temperature }.record(&mut b.plan, "case")?;
     b.weighted(y, (0..3 * rows).map(|i| if i % 3 == 0 && i / 3 < valid { 0.5 / valid as f32 } else { 0.0 }).collect());
     let ds = b.gradient(s)?;
     // Logits of size 1/τ lose that many digits in the exponential.

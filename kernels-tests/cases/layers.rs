@@ -6,7 +6,7 @@ use crate::kernels::matmul::Activation;
 use crate::kernels::rope;
 use crate::layers::{
     BlockConfig, DecoderBlock, Embedding, FeedForward, Fused, Gru, Head, HeadKind, Layer, LayerNorm, Linear, LlamaBlock, LlamaBlockConfig,
-    Lstm, Outputs, TransformerBlock,
+    Lstm, TransformerBlock, Wanted,
 };
 use crate::plan::{Plan, Section, Tensor};
 use crate::random::Random;
@@ -84,7 +84,7 @@ fn build(b: &mut Builder, spec: &Spec) -> Result<()> {
     }
     if spec.flags[0] >= 8 {
         if spec.flags[0] == 8 {
-            let outputs = if spec.flags[1] == 0 { Outputs::Last } else { Outputs::All(dropout) };
+            let outputs = if spec.flags[1] == 0 { Wanted::Last } else { Wanted::All(dropout) };
             let mut layer = Lstm::new("lstm", 0, features, hidden);
             y = layer.forward(&mut b.plan, x, outputs)?;
             backward = Box::new(move |plan, dy| layer.backward(plan, dy));

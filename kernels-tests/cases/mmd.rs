@@ -4,7 +4,7 @@ use super::{Builder, DIMS, Family, Regime, Spec, Tolerance};
 use crate::error::Result;
 use crate::kernels::matmul::Matmul;
 use crate::kernels::mmd::Forward;
-use crate::kernels::vector_loss::Term;
+use crate::kernels::vector_loss::Slot;
 use crate::plan::Section;
 use crate::random::Random;
 
@@ -36,7 +36,7 @@ fn build(b: &mut Builder, spec: &Spec) -> Result<()> {
     let y = b.normal("y", &[rows, 3])?;
     b.weighted(y, (0..3 * rows).map(|i| if i % 3 == 0 && i / 3 < valid { 0.5 / valid as f32 } else { 0.0 }).collect());
     b.tolerance = Tolerance::sum(count + 16);
-    let (term, accumulate) = (Term { weight: 0.9, column: 2 }, spec.flags[1] == 1);
+    let (term, accumulate) = (Slot { weight: 0.9, column: 2 }, spec.flags[1] == 1);
     let forward = |ds| Forward { s, y, ds, rows, count, cols: 3, term, own, sign: -2.0, offset: 0.3, sigma: 0.8, accumulate };
     if !own {
         let ds = Some(b.gradient(s)?);

@@ -3,7 +3,7 @@
 use super::{Builder, DIMS, Family, Regime, Spec, Tolerance};
 use crate::error::Result;
 use crate::kernels::moments::{Backward, Forward, Value};
-use crate::kernels::vector_loss::Term;
+use crate::kernels::vector_loss::Slot;
 use crate::random::Random;
 
 /// dims: rows, width; flags: other statistics, padded rows, adds to the gradient.
@@ -35,7 +35,7 @@ fn build(b: &mut Builder, spec: &Spec) -> Result<()> {
     let other = if spec.flags[0] == 1 { Some(b.normal("other", &[2, width])?) } else { None };
     Forward { x, stats, rows, width }.record(&mut b.plan, "case")?;
     let weight = 0.8;
-    Value { stats, other, y, rows, width, cols: 3, term: Term { weight, column: 2 } }.record(&mut b.plan, "case")?;
+    Value { stats, other, y, rows, width, cols: 3, term: Slot { weight, column: 2 } }.record(&mut b.plan, "case")?;
     b.weighted(y, (0..3 * rows).map(|i| if i % 3 == 0 && i / 3 < valid { 0.5 / valid as f32 } else { 0.0 }).collect());
     let accumulate = spec.flags[2] == 1;
     let dx = if accumulate { b.gradient_added(x)? } else { b.gradient(x)? };

@@ -4,7 +4,7 @@ use super::{Builder, DIMS, Family, Regime, Spec, Tolerance};
 use crate::error::Result;
 use crate::kernels::metrics::RECORD;
 use crate::kernels::vae::{Backward, Kl, Sample};
-use crate::kernels::vector_loss::Term;
+use crate::kernels::vector_loss::Slot;
 use crate::random::Random;
 
 /// dims: rows, latents; flags: no gradient, padded rows, no noise.
@@ -30,7 +30,7 @@ fn build(b: &mut Builder, spec: &Spec) -> Result<()> {
     let weight = 0.6;
     Sample { x, z, cols, noise }.record(&mut b.plan, "case")?;
     let y = b.normal("y", &[rows, 3])?;
-    Kl { x, y, rows, width: cols, cols: 3, term: Term { weight, column: 2 } }.record(&mut b.plan, "case")?;
+    Kl { x, y, rows, width: cols, cols: 3, term: Slot { weight, column: 2 } }.record(&mut b.plan, "case")?;
     // Every fifth case has a loss scale.
     let scaled = spec.seed % 5 == 2;
     let factor = if scaled { 1.75 } else { 1.0 };

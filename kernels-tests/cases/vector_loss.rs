@@ -2,7 +2,7 @@
 
 use super::{Builder, DIMS, Family, Regime, Spec, Tolerance};
 use crate::error::Result;
-use crate::kernels::vector_loss::{On, Rows, Term};
+use crate::kernels::vector_loss::{On, Rows, Slot};
 use crate::random::Random;
 
 /// dims: rows, width; flags: squared error (0 none, 1 raw, 2 normalised), cosine, cycle (0 none, 1 on, 2 off), padded rows, without a gradient.
@@ -22,7 +22,7 @@ fn build(b: &mut Builder, spec: &Spec) -> Result<()> {
     let mut cols = 2;
     let mut term = |weight| {
         cols += 1;
-        Term { weight, column: cols - 1 }
+        Slot { weight, column: cols - 1 }
     };
     let mse = (spec.flags[0] > 0).then(|| ([On::Raw, On::Normalized][spec.flags[0] - 1], term(0.7)));
     let cosine = (spec.flags[1] > 0).then(|| term(1.3));

@@ -17,7 +17,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::error::Result;
-use crate::gpu::{Gpu, Role, Target};
+use crate::gpu::{BoundsChecks, Gpu, Role, Target};
 use crate::kernels::{self, State};
 use crate::plan::{Arena, Entry, FixedPlan, LayoutOptions, Lowered, Memory, Place, Plan, Program, Section, Storage, Tensor};
 use crate::random::Random;
@@ -513,10 +513,10 @@ impl Case {
         gpu: &Arc<Gpu>,
         (memory, lowered): &(Memory, Lowered),
         [poison, guard_word]: [u32; 2],
-        checked: bool,
+        checks: BoundsChecks,
     ) -> Checked<Vec<Vec<u32>>> {
         let arena = Arc::new(Arena::new(gpu.clone(), memory)?);
-        let program = Program::new(lowered.clone(), arena.clone(), checked)?;
+        let program = Program::with(lowered.clone(), arena.clone(), checks)?;
         let guard = (GUARD_BYTES / 4) as usize;
         let mut contents: Vec<Vec<u32>> = memory.buffers.iter().map(|b| vec![poison; (b.bytes / 4) as usize]).collect();
         let guarded = |storage: Storage| matches!(storage, Storage::Persistent(_) | Storage::Transient(_));
@@ -552,10 +552,10 @@ impl Case {
     pub fn check(&self, gpu: &Arc<Gpu>, checked: bool) -> Checked<Outcome> {
         let memory = Memory::of(self.plan.clone(), LayoutOptions { guard: Some(GUARD_BYTES), ..LayoutOptions::default() })?;
         let [nan, other] = [[f32::NAN.to_bits(), GUARD_WORDS[0]], [1e30f32.to_bits(), GUARD_WORDS[1]]];
-        let first = self.run(gpu, &memory, nan, false)?;
-        let again = [("other memory around tensors", other, false)].into_iter().chain(checked.then_some(("bounds checks", nan, true)));
-        for (what, words, checked) in again {
-            for (((_, info), a), b) in self.plan.tensors().zip(&first).zip(&self.run(gpu, &memory, words, checked)?) {
+        let first = self.run(gpu, &memory, nan, BoundsChecks::Foreign)?;
+        let again = [("other memory around tensors", other, BoundsChecks::Foreign)].into_iter();
+        for (what, words, checks) in again.chain(checked.then_some(("bounds checks", nan, BoundsChecks::All))) {
+            for (((_, info), a), b) in self.plan.tensors().zip(&first).zip(&self.run(gpu, &memory, words, checks)?) {
                 if a != b {
                     return Err(format!("{} differs between runs: {what}", info.name));
                 }

@@ -1,14 +1,15 @@
 //! `engine check`: kernels and gradients against f64.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::args::{DeviceArg, JsonArg};
 use crate::bar::Bar;
 use crate::error::{Error, Result};
+use crate::gpu::Gpu;
 use crate::harness::batch::{ALLOWED, check_batch};
 use crate::harness::model::check_model;
 use crate::harness::{FAMILIES, check_spec, targets};
@@ -73,53 +74,7 @@ pub(super) fn run(host: &Host, args: CheckArgs) -> Result<()> {
     }
     let mut models = Vec::new();
     for (path, config) in runs.iter().zip(&configs) {
-        let b = check_batch(&gpu, config)?;
-        let mut ok = b.worst.0 <= ALLOWED;
-        if !json {
-            host.print(&format!(
-                "\n{}: a step at batch {}: {} of {} different dispatches compared with f64, largest NMSE {:.1e} (allowed {ALLOWED:.0e}, {}): {}",
-                path.display(),
-                b.batch,
-                b.dispatches.1,
-                b.dispatches.0,
-                b.worst.0,
-                b.worst.1,
-                if ok { "ok" } else { "FAILED" }
-            ))?;
-        }
-        if !ok {
-            failures.push(format!("{}: a step at its own batch {b:?}", path.display()));
-        }
-        let mut row = json!({ "run": path, "batch": b.batch, "compared": b.dispatches.1, "batch_nmse": b.worst.0 });
-        if let Some(o) = check_model(&gpu, config)? {
-            let fine = o.nmse <= 1e-9 && o.dead.is_empty() && (o.loss.0 - o.loss.1).abs() <= 1e-5 * o.loss.1.abs();
-            if !fine {
-                failures.push(format!("{}: whole-model gradient {o:?}", path.display()));
-            }
-            ok &= fine;
-            if !json {
-                host.print(&format!(
-                    "{}: gradient of {} weights, NMSE {:.1e} (allowed 1e-9), worst tensor {} {:.1e}; loss {:.6}, oracle {:.6}: {}",
-                    path.display(),
-                    o.weights,
-                    o.nmse,
-                    o.worst.1,
-                    o.worst.0,
-                    o.loss.0,
-                    o.loss.1,
-                    if fine { "ok" } else { "FAILED" }
-                ))?;
-            }
-            let whole = json!({ "weights": o.weights, "nmse": o.nmse, "loss": o.loss.0, "oracle_loss": o.loss.1 });
-            row["whole_model"] = whole;
-        } else if !json {
-            host.print(&format!(
-                "{}: the whole gradient is too large for the f64 tape; a smaller model is checked with --set, as in --set data.dim=32",
-                path.display()
-            ))?;
-        }
-        row["ok"] = ok.into();
-        models.push(row);
+        models.push(check_run(host, &gpu, path, config, json, &mut failures)?);
     }
     if json {
         host.print_json(&json!({ "device": gpu.describe(), "families": rows, "models": models, "failures": failures }))?;
@@ -129,4 +84,55 @@ pub(super) fn run(host: &Host, args: CheckArgs) -> Result<()> {
     } else {
         Err(Error::Internal(format!("kernels differ from their references:\n{}", failures.join("\n"))))
     }
+}
+
+/// Checks a step of a run at its own batch, and its whole gradient where that is small enough; gives a row of the results.
+fn check_run(host: &Host, gpu: &Arc<Gpu>, path: &Path, config: &Config, json: bool, failures: &mut Vec<String>) -> Result<Value> {
+    let b = check_batch(gpu, config)?;
+    let mut ok = b.worst.0 <= ALLOWED;
+    if !json {
+        host.print(&format!(
+            "\n{}: a step at batch {}: {} of {} different dispatches compared with f64, largest NMSE {:.1e} (allowed {ALLOWED:.0e}, {}): {}",
+            path.display(),
+            b.batch,
+            b.dispatches.1,
+            b.dispatches.0,
+            b.worst.0,
+            b.worst.1,
+            if ok { "ok" } else { "FAILED" }
+        ))?;
+    }
+    if !ok {
+        failures.push(format!("{}: a step at its own batch {b:?}", path.display()));
+    }
+    let mut row = json!({ "run": path, "batch": b.batch, "compared": b.dispatches.1, "batch_nmse": b.worst.0 });
+    if let Some(o) = check_model(gpu, config)? {
+        let fine = o.nmse <= 1e-9 && o.dead.is_empty() && (o.loss.0 - o.loss.1).abs() <= 1e-5 * o.loss.1.abs();
+        if !fine {
+            failures.push(format!("{}: whole-model gradient {o:?}", path.display()));
+        }
+        ok &= fine;
+        if !json {
+            host.print(&format!(
+                "{}: gradient of {} weights, NMSE {:.1e} (allowed 1e-9), worst tensor {} {:.1e}; loss {:.6}, oracle {:.6}: {}",
+                path.display(),
+                o.weights,
+                o.nmse,
+                o.worst.1,
+                o.worst.0,
+                o.loss.0,
+                o.loss.1,
+                if fine { "ok" } else { "FAILED" }
+            ))?;
+        }
+        let whole = json!({ "weights": o.weights, "nmse": o.nmse, "loss": o.loss.0, "oracle_loss": o.loss.1 });
+        row["whole_model"] = whole;
+    } else if !json {
+        host.print(&format!(
+            "{}: the whole gradient is too large for the f64 tape; a smaller model is checked with --set, as in --set data.dim=32",
+            path.display()
+        ))?;
+    }
+    row["ok"] = ok.into();
+    Ok(row)
 }

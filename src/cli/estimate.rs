@@ -15,7 +15,7 @@ use crate::generate;
 use crate::gpu::{CARD, LAUNCH, Target};
 use crate::host::Host;
 use crate::models::SequenceTransformerConfig;
-use crate::plan::Memory;
+use crate::plan::{FixedPlan, Memory};
 use crate::problem::Problem;
 use crate::ranks::Ranks;
 use crate::registry::Config;
@@ -132,143 +132,212 @@ fn predicted(host: &Host, (run, set): (&Path, &[String]), train: &TrainConfig, r
     }
 }
 
+/// What is known of a run before it starts.
+struct Estimate<'a> {
+    config: &'a Config,
+    on: &'a On,
+    problem: Problem,
+    memory: Memory,
+    plan: FixedPlan,
+    /// Bytes that go out of and into every rank in a step.
+    exchanged: u64,
+    largest: Option<usize>,
+    /// Bytes that decoding takes more, and a rule of thumb for the memory of a transformer.
+    decode: Option<(u64, [u64; 3])>,
+    /// Seconds of a step at least, and by the compiled kernels.
+    least: f64,
+    predicted: Option<f64>,
+}
+
 fn estimate(host: &Host, of: (&Path, &[String]), config: &Config, on: &On, all: bool, json: bool) -> Result<()> {
-    let (target, budget) = (on.target, on.budget);
     let mut problem = Problem::open_for(config, on.ranks)?;
-    let memory = problem.place(target, budget)?.memory;
-    let exchanged = exchanged(&memory, on.ranks);
-    let report = &memory.report;
-    let (plan, _) = problem.record_training(target)?;
-    let largest = problem.largest_batch(target, budget).map(|part| part * on.ranks.count);
-    let batch = problem.settings.train.batch as u64;
+    let memory = problem.place(on.target, on.budget)?.memory;
+    let (plan, _) = problem.record_training(on.target)?;
     let decode = match (config.model.kind() as &dyn Any).downcast_ref::<SequenceTransformerConfig>() {
-        Some(m) => Some((generate::memory(&problem, target, 1)?.report.total_bytes, rule_of_thumb(m, sizes(&problem)?, batch))),
+        Some(m) => {
+            let more = generate::memory(&problem, on.target, 1)?.report.total_bytes;
+            Some((more, rule_of_thumb(m, sizes(&problem)?, problem.settings.train.batch as u64)))
+        }
         None => None,
     };
-    let least = problem.roofline(&CARD)?;
-    let limit = target.max_binding;
-    let too_large = memory.buffers.iter().find(|b| b.bytes > limit).map(|b| b.name.clone());
-    if json {
-        return host.print_json(&json!({
+    let estimate = Estimate {
+        exchanged: exchanged(&memory, on.ranks),
+        largest: problem.largest_batch(on.target, on.budget).map(|part| part * on.ranks.count),
+        least: problem.roofline(&CARD)?,
+        predicted: predicted(host, of, &problem.settings.train, on.ranks),
+        config,
+        on,
+        problem,
+        memory,
+        plan,
+        decode,
+    };
+    if json { host.print_json(&estimate.json()) } else { host.print(&estimate.text(all)) }
+}
+
+fn share(bytes: u64) -> String {
+    format!("{:.1} % of the 32 MiB Infinity Cache", 100.0 * bytes as f64 / INFINITY_CACHE as f64)
+}
+
+impl Estimate<'_> {
+    fn json(&self) -> serde_json::Value {
+        let Estimate { config, on, decode, .. } = self;
+        let report = &self.memory.report;
+        let too_large = self.memory.buffers.iter().any(|b| b.bytes > on.target.max_binding);
+        json!({
             "device": on.device,
-            "batch": batch,
+            "batch": self.problem.settings.train.batch,
             "accumulate": config.train.accumulate,
             "ranks": on.ranks.count,
-            "exchanged_bytes": exchanged,
+            "exchanged_bytes": self.exchanged,
             "recompute": config.train.recompute,
             "precision": config.train.precision,
-            "parameters": plan.parameter_count(),
+            "parameters": self.plan.parameter_count(),
             "total_bytes": report.total_bytes,
             "bytes_by_role": report.bytes_by_role,
-            "budget_bytes": budget,
-            "fits": report.total_bytes <= budget && too_large.is_none(),
-            "largest_batch": largest,
+            "budget_bytes": on.budget,
+            "fits": report.total_bytes <= on.budget && !too_large,
+            "largest_batch": self.largest,
             "peak_live_bytes": report.peak_live_bytes,
             "peak_at": report.peak_at,
             "unshared_activation_bytes": report.unshared_activation_bytes,
             "working_set_bytes": report.working_set_bytes,
             "working_set_at": report.working_set_at,
             "step_traffic_bytes": report.step_traffic_bytes,
-            "roofline_seconds": least,
-            "predicted_seconds": predicted(host, of, &problem.settings.train, on.ranks),
+            "roofline_seconds": self.least,
+            "predicted_seconds": self.predicted,
             "infinity_cache_bytes": INFINITY_CACHE,
             "decode_bytes": decode.map(|(bytes, _)| bytes),
-            "dispatches": plan.launches().count(),
+            "dispatches": self.plan.launches().count(),
             "rule_of_thumb": decode.map(|(_, [embedding, layers, inputs])| {
                 let rule = embedding + layers + inputs;
                 json!({ "embedding": embedding, "layers": layers, "batch": inputs, "intermediate_low": 2 * rule, "intermediate_high": 3 * rule })
             }),
-            "data_set": problem.data.describe(),
+            "data_set": self.problem.data.describe(),
             "tensors": report.tensors,
-        }));
+        })
     }
-    let mut out = format!(
-        "{} parameters, {} dispatches a step, batch {batch}{}{}; on {}\n\n",
-        plan.parameter_count(),
-        plan.launches().count(),
-        form(config),
-        if on.ranks.shared() { format!(" on each of {} ranks", on.ranks.count) } else { String::new() },
-        on.device
-    );
-    for (role, n) in &report.bytes_by_role {
-        let _ = writeln!(out, "{role:<14}{n:>16}  {:>10}", bytes(*n));
+
+    fn text(&self, all: bool) -> String {
+        let mut out = self.of_memory(all);
+        self.of_time(&mut out);
+        self.of_the_rest(&mut out);
+        out
     }
-    let _ = writeln!(out, "{:<14}{:>16}  {:>10}\n", "total", report.total_bytes, bytes(report.total_bytes));
-    let mut tensors: Vec<_> = report.tensors.iter().collect();
-    tensors.sort_by(|a, b| b.bytes.cmp(&a.bytes).then(a.name.cmp(&b.name)));
-    let shown = if all { tensors.len() } else { tensors.len().min(10) };
-    let width = tensors[..shown].iter().map(|t| t.name.len()).max().unwrap_or(0);
-    for t in &tensors[..shown] {
-        let shape = format!("{:?}", t.shape);
-        let _ = writeln!(out, "{:width$}  {shape:<16}{:>12}  {:<12} {:<9} in {}", t.name, t.bytes, t.role, t.plan, t.buffer);
-    }
-    if shown < tensors.len() {
-        let _ = writeln!(out, "… and {} smaller ones (--all lists them)", tensors.len() - shown);
-    }
-    let share = |n: u64| format!("{:.1} % of the 32 MiB Infinity Cache", 100.0 * n as f64 / INFINITY_CACHE as f64);
-    let _ = writeln!(out, "\npeak          {} of pooled tensors alive, at {}", bytes(report.peak_live_bytes), report.peak_at);
-    let _ = writeln!(out, "without reuse {}", bytes(report.unshared_activation_bytes));
-    let _ = writeln!(
-        out,
-        "working set   {} at most in one dispatch ({}), at {}",
-        bytes(report.working_set_bytes),
-        share(report.working_set_bytes),
-        report.working_set_at
-    );
-    let traffic = report.step_traffic_bytes;
-    let _ =
-        writeln!(out, "step traffic  {}, {:.3} ms at {:.0} GB/s", bytes(traffic), 1e3 * traffic as f64 / CARD.memory, CARD.memory / 1e9);
-    let samples = config.train.samples() as f64 / on.ranks.count as f64;
-    let step = |seconds: f64, what: &str| format!("{:.3} ms {what}on an {} ({:.0} samples/s)", 1e3 * seconds, CARD.name, samples / seconds);
-    let least = step(least, "at least ");
-    let (peak, launch) = (CARD.peak() / 1e12, 1e6 * LAUNCH);
-    let _ = writeln!(out, "step          {least}: every launch at {peak:.2} TFLOP/s or at the rate of the memory, and {launch:.0} µs each");
-    let _ = match predicted(host, of, &problem.settings.train, on.ranks) {
-        Some(seconds) => writeln!(out, "predicted     {}, by the compiled kernels; `engine isa` shows them one by one", step(seconds, "")),
-        None => writeln!(
-            out,
-            "predicted     not here: see what `engine isa` says, which takes the feature `isa` and Mesa's Vulkan drivers, but no card"
-        ),
-    };
-    if on.ranks.shared() {
-        // At the nominal rates of Ethernet, and of the eight lanes of PCIe 4 that an RX 6600 has.
-        let times = [1.0, 10.0, 100.0].map(|gbit: f64| format!("{:.2} ms at {gbit} Gbit/s", 1e3 * exchanged as f64 / (gbit * 1.25e8)));
-        let bus = 1e3 * 2.0 * memory.slices.iter().map(|slice| memory.buffers[*slice].bytes).sum::<u64>() as f64 / 15.75e9;
+
+    fn of_memory(&self, all: bool) -> String {
+        let Estimate { config, on, .. } = self;
+        let report = &self.memory.report;
+        let mut out = format!(
+            "{} parameters, {} dispatches a step, batch {}{}{}; on {}\n\n",
+            self.plan.parameter_count(),
+            self.plan.launches().count(),
+            self.problem.settings.train.batch,
+            form(config),
+            if on.ranks.shared() { format!(" on each of {} ranks", on.ranks.count) } else { String::new() },
+            on.device
+        );
+        for (role, n) in &report.bytes_by_role {
+            let _ = writeln!(out, "{role:<14}{n:>16}  {:>10}", bytes(*n));
+        }
+        let _ = writeln!(out, "{:<14}{:>16}  {:>10}\n", "total", report.total_bytes, bytes(report.total_bytes));
+        let mut tensors: Vec<_> = report.tensors.iter().collect();
+        tensors.sort_by(|a, b| b.bytes.cmp(&a.bytes).then(a.name.cmp(&b.name)));
+        let shown = if all { tensors.len() } else { tensors.len().min(10) };
+        let width = tensors[..shown].iter().map(|t| t.name.len()).max().unwrap_or(0);
+        for t in &tensors[..shown] {
+            let shape = format!("{:?}", t.shape);
+            let _ = writeln!(out, "{:width$}  {shape:<16}{:>12}  {:<12} {:<9} in {}", t.name, t.bytes, t.role, t.plan, t.buffer);
+        }
+        if shown < tensors.len() {
+            let _ = writeln!(out, "… and {} smaller ones (--all lists them)", tensors.len() - shown);
+        }
+        let _ = writeln!(out, "\npeak          {} of pooled tensors alive, at {}", bytes(report.peak_live_bytes), report.peak_at);
+        let _ = writeln!(out, "without reuse {}", bytes(report.unshared_activation_bytes));
         let _ = writeln!(
             out,
-            "exchange      {} go out of and into every rank a step: {}; to the host and back {bus:.2} ms at PCIe 4 ×8",
-            bytes(exchanged),
-            times.join(", ")
+            "working set   {} at most in one dispatch ({}), at {}",
+            bytes(report.working_set_bytes),
+            share(report.working_set_bytes),
+            report.working_set_at
         );
+        out
     }
-    let _ = writeln!(out, "all buffers   {}", share(report.total_bytes));
-    if let Some((decode, [embedding, layers, inputs])) = decode {
-        let rule = embedding + layers + inputs;
-        let _ = writeln!(out, "decoding      {} more for `engine generate`", bytes(decode));
+
+    fn of_time(&self, out: &mut String) {
+        let Estimate { config, on, .. } = self;
+        let report = &self.memory.report;
+        let traffic = report.step_traffic_bytes;
         let _ = writeln!(
             out,
-            "rule of thumb embedding {} + layers {} + batch {} = {}, with 2 to 3 times the forward pass {} to {}: {:.2} of the plan's total",
-            bytes(embedding),
-            bytes(layers),
-            bytes(inputs),
-            bytes(rule),
-            bytes(2 * rule),
-            bytes(3 * rule),
-            3.0 * rule as f64 / report.total_bytes as f64
+            "step traffic  {}, {:.3} ms at {:.0} GB/s",
+            bytes(traffic),
+            1e3 * traffic as f64 / CARD.memory,
+            CARD.memory / 1e9
         );
+        let samples = config.train.samples() as f64 / on.ranks.count as f64;
+        let step =
+            |seconds: f64, what: &str| format!("{:.3} ms {what}on an {} ({:.0} samples/s)", 1e3 * seconds, CARD.name, samples / seconds);
+        let least = step(self.least, "at least ");
+        let (peak, launch) = (CARD.peak() / 1e12, 1e6 * LAUNCH);
+        let _ =
+            writeln!(out, "step          {least}: every launch at {peak:.2} TFLOP/s or at the rate of the memory, and {launch:.0} µs each");
+        let _ = match self.predicted {
+            Some(seconds) => {
+                writeln!(out, "predicted     {}, by the compiled kernels; `engine isa` shows them one by one", step(seconds, ""))
+            }
+            None => writeln!(
+                out,
+                "predicted     not here: see what `engine isa` says, which takes the feature `isa` and Mesa's Vulkan drivers, but no card"
+            ),
+        };
+        if on.ranks.shared() {
+            // At the nominal rates of Ethernet, and of the eight lanes of PCIe 4 that an RX 6600 has.
+            let times =
+                [1.0, 10.0, 100.0].map(|gbit: f64| format!("{:.2} ms at {gbit} Gbit/s", 1e3 * self.exchanged as f64 / (gbit * 1.25e8)));
+            let bus = 1e3 * 2.0 * self.memory.slices.iter().map(|slice| self.memory.buffers[*slice].bytes).sum::<u64>() as f64 / 15.75e9;
+            let _ = writeln!(
+                out,
+                "exchange      {} go out of and into every rank a step: {}; to the host and back {bus:.2} ms at PCIe 4 ×8",
+                bytes(self.exchanged),
+                times.join(", ")
+            );
+        }
     }
-    if let Some(text) = problem.data.describe() {
-        let note = if problem.resident() { "on the device, gathered there" } else { "not on the device: batches are streamed" };
-        let _ = writeln!(out, "data set      {text}; {note}");
+
+    fn of_the_rest(&self, out: &mut String) {
+        let on = self.on;
+        let report = &self.memory.report;
+        let _ = writeln!(out, "all buffers   {}", share(report.total_bytes));
+        if let Some((decode, [embedding, layers, inputs])) = self.decode {
+            let rule = embedding + layers + inputs;
+            let _ = writeln!(out, "decoding      {} more for `engine generate`", bytes(decode));
+            let _ = writeln!(
+                out,
+                "rule of thumb embedding {} + layers {} + batch {} = {}, with 2 to 3 times the forward pass {} to {}: {:.2} of the plan's total",
+                bytes(embedding),
+                bytes(layers),
+                bytes(inputs),
+                bytes(rule),
+                bytes(2 * rule),
+                bytes(3 * rule),
+                3.0 * rule as f64 / report.total_bytes as f64
+            );
+        }
+        if let Some(text) = self.problem.data.describe() {
+            let note = if self.problem.resident() { "on the device, gathered there" } else { "not on the device: batches are streamed" };
+            let _ = writeln!(out, "data set      {text}; {note}");
+        }
+        let limit = on.target.max_binding;
+        let too_large = self.memory.buffers.iter().find(|b| b.bytes > limit);
+        let fits = match (too_large, report.total_bytes <= on.budget) {
+            (Some(buffer), _) => format!("no: buffer {} exceeds the {} of one binding", buffer.name, bytes(limit)),
+            (None, true) => "yes".to_string(),
+            (None, false) => "no".to_string(),
+        };
+        let largest = self.largest.map_or("none".to_string(), |b| b.to_string());
+        let _ = writeln!(out, "budget        {}: fits: {fits}; largest train.batch that fits: {largest}", bytes(on.budget));
     }
-    let fits = match (&too_large, report.total_bytes <= budget) {
-        (Some(name), _) => format!("no: buffer {name} exceeds the {} of one binding", bytes(limit)),
-        (None, true) => "yes".to_string(),
-        (None, false) => "no".to_string(),
-    };
-    let largest = largest.map_or("none".to_string(), |b| b.to_string());
-    let _ = writeln!(out, "budget        {}: fits: {fits}; largest train.batch that fits: {largest}", bytes(budget));
-    host.print(&out)
 }
 
 /// Bytes that a step sends from every rank, and receives there: the gradient in as many parts as there are ranks, each but its own twice.

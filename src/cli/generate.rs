@@ -137,7 +137,7 @@ fn mechanisms(host: &Host, mut config: Config, args: &GenerateArgs) -> Result<()
     };
     let known = |kind: u32| linkages::KINDS.get(kind as usize).filter(|_| data.linkages);
     let name = |kind: u32| known(kind).map_or(format!("type {kind}"), |k| k.name.to_string());
-    let mut rows = Vec::new();
+    let mut rows: Vec<Made> = Vec::new();
     for (i, joints) in numbers.iter().zip(scorecard.generate(&session, &numbers)?) {
         let stop = until_stop(&joints);
         let predicted: Vec<[f64; 2]> = joints[..stop].iter().map(|(p, _)| *p).collect();
@@ -147,12 +147,12 @@ fn mechanisms(host: &Host, mut config: Config, args: &GenerateArgs) -> Result<()
         rows.push((*i, data.types[*i], predicted, truth, error));
     }
     if let Some(path) = &args.svg {
-        let shape = |kind: u32, joints, predicted| draw::Shape { kind: known(kind), joints, predicted };
+        let shape = |kind: u32, joints, predicted| draw::Drawing { kind: known(kind), joints, predicted };
         let cells: Vec<draw::Cell<'_>> = rows
             .iter()
             .map(|(i, kind, predicted, truth, error)| draw::Cell {
                 caption: format!("{i}: {}{}", name(*kind), error.map_or(String::new(), |e| format!(", {e:.2} mm"))),
-                shapes: vec![shape(*kind, &truth[..], false), shape(*kind, &predicted[..], true)],
+                drawings: vec![shape(*kind, &truth[..], false), shape(*kind, &predicted[..], true)],
             })
             .collect();
         files::write(path, draw::picture(&cells, 3).as_bytes())?;
@@ -166,20 +166,27 @@ fn mechanisms(host: &Host, mut config: Config, args: &GenerateArgs) -> Result<()
             .collect();
         return host.print_json(&list);
     }
-    let mut out = String::new();
-    for (i, kind, predicted, truth, error) in &rows {
-        let compared = error.map_or(String::new(), |e| format!(", {} in truth; {e:.2} mm apart", truth.len()));
-        let _ = writeln!(out, "sample {i}, {}: {} joints{compared}", name(*kind), predicted.len());
-        for (j, p) in predicted.iter().enumerate() {
-            let _ = write!(out, "  J{}  ({:>7.2}, {:>7.2})", j + 1, p[0], p[1]);
-            if let Some(t) = truth.get(j) {
-                let _ = write!(out, "   true ({:>7.2}, {:>7.2})", t[0], t[1]);
-            }
-            out.push('\n');
-        }
-    }
+    let mut out = rows.iter().map(|row| described(row, &name(row.1))).collect::<String>();
     if let Some(path) = &args.svg {
         let _ = write!(out, "\npredicted (dashed) over true linkages, and the curves that both trace, are in {}", path.display());
     }
     host.print(&out)
+}
+
+/// Number and type of a sample, its predicted and its true joints, and their mean distance.
+type Made = (usize, u32, Vec<[f64; 2]>, Vec<[f64; 2]>, Option<f64>);
+
+/// A sample with its joints, one a line.
+fn described(row: &Made, name: &str) -> String {
+    let (i, _, predicted, truth, error) = row;
+    let compared = error.map_or(String::new(), |e| format!(", {} in truth; {e:.2} mm apart", truth.len()));
+    let mut out = format!("sample {i}, {name}: {} joints{compared}\n", predicted.len());
+    for (j, p) in predicted.iter().enumerate() {
+        let _ = write!(out, "  J{}  ({:>7.2}, {:>7.2})", j + 1, p[0], p[1]);
+        if let Some(t) = truth.get(j) {
+            let _ = write!(out, "   true ({:>7.2}, {:>7.2})", t[0], t[1]);
+        }
+        out.push('\n');
+    }
+    out
 }

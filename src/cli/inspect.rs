@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::args::JsonArg;
 use super::output::bytes;
-use crate::datasets::Split;
+use crate::datasets::SampleStream;
 use crate::datasets::integer_sequences::{FAMILIES, draw_family};
 use crate::datasets::next_vectors::{self, IN_MEMORY, Reading, self_similarity};
 use crate::datasets::npz::Npz;
@@ -103,7 +103,7 @@ fn inspect_npz(host: &Host, file: &Path, as_json: bool) -> Result<()> {
     }
     // What a random split of these windows would put on both sides.
     let leakage = next_vectors::header(file).ok().and_then(|h| {
-        let split = if h.has_validation { next_vectors::Split::Given } else { next_vectors::Split::Random(0.1, 1) };
+        let split = if h.has_validation { next_vectors::ValidationSplit::Given } else { next_vectors::ValidationSplit::Random(0.1, 1) };
         let sentence = next_vectors::load(file, None, split, Reading { skip_non_finite: true, ..Reading::default() })
             .ok()?
             .0
@@ -149,7 +149,7 @@ fn inspect_run(host: &Host, file: &Path, as_json: bool) -> Result<()> {
     };
     let mut rows = Vec::new();
     for family in &FAMILIES {
-        let mut random = Random::new(data.seed, Split::Train as u32, 0);
+        let mut random = Random::new(data.seed, SampleStream::Train as u32, 0);
         let draws: Vec<_> = (0..DRAWS).map(|_| draw_family(family, data.sizes(), &mut random)).collect();
         let different = draws.iter().collect::<std::collections::HashSet<_>>().len();
         rows.push((family.phase, family.name, different, draws[0].clone()));

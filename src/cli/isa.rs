@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::args::JsonArg;
 use crate::error::{Error, Result};
-use crate::gpu::{CARD, CARDS, Card, Target};
+use crate::gpu::{CARD, CARDS, CardModel, Target};
 use crate::host::Host;
 use crate::isa::{Compiler, Prediction, environment, is_environment_of, predict};
 use crate::metrics::{Heading, aligned};
@@ -87,7 +87,7 @@ pub(super) fn run(host: &Host, args: IsaArgs) -> Result<()> {
     }
 }
 
-fn json(run: &Path, p: &Prediction, card: &Card, compiler: &Compiler, samples: f64) -> Value {
+fn json(run: &Path, p: &Prediction, card: &CardModel, compiler: &Compiler, samples: f64) -> Value {
     let variants = p.variants.iter().map(|v| {
         json!({
             "kernel": v.name, "consts": v.consts, "vgprs": v.compiled.vgprs, "spills": v.compiled.spills, "scratch": v.compiled.scratch,
@@ -103,7 +103,7 @@ fn json(run: &Path, p: &Prediction, card: &Card, compiler: &Compiler, samples: f
     })
 }
 
-fn text(p: &Prediction, card: &Card, compiler: &Compiler, samples: f64, all: bool) -> String {
+fn text(p: &Prediction, card: &CardModel, compiler: &Compiler, samples: f64, all: bool) -> String {
     let heads = |names: &[(&str, bool)]| names.iter().map(|(n, left)| (n.to_string(), *left)).collect::<Vec<Heading>>();
     let kernels = heads(&[
         ("kernel", true),

@@ -11,13 +11,15 @@ use serde_json::json;
 use super::args::{DeviceArg, JsonArg, RunArgs, parse_bytes, run_config};
 use super::output::bytes;
 use crate::error::{Error, Result};
+use crate::gpu::Gpu;
 use crate::host::Host;
 use crate::kernels::metrics::StepRecord;
 use crate::kernels::{State, key};
 use crate::metrics::duration;
 use crate::plan::Flat;
-use crate::problem::Problem;
+use crate::problem::{Loaded, Problem};
 use crate::registry::Config;
+use crate::session::Session;
 use crate::tasks::{DataKind, Level, Purpose, Verdict};
 use crate::train::{Origin, expect_rules};
 
@@ -75,39 +77,16 @@ pub(super) fn run(host: &Host, args: PreflightArgs) -> Result<()> {
     let placed = problem.place(gpu.target, budget)?;
     let needed = placed.memory.report.total_bytes;
     if needed > budget {
-        return Err(Error::Config(format!(
+        let message = format!(
             "the run needs {needed} bytes on {}, the budget is {budget}. `engine estimate` says where they go and which batch fits",
             gpu.describe()
-        )));
+        );
+        return Err(Error::OverBudget { needed, budget, message });
     }
     let session = problem.training_in(placed, &gpu)?;
     let parameters = session.step()?.0.plan.parameter_count();
     let before = session.arena.read_flat(Flat::Parameters)?;
-    let (mut losses, mut norms, mut times) = (vec![], vec![], vec![]);
-    for step in 0..STEPS {
-        let mut state = State { seed: key(config.train.seed), slot: step as u32, ..State::default() };
-        let total = config.train.epochs.saturating_mul(problem.data.steps_per_epoch());
-        let rate = config.schedule.learning_rate(config.optimizer.learning_rate, step, total, config.train.epochs);
-        config.optimizer.fill(&mut state, rate);
-        let batches = problem.batches(step)?;
-        let started = Instant::now();
-        let index = session.submit_step(&batches, state, step, config.train.accumulate)?;
-        gpu.wait(index)?;
-        times.push(started.elapsed().as_secs_f64());
-        let records = session.records()?;
-        let record = StepRecord::of(&records, step as usize);
-        losses.push(record.mean(0));
-        norms.push(record.gradient_norm());
-        if record.skipped() {
-            return Err(Error::Data(format!(
-                "step {} has a loss of {} and a gradient norm of {}: something is not finite. Look at the data with `engine inspect`, or lower \
-                 optimizer.learning_rate",
-                step + 1,
-                record.mean(0),
-                record.gradient_norm()
-            )));
-        }
-    }
+    let FirstSteps { losses, norms, mut times } = first_steps(&config, &mut problem, &session, &gpu)?;
     let after = session.arena.read_flat(Flat::Parameters)?;
     let moved = before.iter().zip(&after).filter(|(a, b)| a != b).count();
     if moved == 0 {
@@ -160,6 +139,43 @@ pub(super) fn run(host: &Host, args: PreflightArgs) -> Result<()> {
     }
     host.print(&out)?;
     refuse(&wrong, &of_data)
+}
+
+/// What the first steps gave, and the seconds that they took.
+#[derive(Default)]
+struct FirstSteps {
+    losses: Vec<f64>,
+    norms: Vec<f64>,
+    times: Vec<f64>,
+}
+
+fn first_steps(config: &Config, problem: &mut Loaded, session: &Session, gpu: &Gpu) -> Result<FirstSteps> {
+    let mut first = FirstSteps::default();
+    for step in 0..STEPS {
+        let mut state = State { seed: key(config.train.seed), slot: step as u32, ..State::default() };
+        let total = config.train.epochs.saturating_mul(problem.data.steps_per_epoch());
+        let rate = config.schedule.learning_rate(config.optimizer.learning_rate, step, total, config.train.epochs);
+        config.optimizer.fill(&mut state, rate);
+        let batches = problem.batches(step)?;
+        let started = Instant::now();
+        let index = session.submit_step(&batches, state, step, config.train.accumulate)?;
+        gpu.wait(index)?;
+        first.times.push(started.elapsed().as_secs_f64());
+        let records = session.records()?;
+        let record = StepRecord::of(&records, step as usize);
+        first.losses.push(record.mean(0));
+        first.norms.push(record.gradient_norm());
+        if record.skipped() {
+            return Err(Error::Data(format!(
+                "step {} has a loss of {} and a gradient norm of {}: something is not finite. Look at the data with `engine inspect`, or lower \
+                 optimizer.learning_rate",
+                step + 1,
+                record.mean(0),
+                record.gradient_norm()
+            )));
+        }
+    }
+    Ok(first)
 }
 
 /// Fails where something is wrong, with the data or with the configuration.

@@ -16,7 +16,7 @@ use crate::error::Result;
 use crate::gpu::{Gpu, Target};
 use crate::host::Host;
 use crate::kernels::State;
-use crate::plan::{Entry, Exchange, Part, Program};
+use crate::plan::{Entry, Exchange, Part, Program, Timing};
 use crate::problem::{Loaded, Problem};
 use crate::ranks::Ranks;
 use crate::registry::Config;
@@ -218,13 +218,42 @@ pub(super) fn run(host: &Host, args: ProfileArgs, ranks: Ranks) -> Result<()> {
     let timings = program.profile(rounds as usize)?;
     ranks.meet();
     let total: f64 = timings.iter().map(|t| t.seconds).sum();
-    #[derive(Default)]
-    struct Row {
-        calls: usize,
-        seconds: f64,
-        flops: u64,
-        bytes: u64,
+    let rows = rows_of(program, &timings, all);
+    if json {
+        let list: Vec<_> = rows
+            .iter()
+            .map(|(name, r)| json!({ "kernel": name, "calls": r.calls, "seconds": r.seconds, "flops": r.flops, "bytes": r.bytes, "share": r.seconds / total }))
+            .collect();
+        return host.print_json(
+            &json!({ "device": gpu.describe(), "step_seconds": step, "kernel_seconds": total, "kernels": list, "exchange": overlap }),
+        );
     }
+    let mut out = format!("{}\n\n{}", gpu.describe(), table_of(&rows, total));
+    let _ = write!(
+        out,
+        "\n{:.0} µs in {} dispatches, each timed alone (median of {rounds}); a whole step as trained takes {:.0} µs (median), {:.0} steps/s",
+        total * 1e6,
+        timings.len(),
+        step * 1e6,
+        1.0 / step
+    );
+    if let Some(overlap) = overlap {
+        out += &overlap.table(step, program.plan.launches().count());
+    }
+    host.print(&out)
+}
+
+/// Launches of one kind.
+#[derive(Default)]
+struct Row {
+    calls: usize,
+    seconds: f64,
+    flops: u64,
+    bytes: u64,
+}
+
+/// Launches by kernel, the slowest first; or each by itself, in their order.
+fn rows_of(program: &Program, timings: &[Timing], all: bool) -> Vec<(String, Row)> {
     let mut rows: Vec<(String, Row)> = Vec::new();
     for (number, timing) in timings.iter().enumerate() {
         let entries = &program.plan.entries()[timing.entries.clone()];
@@ -244,29 +273,16 @@ pub(super) fn run(host: &Host, args: ProfileArgs, ranks: Ranks) -> Result<()> {
     if !all {
         rows.sort_by(|a, b| b.1.seconds.total_cmp(&a.1.seconds));
     }
-    if json {
-        let list: Vec<_> = rows
-            .iter()
-            .map(|(name, r)| json!({ "kernel": name, "calls": r.calls, "seconds": r.seconds, "flops": r.flops, "bytes": r.bytes, "share": r.seconds / total }))
-            .collect();
-        return host.print_json(
-            &json!({ "device": gpu.describe(), "step_seconds": step, "kernel_seconds": total, "kernels": list, "exchange": overlap }),
-        );
-    }
+    rows
+}
+
+fn table_of(rows: &[(String, Row)], total: f64) -> String {
     let width = rows.iter().map(|(n, _)| n.len()).max().unwrap_or(0);
     let mut out = format!(
-        "{}\n\n{:width$}{:>7}{:>12}{:>9}{:>12}{:>12}{:>10}{:>9}\n",
-        gpu.describe(),
-        "kernel",
-        "calls",
-        "time (µs)",
-        "share",
-        "MFLOP",
-        "MB",
-        "GFLOP/s",
-        "GB/s"
+        "{:width$}{:>7}{:>12}{:>9}{:>12}{:>12}{:>10}{:>9}\n",
+        "kernel", "calls", "time (µs)", "share", "MFLOP", "MB", "GFLOP/s", "GB/s"
     );
-    for (name, r) in &rows {
+    for (name, r) in rows {
         let _ = writeln!(
             out,
             "{name:width$}{:>7}{:>12.1}{:>7.1} %{:>12.3}{:>12.3}{:>10.2}{:>9.2}",
@@ -279,16 +295,5 @@ pub(super) fn run(host: &Host, args: ProfileArgs, ranks: Ranks) -> Result<()> {
             r.bytes as f64 / r.seconds.max(1e-12) / 1e9
         );
     }
-    let _ = write!(
-        out,
-        "\n{:.0} µs in {} dispatches, each timed alone (median of {rounds}); a whole step as trained takes {:.0} µs (median), {:.0} steps/s",
-        total * 1e6,
-        timings.len(),
-        step * 1e6,
-        1.0 / step
-    );
-    if let Some(overlap) = overlap {
-        out += &overlap.table(step, program.plan.launches().count());
-    }
-    host.print(&out)
+    out
 }

@@ -144,27 +144,7 @@ pub(super) fn run(host: &Host, args: TuneArgs) -> Result<()> {
     for entry in problem.record_training(alone(Tuning::default()))?.0.entries() {
         ways.entry(entry.kind.clone()).or_insert_with(|| entry.ways().collect());
     }
-    let most = ways.values().map(Vec::len).max().unwrap_or(0);
-    let mut kinds: BTreeMap<String, Kind> = BTreeMap::new();
-    // The model's ways first and last, as a device may be slower before it is warm.
-    for number in 0..most + 2 {
-        say(&format!("measuring ways to launch, {} of {}", number + 1, most + 2));
-        let nth = |(kind, ways): (&String, &Vec<String>)| Some((kind.clone(), ways.get(number.checked_sub(1)?)?.clone()));
-        let candidates = Tuning(ways.iter().filter_map(nth).collect());
-        for (kind, Measured { launches, seconds, consts }) in measure(&mut problem, alone(candidates.clone()), &gpu, rounds)? {
-            let known = kinds.entry(kind.clone()).or_default();
-            known.launches = launches;
-            match (candidates.of(&kind), known.seconds.first_mut()) {
-                // One that the device does not allow is not taken.
-                (Some(way), _) if way.split(' ').all(|part| consts.iter().any(|other| other == part)) => {
-                    known.seconds.push((way.to_string(), seconds));
-                }
-                (Some(_), _) => {}
-                (None, Some((_, before))) => *before = before.min(seconds),
-                (None, None) => known.seconds.push(("the model's".into(), seconds)),
-            }
-        }
-    }
+    let kinds = measured(&mut problem, &gpu, &ways, rounds, alone, &say)?;
     let mut chosen = Tuning(kinds.iter().filter_map(|(kind, known)| Some((kind.clone(), known.best()?.0.clone()))).collect());
     chosen.set_images(images);
     say("measuring whole steps");
@@ -188,6 +168,21 @@ pub(super) fn run(host: &Host, args: TuneArgs) -> Result<()> {
             "images": chosen.images(), "launches": list,
         }));
     }
+    let table = table_of(&kinds);
+    let reads =
+        chosen.images().map_or(String::new(), |images| format!("arrays are read from {}\n", if images { "images" } else { "buffers" }));
+    host.print(&format!(
+        "{table}{reads}\na step as trained takes {:.0} µs by the model's ways and {:.0} µs by these, {:.2} times as fast\n{} {}",
+        1e6 * before,
+        1e6 * after,
+        before / after,
+        if kept { "kept in" } else { "nothing gained: the model's ways stay. Written to" },
+        file.display()
+    ))
+}
+
+/// Launches with the seconds of the model's way and of the fastest.
+fn table_of(kinds: &BTreeMap<String, Kind>) -> String {
     let heads = [("launch", true), ("launches", false), ("model (µs)", false), ("tuned (µs)", false), ("way", true)];
     let rows: Vec<Vec<String>> = kinds
         .iter()
@@ -200,18 +195,41 @@ pub(super) fn run(host: &Host, args: TuneArgs) -> Result<()> {
             Some(vec![kind, known.launches.to_string(), micros(known.before()), micros(*seconds), way.clone()])
         })
         .collect();
-    let table = match rows.len() {
+    match rows.len() {
         0 => "the model's ways are the fastest here\n".to_string(),
         _ => aligned(&heads.map(|(name, left)| (name.to_string(), left)), &rows),
-    };
-    let reads =
-        chosen.images().map_or(String::new(), |images| format!("arrays are read from {}\n", if images { "images" } else { "buffers" }));
-    host.print(&format!(
-        "{table}{reads}\na step as trained takes {:.0} µs by the model's ways and {:.0} µs by these, {:.2} times as fast\n{} {}",
-        1e6 * before,
-        1e6 * after,
-        before / after,
-        if kept { "kept in" } else { "nothing gained: the model's ways stay. Written to" },
-        file.display()
-    ))
+    }
+}
+
+/// Measures each launch in each of its ways; `alone` makes a target of choices.
+fn measured(
+    problem: &mut Loaded,
+    gpu: &Arc<Gpu>,
+    ways: &BTreeMap<String, Vec<String>>,
+    rounds: u32,
+    alone: impl Fn(Tuning) -> Target,
+    say: &impl Fn(&str),
+) -> Result<BTreeMap<String, Kind>> {
+    let most = ways.values().map(Vec::len).max().unwrap_or(0);
+    let mut kinds: BTreeMap<String, Kind> = BTreeMap::new();
+    // The model's ways first and last, as a device may be slower before it is warm.
+    for number in 0..most + 2 {
+        say(&format!("measuring ways to launch, {} of {}", number + 1, most + 2));
+        let nth = |(kind, ways): (&String, &Vec<String>)| Some((kind.clone(), ways.get(number.checked_sub(1)?)?.clone()));
+        let candidates = Tuning(ways.iter().filter_map(nth).collect());
+        for (kind, Measured { launches, seconds, consts }) in measure(problem, alone(candidates.clone()), gpu, rounds)? {
+            let known = kinds.entry(kind.clone()).or_default();
+            known.launches = launches;
+            match (candidates.of(&kind), known.seconds.first_mut()) {
+                // One that the device does not allow is not taken.
+                (Some(way), _) if way.split(' ').all(|part| consts.iter().any(|other| other == part)) => {
+                    known.seconds.push((way.to_string(), seconds));
+                }
+                (Some(_), _) => {}
+                (None, Some((_, before))) => *before = before.min(seconds),
+                (None, None) => known.seconds.push(("the model's".into(), seconds)),
+            }
+        }
+    }
+    Ok(kinds)
 }

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Split;
+use super::SampleStream;
 use crate::random::Random;
 
 /// Numbers, each the target of those before it.
@@ -447,7 +447,7 @@ pub fn draw_family(family: &Family, sizes: Sizes, random: &mut Random) -> Sequen
 }
 
 /// Sample `item` of a split: phase by the shares, family evenly within the phase.
-pub fn sample(sizes: Sizes, seed: u64, split: Split, item: u64, shares: [f64; 3]) -> Sequence {
+pub fn sample(sizes: Sizes, seed: u64, split: SampleStream, item: u64, shares: [f64; 3]) -> Sequence {
     let mut random = Random::new(seed, split as u32, item);
     let u = random.uniform();
     let phase = 1 + usize::from(u >= shares[0]) + usize::from(u >= shares[0] + shares[1]);
@@ -507,10 +507,10 @@ mod tests {
     #[test]
     fn samples_are_pinned_and_streams_differ() {
         let (sizes, mixed) = (Sizes::default(), [1.0 / 3.0; 3]);
-        assert_eq!(sample(sizes, 1, Split::Train, 5, mixed), sample(sizes, 1, Split::Train, 5, mixed));
+        assert_eq!(sample(sizes, 1, SampleStream::Train, 5, mixed), sample(sizes, 1, SampleStream::Train, 5, mixed));
         let of = |split| (0..200).map(|i| sample(sizes, 1, split, i, mixed)).collect::<HashSet<_>>();
-        assert!(of(Split::Train).intersection(&of(Split::Validation)).count() < 60);
-        assert_eq!(sample(sizes, 1, Split::Train, 0, mixed), [6, 0, 6, 6, 4, 2, 6, 0, 6]);
+        assert!(of(SampleStream::Train).intersection(&of(SampleStream::Validation)).count() < 60);
+        assert_eq!(sample(sizes, 1, SampleStream::Train, 0, mixed), [6, 0, 6, 6, 4, 2, 6, 0, 6]);
     }
 
     /// Whatever the sizes: every family has sequences, of lengths and values that were asked for, and growing ones go on by their factor

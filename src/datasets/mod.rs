@@ -18,7 +18,7 @@ use crate::random::{Random, stream};
 /// Stream of random numbers of each use, so that no two share any.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
-pub enum Split {
+pub enum SampleStream {
     /// Training samples.
     Train = stream::TRAINING,
     /// Validation samples: fresh ones at each validation.

@@ -68,7 +68,7 @@ pub struct VectorData {
 
 /// How validation samples are chosen.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Split {
+pub enum ValidationSplit {
     /// The file's own.
     Given,
     /// The last of the samples, by share.
@@ -489,7 +489,7 @@ fn read(npz: &mut Npz<std::io::BufReader<std::fs::File>>, path: &Path, names: [&
 ///
 /// # Errors
 /// `MissingInput` or `Data`.
-pub fn load(path: &Path, ood_path: Option<&Path>, split: Split, reading: Reading) -> Result<(VectorData, Vec<String>)> {
+pub fn load(path: &Path, ood_path: Option<&Path>, split: ValidationSplit, reading: Reading) -> Result<(VectorData, Vec<String>)> {
     let mut notes = Vec::new();
     let mut npz = Npz::open(path)?;
     let names = npz.names();
@@ -520,7 +520,7 @@ pub fn load(path: &Path, ood_path: Option<&Path>, split: Split, reading: Reading
         }
         Ok(None)
     };
-    let given = if split == Split::Given { optional(&mut npz, path, &MEMBERS[1..2])? } else { None };
+    let given = if split == ValidationSplit::Given { optional(&mut npz, path, &MEMBERS[1..2])? } else { None };
     let ood = match ood_path {
         Some(other) => {
             let set = optional(&mut Npz::open(other)?, other, &[MEMBERS[2], MEMBERS[0]])?;
@@ -529,16 +529,16 @@ pub fn load(path: &Path, ood_path: Option<&Path>, split: Split, reading: Reading
         None => optional(&mut npz, path, &MEMBERS[2..])?,
     };
     let (train, validation) = match (split, given) {
-        (Split::Given, Some(validation)) => (all, validation),
-        (Split::Given, None) => {
+        (ValidationSplit::Given, Some(validation)) => (all, validation),
+        (ValidationSplit::Given, None) => {
             let wanted = MEMBERS[1].map(|m| m[0]).join(" and ");
             return Err(Error::Data(format!("{}: no members {wanted}. Use --set data.split=sequential", path.display())));
         }
-        (Split::Whole, _) => (all.clone(), all),
-        (Split::Sequential(share) | Split::Random(share, _) | Split::Blocks(share, _), _) => {
+        (ValidationSplit::Whole, _) => (all.clone(), all),
+        (ValidationSplit::Sequential(share) | ValidationSplit::Random(share, _) | ValidationSplit::Blocks(share, _), _) => {
             let (train, validation) = match split {
-                Split::Random(_, seed) => super::split(all.samples, share, Some(seed)),
-                Split::Blocks(_, seed) => super::split_blocks(all.samples, share, seed, all.context),
+                ValidationSplit::Random(_, seed) => super::split(all.samples, share, Some(seed)),
+                ValidationSplit::Blocks(_, seed) => super::split_blocks(all.samples, share, seed, all.context),
                 _ => super::split(all.samples, share, None),
             };
             let left = all.samples - train.len() - validation.len();
@@ -556,19 +556,27 @@ pub fn load(path: &Path, ood_path: Option<&Path>, split: Split, reading: Reading
     if !reading.ranks.leads() {
         return Ok((VectorData { train, validation, ood }, notes));
     }
-    let norm = train.mean_norm();
-    if let Some(similarity) = self_similarity((0..train.samples).map(|i| train.target(i))) {
-        notes.push(format!("targets     mean norm {norm:.4}; two of them have a cosine of {similarity:.4} on average"));
-    }
-    if (norm - 1.0).abs() > 0.01 {
-        notes.push(format!("the targets have a mean norm of {norm:.3}; vectors of this kind are expected to have norm 1"));
-    }
-    if train.contexts.is_in_file() {
-        notes.push("memory      the contexts are left in their file and read batch by batch".into());
-    }
+    notes.extend(train.sentences());
     let data = VectorData { train, validation, ood };
     data.check()?;
     Ok((data, notes))
+}
+
+impl VectorSet {
+    /// What is to be known of a set that is trained on.
+    fn sentences(&self) -> Vec<String> {
+        let (norm, mut notes) = (self.mean_norm(), Vec::new());
+        if let Some(similarity) = self_similarity((0..self.samples).map(|i| self.target(i))) {
+            notes.push(format!("targets     mean norm {norm:.4}; two of them have a cosine of {similarity:.4} on average"));
+        }
+        if (norm - 1.0).abs() > 0.01 {
+            notes.push(format!("the targets have a mean norm of {norm:.3}; vectors of this kind are expected to have norm 1"));
+        }
+        if self.contexts.is_in_file() {
+            notes.push("memory      the contexts are left in their file and read batch by batch".into());
+        }
+        notes
+    }
 }
 
 impl VectorData {
@@ -671,7 +679,9 @@ mod tests {
         let arrays = [("contexts", &[400, 3, 2][..], Numbers::F16(&halves)), ("targets", &[400, 2][..], Numbers::I32(&targets))];
         write_arrays(&packed, &arrays).unwrap();
         for path in [stored, packed] {
-            for split in [Split::Whole, Split::Sequential(0.1), Split::Random(0.1, 7), Split::Blocks(0.1, 7)] {
+            for split in
+                [ValidationSplit::Whole, ValidationSplit::Sequential(0.1), ValidationSplit::Random(0.1, 7), ValidationSplit::Blocks(0.1, 7)]
+            {
                 let of = |in_memory| load(&path, None, split, Reading { in_memory, ..Reading::default() }).unwrap().0;
                 let (whole, left) = (of(IN_MEMORY), of(0));
                 assert!(!whole.train.contexts.is_in_file() && left.train.contexts.is_in_file() && left.train.targets.is_in_file());
@@ -695,7 +705,7 @@ mod tests {
     fn a_file_that_is_cut_later_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
         let path = windows(folder.path(), 400);
-        let (data, _) = load(&path, None, Split::Whole, Reading { in_memory: 0, ..Reading::default() }).unwrap();
+        let (data, _) = load(&path, None, ValidationSplit::Whole, Reading { in_memory: 0, ..Reading::default() }).unwrap();
         std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(1000).unwrap();
         assert_eq!(data.train.context_of(399), vec![0.0; 6]);
         let error = data.check().unwrap_err();
@@ -705,7 +715,7 @@ mod tests {
     #[test]
     fn a_guess_without_a_direction_is_the_last_of_all_ranks() {
         let folder = tempfile::tempdir().unwrap();
-        let (data, _) = load(&windows(folder.path(), 8), None, Split::Whole, Reading::default()).unwrap();
+        let (data, _) = load(&windows(folder.path(), 8), None, ValidationSplit::Whole, Reading::default()).unwrap();
         let candidates = Candidates::of(&data.train);
         let found = |guess: &dyn Fn(usize) -> Vec<f64>| {
             let Retrieval { recall_at_1, recall_at_10, median_rank } = candidates.look_up(guess);
@@ -721,18 +731,18 @@ mod tests {
     fn splits_take_what_they_say() {
         let folder = tempfile::tempdir().unwrap();
         let path = file(folder.path(), "a.npz", 21, "");
-        let (data, _) = load(&path, None, Split::Sequential(0.1), Reading::default()).unwrap();
+        let (data, _) = load(&path, None, ValidationSplit::Sequential(0.1), Reading::default()).unwrap();
         assert_eq!((numbers(&data.train), numbers(&data.validation)), ((0..18).collect(), vec![18, 19, 20]));
-        let (data, _) = load(&path, None, Split::Random(0.1, 7), Reading::default()).unwrap();
+        let (data, _) = load(&path, None, ValidationSplit::Random(0.1, 7), Reading::default()).unwrap();
         assert_ne!(numbers(&data.validation), vec![18, 19, 20]);
         let mut all = [numbers(&data.train), numbers(&data.validation)].concat();
         all.sort_unstable();
         assert_eq!(all, Vec::from_iter(0..21));
-        let (again, _) = load(&path, None, Split::Random(0.1, 7), Reading::default()).unwrap();
+        let (again, _) = load(&path, None, ValidationSplit::Random(0.1, 7), Reading::default()).unwrap();
         assert_eq!(numbers(&again.train), numbers(&data.train));
-        assert!(load(&path, None, Split::Given, Reading::default()).is_err());
+        assert!(load(&path, None, ValidationSplit::Given, Reading::default()).is_err());
         let other = file(folder.path(), "b.npz", 5, "ood_");
-        let (data, _) = load(&path, Some(&other), Split::Sequential(0.1), Reading::default()).unwrap();
+        let (data, _) = load(&path, Some(&other), ValidationSplit::Sequential(0.1), Reading::default()).unwrap();
         assert_eq!(data.ood.unwrap().samples, 5);
         assert_eq!(header(&path).unwrap(), Header { samples: 21, context: 3, dim: 2, has_validation: false, half: false });
     }
@@ -752,16 +762,16 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = windows(folder.path(), 400);
         let leakage = |split| load(&path, None, split, Reading::default()).unwrap().0.leakage();
-        let random = leakage(Split::Random(0.1, 7));
+        let random = leakage(ValidationSplit::Random(0.1, 7));
         assert_eq!(random.samples, 40);
         assert!(random.contexts > 35 && random.targets > 35, "{random:?}");
         assert!(random.sentence(false).unwrap().contains("of 40"), "{random:?}");
         // The first window that validates begins three after the last that trains.
-        assert_eq!(leakage(Split::Sequential(0.1)), Leakage { samples: 40, contexts: 3, targets: 0 });
-        let (data, _) = load(&path, None, Split::Blocks(0.1, 7), Reading::default()).unwrap();
+        assert_eq!(leakage(ValidationSplit::Sequential(0.1)), Leakage { samples: 40, contexts: 3, targets: 0 });
+        let (data, _) = load(&path, None, ValidationSplit::Blocks(0.1, 7), Reading::default()).unwrap();
         assert_eq!(data.leakage(), Leakage { samples: 40, contexts: 0, targets: 0 });
         assert!(data.leakage().sentence(false).is_none() && (220..360).contains(&data.train.samples), "{}", data.train.samples);
-        let whole = load(&path, None, Split::Whole, Reading::default()).unwrap().0;
+        let whole = load(&path, None, ValidationSplit::Whole, Reading::default()).unwrap().0;
         assert_eq!((whole.train.samples, whole.validation.samples), (400, 400));
     }
 
@@ -776,7 +786,7 @@ mod tests {
     #[test]
     fn the_true_target_is_found_where_the_guess_is_nearest() {
         let folder = tempfile::tempdir().unwrap();
-        let set = load(&windows(folder.path(), 15), None, Split::Whole, Reading::default()).unwrap().0.validation;
+        let set = load(&windows(folder.path(), 15), None, ValidationSplit::Whole, Reading::default()).unwrap().0.validation;
         let candidates = Candidates::of(&set);
         let right = candidates.look_up(|i| set.target(i));
         assert_eq!(right, Retrieval { recall_at_1: 1.0, recall_at_10: 1.0, median_rank: 1.0 });

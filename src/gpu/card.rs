@@ -1,8 +1,8 @@
-//! Figures of cards that need not be there.
+//! Figures of cards that need not be there: what predictions and estimates are made from.
 
 /// Figures of a card.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Card {
+pub struct CardModel {
     /// Name of its family in RADV.
     pub family: &'static str,
     /// Name of the card.
@@ -24,16 +24,32 @@ pub const LAUNCH: f64 = 4e-6;
 
 /// Cards whose figures are known. Clocks, units and memory are AMD's; Infinity Cache and L2 are 64 bytes a cycle and slice (16 slices of L2; 4 slices of the
 /// cache for each 32 bits of memory, at 1.94 GHz), of which four fifths are reached.
-pub const CARDS: [Card; 3] = [
-    Card { family: "navi23", name: "RX 6600", simds: 56.0, clock: 2.491e9, memory: 224e9, infinity: (794e9, 32 << 20), l2: 2.04e12 },
-    Card { family: "navi21", name: "RX 6800 XT", simds: 144.0, clock: 2.25e9, memory: 512e9, infinity: (1589e9, 128 << 20), l2: 3.6e12 },
-    Card { family: "gfx1100", name: "RX 7900 XTX", simds: 192.0, clock: 2.5e9, memory: 960e9, infinity: (2800e9, 96 << 20), l2: 4.5e12 },
+pub const CARDS: [CardModel; 3] = [
+    CardModel { family: "navi23", name: "RX 6600", simds: 56.0, clock: 2.491e9, memory: 224e9, infinity: (794e9, 32 << 20), l2: 2.04e12 },
+    CardModel {
+        family: "navi21",
+        name: "RX 6800 XT",
+        simds: 144.0,
+        clock: 2.25e9,
+        memory: 512e9,
+        infinity: (1589e9, 128 << 20),
+        l2: 3.6e12,
+    },
+    CardModel {
+        family: "gfx1100",
+        name: "RX 7900 XTX",
+        simds: 192.0,
+        clock: 2.5e9,
+        memory: 960e9,
+        infinity: (2800e9, 96 << 20),
+        l2: 4.5e12,
+    },
 ];
 
 /// The card that the engine is tuned for.
-pub const CARD: Card = CARDS[0];
+pub const CARD: CardModel = CARDS[0];
 
-impl Card {
+impl CardModel {
     /// Floating-point operations a second at most.
     pub fn peak(&self) -> f64 {
         2.0 * 32.0 * self.simds * self.clock

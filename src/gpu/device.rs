@@ -108,9 +108,24 @@ fn keep<K: Eq + std::hash::Hash, V>(kept: &mut HashMap<K, Arc<V>>, key: K, value
     kept.insert(key, value);
 }
 
+/// Which kernels keep wgpu's bounds checks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BoundsChecks {
+    /// Those of one's own (`add_source`): all others were compared with and without.
+    Foreign,
+    /// All of them.
+    All,
+}
+
+impl BoundsChecks {
+    fn of(self, shader: &Shader) -> bool {
+        self == BoundsChecks::All || shader.foreign
+    }
+}
+
 /// Names a compiled kernel: shaders are cached for the life of the process, so by the address.
-fn key(shader: &Arc<Shader>, checked: bool) -> (usize, bool) {
-    (Arc::as_ptr(shader) as usize, checked)
+fn key(shader: &Arc<Shader>, checks: BoundsChecks) -> (usize, bool) {
+    (Arc::as_ptr(shader) as usize, checks.of(shader))
 }
 
 /// As wgpu names it.
@@ -409,17 +424,17 @@ impl Gpu {
         report.into_iter().flat_map(|r| r.allocations).map(|a| (a.name, a.size)).collect()
     }
 
-    /// Compiles kernels, each once, on all of the processor's cores: drivers take up to seconds for one. `checked` keeps wgpu's bounds checks;
-    /// results are bit-equal either way (tested). On DirectX one core compiles, as objects of its compiler are for one thread
+    /// Compiles kernels, each once, on all of the processor's cores: drivers take up to seconds for one. Results are bit-equal with bounds
+    /// checks and without (tested). On DirectX one core compiles, as objects of its compiler are for one thread
     /// (<https://github.com/microsoft/DirectXShaderCompiler/issues/2418>).
     ///
     /// # Errors
     /// `Internal`, naming the kernel, when the driver rejects one.
-    pub fn pipelines(&self, shaders: &[&Arc<Shader>], checked: bool) -> Result<Vec<Arc<Pipeline>>> {
+    pub fn pipelines(&self, shaders: &[&Arc<Shader>], checks: BoundsChecks) -> Result<Vec<Arc<Pipeline>>> {
         let mut missing: Vec<&Arc<Shader>> = Vec::new();
         for shader in shaders {
-            usage::kernel(key(shader, checked));
-            if self.compiled(shader, checked).is_none() && !missing.iter().any(|s| Arc::ptr_eq(s, shader)) {
+            usage::kernel(key(shader, checks));
+            if self.compiled(shader, checks).is_none() && !missing.iter().any(|s| Arc::ptr_eq(s, shader)) {
                 missing.push(shader);
             }
         }
@@ -427,7 +442,7 @@ impl Gpu {
         let work = || {
             let mut made = Vec::new();
             while let Some(shader) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
-                made.push(self.pipeline(shader, checked));
+                made.push(self.pipeline(shader, checks));
                 if made.last().is_some_and(Result::is_err) {
                     next.store(missing.len(), Ordering::Relaxed);
                 }
@@ -444,17 +459,17 @@ impl Gpu {
         });
         // Held until each has its own: what nothing uses may be dropped.
         let _held = made.into_iter().collect::<Result<Vec<_>>>()?;
-        shaders.iter().map(|shader| self.pipeline(shader, checked)).collect()
+        shaders.iter().map(|shader| self.pipeline(shader, checks)).collect()
     }
 
     /// A kernel that is compiled already.
-    fn compiled(&self, shader: &Arc<Shader>, checked: bool) -> Option<Arc<Pipeline>> {
-        self.pipelines.lock().expect("no panic while held").get(&key(shader, checked)).cloned()
+    fn compiled(&self, shader: &Arc<Shader>, checks: BoundsChecks) -> Option<Arc<Pipeline>> {
+        self.pipelines.lock().expect("no panic while held").get(&key(shader, checks)).cloned()
     }
 
     /// Compiles a kernel, once.
-    fn pipeline(&self, shader: &Arc<Shader>, checked: bool) -> Result<Arc<Pipeline>> {
-        if let Some(found) = self.compiled(shader, checked) {
+    fn pipeline(&self, shader: &Arc<Shader>, checks: BoundsChecks) -> Result<Arc<Pipeline>> {
+        if let Some(found) = self.compiled(shader, checks) {
             return Ok(found);
         }
         let label = Some(shader.name.as_str());
@@ -464,10 +479,11 @@ impl Gpu {
             wgpu::ShaderModuleDescriptor { label, source: wgpu::ShaderSource::Naga(std::borrow::Cow::Owned(shader.module.clone())) };
         // Loop bounding stays off either way: it keeps drivers from unrolling, and with that moves the last bit of sums of products,
         // because which product of a·b + c·d a driver fuses depends on the unrolling.
-        let checks = wgpu::ShaderRuntimeChecks { bounds_checks: checked, ..wgpu::ShaderRuntimeChecks::unchecked() };
-        // SAFETY: the shaders are ours. kernels-tests run every kernel with and without bounds checks and demand the same bits and
+        let checked = checks.of(shader);
+        let runtime = wgpu::ShaderRuntimeChecks { bounds_checks: checked, ..wgpu::ShaderRuntimeChecks::unchecked() };
+        // SAFETY: without bounds checks the shaders are ours. kernels-tests run every kernel with and without bounds checks and demand the same bits and
         // untouched guard words, so no access is out of bounds; every loop counts up or down to a bound.
-        let module = unsafe { self.device.create_shader_module_trusted(descriptor, checks) };
+        let module = unsafe { self.device.create_shader_module_trusted(descriptor, runtime) };
         let buffer = |ty| wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None };
         let entries: Vec<_> = shader
             .bindings
@@ -511,7 +527,7 @@ impl Gpu {
         }
         self.check()?;
         let pipeline = Arc::new(Pipeline { pipeline, layout });
-        keep(&mut self.pipelines.lock().expect("no panic while held"), key(shader, checked), pipeline.clone());
+        keep(&mut self.pipelines.lock().expect("no panic while held"), key(shader, checks), pipeline.clone());
         Ok(pipeline)
     }
 

@@ -14,8 +14,8 @@ mod tuning;
 mod usage;
 
 pub use adapter::{AdapterSummary, environment};
-pub use card::{CARD, CARDS, Card, LAUNCH};
-pub use device::{Devices, Gpu, Pipeline, adapters};
+pub use card::{CARD, CARDS, CardModel, LAUNCH};
+pub use device::{BoundsChecks, Devices, Gpu, Pipeline, adapters};
 pub use ledger::{Ledger, Role};
 #[cfg(feature = "isa")]
 pub use loops::Loop;

@@ -91,6 +91,8 @@ pub struct Shader {
     pub params_bytes: u32,
     /// Bytes of workgroup memory.
     pub workgroup_bytes: u32,
+    /// Whether it came from `add_source`, or a part of it: nobody has compared it with a reference.
+    pub foreign: bool,
 }
 
 /// Names of all kernels, `family/pass`, without the shared files.
@@ -117,7 +119,7 @@ static ADDED: LazyLock<Mutex<HashMap<String, &'static str>>> = LazyLock::new(Mut
 
 /// Makes a kernel of one's own known as `family/pass`: its WGSL text, in the form that the module describes. It may use the shared files.
 ///
-/// In buffers and in workgroup memory it stores whole vectors: single numbers only of arrays of numbers. Loading it is refused otherwise.
+/// It keeps wgpu's bounds checks: what it reads or writes outside of its tensors is none of theirs. In buffers and in workgroup memory it stores whole vectors: single numbers only of arrays of numbers. Loading it is refused otherwise.
 ///
 /// A launch may hold another kernel, too, and its workgroups may have another size: a kernel finds its workgroup with `flat_group` (`common/grid`), and one
 /// that has a `const WG`, no workgroup memory and a grid of threads must compute element `flat_group(…) * WG + local`.
@@ -266,8 +268,9 @@ impl Shader {
         params.extend(other.params.iter().map(|(name, offset, kind)| (name.clone(), offset + self.params_bytes, *kind)));
         let workgroup_bytes = workgroup_bytes(&module)?;
         let params_bytes = self.params_bytes + other.params_bytes;
-        let workgroup = self.workgroup;
-        let shader = Shader { name, consts: vec![], module, bindings, workgroup, sizeable: false, params, params_bytes, workgroup_bytes };
+        let (workgroup, foreign) = (self.workgroup, self.foreign || other.foreign);
+        let shader =
+            Shader { name, consts: vec![], module, bindings, workgroup, sizeable: false, params, params_bytes, workgroup_bytes, foreign };
         // As for one kernel: one address for the life of the process.
         Ok(JOINED.lock().expect("no panic while joining").entry(key).or_insert(Arc::new(shader)).clone())
     }
@@ -392,7 +395,8 @@ impl Shader {
         }
         bindings.sort_by_key(|b| b.index);
         let sizeable = text.lines().any(|line| const_line(line).is_some_and(|(key, _)| key == "WG"));
-        Ok(Shader { name: name.to_string(), consts, module, bindings, workgroup, sizeable, params, params_bytes, workgroup_bytes })
+        let foreign = ADDED.lock().expect("no panic while adding").contains_key(name);
+        Ok(Shader { name: name.to_string(), consts, module, bindings, workgroup, sizeable, params, params_bytes, workgroup_bytes, foreign })
     }
 }
 

@@ -214,6 +214,9 @@ impl Compiler {
     }
 
     /// Statistics and assembly of a pipeline with one executable.
+    ///
+    /// # Safety
+    /// The pipeline is one of this device, has not been destroyed, and was made with both capture flags.
     unsafe fn read(&self, pipeline: vk::Pipeline) -> std::result::Result<Compiled, vk::Result> {
         let e = &self.executables;
         // SAFETY: the pipeline is alive and was made with both capture flags.
@@ -248,6 +251,9 @@ impl Compiler {
     }
 
     /// Name and text of the internal representations.
+    ///
+    /// # Safety
+    /// The executable is one of a pipeline for which `read` may be called.
     unsafe fn representations(
         &self,
         executable: &vk::PipelineExecutableInfoKHR<'_>,

@@ -19,7 +19,7 @@ use serde::Serialize;
 use super::assembly::{Code, Latency, Mix};
 use super::compiler::{Compiled, Compiler};
 use crate::error::Result;
-use crate::gpu::{Card, LAUNCH, Shader};
+use crate::gpu::{CardModel, LAUNCH, Shader};
 use crate::plan::{Entry, FixedPlan, Section, Tensor, converted};
 
 /// Cycles until data are there: round figures for RDNA 2.
@@ -109,7 +109,7 @@ pub struct Prediction {
 ///
 /// # Errors
 /// As compiling a kernel.
-pub fn predict(plan: &FixedPlan, micro_steps: usize, card: &Card, compiler: &Compiler) -> Result<Prediction> {
+pub fn predict(plan: &FixedPlan, micro_steps: usize, card: &CardModel, compiler: &Compiler) -> Result<Prediction> {
     let (mut variants, mut known): (Vec<Variant>, HashMap<*const Shader, usize>) = (vec![], HashMap::new());
     // Bytes that passed since each tensor was last touched; the step before was the same step.
     let (mut passed, mut touched): (u64, HashMap<Tensor, u64>) = (0, HashMap::new());
@@ -201,7 +201,7 @@ struct Timed {
 }
 
 /// One launch of one kernel or two, compiled as `whole`; `from` are the bytes that come from memory and from the Infinity Cache.
-fn timed(parts: &[(&Entry, &Variant)], whole: &Compiled, card: &Card, from: [f64; 2]) -> Result<Timed> {
+fn timed(parts: &[(&Entry, &Variant)], whole: &Compiled, card: &CardModel, from: [f64; 2]) -> Result<Timed> {
     let lanes = f64::from(whole.wave.max(32));
     // Sums over all waves, and the longest chain of instructions.
     let (mut waves, mut vector, mut scalar, mut lds, mut l2, mut chain, mut longest) = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0f64);

@@ -1,6 +1,6 @@
 //! InfoNCE in both directions. See `shaders/infonce/`.
 
-use super::vector_loss::Term;
+use super::vector_loss::Slot;
 use super::{row_group, state};
 use crate::error::Result;
 use crate::plan::{Dispatch, Grid, Plan, Tensor};
@@ -19,7 +19,7 @@ pub struct Forward {
     /// Columns of y.
     pub cols: usize,
     /// Weight and column.
-    pub term: Term,
+    pub term: Slot,
     /// τ.
     pub temperature: f64,
 }

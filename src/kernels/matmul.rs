@@ -127,14 +127,7 @@ impl Matmul {
     pub fn record(self, plan: &mut Plan, label: &str) -> Result<()> {
         let Matmul { m, n, k, batch, .. } = self;
         let (a_at, b_at) = (self.a_at.unwrap_or(0), self.b_at.unwrap_or(0));
-        let aligned = [m, n, k, a_at, b_at].iter().all(|size| size.is_multiple_of(4));
-        let kernel = match plan.target {
-            Target { software: true, subgroup: 8 | 16, .. } if aligned => "matmul/lanes",
-            Target { software: true, .. } => "matmul/register",
-            _ if aligned => "matmul/block",
-            _ if self.is_thin() => "matmul/thin",
-            _ => "matmul/tile",
-        };
+        let kernel = self.kernel(plan.target);
         // A sum over the rows of a long batch is made of parts that add up.
         if self.adds_over_rows() {
             let steps = match kernel {
@@ -157,22 +150,7 @@ impl Matmul {
                 });
             }
         }
-        for (tensor, at, len) in [(self.a, self.a_at, batch * m * k), (self.b, self.b_at, batch * k * n)] {
-            // A part of a tensor may end before the tensor does.
-            let whole = plan.len(tensor);
-            let part = at.filter(|at| at + len <= whole);
-            plan.expect(kernel, tensor, if part.is_some() { whole } else { len })?;
-        }
-        let outputs = [Some(self.y), self.pre, self.residual, self.derivative.map(|(_, z)| z)];
-        for tensor in outputs.into_iter().flatten() {
-            plan.expect(kernel, tensor, batch * m * n)?;
-        }
-        if let Some(bias) = self.bias {
-            plan.expect(kernel, bias, n)?;
-        }
-        if let Some(sum) = self.row_sum {
-            plan.expect(kernel, sum, m)?;
-        }
+        self.expect_sizes(plan, kernel)?;
         let mut dispatch = Dispatch::new(kernel, label)
             .constant("TRANS_A", self.trans_a.into())
             .constant("TRANS_B", self.trans_b.into())
@@ -206,36 +184,70 @@ impl Matmul {
         if self.dropout.is_some() {
             dispatch = dispatch.bind("state", state(plan)?);
         }
-        let grid = match kernel {
+        let (dispatch, grid) = self.tiled(kernel, dispatch, plan.target);
+        plan.record(dispatch, grid)
+    }
+
+    /// The kernel for these sizes on this target.
+    fn kernel(&self, target: Target) -> &'static str {
+        let sizes = [self.m, self.n, self.k, self.a_at.unwrap_or(0), self.b_at.unwrap_or(0)];
+        let aligned = sizes.iter().all(|size| size.is_multiple_of(4));
+        match target {
+            Target { software: true, subgroup: 8 | 16, .. } if aligned => "matmul/lanes",
+            Target { software: true, .. } => "matmul/register",
+            _ if aligned => "matmul/block",
+            _ if self.is_thin() => "matmul/thin",
+            _ => "matmul/tile",
+        }
+    }
+
+    fn expect_sizes(&self, plan: &Plan, kernel: &str) -> Result<()> {
+        let Matmul { m, n, k, batch, .. } = *self;
+        for (tensor, at, len) in [(self.a, self.a_at, batch * m * k), (self.b, self.b_at, batch * k * n)] {
+            // A part of a tensor may end before the tensor does.
+            let whole = plan.len(tensor);
+            let part = at.filter(|at| at + len <= whole);
+            plan.expect(kernel, tensor, if part.is_some() { whole } else { len })?;
+        }
+        let outputs = [Some(self.y), self.pre, self.residual, self.derivative.map(|(_, z)| z)];
+        for tensor in outputs.into_iter().flatten() {
+            plan.expect(kernel, tensor, batch * m * n)?;
+        }
+        if let Some(bias) = self.bias {
+            plan.expect(kernel, bias, n)?;
+        }
+        if let Some(sum) = self.row_sum {
+            plan.expect(kernel, sum, m)?;
+        }
+        Ok(())
+    }
+
+    /// The launch with the sizes of its tiles, and its grid.
+    fn tiled(&self, kernel: &str, dispatch: Dispatch, target: Target) -> (Dispatch, Grid) {
+        let Matmul { m, n, k, batch, .. } = *self;
+        match kernel {
             "matmul/lanes" => {
-                let lanes = plan.target.vector();
-                dispatch = dispatch.constant("LANES", lanes);
-                Grid::Groups(m.div_ceil(32) * n.div_ceil(4 * lanes as usize) * batch)
+                let lanes = target.vector();
+                (dispatch.constant("LANES", lanes), Grid::Groups(m.div_ceil(32) * n.div_ceil(4 * lanes as usize) * batch))
             }
             "matmul/register" => {
                 let (tile_m, tile_n) = (m.min(4).next_power_of_two(), n.min(4).next_power_of_two());
-                dispatch = dispatch.constant("TILE_M", tile_m as u32).constant("TILE_N", tile_n as u32);
-                Grid::Threads(m.div_ceil(tile_m) * n.div_ceil(tile_n) * batch)
+                let dispatch = dispatch.constant("TILE_M", tile_m as u32).constant("TILE_N", tile_n as u32);
+                (dispatch, Grid::Threads(m.div_ceil(tile_m) * n.div_ceil(tile_n) * batch))
             }
-            "matmul/block" => {
-                let (blocks, grid) = in_blocks(dispatch, m, n, k, batch);
-                dispatch = blocks;
-                grid
-            }
+            "matmul/block" => in_blocks(dispatch, m, n, k, batch),
             "matmul/thin" => {
                 let grid = Grid::Groups((m * n).div_ceil(THIN));
                 // Each invocation waits for four steps of k at a time.
                 let longer = k.div_ceil(4 * 4) - k.div_ceil(4 * 16);
-                dispatch = dispatch.or(&[("WG", 64)], grid, longer * LOAD);
-                grid
+                (dispatch.or(&[("WG", 64)], grid, longer * LOAD), grid)
             }
             _ => {
                 let (rows, vecs) = tile_shape(m, n, batch);
-                dispatch = dispatch.constant("ROWS", rows as u32).constant("VECS", vecs as u32);
-                Grid::Groups(m.div_ceil(8 * rows) * n.div_ceil(32 * vecs) * batch)
+                let dispatch = dispatch.constant("ROWS", rows as u32).constant("VECS", vecs as u32);
+                (dispatch, Grid::Groups(m.div_ceil(8 * rows) * n.div_ceil(32 * vecs) * batch))
             }
-        };
-        plan.record(dispatch, grid)
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Maximum mean discrepancy between unit vectors. See `shaders/mmd/`.
 
-use super::vector_loss::Term;
+use super::vector_loss::Slot;
 use super::{row_group, state};
 use crate::error::Result;
 use crate::plan::{Plan, Tensor};
@@ -21,7 +21,7 @@ pub struct Forward {
     /// Columns of y.
     pub cols: usize,
     /// Weight and column.
-    pub term: Term,
+    pub term: Slot,
     /// The columns are the rows themselves.
     pub own: bool,
     /// Factor of the mean: 1, or −2.

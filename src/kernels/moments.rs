@@ -1,7 +1,7 @@
 //! Means and standard deviations of columns, and the losses made of them. See `shaders/moments/`.
 
 use super::state;
-use super::vector_loss::Term;
+use super::vector_loss::Slot;
 use crate::error::Result;
 use crate::plan::{Dispatch, Grid, Plan, Tensor};
 
@@ -54,7 +54,7 @@ pub struct Value {
     /// Columns of y.
     pub cols: usize,
     /// Weight and column.
-    pub term: Term,
+    pub term: Slot,
 }
 
 impl Value {

@@ -1,7 +1,7 @@
 //! The posterior of a variational autoencoder. See `shaders/vae/`.
 
 use super::state;
-use super::vector_loss::Term;
+use super::vector_loss::Slot;
 use crate::error::Result;
 use crate::plan::{Dispatch, Grid, Plan, Tensor};
 
@@ -53,7 +53,7 @@ pub struct Kl {
     /// Columns of y.
     pub cols: usize,
     /// Weight and column.
-    pub term: Term,
+    pub term: Slot,
 }
 
 impl Kl {

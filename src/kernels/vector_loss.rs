@@ -17,7 +17,7 @@ pub enum On {
 
 /// Weight of a term in the sum, and its column in the results.
 #[derive(Debug, Clone, Copy)]
-pub struct Term {
+pub struct Slot {
     /// Factor.
     pub weight: f64,
     /// Column of y.
@@ -42,11 +42,11 @@ pub struct Rows {
     /// Columns of y.
     pub cols: usize,
     /// Squared error, and of what.
-    pub mse: Option<(On, Term)>,
+    pub mse: Option<(On, Slot)>,
     /// 1 − cos.
-    pub cosine: Option<Term>,
+    pub cosine: Option<Slot>,
     /// 1 − cos to other vectors (rows, width), in batches that the state says.
-    pub cycle: Option<(Tensor, Term)>,
+    pub cycle: Option<(Tensor, Slot)>,
 }
 
 impl Rows {
@@ -60,8 +60,8 @@ impl Rows {
             plan.expect("vector_loss/rows", tensor, len)?;
         }
         let (dispatch, grid) = row_group(plan, "vector_loss/rows", label, rows, width);
-        let weight = |term: Option<Term>| term.map_or(0.0, |t| t.weight);
-        let column = |term: Option<Term>| term.map_or(0, |t| t.column);
+        let weight = |term: Option<Slot>| term.map_or(0.0, |t| t.weight);
+        let column = |term: Option<Slot>| term.map_or(0, |t| t.column);
         let (squared, nearest) = (mse.map(|(_, term)| term), cycle.map(|(_, term)| term));
         let dispatch = dispatch
             .constant("MSE", mse.map_or(0, |(on, _)| on as u32 + 1))

@@ -28,6 +28,6 @@ pub use layer::{Layer, dropout};
 pub use layer_norm::LayerNorm;
 pub use linear::{Fused, Linear};
 pub use llama_block::{LlamaBlock, LlamaBlockConfig};
-pub use recurrent::{Gru, Lstm, Outputs};
+pub use recurrent::{Gru, Lstm, Wanted};
 pub use self_attention::{Cache, SelfAttention};
 pub use transformer_block::{BlockConfig, TransformerBlock};

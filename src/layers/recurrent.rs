@@ -88,7 +88,7 @@ impl Recurrent {
 
 /// Which outputs of a layer are wanted.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Outputs {
+pub enum Wanted {
     /// Of every step, with dropout of that rate.
     All(f64),
     /// Of the last step.
@@ -109,7 +109,7 @@ struct SavedLstm {
     h: Tensor,
     c: Tensor,
     weights: (Tensor, Tensor),
-    outputs: Outputs,
+    outputs: Wanted,
     dropout: Option<Dropout>,
 }
 
@@ -121,10 +121,10 @@ impl Lstm {
     }
 
     /// Where the output of step t begins, if it is wanted.
-    fn output_at(&self, t: usize, outputs: Outputs) -> Option<usize> {
+    fn output_at(&self, t: usize, outputs: Wanted) -> Option<usize> {
         match outputs {
-            Outputs::All(_) => Some(t * self.recurrent.batch * self.recurrent.units),
-            Outputs::Last => (t + 1 == self.recurrent.length).then_some(0),
+            Wanted::All(_) => Some(t * self.recurrent.batch * self.recurrent.units),
+            Wanted::Last => (t + 1 == self.recurrent.length).then_some(0),
         }
     }
 
@@ -132,16 +132,16 @@ impl Lstm {
     ///
     /// # Errors
     /// As `Layer::forward`.
-    pub fn forward(&mut self, plan: &mut Plan, x: Tensor, outputs: Outputs) -> Result<Tensor> {
+    pub fn forward(&mut self, plan: &mut Plan, x: Tensor, outputs: Wanted) -> Result<Tensor> {
         [self.recurrent.length, self.recurrent.batch, _] = axes(plan, x, &self.recurrent.label)?;
         let gx = self.input.forward_fused(plan, x, None)?;
         let r = self.recurrent.clone();
         let weights = r.declare(plan)?;
         let (gates, h, c) = (r.per_gate(plan, "gates", 4)?, r.states(plan, "h")?, r.states(plan, "c")?);
-        let steps = if outputs == Outputs::Last { 1 } else { r.length };
+        let steps = if outputs == Wanted::Last { 1 } else { r.length };
         let shape = [steps, r.batch, r.units];
-        let y = plan.activation(format!("{}.out", r.label), if outputs == Outputs::Last { &shape[1..] } else { &shape })?;
-        let dropout = if let Outputs::All(rate) = outputs { dropout(plan, rate) } else { None };
+        let y = plan.activation(format!("{}.out", r.label), if outputs == Wanted::Last { &shape[1..] } else { &shape })?;
+        let dropout = if let Wanted::All(rate) = outputs { dropout(plan, rate) } else { None };
         for t in 0..r.length {
             let y = self.output_at(t, outputs).map(|at| (y, at));
             let before = match t {

@@ -7,7 +7,7 @@ use crate::batch::{Inputs, Outputs};
 use crate::config::{Section, within};
 use crate::error::{Error, Result};
 use crate::kernels::vae::Kl;
-use crate::kernels::vector_loss::{On, Rows, Term};
+use crate::kernels::vector_loss::{On, Rows, Slot};
 use crate::plan::Plan;
 
 /// Mean over the images of Σ_pixels (x̂ − x)² + divergence · mean over the latents of −½ (1 + ln σ² − μ² − σ²).
@@ -60,7 +60,7 @@ impl Loss for VaeLossConfig {
         let cols = self.names().len();
         let y = plan.activation("loss.rows", &[rows, cols])?;
         let dx = if gradient { Some(plan.like("loss.dx", x)?) } else { None };
-        let mse = Some((On::Raw, Term { weight: width as f64, column: 2 }));
+        let mse = Some((On::Raw, Slot { weight: width as f64, column: 2 }));
         Rows { x, t, y, dx, rows, width, cols, mse, cosine: None, cycle: None }.record(plan, "loss")?;
         if self.divergence > 0.0 {
             let posterior = outputs.find("posterior").ok_or_else(|| {
@@ -69,7 +69,7 @@ impl Loss for VaeLossConfig {
                 )
             })?;
             let latents = plan.len(posterior) / 2 / rows;
-            let term = Term { weight: self.divergence, column: 3 };
+            let term = Slot { weight: self.divergence, column: 3 };
             Kl { x: posterior, y, rows, width: latents, cols, term }.record(plan, "loss.divergence")?;
         }
         let gradients = dx.map(|main| Gradients { main, factors: vec![("divergence", self.divergence)], scale: None });

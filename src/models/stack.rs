@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::kernels::matmul::Activation;
 use crate::kernels::{activation, embedding, mean, positions, transpose};
 use crate::layers::{
-    BlockConfig, Embedding, Fused, Gru, Layer, LayerNorm, Linear, Lstm, Outputs as Wanted, SelfAttention, TransformerBlock, dropout, kept,
+    BlockConfig, Embedding, Fused, Gru, Layer, LayerNorm, Linear, Lstm, SelfAttention, TransformerBlock, Wanted, dropout, kept,
 };
 use crate::losses::Gradients;
 use crate::plan::{Plan, Tensor};
@@ -279,6 +279,7 @@ impl Maker {
         Ok(features)
     }
 
+    /// Makes a layer and follows the shape through it. Long, as it has an arm for each kind.
     fn layer(&mut self, config: &LayerConfig, name: &str, at: &str) -> Result<Made> {
         let other = |layer: Box<dyn Layer>| Ok(Made::Other(layer));
         if let Some(kind) = config.activation() {

@@ -6,7 +6,7 @@ use super::model::{Build, Model, ModelKind, check_dropout, positive};
 use crate::batch::{Inputs, Outputs};
 use crate::config::Section;
 use crate::error::Result;
-use crate::layers::{Head, HeadKind, Layer, Lstm, Outputs as Wanted};
+use crate::layers::{Head, HeadKind, Layer, Lstm, Wanted};
 use crate::losses::Gradients;
 use crate::plan::Plan;
 

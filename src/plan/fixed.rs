@@ -6,7 +6,7 @@ use std::ops::Range;
 use super::dispatch::Entry;
 use super::tensor::{FLAT_ALIGN, Fill, Parameter, Section, Tensor, TensorInfo};
 use crate::error::{Error, Result};
-use crate::gpu::{Card, LAUNCH, Target};
+use crate::gpu::{CardModel, LAUNCH, Target};
 
 /// Static lists of dispatches over named tensors: forward, backward and update, one after another.
 #[derive(Debug, Clone)]
@@ -112,12 +112,12 @@ impl FixedPlan {
 
     /// Seconds that a card takes for a range of the dispatches at least: each at the peak of its arithmetic or of its memory, whichever takes longer, with
     /// the cost of a launch.
-    pub fn roofline(&self, card: &Card, range: Range<usize>) -> f64 {
+    pub fn roofline(&self, card: &CardModel, range: Range<usize>) -> f64 {
         self.launches().filter(|launch| range.contains(&launch.start)).map(|launch| self.least(card, launch) + LAUNCH).sum()
     }
 
     /// Seconds that a card takes for one launch at least.
-    pub fn least(&self, card: &Card, launch: Range<usize>) -> f64 {
+    pub fn least(&self, card: &CardModel, launch: Range<usize>) -> f64 {
         let flops: u64 = self.entries[launch.clone()].iter().map(|e| e.flops).sum();
         (flops as f64 / card.peak()).max(self.touched(launch) as f64 / card.memory)
     }

@@ -95,6 +95,14 @@ struct Pooled {
     last: usize,
 }
 
+/// What plans have in common while they are laid out.
+struct Shared {
+    /// Places by name.
+    places: HashMap<String, Place>,
+    /// Most bytes that the host reads at once.
+    read_back: u64,
+}
+
 impl Memory {
     /// Lays out plans that share parameters, persistent tensors and the pool. Pure: no device is asked.
     ///
@@ -102,67 +110,10 @@ impl Memory {
     /// `Internal` when two plans declare different parameters or different shapes under one name.
     pub fn lay_out(plans: Vec<FixedPlan>, options: LayoutOptions) -> Result<(Memory, Vec<Lowered>)> {
         let mut memory = Memory { buffers: vec![], images: vec![], slices: vec![], report: MemoryReport::default() };
-        let guard = options.guard.unwrap_or(0);
-        let mut shared: HashMap<String, Place> = HashMap::new();
-        let mut placed = Vec::with_capacity(plans.len());
-        let mut read_back = 4;
-        if let Some(first) = plans.first() {
-            for other in &plans[1..] {
-                if other.parameters() != first.parameters() {
-                    return Err(Error::Internal(format!("plans {} and {} declare different parameters", first.name, other.name)));
-                }
-            }
-            let training = plans.iter().any(|p| p.tensors().any(|(_, t)| matches!(t.storage, Storage::Gradient { .. })));
-            for flat in Flat::ALL {
-                let used = flat == Flat::Parameters || training || plans.iter().any(|p| p.find(flat.name()).is_some());
-                let bytes = first.flat_len() as u64 * 4;
-                if used && bytes > 0 {
-                    let buffer = memory.add(flat.name().into(), flat.role(), bytes);
-                    shared.insert(flat.name().into(), Place { buffer, offset: 0, bytes });
-                    read_back = read_back.max(bytes);
-                }
-            }
-        }
-        for plan in &plans {
-            // What only dropped launches used has no place.
-            let mut places = vec![Some(Place::default()); plan.handles()];
-            for (tensor, info) in plan.tensors() {
-                // Uniform arrays are made of vectors of four.
-                let bytes = info.bytes().next_multiple_of(16);
-                let slice = |flat: Flat, offset: usize| Place { offset: offset as u64 * 4, bytes, ..shared[flat.name()] };
-                places[tensor.0 as usize] = match info.storage {
-                    Storage::Parameter { offset } => Some(slice(Flat::Parameters, offset)),
-                    Storage::Gradient { offset } => Some(slice(Flat::Gradients, offset)),
-                    Storage::Flat(flat) => Some(slice(flat, 0)),
-                    Storage::Persistent(role) => {
-                        read_back = read_back.max(bytes);
-                        let place = match shared.get(&info.name) {
-                            Some(place) if place.bytes != bytes + guard => {
-                                return Err(Error::Internal(format!("plans disagree on the size of {}", info.name)));
-                            }
-                            Some(place) => *place,
-                            None => {
-                                let buffer = memory.add(info.name.clone(), role, bytes + 2 * guard);
-                                let place = Place { buffer, offset: guard, bytes: bytes + guard };
-                                shared.insert(info.name.clone(), place);
-                                place
-                            }
-                        };
-                        Some(place)
-                    }
-                    Storage::Transient(role) if options.guard.is_some() => {
-                        read_back = read_back.max(bytes);
-                        let buffer = memory.add(info.name.clone(), role, bytes + 2 * guard);
-                        Some(Place { buffer, offset: guard, bytes: bytes + guard })
-                    }
-                    Storage::Transient(_) => None,
-                };
-            }
-            for tensor in &plan.kept {
-                read_back = read_back.max(plan.bytes(*tensor));
-            }
-            placed.push(places);
-        }
+        let mut shared = Shared { places: HashMap::new(), read_back: 4 };
+        memory.add_flats(&plans, &mut shared)?;
+        let places = |plan| memory.own_places(plan, options.guard, &mut shared);
+        let mut placed = plans.iter().map(places).collect::<Result<Vec<_>>>()?;
         if options.guard.is_none() {
             memory.pool(&plans, &mut placed);
         }
@@ -183,11 +134,69 @@ impl Memory {
             let buffer = memory.add(format!("slice.{}", memory.slices.len()), Role::Staging, bytes);
             memory.slices.push(buffer);
         }
-        memory.add("staging".into(), Role::Staging, read_back.min(STAGING).next_multiple_of(8));
+        memory.add("staging".into(), Role::Staging, shared.read_back.min(STAGING).next_multiple_of(8));
         let all = plans.into_iter().zip(placed).zip(launched);
         let lowered: Vec<Lowered> = all.map(|((plan, places), launches)| Lowered { plan, places, launches }).collect();
         memory.summarise(&lowered);
         Ok((memory, lowered))
+    }
+
+    /// The flat buffers that these plans need.
+    fn add_flats(&mut self, plans: &[FixedPlan], shared: &mut Shared) -> Result<()> {
+        let Some(first) = plans.first() else { return Ok(()) };
+        if let Some(other) = plans.iter().find(|other| other.parameters() != first.parameters()) {
+            return Err(Error::Internal(format!("plans {} and {} declare different parameters", first.name, other.name)));
+        }
+        let training = plans.iter().any(|p| p.tensors().any(|(_, t)| matches!(t.storage, Storage::Gradient { .. })));
+        for flat in Flat::ALL {
+            let used = flat == Flat::Parameters || training || plans.iter().any(|p| p.find(flat.name()).is_some());
+            let bytes = first.flat_len() as u64 * 4;
+            if used && bytes > 0 {
+                let buffer = self.add(flat.name().into(), flat.role(), bytes);
+                shared.places.insert(flat.name().into(), Place { buffer, offset: 0, bytes });
+                shared.read_back = shared.read_back.max(bytes);
+            }
+        }
+        Ok(())
+    }
+
+    /// Places of the tensors of a plan, without those that lie in the pool.
+    fn own_places(&mut self, plan: &FixedPlan, guarded: Option<u64>, shared: &mut Shared) -> Result<Vec<Option<Place>>> {
+        let guard = guarded.unwrap_or(0);
+        // What only dropped launches used has no place.
+        let mut places = vec![Some(Place::default()); plan.handles()];
+        for (tensor, info) in plan.tensors() {
+            // Uniform arrays are made of vectors of four.
+            let bytes = info.bytes().next_multiple_of(16);
+            let slice = |flat: Flat, offset: usize| Place { offset: offset as u64 * 4, bytes, ..shared.places[flat.name()] };
+            places[tensor.0 as usize] = match info.storage {
+                Storage::Parameter { offset } => Some(slice(Flat::Parameters, offset)),
+                Storage::Gradient { offset } => Some(slice(Flat::Gradients, offset)),
+                Storage::Flat(flat) => Some(slice(flat, 0)),
+                Storage::Persistent(role) => {
+                    shared.read_back = shared.read_back.max(bytes);
+                    let known = shared.places.get(&info.name).copied();
+                    if known.is_some_and(|place| place.bytes != bytes + guard) {
+                        return Err(Error::Internal(format!("plans disagree on the size of {}", info.name)));
+                    }
+                    let place = known.unwrap_or_else(|| self.guarded(&info.name, role, bytes, guard));
+                    shared.places.insert(info.name.clone(), place);
+                    Some(place)
+                }
+                Storage::Transient(role) if guarded.is_some() => {
+                    shared.read_back = shared.read_back.max(bytes);
+                    Some(self.guarded(&info.name, role, bytes, guard))
+                }
+                Storage::Transient(_) => None,
+            };
+        }
+        shared.read_back = plan.kept.iter().map(|kept| plan.bytes(*kept)).fold(shared.read_back, u64::max);
+        Ok(places)
+    }
+
+    /// A buffer of its own for a tensor, with so many bytes on either side.
+    fn guarded(&mut self, name: &str, role: Role, bytes: u64, guard: u64) -> Place {
+        Place { buffer: self.add(name.into(), role, bytes + 2 * guard), offset: guard, bytes: bytes + guard }
     }
 
     /// Lays out a plan by itself.

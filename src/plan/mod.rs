@@ -8,6 +8,7 @@ mod dispatch;
 mod exchange;
 mod fixed;
 mod half;
+mod limits;
 mod lowering;
 mod memory;
 mod pairs;

@@ -8,7 +8,7 @@ use super::lowering::{ImageRead, ImageSpec, Lowered, Place};
 use super::memory::{LayoutOptions, Memory};
 use super::tensor::{Flat, Section, Tensor};
 use crate::error::{Error, Result};
-use crate::gpu::{BindingKind, Gpu, Pipeline, launched};
+use crate::gpu::{BindingKind, BoundsChecks, Gpu, Pipeline, launched};
 
 /// Work in one submission, in floating-point operations or four-byte transfers: about 0.1 s at a tenth of the RX 6600's peak, well
 /// under the half second at which drivers start to suspect a hang.
@@ -138,17 +138,25 @@ impl Program {
     pub fn alone(plan: impl Into<FixedPlan>, gpu: &Arc<Gpu>) -> Result<(Program, Memory)> {
         let (memory, lowered) = Memory::of(plan, LayoutOptions::default())?;
         let arena = Arc::new(Arena::new(gpu.clone(), &memory)?);
-        Ok((Program::new(lowered, arena, false)?, memory))
+        Ok((Program::new(lowered, arena)?, memory))
     }
 
-    /// Compiles every kernel, binds every tensor and writes its constants. `checked` keeps wgpu's runtime checks in the kernels.
+    /// Compiles every kernel, binds every tensor and writes its constants.
     ///
     /// # Errors
     /// `Internal` when a kernel does not compile, `TryAgain` on device loss.
-    pub fn new(lowered: Lowered, arena: Arc<Arena>, checked: bool) -> Result<Program> {
+    pub fn new(lowered: Lowered, arena: Arc<Arena>) -> Result<Program> {
+        Program::with(lowered, arena, BoundsChecks::Foreign)
+    }
+
+    /// The same with bounds checks in these kernels.
+    ///
+    /// # Errors
+    /// As `new`.
+    pub fn with(lowered: Lowered, arena: Arc<Arena>, checks: BoundsChecks) -> Result<Program> {
         let Lowered { plan, places, launches } = lowered;
         let shaders: Vec<_> = launches.iter().map(|launch| &launch.shader).collect();
-        let pipelines = arena.gpu.pipelines(&shaders, checked)?;
+        let pipelines = arena.gpu.pipelines(&shaders, checks)?;
         let mut compiled = Vec::with_capacity(launches.len());
         for (launch, pipeline) in launches.into_iter().zip(pipelines) {
             let entries = &plan.entries()[launch.entries];

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Loaded, Problem};
 use crate::error::Result;
-use crate::gpu::{Card, Gpu, Target};
+use crate::gpu::{CardModel, Gpu, Target};
 use crate::kernels::loss_scale;
 use crate::models::initial_weights;
 use crate::plan::{Flat, Memory, Section};
@@ -120,7 +120,7 @@ impl<D: Source + ?Sized> Problem<D> {
     ///
     /// # Errors
     /// As `record_training`.
-    pub fn roofline(&self, card: &Card) -> Result<f64> {
+    pub fn roofline(&self, card: &CardModel) -> Result<f64> {
         let (plan, _) = self.record_training(Target::default())?;
         let update = plan.range(Section::Update);
         let micro_steps = (self.settings.train.accumulate / self.ranks.count) as f64;

@@ -13,7 +13,7 @@ use super::scorecard::{Arrays, Card, ClosingScores, Scorecard, Test};
 use crate::batch::{Batch, Field, Fields, Inputs};
 use crate::config::{Section, Settings, TrainConfig, within};
 use crate::datasets::integer_sequences::{FAMILIES, Sequence, Sizes, Transition, draw_family, impossible, sample, shares};
-use crate::datasets::{Split, epoch_order};
+use crate::datasets::{SampleStream, epoch_order};
 use crate::error::{Error, Result};
 use crate::gpu::Role;
 use crate::layers::Cache;
@@ -178,7 +178,7 @@ impl IntegerSequences {
         sample(
             self.config.sizes(),
             self.config.seed,
-            Split::Train,
+            SampleStream::Train,
             item,
             shares(epoch as f64, self.config.transition_epochs, self.config.transition),
         )
@@ -216,12 +216,13 @@ impl IntegerSequences {
     /// Sequences of a validation; `number` counts validations from 1.
     pub(crate) fn validation(&self, number: u64) -> Vec<Sequence> {
         let count = self.sequences as u64;
-        (0..count).map(|i| sample(self.config.sizes(), self.config.seed, Split::Validation, number * count + i, MIXTURE)).collect()
+        (0..count).map(|i| sample(self.config.sizes(), self.config.seed, SampleStream::Validation, number * count + i, MIXTURE)).collect()
     }
 
     /// `count` fresh sequences of each phase, and of the full mixture at the end.
     pub(crate) fn test_sets(&self, count: usize) -> [(&'static str, Vec<Sequence>); 4] {
-        let draw = |shares| (0..count as u64).map(|i| sample(self.config.sizes(), self.config.seed, Split::Test, i, shares)).collect();
+        let draw =
+            |shares| (0..count as u64).map(|i| sample(self.config.sizes(), self.config.seed, SampleStream::Test, i, shares)).collect();
         [
             ("phase 1", draw([1.0, 0.0, 0.0])),
             ("phase 2", draw([0.0, 1.0, 0.0])),
@@ -409,7 +410,7 @@ impl Scorecard for IntegerScorecard {
         let mut rows: MetricRows = Vec::new();
         for family in &FAMILIES {
             let draw = |i: usize| {
-                draw_family(family, self.data.config.sizes(), &mut Random::new(self.data.config.seed, Split::Test as u32, i as u64))
+                draw_family(family, self.data.config.sizes(), &mut Random::new(self.data.config.seed, SampleStream::Test as u32, i as u64))
             };
             let samples: Vec<_> = (0..count).map(draw).collect();
             rows.push((format!("{} {}", family.phase, family.name), self.evaluate(session, &samples)?));

@@ -13,7 +13,7 @@ use super::scorecard::{Arrays, Card, ClosingScores, Scorecard, Test, Verdict};
 use crate::batch::{Batch, Field, Fields, Inputs};
 use crate::config::{Section, Settings, TrainConfig, within};
 use crate::datasets::next_vectors::{
-    Baselines, Candidates, Linear, Reading, Retrieval, Split, VectorData, VectorSet, has_direction, header, load, self_similarity,
+    Baselines, Candidates, Linear, Reading, Retrieval, ValidationSplit, VectorData, VectorSet, has_direction, header, load, self_similarity,
 };
 use crate::datasets::{split_blocks, training_samples};
 use crate::error::{Error, Result};
@@ -115,9 +115,9 @@ impl DataKind for VectorsConfig {
         if self.sized_by().exists() {
             let h = header(self.sized_by())?;
             source.samples = Some(match self.split_of(h.has_validation) {
-                Split::Given | Split::Whole => h.samples,
-                Split::Blocks(share, seed) => split_blocks(h.samples, share, seed, h.context).0.len(),
-                Split::Sequential(share) | Split::Random(share, _) => training_samples(h.samples, share),
+                ValidationSplit::Given | ValidationSplit::Whole => h.samples,
+                ValidationSplit::Blocks(share, seed) => split_blocks(h.samples, share, seed, h.context).0.len(),
+                ValidationSplit::Sequential(share) | ValidationSplit::Random(share, _) => training_samples(h.samples, share),
             });
             (source.config.dim, source.config.context) = (h.dim, h.context);
             (source.half, source.there) = (h.half, true);
@@ -152,15 +152,15 @@ impl VectorsConfig {
     }
 
     /// How the file is split, which may have validation members.
-    fn split_of(&self, has_validation: bool) -> Split {
+    fn split_of(&self, has_validation: bool) -> ValidationSplit {
         let (share, seed) = (self.validation_share, self.seed);
         match self.split {
-            _ if self.test_file.is_some() => Split::Whole,
-            SplitKind::Given => Split::Given,
-            SplitKind::Auto | SplitKind::AutoRandom if has_validation => Split::Given,
-            SplitKind::Auto | SplitKind::Sequential => Split::Sequential(share),
-            SplitKind::AutoRandom | SplitKind::Random => Split::Random(share, seed),
-            SplitKind::Blocks => Split::Blocks(share, seed),
+            _ if self.test_file.is_some() => ValidationSplit::Whole,
+            SplitKind::Given => ValidationSplit::Given,
+            SplitKind::Auto | SplitKind::AutoRandom if has_validation => ValidationSplit::Given,
+            SplitKind::Auto | SplitKind::Sequential => ValidationSplit::Sequential(share),
+            SplitKind::AutoRandom | SplitKind::Random => ValidationSplit::Random(share, seed),
+            SplitKind::Blocks => ValidationSplit::Blocks(share, seed),
         }
     }
 

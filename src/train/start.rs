@@ -41,11 +41,12 @@ fn over_budget<D: Source + ?Sized>(problem: &Problem<D>, gpu: &Gpu, report: &Mem
         }
         None => "even the smallest train.batch does not fit: make the model smaller".to_string(),
     };
-    Error::Config(format!(
-        "the plan needs {} bytes on {}, the budget is {budget}:{roles}\n{fit}. Let `engine train --fit` choose, or raise --budget",
-        report.total_bytes,
+    let needed = report.total_bytes;
+    let message = format!(
+        "the plan needs {needed} bytes on {}, the budget is {budget}:{roles}\n{fit}. Let `engine train --fit` choose, or raise --budget",
         gpu.describe()
-    ))
+    );
+    Error::OverBudget { needed, budget, message }
 }
 
 /// Fails unless all ranks have the same data files.
@@ -229,14 +230,8 @@ impl Start {
         for line in of_steps(&problem, &progress, rhythm, resumed, options, &rejected).into_iter().chain(said) {
             notes.say(&line);
         }
-        match &options.init {
-            Some(path) if init.is_some() => notes.say(&format!("weights     from {}", path.display())),
-            Some(_) => notes.say("weights     its own: the run was started before, and --init is left aside"),
-            None => {}
-        }
-        if exchange.is_some() {
-            let (count, samples) = (options.ranks.count, config.train.samples());
-            notes.say(&format!("ranks       {count}, each with {} of the {samples} samples of a step", samples / count));
+        for line in of_weights(&problem, init.is_some(), options) {
+            notes.say(&line);
         }
         let (first, seconds_before) = (progress.step, progress.seconds);
         let trainer = Trainer {
@@ -317,6 +312,17 @@ fn of_tuning(gpu: &Gpu, chosen: usize, resumed: bool) -> Vec<String> {
         lines.push(format!("WARNING: what `engine tune` measured is left aside: {why}. Measure again with `engine tune`"));
     }
     lines
+}
+
+/// Whence the weights come, and who trains them.
+fn of_weights(problem: &Loaded, given: bool, options: &Options) -> Vec<String> {
+    let weights = options.init.as_ref().map(|path| match given {
+        true => format!("weights     from {}", path.display()),
+        false => "weights     its own: the run was started before, and --init is left aside".into(),
+    });
+    let (count, samples) = (options.ranks.count, problem.settings.train.samples());
+    let each = || format!("ranks       {count}, each with {} of the {samples} samples of a step", samples / count);
+    weights.into_iter().chain(options.ranks.shared().then(each)).collect()
 }
 
 /// Where the run begins, and what is strange about its steps.

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::term::{Context, Term};
 use crate::error::Result;
 use crate::kernels::vector_loss::Rows;
-use crate::kernels::vector_loss::Term as Slot;
+use crate::kernels::vector_loss::Slot;
 
 /// Mean over B of 1 − p·t̂.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::gpu::Role;
 use crate::kernels::matmul::Matmul;
 use crate::kernels::vector_loss::Rows;
-use crate::kernels::vector_loss::Term as Slot;
+use crate::kernels::vector_loss::Slot;
 use crate::kernels::{argmax, gather};
 use crate::losses::loss::Targets;
 use crate::plan::Fill;

@@ -6,7 +6,7 @@ use super::term::{Context, Term};
 use crate::config::within;
 use crate::error::Result;
 use crate::kernels::matmul::Matmul;
-use crate::kernels::vector_loss::Term as Slot;
+use crate::kernels::vector_loss::Slot;
 use crate::kernels::{infonce, normalize};
 
 /// CE(p·t̂ᵀ/τ) by rows and by columns, summed.

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::gpu::Role;
 use crate::kernels::matmul::Matmul;
 use crate::kernels::mmd;
-use crate::kernels::vector_loss::Term as Slot;
+use crate::kernels::vector_loss::Slot;
 use crate::losses::loss::Targets;
 use crate::plan::Fill;
 use crate::random::{Random, stream};

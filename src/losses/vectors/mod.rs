@@ -29,7 +29,7 @@ use crate::batch::{Inputs, Outputs};
 use crate::config::Section;
 use crate::error::{Error, Result, out_of_range};
 use crate::kernels::normalize;
-use crate::kernels::vector_loss::{Rows, Term as Slot};
+use crate::kernels::vector_loss::{Rows, Slot};
 use crate::plan::Plan;
 
 macro_rules! terms {

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::term::{Context, Term};
 use crate::error::Result;
 use crate::kernels::moments;
-use crate::kernels::vector_loss::Term as Slot;
+use crate::kernels::vector_loss::Slot;
 
 /// mean_d (μ(r) − μ(t))² + mean_d (σ(r) − σ(t))² over the batch.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

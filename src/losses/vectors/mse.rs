@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::term::{Context, Term};
 use crate::error::Result;
-use crate::kernels::vector_loss::Term as Slot;
+use crate::kernels::vector_loss::Slot;
 use crate::kernels::vector_loss::{On, Rows};
 
 /// Mean over B × D of (r − t)², or of (p − t)².

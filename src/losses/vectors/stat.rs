@@ -6,7 +6,7 @@ use super::term::{Context, Term};
 use super::variance::of_unit_moments;
 use crate::error::Result;
 use crate::gpu::Role;
-use crate::kernels::vector_loss::Term as Slot;
+use crate::kernels::vector_loss::Slot;
 use crate::losses::loss::Targets;
 use crate::plan::Fill;
 

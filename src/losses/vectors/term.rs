@@ -3,10 +3,10 @@
 use std::fmt::Debug;
 
 use crate::error::Result;
-use crate::kernels::vector_loss::{Rows, Term as Slot};
+use crate::kernels::vector_loss::{Rows, Slot};
 use crate::kernels::{moments, normalize};
 use crate::losses::loss::Targets;
-use crate::plan::{Plan, Section as Part, Tensor};
+use crate::plan::{Plan, Section, Tensor};
 
 /// A term of the sum.
 pub trait Term: Debug {
@@ -139,6 +139,6 @@ impl Context<'_> {
     /// # Errors
     /// Those of the passes.
     pub fn backward(&mut self, passes: impl FnOnce(&mut Plan) -> Result<()>) -> Result<()> {
-        self.plan.within(Part::Backward, passes)
+        self.plan.within(Section::Backward, passes)
     }
 }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::term::{Context, Term};
 use crate::error::Result;
 use crate::kernels::moments;
-use crate::kernels::vector_loss::Term as Slot;
+use crate::kernels::vector_loss::Slot;
 use crate::plan::Tensor;
 
 /// mean_d max(1 − σ(p), 0).
