@@ -37,6 +37,9 @@
 //!
 //! `examples/` has a linear regression on a plan of its own, a model, data, a kernel and a loss term of one's own, and the estimator.
 
+// Not in unit tests, which are given what the tests alone need; on Windows one crate is of no use.
+#![cfg_attr(all(target_os = "linux", not(test)), warn(unused_crate_dependencies))]
+
 mod bar;
 pub mod batch;
 #[cfg(feature = "cli")]
