@@ -10,6 +10,11 @@ ROUNDS ?= 5
 PEERS ?= pytorch burn
 LIMIT ?= 1.10
 
+# Building cargo-deny takes three minutes on two cores, so `make test` does not install it.
+DENY_VERSION = 0.20.2
+CHECKS ?= bans licenses sources
+DENY = cargo deny check $(CHECKS)
+
 # Tests with several processes are built where an MPI library and libclang, which reads its headers, are found: `make mpi` installs them.
 LIBCLANG := $(wildcard /usr/lib/llvm-*/lib/libclang*.so* /usr/lib/x86_64-linux-gnu/libclang*.so* /usr/lib64/libclang*.so* /opt/homebrew/opt/llvm/lib/libclang*)
 FEATURES := isa$(if $(and $(shell command -v mpicc),$(LIBCLANG)),$(shell printf ,)mpi,)
@@ -18,7 +23,7 @@ FEATURES := isa$(if $(and $(shell command -v mpicc),$(LIBCLANG)),$(shell printf 
 test test-all test-drivers mutants torture bench bench-peers bench-compare: export ENGINE_CACHE = $(CURDIR)/target/untuned
 test test-all test-drivers mutants torture: export NODEVICE_SELECT = 1
 
-.PHONY: format train test test-all test-drivers mutants torture bench bench-peers bench-compare driver mpi
+.PHONY: format train test deny test-all test-drivers mutants torture bench bench-peers bench-compare driver mpi
 
 train: driver
 	cargo run --release -- train $(RUN) $(ARGS) --out runs/first --resume
@@ -33,10 +38,16 @@ test: driver
 	rustfmt --check $(FAMILIES)
 	cargo clippy --all-targets --features $(FEATURES) -- -D warnings
 	cargo clippy --no-default-features --lib -- -D warnings
+	@if command -v cargo-deny >/dev/null; then $(DENY); else echo "left out: licences and sources of the dependencies, which \`make deny\` checks after it has installed cargo-deny"; fi
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --lib --features $(FEATURES)
 	@test "$$(cargo tree --offline -e normal,build --prefix none | grep -c '^mpi')" = 0 || { echo "the default features link MPI"; exit 1; }
 	cargo test --features $(FEATURES) --lib --tests
 	cargo test --features $(FEATURES) --doc
+
+# Licences and sources of the dependencies, as deny.toml allows them; CHECKS=all also asks the network for known holes.
+deny:
+	@command -v cargo-deny >/dev/null || cargo install --locked cargo-deny --version $(DENY_VERSION)
+	$(DENY)
 
 # Before a release: everything that `make test` draws from or leaves out, on this driver and on the others.
 test-all: export ENGINE_TESTS = all
