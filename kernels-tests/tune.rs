@@ -85,7 +85,7 @@ fn what_was_measured_is_used_recorded_and_resumed() {
     assert!(file.starts_with(path("cache")) && file.exists(), "{out}");
 
     // A choice of our own for one launch, whatever was faster.
-    let kind = launches.iter().find(|launch| launch["launch"].as_str().unwrap().starts_with("adamw/update")).unwrap();
+    let kind = launches.iter().find(|launch| launch["launch"].as_str().unwrap().starts_with("optimizer/update")).unwrap();
     let way = kind["seconds"].as_array().unwrap().iter().map(|way| way[0].as_str().unwrap()).rfind(|way| *way == "WG=128").unwrap();
     let choices = Tuning(BTreeMap::from([(kind["launch"].as_str().unwrap().to_string(), way.to_string())]));
     // The command may have asked the driver for longer vectors than this process, and the adapter's name tells.

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::adapter::AdapterSummary;
+use super::forms::prefers_images;
 use super::ledger::{Ledger, Role};
 use super::shader::{Access, BindingKind, Shader};
-use super::software::prefers_images;
 use super::target::{SOFTWARE_LOOP_ITERATIONS, SOFTWARE_PAIR_FLOPS, Target, Texel};
 use super::tuning::Tuning;
 use super::usage;

@@ -13,8 +13,8 @@ use std::sync::{Arc, LazyLock, Mutex, OnceLock};
 use include_dir::{Dir, include_dir};
 
 use super::fold::fold;
+use super::forms::{Form, rewrite};
 use super::join::join;
-use super::software::{Form, rewrite};
 use super::target::Texel;
 use crate::error::{Error, Result};
 
@@ -436,7 +436,7 @@ mod tests {
 
     #[test]
     fn a_const_that_is_not_there_is_an_error() {
-        let error = Shader::load("adamw/update", &[("NO_SUCH_CONST", 1)]).unwrap_err();
+        let error = Shader::load("optimizer/update", &[("NO_SUCH_CONST", 1)]).unwrap_err();
         assert!(error.to_string().contains("0 lines declare const NO_SUCH_CONST"), "{error}");
     }
 }

@@ -8,9 +8,9 @@
 macro_rules! kernel_families {
     ($each:ident) => {
         $each! {
-            activation adamw argmax attention attention_pool cross_entropy dropout embedding
+            activation argmax attention attention_pool cross_entropy dropout embedding
             fourier gather grad_norm gru infonce joint_loss layer_norm loss_scale lstm
-            matmul max_pool mean metrics mmd moments normalize patches
+            matmul max_pool mean metrics mmd moments normalize optimizer patches
             positions rope slice swiglu tokens transpose upsample vae vector_loss
         }
     };

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Result, out_of_range};
-use crate::kernels::{State, adamw, grad_norm};
+use crate::kernels::{State, grad_norm, optimizer};
 use crate::plan::{Flat, Plan, Section, Tensor};
 
 /// Adam (Kingma & Ba 2015), AdamW (Loshchilov & Hutter 2019) or SGD with momentum (`torch.optim.SGD`).
@@ -104,7 +104,7 @@ impl OptimizerConfig {
         let (m, v) = (plan.flat(Flat::FirstMoment)?, plan.flat(Flat::SecondMoment)?);
         let partials = plan.workspace("grad_norm.partials", &[grad_norm::PARTIALS])?;
         grad_norm::Partial { x: dw, y: partials }.record(plan, "optimizer")?;
-        let update = adamw::Update {
+        let update = optimizer::Update {
             partials,
             count: grad_norm::partials(plan.target, plan.flat_len()),
             w,
@@ -117,9 +117,9 @@ impl OptimizerConfig {
             eps: self.eps,
             decay: self.weight_decay,
             rule: match self.kind {
-                OptimizerKind::Adam => adamw::Rule::Adam,
-                OptimizerKind::Adamw => adamw::Rule::AdamW,
-                OptimizerKind::Sgd => adamw::Rule::Sgd,
+                OptimizerKind::Adam => optimizer::Rule::Adam,
+                OptimizerKind::Adamw => optimizer::Rule::AdamW,
+                OptimizerKind::Sgd => optimizer::Rule::Sgd,
             },
             clip_value: self.clip_value,
             scaled,

@@ -1,4 +1,4 @@
-//! Adam, AdamW and SGD with momentum over the flat weights, with clipping by the global norm. See `shaders/adamw/`.
+//! Adam, AdamW and SGD with momentum over the flat weights, with clipping by the global norm. See `shaders/optimizer/`.
 
 use super::metrics::RECORD;
 use super::state;
@@ -57,19 +57,19 @@ impl Update {
     pub fn record(self, plan: &mut Plan, label: &str) -> Result<()> {
         let (n, slots) = (plan.len(self.w), plan.len(self.records) / RECORD);
         if slots < 2 {
-            return Err(Error::Internal("adamw/update: no record of the step before".into()));
+            return Err(Error::Internal("optimizer/update: no record of the step before".into()));
         }
         // β = 0 has no logarithm; of this one every power is 0.
         let log = |beta: f64| beta.ln().max(-1000.0);
         for tensor in [self.dw, self.m, self.v] {
-            plan.expect("adamw/update", tensor, n)?;
+            plan.expect("optimizer/update", tensor, n)?;
         }
         if !n.is_multiple_of(4) {
-            return Err(Error::Internal(format!("adamw/update: {n} elements are no multiple of 4")));
+            return Err(Error::Internal(format!("optimizer/update: {n} elements are no multiple of 4")));
         }
         // A software driver does for several vectors once what is the same for all.
         let (group, each) = if plan.target.software { (plan.target.vector(), 32) } else { (64, 1) };
-        let dispatch = Dispatch::new("adamw/update", label)
+        let dispatch = Dispatch::new("optimizer/update", label)
             .constant("WG", group)
             .constant("EACH", each as u32)
             .constant("RULE", self.rule as u32)

@@ -2,12 +2,12 @@
 
 use super::{Builder, DIMS, Family, Regime, Spec, Tolerance};
 use crate::error::Result;
-use crate::kernels::adamw::{Rule, Update};
 use crate::kernels::metrics::{RECORD, SCALE, SUMS, UPDATES};
+use crate::kernels::optimizer::{Rule, Update};
 use crate::random::Random;
 
 /// dims: n / 4, partials; flags: rule, clipping, 1 infinite norm or 2 infinite loss or 3 a loss of zero, clipping by value, scaled.
-pub(super) const FAMILY: Family = Family::new("adamw", spec, 66, build, &[(&[262144, 256], &[1, 1, 0, 0, 0])]);
+pub(super) const FAMILY: Family = Family::new("optimizer", spec, 66, build, &[(&[262144, 256], &[1, 1, 0, 0, 0])]);
 
 fn spec(i: usize, random: &mut Random) -> Spec {
     let dims = vec![DIMS[i % DIMS.len()] * random.pick(&[1, 7]), if i % 7 < 2 { 8 } else { random.pick(&DIMS[..14]) }];
