@@ -11,6 +11,7 @@ use engine::harness::FAMILIES;
 tests![
     dependencies_point_one_way,
     no_files_go_round_in_a_circle,
+    the_drawing_is_that_of_the_house,
     a_family_has_shader_arguments_reference_and_cases,
     the_step_state_is_the_same_in_shader_and_rust,
     the_record_of_a_step_is_the_same_in_shader_and_rust,
@@ -93,32 +94,88 @@ fn uses_in_folder(name: &str, text: &str, siblings: &[&str]) -> BTreeSet<String>
     used
 }
 
+/// Names of the rooms that a text uses.
+fn rooms_used(text: &str) -> BTreeSet<String> {
+    let word = |used: &str| used.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
+    text.split("#[cfg(test)]").next().unwrap().split("crate::").skip(1).map(word).collect()
+}
+
+/// Files of a room, floor by floor from the ground up, without `mod.rs`; fails where some go round in a circle.
+fn order_of(folder: &Path) -> Vec<Vec<String>> {
+    let declared = fs::read_to_string(folder.join("mod.rs")).unwrap();
+    let mut open: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for entry in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_file()) {
+        let name = entry.file_stem().unwrap().to_str().unwrap().to_string();
+        let used = uses_in_folder(&name, &fs::read_to_string(&entry).unwrap(), &modules(&declared));
+        open.insert(name, used);
+    }
+    let mut floors = vec![];
+    while !open.is_empty() {
+        let free: Vec<String> =
+            open.iter().filter(|(name, used)| !used.iter().any(|u| u != *name && open.contains_key(u))).map(|(n, _)| n.clone()).collect();
+        assert!(!free.is_empty(), "{}: a circle among {open:?}", folder.display());
+        free.iter().for_each(|name| drop(open.remove(name)));
+        floors.push(free.into_iter().filter(|name| name != "mod").collect());
+    }
+    floors.retain(|floor: &Vec<String>| !floor.is_empty());
+    floors
+}
+
 fn no_files_go_round_in_a_circle() {
     let used = |name: &str, text: &str| Vec::from_iter(uses_in_folder(name, text, &["a", "b"]));
     assert_eq!(used("a", "use super::{Thing, b::Other};"), ["b", "mod"]);
     assert_eq!(used("mod", "pub use b::Other;"), ["b"]);
     let mut found = vec![];
     files(Path::new("src"), &mut found);
-    let mut folders: BTreeMap<PathBuf, BTreeMap<String, BTreeSet<String>>> = BTreeMap::new();
-    for path in found.iter().filter(|p| p.components().count() > 2) {
-        let folder = path.parent().unwrap();
-        let declared = fs::read_to_string(folder.join("mod.rs")).unwrap();
-        let name = path.file_stem().unwrap().to_str().unwrap();
-        let used = uses_in_folder(name, &fs::read_to_string(path).unwrap(), &modules(&declared));
-        folders.entry(folder.into()).or_default().insert(name.into(), used);
-    }
-    for (folder, mut open) in folders {
-        // Files that use none of those left, floor after floor; what remains is in a circle or above one.
-        loop {
-            let names: BTreeSet<String> = open.keys().cloned().collect();
-            let before = open.len();
-            open.retain(|name, used| used.iter().any(|u| u != name && names.contains(u)));
-            if open.len() == before {
-                break;
+    let folders: BTreeSet<&Path> = found.iter().filter(|path| path.ends_with("mod.rs")).filter_map(|path| path.parent()).collect();
+    folders.into_iter().for_each(|folder| drop(order_of(folder)));
+}
+
+/// The drawing of the house: from the top floor down, what each room is by its own first sentence, the rooms that it uses, and the order of its files.
+fn drawing() -> String {
+    let mut out = "| floor | room | what it is | uses |\n|---|---|---|---|\n".to_string();
+    for (number, rooms) in FLOORS.iter().enumerate().rev().filter(|(_, rooms)| rooms.iter().all(|room| !["main", "lib"].contains(room))) {
+        for room in *rooms {
+            // The harness of the kernels' check lies with the tests.
+            let places = [format!("src/{room}.rs"), format!("src/{room}"), format!("kernels-tests/{room}")].map(PathBuf::from);
+            let place = places.iter().find(|place| place.exists()).unwrap();
+            let mut found = vec![place.clone()];
+            if place.is_dir() {
+                found.clear();
+                files(place, &mut found);
             }
+            let head = fs::read_to_string(if place.is_dir() { place.join("mod.rs") } else { place.clone() }).unwrap();
+            let doc: Vec<&str> = head.lines().map_while(|line| line.strip_prefix("//!")).map(str::trim).collect();
+            let doc = doc.join(" ");
+            let sentence = doc.split_once(". ").map_or(doc.trim_end_matches('.'), |(first, _)| first);
+            let mut used: BTreeSet<String> = found.iter().flat_map(|path| rooms_used(&fs::read_to_string(path).unwrap())).collect();
+            used.remove(*room);
+            used.retain(|other| FLOORS.iter().any(|rooms| rooms.contains(&other.as_str())));
+            let used = used.into_iter().collect::<Vec<_>>().join(", ");
+            out += &format!("| {number} | `{room}` | {sentence} | {used} |\n");
         }
-        assert!(open.is_empty(), "{}: a circle among {open:?}", folder.display());
     }
+    for room in ["plan", "problem", "train", "runs"] {
+        let floors: Vec<String> = order_of(&PathBuf::from(format!("src/{room}"))).iter().map(|floor| floor.join(" ")).collect();
+        out += &format!("\nFiles of `{room}`, from the ground up: {}.\n", floors.join(" → "));
+    }
+    out
+}
+
+/// `ENGINE_DRAW=1` draws it anew.
+fn the_drawing_is_that_of_the_house() {
+    const MARKS: [&str; 2] = ["<!-- drawn from the code -->\n", "<!-- end of the drawing -->"];
+    let page = fs::read_to_string("ARCHITECTURE.md").unwrap();
+    let (before, rest) = page.split_once(MARKS[0]).unwrap();
+    let (drawn, after) = rest.split_once(MARKS[1]).unwrap();
+    if drawn == drawing() {
+        return;
+    }
+    assert!(
+        std::env::var_os("ENGINE_DRAW").is_some(),
+        "ARCHITECTURE.md draws another house: ENGINE_DRAW=1 cargo test architecture draws it anew"
+    );
+    fs::write("ARCHITECTURE.md", format!("{before}{}{}{}{after}", MARKS[0], drawing(), MARKS[1])).unwrap();
 }
 
 fn a_family_has_shader_arguments_reference_and_cases() {
