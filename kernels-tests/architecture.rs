@@ -38,7 +38,7 @@ const FLOORS: [&[&str]; 18] = [
     &["problem"],
     &["inference"],
     &["registry", "train"],
-    &["generate", "harness", "isa", "runs"],
+    &["generate", "harness", "isa", "predict", "runs"],
     &["cli"],
     &["main", "lib"],
 ];

@@ -10,9 +10,18 @@ mod own_data;
 mod own_loss_term;
 #[path = "../examples/own_model.rs"]
 mod own_model;
+#[path = "../examples/predict.rs"]
+mod predict;
 use crate::runner::tests;
 
-tests![a_plan_of_ones_own, a_model_of_ones_own, data_of_ones_own, a_kernel_and_a_loss_term_of_ones_own, the_estimator_tells_what_fits,];
+tests![
+    a_plan_of_ones_own,
+    a_model_of_ones_own,
+    data_of_ones_own,
+    a_kernel_and_a_loss_term_of_ones_own,
+    the_estimator_tells_what_fits,
+    a_trained_run_predicts,
+];
 
 fn a_plan_of_ones_own() {
     linear_regression::main().unwrap();
@@ -32,4 +41,8 @@ fn a_kernel_and_a_loss_term_of_ones_own() {
 
 fn the_estimator_tells_what_fits() {
     does_it_fit::main().unwrap();
+}
+
+fn a_trained_run_predicts() {
+    predict::main().unwrap();
 }

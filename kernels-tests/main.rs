@@ -13,6 +13,7 @@ mod memory;
 mod models;
 mod options;
 mod passed;
+mod predict;
 mod program;
 mod ranks;
 mod resume;
@@ -42,6 +43,7 @@ fn main() -> std::process::ExitCode {
         mechanisms::TESTS,
         vectors::TESTS,
         resume::TESTS,
+        predict::TESTS,
         stack::TESTS,
         tune::TESTS,
         limits::TESTS,

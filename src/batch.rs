@@ -14,17 +14,61 @@ pub struct Field {
     pub below: Option<usize>,
     /// It is what is to be predicted.
     pub answer: bool,
+    /// Names of arrays that hold it in a file, besides its own and that with an s.
+    pub arrays: &'static [&'static str],
 }
 
 impl Field {
     /// Floating-point numbers.
     pub fn floats(name: &'static str, shape: &[usize]) -> Self {
-        Field { name, shape: shape.to_vec(), below: None, answer: false }
+        Field { name, shape: shape.to_vec(), below: None, answer: false, arrays: &[] }
     }
 
     /// Integers from 0 to `below` − 1.
     pub fn integers(name: &'static str, shape: &[usize], below: usize) -> Self {
-        Field { name, shape: shape.to_vec(), below: Some(below), answer: false }
+        Field { name, shape: shape.to_vec(), below: Some(below), answer: false, arrays: &[] }
+    }
+
+    /// The same under other names in files.
+    pub fn read_as(mut self, arrays: &'static [&'static str]) -> Self {
+        self.arrays = arrays;
+        self
+    }
+
+    /// Numbers of a sample.
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Whether a sample has none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether an array of a file holds it, by the name.
+    pub fn is_read_as(&self, array: &str) -> bool {
+        array == self.name || array.strip_suffix('s') == Some(self.name) || self.arrays.contains(&array)
+    }
+
+    /// What a sample of it is, in words.
+    pub fn describe(&self) -> String {
+        match self.below {
+            Some(below) => format!("a sample has {:?} integers from 0 to {}", self.shape, below - 1),
+            None => format!("a sample has {:?} numbers", self.shape),
+        }
+    }
+
+    /// The word that a kernel reads for a number.
+    ///
+    /// # Errors
+    /// Why there is none, in words.
+    pub fn word(&self, value: f32) -> std::result::Result<u32, String> {
+        match self.below {
+            Some(below) if value.fract() == 0.0 && (0.0..below as f32).contains(&value) => Ok(value as u32),
+            Some(below) => Err(format!("{value} is no integer from 0 to {}", below - 1)),
+            None if value.is_finite() => Ok(value.to_bits()),
+            None => Err(format!("{value} is not finite")),
+        }
     }
 
     /// The same as what is to be predicted, which is no input of a model.

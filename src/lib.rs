@@ -69,6 +69,7 @@ pub mod models;
 pub mod optim;
 pub mod plan;
 mod plots;
+pub mod predict;
 pub mod problem;
 pub mod random;
 pub mod ranks;

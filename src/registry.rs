@@ -89,6 +89,10 @@ impl DataKind for DataConfig {
         self.kind_mut().on_file(file)
     }
 
+    fn take_inputs(&mut self, shapes: &[(&str, Vec<usize>)]) -> Result<()> {
+        self.kind_mut().take_inputs(shapes)
+    }
+
     fn open(&self, settings: &Settings, purpose: Purpose) -> Result<Box<dyn Source>> {
         self.kind().open(settings, purpose)
     }

@@ -27,10 +27,13 @@ pub(super) struct RunArgs {
 
 /// A run folder and which of its weights are meant.
 #[derive(Debug, Args)]
-pub(super) struct WeightsArgs {
+pub(super) struct RunFolderArgs {
     /// Run folder
+    #[arg(value_name = "DIR", conflicts_with = "run")]
+    folder: Option<PathBuf>,
+    /// The same by its name
     #[arg(long, value_name = "DIR")]
-    pub(super) run: PathBuf,
+    run: Option<PathBuf>,
     /// Weights: the best so far, those of the newest checkpoint, or a file of them
     #[arg(long, value_name = "best|last|FILE", default_value = "best")]
     pub(super) checkpoint: String,
@@ -57,21 +60,26 @@ impl RunArgs {
     }
 }
 
-/// Configuration of a run folder.
-pub(super) fn run_config(folder: &Path) -> Result<Config> {
-    let path = folder.join("config.toml");
-    if !path.exists() {
-        return Err(Error::MissingInput(format!(
-            "{} is no run folder: it has no config.toml. Train one with `engine train`",
-            folder.display()
-        )));
+impl RunFolderArgs {
+    /// Of a folder that is known otherwise.
+    pub(super) fn named(run: PathBuf, checkpoint: String) -> Self {
+        RunFolderArgs { folder: None, run: Some(run), checkpoint }
     }
-    Config::load(&path, &[])
+
+    /// The folder.
+    ///
+    /// # Errors
+    /// `Config` where none was named.
+    pub(super) fn folder(&self) -> Result<&Path> {
+        let none =
+            || Error::Config("name a run folder, as in `engine eval runs/lvm_mlp`. `engine status` lists those that there are".into());
+        self.folder.as_ref().or(self.run.as_ref()).map(PathBuf::as_path).ok_or_else(none)
+    }
 }
 
 /// The weights that were asked for; standard error says which they are.
-pub(super) fn weights_of(host: &Host, weights: &WeightsArgs) -> Result<Weights> {
-    let found = Weights::of_run(&weights.run, &weights.checkpoint)?;
+pub(super) fn weights_of(host: &Host, weights: &RunFolderArgs) -> Result<Weights> {
+    let found = Weights::of_run(weights.folder()?, &weights.checkpoint)?;
     let step = found.step().map_or(String::new(), |step| format!(" of step {step}"));
     host.say(&format!("weights{step}: {}", found.path.display()));
     Ok(found)

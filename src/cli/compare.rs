@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use super::args::{DeviceArg, JsonArg, expect_apart, run_config};
+use super::args::{DeviceArg, JsonArg, expect_apart};
 use super::output::note_left_out;
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::inference::measure;
 use crate::problem::Problem;
+use crate::registry::Config;
 use crate::runs::compare;
 use crate::tasks::Purpose;
 
@@ -51,7 +52,7 @@ pub(super) fn run(host: &Host, args: CompareArgs) -> Result<()> {
     if args.inference {
         let gpu = Arc::new(host.open(args.device.device.as_deref())?);
         for row in &mut comparison.rows {
-            let problem = Problem::open(&run_config(Path::new(&row.run))?, Purpose::Generate)?;
+            let problem = Problem::open(&Config::of_run(Path::new(&row.run))?, Purpose::Generate)?;
             row.inference = Some(measure(&problem, &gpu)?);
         }
     }

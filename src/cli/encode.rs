@@ -6,20 +6,21 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 
-use super::args::{DeviceArg, JsonArg, WeightsArgs, expect_apart, run_config, trained, weights_of};
+use super::args::{DeviceArg, JsonArg, RunFolderArgs, expect_apart, trained, weights_of};
 use crate::bar::Bar;
 use crate::datasets::npz::{Npz, Numbers, write_arrays};
 use crate::datasets::{linkages, mechanisms};
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::problem::Problem;
+use crate::registry::Config;
 use crate::tasks::{DataKind, ImageScorecard, ImagesConfig, Purpose};
 
 /// Latents of images by a trained VAE, with the types, joints and mask of the file
 #[derive(Debug, Args)]
 pub(super) struct EncodeArgs {
     #[command(flatten)]
-    weights: WeightsArgs,
+    weights: RunFolderArgs,
     /// Images
     #[arg(long, value_name = "FILE.npz")]
     data: PathBuf,
@@ -34,13 +35,14 @@ pub(super) struct EncodeArgs {
 
 pub(super) fn run(host: &Host, args: EncodeArgs) -> Result<()> {
     let EncodeArgs { weights, data, out, device, json: JsonArg { json } } = args;
-    let mut config = run_config(&weights.run)?;
-    let none = || Error::Config(format!("{} encodes no images: give a run of model.kind = \"image_vae\"", weights.run.display()));
+    let mut config = Config::of_run(weights.folder()?)?;
+    let run = weights.folder()?;
+    let none = || Error::Config(format!("{} encodes no images: give a run of model.kind = \"image_vae\"", run.display()));
     if !(config.data.kind() as &dyn Any).is::<ImagesConfig>() {
         return Err(none());
     }
     config.data.on_file(&data)?;
-    expect_apart(&out, &[&data], &weights.run)?;
+    expect_apart(&out, &[&data], weights.folder()?)?;
     let (problem, session) = trained(host, weights_of(host, &weights)?, Problem::open(&config, Purpose::Test)?, device.device.as_deref())?;
     let scorecard: Box<dyn Any> = problem.scorecard();
     let images = scorecard.downcast_ref::<ImageScorecard>().ok_or_else(none)?;

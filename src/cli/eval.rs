@@ -5,26 +5,27 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::args::{DeviceArg, JsonArg, WeightsArgs, expect_apart, run_config, trained, weights_of};
-use crate::datasets::npz;
+use super::args::{DeviceArg, JsonArg, RunFolderArgs, expect_apart, trained, weights_of};
+use crate::datasets::npz::{Numbers, write_arrays};
 use crate::error::Result;
 use crate::host::Host;
 use crate::metrics::table;
 use crate::problem::Problem;
+use crate::registry::Config;
 use crate::tasks::{ClosingScores, DataKind, Purpose, Test};
 
 /// Test a trained run: on fresh sequences by family, or on the vectors, mechanisms or images of a file
 #[derive(Debug, Args)]
 pub(super) struct EvalArgs {
     #[command(flatten)]
-    weights: WeightsArgs,
+    weights: RunFolderArgs,
     /// Fresh sequences of each family, of a run on sequences [default: 500]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     sequences: Option<u32>,
     /// File to test on, all of it [default: the validation samples of the run's own]
     #[arg(long, value_name = "FILE.npz")]
     data: Option<PathBuf>,
-    /// Write predictions and cosines here
+    /// Write predictions, cosines and the rows of the samples in their file here
     #[arg(long, value_name = "OUT.npz")]
     predictions: Option<PathBuf>,
     #[command(flatten)]
@@ -35,7 +36,7 @@ pub(super) struct EvalArgs {
 
 pub(super) fn run(host: &Host, args: EvalArgs) -> Result<()> {
     let EvalArgs { weights, sequences, data, predictions, device, json } = args;
-    let mut config = run_config(&weights.run)?;
+    let mut config = Config::of_run(weights.folder()?)?;
     let purpose = match &data {
         Some(file) => {
             config.data.on_file(file)?;
@@ -45,7 +46,7 @@ pub(super) fn run(host: &Host, args: EvalArgs) -> Result<()> {
     };
     if let Some(path) = &predictions {
         let read: Vec<&Path> = config.data.files().into_iter().map(|(_, file)| file).collect();
-        expect_apart(path, &read, &weights.run)?;
+        expect_apart(path, &read, weights.folder()?)?;
     }
     let problem = Problem::open(&config, purpose)?;
     if data.is_none() {
@@ -58,14 +59,16 @@ pub(super) fn run(host: &Host, args: EvalArgs) -> Result<()> {
     let (problem, session) = trained(host, weights, problem, device.device.as_deref())?;
     let test = Test { sequences: sequences.map(|n| n as usize), predictions: predictions.is_some() };
     let (ClosingScores { rows, notes, .. }, arrays) = problem.scorecard().test(&session, test)?;
-    let views: Vec<_> = arrays.iter().map(|(n, s, v)| (n.as_str(), s.as_slice(), v.as_slice())).collect();
     if let Some(path) = &predictions {
-        npz::write(path, &views)?;
+        let views: Vec<_> = arrays.iter().map(|(n, s, v)| (n.as_str(), s.as_slice(), Numbers::from(v))).collect();
+        write_arrays(path, &views)?;
     }
     if json.json {
         return host.print_json(&rows.into_iter().collect::<BTreeMap<_, _>>());
     }
-    let written = predictions.map(|path| format!("predictions (unit vectors), raw outputs and cosines are in {}", path.display()));
+    let written = predictions.map(|path| {
+        format!("predictions (unit vectors), raw outputs, cosines and the row of each sample in its file are in {}", path.display())
+    });
     let notes: Vec<String> = notes.into_iter().chain(written).collect();
     host.print(&format!("{}\n{}", table(&rows, &problem.card().table_columns), notes.join("\n")))
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use clap::Args;
 use serde_json::json;
 
-use super::args::{DeviceArg, JsonArg, WeightsArgs, expect_apart, run_config, trained, weights_of};
+use super::args::{DeviceArg, JsonArg, RunFolderArgs, expect_apart, trained, weights_of};
 use crate::datasets::linkages;
 use crate::datasets::npz::Npz;
 use crate::draw;
@@ -24,7 +24,7 @@ use crate::tasks::{DataKind, MechanismScorecard, MechanismsConfig, Purpose, unti
 #[derive(Debug, Args)]
 pub(super) struct GenerateArgs {
     #[command(flatten)]
-    weights: WeightsArgs,
+    weights: RunFolderArgs,
     /// Numbers to continue, as in 1,2,4,8
     #[arg(long, value_delimiter = ',')]
     prompt: Vec<u32>,
@@ -59,7 +59,7 @@ pub(super) struct GenerateArgs {
 }
 
 pub(super) fn run(host: &Host, args: GenerateArgs) -> Result<()> {
-    let config = run_config(&args.weights.run)?;
+    let config = Config::of_run(args.weights.folder()?)?;
     if (config.data.kind() as &dyn Any).is::<MechanismsConfig>() {
         if !args.prompt.is_empty()
             || args.count.is_some()
@@ -112,7 +112,7 @@ fn mechanisms(host: &Host, mut config: Config, args: &GenerateArgs) -> Result<()
     config.train.batch = args.sample.len().clamp(1, 64);
     if let Some(path) = &args.svg {
         let read: Vec<&Path> = config.data.files().into_iter().map(|(_, file)| file).collect();
-        expect_apart(path, &read, &args.weights.run)?;
+        expect_apart(path, &read, args.weights.folder()?)?;
     }
     // The run's own file is split, as training saw it.
     let purpose = match (&args.data, truth) {

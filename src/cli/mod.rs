@@ -18,6 +18,7 @@ mod isa;
 mod new;
 mod output;
 mod plan;
+mod predict;
 mod preflight;
 mod profile;
 mod report;
@@ -49,6 +50,8 @@ enum Command {
     /// Test a trained run: on fresh sequences by family, or on the vectors, mechanisms or images of a file
     #[command(visible_alias = "test")]
     Eval(eval::EvalArgs),
+    /// Outputs of a trained run for inputs without targets: of a file, or of JSON lines on standard input
+    Predict(predict::PredictArgs),
     /// Runs side by side: parameters, best epoch, scores, time, status
     Compare(compare::CompareArgs),
     /// How far runs are: epoch, rate, time left, best so far, nearest rule, process
@@ -92,6 +95,7 @@ fn dispatch(host: &Host, command: Command, ranks: Ranks) -> Result<()> {
     match command {
         Command::Train(args) => train::run(host, args, ranks),
         Command::Eval(args) => eval::run(host, args),
+        Command::Predict(args) => predict::run(host, args),
         Command::Compare(args) => compare::run(host, args),
         Command::Status(args) => status::run(host, args),
         Command::Report(args) => report::run(host, args),

@@ -8,7 +8,7 @@ use std::time::Instant;
 use clap::Args;
 use serde_json::json;
 
-use super::args::{DeviceArg, JsonArg, RunArgs, parse_bytes, run_config};
+use super::args::{DeviceArg, JsonArg, RunArgs, parse_bytes};
 use super::output::bytes;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
@@ -50,7 +50,7 @@ fn of_configuration(config: &Config, like: Option<&Path>) -> Result<Vec<Verdict>
         let name = folder.display();
         let origin =
             Origin { config: config.to_toml()?, canonical: Some(|text| Config::parse(text, "", &[])?.to_toml()), ..Origin::default() };
-        let lines = origin.all_differences(&run_config(folder)?.to_toml()?, ["then", "now"]);
+        let lines = origin.all_differences(&Config::of_run(folder)?.to_toml()?, ["then", "now"]);
         verdicts.push(match &lines[..] {
             [] => Verdict { level: Level::Fine, what: format!("every setting is that of {name}") },
             _ => Verdict {

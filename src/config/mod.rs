@@ -103,6 +103,21 @@ where
     D: Section + Serialize + DeserializeOwned,
     L: Section + Serialize + DeserializeOwned,
 {
+    /// Configuration of a run folder.
+    ///
+    /// # Errors
+    /// `MissingInput` where there is none, and as `load`.
+    pub fn of_run(folder: &Path) -> Result<Self> {
+        let path = folder.join("config.toml");
+        if !path.exists() {
+            return Err(Error::MissingInput(format!(
+                "{} is no run folder: it has no config.toml. Train one with `engine train`",
+                folder.display()
+            )));
+        }
+        Self::load(&path, &[])
+    }
+
     /// Reads a run file and applies overrides of the form `table.key=value`.
     ///
     /// # Errors

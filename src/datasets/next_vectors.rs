@@ -14,9 +14,12 @@ use crate::ranks::Ranks;
 /// Bytes of an array up to which it is read into memory; larger ones stay in their file.
 pub const IN_MEMORY: u64 = 256 << 20;
 
+/// Names of an array of contexts.
+pub const CONTEXTS: &[&str] = &["context_sequences", "contexts", "train_context_sequences"];
+
 /// Names of the members with contexts and targets: training, validation, out of distribution.
 const MEMBERS: [[&[&str]; 2]; 3] = [
-    [&["context_sequences", "contexts", "train_context_sequences"], &["target_vectors", "targets", "train_target_vectors"]],
+    [CONTEXTS, &["target_vectors", "targets", "train_target_vectors"]],
     [&["val_context_sequences"], &["val_target_vectors"]],
     [&["ood_context_sequences"], &["ood_target_vectors"]],
 ];
@@ -185,6 +188,11 @@ impl VectorSet {
         VectorSet { contexts: Arc::new(contexts), targets: Arc::new(targets), numbers, samples, context, dim }
     }
 
+    /// Row of each sample in the arrays of its file.
+    pub fn rows(&self) -> Vec<i32> {
+        self.numbers.iter().map(|row| *row as i32).collect()
+    }
+
     /// Context i: its vectors, one after the other.
     pub fn context_of(&self, i: usize) -> Vec<f32> {
         self.contexts.row(self.numbers[i] as usize)
@@ -267,7 +275,6 @@ impl VectorSet {
     }
 
     /// Mean norm of the targets; vectors of this kind have norm 1.
-    /// Mean length of the targets.
     pub fn mean_norm(&self) -> f64 {
         let norm = |i: usize| self.target(i).iter().map(|v| v * v).sum::<f64>().sqrt();
         (0..self.samples).map(norm).sum::<f64>() / self.samples as f64

@@ -66,7 +66,9 @@ impl Problem {
         L: LossKind + Table,
     {
         let mut config = config.clone();
-        config.data.resize()?;
+        if purpose != Purpose::Predict {
+            config.data.resize()?;
+        }
         let data = config.data.open(&config.settings(), purpose)?;
         Problem::of(&config, data)
     }
@@ -261,6 +263,11 @@ impl<D: Source + ?Sized> Problem<D> {
     /// What a validation measures, and how it is shown.
     pub fn card(&self) -> Card {
         self.data.card(self.loss.as_ref())
+    }
+
+    /// Whether sequences go to the model time step after time step.
+    pub fn time_major(&self) -> bool {
+        self.layout.time_major
     }
 
     /// Whether the training samples lie on the device.

@@ -23,6 +23,8 @@ pub enum Purpose {
     Test,
     /// To generate from: what is to be predicted may be missing.
     Generate,
+    /// To predict from inputs that are given: no file is looked at.
+    Predict,
 }
 
 /// How samples reach the model.
@@ -60,6 +62,15 @@ pub trait DataKind: Section + Debug + Any {
     /// `Config` where there is none to be taken.
     fn on_file(&mut self, _file: &Path) -> Result<()> {
         Err(Error::Config("--data and --predictions are for runs on files; sequences are generated".into()))
+    }
+
+    /// Takes the shapes of inputs, by field, that a model is to predict from.
+    ///
+    /// # Errors
+    /// `Data` for a shape that these data cannot have.
+    fn take_inputs(&mut self, shapes: &[(&str, Vec<usize>)]) -> Result<()> {
+        let _ = shapes;
+        Ok(())
     }
 
     /// The data, of which no more than headers are read.

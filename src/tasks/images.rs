@@ -89,7 +89,7 @@ impl DataKind for ImagesConfig {
 
     fn open(&self, settings: &Settings, purpose: Purpose) -> Result<Box<dyn Source>> {
         let mut source = self.images(settings, purpose);
-        if self.file.exists() {
+        if purpose != Purpose::Predict && self.file.exists() {
             let (samples, side) = header(&self.file)?;
             source.sets.expect(samples);
             (source.samples, source.side) = (Some(samples), side);

@@ -119,7 +119,7 @@ impl DataKind for MechanismsConfig {
 
     fn open(&self, settings: &Settings, purpose: Purpose) -> Result<Box<dyn Source>> {
         let mut source = self.mechanisms(settings, purpose);
-        if self.file.exists() {
+        if purpose != Purpose::Predict && self.file.exists() {
             let (samples, width) = header(&self.file, false)?;
             source.sets.expect(samples);
             (source.samples, source.config.latents) = (Some(samples), width);

@@ -19,7 +19,7 @@ pub use integer_sequences::{IntegerScorecard, IntegerSequencesConfig, micro_batc
 pub(crate) use integer_sequences::{IntegerSequences, TESTED};
 pub use mechanisms::{MechanismScorecard, MechanismsConfig, Predicted, until_stop};
 pub use next_vectors::{VectorScorecard, VectorsConfig};
-pub use scorecard::{Arrays, Card, ClosingScores, Level, Means, Scorecard, Test, Verdict};
+pub use scorecard::{ArrayValues, Arrays, Card, ClosingScores, Level, Means, Scorecard, Test, Verdict};
 
 /// Every kind of data of run files, by its `kind`: the list that the registry is made from.
 macro_rules! data_kinds {

@@ -9,11 +9,12 @@ use serde::{Deserialize, Serialize};
 
 use super::data::{Data, DataKind, Layout, Loading, Purpose, Source, packed};
 use super::epochs::{Epochs, SplitKind, check_split, expect_batch, one};
-use super::scorecard::{Arrays, Card, ClosingScores, Scorecard, Test, Verdict};
+use super::scorecard::{ArrayValues, Arrays, Card, ClosingScores, Scorecard, Test, Verdict};
 use crate::batch::{Batch, Field, Fields, Inputs};
 use crate::config::{Section, Settings, TrainConfig, within};
 use crate::datasets::next_vectors::{
-    Baselines, Candidates, Linear, Reading, Retrieval, ValidationSplit, VectorData, VectorSet, has_direction, header, load, self_similarity,
+    Baselines, CONTEXTS, Candidates, Linear, Reading, Retrieval, ValidationSplit, VectorData, VectorSet, has_direction, header, load,
+    self_similarity,
 };
 use crate::datasets::{split_blocks, training_samples};
 use crate::error::{Error, Result};
@@ -103,6 +104,17 @@ impl DataKind for VectorsConfig {
         Ok(())
     }
 
+    /// Contexts of any length.
+    fn take_inputs(&mut self, shapes: &[(&str, Vec<usize>)]) -> Result<()> {
+        for (_, shape) in shapes.iter().filter(|(name, _)| *name == "context") {
+            let [context, dim] = shape[..] else {
+                return Err(Error::Data(format!("a context is a row of vectors, (length, features); this one has shape {shape:?}")));
+            };
+            (self.context, self.dim) = (context, dim);
+        }
+        Ok(())
+    }
+
     fn open(&self, settings: &Settings, purpose: Purpose) -> Result<Box<dyn Source>> {
         let mut source = NextVectors {
             config: self.clone(),
@@ -112,7 +124,7 @@ impl DataKind for VectorsConfig {
             half: false,
             there: false,
         };
-        if self.sized_by().exists() {
+        if purpose != Purpose::Predict && self.sized_by().exists() {
             let h = header(self.sized_by())?;
             source.samples = Some(match self.split_of(h.has_validation) {
                 ValidationSplit::Given | ValidationSplit::Whole => h.samples,
@@ -257,7 +269,7 @@ impl NextVectors {
 impl Source for NextVectors {
     fn fields(&self) -> Fields {
         let VectorsConfig { dim, context, .. } = self.config;
-        Fields(vec![Field::floats("context", &[context, dim]), Field::floats("target", &[dim]).answer()])
+        Fields(vec![Field::floats("context", &[context, dim]).read_as(CONTEXTS), Field::floats("target", &[dim]).answer()])
     }
 
     fn steps_per_epoch(&self) -> u64 {
@@ -709,9 +721,11 @@ impl Scorecard for VectorScorecard {
         let mut arrays = Vec::new();
         for (name, set) in sets.into_iter().filter(|_| test.predictions) {
             let (predictions, cosines, outputs) = self.predict(session, set)?;
-            arrays.push((format!("{name}_predictions"), vec![set.samples, set.dim], predictions));
-            arrays.push((format!("{name}_outputs"), vec![set.samples, set.dim], outputs));
-            arrays.push((format!("{name}_cosines"), vec![set.samples], cosines));
+            let vectors = vec![set.samples, set.dim];
+            arrays.push((format!("{name}_predictions"), vectors.clone(), ArrayValues::Floats(predictions)));
+            arrays.push((format!("{name}_outputs"), vectors, ArrayValues::Floats(outputs)));
+            arrays.push((format!("{name}_cosines"), vec![set.samples], ArrayValues::Floats(cosines)));
+            arrays.push((format!("{name}_samples"), vec![set.samples], ArrayValues::Integers(set.rows())));
         }
         Ok((ClosingScores { rows, notes, issues }, arrays))
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::batch::Batch;
+use crate::datasets::npz::Numbers;
 use crate::error::{Error, Result};
 use crate::losses::Columns;
 use crate::metrics::{Column, MetricRows, Metrics, improves};
@@ -38,6 +39,15 @@ pub struct Test {
     pub sequences: Option<usize>,
     /// Predictions are wanted as well.
     pub predictions: bool,
+}
+
+impl<'a> From<&'a ArrayValues> for Numbers<'a> {
+    fn from(values: &'a ArrayValues) -> Self {
+        match values {
+            ArrayValues::Floats(values) => Numbers::F32(values),
+            ArrayValues::Integers(values) => Numbers::I32(values),
+        }
+    }
 }
 
 /// How something that is looked at before a run turns out.
@@ -74,7 +84,16 @@ impl Verdict {
 }
 
 /// Arrays by name: shape and values.
-pub type Arrays = Vec<(String, Vec<usize>, Vec<f32>)>;
+pub type Arrays = Vec<(String, Vec<usize>, ArrayValues)>;
+
+/// Values of an array that is written.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ArrayValues {
+    /// Floats.
+    Floats(Vec<f32>),
+    /// Numbers of samples.
+    Integers(Vec<i32>),
+}
 
 /// Judges models.
 pub trait Scorecard: Debug + Any {

@@ -1,0 +1,351 @@
+//! `engine predict`: what a trained run gives for inputs whose targets nobody knows.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde_json::{Map, Value};
+use tempfile::NamedTempFile;
+
+use super::args::{DeviceArg, RunFolderArgs, expect_apart};
+use crate::bar::Bar;
+use crate::datasets::npz::{Npz, Numbers, write_arrays};
+use crate::datasets::open_regular;
+use crate::error::{Error, Result};
+use crate::files;
+use crate::host::Host;
+use crate::predict::{Predictor, most_probable, probabilities};
+
+/// Samples of a batch, of a file.
+const BATCH: usize = 64;
+
+/// Models that are kept ready for inputs of different shapes.
+const READY: usize = 8;
+
+/// Bytes above which an array stays in its file.
+const IN_MEMORY: u64 = 256 << 20;
+
+/// Outputs of a trained run for inputs without targets: of a file, or of JSON lines on standard input
+#[derive(Debug, Args)]
+pub(super) struct PredictArgs {
+    #[command(flatten)]
+    weights: RunFolderArgs,
+    /// Inputs: arrays by the names of the training file, or a JSON value a line [default: JSON lines on standard input]
+    #[arg(long, value_name = "FILE.npz|FILE.jsonl")]
+    data: Option<PathBuf>,
+    /// File to write [default: JSON lines on standard output]
+    #[arg(long, value_name = "FILE.npz|FILE.csv|FILE.jsonl")]
+    out: Option<PathBuf>,
+    /// Probabilities of all classes too, of a model that tells classes apart
+    #[arg(long)]
+    probabilities: bool,
+    #[command(flatten)]
+    device: DeviceArg,
+}
+
+pub(super) fn run(host: &Host, args: PredictArgs) -> Result<()> {
+    let PredictArgs { weights, data, out, probabilities, device } = args;
+    let run = weights.folder()?;
+    if let Some(out) = &out {
+        expect_apart(out, &data.iter().map(PathBuf::as_path).collect::<Vec<_>>(), run)?;
+    }
+    let mut models = Models { host, run, checkpoint: &weights.checkpoint, device: device.device.as_deref(), ready: vec![] };
+    let mut sink = Sink::new(host, out, probabilities)?;
+    match data {
+        Some(file) if extension(&file) == "npz" => of_arrays(&mut models, &file, &mut sink)?,
+        Some(file) => {
+            let opened = open_regular(&file, "a .npz or .jsonl")?;
+            of_lines(&mut models, BufReader::new(opened), &file.display().to_string(), &mut sink)?;
+        }
+        None => of_lines(&mut models, std::io::stdin().lock(), "standard input", &mut sink)?,
+    }
+    sink.finish()
+}
+
+fn extension(path: &Path) -> String {
+    path.extension().unwrap_or_default().to_string_lossy().to_lowercase()
+}
+
+/// The model of a run, ready for inputs of the shapes that came so far.
+struct Models<'a> {
+    host: &'a Host,
+    run: &'a Path,
+    checkpoint: &'a str,
+    device: Option<&'a str>,
+    ready: Vec<(Shapes, Predictor)>,
+}
+
+/// Shapes of inputs by name.
+type Shapes = Vec<(String, Vec<usize>)>;
+
+impl Models<'_> {
+    /// The model with the inputs of its training data.
+    fn as_trained(&self, batch: usize) -> Result<Predictor> {
+        Predictor::open(self.run, self.checkpoint, self.host, self.device, &[], batch)
+    }
+
+    /// The model for inputs of these shapes.
+    fn of(&mut self, shapes: &Shapes, batch: usize) -> Result<&Predictor> {
+        let at = match self.ready.iter().position(|(known, _)| known == shapes) {
+            Some(at) => at,
+            None => {
+                let given: Vec<(&str, Vec<usize>)> = shapes.iter().map(|(name, shape)| (name.as_str(), shape.clone())).collect();
+                let trained = self.as_trained(batch)?;
+                let same = trained.fields().iter().all(|f| given.iter().any(|(name, shape)| *name == f.name && *shape == f.shape));
+                let model = if same { trained } else { Predictor::open(self.run, self.checkpoint, self.host, self.device, &given, batch)? };
+                if self.ready.len() == READY {
+                    self.ready.remove(0);
+                }
+                self.ready.push((shapes.clone(), model));
+                self.ready.len() - 1
+            }
+        };
+        Ok(&self.ready[at].1)
+    }
+}
+
+/// Predicts from all rows of the arrays of a file.
+fn of_arrays(models: &mut Models<'_>, file: &Path, sink: &mut Sink<'_>) -> Result<()> {
+    let mut npz = Npz::open(file)?;
+    let names = npz.names();
+    let mut arrays = Vec::new();
+    for field in models.as_trained(1)?.fields() {
+        let found = names.iter().find(|name| field.is_read_as(name)).ok_or_else(|| {
+            let wanted = [&[field.name], field.arrays].concat().join("`, `");
+            Error::Data(format!("{}: no array `{wanted}`. There are {}", file.display(), names.join(", ")))
+        })?;
+        let (shape, matrix) = npz.matrix(found, IN_MEMORY, true)?;
+        let Some((rows, shape)) = shape.split_first().filter(|(rows, _)| **rows > 0) else {
+            return Err(Error::Data(format!("{}: {found} has shape {shape:?}: there is no sample", file.display())));
+        };
+        arrays.push((field.name.to_string(), shape.to_vec(), *rows, matrix));
+    }
+    let rows = arrays.first().map_or(0, |(_, _, rows, _)| *rows);
+    if let Some((name, _, other, _)) = arrays.iter().find(|(_, _, other, _)| *other != rows) {
+        return Err(Error::Data(format!("{}: {other} samples of `{name}`, {rows} of `{}`", file.display(), arrays[0].0)));
+    }
+    let shapes: Shapes = arrays.iter().map(|(name, shape, ..)| (name.clone(), shape.clone())).collect();
+    let host = models.host;
+    let model = models.of(&shapes, rows.min(BATCH))?;
+    let bar = if sink.to_terminal() { None } else { Bar::new(host, rows as u64, "samples") };
+    for first in (0..rows).step_by(model.batch()) {
+        let count = model.batch().min(rows - first);
+        let numbers = |matrix: &crate::datasets::matrix::Matrix| (first..first + count).flat_map(|i| matrix.row(i)).collect::<Vec<f32>>();
+        let values: Vec<(&str, Vec<f32>)> = arrays.iter().map(|(name, _, _, matrix)| (name.as_str(), numbers(matrix))).collect();
+        arrays.iter().try_for_each(|(_, _, _, matrix)| matrix.check())?;
+        let inputs: Vec<(&str, &[f32])> = values.iter().map(|(name, values)| (*name, values.as_slice())).collect();
+        let outputs = model.predict(count, &inputs).map_err(|e| e.of(&format!("{}, samples from {first} on", file.display())))?;
+        sink.take(model, first, count, &outputs)?;
+        bar.iter().for_each(|bar| bar.add(count as u64));
+    }
+    bar.iter().for_each(Bar::clear);
+    Ok(())
+}
+
+/// Predicts from one line after another, each as soon as it is there.
+fn of_lines(models: &mut Models<'_>, lines: impl BufRead, source: &str, sink: &mut Sink<'_>) -> Result<()> {
+    let trained = models.as_trained(1)?;
+    let names: Vec<String> = trained.fields().iter().map(|field| field.name.to_string()).collect();
+    drop(trained);
+    let (mut sample, mut number) = (0, 0);
+    for line in lines.lines() {
+        number += 1;
+        let line = line.map_err(|e| Error::Io(format!("{source}, line {number}: {e}")))?;
+        if line.trim().is_empty() {
+            continue;
+        }
+        let at = |what: &str| Error::Data(format!("{source}, line {number}: {what}"));
+        let value: Value = serde_json::from_str(&line).map_err(|e| at(&format!("no JSON: {e}")))?;
+        let inputs = inputs_of(&names, &value).map_err(|why| at(&why))?;
+        let shapes: Shapes = inputs.iter().map(|(name, shape, _)| (name.clone(), shape.clone())).collect();
+        let model = models.of(&shapes, 1).map_err(|e| e.of(&format!("{source}, line {number}")))?;
+        let given: Vec<(&str, &[f32])> = inputs.iter().map(|(name, _, values)| (name.as_str(), values.as_slice())).collect();
+        let outputs = model.predict(1, &given).map_err(|e| e.of(&format!("{source}, line {number}")))?;
+        sink.take(model, sample, 1, &outputs)?;
+        sample += 1;
+    }
+    Ok(())
+}
+
+/// Name, shape and numbers of an input.
+type Input = (String, Vec<usize>, Vec<f32>);
+
+/// The inputs of a line: an object with each by its name, or the value of the only one.
+fn inputs_of(names: &[String], value: &Value) -> std::result::Result<Vec<Input>, String> {
+    let of = |name: &String, value: &Value| {
+        let (mut shape, mut numbers) = (vec![], vec![]);
+        flatten(value, 0, &mut shape, &mut numbers).map_err(|why| format!("`{name}`: {why}"))?;
+        Ok((name.clone(), shape, numbers))
+    };
+    match (value, names) {
+        (Value::Object(object), _) => {
+            if let Some(other) = object.keys().find(|key| !names.contains(key)) {
+                return Err(format!("the model has no input `{other}`. It takes `{}`", names.join("`, `")));
+            }
+            let missing = |name: &String| format!("`{name}` is missing. The model takes `{}`", names.join("`, `"));
+            names.iter().map(|name| of(name, object.get(name).ok_or_else(|| missing(name))?)).collect()
+        }
+        (value, [name]) => Ok(vec![of(name, value)?]),
+        _ => Err(format!("the model takes `{}`: give an object with these keys", names.join("`, `"))),
+    }
+}
+
+/// Numbers of nested lists of equal lengths, and these lengths.
+fn flatten(value: &Value, depth: usize, shape: &mut Vec<usize>, numbers: &mut Vec<f32>) -> std::result::Result<(), String> {
+    match value {
+        Value::Array(list) => {
+            if depth == shape.len() && numbers.is_empty() {
+                shape.push(list.len());
+            }
+            if shape.get(depth) != Some(&list.len()) {
+                return Err("lists that are of different lengths, or numbers beside lists".into());
+            }
+            list.iter().try_for_each(|inner| flatten(inner, depth + 1, shape, numbers))
+        }
+        _ if depth != shape.len() => Err("lists that are of different lengths, or numbers beside lists".into()),
+        _ => {
+            numbers.push(value.as_f64().ok_or_else(|| format!("{value} is no number"))? as f32);
+            Ok(())
+        }
+    }
+}
+
+/// Numbers of a shape as nested lists.
+fn nested(values: &[Value], shape: &[usize]) -> Value {
+    match shape {
+        [] => values.first().cloned().unwrap_or_default(),
+        [_] => values.to_vec().into(),
+        [first, rest @ ..] => values.chunks((values.len() / first).max(1)).map(|part| nested(part, rest)).collect::<Vec<_>>().into(),
+    }
+}
+
+/// Where outputs go.
+enum Target<'a> {
+    Terminal(&'a Host),
+    Lines(NamedTempFile, PathBuf),
+    Csv(NamedTempFile, PathBuf),
+    Npz(PathBuf),
+}
+
+struct Sink<'a> {
+    target: Target<'a>,
+    probabilities: bool,
+    /// What an .npz file is made of: numbers of the samples, shape of an output, outputs, and the classes that they tell apart.
+    collected: (Vec<i32>, Vec<usize>, Vec<f32>, Option<usize>),
+}
+
+impl<'a> Sink<'a> {
+    fn new(host: &'a Host, out: Option<PathBuf>, probabilities: bool) -> Result<Self> {
+        let target = match out {
+            None => Target::Terminal(host),
+            Some(path) if extension(&path) == "npz" => Target::Npz(path),
+            // Beside the file that it becomes when all is written.
+            Some(path) => match extension(&path).as_str() {
+                "csv" => Target::Csv(files::beside(&path, Error::create)?, path),
+                "jsonl" => Target::Lines(files::beside(&path, Error::create)?, path),
+                other => return Err(Error::Config(format!("--out {}: no format .{other}. Give a .npz, .csv or .jsonl", path.display()))),
+            },
+        };
+        Ok(Sink { target, probabilities, collected: Default::default() })
+    }
+
+    fn to_terminal(&self) -> bool {
+        matches!(self.target, Target::Terminal(_))
+    }
+
+    /// Takes outputs of so many samples from number `first` on.
+    fn take(&mut self, model: &Predictor, first: usize, count: usize, outputs: &[f32]) -> Result<()> {
+        if self.probabilities && model.classes().is_none() {
+            return Err(Error::Config("--probabilities: this model tells no classes apart".into()));
+        }
+        let len = outputs.len() / count;
+        if let Target::Npz(_) = self.target {
+            let (samples, shape, values, classes) = &mut self.collected;
+            if !samples.is_empty() && shape != model.shape() {
+                return Err(Error::Data(format!(
+                    "outputs of shape {shape:?} and of {:?}: an .npz file holds outputs of one shape. Write a .jsonl",
+                    model.shape()
+                )));
+            }
+            (*shape, *classes) = (model.shape().to_vec(), model.classes());
+            samples.extend((first..first + count).map(|sample| sample as i32));
+            values.extend_from_slice(outputs);
+            return Ok(());
+        }
+        for (number, output) in outputs.chunks(len).enumerate() {
+            let columns = self.columns(model, output);
+            match &mut self.target {
+                Target::Csv(file, path) => {
+                    if first + number == 0 {
+                        writeln!(file, "{}", header(&columns)).map_err(|e| Error::write(path, &e))?;
+                    }
+                    let row: Vec<String> = columns.iter().flat_map(|(_, _, values)| values.iter().map(Value::to_string)).collect();
+                    writeln!(file, "{},{}", first + number, row.join(",")).map_err(|e| Error::write(path, &e))?;
+                }
+                target => {
+                    let mut line = Map::new();
+                    line.insert("sample".into(), (first + number).into());
+                    line.extend(columns.into_iter().map(|(name, shape, values)| (name.to_string(), nested(&values, &shape))));
+                    let line = Value::Object(line).to_string();
+                    match target {
+                        Target::Lines(file, path) => writeln!(file, "{line}").map_err(|e| Error::write(path, &e))?,
+                        Target::Terminal(host) => host.print(&line)?,
+                        _ => {}
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What is said of a sample: name, shape and values of each column.
+    fn columns(&self, model: &Predictor, output: &[f32]) -> Vec<(&'static str, Vec<usize>, Vec<Value>)> {
+        let numbers = |values: &[f32]| values.iter().map(|v| shortest(*v)).collect::<Vec<_>>();
+        let Some(classes) = model.classes() else { return vec![("output", model.shape().to_vec(), numbers(output))] };
+        let rows = model.shape()[..model.shape().len() - 1].to_vec();
+        let best = most_probable(output, classes).into_iter().map(Value::from).collect();
+        let mut columns = vec![("prediction", rows, best)];
+        if self.probabilities {
+            columns.push(("probabilities", model.shape().to_vec(), numbers(&probabilities(output, classes))));
+        }
+        columns
+    }
+
+    fn finish(self) -> Result<()> {
+        let (samples, shape, values, classes) = self.collected;
+        match self.target {
+            Target::Terminal(_) => Ok(()),
+            Target::Lines(file, path) | Target::Csv(file, path) => {
+                file.as_file().sync_all().map_err(|e| Error::write(&path, &e))?;
+                file.persist(&path).map(drop).map_err(|e| Error::write(&path, &e.error))
+            }
+            Target::Npz(path) => {
+                let (count, whole) = (samples.len(), [&[samples.len()], &shape[..]].concat());
+                let mut arrays = vec![("sample", vec![count], Numbers::I32(&samples))];
+                let of_classes = classes.map(|classes| (most_probable(&values, classes), probabilities(&values, classes)));
+                let best: Vec<i32> = of_classes.iter().flat_map(|(best, _)| best.iter().map(|class| *class as i32)).collect();
+                match &of_classes {
+                    None => arrays.push(("outputs", whole, Numbers::F32(&values))),
+                    Some((_, probable)) => {
+                        arrays.push(("predictions", whole[..whole.len() - 1].to_vec(), Numbers::I32(&best)));
+                        if self.probabilities {
+                            arrays.push(("probabilities", whole, Numbers::F32(probable)));
+                        }
+                    }
+                }
+                write_arrays(&path, &arrays.iter().map(|(name, shape, values)| (*name, shape.as_slice(), *values)).collect::<Vec<_>>())
+            }
+        }
+    }
+}
+
+/// A number with the digits that tell it from all others of 32 bits; null where it is not finite.
+fn shortest(value: f32) -> Value {
+    value.to_string().parse::<f64>().map_or(Value::Null, Value::from)
+}
+
+/// Names of the columns of a table.
+fn header(columns: &[(&'static str, Vec<usize>, Vec<Value>)]) -> String {
+    let names = columns.iter().flat_map(|(name, _, values)| (0..values.len()).map(move |i| format!("{name}_{i}")));
+    ["sample".to_string()].into_iter().chain(names).collect::<Vec<_>>().join(",")
+}

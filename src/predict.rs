@@ -1,0 +1,180 @@
+//! Predictions: what a trained model gives for inputs whose targets nobody knows.
+//!
+//! ```no_run
+//! use engine::predict::Predictor;
+//! use engine::host::Host;
+//!
+//! let model = Predictor::open("runs/lvm_mlp".as_ref(), "best", &Host::default(), None, &[], 64)?;
+//! let context = vec![0.0; model.fields()[0].len()];
+//! let output = model.predict(1, &[("context", &context)])?;
+//! # Ok::<(), engine::error::Error>(())
+//! ```
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::batch::Field;
+use crate::error::{Error, Result};
+use crate::gpu::Gpu;
+use crate::host::Host;
+use crate::kernels::State;
+use crate::plan::{Flat, Program, Tensor};
+use crate::problem::Problem;
+use crate::registry::Config;
+use crate::session::PredictIo;
+use crate::tasks::{DataKind, Purpose};
+use crate::train::Weights;
+
+/// A trained model on a device, for batches of up to so many samples.
+#[derive(Debug)]
+pub struct Predictor {
+    program: Program,
+    io: PredictIo,
+    /// What a sample of it takes, each with its tensor.
+    fields: Vec<(Field, Tensor)>,
+    time_major: bool,
+    shape: Vec<usize>,
+    /// Classes that each row of its outputs tells apart, of a classifier.
+    classes: Option<usize>,
+}
+
+impl Predictor {
+    /// The model of a run folder with its best weights, those of its newest checkpoint or a file of them (`best`, `last`, a path). Inputs may have other
+    /// shapes than those of the training data where the model takes any.
+    ///
+    /// # Errors
+    /// `MissingInput` without the run or its weights, `Data` when these do not fit the model with inputs of those shapes, `Config` for a run that predicts one
+    /// thing after another (`engine generate`), and those of opening a device.
+    pub fn open(
+        run: &Path,
+        which: &str,
+        host: &Host,
+        device: Option<&str>,
+        shapes: &[(&str, Vec<usize>)],
+        batch: usize,
+    ) -> Result<Predictor> {
+        let mut config = Config::of_run(run)?;
+        let mut weights = Weights::of_run(run, which)?;
+        config.data.take_inputs(shapes)?;
+        let problem = Problem::open(&config, Purpose::Predict)?;
+        let other = |error: Error| match shapes {
+            [] => error,
+            _ => {
+                let given = shapes.iter().map(|(name, shape)| format!("`{name}` of {shape:?}")).collect::<Vec<_>>().join(", ");
+                error.of(&format!("the model was not trained on {given}, and takes no other inputs than those that it was"))
+            }
+        };
+        Predictor::new(problem, &mut weights, &Arc::new(host.open(device)?), batch).map_err(other)
+    }
+
+    /// A model of any kinds with these weights.
+    ///
+    /// # Errors
+    /// As `open`.
+    pub fn new(mut problem: Problem, weights: &mut Weights, gpu: &Arc<Gpu>, batch: usize) -> Result<Predictor> {
+        if problem.data.decodes() {
+            return Err(Error::Config("this run predicts one joint after another: `engine generate` makes mechanisms with it".into()));
+        }
+        problem.use_saved_buffers(weights.buffers(problem.buffers())?);
+        let (plan, io) = problem.record_prediction(gpu.target, batch)?;
+        let used = |tensor: &Tensor| plan.entries().iter().any(|entry| entry.tensors.contains(tensor));
+        let all = problem.data.fields().0;
+        let tensor_of = |field: &Field| io.feed.inputs.iter().find(|(name, _)| *name == field.name).map(|(_, tensor)| *tensor);
+        let fields = all.iter().filter(|field| !field.answer).filter_map(|field| Some((field.clone(), tensor_of(field).filter(used)?)));
+        let (fields, len) = (fields.collect(), plan.len(io.output) / batch);
+        // Rows of a sample lie one after the other.
+        let shape = match plan.shape(io.output) {
+            [first, rest @ ..] if *first == batch => rest.to_vec(),
+            [_, rest @ ..] => [vec![len / rest.iter().product::<usize>()], rest.to_vec()].concat(),
+            [] => vec![],
+        };
+        let classes = all.iter().filter(|field| field.answer).find_map(|field| field.below).filter(|below| shape.last() == Some(below));
+        let flat = weights.load(plan.parameters())?;
+        let (program, _) = Program::alone(plan, gpu)?;
+        program.arena().write_flat(Flat::Parameters, &flat)?;
+        Ok(Predictor { program, io, fields, time_major: problem.time_major(), shape, classes })
+    }
+
+    /// What a sample is made of.
+    pub fn fields(&self) -> Vec<&Field> {
+        self.fields.iter().map(|(field, _)| field).collect()
+    }
+
+    /// Shape of the output for a sample.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// Classes that each row of the outputs has a logit for, of a classifier.
+    pub fn classes(&self) -> Option<usize> {
+        self.classes
+    }
+
+    /// Samples of a batch at most.
+    pub fn batch(&self) -> usize {
+        self.io.feed.batch
+    }
+
+    /// Outputs for so many samples, at most a batch, one after the other, as the model gives them: raw vectors, or logits. Inputs by name, sample after sample.
+    ///
+    /// # Errors
+    /// `Data` for an input that is missing, has another length, is not finite, or is no integer that the model knows; `TryAgain` on device loss.
+    pub fn predict(&self, samples: usize, inputs: &[(&str, &[f32])]) -> Result<Vec<f32>> {
+        let batch = self.batch();
+        if samples > batch {
+            return Err(Error::Internal(format!("{samples} samples for batches of {batch}")));
+        }
+        for (field, tensor) in &self.fields {
+            let found = inputs.iter().find(|(name, _)| *name == field.name).map(|(_, values)| *values);
+            let values = found.ok_or_else(|| Error::Data(format!("`{}` is missing: {}", field.name, field.describe())))?;
+            if values.len() != samples * field.len() {
+                let (has, wanted) = (values.len(), field.len());
+                return Err(Error::Data(format!(
+                    "`{}` has {has} numbers for {samples} samples of {wanted}: {}",
+                    field.name,
+                    field.describe()
+                )));
+            }
+            let mut words = vec![0u32; batch * field.len()];
+            for (at, value) in values.iter().enumerate() {
+                words[self.place(field, at)] = field.word(*value).map_err(|why| {
+                    Error::Data(format!("`{}`: sample {}, number {}: {why}", field.name, at / field.len(), at % field.len()))
+                })?;
+            }
+            self.program.write(*tensor, &words);
+        }
+        let state = State { rows: samples as u32, count: samples as u32, scale: 1.0, drawn: 1.0, ..State::default() };
+        self.program.write(self.io.feed.state, &[state]);
+        self.program.run(self.program.all())?;
+        let mut outputs: Vec<f32> = self.program.read(self.io.output)?;
+        outputs.truncate(samples * self.shape.iter().product::<usize>());
+        Ok(outputs)
+    }
+
+    /// Where number `at` of the samples lies in the tensor of a batch.
+    fn place(&self, field: &Field, at: usize) -> usize {
+        let [length, features] = match field.shape[..] {
+            [length, features] if self.time_major => [length, features],
+            _ => return at,
+        };
+        let (sample, position, feature) = (at / field.len(), at / features % length, at % features);
+        (position * self.batch() + sample) * features + feature
+    }
+}
+
+/// The most probable class of each row of logits.
+pub fn most_probable(logits: &[f32], classes: usize) -> Vec<u32> {
+    let best = |row: &[f32]| (0..row.len()).max_by(|a, b| row[*a].total_cmp(&row[*b]).then(b.cmp(a))).unwrap_or(0) as u32;
+    logits.chunks(classes).map(best).collect()
+}
+
+/// Probabilities of each row of logits, exp(x − max) / Σ exp(x − max).
+pub fn probabilities(logits: &[f32], classes: usize) -> Vec<f32> {
+    let softmax = |row: &[f32]| {
+        let most = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let powers: Vec<f64> = row.iter().map(|x| f64::from(x - most).exp()).collect();
+        let sum: f64 = powers.iter().sum();
+        powers.into_iter().map(move |p| (p / sum) as f32).collect::<Vec<_>>()
+    };
+    logits.chunks(classes).flat_map(softmax).collect()
+}
