@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::runner::tests;
 use engine::gpu::shader_names;
 use engine::harness::FAMILIES;
+use engine::kernels::matmul::Activation;
 
 tests![
     dependencies_point_one_way,
@@ -15,6 +16,7 @@ tests![
     a_family_has_shader_arguments_reference_and_cases,
     the_step_state_is_the_same_in_shader_and_rust,
     the_record_of_a_step_is_the_same_in_shader_and_rust,
+    activations_have_the_same_numbers_in_shader_and_rust,
     adding_takes_as_many_files_as_the_page_says,
     functions_can_be_seen_at_once,
     equivalent_mutants_are_of_lines_that_exist,
@@ -226,6 +228,24 @@ fn the_record_of_a_step_is_the_same_in_shader_and_rust() {
         };
         assert_eq!(text.lines().find(by_number), None, "{}: a word of the record without its name", file.display());
     }
+}
+
+/// A dispatch gives the number of a variant to the shader.
+fn activations_have_the_same_numbers_in_shader_and_rust() {
+    let shader = fs::read_to_string("shaders/common/activation.wgsl").unwrap();
+    let consts = shader.lines().filter_map(|line| line.strip_prefix("const ")?.split_once(": u32 = "));
+    let names: Vec<(String, u32)> =
+        consts.map(|(name, value)| (name.replace('_', "").to_lowercase(), value.trim_end_matches("u;").parse().unwrap())).collect();
+    let kinds = [
+        Activation::Identity,
+        Activation::Relu,
+        Activation::Gelu,
+        Activation::GeluTanh,
+        Activation::Sigmoid,
+        Activation::Silu,
+        Activation::Tanh,
+    ];
+    assert_eq!(kinds.map(|kind| (format!("{kind:?}").to_lowercase(), kind as u32)).to_vec(), names);
 }
 
 /// No function is longer than 80 lines, unless its comment says why it is long.

@@ -91,9 +91,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
             workgroupBarrier();
         }
         for (var r = 0u; r < ROWS; r++) {
-            let own = local / 8u * ROWS + r;
+            let own = local / SIDE * ROWS + r;
             for (var c = 0u; c < 4u; c++) {
-                let other = local % 8u * 4u + c;
+                let other = local % SIDE * 4u + c;
                 let query = select(own0 + own, other0 + other, KEYS == 1u);
                 let key = select(other0 + other, own0 + own, KEYS == 1u);
                 let number = select(own, other, KEYS == 1u);
@@ -115,9 +115,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         add(0u, head, other0, local, &first_sums);
     }
     for (var r = 0u; r < ROWS; r++) {
-        let t = own0 + local / 8u * ROWS + r;
+        let t = own0 + local / SIDE * ROWS + r;
         for (var c = 0u; c < VECS; c++) {
-            let v = local % 8u + c * 8u;
+            let v = local % SIDE + c * SIDE;
             if (t < p.length && v < WIDE) {
                 if (KEYS == 1u) {
                     dqkv[row_of(head, t, 1u) + v] = first_sums[r * VECS + c];

@@ -70,7 +70,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         }
         workgroupBarrier();
         for (var r = 0u; r < ROWS; r++) {
-            let factor = factors[local / 8u * ROWS + r];
+            let factor = factors[local / SIDE * ROWS + r];
             for (var c = 0u; c < VECS; c++) {
                 sums[r * VECS + c] *= factor;
             }
@@ -85,11 +85,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     }
     workgroupBarrier();
     for (var r = 0u; r < ROWS; r++) {
-        let t = own0 + local / 8u * ROWS + r;
+        let t = own0 + local / SIDE * ROWS + r;
         for (var c = 0u; c < VECS; c++) {
-            let v = local % 8u + c * 8u;
+            let v = local % SIDE + c * SIDE;
             if (t < p.length && v < WIDE) {
-                y[out_of(head, t) + v] = sums[r * VECS + c] * factors[local / 8u * ROWS + r];
+                y[out_of(head, t) + v] = sums[r * VECS + c] * factors[local / SIDE * ROWS + r];
             }
         }
     }

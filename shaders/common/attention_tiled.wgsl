@@ -2,18 +2,20 @@
 // (queries, or keys), and takes OTHER positions of the other side at a time. Invocation l keeps ROWS of its own positions, from l / 8 · ROWS on, beside
 // four of the other side, from l % 8 · 4 on, or beside VECS vectors of features, l % 8 and every eighth.
 const WG: u32 = 64u;
+// Invocations of a workgroup along its own positions, and along those of the other side: WG = SIDE².
+const SIDE: u32 = 8u;
 const D: u32 = 16u;
 const ROWS: u32 = 8u;
 const CAUSAL: u32 = 1u;
 const DROPOUT: u32 = 1u;
 const CROSS: u32 = 0u;
-const TILE: u32 = 8u * ROWS;
+const TILE: u32 = SIDE * ROWS;
 const OTHER: u32 = 32u;
 // Features, or positions of the other side, that workgroup memory holds at a time.
 const STEP: u32 = 16u;
 // Vectors of a row.
 const WIDE: u32 = D / 4u;
-const VECS: u32 = (WIDE + 7u) / 8u;
+const VECS: u32 = (WIDE + SIDE - 1u) / SIDE;
 // Padding keeps the transposing stores out of each other's banks.
 const PITCH: u32 = TILE + 4u;
 const PITCH_OTHER: u32 = OTHER + 4u;
@@ -61,15 +63,15 @@ fn inside(t: u32) -> u32 {
 
 // Loads STEP features of both factors of a product, from `first` on; those past D are 0.
 fn load(product: u32, head: u32, own0: u32, other0: u32, first: u32, local: u32) {
-    for (var i = 0u; i < TILE * STEP / 256u; i++) {
-        let row = (local + i * 64u) / 4u;
-        let along = (local + i * 64u) % 4u;
+    for (var i = 0u; i < TILE * STEP / (4u * WG); i++) {
+        let row = (local + i * WG) / 4u;
+        let along = (local + i * WG) % 4u;
         let v = own_of(product, head, inside(own0 + row), min(first / 4u + along, WIDE - 1u)) * select(0.0, 1.0, first / 4u + along < WIDE);
         put_across(product * SIZE + along * 4u * PITCH + row, PITCH, v);
     }
-    for (var i = 0u; i < OTHER * STEP / 256u; i++) {
-        let row = (local + i * 64u) / 4u;
-        let along = (local + i * 64u) % 4u;
+    for (var i = 0u; i < OTHER * STEP / (4u * WG); i++) {
+        let row = (local + i * WG) / 4u;
+        let along = (local + i * WG) % 4u;
         let v = other_of(product, head, inside(other0 + row), min(first / 4u + along, WIDE - 1u));
         put_across(product * SIZE + STEP * PITCH + along * 4u * PITCH_OTHER + row, PITCH_OTHER, v);
     }
@@ -77,8 +79,8 @@ fn load(product: u32, head: u32, own0: u32, other0: u32, first: u32, local: u32)
 
 // Adds the product of the features that were loaded.
 fn multiply(product: u32, local: u32, sums: ptr<function, array<vec4<f32>, ROWS>>) {
-    let row_own = product * SIZE + local / 8u * ROWS;
-    let row_other = product * SIZE + STEP * PITCH + local % 8u * 4u;
+    let row_own = product * SIZE + local / SIDE * ROWS;
+    let row_other = product * SIZE + STEP * PITCH + local % SIDE * 4u;
     for (var k0 = 0u; k0 < STEP; k0 += 4u) {
         for (var step = 0u; step < 4u; step++) {
             let other = tile(row_other + (k0 + step) * PITCH_OTHER);
@@ -97,7 +99,7 @@ fn multiply(product: u32, local: u32, sums: ptr<function, array<vec4<f32>, ROWS>
 fn put(local: u32, values: ptr<function, array<vec4<f32>, ROWS>>) {
     for (var r = 0u; r < ROWS; r += 4u) {
         for (var c = 0u; c < 4u; c++) {
-            let at = (local % 8u * 4u + c) * PITCH + local / 8u * ROWS + r;
+            let at = (local % SIDE * 4u + c) * PITCH + local / SIDE * ROWS + r;
             for (var i = 0u; i < 4u; i++) {
                 weights[at + i] = (*values)[r + i][c];
             }
@@ -115,10 +117,10 @@ fn add(product: u32, head: u32, other0: u32, local: u32, sums: ptr<function, arr
         workgroupBarrier();
         for (var k = 0u; k < STEP; k++) {
             for (var r = 0u; r < ROWS; r += 4u) {
-                let at = (first + k) * PITCH + local / 8u * ROWS + r;
+                let at = (first + k) * PITCH + local / SIDE * ROWS + r;
                 let weight = vec4<f32>(weights[at], weights[at + 1u], weights[at + 2u], weights[at + 3u]);
                 for (var c = 0u; c < VECS; c++) {
-                    let v = tile((k * WIDE + min(local % 8u + c * 8u, WIDE - 1u)) * 4u);
+                    let v = tile((k * WIDE + min(local % SIDE + c * SIDE, WIDE - 1u)) * 4u);
                     (*sums)[r * VECS + c] = fma(vec4<f32>(weight.x), v, (*sums)[r * VECS + c]);
                     (*sums)[(r + 1u) * VECS + c] = fma(vec4<f32>(weight.y), v, (*sums)[(r + 1u) * VECS + c]);
                     (*sums)[(r + 2u) * VECS + c] = fma(vec4<f32>(weight.z), v, (*sums)[(r + 2u) * VECS + c]);

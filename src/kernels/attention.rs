@@ -103,7 +103,7 @@ impl Shape {
     fn dispatch(&self, plan: &mut Plan, kernel: &'static str, label: &str, products: usize) -> Result<(Dispatch, Grid)> {
         if self.head_dim > 128 {
             return Err(Error::Config(format!(
-                "heads of {} features: at most 128 fit an invocation's registers. Use more heads",
+                "heads of {} features: kernels have been checked for at most 128. Use more heads",
                 self.head_dim
             )));
         }
