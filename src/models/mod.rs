@@ -5,7 +5,6 @@ mod mechanism_transformer;
 mod model;
 mod sequence_transformer;
 mod stack;
-mod vector;
 mod vector_amn;
 mod vector_gru;
 mod vector_lstm;

@@ -4,17 +4,16 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::model::{Build, Model, ModelKind};
-use super::vector::{Last, context_mean, sizes};
 use crate::batch::{Inputs, Outputs};
 use crate::config::Section;
 use crate::error::{Error, Result};
 use crate::kernels::matmul::Activation;
-use crate::kernels::{activation, embedding, mean, positions, transpose};
 use crate::layers::{
-    BlockConfig, Embedding, Fused, Gru, Layer, LayerNorm, Linear, Lstm, SelfAttention, TransformerBlock, Wanted, dropout, kept,
+    Activate, AddPositions, Attend, Block, BlockConfig, Cell, Drop, Embed, Embedding, Gru, LastPosition, Layer, LayerNorm, Linear, Lstm,
+    MeanPool, Recur, Residual, Same, SelfAttention, Sequential, Step, TransformerBlock,
 };
 use crate::losses::Gradients;
-use crate::plan::{Plan, Tensor};
+use crate::plan::Plan;
 
 /// The layers, from the input to the output.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -234,11 +233,11 @@ struct Maker {
 }
 
 impl Maker {
-    fn sequence(&mut self, configs: &[LayerConfig], prefix: &str, at: &str) -> Result<Sequence> {
-        let mut made: Vec<Made> = Vec::new();
+    fn sequence(&mut self, configs: &[LayerConfig], prefix: &str, at: &str) -> Result<Sequential> {
+        let mut made: Vec<Step> = Vec::new();
         for (i, config) in configs.iter().enumerate() {
             // What follows a product is fused into it.
-            if let Some(Made::Linear { linear, rate }) = made.last_mut() {
+            if let Some(Step::Linear { linear, rate }) = made.last_mut() {
                 let plain = linear.activation == Activation::Identity && *rate == 0.0;
                 if let Some(activation) = config.activation().filter(|_| plain) {
                     linear.activation = activation;
@@ -255,7 +254,7 @@ impl Maker {
             }
             made.push(self.layer(config, &name, &at)?);
         }
-        Ok(Sequence(made))
+        Ok(Sequential(made))
     }
 
     fn features(&self) -> usize {
@@ -280,10 +279,10 @@ impl Maker {
     }
 
     /// Makes a layer and follows the shape through it. Long, as it has an arm for each kind.
-    fn layer(&mut self, config: &LayerConfig, name: &str, at: &str) -> Result<Made> {
-        let other = |layer: Box<dyn Layer>| Ok(Made::Other(layer));
+    fn layer(&mut self, config: &LayerConfig, name: &str, at: &str) -> Result<Step> {
+        let other = |layer: Box<dyn Layer>| Ok(Step::Other(layer));
         if let Some(kind) = config.activation() {
-            return other(Box::new(Activate { name: name.into(), kind, saved: None }));
+            return other(Box::new(Activate::new(name, kind)));
         }
         match config {
             LayerConfig::Linear { out } => {
@@ -294,9 +293,9 @@ impl Maker {
                 if let Some(last) = self.shape.last_mut() {
                     *last = out;
                 }
-                Ok(Made::Linear { linear: Box::new(Linear::new(name, inputs, out)), rate: 0.0 })
+                Ok(Step::linear(Linear::new(name, inputs, out), 0.0))
             }
-            LayerConfig::Dropout { rate } => other(Box::new(Drop { name: name.into(), rate: *rate, saved: None })),
+            LayerConfig::Dropout { rate } => other(Box::new(Drop::new(name, *rate))),
             LayerConfig::Norm {} => other(Box::new(LayerNorm::new(name, self.features(), 1e-5))),
             LayerConfig::RmsNorm {} => other(Box::new(LayerNorm::rms(name, self.features(), 1e-6))),
             LayerConfig::Flatten {} => {
@@ -324,7 +323,7 @@ impl Maker {
                         self.shape
                     )));
                 }
-                other(Box::new(Residual { name: name.into(), inner }))
+                other(Box::new(Residual::new(name, inner)))
             }
             LayerConfig::SelfAttention { heads, causal, dropout } => {
                 let features = self.in_heads(*heads, at)?;
@@ -352,12 +351,12 @@ impl Maker {
             LayerConfig::MeanPool {} => {
                 let [_, features] = self.sequences(at)?;
                 self.shape = vec![features];
-                other(Box::new(MeanPool { saved: None }))
+                other(Box::<MeanPool>::default())
             }
             LayerConfig::Last {} => {
                 let [_, features] = self.sequences(at)?;
                 self.shape = vec![features];
-                other(Box::new(LastPosition { saved: None }))
+                other(Box::<LastPosition>::default())
             }
             LayerConfig::Relu {}
             | LayerConfig::Gelu {}
@@ -369,303 +368,11 @@ impl Maker {
     }
 }
 
-/// A made layer: a product with what follows it, or any other.
-#[derive(Debug)]
-enum Made {
-    Linear { linear: Box<Linear>, rate: f64 },
-    Other(Box<dyn Layer>),
-}
-
-/// Layers one after another.
-#[derive(Debug)]
-struct Sequence(Vec<Made>);
-
-impl Layer for Sequence {
-    fn forward(&mut self, plan: &mut Plan, x: Tensor) -> Result<Tensor> {
-        let mut x = x;
-        for made in &mut self.0 {
-            x = match made {
-                Made::Linear { linear, rate } => {
-                    linear.dropout = dropout(plan, *rate);
-                    linear.forward(plan, x)?
-                }
-                Made::Other(layer) => layer.forward(plan, x)?,
-            };
-        }
-        Ok(x)
-    }
-
-    /// A product goes back through the dropout and the activation of the product below it at once.
-    fn backward(&mut self, plan: &mut Plan, dy: Tensor) -> Result<Tensor> {
-        let (mut d, mut undone) = (dy, false);
-        for i in (0..self.0.len()).rev() {
-            let (before, rest) = self.0.split_at_mut(i);
-            match &mut rest[0] {
-                Made::Linear { linear, .. } => {
-                    let dz = if undone { d } else { linear.before_activation(plan, d)? };
-                    linear.backward_params(plan, dz)?;
-                    let below = match before.last() {
-                        Some(Made::Linear { linear, .. }) => {
-                            undone = true;
-                            Fused { derivative: linear.derivative()?, dropout: linear.dropout, residual: None }
-                        }
-                        _ => {
-                            undone = false;
-                            Fused::default()
-                        }
-                    };
-                    d = linear.backward_input(plan, dz, below)?;
-                }
-                Made::Other(layer) => {
-                    d = layer.backward(plan, d)?;
-                    undone = false;
-                }
-            }
-        }
-        Ok(d)
-    }
-}
-
-/// The same numbers under another shape.
-#[derive(Debug)]
-struct Same;
-
-impl Layer for Same {
-    fn forward(&mut self, _plan: &mut Plan, x: Tensor) -> Result<Tensor> {
-        Ok(x)
-    }
-
-    fn backward(&mut self, _plan: &mut Plan, dy: Tensor) -> Result<Tensor> {
-        Ok(dy)
-    }
-}
-
-/// An activation by itself.
-#[derive(Debug)]
-struct Activate {
-    name: String,
-    kind: Activation,
-    saved: Option<Tensor>,
-}
-
-impl Layer for Activate {
-    fn forward(&mut self, plan: &mut Plan, x: Tensor) -> Result<Tensor> {
-        let y = plan.like(format!("{}.y", self.name), x)?;
-        activation::Forward { x, y, kind: self.kind }.record(plan, &self.name)?;
-        self.saved = Some(x);
-        Ok(y)
-    }
-
-    fn backward(&mut self, plan: &mut Plan, dy: Tensor) -> Result<Tensor> {
-        let x = kept(&self.saved, &self.name)?;
-        let dx = plan.like(format!("{}.dx", self.name), x)?;
-        activation::Backward { x, dy, dx, kind: self.kind }.record(plan, &self.name)?;
-        Ok(dx)
-    }
-}
-
-/// A dropout by itself.
-#[derive(Debug)]
-struct Drop {
-    name: String,
-    rate: f64,
-    saved: Option<crate::kernels::Dropout>,
-}
-
-impl Drop {
-    fn apply(&self, plan: &mut Plan, x: Tensor, what: &str) -> Result<Tensor> {
-        let Some(dropout) = self.saved else { return Ok(x) };
-        let y = plan.like(format!("{}.{what}", self.name), x)?;
-        crate::kernels::dropout::Apply { x, y, dropout }.record(plan, &self.name)?;
-        Ok(y)
-    }
-}
-
-impl Layer for Drop {
-    fn forward(&mut self, plan: &mut Plan, x: Tensor) -> Result<Tensor> {
-        self.saved = dropout(plan, self.rate);
-        self.apply(plan, x, "y")
-    }
-
-    fn backward(&mut self, plan: &mut Plan, dy: Tensor) -> Result<Tensor> {
-        self.apply(plan, dy, "dx")
-    }
-}
-
-/// Token and position vectors; what comes before is integers, which have no gradient.
-#[derive(Debug)]
-struct Embed(Embedding);
-
-impl Layer for Embed {
-    fn forward(&mut self, plan: &mut Plan, x: Tensor) -> Result<Tensor> {
-        self.0.forward(plan, x)
-    }
-
-    fn backward(&mut self, plan: &mut Plan, dy: Tensor) -> Result<Tensor> {
-        self.0.backward(plan, dy)?;
-        Ok(dy)
-    }
-}
-
-/// Sinusoidal positions, added.
-#[derive(Debug)]
-struct AddPositions {
-    name: String,
-}
-
-impl Layer for AddPositions {
-    fn forward(&mut self, plan: &mut Plan, x: Tensor) -> Result<Tensor> {
-        let (length, cols) = (plan.shape(x)[1], plan.shape(x)[2]);
-        let y = plan.like(format!("{}.y", self.name), x)?;
-        positions::Forward { x, y, cols, length }.record(plan, &self.name)?;
-        Ok(y)
-    }
-
-    fn backward(&mut self, _plan: &mut Plan, dy: Tensor) -> Result<Tensor> {
-        Ok(dy)
-    }
-}
-
-/// x + layers(x).
-#[derive(Debug)]
-struct Residual {
-    name: String,
-    inner: Sequence,
-}
-
-impl Residual {
-    fn sum(&self, plan: &mut Plan, [a, b]: [Tensor; 2], what: &str) -> Result<Tensor> {
-        let y = plan.like(format!("{}.{what}", self.name), a)?;
-        embedding::AddPositions { x: a, positions: b, y, cols: plan.len(a) }.record(plan, &self.name)?;
-        Ok(y)
-    }
-}
-
-impl Layer for Residual {
-    fn forward(&mut self, plan: &mut Plan, x: Tensor) -> Result<Tensor> {
-        let y = self.inner.forward(plan, x)?;
-        self.sum(plan, [x, y], "sum")
-    }
-
-    fn backward(&mut self, plan: &mut Plan, dy: Tensor) -> Result<Tensor> {
-        let dx = self.inner.backward(plan, dy)?;
-        self.sum(plan, [dy, dx], "dsum")
-    }
-}
-
-/// Attention, its residual included.
-#[derive(Debug)]
-struct Attend(SelfAttention);
-
-impl Layer for Attend {
-    fn forward(&mut self, plan: &mut Plan, x: Tensor) -> Result<Tensor> {
-        self.0.forward(plan, x, x)
-    }
-
-    fn backward(&mut self, plan: &mut Plan, dy: Tensor) -> Result<Tensor> {
-        self.0.backward(plan, dy, Some(dy))
-    }
-}
-
-/// A transformer block over whole sequences.
-#[derive(Debug)]
-struct Block(TransformerBlock);
-
-impl Layer for Block {
-    fn forward(&mut self, plan: &mut Plan, x: Tensor) -> Result<Tensor> {
-        self.0.forward(plan, x, None)
-    }
-
-    fn backward(&mut self, plan: &mut Plan, dy: Tensor) -> Result<Tensor> {
-        self.0.backward(plan, dy)
-    }
-}
-
-#[derive(Debug)]
-enum Cell {
-    Lstm(Lstm),
-    Gru(Gru),
-}
-
-/// A recurrent layer: sequences go through it step after step.
-#[derive(Debug)]
-struct Recur {
-    name: String,
-    cell: Cell,
-}
-
-impl Recur {
-    fn turned(&self, plan: &mut Plan, x: Tensor, what: &str) -> Result<Tensor> {
-        let [first, second, cols] = sizes(plan, x)?;
-        let y = plan.activation(format!("{}.{what}", self.name), &[second, first, cols])?;
-        transpose::Forward { x, y, first, second, cols }.record(plan, &self.name)?;
-        Ok(y)
-    }
-}
-
-impl Layer for Recur {
-    fn forward(&mut self, plan: &mut Plan, x: Tensor) -> Result<Tensor> {
-        let x = self.turned(plan, x, "steps")?;
-        let y = match &mut self.cell {
-            Cell::Lstm(lstm) => lstm.forward(plan, x, Wanted::All(0.0))?,
-            Cell::Gru(gru) => gru.forward(plan, x, None)?,
-        };
-        self.turned(plan, y, "y")
-    }
-
-    fn backward(&mut self, plan: &mut Plan, dy: Tensor) -> Result<Tensor> {
-        let dy = self.turned(plan, dy, "dsteps")?;
-        let dx = match &mut self.cell {
-            Cell::Lstm(lstm) => lstm.backward(plan, dy)?,
-            Cell::Gru(gru) => gru.backward(plan, dy, None)?,
-        };
-        self.turned(plan, dx, "dx")
-    }
-}
-
-/// Mean over the positions.
-#[derive(Debug)]
-struct MeanPool {
-    saved: Option<[usize; 3]>,
-}
-
-impl Layer for MeanPool {
-    fn forward(&mut self, plan: &mut Plan, x: Tensor) -> Result<Tensor> {
-        self.saved = Some(sizes(plan, x)?);
-        context_mean(plan, x)
-    }
-
-    fn backward(&mut self, plan: &mut Plan, dy: Tensor) -> Result<Tensor> {
-        let [batch, length, cols] = kept(&self.saved, "mean_pool")?;
-        let dx = plan.activation("context.dmean", &[batch, length, cols])?;
-        mean::Backward { dy, dx, batch, length, cols }.record(plan, "context")?;
-        Ok(dx)
-    }
-}
-
-/// The last position.
-#[derive(Debug)]
-struct LastPosition {
-    saved: Option<Last>,
-}
-
-impl Layer for LastPosition {
-    fn forward(&mut self, plan: &mut Plan, x: Tensor) -> Result<Tensor> {
-        let (last, y) = Last::of(plan, x, false)?;
-        self.saved = Some(last);
-        Ok(y)
-    }
-
-    fn backward(&mut self, plan: &mut Plan, dy: Tensor) -> Result<Tensor> {
-        kept(&self.saved, "last")?.backward(plan, dy)
-    }
-}
-
 /// The layers over one field of the data.
 #[derive(Debug)]
 struct Stack {
     input: &'static str,
-    layers: Sequence,
+    layers: Sequential,
 }
 
 impl Model for Stack {

@@ -3,13 +3,13 @@
 use serde::{Deserialize, Serialize};
 
 use super::model::{Build, Model, ModelKind, positive};
-use super::vector::{context_mean, sizes};
 use crate::batch::{Inputs, Outputs};
 use crate::config::Section;
 use crate::error::{Error, Result};
 use crate::kernels::attention_pool;
 use crate::kernels::matmul::Activation;
-use crate::layers::{Fused, Layer, LayerNorm, Linear};
+use crate::layers::{Layer, LayerNorm, Linear, Sequential, Step};
+use crate::layers::{context_mean, sizes};
 use crate::losses::Gradients;
 use crate::plan::{Plan, Tensor};
 
@@ -36,14 +36,17 @@ impl ModelKind for VectorAmnConfig {
     fn build(&self, given: &Build<'_>) -> Result<Box<dyn Model>> {
         let [_, dim] = given.fields.shape(NAME, "context")?;
         let gelu = |name: &str, inputs: usize, outputs: usize| Linear::new(name, inputs, outputs).activated(Activation::Gelu);
+        let norm = |name: &str, features: usize| Step::Norm(Box::new(LayerNorm::new(name, features, 1e-5)));
         Ok(Box::new(Amn {
             keys: Linear::new("context_encoder", dim, self.width),
             query: Linear::new("query_encoder", dim, self.width),
-            hidden: [
-                (gelu("residual_net.0", 2 * dim, self.hidden), LayerNorm::new("residual_net.2", self.hidden, 1e-5)),
-                (gelu("residual_net.3", self.hidden, self.width), LayerNorm::new("residual_net.5", self.width, 1e-5)),
-            ],
-            output: Linear::new("residual_net.6", self.width, dim),
+            network: Sequential(vec![
+                Step::linear(gelu("residual_net.0", 2 * dim, self.hidden), 0.0),
+                norm("residual_net.2", self.hidden),
+                Step::linear(gelu("residual_net.3", self.hidden, self.width), 0.0),
+                norm("residual_net.5", self.width),
+                Step::linear(Linear::new("residual_net.6", self.width, dim), 0.0),
+            ]),
             saved: None,
         }))
     }
@@ -53,8 +56,7 @@ impl ModelKind for VectorAmnConfig {
 struct Amn {
     keys: Linear,
     query: Linear,
-    hidden: [(Linear, LayerNorm); 2],
-    output: Linear,
+    network: Sequential,
     saved: Option<[Tensor; 4]>,
 }
 
@@ -69,24 +71,14 @@ impl Model for Amn {
         attention_pool::Forward { q, k, x, b, a, y, rows: batch, length: context, features: plan.len(q) / batch, cols: dim }
             .record(plan, "attention")?;
         self.saved = Some([q, k, x, a]);
-        let mut h = y;
-        for (linear, norm) in &mut self.hidden {
-            let z = linear.forward(plan, h)?;
-            h = norm.forward(plan, z)?;
-        }
-        self.output.forward_fused(plan, h, Some(b)).map(Outputs::only)
+        self.network.forward_from(plan, y, Some(b)).map(Outputs::only)
     }
 
     fn backward(&mut self, plan: &mut Plan, gradients: &Gradients) -> Result<()> {
         let dr = gradients.main;
         let [q, k, x, a] = self.saved.ok_or_else(|| Error::Internal("attention: backward before forward".into()))?;
         let [batch, context, dim] = sizes(plan, x)?;
-        let mut d = self.output.backward(plan, dr)?;
-        for (linear, norm) in self.hidden.iter_mut().rev() {
-            let below = Fused { derivative: linear.derivative()?, ..Fused::default() };
-            let dz = norm.backward_fused(plan, d, below)?;
-            d = linear.backward(plan, dz)?;
-        }
+        let d = self.network.backward(plan, dr)?;
         let (dq, dk) = (plan.like("attention.dq", q)?, plan.like("attention.dk", k)?);
         attention_pool::Backward { q, k, x, a, dy: d, dq, dk, rows: batch, length: context, features: plan.len(q) / batch, cols: dim }
             .record(plan, "attention")?;

@@ -3,10 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::model::{Build, Model, ModelKind, positive};
-use super::vector::Last;
 use crate::batch::{Inputs, Outputs};
 use crate::config::Section;
 use crate::error::Result;
+use crate::layers::Last;
 use crate::layers::{Fused, Gru, Head, HeadKind, Layer, LayerNorm, Linear, kept};
 use crate::losses::Gradients;
 use crate::plan::Plan;

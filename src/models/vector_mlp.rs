@@ -3,12 +3,11 @@
 use serde::{Deserialize, Serialize};
 
 use super::model::{Build, Model, ModelKind, check, check_dropout, positive};
-use super::vector::context_mean;
 use crate::batch::{Inputs, Outputs};
 use crate::config::Section;
 use crate::error::Result;
 use crate::kernels::matmul::Activation;
-use crate::layers::{Fused, Linear, dropout};
+use crate::layers::{Fused, Layer, Linear, Sequential, Step, context_mean, dropout};
 use crate::losses::Gradients;
 use crate::plan::Plan;
 
@@ -77,14 +76,32 @@ impl ModelKind for VectorMlpConfig {
             Linear::new(&format!("network.{}", 3 * i), inputs, self.hidden).activated(self.activation)
         };
         let output = Linear::new(&format!("network.{}", 3 * self.layers), self.hidden, dim);
-        Ok(Box::new(Mlp { hidden: (0..self.layers).map(layer).collect(), output, config: self.clone() }))
+        let hidden = (0..self.layers).map(layer);
+        let network = match self.skip {
+            true => Network::Skipping { hidden: hidden.collect(), output: Box::new(output) },
+            false => {
+                let steps = hidden.map(|linear| Step::linear(linear, self.dropout)).chain([Step::linear(output, 0.0)]);
+                Network::Plain(Sequential(steps.collect()))
+            }
+        };
+        Ok(Box::new(Mlp { network, config: self.clone() }))
     }
+}
+
+/// The hidden layers and the output.
+#[derive(Debug)]
+enum Network {
+    Plain(Sequential),
+    /// Each hidden layer but the first adds what goes into it.
+    Skipping {
+        hidden: Vec<Linear>,
+        output: Box<Linear>,
+    },
 }
 
 #[derive(Debug)]
 struct Mlp {
-    hidden: Vec<Linear>,
-    output: Linear,
+    network: Network,
     config: VectorMlpConfig,
 }
 
@@ -100,35 +117,35 @@ impl Model for Mlp {
             }
             None => x,
         };
-        for (i, layer) in self.hidden.iter_mut().enumerate() {
-            layer.dropout = dropout(plan, self.config.dropout);
-            h = layer.forward_fused(plan, h, (self.config.skip && i > 0).then_some(h))?;
+        match &mut self.network {
+            Network::Plain(layers) => layers.forward_from(plan, h, base).map(Outputs::only),
+            Network::Skipping { hidden, output } => {
+                for (i, layer) in hidden.iter_mut().enumerate() {
+                    layer.dropout = dropout(plan, self.config.dropout);
+                    h = layer.forward_fused(plan, h, (i > 0).then_some(h))?;
+                }
+                output.forward_fused(plan, h, base).map(Outputs::only)
+            }
         }
-        self.output.forward_fused(plan, h, base).map(Outputs::only)
     }
 
     fn backward(&mut self, plan: &mut Plan, gradients: &Gradients) -> Result<()> {
         let dr = gradients.main;
-        self.output.backward_params(plan, dr)?;
-        if self.config.skip {
-            // y = dropout(activation(W·x + b)) + x: the gradient of x is that of y and what comes through the layer.
-            let mut dy = self.output.backward_input(plan, dr, Fused::default())?;
-            for (i, layer) in self.hidden.iter().enumerate().rev() {
-                let dz = layer.before_activation(plan, dy)?;
-                layer.backward_params(plan, dz)?;
-                if i > 0 {
-                    dy = layer.backward_input(plan, dz, Fused { residual: Some(dy), ..Fused::default() })?;
+        match &mut self.network {
+            Network::Plain(layers) => layers.backward(plan, dr).map(|_| ()),
+            Network::Skipping { hidden, output } => {
+                output.backward_params(plan, dr)?;
+                // y = dropout(activation(W·x + b)) + x: the gradient of x is that of y and what comes through the layer.
+                let mut dy = output.backward_input(plan, dr, Fused::default())?;
+                for (i, layer) in hidden.iter().enumerate().rev() {
+                    let dz = layer.before_activation(plan, dy)?;
+                    layer.backward_params(plan, dz)?;
+                    if i > 0 {
+                        dy = layer.backward_input(plan, dz, Fused { residual: Some(dy), ..Fused::default() })?;
+                    }
                 }
+                Ok(())
             }
-            return Ok(());
         }
-        let (mut above, mut dz) = (&self.output, dr);
-        for layer in self.hidden.iter().rev() {
-            let below = Fused { derivative: layer.derivative()?, dropout: layer.dropout, residual: None };
-            dz = above.backward_input(plan, dz, below)?;
-            layer.backward_params(plan, dz)?;
-            above = layer;
-        }
-        Ok(())
     }
 }

@@ -3,12 +3,12 @@
 use serde::{Deserialize, Serialize};
 
 use super::model::{Build, Model, ModelKind, check, check_dropout, positive};
-use super::vector::Last;
 use crate::batch::{Inputs, Outputs};
 use crate::config::Section;
 use crate::error::Result;
 use crate::kernels::matmul::Activation;
 use crate::kernels::positions;
+use crate::layers::Last;
 use crate::layers::{BlockConfig, DecoderBlock, Head, HeadKind, Layer, Linear, TransformerBlock, kept};
 use crate::losses::Gradients;
 use crate::plan::Plan;

@@ -1,0 +1,74 @@
+//! An activation and a dropout that no product takes along.
+
+use super::layer::{Layer, dropout, kept};
+use crate::error::Result;
+use crate::kernels::matmul::Activation;
+use crate::kernels::{self, activation};
+use crate::plan::{Plan, Tensor};
+
+/// An activation by itself.
+#[derive(Debug)]
+pub struct Activate {
+    /// Of its tensors.
+    pub name: String,
+    /// Which.
+    pub kind: Activation,
+    /// Its input.
+    saved: Option<Tensor>,
+}
+
+impl Activate {
+    /// Of this kind.
+    pub fn new(name: &str, kind: Activation) -> Self {
+        Activate { name: name.into(), kind, saved: None }
+    }
+}
+
+impl Layer for Activate {
+    fn forward(&mut self, plan: &mut Plan, x: Tensor) -> Result<Tensor> {
+        let y = plan.like(format!("{}.y", self.name), x)?;
+        activation::Forward { x, y, kind: self.kind }.record(plan, &self.name)?;
+        self.saved = Some(x);
+        Ok(y)
+    }
+
+    fn backward(&mut self, plan: &mut Plan, dy: Tensor) -> Result<Tensor> {
+        let x = kept(&self.saved, &self.name)?;
+        let dx = plan.like(format!("{}.dx", self.name), x)?;
+        activation::Backward { x, dy, dx, kind: self.kind }.record(plan, &self.name)?;
+        Ok(dx)
+    }
+}
+
+/// A dropout by itself.
+#[derive(Debug)]
+pub struct Drop {
+    name: String,
+    rate: f64,
+    saved: Option<kernels::Dropout>,
+}
+
+impl Drop {
+    /// Of this rate.
+    pub fn new(name: &str, rate: f64) -> Self {
+        Drop { name: name.into(), rate, saved: None }
+    }
+
+    fn apply(&self, plan: &mut Plan, x: Tensor, what: &str) -> Result<Tensor> {
+        let Some(dropout) = self.saved else { return Ok(x) };
+        let y = plan.like(format!("{}.{what}", self.name), x)?;
+        kernels::dropout::Apply { x, y, dropout }.record(plan, &self.name)?;
+        Ok(y)
+    }
+}
+
+impl Layer for Drop {
+    fn forward(&mut self, plan: &mut Plan, x: Tensor) -> Result<Tensor> {
+        self.saved = dropout(plan, self.rate);
+        self.apply(plan, x, "y")
+    }
+
+    fn backward(&mut self, plan: &mut Plan, dy: Tensor) -> Result<Tensor> {
+        self.apply(plan, dy, "dx")
+    }
+}

@@ -1,0 +1,85 @@
+//! One vector of a sequence: the mean of its positions, or the last.
+
+use super::layer::{Layer, kept};
+use crate::error::{Error, Result};
+use crate::kernels::mean;
+use crate::kernels::slice::{self, Rows};
+use crate::plan::{Plan, Tensor};
+
+/// Axes of a tensor of sequences.
+pub(crate) fn sizes(plan: &Plan, x: Tensor) -> Result<[usize; 3]> {
+    plan.shape(x).try_into().map_err(|_| Error::Internal(format!("sequences of shape {:?}", plan.shape(x))))
+}
+
+/// Mean of the context (batch, context, dim).
+pub(crate) fn context_mean(plan: &mut Plan, x: Tensor) -> Result<Tensor> {
+    let [batch, length, cols] = sizes(plan, x)?;
+    let y = plan.activation("context.mean", &[batch, cols])?;
+    mean::Forward { x, y, batch, length, cols }.record(plan, "context")?;
+    Ok(y)
+}
+
+/// The last positions of sequences.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Last {
+    x: Tensor,
+    rows: Rows,
+}
+
+impl Last {
+    /// Appends y (batch, features), the last position of each sequence of x (batch, length, features), or (length, batch, features).
+    pub(crate) fn of(plan: &mut Plan, x: Tensor, time_major: bool) -> Result<(Last, Tensor)> {
+        let [a, b, cols] = sizes(plan, x)?;
+        let (batch, length) = if time_major { (b, a) } else { (a, b) };
+        let (first, stride) = if time_major { ((length - 1) * batch, 1) } else { (length - 1, length) };
+        let rows = Rows { rows: batch * length, cols, picked: batch, first, stride };
+        let y = plan.activation("last", &[batch, cols])?;
+        slice::Forward { x, y, rows }.record(plan, "last")?;
+        Ok((Last { x, rows }, y))
+    }
+
+    /// Appends the gradient of all positions from that of the last ones.
+    pub(crate) fn backward(self, plan: &mut Plan, dy: Tensor) -> Result<Tensor> {
+        let dx = plan.like("last.dx", self.x)?;
+        slice::Backward { dy, dx, rows: self.rows }.record(plan, "last")?;
+        Ok(dx)
+    }
+}
+
+/// Mean over the positions.
+#[derive(Debug, Default)]
+pub struct MeanPool {
+    saved: Option<[usize; 3]>,
+}
+
+impl Layer for MeanPool {
+    fn forward(&mut self, plan: &mut Plan, x: Tensor) -> Result<Tensor> {
+        self.saved = Some(sizes(plan, x)?);
+        context_mean(plan, x)
+    }
+
+    fn backward(&mut self, plan: &mut Plan, dy: Tensor) -> Result<Tensor> {
+        let [batch, length, cols] = kept(&self.saved, "mean_pool")?;
+        let dx = plan.activation("context.dmean", &[batch, length, cols])?;
+        mean::Backward { dy, dx, batch, length, cols }.record(plan, "context")?;
+        Ok(dx)
+    }
+}
+
+/// The last position.
+#[derive(Debug, Default)]
+pub struct LastPosition {
+    saved: Option<Last>,
+}
+
+impl Layer for LastPosition {
+    fn forward(&mut self, plan: &mut Plan, x: Tensor) -> Result<Tensor> {
+        let (last, y) = Last::of(plan, x, false)?;
+        self.saved = Some(last);
+        Ok(y)
+    }
+
+    fn backward(&mut self, plan: &mut Plan, dy: Tensor) -> Result<Tensor> {
+        kept(&self.saved, "last")?.backward(plan, dy)
+    }
+}
