@@ -8,7 +8,7 @@ use super::zip::{Body, Found, bad, quoted, u32_at};
 pub(super) const MAX_HEADER: usize = 64 << 10;
 /// Most axes of an array, as in NumPy.
 const MAX_AXES: usize = 64;
-/// Bytes decoded at a time; a multiple of every item size.
+/// Bytes decoded or written at a time; a multiple of every item size.
 pub(super) const CHUNK: usize = 64 << 10;
 
 /// How the numbers of an array are written.

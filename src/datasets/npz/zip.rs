@@ -71,7 +71,7 @@ pub(super) struct Entry {
     encrypted: bool,
     pub(super) method: u16,
     pub(super) crc: u32,
-    packed: u64,
+    pub(super) packed: u64,
     pub(super) size: u64,
     offset: u64,
     /// What sets it at odds with another member.
