@@ -22,6 +22,7 @@ tests![
     predictions_and_weights_leave_and_come_back,
     a_run_that_a_rule_ends_starts_over_with_the_next_seed,
     a_sweep_is_many_runs_that_go_on_as_a_whole,
+    several_run_files_are_trained_one_after_the_other,
     a_resumed_run_of_vectors_ends_with_the_same_weights,
     a_term_of_weight_0_is_no_term,
     a_sample_alone_in_its_batch_is_left_out_of_deviations,
@@ -67,6 +68,68 @@ pub(crate) fn data(path: &Path, samples: usize, change: impl Fn(&mut Vec<f32>, &
     let (n, m) = (contexts.len() / 12, targets.len() / 4);
     write(path, &[("contexts", &[n, 3, 4], &contexts), ("targets", &[m, 4], &targets)]).unwrap();
     path.to_str().unwrap().to_string()
+}
+
+/// Each in a folder of its name, all looked at before the first; `--csv` writes their metrics as tables.
+fn several_run_files_are_trained_one_after_the_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    for name in ["a.toml", "b.toml", "c.toml"] {
+        std::fs::copy(RUN, path(name)).unwrap();
+    }
+    std::fs::create_dir(path("other")).unwrap();
+    std::fs::copy(RUN, path("other/a.toml")).unwrap();
+    let out = path("runs");
+    let data = format!("data.file={SAMPLE}");
+    let train = |files: &[&str], more: &[&str]| {
+        let files: Vec<String> = files.iter().map(|name| path(name)).collect();
+        let mut args = vec!["train"];
+        args.extend(files.iter().map(String::as_str));
+        args.extend(["--out", &out, "--set", &data, "--set", "abort_if=[]"]);
+        SMALL.iter().for_each(|set| args.extend(["--set", set]));
+        args.extend(more);
+        run(&args)
+    };
+    let (code, _, text) = train(&["a.toml", "other/a.toml"], &[]);
+    assert!(code == 2 && text.contains("two run files are called a"), "{code} {text}");
+    let (code, _, text) = train(&["a.toml", "not_there.toml"], &[]);
+    assert!(code == 66 && text.contains("not_there.toml") && !Path::new(&out).exists(), "{code} {text}");
+    let (code, printed, text) = train(&["a.toml", "b.toml"], &["--csv"]);
+    assert!(code == 0 && printed.contains("runs/a") && printed.contains("runs/b"), "{code} {printed} {text}");
+    let table = std::fs::read_to_string(path("runs/b/metrics.csv")).unwrap();
+    let mut lines = table.lines().map(|line| line.split(',').collect::<Vec<_>>());
+    let heads = lines.next().unwrap();
+    assert!(
+        heads.starts_with(&["step", "epoch"]) && heads.contains(&"train/gradient_norm") && heads.contains(&"validation/cosine"),
+        "{heads:?}"
+    );
+    let rows: Vec<Vec<&str>> = lines.collect();
+    assert!(rows.iter().all(|row| row.len() == heads.len()), "{table}");
+    // Every number of metrics.jsonl stands in its row and column, and nothing else.
+    let mut numbers = 0;
+    for line in std::fs::read_to_string(path("runs/b/metrics.jsonl")).unwrap().lines().map(json) {
+        let row = rows.iter().find(|row| row[0] == line["step"].to_string()).unwrap();
+        assert_eq!(row[1], line["epoch"].to_string());
+        for (name, value) in line.as_object().unwrap().iter().filter(|(name, _)| !["split", "step", "epoch"].contains(&name.as_str())) {
+            let column = heads.iter().position(|head| *head == format!("{}/{name}", line["split"].as_str().unwrap())).unwrap();
+            assert_eq!(row[column].parse::<f64>().ok(), value.as_f64(), "{name} of {line}");
+            numbers += 1;
+        }
+    }
+    assert_eq!(rows.iter().flat_map(|row| &row[2..]).filter(|value| !value.is_empty()).count(), numbers);
+    // As a whole it goes on where it was, and takes up what is new.
+    let (code, _, text) = train(&["a.toml", "b.toml", "c.toml"], &["--resume"]);
+    assert!(
+        code == 0 && text.matches("it has ended: nothing to do").count() == 2 && Path::new(&path("runs/c/report.txt")).exists(),
+        "{text}"
+    );
+    assert!(!Path::new(&path("runs/c/metrics.csv")).exists());
+    // Members of a sweep lie in the folders of their files.
+    let (code, _, text) = train(&["a.toml", "b.toml"], &["--seeds", "1,2", "--resume"]);
+    assert_eq!(code, 0, "{text}");
+    for member in ["a/seed=1", "a/seed=2", "b/seed=1", "b/seed=2"] {
+        assert!(Path::new(&out).join(member).join("report.txt").exists(), "{member}");
+    }
 }
 
 fn bad_data_is_refused_with_what_is_wrong() {

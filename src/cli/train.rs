@@ -1,13 +1,13 @@
 //! `engine train`: a run into a folder of its own, or many.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use clap::Args;
 use tempfile::TempDir;
 
-use super::args::{DeviceArg, JsonArg, RunArgs, parse_bytes};
+use super::args::{DeviceArg, JsonArg, parse_bytes};
 use super::devices::device_of;
 use super::sweep::{Member, members};
 use crate::error::{Error, Result};
@@ -20,9 +20,13 @@ use crate::train::{Options, Origin, Swept, expect_met, fit, mirrored, train_many
 /// Train a run into a folder of its own, or many runs side by side
 #[derive(Debug, Args)]
 pub(super) struct TrainArgs {
-    #[command(flatten)]
-    run: RunArgs,
-    /// Run folder [default: runs/ and the name of the run file]; with --seeds or --grid, the folder of the runs' folders
+    /// Run files; those shipped are in data/runs/. Several are trained one after the other, each in a folder of its name
+    #[arg(value_name = "RUN.toml", required = true)]
+    runs: Vec<PathBuf>,
+    /// Override a key, as in --set train.batch=64 (repeatable)
+    #[arg(long = "set", value_name = "TABLE.KEY=VALUE")]
+    set: Vec<String>,
+    /// Run folder [default: runs/ and the name of the run file]; of several runs, the folder of the runs' folders
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Go on from the newest valid checkpoint of the folder; of many runs, with those that have not ended
@@ -51,6 +55,9 @@ pub(super) struct TrainArgs {
     /// End after this many steps; the schedule stays that of the run
     #[arg(long, value_name = "N")]
     steps: Option<u64>,
+    /// Write metrics.csv too: a row a step, a column for each metric of each split
+    #[arg(long)]
+    csv: bool,
     /// Exit code 76 when something that was expected is missed
     #[arg(long)]
     strict: bool,
@@ -60,13 +67,15 @@ pub(super) struct TrainArgs {
 
 pub(super) fn run(host: &Host, args: TrainArgs, ranks: Ranks) -> Result<()> {
     let members = members(&args.seeds, &args.grid)?;
-    let TrainArgs { run, out, resume, init, budget, device, steps, strict, json, fit, spread, .. } = args;
-    let config = run.load()?;
-    if spread && members.is_empty() {
-        return Err(Error::Config("--spread deals the runs of --seeds or --grid out among ranks: name some with those".into()));
+    let TrainArgs { runs: files, set, out, resume, init, budget, device, steps, csv, strict, json, fit, spread, .. } = args;
+    let many = files.len() > 1 || !members.is_empty();
+    if spread && !many {
+        return Err(Error::Config("--spread deals runs out among ranks: name some with --seeds, --grid or several run files".into()));
     }
-    let name = run.run.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    let out = out.unwrap_or_else(|| PathBuf::from("runs").join(name));
+    let out = out.unwrap_or_else(|| match &files[..] {
+        [file] => PathBuf::from("runs").join(name_of(file)),
+        _ => "runs".into(),
+    });
     // A run and its attempts lie where a link leads to.
     let out = if out.is_symlink() && out.is_dir() { out.canonicalize().map_err(|e| Error::create(&out, &e))? } else { out };
     let device = device_of(ranks, device.device)?;
@@ -79,6 +88,7 @@ pub(super) fn run(host: &Host, args: TrainArgs, ranks: Ranks) -> Result<()> {
     let path = |path: Option<&PathBuf>| path.map(|path| path.display().to_string()).unwrap_or_default();
     let number = |n: Option<u64>| n.map(|n| n.to_string()).unwrap_or_default();
     ranks.expect_same_start(&[
+        ("run files", files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join("; ")),
         ("--seeds or --grid", members.iter().map(|member| member.set.join(" ")).collect::<Vec<_>>().join("; ")),
         ("--spread", given(spread)),
         ("--fit", given(fit)),
@@ -87,17 +97,28 @@ pub(super) fn run(host: &Host, args: TrainArgs, ranks: Ranks) -> Result<()> {
         ("--out", path(Some(&out))),
         ("--steps", number(steps)),
         ("--budget", number(budget)),
+        ("--csv", given(csv)),
         ("--strict", given(strict)),
         ("--json", given(json.json)),
     ])?;
-    expect_same_configuration(&config, ranks)?;
+    let mut runs = planned(&files, &set, &members, &out)?;
+    runs.iter().try_for_each(|(_, config)| expect_same_configuration(config, ranks))?;
     let out = if sharing.shared() { mirrored(&out, scratch.as_ref().map(TempDir::path), resume, sharing)? } else { out };
     let quiet = json.json || !sharing.leads();
-    let options = Options { out, resume, init, budget, device, steps, quiet, stop, ranks: sharing, host: host.clone() };
-    if !members.is_empty() {
-        return sweep(&run, members, &options, Closing { strict, json: json.json, fit }, ranks);
+    let options = Options { out: out.clone(), resume, init, budget, device, steps, csv, quiet, stop, ranks: sharing, host: host.clone() };
+    if sharing.shared() {
+        // In the folder that goes with this rank.
+        runs = planned(&files, &set, &members, &out)?;
     }
-    let config = if fit { fitted(&config, &options)? } else { config };
+    if fit {
+        for (folder, config) in &mut runs {
+            *config = fitted(config, &Options { out: folder.clone(), ..options.clone() })?;
+        }
+    }
+    if many {
+        return train_all(runs, &options, Closing { strict, json: json.json }, ranks);
+    }
+    let (_, config) = runs.remove(0);
     let report = train_with_restarts(&config, &options)?;
     if !ranks.leads() {
         return Ok(());
@@ -157,23 +178,42 @@ fn fitted(config: &Config, options: &Options) -> Result<Config> {
     Ok(config)
 }
 
-/// What a sweep ends with, and starts with.
+/// Name of a run file without its end.
+fn name_of(file: &Path) -> String {
+    file.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// The folder and the configuration of each run: of each file, and of each member of a sweep over it.
+fn planned(files: &[PathBuf], set: &[String], members: &[Member], out: &Path) -> Result<Vec<(PathBuf, Config)>> {
+    let mut runs: Vec<(PathBuf, Config)> = Vec::new();
+    for file in files {
+        let folder = if files.len() > 1 { out.join(name_of(file)) } else { out.to_path_buf() };
+        if runs.iter().any(|(known, _)| known.starts_with(&folder)) {
+            let name = name_of(file);
+            return Err(Error::Config(format!(
+                "two run files are called {name}, and their runs would have one folder: give one of them another name"
+            )));
+        }
+        if members.is_empty() {
+            runs.push((folder, Config::load(file, set)?));
+            continue;
+        }
+        for member in members {
+            runs.push((folder.join(&member.name), Config::load(file, &[set, &member.set].concat())?));
+        }
+    }
+    Ok(runs)
+}
+
+/// How many runs are closed.
 #[derive(Debug, Clone, Copy)]
 struct Closing {
     strict: bool,
     json: bool,
-    fit: bool,
 }
 
-/// Trains the members of a sweep and compares them.
-fn sweep(run: &RunArgs, members: Vec<Member>, options: &Options, Closing { strict, json, fit }: Closing, ranks: Ranks) -> Result<()> {
-    let mut runs = Vec::with_capacity(members.len());
-    for member in members {
-        let config = Config::load(&run.run, &[run.set.clone(), member.set].concat())?;
-        let folder = options.out.join(&member.name);
-        let config = if fit { fitted(&config, &Options { out: folder.clone(), ..options.clone() })? } else { config };
-        runs.push((folder, config));
-    }
+/// Trains many runs and compares them.
+fn train_all(runs: Vec<(PathBuf, Config)>, options: &Options, Closing { strict, json }: Closing, ranks: Ranks) -> Result<()> {
     let Swept { mut failed, elsewhere } = train_many(&runs, options, strict, ranks)?;
     if !ranks.leads() {
         return Ok(());

@@ -71,9 +71,12 @@ pub struct RunFolder {
     fresh: Option<PathBuf>,
 }
 
+/// The metrics as a table, where it was asked for.
+pub(super) const METRICS_CSV: &str = "metrics.csv";
+
 /// What a run writes into its folder and needs, beside its checkpoints and event files.
-const FILES: [&str; 8] =
-    ["config.toml", "metrics.jsonl", "train.log", "curves.svg", "model.safetensors", "report.json", "report.txt", DIVERGED];
+const FILES: [&str; 9] =
+    ["config.toml", "metrics.jsonl", METRICS_CSV, "train.log", "curves.svg", "model.safetensors", "report.json", "report.txt", DIVERGED];
 
 impl Drop for RunFolder {
     /// A refused start leaves nothing behind.

@@ -1,15 +1,16 @@
 //! What a run tells on its way: lines, metrics, event files, the progress bar, curves, and how far it is.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::checkpoint::{Progress, Warning};
-use super::folder::Beat;
+use super::folder::{Beat, METRICS_CSV};
 use super::logs::Logs;
+use super::options::Options;
 use super::rhythm::Rhythm;
 use crate::error::Result;
 use crate::files;
-use crate::host::Host;
 use crate::metrics::Metrics;
 use crate::plots::{Curves, draw_curves};
 
@@ -20,6 +21,7 @@ pub(super) struct Notes {
     folder: PathBuf,
     rhythm: Rhythm,
     curves: Curves,
+    csv: bool,
     /// When the folder was last told how far the run is.
     beaten: Option<Instant>,
     /// When curves may be drawn again.
@@ -31,10 +33,10 @@ impl Notes {
     ///
     /// # Errors
     /// As `Logs::open`.
-    pub(super) fn open(folder: &Path, step: u64, rhythm: Rhythm, host: Option<&Host>) -> Result<Notes> {
-        let logs = Logs::open(folder, step, rhythm.end, host)?;
+    pub(super) fn open(folder: &Path, step: u64, rhythm: Rhythm, options: &Options) -> Result<Notes> {
+        let logs = Logs::open(folder, step, rhythm.end, (!options.quiet).then_some(&options.host))?;
         let curves = curves_of(&files::text(&folder.join("metrics.jsonl"), files::LARGE).unwrap_or_default());
-        Ok(Notes { logs, folder: folder.into(), rhythm, curves, beaten: None, redraw_after: None })
+        Ok(Notes { logs, folder: folder.into(), rhythm, curves, csv: options.csv, beaten: None, redraw_after: None })
     }
 
     /// A line for the user and for `train.log`.
@@ -79,11 +81,14 @@ impl Notes {
         }
     }
 
-    /// Draws the curves.
+    /// Draws the curves, and writes them as a table where that was asked for.
     ///
     /// # Errors
-    /// `Io` when the picture cannot be written.
+    /// `Io` when a file cannot be written.
     pub(super) fn draw(&self, chart: &(&str, Vec<&str>), baseline: Option<&str>) -> Result<()> {
+        if self.csv {
+            files::write(&self.folder.join(METRICS_CSV), table(&self.curves, self.rhythm).as_bytes())?;
+        }
         draw_curves(&self.folder.join("curves.svg"), &self.curves, chart, baseline)
     }
 
@@ -116,6 +121,20 @@ impl Notes {
     pub(super) fn close(&mut self) -> Result<()> {
         self.logs.close()
     }
+}
+
+/// The curves as comma-separated values: a row a step, a column for each metric of each split, as in `validation/loss`; empty where there is none.
+fn table(curves: &Curves, rhythm: Rhythm) -> String {
+    let columns: Vec<_> = curves.iter().filter(|((_, name), _)| !["step", "epoch"].contains(&name.as_str())).collect();
+    let mut rows: BTreeMap<u64, Vec<String>> = BTreeMap::new();
+    for (at, (_, points)) in columns.iter().enumerate() {
+        for (step, value) in *points {
+            rows.entry(*step as u64).or_insert_with(|| vec![String::new(); columns.len()])[at] = value.to_string();
+        }
+    }
+    let heads: String = columns.iter().map(|((split, name), _)| format!(",{split}/{name}")).collect();
+    let row = |(step, values): (u64, Vec<String>)| format!("{step},{},{}\n", rhythm.epoch_of(step), values.join(","));
+    format!("step,epoch{heads}\n{}", rows.into_iter().map(row).collect::<String>())
 }
 
 /// Curves of the steps before, from the lines of `metrics.jsonl`.

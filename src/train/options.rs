@@ -22,6 +22,8 @@ pub struct Options {
     pub device: Option<String>,
     /// End after this many steps, whatever the configuration says; its schedule stays.
     pub steps: Option<u64>,
+    /// Write `metrics.csv` beside `metrics.jsonl`.
+    pub csv: bool,
     /// Say nothing on standard error.
     pub quiet: bool,
     /// Set to the number of a signal that asks for an end.

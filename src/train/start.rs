@@ -222,7 +222,7 @@ impl Start {
             first.save(&folder.checkpoints(), session.parameters(), config.checkpoint.keep)?;
         }
         said.extend(folder.write_config(&origin, resumed)?);
-        let mut notes = Notes::open(&folder.path, progress.step, rhythm, (!options.quiet).then_some(&options.host))?;
+        let mut notes = Notes::open(&folder.path, progress.step, rhythm, options)?;
         for line in of_device(&gpu, &session)?.into_iter().chain(of_data).chain(of_tuning(&gpu, chosen.0.len(), resumed)) {
             notes.say(&line);
         }
