@@ -108,8 +108,8 @@ fn several_run_files_are_trained_one_after_the_other() {
     // Every number of metrics.jsonl stands in its row and column, and nothing else.
     let mut numbers = 0;
     for line in std::fs::read_to_string(path("runs/b/metrics.jsonl")).unwrap().lines().map(json) {
-        let row = rows.iter().find(|row| row[0] == line["step"].to_string()).unwrap();
-        assert_eq!(row[1], line["epoch"].to_string());
+        let row = rows.iter().find(|row| row[0].parse::<u64>().ok() == line["step"].as_u64()).unwrap();
+        assert_eq!(row[1].parse::<u64>().ok(), line["epoch"].as_u64());
         for (name, value) in line.as_object().unwrap().iter().filter(|(name, _)| !["split", "step", "epoch"].contains(&name.as_str())) {
             let column = heads.iter().position(|head| *head == format!("{}/{name}", line["split"].as_str().unwrap())).unwrap();
             assert_eq!(row[column].parse::<f64>().ok(), value.as_f64(), "{name} of {line}");
