@@ -23,6 +23,7 @@ tests![
     a_run_that_a_rule_ends_starts_over_with_the_next_seed,
     a_sweep_is_many_runs_that_go_on_as_a_whole,
     several_run_files_are_trained_one_after_the_other,
+    a_new_run_file_has_no_limits_of_other_data,
     a_resumed_run_of_vectors_ends_with_the_same_weights,
     a_term_of_weight_0_is_no_term,
     a_sample_alone_in_its_batch_is_left_out_of_deviations,
@@ -68,6 +69,40 @@ pub(crate) fn data(path: &Path, samples: usize, change: impl Fn(&mut Vec<f32>, &
     let (n, m) = (contexts.len() / 12, targets.len() / 4);
     write(path, &[("contexts", &[n, 3, 4], &contexts), ("targets", &[m, 4], &targets)]).unwrap();
     path.to_str().unwrap().to_string()
+}
+
+/// `engine new` looks at the data: what another experiment came to on its own data is no limit here, and a cosine would not see lengths.
+fn a_new_run_file_has_no_limits_of_other_data() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let unit = |_: &mut Vec<f32>, targets: &mut Vec<f32>| targets.chunks_mut(4).for_each(|t| t.copy_from_slice(&[0.5; 4]));
+    let long = |_: &mut Vec<f32>, targets: &mut Vec<f32>| targets.chunks_mut(4).for_each(|t| t.copy_from_slice(&[64.0; 4]));
+    let files = [data(&folder.path().join("unit.npz"), 400, unit), data(&folder.path().join("long.npz"), 400, long)];
+    for kind in ["lvm_amn", "lvm_transformer_unified", "lvm_transformer_composite", "lvm_mlp"] {
+        for (file, by_length) in files.iter().zip([false, true]) {
+            let out = path(&format!("{kind}-{by_length}.toml"));
+            let (code, printed, text) = run(&["new", kind, "--data", file, "--out", &out]);
+            assert_eq!(code, 0, "{text}");
+            let table = std::fs::read_to_string(&out).unwrap().parse::<toml::Table>().unwrap();
+            assert!(table.get("expect").is_none(), "{kind}: {table}");
+            let rules = table.get("abort_if").and_then(toml::Value::as_array).cloned().unwrap_or_default();
+            assert!(rules.iter().all(|rule| rule.get("below").is_none() && rule.get("above").is_none()), "{kind}: {table}");
+            assert_eq!(rules.len(), if kind.ends_with("amn") || kind.ends_with("unified") { 2 } else { 0 }, "{kind}");
+            let loss = table["loss"].as_table().unwrap();
+            let terms: Vec<&String> = loss.keys().filter(|key| *key != "kind").collect();
+            let squared =
+                terms == ["mse"] && loss["mse"]["on"].as_str() == Some("raw") && table["validation"]["select"].as_str() == Some("mse");
+            // Two of the experiments minimise that anyway.
+            assert!(if rules.is_empty() { by_length == squared } else { squared || !by_length }, "{kind}: {table}");
+            assert_eq!(by_length, printed.contains("The targets have a mean norm of 128.0000"), "{printed}");
+        }
+    }
+    // What it writes trains.
+    let (code, _, text) = run(&["train", &path("lvm_mlp-true.toml"), "--steps", "1", "--out", &path("run"), "--set", "model.hidden=8"]);
+    assert_eq!(code, 0, "{text}");
+    // Without data the file stays that of the experiment.
+    let (code, _, text) = run(&["new", "lvm_amn", "--out", &path("plain.toml")]);
+    assert!(code == 0 && std::fs::read_to_string(path("plain.toml")).unwrap().contains("at_least = 0.55"), "{text}");
 }
 
 /// Each in a folder of its name, all looked at before the first; `--csv` writes their metrics as tables.

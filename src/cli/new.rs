@@ -7,7 +7,7 @@ use clap::Args;
 use include_dir::{Dir, include_dir};
 
 use crate::config::Section as _;
-use crate::datasets::next_vectors::header;
+use crate::datasets::next_vectors::{Reading, ValidationSplit, header, load};
 use crate::error::{Error, Result, argument, visible};
 use crate::files;
 use crate::host::Host;
@@ -79,11 +79,12 @@ pub(super) fn run(host: &Host, args: NewArgs) -> Result<()> {
     let template = RUNS.get_file(format!("{kind}.toml")).and_then(|file| file.contents_utf8());
     let template = template.ok_or_else(|| Error::Internal(format!("no run file {kind}.toml")))?;
     let out = out.unwrap_or_else(|| PathBuf::from(format!("{kind}.toml")));
-    let (facts, changes) = match &data {
+    let looked = match &data {
         Some(file) => look_into(template, &kind, file)?,
-        None => (vec![], vec![]),
+        None => Looked::default(),
     };
-    let text = written(template, &facts, &changes);
+    let text = written(template, &looked);
+    let facts = looked.facts;
     let config = Config::parse(&text, &out.display().to_string(), &[])?;
     config.validate().map_err(Error::Internal)?;
     if data.is_some() {
@@ -100,8 +101,24 @@ pub(super) fn run(host: &Host, args: NewArgs) -> Result<()> {
     ))
 }
 
-/// Sentences about the data, and the keys that they change: table, key, value.
-type Looked = (Vec<String>, Vec<(&'static str, &'static str, String)>);
+/// What data change of a run file.
+#[derive(Debug, Default)]
+struct Looked {
+    /// Sentences about them.
+    facts: Vec<String>,
+    /// Keys that they change: table, key, value.
+    changes: Vec<(&'static str, &'static str, String)>,
+    /// Limits that were set for other data do not count for these.
+    without_limits: bool,
+    /// The length of their targets matters: they are compared as they are.
+    by_length: bool,
+}
+
+/// Mean norms of targets that are taken for 1, as vectors without a length of their own have it.
+const UNIT: std::ops::RangeInclusive<f64> = 0.9..=1.1;
+
+/// Samples whose targets are looked at.
+const LOOKED_AT: usize = 1000;
 
 fn look_into(template: &str, kind: &str, file: &Path) -> Result<Looked> {
     let config = Config::parse(template, kind, &[])?;
@@ -111,7 +128,11 @@ fn look_into(template: &str, kind: &str, file: &Path) -> Result<Looked> {
     std::fs::metadata(file).map_err(|e| Error::read(file, &e))?;
     let quoted = toml::Value::String(file.display().to_string()).to_string();
     let mut changes = vec![("data", "file", quoted)];
-    let mut facts = Vec::new();
+    let (mut facts, mut by_length) = (Vec::new(), false);
+    let without_limits = !config.expect.is_empty() || config.abort_if.iter().any(|rule| rule.below.is_some() || rule.above.is_some());
+    if without_limits {
+        facts.push("Limits that were set for other data are left out: add your own to abort_if and expect.".into());
+    }
     if template.contains("kind = \"vectors\"") {
         let h = header(file)?;
         facts.push(format!("{}: {} samples, contexts of {} vectors of {}", file.display(), h.samples, h.context, h.dim));
@@ -125,18 +146,42 @@ fn look_into(template: &str, kind: &str, file: &Path) -> Result<Looked> {
             facts.push(format!("It is small: batches of {batch} instead of {}.", config.train.batch));
             changes.push(("train", "batch", batch.to_string()));
         }
+        let (data, _) = load(file, None, ValidationSplit::Whole, Reading { skip_non_finite: true, ..Reading::default() })?;
+        let samples: Vec<usize> = (0..data.train.samples).step_by(data.train.samples.div_ceil(LOOKED_AT)).collect();
+        let norm = data.train.take(&samples).mean_norm();
+        by_length = !UNIT.contains(&norm);
+        if by_length {
+            facts.push(format!(
+                "The targets have a mean norm of {norm:.4}: the loss is their squared error, as a cosine would not see their length."
+            ));
+            changes.push(("validation", "select", "\"mse\"".into()));
+        }
     }
-    Ok((facts, changes))
+    Ok(Looked { facts, changes, without_limits, by_length })
 }
 
 /// The template with the changes, and a comment beside every key that has none.
-fn written(template: &str, facts: &[String], changes: &[(&str, &str, String)]) -> String {
+fn written(template: &str, Looked { facts, changes, without_limits, by_length }: &Looked) -> String {
     let mut out = String::new();
     let mut table = String::new();
+    // Of a list over several lines: its name.
+    let mut list = String::new();
     let facts = facts.iter().map(|fact| format!("# {}\n", visible(&fact.replace('\n', "\\n")))).collect::<String>();
     for (number, line) in template.lines().enumerate() {
         if let Some(name) = line.strip_prefix('[').and_then(|l| l.strip_suffix(']')) {
             table = name.to_string();
+        }
+        if let Some(name) = line.strip_suffix(" = [") {
+            list = name.to_string();
+        }
+        let (in_list, ends) = (list.clone(), line == "]");
+        if ends {
+            list.clear();
+        }
+        let limit = in_list == "expect" || in_list == "abort_if" && (line.contains(" below = ") || line.contains(" above = "));
+        let term = table == "loss" && line.contains(" = {");
+        if *without_limits && limit || *by_length && term {
+            continue;
         }
         let key = line.split_once(" = ").map(|(key, _)| key).filter(|key| !key.starts_with(['#', ' ']));
         let changed = key.and_then(|key| changes.iter().find(|(t, k, _)| *t == table && *k == key));
@@ -145,6 +190,9 @@ fn written(template: &str, facts: &[String], changes: &[(&str, &str, String)]) -
         let line = about.map_or(line.clone(), |(_, about)| format!("{line:<28}  # {about}"));
         out += line.trim_end();
         out.push('\n');
+        if *by_length && table == "loss" && key == Some("kind") {
+            out += "mse = { weight = 1.0, on = \"raw\" }\n";
+        }
         if number == 0 {
             out += &facts;
         }
@@ -160,7 +208,7 @@ mod tests {
     fn every_kind_gives_a_run_file_that_says_the_same() {
         for kind in kinds() {
             let template = RUNS.get_file(format!("{kind}.toml")).unwrap().contents_utf8().unwrap();
-            let text = written(template, &[], &[]);
+            let text = written(template, &Looked::default());
             assert!(Config::parse(&text, kind, &[]).unwrap() == Config::parse(template, kind, &[]).unwrap(), "{kind}");
             assert!(text.matches(" # ").count() > 10, "{kind}: {text}");
         }
