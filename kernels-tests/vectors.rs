@@ -24,6 +24,7 @@ tests![
     a_sweep_is_many_runs_that_go_on_as_a_whole,
     several_run_files_are_trained_one_after_the_other,
     a_new_run_file_has_no_limits_of_other_data,
+    windows_of_any_length_are_cut_from_a_row_of_vectors,
     a_resumed_run_of_vectors_ends_with_the_same_weights,
     a_term_of_weight_0_is_no_term,
     a_sample_alone_in_its_batch_is_left_out_of_deviations,
@@ -69,6 +70,45 @@ pub(crate) fn data(path: &Path, samples: usize, change: impl Fn(&mut Vec<f32>, &
     let (n, m) = (contexts.len() / 12, targets.len() / 4);
     write(path, &[("contexts", &[n, 3, 4], &contexts), ("targets", &[m, 4], &targets)]).unwrap();
     path.to_str().unwrap().to_string()
+}
+
+/// Of 12 vectors of two documents, 7 and 5.
+fn windows_of_any_length_are_cut_from_a_row_of_vectors() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let vectors: Vec<f32> = (0..36).map(|i| i as f32).collect();
+    let documents: Vec<f32> = (0..12).map(|i| if i < 7 { 4.0 } else { 9.0 }).collect();
+    write(Path::new(&path("row.npz")), &[("vectors", &[12, 3], &vectors), ("documents", &[12], &documents)]).unwrap();
+    let (file, out) = (path("row.npz"), path("out.npz"));
+    let cut = |more: &[&str]| {
+        let (code, _, text) = run(&[&["data", "windows", &file, "--out", &out], more].concat());
+        assert_eq!(code, 0, "{text}");
+        let mut npz = Npz::open(Path::new(&out)).unwrap();
+        let [contexts, targets, rows] = ["context_sequences", "target_vectors", "target_rows"].map(|name| npz.array(name).unwrap());
+        let (length, rows) = (contexts.shape[1], rows.values.to_f32());
+        assert_eq!((contexts.shape[0], targets.shape), (rows.len(), vec![rows.len(), 3]));
+        let (contexts, targets) = (contexts.values.to_f32(), targets.values.to_f32());
+        for (i, row) in rows.iter().map(|row| *row as usize).enumerate() {
+            assert_eq!(contexts[i * length * 3..(i + 1) * length * 3], vectors[(row - length) * 3..row * 3]);
+            assert_eq!(targets[i * 3..(i + 1) * 3], vectors[row * 3..(row + 1) * 3]);
+        }
+        rows
+    };
+    assert_eq!(cut(&["--context", "4"]), [4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0]);
+    assert_eq!(cut(&["--context", "4", "--documents", "documents"]), [4.0, 5.0, 6.0, 11.0]);
+    assert_eq!(cut(&["--context", "2", "--stride", "3", "--array", "vectors", "--documents", "documents"]), [2.0, 5.0, 9.0]);
+    for (args, code, says) in [
+        (vec!["--context", "12"], 65, "no 13 vectors of one document"),
+        (vec!["--context", "3", "--array", "other"], 65, "other"),
+        (vec!["--context", "3", "--array", "documents"], 65, "(vectors, features) is needed"),
+        (vec!["--context", "3", "--documents", "vectors"], 65, "[12] is needed"),
+        (vec!["--context", "0"], 2, "--context"),
+    ] {
+        let (got, _, text) = run(&[&["data", "windows", &file, "--out", &path("never.npz")], &args[..]].concat());
+        assert!(got == code && text.contains(says), "{args:?}: {got} {text}");
+    }
+    let (code, _, text) = run(&["data", "windows", &file, "--context", "3", "--out", &file]);
+    assert!(code == 2 && !Path::new(&path("never.npz")).exists(), "{text}");
 }
 
 /// `engine new` looks at the data: what another experiment came to on its own data is no limit here, and a cosine would not see lengths.

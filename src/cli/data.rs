@@ -6,11 +6,15 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::{Args, Subcommand};
+use half::f16;
 use serde_json::json;
 
 use super::args::{JsonArg, RunArgs, expect_others, expect_writable};
 use crate::bar::Bar;
 use crate::datasets::integer_sequences::Sequence;
+use crate::datasets::matrix::Values;
+use crate::datasets::next_vectors::window_starts;
+use crate::datasets::npz::{Npz, Numbers};
 use crate::datasets::{linkages, npz};
 use crate::draw;
 use crate::error::{Error, Result};
@@ -34,6 +38,27 @@ enum Data {
         run: RunArgs,
         /// File to write: train (steps, samples, numbers), validation (validations, sequences, numbers), test (4, sequences, numbers); -1 where a sequence is shorter
         #[arg(long, value_name = "FILE.npz")]
+        out: PathBuf,
+    },
+    /// Samples of next vectors from a long row of them: contexts of any length, with the vector that follows each
+    Windows {
+        /// An array (vectors, features), in the order of the text
+        #[arg(value_name = "FILE.npz")]
+        file: PathBuf,
+        /// Vectors of a context
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+        context: u32,
+        /// Vectors from one sample to the next
+        #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+        stride: u32,
+        /// Name of the array [default: the only one with two axes]
+        #[arg(long, value_name = "NAME")]
+        array: Option<String>,
+        /// Name of an array with a number for each vector: no sample goes across two numbers
+        #[arg(long, value_name = "NAME")]
+        documents: Option<String>,
+        /// File to write
+        #[arg(long, value_name = "OUT.npz")]
         out: PathBuf,
     },
     /// Planar linkages: four-bars and six-bars with images of the curves that they trace
@@ -93,8 +118,81 @@ fn sequences(host: &Host, config: &Config, out: &Path) -> Result<()> {
     host.print(&format!("{}: {steps} training steps, {validations} validations, {count} test sets", out.display()))
 }
 
+/// Contexts and targets from a row of vectors.
+fn windows(host: &Host, file: &Path, [context, stride]: [usize; 2], [array, documents]: [Option<&str>; 2], out: &Path) -> Result<()> {
+    expect_others(out, &[file])?;
+    expect_writable(out)?;
+    let mut npz = Npz::open(file)?;
+    let there = npz.names().join(", ");
+    let found = match array {
+        Some(name) => name.to_string(),
+        None => {
+            let rows: Vec<String> = npz.members()?.into_iter().filter(|m| m.shape.len() == 2).map(|m| m.name).collect();
+            let [only] = &rows[..] else {
+                return Err(Error::Data(format!(
+                    "{}: {} arrays have two axes, (vectors, features). Name one with --array; there are {there}",
+                    file.display(),
+                    rows.len()
+                )));
+            };
+            only.clone()
+        }
+    };
+    let vectors = npz.array(&found)?;
+    let [rows, features] = vectors.shape[..] else {
+        return Err(Error::Data(format!("{}: {found} has shape {:?}; (vectors, features) is needed", file.display(), vectors.shape)));
+    };
+    let of = match documents {
+        None => None,
+        Some(name) => {
+            let numbers = npz.array(name)?;
+            if numbers.shape != [rows] {
+                return Err(Error::Data(format!("{}: {name} has shape {:?}; [{rows}] is needed", file.display(), numbers.shape)));
+            }
+            Some(numbers.values.to_f32())
+        }
+    };
+    let starts = window_starts(rows, context, stride, of.as_deref());
+    if starts.is_empty() {
+        return Err(Error::Data(format!(
+            "{}: no {} vectors of one document follow one another among the {rows} of {found}. Give a shorter --context",
+            file.display(),
+            context + 1
+        )));
+    }
+    let (samples, shapes) = (starts.len(), [[starts.len(), context, features], [starts.len(), features, 1]]);
+    let targets: Vec<i32> = starts.iter().map(|start| (start + context) as i32).collect();
+    let parts = [0..context, context..context + 1];
+    let taken = |part: &std::ops::Range<usize>| {
+        starts.iter().flat_map(move |start| (start + part.start) * features..(start + part.end) * features).collect::<Vec<usize>>()
+    };
+    let indices = parts.each_ref().map(taken);
+    let (halves, floats): (Vec<Vec<f16>>, Vec<Vec<f32>>) = match &vectors.values {
+        Values::F16(values) => (indices.iter().map(|part| part.iter().map(|i| values[*i]).collect()).collect(), vec![]),
+        Values::F32(values) => (vec![], indices.iter().map(|part| part.iter().map(|i| values[*i]).collect()).collect()),
+    };
+    let numbers: Vec<Numbers<'_>> = halves.iter().map(|v| Numbers::F16(v)).chain(floats.iter().map(|v| Numbers::F32(v))).collect();
+    npz::write_arrays(
+        out,
+        &[
+            ("context_sequences", &shapes[0], numbers[0]),
+            ("target_vectors", &shapes[1][..2], numbers[1]),
+            ("target_rows", &[samples], Numbers::I32(&targets)),
+        ],
+    )?;
+    host.print(&format!(
+        "{}: {samples} contexts of {context} vectors of {features}, from {rows} vectors of {}",
+        out.display(),
+        file.display()
+    ))
+}
+
 pub(super) fn run(host: &Host, args: DataArgs) -> Result<()> {
     let (count, seed, out, only, sheet, json) = match args.what {
+        Data::Windows { file, context, stride, array, documents, out } => {
+            let names = [array.as_deref(), documents.as_deref()];
+            return windows(host, &file, [context as usize, stride as usize], names, &out);
+        }
         Data::Sequences { run, out } => {
             expect_others(&out, &[&run.run])?;
             return sequences(host, &run.load()?, &out);

@@ -171,6 +171,20 @@ pub fn header(path: &Path) -> Result<Header> {
     Ok(Header { samples, context, dim, has_validation, half })
 }
 
+/// First rows of the windows over so many vectors that hold a context and the vector behind it, from one to the next by `stride`. With the number of each
+/// vector's document, those that lie in one document.
+pub fn window_starts(rows: usize, context: usize, stride: usize, documents: Option<&[f32]>) -> Vec<usize> {
+    let mut starts = Vec::new();
+    let mut first = 0;
+    while first < rows {
+        // Vectors of the document that begins here.
+        let end = documents.map_or(rows, |of| (first..rows).find(|i| of[*i].to_bits() != of[first].to_bits()).unwrap_or(rows));
+        starts.extend((first..end.saturating_sub(context)).step_by(stride));
+        first = end;
+    }
+    starts
+}
+
 impl VectorSet {
     /// A set of arrays.
     ///
