@@ -25,6 +25,7 @@ tests![
     several_run_files_are_trained_one_after_the_other,
     a_new_run_file_has_no_limits_of_other_data,
     windows_of_any_length_are_cut_from_a_row_of_vectors,
+    a_share_of_the_training_samples_is_the_same_each_time,
     a_resumed_run_of_vectors_ends_with_the_same_weights,
     a_term_of_weight_0_is_no_term,
     a_sample_alone_in_its_batch_is_left_out_of_deviations,
@@ -70,6 +71,36 @@ pub(crate) fn data(path: &Path, samples: usize, change: impl Fn(&mut Vec<f32>, &
     let (n, m) = (contexts.len() / 12, targets.len() / 4);
     write(path, &[("contexts", &[n, 3, 4], &contexts), ("targets", &[m, 4], &targets)]).unwrap();
     path.to_str().unwrap().to_string()
+}
+
+/// Smaller shares are parts of larger ones, the validation stays, and estimates know of it.
+fn a_share_of_the_training_samples_is_the_same_each_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let file = data(&folder.path().join("data.npz"), 200, |_, _| {});
+    let rows = |share: &str, seed: &str| {
+        let (out, set, seed) = (path(&format!("{share}-{seed}")), format!("train.share={share}"), format!("train.seed={seed}"));
+        let (code, _, text) = train(&file, Path::new(&out), &["--set", &set, "--set", &seed, "--set", "data.split=random"]);
+        assert_eq!(code, 0, "{text}");
+        assert_eq!(share != "1.0", text.contains("training samples are used"), "{text}");
+        let to = path("predictions.npz");
+        assert_eq!(run(&["eval", &out, "--predictions", &to]).0, 0);
+        let mut npz = Npz::open(Path::new(&to)).unwrap();
+        ["train_samples", "val_samples"].map(|name| npz.array(name).unwrap().values.to_f32())
+    };
+    let ([whole, validation], [half, same], [quarter, _]) = (rows("1.0", "1"), rows("0.5", "1"), rows("0.25", "1"));
+    assert_eq!((whole.len(), half.len(), quarter.len()), (180, 90, 45));
+    assert!(validation == same && half.iter().all(|row| whole.contains(row)) && quarter.iter().all(|row| half.contains(row)));
+    assert_eq!(rows("0.5", "2")[0], half);
+    // 90 samples are 2 batches of 32; without the file's samples the header tells the same.
+    let report = std::fs::read_to_string(Path::new(&path("0.5-1")).join("report.json")).unwrap();
+    assert_eq!(json(&report)["steps"], 2 * 2);
+    for (share, code) in [("0", 2), ("1.5", 2), ("0.01", 65)] {
+        let set = format!("train.share={share}");
+        assert_eq!(train(&file, Path::new(&path("never")), &["--set", &set, "--set", "data.split=random"]).0, code, "{share}");
+    }
+    let (code, _, text) = run(&["train", "data/runs/integer_sequences_d64.toml", "--set", "train.share=0.5", "--out", &path("never")]);
+    assert!(code == 2 && text.contains("sequences are generated"), "{text}");
 }
 
 /// Of 12 vectors of two documents, 7 and 5.

@@ -49,8 +49,15 @@ pub struct TrainConfig {
     pub shuffle: bool,
     /// Leave out the samples of an epoch that do not fill a step. A step on a handful of samples can undo much just before a validation.
     pub drop_last: bool,
+    /// Share of the training samples of a file that are used, the same ones whatever else changes: smaller shares are parts of larger ones.
+    #[serde(skip_serializing_if = "is_whole")]
+    pub share: f64,
     /// Steps between two lines of `metrics.jsonl`.
     pub log_every: u64,
+}
+
+fn is_whole(share: &f64) -> bool {
+    *share == 1.0
 }
 
 impl Default for TrainConfig {
@@ -65,6 +72,7 @@ impl Default for TrainConfig {
             steps_per_epoch: 1000,
             shuffle: true,
             drop_last: true,
+            share: 1.0,
             log_every: 100,
         }
     }
@@ -160,6 +168,7 @@ impl Section for TrainConfig {
             (samples as f64) * steps as f64,
             "below 2^31",
         )?;
+        within(self.share > 0.0 && self.share <= 1.0, "train.share", self.share, "above 0, and 1 at most")?;
         within(self.log_every >= 1, "train.log_every", self.log_every as f64, "at least 1")?;
         within(self.seed <= i64::MAX as u64, "train.seed", self.seed as f64, "below 2^63")
     }

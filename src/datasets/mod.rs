@@ -170,6 +170,22 @@ pub fn training_samples(n: usize, share: f64) -> usize {
     ((1.0 - share) * n as f64) as usize
 }
 
+/// Samples of which a share of so many is made.
+pub fn share_of(samples: usize, share: f64) -> usize {
+    if share >= 1.0 { samples } else { ((share * samples as f64).round() as usize).max(1).min(samples) }
+}
+
+/// Places of a share of so many samples, in order; those of a smaller share are among those of a larger one.
+pub fn shared(samples: usize, share: f64, seed: u64) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..samples).collect();
+    if share < 1.0 {
+        shuffle(&mut order, Random::new(seed, stream::SPLIT, 2));
+        order.truncate(share_of(samples, share));
+        order.sort_unstable();
+    }
+    order
+}
+
 /// Samples with values that are NaN or infinite, in order; without `skip` the first is an error.
 fn non_finite(path: &Path, skip: bool, arrays: &[(&str, &[f32], &[usize])]) -> Result<Vec<usize>> {
     let mut samples = std::collections::BTreeSet::new();

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::config::{TrainConfig, within};
-use crate::datasets::{epoch_order, split, training_samples};
+use crate::datasets::{epoch_order, share_of, shared, split, training_samples};
 use crate::error::{Error, Result};
 
 /// Where validation samples come from.
@@ -127,7 +127,10 @@ pub struct Sets {
     expected: usize,
     file: PathBuf,
     share: f64,
+    /// Of a split that shuffles.
     seed: Option<u64>,
+    /// Share of the training samples that are used, and the seed that chooses them.
+    used: (f64, u64),
     batch: usize,
     epochs: Epochs,
 }
@@ -135,9 +138,10 @@ pub struct Sets {
 impl Sets {
     /// Of a file whose last `share` validates, after shuffling with a seed.
     pub fn new(file: &Path, share: f64, split: SplitKind, seed: u64, train: &TrainConfig) -> Self {
+        let used = (train.share, seed);
         let seed = (split == SplitKind::Random).then_some(seed);
         let (batch, epochs) = (train.batch, Epochs::new(train));
-        Sets { train: vec![], validation: vec![], whole: false, expected: 0, file: file.into(), share, seed, batch, epochs }
+        Sets { train: vec![], validation: vec![], whole: false, expected: 0, file: file.into(), share, seed, used, batch, epochs }
     }
 
     /// Samples of a training batch.
@@ -147,7 +151,7 @@ impl Sets {
 
     /// The file is said to have so many samples.
     pub fn expect(&mut self, samples: usize) {
-        self.expected = training_samples(samples, self.share);
+        self.expected = share_of(training_samples(samples, self.share), self.used.0);
     }
 
     /// Splits so many samples.
@@ -160,6 +164,8 @@ impl Sets {
             self.validation = (0..samples).collect();
             self.train.clone_from(&self.validation);
         }
+        let (share, seed) = self.used;
+        self.train = shared(self.train.len(), share, seed).into_iter().map(|place| self.train[place]).collect();
         self.expected = self.train.len();
         self.expect_batch()?;
         if self.validation.is_empty() {

@@ -119,6 +119,11 @@ impl DataKind for IntegerSequencesConfig {
     }
 
     fn open(&self, settings: &Settings, _purpose: Purpose) -> Result<Box<dyn Source>> {
+        if settings.train.share < 1.0 {
+            return Err(Error::Config(
+                "train.share takes a part of the samples of a file; sequences are generated: lower train.steps_per_epoch".into(),
+            ));
+        }
         Ok(Box::new(IntegerSequences::new(self, settings)))
     }
 

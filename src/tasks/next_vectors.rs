@@ -16,7 +16,7 @@ use crate::datasets::next_vectors::{
     Baselines, CONTEXTS, Candidates, Linear, Reading, Retrieval, ValidationSplit, VectorData, VectorSet, has_direction, header, load,
     self_similarity,
 };
-use crate::datasets::{split_blocks, training_samples};
+use crate::datasets::{share_of, shared, split_blocks, training_samples};
 use crate::error::{Error, Result};
 use crate::gpu::Role;
 use crate::kernels::gather;
@@ -126,11 +126,12 @@ impl DataKind for VectorsConfig {
         };
         if purpose != Purpose::Predict && self.sized_by().exists() {
             let h = header(self.sized_by())?;
-            source.samples = Some(match self.split_of(h.has_validation) {
+            let samples = match self.split_of(h.has_validation) {
                 ValidationSplit::Given | ValidationSplit::Whole => h.samples,
                 ValidationSplit::Blocks(share, seed) => split_blocks(h.samples, share, seed, h.context).0.len(),
                 ValidationSplit::Sequential(share) | ValidationSplit::Random(share, _) => training_samples(h.samples, share),
-            });
+            };
+            source.samples = Some(if self.test_file.is_some() { samples } else { share_of(samples, settings.train.share) });
             (source.config.dim, source.config.context) = (h.dim, h.context);
             (source.half, source.there) = (h.half, true);
         }
@@ -333,6 +334,7 @@ impl Source for NextVectors {
                 let trained = VectorsConfig { test_file: None, ..config.clone() };
                 let split = trained.split_of(header(&config.file)?.has_validation);
                 let (VectorData { train, .. }, _) = load(&config.file, None, split, reading)?;
+                let train = train.take(&shared(train.samples, self.train.share, config.seed));
                 if train.dim == data.train.dim {
                     data.train = train;
                 }
@@ -340,6 +342,11 @@ impl Source for NextVectors {
             return Ok((Box::new(self.holding(data, with.ranks)?), notes));
         }
         let ood = data.ood.as_ref().map_or(String::new(), |o| format!(", {} out of distribution", o.samples));
+        let all = data.train.samples;
+        data.train = data.train.take(&shared(all, self.train.share, config.seed));
+        if data.train.samples < all {
+            notes.push(format!("share       {} of {all} training samples are used (train.share)", data.train.samples));
+        }
         notes.insert(
             0,
             format!(
