@@ -12,7 +12,7 @@ use super::output::bytes;
 use crate::datasets::SampleStream;
 use crate::datasets::integer_sequences::{FAMILIES, draw_family};
 use crate::datasets::next_vectors::{self, IN_MEMORY, Reading, self_similarity};
-use crate::datasets::npz::Npz;
+use crate::datasets::npz::{Look, Npz};
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::random::Random;
@@ -75,7 +75,7 @@ fn inspect_npz(host: &Host, file: &Path, as_json: bool) -> Result<()> {
             && member.shape.len() >= 2
             && width > 0
         {
-            let matrix = npz.matrix(&member.name, IN_MEMORY, true)?.1;
+            let matrix = npz.matrix(&member.name, IN_MEMORY, Look::Here)?.1;
             let (mut n, mut sum, mut low, mut high, mut bad) = (0.0, 0.0, f64::INFINITY, 0.0f64, 0);
             let vectors = (0..matrix.rows()).flat_map(|i| matrix.row_f64(i).chunks(width).map(<[f64]>::to_vec).collect::<Vec<_>>());
             let similarity = self_similarity(vectors.inspect(|vector| {

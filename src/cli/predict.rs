@@ -9,7 +9,7 @@ use tempfile::NamedTempFile;
 
 use super::args::{DeviceArg, RunFolderArgs, expect_apart};
 use crate::bar::Bar;
-use crate::datasets::npz::{Npz, Numbers, write_arrays};
+use crate::datasets::npz::{Look, Npz, Numbers, write_arrays};
 use crate::datasets::open_regular;
 use crate::error::{Error, Result};
 use crate::files;
@@ -114,7 +114,7 @@ fn of_arrays(models: &mut Models<'_>, file: &Path, sink: &mut Sink<'_>) -> Resul
             let wanted = [&[field.name], field.arrays].concat().join("`, `");
             Error::Data(format!("{}: no array `{wanted}`. There are {}", file.display(), names.join(", ")))
         })?;
-        let (shape, matrix) = npz.matrix(found, IN_MEMORY, true)?;
+        let (shape, matrix) = npz.matrix(found, IN_MEMORY, Look::Here)?;
         let Some((rows, shape)) = shape.split_first().filter(|(rows, _)| **rows > 0) else {
             return Err(Error::Data(format!("{}: {found} has shape {shape:?}: there is no sample", file.display())));
         };

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
+use super::index;
 use super::linkages;
 use super::matrix::Values;
 use super::npz::{Array, Npz};
-use super::{index, non_finite};
 use crate::error::{Error, Result};
 
 /// Most joints of a mechanism.
@@ -31,14 +31,39 @@ pub struct MechanismData {
     pub linkages: bool,
 }
 
-/// Samples and width of a file's latents, from its headers alone; without `truth` the file need not have joints.
+/// Whether a file must hold the joints that are to be predicted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Joints {
+    /// It must: a model is trained on them, or judged by them.
+    Needed,
+    /// It need not, and none are read: a model makes them.
+    Unread,
+}
+
+/// Samples that hold numbers which are not finite.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NonFinite {
+    /// They are an error.
+    Refused,
+    /// They are left out, and a note says so.
+    LeftOut,
+}
+
+impl NonFinite {
+    /// As the key `data.skip_non_finite` has it.
+    pub fn of(skip: bool) -> Self {
+        if skip { NonFinite::LeftOut } else { NonFinite::Refused }
+    }
+}
+
+/// Samples and width of a file's latents, from its headers alone.
 ///
 /// # Errors
 /// `MissingInput` without the file, `Data` when it does not hold what a run needs.
-pub fn header(path: &Path, truth: bool) -> Result<(usize, usize)> {
+pub fn header(path: &Path, wanted: Joints) -> Result<(usize, usize)> {
     let mut npz = Npz::open(path)?;
     let names = npz.names();
-    let needed = if truth { &["latents", "types", "joints", "mask"][..] } else { &["latents", "types"] };
+    let needed = if wanted == Joints::Needed { &["latents", "types", "joints", "mask"][..] } else { &["latents", "types"] };
     for name in needed {
         if !names.iter().any(|n| n == name) {
             let hint = if *name == "latents" && names.iter().any(|n| n == "images") { ". Make them with `engine encode`" } else { "" };
@@ -48,7 +73,7 @@ pub fn header(path: &Path, truth: bool) -> Result<(usize, usize)> {
     let (latents, types) = (npz.shape("latents")?, npz.shape("types")?);
     let n = types.first().copied().unwrap_or(0);
     let (mut joints, mut mask) = (vec![n, JOINTS, 2], vec![n, JOINTS]);
-    if truth {
+    if wanted == Joints::Needed {
         (joints, mask) = (npz.shape("joints")?, npz.shape("mask")?);
     }
     match latents[..] {
@@ -69,8 +94,8 @@ fn check_types(path: &Path, kinds: &Values) -> Result<()> {
     })
 }
 
-/// Valid joints of each sample, with `truth` at least one.
-fn joints_of_each(path: &Path, mask: &Values, truth: bool) -> Result<Vec<usize>> {
+/// Valid joints of each sample: at least one where they are needed.
+fn joints_of_each(path: &Path, mask: &Values, wanted: Joints) -> Result<Vec<usize>> {
     let samples = mask.len() / JOINTS;
     let wrong = |what: String| Err(Error::Data(format!("{}: {what}", path.display())));
     if let Some(i) = (0..mask.len()).find(|i| mask.get(*i) != 0.0 && mask.get(*i) != 1.0) {
@@ -80,7 +105,7 @@ fn joints_of_each(path: &Path, mask: &Values, truth: bool) -> Result<Vec<usize>>
     for i in 0..samples {
         let valid = |j: &usize| mask.get(i * JOINTS + j) == 1.0;
         let count = (0..JOINTS).take_while(valid).count();
-        if (truth && count == 0) || (count..JOINTS).any(|j| valid(&j)) {
+        if (wanted == Joints::Needed && count == 0) || (count..JOINTS).any(|j| valid(&j)) {
             return wrong(format!("mask[{i}] is no run of ones followed by zeros: valid joints come first, at least one"));
         }
         counts.push(count);
@@ -104,35 +129,35 @@ pub fn check_beside(path: &Path, samples: usize, name: &str, Array { shape: foun
     }
     match name {
         "types" => check_types(path, values),
-        "mask" => joints_of_each(path, values, true).map(drop),
-        _ => non_finite(path, false, &[(name, &values.to_f32(), &shape)]).map(drop),
+        "mask" => joints_of_each(path, values, Joints::Needed).map(drop),
+        _ => super::non_finite(path, false, &[(name, &values.to_f32(), &shape)]).map(drop),
     }
 }
 
-/// Reads a file; without `truth` it need not have joints, and no sample has any. Samples that are not finite
-/// are left out if `skip_non_finite`, and a note says so.
+/// Reads a file, and gives notes. Where joints are unread, no sample has any.
 ///
 /// # Errors
 /// `MissingInput` or `Data`.
-pub fn load(path: &Path, truth: bool, skip_non_finite: bool) -> Result<(MechanismData, Vec<String>)> {
-    let (samples, width) = header(path, truth)?;
+pub fn load(path: &Path, wanted: Joints, non_finite: NonFinite) -> Result<(MechanismData, Vec<String>)> {
+    let (samples, width) = header(path, wanted)?;
     let mut npz = Npz::open(path)?;
     let linkages = npz.names().iter().any(|n| n == linkages::MARK);
     let mut read = |name: &str| -> Result<Values> { Ok(npz.array(name)?.values) };
     let (latents, kinds) = (read("latents")?, read("types")?);
-    let (joints, mask) = if truth {
+    let (joints, mask) = if wanted == Joints::Needed {
         (read("joints")?, read("mask")?)
     } else {
         (Values::F32(vec![0.0; samples * JOINTS * 2]), Values::F32(vec![0.0; samples * JOINTS]))
     };
     check_types(path, &kinds)?;
-    let counts = joints_of_each(path, &mask, truth)?;
+    let counts = joints_of_each(path, &mask, wanted)?;
     let mut joints = joints.to_f32();
     for (joints, count) in joints.chunks_mut(JOINTS * 2).zip(&counts) {
         joints[count * 2..].fill(0.0);
     }
     let latents = latents.to_f32();
-    let bad = non_finite(path, skip_non_finite, &[("latents", &latents, &[samples, width]), ("joints", &joints, &[samples, JOINTS, 2])])?;
+    let left_out = non_finite == NonFinite::LeftOut;
+    let bad = super::non_finite(path, left_out, &[("latents", &latents, &[samples, width]), ("joints", &joints, &[samples, JOINTS, 2])])?;
     let kept: Vec<usize> = (0..samples).filter(|i| bad.binary_search(i).is_err()).collect();
     let rows = |values: &[f32], n: usize| -> Vec<f32> { kept.iter().flat_map(|i| &values[i * n..(i + 1) * n]).copied().collect() };
     let notes = if bad.is_empty() { vec![] } else { vec![format!("{} of {samples} samples are left out: not finite", bad.len())] };
@@ -171,7 +196,7 @@ mod tests {
         let [latents, types, joints, mask] = &arrays;
         let n = types.len();
         write(path, &[("latents", &[3, 4], latents), ("types", &[n], types), ("joints", &[3, 8, 2], joints), ("mask", &[3, 8], mask)])?;
-        Ok(load(path, true, false)?.0)
+        Ok(load(path, Joints::Needed, NonFinite::Refused)?.0)
     }
 
     #[test]
@@ -184,7 +209,7 @@ mod tests {
         // What is masked is no data.
         assert_eq!(file(&path, |a| a[2][11] = f32::NAN).unwrap(), data);
         file(&path, |a| a[0][6] = f32::NAN).unwrap_err();
-        let (left, notes) = load(&path, true, true).unwrap();
+        let (left, notes) = load(&path, Joints::Needed, NonFinite::LeftOut).unwrap();
         assert_eq!((left.counts, left.types, notes.len()), (vec![5, 8], vec![0, 2], 1));
         let [mean, deviation] = data.statistics(&[0]);
         assert_eq!((mean, deviation), ([4.0, 5.0], [8f64.sqrt(); 2]));

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::matrix::{Matrix, Values};
-use super::npz::Npz;
+use super::npz::{Look, Npz};
 use crate::error::{Error, Result};
 use crate::random::{Random, stream};
 use crate::ranks::Ranks;
@@ -502,7 +502,7 @@ impl VectorSet {
 }
 
 fn read(npz: &mut Npz<std::io::BufReader<std::fs::File>>, path: &Path, names: [&str; 2], reading: Reading) -> Result<VectorSet> {
-    let mut matrix = |name| npz.matrix(name, reading.in_memory, reading.ranks.leads());
+    let mut matrix = |name| npz.matrix(name, reading.in_memory, if reading.ranks.leads() { Look::Here } else { Look::Elsewhere });
     VectorSet::new(path, names, matrix(names[0])?, matrix(names[1])?)
 }
 

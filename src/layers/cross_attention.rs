@@ -1,6 +1,6 @@
 //! Multi-head attention from one sequence to another.
 
-use super::layer::{Gradient, axes, dropout, kept, through_dropout};
+use super::layer::{Gradient, Mask, axes, dropout, kept, through_dropout};
 use super::linear::{Fused, Linear};
 use crate::error::{Error, Result};
 use crate::kernels::Dropout;
@@ -37,7 +37,7 @@ impl CrossAttention {
     ///
     /// # Errors
     /// `Config` when the heads do not divide the features.
-    pub fn new(name: &str, features: usize, heads: usize, causal: bool, rate: f64) -> Result<Self> {
+    pub fn new(name: &str, features: usize, heads: usize, mask: Mask, rate: f64) -> Result<Self> {
         if heads == 0 || !features.is_multiple_of(heads) {
             return Err(Error::Config(format!("model.heads = {heads} must divide the {features} features of the model")));
         }
@@ -54,7 +54,7 @@ impl CrossAttention {
             name: name.into(),
             features,
             heads,
-            causal,
+            causal: mask == Mask::Causal,
             rate,
             q_proj: stacked("q_proj", features, 0),
             kv_proj: stacked("kv_proj", 2 * features, features),

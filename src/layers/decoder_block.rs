@@ -2,7 +2,7 @@
 
 use super::cross_attention::CrossAttention;
 use super::feed_forward::FeedForward;
-use super::layer::Layer;
+use super::layer::{Layer, Mask};
 use super::layer_norm::LayerNorm;
 use super::linear::Fused;
 use super::self_attention::SelfAttention;
@@ -31,9 +31,9 @@ impl DecoderBlock {
         let BlockConfig { features, heads, hidden, activation, dropout, eps, causal, .. } = config;
         let norm = |which: &str| LayerNorm::new(&format!("{name}.{which}"), features, eps);
         Ok(DecoderBlock {
-            attention: SelfAttention::new(&format!("{name}.self_attn"), features, heads, causal, dropout)?,
+            attention: SelfAttention::new(&format!("{name}.self_attn"), features, heads, Mask::of(causal), dropout)?,
             norm1: norm("norm1"),
-            cross: CrossAttention::new(&format!("{name}.multihead_attn"), features, heads, causal, dropout)?,
+            cross: CrossAttention::new(&format!("{name}.multihead_attn"), features, heads, Mask::of(causal), dropout)?,
             norm2: norm("norm2"),
             feed_forward: FeedForward::new(name, features, hidden, activation, dropout),
             norm3: norm("norm3"),

@@ -19,6 +19,22 @@ pub trait Layer: std::fmt::Debug {
     fn backward(&mut self, plan: &mut Plan, dy: Tensor) -> Result<Tensor>;
 }
 
+/// The positions that a position of an attention sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mask {
+    /// All of them.
+    None,
+    /// Itself and the earlier ones.
+    Causal,
+}
+
+impl Mask {
+    /// A causal mask, or none.
+    pub fn of(causal: bool) -> Self {
+        if causal { Mask::Causal } else { Mask::None }
+    }
+}
+
 /// A dropout of that rate with a stream of its own, or none at rate 0 and where nothing is trained.
 pub fn dropout(plan: &mut Plan, rate: f64) -> Option<Dropout> {
     (rate > 0.0 && plan.trains).then(|| Dropout { rate, stream: plan.stream() })

@@ -33,7 +33,7 @@ pub use feed_forward::FeedForward;
 pub use head::{Head, HeadKind};
 pub use in_stack::{Attend, Block, Cell, Embed, Recur, Same};
 pub(crate) use layer::kept;
-pub use layer::{Layer, dropout};
+pub use layer::{Layer, Mask, dropout};
 pub use layer_norm::LayerNorm;
 pub use linear::{Fused, Linear};
 pub use llama_block::{LlamaBlock, LlamaBlockConfig};

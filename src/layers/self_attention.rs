@@ -1,6 +1,6 @@
 //! Multi-head self-attention with its projections.
 
-use super::layer::{Gradient, axes, dropout, kept, through_dropout};
+use super::layer::{Gradient, Mask, axes, dropout, kept, through_dropout};
 use super::linear::{Fused, Linear};
 use crate::error::{Error, Result};
 use crate::gpu::Role;
@@ -45,7 +45,7 @@ impl SelfAttention {
     ///
     /// # Errors
     /// `Config` when the heads do not divide the features.
-    pub fn new(name: &str, features: usize, heads: usize, causal: bool, rate: f64) -> Result<Self> {
+    pub fn new(name: &str, features: usize, heads: usize, mask: Mask, rate: f64) -> Result<Self> {
         if heads == 0 || !features.is_multiple_of(heads) {
             return Err(Error::Config(format!("model.heads = {heads} must divide the {features} features of the model")));
         }
@@ -56,7 +56,7 @@ impl SelfAttention {
         let out = format!("{name}.out_proj");
         let out_proj = Linear::new(&out, features, features)
             .with([format!("{out}.weight"), format!("{out}.bias")], [Init::Uniform(1.0 / (features as f64).sqrt()), Init::Zeros]);
-        Ok(SelfAttention { name: name.into(), features, heads, causal, rate, in_proj, out_proj, saved: None })
+        Ok(SelfAttention { name: name.into(), features, heads, causal: mask == Mask::Causal, rate, in_proj, out_proj, saved: None })
     }
 
     /// Appends the forward pass over whole sequences, added to `residual`: x itself, or what x is the normalisation of.

@@ -1,7 +1,7 @@
 //! The transformer block, post-norm (Vaswani et al. 2017) or pre-norm (Xiong et al. 2020).
 
 use super::feed_forward::FeedForward;
-use super::layer::Layer;
+use super::layer::{Layer, Mask};
 use super::layer_norm::LayerNorm;
 use super::linear::Fused;
 use super::self_attention::{Cache, SelfAttention};
@@ -49,7 +49,7 @@ impl TransformerBlock {
     pub fn new(name: &str, config: BlockConfig) -> Result<Self> {
         let BlockConfig { features, heads, hidden, activation, dropout, eps, causal, norm_first } = config;
         Ok(TransformerBlock {
-            attention: SelfAttention::new(&format!("{name}.self_attn"), features, heads, causal, dropout)?,
+            attention: SelfAttention::new(&format!("{name}.self_attn"), features, heads, Mask::of(causal), dropout)?,
             norm1: LayerNorm::new(&format!("{name}.norm1"), features, eps),
             feed_forward: FeedForward::new(name, features, hidden, activation, dropout),
             norm2: LayerNorm::new(&format!("{name}.norm2"), features, eps),

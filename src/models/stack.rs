@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::kernels::matmul::Activation;
 use crate::layers::{
     Activate, AddPositions, Attend, Block, BlockConfig, Cell, Drop, Embed, Embedding, Gru, LastPosition, Layer, LayerNorm, Linear, Lstm,
-    MeanPool, Recur, Residual, Same, SelfAttention, Sequential, Step, TransformerBlock,
+    Mask, MeanPool, Recur, Residual, Same, SelfAttention, Sequential, Step, TransformerBlock,
 };
 use crate::losses::Gradients;
 use crate::plan::Plan;
@@ -327,7 +327,7 @@ impl Maker {
             }
             LayerConfig::SelfAttention { heads, causal, dropout } => {
                 let features = self.in_heads(*heads, at)?;
-                other(Box::new(Attend(SelfAttention::new(name, features, *heads, *causal, *dropout)?)))
+                other(Box::new(Attend(SelfAttention::new(name, features, *heads, Mask::of(*causal), *dropout)?)))
             }
             LayerConfig::TransformerBlock { heads, feed_forward, activation, causal, dropout, norm_first } => {
                 let features = self.in_heads(*heads, at)?;

@@ -13,7 +13,7 @@ use super::epochs::{Sets, SplitKind, check_split, fifth, one, random_split};
 use super::scorecard::{Card, ClosingScores, Scorecard};
 use crate::batch::{Batch, Field, Fields, Inputs};
 use crate::config::{Section, Settings, within};
-use crate::datasets::mechanisms::{JOINTS, MechanismData, header, load};
+use crate::datasets::mechanisms::{JOINTS, Joints, MechanismData, NonFinite, header, load};
 use crate::error::{Error, Result};
 use crate::gpu::Role;
 use crate::kernels::State;
@@ -88,7 +88,12 @@ impl MechanismsConfig {
     fn mechanisms(&self, settings: &Settings, purpose: Purpose) -> Mechanisms {
         let mut sets = Sets::new(&self.file, self.validation_share, self.split, self.seed, &settings.train);
         sets.whole = purpose != Purpose::Train;
-        Mechanisms { config: self.clone(), truth: purpose != Purpose::Generate, samples: None, sets }
+        Mechanisms {
+            config: self.clone(),
+            joints: if purpose == Purpose::Generate { Joints::Unread } else { Joints::Needed },
+            samples: None,
+            sets,
+        }
     }
 
     /// These samples in place of a file's, with the buffers that came with weights.
@@ -107,7 +112,7 @@ impl DataKind for MechanismsConfig {
 
     fn resize(&mut self) -> Result<()> {
         if self.file.exists() {
-            self.latents = header(&self.file, false)?.1;
+            self.latents = header(&self.file, Joints::Unread)?.1;
         }
         Ok(())
     }
@@ -120,7 +125,7 @@ impl DataKind for MechanismsConfig {
     fn open(&self, settings: &Settings, purpose: Purpose) -> Result<Box<dyn Source>> {
         let mut source = self.mechanisms(settings, purpose);
         if purpose != Purpose::Predict && self.file.exists() {
-            let (samples, width) = header(&self.file, false)?;
+            let (samples, width) = header(&self.file, Joints::Unread)?;
             source.sets.expect(samples);
             (source.samples, source.config.latents) = (Some(samples), width);
         }
@@ -147,7 +152,7 @@ impl DataKind for MechanismsConfig {
 struct Mechanisms {
     config: MechanismsConfig,
     /// The joints are needed.
-    truth: bool,
+    joints: Joints,
     /// Of the file, where it is there.
     samples: Option<usize>,
     sets: Sets,
@@ -262,7 +267,7 @@ impl Source for Mechanisms {
     fn load(self: Box<Self>, with: Loading<'_>) -> Result<(Box<dyn Data>, Vec<String>)> {
         let file = &self.config.file;
         self.expect_file()?;
-        let (data, mut notes) = load(file, self.truth, self.config.skip_non_finite)?;
+        let (data, mut notes) = load(file, self.joints, NonFinite::of(self.config.skip_non_finite))?;
         let loaded = self.holding(data, with.given)?;
         let [[mx, my], [dx, dy]] = loaded.data.statistics(&loaded.source.sets.train);
         let how = if loaded.source.config.normalize { "" } else { ", not normalised" };

@@ -97,6 +97,15 @@ pub struct Npz<R> {
     arrays: HashMap<String, usize>,
 }
 
+/// Who looks through the numbers of a large array that stays in its archive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Look {
+    /// The reader, to the last byte.
+    Here,
+    /// Another process, which reads the same file.
+    Elsewhere,
+}
+
 impl Npz<BufReader<File>> {
     /// Opens a file and reads its directory.
     ///
@@ -109,11 +118,11 @@ impl Npz<BufReader<File>> {
 
     /// Reads an array of numbers as rows of what its axes but the first hold, and checks it to its last byte. Above `in_memory` bytes it stays where it
     /// is: in the archive if it is stored there as floats, else unpacked into a temporary file beside it that goes with the matrix. What stays in the archive
-    /// is only looked through if `check`.
+    /// may be looked through elsewhere.
     ///
     /// # Errors
     /// As `array`; `Data` for one in Fortran order above the limit, `Io` when there is no room for the temporary file.
-    pub fn matrix(&mut self, name: &str, in_memory: u64, check: bool) -> Result<(Vec<usize>, Matrix)> {
+    pub fn matrix(&mut self, name: &str, in_memory: u64, look: Look) -> Result<(Vec<usize>, Matrix)> {
         let i = self.find(name)?;
         let cols = |shape: &[usize]| shape.iter().skip(1).product::<usize>();
         if self.entries[i].size <= in_memory {
@@ -121,13 +130,13 @@ impl Npz<BufReader<File>> {
             let matrix = Matrix::new(values, cols(&shape));
             return Ok((shape, matrix));
         }
-        let (shape, packed) = self.leave(i, check).map_err(|fault| self.failed(name, fault))?;
+        let (shape, packed) = self.leave(i, look).map_err(|fault| self.failed(name, fault))?;
         let matrix = Matrix::in_file(packed, shape.first().copied().unwrap_or(1), cols(&shape));
         Ok((shape, matrix))
     }
 
-    /// Leaves the numbers of an array in the archive, looked through if `check`, or in a temporary file where they have to be unpacked or converted.
-    fn leave(&mut self, i: usize, check: bool) -> Found<(Vec<usize>, Packed)> {
+    /// Leaves the numbers of an array in the archive, looked through here or elsewhere, or in a temporary file where they have to be unpacked or converted.
+    fn leave(&mut self, i: usize, look: Look) -> Found<(Vec<usize>, Packed)> {
         let source = Path::new(&self.source).to_path_buf();
         let Entry { crc, method, .. } = self.entries[i];
         let (Header { item, shape, fortran_order, count, .. }, mut body) = self.header(i)?;
@@ -137,7 +146,7 @@ impl Npz<BufReader<File>> {
         }
         let as_they_are = method == STORED && item.kind == b'f' && item.size <= 4 && !item.big_endian;
         let mut unpacked = None;
-        if as_they_are && !check {
+        if as_they_are && look == Look::Elsewhere {
             drop(body);
             let start = self.reader.stream_position()?;
             return Ok((shape, Packed { file: Mutex::new(File::open(&source)?), source, start, half: item.is_half() }));
