@@ -124,11 +124,18 @@ impl Matrix {
 
     /// Row `i`; like a slice it panics beyond the end.
     pub fn row(&self, i: usize) -> Vec<f32> {
-        assert!(i < self.rows, "row {i} of {}", self.rows);
+        let mut row = vec![0.0; self.cols];
+        self.read_row(i, &mut row);
+        row
+    }
+
+    /// Writes row `i` into a slice of its length; like slices it panics beyond the end.
+    pub fn read_row(&self, i: usize, row: &mut [f32]) {
+        assert!(i < self.rows && row.len() == self.cols, "row {i} of {} into {} of {}", self.rows, row.len(), self.cols);
         let range = i * self.cols..(i + 1) * self.cols;
         match &self.store {
-            Store::Memory(Values::F16(values)) => values[range].iter().map(|v| v.to_f32()).collect(),
-            Store::Memory(Values::F32(values)) => values[range].to_vec(),
+            Store::Memory(Values::F16(values)) => row.iter_mut().zip(&values[range]).for_each(|(to, v)| *to = v.to_f32()),
+            Store::Memory(Values::F32(values)) => row.copy_from_slice(&values[range]),
             Store::File(packed) => {
                 let size = if packed.half { 2 } else { 4 };
                 let mut bytes = vec![0; self.cols * size];
@@ -138,8 +145,8 @@ impl Matrix {
                     let _ = self.failure.set(Error::read(&packed.source, &e));
                 }
                 match packed.half {
-                    true => bytes.as_chunks().0.iter().map(|b| f16::from_le_bytes(*b).to_f32()).collect(),
-                    false => bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
+                    true => row.iter_mut().zip(bytes.as_chunks().0).for_each(|(to, b)| *to = f16::from_le_bytes(*b).to_f32()),
+                    false => row.iter_mut().zip(bytes.as_chunks().0).for_each(|(to, b)| *to = f32::from_le_bytes(*b)),
                 }
             }
         }

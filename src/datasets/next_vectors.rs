@@ -212,6 +212,16 @@ impl VectorSet {
         self.contexts.row(self.numbers[i] as usize)
     }
 
+    /// Writes context i into a slice of its length.
+    pub fn read_context(&self, i: usize, to: &mut [f32]) {
+        self.contexts.read_row(self.numbers[i] as usize, to);
+    }
+
+    /// Writes target i into a slice of its length.
+    pub fn read_target(&self, i: usize, to: &mut [f32]) {
+        self.targets.read_row(self.numbers[i] as usize, to);
+    }
+
     /// Target i.
     pub fn target_of(&self, i: usize) -> Vec<f32> {
         self.targets.row(self.numbers[i] as usize)

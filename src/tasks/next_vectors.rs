@@ -500,15 +500,20 @@ impl Data for LoadedVectors {
 /// Samples `numbers` of a set as inputs of a batch of `batch`, the rest zeros.
 fn pack(set: &VectorSet, numbers: &[u32], batch: usize, time_major: bool) -> Batch {
     let (context, dim) = (set.context, set.dim);
-    let mut x = vec![0u32; batch * context * dim];
-    let mut t = vec![0u32; batch * dim];
+    let mut x = vec![0f32; batch * context * dim];
+    let mut t = vec![0f32; batch * dim];
+    // A context whose vectors go to different places is read here first.
+    let mut row = vec![0f32; if time_major { context * dim } else { 0 }];
     for (b, i) in numbers.iter().map(|i| *i as usize).enumerate() {
-        for (c, vector) in set.context_of(i).chunks(dim).enumerate() {
-            let row = if time_major { c * batch + b } else { b * context + c };
-            x[row * dim..][..dim].iter_mut().zip(vector).for_each(|(word, v)| *word = v.to_bits());
+        if time_major {
+            set.read_context(i, &mut row);
+            row.chunks(dim).enumerate().for_each(|(c, vector)| x[(c * batch + b) * dim..][..dim].copy_from_slice(vector));
+        } else {
+            set.read_context(i, &mut x[b * context * dim..][..context * dim]);
         }
-        t[b * dim..][..dim].iter_mut().zip(set.target_of(i)).for_each(|(word, v)| *word = v.to_bits());
+        set.read_target(i, &mut t[b * dim..][..dim]);
     }
+    let [x, t] = [x, t].map(bytemuck::allocation::cast_vec::<f32, u32>);
     Batch { inputs: vec![("context", x), ("target", t)], rows: numbers.len(), count: numbers.len(), drawn: false }
 }
 
