@@ -1,13 +1,13 @@
 //! `engine predict`: what a trained run gives for inputs whose targets nobody knows.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::{Map, Value};
 use tempfile::NamedTempFile;
 
-use super::args::{DeviceArg, RunFolderArgs, expect_apart};
+use super::args::{DeviceArg, RunFolderArgs, expect_apart, weights_of};
 use crate::bar::Bar;
 use crate::datasets::npz::{Look, Npz, Numbers, write_arrays};
 use crate::datasets::open_regular;
@@ -49,6 +49,8 @@ pub(super) fn run(host: &Host, args: PredictArgs) -> Result<()> {
     if let Some(out) = &out {
         expect_apart(out, &data.iter().map(PathBuf::as_path).collect::<Vec<_>>(), run)?;
     }
+    // Says which weights they are.
+    weights_of(host, &weights)?;
     let mut models = Models { host, run, checkpoint: &weights.checkpoint, device: device.device.as_deref(), ready: vec![] };
     let mut sink = Sink::new(host, out, probabilities)?;
     match data {
@@ -57,7 +59,13 @@ pub(super) fn run(host: &Host, args: PredictArgs) -> Result<()> {
             let opened = open_regular(&file, "a .npz or .jsonl")?;
             of_lines(&mut models, BufReader::new(opened), &file.display().to_string(), &mut sink)?;
         }
-        None => of_lines(&mut models, std::io::stdin().lock(), "standard input", &mut sink)?,
+        None => {
+            let stdin = std::io::stdin();
+            if stdin.is_terminal() {
+                host.note("reading JSON lines from standard input; --data names a file");
+            }
+            of_lines(&mut models, stdin.lock(), "standard input", &mut sink)?;
+        }
     }
     sink.finish()
 }
