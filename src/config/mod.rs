@@ -26,43 +26,43 @@ use crate::optim::{OptimizerConfig, ScheduleConfig, ScheduleKind};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config<M, D, L> {
-    /// What is trained.
+    /// Configuration of the model that is trained.
     pub model: M,
-    /// What it is trained on.
+    /// Configuration of the data that it is trained on.
     pub data: D,
-    /// What is minimised.
+    /// Configuration of the loss that is minimised.
     pub loss: L,
-    /// How weights move.
+    /// Optimiser, its learning rate and its options.
     #[serde(default)]
     pub optimizer: OptimizerConfig,
-    /// How the learning rate moves.
+    /// Schedule of the learning rate.
     #[serde(default)]
     pub schedule: ScheduleConfig,
-    /// Steps, batches, seeds.
+    /// Batch size, number of epochs, seed, precision and other settings of the training loop.
     #[serde(default)]
     pub train: TrainConfig,
-    /// Validation and early stopping.
+    /// Settings of validation and early stopping.
     #[serde(default)]
     pub validation: ValidationConfig,
-    /// Checkpoints.
+    /// Settings of the checkpoints: when they are written and how many are kept.
     #[serde(default)]
     pub checkpoint: CheckpointConfig,
-    /// Conditions under which the run stops.
+    /// Rules that stop the run early, such as a metric that stays too low.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub abort_if: Vec<AbortRule>,
-    /// What follows when one of them stops it.
+    /// Restart after a rule has stopped the run; none leaves it stopped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restart: Option<Restart>,
-    /// What the run is expected to reach.
+    /// Values that metrics of the run are expected to reach.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub expect: Vec<Expectation>,
 }
 
-/// A configuration without its parts: what training needs to know, whatever is trained.
+/// A configuration without model, data and loss: the settings that the training loop reads, whatever is trained.
 pub type Settings = Config<(), (), ()>;
 
 impl<M, D, L> Config<M, D, L> {
-    /// The parts, with everything else at its default.
+    /// A configuration of this model, data and loss, with everything else at its default.
     pub fn new(model: M, data: D, loss: L) -> Self {
         Config {
             model,
@@ -79,7 +79,7 @@ impl<M, D, L> Config<M, D, L> {
         }
     }
 
-    /// Everything but the parts.
+    /// A copy of everything but model, data and loss.
     pub fn settings(&self) -> Settings {
         Config {
             model: (),
@@ -103,7 +103,7 @@ where
     D: Section + Serialize + DeserializeOwned,
     L: Section + Serialize + DeserializeOwned,
 {
-    /// Configuration of a run folder.
+    /// Reads the configuration of a run folder, from its `config.toml`.
     ///
     /// # Errors
     /// `MissingInput` where there is none, and as `load`.

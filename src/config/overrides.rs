@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use super::words::in_words;
 use crate::error::{Error, Result, shortened};
 
-/// Parts of a key, at most.
+/// Largest number of parts of a key, such as 2 of `train.batch`.
 const DEEPEST: usize = 16;
 
 /// A value as the command line gives it: TOML if it parses as such, else a string.
@@ -15,7 +15,7 @@ pub(crate) fn value_of(text: &str) -> toml::Value {
     parsed.unwrap_or_else(|| toml::Value::String(text.into()))
 }
 
-/// Puts `value` at `table.key`, and gives the configuration with it or what is wrong with that.
+/// Puts the value of `item` = `table.key=value` into the table, and gives the configuration that results, or the error that it has with it.
 pub(super) fn apply<C: Serialize + DeserializeOwned>(table: &mut toml::Table, item: &str) -> Result<Result<C>> {
     let wrong = |why: &str| Error::Config(format!("--set {}: {why}", shortened(item)));
     let expected = "expected table.key=value, as in --set train.batch=64";
@@ -70,7 +70,7 @@ pub(super) fn apply<C: Serialize + DeserializeOwned>(table: &mut toml::Table, it
     })))
 }
 
-/// Keys of that name in any table of a run file, with those that have their default.
+/// Full names of the keys called `leaf` in any table of a run file, keys with their default included.
 fn with_leaf<C: Serialize + DeserializeOwned>(table: &toml::Table, leaf: &str) -> Vec<String> {
     let config = table.clone().try_into::<C>().ok().and_then(|c| toml::Table::try_from(&c).ok());
     let tables = config.iter().flatten().filter_map(|(name, value)| Some((name, value.as_table()?)));

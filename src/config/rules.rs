@@ -9,55 +9,56 @@ use super::section::within;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AbortRule {
-    /// Such as `train_cosine`.
+    /// Name of the metric, such as `train_cosine`.
     pub metric: String,
-    /// It is below this.
+    /// The run stops if the metric is below this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub below: Option<f64>,
-    /// It is above this.
+    /// The run stops if the metric is above this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub above: Option<f64>,
-    /// Its best value since the first epoch is not better than the first by more than this: flat progression. Losses improve downwards.
+    /// The run stops if the best value since the first epoch improves on the first by no more than this: no progress.
+    /// Losses improve downwards.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flat: Option<f64>,
-    /// It is worse than its best by more than this: divergence.
+    /// The run stops if the metric is worse than its best value by more than this: divergence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worse: Option<f64>,
-    /// Looked at after this epoch (from 1) and after each later one.
+    /// First epoch (from 1) after which the rule is checked; it is checked after each later one, too.
     #[serde(default = "one")]
     pub after_epoch: u64,
 }
 
-/// What follows when a rule ends a run: another start.
+/// Restart of a run that a rule has stopped.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Restart {
-    /// Starts after the first, at most.
+    /// Largest number of restarts.
     pub times: u64,
-    /// Each with the next `train.seed`. With the same seed a run would end as it did.
+    /// Each restart takes the next `train.seed`. With the same seed a run would end as it did.
     #[serde(default = "yes")]
     pub new_seed: bool,
 }
 
-/// What a run is expected to reach; the report marks it met or missed.
+/// A value that a metric of a run is expected to reach; the report marks it met or missed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Expectation {
-    /// As in an abort rule, or `ood_…` of the kept weights.
+    /// Name of the metric, as in an abort rule, or `ood_…` for the kept weights.
     pub metric: String,
-    /// Met when it is not below this.
+    /// The expectation is met if the metric is not below this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at_least: Option<f64>,
-    /// Met when it is not above this.
+    /// The expectation is met if the metric is not above this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at_most: Option<f64>,
-    /// After this epoch (from 1); without it, of the kept weights.
+    /// Epoch (from 1) after which the metric is compared; without it, the metric of the kept weights is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch: Option<u64>,
-    /// What to do next where it is met, as the report then says.
+    /// Advice that the report gives if the expectation is met.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub if_met: Option<String>,
-    /// The same where it is missed.
+    /// Advice that the report gives if the expectation is missed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub if_missed: Option<String>,
 }
@@ -76,7 +77,7 @@ fn epoch_of(what: &str, epoch: u64, epochs: u64) -> std::result::Result<(), Stri
 }
 
 impl Restart {
-    /// Fails on no start, too many, and on those that could only end as the first did.
+    /// Fails if the number of restarts is 0 or too large, or if each restart would end as the first run did.
     pub(super) fn validate(&self) -> std::result::Result<(), String> {
         within((1..=1000).contains(&self.times), "restart.times", self.times as f64, "from 1 to 1000")?;
         if !self.new_seed {
@@ -87,7 +88,7 @@ impl Restart {
 }
 
 impl AbortRule {
-    /// Fails unless there is one condition with a sound limit, and its epoch comes within `epochs`.
+    /// Fails unless there is exactly one condition, its limit is valid and its epoch is from 1 to `epochs`.
     pub(super) fn validate(&self, epochs: u64) -> std::result::Result<(), String> {
         let AbortRule { metric, below, above, flat, worse, after_epoch } = self;
         let what = format!("abort_if of {metric}");
@@ -103,7 +104,7 @@ impl AbortRule {
 }
 
 impl Expectation {
-    /// Fails unless there is one sound limit, and its epoch comes within `epochs`.
+    /// Fails unless there is exactly one limit, it is finite and the epoch is from 1 to `epochs`.
     pub(super) fn validate(&self, epochs: u64) -> std::result::Result<(), String> {
         let Expectation { metric, at_least, at_most, epoch, .. } = self;
         let what = format!("expect of {metric}");

@@ -7,11 +7,11 @@ pub trait Section {
     /// Fails on values out of range, with their key and the range.
     ///
     /// # Errors
-    /// What is wrong, in words.
+    /// A message that says what is wrong.
     fn validate(&self) -> std::result::Result<(), String>;
 }
 
-/// Fails with key, value and range unless the value is fine.
+/// Gives an error with key, value and range unless `fine` is true.
 pub(crate) fn within(fine: bool, key: &str, value: f64, range: &str) -> std::result::Result<(), String> {
     if fine { Ok(()) } else { Err(out_of_range(key, value, range)) }
 }

@@ -6,44 +6,45 @@ use super::section::{Section, within};
 use crate::error::{Error, Result};
 use crate::plan::Recompute;
 
-/// How activations and their gradients are stored. Kernels compute in 32 bits, and weights, their gradients and the optimiser's state have 32 bits.
+/// Number format of stored activations and their gradients. Kernels compute in 32 bits; weights, their gradients and the optimiser's state
+/// are always stored in 32 bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Precision {
-    /// 32 bits.
+    /// 32-bit floats.
     #[default]
     #[serde(rename = "f32")]
     F32,
-    /// 16 bits, with a loss scale that follows what the gradients allow.
+    /// 16-bit floats, with a loss scale that adapts to the gradients.
     #[serde(rename = "f16")]
     F16,
 }
 
 impl Precision {
-    /// Whether it is 32 bits.
+    /// True for 32 bits.
     pub fn is_f32(&self) -> bool {
         *self == Precision::F32
     }
 }
 
-/// Steps, batches, seeds.
+/// Settings of the training loop: batch size, number of epochs, seed and precision.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TrainConfig {
     /// Seed of the initial weights, of dropout and of the order of samples.
     pub seed: u64,
-    /// Samples of a micro-step.
+    /// Number of samples in a micro-batch.
     pub batch: usize,
-    /// Micro-steps whose gradients are added up for one update.
+    /// Number of micro-batches whose gradients are added up for one update.
     pub accumulate: usize,
-    /// How much of the forward pass is computed again in the backward pass, so that less of it has to be kept: `none`, `light`, `full`.
+    /// Part of the forward pass that is computed again in the backward pass to save memory: `none`, `light` or `full`.
     #[serde(skip_serializing_if = "Recompute::is_none")]
     pub recompute: Recompute,
-    /// How activations and their gradients are stored: `f32` or `f16`.
+    /// Number format of stored activations and their gradients: `f32` or `f16`.
     #[serde(skip_serializing_if = "Precision::is_f32")]
     pub precision: Precision,
-    /// Epochs.
+    /// Number of epochs.
     pub epochs: u64,
-    /// Updates of an epoch of generated data; samples of a file are seen once an epoch.
+    /// Number of updates in an epoch of generated data. An epoch of a file visits each sample once.
     pub steps_per_epoch: u64,
     /// Visit the samples of an epoch in a random order.
     pub shuffle: bool,
@@ -52,7 +53,7 @@ pub struct TrainConfig {
     /// Share of the training samples of a file that are used, the same ones whatever else changes: smaller shares are parts of larger ones.
     #[serde(skip_serializing_if = "is_whole")]
     pub share: f64,
-    /// Steps between two lines of `metrics.jsonl`.
+    /// Number of steps between two lines of `metrics.jsonl`.
     pub log_every: u64,
 }
 
@@ -78,14 +79,14 @@ impl Default for TrainConfig {
     }
 }
 
-/// Validation and early stopping.
+/// Settings of validation and early stopping.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ValidationConfig {
-    /// Steps between validations; without it, one an epoch.
+    /// Number of steps between two validations; without it, there is one an epoch.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub every: Option<u64>,
-    /// Fresh sequences of each, of generated data.
+    /// Number of fresh sequences in each validation on generated data.
     pub sequences: usize,
     /// The metric that chooses the best weights, and that patience and a plateau schedule follow: `loss`, or any other that a validation gives.
     pub select: String,
@@ -94,7 +95,7 @@ pub struct ValidationConfig {
     /// Step up to which patience does not count; without it, the end of the warm-up or of the curriculum's transition, whichever is later.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub patience_after: Option<u64>,
-    /// By how much the selected metric must be better for patience to begin anew. The best weights are those with the best value, however small the difference.
+    /// Smallest improvement of the selected metric that resets patience. Any improvement, however small, makes the weights the best.
     pub min_delta: f64,
 }
 
@@ -104,14 +105,14 @@ impl Default for ValidationConfig {
     }
 }
 
-/// Checkpoints.
+/// Settings of the checkpoints.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CheckpointConfig {
-    /// Steps between checkpoints; without it, one an epoch.
+    /// Number of steps between two checkpoints; without it, there is one an epoch.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub every: Option<u64>,
-    /// How many of the newest are kept, besides the best weights.
+    /// Number of the newest checkpoints that are kept, besides the best weights.
     pub keep: usize,
 }
 
@@ -122,12 +123,13 @@ impl Default for CheckpointConfig {
 }
 
 impl TrainConfig {
-    /// Samples of a step.
+    /// Number of samples in a step: batch · accumulate.
     pub fn samples(&self) -> usize {
         self.batch * self.accumulate
     }
 
-    /// The part of one of several processes: a step has the same samples in that many times as many micro-batches.
+    /// Settings of one of several processes: the batch divided by `ranks`, and `ranks` times as many micro-batches, so that a step has the
+    /// same samples.
     ///
     /// # Errors
     /// `Config` where a batch cannot be divided, with numbers of processes that divide it.
@@ -147,7 +149,7 @@ impl TrainConfig {
         )))
     }
 
-    /// Micro-batches of at most so many samples that a step divides into, the largest first.
+    /// Sizes of micro-batches, at most `most`, that divide the samples of a step evenly; the largest comes first.
     pub fn micro_batches(&self, most: usize) -> impl Iterator<Item = usize> + use<> {
         let samples = self.samples();
         (1..=most.min(samples)).rev().filter(move |batch| samples.is_multiple_of(*batch))

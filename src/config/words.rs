@@ -2,7 +2,7 @@
 
 use crate::error::shortened;
 
-/// Message of a TOML error with its line, and with the nearest key when one is unknown.
+/// Gives the message of a TOML error with its line, and with the nearest known key if a key is unknown.
 pub(super) fn located(error: &toml::de::Error, text: &str) -> String {
     let message = error.message();
     // Inside tagged tables the parser only knows where the table is; the unknown key itself is looked up.
@@ -16,7 +16,7 @@ pub(super) fn located(error: &toml::de::Error, text: &str) -> String {
     }
 }
 
-/// What the parser says, and what is said instead, in this order. `NAME` stands for the name of a Rust type that follows.
+/// Pairs of a phrase of the parser and its replacement, applied in this order. `NAME` stands for the name of a Rust type that follows.
 const WORDS: [(&str, &str); 33] = [
     ("expected usize", "expected a whole number of 0 or more"),
     ("expected u64", "expected a whole number of 0 or more"),
@@ -83,10 +83,10 @@ fn quoted(message: &str) -> Vec<&str> {
     message.split('`').skip(1).step_by(2).collect()
 }
 
-/// How alike two names must be (Jaro-Winkler, 0 to 1) for one to be taken for a misspelling of the other.
+/// Smallest similarity of two names (Jaro-Winkler, 0 to 1) at which one is taken for a misspelling of the other.
 const ALIKE: f64 = 0.8;
 
-/// Adds the nearest known name to «unknown field `x`, expected one of `a`, `b`», where one is near; the names that there are, it lists itself.
+/// Adds the nearest known name to «unknown field `x`, expected one of `a`, `b`» if one is near; the parser itself lists the known names.
 fn suggest(message: &str) -> String {
     let message = message.trim();
     let names = quoted(message);

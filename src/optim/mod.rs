@@ -10,36 +10,36 @@ use crate::plan::{Flat, Plan, Section, Tensor};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OptimizerKind {
-    /// Decay added to the gradient.
+    /// Adam with L2 regularisation: weight decay is added to the gradient.
     Adam,
-    /// Decay applied to the weight.
+    /// AdamW: weight decay is applied to the weight itself.
     Adamw,
-    /// Gradient descent with momentum, decay added to the gradient.
+    /// SGD with momentum; weight decay is added to the gradient.
     Sgd,
 }
 
-/// How weights move.
+/// Optimiser, its learning rate and its options.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct OptimizerConfig {
-    /// `adam`, `adamw` or `sgd`.
+    /// Kind of optimiser: `adam`, `adamw` or `sgd`.
     pub kind: OptimizerKind,
     /// Peak learning rate.
     pub learning_rate: f64,
     /// Share of the last step's direction that `sgd` keeps; 0 is plain gradient descent.
     #[serde(skip_serializing_if = "is_usual_momentum")]
     pub momentum: f64,
-    /// Decay rate of the first moment.
+    /// β₁, the decay rate of the first moment.
     pub beta1: f64,
-    /// Decay rate of the second moment.
+    /// β₂, the decay rate of the second moment.
     pub beta2: f64,
-    /// Added to the root of the second moment.
+    /// ε, added to the square root of the second moment.
     pub eps: f64,
-    /// Weight decay.
+    /// Coefficient of the weight decay.
     pub weight_decay: f64,
-    /// Clip the gradient's global norm to this; 0 does not clip.
+    /// Largest global norm of the gradient, to which it is clipped; 0 does not clip.
     pub clip_norm: f64,
-    /// Clip each element of the gradient to ± this (`torch.nn.utils.clip_grad_value_`), before the norm is clipped to; 0 does not clip.
+    /// Largest absolute value of an element of the gradient, to which it is clipped (`torch.nn.utils.clip_grad_value_`); 0 does not clip.
     #[serde(skip_serializing_if = "is_zero")]
     pub clip_value: f64,
 }
@@ -86,7 +86,7 @@ impl OptimizerConfig {
         check(self.clip_value >= 0.0 && self.clip_value.is_finite(), "clip_value", self.clip_value, "0 or more, and finite")
     }
 
-    /// Appends gradient norm and update.
+    /// Appends the gradient norm and the update of the weights.
     ///
     /// # Errors
     /// `Internal` when the plan has no parameters.
@@ -94,7 +94,7 @@ impl OptimizerConfig {
         self.record_scaled(plan, records, false)
     }
 
-    /// `record`, with gradients that may have been `scaled` (`kernels::loss_scale`).
+    /// Appends what `record` appends, for gradients that may carry a loss scale if `scaled` is true (`kernels::loss_scale`).
     ///
     /// # Errors
     /// As `record`.
@@ -127,20 +127,20 @@ impl OptimizerConfig {
         update.record(plan, "optimizer")
     }
 
-    /// Fills in what an update with this learning rate needs.
+    /// Writes this learning rate and the norm to clip to into the state of a step.
     pub fn fill(&self, state: &mut State, learning_rate: f64) {
         state.learning_rate = learning_rate as f32;
         state.max_norm = self.clip_norm as f32;
     }
 }
 
-/// Shapes of the learning rate over time.
+/// Kinds of learning-rate schedules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ScheduleKind {
-    /// Always the peak.
+    /// Constant learning rate: always the peak.
     Constant,
-    /// Straight line up, then half a cosine down.
+    /// Linear warm-up by steps, then a cosine decay.
     WarmupCosine,
     /// The peak, times `factor` whenever the selected metric has not improved for more than `patience` validations
     /// (`torch.optim.lr_scheduler.ReduceLROnPlateau`).
@@ -154,31 +154,31 @@ pub enum ScheduleKind {
     Exponential,
 }
 
-/// How the learning rate moves.
+/// Learning-rate schedule and its options.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ScheduleConfig {
-    /// `constant`, `warmup_cosine`, `plateau`, `epoch_cosine`, `step` or `exponential`.
+    /// Kind of schedule: `constant`, `warmup_cosine`, `plateau`, `epoch_cosine`, `step` or `exponential`.
     pub kind: ScheduleKind,
-    /// Steps of the way up, of `warmup_cosine`.
+    /// Number of warm-up steps of `warmup_cosine`.
     pub warmup_steps: u64,
-    /// Epochs of the way up, of `epoch_cosine`; without them, a share of all epochs.
+    /// Number of warm-up epochs of `epoch_cosine`; without it, `warmup_share` of all epochs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub warmup_epochs: Option<u64>,
-    /// Share of the epochs that the way up takes, rounded down, of `epoch_cosine`; a tenth where nothing is said.
+    /// Share of the epochs that are warm-up in `epoch_cosine`, rounded down; a tenth if neither key is given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub warmup_share: Option<f64>,
-    /// Epochs between two steps down, of `step`.
+    /// Number of epochs between two decays of `step`.
     pub every_epochs: u64,
-    /// Where the way up starts, as a share of the peak, of `epoch_cosine`.
+    /// Learning rate at the start of the warm-up of `epoch_cosine`, as a share of the peak.
     pub start_factor: f64,
-    /// Where the cosine ends, or below which the others do not go.
+    /// Learning rate at which the cosine ends, and below which `plateau`, `step` and `exponential` do not go.
     pub min_learning_rate: f64,
-    /// What a plateau, a step or an epoch multiplies the rate with.
+    /// Factor that `plateau`, `step` and `exponential` multiply the learning rate by at each decay.
     pub factor: f64,
-    /// Validations without improvement that a plateau waits for.
+    /// Number of validations without improvement that `plateau` waits for.
     pub patience: u64,
-    /// Relative improvement of the selected metric that counts on a plateau.
+    /// Relative improvement of the selected metric that counts for `plateau`.
     pub threshold: f64,
 }
 
@@ -200,7 +200,7 @@ impl Default for ScheduleConfig {
 }
 
 impl ScheduleConfig {
-    /// Step at which the way up ends, of a run of so many epochs.
+    /// Step at which the warm-up ends.
     pub(crate) fn warmup(&self, steps_per_epoch: u64, epochs: u64) -> u64 {
         match self.kind {
             ScheduleKind::WarmupCosine => self.warmup_steps,
@@ -209,7 +209,7 @@ impl ScheduleConfig {
         }
     }
 
-    /// Epochs of the way up, of so many.
+    /// Number of warm-up epochs in a run of so many epochs.
     pub(crate) fn warmup_of(&self, epochs: u64) -> u64 {
         self.warmup_epochs.unwrap_or_else(|| (self.warmup_share.unwrap_or(0.1) * epochs as f64 + 1e-9) as u64)
     }
@@ -240,7 +240,7 @@ impl ScheduleConfig {
         Err(out_of_range("schedule.min_learning_rate", self.min_learning_rate, &range))
     }
 
-    /// Learning rate of step `step` (from 0) of `total` in so many epochs:
+    /// Learning rate of step `step` (from 0) of `total` steps in `epochs` epochs. For `warmup_cosine`:
     /// peak · (step + 1) / warmup, then min + ½ (peak − min)(1 + cos π·progress).
     pub fn learning_rate(&self, peak: f64, step: u64, total: u64, epochs: u64) -> f64 {
         let down = |progress: f64| {
@@ -268,14 +268,14 @@ impl ScheduleConfig {
     }
 }
 
-/// What a plateau schedule remembers.
+/// State of a plateau schedule.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Plateau {
-    /// Best value of the selected metric.
+    /// Best value of the selected metric so far.
     best: Option<f64>,
-    /// Validations since.
+    /// Number of validations since the best value or the last decay.
     waiting: u64,
-    /// What the peak is multiplied with.
+    /// Factor of the peak learning rate; each decay lowers it.
     pub factor: f64,
 }
 
@@ -286,7 +286,7 @@ impl Default for Plateau {
 }
 
 impl Plateau {
-    /// Takes in a value of the selected metric, of which less is better or more.
+    /// Takes in a new value of the selected metric, and lowers the learning rate if it has not improved for too long.
     pub fn step(&mut self, schedule: &ScheduleConfig, peak: f64, value: f64, less_is_better: bool) {
         if schedule.kind != ScheduleKind::Plateau {
             return;
