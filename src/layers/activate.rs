@@ -6,19 +6,19 @@ use crate::kernels::matmul::Activation;
 use crate::kernels::{self, activation};
 use crate::plan::{Plan, Tensor};
 
-/// An activation by itself.
+/// An activation as a layer of its own.
 #[derive(Debug)]
 pub struct Activate {
-    /// Of its tensors.
+    /// Prefix of the names of its tensors.
     pub name: String,
-    /// Which.
+    /// Activation function.
     pub kind: Activation,
-    /// Its input.
+    /// Input of the forward pass.
     saved: Option<Tensor>,
 }
 
 impl Activate {
-    /// Of this kind.
+    /// A layer with this activation.
     pub fn new(name: &str, kind: Activation) -> Self {
         Activate { name: name.into(), kind, saved: None }
     }
@@ -40,7 +40,7 @@ impl Layer for Activate {
     }
 }
 
-/// A dropout by itself.
+/// A dropout as a layer of its own.
 #[derive(Debug)]
 pub struct Drop {
     name: String,
@@ -49,7 +49,7 @@ pub struct Drop {
 }
 
 impl Drop {
-    /// Of this rate.
+    /// A dropout layer with this rate.
     pub fn new(name: &str, rate: f64) -> Self {
         Drop { name: name.into(), rate, saved: None }
     }

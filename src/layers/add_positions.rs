@@ -5,10 +5,10 @@ use crate::error::Result;
 use crate::kernels::positions;
 use crate::plan::{Plan, Tensor};
 
-/// Sinusoidal positions, added.
+/// Sinusoidal position encoding, added to the input.
 #[derive(Debug)]
 pub struct AddPositions {
-    /// Of its tensors.
+    /// Prefix of the names of its tensors.
     pub name: String,
 }
 

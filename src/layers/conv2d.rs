@@ -7,7 +7,8 @@ use crate::kernels::matmul::Activation;
 use crate::kernels::{Images, patches};
 use crate::plan::{Plan, Tensor};
 
-/// `torch.nn.Conv2d` with an odd kernel, stride 1 and padding "same", channels last: patches, then a product; and an activation.
+/// `torch.nn.Conv2d` with an odd kernel, stride 1 and padding "same", channels last, followed by an activation; it is a product over
+/// patches (im2col).
 #[derive(Debug, Clone)]
 pub struct Conv2d {
     name: String,
@@ -18,7 +19,7 @@ pub struct Conv2d {
 }
 
 impl Conv2d {
-    /// Weights `name.weight` (outputs, channels, kernel, kernel) and `name.bias`.
+    /// A layer with the weights `name.weight` (outputs, channels, kernel, kernel) and `name.bias` (outputs).
     pub fn new(name: &str, channels: usize, outputs: usize, kernel: usize, activation: Activation) -> Self {
         let mut linear = Linear::new(name, channels * kernel * kernel, outputs).activated(activation);
         linear.weight_shape = Some(vec![outputs, channels, kernel, kernel]);
@@ -27,7 +28,7 @@ impl Conv2d {
 }
 
 impl Layer for Conv2d {
-    /// (batch, height, width, channels) → (batch, height, width, outputs); a last axis of 1 may be left out.
+    /// Maps (batch, height, width, channels) to (batch, height, width, outputs); a last axis of 1 may be left out.
     fn forward(&mut self, plan: &mut Plan, x: Tensor) -> Result<Tensor> {
         let images = match (plan.shape(x), self.channels) {
             (&[batch, height, width], 1) => Images { batch, height, width, channels: 1 },

@@ -33,7 +33,7 @@ struct Saved {
 }
 
 impl CrossAttention {
-    /// Weights as `SelfAttention`: the first third of the stacked projection makes the queries, the rest keys and values.
+    /// A layer with the weights of `SelfAttention`: the first third of the stacked projection makes the queries, the rest keys and values.
     ///
     /// # Errors
     /// `Config` when the heads do not divide the features.
@@ -82,12 +82,13 @@ impl CrossAttention {
         self.out_proj.forward_fused(plan, y, Some(x))
     }
 
-    /// Dropout of what it adds.
+    /// Dropout on the output, before the residual is added.
     pub(super) fn output_dropout(&self) -> Option<Dropout> {
         self.saved.as_ref().and_then(|saved| saved.output_dropout)
     }
 
-    /// Appends the backward pass: the gradients of x and of the memory, to which that of later layers is added.
+    /// Appends the backward pass: gives the gradients of x and of the memory; `later`, the memory's gradient from later
+    /// layers, is added.
     ///
     /// # Errors
     /// `Internal` before `forward`.

@@ -23,7 +23,8 @@ pub struct DecoderBlock {
 }
 
 impl DecoderBlock {
-    /// Weights `name.self_attn.*`, `name.multihead_attn.*`, `name.linear1.*`, `name.linear2.*`, `name.norm1.*` to `name.norm3.*`.
+    /// A block with the weights `name.self_attn.*`, `name.multihead_attn.*`, `name.linear1.*`, `name.linear2.*`, `name.norm1.*` to
+    /// `name.norm3.*`.
     ///
     /// # Errors
     /// `Config` when the heads do not divide the features.
@@ -53,7 +54,8 @@ impl DecoderBlock {
         self.norm3.forward(plan, sum)
     }
 
-    /// Appends the backward pass: the gradients of x and of the memory, to which that of later blocks is added.
+    /// Appends the backward pass: gives the gradients of x and of the memory; `later`, the memory's gradient from later
+    /// blocks, is added.
     ///
     /// # Errors
     /// `Internal` before `forward`.

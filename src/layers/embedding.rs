@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::kernels::embedding::{BackwardPositions, BackwardTable, Fixed, Forward};
 use crate::plan::{Init, Plan, Tensor};
 
-/// The two axes of a tensor of tokens.
+/// Batch and length of a tensor of tokens.
 fn sequences(plan: &Plan, ids: Tensor, name: &str) -> Result<[usize; 2]> {
     let wrong = |_| Error::Config(format!("{name} takes tokens (batch, length), and is given {:?}", plan.shape(ids)));
     plan.shape(ids).try_into().map_err(wrong)
@@ -31,7 +31,7 @@ struct Saved {
 }
 
 impl Embedding {
-    /// Weights `name.value.weight` (vocab, features) and `name.position.weight` (limit, features).
+    /// A layer with the weights `name.value.weight` (vocab, features) and `name.position.weight` (limit, features).
     pub fn new(name: &str, vocab: usize, limit: usize, features: usize) -> Self {
         Embedding { name: name.into(), vocab, limit, features, saved: None }
     }
@@ -63,12 +63,12 @@ impl Embedding {
     }
 }
 
-/// Token and position as two numbers in [0, 1]; no weights.
+/// Fixed embedding without weights: token and position as two numbers in [0, 1].
 #[derive(Debug, Clone, Copy)]
 pub struct FixedEmbedding {
-    /// Largest token.
+    /// Largest token, which becomes 1.
     pub max_value: usize,
-    /// Largest position.
+    /// Largest position, which becomes 1.
     pub max_position: usize,
 }
 

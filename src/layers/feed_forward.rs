@@ -7,7 +7,7 @@ use crate::kernels::Dropout;
 use crate::kernels::matmul::Activation;
 use crate::plan::{Plan, Tensor};
 
-/// x + dropout(linear2(dropout(activation(linear1(x))))).
+/// Feed-forward network with its residual: x + dropout(linear2(dropout(activation(linear1(x))))).
 #[derive(Debug, Clone)]
 pub struct FeedForward {
     name: String,
@@ -17,13 +17,13 @@ pub struct FeedForward {
 }
 
 impl FeedForward {
-    /// Weights `name.linear1.*` and `name.linear2.*`.
+    /// A layer with the weights `name.linear1.*` and `name.linear2.*`.
     pub fn new(name: &str, features: usize, hidden: usize, activation: Activation, rate: f64) -> Self {
         let linear1 = Linear::new(&format!("{name}.linear1"), features, hidden).activated(activation);
         FeedForward { name: name.into(), rate, linear1, linear2: Linear::new(&format!("{name}.linear2"), hidden, features) }
     }
 
-    /// Appends the forward pass, added to `residual`: x itself, or what x is the normalisation of.
+    /// Appends the forward pass, added to `residual`: x itself, or the tensor whose normalisation x is.
     ///
     /// # Errors
     /// As `Layer::forward`.
@@ -34,12 +34,12 @@ impl FeedForward {
         self.linear2.forward_fused(plan, h, Some(residual))
     }
 
-    /// Dropout of what it adds.
+    /// Dropout on the output, before the residual is added.
     pub(super) fn output_dropout(&self) -> Option<Dropout> {
         self.linear2.dropout
     }
 
-    /// Appends the backward pass: the gradient of x, with `residual` where that of the sum is to be added.
+    /// Appends the backward pass and gives the gradient of x, with the gradient `residual` added to it if there is one.
     ///
     /// # Errors
     /// `Internal` before `forward`.

@@ -10,24 +10,24 @@ use crate::error::Result;
 use crate::kernels::matmul::Activation;
 use crate::plan::{Plan, Tensor};
 
-/// Kinds of heads.
+/// Kinds of output heads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HeadKind {
-    /// Linear → ReLU → dropout → Linear.
+    /// Hidden layer with ReLU: Linear → ReLU → dropout → Linear.
     Relu,
-    /// Linear → GELU → LayerNorm → Linear.
+    /// Hidden layer with GELU and normalisation: Linear → GELU → LayerNorm → Linear.
     GeluNorm,
-    /// Linear.
+    /// Linear layer alone.
     Linear,
 }
 
-/// Linear, or a hidden layer of the same width before it.
+/// Output head: a linear layer, with a hidden layer of the same width before it in all kinds but `Linear`.
 #[derive(Debug)]
 pub struct Head(Sequential);
 
 impl Head {
-    /// Weights `name.0`, `name.2` (norm) and `name.3`, or `name` alone for a linear head.
+    /// A head with the weights `name.0`, `name.2` (norm) and `name.3`, or `name` alone for a linear head.
     pub fn new(name: &str, kind: HeadKind, features: usize, outputs: usize, rate: f64) -> Self {
         let hidden = |activation| Linear::new(&format!("{name}.0"), features, features).activated(activation);
         let output = |name: &str| Step::linear(Linear::new(name, features, outputs), 0.0);

@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::kernels::transpose;
 use crate::plan::{Plan, Tensor};
 
-/// The same numbers under another shape.
+/// Identity layer, for a change of shape alone.
 #[derive(Debug)]
 pub struct Same;
 
@@ -24,7 +24,7 @@ impl Layer for Same {
     }
 }
 
-/// Token and position vectors; what comes before is integers, which have no gradient.
+/// Token and position embedding as a layer; its inputs are integers, which have no gradient.
 #[derive(Debug)]
 pub struct Embed(pub Embedding);
 
@@ -39,7 +39,7 @@ impl Layer for Embed {
     }
 }
 
-/// Attention, its residual included.
+/// Self-attention with its residual, as a layer.
 #[derive(Debug)]
 pub struct Attend(pub SelfAttention);
 
@@ -53,7 +53,7 @@ impl Layer for Attend {
     }
 }
 
-/// A transformer block over whole sequences.
+/// A transformer block over whole sequences, as a layer.
 #[derive(Debug)]
 pub struct Block(pub TransformerBlock);
 
@@ -67,21 +67,21 @@ impl Layer for Block {
     }
 }
 
-/// A recurrent layer.
+/// Kinds of recurrent layers.
 #[derive(Debug)]
 pub enum Cell {
-    /// LSTM.
+    /// Long short-term memory (LSTM).
     Lstm(Lstm),
-    /// GRU.
+    /// Gated recurrent unit (GRU).
     Gru(Gru),
 }
 
-/// A recurrent layer: sequences go through it step after step.
+/// A recurrent layer for batch-first sequences: it transposes them to time-major order and back.
 #[derive(Debug)]
 pub struct Recur {
-    /// Of its tensors.
+    /// Prefix of the names of its tensors.
     pub name: String,
-    /// The layer.
+    /// LSTM or GRU.
     pub cell: Cell,
 }
 

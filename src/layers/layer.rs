@@ -19,33 +19,33 @@ pub trait Layer: std::fmt::Debug {
     fn backward(&mut self, plan: &mut Plan, dy: Tensor) -> Result<Tensor>;
 }
 
-/// The positions that a position of an attention sees.
+/// Mask of an attention: the positions that each position sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mask {
-    /// All of them.
+    /// No mask: all positions.
     None,
-    /// Itself and the earlier ones.
+    /// Causal mask: the position itself and earlier ones.
     Causal,
 }
 
 impl Mask {
-    /// A causal mask, or none.
+    /// A causal mask if `causal` is true, else none.
     pub fn of(causal: bool) -> Self {
         if causal { Mask::Causal } else { Mask::None }
     }
 }
 
-/// A dropout of that rate with a stream of its own, or none at rate 0 and where nothing is trained.
+/// Dropout with this rate and a random stream of its own; none at rate 0 or in a plan without a backward pass.
 pub fn dropout(plan: &mut Plan, rate: f64) -> Option<Dropout> {
     (rate > 0.0 && plan.trains).then(|| Dropout { rate, stream: plan.stream() })
 }
 
-/// A gradient, and what of it passes the dropout below where that was made with it.
+/// Gradient of a layer's input, with the part that passes the dropout below it if the same kernel made that, too.
 #[derive(Debug, Clone, Copy)]
 pub struct Gradient {
-    /// All of it.
+    /// Gradient without the dropout.
     pub whole: Tensor,
-    /// What passes.
+    /// Gradient times the dropout mask.
     pub dropped: Option<Tensor>,
 }
 
@@ -55,7 +55,7 @@ impl From<Tensor> for Gradient {
     }
 }
 
-/// The gradient below a dropout: masked again, or itself where there was none.
+/// The gradient below a dropout: the mask applied to dy, or dy itself without a dropout.
 pub(super) fn through_dropout(plan: &mut Plan, dy: impl Into<Gradient>, dropout: Option<Dropout>, name: &str) -> Result<Tensor> {
     let Gradient { whole: dy, dropped } = dy.into();
     let Some(dropout) = dropout else { return Ok(dy) };
@@ -67,7 +67,7 @@ pub(super) fn through_dropout(plan: &mut Plan, dy: impl Into<Gradient>, dropout:
     Ok(dx)
 }
 
-/// The last axis of a tensor replaced by another.
+/// Shape of a tensor with its last axis replaced.
 pub(super) fn with_features(plan: &Plan, x: Tensor, features: usize) -> Vec<usize> {
     let mut shape = plan.shape(x).to_vec();
     if let Some(last) = shape.last_mut() {
@@ -76,13 +76,13 @@ pub(super) fn with_features(plan: &Plan, x: Tensor, features: usize) -> Vec<usiz
     shape
 }
 
-/// The three axes of a tensor of sequences.
+/// Batch, length and features of a tensor of sequences.
 pub(super) fn axes(plan: &Plan, x: Tensor, name: &str) -> Result<[usize; 3]> {
     let wrong = |_| Error::Config(format!("{name} takes sequences (batch, length, features), and is given {:?}", plan.shape(x)));
     plan.shape(x).try_into().map_err(wrong)
 }
 
-/// What `forward` kept, or the error of calling `backward` first.
+/// Tensors that `forward` kept, or an error if `backward` is called first.
 pub(crate) fn kept<T: Copy>(saved: &Option<T>, name: &str) -> Result<T> {
     saved.ok_or_else(|| Error::Internal(format!("{name}: backward before forward")))
 }

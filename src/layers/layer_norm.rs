@@ -39,8 +39,8 @@ impl LayerNorm {
 }
 
 impl LayerNorm {
-    /// Appends the backward pass with what is below fused into the gradient of the input: the derivative of an activation, and a gradient
-    /// that arrives by another path.
+    /// Appends the backward pass with the operations below fused into the gradient of the input: the derivative of an activation, and the
+    /// gradient that arrives by another path.
     ///
     /// # Errors
     /// `Internal` before `forward`.
@@ -48,7 +48,7 @@ impl LayerNorm {
         Ok(self.backward_above(plan, dy, fused, None)?.whole)
     }
 
-    /// The same above a dropout, with what of the gradient passes it.
+    /// Appends the backward pass of `backward_fused` above a dropout, and gives the gradient with and without the mask.
     ///
     /// # Errors
     /// `Internal` before `forward`.

@@ -9,20 +9,20 @@ use crate::plan::{Init, Plan, Tensor};
 /// Fully connected layer (`torch.nn.Linear`): W (outputs, inputs), b (outputs), both U(±1/√inputs).
 #[derive(Debug, Clone)]
 pub struct Linear {
-    /// Names of the weights, stacked where there are several, of equal height.
+    /// Names of the weights; several are stacked into one and have the same number of rows.
     weights: Vec<String>,
     bias: Option<String>,
     label: String,
     inputs: usize,
     outputs: usize,
     init: [Init; 2],
-    /// The weight's shape where it has more than two axes, as a convolution's.
+    /// Shape of the weight if it has more than two axes, as in a convolution.
     pub weight_shape: Option<Vec<usize>>,
-    /// Weight and bias are these rows of taller ones: (rows of the whole, first row).
+    /// Rows of taller parameters that weight and bias are, such as a stacked projection: (rows of the whole, first row).
     pub rows_of: Option<(usize, usize)>,
-    /// Applied to the result.
+    /// Activation of the result.
     pub activation: Activation,
-    /// Applied after the activation.
+    /// Dropout after the activation.
     pub dropout: Option<Dropout>,
     saved: Option<Saved>,
 }
@@ -36,15 +36,15 @@ struct Saved {
     rows: usize,
 }
 
-/// What the backward pass fuses into the gradient of the input: the mask and the activation between this layer and the one below, and
-/// a gradient that arrives by another path.
+/// Operations that the backward pass fuses into the gradient of the input: the dropout and the activation between this layer and the one
+/// below, and a gradient that arrives by another path.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Fused {
-    /// Activation of the layer below and its value before it.
+    /// Activation of the layer below and its input, the pre-activation.
     pub derivative: Option<(Activation, Tensor)>,
     /// Dropout of the layer below.
     pub dropout: Option<Dropout>,
-    /// Gradient to add.
+    /// Gradient that is added.
     pub residual: Option<Tensor>,
 }
 
@@ -67,25 +67,25 @@ impl Linear {
         }
     }
 
-    /// With an activation after it.
+    /// The layer with an activation after it.
     pub fn activated(mut self, activation: Activation) -> Self {
         self.activation = activation;
         self
     }
 
-    /// Other names and initial values for weight and bias.
+    /// The layer with other names and initial values of weight and bias.
     pub fn with(mut self, names: [String; 2], init: [Init; 2]) -> Self {
         let [weight, bias] = names;
         (self.weights, self.bias, self.init) = (vec![weight], Some(bias), init);
         self
     }
 
-    /// Without bias; with several names their weights are stacked into one product.
+    /// A layer without bias; several names are weights that are stacked into one product.
     pub fn without_bias(label: &str, names: &[String], inputs: usize, outputs: usize, init: Init) -> Self {
         Linear { weights: names.to_vec(), bias: None, init: [init, init], ..Linear::new(label, inputs, outputs) }
     }
 
-    /// Value before the activation, of the forward pass.
+    /// Activation and its input in the forward pass, the pre-activation; none for the identity.
     ///
     /// # Errors
     /// `Internal` before `forward`.
@@ -93,7 +93,7 @@ impl Linear {
         Ok(kept(&self.saved, &self.label)?.pre.map(|pre| (self.activation, pre)))
     }
 
-    /// Appends the gradient before this layer's own dropout and activation from that after them, where no other layer fuses it.
+    /// Appends the backward pass of this layer's own dropout and activation, for use if no other layer fuses it.
     ///
     /// # Errors
     /// `Internal` before `forward`.
@@ -171,7 +171,7 @@ impl Linear {
         product.record(plan, &self.label)
     }
 
-    /// Appends dx = (dy·W) through what is fused.
+    /// Appends dx = dy·W, multiplied by the fused dropout mask and derivative, plus the fused residual.
     ///
     /// # Errors
     /// `Internal` before `forward`.
@@ -194,7 +194,7 @@ impl Layer for Linear {
         self.forward_fused(plan, x, None)
     }
 
-    /// For a layer without activation and dropout of its own; those below fuse into `backward_input`.
+    /// Goes back through a layer without activation and dropout; those of the layer below are fused in `backward_input`.
     fn backward(&mut self, plan: &mut Plan, dy: Tensor) -> Result<Tensor> {
         self.backward_params(plan, dy)?;
         self.backward_input(plan, dy, Fused::default())

@@ -13,15 +13,15 @@ use crate::plan::{Init, Plan, Tensor};
 /// Sizes and options of a block.
 #[derive(Debug, Clone, Copy)]
 pub struct LlamaBlockConfig {
-    /// Features.
+    /// Number of features.
     pub features: usize,
-    /// Heads.
+    /// Number of attention heads.
     pub heads: usize,
-    /// Features of the feed-forward network.
+    /// Number of hidden features of the feed-forward network.
     pub hidden: usize,
-    /// On the attention's probabilities.
+    /// Dropout rate of the attention probabilities.
     pub dropout: f64,
-    /// Added to mean squares.
+    /// ε, added to the mean squares of the normalisation.
     pub eps: f64,
 }
 
@@ -50,10 +50,11 @@ struct Saved {
 }
 
 impl LlamaBlock {
-    /// Weights `name.input_layernorm`, `name.self_attn.{q,k,v,o}_proj`, `name.post_attention_layernorm`, `name.mlp.{gate,up,down}_proj`.
+    /// A block with the weights `name.input_layernorm`, `name.self_attn.{q,k,v,o}_proj`, `name.post_attention_layernorm` and
+    /// `name.mlp.{gate,up,down}_proj`.
     ///
     /// # Errors
-    /// `Config` when heads of an even number of features do not divide the features.
+    /// `Config` when the heads do not divide the features into parts of even size.
     pub fn new(name: &str, config: LlamaBlockConfig) -> Result<Self> {
         let LlamaBlockConfig { features, heads, hidden, eps, .. } = config;
         if heads == 0 || !features.is_multiple_of(2 * heads) {
@@ -77,7 +78,7 @@ impl LlamaBlock {
         })
     }
 
-    /// Appends the forward pass: over whole sequences, or of one position over a cache. `table` holds the angles (`rope::table`).
+    /// Appends the forward pass over whole sequences, or for one position over a cache. `table` holds the rotary angles (`rope::table`).
     ///
     /// # Errors
     /// As `Layer::forward`.

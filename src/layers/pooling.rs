@@ -6,12 +6,12 @@ use crate::kernels::mean;
 use crate::kernels::slice::{self, Rows};
 use crate::plan::{Plan, Tensor};
 
-/// Axes of a tensor of sequences.
+/// Axes (batch, length, features) of a tensor of sequences, or (length, batch, features) in time-major order.
 pub(crate) fn sizes(plan: &Plan, x: Tensor) -> Result<[usize; 3]> {
     plan.shape(x).try_into().map_err(|_| Error::Internal(format!("sequences of shape {:?}", plan.shape(x))))
 }
 
-/// Mean of the context (batch, context, dim).
+/// Appends the mean over the context: (batch, context, dim) → (batch, dim).
 pub(crate) fn context_mean(plan: &mut Plan, x: Tensor) -> Result<Tensor> {
     let [batch, length, cols] = sizes(plan, x)?;
     let y = plan.activation("context.mean", &[batch, cols])?;
@@ -19,7 +19,7 @@ pub(crate) fn context_mean(plan: &mut Plan, x: Tensor) -> Result<Tensor> {
     Ok(y)
 }
 
-/// The last positions of sequences.
+/// Selection of the last position of each sequence.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Last {
     x: Tensor,
@@ -46,7 +46,7 @@ impl Last {
     }
 }
 
-/// Mean over the positions.
+/// Mean over the positions of a sequence, as a layer.
 #[derive(Debug, Default)]
 pub struct MeanPool {
     saved: Option<[usize; 3]>,
@@ -66,7 +66,7 @@ impl Layer for MeanPool {
     }
 }
 
-/// The last position.
+/// The last position of a sequence, as a layer.
 #[derive(Debug, Default)]
 pub struct LastPosition {
     saved: Option<Last>,

@@ -10,19 +10,19 @@ use crate::kernels::matmul::Matmul;
 use crate::kernels::{Dropout, gru, lstm};
 use crate::plan::{Init, Plan, Tensor};
 
-/// The product with the state: W_hh h + b_hh.
+/// Recurrent part of a layer: the product with the state, W_hh h + b_hh.
 #[derive(Debug, Clone)]
 struct Recurrent {
     names: [String; 2],
     label: String,
     gates: usize,
     units: usize,
-    /// Of the sequences at hand.
+    /// Number of sequences in the batch.
     batch: usize,
     length: usize,
 }
 
-/// Linear map of the inputs and map of the state, under PyTorch's names `prefix.weight_ih_l{k}` and so on; all U(±1/√units).
+/// Input map and state map of layer k, under PyTorch's names `prefix.weight_ih_l{k}` and so on; all weights are U(±1/√units).
 fn maps(prefix: &str, k: usize, gates: usize, [inputs, units]: [usize; 2]) -> (Linear, Recurrent) {
     let bound = Init::Uniform(1.0 / (units as f64).sqrt());
     let name = |what: &str| format!("{prefix}.{what}_l{k}");
@@ -42,17 +42,17 @@ impl Recurrent {
         Shape { length: self.length, batch: self.batch, units: self.units }
     }
 
-    /// Tensor of (steps, batch, gates, units).
+    /// Activation of shape (steps, batch, gates, units).
     fn per_gate(&self, plan: &mut Plan, name: &str, gates: usize) -> Result<Tensor> {
         plan.activation(format!("{}.{name}", self.label), &[self.length, self.batch, gates, self.units])
     }
 
-    /// Tensor of (steps + 1, batch, units): the state before the first step, then after each.
+    /// Activation of shape (steps + 1, batch, units): the state before the first step, then after each step.
     fn states(&self, plan: &mut Plan, name: &str) -> Result<Tensor> {
         plan.activation(format!("{}.{name}", self.label), &[self.length + 1, self.batch, self.units])
     }
 
-    /// W_hh h + b_hh of step t; of the first, where h is 0, the bias alone.
+    /// Appends W_hh h + b_hh of step t; in the first step h is 0, so it is the bias alone.
     fn forward(&self, plan: &mut Plan, t: usize, h: Tensor, (weight, bias): (Tensor, Tensor)) -> Result<Tensor> {
         if t == 0 {
             return Ok(bias);
@@ -65,7 +65,7 @@ impl Recurrent {
         Ok(u)
     }
 
-    /// What step t + 1 sends back to the state of step t; nothing after the last.
+    /// Appends the gradient that step t + 1 sends back to the state of step t; none after the last step.
     fn backward(&self, plan: &mut Plan, t: usize, du: Tensor, weight: Tensor) -> Result<Option<Tensor>> {
         if t + 1 == self.length {
             return Ok(None);
@@ -77,7 +77,7 @@ impl Recurrent {
         Ok(Some(dh))
     }
 
-    /// Gradients of W_hh and b_hh: one product over all steps.
+    /// Appends the gradients of W_hh and b_hh: one product over all steps.
     fn backward_params(&self, plan: &mut Plan, du: Tensor, h: Tensor, (weight, bias): (Tensor, Tensor)) -> Result<()> {
         let (dw, db) = (plan.gradient(weight)?, plan.gradient(bias)?);
         let sizes = (self.gates * self.units, self.units, self.length * self.batch);
@@ -86,16 +86,16 @@ impl Recurrent {
     }
 }
 
-/// Which outputs of a layer are wanted.
+/// Time steps of a layer whose outputs are used.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Wanted {
-    /// Of every step, with dropout of that rate.
+    /// All steps, with dropout of this rate.
     All(f64),
-    /// Of the last step.
+    /// The last step alone.
     Last,
 }
 
-/// One layer of `torch.nn.LSTM`, from a state of zeros.
+/// One layer of `torch.nn.LSTM` with an initial state of zeros.
 #[derive(Debug, Clone)]
 pub struct Lstm {
     input: Linear,
@@ -114,13 +114,13 @@ struct SavedLstm {
 }
 
 impl Lstm {
-    /// Layer k, from so many inputs to so many units.
+    /// Layer k, with this number of inputs and of units.
     pub fn new(prefix: &str, k: usize, inputs: usize, units: usize) -> Self {
         let (input, recurrent) = maps(prefix, k, 4, [inputs, units]);
         Lstm { input, recurrent, saved: None }
     }
 
-    /// Where the output of step t begins, if it is wanted.
+    /// Index of the first element of the output of step t; none if that output is not used.
     fn output_at(&self, t: usize, outputs: Wanted) -> Option<usize> {
         match outputs {
             Wanted::All(_) => Some(t * self.recurrent.batch * self.recurrent.units),
@@ -128,7 +128,7 @@ impl Lstm {
         }
     }
 
-    /// Appends the forward pass over x (length, batch, inputs): (length, batch, units), or (batch, units) of the last step.
+    /// Appends the forward pass over x (length, batch, inputs). The result is (length, batch, units), or (batch, units) for the last step.
     ///
     /// # Errors
     /// As `Layer::forward`.
@@ -175,7 +175,7 @@ impl Lstm {
     }
 }
 
-/// One layer of `torch.nn.GRU`, from a state of zeros, with a residual added to its outputs.
+/// One layer of `torch.nn.GRU` with an initial state of zeros, and with a residual added to its outputs.
 #[derive(Debug, Clone)]
 pub struct Gru {
     input: Linear,
@@ -191,13 +191,13 @@ struct SavedGru {
 }
 
 impl Gru {
-    /// Layer k, from so many inputs to so many units.
+    /// Layer k, with this number of inputs and of units.
     pub fn new(prefix: &str, k: usize, inputs: usize, units: usize) -> Self {
         let (input, recurrent) = maps(prefix, k, 3, [inputs, units]);
         Gru { input, recurrent, saved: None }
     }
 
-    /// Appends the forward pass over x (length, batch, inputs): residual + GRU(x), (length, batch, units).
+    /// Appends the forward pass over x (length, batch, inputs): residual + GRU(x), shape (length, batch, units).
     ///
     /// # Errors
     /// As `Layer::forward`.
@@ -216,7 +216,7 @@ impl Gru {
         Ok(y)
     }
 
-    /// Appends the backward pass: the gradient of x, plus `residual`. The caller passes dy on to the residual of `forward`.
+    /// Appends the backward pass and gives the gradient of x plus `residual`. The caller passes dy on to the residual of `forward`.
     ///
     /// # Errors
     /// `Internal` before `forward`.

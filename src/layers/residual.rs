@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::kernels::embedding;
 use crate::plan::{Plan, Tensor};
 
-/// x + layers(x).
+/// Residual connection around layers: x + layers(x).
 #[derive(Debug)]
 pub struct Residual {
     name: String,
@@ -14,7 +14,7 @@ pub struct Residual {
 }
 
 impl Residual {
-    /// Around these layers.
+    /// A residual connection around these layers.
     pub fn new(name: &str, inner: Sequential) -> Self {
         Residual { name: name.into(), inner }
     }

@@ -8,16 +8,16 @@ use crate::kernels::Dropout;
 use crate::kernels::attention::{Backward, Cached, Forward, Shape};
 use crate::plan::{Init, Plan, Tensor};
 
-/// A key-value cache for decoding: the rows that hold each position, and how many positions fit.
+/// Key-value cache for decoding.
 #[derive(Debug, Clone, Copy)]
 pub struct Cache {
-    /// (batch, limit).
+    /// Index of the batch row that holds each position of a sequence, shape (batch, limit).
     pub sources: Tensor,
-    /// Positions.
+    /// Number of positions that fit.
     pub limit: usize,
 }
 
-/// `torch.nn.MultiheadAttention` on itself: x + dropout(out_proj(attention(in_proj(x)))).
+/// `torch.nn.MultiheadAttention` as self-attention, with its residual: x + dropout(out_proj(attention(in_proj(x)))).
 #[derive(Debug, Clone)]
 pub struct SelfAttention {
     name: String,
@@ -40,8 +40,8 @@ struct Saved {
 }
 
 impl SelfAttention {
-    /// Weights `name.in_proj_weight`, `name.in_proj_bias`, `name.out_proj.weight`, `name.out_proj.bias`; dropout of that rate on
-    /// the probabilities and on the output.
+    /// A layer with the weights `name.in_proj_weight`, `name.in_proj_bias`, `name.out_proj.weight` and `name.out_proj.bias`, and with
+    /// dropout of this rate on the attention probabilities and on the output.
     ///
     /// # Errors
     /// `Config` when the heads do not divide the features.
@@ -59,7 +59,7 @@ impl SelfAttention {
         Ok(SelfAttention { name: name.into(), features, heads, causal: mask == Mask::Causal, rate, in_proj, out_proj, saved: None })
     }
 
-    /// Appends the forward pass over whole sequences, added to `residual`: x itself, or what x is the normalisation of.
+    /// Appends the forward pass over whole sequences, added to `residual`: x itself, or the tensor whose normalisation x is.
     ///
     /// # Errors
     /// As `Layer::forward`.
@@ -84,7 +84,7 @@ impl SelfAttention {
         self.out_proj.forward_fused(plan, y, Some(residual))
     }
 
-    /// Appends the forward pass of one new position over the cache, added to `residual`.
+    /// Appends the forward pass for one new position over the cache, added to `residual`.
     ///
     /// # Errors
     /// As `Layer::forward`.
@@ -100,12 +100,12 @@ impl SelfAttention {
         self.out_proj.forward_fused(plan, y, Some(residual))
     }
 
-    /// Dropout of what it adds.
+    /// Dropout on the output, before the residual is added.
     pub(super) fn output_dropout(&self) -> Option<Dropout> {
         self.saved.as_ref().and_then(|saved| saved.output_dropout)
     }
 
-    /// Appends the backward pass: the gradient of x, with `residual` where that of the sum is to be added.
+    /// Appends the backward pass and gives the gradient of x, with the gradient `residual` added to it if there is one.
     ///
     /// # Errors
     /// `Internal` before `forward`.

@@ -6,35 +6,35 @@ use super::linear::{Fused, Linear};
 use crate::error::Result;
 use crate::plan::{Plan, Tensor};
 
-/// A layer of a sequence. What products and normalisations fuse with their neighbours is known of them.
+/// A layer of a sequence. Linear layers and normalisations have variants of their own, because they fuse with their neighbours.
 #[derive(Debug)]
 pub enum Step {
-    /// A product, with its activation and a dropout of this rate.
+    /// A linear layer with its activation and dropout.
     Linear {
-        /// The product.
+        /// Weights and activation.
         linear: Box<Linear>,
-        /// Of the dropout behind it.
+        /// Dropout rate after the activation.
         rate: f64,
     },
-    /// A normalisation that goes back through the activation of the product below it.
+    /// A normalisation; its backward pass includes the activation of the linear layer below it.
     Norm(Box<LayerNorm>),
-    /// Any other layer.
+    /// Any other layer, which fuses with no neighbour.
     Other(Box<dyn Layer>),
 }
 
 impl Step {
-    /// A product, with a dropout of this rate behind it.
+    /// A linear layer followed by dropout with this rate.
     pub fn linear(linear: Linear, rate: f64) -> Step {
         Step::Linear { linear: Box::new(linear), rate }
     }
 }
 
-/// y = stepₙ(… step₁(x)).
+/// Layers one after another, as in `torch.nn.Sequential`: y = stepₙ(… step₁(x)).
 #[derive(Debug)]
 pub struct Sequential(pub Vec<Step>);
 
 impl Sequential {
-    /// Appends the forward pass; a last product adds `residual`.
+    /// Appends the forward pass; `residual` is added if the last layer is linear.
     ///
     /// # Errors
     /// As `Layer::forward`.
@@ -55,7 +55,7 @@ impl Sequential {
     }
 }
 
-/// What a gradient goes through at once with what is above a step: the activation and the dropout of a product.
+/// Activation and dropout of a linear layer below a step, which the backward pass of that step can include; none below other layers.
 fn below(before: &[Step]) -> Result<Option<Fused>> {
     match before.last() {
         Some(Step::Linear { linear, .. }) => Ok(Some(Fused { derivative: linear.derivative()?, dropout: linear.dropout, residual: None })),
@@ -68,7 +68,7 @@ impl Layer for Sequential {
         self.forward_from(plan, x, None)
     }
 
-    /// A product goes back through the dropout and the activation of the product below it at once.
+    /// Goes back through the layers; that of a linear layer or normalisation includes dropout and activation of the linear layer below.
     fn backward(&mut self, plan: &mut Plan, dy: Tensor) -> Result<Tensor> {
         let (mut d, mut undone) = (dy, false);
         for i in (0..self.0.len()).rev() {

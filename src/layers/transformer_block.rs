@@ -12,21 +12,21 @@ use crate::plan::{Plan, Tensor};
 /// Sizes and options of a block.
 #[derive(Debug, Clone, Copy)]
 pub struct BlockConfig {
-    /// Features.
+    /// Number of features.
     pub features: usize,
-    /// Heads.
+    /// Number of attention heads.
     pub heads: usize,
-    /// Features of the feed-forward network.
+    /// Number of hidden features of the feed-forward network.
     pub hidden: usize,
     /// Activation of the feed-forward network.
     pub activation: Activation,
-    /// On probabilities, activations and sublayer outputs.
+    /// Dropout rate of attention probabilities, hidden activations and sublayer outputs.
     pub dropout: f64,
-    /// Added to variances.
+    /// ε, added to the variances of the normalisation.
     pub eps: f64,
-    /// A position sees only itself and earlier ones.
+    /// Causal attention: each position sees only itself and earlier ones.
     pub causal: bool,
-    /// Normalise what goes into the sublayers instead of what comes out of them.
+    /// Pre-norm: the inputs of the sublayers are normalised, instead of the sums after them.
     pub norm_first: bool,
 }
 
@@ -42,7 +42,7 @@ pub struct TransformerBlock {
 }
 
 impl TransformerBlock {
-    /// Weights `name.self_attn.*`, `name.linear1.*`, `name.linear2.*`, `name.norm1.*`, `name.norm2.*`.
+    /// A block with the weights `name.self_attn.*`, `name.linear1.*`, `name.linear2.*`, `name.norm1.*` and `name.norm2.*`.
     ///
     /// # Errors
     /// `Config` when the heads do not divide the features.
@@ -57,7 +57,7 @@ impl TransformerBlock {
         })
     }
 
-    /// Appends the forward pass: over whole sequences, or of one position over a cache.
+    /// Appends the forward pass over whole sequences, or for one position over a cache.
     ///
     /// # Errors
     /// As `Layer::forward`.
