@@ -10,15 +10,15 @@ pub use crate::kernels::cross_entropy::IGNORED;
 use crate::kernels::cross_entropy::{Forward, Per, Weight};
 use crate::plan::Plan;
 
-/// Which loss of a classifier.
+/// Options of the cross-entropy of a classifier.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CrossEntropyConfig {
-    /// `none`, `linear`, `quadratic`, `square_root`, or `pure_distance`.
+    /// Weight of a sample by the distance of its likeliest class: `none`, `linear`, `quadratic`, `square_root`, or `pure_distance`.
     pub weight: Weight,
-    /// Scale of the distance: CE · (1 + alpha · w).
+    /// Factor α of the distance weight w: CE · (1 + α · w).
     pub alpha: f64,
-    /// What has the same weight in the mean: each `position` that has a target, or each `sequence`, whose positions share its weight.
+    /// Unit that has the same weight in the mean: each `position` that has a target, or each `sequence`, whose positions share its weight.
     #[serde(skip_serializing_if = "is_position")]
     pub per: Per,
 }
@@ -46,7 +46,7 @@ impl LossKind for CrossEntropyConfig {
 }
 
 impl CrossEntropyConfig {
-    /// (this loss, cross-entropy, mean distance) of a guess.
+    /// Expected (loss, cross-entropy, mean distance) of a model that guesses uniformly.
     fn guess(&self, classes: usize) -> (f64, f64, f64) {
         let n = classes as f64;
         let ce = n.ln();
@@ -68,13 +68,13 @@ impl Loss for CrossEntropyConfig {
         Columns { names: vec!["loss", "cross_entropy", "accuracy", "distance"], ..Columns::default() }
     }
 
-    /// Against uniformly drawn targets; the guess is taken as a random class for the weight and for the distance.
+    /// Expected results for uniformly drawn targets; for the weight and the distance, the guess is a random class.
     fn uniform_guess(&self, classes: usize) -> Vec<(&'static str, f64)> {
         let (loss, cross_entropy, distance) = self.guess(classes);
         vec![("loss", loss), ("cross_entropy", cross_entropy), ("accuracy", 1.0 / classes as f64), ("distance", distance)]
     }
 
-    /// Logits (rows, classes) against `targets` (rows).
+    /// Compares logits (rows, classes) with `targets` (rows).
     fn record(&self, plan: &mut Plan, outputs: &Outputs, inputs: &Inputs, gradient: bool) -> Result<Recorded> {
         let (x, targets) = (outputs.main, inputs.get("loss.kind = \"cross_entropy\"", "targets")?);
         let rows = plan.len(targets);

@@ -9,13 +9,13 @@ use crate::error::{Error, Result};
 use crate::kernels::joint_loss::{Rows, columns};
 use crate::plan::Plan;
 
-/// Penalty of a coordinate's error.
+/// Penalty function of the error d of a coordinate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Penalty {
-    /// d².
+    /// Squared error: d².
     Mse,
-    /// ½ d² for |d| ≤ δ, else δ (|d| − ½ δ).
+    /// Huber loss: ½ d² for |d| ≤ δ, else δ (|d| − ½ δ).
     Huber,
 }
 
@@ -23,12 +23,12 @@ pub enum Penalty {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct JointLossConfig {
-    /// `mse` or `huber`.
+    /// Penalty of the coordinates: `mse` or `huber`.
     pub coordinates: Penalty,
-    /// δ of `huber`.
+    /// δ of `huber`, at which the penalty turns linear.
     #[serde(default = "one")]
     pub delta: f64,
-    /// Factor of the stop term; 0 leaves it out, and every sequence has all its joints.
+    /// Factor of the stop term; 0 leaves it out, for sequences that all have the same number of joints.
     #[serde(default = "one")]
     pub stop_weight: f64,
 }
@@ -57,8 +57,8 @@ impl Loss for JointLossConfig {
         Columns { names: columns(self.stop_weight).to_vec(), ..Columns::default() }
     }
 
-    /// Outputs (batch, length, 3), the last of which predict `joints` (batch, joints, 2) with their `mask`; `deviation` (2) turns
-    /// coordinates into mm.
+    /// Compares outputs (batch, length, 3), the last of which predict `joints` (batch, joints, 2) with their `mask`; `deviation` (2)
+    /// converts errors of coordinates to mm.
     fn record(&self, plan: &mut Plan, outputs: &Outputs, inputs: &Inputs, gradient: bool) -> Result<Recorded> {
         let x = outputs.main;
         let [t, mask, deviation] = ["joints", "mask", "deviation"].map(|name| inputs.get(NAME, name));

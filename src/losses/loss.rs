@@ -9,77 +9,77 @@ use crate::config::Section;
 use crate::error::Result;
 use crate::plan::{Plan, Tensor};
 
-/// The results of a loss, a number each for every row.
+/// Results of a loss: one number for each row and column.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Columns {
-    /// Their names, the loss first.
+    /// Names of the columns, the loss first.
     pub names: Vec<&'static str>,
-    /// Of a weighted sum, its terms' names and weights, in the order of the last columns.
+    /// Names and weights of the terms of a weighted sum, in the order of the last columns.
     pub terms: Vec<(&'static str, f64)>,
-    /// Columns for which a batch of one sample makes no sense: a standard deviation over it is 0/0.
+    /// Names of columns that need a batch of at least two samples: the standard deviation over one sample is 0/0.
     pub need_two: Vec<&'static str>,
-    /// Whether the samples of a micro-batch are compared with each other: another micro-batch makes another loss.
+    /// True if the loss compares the samples of a micro-batch with each other, so that its value depends on the size of the micro-batch.
     pub compares: bool,
 }
 
 /// The targets of the training samples.
 pub trait TargetVectors: Debug + Send + Sync {
-    /// Unit target of a sample.
+    /// Target of a sample, scaled to unit length.
     fn unit(&self, sample: usize) -> Vec<f64>;
 
     /// Means and unbiased standard deviations of the targets, by feature.
     fn statistics(&self) -> [Vec<f64>; 2];
 }
 
-/// What a loss may know of the training targets.
+/// Number and values of the training targets, as far as they are known when a loss is prepared.
 #[derive(Debug, Clone)]
 pub struct Targets {
-    /// How many.
+    /// Number of training targets.
     pub count: usize,
-    /// Their values, once they are loaded.
+    /// Values of the training targets, once they are loaded.
     pub vectors: Option<Arc<dyn TargetVectors>>,
 }
 
-/// The gradient of a loss by what the model gives.
+/// Gradient of a loss with respect to the output of the model.
 #[derive(Debug, Clone)]
 pub struct Gradients {
-    /// By the main output.
+    /// Gradient with respect to the main output.
     pub main: Tensor,
-    /// Factors of terms whose gradient the model forms on its way, such as the divergence of a posterior.
+    /// Names and factors of terms whose gradient the model itself computes in its backward pass, such as the divergence of a posterior.
     pub factors: Vec<(&'static str, f64)>,
-    /// Records whose loss scale the main gradient was multiplied with, and those terms have to be.
+    /// Records that hold the loss scale, if there is one: the main gradient is already multiplied by it, and those terms still have to be.
     pub scale: Option<Tensor>,
 }
 
 impl Gradients {
-    /// By the main output alone.
+    /// The gradient with respect to the main output alone.
     pub fn only(main: Tensor) -> Self {
         Gradients { main, factors: vec![], scale: None }
     }
 
-    /// The factor of a term, 0 where there is none.
+    /// Factor of a term, 0 if it is not listed.
     pub fn factor(&self, name: &str) -> f64 {
         self.factors.iter().find(|(n, _)| *n == name).map_or(0.0, |(_, v)| *v)
     }
 }
 
-/// A recorded loss.
+/// Tensors of a loss that has been recorded in a plan.
 #[derive(Debug, Clone)]
 pub struct Recorded {
-    /// (rows, columns).
+    /// Results, shape (rows, columns).
     pub rows: Tensor,
-    /// Of state.scale · mean loss, where it was asked for.
+    /// Gradient of state.scale · mean loss, if it was asked for.
     pub gradients: Option<Gradients>,
-    /// Whether means are taken over samples, whose rows share their weight, and not over what counts of a batch.
+    /// True if means are taken over samples, whose rows share the weight of the sample; otherwise each valid row has the same weight.
     pub per_sample: bool,
 }
 
-/// What is minimised.
+/// A loss function: it compares the output of a model with the targets of a batch.
 pub trait Loss: Debug {
-    /// Its results.
+    /// Columns of its results.
     fn columns(&self) -> Columns;
 
-    /// Takes what it needs of the training targets, for a run of that seed.
+    /// Takes what the loss needs from the training targets, in a run with this seed.
     ///
     /// # Errors
     /// `Data` when there are too few.
@@ -87,25 +87,25 @@ pub trait Loss: Debug {
         Ok(())
     }
 
-    /// Whether the terms that are left out of some batches are in those of this step.
+    /// True if terms that take part in some steps only take part in this one.
     fn drawn(&self, _seed: u64, _step: u64) -> bool {
         false
     }
 
-    /// Its results for guessing each of so many classes with equal probability, of a classifier.
+    /// Expected results of a classifier that gives each of so many classes the same probability.
     fn uniform_guess(&self, _classes: usize) -> Vec<(&'static str, f64)> {
         vec![]
     }
 
-    /// Appends the loss of what a model gives for these inputs, and with `gradient` its gradient.
+    /// Appends the loss of these outputs to the plan, and its gradient if `gradient` is true.
     ///
     /// # Errors
-    /// `Config` when the shapes are not what it compares.
+    /// `Config` when the shapes do not fit.
     fn record(&self, plan: &mut Plan, outputs: &Outputs, inputs: &Inputs, gradient: bool) -> Result<Recorded>;
 }
 
-/// The table `loss` of a run file.
+/// Configuration of a loss: the table `loss` of a run file.
 pub trait LossKind: Section + Debug + Any {
-    /// The loss that it describes.
+    /// Builds the loss from its configuration.
     fn build(&self) -> Box<dyn Loss>;
 }

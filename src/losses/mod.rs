@@ -16,15 +16,15 @@ pub use vectors::*;
 macro_rules! loss_kinds {
     ($make:ident) => {
         $make! {
-            /// Every loss, by its `kind`.
+            /// Configuration of a loss, by its `kind`.
             LossConfig: LossKind {
-                /// Of a classifier.
+                /// Cross-entropy of a classifier.
                 CrossEntropy(crate::losses::CrossEntropyConfig),
-                /// Of predicted vectors.
+                /// Weighted sum of terms for predicted vectors.
                 Vectors(crate::losses::VectorLossConfig),
-                /// Of predicted joints.
+                /// Loss of predicted joints: coordinates and stop bit.
                 Joints(crate::losses::JointLossConfig),
-                /// Of a variational autoencoder.
+                /// Loss of a variational autoencoder: reconstruction and divergence.
                 Vae(crate::losses::VaeLossConfig),
             }
         }

@@ -18,7 +18,7 @@ pub struct VaeLossConfig {
     pub divergence: f64,
 }
 
-/// Columns of the results, the last one with a divergence alone.
+/// Names of the columns; the last one is present only with a divergence.
 const VAE_COLUMNS: [&str; 4] = ["loss", "cosine", "mse", "divergence"];
 
 impl Section for VaeLossConfig {
@@ -45,8 +45,8 @@ impl Loss for VaeLossConfig {
         Columns { names: self.names().to_vec(), ..Columns::default() }
     }
 
-    /// A reconstruction of `images` (batch, pixels) with its `posterior` (batch, 2, latents): results by image (loss, cosine, mean squared
-    /// error of a pixel, divergence). The gradient of the divergence is formed where the model goes back through the posterior.
+    /// Compares a reconstruction of `images` (batch, pixels) and uses its `posterior` (batch, 2, latents). Results of an image: loss,
+    /// cosine, mean squared error of a pixel, divergence. The model itself computes the gradient of the divergence in its backward pass.
     fn record(&self, plan: &mut Plan, outputs: &Outputs, inputs: &Inputs, gradient: bool) -> Result<Recorded> {
         let (x, t) = (outputs.main, inputs.get("loss.kind = \"vae\"", "images")?);
         let rows = inputs.batch;

@@ -13,34 +13,34 @@ use crate::layers::{Conv2d, Fused, Layer, Linear, kept};
 use crate::losses::Gradients;
 use crate::plan::{Plan, Tensor};
 
-/// Layers between pixels and latents.
+/// Layers of encoder and decoder, between pixels and latents.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum VaeLayers {
-    /// One hidden layer each way.
+    /// Dense network with one hidden layer in encoder and decoder.
     Dense {
-        /// Its features.
+        /// Number of features of the hidden layer.
         hidden: usize,
     },
-    /// Stages of convolution, ReLU and 2 × 2 max-pooling; back by upsampling and 3 × 3 convolutions.
+    /// Convolutional network: the encoder has stages of convolution, ReLU and 2 × 2 max-pooling, the decoder upsampling and 3 × 3 convolutions.
     Convolution {
-        /// Outputs of each stage.
+        /// Number of output channels of each stage.
         channels: Vec<usize>,
-        /// Odd kernel sizes of each stage.
+        /// Kernel size of each stage; it is odd.
         kernels: Vec<usize>,
     },
 }
 
-/// Sizes of the model.
+/// Sizes and options of the model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ImageVaeConfig {
-    /// Numbers that stand for an image.
+    /// Size of the latent vector z.
     pub latents: usize,
-    /// Draw z from the posterior while training, instead of z = μ.
+    /// Sample z from the posterior in training, instead of z = μ.
     #[serde(default = "yes")]
     pub noise: bool,
-    /// What lies between.
+    /// Layers of encoder and decoder.
     pub layers: VaeLayers,
 }
 
@@ -105,7 +105,7 @@ impl ModelKind for ImageVaeConfig {
     }
 }
 
-/// `images` → posterior (μ, ln σ²), z = μ + ε σ, or μ where nothing is trained, z → reconstruction through a sigmoid.
+/// Variational autoencoder: `images` → posterior (μ, ln σ²); z = μ + ε σ, or z = μ outside of training; z → reconstruction, by a sigmoid.
 #[derive(Debug)]
 struct ImageVae {
     encoder: Box<dyn Layer>,
@@ -135,7 +135,7 @@ impl Model for ImageVae {
     }
 }
 
-/// Linear → ReLU → Linear → activation.
+/// Dense network: Linear → ReLU → Linear → activation.
 #[derive(Debug)]
 struct Dense {
     hidden: Linear,
@@ -165,7 +165,7 @@ impl Layer for Dense {
     }
 }
 
-/// Sizes of a tensor of images with channels last.
+/// Batch, height, width and channels of a tensor of images, with channels last.
 fn images_of(plan: &Plan, x: Tensor) -> Result<Images> {
     let [batch, height, width, channels] = plan.shape(x)[..] else {
         return Err(Error::Internal(format!("images of shape {:?}", plan.shape(x))));
@@ -173,7 +173,7 @@ fn images_of(plan: &Plan, x: Tensor) -> Result<Images> {
     Ok(Images { batch, height, width, channels })
 }
 
-/// Stages of convolution → ReLU → max-pool, then Linear. Weights `encoder.0`, `encoder.3`, …, `latent`.
+/// Convolutional encoder: stages of convolution → ReLU → max-pool, then Linear. Weights `encoder.0`, `encoder.3`, …, `latent`.
 #[derive(Debug)]
 struct ConvEncoder {
     stages: Vec<Conv2d>,
@@ -220,14 +220,14 @@ impl Layer for ConvEncoder {
     }
 }
 
-/// Linear → ReLU, then stages of upsampling → 3 × 3 convolution, with ReLU but for the last, which has a sigmoid. Weights `expand`,
-/// `decoder.1`, `decoder.4`, ….
+/// Convolutional decoder: Linear → ReLU, then stages of upsampling → 3 × 3 convolution → ReLU, with a sigmoid in the last stage. Weights
+/// `expand`, `decoder.1`, `decoder.4`, ….
 #[derive(Debug)]
 struct ConvDecoder {
-    /// Pixels of a side of the smallest images.
+    /// Side of the smallest images in pixels.
     side: usize,
     expand: Linear,
-    /// Channels that go in, and the convolution.
+    /// Number of input channels and the convolution, for each stage.
     stages: Vec<(usize, Conv2d)>,
 }
 
@@ -245,7 +245,7 @@ impl ConvDecoder {
         ConvDecoder { stages: stages.collect(), expand, side }
     }
 
-    /// Images that go into each stage.
+    /// Sizes of the images that go into each stage.
     fn sources(&self, batch: usize) -> Vec<Images> {
         let one = |(i, (channels, _)): (usize, &(usize, Conv2d))| Images {
             batch,

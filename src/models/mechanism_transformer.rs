@@ -17,44 +17,44 @@ use crate::losses::Gradients;
 use crate::plan::{Buffer, Fill, Init, Plan, Tensor};
 use crate::random::{Random, stream};
 
-/// Base of the rotary angles.
+/// Base θ of the rotary angles.
 const THETA: f64 = 10_000.0;
-/// Rows of the position table: type, start, and eight joints, of which the last is never an input.
+/// Number of rows of the position table: type, start and eight joints, of which the last is never an input.
 const POSITIONS: usize = 10;
 
 /// Name of the buffer of random frequencies, (2, count).
 const RANDOM_FREQUENCIES: &str = "joint_features.B";
 const NAME: &str = "model.kind = \"mechanism_transformer\"";
 
-/// What a joint's coordinates become before the first layer sees them.
+/// Features that the coordinates (x, y) of a joint are turned into before the first layer.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Features {
-    /// Themselves.
+    /// The coordinates themselves.
     Raw {},
-    /// sin and cos of 2^k π v, k = 0 … count − 1.
+    /// Fourier features sin and cos of 2^k π v, k = 0 … count − 1, for each coordinate v.
     PowersOfTwo {
-        /// Frequencies of each coordinate.
+        /// Number of frequencies for each coordinate.
         count: usize,
     },
-    /// sin and cos of k v, or of k π v, k = 1 … count.
+    /// Fourier features sin and cos of k v, or of k π v, k = 1 … count, for each coordinate v.
     Linear {
-        /// Frequencies of each coordinate.
+        /// Number of frequencies for each coordinate.
         count: usize,
-        /// Times π.
+        /// Multiply the frequencies by π.
         pi: bool,
     },
-    /// sin and cos of 2π x·B, B ~ N(0, sigma²) drawn once.
+    /// Random Fourier features: sin and cos of 2π x·B, where B ~ N(0, sigma²) is drawn once.
     Gaussian {
-        /// Frequencies.
+        /// Number of frequencies.
         count: usize,
-        /// Their standard deviation.
+        /// Standard deviation of the frequencies.
         sigma: f64,
     },
 }
 
 impl Features {
-    /// Features of a joint.
+    /// Number of features of a joint.
     pub fn width(&self) -> usize {
         match self {
             Features::Raw {} => 2,
@@ -63,14 +63,14 @@ impl Features {
         }
     }
 
-    /// B of `Gaussian`, (2, count), drawn with a seed.
+    /// Matrix B of `Gaussian`, shape (2, count), drawn with a seed; none for the others.
     fn random_frequencies(&self, seed: u64) -> Option<Vec<f32>> {
         let Features::Gaussian { count, sigma } = self else { return None };
         let mut random = Random::new(seed, stream::FREQUENCIES, 0);
         Some((0..2 * count).map(|_| (random.normal() * sigma) as f32).collect())
     }
 
-    /// For tables: what, and how many.
+    /// Kind and number of the frequencies, as text for tables.
     pub fn describe(&self) -> (String, String) {
         match self {
             Features::Raw {} => ("none".into(), "–".into()),
@@ -82,26 +82,26 @@ impl Features {
     }
 }
 
-/// Sizes of the model.
+/// Sizes and options of the model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MechanismTransformerConfig {
-    /// Features.
+    /// Number of features of a token.
     pub d_model: usize,
-    /// Heads; they divide `d_model` into even parts.
+    /// Number of attention heads; they divide `d_model` into parts of even size.
     pub heads: usize,
-    /// Blocks.
+    /// Number of blocks.
     pub layers: usize,
-    /// Features of the feed-forward networks.
+    /// Number of hidden features of the feed-forward networks.
     pub feed_forward: usize,
-    /// On the latent's hidden layer and on attention probabilities.
+    /// Dropout rate of the latent's hidden layer and of attention probabilities.
     #[serde(default)]
     pub dropout: f64,
-    /// Types of mechanisms.
+    /// Number of types of mechanisms.
     pub types: usize,
-    /// Linear layers between features and tokens, 1 or 2.
+    /// Number of linear layers between features of a joint and its token, 1 or 2.
     pub joint_layers: usize,
-    /// Features of a joint.
+    /// Features that the coordinates of a joint are turned into.
     pub features: Features,
 }
 
@@ -145,7 +145,8 @@ impl Section for MechanismTransformerConfig {
 }
 
 impl ModelKind for MechanismTransformerConfig {
-    /// The period of sin 2^k π v is 2^(1 − k). Where two neighbouring 32-bit numbers are half of it apart, or more, what the model sees is noise.
+    /// Warns of frequencies that are noise: sin 2^k π v has the period 2^(1 − k), which is no more than twice the distance of neighbouring
+    /// 32-bit numbers.
     fn notes(&self, size: f64) -> Vec<String> {
         let Features::PowersOfTwo { count } = self.features else { return vec![] };
         let apart = f64::from(f32::EPSILON) * 2f64.powi(size.max(1e-30).log2().floor() as i32);
@@ -207,12 +208,12 @@ impl ModelKind for MechanismTransformerConfig {
     }
 }
 
-/// `latents` (batch, n), `types` (batch) and `points` (batch, joints, 2) → (batch, length, 3): of each token of [latent, type, start, joints]
-/// the coordinates of the joint after it, and the logit of its stop bit.
+/// Maps `latents` (batch, n), `types` (batch) and `points` (batch, joints, 2) to (batch, length, 3): for each token of
+/// [latent, type, start, joints], the coordinates of the next joint and the logit of its stop bit.
 #[derive(Debug, Clone)]
 struct MechanismTransformer {
     config: MechanismTransformerConfig,
-    /// Tokens of a whole sequence.
+    /// Number of tokens of a whole sequence.
     positions: usize,
     frequencies: Option<Fill>,
     latent: [Linear; 2],
@@ -237,7 +238,7 @@ struct Saved {
 }
 
 impl MechanismTransformer {
-    /// Over whole sequences, or of the token at state.position over a cache.
+    /// Appends the forward pass over whole sequences, or for the token at state.position over a cache.
     fn tokens(&mut self, plan: &mut Plan, inputs: &Inputs, cache: Option<Cache>) -> Result<Outputs> {
         let [latents, types, points] = ["latents", "types", "points"].map(|name| inputs.get(NAME, name));
         let (latents, types, points, batch) = (latents?, types?, points?, inputs.batch);
@@ -332,7 +333,7 @@ impl Model for MechanismTransformer {
     }
 }
 
-/// Gradients of the weights of two layers with an activation, and perhaps a dropout, between them; what comes before is data.
+/// Appends the weight gradients of two layers with an activation, and perhaps dropout, between them; their input is data without gradient.
 fn two_layers(plan: &mut Plan, first: &Linear, second: &Linear, dy: Tensor) -> Result<()> {
     second.backward_params(plan, dy)?;
     let below = Fused { derivative: first.derivative()?, dropout: first.dropout, residual: None };

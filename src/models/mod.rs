@@ -28,11 +28,11 @@ pub use weights::initial_weights;
 macro_rules! model_kinds {
     ($make:ident) => {
         $make! {
-            /// Every model, by its `kind`.
+            /// Configuration of a model, by its `kind`.
             ModelConfig: ModelKind {
-                /// Post-norm causal transformer over a sequence of integers.
+                /// Causal transformer over a sequence of integers, post-norm or pre-norm.
                 SequenceTransformer(crate::models::SequenceTransformerConfig),
-                /// Network over the whole context.
+                /// Multilayer perceptron over the whole context.
                 VectorMlp(crate::models::VectorMlpConfig),
                 /// Transformer over the vectors of a context.
                 VectorTransformer(crate::models::VectorTransformerConfig),
@@ -40,13 +40,13 @@ macro_rules! model_kinds {
                 VectorLstm(crate::models::VectorLstmConfig),
                 /// Residual GRU blocks over the vectors of a context.
                 VectorGru(crate::models::VectorGruConfig),
-                /// Attention from the mean of the context.
+                /// Attention over the context with the mean of the context as query.
                 VectorAmn(crate::models::VectorAmnConfig),
-                /// Llama blocks from a latent and a type to joints.
+                /// Llama blocks that predict joints from a latent and a type.
                 MechanismTransformer(crate::models::MechanismTransformerConfig),
                 /// Variational autoencoder of images.
                 ImageVae(crate::models::ImageVaeConfig),
-                /// Layers that the run file lists.
+                /// Sequence of layers that the run file lists.
                 Stack(crate::models::StackConfig),
             }
         }

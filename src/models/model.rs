@@ -10,45 +10,45 @@ use crate::layers::Cache;
 use crate::losses::Gradients;
 use crate::plan::{Buffer, Plan};
 
-/// What a model is made for.
+/// Inputs for building a model.
 #[derive(Debug, Clone, Copy)]
 pub struct Build<'a> {
-    /// What the data offer.
+    /// Fields that the data have, with their shapes.
     pub fields: &'a Fields,
-    /// The model's buffers.
+    /// Values of the model's buffers, which are kept with the weights and not trained.
     pub buffers: &'a [Buffer],
 }
 
-/// The table `model` of a run file.
+/// Configuration of a model: the table `model` of a run file.
 pub trait ModelKind: Section + Debug + Any {
-    /// Whether it takes sequences time step after time step, (length, batch, …), instead of (batch, length, …).
+    /// True if the model takes sequences in time-major order, (length, batch, …), instead of (batch, length, …).
     fn time_major(&self) -> bool {
         false
     }
 
-    /// What the integers that it takes must be below, where the configuration says so.
+    /// Number that the integers in its inputs must be below, if the configuration sets it.
     fn integers_below(&self) -> Option<usize> {
         None
     }
 
-    /// Numbers that are kept with the weights and are not trained, drawn with a seed.
+    /// Values that are kept with the weights and not trained, as a PyTorch module's buffers, drawn with a seed.
     fn buffers(&self, _seed: u64) -> Vec<Buffer> {
         vec![]
     }
 
-    /// What is to be known of it where the numbers that it sees are of this size.
+    /// Warnings about the model for inputs whose values are of this size.
     fn notes(&self, _size: f64) -> Vec<String> {
         vec![]
     }
 
-    /// The model for these data.
+    /// Builds the model for these data.
     ///
     /// # Errors
     /// `Config` when the data lack what it takes, or sizes do not fit each other.
     fn build(&self, given: &Build<'_>) -> Result<Box<dyn Model>>;
 }
 
-/// The layers of a model.
+/// A model: its layers, with forward and backward pass.
 pub trait Model: Debug {
     /// Appends the forward pass.
     ///
@@ -56,18 +56,18 @@ pub trait Model: Debug {
     /// `Config` when sizes overflow or do not fit each other.
     fn forward(&mut self, plan: &mut Plan, inputs: &Inputs) -> Result<Outputs>;
 
-    /// Appends the gradients of all weights.
+    /// Appends the backward pass: the gradients of all weights.
     ///
     /// # Errors
     /// `Internal` before `forward`.
     fn backward(&mut self, plan: &mut Plan, gradients: &Gradients) -> Result<()>;
 
-    /// Whether it can go on from a cache.
+    /// True if the model can decode with a key-value cache.
     fn decodes(&self) -> bool {
         false
     }
 
-    /// Appends the forward pass of one new position, that of state.position, over a cache.
+    /// Appends the forward pass for one new position, state.position, over a cache.
     ///
     /// # Errors
     /// `Config` when the model does not decode.

@@ -11,42 +11,42 @@ use crate::layers::{BlockConfig, Cache, Embedding, FixedEmbedding, Layer, LayerN
 use crate::losses::Gradients;
 use crate::plan::Plan;
 
-/// How a number becomes a vector.
+/// Kinds of embeddings, which turn an integer into a vector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EmbeddingKind {
-    /// (value / 255, position / 7), no weights; needs d_model = 2. Normalisation over two features leaves one number per position, so
-    /// that the logits are affine in one number: such a model cannot become accurate.
+    /// Fixed embedding (value / 255, position / 7) without weights; it needs d_model = 2. Normalisation over two features leaves one number
+    /// per position, so the logits are affine in one number: such a model cannot become accurate.
     Fixed,
-    /// Learned value and position vectors.
+    /// Learned value and position embeddings.
     Learned,
 }
 
-/// Sizes of the model.
+/// Sizes and options of the model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SequenceTransformerConfig {
-    /// `fixed` or `learned`.
+    /// Kind of embedding: `fixed` or `learned`.
     pub embedding: EmbeddingKind,
-    /// Features.
+    /// Number of features of a position.
     pub d_model: usize,
-    /// Heads; they divide `d_model`.
+    /// Number of attention heads; they divide `d_model`.
     pub heads: usize,
-    /// Blocks.
+    /// Number of blocks.
     pub layers: usize,
-    /// Features of the feed-forward network.
+    /// Number of hidden features of the feed-forward networks.
     pub feed_forward: usize,
-    /// Activation of the feed-forward network.
+    /// Activation of the feed-forward networks.
     #[serde(default = "gelu")]
     pub activation: Activation,
-    /// Dropout on probabilities, activations and sublayer outputs.
+    /// Dropout rate of attention probabilities, hidden activations and sublayer outputs.
     #[serde(default)]
     pub dropout: f64,
-    /// Normalise what goes into attention and feed-forward network instead of what comes out of them, and once more before the output
+    /// Pre-norm: normalise the inputs of attention and feed-forward network instead of the sums after them, and once more before the output
     /// (`torch.nn.TransformerEncoder` with `norm_first=True` and a `norm`).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub norm_first: bool,
-    /// Added to the variance of the normalisation.
+    /// ε, added to the variance of the normalisation.
     #[serde(default = "eps")]
     pub norm_eps: f64,
 }
@@ -122,12 +122,12 @@ enum InputLayer {
     Learned(Embedding),
 }
 
-/// Tokens (batch, length) → logits (batch, length, vocabulary).
+/// Maps tokens (batch, length) to logits (batch, length, vocabulary).
 #[derive(Debug, Clone)]
 struct SequenceTransformer {
     input: InputLayer,
     blocks: Vec<TransformerBlock>,
-    /// Of pre-norm blocks, whose sum is not normalised yet.
+    /// Normalisation before the output, for pre-norm blocks.
     norm: Option<LayerNorm>,
     output: Linear,
 }

@@ -15,19 +15,19 @@ use crate::layers::{
 use crate::losses::Gradients;
 use crate::plan::Plan;
 
-/// The layers, from the input to the output.
+/// Layers of the model, from the input to the output.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StackConfig {
-    /// Field of the data that goes in; without it, their first one.
+    /// Name of the data field that is the input; without it, the first field.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub input: Option<String>,
-    /// The layers.
+    /// Layers, from the input to the output.
     #[serde(deserialize_with = "layer_by_layer")]
     pub layers: Vec<LayerConfig>,
 }
 
-/// Reads each layer by itself, so that what is wrong with one names it.
+/// Reads each layer by itself, so that an error message names the layer that is wrong.
 fn layer_by_layer<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Vec<LayerConfig>, D::Error> {
     let values = Vec::<toml::Value>::deserialize(deserializer)?;
     let layer = |(i, value): (usize, toml::Value)| {
@@ -42,89 +42,89 @@ fn layer_by_layer<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Re
 pub enum LayerConfig {
     /// `torch.nn.Linear` over the features.
     Linear {
-        /// Features that come out; without it, those of the data's `target`.
+        /// Number of output features; without it, the size of the data's `target`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         out: Option<usize>,
     },
-    /// max(x, 0).
+    /// `torch.nn.ReLU`: max(x, 0).
     Relu {},
-    /// x·Φ(x).
+    /// `torch.nn.GELU`: x·Φ(x).
     Gelu {},
-    /// GELU in its tanh form.
+    /// `torch.nn.GELU` in its tanh form.
     GeluTanh {},
-    /// 1 / (1 + exp(−x)).
+    /// `torch.nn.Sigmoid`: 1 / (1 + exp(−x)).
     Sigmoid {},
-    /// x / (1 + exp(−x)).
+    /// `torch.nn.SiLU`: x / (1 + exp(−x)).
     Silu {},
-    /// tanh x.
+    /// `torch.nn.Tanh`: tanh x.
     Tanh {},
     /// `torch.nn.Dropout`.
     Dropout {
-        /// Probability of a zero.
+        /// Probability that an element becomes zero.
         rate: f64,
     },
     /// `torch.nn.LayerNorm` over the features.
     Norm {},
     /// RMS normalisation over the features.
     RmsNorm {},
-    /// (length, features) → (length · features).
+    /// `torch.nn.Flatten`: (length, features) → (length · features).
     Flatten {},
-    /// Token and position vectors (`torch.nn.Embedding`) of integers (length): (length, features).
+    /// Token and position embeddings (`torch.nn.Embedding`): integers (length) → (length, features).
     Embedding {
-        /// Features.
+        /// Number of features.
         features: usize,
     },
-    /// Sinusoidal positions, added.
+    /// Sinusoidal position encoding, added to the input.
     Positions {},
-    /// x + layers(x), the weights under `i.j.…`.
+    /// Residual connection: x + layers(x), with the weights under `i.j.…`.
     Residual {
-        /// The layers between.
+        /// Layers inside of the residual connection.
         #[serde(deserialize_with = "layer_by_layer")]
         layers: Vec<LayerConfig>,
     },
-    /// x + `torch.nn.MultiheadAttention`(x).
+    /// Self-attention with its residual: x + `torch.nn.MultiheadAttention`(x).
     SelfAttention {
-        /// Heads; they divide the features.
+        /// Number of attention heads; they divide the features.
         heads: usize,
-        /// A position sees only itself and earlier ones.
+        /// Causal attention: each position sees only itself and earlier ones.
         #[serde(default)]
         causal: bool,
-        /// On probabilities and output.
+        /// Dropout rate of attention probabilities and of the output.
         #[serde(default)]
         dropout: f64,
     },
     /// `torch.nn.TransformerEncoderLayer`.
     TransformerBlock {
-        /// Heads; they divide the features.
+        /// Number of attention heads; they divide the features.
         heads: usize,
-        /// Features of the feed-forward network.
+        /// Number of hidden features of the feed-forward network.
         feed_forward: usize,
-        /// Of the feed-forward network.
+        /// Activation of the feed-forward network.
         #[serde(default = "relu")]
         activation: Activation,
-        /// A position sees only itself and earlier ones.
+        /// Causal attention: each position sees only itself and earlier ones.
         #[serde(default)]
         causal: bool,
-        /// On probabilities, activations and sublayer outputs.
+        /// Dropout rate of attention probabilities, hidden activations and sublayer outputs.
         #[serde(default)]
         dropout: f64,
-        /// Normalise what goes into the sublayers instead of what comes out of them.
+        /// Pre-norm: normalise the inputs of the sublayers instead of the sums after them.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         norm_first: bool,
     },
     /// One layer of `torch.nn.LSTM`.
     Lstm {
-        /// Features of the state.
+        /// Number of features of the hidden state.
         hidden: usize,
     },
     /// One layer of `torch.nn.GRU`.
     Gru {
-        /// Features of the state.
+        /// Number of features of the hidden state.
         hidden: usize,
     },
-    /// Mean over the positions: (features).
+    /// Mean over the positions: (length, features) → (features).
     MeanPool {},
-    /// The last position: (features).
+    /// Last position: (length, features) → (features).
     Last {},
 }
 
@@ -146,7 +146,7 @@ impl LayerConfig {
     }
 }
 
-/// Most layers of a stack, those of groups counted.
+/// Largest number of layers in a stack, including those inside of residual layers.
 const MOST: usize = 1000;
 
 impl Section for StackConfig {
@@ -222,13 +222,13 @@ impl ModelKind for StackConfig {
     }
 }
 
-/// Makes layers one after another, and knows what the next one is given.
+/// Builder that makes layers one after another and follows the shape through them.
 struct Maker {
-    /// Of one sample.
+    /// Shape of one sample, as the next layer gets it.
     shape: Vec<usize>,
-    /// What the input's integers are below, until an embedding has taken them.
+    /// Number that the integers of the input are below, until an embedding has taken them; none for floats.
     integers: Option<usize>,
-    /// Features of the target.
+    /// Number of features of the target, if the data have one.
     target: Option<usize>,
 }
 
@@ -261,13 +261,13 @@ impl Maker {
         self.shape.last().copied().unwrap_or(1)
     }
 
-    /// Length and features.
+    /// Length and features of the current shape, or an error if it is no sequence.
     fn sequences(&self, at: &str) -> Result<[usize; 2]> {
         let shape: std::result::Result<[usize; 2], _> = self.shape.as_slice().try_into();
         shape.map_err(|_| Error::Config(format!("{at} takes sequences (length, features), and is given {:?}", self.shape)))
     }
 
-    /// Features of sequences that heads divide.
+    /// Number of features of the current sequences, or an error if the heads do not divide them.
     fn in_heads(&self, heads: usize, at: &str) -> Result<usize> {
         let [_, features] = self.sequences(at)?;
         if !features.is_multiple_of(heads) || features / heads > 128 {
@@ -368,7 +368,7 @@ impl Maker {
     }
 }
 
-/// The layers over one field of the data.
+/// Model that applies its layers to one field of the data.
 #[derive(Debug)]
 struct Stack {
     input: &'static str,

@@ -15,13 +15,13 @@ use crate::plan::{Plan, Tensor};
 
 const NAME: &str = "model.kind = \"vector_amn\"";
 
-/// Attention over the context from its mean b, and a network on [b; w] that corrects b.
+/// Attention over the context with its mean b as query, giving w; then an MLP on [b; w] whose output is added to b.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VectorAmnConfig {
-    /// Features of query and keys, and of the second hidden layer.
+    /// Number of features of query and keys, and of the second hidden layer.
     pub width: usize,
-    /// Features of the first hidden layer.
+    /// Number of features of the first hidden layer.
     pub hidden: usize,
 }
 

@@ -13,27 +13,27 @@ use crate::plan::Plan;
 
 const NAME: &str = "model.kind = \"vector_gru\"";
 
-/// Where a GRU block normalises.
+/// Place of the normalisation in a GRU block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NormPlace {
-    /// x + GRU(LayerNorm(x)); the recurrent weights are named `blocks.N.mamba`.
+    /// Before the GRU: x + GRU(LayerNorm(x)). The recurrent weights are named `blocks.N.mamba`.
     Before,
-    /// LayerNorm(x + GRU(x)); the recurrent weights are named `blocks.N.gru`.
+    /// After the sum: LayerNorm(x + GRU(x)). The recurrent weights are named `blocks.N.gru`.
     After,
 }
 
-/// input_proj → residual GRU blocks → last step → head.
+/// Residual GRU network: input_proj → residual GRU blocks → last step → head.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VectorGruConfig {
-    /// Features.
+    /// Number of features.
     pub width: usize,
-    /// Blocks.
+    /// Number of blocks.
     pub layers: usize,
-    /// `before` or `after`.
+    /// Place of the normalisation: `before` or `after`.
     pub norm: NormPlace,
-    /// `gelu_norm`, `linear`, or `relu` without dropout.
+    /// Kind of head: `gelu_norm`, `linear`, or `relu` without dropout.
     pub head: HeadKind,
 }
 

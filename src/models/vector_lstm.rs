@@ -12,17 +12,17 @@ use crate::plan::Plan;
 
 const NAME: &str = "model.kind = \"vector_lstm\"";
 
-/// LSTM → last step → head.
+/// LSTM network: LSTM → last step → head.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VectorLstmConfig {
-    /// Features of the state.
+    /// Number of features of the hidden state.
     pub hidden: usize,
-    /// Layers.
+    /// Number of LSTM layers.
     pub layers: usize,
-    /// `relu`, `gelu_norm` or `linear`.
+    /// Kind of head: `relu`, `gelu_norm` or `linear`.
     pub head: HeadKind,
-    /// Between layers, and in a `relu` head.
+    /// Dropout rate between layers, and in a `relu` head.
     #[serde(default)]
     pub dropout: f64,
 }

@@ -13,28 +13,28 @@ use crate::plan::Plan;
 
 const NAME: &str = "model.kind = \"vector_mlp\"";
 
-/// Linear → activation → dropout, once a hidden layer, and Linear over the whole context.
+/// Multilayer perceptron over the flattened context: Linear → activation → dropout for each hidden layer, then Linear.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VectorMlpConfig {
-    /// Features of a hidden layer.
+    /// Number of features of a hidden layer.
     pub hidden: usize,
-    /// Hidden layers.
+    /// Number of hidden layers.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub layers: usize,
     /// Activation of the hidden layers.
     #[serde(default = "relu", skip_serializing_if = "is_relu")]
     pub activation: Activation,
-    /// Add what goes into a hidden layer to what comes out of it, from the second on.
+    /// Residual connections: from the second hidden layer on, the input of a layer is added to its output.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub skip: bool,
-    /// After each activation.
+    /// Dropout rate after each activation.
     #[serde(default)]
     pub dropout: f64,
-    /// On the input vectors.
+    /// Dropout rate of the input vectors.
     #[serde(default)]
     pub input_dropout: f64,
-    /// Predict the difference to the mean of the context.
+    /// Predict the difference to the mean of the context instead of the vector itself.
     #[serde(default)]
     pub residual: bool,
 }
@@ -88,11 +88,11 @@ impl ModelKind for VectorMlpConfig {
     }
 }
 
-/// The hidden layers and the output.
+/// Hidden layers and output layer, without or with residual connections.
 #[derive(Debug)]
 enum Network {
     Plain(Sequential),
-    /// Each hidden layer but the first adds what goes into it.
+    /// Network in which each hidden layer but the first adds its input to its output.
     Skipping {
         hidden: Vec<Linear>,
         output: Box<Linear>,

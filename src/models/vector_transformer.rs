@@ -15,33 +15,33 @@ use crate::plan::Plan;
 
 const NAME: &str = "model.kind = \"vector_transformer\"";
 
-/// Blocks of a transformer.
+/// Kinds of transformer blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Blocks {
     /// `torch.nn.TransformerEncoder` without a mask.
     Encoder,
-    /// `torch.nn.TransformerDecoder`, causal, whose memory is its own input, causal too.
+    /// `torch.nn.TransformerDecoder` with causal masks; its own input is also its memory.
     Decoder,
 }
 
-/// input_proj → sinusoidal positions → post-norm blocks → last position → head.
+/// Transformer: input_proj → sinusoidal positions → post-norm blocks → last position → head.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VectorTransformerConfig {
-    /// `encoder` or `decoder`.
+    /// Kind of blocks: `encoder` or `decoder`.
     pub blocks: Blocks,
-    /// Features.
+    /// Number of features of a position.
     pub width: usize,
-    /// Heads; they divide `width`.
+    /// Number of attention heads; they divide `width`.
     pub heads: usize,
-    /// Blocks.
+    /// Number of blocks.
     pub layers: usize,
-    /// Features of the feed-forward networks.
+    /// Number of hidden features of the feed-forward networks.
     pub feed_forward: usize,
-    /// `relu`, `gelu_norm` or `linear`.
+    /// Kind of head: `relu`, `gelu_norm` or `linear`.
     pub head: HeadKind,
-    /// On probabilities, activations and sublayer outputs.
+    /// Dropout rate of attention probabilities, hidden activations, sublayer outputs and a `relu` head.
     #[serde(default)]
     pub dropout: f64,
 }

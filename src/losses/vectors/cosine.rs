@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::kernels::vector_loss::Rows;
 use crate::kernels::vector_loss::Slot;
 
-/// Mean over B of 1 − p·t̂.
+/// Cosine distance: mean over B of 1 − p·t̂.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CosineTerm {

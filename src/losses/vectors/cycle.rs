@@ -14,13 +14,13 @@ use crate::losses::loss::Targets;
 use crate::plan::Fill;
 use crate::random::{Random, stream};
 
-/// 1 − cos(r, nearest training target).
+/// Cosine distance to the nearest training target: 1 − cos(r, nearest).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CycleTerm {
-    /// λ.
+    /// Factor λ in the sum.
     pub weight: f64,
-    /// Fraction of the batches that take part.
+    /// Fraction of the steps in which the term takes part.
     #[serde(default = "share")]
     pub share: f64,
 }
@@ -63,7 +63,7 @@ impl Term for Cycle {
         Ok(())
     }
 
-    /// The nearest is the one with the largest product of unit vectors.
+    /// Finds the nearest target as the one with the largest dot product of unit vectors.
     fn rows(&self, context: &mut Context<'_>, slot: Slot, rows: &mut Rows) -> Result<()> {
         let (p, batch, width, count) = (context.unit()?, context.rows, context.width, self.targets.count.max(1));
         let unit = self.targets.vectors.clone().map(|vectors| {

@@ -9,13 +9,13 @@ use crate::kernels::matmul::Matmul;
 use crate::kernels::vector_loss::Slot;
 use crate::kernels::{infonce, normalize};
 
-/// CE(p·t̂ᵀ/τ) by rows and by columns, summed.
+/// InfoNCE: cross-entropy of the similarities p·t̂ᵀ/τ by rows plus by columns, where the match of each prediction is its own target.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct InfonceTerm {
     /// Factor in the sum.
     pub weight: f64,
-    /// τ.
+    /// Temperature τ.
     #[serde(default = "temperature")]
     pub temperature: f64,
 }

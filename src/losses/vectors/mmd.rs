@@ -13,18 +13,19 @@ use crate::losses::loss::Targets;
 use crate::plan::Fill;
 use crate::random::{Random, stream};
 
-/// mean k(p,p) + mean k(a,a) − 2 mean k(p,a), k(u,v) = exp(−‖u − v‖² / 2σ²), a unit training targets drawn once, σ their median distance, at least 0.01.
+/// Squared maximum mean discrepancy: mean k(p,p) + mean k(a,a) − 2 mean k(p,a), with k(u,v) = exp(−‖u − v‖² / 2σ²). The anchors a are unit
+/// training targets drawn once, and σ is their median distance, at least 0.01.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MmdTerm {
     /// Factor in the sum.
     pub weight: f64,
-    /// Training targets drawn once as anchors.
+    /// Number of training targets that are drawn once as anchors.
     #[serde(default = "anchors")]
     pub anchors: usize,
 }
 
-/// Least σ: products of unit vectors in 32 bits no longer tell distances that are much shorter.
+/// Smallest σ: dot products of unit vectors in 32 bits cannot resolve much shorter distances.
 const NARROWEST: f64 = 0.01;
 
 fn anchors() -> usize {
@@ -40,9 +41,9 @@ impl MmdTerm {
 #[derive(Debug)]
 struct Mmd {
     config: MmdTerm,
-    /// Median distance of the anchors.
+    /// σ, the median distance between anchors.
     sigma: f64,
-    /// Mean kernel between anchors.
+    /// Mean kernel value between anchors.
     kernel: f64,
     anchors: Option<Fill>,
 }

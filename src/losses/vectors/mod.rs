@@ -34,7 +34,7 @@ use crate::plan::Plan;
 
 macro_rules! terms {
     ($($(#[$doc:meta])* $field:ident: $config:ty,)*) => {
-        /// Terms of the sum; a weight of 0 is as good as no term.
+        /// Terms of the sum; a term with weight 0 is left out.
         #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
         #[serde(deny_unknown_fields)]
         pub struct VectorLossConfig {
@@ -52,21 +52,21 @@ macro_rules! terms {
 }
 
 terms! {
-    /// Mean over B × D of (r − t)², or of (p − t)².
+    /// Squared error: mean over B × D of (r − t)², or of (p − t)².
     mse: MseTerm,
-    /// Mean over B of 1 − p·t̂.
+    /// Cosine distance: mean over B of 1 − p·t̂.
     cosine: CosineTerm,
-    /// 1 − cos(r, nearest training target) on a fraction of the batches.
+    /// Cosine distance to the nearest training target, 1 − cos(r, nearest), in a fraction of the steps.
     cycle: CycleTerm,
-    /// CE(p·t̂ᵀ/τ) by rows and by columns, summed.
+    /// InfoNCE: CE(p·t̂ᵀ/τ) by rows plus by columns.
     infonce: InfonceTerm,
-    /// mean_d (μ(r) − μ(t))² + mean_d (σ(r) − σ(t))² over the batch.
+    /// Match of the moments within the batch: mean_d (μ(r) − μ(t))² + mean_d (σ(r) − σ(t))².
     moment: MomentTerm,
-    /// mean_d max(1 − σ(p), 0).
+    /// Variance hinge: mean_d max(1 − σ(p), 0).
     variance: VarianceTerm,
-    /// mean k(p,p) + mean k(a,a) − 2 mean k(p,a).
+    /// Squared maximum mean discrepancy: mean k(p,p) + mean k(a,a) − 2 mean k(p,a).
     mmd: MmdTerm,
-    /// The moment formula on p against the training targets.
+    /// Match of the moments of p with those of all training targets.
     stat: StatTerm,
 }
 
@@ -92,19 +92,19 @@ impl LossKind for VectorLossConfig {
     }
 }
 
-/// The sum, without the terms whose weight is 0: those are neither computed nor logged.
+/// Weighted sum of terms, without those whose weight is 0: they are neither computed nor logged.
 #[derive(Debug)]
 pub struct VectorLoss {
     terms: Vec<Box<dyn Term>>,
 }
 
 impl VectorLoss {
-    /// The terms of a configuration.
+    /// Builds the terms of a configuration.
     pub fn of(config: &VectorLossConfig) -> Self {
         VectorLoss { terms: config.terms().into_iter().filter(|t| t.weight() != 0.0).collect() }
     }
 
-    /// With one more term, in a column of its own.
+    /// Adds one more term, in a column of its own.
     pub fn with(mut self, term: Box<dyn Term>) -> Self {
         self.terms.push(term);
         self
@@ -127,7 +127,7 @@ impl Loss for VectorLoss {
         self.terms.iter().any(|t| t.drawn(seed, step))
     }
 
-    /// Predictions (batch, width) against `target`: results by sample (loss, cosine, terms).
+    /// Compares predictions (batch, width) with `target`; the results of a sample are loss, cosine, terms.
     fn record(&self, plan: &mut Plan, outputs: &Outputs, inputs: &Inputs, gradient: bool) -> Result<Recorded> {
         let (x, t) = (outputs.main, inputs.get("loss.kind = \"vectors\"", "target")?);
         let rows = inputs.batch;

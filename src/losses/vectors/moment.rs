@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::kernels::moments;
 use crate::kernels::vector_loss::Slot;
 
-/// mean_d (μ(r) − μ(t))² + mean_d (σ(r) − σ(t))² over the batch.
+/// Match of the moments within the batch: mean_d (μ(r) − μ(t))² + mean_d (σ(r) − σ(t))².
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MomentTerm {

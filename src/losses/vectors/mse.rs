@@ -7,13 +7,13 @@ use crate::error::Result;
 use crate::kernels::vector_loss::Slot;
 use crate::kernels::vector_loss::{On, Rows};
 
-/// Mean over B × D of (r − t)², or of (p − t)².
+/// Squared error: mean over B × D of (r − t)², or of (p − t)².
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MseTerm {
     /// Factor in the sum.
     pub weight: f64,
-    /// Of the `raw` or of the `normalized` prediction.
+    /// Prediction that is compared: `raw` r or `normalized` p.
     #[serde(default)]
     pub on: On,
 }

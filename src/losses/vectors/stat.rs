@@ -10,7 +10,7 @@ use crate::kernels::vector_loss::Slot;
 use crate::losses::loss::Targets;
 use crate::plan::Fill;
 
-/// mean_d (μ(p) − μ(targets))² + mean_d (σ(p) − σ(targets))².
+/// Match of the moments with all training targets: mean_d (μ(p) − μ(targets))² + mean_d (σ(p) − σ(targets))².
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StatTerm {

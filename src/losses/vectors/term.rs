@@ -8,9 +8,9 @@ use crate::kernels::{moments, normalize};
 use crate::losses::loss::Targets;
 use crate::plan::{Plan, Section, Tensor};
 
-/// A term of the sum.
+/// A term of the weighted sum.
 pub trait Term: Debug {
-    /// Name of its column.
+    /// Name of the term and of its column.
     fn name(&self) -> &'static str;
 
     /// Factor in the sum.
@@ -19,22 +19,22 @@ pub trait Term: Debug {
     /// Fails on options out of range.
     ///
     /// # Errors
-    /// What is wrong, in words.
+    /// A message that says what is wrong.
     fn validate(&self) -> std::result::Result<(), String> {
         Ok(())
     }
 
-    /// Whether it takes a standard deviation over the batch.
+    /// True if it takes a standard deviation over the batch, which needs two samples.
     fn needs_two(&self) -> bool {
         false
     }
 
-    /// Whether it compares the samples of a batch with each other.
+    /// True if it compares the samples of a batch with each other.
     fn compares(&self) -> bool {
         self.needs_two()
     }
 
-    /// Whether it is in the batches of this step, where it is left out of some.
+    /// True if the term takes part in some steps only, and in this one.
     fn drawn(&self, _seed: u64, _step: u64) -> bool {
         false
     }
@@ -47,7 +47,7 @@ pub trait Term: Debug {
         Ok(())
     }
 
-    /// Puts itself into the one pass over rows, where it is a sum over them.
+    /// Adds the term to the kernel that goes over the rows once, if it is a sum over rows.
     ///
     /// # Errors
     /// As `Plan::record`.
@@ -55,7 +55,7 @@ pub trait Term: Debug {
         Ok(())
     }
 
-    /// Appends passes of its own: its value into its column, weight · value to the loss, and its gradient.
+    /// Appends kernels of the term's own: its value goes into its column, weight · value to the loss, and its gradient to that of the loss.
     ///
     /// # Errors
     /// As `Plan::record`.
@@ -64,24 +64,24 @@ pub trait Term: Debug {
     }
 }
 
-/// What the terms of a sum share while they are recorded.
+/// Plan, tensors and sizes that the terms of a sum share while they are recorded.
 #[derive(Debug)]
 pub struct Context<'a> {
-    /// Plan.
+    /// Plan that is recorded.
     pub plan: &'a mut Plan,
-    /// r (rows, width).
+    /// Raw output r, shape (rows, width).
     pub x: Tensor,
-    /// t (rows, width).
+    /// Target t, shape (rows, width).
     pub t: Tensor,
-    /// Results (rows, cols).
+    /// Results, shape (rows, cols).
     pub y: Tensor,
-    /// Gradient by r, where it is asked for; the pass over rows writes it, others add.
+    /// Gradient with respect to r, if it is asked for; the kernel over rows writes it, and others add to it.
     pub dx: Option<Tensor>,
-    /// Samples.
+    /// Number of samples.
     pub rows: usize,
-    /// Features.
+    /// Number of features.
     pub width: usize,
-    /// Columns of the results.
+    /// Number of columns of the results.
     pub cols: usize,
     pub(super) unit: Option<(Tensor, Tensor)>,
     pub(super) unit_gradient: Option<Tensor>,
@@ -89,7 +89,7 @@ pub struct Context<'a> {
 }
 
 impl Context<'_> {
-    /// p.
+    /// Unit prediction p = r / ‖r‖, shape (rows, width).
     ///
     /// # Errors
     /// As `Plan::record`.
@@ -103,7 +103,7 @@ impl Context<'_> {
         Ok(p)
     }
 
-    /// Mean and deviation of p over the batch, (2, width).
+    /// Mean and standard deviation of p over the batch, shape (2, width).
     ///
     /// # Errors
     /// As `Plan::record`.
@@ -118,7 +118,8 @@ impl Context<'_> {
         Ok(stats)
     }
 
-    /// The gradient by p, and whether another term has written it, so that it is to be added to; none where no gradient is asked for.
+    /// Gradient with respect to p, and true if another term has already written it, so that it has to be added to; none if no gradient is
+    /// asked for.
     ///
     /// # Errors
     /// As `Plan::record`.
@@ -134,10 +135,10 @@ impl Context<'_> {
         Ok(Some((dp, false)))
     }
 
-    /// Records passes of a gradient.
+    /// Records kernels of the backward pass.
     ///
     /// # Errors
-    /// Those of the passes.
+    /// Errors of the passes.
     pub fn backward(&mut self, passes: impl FnOnce(&mut Plan) -> Result<()>) -> Result<()> {
         self.plan.within(Section::Backward, passes)
     }

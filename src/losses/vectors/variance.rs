@@ -8,7 +8,7 @@ use crate::kernels::moments;
 use crate::kernels::vector_loss::Slot;
 use crate::plan::Tensor;
 
-/// mean_d max(1 − σ(p), 0).
+/// Variance hinge of VICReg: mean_d max(1 − σ(p), 0).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VarianceTerm {
@@ -40,7 +40,7 @@ impl Term for VarianceTerm {
     }
 }
 
-/// A term of the moments of p: against others, or against a deviation of 1.
+/// Records a term of the moments of p: their match with other moments, or the hinge at a standard deviation of 1.
 pub(super) fn of_unit_moments(context: &mut Context<'_>, slot: Slot, other: Option<Tensor>, label: &str) -> Result<()> {
     let Context { y, rows, width, cols, .. } = *context;
     let (x, stats) = (context.unit()?, context.unit_stats()?);
