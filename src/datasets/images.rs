@@ -7,18 +7,18 @@ use super::matrix::Values;
 use super::npz::Npz;
 use crate::error::{Error, Result};
 
-/// The images of a file.
+/// Images of a file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ImageData {
-    /// (samples, side, side), from 0 to 1.
+    /// Pixel values from 0 to 1, shape (samples, side, side).
     pub pixels: Values,
-    /// Samples.
+    /// Number of images.
     pub samples: usize,
-    /// Pixels of a side.
+    /// Side of an image in pixels.
     pub side: usize,
 }
 
-/// Samples and side of a file's images, from its headers alone.
+/// Number of images and their side in pixels, from the headers of a file alone.
 ///
 /// # Errors
 /// `MissingInput` without the file, `Data` when it has no square images.
@@ -34,7 +34,7 @@ pub fn header(path: &Path) -> Result<(usize, usize)> {
     }
 }
 
-/// Reads a file.
+/// Reads all images of a file.
 ///
 /// # Errors
 /// `MissingInput` or `Data`.

@@ -8,17 +8,17 @@ use serde::{Deserialize, Serialize};
 use super::SampleStream;
 use crate::random::Random;
 
-/// Numbers, each the target of those before it.
+/// A sequence of integers; each is the target of those before it.
 pub type Sequence = Vec<u32>;
 
-/// How long the sequences are and what they are made of.
+/// Lengths and values of the sequences.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sizes {
-    /// Numbers that a model sees at most; the longest sequences have one more.
+    /// Largest number of integers that a model sees; the longest sequences have one more, the last target.
     pub context: usize,
-    /// The fewest numbers before the last one; lengths are drawn evenly from here to `context`.
+    /// Smallest number of integers before the last one; lengths are drawn uniformly from here to `context`.
     pub shortest: usize,
-    /// Different values, from 0.
+    /// Number of different values; they are 0 to `values` − 1.
     pub values: usize,
 }
 
@@ -28,10 +28,10 @@ impl Default for Sizes {
     }
 }
 
-/// The fewest numbers of a sequence that grows by factors.
+/// Smallest length of a sequence that grows by factors.
 const FEWEST: usize = 5;
 
-/// A rule with random constants.
+/// Family of sequences: a rule with random constants.
 #[derive(Clone, Copy)]
 pub struct Family {
     /// Name in reports.
@@ -47,41 +47,41 @@ impl std::fmt::Debug for Family {
     }
 }
 
-/// The constants of one sequence.
+/// Random constants of one sequence.
 struct Draw<'r> {
     random: &'r mut Random,
     sizes: Sizes,
-    /// Numbers of the sequence.
+    /// Length of the sequence.
     length: usize,
 }
 
 impl Draw<'_> {
-    /// Constants are for 256 values and nine numbers: `n` of them in the range and over the length at hand, where they grow with this power
-    /// of the length.
+    /// Scales the constant `n`, which is chosen for 256 values and nine integers, to these sizes; `power` is the power of the length with
+    /// which the sequence grows.
     fn scaled(&self, n: i64, power: i32) -> i64 {
         let (values, length) = ((self.sizes.values - 1) as f64 / 255.0, 8.0 / self.sizes.context as f64);
         ((n.abs() as f64 * values * length.powi(power)).round() as i64).max(1) * n.signum()
     }
 
-    /// A value from `low` to `high` of 255.
+    /// Draws a value between `low` and `high`, given for 256 values.
     fn value(&mut self, low: i64, high: i64) -> i64 {
         let (low, high) = (self.scaled(low, 0), self.scaled(high, 0));
         self.random.between(low, high)
     }
 
-    /// What is added at each number.
+    /// Draws the difference of successive integers, given for 256 values.
     fn step(&mut self, low: i64, high: i64) -> i64 {
         let (low, high) = (self.scaled(low, 1), self.scaled(high, 1));
         self.random.between(low, high)
     }
 
-    /// What is added to the step at each number.
+    /// Draws the growth of that difference, given for 256 values.
     fn growth(&mut self, low: i64, high: i64) -> i64 {
         let (low, high) = (self.scaled(low, 2), self.scaled(high, 2));
         self.random.between(low, high)
     }
 
-    /// A constant of the rule itself, the same in every range.
+    /// Draws a constant of the rule itself, which does not depend on the sizes.
     fn constant(&mut self, low: i64, high: i64) -> i64 {
         self.random.between(low, high)
     }
@@ -90,29 +90,29 @@ impl Draw<'_> {
         self.random.pick(choices)
     }
 
-    /// A length at which numbers that grow by `factor` each time can stay in the range.
+    /// Draws a length at which a sequence that grows by `factor` can stay in the range.
     fn shortened(&mut self, fewest: usize, factor: f64) -> usize {
         let most = (((self.sizes.values - 1) as f64).ln() / factor.ln()) as usize + 1;
         let most = most.clamp(fewest, self.length.max(fewest));
         self.random.between(fewest as i64, most as i64) as usize
     }
 
-    /// The same for numbers of which nine stay in the range, and more need not.
+    /// Draws a shorter length for sequences of which nine integers stay in the range and more need not.
     fn shortened_past_nine(&mut self, factor: f64) -> usize {
         if self.length > 9 { self.shortened(9, factor) } else { self.length }
     }
 
-    /// x₀ = `first` and x_{n+1} = `next(n, x)`, where x are the numbers so far.
+    /// Sequence x₀ = `first`, x_{n+1} = `next(n, x)`, where x are the integers so far.
     fn unfold(&self, first: i64, next: impl Fn(usize, &[i64]) -> i64) -> Vec<i64> {
         unfold(self.length, first, next)
     }
 
-    /// Steps from x₀: x_{n+1} = x_n + step(n).
+    /// Sequence of sums: x₀ = `first`, x_{n+1} = x_n + step(n).
     fn stepped(&self, first: i64, step: impl Fn(i64) -> i64) -> Vec<i64> {
         self.unfold(first, |n, x| x[n - 1] + step(n as i64 - 1))
     }
 
-    /// x_{n+1} = ⌊x_n · p / q⌋ with the factors p/q in turn: whole, or as long as their product allows.
+    /// Sequence x_{n+1} = ⌊x_n · p / q⌋ with the factors p/q in turn; it is shorter if it would leave the range.
     fn multiplied(&mut self, factors: &[(i64, i64)]) -> Vec<i64> {
         let product: f64 = factors.iter().map(|(p, q)| *p as f64 / *q as f64).product();
         let growth = product.powf(1.0 / factors.len() as f64);
@@ -127,13 +127,13 @@ impl Draw<'_> {
         })
     }
 
-    /// Each value repeated as often as the pattern says, the value growing by `step` each time.
+    /// Sequence in which each value is repeated as often as the pattern says, and grows by `step` each time.
     fn repeated(&self, first: i64, step: i64, pattern: &[usize]) -> Vec<i64> {
         let values = (0..).flat_map(|i: usize| std::iter::repeat_n(first + step * i as i64, pattern[i % pattern.len()]));
         values.take(self.length).collect()
     }
 
-    /// A sequence of a family of phase 1.
+    /// Sequence of a family of phase 1.
     fn simple(&mut self, rule: usize) -> Vec<i64> {
         (FAMILIES[rule].draw)(self)
     }
@@ -160,7 +160,7 @@ fn last(x: &[i64]) -> i64 {
     x[x.len() - 1]
 }
 
-/// Floor (or ceiling) of first · (p/q)ⁿ.
+/// Sequence ⌊first · (p/q)ⁿ⌋, or the ceiling of that.
 fn rounded_geometric(length: usize, first: i64, p: i64, q: i64, ceiling: bool) -> Vec<i64> {
     // (p/q)ⁿ exactly, as far as 128 bits hold it; beyond that the value has left the range or become 0.
     let power = |n: usize| Some((i128::from(p).checked_pow(n as u32)?, i128::from(q).checked_pow(n as u32)?));
@@ -173,10 +173,10 @@ fn rounded_geometric(length: usize, first: i64, p: i64, q: i64, ceiling: bool) -
     (0..length).map(value).collect()
 }
 
-/// What a rule makes of the numbers of a sequence.
+/// Rule that makes a sequence of another one.
 type Applied = fn(&mut Draw<'_>, &[i64]) -> Vec<i64>;
 
-/// Rules of phase 1 applied to the numbers x of another sequence: what each makes of x₀ … x_n.
+/// Rules of phase 1 in a form that takes another sequence x: from x₀ … x_n they make the n-th integer.
 const APPLIED: [Applied; 5] = [
     // Order 0: moved by a constant.
     |d, x| {
@@ -205,7 +205,7 @@ const APPLIED: [Applied; 5] = [
     },
 ];
 
-/// Every family, by phase.
+/// All families, in the order of their phases.
 pub static FAMILIES: [Family; 21] = [
     // Phase 1: recurrences of order 0, 1, 2.
     Family {
@@ -397,18 +397,18 @@ pub static FAMILIES: [Family; 21] = [
     },
 ];
 
-/// How the later phases of the curriculum enter.
+/// Ways in which the later phases of the curriculum enter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Transition {
-    /// One after the other, each over half of the transition, on a straight line.
+    /// Linear: each phase enters over half of the transition, the second before the third.
     #[default]
     Gradual,
-    /// At once: the second at half of the transition, the third at its end.
+    /// Abrupt: the second phase enters at half of the transition, the third at its end.
     Strict,
 }
 
-/// The share of each phase.
+/// Share of each phase at an epoch.
 pub fn shares(epoch: f64, transition_epochs: f64, transition: Transition) -> [f64; 3] {
     let progress = if transition_epochs > 0.0 { (epoch / transition_epochs).min(1.0) } else { 1.0 };
     let progress = if transition == Transition::Strict { (2.0 * progress).floor() / 2.0 } else { progress };
@@ -419,7 +419,7 @@ pub fn shares(epoch: f64, transition_epochs: f64, transition: Transition) -> [f6
 }
 
 impl Family {
-    /// One draw, where it stays in the range.
+    /// Draws one sequence, or none if it leaves the range.
     fn attempt(&self, sizes: Sizes, random: &mut Random) -> Option<Sequence> {
         let most = sizes.context + 1;
         let length = if sizes.shortest < sizes.context { random.between(sizes.shortest as i64 + 1, most as i64) as usize } else { most };
@@ -428,7 +428,7 @@ impl Family {
     }
 }
 
-/// The first family without sequences of these sizes, if there is one.
+/// Name of the first family that has no sequences of these sizes, if there is one.
 pub fn impossible(sizes: Sizes) -> Option<&'static str> {
     let never = |family: &&Family| {
         let mut random = Random::new(1, 0, 0);
@@ -437,7 +437,7 @@ pub fn impossible(sizes: Sizes) -> Option<&'static str> {
     FAMILIES.iter().find(never).map(|family| family.name)
 }
 
-/// A sequence of one family.
+/// Draws a sequence of one family.
 pub fn draw_family(family: &Family, sizes: Sizes, random: &mut Random) -> Sequence {
     loop {
         if let Some(sequence) = family.attempt(sizes, random) {
@@ -446,7 +446,7 @@ pub fn draw_family(family: &Family, sizes: Sizes, random: &mut Random) -> Sequen
     }
 }
 
-/// Sample `item` of a split: phase by the shares, family evenly within the phase.
+/// Sample `item` of a split: the phase is drawn by the shares, and the family uniformly within the phase.
 pub fn sample(sizes: Sizes, seed: u64, split: SampleStream, item: u64, shares: [f64; 3]) -> Sequence {
     let mut random = Random::new(seed, split as u32, item);
     let u = random.uniform();
@@ -465,7 +465,7 @@ mod tests {
         FAMILIES.iter().find(|f| f.name == name).unwrap()
     }
 
-    /// Whether the family draws a sequence that starts so.
+    /// True if the family can draw a sequence that starts so.
     fn draws(name: &str, start: &[u32]) -> bool {
         let mut random = Random::new(3, 0, 0);
         (0..3_000_000).any(|_| draw_family(family(name), Sizes::default(), &mut random).starts_with(start))

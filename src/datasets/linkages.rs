@@ -14,47 +14,47 @@ use super::npz::{Numbers, write_arrays};
 use crate::error::Result;
 use crate::random::{Random, stream};
 
-/// Most joints of a linkage.
+/// Largest number of joints of a linkage.
 pub const JOINTS: usize = 8;
-/// Positions of the crank in a turn.
+/// Number of crank positions in a full turn.
 pub const TURN: usize = 360;
 /// Half the length of a curve's box, in mm.
 pub const EXTENT: f64 = 4.0;
 /// Largest coordinate of a joint, in mm.
 pub const RANGE: f64 = 10.0;
-/// Pixels of a side of an image.
+/// Side of an image in pixels.
 pub const SIDE: usize = 64;
 
-/// Pixels from the centre of an image to the end of the curve.
+/// Distance from the centre of an image to the end of the curve, in pixels.
 const REACH: f64 = 28.0;
-/// Member that marks files made here, whose types are indices into `KINDS`; its value is the version of that list.
+/// Name of an array that marks files made by `engine data`, whose types are indices into `KINDS`; its value is the version of that list.
 pub const MARK: &str = "linkages";
 
-/// A point of the plane.
+/// A point (x, y) of the plane.
 pub type Point = [f64; 2];
 
-/// How a joint follows two others.
+/// Ways in which a joint follows two others.
 #[derive(Debug, Clone, Copy)]
 enum Follow {
-    /// Fixed in the frame of a link through both.
+    /// Rigid: fixed in the frame of a link through both.
     Rigid,
-    /// At the intersection of circles about them.
+    /// Dyad: at the intersection of two circles around them.
     Dyad,
 }
 use Follow::{Dyad, Rigid};
 
-/// A type of linkage. Joint 0 is the pivot of the crank, `crank` its end; `ground` are pivots.
+/// A type of linkage. Joint 0 is the pivot of the crank, `crank` is its end, and `ground` lists the pivots.
 #[derive(Debug)]
 pub struct Kind {
-    /// Name.
+    /// Name of the type.
     pub name: &'static str,
     /// Fixed joints, the crank's pivot first.
     pub ground: &'static [usize],
-    /// End of the crank.
+    /// Joint at the end of the crank.
     pub crank: usize,
-    /// (joint, how, by which two), in the order of solution.
+    /// Joints that follow others, in the order of solution: (joint, way, the two joints it follows).
     follow: &'static [(usize, Follow, usize, usize)],
-    /// Rigid bodies, by their joints.
+    /// Rigid bodies, each a list of its joints.
     pub links: &'static [&'static [usize]],
     /// Joint that traces the curve.
     pub traced: usize,
@@ -151,14 +151,14 @@ fn length(a: Point) -> f64 {
     a[0].hypot(a[1])
 }
 
-/// The point with coordinates (u, v) in the frame from p to q, whose length is the unit.
+/// Point with coordinates (u, v) in the frame from p to q, whose length is the unit.
 fn in_frame(p: Point, q: Point, [u, v]: Point) -> Point {
     let d = sub(q, p);
     [p[0] + u * d[0] - v * d[1], p[1] + u * d[1] + v * d[0]]
 }
 
-/// Where circles of radii ra about a and rb about b meet, on the left of a → b for a positive side. None where they do not meet, or so
-/// flatly that the joint is close to a dead point.
+/// Intersection of circles of radii ra around a and rb around b, on the left of a → b for a positive side. None if they do not meet, or at
+/// such a flat angle that the joint is close to a dead point.
 fn meet(a: Point, b: Point, ra: f64, rb: f64, side: f64) -> Option<Point> {
     let d = length(sub(b, a));
     if d < 1e-9 {
@@ -171,12 +171,12 @@ fn meet(a: Point, b: Point, ra: f64, rb: f64, side: f64) -> Option<Point> {
 }
 
 impl Kind {
-    /// Positions of all joints through a turn of the crank, from those at its start; fails where the linkage does not assemble.
+    /// Positions of all joints through a turn of the crank, from those at its start; none if the linkage does not assemble.
     pub fn turn(&self, start: &[Point]) -> Option<Vec<Vec<Point>>> {
         (0..TURN).map(|k| self.solve(start, k as f64 / TURN as f64 * std::f64::consts::TAU)).collect()
     }
 
-    /// Positions of all joints after the crank has turned by an angle.
+    /// Positions of all joints after the crank has turned by an angle in radians.
     fn solve(&self, start: &[Point], angle: f64) -> Option<Vec<Point>> {
         let mut now = start.to_vec();
         let (sin, cos) = angle.sin_cos();
@@ -201,12 +201,12 @@ impl Kind {
         now.iter().all(|p| p[0].is_finite() && p[1].is_finite()).then_some(now)
     }
 
-    /// The curve of the traced joint through a turn.
+    /// Curve of the traced joint through a turn.
     pub fn curve(&self, start: &[Point]) -> Option<Vec<Point>> {
         Some(self.turn(start)?.into_iter().map(|joints| joints[self.traced]).collect())
     }
 
-    /// Joints at random, with the crank along the x axis; they need not assemble elsewhere.
+    /// Draws random joints, with the crank along the x axis; they need not assemble at other angles.
     fn draw(&self, random: &mut Random) -> Option<Vec<Point>> {
         let mut between = |low: f64, high: f64| low + (high - low) * random.uniform();
         let direction = between(0.0, std::f64::consts::TAU);
@@ -232,14 +232,14 @@ impl Kind {
         Some(joints)
     }
 
-    /// By the theorem of Roberts and Chebyshev two crank-rockers trace the same coupler curve; their grounds are in the ratio of the coupler's
-    /// sides BP and AB. The one with the shorter ground is taken, so that the curve tells the linkage.
+    /// True for one of the two crank-rockers that trace the same coupler curve by the theorem of Roberts and Chebyshev, so that the curve
+    /// determines the linkage. Their grounds are in the ratio of the coupler's sides BP and AB; the one with the shorter ground is taken.
     fn is_first_cognate(&self, joints: &[Point]) -> bool {
         let four_bar = self.follow.iter().find(|(joint, how, p, _)| *joint == self.traced && matches!(how, Rigid) && *p == self.crank);
         four_bar.is_none_or(|(joint, _, a, b)| length(sub(joints[*joint], joints[*b])) >= length(sub(joints[*a], joints[*b])))
     }
 
-    /// A linkage that assembles through the whole turn, in the frame of its curve, or nothing when this draw was in vain.
+    /// Joints and curve of a random linkage that assembles through the whole turn, in the frame of its curve; none if this draw failed.
     fn attempt(&self, random: &mut Random) -> Option<(Vec<Point>, Vec<Point>)> {
         let joints = self.draw(random)?;
         // A few positions tell most failures.
@@ -268,7 +268,7 @@ impl Kind {
     }
 }
 
-/// Type of that name.
+/// Index of the type with this name.
 pub fn kind(name: &str) -> Option<usize> {
     KINDS.iter().position(|k| k.name == name)
 }
@@ -280,11 +280,11 @@ pub struct Sample {
     pub kind: usize,
     /// Joints when the crank is along the x axis, in mm.
     pub joints: Vec<Point>,
-    /// The traced curve as `image` draws it.
+    /// Image of the traced curve, as `image` draws it.
     pub image: Vec<f16>,
 }
 
-/// Sample `item` of a seed: one of these types with equal chances.
+/// Sample `item` of a seed; its type is drawn uniformly from `kinds`.
 pub fn sample(seed: u64, item: u64, kinds: &[usize]) -> Sample {
     let mut random = Random::new(seed, stream::LINKAGES, item);
     let kind = random.pick(kinds);
@@ -295,7 +295,7 @@ pub fn sample(seed: u64, item: u64, kinds: &[usize]) -> Sample {
     }
 }
 
-/// The first `count` samples of a seed, drawn by all processors; the same whatever their number. `done` is told of each one.
+/// First `count` samples of a seed, drawn on all processors; the result does not depend on their number. `done` is called after each sample.
 pub fn samples(seed: u64, count: usize, kinds: &[usize], done: impl Fn() + Sync) -> Vec<Sample> {
     let next = AtomicUsize::new(0);
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
@@ -318,7 +318,7 @@ pub fn samples(seed: u64, count: usize, kinds: &[usize], done: impl Fn() + Sync)
     parts.into_iter().map(|(_, sample)| sample).collect()
 }
 
-/// The closed curve as a grey image, (`SIDE`, `SIDE`) rows from the top: 1 within half a pixel of it, 0 beyond one and a half.
+/// Grey image of the closed curve, shape (`SIDE`, `SIDE`), rows from the top: 1 within half a pixel of the curve, 0 beyond one and a half.
 pub fn image(curve: &[Point]) -> Vec<f16> {
     let mut pixels = vec![0.0f64; SIDE * SIDE];
     let scale = REACH / EXTENT;

@@ -12,14 +12,14 @@ use crate::error::{Error, Result};
 /// Numbers of an array, in C order.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Values {
-    /// Half-precision floats stay as they are.
+    /// Half-precision floats, kept as they are.
     F16(Vec<f16>),
-    /// Everything else: floats, integers and booleans, rounded to the nearest.
+    /// Floats of single precision; all other numbers and booleans are rounded to the nearest.
     F32(Vec<f32>),
 }
 
 impl Values {
-    /// How many there are.
+    /// Number of elements.
     pub fn len(&self) -> usize {
         match self {
             Values::F16(values) => values.len(),
@@ -27,12 +27,12 @@ impl Values {
         }
     }
 
-    /// Whether there are none.
+    /// True if there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Value `i`; like a slice it panics beyond the end.
+    /// Element `i`; like a slice it panics beyond the end.
     pub fn get(&self, i: usize) -> f32 {
         match self {
             Values::F16(values) => values[i].to_f32(),
@@ -40,7 +40,7 @@ impl Values {
         }
     }
 
-    /// All of them as f32.
+    /// All elements as f32.
     pub fn to_f32(&self) -> Vec<f32> {
         match self {
             Values::F16(values) => values.iter().map(|v| v.to_f32()).collect(),
@@ -51,8 +51,8 @@ impl Values {
 
 /// A matrix (rows, cols) of floats.
 ///
-/// What lies in a file is read row by row when it is asked for. A row that cannot be read, because the file was cut or its disk has gone, is zeros; the
-/// reason is kept, and `check` gives it to whoever can end the run.
+/// Rows of a matrix that lies in a file are read when they are asked for. A row that cannot be read, because the file was cut or its disk
+/// has gone, is zeros; the reason is kept, and `check` reports it.
 #[derive(Debug)]
 pub struct Matrix {
     store: Store,
@@ -67,16 +67,16 @@ enum Store {
     File(Packed),
 }
 
-/// Floats of a file, little-endian and in C order.
+/// Floats in a file, little-endian and in C order.
 #[derive(Debug)]
 pub(super) struct Packed {
-    /// Read from its own position, which nobody else moves.
+    /// File handle with a position of its own, which nobody else moves.
     pub(super) file: Mutex<File>,
-    /// Named in errors.
+    /// Path of the file, for error messages.
     pub(super) source: PathBuf,
-    /// Byte of the first number.
+    /// Byte at which the first number starts.
     pub(super) start: u64,
-    /// They are f16, else f32.
+    /// True for f16, false for f32.
     pub(super) half: bool,
 }
 
@@ -89,7 +89,7 @@ impl Packed {
 }
 
 impl Matrix {
-    /// Values in memory, in rows of `cols`; what does not fill a row is left out.
+    /// A matrix of values in memory, in rows of `cols`; an incomplete last row is left out.
     pub fn new(values: Values, cols: usize) -> Matrix {
         let rows = values.len() / cols.max(1);
         Matrix { store: Store::Memory(values), rows, cols, failure: OnceLock::new() }
@@ -99,17 +99,17 @@ impl Matrix {
         Matrix { store: Store::File(packed), rows, cols, failure: OnceLock::new() }
     }
 
-    /// How many rows there are.
+    /// Number of rows.
     pub fn rows(&self) -> usize {
         self.rows
     }
 
-    /// Numbers of a row.
+    /// Number of columns.
     pub fn cols(&self) -> usize {
         self.cols
     }
 
-    /// Whether they are of half precision.
+    /// True if the numbers are of half precision.
     pub fn half(&self) -> bool {
         match &self.store {
             Store::Memory(values) => matches!(values, Values::F16(_)),
@@ -117,7 +117,7 @@ impl Matrix {
         }
     }
 
-    /// Whether they are left in their file.
+    /// True if the numbers stay in their file.
     pub fn is_in_file(&self) -> bool {
         matches!(self.store, Store::File(_))
     }
@@ -152,12 +152,12 @@ impl Matrix {
         }
     }
 
-    /// Row `i` in f64.
+    /// Row `i` as f64.
     pub fn row_f64(&self, i: usize) -> Vec<f64> {
         self.row(i).into_iter().map(f64::from).collect()
     }
 
-    /// Fails where a row could not be read.
+    /// Fails if a row could not be read.
     ///
     /// # Errors
     /// `Io` or `MissingInput`, with the file.

@@ -8,55 +8,55 @@ use super::matrix::Values;
 use super::npz::{Array, Npz};
 use crate::error::{Error, Result};
 
-/// Most joints of a mechanism.
+/// Largest number of joints of a mechanism.
 pub const JOINTS: usize = linkages::JOINTS;
 
-/// Types that a model can have.
+/// Largest number of types that a model can have.
 const MOST_TYPES: f32 = 65_536.0;
 
-/// The samples of a file.
+/// Samples of a file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MechanismData {
-    /// (samples, width).
+    /// Latent vectors, shape (samples, width).
     pub latents: Vec<f32>,
-    /// Numbers of a latent.
+    /// Number of features of a latent vector.
     pub width: usize,
     /// Type of each sample.
     pub types: Vec<u32>,
-    /// (samples, 8, 2), in mm; 0 after the last valid one.
+    /// Joints in mm, shape (samples, 8, 2); 0 after the last valid one.
     pub joints: Vec<f32>,
-    /// Valid joints of each sample.
+    /// Number of valid joints of each sample.
     pub counts: Vec<usize>,
-    /// The types are those of `linkages::KINDS`: the file was made here.
+    /// True if the types are those of `linkages::KINDS`, because the file was made by `engine data`.
     pub linkages: bool,
 }
 
-/// Whether a file must hold the joints that are to be predicted.
+/// Use of the joints in a file, which a model is to predict.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Joints {
-    /// It must: a model is trained on them, or judged by them.
+    /// The file must hold joints: a model is trained on them or evaluated with them.
     Needed,
-    /// It need not, and none are read: a model makes them.
+    /// The file need not hold joints, and none are read: a model generates them.
     Unread,
 }
 
-/// Samples that hold numbers which are not finite.
+/// Ways to treat samples with numbers that are not finite.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NonFinite {
-    /// They are an error.
+    /// Such samples are an error.
     Refused,
-    /// They are left out, and a note says so.
+    /// Such samples are left out, and a note says so.
     LeftOut,
 }
 
 impl NonFinite {
-    /// As the key `data.skip_non_finite` has it.
+    /// The choice of the key `data.skip_non_finite`.
     pub fn of(skip: bool) -> Self {
         if skip { NonFinite::LeftOut } else { NonFinite::Refused }
     }
 }
 
-/// Samples and width of a file's latents, from its headers alone.
+/// Number of samples and width of the latents, from the headers of a file alone.
 ///
 /// # Errors
 /// `MissingInput` without the file, `Data` when it does not hold what a run needs.
@@ -94,7 +94,7 @@ fn check_types(path: &Path, kinds: &Values) -> Result<()> {
     })
 }
 
-/// Valid joints of each sample: at least one where they are needed.
+/// Number of valid joints of each sample; there is at least one if joints are needed.
 fn joints_of_each(path: &Path, mask: &Values, wanted: Joints) -> Result<Vec<usize>> {
     let samples = mask.len() / JOINTS;
     let wrong = |what: String| Err(Error::Data(format!("{}: {what}", path.display())));
@@ -113,10 +113,10 @@ fn joints_of_each(path: &Path, mask: &Values, wanted: Joints) -> Result<Vec<usiz
     Ok(counts)
 }
 
-/// Refuses what `load` would refuse of an array, types, joints or mask, that stands beside so many images.
+/// Fails on an array (types, joints or mask) beside this number of images that `load` would refuse.
 ///
 /// # Errors
-/// `Data` with the first place that is wrong.
+/// `Data` with the first element that is wrong.
 pub fn check_beside(path: &Path, samples: usize, name: &str, Array { shape: found, values }: &Array) -> Result<()> {
     let shape = match name {
         "types" => vec![samples],
@@ -134,7 +134,7 @@ pub fn check_beside(path: &Path, samples: usize, name: &str, Array { shape: foun
     }
 }
 
-/// Reads a file, and gives notes. Where joints are unread, no sample has any.
+/// Reads a file, and gives notes for the user. If joints are not read, no sample has any.
 ///
 /// # Errors
 /// `MissingInput` or `Data`.
@@ -168,12 +168,12 @@ pub fn load(path: &Path, wanted: Joints, non_finite: NonFinite) -> Result<(Mecha
 }
 
 impl MechanismData {
-    /// Joints of a sample, in mm.
+    /// Valid joints of a sample, in mm.
     pub fn joints_of(&self, i: usize) -> Vec<[f64; 2]> {
         self.joints[i * JOINTS * 2..].chunks(2).take(self.counts[i]).map(|p| [f64::from(p[0]), f64::from(p[1])]).collect()
     }
 
-    /// Mean and standard deviation by axis of the joints of these samples.
+    /// Mean and standard deviation of the joints of these samples, by axis.
     pub fn statistics(&self, numbers: &[usize]) -> [[f64; 2]; 2] {
         let joints = || numbers.iter().flat_map(|i| self.joints_of(*i));
         let count = joints().count().max(1) as f64;

@@ -15,22 +15,22 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, Result};
 use crate::random::{Random, stream};
 
-/// Stream of random numbers of each use, so that no two share any.
+/// Streams of random numbers for different uses, so that no two uses share any.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 pub enum SampleStream {
     /// Training samples.
     Train = stream::TRAINING,
-    /// Validation samples: fresh ones at each validation.
+    /// Validation samples, which are fresh ones at each validation.
     Validation = stream::VALIDATION,
     /// Samples for `engine eval`.
     Test = stream::TEST,
 }
 
-/// Opens a file to read. Not a pipe or a device: opening a pipe would wait for who writes to it.
+/// Opens a regular file for reading. It refuses pipes and devices: opening a pipe would wait for a writer.
 ///
 /// # Errors
-/// `MissingInput`, `Io`, or `Data` for what is no regular file; `extension` says what is to be given instead.
+/// `MissingInput`, `Io`, or `Data` for anything but a regular file; the message asks for `extension` instead.
 pub(crate) fn open_regular(path: &Path, extension: &str) -> Result<File> {
     let failed = |e| Error::read(path, &e);
     if !path.metadata().map_err(failed)?.is_file() {
@@ -39,7 +39,7 @@ pub(crate) fn open_regular(path: &Path, extension: &str) -> Result<File> {
     File::open(path).map_err(failed)
 }
 
-/// Length and CRC-32C of a file: enough to notice that it is another one.
+/// Length and CRC-32C of a file, enough to notice that it has changed.
 ///
 /// # Errors
 /// `MissingInput` or `Io`.
@@ -57,7 +57,7 @@ pub(crate) fn fingerprint(path: &Path) -> Result<String> {
     }
 }
 
-/// What tells, without reading it, that a file is as it was: length, time of the last change, and on Unix which file it is.
+/// Mark of an unchanged file that needs no reading of it: length, time of the last change, and on Unix device and inode.
 type Stamp = (u64, Option<std::time::SystemTime>, [u64; 2]);
 
 fn stamp(path: &Path) -> Result<Stamp> {
@@ -69,12 +69,12 @@ fn stamp(path: &Path) -> Result<Stamp> {
     Ok((found.len(), found.modified().ok(), place))
 }
 
-/// Data files as they were when a run read them, some of which it reads again as it goes.
+/// Data files of a run, watched for changes since they were read, because some are read again later.
 #[derive(Debug)]
 pub(crate) struct Watched(Vec<(PathBuf, Stamp, Option<String>)>);
 
 impl Watched {
-    /// From before they are read.
+    /// Starts watching files, before they are read.
     ///
     /// # Errors
     /// `MissingInput` or `Io`.
@@ -82,7 +82,7 @@ impl Watched {
         files.into_iter().map(|file| Ok((file.to_path_buf(), stamp(file)?, None))).collect::<Result<_>>().map(Watched)
     }
 
-    /// Their fingerprints, which are those of what was read.
+    /// Fingerprints of the files, which are those of the contents that were read.
     ///
     /// # Errors
     /// `Data` where a file has changed since.
@@ -96,7 +96,7 @@ impl Watched {
         Ok(self.0.iter().filter_map(|(.., sum)| sum.clone()).collect())
     }
 
-    /// Looks whether they still are what was read.
+    /// Fails if a file no longer has the contents that were read.
     ///
     /// # Errors
     /// `Data` where a file has other contents now.
@@ -120,8 +120,8 @@ impl Watched {
     }
 }
 
-/// Length of a file and CRC-32C of its last 64 KiB, where an archive has the checksums of its members: enough to notice that another process reads another
-/// file, without reading it.
+/// Length of a file and CRC-32C of its last 64 KiB, where an archive has the checksums of its members: enough to notice, without reading
+/// the file, that another process reads another one.
 ///
 /// # Errors
 /// `MissingInput` or `Io`.
@@ -135,7 +135,7 @@ pub(crate) fn brief_fingerprint(path: &Path) -> Result<String> {
     Ok(format!("{length} bytes, {:08x} at its end", crc32c::crc32c(&end)))
 }
 
-/// Numbers of the samples that train and of those that validate: the last share of `n`, in order or, with a seed, shuffled.
+/// Splits the numbers 0 to n − 1 into training and validation samples: the last share of them validates, in order or, with a seed, shuffled.
 pub fn split(n: usize, share: f64, seed: Option<u64>) -> (Vec<usize>, Vec<usize>) {
     let mut order: Vec<usize> = (0..n).collect();
     if let Some(seed) = seed {
@@ -145,8 +145,8 @@ pub fn split(n: usize, share: f64, seed: Option<u64>) -> (Vec<usize>, Vec<usize>
     (order, validation)
 }
 
-/// As `split`, in blocks of samples that follow one another, twenty of which validate. Samples within `gap` of one that validates train
-/// nothing: windows that overlap stay on one side.
+/// Splits as `split` does, but in blocks of successive samples, twenty of which are for validation. Training samples within `gap` of a
+/// validation sample are left out, so that overlapping windows stay on one side.
 pub fn split_blocks(n: usize, share: f64, seed: u64, gap: usize) -> (Vec<usize>, Vec<usize>) {
     const BLOCKS: usize = 20;
     let wanted = n - training_samples(n, share);
@@ -165,17 +165,17 @@ pub fn split_blocks(n: usize, share: f64, seed: u64, gap: usize) -> (Vec<usize>,
     ((0..n).filter(|i| !near(*i)).collect(), (0..n).filter(|i| validates[*i]).collect())
 }
 
-/// Samples that train, of `n` of which a share validates.
+/// Number of training samples, of `n` of which a share is for validation.
 pub fn training_samples(n: usize, share: f64) -> usize {
     ((1.0 - share) * n as f64) as usize
 }
 
-/// Samples of which a share of so many is made.
+/// Number of samples in a share of `samples`: at least one, if there are any.
 pub fn share_of(samples: usize, share: f64) -> usize {
     if share >= 1.0 { samples } else { ((share * samples as f64).round() as usize).max(1).min(samples) }
 }
 
-/// Places of a share of so many samples, in order; those of a smaller share are among those of a larger one.
+/// Indices of a random share of `samples` samples, in order; a smaller share is part of a larger one with the same seed.
 pub fn shared(samples: usize, share: f64, seed: u64) -> Vec<usize> {
     let mut order: Vec<usize> = (0..samples).collect();
     if share < 1.0 {
@@ -205,7 +205,7 @@ fn non_finite(path: &Path, skip: bool, arrays: &[(&str, &[f32], &[usize])]) -> R
     Ok(samples.into_iter().collect())
 }
 
-/// Indices of element i of an array.
+/// Indices along each axis of element i of an array.
 fn index(i: usize, shape: &[usize]) -> Vec<usize> {
     let mut left = i;
     let mut out: Vec<usize> = shape.iter().rev().map(|n| (left % n, left /= n).0).collect();
@@ -213,7 +213,7 @@ fn index(i: usize, shape: &[usize]) -> Vec<usize> {
     out
 }
 
-/// A random order, by Fisher and Yates.
+/// Shuffles the items by Fisher and Yates.
 fn shuffle<T>(items: &mut [T], mut random: Random) {
     for i in (1..items.len()).rev() {
         items.swap(i, random.between(0, i as i64) as usize);

@@ -11,27 +11,27 @@ use crate::error::{Error, Result};
 use crate::random::{Random, stream};
 use crate::ranks::Ranks;
 
-/// Bytes of an array up to which it is read into memory; larger ones stay in their file.
+/// Size in bytes up to which an array is read into memory; larger ones stay in their file.
 pub const IN_MEMORY: u64 = 256 << 20;
 
-/// Names of an array of contexts.
+/// Accepted names of an array of contexts.
 pub const CONTEXTS: &[&str] = &["context_sequences", "contexts", "train_context_sequences"];
 
-/// Names of the members with contexts and targets: training, validation, out of distribution.
+/// Accepted names of the arrays with contexts and targets: training, validation, out of distribution.
 const MEMBERS: [[&[&str]; 2]; 3] = [
     [CONTEXTS, &["target_vectors", "targets", "train_target_vectors"]],
     [&["val_context_sequences"], &["val_target_vectors"]],
     [&["ood_context_sequences"], &["ood_target_vectors"]],
 ];
 
-/// How a data file is read.
+/// Options for reading a data file.
 #[derive(Debug, Clone, Copy)]
 pub struct Reading {
-    /// Samples with numbers that are not finite are left out; else they are an error.
+    /// Leave out samples with numbers that are not finite, instead of failing on them.
     pub skip_non_finite: bool,
-    /// Bytes above which an array stays in its file.
+    /// Size in bytes above which an array stays in its file.
     pub in_memory: u64,
-    /// The processes that read it, each for itself: the first looks through all of it and tells the others what it found.
+    /// Processes that each read the file; the first one checks all of it and tells the others what it found.
     pub ranks: Ranks,
 }
 
@@ -41,62 +41,62 @@ impl Default for Reading {
     }
 }
 
-/// Samples of one set.
+/// Samples of one set: contexts and targets.
 #[derive(Debug, Clone)]
 pub struct VectorSet {
-    /// Rows of a context each (context · dim), of these and other samples.
+    /// Contexts as rows (context · dim), of these and other samples.
     contexts: Arc<Matrix>,
-    /// Rows of a target each (dim).
+    /// Targets as rows (dim), of these and other samples.
     targets: Arc<Matrix>,
-    /// Row of each sample.
+    /// Row of each sample in both.
     numbers: Arc<Vec<u32>>,
-    /// Samples.
+    /// Number of samples.
     pub samples: usize,
-    /// Vectors of a context.
+    /// Number of vectors in a context.
     pub context: usize,
-    /// Features of a vector.
+    /// Number of features of a vector.
     pub dim: usize,
 }
 
-/// The sets of a run.
+/// Sets of a run: training, validation and out of distribution.
 #[derive(Debug, Clone)]
 pub struct VectorData {
-    /// Trained on.
+    /// Training set.
     pub train: VectorSet,
-    /// Validated on.
+    /// Validation set.
     pub validation: VectorSet,
-    /// Out of distribution, if there are any.
+    /// Set of samples out of distribution, if there is one.
     pub ood: Option<VectorSet>,
 }
 
-/// How validation samples are chosen.
+/// Ways to choose the validation samples.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum ValidationSplit {
-    /// The file's own.
+    /// The file's own validation set.
     Given,
-    /// The last of the samples, by share.
+    /// The last samples, by share.
     Sequential(f64),
-    /// By share and seed.
+    /// Random samples, by share and seed.
     Random(f64, u64),
-    /// Blocks of samples that follow one another, by share and seed; samples too near to a block train nothing.
+    /// Blocks of successive samples, by share and seed; training samples too near to a block are left out.
     Blocks(f64, u64),
-    /// No split: every sample validates.
+    /// No split: training and validation set have all samples.
     Whole,
 }
 
-/// What windows that slide over a text put on both sides of a split: vectors that are equal bit by bit.
+/// Leakage between training and validation: vectors that are equal bit by bit on both sides, as windows that slide over a text put them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct Leakage {
-    /// Validation samples.
+    /// Number of validation samples.
     pub samples: usize,
-    /// Of those, how many have a training target in their context.
+    /// Number of validation samples with a training target in their context.
     pub contexts: usize,
-    /// And how many have a target that stands in the context of a training sample.
+    /// Number of validation samples whose target is in the context of a training sample.
     pub targets: usize,
 }
 
 impl Leakage {
-    /// In a sentence, where there is any; where the split is not by `blocks` already, with what would keep the samples apart.
+    /// Sentence about the leakage, if there is any; if the split is not by `blocks`, it recommends that.
     pub fn sentence(&self, blocks: bool) -> Option<String> {
         let share = |n: usize| format!("{n} of {} ({:.0} %)", self.samples, 100.0 * n as f64 / self.samples.max(1) as f64);
         (self.contexts + self.targets > 0).then(|| {
@@ -111,18 +111,18 @@ impl Leakage {
     }
 }
 
-/// What the headers of a file say.
+/// Sizes and number format of a data file, from its headers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
-    /// Samples outside the file's own validation set.
+    /// Number of samples outside of the file's own validation set.
     pub samples: usize,
-    /// Vectors of a context.
+    /// Number of vectors in a context.
     pub context: usize,
-    /// Features of a vector.
+    /// Number of features of a vector.
     pub dim: usize,
-    /// Whether the file has a validation set.
+    /// True if the file has a validation set.
     pub has_validation: bool,
-    /// Whether contexts and targets are of half precision, and stay so on the device.
+    /// True if contexts and targets are of half precision, and stay so on the device.
     pub half: bool,
 }
 
@@ -147,7 +147,7 @@ fn check_shapes(path: &Path, names: [&str; 2], contexts: &[usize], targets: &[us
     }
 }
 
-/// Reads the headers of a file alone.
+/// Reads only the headers of a file.
 ///
 /// # Errors
 /// `MissingInput` without the file, `Data` when it does not hold what a run needs.
@@ -171,8 +171,8 @@ pub fn header(path: &Path) -> Result<Header> {
     Ok(Header { samples, context, dim, has_validation, half })
 }
 
-/// First rows of the windows over so many vectors that hold a context and the vector behind it, from one to the next by `stride`. With the number of each
-/// vector's document, those that lie in one document.
+/// First rows of windows over `rows` vectors, `stride` apart; each window holds a context and the vector after it. If `documents` gives the
+/// document number of each vector, each window lies within one document.
 pub fn window_starts(rows: usize, context: usize, stride: usize, documents: Option<&[f32]>) -> Vec<usize> {
     let mut starts = Vec::new();
     let mut first = 0;
@@ -186,7 +186,7 @@ pub fn window_starts(rows: usize, context: usize, stride: usize, documents: Opti
 }
 
 impl VectorSet {
-    /// A set of arrays.
+    /// A set of two arrays, contexts and targets.
     ///
     /// # Errors
     /// `Data` when their shapes do not fit each other.
@@ -195,7 +195,7 @@ impl VectorSet {
         Ok(VectorSet::of(contexts.1, targets.1, context, dim))
     }
 
-    /// Of contexts (samples, context · dim) and targets (samples, dim).
+    /// A set of contexts (samples, context · dim) and targets (samples, dim).
     pub fn of(contexts: Matrix, targets: Matrix, context: usize, dim: usize) -> VectorSet {
         let samples = contexts.rows().min(targets.rows());
         let numbers = Arc::new((0..samples as u32).collect());
@@ -207,7 +207,7 @@ impl VectorSet {
         self.numbers.iter().map(|row| *row as i32).collect()
     }
 
-    /// Context i: its vectors, one after the other.
+    /// Context i: its vectors one after the other.
     pub fn context_of(&self, i: usize) -> Vec<f32> {
         self.contexts.row(self.numbers[i] as usize)
     }
@@ -222,22 +222,22 @@ impl VectorSet {
         self.targets.read_row(self.numbers[i] as usize, to);
     }
 
-    /// Target i.
+    /// Target vector i.
     pub fn target_of(&self, i: usize) -> Vec<f32> {
         self.targets.row(self.numbers[i] as usize)
     }
 
-    /// Target i, in f64.
+    /// Target vector i as f64.
     pub fn target(&self, i: usize) -> Vec<f64> {
         self.targets.row_f64(self.numbers[i] as usize)
     }
 
-    /// Whether contexts and targets are of half precision.
+    /// True if contexts and targets are of half precision.
     pub fn half(&self) -> bool {
         self.contexts.half() && self.targets.half()
     }
 
-    /// Fails where a sample could not be read from its file.
+    /// Fails if a sample could not be read from its file.
     ///
     /// # Errors
     /// `Io` or `MissingInput`.
@@ -245,13 +245,13 @@ impl VectorSet {
         self.contexts.check().and_then(|()| self.targets.check())
     }
 
-    /// The samples of these numbers.
+    /// The subset with these samples.
     pub fn take(&self, numbers: &[usize]) -> VectorSet {
         let numbers: Vec<u32> = numbers.iter().map(|i| self.numbers[*i]).collect();
         VectorSet { samples: numbers.len(), numbers: Arc::new(numbers), ..self.clone() }
     }
 
-    /// Removes samples that are not finite, or fails on them, as the first of the processes finds them.
+    /// Removes samples that are not finite, or fails on them; the first of the processes looks for them.
     fn finite(self, path: &Path, names: [&str; 2], reading: Reading, notes: &mut Vec<String>) -> Result<VectorSet> {
         let found = if reading.ranks.leads() { self.not_finite(path, names, reading.skip_non_finite, notes)? } else { vec![] };
         reading.ranks.meet();
@@ -264,7 +264,7 @@ impl VectorSet {
         Ok(self.take(&kept))
     }
 
-    /// Samples that are not finite, in order; an error unless `skip`.
+    /// Numbers of the samples that are not finite, in order; an error unless `skip`.
     fn not_finite(&self, path: &Path, names: [&str; 2], skip: bool, notes: &mut Vec<String>) -> Result<Vec<u32>> {
         let (mut bad, mut wrong_in) = (Vec::new(), Vec::new());
         for (matrix, name, axes) in [(&self.contexts, names[0], 3), (&self.targets, names[1], 2)] {
@@ -298,14 +298,14 @@ impl VectorSet {
         Ok(bad)
     }
 
-    /// Mean norm of the targets; vectors of this kind have norm 1.
+    /// Mean norm of the targets; embeddings usually have norm 1.
     pub fn mean_norm(&self) -> f64 {
         let norm = |i: usize| self.target(i).iter().map(|v| v * v).sum::<f64>().sqrt();
         (0..self.samples).map(norm).sum::<f64>() / self.samples as f64
     }
 }
 
-/// Mean cosine of two different vectors of a row of them: (‖Σ xᵢ/‖xᵢ‖‖² − n) / (n² − n); none of fewer than two.
+/// Mean cosine of two different vectors of a list: (‖Σ xᵢ/‖xᵢ‖‖² − n) / (n² − n); none for fewer than two.
 pub fn self_similarity(vectors: impl Iterator<Item = Vec<f64>>) -> Option<f64> {
     let (mut n, mut sum) = (0.0, Vec::new());
     for vector in vectors {
@@ -324,7 +324,7 @@ fn unit(mut v: Vec<f64>) -> Vec<f64> {
     v
 }
 
-/// Whether a vector is finite, and not zero.
+/// True if a vector is finite and not zero.
 pub(crate) fn has_direction(v: &[f32]) -> bool {
     v.iter().all(|x| x.is_finite()) && v.iter().any(|x| *x != 0.0)
 }
@@ -333,19 +333,19 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(x, y)| x * y).sum()
 }
 
-/// Mean cosines of what needs no model; 0 where nobody asks for them.
+/// Mean cosines of predictions that need no model; 0 if they are not computed.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Baselines {
-    /// The normalised mean of the training targets, for every sample.
+    /// Prediction of the normalised mean of the training targets, for every sample.
     pub mean_vector: f64,
-    /// The last vector of the context.
+    /// Prediction of the last vector of the context.
     pub last_vector: f64,
-    /// The mean of the context.
+    /// Prediction of the mean of the context.
     pub context_mean: f64,
 }
 
 impl Baselines {
-    /// Of a set, with the mean of the training targets.
+    /// Baselines of a set, with the mean of the training targets.
     pub fn of(train_mean: &[f64], set: &VectorSet) -> Baselines {
         let mean = unit(train_mean.to_vec());
         let mut sums = [0.0; 3];
@@ -360,20 +360,20 @@ impl Baselines {
     }
 }
 
-/// The linear prediction t ≈ Σ_c a_c x_c + b m of targets t from the vectors x_c of their context and the mean target m: the numbers a_c and b are
-/// those with the least squared error over training samples. The mean vector, the last vector and the mean of the context are special cases.
+/// Linear regression t ≈ Σ_c a_c x_c + b m of a target t on the vectors x_c of its context and the mean target m: the numbers a_c and b
+/// minimise the squared error over training samples. The mean vector, the last vector and the mean of the context are special cases.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Linear {
-    /// a by position of the context, then b.
+    /// Coefficients a by position of the context, then b.
     pub weights: Vec<f64>,
     mean: Vec<f64>,
 }
 
 impl Linear {
-    /// Products of numbers that are worth it: of many samples, evenly picked ones do.
+    /// Number of multiplications that are worth it: from larger sets, samples are picked at even distances.
     const PRODUCTS: usize = 2_000_000_000;
 
-    /// Of a training set and the mean of its targets, by the normal equations.
+    /// Fits the regression to a training set with this mean target, by the normal equations.
     pub fn of(mean: &[f64], train: &VectorSet) -> Linear {
         let n = train.context + 1;
         let most = (Self::PRODUCTS / (n * n * train.dim)).max(4 * n);
@@ -409,13 +409,13 @@ impl Linear {
         Linear { weights, mean: mean.to_vec() }
     }
 
-    /// Mean cosine of the predictions to the targets of a set.
+    /// Mean cosine of the predictions with the targets of a set.
     pub fn cosine(&self, set: &VectorSet) -> f64 {
         let cosines = (0..set.samples).map(|i| dot(&unit(self.predict(&set.context_of(i))), &unit(set.target(i))));
         cosines.sum::<f64>() / set.samples as f64
     }
 
-    /// The prediction from a context, whose vectors lie one after another; of one of another length, the last vectors count.
+    /// Prediction from a context, given as its vectors one after another; of a longer or shorter context the last vectors count.
     pub fn predict(&self, context: &[f32]) -> Vec<f64> {
         let dim = self.mean.len();
         let [positions @ .., b] = &self.weights[..] else { return vec![] };
@@ -427,36 +427,36 @@ impl Linear {
     }
 }
 
-/// How well vectors find the targets that they stand for among those of a set.
+/// Retrieval metrics: how often a predicted vector finds its own target among those of a set.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Retrieval {
-    /// Share whose own target is the nearest by cosine.
+    /// Share of predictions whose own target is the nearest by cosine.
     pub recall_at_1: f64,
-    /// Share whose own target is among the ten nearest.
+    /// Share of predictions whose own target is among the ten nearest.
     pub recall_at_10: f64,
-    /// Median of 1 + the number of targets that are nearer than the own one.
+    /// Median rank of the own target: 1 + the number of targets that are nearer.
     pub median_rank: f64,
 }
 
-/// Targets of a set, to find vectors among: evenly picked where there are many.
+/// Targets of a set to search for predicted vectors; from large sets they are picked at even distances.
 #[derive(Debug)]
 pub struct Candidates {
-    /// Samples that are asked for.
+    /// Samples whose predictions are searched for.
     queries: Vec<usize>,
-    /// Samples whose targets are looked through; every one that is asked for is among them.
+    /// Samples whose targets are searched; every query is among them.
     candidates: Vec<usize>,
-    /// Their unit targets.
+    /// Targets of the candidates, scaled to unit length.
     units: Vec<f32>,
     dim: usize,
 }
 
 impl Candidates {
-    /// Samples that are asked for, at most.
+    /// Largest number of queries.
     const QUERIES: usize = 2_000;
-    /// Targets that are looked through, at most.
+    /// Largest number of candidates.
     const MOST: usize = 10_000;
 
-    /// Of a set.
+    /// Candidates and queries of a set.
     pub fn of(set: &VectorSet) -> Candidates {
         let step = set.samples.div_ceil(Self::MOST).max(1);
         let candidates: Vec<usize> = (0..set.samples).step_by(step).collect();
@@ -465,7 +465,7 @@ impl Candidates {
         Candidates { queries, candidates, units, dim: set.dim }
     }
 
-    /// Looks up the vector that `guess` gives for each sample, of any length.
+    /// Searches for the vector that `guess` gives for each query; its length does not matter.
     pub fn look_up(&self, guess: impl Fn(usize) -> Vec<f64>) -> Retrieval {
         let product = |a: &[f32], b: &[f32]| {
             let mut sums = [0.0f32; 8];
@@ -492,19 +492,19 @@ impl Candidates {
         Retrieval { recall_at_1: within(1), recall_at_10: within(10), median_rank }
     }
 
-    /// What is asked for and among what, in a sentence.
+    /// Sentence with the numbers of candidates and queries.
     pub fn describe(&self) -> String {
         format!("recall and rank: the true next vector among {} targets, asked for {}", self.candidates.len(), self.queries.len())
     }
 }
 
 impl VectorSet {
-    /// The last vector of context i.
+    /// Last vector of context i.
     pub fn last(&self, i: usize) -> Vec<f64> {
         self.context_of(i)[(self.context - 1) * self.dim..].iter().map(|v| f64::from(*v)).collect()
     }
 
-    /// The sum of the vectors of context i, which points where their mean does.
+    /// Sum of the vectors of context i, which has the direction of their mean.
     pub fn context_sum(&self, i: usize) -> Vec<f64> {
         let context = self.context_of(i);
         (0..self.dim).map(|d| context.iter().skip(d).step_by(self.dim).map(|v| f64::from(*v)).sum()).collect()
@@ -516,7 +516,7 @@ fn read(npz: &mut Npz<std::io::BufReader<std::fs::File>>, path: &Path, names: [&
     VectorSet::new(path, names, matrix(names[0])?, matrix(names[1])?)
 }
 
-/// Reads a data file, and samples out of distribution from another; what the user should know comes with it.
+/// Reads a data file, and samples out of distribution from another. Gives the data and notes for the user.
 ///
 /// # Errors
 /// `MissingInput` or `Data`.
@@ -594,7 +594,7 @@ pub fn load(path: &Path, ood_path: Option<&Path>, split: ValidationSplit, readin
 }
 
 impl VectorSet {
-    /// What is to be known of a set that is trained on.
+    /// Notes for the user about a training set.
     fn sentences(&self) -> Vec<String> {
         let (norm, mut notes) = (self.mean_norm(), Vec::new());
         if let Some(similarity) = self_similarity((0..self.samples).map(|i| self.target(i))) {
@@ -627,7 +627,7 @@ impl VectorData {
         [mean, deviation]
     }
 
-    /// What of the training samples stands in the validation samples.
+    /// Counts the vectors that training and validation samples share.
     pub fn leakage(&self) -> Leakage {
         let hash = |vector: &[f32]| {
             let mut hasher = std::hash::DefaultHasher::new();
@@ -646,7 +646,7 @@ impl VectorData {
         }
     }
 
-    /// Fails where a sample could not be read from its file.
+    /// Fails if a sample could not be read from its file.
     ///
     /// # Errors
     /// `Io` or `MissingInput`.
@@ -654,12 +654,12 @@ impl VectorData {
         [Some(&self.train), Some(&self.validation), self.ood.as_ref()].into_iter().flatten().try_for_each(VectorSet::check)
     }
 
-    /// Unit training target i.
+    /// Training target i, scaled to unit length.
     pub fn unit_target(&self, i: usize) -> Vec<f64> {
         unit(self.train.target(i))
     }
 
-    /// Random unit vectors, each target near the mean of its context; for timing a model without data.
+    /// Data of random unit vectors, each target near the mean of its context, for timing a model without data.
     pub fn random(samples: usize, context: usize, dim: usize, seed: u64) -> VectorData {
         let mut random = Random::new(seed, stream::MADE_UP_VECTORS, 1);
         let (mut contexts, mut targets) = (Vec::new(), Vec::new());
@@ -699,7 +699,7 @@ mod tests {
         (0..set.samples).map(|i| set.target(i)[0] as usize).collect()
     }
 
-    /// Whether an array is read into memory, left in its archive or unpacked beside it: the same numbers, of every dtype.
+    /// An array of any dtype has the same numbers if it is read into memory, left in its archive or unpacked beside it.
     #[test]
     fn files_too_large_for_memory_give_the_same_samples() {
         let folder = tempfile::tempdir().unwrap();

@@ -14,41 +14,41 @@ use crate::losses::{Loss, Targets};
 use crate::plan::{Buffer, Plan};
 use crate::ranks::Ranks;
 
-/// What data are read for.
+/// Purposes for which data are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
-    /// To train on a part and validate on the rest.
+    /// Training on one part and validation on the rest.
     Train,
-    /// To test on.
+    /// Test on all samples.
     Test,
-    /// To generate from: what is to be predicted may be missing.
+    /// Generation of sequences; the targets may be missing.
     Generate,
-    /// To predict from inputs that are given: no file is looked at.
+    /// Prediction from inputs that are given; no file is read.
     Predict,
 }
 
-/// How samples reach the model.
+/// Layout of the samples that a plan takes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Layout {
-    /// The training samples lie on the device, and a batch is a list of their numbers.
+    /// True if the training samples lie on the device; a batch is then a list of their numbers.
     pub resident: bool,
-    /// Sequences go time step after time step.
+    /// True if sequences are in time-major order, (length, batch, …).
     pub time_major: bool,
 }
 
-/// The table `data` of a run file.
+/// Configuration of the data: the table `data` of a run file.
 pub trait DataKind: Section + Debug + Any {
-    /// The files that are read, by their keys.
+    /// Input files, with the keys that name them in the run file.
     fn files(&self) -> Vec<(&'static str, &Path)> {
         vec![]
     }
 
-    /// Epochs over which the data grow harder: until then a validation without improvement says little.
+    /// Number of epochs over which the data become harder; until then a validation without improvement says little.
     fn curriculum_epochs(&self) -> f64 {
         0.0
     }
 
-    /// Takes the sizes of its file, so that it describes the data without the file.
+    /// Takes the sizes of its data file, so that the configuration describes the data without the file.
     ///
     /// # Errors
     /// `Data` when the file cannot be used.
@@ -56,15 +56,15 @@ pub trait DataKind: Section + Debug + Any {
         Ok(())
     }
 
-    /// Takes another file.
+    /// Takes another data file.
     ///
     /// # Errors
-    /// `Config` where there is none to be taken.
+    /// `Config` when these data come from no file.
     fn on_file(&mut self, _file: &Path) -> Result<()> {
         Err(Error::Config("--data and --predictions are for runs on files; sequences are generated".into()))
     }
 
-    /// Takes the shapes of inputs, by field, that a model is to predict from.
+    /// Takes the shapes of the inputs, by field, that a model is to predict from.
     ///
     /// # Errors
     /// `Data` for a shape that these data cannot have.
@@ -73,59 +73,59 @@ pub trait DataKind: Section + Debug + Any {
         Ok(())
     }
 
-    /// The data, of which no more than headers are read.
+    /// Opens the data; only headers are read.
     ///
     /// # Errors
     /// `MissingInput` or `Data` when the file cannot be used.
     fn open(&self, settings: &Settings, purpose: Purpose) -> Result<Box<dyn Source>>;
 
-    /// So many made-up samples in place of a file's, for checks and timings, with integers below a limit.
+    /// Made-up samples in place of a file's, for checks and timings, with integers below a limit.
     ///
     /// # Errors
     /// `Data` when they do not fill a batch.
     fn made_up(&self, settings: &Settings, samples: usize, integers_below: Option<usize>) -> Result<Box<dyn Data>>;
 }
 
-/// What the samples are read with.
+/// Inputs for reading the samples.
 #[derive(Debug, Clone, Copy)]
 pub struct Loading<'a> {
-    /// Buffers that came with weights: the data take theirs.
+    /// Buffers that were read with saved weights; the data take theirs from them.
     pub given: &'a [Buffer],
-    /// The processes of the run, each of which reads what it needs.
+    /// Processes of the run, each of which reads the samples that it needs.
     pub ranks: Ranks,
 }
 
-/// Data whose sizes are known.
+/// Data whose sizes are known, as yet without samples.
 pub trait Source: Debug {
-    /// What a batch of them holds.
+    /// Fields that a batch has.
     fn fields(&self) -> Fields;
 
-    /// Steps of an epoch.
+    /// Number of steps in an epoch.
     fn steps_per_epoch(&self) -> u64;
 
-    /// Samples of an evaluation batch, of a run that trains on batches of so many. Terms over a batch depend on its size; where samples are judged
-    /// each by itself, batches of any size do, and the first of these that memory allows is taken.
+    /// Possible sizes of an evaluation batch, in falling order, in a run that trains on batches of this size; the first that fits in memory
+    /// is taken. Losses that compare the samples of a batch depend on its size; other losses allow any size.
     fn evaluation_batches(&self, batch: usize) -> Vec<usize> {
         vec![batch]
     }
 
-    /// Whether the training samples can lie on the device.
+    /// True if the training samples can lie on the device.
     fn can_be_resident(&self) -> bool {
         false
     }
 
-    /// Declares the tensors of a batch.
+    /// Declares the input tensors of a batch.
     ///
     /// # Errors
     /// `Config` when sizes overflow.
     fn record(&self, plan: &mut Plan, batch: usize, layout: Layout) -> Result<Inputs>;
 
-    /// Whether judging a model decodes sequences.
+    /// True if the evaluation of a model decodes sequences.
     fn decodes(&self) -> bool {
         false
     }
 
-    /// Declares the tensors of one position of `batch` sequences that are decoded, where they are.
+    /// Declares the input tensors of one position of `batch` sequences; none for data that are not decoded.
     ///
     /// # Errors
     /// `Config` when sizes overflow.
@@ -133,40 +133,40 @@ pub trait Source: Debug {
         Ok(None)
     }
 
-    /// What a loss may know of the training targets.
+    /// Number and values of the training targets, as far as they are known; none if losses need none.
     fn targets(&self) -> Option<Targets> {
         None
     }
 
-    /// The usual size of the numbers that a model of them sees, once they are loaded.
+    /// Usual size of the input values of a model, once the data are loaded.
     fn size(&self) -> f64 {
         1.0
     }
 
-    /// Numbers that are kept with the weights and are not trained.
+    /// Values that are kept with the weights and not trained, as a PyTorch module's buffers.
     fn buffers(&self) -> Vec<Buffer> {
         vec![]
     }
 
-    /// What a validation measures under this loss, and how it is shown.
+    /// Metrics of a validation with this loss, and how they are displayed.
     fn card(&self, loss: &dyn Loss) -> Card {
         Card::of(&loss.columns())
     }
 
-    /// The file and what its header tells, where there is one.
+    /// Description of the data file and its header; none for data without a file.
     fn describe(&self) -> Option<String> {
         None
     }
 
-    /// Fails where there is no file to read the samples from, or where its header tells of too few to fill a batch.
+    /// Fails if there is no file to read the samples from, or if it has too few to fill a batch by its header.
     ///
     /// # Errors
-    /// `MissingInput`, with what to do; `Data`.
+    /// `MissingInput`, with a hint; `Data`.
     fn expect_file(&self) -> Result<()> {
         Ok(())
     }
 
-    /// Fails where the samples at hand do not do for this loss; gives what is to be known of them.
+    /// Fails if the loaded samples do not suit this loss; gives notes for the user.
     ///
     /// # Errors
     /// `Config` or `Data`.
@@ -174,14 +174,14 @@ pub trait Source: Debug {
         Ok(vec![])
     }
 
-    /// Reads the samples.
+    /// Reads the samples, and gives them with notes for the user.
     ///
     /// # Errors
     /// `MissingInput` or `Data`, `Config` when buffers contradict the configuration.
     fn load(self: Box<Self>, with: Loading<'_>) -> Result<(Box<dyn Data>, Vec<String>)>;
 }
 
-/// A batch for each micro-step of a step: those of `own` are packed; others have nothing but their rows and how many of them count.
+/// Makes a batch of each micro-step of a step: `pack` fills those in `own`; others only have the numbers of rows and valid rows.
 pub fn packed<T>(
     micro_steps: impl IntoIterator<Item = T>,
     own: &Range<usize>,
@@ -198,14 +198,14 @@ pub fn packed<T>(
     micro_steps.into_iter().enumerate().map(one).collect()
 }
 
-/// Data with their samples.
+/// Data with their samples in memory, in a file or on the device.
 pub trait Data: Source {
-    /// Micro-steps of a step. Of those outside `own`, which another process computes, the inputs may be left out.
+    /// Batches of the micro-steps of a step. Those outside of `own`, which another process computes, may lack their inputs.
     ///
     /// # Errors
     /// `Data` when a sample cannot be read.
     fn batches(&mut self, step: u64, layout: Layout, own: Range<usize>) -> Result<Vec<Batch>>;
 
-    /// Judges models of them, under this loss.
+    /// Scorecard that evaluates models on these data, with this loss.
     fn scorecard(&self, loss: &dyn Loss, layout: Layout) -> Box<dyn Scorecard>;
 }

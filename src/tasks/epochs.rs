@@ -8,22 +8,22 @@ use crate::config::{TrainConfig, within};
 use crate::datasets::{epoch_order, share_of, shared, split, training_samples};
 use crate::error::{Error, Result};
 
-/// Where validation samples come from.
+/// Ways to choose the validation samples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SplitKind {
-    /// The file's own validation members if it has them, else its last samples.
+    /// The file's own validation samples if it has some, else its last samples.
     #[default]
     Auto,
-    /// The file's own validation members if it has them, else samples drawn with the seed.
+    /// The file's own validation samples if it has some, else samples drawn with the seed.
     AutoRandom,
-    /// The file's own validation members.
+    /// The file's own validation samples.
     Given,
     /// The last samples.
     Sequential,
     /// Samples drawn with the seed.
     Random,
-    /// Blocks of samples that follow one another, drawn with the seed; the samples around them, whose windows overlap theirs, train nothing.
+    /// Blocks of successive samples, drawn with the seed; samples around them, whose windows overlap theirs, are left out of training.
     Blocks,
 }
 
@@ -42,14 +42,14 @@ pub(super) fn one() -> u64 {
     1
 }
 
-/// Fails on a share or a seed out of range.
+/// Fails if the share or the seed is out of range.
 pub(super) fn check_split(share: f64, seed: u64) -> std::result::Result<(), String> {
     within(share > 0.0 && share < 1.0, "data.validation_share", share, "in (0, 1)")?;
     within(seed <= i64::MAX as u64, "data.seed", seed as f64, "below 2^63")
 }
 
 impl SplitKind {
-    /// Fails on a split of data that have no validation members of their own.
+    /// Fails on a split that data without validation samples of their own do not have.
     pub(super) fn without_members(self) -> std::result::Result<(), String> {
         if matches!(self, SplitKind::Random | SplitKind::Sequential) {
             return Ok(());
@@ -58,7 +58,7 @@ impl SplitKind {
     }
 }
 
-/// Which samples a step takes: each once an epoch, in an order drawn from seed and epoch.
+/// Order of the training samples: each once an epoch, in an order drawn from seed and epoch.
 #[derive(Debug, Clone)]
 pub struct Epochs {
     train: TrainConfig,
@@ -66,7 +66,7 @@ pub struct Epochs {
 }
 
 impl Epochs {
-    /// Of a run's configuration.
+    /// The order for a run with these settings.
     pub fn new(train: &TrainConfig) -> Self {
         Epochs { train: train.clone(), order: None }
     }
@@ -82,12 +82,12 @@ impl Epochs {
         }
     }
 
-    /// Steps of an epoch over so many samples.
+    /// Number of steps in an epoch over so many samples.
     pub fn steps(&self, samples: usize) -> u64 {
         self.micro_steps(samples).div_ceil(self.train.accumulate as u64)
     }
 
-    /// Sample numbers of each micro-step of a step.
+    /// Sample numbers of each micro-step of step `step`.
     pub fn numbers(&mut self, samples: usize, step: u64) -> Vec<Vec<u32>> {
         let per_epoch = self.steps(samples);
         let (epoch, within) = (step / per_epoch, step % per_epoch);
@@ -103,7 +103,7 @@ impl Epochs {
     }
 }
 
-/// Fails where so many training samples do not fill a batch.
+/// Fails if there are too few training samples to fill a batch.
 pub(super) fn expect_batch(file: &Path, samples: usize, batch: usize) -> Result<()> {
     match samples < batch {
         true => {
@@ -114,20 +114,20 @@ pub(super) fn expect_batch(file: &Path, samples: usize, batch: usize) -> Result<
     }
 }
 
-/// Samples of a file that train and that validate.
+/// Split of the samples of a file into training and validation samples.
 #[derive(Debug, Clone)]
 pub struct Sets {
-    /// Numbers of the samples that train.
+    /// Numbers of the training samples.
     pub train: Vec<usize>,
-    /// Numbers of the samples that validate.
+    /// Numbers of the validation samples.
     pub validation: Vec<usize>,
-    /// No training: every sample is validated on.
+    /// True without training: every sample is a validation sample.
     pub whole: bool,
-    /// Training samples as the headers tell; 0 while there is no file.
+    /// Number of training samples by the header of the file; 0 while there is no file.
     expected: usize,
     file: PathBuf,
     share: f64,
-    /// Of a split that shuffles.
+    /// Seed of the shuffle; none for a split in order.
     seed: Option<u64>,
     /// Share of the training samples that are used, and the seed that chooses them.
     used: (f64, u64),
@@ -136,7 +136,7 @@ pub struct Sets {
 }
 
 impl Sets {
-    /// Of a file whose last `share` validates, after shuffling with a seed.
+    /// The split of a file whose last `share` is for validation, after shuffling with a seed if the split is random.
     pub fn new(file: &Path, share: f64, split: SplitKind, seed: u64, train: &TrainConfig) -> Self {
         let used = (train.share, seed);
         let seed = (split == SplitKind::Random).then_some(seed);
@@ -144,20 +144,20 @@ impl Sets {
         Sets { train: vec![], validation: vec![], whole: false, expected: 0, file: file.into(), share, seed, used, batch, epochs }
     }
 
-    /// Samples of a training batch.
+    /// Number of samples in a training batch.
     pub fn batch(&self) -> usize {
         self.batch
     }
 
-    /// The file is said to have so many samples.
+    /// Sets the number of samples that the header of the file gives.
     pub fn expect(&mut self, samples: usize) {
         self.expected = share_of(training_samples(samples, self.share), self.used.0);
     }
 
-    /// Splits so many samples.
+    /// Splits this number of samples.
     ///
     /// # Errors
-    /// `Data` when a batch cannot be filled or nothing validates.
+    /// `Data` when a batch cannot be filled or there is no validation sample.
     pub fn take(&mut self, samples: usize) -> Result<()> {
         (self.train, self.validation) = split(samples, self.share, self.seed);
         if self.whole {
@@ -174,7 +174,7 @@ impl Sets {
         Ok(())
     }
 
-    /// Fails where the training samples do not fill a batch.
+    /// Fails if there are too few training samples to fill a batch.
     ///
     /// # Errors
     /// `Data`.
@@ -182,12 +182,12 @@ impl Sets {
         if self.whole { Ok(()) } else { expect_batch(&self.file, self.expected, self.batch) }
     }
 
-    /// Steps of an epoch.
+    /// Number of steps in an epoch.
     pub fn steps(&self) -> u64 {
         self.epochs.steps(self.expected)
     }
 
-    /// Samples of each micro-step of a step.
+    /// Sample numbers of each micro-step of step `step`.
     pub fn numbers(&mut self, step: u64) -> Vec<Vec<usize>> {
         let micro = self.epochs.numbers(self.train.len(), step);
         micro.into_iter().map(|numbers| numbers.into_iter().map(|n| self.train[n as usize]).collect()).collect()

@@ -22,22 +22,22 @@ use crate::plan::Plan;
 use crate::random::{Random, stream};
 use crate::session::Session;
 
-/// Grey images.
+/// Grey images from an .npz file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ImagesConfig {
-    /// The .npz file; a relative path is looked up where the command runs.
+    /// Path of the .npz file; a relative path is looked up in the current folder.
     pub file: PathBuf,
-    /// Where validation samples come from: `random` or `sequential`.
+    /// Choice of the validation samples: `random` or `sequential`.
     #[serde(default = "random_split")]
     pub split: SplitKind,
-    /// Share of the samples that validate.
+    /// Share of the samples for validation.
     #[serde(default = "fifth")]
     pub validation_share: f64,
     /// Seed of the random split.
     #[serde(default = "one")]
     pub seed: u64,
-    /// Pixels of a side, to estimate with while there is no file; the file's own count wins.
+    /// Side of an image in pixels, for estimates while there is no file; the file's own value takes precedence.
     #[serde(default = "side")]
     pub side: usize,
 }
@@ -61,7 +61,7 @@ impl ImagesConfig {
         Images { file: self.file.clone(), side: self.side, samples: None, sets }
     }
 
-    /// These images in place of a file's.
+    /// The data with these images in place of a file's.
     ///
     /// # Errors
     /// `Data` when they do not fill a batch.
@@ -104,12 +104,12 @@ impl DataKind for ImagesConfig {
     }
 }
 
-/// What is known of the images before they are read.
+/// Configuration of the images and sizes by the header, before they are read.
 #[derive(Debug, Clone)]
 struct Images {
     file: PathBuf,
     side: usize,
-    /// Of the file, where it is there.
+    /// Number of images in the file, if it exists.
     samples: Option<usize>,
     sets: Sets,
 }
@@ -171,7 +171,7 @@ impl Source for Images {
     }
 }
 
-/// The images with what is known of them.
+/// Images with their samples loaded.
 #[derive(Debug, Clone)]
 struct LoadedImages {
     source: Images,
@@ -217,7 +217,7 @@ impl Data for LoadedImages {
     }
 }
 
-/// Images of these numbers as inputs of a batch of `batch`, the rest zeros.
+/// Packs the images with these numbers into a batch of `batch`; the rest is zeros.
 fn pack(data: &ImageData, numbers: &[usize], batch: usize) -> Batch {
     let width = data.side * data.side;
     let mut words = Vec::with_capacity(batch * width);
@@ -226,7 +226,7 @@ fn pack(data: &ImageData, numbers: &[usize], batch: usize) -> Batch {
     Batch { inputs: vec![("images", words)], rows: numbers.len(), count: numbers.len(), drawn: false }
 }
 
-/// Squared error of a pixel when the mean training image is the reconstruction.
+/// Mean squared error of a pixel if the mean training image is taken for each reconstruction (baseline).
 fn mean_image(data: &ImageData, train: &[usize], validation: &[usize]) -> f64 {
     let width = data.side * data.side;
     let pixel = |i: usize, p: usize| f64::from(data.pixels.get(i * width + p));
@@ -238,7 +238,7 @@ fn mean_image(data: &ImageData, train: &[usize], validation: &[usize]) -> f64 {
     validation.iter().map(squares).sum::<f64>() / (validation.len() * width) as f64
 }
 
-/// Metrics that are shown.
+/// Columns of the tables of metrics.
 fn table_columns(columns: &Columns) -> Vec<Column> {
     let all = [
         Column::new("mse", "pixel MSE", Some(5)),
@@ -249,13 +249,13 @@ fn table_columns(columns: &Columns) -> Vec<Column> {
     all.into_iter().filter(|c| columns.names.contains(&c.name)).collect()
 }
 
-/// Judges autoencoders of images.
+/// Scorecard of autoencoders of images.
 #[derive(Debug)]
 pub struct ImageScorecard {
     data: Arc<ImageData>,
     train: Vec<usize>,
     validation: Vec<usize>,
-    /// Squared error of a pixel when the mean training image is the reconstruction, once it was asked for.
+    /// Mean squared error of a pixel for the mean training image, once it has been computed.
     mean_image: OnceCell<f64>,
     columns: Columns,
 }
@@ -265,12 +265,12 @@ impl ImageScorecard {
         *self.mean_image.get_or_init(|| mean_image(&self.data, &self.train, &self.validation))
     }
 
-    /// Images of the file.
+    /// Number of images in the file.
     pub fn samples(&self) -> usize {
         self.data.samples
     }
 
-    /// Latents μ of all images of the file, (samples, latents), and how many there are of an image.
+    /// Latents μ of all images of the file, shape (samples, latents), and the number of latents of an image.
     ///
     /// # Errors
     /// `Config` when the model has no posterior, `TryAgain` on device loss.
@@ -290,7 +290,7 @@ impl ImageScorecard {
 }
 
 impl Scorecard for ImageScorecard {
-    /// Of images reconstructed from μ.
+    /// Evaluates reconstructions from μ.
     fn validate(&self, session: &Session, _step: u64, _number: u64) -> Result<Metrics> {
         let batch = session.batch();
         session.means(&self.columns, self.validation.chunks(batch).map(|numbers| Ok(pack(&self.data, numbers, batch))))

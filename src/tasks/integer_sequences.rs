@@ -23,44 +23,44 @@ use crate::plan::Plan;
 use crate::random::Random;
 use crate::session::Session;
 
-/// Sequences of one evaluation batch at most.
+/// Largest number of sequences in an evaluation batch.
 const MOST_EVALUATED: usize = 256;
 
-/// The share of validation sequences that also occurred in training.
+/// Metric: share of the validation sequences that also occurred in training.
 const SEEN: &str = "seen_in_training";
 
-/// Training samples whose sequences are remembered.
+/// Number of training samples whose sequences are remembered.
 const REMEMBERED: u64 = 2_000_000;
 
-/// Sequences of each row of the closing table.
+/// Number of sequences for each row of the closing table.
 pub(crate) const TESTED: usize = 1000;
 
-/// What the columns of the tables are.
+/// Explanation of the columns of the tables.
 const EXPLAINED: &str = "last acc. predicts the last number of a sequence from all before it, whole seq. every number after the first";
 
-/// Shares of the phases in validation and in the full mixture.
+/// Share of each phase in validation and in the full mixture.
 const MIXTURE: [f64; 3] = [1.0 / 3.0; 3];
 
-/// Integer sequences generated on the fly.
+/// Integer sequences that are generated during training.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct IntegerSequencesConfig {
     /// Seed of the generator.
     #[serde(default = "one")]
     pub seed: u64,
-    /// Epochs over which the later phases of the curriculum enter; 0 trains on the full mixture from the start.
+    /// Number of epochs over which the later phases of the curriculum enter; 0 trains on the full mixture from the start.
     #[serde(default = "transition")]
     pub transition_epochs: f64,
-    /// Whether they enter on straight lines or at once.
+    /// Way in which the later phases enter: `gradual` or `strict`.
     #[serde(default, skip_serializing_if = "is_gradual")]
     pub transition: Transition,
-    /// Numbers that the model sees at most; the longest sequences have one more.
+    /// Largest number of integers that the model sees; the longest sequences have one more.
     #[serde(default = "context", skip_serializing_if = "is_default_context")]
     pub context: usize,
-    /// Lengths are drawn evenly from so many numbers before the last one up to `context`; without it, sequences are as long as they can be.
+    /// Smallest number of integers before the last one; lengths are drawn uniformly from it to `context`. Without it, all have the largest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shortest: Option<usize>,
-    /// Different values, from 0: the classes of the model.
+    /// Number of different values, from 0, which are the classes of the model.
     #[serde(default = "values", skip_serializing_if = "is_default_values")]
     pub values: usize,
 }
@@ -82,7 +82,7 @@ fn is_default_values(given: &usize) -> bool {
 }
 
 impl IntegerSequencesConfig {
-    /// How long the sequences are and what they are made of.
+    /// Lengths and values of the sequences.
     pub fn sizes(&self) -> Sizes {
         Sizes { context: self.context, shortest: self.shortest.unwrap_or(self.context), values: self.values }
     }
@@ -132,24 +132,24 @@ impl DataKind for IntegerSequencesConfig {
     }
 }
 
-/// The generator with its curriculum.
+/// Generator of the sequences, with its curriculum.
 #[derive(Debug, Clone)]
 pub(crate) struct IntegerSequences {
     config: IntegerSequencesConfig,
     train: TrainConfig,
-    /// Of each validation.
+    /// Number of sequences in each validation.
     sequences: usize,
     order: Option<(u64, Vec<u32>)>,
-    /// Of the training steps so far; copies share it.
+    /// Sequences of the training steps so far; clones share them.
     seen: Arc<Mutex<Seen>>,
 }
 
-/// Which sequences occurred in training.
+/// Memory of the sequences that occurred in training.
 #[derive(Debug, Default)]
 struct Seen {
-    /// The first step of those that are known.
+    /// First step that is remembered.
     from: Option<u64>,
-    /// Hashes, and the first step of each.
+    /// Hash of each sequence, and the first step in which it occurred.
     steps: HashMap<u64, u64>,
 }
 
@@ -189,7 +189,7 @@ impl IntegerSequences {
         )
     }
 
-    /// Sequences of a training step, micro-step after micro-step.
+    /// Sequences of a training step, one micro-step after another.
     pub(crate) fn training(&mut self, step: u64) -> Vec<Sequence> {
         let (t, per_step) = (&self.train, self.train.samples());
         let (epoch, within) = (step / t.steps_per_epoch, (step % t.steps_per_epoch) as usize);
@@ -207,8 +207,8 @@ impl IntegerSequences {
         sequences
     }
 
-    /// Share of sequences that occurred in the training steps before `step`, as far as they are remembered. Of a run that was resumed, the steps from before are
-    /// drawn again.
+    /// Share of the sequences that occurred in the training steps before `step`, as far as they are remembered. After a resume, the
+    /// sequences of earlier steps are generated again.
     fn seen_in_training(&self, step: u64, sequences: &[Sequence]) -> f64 {
         let known = self.seen.lock().unwrap_or_else(PoisonError::into_inner).from.unwrap_or(step);
         let mut copy = self.clone();
@@ -224,7 +224,7 @@ impl IntegerSequences {
         (0..count).map(|i| sample(self.config.sizes(), self.config.seed, SampleStream::Validation, number * count + i, MIXTURE)).collect()
     }
 
-    /// `count` fresh sequences of each phase, and of the full mixture at the end.
+    /// `count` fresh sequences of each phase, and then of the full mixture.
     pub(crate) fn test_sets(&self, count: usize) -> [(&'static str, Vec<Sequence>); 4] {
         let draw =
             |shares| (0..count as u64).map(|i| sample(self.config.sizes(), self.config.seed, SampleStream::Test, i, shares)).collect();
@@ -237,7 +237,7 @@ impl IntegerSequences {
     }
 }
 
-/// Metrics that are shown.
+/// Columns of the tables of metrics.
 fn table_columns() -> Vec<Column> {
     vec![
         Column::new("last_accuracy", "last acc.", None),
@@ -250,8 +250,8 @@ fn table_columns() -> Vec<Column> {
     ]
 }
 
-/// Inputs (all numbers but the last) and targets (all but the first) of sequences, for a batch of `batch`. What is behind the end of a
-/// sequence is padding: tokens of 0 that no earlier position sees, and targets that do not count.
+/// Packs the inputs (all integers but the last) and targets (all but the first) of sequences into a batch of `batch`. Positions after the
+/// end of a sequence are padded: with tokens 0, which no earlier position sees, and with targets that do not count.
 pub fn micro_batch(sequences: &[Sequence], batch: usize, context: usize) -> Batch {
     let part = |from: usize, padding: u32| {
         let mut words = vec![padding; batch * context];
@@ -264,7 +264,7 @@ pub fn micro_batch(sequences: &[Sequence], batch: usize, context: usize) -> Batc
     Batch { inputs, rows: sequences.len() * context, count, drawn: false }
 }
 
-/// Positions that have a target.
+/// Number of positions that have a target.
 fn positions(sequences: &[Sequence]) -> usize {
     sequences.iter().map(|sequence| sequence.len() - 1).sum()
 }
@@ -323,17 +323,17 @@ impl Data for IntegerSequences {
     }
 }
 
-/// Judges models of integer sequences.
+/// Scorecard of models of integer sequences.
 #[derive(Debug)]
 pub struct IntegerScorecard {
     data: IntegerSequences,
     columns: Columns,
-    /// Metrics of guessing any number.
+    /// Metrics of a uniform guess.
     guess: Vec<(&'static str, f64)>,
 }
 
 impl IntegerScorecard {
-    /// Means over the positions of sequences, or over sequences where the loss weighs them so.
+    /// Metrics as means over the positions of sequences, or over sequences if the loss weights them so.
     ///
     /// # Errors
     /// `TryAgain` on device loss.
@@ -367,7 +367,7 @@ impl IntegerScorecard {
         Ok(metrics)
     }
 
-    /// Metrics on `count` fresh sequences of each phase and of the full mixture, with the latter's sequences.
+    /// Metrics on `count` fresh sequences of each phase and of the full mixture, and the sequences of the mixture.
     fn by_phase(&self, session: &Session, count: usize) -> Result<(MetricRows, Vec<Sequence>)> {
         let sets = self.data.test_sets(count);
         let rows = sets.iter().map(|(name, sequences)| Ok((name.to_string(), self.evaluate(session, sequences)?)));
@@ -406,7 +406,7 @@ impl Scorecard for IntegerScorecard {
         Ok(self.beside(rows, vec![note]))
     }
 
-    /// By family, by phase, and on the full mixture.
+    /// Evaluates by family, by phase, and on the full mixture.
     fn test(&self, session: &Session, test: Test) -> Result<(ClosingScores, Arrays)> {
         if test.predictions {
             return Err(Error::Config("--data and --predictions are for runs on files; sequences are generated".into()));

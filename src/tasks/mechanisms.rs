@@ -25,45 +25,45 @@ use crate::plan::{Buffer, Fill, Plan, Tensor};
 use crate::random::{Random, stream};
 use crate::session::Session;
 
-/// Joints that are inputs: the last one predicts nothing.
+/// Number of joints that are inputs: the last one predicts nothing.
 const GIVEN: usize = JOINTS - 1;
-/// Tokens of a sequence.
+/// Number of tokens of a sequence.
 const LENGTH: usize = BEFORE_JOINTS + GIVEN;
 /// Name of the buffer of mean coordinates.
 const MEAN: &str = "normalization.mean";
-/// Name of the buffer of deviations, which turn normalised coordinates into mm.
+/// Name of the buffer of standard deviations, which convert normalised coordinates to mm.
 const DEVIATION: &str = "normalization.deviation";
 
-/// A joint as predicted: coordinates in mm, and the logit of the stop bit.
+/// A predicted joint: coordinates in mm, and the logit of the stop bit.
 pub type Predicted = ([f64; 2], f64);
 
-/// Joints up to the first whose stop bit is likelier set than not.
+/// Number of joints up to the first whose stop bit is predicted to be 1.
 pub fn until_stop(joints: &[Predicted]) -> usize {
     joints.iter().position(|(_, stop)| *stop > 0.0).map_or(joints.len(), |last| last + 1)
 }
 
-/// Latents and types with the joints of mechanisms.
+/// Latents, types and joints of mechanisms from an .npz file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MechanismsConfig {
-    /// The .npz file; a relative path is looked up where the command runs.
+    /// Path of the .npz file; a relative path is looked up in the current folder.
     pub file: PathBuf,
-    /// Where validation samples come from: `random` or `sequential`.
+    /// Choice of the validation samples: `random` or `sequential`.
     #[serde(default = "random_split")]
     pub split: SplitKind,
-    /// Share of the samples that validate.
+    /// Share of the samples for validation.
     #[serde(default = "fifth")]
     pub validation_share: f64,
     /// Seed of the random split.
     #[serde(default = "one")]
     pub seed: u64,
-    /// Leave out samples with NaN or infinity instead of refusing the file.
+    /// Leave out samples with NaN or infinity instead of failing on the file.
     #[serde(default)]
     pub skip_non_finite: bool,
-    /// Learn coordinates less their mean, over their deviation, by axis.
+    /// Normalise the coordinates: subtract their mean and divide by their standard deviation, by axis.
     #[serde(default = "yes")]
     pub normalize: bool,
-    /// Numbers of a latent, to estimate with while there is no file; the file's own count wins.
+    /// Number of features of a latent, for estimates while there is no file; the file's own value takes precedence.
     #[serde(default = "latents")]
     pub latents: usize,
 }
@@ -96,7 +96,7 @@ impl MechanismsConfig {
         }
     }
 
-    /// These samples in place of a file's, with the buffers that came with weights.
+    /// The data with these samples in place of a file's, and with the buffers that were read with saved weights.
     ///
     /// # Errors
     /// `Data` when they do not fill a batch.
@@ -147,19 +147,19 @@ impl DataKind for MechanismsConfig {
     }
 }
 
-/// What is known of the mechanisms before they are read.
+/// Configuration of the mechanisms and sizes by the header, before they are read.
 #[derive(Debug, Clone)]
 struct Mechanisms {
     config: MechanismsConfig,
-    /// The joints are needed.
+    /// Use of the joints in the file.
     joints: Joints,
-    /// Of the file, where it is there.
+    /// Number of samples in the file, if it exists.
     samples: Option<usize>,
     sets: Sets,
 }
 
 impl Mechanisms {
-    /// Mean and deviation come from the training samples unless they came with weights.
+    /// Takes the samples. Mean and standard deviation are those of the saved weights if given, else of the training samples.
     fn holding(mut self, data: MechanismData, given: &[Buffer]) -> Result<LoadedMechanisms> {
         self.sets.take(data.counts.len())?;
         let find = |name: &str| given.iter().find(|b| b.name == name).and_then(|b| <[f32; 2]>::try_from(&b.values[..]).ok());
@@ -195,7 +195,7 @@ impl Mechanisms {
         Ok(inputs.with("joints", joints).with("mask", mask).with("deviation", deviation))
     }
 
-    /// Latents, types and the joints that are inputs.
+    /// Declares latents, types and the joints that are inputs.
     fn given(&self, plan: &mut Plan, batch: usize, joints: usize) -> Result<Inputs> {
         let name = plan.name.clone();
         let mut input = |what: &str, shape: &[usize]| plan.persistent(Role::Dataset, &format!("{name}.{what}"), shape);
@@ -288,7 +288,7 @@ impl Source for Mechanisms {
     }
 }
 
-/// Mean and deviation of the coordinates, by axis.
+/// Mean and standard deviation of the coordinates, by axis.
 #[derive(Debug, Clone, Copy)]
 struct Scale {
     mean: [f32; 2],
@@ -312,7 +312,7 @@ impl Scale {
     }
 }
 
-/// The samples with what is known of them.
+/// Mechanisms with their samples loaded.
 #[derive(Debug, Clone)]
 struct LoadedMechanisms {
     source: Mechanisms,
@@ -384,7 +384,7 @@ impl Data for LoadedMechanisms {
     }
 }
 
-/// Samples of these numbers as inputs of a batch of `batch`, the rest zeros.
+/// Packs the samples with these numbers into a batch of `batch`; the rest is zeros.
 fn pack(data: &MechanismData, scale: Scale, numbers: &[usize], batch: usize) -> Batch {
     let width = data.width;
     let mut latents = vec![0u32; batch * width];
@@ -414,12 +414,12 @@ fn pack(data: &MechanismData, scale: Scale, numbers: &[usize], batch: usize) -> 
     Batch { inputs, rows: numbers.len() * JOINTS, count, drawn: false }
 }
 
-/// Joints of these samples.
+/// Number of valid joints of these samples.
 fn valid_joints(data: &MechanismData, numbers: &[usize]) -> usize {
     numbers.iter().map(|i| data.counts[*i]).sum()
 }
 
-/// Distances of the validation joints to the mean training joint, and to that of their type and place.
+/// Mean distances of the validation joints to the mean training joint, and to the mean of their type and place (baselines).
 fn mean_distances(data: &MechanismData, train: &[usize], validation: &[usize]) -> [f64; 2] {
     let mut means: HashMap<(u32, usize), ([f64; 2], f64)> = HashMap::new();
     for i in train {
@@ -444,7 +444,7 @@ fn mean_distances(data: &MechanismData, train: &[usize], validation: &[usize]) -
     [distance_to(&|_, _| mean), distance_to(&of_place)]
 }
 
-/// Metrics that are shown.
+/// Columns of the tables of metrics.
 fn table_columns(columns: &Columns) -> Vec<Column> {
     let mut shown = vec![
         Column::new("distance", "error (mm)", Some(3)),
@@ -457,14 +457,14 @@ fn table_columns(columns: &Columns) -> Vec<Column> {
     shown
 }
 
-/// Judges models of mechanisms.
+/// Scorecard of models of mechanisms.
 #[derive(Debug)]
 pub struct MechanismScorecard {
     data: Arc<MechanismData>,
     scale: Scale,
     train: Vec<usize>,
     validation: Vec<usize>,
-    /// Distances of the mean joint, and of that of each type and place, once they were asked for.
+    /// Distances to the mean joint, and to that of each type and place, once they have been computed.
     means: OnceCell<[f64; 2]>,
     columns: Columns,
 }
@@ -474,17 +474,17 @@ impl MechanismScorecard {
         *self.means.get_or_init(|| mean_distances(&self.data, &self.train, &self.validation))
     }
 
-    /// The samples.
+    /// Samples of the file.
     pub fn data(&self) -> &MechanismData {
         &self.data
     }
 
-    /// Numbers of the samples that validate.
+    /// Numbers of the validation samples.
     pub fn validation(&self) -> &[usize] {
         &self.validation
     }
 
-    /// Means over samples, of predictions from the true joints before.
+    /// Metrics of predictions with teacher forcing: each joint is predicted from the true ones before it.
     ///
     /// # Errors
     /// `TryAgain` on device loss.
@@ -493,12 +493,12 @@ impl MechanismScorecard {
         session.means(&self.columns, numbers.chunks(batch).map(|numbers| Ok(pack(&self.data, self.scale, numbers, batch))))
     }
 
-    /// Whether the model learns where a sequence stops.
+    /// True if the model has learned a stop bit.
     fn stops(&self) -> bool {
         self.columns.names.contains(&"stop")
     }
 
-    /// Eight joints of each sample from its latent and type alone: each prediction is the next input.
+    /// Generates eight joints of each sample from its latent and type alone: each prediction is the next input.
     ///
     /// # Errors
     /// `Config` when the model does not decode, `TryAgain` on device loss.
@@ -539,7 +539,7 @@ impl MechanismScorecard {
         Ok(out)
     }
 
-    /// Distance of a model's own predictions to the valid joints, and how often the stop bit gives the right number of joints.
+    /// Metrics of free-running predictions: distance to the valid joints, and share of samples whose stop bit gives the right number of joints.
     fn free_running(&self, session: &Session) -> Result<Vec<(String, f64)>> {
         let (mut sum, mut count, mut right) = (0.0, 0, 0);
         for (i, joints) in self.validation.iter().zip(self.generate(session, &self.validation)?) {

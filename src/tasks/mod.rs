@@ -25,7 +25,7 @@ pub use scorecard::{ArrayValues, Arrays, Card, ClosingScores, Level, Means, Scor
 macro_rules! data_kinds {
     ($make:ident) => {
         $make! {
-            /// Every kind of data, by its `kind`.
+            /// Configuration of the data, by its `kind`.
             DataConfig: DataKind {
                 /// Integer sequences generated on the fly.
                 IntegerSequences(crate::tasks::IntegerSequencesConfig),

@@ -26,40 +26,40 @@ use crate::plan::{Fill, Plan};
 use crate::ranks::Ranks;
 use crate::session::Session;
 
-/// Name of the mean squared error between unit prediction and unit target.
+/// Name of the metric: mean squared error between unit prediction and unit target.
 const UNIT_MSE: &str = "unit_mse";
 
-/// Share of the spread of the targets (1 − the squared length of the mean of unit vectors) below which predictions are all but the same.
+/// Share of the targets' spread below which predictions count as collapsed. Spread: 1 − squared length of the mean of the unit vectors.
 const COLLAPSED: f64 = 0.02;
 
-/// Contexts of vectors and the vectors that follow.
+/// Contexts of vectors and the vectors that follow, from an .npz file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VectorsConfig {
-    /// The .npz file; a relative path is looked up where the command runs.
+    /// Path of the .npz file; a relative path is looked up in the current folder.
     pub file: PathBuf,
-    /// Another .npz file whose samples are out of distribution.
+    /// Path of another .npz file, whose samples are out of distribution.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ood_file: Option<PathBuf>,
-    /// A file to test on, all of it, instead of the validation samples; `file` then gives the baselines alone.
+    /// Path of a file to test on instead of the validation samples; `file` is then only read for baselines.
     #[serde(skip)]
     pub test_file: Option<PathBuf>,
-    /// Where validation samples come from.
+    /// Choice of the validation samples.
     #[serde(default)]
     pub split: SplitKind,
-    /// Share of the samples that validate, where the file does not give them.
+    /// Share of the samples for validation, if the file has no validation samples of its own.
     #[serde(default = "tenth")]
     pub validation_share: f64,
     /// Seed of the random split.
     #[serde(default = "one")]
     pub seed: u64,
-    /// Features of a vector, to estimate with while there is no file; the file's own count wins.
+    /// Number of features of a vector, for estimates while there is no file; the file's own value takes precedence.
     #[serde(default = "dim")]
     pub dim: usize,
-    /// Vectors of a context, to estimate with while there is no file; the file's own count wins.
+    /// Number of vectors in a context, for estimates while there is no file; the file's own value takes precedence.
     #[serde(default = "context")]
     pub context: usize,
-    /// Leave out samples with NaN or infinity instead of refusing the file.
+    /// Leave out samples with NaN or infinity instead of failing on the file.
     #[serde(default)]
     pub skip_non_finite: bool,
 }
@@ -104,7 +104,7 @@ impl DataKind for VectorsConfig {
         Ok(())
     }
 
-    /// Contexts of any length.
+    /// Takes the length of the contexts, which may differ from that of the training data.
     fn take_inputs(&mut self, shapes: &[(&str, Vec<usize>)]) -> Result<()> {
         for (_, shape) in shapes.iter().filter(|(name, _)| *name == "context") {
             let [context, dim] = shape[..] else {
@@ -143,28 +143,28 @@ impl DataKind for VectorsConfig {
     }
 }
 
-/// What is known of the data before they are read.
+/// Configuration of the data and sizes by the header, before they are read.
 #[derive(Debug, Clone)]
 struct NextVectors {
     config: VectorsConfig,
     train: TrainConfig,
-    /// To train on, there must be a whole batch.
+    /// True in training, which needs enough samples to fill a batch.
     needs_batch: bool,
-    /// Training samples; `None` while there is no file.
+    /// Number of training samples; none while there is no file.
     samples: Option<usize>,
-    /// Contexts and targets are f16.
+    /// True if contexts and targets are f16.
     half: bool,
-    /// The file is there.
+    /// True if the file exists.
     there: bool,
 }
 
 impl VectorsConfig {
-    /// The file that the samples come from.
+    /// File that the samples come from.
     fn sized_by(&self) -> &Path {
         self.test_file.as_deref().unwrap_or(&self.file)
     }
 
-    /// How the file is split, which may have validation members.
+    /// Split of the file, which may have validation samples of its own.
     fn split_of(&self, has_validation: bool) -> ValidationSplit {
         let (share, seed) = (self.validation_share, self.seed);
         match self.split {
@@ -177,7 +177,7 @@ impl VectorsConfig {
         }
     }
 
-    /// These samples in place of a file's.
+    /// The data with these samples in place of a file's.
     ///
     /// # Errors
     /// `Data` when they do not fill a batch.
@@ -195,7 +195,7 @@ impl VectorsConfig {
 }
 
 impl NextVectors {
-    /// With these samples. What is said of them is for the first of the processes to find out.
+    /// Takes the samples. Only the first of the processes computes baselines and leakage.
     fn holding(mut self, data: VectorData, ranks: Ranks) -> Result<LoadedVectors> {
         let (n, batch) = (data.train.samples, self.train.batch);
         if self.needs_batch {
@@ -220,7 +220,7 @@ impl NextVectors {
         Ok(LoadedVectors { source: self, data: Arc::new(data), baselines, leakage, epochs })
     }
 
-    /// Tensors of a batch; `data` holds what lies on the device, once it is loaded.
+    /// Declares the input tensors of a batch; `data`, once loaded, fills the constants on the device.
     fn tensors(&self, plan: &mut Plan, batch: usize, layout: Layout, data: Option<&Arc<VectorData>>) -> Result<Inputs> {
         let (dim, context) = (self.config.dim, self.config.context);
         let axes = if layout.time_major { [context, batch, dim] } else { [batch, context, dim] };
@@ -248,7 +248,7 @@ impl NextVectors {
     }
 }
 
-/// A range of the words of a data set on the device, `samples` rows of `cols` numbers: floats, or halves in pairs.
+/// A range of the words of a data set on the device, which has `samples` rows of `cols` numbers: floats, or halves in pairs.
 fn words(row: impl Fn(usize) -> Vec<f32>, [samples, cols]: [usize; 2], half: bool, range: Range<usize>) -> Vec<u32> {
     let numbers = if half { 2 * range.start..(2 * range.end).min(samples * cols) } else { range };
     let first = numbers.start / cols;
@@ -370,14 +370,14 @@ impl TargetVectors for VectorData {
     }
 }
 
-/// The samples with what is known of them.
+/// Next-vector data with their samples loaded.
 #[derive(Debug, Clone)]
 struct LoadedVectors {
     source: NextVectors,
     data: Arc<VectorData>,
-    /// Of the validation samples, and of those out of distribution.
+    /// Baselines of the validation set, and of the set out of distribution.
     baselines: (Baselines, Option<Baselines>),
-    /// What of the training samples stands in those of the validation.
+    /// Sentence about leakage between training and validation, if there is any.
     leakage: Option<String>,
     epochs: Epochs,
 }
@@ -419,7 +419,7 @@ impl Source for LoadedVectors {
         Ok((self, vec![]))
     }
 
-    /// A standard deviation over the batch needs two samples in each.
+    /// Fails if a batch has a single sample and the loss needs a standard deviation over the batch.
     fn check(&self, loss: &dyn Loss) -> Result<Vec<String>> {
         let (train, n) = (&self.source.train, self.data.train.samples);
         let columns = loss.columns();
@@ -497,7 +497,7 @@ impl Data for LoadedVectors {
     }
 }
 
-/// Samples `numbers` of a set as inputs of a batch of `batch`, the rest zeros.
+/// Packs the samples `numbers` of a set into a batch of `batch`; the rest is zeros.
 fn pack(set: &VectorSet, numbers: &[u32], batch: usize, time_major: bool) -> Batch {
     let (context, dim) = (set.context, set.dim);
     let mut x = vec![0f32; batch * context * dim];
@@ -517,7 +517,7 @@ fn pack(set: &VectorSet, numbers: &[u32], batch: usize, time_major: bool) -> Bat
     Batch { inputs: vec![("context", x), ("target", t)], rows: numbers.len(), count: numbers.len(), drawn: false }
 }
 
-/// Metrics that are shown.
+/// Columns of the tables of metrics.
 fn table_columns(columns: &Columns) -> Vec<Column> {
     let mut shown = vec![
         Column::new("cosine", "cosine", Some(4)),
@@ -534,20 +534,20 @@ fn table_columns(columns: &Columns) -> Vec<Column> {
     shown
 }
 
-/// Judges next-vector models.
+/// Scorecard of next-vector models.
 #[derive(Debug)]
 pub struct VectorScorecard {
     data: Arc<VectorData>,
     baselines: (Baselines, Option<Baselines>),
     columns: Columns,
     time_major: bool,
-    /// On a file to test on: whether nothing is known of the training targets.
+    /// With a file to test on: true if the training file does not exist, so that the training targets are not known.
     without_training: Option<bool>,
     leakage: Option<String>,
 }
 
 impl VectorScorecard {
-    /// Batches of a whole set for a session.
+    /// Batches of a whole set, for a session.
     fn batches<'a>(&'a self, session: &Session, set: &'a VectorSet) -> impl Iterator<Item = Batch> + 'a {
         let batch = session.batch();
         (0..set.samples).step_by(batch).map(move |first| {
@@ -564,7 +564,7 @@ impl VectorScorecard {
         Ok(means)
     }
 
-    /// Unit predictions for a set (samples, dim), their cosines to its targets, and the raw output of the model (samples, dim).
+    /// Unit predictions for a set (samples, dim), their cosines with its targets, and the raw output of the model (samples, dim).
     fn predict(&self, session: &Session, set: &VectorSet) -> Result<(Vec<f32>, Vec<f32>, Vec<f32>)> {
         let dim = set.dim;
         let (mut predictions, mut cosines) = (Vec::with_capacity(set.samples * dim), Vec::with_capacity(set.samples));
@@ -585,7 +585,7 @@ impl VectorScorecard {
         Ok((predictions, cosines, outputs))
     }
 
-    /// Sentences where some predictions for a set have no direction, or all others the same.
+    /// Warnings about predictions for a set: some without a direction, or nearly all in the same direction.
     fn collapse(set: &VectorSet, predictions: &[f32]) -> Vec<(&'static str, String)> {
         let mut sum = vec![0.0; set.dim];
         let mut found = 0;
@@ -701,7 +701,7 @@ impl Scorecard for VectorScorecard {
         Ok(scores)
     }
 
-    /// On each set of the file, and the predictions for it.
+    /// Evaluates on each set of the file, and gives the predictions if they are asked for.
     fn test(&self, session: &Session, test: Test) -> Result<(ClosingScores, Arrays)> {
         if test.sequences.is_some() {
             return Err(Error::Config("--sequences is for runs of data.kind = \"integer_sequences\"".into()));

@@ -13,31 +13,31 @@ use crate::losses::Columns;
 use crate::metrics::{Column, MetricRows, Metrics, improves};
 use crate::session::Session;
 
-/// What a validation measures, and how it is shown.
+/// Metrics of a validation, and how they are displayed.
 #[derive(Debug, Clone)]
 pub struct Card {
-    /// Metrics of a validation.
+    /// Names of the metrics of a validation.
     pub validation_metrics: Vec<&'static str>,
-    /// Metrics that are shown, the most telling first.
+    /// Columns of the tables of metrics, the most important first.
     pub table_columns: Vec<Column>,
     /// Title of the second chart, and the metrics whose curves it shows.
     pub chart: (&'static str, Vec<&'static str>),
 }
 
 impl Card {
-    /// The columns of a loss, with the loss in both charts.
+    /// A card with the columns of a loss, and with the loss in both charts.
     pub fn of(columns: &Columns) -> Self {
         let table_columns = columns.names.iter().map(|name| Column::new(name, name, Some(5))).collect();
         Card { validation_metrics: columns.names.clone(), table_columns, chart: ("loss", vec!["loss"]) }
     }
 }
 
-/// What `engine eval` is asked for.
+/// Options of `engine eval`.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Test {
-    /// Generated samples of each kind.
+    /// Number of generated samples of each kind.
     pub sequences: Option<usize>,
-    /// Predictions are wanted as well.
+    /// True if predictions are to be written, too.
     pub predictions: bool,
 }
 
@@ -50,29 +50,29 @@ impl<'a> From<&'a ArrayValues> for Numbers<'a> {
     }
 }
 
-/// How something that is looked at before a run turns out.
+/// Result of a check before a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
-    /// As it is expected to be.
+    /// The value is as expected.
     Fine,
-    /// Not as expected, though a run may do well with it.
+    /// The value is unusual, though a run may do well with it.
     Look,
-    /// A run would be in vain.
+    /// The value is wrong; a run would be in vain.
     Wrong,
 }
 
-/// Something that is looked at before a run.
+/// A check before a run, with its result and explanation.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Verdict {
-    /// How it turns out.
+    /// Result of the check.
     pub level: Level,
-    /// What was found, and what is expected; where that differs, what to do.
+    /// Value that was found and value that is expected; if they differ, also what to do.
     pub what: String,
 }
 
 impl Verdict {
-    /// Fine within the first limits, worth a look within the second, wrong elsewhere, with what to do.
+    /// A verdict on a value: fine within the first limits, worth a look within the second, wrong elsewhere, with the advice `then`.
     pub fn of(value: f64, fine: [f64; 2], look: [f64; 2], what: &str, then: &str) -> Self {
         let within = |[least, most]: [f64; 2]| (least..=most).contains(&value);
         match (within(fine), within(look)) {
@@ -83,19 +83,19 @@ impl Verdict {
     }
 }
 
-/// Arrays by name: shape and values.
+/// Arrays with their names, shapes and values.
 pub type Arrays = Vec<(String, Vec<usize>, ArrayValues)>;
 
 /// Values of an array that is written.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ArrayValues {
-    /// Floats.
+    /// Floats of 32 bits.
     Floats(Vec<f32>),
-    /// Numbers of samples.
+    /// Integers of 32 bits, such as numbers of samples.
     Integers(Vec<i32>),
 }
 
-/// Judges models.
+/// Evaluation of models on validation data.
 pub trait Scorecard: Debug + Any {
     /// Metrics on validation samples after so many steps; `number` counts validations from 1.
     ///
@@ -103,12 +103,12 @@ pub trait Scorecard: Debug + Any {
     /// `TryAgain` on device loss.
     fn validate(&self, session: &Session, step: u64, number: u64) -> Result<Metrics>;
 
-    /// What is compared with each validation and needs no training; curves show the first.
+    /// Metrics of baselines that need no training, to compare with each validation; curves show the first.
     fn baselines(&self) -> Vec<(&'static str, Metrics)> {
         vec![]
     }
 
-    /// What is to be known, before a long run, of the data and of what an untrained model makes of them.
+    /// Checks of the data, and of the outputs of an untrained model, for before a long run.
     ///
     /// # Errors
     /// `TryAgain` on device loss.
@@ -116,7 +116,7 @@ pub trait Scorecard: Debug + Any {
         Ok(vec![])
     }
 
-    /// Metrics of the kept weights by set, with the baselines, after so many steps of training.
+    /// Metrics of the kept weights by set, with baselines, after so many steps of training.
     ///
     /// # Errors
     /// `TryAgain` on device loss.
@@ -125,7 +125,7 @@ pub trait Scorecard: Debug + Any {
     /// A thorough test, and predictions if they are asked for.
     ///
     /// # Errors
-    /// `Config` for what these data do not have, `TryAgain` on device loss.
+    /// `Config` for an option that these data do not have, `TryAgain` on device loss.
     fn test(&self, session: &Session, test: Test) -> Result<(ClosingScores, Arrays)> {
         if test.sequences.is_some() {
             return Err(Error::Config("--sequences is for runs of data.kind = \"integer_sequences\"".into()));
@@ -137,10 +137,10 @@ pub trait Scorecard: Debug + Any {
     }
 }
 
-/// Batches of a validation, for a session whose batches have so many samples.
+/// Function that gives the batches of a validation, for a session whose batches have this number of samples.
 type Batches = Arc<dyn Fn(usize) -> Vec<Batch> + Send + Sync>;
 
-/// A scorecard of nothing but the means of the loss's columns over validation batches.
+/// A scorecard with the means of the loss's columns over validation batches and nothing else.
 #[derive(Clone)]
 pub struct Means {
     columns: Columns,
@@ -148,7 +148,7 @@ pub struct Means {
 }
 
 impl Means {
-    /// Over what `batches` gives for a session whose batches have so many samples.
+    /// The means over the batches that `batches` gives, for a session whose batches have this number of samples.
     pub fn new(columns: Columns, batches: impl Fn(usize) -> Vec<Batch> + Send + Sync + 'static) -> Self {
         Means { columns, batches: Arc::new(batches) }
     }
@@ -170,19 +170,19 @@ impl Scorecard for Means {
     }
 }
 
-/// What is said of the kept weights.
+/// Evaluation of the kept weights at the end of a run.
 #[derive(Debug, Clone, Default)]
 pub struct ClosingScores {
-    /// Metrics by name of the set.
+    /// Metrics of each set, with its name.
     pub rows: MetricRows,
-    /// Sentences.
+    /// Notes for the user, one sentence each.
     pub notes: Vec<String>,
-    /// What is wrong with it, in a few words each.
+    /// Short descriptions of problems, if there are any.
     pub issues: Vec<String>,
 }
 
 impl ClosingScores {
-    /// Metrics of the model beside those of what needs no training. The first sentence says in which of the columns the model is no better.
+    /// Metrics of the model beside those of baselines that need no training. The first note says in which columns the model is no better.
     pub fn beside(model: MetricRows, baselines: MetricRows, columns: &[Column], mut notes: Vec<String>) -> Self {
         let mut worse = vec![];
         for (set, mine) in &model {

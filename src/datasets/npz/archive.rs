@@ -13,16 +13,16 @@ use crate::datasets::open_regular;
 use crate::error::{Error, Result};
 use crate::files;
 
-/// An array that was read.
+/// An array that was read from an archive.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Array {
-    /// Length of each axis; none for a single number.
+    /// Length of each axis; empty for a single number.
     pub shape: Vec<usize>,
-    /// Its numbers in C order: the last axis varies fastest.
+    /// Elements in C order: the last axis varies fastest.
     pub values: Values,
 }
 
-/// What a member of the archive says of itself.
+/// Description of a member of an archive, from the directory and its header.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
     /// Name without `.npy`; the whole name when the member is no array.
@@ -31,28 +31,28 @@ pub struct Member {
     pub dtype: String,
     /// Length of each axis.
     pub shape: Vec<usize>,
-    /// Whether the first axis varies fastest in the file.
+    /// True if the first axis varies fastest in the file.
     pub fortran_order: bool,
-    /// Bytes when unpacked, header included, by the zip directory.
+    /// Size when unpacked, header included, in bytes, by the zip directory.
     pub bytes: u64,
-    /// Why it cannot be read as numbers, if so.
+    /// Reason why it cannot be read as numbers, if there is one.
     pub needed_problem: Option<String>,
 }
 
-/// What keeps an array from being unpacked into a file.
+/// Error for an array that cannot be unpacked into a file.
 fn no_room(error: io::Error) -> Fault {
     let hint = "save it with np.savez as float32 or float16, which needs no unpacking, or set TMPDIR to a folder with room";
     Fault::Io(io::Error::new(error.kind(), format!("unpacking an array into a temporary file: {error}; {hint}")))
 }
 
-/// Makes room for `total` values, or says that there is none.
+/// Reserves memory for `total` values, or fails if there is none.
 fn reserve<T>(values: &mut Vec<T>, total: usize) -> Found<()> {
     let failed =
         |_| Fault::Full(format!("its {total} numbers do not fit in memory: close other programs, raise the limit, or split the array"));
     values.try_reserve_exact(total - values.len()).map_err(failed)
 }
 
-/// Adds a piece to `count` values that are to come; memory grows with what has arrived, not with what was promised.
+/// Appends a piece to `count` values in all; memory grows with the data that have arrived, not with the count that was promised.
 fn append<T: Copy>(values: &mut Vec<T>, piece: &[T], count: usize) -> Found<()> {
     if values.capacity() - values.len() < piece.len() {
         let total = (values.len() * 2).clamp(values.len() + piece.len(), count);
@@ -62,7 +62,7 @@ fn append<T: Copy>(values: &mut Vec<T>, piece: &[T], count: usize) -> Found<()> 
     Ok(())
 }
 
-/// Turns Fortran order into C order.
+/// Converts values from Fortran order to C order.
 fn transposed<T: Copy>(values: Vec<T>, shape: &[usize]) -> Found<Vec<T>> {
     let Some((last, leading)) = shape.split_last().filter(|_| !values.is_empty()) else { return Ok(values) };
     let last_stride = leading.iter().product::<usize>();
@@ -97,10 +97,10 @@ pub struct Npz<R> {
     arrays: HashMap<String, usize>,
 }
 
-/// Who looks through the numbers of a large array that stays in its archive.
+/// Process that checks the numbers of a large array which stays in its archive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Look {
-    /// The reader, to the last byte.
+    /// This process, to the last byte.
     Here,
     /// Another process, which reads the same file.
     Elsewhere,
@@ -116,9 +116,9 @@ impl Npz<BufReader<File>> {
         Npz::new(BufReader::new(file), &path.display().to_string())
     }
 
-    /// Reads an array of numbers as rows of what its axes but the first hold, and checks it to its last byte. Above `in_memory` bytes it stays where it
-    /// is: in the archive if it is stored there as floats, else unpacked into a temporary file beside it that goes with the matrix. What stays in the archive
-    /// may be looked through elsewhere.
+    /// Reads an array of numbers as a matrix with a row for each index of the first axis, and checks it to its last byte. Above `in_memory`
+    /// bytes the array stays in the archive if it is stored there as floats; otherwise it is unpacked into a temporary file beside it,
+    /// which is deleted with the matrix. An array that stays in the archive may be checked elsewhere, as `look` says.
     ///
     /// # Errors
     /// As `array`; `Data` for one in Fortran order above the limit, `Io` when there is no room for the temporary file.
@@ -135,7 +135,7 @@ impl Npz<BufReader<File>> {
         Ok((shape, matrix))
     }
 
-    /// Leaves the numbers of an array in the archive, looked through here or elsewhere, or in a temporary file where they have to be unpacked or converted.
+    /// Leaves the numbers of an array in the archive, checked here or elsewhere, or unpacks and converts them into a temporary file.
     fn leave(&mut self, i: usize, look: Look) -> Found<(Vec<usize>, Packed)> {
         let source = Path::new(&self.source).to_path_buf();
         let Entry { crc, method, .. } = self.entries[i];
@@ -194,7 +194,7 @@ impl<R: Read + Seek> Npz<R> {
         self.entries.iter().filter_map(|e| Some(e.array()?.to_string())).collect()
     }
 
-    /// All members, with what is wrong with those that cannot be read as numbers; their data are not read.
+    /// All members, with the reason if one cannot be read as numbers; their data are not read.
     ///
     /// # Errors
     /// `Io` when the file cannot be read.

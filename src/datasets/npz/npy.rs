@@ -6,12 +6,12 @@ use super::zip::{Body, Found, bad, quoted, u32_at};
 
 /// Longest .npy header read; NumPy itself stops at 10,000 bytes.
 pub(super) const MAX_HEADER: usize = 64 << 10;
-/// Most axes of an array, as in NumPy.
+/// Largest number of axes of an array, as in NumPy.
 const MAX_AXES: usize = 64;
-/// Bytes decoded or written at a time; a multiple of every item size.
+/// Number of bytes decoded or written at a time; a multiple of every item size.
 pub(super) const CHUNK: usize = 64 << 10;
 
-/// How the numbers of an array are written.
+/// Number format of an array: kind, size and byte order of an item.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Item {
     pub(super) kind: u8,
@@ -24,7 +24,7 @@ impl Item {
         (self.kind, self.size) == (b'f', 2)
     }
 
-    /// Understands a dtype such as `<f4`, or says why it is not one of numbers.
+    /// Parses a dtype such as `<f4`, or says why it is not one of numbers.
     fn new(dtype: &str) -> std::result::Result<Self, String> {
         let item = match *dtype.as_bytes() {
             [order, kind, digit @ b'1'..=b'8'] => Item { kind, size: usize::from(digit - b'0'), big_endian: order == b'>' },
@@ -50,18 +50,18 @@ impl Item {
     }
 }
 
-/// A .npy header.
+/// Header of a .npy file.
 #[derive(Debug)]
 pub(super) struct Header {
     pub(super) dtype: String,
     pub(super) item: std::result::Result<Item, String>,
     pub(super) shape: Vec<usize>,
     pub(super) fortran_order: bool,
-    /// Numbers in the array.
+    /// Number of elements in the array.
     pub(super) count: usize,
 }
 
-/// What is left of a .npy header: the literal of a Python dictionary.
+/// Parser for the rest of a .npy header, the literal of a Python dictionary.
 struct Literal<'a>(&'a str);
 
 impl<'a> Literal<'a> {
@@ -91,7 +91,7 @@ impl<'a> Literal<'a> {
         self.fails("a string")
     }
 
-    /// A string, or the text of a bracketed value: a structured dtype, which is only shown.
+    /// Parses a string, or the text of a bracketed value: a structured dtype, which is only shown.
     fn dtype(&mut self) -> Found<&'a str> {
         self.0 = self.0.trim_start();
         if !self.0.starts_with(['[', '(']) {
@@ -186,14 +186,14 @@ impl Header {
     }
 }
 
-/// Numbers of an array, as they come.
+/// Piece of an array's numbers, as it is read.
 pub(super) enum Piece<'a> {
     Halves(&'a [f16]),
     Floats(&'a [f32]),
 }
 
 impl Body<'_> {
-    /// Reads the .npy header, and checks the size that it implies against the directory's.
+    /// Reads the .npy header, and checks the size that follows from it against that of the directory.
     pub(super) fn header(&mut self, size: u64) -> Found<Header> {
         let mut start = [0; 12];
         self.fill(&mut start[..8])?;
@@ -226,7 +226,7 @@ impl Body<'_> {
         Ok(header)
     }
 
-    /// Passes on `count` numbers piece by piece: halves as they are, everything else as f32, rounded to the nearest.
+    /// Calls `each` with `count` numbers piece by piece: halves as they are, all other types as f32, rounded to the nearest.
     pub(super) fn numbers(&mut self, item: Item, count: usize, mut each: impl FnMut(Piece<'_>) -> Found<()>) -> Found<()> {
         let Item { kind, size, big_endian } = item;
         let mut chunk = vec![0; CHUNK.min(count * size)];

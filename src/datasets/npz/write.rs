@@ -14,21 +14,21 @@ use super::zip::{DEFLATED, STORED};
 use crate::error::{Error, Result};
 use crate::files;
 
-/// From here on a figure is in a zip64 field, and ones stand in its place.
+/// Smallest value that needs a zip64 field; its place in the record then holds all ones.
 const WIDE: u64 = u32::MAX as u64;
-/// What NumPy adds to the name of an array.
+/// Suffix that NumPy adds to the name of an array.
 const NPY: &str = ".npy";
-/// Most members that the end record counts, and bytes of a name.
+/// Largest number of members in the end record, and largest length of a name in bytes.
 const MOST: usize = u16::MAX as usize;
 
-/// Numbers to write.
+/// Elements of an array that is written.
 #[derive(Debug, Clone, Copy)]
 pub enum Numbers<'a> {
-    /// As `<f4`.
+    /// Floats of single precision, written as `<f4`.
     F32(&'a [f32]),
-    /// As `<f2`.
+    /// Floats of half precision, written as `<f2`.
     F16(&'a [f16]),
-    /// As `<i4`.
+    /// Integers of 32 bits, written as `<i4`.
     I32(&'a [i32]),
 }
 
@@ -41,7 +41,7 @@ impl Numbers<'_> {
         }
     }
 
-    /// dtype, and bytes of a number.
+    /// dtype, and size of an element in bytes.
     fn dtype(self) -> (&'static str, u64) {
         match self {
             Numbers::F32(_) => ("<f4", 4),
@@ -50,7 +50,7 @@ impl Numbers<'_> {
         }
     }
 
-    /// Passes on their bytes piece by piece.
+    /// Calls `each` with the bytes of the elements, piece by piece.
     fn bytes(self, each: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
         match self {
             Numbers::F32(v) => pieces(v, |v| v.to_le_bytes(), each),
@@ -64,7 +64,7 @@ fn pieces<T, const N: usize>(values: &[T], bytes: impl Fn(&T) -> [u8; N], mut ea
     values.chunks(CHUNK / N).try_for_each(|piece| each(&piece.iter().flat_map(&bytes).collect::<Vec<u8>>()))
 }
 
-/// `write_arrays` of f32.
+/// Writes f32 arrays with `write_arrays`.
 ///
 /// # Errors
 /// As `write_arrays`.
@@ -72,8 +72,8 @@ pub fn write(path: &Path, arrays: &[(&str, &[usize], &[f32])]) -> Result<()> {
     write_arrays(path, &arrays.iter().map(|(name, shape, values)| (*name, *shape, Numbers::F32(values))).collect::<Vec<_>>())
 }
 
-/// Writes arrays (name, shape, values) as an .npz file that NumPy loads, by way of a temporary file in the same folder; the same arrays
-/// give the same bytes.
+/// Writes arrays (name, shape, values) as an .npz file that NumPy loads, through a temporary file in the same folder; the same arrays give
+/// the same bytes.
 ///
 /// # Errors
 /// `CannotCreate` when the folder takes no file, `Io` when writing fails, `Internal` when a shape does not fit its values, or a
@@ -91,7 +91,7 @@ pub fn write_arrays(path: &Path, arrays: &[(&str, &[usize], Numbers<'_>)]) -> Re
     files::replace(path, Error::create, |file| pack(file, arrays))
 }
 
-/// A member, of which checksum and packed size are known when it is written.
+/// A member of the archive; its checksum and packed size are known once it is written.
 struct Part {
     name: String,
     method: u16,
@@ -102,14 +102,14 @@ struct Part {
 }
 
 impl Part {
-    /// Whether the record before its data has a zip64 field, which is decided before its packed size is known: what does not shrink grows by five bytes a
-    /// block, of tens of thousands.
+    /// True if the record before the data has a zip64 field. That is decided before the packed size is known: data that do not shrink grow
+    /// by five bytes for each block of tens of thousands.
     fn wide(&self) -> bool {
         let most = if self.method == STORED { self.size } else { self.size + self.size / 64 };
         most >= WIDE
     }
 
-    /// What both of its records say, from the version that reads it to the length of the zip64 field.
+    /// Part that both records of the member share, from the version needed to the length of the zip64 field.
     fn both(&self, packed: u64, size: u64, field: &[u8]) -> Vec<u8> {
         let version = if field.is_empty() { 20 } else { 45 };
         // A name beyond ASCII is said to be UTF-8.
@@ -120,14 +120,14 @@ impl Part {
         [&first[..], &self.crc.to_le_bytes(), &narrow(packed), &narrow(size), &lengths].concat()
     }
 
-    /// The record before its data. With a zip64 field both sizes are in it, whatever they are.
+    /// Local record, before the data. With a zip64 field it holds both sizes, whatever they are.
     fn local(&self) -> Vec<u8> {
         let (packed, size, field) =
             if self.wide() { (WIDE, WIDE, zip64(&[self.size, self.packed])) } else { (self.packed, self.size, Vec::new()) };
         [b"PK\x03\x04", &self.both(packed, size, &field)[..], self.name.as_bytes(), &field].concat()
     }
 
-    /// Its record in the directory.
+    /// Record of the member in the directory.
     fn central(&self) -> Vec<u8> {
         let Self { packed, size, offset, .. } = *self;
         let field = zip64(&[size, packed, offset].into_iter().filter(|figure| *figure >= WIDE).collect::<Vec<_>>());
@@ -142,13 +142,13 @@ fn narrow(figure: u64) -> [u8; 4] {
     (figure.min(WIDE) as u32).to_le_bytes()
 }
 
-/// The field of the figures that are too big for their record, if any are.
+/// Zip64 field with the values that are too big for their record; empty if there are none.
 fn zip64(figures: &[u64]) -> Vec<u8> {
     let bytes = figures.iter().flat_map(|figure| figure.to_le_bytes()).collect::<Vec<_>>();
     if bytes.is_empty() { bytes } else { [&[1, 0, bytes.len() as u8, 0], &bytes[..]].concat() }
 }
 
-/// The records that end an archive, whose directory of `size` bytes begins at `offset`.
+/// Records that end an archive whose directory of `size` bytes begins at `offset`.
 fn ending(count: usize, size: u64, offset: u64) -> Vec<u8> {
     let mut records = Vec::new();
     if count >= MOST || size >= WIDE || offset >= WIDE {
@@ -168,7 +168,7 @@ fn header(dtype: &str, shape: &[usize]) -> io::Result<Vec<u8>> {
     WriteOptions::new_header_only().dtype(dtype).shape(&shape).writer(Vec::new()).write_header_only()
 }
 
-/// Writes header and numbers of an array; gives their checksum.
+/// Writes header and elements of an array, and gives their checksum.
 fn content(writer: &mut impl Write, header: &[u8], values: Numbers<'_>) -> io::Result<u32> {
     let mut crc = crc32fast::Hasher::new();
     let mut put = |bytes: &[u8]| {

@@ -4,7 +4,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 
 use flate2::read::DeflateDecoder;
 
-/// Deflate makes at most 1032 bytes of one: 258 bytes of two bits.
+/// Largest ratio of unpacked to packed bytes in Deflate: 258 bytes from two bits.
 const MAX_RATIO: u64 = 1032;
 
 pub(super) const STORED: u16 = 0;
@@ -17,14 +17,14 @@ const END: u64 = 22;
 const END64: u64 = 56;
 const LOCATOR64: u64 = 20;
 
-/// What went wrong below the level where file and member are known.
+/// Failure below the level at which file and member are known.
 #[derive(Debug)]
 pub(super) enum Fault {
-    /// The device's fault.
+    /// Reading failed.
     Io(io::Error),
-    /// The data's fault, and why.
+    /// The data are damaged or not supported, with the reason.
     Bad(String),
-    /// The memory's.
+    /// The memory is full, with an explanation.
     Full(String),
 }
 
@@ -63,7 +63,7 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from(u32_at(bytes, at)) | u64::from(u32_at(bytes, at + 4)) << 32
 }
 
-/// A member as the zip directory has it.
+/// A member, as the zip directory describes it.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) name: String,
@@ -74,22 +74,22 @@ pub(super) struct Entry {
     pub(super) packed: u64,
     pub(super) size: u64,
     offset: u64,
-    /// What sets it at odds with another member.
+    /// Conflict with another member, if there is one.
     clash: Option<&'static str>,
 }
 
 impl Entry {
-    /// The array's name, when it is one.
+    /// Name of the array, if the member is one.
     pub(super) fn array(&self) -> Option<&str> {
         self.name.strip_suffix(".npy")
     }
 
-    /// First byte that surely comes after it; the length of its extra field is not known yet.
+    /// Smallest byte offset after the member; the length of its extra field is not known yet.
     fn end(&self) -> u64 {
         self.offset.saturating_add(LOCAL + u64::from(self.name_bytes)).saturating_add(self.packed)
     }
 
-    /// Refuses what cannot be read, or cannot be true, by the directory alone.
+    /// Refuses a member that cannot be read, or whose sizes cannot be true, by the directory alone.
     fn check(&self, directory: u64) -> Found<()> {
         let Self { packed, size, method, .. } = self;
         if let Some(clash) = self.clash {
@@ -117,12 +117,12 @@ impl Entry {
     }
 }
 
-/// Names are compared only with names written by the same rules, so the old code page for non-ASCII ones is not worth a table.
+/// Decodes a name. Names are compared only with names written by the same rules, so the old code page for non-ASCII ones is not needed.
 fn decoded(name: &[u8]) -> String {
     String::from_utf8_lossy(name).into_owned()
 }
 
-/// Why a file without the record that ends every zip is not one.
+/// Reason why a file without the end record is no zip archive.
 fn no_zip<R: Read + Seek>(reader: &mut R, length: u64) -> Found<&'static str> {
     let mut start = Vec::new();
     reader.seek(SeekFrom::Start(0))?;
@@ -135,7 +135,7 @@ fn no_zip<R: Read + Seek>(reader: &mut R, length: u64) -> Found<&'static str> {
     })
 }
 
-/// Reads the zip directory: where it begins, and its entries.
+/// Reads the zip directory: its byte offset and its entries.
 pub(super) fn directory<R: Read + Seek>(reader: &mut R) -> Found<(u64, Vec<Entry>)> {
     let length = reader.seek(SeekFrom::End(0))?;
     let mut tail = vec![0; length.min(END + u64::from(u16::MAX)) as usize];
@@ -199,7 +199,7 @@ pub(super) fn directory<R: Read + Seek>(reader: &mut R) -> Found<(u64, Vec<Entry
     Ok((offset, entries))
 }
 
-/// Reads exactly `length` bytes into a buffer that is used again.
+/// Reads exactly `length` bytes into a buffer that is reused.
 fn read_into<R: Read>(reader: &mut R, buffer: &mut Vec<u8>, length: u16) -> Found<()> {
     buffer.resize(usize::from(length), 0);
     Ok(reader.read_exact(buffer)?)
@@ -250,7 +250,7 @@ fn central<R: Read>(reader: &mut io::Take<R>, name: &mut Vec<u8>, extra: &mut Ve
     })
 }
 
-/// Marks members of the same name, and members that share bytes of the file: the bombs with the highest ratio are made of those.
+/// Marks members with the same name, and members that share bytes of the file: zip bombs with the highest ratios are made of those.
 fn mark_clashes(entries: &mut [Entry]) {
     let mut order = (0..entries.len()).collect::<Vec<_>>();
     order.sort_unstable_by(|a, b| entries[*a].name.cmp(&entries[*b].name));
@@ -273,14 +273,14 @@ fn mark_clashes(entries: &mut [Entry]) {
     }
 }
 
-/// The unpacked bytes of a member, with their checksum so far.
+/// Unpacked bytes of a member, with their checksum so far.
 pub(super) struct Body<'a> {
     reader: Box<dyn Read + 'a>,
     crc: crc32fast::Hasher,
 }
 
 impl<'a> Body<'a> {
-    /// Opens a member after every check that its two zip headers allow.
+    /// Opens a member, after all checks that its two zip records allow.
     pub(super) fn new<R: Read + Seek>(reader: &'a mut R, entry: &Entry, directory: u64) -> Found<Self> {
         entry.check(directory)?;
         let mut local = [0; LOCAL as usize];
@@ -309,14 +309,14 @@ impl<'a> Body<'a> {
         Ok(Body { reader, crc: crc32fast::Hasher::new() })
     }
 
-    /// Reads exactly a buffer full.
+    /// Fills the buffer with the next bytes.
     pub(super) fn fill(&mut self, buffer: &mut [u8]) -> Found<()> {
         self.reader.read_exact(buffer)?;
         self.crc.update(buffer);
         Ok(())
     }
 
-    /// Makes sure that the member ends here, and that it is what was written.
+    /// Checks that the member ends here and has the right checksum.
     pub(super) fn finish(mut self, crc: u32) -> Found<()> {
         match self.reader.read_exact(&mut [0]) {
             Ok(()) => return bad("its data go on after the size in the zip directory: damaged or forged"),
