@@ -3,54 +3,54 @@
 use crate::error::{Error, Result};
 use crate::plan::Tensor;
 
-/// One input of a model or a loss.
+/// A named input of a model or a loss.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Field {
-    /// What models and losses ask for it by.
+    /// Name by which models and losses ask for it.
     pub name: &'static str,
     /// Shape for one sample.
     pub shape: Vec<usize>,
-    /// Integers below this; without it, floating-point numbers.
+    /// Upper bound (exclusive) of integers; none for floating-point numbers.
     pub below: Option<usize>,
-    /// It is what is to be predicted.
+    /// True if it is a target, which the model predicts and does not see.
     pub answer: bool,
-    /// Names of arrays that hold it in a file, besides its own and that with an s.
+    /// Other names that an array with it may have in a file, besides its own name and that with an s.
     pub arrays: &'static [&'static str],
 }
 
 impl Field {
-    /// Floating-point numbers.
+    /// A field of floating-point numbers.
     pub fn floats(name: &'static str, shape: &[usize]) -> Self {
         Field { name, shape: shape.to_vec(), below: None, answer: false, arrays: &[] }
     }
 
-    /// Integers from 0 to `below` − 1.
+    /// A field of integers from 0 to `below` − 1.
     pub fn integers(name: &'static str, shape: &[usize], below: usize) -> Self {
         Field { name, shape: shape.to_vec(), below: Some(below), answer: false, arrays: &[] }
     }
 
-    /// The same under other names in files.
+    /// The field with these further array names.
     pub fn read_as(mut self, arrays: &'static [&'static str]) -> Self {
         self.arrays = arrays;
         self
     }
 
-    /// Numbers of a sample.
+    /// Number of elements in a sample.
     pub fn len(&self) -> usize {
         self.shape.iter().product()
     }
 
-    /// Whether a sample has none.
+    /// True if a sample has no elements.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Whether an array of a file holds it, by the name.
+    /// True if an array of this name in a file holds the field.
     pub fn is_read_as(&self, array: &str) -> bool {
         array == self.name || array.strip_suffix('s') == Some(self.name) || self.arrays.contains(&array)
     }
 
-    /// What a sample of it is, in words.
+    /// Description of a sample of the field, for messages.
     pub fn describe(&self) -> String {
         match self.below {
             Some(below) => format!("a sample has {:?} integers from 0 to {}", self.shape, below - 1),
@@ -58,10 +58,10 @@ impl Field {
         }
     }
 
-    /// The word that a kernel reads for a number.
+    /// The 32-bit word that a kernel reads for this number: an integer, or the bits of a float.
     ///
     /// # Errors
-    /// Why there is none, in words.
+    /// A message that says why the number is not valid.
     pub fn word(&self, value: f32) -> std::result::Result<u32, String> {
         match self.below {
             Some(below) if value.fract() == 0.0 && (0.0..below as f32).contains(&value) => Ok(value as u32),
@@ -71,14 +71,14 @@ impl Field {
         }
     }
 
-    /// The same as what is to be predicted, which is no input of a model.
+    /// The field marked as a target, which is no input of a model.
     pub fn answer(mut self) -> Self {
         self.answer = true;
         self
     }
 }
 
-/// All that data offer.
+/// All fields that the data have.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Fields(pub Vec<Field>);
 
@@ -96,14 +96,14 @@ impl Fields {
     /// Shape of a field of N axes.
     ///
     /// # Errors
-    /// `Config` when there is none, with those that there are.
+    /// `Config` when there is no such field, with a list of those that exist.
     pub fn shape<const N: usize>(&self, who: &str, name: &str) -> Result<[usize; N]> {
         let shape = &self.find(who, name)?.shape;
         let wrong = |_| Error::Config(format!("{who} needs `{name}` with {N} axes; these data have {shape:?}"));
         shape.as_slice().try_into().map_err(wrong)
     }
 
-    /// What the integers of a field are below.
+    /// Upper bound (exclusive) of the integers of a field.
     ///
     /// # Errors
     /// `Config` when there is no such field or it holds no integers.
@@ -113,52 +113,52 @@ impl Fields {
     }
 }
 
-/// The tensors of a batch in a plan.
+/// Input tensors of a batch in a plan, by name.
 #[derive(Debug, Clone)]
 pub struct Inputs {
-    /// Samples.
+    /// Number of samples in the batch.
     pub batch: usize,
     tensors: Vec<(&'static str, Tensor)>,
     fields: Vec<Field>,
 }
 
 impl Inputs {
-    /// Of a batch of so many samples, as yet without tensors.
+    /// The inputs of a batch of this size, as yet without tensors.
     pub fn new(batch: usize) -> Self {
         Inputs { batch, tensors: vec![], fields: vec![] }
     }
 
-    /// With one more.
+    /// The inputs with one more tensor.
     pub fn with(mut self, name: &'static str, tensor: Tensor) -> Self {
         self.tensors.push((name, tensor));
         self
     }
 
-    /// With what is known of the data.
+    /// The inputs with the description of the data's fields.
     pub(crate) fn of(mut self, fields: Fields) -> Self {
         self.fields = fields.0;
         self
     }
 
-    /// What the integers of a field are below, where that is known.
+    /// Upper bound (exclusive) of the integers of a field, if it is known.
     pub fn below(&self, name: &str) -> Option<usize> {
         self.fields.iter().find(|f| f.name == name)?.below
     }
 
-    /// All of them.
+    /// All tensors, with their names.
     pub fn tensors(&self) -> &[(&'static str, Tensor)] {
         &self.tensors
     }
 
-    /// The tensor of that name, if there is one.
+    /// The tensor with this name, if there is one.
     pub fn find(&self, name: &str) -> Option<Tensor> {
         self.tensors.iter().find(|(n, _)| *n == name).map(|(_, t)| *t)
     }
 
-    /// The tensor of that name.
+    /// The tensor with this name.
     ///
     /// # Errors
-    /// `Config` when the data have none, with those that there are.
+    /// `Config` when there is none, with a list of those that exist.
     pub fn get(&self, who: &str, name: &str) -> Result<Tensor> {
         self.find(name).ok_or_else(|| {
             let names: Vec<String> = self.tensors.iter().map(|(n, _)| format!("`{n}`")).collect();
@@ -167,12 +167,12 @@ impl Inputs {
     }
 }
 
-/// What a model gives, or the gradients of that: the output that the loss compares, and others by name.
+/// Outputs of a model: the one that the loss compares, and others by name.
 #[derive(Debug, Clone)]
 pub struct Outputs {
-    /// Prediction, logits, reconstruction.
+    /// Main output: prediction, logits or reconstruction.
     pub main: Tensor,
-    /// Others, such as a posterior.
+    /// Other outputs by name, such as a posterior.
     pub others: Vec<(&'static str, Tensor)>,
 }
 
@@ -182,27 +182,27 @@ impl Outputs {
         Outputs { main, others: vec![] }
     }
 
-    /// Another output of that name.
+    /// Another output, by name.
     pub fn find(&self, name: &str) -> Option<Tensor> {
         self.others.iter().find(|(n, _)| *n == name).map(|(_, t)| *t)
     }
 }
 
-/// Inputs of one micro-step, on the host.
+/// Inputs of one micro-batch, in host memory.
 #[derive(Debug, Clone, Default)]
 pub struct Batch {
-    /// 32-bit words by the name of their tensor.
+    /// Names of input tensors, and their elements as 32-bit words.
     pub inputs: Vec<(&'static str, Vec<u32>)>,
-    /// Rows of results that count.
+    /// Number of valid rows of results; later rows of a short batch are ignored.
     pub rows: usize,
-    /// Number that means are taken over: these rows, or fewer where some of them are masked.
+    /// Number that means are divided by: the valid rows, or fewer if some of them are masked.
     pub count: usize,
-    /// Whether the terms of the loss that are left out of some batches are in this one.
+    /// True if the terms of the loss that take part in some batches only take part in this one.
     pub drawn: bool,
 }
 
 impl Batch {
-    /// Words of an input, none where there is none of that name.
+    /// Words of an input; empty if there is none of this name.
     pub fn words(&self, name: &str) -> &[u32] {
         self.inputs.iter().find(|(n, _)| *n == name).map_or(&[], |(_, words)| words)
     }

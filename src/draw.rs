@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use crate::datasets::linkages::{KINDS, Kind, Point, RANGE, Sample};
 
-/// Pixels of a cell's side, and of its caption.
+/// Side of a cell, and height of its caption, in pixels.
 const CELL: f64 = 240.0;
 const CAPTION: f64 = 18.0;
 
@@ -12,33 +12,33 @@ const CAPTION: f64 = 18.0;
 const TRUE: &str = "#4c72b0";
 const PREDICTED: &str = "#dd8452";
 
-/// One linkage of a cell.
+/// One linkage in a cell.
 #[derive(Debug, Clone)]
 pub struct Drawing<'a> {
-    /// Type, where it is one of ours; its links are drawn if all joints are there.
+    /// Type of the linkage, if it is a known one; its links are drawn if all joints are given.
     pub kind: Option<&'static Kind>,
-    /// Joints, in mm.
+    /// Positions of the joints in mm.
     pub joints: &'a [Point],
-    /// Drawn in the colour of predictions, dashed.
+    /// True for a prediction, which is dashed and has another colour.
     pub predicted: bool,
 }
 
-/// A picture of cells with a caption each.
+/// A cell of the picture, with a caption.
 #[derive(Debug, Clone)]
 pub struct Cell<'a> {
-    /// Below the drawing.
+    /// Text below the drawing.
     pub caption: String,
-    /// What is drawn, the last on top.
+    /// Linkages that are drawn; the last is on top.
     pub drawings: Vec<Drawing<'a>>,
 }
 
-/// Cell of a sample.
+/// The cell of a sample.
 pub fn sample_cell(sample: &Sample) -> Cell<'_> {
     let caption = KINDS[sample.kind].name.to_string();
     Cell { caption, drawings: vec![Drawing { kind: Some(&KINDS[sample.kind]), joints: &sample.joints, predicted: false }] }
 }
 
-/// Cells in rows of so many; a square of 2 · 11 mm each.
+/// SVG of the cells in rows of `columns`; each shows a square with a side of 2 · 11 mm.
 pub fn picture(cells: &[Cell<'_>], columns: usize) -> String {
     let columns = columns.clamp(1, cells.len().max(1));
     let rows = cells.len().div_ceil(columns);

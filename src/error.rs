@@ -13,11 +13,11 @@ pub enum Error {
     /// A plan that needs more memory than it may have. Exit code 2.
     #[error("{message}")]
     OverBudget {
-        /// Bytes that it needs.
+        /// Memory that it needs, in bytes.
         needed: u64,
-        /// Bytes that it may have.
+        /// Memory that it may have, in bytes.
         budget: u64,
-        /// Where they go, and what fits.
+        /// Message that lists the largest parts and says what would fit.
         message: String,
     },
     /// Data that is there but cannot be used. Exit code 65.
@@ -49,17 +49,17 @@ pub enum Error {
     Interrupted(i32, String),
 }
 
-/// A number as messages show it: with an exponent where digits alone would be hard to read.
+/// Formats a number for messages, with an exponent if digits alone would be hard to read.
 fn number(value: f64) -> String {
     if value == 0.0 || !value.is_finite() || (1e-4..1e7).contains(&value.abs()) { value.to_string() } else { format!("{value:e}") }
 }
 
-/// What is said of a key whose value is out of its range.
+/// Message for a key whose value is out of its range.
 pub(crate) fn out_of_range(key: &str, value: f64, range: &str) -> String {
     format!("{key} = {} is out of range: it must be {range}", number(value))
 }
 
-/// The first 200 characters of what a user gave.
+/// The first 200 characters of a user's text.
 pub(crate) fn shortened(text: &str) -> String {
     const MOST: usize = 200;
     match text.char_indices().nth(MOST) {
@@ -68,12 +68,12 @@ pub(crate) fn shortened(text: &str) -> String {
     }
 }
 
-/// A text as it may stand on a terminal, in a log or in a comment: control characters, which could move the cursor or change colours, by their escapes.
+/// A text made safe for a terminal, a log or a comment: control characters, which could move the cursor or change colours, are escaped.
 pub(crate) fn visible(text: &str) -> Cow<'_, str> {
     escaped(text, |c| c.is_control() && !"\n\t".contains(c), |c| c.escape_default().to_string())
 }
 
-/// A text with some of its characters by their escapes.
+/// A text in which the characters selected by `hidden` are escaped.
 fn escaped(text: &str, hidden: impl Fn(char) -> bool, escape: impl Fn(char) -> String) -> Cow<'_, str> {
     if !text.contains(&hidden) {
         return text.into();
@@ -81,20 +81,20 @@ fn escaped(text: &str, hidden: impl Fn(char) -> bool, escape: impl Fn(char) -> S
     text.chars().map(|c| if hidden(c) { escape(c) } else { c.to_string() }).collect()
 }
 
-/// JSON as it may stand on a terminal: what JSON itself leaves as it is of the control characters, by its escapes.
+/// JSON made safe for a terminal: control characters that JSON itself does not escape are escaped.
 pub(crate) fn json<T: serde::Serialize>(value: &T) -> Result<String> {
     let text = serde_json::to_string_pretty(value).map_err(|e| Error::Internal(format!("JSON: {e}")))?;
     Ok(escaped(&text, |c| ('\u{7f}'..='\u{9f}').contains(&c), |c| format!("\\u{:04x}", c as u32)).into_owned())
 }
 
-/// A path as it is written on a command line.
+/// A path as it is written on a command line, quoted if necessary.
 pub(crate) fn argument(path: &std::path::Path) -> String {
     let text = path.display().to_string();
     let plain = |c: char| c.is_alphanumeric() || "/._-+:@%,=".contains(c);
     if text.chars().all(plain) && !text.is_empty() { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
-/// Result of every fallible function here.
+/// Result of every fallible function in this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl From<Error> for String {
@@ -104,7 +104,7 @@ impl From<Error> for String {
 }
 
 impl Error {
-    /// The same of this run, file or whatever it is.
+    /// The error with a prefix that names the run or file concerned.
     pub(crate) fn of(mut self, what: &str) -> Self {
         let (Error::Config(text)
         | Error::OverBudget { message: text, .. }
@@ -121,7 +121,7 @@ impl Error {
         self
     }
 
-    /// The process exit code of this class.
+    /// Exit code of the process for this class of failures.
     pub fn exit_code(&self) -> i32 {
         match self {
             Error::Config(_) | Error::OverBudget { .. } => 2,
@@ -137,7 +137,7 @@ impl Error {
         }
     }
 
-    /// A failed read of `path`: missing input when it is not there, an I/O error otherwise.
+    /// Error for a failed read of `path`: missing input when it is not there, an I/O error otherwise.
     pub fn read(path: &Path, source: &std::io::Error) -> Self {
         let message = format!("cannot read {}: {source}", path.display());
         match source.kind() {
@@ -146,12 +146,12 @@ impl Error {
         }
     }
 
-    /// A failed creation of `path`.
+    /// Error for a failed creation of `path`.
     pub fn create(path: &Path, source: &std::io::Error) -> Self {
         Error::CannotCreate(format!("cannot create {}: {source}. Choose a folder that you can write to with --out", path.display()))
     }
 
-    /// A failed write to `path`.
+    /// Error for a failed write to `path`.
     pub fn write(path: &Path, source: &std::io::Error) -> Self {
         let then = match source.kind() {
             std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::{Error, Result};
 
-/// What is to fail: occurrence `number` of a point.
+/// Fault that is to be injected: occurrence `number` of a point fails.
 #[derive(Debug)]
 struct Fault {
     point: String,
@@ -32,7 +32,7 @@ impl Fault {
 static OF_PROCESS: OnceLock<Option<Fault>> = OnceLock::new();
 thread_local!(static OF_THREAD: RefCell<Option<Fault>> = const { RefCell::new(None) });
 
-/// Runs something with a fault in what this thread does.
+/// Runs a function with a fault injected in this thread.
 pub fn with<T>(fault: &str, run: impl FnOnce() -> T) -> T {
     struct Until;
     impl Drop for Until {
@@ -45,18 +45,18 @@ pub fn with<T>(fault: &str, run: impl FnOnce() -> T) -> T {
     run()
 }
 
-/// Whether this is the occurrence that is to fail.
+/// True if this is the occurrence that is to fail.
 pub(crate) fn fails(point: &str) -> bool {
     let of_process = OF_PROCESS.get_or_init(|| std::env::var("ENGINE_FAULT").ok().and_then(|text| Fault::parse(&text)));
     of_process.as_ref().is_some_and(|fault| fault.fails(point)) || OF_THREAD.with_borrow(|f| f.as_ref().is_some_and(|f| f.fails(point)))
 }
 
-/// Fails a call to the device here.
+/// Gives a device error if a fault is injected here.
 pub(crate) fn device(point: &str) -> Result<()> {
     if fails(point) { Err(Error::TryAgain(format!("the device failed at {point}, as ENGINE_FAULT asks"))) } else { Ok(()) }
 }
 
-/// Fails a call to the file system here.
+/// Gives a file-system error if a fault is injected here.
 pub(crate) fn file(point: &str) -> io::Result<()> {
     let kind = if point == "write" { io::ErrorKind::StorageFull } else { io::ErrorKind::Other };
     if fails(point) { Err(io::Error::new(kind, format!("{point} failed, as ENGINE_FAULT asks"))) } else { Ok(()) }

@@ -9,16 +9,16 @@ use tempfile::NamedTempFile;
 use crate::error::{Error, Result};
 use crate::fault;
 
-/// The most that is read of a run file, a report or a picture.
+/// Largest size of a run file, a report or a picture that is read, in bytes.
 pub(crate) const SMALL: u64 = 16 << 20;
 
-/// The most that is read of a log or of metrics.
+/// Largest size of a log or of metrics that is read, in bytes.
 pub(crate) const LARGE: u64 = 4 << 30;
 
-/// The bytes of a regular file of at most so many.
+/// Reads a regular file of at most `most` bytes.
 ///
 /// # Errors
-/// Those of opening and reading; `InvalidInput` for what is no regular file, `FileTooLarge` for a longer one.
+/// Errors of opening and reading; `InvalidInput` for anything but a regular file, `FileTooLarge` for a longer one.
 pub(crate) fn bytes(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     // Before it is opened: opening a pipe waits for who writes to it.
     if !path.metadata()?.is_file() {
@@ -32,7 +32,7 @@ pub(crate) fn bytes(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The text of a regular file of at most so many bytes. What is no UTF-8 in it stands as U+FFFD.
+/// Reads the text of a regular file of at most `most` bytes. Invalid UTF-8 is replaced by U+FFFD.
 ///
 /// # Errors
 /// As `bytes`.
@@ -40,7 +40,7 @@ pub(crate) fn text(path: &Path, most: u64) -> io::Result<String> {
     bytes(path, most).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// What is there already, if anything: a regular file, which may be replaced or written to.
+/// Metadata of the regular file at `path`, which may be replaced; none if there is no file.
 ///
 /// # Errors
 /// `CannotCreate` for a link, a folder, a pipe or a device.
@@ -56,12 +56,13 @@ pub(crate) fn replaceable(path: &Path) -> Result<Option<Metadata>> {
     }
 }
 
-/// Folder of a file; that of a bare name is the one where the command runs.
+/// Folder of a file; for a bare name, the current folder.
 pub(crate) fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Makes the names of a folder's files durable. Windows cannot open a folder as a file, and some file systems cannot sync one: there a rename has to do.
+/// Makes the names of a folder's files durable. Windows cannot open a folder as a file, and some file systems cannot sync one: there the
+/// rename alone has to do.
 fn sync_folder(folder: &Path) -> io::Result<()> {
     use io::ErrorKind::{InvalidInput, Unsupported};
     if !cfg!(unix) {
@@ -73,11 +74,11 @@ fn sync_folder(folder: &Path) -> io::Result<()> {
     }
 }
 
-/// Start of the names of files that are not whole yet.
+/// Prefix of the names of temporary files that are still being written.
 pub(crate) const UNFINISHED: &str = ".writing-";
 
-/// A new file beside `path`, of a name that nobody can know beforehand, to take its place (`NamedTempFile::persist`) when it is whole. It has the mode of what it
-/// replaces, and its owner where the system allows that.
+/// Creates a temporary file beside `path`, with an unpredictable name, which takes the place of `path` (`NamedTempFile::persist`) when it
+/// is whole. It has the mode of the file it replaces, and its owner if the system allows that.
 ///
 /// # Errors
 /// As `replaceable`, and `failed`, such as `Error::create`, when the folder takes no file.
@@ -99,8 +100,8 @@ pub(crate) fn beside(path: &Path, failed: fn(&Path, &io::Error) -> Error) -> Res
     Ok(file)
 }
 
-/// Writes a file by way of a temporary one in the same folder: what `write` puts there, fsync, rename, fsync of the folder. A crash at any moment leaves the file
-/// from before or the new one.
+/// Writes a file through a temporary file in the same folder: `write`, fsync, rename, fsync of the folder. After a crash at any moment, the
+/// old file or the new one is there.
 ///
 /// # Errors
 /// As `beside`, and `Io` when it cannot be written.
@@ -116,7 +117,7 @@ pub(crate) fn replace(
     sync_folder(folder_of(path)).map_err(|e| Error::write(path, &e))
 }
 
-/// Writes these bytes so, as a file that may take the place of another.
+/// Writes these bytes with `replace`.
 ///
 /// # Errors
 /// As `replace`.
@@ -124,7 +125,7 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     replace(path, Error::write, |file| file.write_all(bytes))
 }
 
-/// Whether two paths are of one file, whatever they are called; of a file that is not there yet, whether they would be.
+/// True if two paths name one file, whatever they look like; for files that do not exist yet, if they would.
 #[cfg(feature = "cli")]
 pub(crate) fn same(a: &Path, b: &Path) -> bool {
     #[cfg(unix)]

@@ -9,14 +9,14 @@ use crate::plan::{FixedPlan, Flat, LayoutOptions, Memory, Program, Tensor};
 use crate::problem::Problem;
 use crate::random::{Random, stream};
 
-/// How the next number is chosen.
+/// Strategy for choosing the next number.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Strategy {
-    /// The likeliest.
+    /// Greedy: the most probable number.
     Greedy,
-    /// The likeliest continuation of that many kept at each step.
+    /// Beam search with this number of beams.
     Beam(usize),
-    /// Drawn from softmax(logits / temperature), with a seed.
+    /// Sampling from softmax(logits / temperature), with a seed.
     Temperature(f64, u64),
 }
 
@@ -29,7 +29,7 @@ struct Tensors {
     best: Tensor,
 }
 
-/// The plan of a step, its tensors, and the sizes of the sequences: positions and vocabulary.
+/// Records a decoding step: its plan, its tensors, and the sizes [context length, vocabulary].
 fn record(problem: &Problem, target: Target, batch: usize) -> Result<(FixedPlan, Tensors, [usize; 2])> {
     let none = || Error::Config("this run predicts no numbers one after another: there is no sequence to continue".into());
     let fields = problem.data.fields();
@@ -49,7 +49,7 @@ fn record(problem: &Problem, target: Target, batch: usize) -> Result<(FixedPlan,
     Ok((plan.pruned(), tensors, [context, vocabulary]))
 }
 
-/// Buffers of decoding `batch` sequences at once.
+/// Memory that decoding `batch` sequences at once needs.
 ///
 /// # Errors
 /// `Config` when sizes overflow.
@@ -57,20 +57,20 @@ pub fn memory(problem: &Problem, target: Target, batch: usize) -> Result<Memory>
     Ok(Memory::of(record(problem, target, batch)?.0, LayoutOptions::default())?.0)
 }
 
-/// Decodes rows of one batch in step.
+/// Decoder of a batch of sequences of equal length.
 #[derive(Debug)]
 pub struct Decoder {
     program: Program,
     tensors: Tensors,
     batch: usize,
-    /// Positions of a sequence.
+    /// Largest number of positions of a sequence.
     context: usize,
-    /// Numbers that there are.
+    /// Number of different numbers (tokens).
     vocabulary: usize,
-    /// Compute all positions anew for each number, instead of keeping their keys and values.
+    /// Compute all positions anew for each number, instead of caching their keys and values.
     pub naive: bool,
     position: usize,
-    /// Row of the cache that holds each position of each row.
+    /// Batch row of the cache that holds each position, for each sequence.
     sources: Vec<Vec<u32>>,
 }
 
@@ -78,19 +78,19 @@ impl Decoder {
     /// A decoder of `batch` rows with the given flat weights.
     ///
     /// # Errors
-    /// As opening a training session.
+    /// Errors of recording the plan and of placing it on the device.
     pub fn new(problem: &Problem, gpu: &Arc<Gpu>, batch: usize) -> Result<Decoder> {
         let (plan, tensors, [context, vocabulary]) = record(problem, gpu.target, batch)?;
         let (program, _) = Program::alone(plan, gpu)?;
         Ok(Decoder { program, tensors, batch, context, vocabulary, naive: false, position: 0, sources: vec![] })
     }
 
-    /// Parameters, for loading weights.
+    /// Plan of a decoding step, which lists the parameters for loading weights.
     pub fn plan(&self) -> &FixedPlan {
         &self.program.plan
     }
 
-    /// Sets the weights.
+    /// Writes the weights to the device.
     ///
     /// # Errors
     /// `Internal` when the length differs.
@@ -98,7 +98,7 @@ impl Decoder {
         self.program.arena().write_flat(Flat::Parameters, weights)
     }
 
-    /// Starts over with empty caches.
+    /// Starts anew with an empty cache.
     pub fn reset(&mut self) {
         self.position = 0;
         self.sources = (0..self.batch as u32).map(|row| vec![row; self.context]).collect();
@@ -121,7 +121,7 @@ impl Decoder {
         Ok(())
     }
 
-    /// Logits of each row after the last number fed.
+    /// Logits of each row after the last number that was fed.
     ///
     /// # Errors
     /// `TryAgain` on device loss.
@@ -130,7 +130,7 @@ impl Decoder {
         Ok(flat.chunks(self.vocabulary).map(<[f32]>::to_vec).collect())
     }
 
-    /// Feeds whole histories, of which the last numbers that fit count, from an empty cache.
+    /// Feeds whole sequences from an empty cache; only the last numbers that fit the context count.
     fn prefill(&mut self, rows: &[Vec<u32>]) -> Result<()> {
         self.reset();
         let first = rows[0].len().saturating_sub(self.context);
@@ -141,7 +141,7 @@ impl Decoder {
         Ok(())
     }
 
-    /// Feeds the newest number of each history. With a full context the positions shift, so the cache is filled anew, as without one.
+    /// Feeds the newest number of each sequence. With a full context all positions shift, so the cache is filled anew, as if there were none.
     fn advance(&mut self, rows: &[Vec<u32>]) -> Result<()> {
         if self.naive || self.position == self.context {
             return self.prefill(rows);
@@ -150,7 +150,7 @@ impl Decoder {
         self.feed(&newest)
     }
 
-    /// Positions of a sequence.
+    /// Largest number of positions of a sequence.
     pub fn context(&self) -> usize {
         self.context
     }
@@ -190,7 +190,7 @@ impl Decoder {
         Ok(rows[0][prompt.len()..].to_vec())
     }
 
-    /// The likeliest continuations of all beams by one number, best first; their caches are told apart by `sources`.
+    /// Extends all beams by one number and keeps the most probable ones, best first; `sources` tells which cache rows they use.
     fn split_beams(&mut self, rows: Vec<Vec<u32>>, scores: &[f64], first: bool) -> Result<(Vec<Vec<u32>>, Vec<f64>)> {
         let logits = self.logits()?;
         // All beams start from the same prompt; only one of them counts.
@@ -221,7 +221,7 @@ impl Decoder {
     }
 }
 
-/// A number drawn from softmax(logits / temperature).
+/// Draws a number from softmax(logits / temperature).
 fn draw(logits: &[f32], temperature: f64, random: &mut Random) -> u32 {
     let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let weights: Vec<f64> = logits.iter().map(|v| (f64::from(v - top) / temperature).exp()).collect();

@@ -12,7 +12,7 @@ use crate::gpu::{Devices, Gpu};
 
 type Stream = Arc<Mutex<dyn Write + Send>>;
 
-/// Streams and devices. Results go to the first stream, everything else to the second. A copy is the same host.
+/// Output streams and open devices of a command. Results go to the first stream, everything else to the second. A clone is the same host.
 #[derive(Clone)]
 pub struct Host {
     out: Stream,
@@ -30,7 +30,7 @@ impl fmt::Debug for Host {
 }
 
 impl Default for Host {
-    /// The process itself: its standard output and its standard error.
+    /// The host of the process itself: its standard output and standard error.
     fn default() -> Self {
         Host {
             out: Arc::new(Mutex::new(io::stdout())),
@@ -50,7 +50,7 @@ impl Host {
         Host { out, err, terminal: false, process: false, devices, closed: Arc::default() }
     }
 
-    /// Opens an adapter, as `Gpu::open` does; one that is open already keeps its compiled kernels.
+    /// Opens an adapter, as `Gpu::open` does; an adapter that is already open keeps its compiled kernels.
     ///
     /// # Errors
     /// As `Gpu::open`.
@@ -58,17 +58,17 @@ impl Host {
         self.devices.open(wanted)
     }
 
-    /// Whether the process is there for one command alone, which then has its signals.
+    /// True if the process runs this command alone, which may then handle its signals.
     pub fn is_process(&self) -> bool {
         self.process
     }
 
-    /// The program, for what takes another process of it; none where this process is another program.
+    /// Path of this program, for starting it again; none inside of another program.
     pub fn program(&self) -> Option<PathBuf> {
         if self.process { std::env::current_exe().ok() } else { None }
     }
 
-    /// Whether somebody looks on while it is said.
+    /// True if the second stream is a terminal.
     pub fn terminal(&self) -> bool {
         self.terminal
     }
@@ -88,7 +88,7 @@ impl Host {
         }
     }
 
-    /// Whether nobody reads results any more.
+    /// True if the reader of the results has closed the pipe.
     pub fn closed(&self) -> bool {
         self.closed.load(Ordering::Relaxed)
     }
@@ -101,12 +101,12 @@ impl Host {
         self.print(&json(value)?)
     }
 
-    /// A line beside the results. Nobody listens where that stream is closed.
+    /// Writes a line to the second stream; errors are ignored.
     pub fn say(&self, line: &str) {
         let _ = writeln!(lock(&self.err), "{}", visible(line));
     }
 
-    /// What the user should know beside a result.
+    /// Writes a note for the user to the second stream.
     pub fn note(&self, text: &str) {
         self.say(&format!("note: {text}"));
     }

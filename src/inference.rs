@@ -10,25 +10,25 @@ use crate::gpu::Gpu;
 use crate::plan::Program;
 use crate::problem::Problem;
 
-/// Forward passes alone, from inputs that lie on the device to outputs that lie there.
+/// Time and memory of forward passes whose inputs and outputs stay on the device.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Inference {
-    /// Seconds of one sample by itself, submission and wait included: median.
+    /// Median time of one sample alone in seconds, including submission and wait.
     pub seconds_of_1: f64,
-    /// Seconds of 64 samples at once: median.
+    /// Median time of 64 samples at once in seconds.
     pub seconds_of_64: f64,
-    /// Memory on the device at 64 samples.
+    /// Memory on the device for 64 samples, in bytes.
     pub bytes: u64,
 }
 
-/// Rounds at most, and seconds after which no further one begins.
+/// Largest number of rounds, and seconds after which no further one begins.
 const ROUNDS: usize = 50;
 const SECONDS: f64 = 1.0;
 
-/// Measures on a device, with weights of zero: they change no time.
+/// Measures on a device, with weights of zero, which do not change the time.
 ///
 /// # Errors
-/// As opening an evaluation.
+/// Errors of recording the plan, of placing it on the device and of running it.
 pub fn measure(problem: &Problem, gpu: &Arc<Gpu>) -> Result<Inference> {
     let of = |batch: usize| {
         let (plan, _) = problem.record_prediction(gpu.target, batch)?;

@@ -56,7 +56,7 @@ mod memory {
         }
     }
 
-    /// From now on such an end has that exit code.
+    /// Installs the handler: from now on, an abort after refused memory ends with exit code 75.
     pub(crate) fn watch() {
         // SAFETY: the handler does nothing that a handler may not do.
         unsafe {

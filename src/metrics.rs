@@ -2,17 +2,17 @@
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
-/// Named results, in the order in which they are shown.
+/// Named metrics, in the order in which they are displayed.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Metrics(pub Vec<(String, f64)>);
 
 impl Metrics {
-    /// From names and values.
+    /// Metrics from pairs of name and value.
     pub fn new(values: impl IntoIterator<Item = (&'static str, f64)>) -> Self {
         Metrics(values.into_iter().map(|(n, v)| (n.to_string(), v)).collect())
     }
 
-    /// Value of that name.
+    /// Value of a metric, if there is one with this name.
     pub fn get(&self, name: &str) -> Option<f64> {
         self.0.iter().find(|(n, _)| n == name).map(|(_, v)| *v)
     }
@@ -28,27 +28,27 @@ impl Serialize for Metrics {
     }
 }
 
-/// Metrics by name of the set.
+/// Metrics of several data sets, with the name of each.
 pub type MetricRows = Vec<(String, Metrics)>;
 
-/// How a metric is shown.
+/// Display of a metric in a table.
 #[derive(Debug, Clone, Copy)]
 pub struct Column {
-    /// Metric.
+    /// Name of the metric.
     pub name: &'static str,
-    /// Heading.
+    /// Heading of the column.
     pub title: &'static str,
-    /// Shown in percent with one digit, else with so many digits.
+    /// Number of digits; none displays percent with one digit.
     pub digits: Option<usize>,
 }
 
 impl Column {
-    /// A metric with so many digits, or in percent.
+    /// A column with this number of digits, or in percent.
     pub fn new(name: &'static str, title: &'static str, digits: Option<usize>) -> Self {
         Column { name, title, digits }
     }
 
-    /// The value as shown.
+    /// A value, formatted for display.
     pub fn show(&self, value: f64) -> String {
         match self.digits {
             None => format!("{:.1} %", 100.0 * value),
@@ -57,18 +57,18 @@ impl Column {
     }
 }
 
-/// Whether less of a metric is better: of all but cosines, accuracies and recalls.
+/// True if a smaller value of a metric is better: for all but cosines, accuracies and recalls.
 pub(crate) fn less_is_better(metric: &str) -> bool {
     !(metric.ends_with("cosine") || metric.ends_with("accuracy") || metric.starts_with("recall"))
 }
 
-/// Whether a value of a metric is better than the best so far by more than `by`; what is not finite never is.
+/// True if a value of a metric is better than the best so far by more than `by`; a value that is not finite never is.
 pub(crate) fn improves(metric: &str, best: Option<f64>, value: f64, by: f64) -> bool {
     let gain = |best: f64| if less_is_better(metric) { best - value } else { value - best };
     value.is_finite() && best.is_none_or(|best| gain(best) > by)
 }
 
-/// Seconds as 1h 02m, 3m 05s or 7 s.
+/// Formats seconds as 1h 02m, 3m 05s or 7 s.
 pub(crate) fn duration(seconds: f64) -> String {
     let s = seconds.max(0.0).round() as u64;
     match (s / 3600, s / 60 % 60, s % 60) {
@@ -78,7 +78,7 @@ pub(crate) fn duration(seconds: f64) -> String {
     }
 }
 
-/// Metrics by name of the row as an aligned table; columns that no row has are left out.
+/// Formats metrics as an aligned table, with a named row each; columns that no row has are left out.
 pub(crate) fn table(rows: &[(String, Metrics)], columns: &[Column]) -> String {
     let columns: Vec<&Column> = columns.iter().filter(|c| rows.iter().any(|(_, m)| m.get(c.name).is_some())).collect();
     let cell = columns.iter().map(|c| c.title.chars().count() + 2).max().unwrap_or(0).max(12);
@@ -94,11 +94,11 @@ pub(crate) fn table(rows: &[(String, Metrics)], columns: &[Column]) -> String {
     out
 }
 
-/// A heading, and whether its column is flush left.
+/// Heading of a column, and true if the column is aligned to the left.
 #[cfg(feature = "cli")]
 pub(crate) type Heading = (String, bool);
 
-/// Cells under their headings, aligned.
+/// Formats cells under their headings as an aligned table.
 #[cfg(feature = "cli")]
 pub(crate) fn aligned(head: &[Heading], cells: &[Vec<String>]) -> String {
     let names: Vec<String> = head.iter().map(|(name, _)| name.clone()).collect();

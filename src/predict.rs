@@ -25,22 +25,22 @@ use crate::session::PredictIo;
 use crate::tasks::{DataKind, Purpose};
 use crate::train::Weights;
 
-/// A trained model on a device, for batches of up to so many samples.
+/// A trained model on a device, for batches of up to a given size.
 #[derive(Debug)]
 pub struct Predictor {
     program: Program,
     io: PredictIo,
-    /// What a sample of it takes, each with its tensor.
+    /// Input fields of a sample, each with its tensor.
     fields: Vec<(Field, Tensor)>,
     time_major: bool,
     shape: Vec<usize>,
-    /// Classes that each row of its outputs tells apart, of a classifier.
+    /// Number of classes that each row of outputs has a logit for; none if the model is no classifier.
     classes: Option<usize>,
 }
 
 impl Predictor {
-    /// The model of a run folder with its best weights, those of its newest checkpoint or a file of them (`best`, `last`, a path). Inputs may have other
-    /// shapes than those of the training data where the model takes any.
+    /// Opens the model of a run folder with its best weights, those of its newest checkpoint or a file of them (`best`, `last`, a path).
+    /// Inputs may have other shapes than the training data if the model allows that.
     ///
     /// # Errors
     /// `MissingInput` without the run or its weights, `Data` when these do not fit the model with inputs of those shapes, `Config` for a run that predicts one
@@ -67,7 +67,7 @@ impl Predictor {
         Predictor::new(problem, &mut weights, &Arc::new(host.open(device)?), batch).map_err(other)
     }
 
-    /// A model of any kinds with these weights.
+    /// A predictor for a problem of any kind with these weights.
     ///
     /// # Errors
     /// As `open`.
@@ -95,7 +95,7 @@ impl Predictor {
         Ok(Predictor { program, io, fields, time_major: problem.time_major(), shape, classes })
     }
 
-    /// What a sample is made of.
+    /// Input fields of a sample.
     pub fn fields(&self) -> Vec<&Field> {
         self.fields.iter().map(|(field, _)| field).collect()
     }
@@ -105,17 +105,18 @@ impl Predictor {
         &self.shape
     }
 
-    /// Classes that each row of the outputs has a logit for, of a classifier.
+    /// Number of classes that each row of outputs has a logit for; none if the model is no classifier.
     pub fn classes(&self) -> Option<usize> {
         self.classes
     }
 
-    /// Samples of a batch at most.
+    /// Largest number of samples in a batch.
     pub fn batch(&self) -> usize {
         self.io.feed.batch
     }
 
-    /// Outputs for so many samples, at most a batch, one after the other, as the model gives them: raw vectors, or logits. Inputs by name, sample after sample.
+    /// Computes the model's raw outputs, such as vectors or logits, for `samples` samples, at most a batch. Inputs are given by name,
+    /// sample after sample, and outputs lie sample after sample.
     ///
     /// # Errors
     /// `Data` for an input that is missing, has another length, is not finite, or is no integer that the model knows; `TryAgain` on device loss.
@@ -151,7 +152,7 @@ impl Predictor {
         Ok(outputs)
     }
 
-    /// Where number `at` of the samples lies in the tensor of a batch.
+    /// Index of element `at` of the samples in the tensor of a batch.
     fn place(&self, field: &Field, at: usize) -> usize {
         let [length, features] = match field.shape[..] {
             [length, features] if self.time_major => [length, features],
@@ -168,7 +169,7 @@ pub fn most_probable(logits: &[f32], classes: usize) -> Vec<u32> {
     logits.chunks(classes).map(best).collect()
 }
 
-/// Probabilities of each row of logits, exp(x − max) / Σ exp(x − max).
+/// Softmax of each row of logits: exp(x − max) / Σ exp(x − max).
 pub fn probabilities(logits: &[f32], classes: usize) -> Vec<f32> {
     let softmax = |row: &[f32]| {
         let most = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);

@@ -23,16 +23,16 @@ pub(crate) const ENDING: &[i32] = &[signal_hook::consts::SIGTERM, signal_hook::c
 #[cfg(all(feature = "cli", not(unix)))]
 pub(crate) const ENDING: &[i32] = &[signal_hook::consts::SIGTERM];
 
-/// One of the processes of a run.
+/// One of the processes (ranks) of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ranks {
-    /// Its number; rank 0 leads: it alone writes to the run folder and speaks.
+    /// Number of this process; rank 0 leads: it alone writes to the run folder and to the terminal.
     pub rank: usize,
-    /// How many there are.
+    /// Number of processes.
     pub count: usize,
-    /// Its number among those of this machine.
+    /// Number of this process among those on the same machine.
     pub local: usize,
-    /// How many there are on this machine.
+    /// Number of processes on this machine.
     pub local_count: usize,
 }
 
@@ -42,13 +42,13 @@ impl Default for Ranks {
     }
 }
 
-/// What ends MPI when it is dropped; a process that fails ends all others with `Ranks::abort` before.
+/// Guard that ends MPI when it is dropped; a process that fails ends all others with `Ranks::abort` before.
 pub struct Joined {
     #[cfg(feature = "mpi")]
     _universe: mpi::environment::Universe,
 }
 
-/// Scratch of `Ranks::sum`.
+/// Scratch buffers of `Ranks::sum`.
 #[derive(Debug, Default)]
 pub struct Sums {
     padded: Vec<f32>,
@@ -56,9 +56,9 @@ pub struct Sums {
     own: Vec<f32>,
 }
 
-/// Milliseconds since the first use of the clock, plus 1, at which the process began to wait for the others; 0 while it does not.
+/// Time at which the process began to wait for the others, in milliseconds since the first use of the clock, plus 1; 0 while it does not wait.
 static WAITING: AtomicU64 = AtomicU64::new(0);
-/// The longest wait that came to an end, in milliseconds.
+/// Longest wait that has ended, in milliseconds.
 static LONGEST: AtomicU64 = AtomicU64::new(0);
 
 fn clock() -> u64 {
@@ -66,7 +66,7 @@ fn clock() -> u64 {
     START.get_or_init(Instant::now).elapsed().as_millis() as u64 + 1
 }
 
-/// Processes that a launcher says it has started, by the variables that Open MPI, MPICH, Intel MPI and Slurm's PMI set.
+/// Number of processes that a launcher says it has started, by the variables that Open MPI, MPICH, Intel MPI and Slurm's PMI set.
 fn launched() -> usize {
     let number = |name: &str| std::env::var(name).ok()?.parse::<usize>().ok();
     let slurm = || std::env::var_os("PMIX_RANK").and_then(|_| number("SLURM_NTASKS"));
@@ -75,7 +75,7 @@ fn launched() -> usize {
 
 #[cfg(not(feature = "mpi"))]
 impl Ranks {
-    /// This process alone.
+    /// Gives this process as the only rank.
     ///
     /// # Errors
     /// `Config` where `mpirun` has started several: each would train the same run.
@@ -113,7 +113,7 @@ impl Ranks {
 
 #[cfg(feature = "mpi")]
 impl Ranks {
-    /// This process and those that were started with it.
+    /// Joins this process with those that were started with it.
     ///
     /// # Errors
     /// `Internal` when MPI does not start.
@@ -177,7 +177,7 @@ impl Ranks {
     }
 }
 
-/// Runs what waits for the other processes, and keeps how long that took.
+/// Runs an exchange that waits for the other processes, and records how long it took.
 fn waiting<T>(exchange: impl FnOnce() -> T) -> T {
     let start = clock();
     WAITING.store(start, Ordering::Relaxed);
@@ -187,7 +187,7 @@ fn waiting<T>(exchange: impl FnOnce() -> T) -> T {
     result
 }
 
-/// How long the same wait lasts after a signal until it is taken for one without end.
+/// Time after a signal for which one wait may last until it is taken for endless.
 #[cfg(feature = "cli")]
 fn patience() -> Duration {
     if std::env::var_os("OMPI_COMM_WORLD_SIZE").is_some() {
@@ -199,12 +199,12 @@ fn patience() -> Duration {
 }
 
 impl Ranks {
-    /// Whether this process writes and speaks for all.
+    /// True for the process that writes and prints for all.
     pub fn leads(self) -> bool {
         self.rank == 0
     }
 
-    /// Whether there are others.
+    /// True if there are several processes.
     pub fn shared(self) -> bool {
         self.count > 1
     }
@@ -230,7 +230,7 @@ impl Ranks {
         values.copy_from_slice(&padded[..values.len()]);
     }
 
-    /// What every rank says, by rank.
+    /// Words of all ranks, in their order.
     pub fn gather(self, word: u64) -> Vec<u64> {
         if self.shared() { waiting(|| self.gathered(word)) } else { vec![word] }
     }
@@ -254,7 +254,7 @@ impl Ranks {
         }
     }
 
-    /// The ranks that have another word than most, if any have.
+    /// Ranks whose word differs from that of most ranks, as a list; none if all agree.
     pub fn others(self, word: u64) -> Option<String> {
         let words = self.gather(word);
         // Of two ranks nobody can say which is wrong; of more, those in the minority.
@@ -264,7 +264,7 @@ impl Ranks {
         (!others.is_empty()).then(|| others.join(", "))
     }
 
-    /// Fails on every rank unless all were started with the same, before anything is exchanged that would wait for ever where they were not.
+    /// Fails on every rank unless all were started with the same options, before any exchange that would otherwise wait for ever.
     ///
     /// # Errors
     /// `Config`, naming what differs and the ranks.
@@ -285,7 +285,7 @@ impl Ranks {
         Ok(())
     }
 
-    /// Waits until all ranks are here, for as long as it takes: while one of them writes files, say.
+    /// Waits until all ranks have arrived, for as long as it takes, such as while one of them writes files.
     pub fn meet(self) {
         if self.leads() {
             // Rank 0 writes the files and has done so: what the others still have to do is short.
@@ -295,24 +295,24 @@ impl Ranks {
         }
     }
 
-    /// As `meet`, where the steps begin: what the ranks have waited for one another so far says nothing of how long a step may take.
+    /// Waits as `meet` does, before the first step. Waits so far say nothing about the time of a step, so the longest one is forgotten.
     pub fn begin(self) {
         self.meet();
         LONGEST.store(0, Ordering::Relaxed);
     }
 
-    /// The least that a rank says.
+    /// Smallest of the numbers that the ranks give.
     pub fn least(self, number: u64) -> u64 {
         self.gather(number).into_iter().min().unwrap_or(number)
     }
 
-    /// Micro-steps of a step that this rank computes, of `accumulate` that all have together.
+    /// Range of the micro-steps that this rank computes, out of `accumulate` that all ranks compute together.
     pub fn micro_steps(self, accumulate: usize) -> std::ops::Range<usize> {
         let own = accumulate / self.count;
         self.rank * own..(self.rank + 1) * own
     }
 
-    /// The adapter that a rank takes on its machine: of a list such as `0,2` its own; without one, a card each where there are cards.
+    /// Adapter that this rank uses on its machine: its own of a list such as `0,2`; without a list, one card for each rank if there are cards.
     ///
     /// # Errors
     /// `Config` where there are fewer cards than ranks.
@@ -337,9 +337,9 @@ impl Ranks {
         }
     }
 
-    /// Ends this process with code 75 when the launcher ends it (SIGTERM) while it waits for a rank that does not answer: that is what happens when one has
-    /// died. Rank 0 says so after 0.4 s, as Open MPI kills a process a second after the signal. What is in `scratch` goes. While ranks wait for rank 0, which
-    /// validates or writes, it is the launcher that ends them.
+    /// Ends this process with code 75 if the launcher ends the run (SIGTERM) while this rank waits for one that does not answer, as after a
+    /// crash of that one. Rank 0 prints a message after 0.4 s, as Open MPI kills a process a second after the signal. The folder `scratch`
+    /// is deleted. While ranks wait for rank 0, which validates or writes, the launcher ends them.
     #[cfg(feature = "cli")]
     pub(crate) fn watch(self, scratch: Option<std::path::PathBuf>) {
         if !self.shared() {

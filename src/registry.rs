@@ -25,14 +25,14 @@ macro_rules! kinds {
         }
 
         impl $name {
-            /// What the table holds.
+            /// The configuration in the table, of whatever kind.
             pub fn kind(&self) -> &dyn $kind {
                 match self {
                     $($name::$variant(config) => config,)*
                 }
             }
 
-            /// What the table holds, to change it.
+            /// The configuration in the table, for changes.
             pub fn kind_mut(&mut self) -> &mut dyn $kind {
                 match self {
                     $($name::$variant(config) => config,)*

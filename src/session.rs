@@ -14,47 +14,47 @@ use crate::metrics::Metrics;
 use crate::plan::{Arena, Exchange, FixedPlan, LayoutOptions, Lowered, Memory, Parameter, Program, Tensor};
 use crate::ranks::Ranks;
 
-/// Steps whose records stay on the device until the host reads them.
+/// Number of steps whose records stay on the device until the host reads them.
 pub(crate) const RING: u64 = 256;
 
-/// What a step takes from the one before.
+/// Values that a step takes from the one before.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Carried {
-    /// Whether that was skipped.
+    /// True if the step before was skipped.
     pub skipped: bool,
-    /// Its loss scale, of a run in 16 bits.
+    /// Loss scale of the step before, in a run with 16 bits.
     pub loss_scale: f32,
-    /// Updates that the moments of the optimiser have had.
+    /// Number of updates so far of the optimiser's moments.
     pub updates: u64,
 }
 
-/// Where a batch goes in a plan.
+/// Tensors of a plan that take a batch.
 #[derive(Debug, Clone)]
 pub struct Feed {
-    /// Step state.
+    /// State of the step.
     pub state: Tensor,
-    /// Inputs by name.
+    /// Input tensors by name.
     pub inputs: Vec<(&'static str, Tensor)>,
-    /// Rows of a sample, of a loss whose means are taken over samples.
+    /// Number of rows of a sample, for a loss whose means are taken over samples.
     pub sample_rows: Option<usize>,
-    /// Samples.
+    /// Number of samples in a batch.
     pub batch: usize,
 }
 
 impl Feed {
-    /// Number that the means of a micro-batch are taken over.
+    /// Number that the means of a micro-batch are divided by.
     pub fn count(&self, batch: &Batch) -> usize {
         self.sample_rows.map_or(batch.count, |rows| batch.rows / rows)
     }
 
-    /// Share of a micro-batch in the means of its step, so that each sample has the same weight whatever the form of the step. Terms that compare the samples
-    /// of a micro-batch are weighted by their number.
+    /// Weight of each micro-batch in the means of its step, so that each sample counts the same however the step is divided. Terms that
+    /// compare the samples of a micro-batch are weighted by the number of its samples.
     fn shares(&self, step: &[Batch]) -> impl Fn(&Batch) -> f32 {
         let all = step.iter().map(|batch| self.count(batch)).sum::<usize>().max(1) as f32;
         move |batch| self.count(batch) as f32 / all
     }
 
-    /// Input of that name.
+    /// The input tensor with this name.
     ///
     /// # Errors
     /// `Internal` when the plan has none.
@@ -64,66 +64,66 @@ impl Feed {
     }
 }
 
-/// What the host touches of the plan of a training step.
+/// Tensors of a training plan that the host reads and writes.
 #[derive(Debug, Clone)]
 pub struct TrainIo {
-    /// Where batches go.
+    /// Tensors that take a batch.
     pub feed: Feed,
     /// Ring of metric records.
     pub records: Tensor,
 }
 
-/// What the host touches of the plan of an evaluation.
+/// Tensors of an evaluation plan that the host reads and writes.
 #[derive(Debug, Clone)]
 pub struct EvaluateIo {
-    /// Where batches go.
+    /// Tensors that take a batch.
     pub feed: Feed,
-    /// What the model gives.
+    /// Main output of the model.
     pub output: Tensor,
-    /// Its other outputs by name.
+    /// Other outputs of the model by name.
     pub others: Vec<(&'static str, Tensor)>,
-    /// (batch rows, columns) results of the loss.
+    /// Results of the loss, shape (batch rows, columns).
     pub rows: Tensor,
 }
 
 impl EvaluateIo {
-    /// Another output of the model.
+    /// Another output of the model, by name.
     pub fn other(&self, name: &str) -> Option<Tensor> {
         self.others.iter().find(|(n, _)| *n == name).map(|(_, t)| *t)
     }
 }
 
-/// What the host touches of the plan of a position of decoding.
+/// Tensors of a decoding plan that the host reads and writes.
 #[derive(Debug, Clone)]
 pub struct DecodeIo {
-    /// Where the numbers of the position go.
+    /// Tensors that take the numbers at the position.
     pub feed: Feed,
-    /// What the model gives.
+    /// Output of the model.
     pub output: Tensor,
 }
 
-/// What the host touches of the plan of the model alone.
+/// Tensors of a prediction plan that the host reads and writes.
 #[derive(Debug, Clone)]
 pub struct PredictIo {
-    /// Where batches go.
+    /// Tensors that take a batch.
     pub feed: Feed,
-    /// What the model gives.
+    /// Output of the model.
     pub output: Tensor,
 }
 
-/// The plans of a run, each with what the host touches of it.
+/// Plans of a run, each with the tensors that the host reads and writes.
 #[derive(Debug)]
 pub struct Plans<P = FixedPlan> {
-    /// Of a training step, where the run trains.
+    /// Training step, if the run trains.
     pub train: Option<(P, TrainIo)>,
-    /// Of the evaluation of a batch.
+    /// Evaluation of a batch.
     pub evaluate: (P, EvaluateIo),
-    /// Of a step of decoding, where the model decodes.
+    /// Decoding step, if the model decodes.
     pub decode: Option<(P, DecodeIo)>,
 }
 
 impl<P> Plans<P> {
-    /// Makes something of each plan.
+    /// Applies a function to each plan.
     fn map<Q>(self, mut make: impl FnMut(P) -> Result<Q>) -> Result<Plans<Q>> {
         Ok(Plans {
             train: self.train.map(|(plan, io)| Ok::<_, Error>((make(plan)?, io))).transpose()?,
@@ -134,7 +134,7 @@ impl<P> Plans<P> {
 }
 
 impl Plans {
-    /// Gives them buffers, which they share, on one of these processes.
+    /// Lays the plans out in memory, with shared buffers, for one of these processes.
     ///
     /// # Errors
     /// `Config` when sizes overflow.
@@ -154,26 +154,26 @@ impl Plans {
     }
 }
 
-/// The plans of a run in their memory.
+/// Plans of a run, laid out in memory.
 #[derive(Debug)]
 pub struct Placed {
-    /// Where each has its tensors, and how its target runs it.
+    /// Plans with the places of their tensors, lowered to their target.
     pub plans: Plans<Lowered>,
-    /// Their buffers.
+    /// Buffers that they share.
     pub memory: Memory,
 }
 
-/// A run's programs on a device, with its weights.
+/// Programs of a run on a device, with its weights.
 #[derive(Debug)]
 pub struct Session {
-    /// Buffers.
+    /// Buffers on the device.
     pub arena: Arc<Arena>,
-    /// One training step, where the session trains; evaluation of a batch; one step of decoding, where the model decodes.
+    /// Programs: training step if the session trains, evaluation of a batch, decoding step if the model decodes.
     pub programs: Plans<Program>,
 }
 
 impl Session {
-    /// Allocates what the layout of the plans says, and compiles.
+    /// Allocates the buffers of the plans and compiles their kernels.
     ///
     /// # Errors
     /// `Config` over the budget, `TryAgain` without memory, `Internal` when a kernel does not compile.
@@ -183,24 +183,24 @@ impl Session {
         Ok(Session { arena, programs })
     }
 
-    /// Evaluation of a batch.
+    /// Program that evaluates a batch.
     pub fn evaluation(&self) -> &(Program, EvaluateIo) {
         &self.programs.evaluate
     }
 
-    /// One step of decoding, where the model decodes.
+    /// Program of a decoding step, if the model decodes.
     pub fn decoding(&self) -> Option<&(Program, DecodeIo)> {
         self.programs.decode.as_ref()
     }
 
-    /// All programs.
+    /// All programs of the session.
     pub fn all(&self) -> impl Iterator<Item = &Program> {
         let Plans { train, evaluate, decode } = &self.programs;
         let (train, decode) = (train.iter().map(|(program, _)| program), decode.iter().map(|(program, _)| program));
         train.chain([&evaluate.0]).chain(decode)
     }
 
-    /// Weights in the order of their declaration.
+    /// Weights, in the order of their declaration.
     pub fn parameters(&self) -> &[Parameter] {
         self.programs.evaluate.0.plan.parameters()
     }
@@ -213,7 +213,7 @@ impl Session {
         self.programs.train.as_ref().ok_or_else(|| Error::Internal("this session does not train".into()))
     }
 
-    /// Tells the device what the records of the steps before this one would say: what a run goes on from.
+    /// Writes the values that the first step takes from the one before, as after a resume.
     ///
     /// # Errors
     /// `Internal` when the session only evaluates.
@@ -236,7 +236,7 @@ impl Session {
         program.read(records)
     }
 
-    /// What adds up the gradients of the processes of a run.
+    /// Exchange that adds up the gradients of the processes of a run.
     ///
     /// # Errors
     /// `Internal` when the session was not made for several.
@@ -268,7 +268,7 @@ impl Session {
         Ok(())
     }
 
-    /// Queues one step of the given micro-batches; `state` carries everything but tick, micro, rows, count, scale and drawn.
+    /// Queues one step over the given micro-batches. The caller sets `state` but for tick, micro, rows, count, scale and drawn.
     ///
     /// # Errors
     /// `TryAgain` on device loss.
@@ -287,7 +287,7 @@ impl Session {
         queued.pop_back().ok_or_else(|| Error::Internal("a step without batches".into()))
     }
 
-    /// The same of a step that the processes of a run take together: the micro-batches of this one lie in `own`.
+    /// Queues one step that the processes of a run compute together; the micro-batches of this process are those in `own`.
     ///
     /// # Errors
     /// `TryAgain` on device loss.
@@ -320,7 +320,7 @@ impl Session {
         exchange.step(program, state.slot as usize, !mine.is_empty(), batches.len().div_ceil(own.len()))
     }
 
-    /// Waits for the oldest of the steps or micro-steps that were queued where there are many: each has a copy of its batch.
+    /// Waits for the oldest queued step or micro-step if there are many, since each has a copy of its batch.
     ///
     /// # Errors
     /// `TryAgain` on device loss.
@@ -342,12 +342,12 @@ impl Session {
         Ok(self.evaluation())
     }
 
-    /// Samples of one evaluation batch.
+    /// Number of samples in an evaluation batch.
     pub fn batch(&self) -> usize {
         self.evaluation().1.feed.batch
     }
 
-    /// Results of the loss, a row each for those that count.
+    /// Results of the loss for the valid rows of a batch.
     ///
     /// # Errors
     /// `TryAgain` on device loss.
@@ -358,7 +358,7 @@ impl Session {
         Ok(rows.chunks(cols).take(batch.rows).map(<[f32]>::to_vec).collect())
     }
 
-    /// What the model gives, all of it.
+    /// Whole main output of the model.
     ///
     /// # Errors
     /// `TryAgain` on device loss.
@@ -367,7 +367,7 @@ impl Session {
         self.evaluated(batch, output)
     }
 
-    /// One of the outputs of the evaluation of a batch, all of it.
+    /// Whole output tensor of the evaluation of a batch, such as one of the others.
     ///
     /// # Errors
     /// `TryAgain` on device loss.
@@ -375,8 +375,8 @@ impl Session {
         self.run_evaluation(batch)?.0.read(output)
     }
 
-    /// Means of the columns of the loss over batches; of a sum, the loss is the weighted sum of its terms' means. A sample that is alone in
-    /// its batch has no standard deviation: it is left out of the means of the terms that need one, which are NaN where no sample is left.
+    /// Means of the columns of the loss over batches; for a sum, the loss is the weighted sum of the means of its terms. A sample alone in
+    /// its batch has no standard deviation: it is left out of the means of terms that need one, which are NaN if no sample is left.
     ///
     /// # Errors
     /// `TryAgain` on device loss, and those of the batches.

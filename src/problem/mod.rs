@@ -19,43 +19,43 @@ use crate::plan::Buffer;
 use crate::ranks::Ranks;
 use crate::tasks::{Card, Data, DataKind, Layout, Loading, Purpose, Scorecard, Source};
 
-/// What the kinds of a run file have in common: they are read, written and copied.
+/// Traits of the configurations of models, data and losses: they can be read, written and copied.
 pub trait Table: Serialize + DeserializeOwned + Clone {}
 
 impl<T: Serialize + DeserializeOwned + Clone> Table for T {}
 
-/// A model, data whose sizes are known, and a loss; `Problem<dyn Data>` has its samples.
+/// A model, a loss and data; `Problem<dyn Source>` knows the sizes of the data, `Problem<dyn Data>` has their samples.
 #[derive(Debug)]
 pub struct Problem<D: ?Sized = dyn Source> {
-    /// How it is trained.
+    /// Settings of the training loop.
     pub settings: Settings,
     /// The whole configuration as TOML, with the sizes of the data.
     pub toml: String,
-    /// A configuration of this kind with every default written out.
+    /// Function that parses a configuration of this kind and gives it with every default written out.
     pub canonical: fn(&str) -> Result<String>,
-    /// Files that are read, by their keys.
+    /// Input files, with the keys that name them in the run file.
     pub files: Vec<(&'static str, PathBuf)>,
-    /// Epochs over which the data grow harder.
+    /// Number of epochs over which the data become harder.
     pub curriculum_epochs: f64,
-    /// Data.
+    /// Data, with or without samples.
     pub data: Box<D>,
     model: Box<dyn ModelKind>,
     loss: Box<dyn Loss>,
     buffers: Vec<Buffer>,
-    /// Buffers that came with weights.
+    /// Buffers that were read from saved weights.
     given: Vec<Buffer>,
     layout: Layout,
-    /// Samples of an evaluation batch at most.
+    /// Largest number of samples in an evaluation batch.
     evaluated: usize,
-    /// Processes that train it together.
+    /// This process among those that train the run together.
     ranks: Ranks,
 }
 
-/// A problem with its samples.
+/// A problem whose samples are loaded.
 pub type Loaded = Problem<dyn Data>;
 
 impl Problem {
-    /// The problem of a configuration; of files no more than headers are read.
+    /// Opens the problem of a configuration; only the headers of files are read.
     ///
     /// # Errors
     /// `MissingInput` or `Data` when a file cannot be used.
@@ -73,10 +73,10 @@ impl Problem {
         Problem::of(&config, data)
     }
 
-    /// The problem of training as one of several processes computes it.
+    /// Opens the problem of a training run as one of several processes computes it.
     ///
     /// # Errors
-    /// Those of `for_ranks` and `open`.
+    /// Errors of `for_ranks` and `open`.
     pub fn open_for<M, D, L>(config: &Config<M, D, L>, ranks: Ranks) -> Result<Problem>
     where
         M: ModelKind + Table,
@@ -86,18 +86,18 @@ impl Problem {
         Problem::for_ranks(config, ranks, |part| Problem::open(part, Purpose::Train))
     }
 
-    /// With these data.
+    /// The problem with these data as its samples.
     ///
     /// # Errors
-    /// `Data` or `Config` when they do not do for the loss.
+    /// `Data` or `Config` when they do not fit the loss.
     pub fn with(self, data: Box<dyn Data>) -> Result<Loaded> {
         Ok(self.loaded(|_, _| Ok((data, vec![])))?.0)
     }
 
-    /// With the samples. What needs no device is looked at.
+    /// Loads the samples and checks everything that needs no device. Gives the problem and notes for the user.
     ///
     /// # Errors
-    /// `MissingInput`, `Data` or `Config`, as the data say.
+    /// `MissingInput`, `Data` or `Config`, as the data report.
     pub fn load(self) -> Result<(Loaded, Vec<String>)> {
         let ranks = self.ranks;
         self.loaded(|source, given| source.load(Loading { given, ranks }))
@@ -121,7 +121,7 @@ impl Problem {
     }
 }
 
-/// Gives buffers the values of those of the same name and shape.
+/// Copies the values of given buffers to buffers of the same name and shape.
 fn take(buffers: &mut [Buffer], given: &[Buffer]) {
     for buffer in buffers {
         if let Some(found) = given.iter().find(|g| g.name == buffer.name && g.shape == buffer.shape) {
@@ -131,7 +131,7 @@ fn take(buffers: &mut [Buffer], given: &[Buffer]) {
 }
 
 impl Loaded {
-    /// The problem of a configuration with so many made-up samples in place of its file's.
+    /// The problem of a configuration with this number of made-up samples in place of its file's.
     ///
     /// # Errors
     /// `Data` when they do not fill a batch.
@@ -147,7 +147,7 @@ impl Loaded {
     /// The problem of a configuration with these data.
     ///
     /// # Errors
-    /// `Data` or `Config` when they do not do for the loss.
+    /// `Data` or `Config` when they do not fit the loss.
     pub fn holding<M, D, L>(config: &Config<M, D, L>, data: Box<dyn Data>) -> Result<Loaded>
     where
         M: ModelKind + Table,
@@ -159,18 +159,18 @@ impl Loaded {
         Ok(loaded)
     }
 
-    /// Micro-steps of a step.
+    /// Micro-batches of a training step.
     ///
     /// # Errors
-    /// Those of the data.
+    /// Errors of the data.
     pub fn batches(&mut self, step: u64) -> Result<Vec<Batch>> {
         self.batches_of(step, 0..usize::MAX)
     }
 
-    /// The same with inputs for these alone; others may be empty.
+    /// Micro-batches of a training step, of which only those in `own` need inputs; the others may be empty.
     ///
     /// # Errors
-    /// Those of the data.
+    /// Errors of the data.
     pub fn batches_of(&mut self, step: u64, own: Range<usize>) -> Result<Vec<Batch>> {
         let drawn = self.loss.drawn(self.settings.train.seed, step);
         let mut batches = self.data.batches(step, self.layout, own)?;
@@ -178,7 +178,7 @@ impl Loaded {
         Ok(batches)
     }
 
-    /// Judges models of this problem.
+    /// Scorecard that evaluates models of this problem.
     pub fn scorecard(&self) -> Box<dyn Scorecard> {
         self.data.scorecard(self.loss.as_ref(), self.layout)
     }
@@ -213,8 +213,8 @@ impl<D: Source + ?Sized> Problem<D> {
         Ok(problem)
     }
 
-    /// The problem that `make` gives of a configuration, as one of several processes computes it: each takes its part of every micro-batch, as with as many
-    /// times `train.accumulate`. It stays the problem of this configuration, whose run folder goes on with any number of processes.
+    /// Makes the problem as one of several processes computes it: the batch is divided by the number of processes, and each step has as
+    /// many times the micro-batches. Its configuration stays that of the whole run, so a run folder can be resumed with any number of processes.
     ///
     /// # Errors
     /// `Config` where a batch cannot be divided, and those of `make`.
@@ -244,33 +244,33 @@ impl<D: Source + ?Sized> Problem<D> {
         }
     }
 
-    /// What is kept with the weights and is not trained.
+    /// Values that are kept with the weights and not trained, as a PyTorch module's buffers.
     pub fn buffers(&self) -> &[Buffer] {
         &self.buffers
     }
 
-    /// Takes buffers that came with weights.
+    /// Takes the buffers that were read from saved weights.
     pub fn use_saved_buffers(&mut self, given: Vec<Buffer>) {
         take(&mut self.buffers, &given);
         self.given = given;
     }
 
-    /// What is minimised.
+    /// The loss that is minimised.
     pub fn loss(&self) -> &dyn Loss {
         self.loss.as_ref()
     }
 
-    /// What a validation measures, and how it is shown.
+    /// Metrics of a validation, and how they are displayed.
     pub fn card(&self) -> Card {
         self.data.card(self.loss.as_ref())
     }
 
-    /// Whether sequences go to the model time step after time step.
+    /// True if sequences go to the model in time-major order, (length, batch, …).
     pub fn time_major(&self) -> bool {
         self.layout.time_major
     }
 
-    /// Whether the training samples lie on the device.
+    /// True if the training samples lie on the device.
     pub fn resident(&self) -> bool {
         self.layout.resident
     }

@@ -11,12 +11,12 @@ use crate::plan::{Flat, Memory, Section};
 use crate::session::{Carried, Placed, Plans, Session};
 use crate::tasks::{Layout, Source};
 
-/// Whether a device of this kind holds these buffers within a budget in bytes.
+/// True if a device of this kind can hold these buffers within a budget in bytes.
 fn fits(memory: &Memory, target: Target, budget: u64) -> bool {
     memory.report.total_bytes <= budget && memory.buffers.iter().all(|buffer| buffer.bytes <= target.max_binding)
 }
 
-/// What is made with the first of these sizes, in falling order, that fits; with the last where none does.
+/// Calls `make` with these sizes, in falling order, and gives the first result that fits; the last one if none does.
 fn first_that_fits<T>(sizes: &[usize], make: impl Fn(usize) -> Result<T>, fits: impl Fn(&T) -> bool) -> Result<T> {
     let [first, between @ .., last] = sizes else { return make(sizes.first().copied().unwrap_or(1)) };
     let made = make(*first)?;
@@ -36,7 +36,7 @@ fn first_that_fits<T>(sizes: &[usize], make: impl Fn(usize) -> Result<T>, fits: 
 }
 
 impl Loaded {
-    /// Allocates and compiles for training on a device, with initial weights; nothing is decided on what lies there.
+    /// Creates a training session on a device: allocates buffers, compiles kernels and sets initial weights. It decides nothing about placement.
     ///
     /// # Errors
     /// As `training_in`, and `Config` as `place`.
@@ -44,7 +44,7 @@ impl Loaded {
         self.training_in(self.placed_for(gpu.target)?, gpu)
     }
 
-    /// Allocates and compiles what was placed, with initial weights. The device runs the kernels of the target that it was placed for.
+    /// Creates a training session from placed plans, with initial weights. The device must run the kernels of the target they were placed for.
     ///
     /// # Errors
     /// `Config` over the budget, `TryAgain` without memory, `Internal` when a kernel does not compile.
@@ -56,7 +56,7 @@ impl Loaded {
         Ok(session)
     }
 
-    /// Plans, allocates and compiles for evaluation, within what a run may allocate.
+    /// Creates an evaluation session on a device: plans, allocates and compiles, within the memory that a run may allocate.
     ///
     /// # Errors
     /// As `training`.
@@ -72,15 +72,15 @@ impl Loaded {
 }
 
 impl<D: Source + ?Sized> Problem<D> {
-    /// The plans of training on batches of so many samples, in their memory.
+    /// Plans for training on batches of this size and for evaluation, laid out in memory.
     fn placed_at(&self, target: Target, batch: usize, layout: Layout, evaluated: usize) -> Result<Placed> {
         let train = Some(self.training_plan(target, batch, layout)?);
         Plans { train, evaluate: self.evaluation_plan(target, evaluated)?, decode: self.decoding_plan(target, evaluated)? }
             .place(self.ranks)
     }
 
-    /// Buffers of training on batches of so many samples, with the training samples on the device and evaluation batches as large as the budget in bytes
-    /// allows; and whether the samples are there.
+    /// Plans for training on batches of this size, laid out within a budget in bytes, and whether the training samples lie on the device.
+    /// The samples do if they fit, and evaluation batches are as large as fits.
     fn placed_within(&self, target: Target, batch: usize, budget: u64) -> Result<(Placed, bool)> {
         let sizes = self.evaluations(batch);
         let fits = |placed: &Placed| fits(&placed.memory, target, budget);
@@ -96,7 +96,7 @@ impl<D: Source + ?Sized> Problem<D> {
         Ok((placed(false)?, false))
     }
 
-    /// The plans of training with everything where it was last decided to be.
+    /// Plans for training, laid out as `place` last decided.
     ///
     /// # Errors
     /// As `record_training`.
@@ -105,7 +105,8 @@ impl<D: Source + ?Sized> Problem<D> {
         self.placed_at(target, batch, self.layout, self.evaluations(batch)[0])
     }
 
-    /// Decides what lies on the device, for a budget in bytes; gives the plans of training in their memory. Pure: no device is asked.
+    /// Decides for a budget in bytes if the training samples lie on the device, and how large evaluation batches are. It asks no device.
+    /// Gives the plans for training, laid out in memory.
     ///
     /// # Errors
     /// As `record_training`.
@@ -116,7 +117,7 @@ impl<D: Source + ?Sized> Problem<D> {
         Ok(placed)
     }
 
-    /// Seconds that a card takes for a step at least, on micro-batches of the run's size.
+    /// Lower bound of the seconds that a card needs for a step with the run's micro-batches (roofline model).
     ///
     /// # Errors
     /// As `record_training`.
@@ -127,10 +128,10 @@ impl<D: Source + ?Sized> Problem<D> {
         Ok(micro_steps * plan.roofline(card, 0..update.start) + plan.roofline(card, update))
     }
 
-    /// Largest batch whose memory stays within the budget, if any does. Memory is nearly linear in the batch, so a few plans tell: each is
-    /// recorded where the line through those before crosses the budget, and in the middle where that does not help.
+    /// Largest batch size whose memory stays within the budget; none if no batch fits. Memory is nearly linear in the batch, so a few plans
+    /// are enough: the search interpolates between known sizes, and bisects if that does not help.
     pub fn largest_batch(&self, target: Target, budget: u64) -> Option<usize> {
-        /// Sizes that a run file may give.
+        /// Largest batch size that a run file may give.
         const MOST: usize = 1 << 20;
         // Shares of what there is: at most 1 fits.
         let load = |batch: usize| {

@@ -12,7 +12,7 @@ use crate::plan::{FixedPlan, Passes, Plan, PlanOptions, Section, Tensor};
 use crate::session::{DecodeIo, EvaluateIo, Feed, PredictIo, RING, TrainIo};
 use crate::tasks::{Layout, Source};
 
-/// A forward pass with its loss.
+/// A forward pass with its loss, as recorded in a plan.
 struct Judged {
     feed: Feed,
     model: Box<dyn Model>,
@@ -27,13 +27,13 @@ impl<D: Source + ?Sized> Problem<D> {
         self.settings.train.precision == Precision::F16
     }
 
-    /// An empty plan of the run. Only one of a training step trains.
+    /// An empty plan of the run; `trains` is true for a training step alone.
     fn empty(&self, name: &str, target: Target, trains: bool) -> Plan {
         let micro_steps = !trains || self.settings.train.accumulate > 1;
         Plan::with(name, target, PlanOptions { trains, micro_steps, halves: self.half() })
     }
 
-    /// What is stored in 16 bits, where the run asks for that.
+    /// Choice of the tensors that are stored in 16 bits; none in a run with 32 bits.
     fn halves(&self, plan: &Plan) -> Result<Option<kernels::Halves>> {
         match (self.half(), plan.target.half, plan.trains) {
             (false, ..) => Ok(None),
@@ -51,7 +51,7 @@ impl<D: Source + ?Sized> Problem<D> {
         self.model.build(&Build { fields: &self.data.fields(), buffers: &self.buffers })
     }
 
-    /// Records the forward pass and the loss of a batch, with its gradient where the plan trains.
+    /// Records the forward pass and the loss of a batch, and the gradient of the loss if the plan trains.
     fn judged(&self, plan: &mut Plan, batch: usize, layout: Layout) -> Result<Judged> {
         let state = state(plan)?;
         let inputs = self.data.record(plan, batch, layout)?.of(self.data.fields());
@@ -66,7 +66,7 @@ impl<D: Source + ?Sized> Problem<D> {
         Ok(Judged { feed, model, output: outputs.main, others: outputs.others, rows: recorded.rows, gradients: recorded.gradients })
     }
 
-    /// The plan of a training step on batches of so many samples.
+    /// Plan of a training step on batches of this size.
     pub(super) fn training_plan(&self, target: Target, batch: usize, layout: Layout) -> Result<(FixedPlan, TrainIo)> {
         let mut plan = self.empty("train", target, true);
         let Judged { feed, mut model, rows, gradients, .. } = self.judged(&mut plan, batch, layout)?;
@@ -91,7 +91,7 @@ impl<D: Source + ?Sized> Problem<D> {
         Ok((passes.finish(plan)?, TrainIo { feed, records }))
     }
 
-    /// Sizes that an evaluation batch may have, in falling order, of a run that trains on batches of so many.
+    /// Possible sizes of an evaluation batch, in falling order, in a run that trains on batches of size `batch`.
     pub(super) fn evaluations(&self, batch: usize) -> Vec<usize> {
         let mut sizes = self.data.evaluation_batches(batch);
         let last = sizes.pop().unwrap_or(batch);
@@ -100,7 +100,7 @@ impl<D: Source + ?Sized> Problem<D> {
         sizes
     }
 
-    /// The plan of the evaluation of batches of so many samples.
+    /// Plan of an evaluation of batches of this size.
     pub(super) fn evaluation_plan(&self, target: Target, batch: usize) -> Result<(FixedPlan, EvaluateIo)> {
         let mut plan = self.empty("evaluate", target, false);
         let Judged { feed, output, others, rows, .. } = self.judged(&mut plan, batch, self.layout)?;
@@ -109,7 +109,7 @@ impl<D: Source + ?Sized> Problem<D> {
         Ok((passes.finish(plan)?, EvaluateIo { feed, output, others, rows }))
     }
 
-    /// The plan of a training step.
+    /// Plan of a training step.
     ///
     /// # Errors
     /// `Config` when sizes overflow, or data, model and loss do not fit each other.
@@ -117,7 +117,7 @@ impl<D: Source + ?Sized> Problem<D> {
         self.training_plan(target, self.settings.train.batch, self.layout)
     }
 
-    /// The plan of an evaluation.
+    /// Plan of an evaluation.
     ///
     /// # Errors
     /// As `record_training`.
@@ -125,7 +125,7 @@ impl<D: Source + ?Sized> Problem<D> {
         self.evaluation_plan(target, self.evaluations(self.settings.train.batch)[0])
     }
 
-    /// The plan of the model alone on a batch of so many samples, without a loss.
+    /// Plan of the model alone, without a loss, on a batch of this size.
     ///
     /// # Errors
     /// As `record_training`.
@@ -139,7 +139,7 @@ impl<D: Source + ?Sized> Problem<D> {
         Ok((plan.pruned(), PredictIo { feed, output }))
     }
 
-    /// The plan of a step of decoding as many sequences as an evaluation has, where data are decoded.
+    /// Plan of a decoding step for as many sequences as an evaluation batch has; none if data or model do not decode.
     ///
     /// # Errors
     /// As `record_training`.
@@ -147,13 +147,13 @@ impl<D: Source + ?Sized> Problem<D> {
         self.decoding_plan(target, self.evaluations(self.settings.train.batch)[0])
     }
 
-    /// The same of so many sequences.
+    /// Plan of a decoding step for this number of sequences.
     pub(super) fn decoding_plan(&self, target: Target, batch: usize) -> Result<Option<(FixedPlan, DecodeIo)>> {
         let recorded = if self.data.decodes() { self.record_position(target, batch)? } else { None };
         Ok(recorded.map(|(plan, io)| (plan.pruned(), io)))
     }
 
-    /// The plan of one position of `batch` sequences, where data and model decode, to be gone on with.
+    /// Plan of one position of `batch` sequences, which the caller may extend; none if data or model do not decode.
     ///
     /// # Errors
     /// As `record_training`.
