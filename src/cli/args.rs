@@ -54,22 +54,22 @@ pub(super) struct JsonArg {
 }
 
 impl RunArgs {
-    /// The configuration.
+    /// Reads the configuration of the run file, with its overrides.
     pub(super) fn load(&self) -> Result<Config> {
         Config::load(&self.run, &self.set)
     }
 }
 
 impl RunFolderArgs {
-    /// Of a folder that is known otherwise.
+    /// Arguments for a run folder that is already known.
     pub(super) fn named(run: PathBuf, checkpoint: String) -> Self {
         RunFolderArgs { folder: None, run: Some(run), checkpoint }
     }
 
-    /// The folder.
+    /// Path of the run folder.
     ///
     /// # Errors
-    /// `Config` where none was named.
+    /// `Config` when none was named.
     pub(super) fn folder(&self) -> Result<&Path> {
         let none =
             || Error::Config("name a run folder, as in `engine eval runs/lvm_mlp`. `engine status` lists those that there are".into());
@@ -77,7 +77,7 @@ impl RunFolderArgs {
     }
 }
 
-/// The weights that were asked for; standard error says which they are.
+/// Opens the weights that were asked for, and prints on standard error which they are.
 pub(super) fn weights_of(host: &Host, weights: &RunFolderArgs) -> Result<Weights> {
     let found = Weights::of_run(weights.folder()?, &weights.checkpoint)?;
     let step = found.step().map_or(String::new(), |step| format!(" of step {step}"));
@@ -85,7 +85,7 @@ pub(super) fn weights_of(host: &Host, weights: &RunFolderArgs) -> Result<Weights
     Ok(found)
 }
 
-/// A problem with its data and the weights of a run, and a session that evaluates.
+/// Loads the data of a problem and the weights of a run, and creates an evaluation session.
 pub(super) fn trained(host: &Host, mut weights: Weights, mut problem: Problem, device: Option<&str>) -> Result<(Loaded, Session)> {
     problem.use_saved_buffers(weights.buffers(problem.buffers())?);
     let (problem, _) = problem.load()?;
@@ -94,13 +94,13 @@ pub(super) fn trained(host: &Host, mut weights: Weights, mut problem: Problem, d
     Ok((problem, session))
 }
 
-/// Fails, before any work, where a file cannot be made.
+/// Fails, before any work, if a file cannot be created.
 pub(super) fn expect_writable(path: &Path) -> Result<()> {
     files::replaceable(path)?;
     tempfile::tempfile_in(folder_of(path)).map(|_| ()).map_err(|e| Error::CannotCreate(format!("cannot create {}: {e}", path.display())))
 }
 
-/// Fails where a file that is to be written is one of those, under whatever name.
+/// Fails if a file to be written is one of the others, by whatever name.
 pub(super) fn expect_others(path: &Path, others: &[&Path]) -> Result<()> {
     match others.iter().any(|other| files::same(path, other)) {
         true => Err(Error::Config(format!("{} is a file that is read or written here: name another one to write", path.display()))),
@@ -108,7 +108,7 @@ pub(super) fn expect_others(path: &Path, others: &[&Path]) -> Result<()> {
     }
 }
 
-/// Fails, before any work, where a file cannot be made, is one of those that are read, or belongs to a run.
+/// Fails, before any work, if a file cannot be created, is one of those that are read, or lies in the run folder.
 pub(super) fn expect_apart(path: &Path, read: &[&Path], run: &Path) -> Result<()> {
     let place = |path: &Path| std::fs::canonicalize(path).ok();
     expect_others(path, read)?;
@@ -119,7 +119,7 @@ pub(super) fn expect_apart(path: &Path, read: &[&Path], run: &Path) -> Result<()
     expect_writable(path)
 }
 
-/// 8GiB, 500MB, 1048576.
+/// Parses a size in bytes, as in 8GiB, 500MB or 1048576.
 pub(super) fn parse_bytes(text: &str) -> std::result::Result<u64, String> {
     let text = text.trim();
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());

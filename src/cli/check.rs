@@ -86,7 +86,7 @@ pub(super) fn run(host: &Host, args: CheckArgs) -> Result<()> {
     }
 }
 
-/// Checks a step of a run at its own batch, and its whole gradient where that is small enough; gives a row of the results.
+/// Checks a step of a run at its own batch size, and its whole gradient if that is small enough. Gives a row of the results.
 fn check_run(host: &Host, gpu: &Arc<Gpu>, path: &Path, config: &Config, json: bool, failures: &mut Vec<String>) -> Result<Value> {
     let b = check_batch(gpu, config)?;
     let mut ok = b.worst.0 <= ALLOWED;

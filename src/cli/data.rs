@@ -83,11 +83,11 @@ enum Data {
     },
 }
 
-/// Samples on a contact sheet, and in a row of it.
+/// Number of samples on a contact sheet, and in a row of it.
 const SHEET: usize = 24;
 const SHEET_COLUMNS: usize = 6;
 
-/// The sequences of a run, in the order in which it sees them.
+/// Writes the sequences of a run, in the order in which it sees them.
 fn sequences(host: &Host, config: &Config, out: &Path) -> Result<()> {
     let Some(data) = (config.data.kind() as &dyn Any).downcast_ref::<IntegerSequencesConfig>() else {
         return Err(Error::Config("this needs a run of data.kind = \"integer_sequences\"".into()));
@@ -118,7 +118,7 @@ fn sequences(host: &Host, config: &Config, out: &Path) -> Result<()> {
     host.print(&format!("{}: {steps} training steps, {validations} validations, {count} test sets", out.display()))
 }
 
-/// Contexts and targets from a row of vectors.
+/// Writes contexts and targets that are cut from a row of vectors.
 fn windows(host: &Host, file: &Path, [context, stride]: [usize; 2], [array, documents]: [Option<&str>; 2], out: &Path) -> Result<()> {
     expect_others(out, &[file])?;
     expect_writable(out)?;

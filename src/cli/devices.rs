@@ -18,17 +18,17 @@ pub(super) struct DevicesArgs {
     json: JsonArg,
 }
 
-/// Numbers of the cards that ranks of a run take, one each, without `--device`: those of the best kind, as a graphics unit in the processor would make a card
-/// beside it wait.
+/// Numbers of the cards that the ranks of a run use without `--device`, one each: those of the best kind, because a graphics unit inside of
+/// the processor would slow down a card beside it.
 fn cards(all: &[AdapterSummary]) -> Vec<usize> {
     let usable: Vec<_> = all.iter().filter(|a| a.unusable.is_none() && a.kind != "software").collect();
     usable.iter().filter(|a| a.kind == usable[0].kind).map(|a| a.index).collect()
 }
 
-/// The adapter that a rank opens.
+/// Adapter that a rank opens.
 ///
 /// # Errors
-/// `Config` where there are fewer cards than ranks.
+/// `Config` when there are fewer cards than ranks.
 pub(super) fn device_of(ranks: Ranks, wanted: Option<String>) -> Result<Option<String>> {
     if ranks.shared() { ranks.device(wanted.as_deref(), &cards(&adapters())) } else { Ok(wanted) }
 }

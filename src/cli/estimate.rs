@@ -47,7 +47,7 @@ pub(super) struct EstimateArgs {
     json: JsonArg,
 }
 
-/// Working set that its last-level cache holds.
+/// Capacity of the last-level cache in bytes.
 const INFINITY_CACHE: u64 = CARD.infinity.1;
 
 pub(super) fn run(host: &Host, args: EstimateArgs) -> Result<()> {
@@ -59,7 +59,7 @@ pub(super) fn run(host: &Host, args: EstimateArgs) -> Result<()> {
     }
 }
 
-/// Whose memory is estimated.
+/// Device for which memory is estimated.
 struct On {
     device: String,
     target: Target,
@@ -68,7 +68,7 @@ struct On {
 }
 
 impl On {
-    /// A device of this machine by number or name, or the RX 6600 without asking any.
+    /// A device of this machine by number or name; without one, an RX 6600, for which no device is opened.
     fn new(host: &Host, device: Option<&str>, budget: Option<u64>) -> Result<On> {
         let Some(wanted) = device else {
             let device = "an RX 6600; --device takes one of this machine".into();
@@ -80,13 +80,13 @@ impl On {
     }
 }
 
-/// The run, or the form of it that fits.
+/// Configuration of a run; with `fit`, in the form that fits the budget.
 fn configured(run: &Path, set: &[String], on: &On, fit: bool) -> Result<Config> {
     let config = Config::load(run, set)?;
     if fit { crate::train::fit(&config, on.target, on.budget, on.ranks) } else { Ok(config) }
 }
 
-/// One line a run.
+/// Prints estimates of several runs, one line each.
 fn estimates(host: &Host, runs: &[PathBuf], set: &[String], on: &On, fit: bool, as_json: bool) -> Result<()> {
     let (target, budget) = (on.target, on.budget);
     let width = runs.iter().map(|r| r.display().to_string().chars().count()).max().unwrap_or(0);
@@ -112,7 +112,7 @@ fn estimates(host: &Host, runs: &[PathBuf], set: &[String], on: &On, fit: bool, 
     host.print(&format!("{out}\non {}; budget {}; a step takes an {} at least so long", on.device, bytes(budget), CARD.name))
 }
 
-/// Seconds of a step of one rank by the compiled kernels, without the exchange, where the program and this machine have what that takes.
+/// Predicted seconds of a step of one rank, without the exchange, by the compiled kernels; none if the feature or Mesa's driver is missing.
 fn predicted(host: &Host, (run, set): (&Path, &[String]), train: &TrainConfig, ranks: Ranks) -> Option<f64> {
     #[cfg(feature = "isa")]
     {
@@ -132,19 +132,19 @@ fn predicted(host: &Host, (run, set): (&Path, &[String]), train: &TrainConfig, r
     }
 }
 
-/// What is known of a run before it starts.
+/// Values that are known of a run before it starts.
 struct Estimate<'a> {
     config: &'a Config,
     on: &'a On,
     problem: Problem,
     memory: Memory,
     plan: FixedPlan,
-    /// Bytes that go out of and into every rank in a step.
+    /// Bytes that every rank sends, and as many that it receives, in a step.
     exchanged: u64,
     largest: Option<usize>,
-    /// Bytes that decoding takes more, and a rule of thumb for the memory of a transformer.
+    /// Additional bytes for decoding, and a rule of thumb for the memory of a transformer.
     decode: Option<(u64, [u64; 3])>,
-    /// Seconds of a step at least, and by the compiled kernels.
+    /// Lower bound of the seconds of a step, and the prediction by the compiled kernels.
     least: f64,
     predicted: Option<f64>,
 }
@@ -340,13 +340,13 @@ impl Estimate<'_> {
     }
 }
 
-/// Bytes that a step sends from every rank, and receives there: the gradient in as many parts as there are ranks, each but its own twice.
+/// Bytes that every rank sends in a step, and as many that it receives: 2 (R − 1) / R of the gradient, for R ranks.
 fn exchanged(memory: &Memory, ranks: Ranks) -> u64 {
     let staged: u64 = memory.slices.iter().map(|slice| memory.buffers[*slice].bytes).sum();
     2 * staged * (ranks.count as u64 - 1) / ranks.count as u64
 }
 
-/// What else decides how a step is made.
+/// Other settings that affect the form of a step, as text.
 fn form(config: &Config) -> String {
     let mut text = String::new();
     if config.train.accumulate > 1 {
@@ -361,14 +361,14 @@ fn form(config: &Config) -> String {
     text
 }
 
-/// Positions and different values of the sequences of a run.
+/// Length of the sequences of a run, and number of different values.
 fn sizes(problem: &Problem) -> Result<[u64; 2]> {
     let (fields, who) = (problem.data.fields(), "engine estimate");
     let [length] = fields.shape(who, "tokens")?;
     Ok([length as u64, fields.below(who, "tokens")? as u64])
 }
 
-/// The rule of thumb of the original design notes, with four bytes a number: embedding, layers, inputs.
+/// Rule of thumb of the original design notes, with four bytes for each number: [embedding, layers, inputs] in bytes.
 fn rule_of_thumb(m: &SequenceTransformerConfig, [length, values]: [u64; 2], batch: u64) -> [u64; 3] {
     let d = m.d_model as u64;
     let per_layer = 2 * (d * m.heads as u64 * length * 4) + m.feed_forward as u64 * length * 4;

@@ -27,7 +27,7 @@ pub(super) struct ExportArgs {
     checkpoint: String,
 }
 
-/// Weights of a run alone, under their PyTorch names.
+/// Writes the weights of a run, without anything else, under their PyTorch names.
 pub(super) fn run(host: &Host, args: ExportArgs) -> Result<()> {
     let ExportArgs { paths, run, checkpoint } = args;
     let (run, out) = match (&paths[..], run) {

@@ -101,7 +101,7 @@ pub(super) fn run(host: &Host, args: GenerateArgs) -> Result<()> {
     host.print(&format!("{} → {}", list(&args.prompt), list(&numbers)))
 }
 
-/// Mechanisms from latents and types: joints until the stop bit, beside the true ones where the file has them.
+/// Generates mechanisms from latents and types: joints until the stop bit, beside the true ones if the file has them.
 fn mechanisms(host: &Host, mut config: Config, args: &GenerateArgs) -> Result<()> {
     const SHOWN: usize = 6;
     if let Some(file) = &args.data {
@@ -173,10 +173,10 @@ fn mechanisms(host: &Host, mut config: Config, args: &GenerateArgs) -> Result<()
     host.print(&out)
 }
 
-/// Number and type of a sample, its predicted and its true joints, and their mean distance.
+/// A generated mechanism: number and type of its sample, predicted and true joints, and their mean distance in mm.
 type Made = (usize, u32, Vec<[f64; 2]>, Vec<[f64; 2]>, Option<f64>);
 
-/// A sample with its joints, one a line.
+/// Describes a sample with its joints, one line each.
 fn described(row: &Made, name: &str) -> String {
     let (i, _, predicted, truth, error) = row;
     let compared = error.map_or(String::new(), |e| format!(", {} in truth; {e:.2} mm apart", truth.len()));

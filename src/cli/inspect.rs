@@ -65,7 +65,7 @@ fn inspect_tensors(host: &Host, file: &Path, as_json: bool) -> Result<()> {
     host.print(&out)
 }
 
-/// Members of a data file with their shapes and, where they are vectors, their norms.
+/// Lists the arrays of a data file with their shapes and, for vectors, their norms.
 fn inspect_npz(host: &Host, file: &Path, as_json: bool) -> Result<()> {
     let mut npz = Npz::open(file)?;
     let mut rows = Vec::new();
@@ -137,7 +137,7 @@ fn inspect_npz(host: &Host, file: &Path, as_json: bool) -> Result<()> {
     host.print(&out)
 }
 
-/// Families of the generator: an example, and how many different sequences there are among many draws.
+/// Lists the families of the generator: an example of each, and the number of different sequences among many draws.
 fn inspect_run(host: &Host, file: &Path, as_json: bool) -> Result<()> {
     const DRAWS: usize = 50_000;
     let config = Config::load(file, &[])?;

@@ -39,8 +39,8 @@ pub(super) struct IsaArgs {
     json: JsonArg,
 }
 
-/// Seconds of a step of a run as `engine isa` predicts them for the card that the engine is tuned for, in a process of its own; none where Mesa's driver
-/// for that is not installed.
+/// Seconds of a step of a run, as `engine isa` predicts them in a process of its own, for the card that the engine is tuned for; none if
+/// Mesa's driver for it is not installed.
 pub(super) fn predicted(program: &Path, run: &Path, set: &[String]) -> Option<f64> {
     let mut command = Command::new(program);
     command.arg("isa").arg(run).args(set.iter().flat_map(|set| ["--set", set])).arg("--json").envs(environment(CARD.family).ok()?);

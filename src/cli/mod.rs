@@ -118,7 +118,7 @@ fn dispatch(host: &Host, command: Command, ranks: Ranks) -> Result<()> {
     }
 }
 
-/// Waits for the first rank to say what all ranks come upon; whether it has ended them.
+/// Waits for the first rank to report an error that all ranks have; gives true if it has ended them.
 fn ended_by_the_first() -> bool {
     let told = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
     for signal in crate::ranks::ENDING {
@@ -133,7 +133,7 @@ fn ended_by_the_first() -> bool {
     false
 }
 
-/// The program: its arguments, its environment and its streams.
+/// Runs the program with its arguments, environment and streams, and gives the exit code.
 pub fn main() -> i32 {
     for (name, value) in crate::gpu::environment() {
         // SAFETY: no other thread has been started.
@@ -157,7 +157,7 @@ pub fn main() -> i32 {
     run(std::env::args_os(), &host)
 }
 
-/// Runs a command line, the name of the program first, and gives the exit code.
+/// Runs a command line, which begins with the name of the program, and gives the exit code.
 pub fn run<A: Into<OsString> + Clone>(args: impl IntoIterator<Item = A>, host: &Host) -> i32 {
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
@@ -197,12 +197,12 @@ pub fn run<A: Into<OsString> + Clone>(args: impl IntoIterator<Item = A>, host: &
     if shares { ranks.abort(code) } else { code }
 }
 
-/// Whether a panic is that of the standard library for a thread that the system refuses.
+/// True for the panic of the standard library when the system refuses to start a thread.
 fn refused(panic: &str) -> bool {
     panic.starts_with("failed to spawn thread")
 }
 
-/// Shows help, or what is wrong with a command line; gives the exit code.
+/// Prints help, or the error in a command line, and gives the exit code.
 fn shown(told: &clap::Error, host: &Host) -> i32 {
     // Its own colours aside, a control character is one of the command line.
     let plain = told.render().to_string();

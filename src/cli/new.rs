@@ -15,10 +15,10 @@ use crate::problem::Problem;
 use crate::registry::Config;
 use crate::tasks::Purpose;
 
-/// The run files that are shipped.
+/// Run files that are included in the program.
 static RUNS: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/data/runs");
 
-/// What the keys of a run file say.
+/// Explanations of the keys of a run file.
 const KEYS: [(&str, &str); 32] = [
     ("dropout", "share of the activations that training drops"),
     ("hidden", "features of the hidden layer"),
@@ -101,23 +101,23 @@ pub(super) fn run(host: &Host, args: NewArgs) -> Result<()> {
     ))
 }
 
-/// What data change of a run file.
+/// Notes about data, and the changes of a run file that they need.
 #[derive(Debug, Default)]
 struct Looked {
-    /// Sentences about them.
+    /// Notes about the data, one sentence each.
     facts: Vec<String>,
-    /// Keys that they change: table, key, value.
+    /// Changed keys of the run file: table, key, value.
     changes: Vec<(&'static str, &'static str, String)>,
-    /// Limits that were set for other data do not count for these.
+    /// True if limits of the template, which were set for other data, are left out.
     without_limits: bool,
-    /// The length of their targets matters: they are compared as they are.
+    /// True if the length of the targets matters, so that the loss compares them without normalisation.
     by_length: bool,
 }
 
-/// Mean norms of targets that are taken for 1, as vectors without a length of their own have it.
+/// Range of mean norms of the targets that are taken for 1, the norm of vectors whose length has no meaning.
 const UNIT: std::ops::RangeInclusive<f64> = 0.9..=1.1;
 
-/// Samples whose targets are looked at.
+/// Largest number of samples whose targets are checked.
 const LOOKED_AT: usize = 1000;
 
 fn look_into(template: &str, kind: &str, file: &Path) -> Result<Looked> {
@@ -160,7 +160,7 @@ fn look_into(template: &str, kind: &str, file: &Path) -> Result<Looked> {
     Ok(Looked { facts, changes, without_limits, by_length })
 }
 
-/// The template with the changes, and a comment beside every key that has none.
+/// Run file from the template with the changes, and with a comment beside every key that has none.
 fn written(template: &str, Looked { facts, changes, without_limits, by_length }: &Looked) -> String {
     let mut out = String::new();
     let mut table = String::new();

@@ -2,7 +2,7 @@
 
 use crate::host::Host;
 
-/// 1.5 GiB, 3.2 MiB, 17 B.
+/// Formats a number of bytes, as in 1.5 GiB, 3.2 MiB or 17 B.
 pub(super) fn bytes(value: u64) -> String {
     let v = value as f64;
     match value {
@@ -13,7 +13,7 @@ pub(super) fn bytes(value: u64) -> String {
     }
 }
 
-/// Says which run folders are left out, and why.
+/// Prints which run folders are left out, with the reasons.
 pub(super) fn note_left_out(host: &Host, whys: &[String]) {
     whys.iter().for_each(|why| host.note(&format!("left out: {why}")));
 }

@@ -16,13 +16,13 @@ use crate::files;
 use crate::host::Host;
 use crate::predict::{Predictor, most_probable, probabilities};
 
-/// Samples of a batch, of a file.
+/// Largest number of samples in a batch, for a file.
 const BATCH: usize = 64;
 
-/// Models that are kept ready for inputs of different shapes.
+/// Number of models that are kept ready for inputs of different shapes.
 const READY: usize = 8;
 
-/// Bytes above which an array stays in its file.
+/// Size in bytes above which an array stays in its file.
 const IN_MEMORY: u64 = 256 << 20;
 
 /// Outputs of a trained run for inputs without targets: of a file, or of JSON lines on standard input
@@ -74,7 +74,7 @@ fn extension(path: &Path) -> String {
     path.extension().unwrap_or_default().to_string_lossy().to_lowercase()
 }
 
-/// The model of a run, ready for inputs of the shapes that came so far.
+/// Model of a run, compiled for inputs of the shapes that have come so far.
 struct Models<'a> {
     host: &'a Host,
     run: &'a Path,
@@ -83,11 +83,11 @@ struct Models<'a> {
     ready: Vec<(Shapes, Predictor)>,
 }
 
-/// Shapes of inputs by name.
+/// Names and shapes of inputs.
 type Shapes = Vec<(String, Vec<usize>)>;
 
 impl Models<'_> {
-    /// The model with the inputs of its training data.
+    /// Opens the model with the input shapes of its training data.
     fn as_trained(&self, batch: usize) -> Result<Predictor> {
         Predictor::open(self.run, self.checkpoint, self.host, self.device, &[], batch)
     }
@@ -112,7 +112,7 @@ impl Models<'_> {
     }
 }
 
-/// Predicts from all rows of the arrays of a file.
+/// Predicts all samples in the arrays of a file.
 fn of_arrays(models: &mut Models<'_>, file: &Path, sink: &mut Sink<'_>) -> Result<()> {
     let mut npz = Npz::open(file)?;
     let names = npz.names();
@@ -150,7 +150,7 @@ fn of_arrays(models: &mut Models<'_>, file: &Path, sink: &mut Sink<'_>) -> Resul
     Ok(())
 }
 
-/// Predicts from one line after another, each as soon as it is there.
+/// Predicts samples given line by line, each as soon as it arrives.
 fn of_lines(models: &mut Models<'_>, lines: impl BufRead, source: &str, sink: &mut Sink<'_>) -> Result<()> {
     let trained = models.as_trained(1)?;
     let names: Vec<String> = trained.fields().iter().map(|field| field.name.to_string()).collect();
@@ -175,10 +175,10 @@ fn of_lines(models: &mut Models<'_>, lines: impl BufRead, source: &str, sink: &m
     Ok(())
 }
 
-/// Name, shape and numbers of an input.
+/// Name, shape and values of an input.
 type Input = (String, Vec<usize>, Vec<f32>);
 
-/// The inputs of a line: an object with each by its name, or the value of the only one.
+/// Inputs in a line: an object with one key for each, or the value of the only one.
 fn inputs_of(names: &[String], value: &Value) -> std::result::Result<Vec<Input>, String> {
     let of = |name: &String, value: &Value| {
         let (mut shape, mut numbers) = (vec![], vec![]);
@@ -198,7 +198,7 @@ fn inputs_of(names: &[String], value: &Value) -> std::result::Result<Vec<Input>,
     }
 }
 
-/// Numbers of nested lists of equal lengths, and these lengths.
+/// Reads nested lists of equal lengths into a flat list of numbers and a shape.
 fn flatten(value: &Value, depth: usize, shape: &mut Vec<usize>, numbers: &mut Vec<f32>) -> std::result::Result<(), String> {
     match value {
         Value::Array(list) => {
@@ -218,7 +218,7 @@ fn flatten(value: &Value, depth: usize, shape: &mut Vec<usize>, numbers: &mut Ve
     }
 }
 
-/// Numbers of a shape as nested lists.
+/// Arranges values of a shape as nested lists.
 fn nested(values: &[Value], shape: &[usize]) -> Value {
     match shape {
         [] => values.first().cloned().unwrap_or_default(),
@@ -227,7 +227,7 @@ fn nested(values: &[Value], shape: &[usize]) -> Value {
     }
 }
 
-/// Where outputs go.
+/// Destination of the outputs.
 enum Target<'a> {
     Terminal(&'a Host),
     Lines(NamedTempFile, PathBuf),
@@ -238,7 +238,7 @@ enum Target<'a> {
 struct Sink<'a> {
     target: Target<'a>,
     probabilities: bool,
-    /// What an .npz file is made of: numbers of the samples, shape of an output, outputs, and the classes that they tell apart.
+    /// Contents of an .npz file so far: numbers of the samples, shape of an output, outputs, and number of classes.
     collected: (Vec<i32>, Vec<usize>, Vec<f32>, Option<usize>),
 }
 
@@ -261,7 +261,7 @@ impl<'a> Sink<'a> {
         matches!(self.target, Target::Terminal(_))
     }
 
-    /// Takes outputs of so many samples from number `first` on.
+    /// Writes the outputs of `count` samples, of which the first has the number `first`.
     fn take(&mut self, model: &Predictor, first: usize, count: usize, outputs: &[f32]) -> Result<()> {
         if self.probabilities && model.classes().is_none() {
             return Err(Error::Config("--probabilities: this model tells no classes apart".into()));
@@ -306,7 +306,7 @@ impl<'a> Sink<'a> {
         Ok(())
     }
 
-    /// What is said of a sample: name, shape and values of each column.
+    /// Columns of a sample: name, shape and values of each.
     fn columns(&self, model: &Predictor, output: &[f32]) -> Vec<(&'static str, Vec<usize>, Vec<Value>)> {
         let numbers = |values: &[f32]| values.iter().map(|v| shortest(*v)).collect::<Vec<_>>();
         let Some(classes) = model.classes() else { return vec![("output", model.shape().to_vec(), numbers(output))] };
@@ -347,12 +347,12 @@ impl<'a> Sink<'a> {
     }
 }
 
-/// A number with the digits that tell it from all others of 32 bits; null where it is not finite.
+/// A number with the fewest digits that identify it among 32-bit floats; null if it is not finite.
 fn shortest(value: f32) -> Value {
     value.to_string().parse::<f64>().map_or(Value::Null, Value::from)
 }
 
-/// Names of the columns of a table.
+/// Header of a CSV table: the names of its columns.
 fn header(columns: &[(&'static str, Vec<usize>, Vec<Value>)]) -> String {
     let names = columns.iter().flat_map(|(name, _, values)| (0..values.len()).map(move |i| format!("{name}_{i}")));
     ["sample".to_string()].into_iter().chain(names).collect::<Vec<_>>().join(",")

@@ -40,7 +40,7 @@ pub(super) struct PreflightArgs {
     json: JsonArg,
 }
 
-/// The learning rate, and what differs from an earlier run.
+/// Checks of the learning rate, and of differences to an earlier run.
 fn of_configuration(config: &Config, like: Option<&Path>) -> Result<Vec<Verdict>> {
     let rate = config.optimizer.learning_rate;
     let what = format!("optimizer.learning_rate = {rate:e}; 1e-5 to 1e-2 is usual of Adam");
@@ -62,7 +62,7 @@ fn of_configuration(config: &Config, like: Option<&Path>) -> Result<Vec<Verdict>
     Ok(verdicts)
 }
 
-/// Steps that are tried; the first compiles.
+/// Number of steps that are tried; the first one compiles.
 const STEPS: u64 = 4;
 
 pub(super) fn run(host: &Host, args: PreflightArgs) -> Result<()> {
@@ -141,7 +141,7 @@ pub(super) fn run(host: &Host, args: PreflightArgs) -> Result<()> {
     refuse(&wrong, &of_data)
 }
 
-/// What the first steps gave, and the seconds that they took.
+/// Losses, gradient norms and times in seconds of the first steps.
 #[derive(Default)]
 struct FirstSteps {
     losses: Vec<f64>,
@@ -178,7 +178,7 @@ fn first_steps(config: &Config, problem: &mut Loaded, session: &Session, gpu: &G
     Ok(first)
 }
 
-/// Fails where something is wrong, with the data or with the configuration.
+/// Fails if a check has found something wrong with the data or the configuration.
 fn refuse(wrong: &[&Verdict], of_data: &[Verdict]) -> Result<()> {
     match wrong.first() {
         None => Ok(()),

@@ -40,7 +40,7 @@ pub(super) struct ProfileArgs {
     json: JsonArg,
 }
 
-/// The problem of a run with its data; made-up data of its sizes where its file is not there.
+/// The problem of a run with its data, or with made-up data of the same sizes if its file does not exist.
 pub(super) fn problem_with_data(config: &Config, ranks: Ranks) -> Result<Loaded> {
     let missing = config.data.files().first().is_some_and(|(_, file)| !file.exists());
     if ranks.gather(missing.into()).contains(&1) {
@@ -49,15 +49,15 @@ pub(super) fn problem_with_data(config: &Config, ranks: Ranks) -> Result<Loaded>
     Ok(Problem::open_for(config, ranks)?.load()?.0)
 }
 
-/// A training program of the run, warmed up, and the median seconds of its steps on real data over so many rounds, the first not counted.
+/// Creates a training session, and measures the median seconds of a step on real data over this number of rounds, the first not counted.
 pub(super) fn timed_step(problem: &mut Loaded, target: Target, gpu: &Arc<Gpu>, rounds: usize) -> Result<(Session, f64)> {
     let session = problem.training_in(problem.placed_for(target)?, gpu)?;
     let (median, _) = median_step(problem, &session, rounds, Ranks::default(), None)?;
     Ok((session, median))
 }
 
-/// The median seconds of a training step on real data over so many rounds, and the number of steps; the first round does not count. Of several processes, each
-/// takes its part of the step, with the sum of their gradients if there is an exchange.
+/// Measures the median seconds of a training step on real data, and gives the number of steps; the first round does not count. Of several
+/// processes, each computes its part of the step; with an exchange, their gradients are summed.
 fn median_step(
     problem: &mut Loaded,
     session: &Session,
@@ -116,35 +116,35 @@ fn median_step(
     Ok((rest[rest.len() / 2], counted))
 }
 
-/// A slice of the gradient that the ranks exchange, with the seconds of a step that the host spends on it.
+/// A slice of the gradient that the ranks exchange, and the seconds that the host spends on it in a step.
 #[derive(Debug, Serialize)]
 struct SliceTime {
-    /// Launches of the step before it leaves the device.
+    /// Number of launches in the step before the slice leaves the device.
     after_launch: usize,
     bytes: u64,
-    /// Until it is on the host.
+    /// Seconds until the slice is on the host.
     ready_seconds: f64,
-    /// In the sum among the ranks.
+    /// Seconds of the sum among the ranks.
     sum_seconds: f64,
-    /// Back to the device.
+    /// Seconds of the copy back to the device.
     return_seconds: f64,
 }
 
-/// A step of all ranks, and what of the exchange passes beside other work.
+/// Time of a step of all ranks, and the part of the exchange that overlaps with other work.
 #[derive(Debug, Serialize)]
 struct Overlap {
     ranks: usize,
-    /// A step with the exchange.
+    /// Seconds of a step with the exchange.
     step_seconds: f64,
-    /// Sums and ways back.
+    /// Seconds of sums and copies back.
     exchange_seconds: f64,
-    /// Those of them by which the step does not get longer than without the exchange.
+    /// Seconds of these by which a step with the exchange is not longer than one without it.
     hidden_seconds: f64,
     slices: Vec<SliceTime>,
 }
 
 impl Overlap {
-    /// Measured in turn with a step in which the ranks exchange nothing and take `alone` seconds: of two medians the shorter.
+    /// Measures steps with and without the exchange in turn, twice each, and takes the shorter medians; `alone` is the time without it.
     fn measure(problem: &mut Loaded, session: &Session, alone: &mut f64, ranks: Ranks) -> Result<Overlap> {
         let mut exchange = session.exchange(ranks)?;
         let (first, _) = median_step(problem, session, 12, ranks, Some(&mut exchange))?;
@@ -243,7 +243,7 @@ pub(super) fn run(host: &Host, args: ProfileArgs, ranks: Ranks) -> Result<()> {
     host.print(&out)
 }
 
-/// Launches of one kind.
+/// Sums over launches of one kind.
 #[derive(Default)]
 struct Row {
     calls: usize,
@@ -252,7 +252,7 @@ struct Row {
     bytes: u64,
 }
 
-/// Launches by kernel, the slowest first; or each by itself, in their order.
+/// Launches summed by kernel, the slowest first; with `all`, each launch by itself, in their order.
 fn rows_of(program: &Program, timings: &[Timing], all: bool) -> Vec<(String, Row)> {
     let mut rows: Vec<(String, Row)> = Vec::new();
     for (number, timing) in timings.iter().enumerate() {

@@ -5,22 +5,22 @@ use std::collections::BTreeSet;
 use crate::config::value_of;
 use crate::error::{Error, Result, shortened};
 
-/// Runs of a sweep.
+/// Largest number of runs in a sweep.
 const MOST: f64 = 10_000.0;
 
 /// One run of a sweep.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Member {
-    /// Name of its folder.
+    /// Name of the run's folder.
     pub(super) name: String,
-    /// Overrides of the run file.
+    /// Overrides of the run file, as `key=value`.
     pub(super) set: Vec<String>,
 }
 
-/// Every combination of `--seeds` and of the axes `key=a,b,c` of `--grid`; none without either.
+/// All combinations of `--seeds` and of the axes `key=a,b,c` of `--grid`; empty without either.
 ///
 /// # Errors
-/// `Config` for an axis without values, or a key or value that is there twice.
+/// `Config` for an axis without values, or for a key or value that is given twice.
 pub(super) fn members(seeds: &[u64], grid: &[String]) -> Result<Vec<Member>> {
     let mut axes: Vec<(String, Vec<String>)> = Vec::new();
     for item in grid {
@@ -81,7 +81,7 @@ pub(super) fn members(seeds: &[u64], grid: &[String]) -> Result<Vec<Member>> {
     Ok(members)
 }
 
-/// What a value of a run file means, however it is written: 1e-3 and 0.001, 8 and 0x8, auto and "auto" are one.
+/// Canonical form of a value of a run file: 1e-3 and 0.001, 8 and 0x8, auto and "auto" are the same.
 fn meaning(value: &str) -> String {
     match value_of(value) {
         toml::Value::Float(v) if v.fract() == 0.0 && v.abs() < 9e15 => (v as i64).to_string(),
@@ -89,7 +89,7 @@ fn meaning(value: &str) -> String {
     }
 }
 
-/// Parts between commas that stand in no bracket and no quotes.
+/// Splits at commas that are in no bracket and no quotes.
 fn split_values(text: &str) -> Vec<&str> {
     let (mut parts, mut start, mut depth, mut quote) = (Vec::new(), 0, 0, None);
     for (at, c) in text.char_indices() {

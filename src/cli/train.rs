@@ -127,7 +127,7 @@ pub(super) fn run(host: &Host, args: TrainArgs, ranks: Ranks) -> Result<()> {
     if strict { expect_met(&report) } else { Ok(()) }
 }
 
-/// Fails on a rank that has another configuration than the first.
+/// Fails on a rank whose configuration differs from that of the first rank.
 pub(super) fn expect_same_configuration(config: &Config, ranks: Ranks) -> Result<()> {
     if !ranks.shared() {
         return Ok(());
@@ -148,7 +148,7 @@ pub(super) fn expect_same_configuration(config: &Config, ranks: Ranks) -> Result
     }
 }
 
-/// The run in the form that fits the budget; one that is resumed keeps the form that it has.
+/// The run in a form that fits the budget; a resumed run keeps its form.
 fn fitted(config: &Config, options: &Options) -> Result<Config> {
     let choice = |c: &Config| (c.train.batch, c.train.accumulate, c.train.recompute, c.train.precision);
     // What else differs is reported when the run is resumed.
@@ -178,12 +178,12 @@ fn fitted(config: &Config, options: &Options) -> Result<Config> {
     Ok(config)
 }
 
-/// Name of a run file without its end.
+/// Name of a run file without its extension.
 fn name_of(file: &Path) -> String {
     file.file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// The folder and the configuration of each run: of each file, and of each member of a sweep over it.
+/// Folder and configuration of each run: one for each file, or one for each file and member of a sweep.
 fn planned(files: &[PathBuf], set: &[String], members: &[Member], out: &Path) -> Result<Vec<(PathBuf, Config)>> {
     let mut runs: Vec<(PathBuf, Config)> = Vec::new();
     for file in files {
@@ -205,14 +205,14 @@ fn planned(files: &[PathBuf], set: &[String], members: &[Member], out: &Path) ->
     Ok(runs)
 }
 
-/// How many runs are closed.
+/// Options for the end of several runs.
 #[derive(Debug, Clone, Copy)]
 struct Closing {
     strict: bool,
     json: bool,
 }
 
-/// Trains many runs and compares them.
+/// Trains several runs and compares them.
 fn train_all(runs: Vec<(PathBuf, Config)>, options: &Options, Closing { strict, json }: Closing, ranks: Ranks) -> Result<()> {
     let Swept { mut failed, elsewhere } = train_many(&runs, options, strict, ranks)?;
     if !ranks.leads() {
@@ -233,7 +233,7 @@ fn train_all(runs: Vec<(PathBuf, Config)>, options: &Options, Closing { strict, 
     }
 }
 
-/// Whether whoever started this process wants it to live on after a signal, as `nohup` and scripts do with what they leave in the background.
+/// True if this process was started to ignore a signal, as by `nohup`, or by scripts for processes in the background.
 #[cfg(unix)]
 fn ignored(signal: i32) -> bool {
     // SAFETY: the call only writes what is set for the signal, to a place of that type, of which all bits may be 0.
@@ -248,7 +248,7 @@ fn ignored(_signal: i32) -> bool {
     false
 }
 
-/// A number that becomes that of the first SIGINT, SIGTERM or, where there is one, SIGHUP; a second one ends the process at once.
+/// A number that is set to that of the first SIGINT, SIGTERM or SIGHUP; a second signal ends the process at once.
 fn stop_on_signals() -> Result<Arc<AtomicUsize>> {
     use signal_hook::consts::{SIGINT, SIGTERM};
     let (stop, armed) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));

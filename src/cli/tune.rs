@@ -16,7 +16,7 @@ use crate::metrics::aligned;
 use crate::problem::Loaded;
 use crate::ranks::Ranks;
 
-/// Gains of a launch below this share are noise, and those of a whole step.
+/// Smallest relative gain that counts, of a launch and of a whole step; less is noise.
 const GAIN: f64 = 0.03;
 const STEP_GAIN: f64 = 0.01;
 
@@ -34,7 +34,7 @@ pub(super) struct TuneArgs {
     json: JsonArg,
 }
 
-/// Launches of one kind: how many there are, and their seconds together in each way that was measured, the model's first.
+/// Launches of one kind: their number, and their total seconds in each way that was measured, the model's way first.
 #[derive(Debug, Default)]
 struct Kind {
     launches: usize,
@@ -46,24 +46,24 @@ impl Kind {
         self.seconds.first().map_or(0.0, |(_, seconds)| *seconds)
     }
 
-    /// The fastest way, where it gains something.
+    /// The fastest way, if it gains enough.
     fn best(&self) -> Option<&(String, f64)> {
         let best = self.seconds.iter().skip(1).min_by(|a, b| a.1.total_cmp(&b.1));
         best.filter(|(_, seconds)| *seconds < (1.0 - GAIN) * self.before())
     }
 }
 
-/// Launches of one kind as they were measured in one way.
+/// Launches of one kind, as measured in one way.
 #[derive(Debug, Default)]
 struct Measured {
     launches: usize,
-    /// Together.
+    /// Seconds of all these launches together.
     seconds: f64,
-    /// Values of the consts that they were compiled with.
+    /// Constants that they were compiled with, as `name=value`.
     consts: Vec<String>,
 }
 
-/// Launches of a step by their kinds.
+/// Measures the launches of a step, by kind.
 fn measure(problem: &mut Loaded, target: Target, gpu: &Arc<Gpu>, rounds: u32) -> Result<BTreeMap<String, Measured>> {
     let (session, _) = timed_step(problem, target, gpu, 2)?;
     let program = &session.step()?.0;
@@ -78,7 +78,7 @@ fn measure(problem: &mut Loaded, target: Target, gpu: &Arc<Gpu>, rounds: u32) ->
     Ok(kinds)
 }
 
-/// Seconds of a step on each of two targets: the shorter of two medians, taken in turn.
+/// Measures the seconds of a step on each of two targets: the shorter of two medians, taken in turn.
 fn compare(problem: &mut Loaded, targets: [Target; 2], gpu: &Arc<Gpu>) -> Result<[f64; 2]> {
     let mut seconds = [f64::INFINITY; 2];
     for _ in 0..2 {
@@ -89,7 +89,7 @@ fn compare(problem: &mut Loaded, targets: [Target; 2], gpu: &Arc<Gpu>) -> Result
     Ok(seconds)
 }
 
-/// How a software adapter reads arrays, where another way than the one for its driver is faster.
+/// Measures which way to read arrays is faster on a software adapter; none if it is the way chosen for its driver.
 fn other_reads(problem: &mut Loaded, gpu: &Arc<Gpu>, say: &impl Fn(&str)) -> Result<Option<bool>> {
     if !(gpu.target.software && gpu.reads_images) {
         return Ok(None);
@@ -181,7 +181,7 @@ pub(super) fn run(host: &Host, args: TuneArgs) -> Result<()> {
     ))
 }
 
-/// Launches with the seconds of the model's way and of the fastest.
+/// Table of launches, with the time of the model's way and of the fastest way.
 fn table_of(kinds: &BTreeMap<String, Kind>) -> String {
     let heads = [("launch", true), ("launches", false), ("model (µs)", false), ("tuned (µs)", false), ("way", true)];
     let rows: Vec<Vec<String>> = kinds
@@ -201,7 +201,7 @@ fn table_of(kinds: &BTreeMap<String, Kind>) -> String {
     }
 }
 
-/// Measures each launch in each of its ways; `alone` makes a target of choices.
+/// Measures each launch in each of its ways; `alone` makes the target for a set of choices.
 fn measured(
     problem: &mut Loaded,
     gpu: &Arc<Gpu>,

@@ -2,56 +2,56 @@
 
 use crate::gpu::Loop;
 
-/// Instructions of a stretch of code, by what executes them.
+/// Number of instructions in a piece of code, by the unit that executes them.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Mix {
-    /// On the vector unit.
+    /// Instructions of the vector unit.
     pub vector: f64,
-    /// Of those, multiplications with addition.
+    /// Fused multiply-adds among the vector instructions.
     pub fma: f64,
-    /// Cycles that the vector unit takes for 32 lanes: four for roots, reciprocals, exponentials and 32-bit integer products.
+    /// Cycles that the vector unit takes for 32 lanes: four for each root, reciprocal, exponential and 32-bit integer product, else one.
     pub vector_cycles: f64,
-    /// On the scalar unit, branches included.
+    /// Instructions of the scalar unit, including branches.
     pub scalar: f64,
-    /// Workgroup memory accesses.
+    /// Accesses to workgroup memory (LDS).
     pub lds: f64,
-    /// Bytes that those move for a lane.
+    /// Bytes of a lane that those accesses move.
     pub lds_bytes: f64,
-    /// Buffer accesses.
+    /// Accesses to buffers.
     pub memory: f64,
-    /// Bytes that those move for a lane.
+    /// Bytes of a lane that those accesses move.
     pub memory_bytes: f64,
     /// Waits for buffers, workgroup memory and scalar loads.
     pub waits: f64,
 }
 
-/// What an instruction means for the time of its wave.
+/// Effect of an instruction on the time of its wave.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Op {
-    /// Keeps the vector unit for so many cycles of 32 lanes, or another unit for a cycle.
+    /// Occupies the vector unit for this number of cycles for 32 lanes, or another unit for a cycle.
     Busy { vector: f64, other: f64 },
-    /// Asks for data: from buffers, or from workgroup memory and scalar memory.
+    /// Requests data from buffers, or from workgroup memory and scalar memory.
     Ask { memory: bool },
-    /// Waits until no more than so many answers are outstanding.
+    /// Waits until at most this number of requests are outstanding.
     Wait { memory: Option<usize>, lds: Option<usize> },
 }
 
-/// Cycles until data are there.
+/// Latencies of memory in cycles.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Latency {
-    /// Of buffers.
+    /// Latency of buffers.
     pub memory: f64,
-    /// Of workgroup memory and scalar loads.
+    /// Latency of workgroup memory and scalar loads.
     pub lds: f64,
 }
 
-/// One wave alone on its SIMD.
+/// Clock of a wave that has its SIMD for itself.
 struct Clock {
-    /// Cycles of the vector unit for an instruction of all lanes.
+    /// Cycles of the vector unit for an instruction of all lanes of the wave.
     issue: f64,
     latency: Latency,
     now: f64,
-    /// When the answers that are outstanding come, from buffers and from workgroup memory.
+    /// Times at which outstanding requests are answered, from buffers and from workgroup memory.
     coming: [Vec<f64>; 2],
 }
 
@@ -78,7 +78,7 @@ impl Clock {
 }
 
 impl Mix {
-    /// One instruction.
+    /// Counts of a single instruction.
     fn of(mnemonic: &str) -> Mix {
         let mut mix = Mix::default();
         // What a lane moves with one access.
@@ -108,7 +108,7 @@ impl Mix {
         mix
     }
 
-    /// Adds so many repetitions.
+    /// Adds `times` repetitions of another mix.
     pub(super) fn repeat(&mut self, other: &Mix, times: f64) {
         let sums = [
             (&mut self.vector, other.vector),
@@ -124,13 +124,13 @@ impl Mix {
         sums.into_iter().for_each(|(sum, value)| *sum += times * value);
     }
 
-    /// Share of the vector instructions that multiply and add.
+    /// Share of fused multiply-adds in the vector instructions.
     pub fn fma_share(&self) -> f64 {
         if self.vector > 0.0 { self.fma / self.vector } else { 0.0 }
     }
 }
 
-/// A loop of the assembly, by its first and last block.
+/// A loop in the assembly, with its first and last block and the loops inside.
 #[derive(Debug, Clone, PartialEq)]
 struct Range {
     first: usize,
@@ -139,13 +139,13 @@ struct Range {
 }
 
 impl Range {
-    /// Loops here: itself and those inside.
+    /// Number of loops: this one and those inside.
     fn count(&self) -> usize {
         1 + self.inner.iter().map(Range::count).sum::<usize>()
     }
 }
 
-/// What an instruction means for its wave.
+/// Effect of an instruction on the time of its wave.
 fn op(mnemonic: &str, operands: &str, mix: &Mix) -> Op {
     let count = |counter: &str| operands.split_once(&format!("{counter}("))?.1.split(')').next()?.parse().ok();
     if mnemonic == "s_waitcnt" {
@@ -158,7 +158,7 @@ fn op(mnemonic: &str, operands: &str, mix: &Mix) -> Op {
     Op::Busy { vector: mix.vector_cycles, other: if mix.vector > 0.0 { 0.0 } else { 1.0 } }
 }
 
-/// The blocks of a kernel and its loops.
+/// Code of a kernel: its blocks and loops.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Code {
     blocks: Vec<Mix>,
@@ -167,7 +167,7 @@ pub struct Code {
 }
 
 impl Code {
-    /// Reads what RADV prints.
+    /// Parses the assembly that RADV prints.
     pub fn new(assembly: &str) -> Code {
         let (mut numbers, mut blocks, mut back) = (Vec::<usize>::new(), Vec::<Mix>::new(), Vec::new());
         let mut ops: Vec<Vec<Op>> = Vec::new();
@@ -195,8 +195,8 @@ impl Code {
         Code { blocks, ops, loops: nest(&back) }
     }
 
-    /// Trips of each loop, outer ones first, where those of the source are these; `None` where source and assembly cannot be matched. Of several
-    /// matches the one counts whose multiplications with addition are nearest to `fma` of each lane, if there are any.
+    /// Number of iterations of each loop, outer ones first, given the loops of the source; `None` if source and assembly cannot be matched.
+    /// If there are several matches, the one whose fused multiply-adds are nearest to `fma` for each lane is taken, if `fma` is not 0.
     pub fn trips(&self, source: &[Loop], fma: f64) -> Option<Vec<u64>> {
         let off = |trips: &Vec<u64>| {
             let times = self.times(trips);
@@ -208,7 +208,7 @@ impl Code {
         matched(&self.loops, source).into_iter().min_by(better).map(|(_, trips)| trips)
     }
 
-    /// How often a wave passes each block.
+    /// Number of times that a wave executes each block.
     fn times(&self, trips: &[u64]) -> Vec<f64> {
         fn multiply(loops: &[Range], trips: &mut impl Iterator<Item = u64>, times: &mut [f64]) {
             for one in loops {
@@ -228,7 +228,7 @@ impl Code {
         mix
     }
 
-    /// One round of the hot loop: of the innermost loops the one in which the vector unit is longest, or all of the code where there is none.
+    /// Instructions in one iteration of the hot loop: the innermost loop that occupies the vector unit longest, or all code if there is no loop.
     pub fn hot(&self, trips: &[u64]) -> Mix {
         fn innermost<'r>(loops: &'r [Range], found: &mut Vec<&'r Range>) {
             for one in loops {
@@ -243,7 +243,7 @@ impl Code {
         self.sum(hot.map_or(0..self.blocks.len(), |one| one.first..one.last + 1), |_| 1.0)
     }
 
-    /// Cycles of one wave of so many lanes that has a SIMD for itself, from its first to its last instruction.
+    /// Cycles from the first to the last instruction of a wave of this number of lanes that has a SIMD for itself.
     pub fn chain(&self, trips: &[u64], lanes: f64, latency: Latency) -> f64 {
         fn walk(code: &Code, clock: &mut Clock, from: usize, to: usize, loops: &[Range], trips: &[u64]) {
             let (mut block, mut at) = (from, 0);
@@ -268,14 +268,14 @@ impl Code {
         clock.now
     }
 
-    /// Instructions that a wave executes. Every block outside of a loop counts once, so this is an upper bound where branches leave some out.
+    /// Instructions that a wave executes. Blocks outside of loops count once, so this is an upper bound if branches skip some.
     pub fn executed(&self, trips: &[u64]) -> Mix {
         let times = self.times(trips);
         self.sum(0..self.blocks.len(), |block| times[block])
     }
 }
 
-/// Ranges sorted by their start, longer ones first, as a tree.
+/// Builds a tree of loops from ranges sorted by their start, longer ones first.
 fn nest(ranges: &[(usize, usize)]) -> Vec<Range> {
     let mut out = Vec::new();
     let mut rest = ranges;
@@ -287,11 +287,12 @@ fn nest(ranges: &[(usize, usize)]) -> Vec<Range> {
     out
 }
 
-/// Matches that are gone on with, the likeliest.
+/// Largest number of matches that are followed, the most probable ones.
 const MATCHES: usize = 64;
 
-/// Trips of the loops of the assembly, outer ones first, and how unlikely the match is, the likeliest first. A loop of the source whose trips are
-/// fixed may have been unrolled: then its inner loops stand where it stood. Short loops are unrolled rather than long ones.
+/// Matches of the loops of the assembly with those of the source: the cost of each match, and the iterations of the loops, outer ones
+/// first; the cheapest match comes first. A source loop with a fixed number of iterations may be unrolled, so that its inner loops take its
+/// place; short loops are more probably unrolled than long ones.
 fn matched(code: &[Range], source: &[Loop]) -> Vec<(u64, Vec<u64>)> {
     let list: Vec<&Loop> = source.iter().collect();
     match_lists(code, &list)

@@ -11,10 +11,10 @@ use ash::{khr, vk};
 use crate::error::{Error, Result};
 use crate::gpu::{BindingKind, Shader};
 
-/// Environment of a process in which RADV compiles for a family of cards, with no hardware present.
+/// Environment variables with which RADV compiles for a family of cards, with no hardware present.
 ///
 /// # Errors
-/// `NoGpu` where the driver is not installed.
+/// `NoGpu` when the driver is not installed.
 pub fn environment(card: &str) -> Result<[(&'static str, String); 2]> {
     let folders = ["/usr/share/vulkan/icd.d", "/usr/local/share/vulkan/icd.d", "/etc/vulkan/icd.d"];
     let manifest = |folder: &&str| {
@@ -31,35 +31,35 @@ pub fn environment(card: &str) -> Result<[(&'static str, String); 2]> {
     Ok([("VK_DRIVER_FILES", found.display().to_string()), ("RADV_FORCE_FAMILY", card.to_string())])
 }
 
-/// What the compiler says of a kernel.
+/// Compiled kernel, with the statistics of the compiler.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Compiled {
-    /// Vector registers of a lane.
+    /// Number of vector registers of a lane.
     pub vgprs: u64,
-    /// Vector and scalar registers that did not fit.
+    /// Number of vector and scalar registers that are spilled.
     pub spills: u64,
-    /// Bytes of scratch memory of a wave.
+    /// Scratch memory of a wave in bytes.
     pub scratch: u64,
-    /// Bytes of workgroup memory.
+    /// Workgroup memory in bytes.
     pub lds: u64,
-    /// Waves that a SIMD can hold at once.
+    /// Number of waves that a SIMD can hold at once.
     pub waves: u64,
-    /// Lanes of a wave.
+    /// Number of lanes of a wave.
     pub wave: u32,
-    /// Assembly text.
+    /// Assembly as text.
     pub assembly: String,
 }
 
-/// A null device of RADV.
+/// RADV's compiler, on a null device.
 pub struct Compiler {
     instance: ash::Instance,
     device: ash::Device,
     executables: khr::pipeline_executable_properties::Device,
     /// Name of the device, as in "Null hardware (RADV NAVI23)".
     pub name: String,
-    /// What was compiled, by the addresses of shaders, which stay for the life of the process.
+    /// Compiled kernels, by the addresses of their shaders, which stay valid for the life of the process.
     known: RefCell<HashMap<*const Shader, Compiled>>,
-    /// Kept loaded as long as the instance lives.
+    /// Vulkan loader, kept loaded as long as the instance lives.
     _entry: ash::Entry,
 }
 
@@ -73,13 +73,13 @@ fn failed(what: &'static str) -> impl Fn(vk::Result) -> Error {
     move |code| Error::NoGpu(format!("RADV's null device: {what}: {code}"))
 }
 
-/// Text of a fixed array that ends at its first zero.
+/// Text of a fixed-size array that ends at its first zero.
 fn text(array: &[std::ffi::c_char]) -> String {
     let bytes: Vec<u8> = array.iter().map(|c| *c as u8).take_while(|c| *c != 0).collect();
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// SPIR-V as wgpu hands it to the driver for kernels that run unchecked.
+/// SPIR-V of a shader, as wgpu passes it to the driver for unchecked kernels.
 fn spirv(shader: &Shader) -> Result<Vec<u32>> {
     use naga::back::spv;
     use naga::proc::{BoundsCheckPolicies, BoundsCheckPolicy};
@@ -105,10 +105,10 @@ fn spirv(shader: &Shader) -> Result<Vec<u32>> {
 }
 
 impl Compiler {
-    /// Opens the null device of this process's environment (`environment`).
+    /// Opens the null device that the environment of this process selects (`environment`).
     ///
     /// # Errors
-    /// `NoGpu` without the Vulkan loader, or when no such device comes up.
+    /// `NoGpu` without the Vulkan loader, or when there is no such device.
     pub fn open() -> Result<Compiler> {
         // SAFETY: the loader is the system's, and stays loaded as long as the entry lives, which the compiler keeps.
         let entry = unsafe { ash::Entry::load() }.map_err(|e| {
@@ -152,7 +152,7 @@ impl Compiler {
         }
     }
 
-    /// Compiles a kernel, once.
+    /// Compiles a kernel, unless it already has.
     ///
     /// # Errors
     /// `Internal` when naga or the driver refuses it.
@@ -250,7 +250,7 @@ impl Compiler {
         Ok(compiled)
     }
 
-    /// Name and text of the internal representations.
+    /// Names and texts of the internal representations of an executable.
     ///
     /// # Safety
     /// The executable is one of a pipeline for which `read` may be called.
@@ -284,7 +284,7 @@ impl Drop for Compiler {
     }
 }
 
-/// Whether this process has the environment of a null device of this family.
+/// True if this process has the environment of a null device of this family.
 pub fn is_environment_of(card: &str) -> bool {
     std::env::var("RADV_FORCE_FAMILY").is_ok_and(|family| family == card)
         && std::env::var("VK_DRIVER_FILES").is_ok_and(|f| Path::new(&f).exists())

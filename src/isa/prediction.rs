@@ -22,93 +22,93 @@ use crate::error::Result;
 use crate::gpu::{CardModel, LAUNCH, Shader};
 use crate::plan::{Entry, FixedPlan, Section, Tensor, converted};
 
-/// Cycles until data are there: round figures for RDNA 2.
+/// Latencies in cycles, rounded, for RDNA 2.
 const LATENCY: Latency = Latency { memory: 500.0, lds: 64.0 };
 
-/// What sets the time of a launch.
+/// Resource that limits the time of a launch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Bound {
-    /// The vector unit.
+    /// Vector unit.
     Arithmetic,
-    /// The scalar unit.
+    /// Scalar unit.
     Scalar,
-    /// Workgroup memory.
+    /// Bandwidth of workgroup memory (LDS).
     Lds,
-    /// The L2 cache.
+    /// Bandwidth of the L2 cache.
     L2,
-    /// The Infinity Cache.
+    /// Bandwidth of the Infinity Cache.
     InfinityCache,
-    /// GDDR6.
+    /// Bandwidth of GDDR6 memory.
     Memory,
-    /// Waits that the waves at hand do not hide.
+    /// Latency that the waves on a SIMD do not hide for each other.
     Latency,
-    /// The launch itself.
+    /// Fixed cost of the launch itself.
     Launch,
 }
 
-/// A kernel as the card runs it.
+/// A kernel as the card runs it, compiled with its constants.
 #[derive(Debug, Clone)]
 pub struct Variant {
-    /// `family/pass`.
+    /// Name of the kernel, `family/pass`.
     pub name: String,
-    /// Its consts.
+    /// Values of its constants.
     pub consts: String,
-    /// What the compiler says.
+    /// Registers, memory and assembly by the compiler.
     pub compiled: Compiled,
-    /// Instructions of its hot loop.
+    /// Instructions in one iteration of its hot loop.
     pub hot: Mix,
     code: Code,
 }
 
-/// One launch of a plan.
+/// Prediction for one launch of a plan.
 #[derive(Debug, Clone, Serialize)]
 pub struct Predicted {
-    /// Number in the plan.
+    /// Number of the launch in the plan.
     pub launch: usize,
-    /// `family/pass`, of each of its entries.
+    /// Names `family/pass` of the kernels of its entries.
     pub kernel: String,
-    /// Path of the layer.
+    /// Name of the layer.
     pub label: String,
-    /// Index of the variant.
+    /// Index of the compiled variant.
     #[serde(skip)]
     pub variant: usize,
-    /// Seconds, launch included.
+    /// Predicted time in seconds, including the launch.
     pub seconds: f64,
-    /// What sets them.
+    /// Resource that limits the time.
     pub bound: Bound,
-    /// Waves that a SIMD holds of it at once.
+    /// Number of its waves that a SIMD holds at once.
     pub waves: f64,
-    /// Its share of the step.
+    /// Share of the launch in the time of the step.
     pub share: f64,
-    /// max(flops at the peak, bytes at the memory's rate), in seconds.
+    /// Roofline time in seconds: max(flops / peak rate, bytes / memory bandwidth).
     pub roofline: f64,
-    /// Times in a step: once a micro-step, or once.
+    /// Number of times in a step: once in each micro-step, or once.
     pub times: usize,
-    /// The source's loops could not be found in the assembly: its instructions follow from its flops.
+    /// True if the loops of the source were not found in the assembly; the number of instructions then follows from the flops.
     pub by_flops: bool,
 }
 
-/// A step.
+/// Prediction for a training step.
 #[derive(Debug, Clone, Serialize)]
 pub struct Prediction {
-    /// Launches.
+    /// Launches of the step.
     pub launches: Vec<Predicted>,
-    /// Kernels.
+    /// Compiled kernels.
     #[serde(skip)]
     pub variants: Vec<Variant>,
-    /// Seconds of the step.
+    /// Predicted time of the step in seconds.
     pub seconds: f64,
-    /// Sum of the rooflines, with the cost of the launches.
+    /// Sum of the roofline times in seconds, including the cost of the launches.
     pub roofline: f64,
-    /// Floating-point operations.
+    /// Number of floating-point operations.
     pub flops: f64,
 }
 
-/// Predicts a step of so many micro-steps.
+/// Predicts a step of `micro_steps` micro-steps.
 ///
 /// # Errors
-/// As compiling a kernel.
+/// Errors of `Compiler::compile`.
 pub fn predict(plan: &FixedPlan, micro_steps: usize, card: &CardModel, compiler: &Compiler) -> Result<Prediction> {
     let (mut variants, mut known): (Vec<Variant>, HashMap<*const Shader, usize>) = (vec![], HashMap::new());
     // Bytes that passed since each tensor was last touched; the step before was the same step.
@@ -180,19 +180,19 @@ pub fn predict(plan: &FixedPlan, micro_steps: usize, card: &CardModel, compiler:
     Ok(Prediction { launches, variants, seconds, roofline, flops })
 }
 
-/// Lanes of all waves of a launch.
+/// Number of lanes in all waves of a launch.
 fn lanes_of(entry: &Entry, compiled: &Compiled) -> f64 {
     let lanes = f64::from(compiled.wave.max(32));
     let waves_of_group = (f64::from(entry.shader.workgroup) / lanes).ceil();
     entry.grid.iter().map(|g| f64::from(*g)).product::<f64>() * waves_of_group * lanes
 }
 
-/// How often each loop of the assembly is passed, where those of the source are found in it.
+/// Number of iterations of each loop in the assembly; none if the loops of the source were not found in it.
 fn trips(entry: &Entry, compiled: &Compiled, code: &Code) -> Result<Option<Vec<u64>>> {
     Ok(code.trips(&entry.shader.loops(&entry.immediates)?, entry.flops as f64 / 2.0 / lanes_of(entry, compiled)))
 }
 
-/// Time of a launch, and what it comes of.
+/// Predicted time of a launch, and what limits it.
 struct Timed {
     seconds: f64,
     bound: Bound,
@@ -200,7 +200,7 @@ struct Timed {
     by_flops: bool,
 }
 
-/// One launch of one kernel or two, compiled as `whole`; `from` are the bytes that come from memory and from the Infinity Cache.
+/// Predicts a launch of one kernel or two, compiled as `whole`; `from` has the bytes that come from memory and from the Infinity Cache.
 fn timed(parts: &[(&Entry, &Variant)], whole: &Compiled, card: &CardModel, from: [f64; 2]) -> Result<Timed> {
     let lanes = f64::from(whole.wave.max(32));
     // Sums over all waves, and the longest chain of instructions.

@@ -3,7 +3,7 @@
 use super::curves::Curves;
 use super::plot::{Chart, Curve, Stroke, training};
 
-/// Loss, and the metrics that tell most: what is trained on beside what is validated on, one colour a metric, and what needs no training dashed.
+/// Charts of one run: the loss, and the most important metrics. Each metric has a colour, for training and validation; baselines are dashed.
 pub(crate) fn charts_of<'a>(curves: &'a Curves, (title, metrics): &(&str, Vec<&str>), baseline: Option<&str>) -> [Chart<'a>; 2] {
     let points = |split: &str, name: &str| curves.get(&(split.to_string(), name.to_string())).map_or(&[][..], Vec::as_slice);
     let pair = |name: &str, color: usize| {

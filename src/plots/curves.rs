@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-/// (x, y), in the order of x.
+/// Points (x, y) in the order of x.
 pub(crate) type Points = Vec<(f64, f64)>;
 
-/// Points by curve: split and metric.
+/// Points of each curve, by split and metric.
 pub(crate) type Curves = BTreeMap<(String, String), Points>;

@@ -18,8 +18,8 @@ pub(crate) use plot::{Chart, Curve, Stroke, draw, svg};
 
 use crate::error::Result;
 
-/// Draws the charts of a run into a file: the loss, and a second one with its title and metrics. Without the command line there are no pictures:
-/// `metrics.jsonl` has the numbers.
+/// Draws the charts of a run into a file: the loss, and a second one with its title and metrics. Without the feature `cli` it draws
+/// nothing. The numbers are in `metrics.jsonl`.
 ///
 /// # Errors
 /// `Io` when the file cannot be written.

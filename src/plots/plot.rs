@@ -11,37 +11,37 @@ use super::curves::Points;
 use crate::error::{Error, Result, visible};
 use crate::files;
 
-/// How a curve is drawn.
+/// Line styles of curves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stroke {
-    /// What the chart is about.
+    /// Full line for the main curves.
     Full,
-    /// What it is compared with.
+    /// Light line for curves that they are compared with.
     Light,
-    /// Raw values under their smoothed curve; not in the legend.
+    /// Faint line for raw values below their smoothed curve; it is not in the legend.
     Faint,
-    /// What needs no training.
+    /// Dashed line for baselines that need no training.
     Dashed,
 }
 
-/// One line of a chart.
+/// One curve of a chart.
 #[derive(Debug)]
 pub(crate) struct Curve<'a> {
     pub(crate) name: String,
     pub(crate) points: Cow<'a, [(f64, f64)]>,
-    /// Number of its colour: curves of one metric share it.
+    /// Number of its colour, which the curves of one metric share.
     pub(crate) color: usize,
     pub(crate) stroke: Stroke,
 }
 
-/// One chart.
+/// One chart: its title, axis label and curves.
 #[derive(Debug)]
 pub(crate) struct Chart<'a> {
     pub(crate) title: String,
-    /// What runs along the horizontal axis.
+    /// Label of the horizontal axis.
     pub(crate) x: String,
     pub(crate) curves: Vec<Curve<'a>>,
-    /// A loss: its axis is logarithmic where the values span more than a decade.
+    /// True for a loss: its axis is logarithmic if the values span more than a decade.
     pub(crate) loss: bool,
 }
 
@@ -58,16 +58,16 @@ const COLORS: [RGBColor; 10] = [
     RGBColor(60, 60, 60),
 ];
 
-/// Width of a chart, of the legend beside it, and its height, in pixels.
+/// Width of a chart, width of the legend beside it, and height, in pixels.
 const SIZE: (u32, u32, u32) = (720, 260, 320);
 
-/// Points up to which each has a mark.
+/// Largest number of points at which each has a mark.
 const FEW: usize = 8;
 
-/// Points from which on a curve of steps is smoothed.
+/// Smallest number of points at which a training curve is smoothed.
 const MANY: usize = 30;
 
-/// Whether a point is drawn: of larger values an axis has no length that is a number.
+/// True if a point can be drawn: with larger values the length of an axis would overflow.
 fn shown(point: &(f64, f64)) -> bool {
     point.0.abs() <= 1e300 && point.1.abs() <= 1e300
 }
@@ -84,7 +84,7 @@ fn smoothed(points: &[(f64, f64)]) -> Points {
     points.iter().filter(|p| shown(p)).map(step).collect()
 }
 
-/// A training curve: as it is where it is short, else the raw values faintly and a smoothed curve.
+/// Curves of training values: unchanged if there are few, else the raw values faintly and a smoothed curve.
 pub(crate) fn training<'a>(name: &str, points: &'a [(f64, f64)], color: usize) -> Vec<Curve<'a>> {
     if points.len() < MANY {
         return vec![Curve { name: name.into(), points: points.into(), color, stroke: Stroke::Light }];
@@ -95,20 +95,20 @@ pub(crate) fn training<'a>(name: &str, points: &'a [(f64, f64)], color: usize) -
     ]
 }
 
-/// Draws charts one below the other.
+/// Draws charts one below the other into an SVG file.
 pub(crate) fn draw(path: &Path, charts: &[Chart<'_>]) -> Result<()> {
     let svg = svg(charts).map_err(|e| Error::Internal(format!("drawing {}: {e}", path.display())))?;
     files::replace(path, Error::write, |file| file.write_all(svg.as_bytes()))
 }
 
-/// Charts one below the other as the text of an SVG file.
+/// SVG text of charts one below the other.
 pub(crate) fn svg(charts: &[Chart<'_>]) -> std::result::Result<String, String> {
     let mut svg = String::new();
     render(&mut svg, charts).map_err(|e| e.to_string())?;
     Ok(svg)
 }
 
-/// A number as a tick shows it: no digits that say nothing.
+/// Formats a number for a tick, without superfluous digits.
 fn tick(value: f64) -> String {
     let size = value.abs();
     if size != 0.0 && !(1e-4..1e6).contains(&size) {
@@ -119,7 +119,7 @@ fn tick(value: f64) -> String {
     if short == "-0" { "0".into() } else { short.into() }
 }
 
-/// A name that fits the legend.
+/// Shortens a name so that it fits the legend.
 fn shortened(name: &str, most: usize) -> String {
     let name = &*visible(name);
     let count = name.chars().count();

@@ -8,100 +8,100 @@ use crate::error::{Error, Result};
 use crate::inference::Inference;
 use crate::metrics::duration;
 
-/// One run of a comparison.
+/// One run in a comparison.
 #[derive(Debug, Clone, Serialize)]
 pub struct Row {
-    /// Run folder.
+    /// Path of the run folder.
     pub run: String,
-    /// `model.kind`.
+    /// Kind of the model, `model.kind`.
     pub model: String,
-    /// Weights.
+    /// Number of weights of the model.
     pub parameters: Option<u64>,
-    /// Epochs done.
+    /// Number of epochs done.
     pub epochs: u64,
     /// Epoch of the kept weights, from 1.
     pub best_epoch: Option<u64>,
-    /// The metric that chose them.
+    /// Name of the metric that chose the kept weights.
     pub select: String,
-    /// Its value there.
+    /// Value of that metric for the kept weights.
     pub selected: Option<f64>,
-    /// Validation loss there.
+    /// Validation loss of the kept weights.
     pub best_loss: Option<f64>,
-    /// The telling metric there: cosine, the last number's accuracy, an error in mm or of a pixel.
+    /// Score of the kept weights, by the most important metric: cosine, accuracy of the last integer, an error in mm or of a pixel.
     pub score: Option<f64>,
-    /// The telling metric at its best, in whichever epoch.
+    /// Best value of that metric in any epoch.
     pub peak: Option<f64>,
-    /// Cosine out of distribution.
+    /// Cosine of the kept weights on the set out of distribution.
     pub ood_cosine: Option<f64>,
-    /// Seconds spent.
+    /// Training time in seconds.
     pub seconds: Option<f64>,
-    /// Training loss of the best epoch.
+    /// Training loss in the epoch of the kept weights.
     pub train_loss: Option<f64>,
-    /// Validation loss less training loss at the best epoch.
+    /// Validation loss minus training loss in the epoch of the kept weights.
     pub gap: Option<f64>,
-    /// Whether it overfits, has stalled or is still improving.
+    /// Verdict on the curves, such as overfits, stalled or still improving.
     pub verdict: String,
-    /// Device.
+    /// Description of the device.
     pub device: Option<String>,
-    /// What its report says that went wrong, in a few words each.
+    /// Short names of the problems that its report lists.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub issues: Vec<String>,
-    /// How it ended, or that it did not.
+    /// Way in which the run ended, or a note that it has not.
     pub status: String,
     /// First line of `notes.txt` in its folder.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
-    /// Its configuration, key by key.
+    /// Configuration as pairs of key and value.
     #[serde(skip)]
     pub(super) settings: BTreeMap<String, String>,
-    /// The metric that its score is of.
+    /// Name of the metric of its score.
     #[serde(skip)]
     pub(super) metric: String,
-    /// Checksums of the weights that it ended with, where it has.
+    /// Checksums of the final weights, if the run has ended.
     #[serde(skip)]
     pub(super) weights: BTreeMap<String, String>,
-    /// What a prediction costs, where it was measured.
+    /// Time and memory of a prediction, if they were measured.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub inference: Option<Inference>,
-    /// What only mechanism transformers have.
+    /// Further values for mechanism transformers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mechanism: Option<MechanismRow>,
 }
 
-/// What the experiment log of mechanism transformers says of a run.
+/// Values that the experiment log of mechanism transformers has for a run.
 #[derive(Debug, Clone, Serialize)]
 pub struct MechanismRow {
-    /// Features of a joint.
+    /// Kind of Fourier features of a joint.
     pub features: String,
-    /// How many frequencies.
+    /// Number of frequencies.
     pub frequencies: String,
-    /// Penalty of coordinates.
+    /// Penalty of the coordinates.
     pub loss: String,
-    /// Features of the model.
+    /// Number of features of a token.
     pub d_model: u64,
-    /// Blocks.
+    /// Number of blocks.
     pub layers: u64,
-    /// Weight decay.
+    /// Coefficient of the weight decay.
     pub weight_decay: f64,
-    /// Error on its own predictions, in mm.
+    /// Mean error of free-running predictions, in mm.
     pub free_distance: Option<f64>,
-    /// Error of the mean joint, in mm.
+    /// Error of the mean joint (baseline), in mm.
     pub mean_joint: Option<f64>,
 }
 
-/// What a cell is made of.
+/// Values from which a cell of the table is made.
 pub(super) struct Cell<'r> {
     pub(super) row: &'r Row,
-    /// By the score, from 1, where the scores have an order.
+    /// Rank of the run by score, from 1, if the scores can be compared.
     pub(super) rank: Option<usize>,
-    /// The best score of all runs.
+    /// Best score of all runs.
     pub(super) top: Option<f64>,
 }
 
-/// One column.
+/// A column of the comparison.
 pub(super) struct Column {
     pub(super) name: &'static str,
-    /// Flush left.
+    /// True if the column is aligned to the left.
     pub(super) left: bool,
     pub(super) cell: fn(&Cell<'_>) -> String,
 }
@@ -121,7 +121,7 @@ fn count(value: Option<u64>) -> String {
 }
 
 impl Cell<'_> {
-    /// Errors in mm have a digit less than scores.
+    /// Number of digits of a score; errors in mm have one less than others.
     fn digits(&self) -> usize {
         if self.row.mechanism.is_some() { 3 } else { 4 }
     }
@@ -138,7 +138,7 @@ impl Cell<'_> {
         self.row.inference.as_ref().map_or("–".into(), cell)
     }
 
-    /// The sizes of the model, as in "layers 2, hidden 512".
+    /// Sizes of the model, as in "layers 2, hidden 512".
     fn architecture(&self) -> String {
         let size = |(key, value): (&String, &String)| {
             let name = key.strip_prefix("model.")?;
@@ -148,7 +148,7 @@ impl Cell<'_> {
         if sizes.is_empty() { self.row.model.clone() } else { sizes.join(", ") }
     }
 
-    /// All that went wrong: why it was ended, what its report says, what its curves do.
+    /// All problems of the run: the reason for its end, the issues of its report and the verdict on its curves.
     fn issue(&self) -> String {
         let Row { status, issues, verdict, .. } = self.row;
         let ended = Some(status).filter(|status| ["aborted", "diverged"].iter().any(|how| status.starts_with(how)));
@@ -157,7 +157,7 @@ impl Cell<'_> {
         if parts.is_empty() { status.clone() } else { parts.join("; ") }
     }
 
-    /// The loss, as in "0.5 mse + 0.5 infonce".
+    /// Terms of the loss, as in "0.5 mse + 0.5 infonce".
     fn config(&self) -> String {
         let term = |(key, value): (&String, &String)| {
             let name = key.strip_prefix("loss.")?;
@@ -170,7 +170,7 @@ impl Cell<'_> {
     }
 }
 
-/// Every column, by the name that `--columns` takes.
+/// All columns, with the names that `--columns` takes.
 static ALL: [Column; 36] = [
     Column { name: "rank", left: false, cell: |c| c.rank.map_or("–".into(), |rank| rank.to_string()) },
     Column { name: "run", left: true, cell: |c| c.row.run.clone() },
@@ -219,10 +219,10 @@ static ALL: [Column; 36] = [
     Column { name: "note", left: true, cell: |c| c.row.note.clone().unwrap_or_default() },
 ];
 
-/// The column of a name.
+/// Finds a column by its name.
 ///
 /// # Errors
-/// `Config` where there is none, with all that there are.
+/// `Config` when there is none, with a list of all columns.
 pub(super) fn find(name: &str) -> Result<&'static Column> {
     let wanted = name.trim();
     ALL.iter().find(|column| column.name.eq_ignore_ascii_case(wanted)).ok_or_else(|| {
@@ -231,7 +231,7 @@ pub(super) fn find(name: &str) -> Result<&'static Column> {
     })
 }
 
-/// The columns of a table when none are asked for: of mechanism transformers those of their log.
+/// Default columns of a table; for mechanism transformers, those of their experiment log.
 pub(super) fn usual(mechanisms: bool, inference: bool) -> Vec<&'static Column> {
     const MECHANISMS: [&str; 21] = [
         "run",

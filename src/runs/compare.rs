@@ -16,48 +16,48 @@ use crate::plots::{Chart, Curve, Points, Stroke, draw};
 use crate::train::TensorFile;
 use crate::train::{Beat, DIVERGED};
 
-/// Runs that differ in nothing but `train.seed`.
+/// Statistics of runs that differ only in `train.seed`.
 #[derive(Debug, Clone, Serialize)]
 pub struct Group {
-    /// The keys whose values differ between the groups, and their values in this one.
+    /// Keys whose values differ between the groups, and their values in this one.
     pub settings: BTreeMap<String, String>,
-    /// Runs with a score.
+    /// Number of runs with a score.
     pub runs: usize,
-    /// Mean of their scores.
+    /// Mean of the scores.
     pub mean: f64,
-    /// Standard deviation of their scores (n − 1); none of a single run.
+    /// Standard deviation of the scores (n − 1); none for a single run.
     pub deviation: Option<f64>,
-    /// The best of them.
+    /// Best score in the group.
     pub best: f64,
-    /// The run that it is of.
+    /// Run with the best score.
     pub best_run: String,
 }
 
-/// Headings, and the cells below them.
+/// Headings of a table, and its cells.
 type Cells = (Vec<Heading>, Vec<Vec<String>>);
 
-/// Runs side by side.
+/// Comparison of several runs.
 #[derive(Debug, Clone, Serialize)]
 pub struct Comparison {
-    /// What `score` is.
+    /// Name of the metric of the scores.
     pub score: String,
-    /// One row a run: the best score first; as given where scores differ in kind or all are mechanism transformers.
+    /// One row for each run, the best score first; in the given order if scores differ in kind or all are mechanism transformers.
     pub rows: Vec<Row>,
-    /// Runs of one configuration together, where seeds or settings were varied; else empty.
+    /// Groups of runs that differ only in the seed, if seeds or settings were varied; else empty.
     pub groups: Vec<Group>,
-    /// Runs whose weights are the same although their settings differ.
+    /// Notes about runs that have the same weights although their settings differ.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
-    /// Why folders are left out.
+    /// Reasons for which folders are left out.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub left_out: Vec<String>,
-    /// Columns that were asked for.
+    /// Columns that were asked for; the default ones if empty.
     #[serde(skip)]
     columns: Vec<&'static Column>,
-    /// By run: its score and its validation loss by epoch.
+    /// For each run its name, its score by epoch and its validation loss by epoch.
     #[serde(skip)]
     curves: Vec<(String, [Points; 2])>,
-    /// All runs minimise the same.
+    /// True if all runs minimise the same loss.
     #[serde(skip)]
     one_loss: bool,
 }
@@ -91,7 +91,7 @@ pub(super) fn lines(folder: &Path) -> Result<Vec<Line>> {
     Ok(lines)
 }
 
-/// The report of a run that has ended.
+/// Report of a run that has ended; null if there is none.
 pub(super) fn report(folder: &Path) -> Result<Value> {
     let path = folder.join("report.json");
     match files::text(&path, files::SMALL) {
@@ -101,13 +101,13 @@ pub(super) fn report(folder: &Path) -> Result<Value> {
     }
 }
 
-/// The configuration of a run, as far as it can be read.
+/// Configuration of a run, as far as it can be read.
 pub(super) fn configuration(folder: &Path) -> Value {
     let table = files::text(&folder.join("config.toml"), files::SMALL).ok().and_then(|text| text.parse::<toml::Table>().ok());
     table.and_then(|table| serde_json::to_value(table).ok()).unwrap_or(Value::Null)
 }
 
-/// The best value of the metric that selects, and the validation that it is of.
+/// Best value of the selected metric, and the validation that reached it.
 pub(super) fn best_of<'l>(lines: &'l [Line], select: &str) -> Option<(f64, &'l Line)> {
     let mut best: Option<(f64, &Line)> = None;
     for line in lines.iter().filter(|l| l.split == "validation") {
@@ -119,12 +119,12 @@ pub(super) fn best_of<'l>(lines: &'l [Line], select: &str) -> Option<(f64, &'l L
     best
 }
 
-/// What is read of one run.
+/// Contents of one run folder.
 struct Run {
     row: Row,
     metric: String,
     loss: String,
-    /// Its score and its validation loss by epoch.
+    /// Name of the run, its score by epoch and its validation loss by epoch.
     curves: (String, [Points; 2]),
 }
 
@@ -200,10 +200,10 @@ fn read(folder: &Path) -> Result<Run> {
     Ok(Run { metric: metric.to_string(), loss: config["loss"].to_string(), curves, row })
 }
 
-/// What is read of each run folder, and why others are left out.
+/// Reads run folders with `read`. Gives the results, and the errors of folders that cannot be read.
 ///
 /// # Errors
-/// The first, where none can be read.
+/// The first one, when no folder can be read.
 pub(crate) fn readable<T>(folders: &[PathBuf], read: impl Fn(&Path) -> Result<T>) -> Result<(Vec<T>, Vec<String>)> {
     let (mut runs, mut failed) = (vec![], vec![]);
     for folder in folders {
@@ -218,10 +218,10 @@ pub(crate) fn readable<T>(folders: &[PathBuf], read: impl Fn(&Path) -> Result<T>
     Ok((runs, failed.iter().map(ToString::to_string).collect()))
 }
 
-/// Reads runs and, with `svg`, draws their validation curves. What cannot be read is left out, and said to be, as long as there is a run that can.
+/// Compares runs and, with `svg`, draws their validation curves. Folders that cannot be read are left out with a note, if any can be.
 ///
 /// # Errors
-/// `MissingInput` where nothing is a run folder, `CannotCreate` or `Io` for a picture that cannot be written.
+/// `MissingInput` when no folder is a run's, `CannotCreate` or `Io` when the picture cannot be written.
 pub fn compare(folders: &[PathBuf], svg: Option<&Path>) -> Result<Comparison> {
     let (runs, left_out) = readable(folders, read)?;
     let (mut rows, mut curves, mut losses, mut scores) = (vec![], vec![], vec![], BTreeSet::new());
@@ -250,12 +250,12 @@ pub fn compare(folders: &[PathBuf], svg: Option<&Path>) -> Result<Comparison> {
     Ok(comparison)
 }
 
-/// Baselines that say the same whatever they are given.
+/// Names of baselines that predict the same for every input.
 const CONSTANT: [&str; 4] = ["mean vector", "mean joint", "mean image", "uniform guess"];
 
-/// What the curves of a run say, by the metric that selects: it is no better than a constant, or neither it nor the training loss has moved by a
-/// hundredth since the first epoch; the last tenth of the epochs brought its best; or after the best epoch the training
-/// loss went on falling while the metric got worse; or neither moved any more.
+/// Verdict on the curves of a run by the selected metric. "no learning": no better than a constant, or neither it nor the training loss has
+/// changed by a hundredth since the first epoch. "still improving": the best value is in the last tenth of the epochs. "overfits": after
+/// the best epoch the training loss fell while the metric got worse. "stalled": anything else.
 fn verdict(select: &str, selected: &Points, training: &Points, best: Option<f64>, learned: bool) -> &'static str {
     let (Some(best), Some((last, end))) = (best, selected.last()) else { return "–" };
     if selected.len() < 3 {
@@ -278,7 +278,7 @@ fn verdict(select: &str, selected: &Points, training: &Points, best: Option<f64>
     if falls && worse > 0.01 * top.abs() { "overfits" } else { "stalled" }
 }
 
-/// `table.key` and value of everything in a configuration.
+/// All values of a configuration, with their keys `table.key`.
 fn flattened(config: &Value, data: BTreeMap<String, String>) -> BTreeMap<String, String> {
     // Runs on files of the same names with other contents differ, too.
     let mut out: BTreeMap<String, String> = data.into_iter().map(|(key, sum)| (format!("{key} contents"), sum)).collect();
@@ -291,7 +291,7 @@ fn flattened(config: &Value, data: BTreeMap<String, String>) -> BTreeMap<String,
     out
 }
 
-/// Says which runs have the same weights although their settings differ: those settings change nothing.
+/// Notes about runs that have the same weights although their settings differ: those settings have no effect.
 fn without_effect(rows: &[&Row]) -> Vec<String> {
     let mut notes = vec![];
     for (number, row) in rows.iter().enumerate().filter(|(_, row)| !row.weights.is_empty()) {
@@ -309,12 +309,12 @@ fn without_effect(rows: &[&Row]) -> Vec<String> {
     notes
 }
 
-/// Whether a folder is one of those that a restart leaves.
+/// True for a folder that a restart has set aside.
 fn is_attempt(run: &str) -> bool {
     run.trim_end_matches('/').rsplit_once("-attempt-").is_some_and(|(_, n)| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
 }
 
-/// Groups of runs that differ in nothing but the seed, the best mean first; none where there is one group, or none with two runs or two values.
+/// Groups of runs that differ only in the seed, the best mean first; empty if there is one group, or if none has two runs or two values.
 fn groups(rows: &[&Row], score: &str) -> Vec<Group> {
     let seed = "train.seed";
     let keys: BTreeSet<&String> = rows.iter().flat_map(|r| r.settings.keys()).filter(|k| *k != seed).collect();
@@ -365,10 +365,10 @@ fn mechanism_row(config: &Value, report: &Value) -> MechanismRow {
 }
 
 impl Comparison {
-    /// The columns of the table, in place of the usual ones.
+    /// Sets the columns of the table, in place of the default ones.
     ///
     /// # Errors
-    /// `Config` for a name that no column has, with those that there are.
+    /// `Config` for a name that no column has, with a list of all columns.
     pub fn choose(&mut self, names: &[String]) -> Result<()> {
         self.columns = names.iter().map(|name| columns::find(name)).collect::<Result<_>>()?;
         Ok(())
@@ -399,7 +399,7 @@ impl Comparison {
         (head, self.rows.iter().enumerate().map(row).collect())
     }
 
-    /// The score by epoch, the loss where all runs have the same, and, where one key with numbers varies, the score over it.
+    /// Charts of the score by epoch, of the loss if all runs have the same one, and of the score by a numeric key if one key varies.
     pub(super) fn charts<'s>(&'s self) -> Vec<Chart<'s>> {
         let Comparison { score, groups, curves, one_loss, .. } = self;
         let of = |which: usize| {
@@ -434,7 +434,7 @@ impl Comparison {
         charts
     }
 
-    /// Tables as cells under their headings, with which columns are flush left.
+    /// Tables as cells, the headings first, with true for each column that is aligned to the left.
     pub(super) fn tables(&self) -> Vec<(Vec<Vec<String>>, Vec<bool>)> {
         let mut tables = vec![self.cells()];
         if !self.groups.is_empty() {
@@ -447,12 +447,12 @@ impl Comparison {
         tables.into_iter().map(rows).collect()
     }
 
-    /// The telling metric of a run.
+    /// Name of the score's metric of a run.
     pub(super) fn score_of(&self, run: &str) -> &str {
         self.rows.iter().find(|row| row.run == run).map_or("loss", |row| &row.metric)
     }
 
-    /// Groups as a table.
+    /// Cells of the table of groups.
     fn group_cells(&self) -> Cells {
         let keys: Vec<String> = self.groups.first().map(|g| g.settings.keys().cloned().collect()).unwrap_or_default();
         let head = keys.iter().map(|k| (k.clone(), true));
@@ -471,12 +471,12 @@ impl Comparison {
         (head, cells.collect())
     }
 
-    /// Aligned tables: of the runs, and of groups of them.
+    /// Formats runs and groups as aligned tables.
     pub fn table(&self) -> String {
         self.written(Self::aligned)
     }
 
-    /// Runs and groups, each as a table, and what is to be known of them.
+    /// Formats runs and groups with `table`, followed by the notes.
     fn written(&self, table: fn(Cells) -> String) -> String {
         let runs = table(self.cells());
         let groups = if self.groups.is_empty() { String::new() } else { format!("\n{}", table(self.group_cells())) };
@@ -493,7 +493,7 @@ impl Comparison {
         aligned(&head, &cells)
     }
 
-    /// A Markdown table.
+    /// Formats runs and groups as Markdown tables.
     pub fn markdown(&self) -> String {
         self.written(Self::markdown_of)
     }

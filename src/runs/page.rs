@@ -22,14 +22,14 @@ white-space: nowrap; text-align: right; } th { background: #f6f6f6; } td.left, t
 svg, img { max-width: 100%; height: auto; } .gallery { display: flex; flex-wrap: wrap; gap: 1em; } .gallery figure { margin: 0; width: 320px; } \
 figcaption { font-size: 12px; color: #666; } details { margin: .8em 0; } summary { cursor: pointer; color: #245; } .warning { color: #a33; }";
 
-/// Largest picture that is taken in.
+/// Largest size in bytes of a picture that is included.
 const PICTURE: u64 = 4 << 20;
 
 fn escaped(text: &str) -> String {
     visible(text).replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
-/// A table of cells, its first row the headings.
+/// HTML of a table of cells whose first row has the headings.
 fn table(rows: &[Vec<String>], left: &[bool]) -> String {
     let mut out = String::from("<table>\n");
     for (number, row) in rows.iter().enumerate() {
@@ -43,11 +43,11 @@ fn table(rows: &[Vec<String>], left: &[bool]) -> String {
     out + "</table>\n"
 }
 
-/// Writes the report of runs. `compare` is asked for those that have metrics; each then has its curves, tables, settings and pictures.
-/// Returns why folders were left out, where others can be read.
+/// Writes the HTML report of runs: their comparison, and curves, tables, settings and pictures of each. Gives the reasons for which folders
+/// are left out, if others can be read.
 ///
 /// # Errors
-/// Those of `compare`; `CannotCreate` when the file cannot be written.
+/// Errors of `compare`; `CannotCreate` when the file cannot be written.
 pub fn html_report(folders: &[PathBuf], out: &Path) -> Result<Vec<String>> {
     let comparison = compare(folders, None)?;
     let (sections, left_out) = readable(folders, |folder| run(folder, &comparison))?;
@@ -82,7 +82,7 @@ fn compared(comparison: &Comparison) -> Result<String> {
     Ok(out)
 }
 
-/// Charts, scores, notes, settings and pictures of one run.
+/// HTML with charts, scores, notes, settings and pictures of one run.
 fn run(folder: &Path, comparison: &Comparison) -> Result<String> {
     let name = folder.display().to_string();
     let mut out = format!("<h2>{}</h2>\n", escaped(&name));
@@ -134,7 +134,7 @@ fn run(folder: &Path, comparison: &Comparison) -> Result<String> {
     Ok(out)
 }
 
-/// Pictures that other commands left in the folder, such as linkages.
+/// HTML with the pictures that other commands have left in the folder, such as linkages.
 fn pictures(folder: &Path) -> Result<String> {
     let entries = std::fs::read_dir(folder).map_err(|e| Error::read(folder, &e))?;
     let is_picture = |path: &PathBuf| path.extension().is_some_and(|e| e == "svg") && path.file_name().is_some_and(|n| n != "curves.svg");

@@ -11,42 +11,42 @@ use crate::error::Result;
 use crate::metrics::{aligned, duration, less_is_better};
 use crate::train::{Beat, DIVERGED, in_use};
 
-/// How far a run is.
+/// Progress of a run.
 #[derive(Debug, Clone, Serialize)]
 pub struct Status {
-    /// Run folder.
+    /// Path of the run folder.
     pub run: String,
-    /// Live, ended, diverged or stopped.
+    /// State: live, ended, diverged or stopped.
     pub state: String,
-    /// Epochs done.
+    /// Number of epochs done.
     pub epoch: u64,
-    /// Epochs of the configuration.
+    /// Number of epochs in the configuration.
     pub epochs: Option<u64>,
-    /// Updates done, as far as the folder tells.
+    /// Number of updates done, as far as the folder shows.
     pub step: u64,
-    /// Updates a second.
+    /// Updates per second, while the run is live.
     pub rate: Option<f64>,
-    /// Seconds to its end.
+    /// Remaining time in seconds, while the run is live.
     pub eta: Option<f64>,
-    /// The metric that selects.
+    /// Name of the selected metric.
     pub select: String,
-    /// Its best value so far, and the epoch of that.
+    /// Best value of that metric so far, and its epoch.
     pub best: Option<(f64, u64)>,
-    /// What is left until a rule ends the run: metric, its last value, how far from the limit.
+    /// Abort rules: metric, its last value, and the distance of that from the limit.
     pub rules: Vec<(String, f64, f64)>,
-    /// Process, of a live run.
+    /// Number (PID) of the process of a live run.
     pub process: Option<u32>,
 }
 
-/// Whether a process holds the folder.
+/// True if a process holds the lock of the folder.
 fn held(folder: &Path) -> bool {
     File::open(folder.join(".lock")).is_ok_and(|lock| in_use(folder, lock.try_lock_shared()))
 }
 
-/// How far the run in a folder is.
+/// Reads the progress of the run in a folder.
 ///
 /// # Errors
-/// `MissingInput` for what is no run folder, `Data` for files that are not a run's.
+/// `MissingInput` for a folder that is not a run's, `Data` for damaged files.
 pub fn status(folder: &Path) -> Result<Status> {
     let lines = lines(folder)?;
     let report = report(folder)?;
@@ -96,7 +96,7 @@ pub fn status(folder: &Path) -> Result<Status> {
     })
 }
 
-/// Statuses as an aligned table.
+/// Formats progress of runs as an aligned table.
 pub fn status_table(statuses: &[Status]) -> String {
     let dash = || "–".to_string();
     let head =

@@ -14,79 +14,80 @@ use crate::gpu::Tuning;
 use crate::optim::Plateau;
 use crate::plan::{Buffer, Init, Parameter};
 
-/// State of a run besides its tensors.
+/// State of a run besides its tensors, as checkpoints keep it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Progress {
-    /// Updates done. With the seeds of the configuration it is also the data cursor and the state of every random number.
+    /// Number of updates done. With the seeds of the configuration it also determines the position in the data and all random numbers.
     pub step: u64,
-    /// The best validation so far.
+    /// Best validation so far.
     pub best: Option<Best>,
-    /// The value from which patience counts: the newest that was better by `validation.min_delta`.
+    /// Reference value of patience: the newest that was better than the one before by `validation.min_delta`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub improved: Option<f64>,
-    /// Validations since then, of those that patience counts.
+    /// Number of validations since then that count for patience.
     pub waiting: u64,
-    /// Updates skipped in a row because loss or gradient was not finite.
+    /// Number of updates skipped in a row because loss or gradient was not finite.
     pub skipped_in_a_row: u64,
-    /// Updates skipped altogether.
+    /// Number of all skipped updates.
     pub skipped: u64,
     /// State of the learning-rate schedule.
     pub plateau: Plateau,
-    /// Of a run in 16 bits: whether the last step was skipped, and the bits of its loss scale.
+    /// State of the loss scale, in a run with 16 bits: true if the last step was skipped, and the bits of the scale.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loss_scale: Option<(bool, u32)>,
-    /// Sums of the epoch's metrics so far.
+    /// Sums of the metrics over the epoch so far, weighted by rows.
     #[serde(with = "super::floats")]
     pub epoch_sums: Vec<f64>,
-    /// Rows behind them.
+    /// Number of rows in these sums.
     pub epoch_rows: f64,
-    /// The newest validation of the epoch so far.
+    /// Metrics of the newest validation in the epoch so far.
     #[serde(default, skip_serializing_if = "Vec::is_empty", with = "super::floats")]
     pub validated: Vec<(String, f64)>,
-    /// What each abort rule remembers.
+    /// State of each abort rule.
     pub watches: Vec<Watch>,
-    /// Values of expectations after an epoch.
+    /// Values of the metrics that are expected after an epoch, once it has come.
     #[serde(with = "super::floats")]
     pub expectations: Vec<Option<f64>>,
-    /// What went wrong so far, for the report.
+    /// Warnings so far, for the report.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<Warning>,
-    /// Whether a rule ended the run.
+    /// True if a rule has stopped the run.
     pub aborted: bool,
-    /// Whether the run has ended by itself, and why.
+    /// Reason for which the run has ended by itself, if it has.
     pub finished: Option<String>,
-    /// Seconds spent so far.
+    /// Training time so far in seconds.
     pub seconds: f64,
 }
 
-/// Something that went wrong on the way and is said again at the end.
+/// A warning during the run, which the report repeats.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Warning {
-    /// In a few words, for a table.
+    /// Short name of the problem, for a table.
     pub issue: String,
-    /// In a sentence, with what to do.
+    /// Sentence that describes the problem and what to do.
     pub text: String,
 }
 
-/// What decides the weights of a run but for its device: weights and checkpoints of another origin are of another run.
+/// Origin of weights: everything but the device that determines the weights of a run. Weights of another origin belong to another run.
 #[derive(Debug, Clone, Default)]
 pub struct Origin {
-    /// Configuration as TOML.
+    /// Configuration of the run as TOML.
     pub config: String,
     /// Fingerprints of the data files, by their keys in the configuration.
     pub data: BTreeMap<String, String>,
-    /// A configuration of this kind with every default written out: what an earlier version did not write has its default.
+    /// Function that parses a configuration of this kind and gives it with every default written out, so that keys which an earlier version
+    /// did not write have their defaults.
     pub canonical: Option<fn(&str) -> Result<String>>,
 }
 
 impl Origin {
-    /// Fails where a text is no configuration of this kind.
+    /// Parses a configuration and gives it with its defaults; fails if it is none of this kind.
     pub(super) fn read_configuration(&self, text: &str) -> Result<String> {
         self.canonical.map_or_else(|| Ok(text.to_string()), |canonical| canonical(text))
     }
 
-    /// What differs in another one, a line each: the key, its value there and its value here.
+    /// Differences to another origin, one line each: the key, its value there and its value here.
     pub fn differences(&self, there: &Origin) -> Vec<String> {
         let mut lines = self.configuration_differences(&there.config);
         for key in self.data.keys().chain(there.data.keys().filter(|k| !self.data.contains_key(*k))) {
@@ -98,28 +99,28 @@ impl Origin {
         lines
     }
 
-    /// Epochs of a configuration.
+    /// Number of epochs in a configuration, if it can be read.
     pub(super) fn epochs(text: &str) -> Option<u64> {
         epochs_of(&toml::Value::Table(text.parse().ok()?))?.try_into().ok()
     }
 
-    /// What differs in another configuration, as TOML. That this one has more epochs is no difference.
+    /// Differences to another configuration, given as TOML. A larger number of epochs in this one is no difference.
     pub(super) fn configuration_differences(&self, there: &str) -> Vec<String> {
         differences(there, &self.config, self.canonical, ["then", "now"], true)
     }
 
-    /// What differs in another configuration, as TOML, the epochs among it; `words` tell the other and this one apart.
+    /// Differences to another configuration, given as TOML, including the epochs; `words` are the names of the other and this one.
     pub fn all_differences(&self, there: &str, words: [&str; 2]) -> Vec<String> {
         differences(there, &self.config, self.canonical, words, false)
     }
 }
 
-/// `train.epochs` of a configuration.
+/// Value of `train.epochs` in a configuration.
 fn epochs_of(config: &toml::Value) -> Option<i64> {
     config.get("train")?.get("epochs")?.as_integer()
 }
 
-/// Keys whose values differ in two configurations, as TOML; where a run may be `longer`, more epochs now are no difference.
+/// Keys whose values differ in two configurations, given as TOML; if `longer`, more epochs in the second are no difference.
 fn differences(then: &str, now: &str, canonical: Option<fn(&str) -> Result<String>>, words: [&str; 2], longer: bool) -> Vec<String> {
     fn walk(prefix: &str, then: Option<&toml::Value>, now: Option<&toml::Value>, words: [&str; 2], lines: &mut Vec<String>) {
         if let (Some(toml::Value::Table(a)), Some(toml::Value::Table(b))) = (then, now) {
@@ -150,48 +151,48 @@ fn differences(then: &str, now: &str, canonical: Option<fn(&str) -> Result<Strin
     lines
 }
 
-/// A checkpoint: weights and moments in flat form, and the progress.
+/// A checkpoint: weights, optimiser moments and progress.
 #[derive(Debug, Clone, Default)]
 pub struct Checkpoint {
-    /// Weights.
+    /// Weights as a flat buffer.
     pub weights: Vec<f32>,
-    /// First moment.
+    /// First moment of the optimiser, as a flat buffer.
     pub m: Vec<f32>,
-    /// Second moment.
+    /// Second moment of the optimiser, as a flat buffer.
     pub v: Vec<f32>,
-    /// Where the run is.
+    /// State of the run besides its tensors.
     pub progress: Progress,
-    /// What is kept with the weights; a run that goes on takes it by `Weights::buffers`.
+    /// Values that are kept with the weights and not trained; a resumed run reads them with `Weights::buffers`.
     pub buffers: Vec<Buffer>,
-    /// Of which run.
+    /// Origin, which identifies the run.
     pub origin: Origin,
-    /// Kernels in use, device included: bits repeat only with the same.
+    /// Device and kernels in use; a resumed run has the same bits only if these are the same.
     pub variants: String,
-    /// Ways to launch kernels that were measured to be the fastest, with which the run goes on.
+    /// Measured fastest ways to launch kernels, which a resumed run keeps.
     pub tuned: Tuning,
 }
 
-/// The checkpoint that a run goes on from.
+/// Checkpoint from which a run resumes.
 #[derive(Debug, Default)]
 pub(super) struct Found {
-    /// Its file, which is still open: buffers whose shapes are known later are read from there.
+    /// File of the checkpoint, still open: buffers whose shapes are known later are read from it.
     pub(super) file: Option<Weights>,
     pub(super) path: PathBuf,
     pub(super) checkpoint: Checkpoint,
-    /// What is wrong with newer ones.
+    /// Errors of newer checkpoints that could not be used.
     pub(super) rejected: Vec<String>,
 }
 
-/// An open file of weights. It stays the same file while it is read, also where the run that writes such files replaces or removes it.
+/// An open file of weights. Reading continues from the same file even if the run that writes such files replaces or removes it.
 #[derive(Debug)]
 pub struct Weights {
-    /// Where it was found.
+    /// Path under which the file was found.
     pub path: PathBuf,
     file: TensorFile,
 }
 
 impl Weights {
-    /// A safetensors file: one of ours, or a converted `state_dict`.
+    /// Opens a safetensors file: one of this program, or a converted `state_dict`.
     ///
     /// # Errors
     /// `MissingInput` without the file, `Data` when it is damaged.
@@ -199,10 +200,10 @@ impl Weights {
         Ok(Weights { path: path.into(), file: TensorFile::open(path)? })
     }
 
-    /// The weights of a run: `best`, `last`, or a file's name.
+    /// Opens weights of a run: `best`, `last`, or a path.
     ///
     /// # Errors
-    /// `MissingInput` when there is no such file, with those that there are; `Data` when it is damaged.
+    /// `MissingInput` when there is no such file, with a list of those that exist; `Data` when it is damaged.
     pub fn of_run(run: &Path, which: &str) -> Result<Weights> {
         let folder = run.join("checkpoints");
         loop {
@@ -231,12 +232,12 @@ impl Weights {
         }
     }
 
-    /// Updates behind them, where it says so.
+    /// Number of updates before these weights, if the file says it.
     pub fn step(&self) -> Option<u64> {
         self.file.header.step.or_else(|| serde_json::from_str(&self.file.header.progress).map(|progress: Progress| progress.step).ok())
     }
 
-    /// Weights by their PyTorch names; f32, f64, f16 and bf16.
+    /// Reads weights by their PyTorch names; tensors may be f32, f64, f16 or bf16.
     ///
     /// # Errors
     /// `Data` when they are damaged or do not fit, every difference listed.
@@ -244,7 +245,7 @@ impl Weights {
         self.file.fill(parameters, "")
     }
 
-    /// Those of the buffers that the file has under their names, with its values.
+    /// Reads the buffers that the file has under their names; others are left out.
     ///
     /// # Errors
     /// `Data` when one is damaged or its shape differs.
@@ -262,11 +263,11 @@ impl Weights {
         Ok(found)
     }
 
-    /// Fails where data files are not those that they were trained on, by what the file says; one that says nothing agrees. What is `known` of files is
-    /// not looked up again.
+    /// Fails if the data files are not those that the weights were trained on, by the fingerprints in the file with the weights; a file
+    /// without fingerprints is accepted. Fingerprints in `known` are not computed again.
     ///
     /// # Errors
-    /// `Data` with the keys of the files that are others, and what the file with the weights says of them.
+    /// `Data` with the keys and fingerprints of the files that differ.
     pub fn expect_data(&self, files: &[(&'static str, PathBuf)], known: &mut BTreeMap<PathBuf, String>) -> Result<()> {
         let mut lines = vec![];
         for (key, file) in files {
@@ -293,10 +294,10 @@ impl Weights {
     }
 }
 
-/// Best weights of a run with the validation that chose them, and which run it is.
+/// Reads the best weights of a run, with the validation that chose them and the origin.
 ///
 /// # Errors
-/// As `Weights::open` and `Weights::load`, and `Data` for a file that does not say so.
+/// As `Weights::open` and `Weights::load`, and `Data` for a file without such a validation.
 pub(super) fn load_best(path: &Path, parameters: &[Parameter]) -> Result<(Vec<f32>, Best, Origin)> {
     let mut file = TensorFile::open(path)?;
     let weights = file.fill(parameters, "")?;
@@ -305,7 +306,7 @@ pub(super) fn load_best(path: &Path, parameters: &[Parameter]) -> Result<(Vec<f3
     Ok((weights, best, Origin { config, data, canonical: None }))
 }
 
-/// Writes weights and buffers under their PyTorch names, with their origin, the updates behind them and, of best weights, their validation.
+/// Writes weights and buffers under their PyTorch names, with origin, number of updates and, for best weights, their validation.
 ///
 /// # Errors
 /// `Io` when the file cannot be written.
@@ -323,7 +324,7 @@ pub fn save_weights(
     write_tensors(path, &[views(parameters, "", weights), buffer_views(buffers)].concat(), Some(header))
 }
 
-/// Writes weights and buffers under their PyTorch names and nothing else.
+/// Writes weights and buffers under their PyTorch names, without any further metadata.
 ///
 /// # Errors
 /// `Io` when the file cannot be written.
@@ -331,7 +332,7 @@ pub fn export_weights(path: &Path, parameters: &[Parameter], weights: &[f32], bu
     write_tensors(path, &[views(parameters, "", weights), buffer_views(buffers)].concat(), None)
 }
 
-/// Name of the checkpoint of a step.
+/// File name of the checkpoint of a step.
 pub(super) fn file_of(step: u64) -> PathBuf {
     format!("step-{step:09}.safetensors").into()
 }

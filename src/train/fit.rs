@@ -10,15 +10,15 @@ use crate::problem::{Problem, Table};
 use crate::ranks::Ranks;
 use crate::tasks::DataKind;
 
-/// Micro-batches that are looked at for each way to recompute: the largest that fit.
+/// Number of micro-batch sizes that are tried for each way to recompute: the largest that fit.
 const LARGEST: usize = 2;
 
-/// The run in the form that fits a budget in bytes, of those that make the same steps of the same samples: the one with the shortest step by the roofline of an
-/// RX 6600. What fits as it is stays as it is, and 16 bits are taken where nothing fits in 32. A loss that compares the samples of a micro-batch with each other keeps its micro-batch.
-/// Of several processes the budget is that of each.
+/// Finds the fastest form of a run that fits a budget in bytes, among forms whose steps have the same samples: the one with the shortest
+/// step by the roofline model of an RX 6600. A run that already fits is not changed, and 16 bits are used only if nothing fits with 32
+/// bits. If the loss compares the samples of a micro-batch with each other, the micro-batch is kept. With several processes, each has the budget.
 ///
 /// # Errors
-/// `Config` where nothing fits, and those of opening the problem.
+/// `Config` when nothing fits, and those of opening the problem.
 pub fn fit<M, D, L>(config: &Config<M, D, L>, target: Target, budget: u64, ranks: Ranks) -> Result<Config<M, D, L>>
 where
     M: ModelKind + Table,
@@ -48,7 +48,7 @@ where
     }))
 }
 
-/// The form of a run in its precision that fits and has the shortest step, if any fits; with `stays` the run as it is, if that does.
+/// The form of a run in its precision that fits and has the shortest step, if any fits; with `stays`, the unchanged run if that fits.
 fn fastest<M, D, L>(
     config: &Config<M, D, L>,
     stays: bool,

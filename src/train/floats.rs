@@ -4,7 +4,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
-/// Shapes of numbers.
+/// Numbers, and lists of them, that can be written as JSON.
 pub(super) trait Floats: Sized {
     fn to_json(&self) -> Value;
     fn from_json(value: Value) -> Option<Self>;

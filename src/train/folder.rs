@@ -13,13 +13,13 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::plan::{Buffer, Parameter};
 
-/// Where a run that learns no more leaves the reason.
+/// Name of the file in which a diverged run leaves the reason.
 pub const DIVERGED: &str = "diverged.txt";
 
-/// Where a run that is under way says every few seconds how far it is.
+/// Name of the file in which a running run writes its progress every few seconds.
 pub const BEAT: &str = "status.json";
 
-/// Whether a process holds a folder whose lock was tried. On a file system without locks that is so while what the run says of itself is young.
+/// True if a process holds a folder whose lock was tried. On a file system without locks, a young status file counts as such.
 pub fn in_use(folder: &Path, tried: std::result::Result<(), TryLockError>) -> bool {
     const YOUNG: Duration = Duration::from_secs(60);
     let beat = || folder.join(BEAT).metadata().ok()?.modified().ok()?.elapsed().ok();
@@ -30,29 +30,29 @@ pub fn in_use(folder: &Path, tried: std::result::Result<(), TryLockError>) -> bo
     }
 }
 
-/// How far a run is.
+/// Progress of a running run, as in its status file.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Beat {
-    /// Updates done.
+    /// Number of updates done.
     pub step: u64,
-    /// Updates after which it ends.
+    /// Number of updates after which the run ends.
     pub end: u64,
-    /// Updates a second in this session.
+    /// Updates per second in this session.
     pub rate: f64,
-    /// Process.
+    /// Number (PID) of the process.
     pub process: u32,
-    /// The most telling metric of its validations, by which runs are compared.
+    /// Name of the most important validation metric, by which runs are compared.
     #[serde(default)]
     pub score: String,
 }
 
 impl Beat {
-    /// How far the run in a folder last was, where it has said so.
+    /// Reads the progress of the run in a folder, if it has written any.
     pub fn of(folder: &Path) -> Option<Beat> {
         serde_json::from_str(&files::text(&folder.join(BEAT), files::SMALL).ok()?).ok()
     }
 
-    /// Says so. Where that cannot be written, nothing is lost.
+    /// Writes the progress into the folder; errors are ignored.
     pub(super) fn tell(&self, folder: &Path) {
         let path = folder.join(BEAT);
         if let (Ok(text), Ok(mut file)) = (serde_json::to_string(self), files::beside(&path, Error::write)) {
@@ -61,25 +61,25 @@ impl Beat {
     }
 }
 
-/// A run folder, locked while this lives.
+/// A run folder, locked while this value lives.
 #[derive(Debug)]
 pub struct RunFolder {
-    /// Where.
+    /// Path of the folder.
     pub path: PathBuf,
     lock: Option<File>,
-    /// The lock's file, where it was not there before and the start may still be refused.
+    /// Lock file to remove if the start is refused; none if it existed before, or once the run has started.
     fresh: Option<PathBuf>,
 }
 
-/// The metrics as a table, where it was asked for.
+/// Name of the table of metrics, written if it was asked for.
 pub(super) const METRICS_CSV: &str = "metrics.csv";
 
-/// What a run writes into its folder and needs, beside its checkpoints and event files.
+/// Names of the other files that a run writes into its folder or reads there, beside checkpoints and event files.
 const FILES: [&str; 9] =
     ["config.toml", "metrics.jsonl", METRICS_CSV, "train.log", "curves.svg", "model.safetensors", "report.json", "report.txt", DIVERGED];
 
 impl Drop for RunFolder {
-    /// A refused start leaves nothing behind.
+    /// Removes the lock file of a refused start.
     fn drop(&mut self) {
         if let Some(path) = &self.fresh {
             let _ = fs::remove_file(path);
@@ -88,10 +88,10 @@ impl Drop for RunFolder {
 }
 
 impl RunFolder {
-    /// Locks the folder where there is one, and looks whether it can be made where there is none.
+    /// Locks the folder if it exists, and checks that it can be created if it does not.
     ///
     /// # Errors
-    /// `CannotCreate` when it is not writable, held by another run, or holds a run that is not to be resumed.
+    /// `CannotCreate` when it is not writable, held by another run, or holds a run and `resume` is false.
     pub fn open(path: &Path, resume: bool) -> Result<RunFolder> {
         let mut folder = RunFolder { path: path.components().collect(), lock: None, fresh: None };
         if path.exists() && !path.is_dir() {
@@ -133,7 +133,7 @@ impl RunFolder {
         Ok(())
     }
 
-    /// Creates and locks what is not there yet, and removes what a killed run left half written.
+    /// Creates and locks the folder if it does not exist yet, and removes unfinished files of a killed run.
     ///
     /// # Errors
     /// As `open`.
@@ -149,7 +149,7 @@ impl RunFolder {
         Ok(())
     }
 
-    /// The folder itself or the nearest above it that exists.
+    /// The folder itself, or the nearest existing folder above it.
     fn above(&self) -> &Path {
         let above = self.path.ancestors().find(|a| a.is_dir());
         above.unwrap_or(Path::new("."))
@@ -167,12 +167,12 @@ impl RunFolder {
         self.path.join("config.toml")
     }
 
-    /// Whether a run was started here.
+    /// True if a run was started in this folder.
     pub(super) fn holds_a_run(&self) -> Result<bool> {
         Ok(self.config().exists() || self.best().exists() || !Checkpoint::list(&self.checkpoints())?.is_empty())
     }
 
-    /// Fails unless the disk holds `bytes` more.
+    /// Fails unless the disk has room for `bytes` more.
     pub(super) fn expect_space(&self, bytes: u64) -> Result<()> {
         match fs4::available_space(self.above()) {
             Ok(free) if free < bytes => Err(Error::CannotCreate(format!(
@@ -190,11 +190,11 @@ impl RunFolder {
         ))
     }
 
-    /// The newest checkpoint that can be used, of a run with this configuration that saves its first after so many steps.
+    /// Finds the newest usable checkpoint of a run with this configuration; `first_save` is the step of its first checkpoint.
     ///
     /// # Errors
-    /// `Data` when there are checkpoints and none is valid, when the run has another configuration, and when there is something to go on
-    /// from that no checkpoint tells how.
+    /// `Data` when there are checkpoints and none is valid, when the run has another configuration, and when there are best weights but no
+    /// checkpoint that could lead to them.
     pub(super) fn find(&self, parameters: &[Parameter], origin: &Origin, first_save: u64) -> Result<Option<Found>> {
         let saved = files::text(&self.config(), files::SMALL);
         let here = self.path.display();
@@ -232,7 +232,7 @@ impl RunFolder {
         Err(self.other_configuration(&what, &lines))
     }
 
-    /// Writes the configuration where it is not what the run has; says so of a run that goes on.
+    /// Writes the configuration if the saved one differs or has fewer epochs; gives a note for a resumed run whose file was missing or wrong.
     ///
     /// # Errors
     /// `Io`.
@@ -248,11 +248,11 @@ impl RunFolder {
             .then(|| format!("{} was missing or not that of the run: written again from the checkpoint", self.config().display())))
     }
 
-    /// Looks whether the best weights are those of the checkpoint, and takes them from a checkpoint of their step where they are not.
-    /// Gives sentences.
+    /// Checks that the best weights are those that the checkpoint names, and restores them from a checkpoint of their step if they are not.
+    /// Gives notes for the user.
     ///
     /// # Errors
-    /// `Data` when they are lost: before hours of training that could not end with them.
+    /// `Data` when they are lost; this comes before hours of training that could not end with them.
     pub(super) fn check_best(
         &self,
         progress: &Progress,

@@ -14,10 +14,10 @@ use crate::problem::Loaded;
 use crate::session::Session;
 use crate::tasks::{Card, ClosingScores, Scorecard};
 
-/// How what patience ended is told.
+/// First word of the reason when patience ends a run.
 const EARLY: &str = "early";
 
-/// Judges a run. What it remembers of the steps before is kept with the checkpoints, in their `Progress`.
+/// Evaluates a run: best weights, patience, rules and expectations. Its state is the `Progress` that checkpoints keep.
 #[derive(Debug)]
 pub(super) struct Judge {
     scorecard: Box<dyn Scorecard>,
@@ -38,8 +38,8 @@ impl Judge {
         }
     }
 
-    /// Makes room in the progress for what rules and expectations remember, and takes back that patience ended a run which is asked for more epochs than
-    /// `before`. Gives a sentence about the learning rate then.
+    /// Prepares the progress for rules and expectations. If the run now has more epochs than `before`, an end by patience is undone, and a
+    /// note about the learning rate is given.
     pub(super) fn take_up(&self, progress: &mut Progress, before: Option<u64>) -> Option<String> {
         let epochs = self.settings.train.epochs;
         progress.watches.resize(self.settings.abort_if.len(), Watch::default());
@@ -65,12 +65,12 @@ impl Judge {
         rate * progress.plateau.factor
     }
 
-    /// The metric by which runs are compared.
+    /// Name of the most important metric, by which runs are compared.
     pub(super) fn score(&self) -> String {
         self.card.table_columns.first().map_or(String::new(), |column| column.name.to_string())
     }
 
-    /// Columns of the report.
+    /// Columns of the table in the report.
     pub(super) fn table_columns(&self) -> Vec<Column> {
         self.card.table_columns.clone()
     }
@@ -80,18 +80,18 @@ impl Judge {
         (&self.card.chart, self.scorecard.baselines().first().map(|(name, _)| *name))
     }
 
-    /// Metrics as they are shown, in one line.
+    /// Formats metrics in one line.
     fn line(&self, metrics: &Metrics) -> String {
         let parts = self.card.table_columns.iter().filter_map(|c| Some(format!("{} {}", c.title, c.show(metrics.get(c.name)?))));
         parts.collect::<Vec<_>>().join("  ")
     }
 
-    /// Means of a step by the columns of the loss.
+    /// Mean values of a step, for the columns of the loss.
     pub(super) fn means(&self, record: StepRecord<'_>) -> Vec<(&'static str, f64)> {
         self.columns.names.iter().enumerate().map(|(column, name)| (*name, record.mean(column))).collect()
     }
 
-    /// The first of these means as they are shown.
+    /// Formats the first three of these means.
     pub(super) fn message(&self, means: &[(&'static str, f64)]) -> String {
         self.line(&Metrics::new(means.iter().take(3).copied()))
     }
@@ -105,7 +105,7 @@ impl Judge {
         progress.epoch_rows += record.count();
     }
 
-    /// Warns of a term that is a hundred times larger than another: it is what is trained, whatever the weights were meant to say.
+    /// Warns if one term of the loss is a hundred times larger than another: training then depends on it alone, whatever the weights intend.
     pub(super) fn warn_of_dominance(&self, progress: &mut Progress, notes: &mut Notes, means: &[(&'static str, f64)], step: u64) {
         let terms = &self.columns.terms;
         if terms.len() < 2 || means.len() < terms.len() {
@@ -136,7 +136,8 @@ impl Judge {
         self.scorecard.validate(session, step, step.div_ceil(self.rhythm.validate))
     }
 
-    /// Records and tells a validation, and decides on the best weights, patience and the plateau of the schedule. Gives whether the weights are the best so far.
+    /// Records and prints a validation, and updates best weights, patience and the plateau schedule. Gives true if the weights are the best
+    /// so far.
     ///
     /// # Errors
     /// `Io` when a log cannot be written.
@@ -181,7 +182,7 @@ impl Judge {
         Ok(better)
     }
 
-    /// A validation in one line, beside the training of its epoch and the baselines.
+    /// Formats a validation in one line, beside the training means of its epoch and the baselines.
     fn sentence(&self, progress: &Progress, metrics: &Metrics, better: bool) -> String {
         let train = match progress.epoch_rows {
             0.0 => String::new(),
@@ -208,7 +209,7 @@ impl Judge {
         )
     }
 
-    /// Means over the epoch, and the rules that look at them.
+    /// Ends an epoch: records its means, and checks the rules and expectations.
     ///
     /// # Errors
     /// `Io` when a log cannot be written.
@@ -240,8 +241,8 @@ impl Judge {
         Ok(())
     }
 
-    /// Scores of the weights that are kept, and what was expected of them with whether it came. Without a session, as on all processes of a run but the
-    /// first, nothing is scored.
+    /// Scores of the kept weights, and the expectations with their values. Without a session, as on all processes of a run but the first,
+    /// nothing is scored.
     ///
     /// # Errors
     /// As `measure`.
@@ -279,5 +280,5 @@ impl Judge {
     }
 }
 
-/// What was expected, what came, and whether that meets it.
+/// An expectation: its text, the value that was reached, and true if the value meets it.
 pub(super) type Expected = (String, Option<f64>, bool);

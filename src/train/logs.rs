@@ -15,7 +15,7 @@ use crate::files;
 use crate::host::Host;
 use crate::metrics::duration;
 
-/// Logs of a run.
+/// Log files of a run, and the progress bar.
 #[derive(Debug)]
 pub(crate) struct Logs {
     metrics: BufWriter<File>,
@@ -28,7 +28,7 @@ pub(crate) struct Logs {
 }
 
 impl Logs {
-    /// Opens the logs of a run folder at `step`, which also speak where there is a host; lines of later steps, which a crashed run left behind, are removed.
+    /// Opens the logs of a run folder at `step`; with a host they are printed, too. Lines of later steps, left by a crashed run, are removed.
     pub(crate) fn open(folder: &Path, step: u64, total: u64, host: Option<&Host>) -> Result<Logs> {
         let metrics_path = folder.join("metrics.jsonl");
         files::replaceable(&metrics_path)?;
@@ -57,7 +57,7 @@ impl Logs {
         Ok(Logs { metrics: BufWriter::new(metrics), metrics_path, events, text, bar, host: host.cloned(), last_line: Instant::now() })
     }
 
-    /// A line for the user and for `train.log`. A closed pipe is no error.
+    /// Writes a line to `train.log` and to the terminal; errors are ignored.
     pub(crate) fn say(&mut self, line: &str) {
         let _ = writeln!(self.text, "{}", visible(line));
         match (&self.bar, &self.host) {
@@ -67,7 +67,7 @@ impl Logs {
         }
     }
 
-    /// A line of `metrics.jsonl`, and each number under `split/name` in the event file.
+    /// Writes a line of `metrics.jsonl`, and each value to the event file as `split/name`.
     pub(crate) fn record(&mut self, split: &str, step: u64, epoch: u64, values: &[(&str, f64)]) -> Result<()> {
         let mut line = Map::new();
         line.insert("split".into(), split.into());
@@ -81,7 +81,7 @@ impl Logs {
         writeln!(self.metrics, "{}", Value::Object(line)).map_err(|e| Error::write(&self.metrics_path, &e))
     }
 
-    /// Moves the bar; without a terminal, a plain line now and then.
+    /// Updates the progress bar; without a terminal, prints a plain line every ten seconds.
     pub(crate) fn progress(&mut self, step: u64, total: u64, message: &str, per_second: f64) {
         match &self.bar {
             Some(bar) => {
@@ -97,13 +97,13 @@ impl Logs {
         }
     }
 
-    /// Hands everything to the operating system.
+    /// Flushes all buffers to the operating system.
     pub(crate) fn flush(&mut self) -> Result<()> {
         fault::file("write").and_then(|()| self.metrics.flush()).map_err(|e| Error::write(&self.metrics_path, &e))?;
         self.events.flush()
     }
 
-    /// Ends the bar.
+    /// Removes the progress bar and flushes.
     pub(crate) fn close(&mut self) -> Result<()> {
         if let Some(bar) = &self.bar {
             bar.clear();

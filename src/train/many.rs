@@ -18,10 +18,10 @@ use crate::problem::{Problem, Table};
 use crate::ranks::Ranks;
 use crate::tasks::{DataKind, Purpose};
 
-/// The signal that a launcher ends other processes with.
+/// Number of the signal with which a launcher ends other processes.
 const SIGTERM: i32 = 15;
 
-/// Fails where something that was expected is missed.
+/// Fails if an expectation is missed.
 pub fn expect_met(report: &Report) -> Result<()> {
     let missed: Vec<&str> = report.expectations.iter().filter(|(.., met)| !met).map(|(what, ..)| what.as_str()).collect();
     match &missed[..] {
@@ -36,18 +36,18 @@ pub fn expect_met(report: &Report) -> Result<()> {
     }
 }
 
-/// How far a run of a sweep has come.
+/// State of a run in a sweep.
 #[derive(Debug)]
 enum State {
-    /// It is to be trained, from its start or its newest checkpoint.
+    /// The run has to be trained, from its start or its newest checkpoint.
     Open,
-    /// It needs nothing more.
+    /// The run has ended and needs nothing more.
     Done,
-    /// It has ended, and counts as failed, because of this.
+    /// The run has ended and counts as failed, for this reason.
     Failed(String),
 }
 
-/// How far the run in a folder has come.
+/// State of the run in a folder.
 fn state_of<M, D, L>(
     folder: &Path,
     config: &Config<M, D, L>,
@@ -87,7 +87,7 @@ where
     })
 }
 
-/// How far each of some runs has come. Fails, before any of them is trained, where one of them could not be.
+/// States of some runs. Fails before any of them is trained if one of them could not start.
 fn states<M, D, L>(runs: &[(usize, &Run<M, D, L>)], options: &Options, stride: u64, strict: bool) -> Result<Vec<State>>
 where
     M: ModelKind + Table,
@@ -126,25 +126,25 @@ where
 /// A run of a sweep: its folder and its configuration.
 pub type Run<M, D, L> = (PathBuf, Config<M, D, L>);
 
-/// What a rank says instead of a number of failed runs when a signal has stopped it.
+/// Number that a rank sends, instead of its number of failed runs, if a signal has stopped it.
 const STOPPED: u64 = u64::MAX;
 
-/// How a sweep went, as this process knows it.
+/// Result of a sweep, as this process knows it.
 #[derive(Debug, Clone, Default)]
 pub struct Swept {
-    /// Why runs count as failed.
+    /// Reasons for which runs count as failed.
     pub failed: Vec<String>,
-    /// Failed runs of other processes.
+    /// Number of failed runs of other processes.
     pub elsewhere: usize,
 }
 
-/// Trains runs one after the other, each with its restarts; all are looked at before the first. One that a rule ends, or that diverges, does not end the others; with
-/// `strict`, one that misses what was expected counts as failed.
+/// Trains runs one after the other, each with its restarts; all are checked before the first one starts. A run that a rule stops or that
+/// diverges does not end the others. With `strict`, a run that misses an expectation counts as failed.
 ///
-/// Ranks that do not share the runs (`options.ranks`) deal them out among themselves.
+/// Ranks that do not share each run (`options.ranks`) distribute the runs among themselves.
 ///
 /// # Errors
-/// Those of `train`, but for `Aborted`.
+/// Errors of `train`, but for `Aborted`.
 pub fn train_many<M, D, L>(runs: &[Run<M, D, L>], options: &Options, strict: bool, ranks: Ranks) -> Result<Swept>
 where
     M: ModelKind + Table,

@@ -7,16 +7,17 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::ranks::Ranks;
 
-/// By which a folder is known to be a run's.
+/// Name of the file that marks a folder as one of a run.
 const CONFIG: &str = "config.toml";
 
-/// Whether a rank needs a file of a run folder to go on with the run as the first does.
+/// True for the files of a run folder that a rank needs to resume the run as the first rank does.
 fn decides(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     name.ends_with(".safetensors") || [CONFIG, "report.json", "metrics.jsonl"].contains(&&*name)
 }
 
-/// Files of a folder that decide how a run goes on, and the folders in it, by their paths from `root`. Of attempts that were given up, that they are there.
+/// Collects the files of a folder that a resumed run needs, and the folders in it, by their paths from `root`. Of the folders of earlier
+/// attempts, only their existence is needed.
 fn contents(root: &Path, folder: &Path, found: &mut Vec<(PathBuf, Option<PathBuf>)>) -> Result<()> {
     let Ok(entries) = std::fs::read_dir(folder) else { return Ok(()) };
     for entry in entries {
@@ -37,7 +38,8 @@ fn contents(root: &Path, folder: &Path, found: &mut Vec<(PathBuf, Option<PathBuf
     Ok(())
 }
 
-/// The folder that a rank trains in: the first rank's own, and for the others one in `scratch` with what a resumed run goes on from.
+/// Folder that a rank trains in: the run's own for the first rank; for each other one a folder in `scratch`, with the files that a resumed
+/// run needs.
 pub fn mirrored(out: &Path, scratch: Option<&Path>, resume: bool, ranks: Ranks) -> Result<PathBuf> {
     let out: PathBuf = out.components().collect();
     let Some(name) = out.file_name() else {

@@ -14,7 +14,7 @@ use crate::files;
 use crate::metrics::Metrics;
 use crate::plots::{Curves, draw_curves};
 
-/// Notes of a run.
+/// Output of a run: logs, curves and status file.
 #[derive(Debug)]
 pub(super) struct Notes {
     logs: Logs,
@@ -22,14 +22,14 @@ pub(super) struct Notes {
     rhythm: Rhythm,
     curves: Curves,
     csv: bool,
-    /// When the folder was last told how far the run is.
+    /// Time at which the status file was last written.
     beaten: Option<Instant>,
-    /// When curves may be drawn again.
+    /// Time from which curves may be drawn again.
     redraw_after: Option<Instant>,
 }
 
 impl Notes {
-    /// Opens the logs of a run folder at `step`, and takes up the curves of the steps before.
+    /// Opens the logs of a run folder at `step`, and reads the curves of the steps before.
     ///
     /// # Errors
     /// As `Logs::open`.
@@ -39,12 +39,12 @@ impl Notes {
         Ok(Notes { logs, folder: folder.into(), rhythm, curves, csv: options.csv, beaten: None, redraw_after: None })
     }
 
-    /// A line for the user and for `train.log`.
+    /// Writes a line to `train.log` and to the terminal.
     pub(super) fn say(&mut self, line: &str) {
         self.logs.say(line);
     }
 
-    /// Says what goes wrong, once, and again in the report.
+    /// Prints a warning once, and keeps it for the report.
     pub(super) fn warn(&mut self, progress: &mut Progress, issue: String, text: String) {
         if progress.warnings.iter().all(|known| known.issue != issue) {
             self.say(&format!("WARNING: {text}"));
@@ -52,7 +52,7 @@ impl Notes {
         }
     }
 
-    /// A line of the metrics, and points of the curves.
+    /// Writes a line of metrics, and adds points to the curves.
     ///
     /// # Errors
     /// `Io` when it cannot be written.
@@ -63,7 +63,7 @@ impl Notes {
         self.logs.record(split, step, self.rhythm.epoch_of(step), values)
     }
 
-    /// The same of metrics by their own names.
+    /// Writes metrics as `record` does.
     ///
     /// # Errors
     /// As `record`.
@@ -71,7 +71,7 @@ impl Notes {
         self.record(split, step, &metrics.0.iter().map(|(name, value)| (name.as_str(), *value)).collect::<Vec<_>>())
     }
 
-    /// Moves the bar, and now and then tells the folder how far the run is, at so many updates a second of this session.
+    /// Updates the progress bar and, every two seconds, the status file; `rate` is the number of updates per second in this session.
     pub(super) fn progress(&mut self, progress: &Progress, message: &str, rate: f64, score: &str) {
         let (step, end) = (progress.step, self.rhythm.end);
         self.logs.progress(step, end, message, step as f64 / progress.seconds.max(1e-9));
@@ -81,7 +81,7 @@ impl Notes {
         }
     }
 
-    /// Draws the curves, and writes them as a table where that was asked for.
+    /// Draws the curves, and writes them as a table if that was asked for.
     ///
     /// # Errors
     /// `Io` when a file cannot be written.
@@ -92,7 +92,7 @@ impl Notes {
         draw_curves(&self.folder.join("curves.svg"), &self.curves, chart, baseline)
     }
 
-    /// The same after a validation, unless the last drawing was so short ago that drawing would be most of what the run does.
+    /// Draws the curves after a validation, unless drawing would take more than a twentieth of the time.
     ///
     /// # Errors
     /// As `draw`.
@@ -106,7 +106,7 @@ impl Notes {
         Ok(())
     }
 
-    /// Hands everything to the operating system.
+    /// Flushes all buffers to the operating system.
     ///
     /// # Errors
     /// `Io` when it cannot be written.
@@ -114,7 +114,7 @@ impl Notes {
         self.logs.flush()
     }
 
-    /// Ends the bar.
+    /// Removes the progress bar and flushes.
     ///
     /// # Errors
     /// As `flush`.
@@ -123,7 +123,8 @@ impl Notes {
     }
 }
 
-/// The curves as comma-separated values: a row a step, a column for each metric of each split, as in `validation/loss`; empty where there is none.
+/// Formats the curves as comma-separated values: one row for each step, one column for each metric of each split, such as
+/// `validation/loss`; empty cells where there is no value.
 fn table(curves: &Curves, rhythm: Rhythm) -> String {
     let columns: Vec<_> = curves.iter().filter(|((_, name), _)| !["step", "epoch"].contains(&name.as_str())).collect();
     let mut rows: BTreeMap<u64, Vec<String>> = BTreeMap::new();
@@ -137,7 +138,7 @@ fn table(curves: &Curves, rhythm: Rhythm) -> String {
     format!("step,epoch{heads}\n{}", rows.into_iter().map(row).collect::<String>())
 }
 
-/// Curves of the steps before, from the lines of `metrics.jsonl`.
+/// Curves of the steps before, read from the lines of `metrics.jsonl`.
 fn curves_of(text: &str) -> Curves {
     let mut curves = Curves::new();
     for line in text.lines().filter_map(|l| serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(l).ok()) {

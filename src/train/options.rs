@@ -7,35 +7,35 @@ use std::sync::atomic::AtomicUsize;
 use crate::host::Host;
 use crate::ranks::Ranks;
 
-/// How to run.
+/// Options of a training run that are not part of its configuration.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// Run folder.
+    /// Path of the run folder.
     pub out: PathBuf,
-    /// Go on from the newest valid checkpoint.
+    /// Resume from the newest valid checkpoint.
     pub resume: bool,
-    /// Weights to start from.
+    /// Path of the weights to start from.
     pub init: Option<PathBuf>,
     /// Memory budget in bytes; the default is 8 GiB, or what the card has free if that is known and less.
     pub budget: Option<u64>,
-    /// Adapter by number or name.
+    /// Adapter, by number or name.
     pub device: Option<String>,
-    /// End after this many steps, whatever the configuration says; its schedule stays.
+    /// Number of steps after which the run ends, whatever the configuration says; the schedule does not change.
     pub steps: Option<u64>,
     /// Write `metrics.csv` beside `metrics.jsonl`.
     pub csv: bool,
-    /// Say nothing on standard error.
+    /// Print nothing on standard error.
     pub quiet: bool,
-    /// Set to the number of a signal that asks for an end.
+    /// Number of a signal that asks the run to end; 0 without one.
     pub stop: Arc<AtomicUsize>,
-    /// The processes that train the run together. All but the first have a folder of their own in `out`, which is nobody's result.
+    /// Processes that train the run together. For all but the first, `out` is a temporary folder of their own.
     pub ranks: Ranks,
-    /// Where it speaks, and the devices that are open.
+    /// Output streams and open devices.
     pub host: Host,
 }
 
 impl Options {
-    /// A line on standard error, of the first rank.
+    /// Prints a line on standard error, on the first rank only.
     pub(crate) fn say(&self, line: &str) {
         if self.ranks.leads() {
             self.host.say(line);

@@ -6,44 +6,44 @@ use serde::Serialize;
 
 use crate::metrics::{Column, MetricRows, Metrics, duration, table};
 
-/// The closing table of a run.
+/// Closing report of a run.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
-    /// Run folder.
+    /// Path of the run folder.
     pub run: String,
-    /// Device.
+    /// Description of the device.
     pub device: String,
-    /// Weights.
+    /// Number of weights of the model.
     pub parameters: usize,
-    /// Updates done.
+    /// Number of updates done.
     pub steps: u64,
-    /// The most telling metric of its validations, by which runs are compared.
+    /// Name of the most important validation metric, by which runs are compared.
     pub score: String,
-    /// The metric that chose the weights that are kept.
+    /// Name of the metric that chose the kept weights.
     pub select: String,
-    /// Its value of these weights; none when nothing was validated and the last weights are kept.
+    /// Value of that metric for the kept weights; none if there was no validation, so that the last weights are kept.
     pub selected: Option<f64>,
-    /// Step of the weights that are kept.
+    /// Step of the kept weights; 0 if no validation chose any.
     pub best_step: u64,
-    /// Epoch of the weights that are kept, from 1.
+    /// Epoch of the kept weights, from 1; 0 if no validation chose any.
     pub best_epoch: u64,
-    /// Why it ended.
+    /// Reason for which the run ended.
     pub ended: String,
-    /// Time spent in all sessions.
+    /// Training time of all sessions in seconds.
     pub seconds: f64,
-    /// Updates skipped because something was not finite.
+    /// Number of updates skipped because loss or gradient was not finite.
     pub skipped: u64,
-    /// Validation metrics of the kept weights, when they were kept.
+    /// Validation metrics of the kept weights, at the time they were chosen.
     pub best: Metrics,
-    /// Metrics of the kept weights by set, and of the baselines.
+    /// Metrics of the kept weights for each set, and of the baselines.
     pub test: BTreeMap<String, Metrics>,
-    /// Sentences about them.
+    /// Notes on these metrics, one sentence each.
     pub notes: Vec<String>,
-    /// What went wrong, in a few words each.
+    /// Short names of the problems.
     pub issues: Vec<String>,
-    /// What was warned of on the way.
+    /// Warnings during the run.
     pub warnings: Vec<String>,
-    /// What was expected, what came, and whether it was met.
+    /// Expectations: text, value that was reached, and true if it is met.
     pub expectations: Vec<(String, Option<f64>, bool)>,
     #[serde(skip)]
     pub(super) rows: MetricRows,
@@ -52,7 +52,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// The report as an aligned table.
+    /// Formats the report as an aligned table.
     pub fn table(&self) -> String {
         let kept = match self.selected {
             Some(value) => format!("best weights by {}, {value:.6}, of step {} (epoch {})", self.select, self.best_step, self.best_epoch),

@@ -12,18 +12,18 @@ use crate::models::ModelKind;
 use crate::problem::{Problem, Table};
 use crate::tasks::DataKind;
 
-/// Where the n-th attempt of a run lies after a rule has ended it.
+/// Folder that the n-th attempt of a run is moved to after a rule has stopped it.
 pub(super) fn attempt_folder(out: &Path, n: u64) -> PathBuf {
     let out: PathBuf = out.components().collect();
     out.with_file_name(format!("{}-attempt-{n}", out.file_name().unwrap_or_default().to_string_lossy()))
 }
 
-/// Attempts that lie beside a run folder, of as many as there may be.
+/// Number of earlier attempts that lie beside a run folder, at most `times`.
 pub(super) fn attempts(out: &Path, times: u64) -> u64 {
     (1..=times).take_while(|n| attempt_folder(out, *n).join("config.toml").exists()).count() as u64
 }
 
-/// The configuration of the start after so many attempts.
+/// Configuration of the next start after this number of attempts.
 pub(super) fn restarted<M, D, L>(config: &Config<M, D, L>, attempt: u64, stride: u64) -> Config<M, D, L>
 where
     M: Clone,
@@ -35,7 +35,7 @@ where
     config
 }
 
-/// Fails where restarts have no place to lie, or where those of another run do.
+/// Fails if the folders of earlier attempts have no place, or belong to another run.
 pub(super) fn expect_room<M, D, L>(config: &Config<M, D, L>, out: &Path, resume: bool) -> Result<()> {
     let Some(restart) = &config.restart else { return Ok(()) };
     if out.components().collect::<PathBuf>().file_name().is_none() {
@@ -58,7 +58,7 @@ pub(super) fn expect_room<M, D, L>(config: &Config<M, D, L>, out: &Path, resume:
     Ok(())
 }
 
-/// Fails where something is in the way of an attempt.
+/// Fails if the place of an attempt's folder is taken.
 fn expect_free(aside: &Path) -> Result<()> {
     match aside.symlink_metadata() {
         Err(_) => Ok(()),
@@ -69,11 +69,11 @@ fn expect_free(aside: &Path) -> Result<()> {
     }
 }
 
-/// Trains the run of a configuration. Where a rule ends it, or it diverges, it starts over with the next seed, as often as `restart.times` says; the folder of the attempt
-/// before is kept as `RUN-attempt-1`, and so on.
+/// Trains the run of a configuration. If a rule stops it, or it diverges, it starts again with the next seed, at most `restart.times`
+/// times; the folders of earlier attempts are kept as `RUN-attempt-1`, and so on.
 ///
 /// # Errors
-/// Those of `train`, and `CannotCreate` where something is in the way of an attempt.
+/// Errors of `train`, and `CannotCreate` when the place of an attempt's folder is taken.
 pub fn train_with_restarts<M, D, L>(config: &Config<M, D, L>, options: &Options) -> Result<Report>
 where
     M: ModelKind + Table,
@@ -83,7 +83,7 @@ where
     with_restarts(config, options, 1)
 }
 
-/// The same with seeds that are `stride` apart.
+/// Trains as `train_with_restarts` does, with seeds that are `stride` apart.
 pub(super) fn with_restarts<M, D, L>(config: &Config<M, D, L>, options: &Options, stride: u64) -> Result<Report>
 where
     M: ModelKind + Table,

@@ -2,22 +2,22 @@
 
 use crate::config::Settings;
 
-/// Steps between events that happen once an epoch unless the configuration says otherwise.
+/// Numbers of steps between events of a run (epoch, validation, checkpoint), and steps at which others happen.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rhythm {
     pub(super) epoch: u64,
     pub(super) validate: u64,
     pub(super) save: u64,
-    /// Step after which patience counts.
+    /// Step after which validations count for patience.
     pub(super) patience_after: u64,
     /// Step at which the schedule ends.
     pub(super) total: u64,
-    /// Step at which the run ends if nothing ends it before.
+    /// Step at which the run ends, if nothing ends it before.
     pub(super) end: u64,
 }
 
 impl Rhythm {
-    /// Of epochs of so many steps, a curriculum of so many epochs, and a command that may end the run after some steps.
+    /// The rhythm of a run with epochs and a curriculum of these lengths; a command may end it after `steps` steps.
     pub(super) fn new(config: &Settings, epoch: u64, curriculum_epochs: f64, steps: Option<u64>) -> Rhythm {
         let total = config.train.epochs.saturating_mul(epoch);
         // Until warm-up and curriculum are over, a validation without improvement says little.
@@ -32,7 +32,7 @@ impl Rhythm {
         }
     }
 
-    /// Epoch of a step that was done, from 1.
+    /// Epoch of a step, both counted from 1.
     pub(super) fn epoch_of(&self, step: u64) -> u64 {
         step.saturating_sub(1) / self.epoch + 1
     }

@@ -8,10 +8,10 @@ use crate::losses::Columns;
 use crate::metrics::less_is_better;
 use crate::tasks::Card;
 
-/// Fails on a metric that selects, a rule or an expectation which the run does not have: it would never be looked at.
+/// Fails if the selected metric, or that of a rule or expectation, does not exist in this run: it would never be checked.
 ///
 /// # Errors
-/// `Config`, with the metrics that there are.
+/// `Config`, with a list of the metrics that exist.
 pub(super) fn check_metrics(config: &Settings, columns: &Columns, card: &Card) -> Result<()> {
     let (of_training, of_validation) = (&columns.names, &card.validation_metrics);
     let shown: Vec<&str> = card.table_columns.iter().map(|c| c.name).collect();
@@ -51,10 +51,10 @@ pub(super) fn check_metrics(config: &Settings, columns: &Columns, card: &Card) -
     Ok(())
 }
 
-/// Fails on an expectation of a validation in an epoch of so many steps that has none.
+/// Fails on an expectation of a validation metric after an epoch that has no validation.
 ///
 /// # Errors
-/// `Config`, with the steps between validations.
+/// `Config`, with the number of steps between validations.
 pub(super) fn check_epochs(config: &Settings, epoch_steps: u64) -> Result<()> {
     let every = config.validation.every.unwrap_or(epoch_steps).max(1);
     let unseen = |epoch: u64| {
@@ -73,7 +73,7 @@ pub(super) fn check_epochs(config: &Settings, epoch_steps: u64) -> Result<()> {
     }
 }
 
-/// What a rule remembers of its metric.
+/// State of an abort rule: first and best value of its metric.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Watch {
     #[serde(with = "super::floats")]
@@ -83,7 +83,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Takes in the value after an epoch (from 1); says why the run stops, if it does.
+    /// Takes in the value after an epoch (from 1); gives the reason if the run has to stop.
     pub fn look(&mut self, rule: &AbortRule, epoch: u64, value: f64) -> Option<String> {
         let down = less_is_better(&rule.metric);
         let gain = |from: f64, to: f64| if down { from - to } else { to - from };

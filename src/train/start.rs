@@ -71,10 +71,10 @@ fn expect_same_files(problem: &Problem, ranks: Ranks) -> Result<()> {
     }
 }
 
-/// Looks at what can be refused before any sample is read: metrics that rules name, files and their sizes, epochs, the run folder, weights to start from, memory.
+/// Checks all that can be checked before any sample is read: metrics of rules, files and their sizes, epochs, run folder, initial weights, memory.
 ///
 /// # Errors
-/// Those with which `train` would refuse the run.
+/// Errors with which `train` would refuse to start.
 pub(super) fn expect_startable(mut problem: Problem, gpu: &Gpu, options: &Options) -> Result<()> {
     problem.data.expect_file()?;
     expect_rules(&problem)?;
@@ -85,12 +85,12 @@ pub(super) fn expect_startable(mut problem: Problem, gpu: &Gpu, options: &Option
     place(&mut problem, gpu, options.budget.unwrap_or_else(|| gpu.budget()), options.ranks).map(drop)
 }
 
-/// The weights that a run starts from. The same command goes on with a run that it started, and then leaves them aside.
+/// Path of the weights to start from. A resumed run that has already started does not use them.
 fn init_of<'o>(options: &'o Options, folder: &RunFolder) -> Option<&'o PathBuf> {
     options.init.as_ref().filter(|_| !(options.resume && folder.holds_a_run().unwrap_or(false)))
 }
 
-/// Fails on rules and expectations that would never be looked at.
+/// Fails on rules and expectations that would never be checked.
 ///
 /// # Errors
 /// `Config`.
@@ -99,7 +99,7 @@ pub fn expect_rules(problem: &Problem) -> Result<()> {
     check_epochs(&problem.settings, problem.data.steps_per_epoch())
 }
 
-/// Decides what lies on the device.
+/// Decides the layout in memory; fails if it exceeds the budget.
 fn place<D: Source + ?Sized>(problem: &mut Problem<D>, gpu: &Gpu, budget: u64, ranks: Ranks) -> Result<Placed> {
     let placed = problem.place(gpu.target, budget)?;
     if placed.memory.report.total_bytes > budget {
@@ -109,15 +109,15 @@ fn place<D: Source + ?Sized>(problem: &mut Problem<D>, gpu: &Gpu, budget: u64, r
     }
 }
 
-/// Trains. See the module.
+/// Trains a run.
 ///
 /// # Errors
-/// Those of correctness: every class of `Error`. A run that is refused leaves nothing behind.
+/// Every class of `Error`. A run that cannot start leaves nothing behind.
 pub fn train(problem: Problem, options: &Options) -> Result<Report> {
     Start::look(problem, options)?.begin(options)?.run()
 }
 
-/// What a run starts with, all of it looked at; nothing was created.
+/// A run that is ready to start; everything is checked and nothing is created yet.
 struct Start {
     problem: Loaded,
     placed: Placed,
@@ -125,11 +125,11 @@ struct Start {
     folder: RunFolder,
     origin: Origin,
     watched: Watched,
-    /// The checkpoint that it goes on from.
+    /// Checkpoint to resume from.
     found: Option<Found>,
-    /// Other weights that it starts from.
+    /// Initial weights from another file.
     init: Option<Vec<f32>>,
-    /// What the data say.
+    /// Notes of the data for the user.
     notes: Vec<String>,
 }
 
@@ -179,7 +179,7 @@ impl Start {
         Ok(Start { problem, placed, gpu, folder, origin, watched, found, init: weights, notes })
     }
 
-    /// Puts the run onto the device and creates its folder.
+    /// Places the run on the device and creates its folder.
     fn begin(self, options: &Options) -> Result<Trainer<'_>> {
         let Start { problem, placed, gpu, mut folder, origin, watched, found, init, notes: of_data } = self;
         let config = &problem.settings;
@@ -257,13 +257,14 @@ impl Start {
     }
 }
 
-/// What the step after a checkpoint takes from the one before.
+/// Values that the first step after a checkpoint takes from the step before it.
 fn carried(progress: &Progress) -> Carried {
     let (skipped, loss_scale) = progress.loss_scale.map_or((false, INITIAL), |(skipped, bits)| (skipped, f32::from_bits(bits)));
     Carried { skipped, loss_scale, updates: progress.step - progress.skipped.min(progress.step) }
 }
 
-/// Fails unless the disk holds the files of the run: weights, two moments and the header of each checkpoint; best and model hold weights alone.
+/// Fails unless the disk has room for the files of the run: weights, two moments and a header for each checkpoint, and weights for the
+/// best ones and the model.
 fn expect_space(folder: &RunFolder, session: &Session, keep: usize, ranks: Ranks, resumed: bool) -> Result<()> {
     let flat_bytes = session.evaluation().0.plan.flat_len() as u64 * 4;
     let room = match (ranks.leads(), resumed) {
@@ -274,7 +275,7 @@ fn expect_space(folder: &RunFolder, session: &Session, keep: usize, ranks: Ranks
     folder.expect_space(room * (3 * flat_bytes + 65_536) + 2 * flat_bytes)
 }
 
-/// Fails unless all ranks have the same run; gives a warning where their devices may round differently.
+/// Fails unless all ranks have the same run; gives a warning if their devices may round differently.
 fn expect_same_run(origin: &Origin, exchange: &Exchange, variants: &str, ranks: Ranks) -> Result<Option<String>> {
     let sum = |text: &str| u64::from(crc32c::crc32c(text.as_bytes()));
     let run = format!("{}\n{:?}\n{}\n{}", origin.config, origin.data, env!("CARGO_PKG_VERSION"), exchange.layout());
@@ -289,7 +290,7 @@ fn expect_same_run(origin: &Origin, exchange: &Exchange, variants: &str, ranks: 
     }))
 }
 
-/// Device, model and memory, in a line each.
+/// Lines that describe device, model and memory.
 fn of_device(gpu: &Gpu, session: &Session) -> Result<Vec<String>> {
     let plan = &session.step()?.0.plan;
     let ledger = gpu.ledger();
@@ -301,7 +302,7 @@ fn of_device(gpu: &Gpu, session: &Session) -> Result<Vec<String>> {
     ])
 }
 
-/// How many ways to launch kernels were chosen by measurements, and why none were.
+/// Lines about measured ways to launch kernels: their number, and the reason if they are not used.
 fn of_tuning(gpu: &Gpu, chosen: usize, resumed: bool) -> Vec<String> {
     let mut lines = vec![];
     if chosen > 0 {
@@ -314,7 +315,7 @@ fn of_tuning(gpu: &Gpu, chosen: usize, resumed: bool) -> Vec<String> {
     lines
 }
 
-/// Whence the weights come, and who trains them.
+/// Lines about the initial weights and the ranks.
 fn of_weights(problem: &Loaded, given: bool, options: &Options) -> Vec<String> {
     let weights = options.init.as_ref().map(|path| match given {
         true => format!("weights     from {}", path.display()),
@@ -325,7 +326,7 @@ fn of_weights(problem: &Loaded, given: bool, options: &Options) -> Vec<String> {
     weights.into_iter().chain(options.ranks.shared().then(each)).collect()
 }
 
-/// Where the run begins, and what is strange about its steps.
+/// Lines about the first step of this session, and warnings about its steps and checkpoints.
 fn of_steps(problem: &Loaded, progress: &Progress, rhythm: Rhythm, resumed: bool, options: &Options, rejected: &[String]) -> Vec<String> {
     let mut lines = vec![];
     let (config, total) = (&problem.settings, rhythm.total);

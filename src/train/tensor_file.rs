@@ -15,10 +15,10 @@ use crate::files;
 use crate::gpu::Tuning;
 use crate::plan::{Buffer, FLAT_ALIGN, Parameter};
 
-/// Format of checkpoints.
+/// Version of the checkpoint format.
 pub(super) const FORMAT: u32 = 2;
 
-/// A longer header is no header: the limit of the format's own library.
+/// Largest length of a header in bytes: the limit of the format's own library.
 const LONGEST_HEADER: u64 = 100_000_000;
 
 /// Name, shape and values of a tensor.
@@ -28,7 +28,7 @@ pub(super) fn checksum(bytes: &[u8]) -> String {
     format!("{:08x}", crc32c::crc32c(bytes))
 }
 
-/// Removes what a killed process left half written in a folder.
+/// Removes the unfinished files of a killed process in a folder.
 pub(super) fn remove_unfinished(folder: &Path) {
     let files = fs::read_dir(folder).into_iter().flatten().flatten();
     for file in files.filter(|file| file.file_name().to_string_lossy().starts_with(files::UNFINISHED)) {
@@ -36,38 +36,38 @@ pub(super) fn remove_unfinished(folder: &Path) {
     }
 }
 
-/// The validation that chose the best weights.
+/// Validation that chose the best weights.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Best {
-    /// Value of the metric that selects.
+    /// Value of the selected metric.
     pub value: f64,
-    /// Updates before it.
+    /// Number of updates before the validation.
     pub step: u64,
-    /// All metrics.
+    /// All metrics of the validation.
     #[serde(with = "super::floats")]
     pub metrics: Vec<(String, f64)>,
 }
 
-/// What a file says about itself, as JSON under the one key `engine` of its metadata: one, because the order of several is not fixed, and the
-/// same weights are to give the same bytes.
+/// Metadata that this program adds to a file, as JSON under the single key `engine`: the order of several keys is not fixed, and the same
+/// weights must give the same bytes.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Header {
-    /// Format of a checkpoint; absent in a file of weights alone.
+    /// Version of the checkpoint format; absent in a file of weights alone.
     pub checkpoint: Option<u32>,
-    /// Updates behind the weights.
+    /// Number of updates before the weights.
     pub step: Option<u64>,
     /// Configuration of the run as TOML.
     pub config: String,
     /// Fingerprints of the run's data files.
     pub data: BTreeMap<String, String>,
-    /// Of best weights: why they are.
+    /// Validation that chose the weights, in a file of best weights.
     pub best: Option<Best>,
     /// Progress of a checkpoint as JSON.
     pub progress: String,
-    /// Device and kernels behind a checkpoint.
+    /// Device and kernels with which a checkpoint was made.
     pub variants: String,
-    /// Ways to launch kernels that were measured to be the fastest.
+    /// Measured fastest ways to launch kernels.
     #[serde(skip_serializing_if = "Tuning::is_empty")]
     pub tuned: Tuning,
     /// CRC-32C of each tensor's bytes.
@@ -83,18 +83,18 @@ impl Header {
         serde_json::to_string(self).map_err(|e| Error::Internal(format!("header: {e}")))
     }
 
-    /// Checksum of all the rest.
+    /// Checksum of the other fields.
     fn sum(&self) -> Result<String> {
         Ok(checksum(Header { checksum: String::new(), ..self.clone() }.json()?.as_bytes()))
     }
 
-    /// Whether this program wrote the file, with a checksum of each tensor; `export` leaves none.
+    /// True if this program wrote the file, with a checksum of each tensor; a file of `export` has none.
     fn ours(&self) -> bool {
         self.checkpoint.is_some() || self.step.is_some()
     }
 }
 
-/// Writes tensors with what they say about themselves; without a header, nothing else.
+/// Writes tensors, with the header as metadata if there is one.
 pub(super) fn write_tensors(path: &Path, tensors: &[View<'_>], header: Option<Header>) -> Result<()> {
     let mut views = Vec::with_capacity(tensors.len());
     let mut checksums = BTreeMap::new();
@@ -117,7 +117,7 @@ pub(super) fn write_tensors(path: &Path, tensors: &[View<'_>], header: Option<He
     files::write(path, &safetensors::serialize(views, metadata).map_err(|e| Error::Internal(format!("safetensors: {e}")))?)
 }
 
-/// Tensors of a flat buffer.
+/// Tensors of a flat buffer, by name.
 pub(super) fn views<'a>(parameters: &'a [Parameter], prefix: &str, flat: &'a [f32]) -> Vec<View<'a>> {
     let slice = |p: &Parameter| &flat[p.offset..p.offset + p.len()];
     parameters.iter().map(|p| (format!("{prefix}{}", p.name), p.shape.as_slice(), slice(p))).collect()
@@ -127,23 +127,23 @@ pub(super) fn buffer_views(buffers: &[Buffer]) -> Vec<View<'_>> {
     buffers.iter().map(|b| (b.name.clone(), b.shape.as_slice(), b.values.as_slice())).collect()
 }
 
-/// An open safetensors file, of which the header was read and checked.
+/// An open safetensors file whose header has been read and checked.
 #[derive(Debug)]
 pub struct TensorFile {
     path: PathBuf,
     file: File,
-    /// Names, types, shapes and places.
+    /// Names, types, shapes and byte offsets of the tensors.
     pub metadata: Metadata,
     body: u64,
-    /// What it says about itself.
+    /// Metadata that this program has added.
     pub header: Header,
 }
 
 impl TensorFile {
-    /// Reads the header.
+    /// Opens a file and reads its header.
     ///
     /// # Errors
-    /// `MissingInput` without the file; `Data` when it is none, another kind of file, damaged or cut off.
+    /// `MissingInput` without the file; `Data` when it has another format, is damaged or cut off.
     pub fn open(path: &Path) -> Result<TensorFile> {
         let failed = |e: std::io::Error| Error::read(path, &e);
         let mut file = open_regular(path, "a .safetensors")?;
@@ -202,11 +202,11 @@ impl TensorFile {
         Ok(bytes)
     }
 
-    /// Fills a flat buffer from the tensors `prefix + name`: all of them must be there with their shape, finite, and, in a file of ours,
-    /// intact. Nothing is read before names and shapes are right.
+    /// Fills a flat buffer from the tensors `prefix + name`. All of them must be there with the right shape, be finite and, in a file of
+    /// this program, have the right checksum. Nothing is read before names and shapes are checked.
     ///
     /// # Errors
-    /// `Data` with every difference.
+    /// `Data` with a list of all differences.
     pub(super) fn fill(&mut self, parameters: &[Parameter], prefix: &str) -> Result<Vec<f32>> {
         let mut wrong = Vec::new();
         let names: Vec<String> = parameters.iter().map(|p| format!("{prefix}{}", p.name)).collect();
@@ -239,7 +239,7 @@ impl TensorFile {
         Err(Error::Data(format!("{} does not fit this model:{shown}{more}", self.path.display())))
     }
 
-    /// Values of a tensor as f32, or what is wrong with them.
+    /// Values of a tensor as f32, or a message that says what is wrong with them.
     fn values(&mut self, name: &str) -> Result<std::result::Result<Vec<f32>, String>> {
         let data = self.bytes(name)?;
         match self.header.checksums.get(name) {
@@ -265,7 +265,7 @@ impl TensorFile {
     }
 }
 
-/// What a file is that is none of safetensors, and how to convert it.
+/// Message for a file of another format that says how to convert it; none if the format is not known.
 fn other_format(path: &Path, start: &[u8]) -> Option<String> {
     let zip = start.starts_with(b"PK\x03\x04");
     let first_member = start.get(30..).unwrap_or_default();

@@ -9,7 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crate::error::{Error, Result};
 use crate::fault;
 
-/// Appends scalars to one event file.
+/// Writer of one event file, for scalars.
 #[derive(Debug)]
 pub struct EventWriter {
     file: BufWriter<File>,
@@ -24,7 +24,7 @@ fn varint(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
-/// A length-delimited field.
+/// Appends a length-delimited field.
 fn field(out: &mut Vec<u8>, number: u8, bytes: &[u8]) {
     out.push(number << 3 | 2);
     varint(out, bytes.len() as u64);
@@ -35,7 +35,7 @@ fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64())
 }
 
-/// `Event` with wall time (1), step (2) and one more field.
+/// Encodes an `Event` with wall time (1), step (2) and one more field.
 fn event(step: u64, number: u8, payload: &[u8]) -> Vec<u8> {
     let mut out = vec![1 << 3 | 1];
     out.extend_from_slice(&now().to_le_bytes());
@@ -50,7 +50,7 @@ fn masked_crc(bytes: &[u8]) -> [u8; 4] {
 }
 
 impl EventWriter {
-    /// A new event file in `folder`, for steps after `first_step`: TensorBoard drops what earlier files of the folder hold beyond it.
+    /// Creates an event file in `folder`, for steps after `first_step`: TensorBoard ignores later steps in earlier files of the folder.
     ///
     /// # Errors
     /// `CannotCreate` when the file cannot be made.
@@ -84,7 +84,7 @@ impl EventWriter {
         self.frame(&event(step, 5, &summary))
     }
 
-    /// Hands everything to the operating system.
+    /// Flushes the buffer to the operating system.
     ///
     /// # Errors
     /// `Io` when writing fails.

@@ -27,13 +27,13 @@ use crate::plan::{Entry, Exchange, Flat, Parameter};
 use crate::problem::Loaded;
 use crate::session::{RING, Session};
 
-/// Skipped updates in a row after which a run stops.
+/// Number of skipped updates in a row after which a run stops.
 const MOST_SKIPPED: u64 = 10;
 
-/// Steps after which the processes of a run compare their weights at the latest.
+/// Largest number of steps between two comparisons of the weights of the processes.
 const COMPARED_EVERY: u64 = 500;
 
-/// A run that has started: `start` makes it.
+/// A run that has started; `start` creates it.
 pub(super) struct Trainer<'a> {
     pub(super) options: &'a Options,
     pub(super) problem: Loaded,
@@ -42,23 +42,23 @@ pub(super) struct Trainer<'a> {
     pub(super) origin: Origin,
     pub(super) watched: Watched,
     pub(super) session: Session,
-    /// Of a run of several processes.
+    /// Exchange of gradients with the other processes, if there are several.
     pub(super) exchange: Option<Exchange>,
     pub(super) rhythm: Rhythm,
     pub(super) judge: Judge,
     pub(super) notes: Notes,
     pub(super) progress: Progress,
     pub(super) started: Instant,
-    /// Seconds of the sessions before.
+    /// Training time of earlier sessions in seconds.
     pub(super) seconds_before: f64,
     /// First step of this session.
     pub(super) first: u64,
-    /// First step whose record was not read yet.
+    /// First step whose record has not been read yet.
     pub(super) unread: u64,
 }
 
 impl Trainer<'_> {
-    /// Trains to the end.
+    /// Trains to the end of the run and gives the report.
     ///
     /// # Errors
     /// Every class of `Error`.
@@ -122,14 +122,14 @@ impl Trainer<'_> {
         self.session.submit_shared_step(&batches, state, step, own, exchange)
     }
 
-    /// The signal that asks for an end, 0 for none, and whether records are to be read now: the same on all ranks, as soon as one of them says so.
+    /// Signal that asks for an end (0 for none), and true if records have to be read now. All ranks agree: one of them is enough for either.
     fn agreed(&self, drain: bool) -> Result<(usize, bool)> {
         let signal = self.options.stop.load(Ordering::Relaxed);
         let said = self.options.ranks.gather((signal as u64) << 1 | u64::from(drain));
         Ok((said.iter().map(|word| word >> 1).max().unwrap_or(0) as usize, said.iter().any(|word| word & 1 == 1)))
     }
 
-    /// The end of a run that a signal ends: its state is saved.
+    /// Saves the state of a run that a signal ends, and gives the error that says so.
     fn interrupted(&mut self, signal: usize) -> Result<Error> {
         self.drain()?;
         self.save()?;
@@ -143,7 +143,7 @@ impl Trainer<'_> {
         Ok(Error::Interrupted(signal as i32, state))
     }
 
-    /// What the first rank measures, on all ranks: what follows from it must be the same everywhere.
+    /// Metrics that the first rank measures, sent to all ranks, because all must make the same decisions.
     fn first_ranks(&self, measure: impl FnOnce(&Self) -> Result<Metrics>) -> Result<Metrics> {
         let ranks = self.options.ranks;
         if !ranks.shared() {
@@ -160,7 +160,7 @@ impl Trainer<'_> {
         Ok(Metrics(String::from_utf8_lossy(&first).lines().filter_map(parsed).collect()))
     }
 
-    /// Fails where the ranks no longer have the same weights.
+    /// Fails if the ranks no longer have the same weights.
     pub(super) fn expect_same_weights(&self) -> Result<()> {
         if self.exchange.is_none() {
             return Ok(());
@@ -170,7 +170,7 @@ impl Trainer<'_> {
         self.options.ranks.expect_same(&format!("after step {} the weights", self.progress.step), sum.into())
     }
 
-    /// Reads the records of the steps since the last time, logs them, and counts skipped updates.
+    /// Reads the records of the steps since the last call, logs them, and counts skipped updates.
     fn drain(&mut self) -> Result<()> {
         if self.unread == self.progress.step {
             return Ok(());
@@ -188,7 +188,7 @@ impl Trainer<'_> {
         self.notes.flush()
     }
 
-    /// Takes in the record of a step (from 0), and gives its means.
+    /// Takes in the record of a step (from 0), and gives the means of its metrics.
     fn read(&mut self, record: StepRecord<'_>, step: u64) -> Result<Vec<(&'static str, f64)>> {
         let (means, done) = (self.judge.means(record), step + 1);
         let half = self.problem.settings.train.precision == Precision::F16;
@@ -216,7 +216,7 @@ impl Trainer<'_> {
         Ok(means)
     }
 
-    /// Counts a skipped update, and says why it was.
+    /// Counts a skipped update and logs the reason.
     fn skipped(&mut self, record: StepRecord<'_>, done: u64) {
         self.progress.skipped += 1;
         let half = self.problem.settings.train.precision == Precision::F16;
@@ -232,7 +232,7 @@ impl Trainer<'_> {
         self.notes.say(&format!("step {done}: {said}"));
     }
 
-    /// The end of a run that learns no more, and a command that goes on from what is good of it.
+    /// Ends a run that has diverged; the error contains a command that starts again from its last good weights.
     fn diverged(&mut self, what: &str) -> Result<Error> {
         self.notes.close()?;
         let folder = &self.folder.path;
@@ -254,7 +254,7 @@ impl Trainer<'_> {
         Ok(Error::Aborted(message))
     }
 
-    /// Validation samples; improvement, patience, best weights.
+    /// Validates: updates patience and the best weights.
     fn validate(&mut self) -> Result<()> {
         self.watched.check()?;
         self.expect_same_weights()?;
@@ -270,7 +270,7 @@ impl Trainer<'_> {
         Ok(())
     }
 
-    /// Writes a checkpoint. Not inside a streak of skipped updates: one that goes on from there comes to the same end.
+    /// Writes a checkpoint, except within a series of skipped updates, from where a resumed run would come to the same end.
     fn save(&mut self) -> Result<()> {
         if self.progress.skipped_in_a_row > 0 {
             self.notes.say(&format!("no checkpoint of step {}: its update was skipped", self.progress.step));
@@ -302,7 +302,7 @@ impl Trainer<'_> {
         self.notes.draw(chart, baseline)
     }
 
-    /// Puts the best weights onto the device, where a validation has chosen some.
+    /// Writes the best weights to the device, if a validation has chosen some.
     fn restore_best(&mut self, parameters: &[Parameter]) -> Result<()> {
         let Some(expected) = &self.progress.best else { return Ok(()) };
         let (weights, best, _) = load_best(&self.folder.best(), parameters)?;
@@ -314,7 +314,7 @@ impl Trainer<'_> {
         self.session.arena.write_flat(Flat::Parameters, &weights)
     }
 
-    /// Restores the best weights, judges them, and writes model and report.
+    /// Restores the best weights, scores them, and writes model and report.
     fn finish(mut self) -> Result<Report> {
         self.watched.check()?;
         let parameters = self.session.parameters().to_vec();
@@ -382,7 +382,7 @@ impl Trainer<'_> {
     }
 }
 
-/// The state of a run on its device.
+/// Reads the state of a run from its device, as a checkpoint.
 pub(super) fn checkpoint_of(session: &Session, gpu: &Gpu, problem: &Loaded, origin: &Origin, progress: Progress) -> Result<Checkpoint> {
     let arena = &session.arena;
     Ok(Checkpoint {
@@ -397,13 +397,13 @@ pub(super) fn checkpoint_of(session: &Session, gpu: &Gpu, problem: &Loaded, orig
     })
 }
 
-/// Ways to launch kernels that were measured, as far as the run has such launches.
+/// Measured fastest ways to launch kernels, for the launches that this run has.
 pub(super) fn tuned(gpu: &Gpu, session: &Session) -> Tuning {
     let Some(all) = gpu.target.tuned else { return Tuning::default() };
     all.of_kinds(session.all().flat_map(|program| program.plan.entries()).map(|entry| entry.kind.as_str()))
 }
 
-/// Device and kernels: what must be the same for the same bits.
+/// Device and kernels, which must be the same for a resumed run to have the same bits.
 pub(super) fn variants(gpu: &Gpu, session: &Session) -> Result<String> {
     let plan = &session.step()?.0.plan;
     let name = |e: &Entry| format!("{}{:?}", e.shader.name, e.shader.consts);
