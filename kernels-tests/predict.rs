@@ -14,6 +14,7 @@ tests![
     predictions_are_the_outputs_of_an_evaluation,
     each_line_is_answered_before_the_next_is_asked_for,
     inputs_that_a_model_cannot_take_are_refused,
+    images_are_of_the_right_size_and_range,
     contexts_of_any_length_go_through_a_recurrent_model,
     a_classifier_gives_classes_and_probabilities,
     mechanisms_are_for_another_command,
@@ -93,12 +94,22 @@ fn each_line_is_answered_before_the_next_is_asked_for() {
         let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
         assert_eq!((answer["sample"].as_u64(), answer["output"].as_array().unwrap().len()), (Some(sample), 4));
     }
-    // The fourth is none.
+    // Whoever stops reading ends it.
+    drop(stdout);
+    for _ in 0..3 {
+        let _ = stdin.write_all(b"[[1,2,3,4],[1,2,3,4],[1,2,3,4]]\n");
+    }
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    let mut child =
+        started(Command::new(PROGRAM).args(["predict", &out]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()));
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(b"[[1,2,3,4],[1,2,3,4],[1,2,3,4]]\n").unwrap();
+    // The next is none.
     stdin.write_all(b"\n[[1,2,3,4],[1,2,3,4]\n").unwrap();
     drop(stdin);
     let ended = child.wait_with_output().unwrap();
     let text = String::from_utf8_lossy(&ended.stderr).into_owned();
-    assert!(ended.status.code() == Some(65) && text.contains("standard input, line 5: no JSON") && text.contains("column 20"), "{text}");
+    assert!(ended.status.code() == Some(65) && text.contains("standard input, line 3: no JSON") && text.contains("column 20"), "{text}");
 }
 
 fn inputs_that_a_model_cannot_take_are_refused() {
@@ -109,11 +120,15 @@ fn inputs_that_a_model_cannot_take_are_refused() {
         std::fs::write(path(name), text).unwrap();
         path(name).display().to_string()
     };
+    let latin = |name: &str| {
+        std::fs::write(path(name), b"[\xff]\n").unwrap();
+        path(name).display().to_string()
+    };
     write(&path("other.npz"), &[("x", &[2, 2], &[1.0; 4])]).unwrap();
     write(&path("nan.npz"), &[("contexts", &[2, 3, 4], &[[1.0; 20].as_slice(), &[f32::NAN; 4]].concat())]).unwrap();
     write(&path("none.npz"), &[("contexts", &[0, 3, 4], &[])]).unwrap();
     let cases = [
-        (contexts(&path("long.npz"), 5, 7), 65, "takes no other inputs"),
+        (contexts(&path("long.npz"), 5, 7), 65, "the model takes `context` of [3, 4], and no other length: `context` of [7, 4] was given"),
         (path("other.npz").display().to_string(), 65, "no array `context`"),
         (path("nan.npz").display().to_string(), 65, "sample 1, number 8: NaN is not finite"),
         (path("none.npz").display().to_string(), 65, "there is no sample"),
@@ -121,7 +136,12 @@ fn inputs_that_a_model_cannot_take_are_refused() {
         (path("not_there.jsonl").display().to_string(), 66, "not_there.jsonl"),
         (lines("ragged.jsonl", "[[1,2,3,4],[1,2,3]]\n"), 65, "line 1: `context`: lists that are of different lengths"),
         (lines("word.jsonl", "[[1,2,3,\"4\"]]\n"), 65, "\"4\" is no number"),
-        (lines("key.jsonl", "{\"contexts\":[[1]]}\n"), 65, "no input `contexts`. It takes `context`"),
+        (lines("key.jsonl", "{\"x\":[[1]]}\n"), 65, "no input `x`. It takes `context`"),
+        (lines("empty.jsonl", "\n\n"), 65, "there is no sample"),
+        (lines("none.jsonl", "[[]]\n"), 65, "there is nothing to predict from"),
+        (lines("array.npy", "\u{93}NUMPY"), 65, "no JSON"),
+        (latin("latin.jsonl"), 65, "no UTF-8 text"),
+        (lines("long.jsonl", &"1".repeat((64 << 20) + 2)), 65, "longer than 67108864 bytes"),
         (lines("missing.jsonl", "{}\n"), 65, "`context` is missing"),
         (lines("deep.jsonl", &format!("{}1{}\n", "[".repeat(5000), "]".repeat(5000))), 65, "line 1: no JSON: recursion limit"),
     ];
@@ -198,10 +218,43 @@ fn a_classifier_gives_classes_and_probabilities() {
     assert_eq!(run(&["predict", &out, "--data", &inputs, "--probabilities", "--out", path("out.npz").to_str().unwrap()]).0, 0);
     let mut npz = Npz::open(&path("out.npz")).unwrap();
     assert_eq!((npz.shape("predictions").unwrap(), npz.shape("probabilities").unwrap()), (vec![2, 8], vec![2, 8, 32]));
-    for (line, says) in [("[1,2,3,4,5,6,7,32]", "32 is no integer from 0 to 31"), ("[1,2,3,4,5,6,7,0.5]", "0.5 is no integer")] {
+    for (line, says) in [
+        ("[1,2,3,4,5,6,7,32]", "number 7: 32 is no integer from 0 to 31"),
+        ("[1,2,3,4,5,6,7,0.5]", "number 7: 0.5 is no integer"),
+        ("[[1,2,3,4],[5,6,7,8]]", "`tokens` has shape [2, 4]"),
+        ("[1,2,4,8]", "`engine generate --prompt` continues shorter ones"),
+    ] {
         std::fs::write(path("bad.jsonl"), line).unwrap();
         let (code, _, text) = run(&["predict", &out, "--data", path("bad.jsonl").to_str().unwrap()]);
-        assert!(code == 65 && text.contains(says) && text.contains("number 7"), "{text}");
+        assert!(code == 65 && text.contains(says), "{text}");
+    }
+    // A mark of the encoding, line ends of Windows, and a name of one's own.
+    std::fs::write(path("windows.jsonl"), "\u{feff}{\"tokens\":[1,2,3,4,5,6,7,8],\"id\":\"a\"}\r\n").unwrap();
+    let (code, printed, text) = run(&["predict", &out, "--data", path("windows.jsonl").to_str().unwrap()]);
+    let line: serde_json::Value = serde_json::from_str(&printed).unwrap();
+    assert!(code == 0 && line["id"] == "a" && line["sample"] == 0, "{text}");
+}
+
+fn images_are_of_the_right_size_and_range() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let pixels: Vec<f32> = (0..40 * 64).map(|i| (i % 7) as f32 / 7.0).collect();
+    write(&path("images.npz"), &[("images", &[40, 8, 8], &pixels)]).unwrap();
+    let (file, out) = (path("images.npz").display().to_string(), path("run").display().to_string());
+    let mut args = vec!["train", "data/runs/linkage_vae.toml", "--out", &out, "--steps", "1"];
+    let set = format!("data.file={file}");
+    for set in [set.as_str(), "data.side=8", "train.batch=4", "model.latents=2", "model.layers={kind='dense',hidden=4}"] {
+        args.extend(["--set", set]);
+    }
+    let (code, _, text) = run(&args);
+    assert_eq!(code, 0, "{text}");
+    assert_eq!(run(&["predict", &out, "--data", &file, "--out", path("out.npz").to_str().unwrap()]).0, 0);
+    assert_eq!(array(&path("out.npz"), "outputs").len(), pixels.len());
+    write(&path("grey.npz"), &[("images", &[2, 8, 8], &[255.0; 128])]).unwrap();
+    write(&path("wide.npz"), &[("images", &[2, 4, 16], &[0.5; 128])]).unwrap();
+    for (name, says) in [("grey.npz", "sample 0, number 0: 255 is not from 0 to 1"), ("wide.npz", "`images` has shape [4, 16]")] {
+        let (code, _, text) = run(&["predict", &out, "--data", path(name).to_str().unwrap()]);
+        assert!(code == 65 && text.contains(says), "{name}: {text}");
     }
 }
 

@@ -109,7 +109,10 @@ fn windows_of_any_length_are_cut_from_a_row_of_vectors() {
     let path = |name: &str| folder.path().join(name).display().to_string();
     let vectors: Vec<f32> = (0..36).map(|i| i as f32).collect();
     let documents: Vec<f32> = (0..12).map(|i| if i < 7 { 4.0 } else { 9.0 }).collect();
-    write(Path::new(&path("row.npz")), &[("vectors", &[12, 3], &vectors), ("documents", &[12], &documents)]).unwrap();
+    let pages: Vec<f32> = (0..12).map(|i| (70_000_000 + i) as f32).collect();
+    let arrays: [(&str, &[usize], &[f32]); 3] =
+        [("vectors", &[12, 3], &vectors), ("documents", &[12], &documents), ("pages", &[12], &pages)];
+    write(Path::new(&path("row.npz")), &arrays).unwrap();
     let (file, out) = (path("row.npz"), path("out.npz"));
     let cut = |more: &[&str]| {
         let (code, _, text) = run(&[&["data", "windows", &file, "--out", &out], more].concat());
@@ -133,6 +136,7 @@ fn windows_of_any_length_are_cut_from_a_row_of_vectors() {
         (vec!["--context", "3", "--array", "other"], 65, "other"),
         (vec!["--context", "3", "--array", "documents"], 65, "(vectors, features) is needed"),
         (vec!["--context", "3", "--documents", "vectors"], 65, "[12] is needed"),
+        (vec!["--context", "3", "--documents", "pages"], 65, "documents are told apart by numbers below 2^24"),
         (vec!["--context", "0"], 2, "--context"),
     ] {
         let (got, _, text) = run(&[&["data", "windows", &file, "--out", &path("never.npz")], &args[..]].concat());

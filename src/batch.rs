@@ -16,22 +16,30 @@ pub struct Field {
     pub answer: bool,
     /// Other names that an array with it may have in a file, besides its own name and that with an s.
     pub arrays: &'static [&'static str],
+    /// Least and largest value that a float may have, where the data have limits.
+    pub limits: Option<[f32; 2]>,
 }
 
 impl Field {
     /// A field of floating-point numbers.
     pub fn floats(name: &'static str, shape: &[usize]) -> Self {
-        Field { name, shape: shape.to_vec(), below: None, answer: false, arrays: &[] }
+        Field { name, shape: shape.to_vec(), below: None, answer: false, arrays: &[], limits: None }
     }
 
     /// A field of integers from 0 to `below` − 1.
     pub fn integers(name: &'static str, shape: &[usize], below: usize) -> Self {
-        Field { name, shape: shape.to_vec(), below: Some(below), answer: false, arrays: &[] }
+        Field { name, shape: shape.to_vec(), below: Some(below), answer: false, arrays: &[], limits: None }
     }
 
     /// The field with these further array names.
     pub fn read_as(mut self, arrays: &'static [&'static str]) -> Self {
         self.arrays = arrays;
+        self
+    }
+
+    /// The field with these limits of its values.
+    pub fn within(mut self, limits: [f32; 2]) -> Self {
+        self.limits = Some(limits);
         self
     }
 
@@ -66,8 +74,11 @@ impl Field {
         match self.below {
             Some(below) if value.fract() == 0.0 && (0.0..below as f32).contains(&value) => Ok(value as u32),
             Some(below) => Err(format!("{value} is no integer from 0 to {}", below - 1)),
-            None if value.is_finite() => Ok(value.to_bits()),
-            None => Err(format!("{value} is not finite")),
+            None if !value.is_finite() => Err(format!("{value} is not finite")),
+            None => match self.limits {
+                Some([least, most]) if !(least..=most).contains(&value) => Err(format!("{value} is not from {least} to {most}")),
+                _ => Ok(value.to_bits()),
+            },
         }
     }
 

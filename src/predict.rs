@@ -55,14 +55,25 @@ impl Predictor {
     ) -> Result<Predictor> {
         let mut config = Config::of_run(run)?;
         let mut weights = Weights::of_run(run, which)?;
+        let trained = Problem::open(&config, Purpose::Predict)?.data.fields();
+        if let Some((name, shape)) = shapes.iter().find(|(_, shape)| shape.contains(&0)) {
+            return Err(Error::Data(format!("`{name}` has shape {shape:?}: there is nothing to predict from")));
+        }
         config.data.take_inputs(shapes)?;
         let problem = Problem::open(&config, Purpose::Predict)?;
-        let other = |error: Error| match shapes {
-            [] => error,
-            _ => {
-                let given = shapes.iter().map(|(name, shape)| format!("`{name}` of {shape:?}")).collect::<Vec<_>>().join(", ");
-                error.of(&format!("the model was not trained on {given}, and takes no other inputs than those that it was"))
+        let other = |error: Error| match (shapes, error) {
+            ([_, ..], Error::Data(_)) => {
+                let list = |shapes: Vec<(&str, &Vec<usize>)>| {
+                    shapes.iter().map(|(name, shape)| format!("`{name}` of {shape:?}")).collect::<Vec<_>>().join(", ")
+                };
+                let (wanted, given) = (trained.0.iter().filter(|f| !f.answer), shapes.iter().map(|(name, shape)| (*name, shape)));
+                Error::Data(format!(
+                    "the model takes {}, and no other length: {} was given",
+                    list(wanted.map(|f| (f.name, &f.shape)).collect()),
+                    list(given.collect())
+                ))
             }
+            (_, error) => error,
         };
         Predictor::new(problem, &mut weights, &Arc::new(host.open(device)?), batch).map_err(other)
     }

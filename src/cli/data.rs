@@ -139,7 +139,7 @@ fn windows(host: &Host, file: &Path, [context, stride]: [usize; 2], [array, docu
         }
     };
     let vectors = npz.array(&found)?;
-    let [rows, features] = vectors.shape[..] else {
+    let Some([rows, features]) = <[usize; 2]>::try_from(&vectors.shape[..]).ok().filter(|shape| shape[1] > 0) else {
         return Err(Error::Data(format!("{}: {found} has shape {:?}; (vectors, features) is needed", file.display(), vectors.shape)));
     };
     let of = match documents {
@@ -149,7 +149,16 @@ fn windows(host: &Host, file: &Path, [context, stride]: [usize; 2], [array, docu
             if numbers.shape != [rows] {
                 return Err(Error::Data(format!("{}: {name} has shape {:?}; [{rows}] is needed", file.display(), numbers.shape)));
             }
-            Some(numbers.values.to_f32())
+            let numbers = numbers.values.to_f32();
+            // From here on two numbers may be one in 32 bits.
+            if let Some(at) = numbers.iter().position(|n| !n.is_finite() || n.abs() >= 16_777_216.0) {
+                return Err(Error::Data(format!(
+                    "{}: {name}[{at}] is {}: documents are told apart by numbers below 2^24. Number them from 0 on",
+                    file.display(),
+                    numbers[at]
+                )));
+            }
+            Some(numbers)
         }
     };
     let starts = window_starts(rows, context, stride, of.as_deref());

@@ -1,26 +1,31 @@
 //! `engine predict`: what a trained run gives for inputs whose targets nobody knows.
 
-use std::io::{BufRead, BufReader, IsTerminal, Write};
+use std::fs::File;
+use std::io::{BufRead, BufReader, IsTerminal, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::{Map, Value};
-use tempfile::NamedTempFile;
 
 use super::args::{DeviceArg, RunFolderArgs, expect_apart, weights_of};
 use crate::bar::Bar;
+use crate::batch::Field;
 use crate::datasets::npz::{Look, Npz, Numbers, write_arrays};
 use crate::datasets::open_regular;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::host::Host;
 use crate::predict::{Predictor, most_probable, probabilities};
+use crate::registry::Config;
 
 /// Largest number of samples in a batch, for a file.
 const BATCH: usize = 64;
 
 /// Number of models that are kept ready for inputs of different shapes.
 const READY: usize = 8;
+
+/// Largest number of bytes in a line.
+const LONGEST_LINE: u64 = 64 << 20;
 
 /// Size in bytes above which an array stays in its file.
 const IN_MEMORY: u64 = 256 << 20;
@@ -46,6 +51,7 @@ pub(super) struct PredictArgs {
 pub(super) fn run(host: &Host, args: PredictArgs) -> Result<()> {
     let PredictArgs { weights, data, out, probabilities, device } = args;
     let run = weights.folder()?;
+    Config::of_run(run)?;
     if let Some(out) = &out {
         expect_apart(out, &data.iter().map(PathBuf::as_path).collect::<Vec<_>>(), run)?;
     }
@@ -54,10 +60,16 @@ pub(super) fn run(host: &Host, args: PredictArgs) -> Result<()> {
     let mut models = Models { host, run, checkpoint: &weights.checkpoint, device: device.device.as_deref(), ready: vec![] };
     let mut sink = Sink::new(host, out, probabilities)?;
     match data {
-        Some(file) if extension(&file) == "npz" => of_arrays(&mut models, &file, &mut sink)?,
         Some(file) => {
-            let opened = open_regular(&file, "a .npz or .jsonl")?;
-            of_lines(&mut models, BufReader::new(opened), &file.display().to_string(), &mut sink)?;
+            let mut opened = BufReader::new(open_regular(&file, "a .npz or .jsonl")?);
+            let start = opened.fill_buf().map_err(|e| Error::read(&file, &e))?;
+            if start.starts_with(b"\x93NUMPY") {
+                return Err(Error::Data(format!("{} is a .npy file: save it with np.savez, under the name of an input", file.display())));
+            }
+            match start.starts_with(b"PK") || extension(&file) == "npz" {
+                true => of_arrays(&mut models, &file, &mut sink)?,
+                false => of_lines(&mut models, opened, &file.display().to_string(), &mut sink)?,
+            }
         }
         None => {
             let stdin = std::io::stdin();
@@ -100,7 +112,13 @@ impl Models<'_> {
                 let given: Vec<(&str, Vec<usize>)> = shapes.iter().map(|(name, shape)| (name.as_str(), shape.clone())).collect();
                 let trained = self.as_trained(batch)?;
                 let same = trained.fields().iter().all(|f| given.iter().any(|(name, shape)| *name == f.name && *shape == f.shape));
-                let model = if same { trained } else { Predictor::open(self.run, self.checkpoint, self.host, self.device, &given, batch)? };
+                // A row of numbers stands for any shape of as many.
+                let flat = trained.fields().iter().all(|f| given.iter().any(|(name, shape)| *name == f.name && *shape == [f.len()]));
+                let model = match same || flat {
+                    true => trained,
+                    false => Predictor::open(self.run, self.checkpoint, self.host, self.device, &given, batch)?,
+                };
+                model.fields().into_iter().try_for_each(|field| expect_shape(field, &given))?;
                 if self.ready.len() == READY {
                     self.ready.remove(0);
                 }
@@ -110,6 +128,18 @@ impl Models<'_> {
         };
         Ok(&self.ready[at].1)
     }
+}
+
+/// Fails on a sample that has the numbers of a field in another shape, or another number of them.
+fn expect_shape(field: &Field, given: &[(&str, Vec<usize>)]) -> Result<()> {
+    let shape = given.iter().find(|(name, _)| *name == field.name).map(|(_, shape)| shape);
+    let Some(shape) = shape.filter(|shape| **shape != field.shape && **shape != [field.len()]) else { return Ok(()) };
+    let shorter = if field.below.is_some() && field.shape.len() == 1 {
+        ". `engine generate --prompt` continues shorter ones; or fill the end, which no earlier position sees"
+    } else {
+        ""
+    };
+    Err(Error::Data(format!("`{}` has shape {shape:?}; {}{shorter}", field.name, field.describe())))
 }
 
 /// Predicts all samples in the arrays of a file.
@@ -134,16 +164,26 @@ fn of_arrays(models: &mut Models<'_>, file: &Path, sink: &mut Sink<'_>) -> Resul
     }
     let shapes: Shapes = arrays.iter().map(|(name, shape, ..)| (name.clone(), shape.clone())).collect();
     let host = models.host;
-    let model = models.of(&shapes, rows.min(BATCH))?;
+    let model = models.of(&shapes, rows.min(BATCH)).map_err(|e| e.of(&format!("{}, whose first axis counts samples", file.display())))?;
     let bar = if sink.to_terminal() { None } else { Bar::new(host, rows as u64, "samples") };
     for first in (0..rows).step_by(model.batch()) {
         let count = model.batch().min(rows - first);
         let numbers = |matrix: &crate::datasets::matrix::Matrix| (first..first + count).flat_map(|i| matrix.row(i)).collect::<Vec<f32>>();
         let values: Vec<(&str, Vec<f32>)> = arrays.iter().map(|(name, _, _, matrix)| (name.as_str(), numbers(matrix))).collect();
         arrays.iter().try_for_each(|(_, _, _, matrix)| matrix.check())?;
+        for field in model.fields() {
+            let of_field = values.iter().find(|(name, _)| *name == field.name).map_or(&[][..], |(_, values)| values);
+            if let Some((at, why)) = of_field.iter().enumerate().find_map(|(at, v)| Some((at, field.word(*v).err()?))) {
+                let (sample, number) = (first + at / field.len(), at % field.len());
+                return Err(Error::Data(format!("{}: `{}`, sample {sample}, number {number}: {why}", file.display(), field.name)));
+            }
+        }
         let inputs: Vec<(&str, &[f32])> = values.iter().map(|(name, values)| (*name, values.as_slice())).collect();
         let outputs = model.predict(count, &inputs).map_err(|e| e.of(&format!("{}, samples from {first} on", file.display())))?;
-        sink.take(model, first, count, &outputs)?;
+        sink.take(model, first, count, &outputs, None)?;
+        if sink.closed() {
+            break;
+        }
         bar.iter().for_each(|bar| bar.add(count as u64));
     }
     bar.iter().for_each(Bar::clear);
@@ -153,48 +193,65 @@ fn of_arrays(models: &mut Models<'_>, file: &Path, sink: &mut Sink<'_>) -> Resul
 /// Predicts samples given line by line, each as soon as it arrives.
 fn of_lines(models: &mut Models<'_>, lines: impl BufRead, source: &str, sink: &mut Sink<'_>) -> Result<()> {
     let trained = models.as_trained(1)?;
-    let names: Vec<String> = trained.fields().iter().map(|field| field.name.to_string()).collect();
+    let fields: Vec<Field> = trained.fields().into_iter().cloned().collect();
     drop(trained);
-    let (mut sample, mut number) = (0, 0);
-    for line in lines.lines() {
+    let (mut lines, mut sample, mut number) = (lines, 0, 0);
+    let mut bytes = Vec::new();
+    while !sink.closed() {
         number += 1;
-        let line = line.map_err(|e| Error::Io(format!("{source}, line {number}: {e}")))?;
+        bytes.clear();
+        let read = lines.by_ref().take(LONGEST_LINE + 1).read_until(b'\n', &mut bytes);
+        let at = |what: &str| Error::Data(format!("{source}, line {number}: {what}"));
+        if read.map_err(|e| Error::Io(format!("{source}, line {number}: {e}")))? == 0 {
+            break;
+        }
+        if bytes.len() as u64 > LONGEST_LINE {
+            return Err(at(&format!("it is longer than {LONGEST_LINE} bytes: give each sample a line of its own")));
+        }
+        let line = std::str::from_utf8(&bytes).map_err(|_| at("it is no UTF-8 text. Save the file as UTF-8, one JSON value a line"))?;
+        // Some editors put a mark before the first line.
+        let line = if number == 1 { line.trim_start_matches('\u{feff}') } else { line };
         if line.trim().is_empty() {
             continue;
         }
-        let at = |what: &str| Error::Data(format!("{source}, line {number}: {what}"));
-        let value: Value = serde_json::from_str(&line).map_err(|e| at(&format!("no JSON: {e}")))?;
-        let inputs = inputs_of(&names, &value).map_err(|why| at(&why))?;
+        let mut value: Value = serde_json::from_str(line.trim_end()).map_err(|e| at(&format!("no JSON: {e}")))?;
+        let id = value.as_object_mut().and_then(|object| object.remove("id"));
+        let inputs = inputs_of(&fields, &value).map_err(|why| at(&why))?;
         let shapes: Shapes = inputs.iter().map(|(name, shape, _)| (name.clone(), shape.clone())).collect();
         let model = models.of(&shapes, 1).map_err(|e| e.of(&format!("{source}, line {number}")))?;
         let given: Vec<(&str, &[f32])> = inputs.iter().map(|(name, _, values)| (name.as_str(), values.as_slice())).collect();
         let outputs = model.predict(1, &given).map_err(|e| e.of(&format!("{source}, line {number}")))?;
-        sink.take(model, sample, 1, &outputs)?;
+        sink.take(model, sample, 1, &outputs, id)?;
         sample += 1;
     }
-    Ok(())
+    match sample {
+        0 => Err(Error::Data(format!("{source}: there is no sample"))),
+        _ => Ok(()),
+    }
 }
 
 /// Name, shape and values of an input.
 type Input = (String, Vec<usize>, Vec<f32>);
 
 /// Inputs in a line: an object with one key for each, or the value of the only one.
-fn inputs_of(names: &[String], value: &Value) -> std::result::Result<Vec<Input>, String> {
-    let of = |name: &String, value: &Value| {
+fn inputs_of(fields: &[Field], value: &Value) -> std::result::Result<Vec<Input>, String> {
+    let takes = || fields.iter().map(|field| format!("`{}`", field.name)).collect::<Vec<_>>().join(", ");
+    let of = |field: &Field, value: &Value| {
         let (mut shape, mut numbers) = (vec![], vec![]);
-        flatten(value, 0, &mut shape, &mut numbers).map_err(|why| format!("`{name}`: {why}"))?;
-        Ok((name.clone(), shape, numbers))
+        flatten(value, 0, &mut shape, &mut numbers).map_err(|why| format!("`{}`: {why}", field.name))?;
+        Ok((field.name.to_string(), shape, numbers))
     };
-    match (value, names) {
+    match (value, fields) {
         (Value::Object(object), _) => {
-            if let Some(other) = object.keys().find(|key| !names.contains(key)) {
-                return Err(format!("the model has no input `{other}`. It takes `{}`", names.join("`, `")));
+            if let Some(other) = object.keys().find(|key| fields.iter().all(|field| !field.is_read_as(key))) {
+                return Err(format!("the model has no input `{other}`. It takes {}", takes()));
             }
-            let missing = |name: &String| format!("`{name}` is missing. The model takes `{}`", names.join("`, `"));
-            names.iter().map(|name| of(name, object.get(name).ok_or_else(|| missing(name))?)).collect()
+            let found = |field: &Field| object.iter().find(|(key, _)| field.is_read_as(key)).map(|(_, value)| value);
+            let missing = |field: &Field| format!("`{}` is missing. The model takes {}", field.name, takes());
+            fields.iter().map(|field| of(field, found(field).ok_or_else(|| missing(field))?)).collect()
         }
-        (value, [name]) => Ok(vec![of(name, value)?]),
-        _ => Err(format!("the model takes `{}`: give an object with these keys", names.join("`, `"))),
+        (value, [field]) => Ok(vec![of(field, value)?]),
+        _ => Err(format!("the model takes {}: give an object with these keys", takes())),
     }
 }
 
@@ -230,8 +287,8 @@ fn nested(values: &[Value], shape: &[usize]) -> Value {
 /// Destination of the outputs.
 enum Target<'a> {
     Terminal(&'a Host),
-    Lines(NamedTempFile, PathBuf),
-    Csv(NamedTempFile, PathBuf),
+    Lines(File, PathBuf),
+    Csv(File, PathBuf),
     Npz(PathBuf),
 }
 
@@ -247,10 +304,10 @@ impl<'a> Sink<'a> {
         let target = match out {
             None => Target::Terminal(host),
             Some(path) if extension(&path) == "npz" => Target::Npz(path),
-            // Beside the file that it becomes when all is written.
+            // A file without a name, which goes with the process; it is copied to its place when all is there.
             Some(path) => match extension(&path).as_str() {
-                "csv" => Target::Csv(files::beside(&path, Error::create)?, path),
-                "jsonl" => Target::Lines(files::beside(&path, Error::create)?, path),
+                "csv" => Target::Csv(nameless(&path)?, path),
+                "jsonl" => Target::Lines(nameless(&path)?, path),
                 other => return Err(Error::Config(format!("--out {}: no format .{other}. Give a .npz, .csv or .jsonl", path.display()))),
             },
         };
@@ -261,8 +318,13 @@ impl<'a> Sink<'a> {
         matches!(self.target, Target::Terminal(_))
     }
 
+    /// True when nobody reads the outputs any more.
+    fn closed(&self) -> bool {
+        matches!(&self.target, Target::Terminal(host) if host.closed())
+    }
+
     /// Writes the outputs of `count` samples, of which the first has the number `first`.
-    fn take(&mut self, model: &Predictor, first: usize, count: usize, outputs: &[f32]) -> Result<()> {
+    fn take(&mut self, model: &Predictor, first: usize, count: usize, outputs: &[f32], id: Option<Value>) -> Result<()> {
         if self.probabilities && model.classes().is_none() {
             return Err(Error::Config("--probabilities: this model tells no classes apart".into()));
         }
@@ -287,12 +349,14 @@ impl<'a> Sink<'a> {
                     if first + number == 0 {
                         writeln!(file, "{}", header(&columns)).map_err(|e| Error::write(path, &e))?;
                     }
-                    let row: Vec<String> = columns.iter().flat_map(|(_, _, values)| values.iter().map(Value::to_string)).collect();
+                    let text = |value: &Value| if value.is_null() { "NaN".to_string() } else { value.to_string() };
+                    let row: Vec<String> = columns.iter().flat_map(|(_, _, values)| values.iter().map(text)).collect();
                     writeln!(file, "{},{}", first + number, row.join(",")).map_err(|e| Error::write(path, &e))?;
                 }
                 target => {
                     let mut line = Map::new();
                     line.insert("sample".into(), (first + number).into());
+                    line.extend(id.iter().map(|id| ("id".to_string(), id.clone())));
                     line.extend(columns.into_iter().map(|(name, shape, values)| (name.to_string(), nested(&values, &shape))));
                     let line = Value::Object(line).to_string();
                     match target {
@@ -323,9 +387,9 @@ impl<'a> Sink<'a> {
         let (samples, shape, values, classes) = self.collected;
         match self.target {
             Target::Terminal(_) => Ok(()),
-            Target::Lines(file, path) | Target::Csv(file, path) => {
-                file.as_file().sync_all().map_err(|e| Error::write(&path, &e))?;
-                file.persist(&path).map(drop).map_err(|e| Error::write(&path, &e.error))
+            Target::Lines(mut file, path) | Target::Csv(mut file, path) => {
+                file.rewind().map_err(|e| Error::write(&path, &e))?;
+                files::replace(&path, Error::create, |to| std::io::copy(&mut file, to).map(drop))
             }
             Target::Npz(path) => {
                 let (count, whole) = (samples.len(), [&[samples.len()], &shape[..]].concat());
@@ -345,6 +409,11 @@ impl<'a> Sink<'a> {
             }
         }
     }
+}
+
+/// A file without a name beside this one.
+fn nameless(path: &Path) -> Result<File> {
+    tempfile::tempfile_in(files::folder_of(path)).map_err(|e| Error::create(path, &e))
 }
 
 /// A number with the fewest digits that identify it among 32-bit floats; null if it is not finite.

@@ -104,11 +104,12 @@ impl Epochs {
 }
 
 /// Fails if there are too few training samples to fill a batch.
-pub(super) fn expect_batch(file: &Path, samples: usize, batch: usize) -> Result<()> {
+pub(super) fn expect_batch(file: &Path, samples: usize, batch: usize, share: f64) -> Result<()> {
     match samples < batch {
         true => {
             let file = file.display();
-            Err(Error::Data(format!("{file}: {samples} training samples do not fill one batch of {batch}. Lower train.batch")))
+            let share = if share < 1.0 { format!(", or raise train.share = {share}, which leaves no more") } else { String::new() };
+            Err(Error::Data(format!("{file}: {samples} training samples do not fill one batch of {batch}. Lower train.batch{share}")))
         }
         false => Ok(()),
     }
@@ -179,7 +180,7 @@ impl Sets {
     /// # Errors
     /// `Data`.
     pub fn expect_batch(&self) -> Result<()> {
-        if self.whole { Ok(()) } else { expect_batch(&self.file, self.expected, self.batch) }
+        if self.whole { Ok(()) } else { expect_batch(&self.file, self.expected, self.batch, self.used.0) }
     }
 
     /// Number of steps in an epoch.

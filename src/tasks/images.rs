@@ -124,7 +124,7 @@ impl Images {
 
 impl Source for Images {
     fn fields(&self) -> Fields {
-        Fields(vec![Field::floats("images", &[self.side, self.side])])
+        Fields(vec![Field::floats("images", &[self.side, self.side]).within([0.0, 1.0])])
     }
 
     fn steps_per_epoch(&self) -> u64 {

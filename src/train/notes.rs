@@ -36,7 +36,15 @@ impl Notes {
     pub(super) fn open(folder: &Path, step: u64, rhythm: Rhythm, options: &Options) -> Result<Notes> {
         let logs = Logs::open(folder, step, rhythm.end, (!options.quiet).then_some(&options.host))?;
         let curves = curves_of(&files::text(&folder.join("metrics.jsonl"), files::LARGE).unwrap_or_default());
-        Ok(Notes { logs, folder: folder.into(), rhythm, curves, csv: options.csv, beaten: None, redraw_after: None })
+        Ok(Notes {
+            logs,
+            folder: folder.into(),
+            rhythm,
+            curves,
+            csv: options.csv || folder.join(METRICS_CSV).exists(),
+            beaten: None,
+            redraw_after: None,
+        })
     }
 
     /// Writes a line to `train.log` and to the terminal.

@@ -234,6 +234,7 @@ impl Trainer<'_> {
 
     /// Ends a run that has diverged; the error contains a command that starts again from its last good weights.
     fn diverged(&mut self, what: &str) -> Result<Error> {
+        self.draw()?;
         self.notes.close()?;
         let folder = &self.folder.path;
         let newest = Checkpoint::list(&self.folder.checkpoints())?.pop();
