@@ -49,7 +49,18 @@ fn each(point: &str, expected: i32, train: impl Fn(&[&str], Option<&str>) -> End
     let mut failures = 0;
     for n in (1..).step_by(step) {
         let out = folder.path().join(format!("{point}-{n}"));
-        let (code, _, text) = train(&out, Some(&format!("{point}:{n}")));
+        let fails = || train(&out, Some(&format!("{point}:{n}")));
+        let (mut code, _, mut text) = fails();
+        // A device that is lost here is taken from the driver at its work, and one of its threads may meet that with a signal of its own, once in some hundred times.
+        // What is tested is the engine's end, so it is asked again.
+        for _ in (0..3).take_while(|_| point == "lost") {
+            if code != -1 {
+                break;
+            }
+            note!("lost {n}: the driver ended the process by a signal");
+            let _ = std::fs::remove_dir_all(&out);
+            (code, _, text) = fails();
+        }
         assert!(!text.contains("internal error") && !text.contains("panicked"), "{point} {n}: {text}");
         if code == 0 {
             // The run has fewer of them.
