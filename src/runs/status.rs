@@ -40,7 +40,12 @@ pub struct Status {
 
 /// True if a process holds the lock of the folder.
 fn held(folder: &Path) -> bool {
-    File::open(folder.join(".lock")).is_ok_and(|lock| in_use(folder, lock.try_lock_shared()))
+    File::open(folder.join(".lock")).is_ok_and(|lock| {
+        let held = in_use(folder, lock.try_lock_shared());
+        // As a run gives its own back: a process that is just being started may have a copy of the file.
+        let _ = lock.unlock();
+        held
+    })
 }
 
 /// Reads the progress of the run in a folder.

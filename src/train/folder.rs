@@ -79,8 +79,12 @@ const FILES: [&str; 9] =
     ["config.toml", "metrics.jsonl", METRICS_CSV, "train.log", "curves.svg", "model.safetensors", "report.json", "report.txt", DIVERGED];
 
 impl Drop for RunFolder {
-    /// Removes the lock file of a refused start.
+    /// Gives the lock back, and removes the lock file of a refused start.
     fn drop(&mut self) {
+        // By name: closing the file does not do where a process that is just being started still has a copy of it.
+        if let Some(lock) = &self.lock {
+            let _ = lock.unlock();
+        }
         if let Some(path) = &self.fresh {
             let _ = fs::remove_file(path);
         }
