@@ -108,7 +108,7 @@ fn main() -> Result<()> {
         family(&gpu, row, &filter)?;
     }
     let mut runs: Vec<String> = std::fs::read_dir("data/runs")
-        .map_err(|e| Error::read(Path::new("data/runs"), &e))?
+        .map_err(|e| Error::read(Path::new("data/runs"), e))?
         .filter_map(|entry| Some(entry.ok()?.path().file_stem()?.to_string_lossy().into_owned()))
         .collect();
     runs.sort();

@@ -88,6 +88,10 @@ impl Source for Waves {
 }
 
 impl Data for Waves {
+    fn source(&self) -> &dyn Source {
+        self
+    }
+
     fn batches(&mut self, step: u64, _layout: Layout, _own: Range<usize>) -> Result<Vec<Batch>> {
         Ok(vec![self.draw(step, self.batch)])
     }

@@ -293,6 +293,7 @@ fn adding_takes_as_many_files_as_the_page_says() {
     // A kind of data is named beside these only by the command that makes its own files.
     let images = naming(&["ImagesConfig"]);
     assert_eq!(images, set(&["src/tasks/images.rs", "src/tasks/mod.rs", "src/cli/encode.rs"]));
+    assert_eq!(naming(&["ResidualConfig"]), set(&["src/layers/residual.rs", "src/layers/mod.rs"]));
     // A layer: its file, its line, and the models that are made of it.
     let layer = naming(&["CrossAttention"]);
     assert!(layer.iter().all(|file| file.starts_with("src/layers/")), "{layer:?}");

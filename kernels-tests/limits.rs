@@ -9,6 +9,7 @@ use crate::runner::{all, note, tests};
 use engine::error::{Error, Result};
 use engine::gpu::{BindingKind, Role, Shader, Target};
 use engine::harness::FAMILIES;
+use engine::kernels::matmul::Matmul;
 use engine::kernels::{Dropout, attention, normalize};
 use engine::plan::{FixedPlan, LayoutOptions, Memory, Plan, Section};
 use engine::problem::Loaded;
@@ -115,7 +116,7 @@ fn steps_keep_to_their_launches() {
     ];
     for (run, most) in most {
         let run = PathBuf::from(format!("data/runs/{run}.toml"));
-        let plan = plans(&run, Target::default()).into_iter().find(|plan| plan.trains).unwrap();
+        let plan = plans(&run, Target::default()).into_iter().find(|plan| plan.options.trains).unwrap();
         let launches = plan.launches().count();
         assert!(launches <= most, "{}: {launches} launches", run.display());
     }
@@ -245,8 +246,10 @@ fn dropout_of_attention_never_draws_the_same_numbers_twice() {
 
 fn what_a_device_does_not_allow_is_refused_with_the_kernels_name() {
     let refused = |target| record_attention(64, 64, target).unwrap_err().to_string();
-    let text = refused(Target { workgroup_memory: 1024, ..Target::default() });
-    assert!(text.contains("attention/forward") && text.contains("bytes of workgroup memory; the device allows 1024"), "{text}");
+    let mut plan = Plan::new("product", Target { workgroup_memory: 1024, ..Target::default() });
+    let [x, w, y] = ["x", "w", "y"].map(|name| plan.persistent(engine::gpu::Role::Dataset, name, &[256, 256]).unwrap());
+    let text = Matmul::new(x, w, y, (256, 256, 256)).record(&mut plan, "product").unwrap_err().to_string();
+    assert!(text.contains("matmul/") && text.contains("bytes of workgroup memory; the device allows 1024"), "{text}");
     let text = refused(Target { workgroup_invocations: 8, ..Target::default() });
     assert!(text.contains("invocations in a workgroup"), "{text}");
     let text = refused(Target { storage_buffers: 2, ..Target::default() });

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use engine::gpu::{Gpu, Shader, replace_source, shader_names};
+use engine::gpu::{Gpu, Shader, files_used, replace_source, shader_names};
 use engine::harness::{FAMILIES, Family, check_spec, targets};
 use engine::random::Random;
 
@@ -62,8 +62,7 @@ fn source(file: &str) -> String {
 /// A file and those that it uses.
 fn files_of(file: &str) -> Vec<String> {
     let text = source(file);
-    let used = text.lines().filter_map(|l| l.strip_prefix("// uses: ")).flat_map(|l| l.split(", "));
-    std::iter::once(file).chain(used).map(String::from).collect()
+    std::iter::once(file).chain(files_used(&text).into_iter().flatten()).map(String::from).collect()
 }
 
 /// Kernels that contain a file.

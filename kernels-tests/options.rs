@@ -6,7 +6,7 @@ use std::path::Path;
 
 use engine::datasets::npz::{Numbers, write, write_arrays};
 use engine::error::Error;
-use engine::gpu::{Shader, shader_names};
+use engine::gpu::{Shader, files_used, shader_names};
 use engine::kernels::metrics::StepRecord;
 use engine::kernels::{State, key};
 use engine::plan::Flat;
@@ -404,7 +404,7 @@ fn works(config: &Config, resident: bool) -> Result<(), String> {
     let placed = problem.place(gpu().target, if resident { u64::MAX } else { 0 }).map_err(text)?;
     let session = problem.training_in(placed, &gpu()).map_err(text)?;
     let before = session.arena.read_flat(Flat::Parameters).map_err(text)?;
-    for (slot, step) in [0, problem.data.steps_per_epoch() - 1].into_iter().enumerate() {
+    for (slot, step) in [0, problem.source().steps_per_epoch() - 1].into_iter().enumerate() {
         let mut state = State { seed: key(config.train.seed), slot: slot as u32, ..State::default() };
         config.optimizer.fill(&mut state, config.optimizer.learning_rate);
         let batches = problem.batches(step).map_err(text)?;
@@ -536,7 +536,7 @@ fn every_shader_compiles_under_every_combination_of_its_flags() {
     for name in shader_names() {
         let read = |name: &str| std::fs::read_to_string(format!("shaders/{name}.wgsl")).unwrap();
         let mut text = read(&name);
-        let used: Vec<String> = text.lines().filter_map(|l| l.strip_prefix("// uses: ")).flat_map(|l| l.split(", ")).map(read).collect();
+        let used: Vec<String> = files_used(&text).into_iter().map(|alternatives| read(alternatives[0])).collect();
         text.extend(used);
         let asked = |name: &str| ["== 1u", "== 0u", "!= 0u"].iter().any(|value| text.contains(&format!("if ({name} {value}")));
         let flag = |line: &str| {

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use engine::gpu::files_used;
 use engine::harness::FAMILIES;
 use engine::random::Random;
 use sha2::{Digest, Sha256};
@@ -69,8 +70,7 @@ fn own_files(family: &str) -> Vec<PathBuf> {
     files_of(&Path::new("shaders").join(family), &mut shaders);
     for shader in shaders {
         let text = read(&shader);
-        let used = text.lines().filter_map(|line| line.strip_prefix("// uses: ")).flat_map(|line| line.split(", "));
-        files.extend(used.map(|name| PathBuf::from(format!("shaders/{name}.wgsl"))));
+        files.extend(files_used(&text).into_iter().flatten().map(|name| PathBuf::from(format!("shaders/{name}.wgsl"))));
         files.push(shader);
     }
     files

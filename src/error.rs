@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::path::Path;
+use std::sync::Arc;
 
 /// A failure, by the class that decides the exit code.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -24,8 +25,8 @@ pub enum Error {
     #[error("{0}")]
     Data(String),
     /// A file that should be there and is not. Exit code 66.
-    #[error("{0}")]
-    MissingInput(String),
+    #[error(transparent)]
+    MissingInput(Failure),
     /// No adapter, or none that can run the kernels. Exit code 69.
     #[error("{0}")]
     NoGpu(String),
@@ -33,11 +34,11 @@ pub enum Error {
     #[error("internal error: {0}. This is a bug in engine; please report it with the command that you ran")]
     Internal(String),
     /// An output that cannot be created. Exit code 73.
-    #[error("{0}")]
-    CannotCreate(String),
+    #[error(transparent)]
+    CannotCreate(Failure),
     /// Reading or writing failed half-way. Exit code 74.
-    #[error("{0}")]
-    Io(String),
+    #[error(transparent)]
+    Io(Failure),
     /// The device was lost or ran out of memory; the same command may work again. Exit code 75.
     #[error("{0}")]
     TryAgain(String),
@@ -47,6 +48,27 @@ pub enum Error {
     /// A signal ended the run; the text says what holds its state. Exit code 128 + signal.
     #[error("stopped by signal {0}; {1}")]
     Interrupted(i32, String),
+}
+
+/// A failure with a file: its message, and the system's error behind it, if there is one.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{message}")]
+pub struct Failure {
+    message: String,
+    source: Option<Arc<std::io::Error>>,
+}
+
+impl Failure {
+    /// A failure with the system's error behind it.
+    pub(crate) fn new(message: String, source: std::io::Error) -> Self {
+        Failure { message, source: Some(Arc::new(source)) }
+    }
+}
+
+impl From<String> for Failure {
+    fn from(message: String) -> Self {
+        Failure { message, source: None }
+    }
 }
 
 /// Formats a number for messages, with an exponent if digits alone would be hard to read.
@@ -109,11 +131,11 @@ impl Error {
         let (Error::Config(text)
         | Error::OverBudget { message: text, .. }
         | Error::Data(text)
-        | Error::MissingInput(text)
+        | Error::MissingInput(Failure { message: text, .. })
         | Error::NoGpu(text)
         | Error::Internal(text)
-        | Error::CannotCreate(text)
-        | Error::Io(text)
+        | Error::CannotCreate(Failure { message: text, .. })
+        | Error::Io(Failure { message: text, .. })
         | Error::TryAgain(text)
         | Error::Aborted(text)
         | Error::Interrupted(_, text)) = &mut self;
@@ -138,27 +160,28 @@ impl Error {
     }
 
     /// Error for a failed read of `path`: missing input when it is not there, an I/O error otherwise.
-    pub fn read(path: &Path, source: &std::io::Error) -> Self {
+    pub fn read(path: &Path, source: std::io::Error) -> Self {
         let message = format!("cannot read {}: {source}", path.display());
         match source.kind() {
-            std::io::ErrorKind::NotFound => Error::MissingInput(message),
-            _ => Error::Io(message),
+            std::io::ErrorKind::NotFound => Error::MissingInput(Failure::new(message, source)),
+            _ => Error::Io(Failure::new(message, source)),
         }
     }
 
     /// Error for a failed creation of `path`.
-    pub fn create(path: &Path, source: &std::io::Error) -> Self {
-        Error::CannotCreate(format!("cannot create {}: {source}. Choose a folder that you can write to with --out", path.display()))
+    pub fn create(path: &Path, source: std::io::Error) -> Self {
+        let message = format!("cannot create {}: {source}. Choose a folder that you can write to with --out", path.display());
+        Error::CannotCreate(Failure::new(message, source))
     }
 
     /// Error for a failed write to `path`.
-    pub fn write(path: &Path, source: &std::io::Error) -> Self {
+    pub fn write(path: &Path, source: std::io::Error) -> Self {
         let then = match source.kind() {
             std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
                 ". Free some space; a run that was training goes on with --resume"
             }
             _ => "",
         };
-        Error::Io(format!("cannot write {}: {source}{then}", path.display()))
+        Error::Io(Failure::new(format!("cannot write {}: {source}{then}", path.display()), source))
     }
 }

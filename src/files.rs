@@ -47,11 +47,11 @@ pub(crate) fn text(path: &Path, most: u64) -> io::Result<String> {
 pub(crate) fn replaceable(path: &Path) -> Result<Option<Metadata>> {
     match path.symlink_metadata() {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(Error::create(path, &e)),
+        Err(e) => Err(Error::create(path, e)),
         Ok(found) if found.is_file() => Ok(Some(found)),
         Ok(found) => {
             let what = if found.is_symlink() { "a link" } else { "no regular file" };
-            Err(Error::CannotCreate(format!("{} is {what}, and is not replaced: name another file", path.display())))
+            Err(Error::CannotCreate(format!("{} is {what}, and is not replaced: name another file", path.display()).into()))
         }
     }
 }
@@ -82,7 +82,7 @@ pub(crate) const UNFINISHED: &str = ".writing-";
 ///
 /// # Errors
 /// As `replaceable`, and `failed`, such as `Error::create`, when the folder takes no file.
-pub(crate) fn beside(path: &Path, failed: fn(&Path, &io::Error) -> Error) -> Result<NamedTempFile> {
+pub(crate) fn beside(path: &Path, failed: fn(&Path, io::Error) -> Error) -> Result<NamedTempFile> {
     let replaced = replaceable(path)?;
     let mut builder = tempfile::Builder::new();
     // Temporary files are private by default; this one is to be as readable as any other.
@@ -91,7 +91,7 @@ pub(crate) fn beside(path: &Path, failed: fn(&Path, &io::Error) -> Error) -> Res
         use std::os::unix::fs::PermissionsExt;
         builder.permissions(PermissionsExt::from_mode(replaced.as_ref().map_or(0o644, |file| file.permissions().mode() & 0o7777)));
     }
-    let file = builder.prefix(UNFINISHED).tempfile_in(folder_of(path)).map_err(|e| failed(path, &e))?;
+    let file = builder.prefix(UNFINISHED).tempfile_in(folder_of(path)).map_err(|e| failed(path, e))?;
     #[cfg(unix)]
     if let Some(replaced) = replaced {
         use std::os::unix::fs::{MetadataExt, fchown};
@@ -107,14 +107,14 @@ pub(crate) fn beside(path: &Path, failed: fn(&Path, &io::Error) -> Error) -> Res
 /// As `beside`, and `Io` when it cannot be written.
 pub(crate) fn replace(
     path: &Path,
-    failed: fn(&Path, &io::Error) -> Error,
+    failed: fn(&Path, io::Error) -> Error,
     write: impl FnOnce(&mut std::fs::File) -> io::Result<()>,
 ) -> Result<()> {
     let mut file = beside(path, failed)?;
     let whole = fault::file("write").and_then(|()| write(file.as_file_mut())).and_then(|()| fault::file("sync"));
-    whole.and_then(|()| file.as_file().sync_all()).and_then(|()| fault::file("rename")).map_err(|e| Error::write(path, &e))?;
-    file.persist(path).map_err(|e| Error::write(path, &e.error))?;
-    sync_folder(folder_of(path)).map_err(|e| Error::write(path, &e))
+    whole.and_then(|()| file.as_file().sync_all()).and_then(|()| fault::file("rename")).map_err(|e| Error::write(path, e))?;
+    file.persist(path).map_err(|e| Error::write(path, e.error))?;
+    sync_folder(folder_of(path)).map_err(|e| Error::write(path, e))
 }
 
 /// Writes these bytes with `replace`.

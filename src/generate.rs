@@ -32,7 +32,7 @@ struct Tensors {
 /// Records a decoding step: its plan, its tensors, and the sizes [context length, vocabulary].
 fn record(problem: &Problem, target: Target, batch: usize) -> Result<(FixedPlan, Tensors, [usize; 2])> {
     let none = || Error::Config("this run predicts no numbers one after another: there is no sequence to continue".into());
-    let fields = problem.data.fields();
+    let fields = problem.source().fields();
     let ([context], vocabulary) =
         (fields.shape("engine generate", "tokens").map_err(|_| none())?, fields.below("engine generate", "tokens")?);
     let no_step = || {

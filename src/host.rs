@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::error::{Error, Result, json, visible};
+use crate::error::{Error, Failure, Result, json, visible};
 use crate::gpu::{Devices, Gpu};
 
 type Stream = Arc<Mutex<dyn Write + Send>>;
@@ -83,7 +83,7 @@ impl Host {
                 self.closed.store(true, Ordering::Relaxed);
                 Ok(())
             }
-            Err(e) => Err(Error::Io(format!("standard output: {e}"))),
+            Err(e) => Err(Error::Io(Failure::new(format!("standard output: {e}"), e))),
             Ok(()) => Ok(()),
         }
     }

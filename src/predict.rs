@@ -55,7 +55,7 @@ impl Predictor {
     ) -> Result<Predictor> {
         let mut config = Config::of_run(run)?;
         let mut weights = Weights::of_run(run, which)?;
-        let trained = Problem::open(&config, Purpose::Predict)?.data.fields();
+        let trained = Problem::open(&config, Purpose::Predict)?.source().fields();
         if let Some((name, shape)) = shapes.iter().find(|(_, shape)| shape.contains(&0)) {
             return Err(Error::Data(format!("`{name}` has shape {shape:?}: there is nothing to predict from")));
         }
@@ -83,13 +83,13 @@ impl Predictor {
     /// # Errors
     /// As `open`.
     pub fn new(mut problem: Problem, weights: &mut Weights, gpu: &Arc<Gpu>, batch: usize) -> Result<Predictor> {
-        if problem.data.decodes() {
+        if problem.source().decodes() {
             return Err(Error::Config("this run predicts one joint after another: `engine generate` makes mechanisms with it".into()));
         }
         problem.use_saved_buffers(weights.buffers(problem.buffers())?);
         let (plan, io) = problem.record_prediction(gpu.target, batch)?;
         let used = |tensor: &Tensor| plan.entries().iter().any(|entry| entry.tensors.contains(tensor));
-        let all = problem.data.fields().0;
+        let all = problem.source().fields().0;
         let tensor_of = |field: &Field| io.feed.inputs.iter().find(|(name, _)| *name == field.name).map(|(_, tensor)| *tensor);
         let fields = all.iter().filter(|field| !field.answer).filter_map(|field| Some((field.clone(), tensor_of(field).filter(used)?)));
         let (fields, len) = (fields.collect(), plan.len(io.output) / batch);

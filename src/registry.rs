@@ -67,8 +67,8 @@ impl ModelKind for ModelConfig {
         self.kind().buffers(seed)
     }
 
-    fn build(&self, given: &Build<'_>) -> Result<Box<dyn Model>> {
-        self.kind().build(given)
+    fn build(&self, build: &Build<'_>) -> Result<Box<dyn Model>> {
+        self.kind().build(build)
     }
 }
 

@@ -268,19 +268,19 @@ impl Session {
         Ok(())
     }
 
-    /// Queues one step over the given micro-batches. The caller sets `state` but for tick, micro, rows, count, scale and drawn.
+    /// Queues one step over the given micro-batches. The caller sets `state` but for tick, micro_step, rows, count, scale and drawn.
     ///
     /// # Errors
     /// `TryAgain` on device loss.
     pub fn submit_step(&self, batches: &[Batch], mut state: State, step: u64, accumulate: usize) -> Result<wgpu::SubmissionIndex> {
         let (program, io) = self.step()?;
         let (mut queued, share) = (VecDeque::new(), io.feed.shares(batches));
-        for (micro, batch) in batches.iter().enumerate() {
+        for (micro_step, batch) in batches.iter().enumerate() {
             state.scale = share(batch);
-            state.tick = (step * accumulate as u64 + micro as u64) as u32;
-            state.micro = micro as u32;
+            state.tick = (step * accumulate as u64 + micro_step as u64) as u32;
+            state.micro_step = micro_step as u32;
             self.write(program, &io.feed, batch, state)?;
-            let range = if micro + 1 == batches.len() { program.all() } else { program.gradients() };
+            let range = if micro_step + 1 == batches.len() { program.all() } else { program.gradients() };
             queued.push_back(program.submit(range)?);
             self.bound(&mut queued)?;
         }
@@ -306,7 +306,7 @@ impl Session {
         for number in mine.clone() {
             state.scale = share(&batches[number]);
             state.tick = (step * accumulate as u64 + number as u64) as u32;
-            state.micro = (number - mine.start) as u32;
+            state.micro_step = (number - mine.start) as u32;
             self.write(program, &io.feed, &batches[number], state)?;
             if number + 1 < mine.end {
                 queued.push_back(program.submit(program.gradients())?);

@@ -18,7 +18,7 @@ fn build(b: &mut Builder, spec: &Spec) -> Result<()> {
     let x = b.input("x", &[rows, cols])?;
     let records = b.normal("records", &[slots, RECORD])?;
     b.state.slot = b.random.between(0, slots as i64 - 1) as u32;
-    b.state.micro = spec.flags[0] as u32;
+    b.state.micro_step = spec.flags[0] as u32;
     b.state.rows = if spec.flags[1] == 1 { b.random.between(0, rows as i64) as u32 } else { rows as u32 };
     b.state.count = b.random.between(0, b.state.rows.into()) as u32;
     b.tolerance = Tolerance::sum(rows);

@@ -130,7 +130,7 @@ fn float(words: &[u32], i: usize) -> f64 {
 
 /// What is added to in the first micro-step.
 fn so_far(e: &Entry, words: &[u32], i: usize) -> f64 {
-    if e.constant("FRESH") > 0 { 0.0 } else { float(words, i) }
+    if e.constant("OVERWRITE") > 0 { 0.0 } else { float(words, i) }
 }
 
 fn product(e: &Entry, before: &Words, state: State, random: &mut Random) -> Vec<Expected> {

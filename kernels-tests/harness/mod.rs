@@ -306,8 +306,8 @@ impl Builder {
         let sum = if mode % 2 == 1 { self.output(name, shape)? } else { self.normal(name, shape)? };
         if mode > 0 {
             self.plan.sum_anew(sum);
-            self.state.micro = u32::from(mode == 2);
-            self.plan.options.micro_steps = mode != 3;
+            self.state.micro_step = u32::from(mode == 2);
+            self.plan.set_micro_steps(mode != 3);
         }
         Ok(sum)
     }

@@ -76,17 +76,17 @@ pub fn epilogue<S: Scalar>(
     if let Some(residual) = given("residual", at) {
         v = v + residual;
     }
-    if e.constant("ACCUMULATE") == 1 && begun(e, state) {
+    if e.constant("ACCUMULATE") == 1 && accumulates(e, state) {
         v = v + given("y", at).expect("a value to add to");
     }
     (before, v)
 }
 
 /// Whether a sum has terms of this step already.
-fn begun(e: &Entry, state: State) -> bool {
-    match e.constant("FRESH") {
+fn accumulates(e: &Entry, state: State) -> bool {
+    match e.constant("OVERWRITE") {
         0 => true,
-        1 => state.micro > 0,
+        1 => state.micro_step > 0,
         _ => false,
     }
 }
@@ -101,7 +101,7 @@ pub fn forward<S: Scalar>(call: &mut Call<'_, S>) {
     let old_sum = call.maybe("row_sum");
     let mut y = Vec::with_capacity(batch * m * n);
     let mut pre = Vec::with_capacity(batch * m * n);
-    let mut row_sum = match begun(e, call.state()) {
+    let mut row_sum = match accumulates(e, call.state()) {
         true => old_sum.unwrap_or_default(),
         false => vec![S::constant(0.0); m * e.constant("ROW_SUM") as usize],
     };

@@ -23,7 +23,7 @@ pub fn accumulate<S: Scalar>(call: &mut Call<'_, S>) {
         let column: Vec<S> = (0..rows).map(|r| if j < cols { x[r * cols + j] } else { S::constant(0.0) }).collect();
         let count = S::constant(if j < cols { 0.0 } else { rows.min(state.count as usize) as f64 });
         let at = start + if j < cols { SUMS + j } else { COUNT };
-        let old = if state.micro > 0 { records[at] } else { S::constant(0.0) };
+        let old = if state.micro_step > 0 { records[at] } else { S::constant(0.0) };
         records[at] = old + count + S::sum(&column);
     }
     call.set("records", records);

@@ -1,16 +1,18 @@
-// Gradient of attention by recomputation as in attention/backward, for processors: rows are read where they lie, and a workgroup may have rows of several heads,
-// so that short sequences fill it too. D is a multiple of 4. Forward, with sums over the pairs that are seen (j ≤ i when CAUSAL): s_ij = q_i · k_j / √D,
-// p_ij = exp(s_ij − lse_i), y_i = Σ_j p_ij keep_ij v_j.
-//   dv_j = Σ_i p_ij keep_ij dy_i;  ds_ij = p_ij (keep_ij dy_i · v_j − delta_i) with delta_i = dy_i · y_i;  dq_i = Σ_j ds_ij k_j / √D;  dk_j = Σ_i ds_ij q_i / √D
+// Gradient of attention (Vaswani et al. 2017, eq. 1) by recomputation (Dao et al. 2022, appendix B.2; with dropout, B.4). Forward, with
+// sums over the pairs that are seen (j ≤ i when CAUSAL): s_ij = q_i · k_j / √D, p_ij = exp(s_ij − lse_i), y_i = Σ_j p_ij keep_ij v_j.
+//   dv_j = Σ_i p_ij keep_ij dy_i;  by p_ij: dp_ij = keep_ij dy_i · v_j
+//   ∂p_ij/∂s_il = p_ij (δ_jl − p_il), so ds_ij = p_ij (dp_ij − Σ_l p_il dp_il), where Σ_l p_il keep_il dy_i · v_l = dy_i · y_i = delta_i:
+//   ds_ij = p_ij (keep_ij dy_i · v_j − delta_i);  dq_i = Σ_j ds_ij k_j / √D;  dk_j = Σ_i ds_ij q_i / √D
 // qkv dqkv: (B, T, 3, H, D), or with CROSS q dq: (B, T, H, D) and qkv dqkv: (B, T, 2, H, D); y dy: (B, T, H, D); lse: (B, H, T).
-// Invocation i first gathers over keys as query i, then over queries as key i, so nothing is scattered. Grid: ⌈B · H · T / WG⌉ workgroups. dqkv and dq are `=`.
-// uses: common/attention_rows, common/grid, common/math, common/random, common/state
+// Invocation i first gathers over keys as query i, then over queries as key i, so nothing is scattered. Rows are read where they lie, and a workgroup may
+// have rows of several heads, so that short sequences fill it, too. Grid: ⌈B · H · T / WG⌉ workgroups. dqkv and dq are `=`.
+// uses: common/features_4 | common/features_1, common/attention_rows, common/grid, common/math, common/random, common/state
 
-@group(0) @binding(3) var<storage, read> y: array<vec4<f32>>;          // (B, T, H, D)
+@group(0) @binding(3) var<storage, read> y: array<Features>;          // (B, T, H, D)
 @group(0) @binding(4) var<storage, read> lse: array<f32>;              // (B, H, T)
-@group(0) @binding(5) var<storage, read> dy: array<vec4<f32>>;         // (B, T, H, D)
-@group(0) @binding(6) var<storage, read_write> dqkv: array<vec4<f32>>; // (B, T, 3, H, D)
-@group(0) @binding(7) var<storage, read_write> dq: array<vec4<f32>>;   // (B, T, H, D)
+@group(0) @binding(5) var<storage, read> dy: array<Features>;         // (B, T, H, D)
+@group(0) @binding(6) var<storage, read_write> dqkv: array<Features>; // (B, T, 3, H, D)
+@group(0) @binding(7) var<storage, read_write> dq: array<Features>;   // (B, T, H, D)
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
@@ -25,11 +27,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     let scale = 1.0 / sqrt(f32(D));
     let own = out_of(b, i, h);
     let own_lse = lse[row];
-    var first: array<vec4<f32>, V>;  // q_i, then k_i
-    var second: array<vec4<f32>, V>; // dy_i, then v_i
-    var grad: array<vec4<f32>, V>;   // dq_i, then dk_i
-    var dv: array<vec4<f32>, V>;
-    var own_parts = vec4<f32>();
+    var first: array<Features, V>;  // q_i, then k_i
+    var second: array<Features, V>; // dy_i, then v_i
+    var grad: array<Features, V>;   // dq_i, then dk_i
+    var dv: array<Features, V>;
+    var own_parts = Features();
     for (var c = 0u; c < V; c++) {
         first[c] = query(b, i, h, c);
         second[c] = dy[own + c];
@@ -40,8 +42,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     for (var j = 0u; j < end; j++) {
         let key = row_of(b, j, 1u, h);
         let value = row_of(b, j, 2u, h);
-        var scores = vec4<f32>();
-        var products = vec4<f32>();
+        var scores = Features();
+        var products = Features();
         for (var c = 0u; c < V; c++) {
             scores = fma(first[c], qkv[key + c], scores);
             products = fma(second[c], qkv[value + c], products);
@@ -52,7 +54,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         }
         let ds = exp_accurate(sum(scores) * scale - own_lse) * (dp - own_delta) * scale;
         for (var c = 0u; c < V; c++) {
-            grad[c] = fma(vec4(ds), qkv[key + c], grad[c]);
+            grad[c] = fma(Features(ds), qkv[key + c], grad[c]);
         }
     }
     for (var c = 0u; c < V; c++) {
@@ -63,13 +65,13 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         }
         first[c] = qkv[row_of(b, i, 1u, h) + c];
         second[c] = qkv[row_of(b, i, 2u, h) + c];
-        grad[c] = vec4<f32>();
+        grad[c] = Features();
     }
     for (var t = select(0u, i, CAUSAL == 1u); t < p.length; t++) {
         let out = out_of(b, t, h);
-        var scores = vec4<f32>();
-        var products = vec4<f32>();
-        var deltas = vec4<f32>();
+        var scores = Features();
+        var products = Features();
+        var deltas = Features();
         for (var c = 0u; c < V; c++) {
             let d = dy[out + c];
             scores = fma(first[c], query(b, t, h, c), scores);
@@ -83,8 +85,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         let prob = exp_accurate(sum(scores) * scale - lse[head * p.length + t]);
         let ds = prob * (kept * sum(products) - sum(deltas)) * scale;
         for (var c = 0u; c < V; c++) {
-            grad[c] = fma(vec4(ds), query(b, t, h, c), grad[c]);
-            dv[c] = fma(vec4(prob * kept), dy[out + c], dv[c]);
+            grad[c] = fma(Features(ds), query(b, t, h, c), grad[c]);
+            dv[c] = fma(Features(prob * kept), dy[out + c], dv[c]);
         }
     }
     for (var c = 0u; c < V; c++) {

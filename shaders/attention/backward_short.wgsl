@@ -1,4 +1,4 @@
-// attention/backward for short sequences, on cards: formula and its derivation there; the T × T matrices of HEADS heads lie in workgroup memory.
+// attention/backward_rows for short sequences, on cards: formula and its derivation there; the T × T matrices of HEADS heads lie in workgroup memory.
 // delta_i = dy_i · y_i is taken as Σ_j p_ij keep_ij dy_i · v_j, which is the same, so that y is not read:
 //   p_ij = exp(q_i · k_j / √D − lse_i);  ds_ij = p_ij (keep_ij dy_i · v_j − delta_i)
 //   dq_i = Σ_j ds_ij k_j / √D;  dk_j = Σ_i ds_ij q_i / √D;  dv_j = Σ_i p_ij keep_ij dy_i

@@ -1,11 +1,11 @@
-// Scaled dot-product attention by online softmax as in attention/forward, for processors: rows are read where they lie, and a workgroup may have queries of
-// several heads, so that short sequences fill it too. One invocation a query; D is a multiple of 4.
+// Scaled dot-product attention by online softmax (Milakov & Gimelshein 2018; Dao et al. 2022): no T × T matrix is stored.
 //   s_ij = q_i · k_j / √D (j ≤ i when CAUSAL), p_i = softmax_j s_i, y_i = Σ_j p_ij · keep_ij · v_j, lse_i = ln Σ_j exp s_ij
-// qkv: (B, T, 3, H, D), or with CROSS q: (B, T, H, D) and qkv: (B, T, 2, H, D); y: (B, T, H, D); lse: (B, H, T). Grid: ⌈B · H · T / WG⌉ workgroups. All outputs
+// qkv: (B, T, 3, H, D), or with CROSS q: (B, T, H, D) and qkv: (B, T, 2, H, D); y: (B, T, H, D); lse: (B, H, T). One invocation a query; rows are read
+// where they lie, and a workgroup may have queries of several heads, so that short sequences fill it, too. Grid: ⌈B · H · T / WG⌉ workgroups. All outputs
 // are `=`.
-// uses: common/attention_rows, common/grid, common/math, common/random, common/state
+// uses: common/features_4 | common/features_1, common/attention_rows, common/grid, common/math, common/random, common/state
 
-@group(0) @binding(3) var<storage, read_write> y: array<vec4<f32>>; // (B, T, H, D)
+@group(0) @binding(3) var<storage, read_write> y: array<Features>; // (B, T, H, D)
 @group(0) @binding(4) var<storage, read_write> lse: array<f32>;     // (B, H, T)
 
 @compute @workgroup_size(WG)
@@ -19,8 +19,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     let b = head / p.heads;
     let h = head % p.heads;
     let scale = 1.0 / sqrt(f32(D));
-    var q: array<vec4<f32>, V>;
-    var o: array<vec4<f32>, V>;
+    var q: array<Features, V>;
+    var o: array<Features, V>;
     for (var c = 0u; c < V; c++) {
         q[c] = query(b, i, h, c) * scale;
     }
@@ -30,7 +30,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     for (var j = 0u; j < end; j++) {
         let key = row_of(b, j, 1u, h);
         let value = row_of(b, j, 2u, h);
-        var parts = vec4<f32>();
+        var parts = Features();
         for (var c = 0u; c < V; c++) {
             parts = fma(q[c], qkv[key + c], parts);
         }
@@ -45,7 +45,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
             weight *= keep(state.seed, p.stream, state.tick, row * p.length + j, p.rate);
         }
         for (var c = 0u; c < V; c++) {
-            o[c] = fma(vec4(weight), qkv[value + c], o[c] * shrink);
+            o[c] = fma(Features(weight), qkv[value + c], o[c] * shrink);
         }
     }
     for (var c = 0u; c < V; c++) {

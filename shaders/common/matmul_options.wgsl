@@ -17,6 +17,6 @@ var<immediate> p: Params;
 
 fn store_row_sum(m: u32, sum: f32) {
     if (m < p.m) {
-        row_sum[m] = sum + select(0.0, row_sum[m], begun());
+        row_sum[m] = sum + select(0.0, row_sum[m], accumulates());
     }
 }

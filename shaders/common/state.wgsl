@@ -3,7 +3,7 @@ struct State {
     tick: u32,          // number of the micro-step since the run began: the counter of the random numbers
     seed: u32,          // key of the random numbers
     slot: u32,          // record of the metric ring that this step fills
-    micro: u32,         // micro-step within the step; 0 overwrites the record, later ones add
+    micro_step: u32,    // micro-step within the step; 0 overwrites the record, later ones add
     position: u32,      // position of the first token in its sequence (decoding)
     rows: u32,          // rows of the batch that count in the metrics
     count: u32,         // number that means are taken over: these rows, or fewer where some of them are masked

@@ -1,14 +1,14 @@
-// Sums over the micro-steps of a step, such as the gradients of weights: `+=`, and with FRESH `=` in the first micro-step, so that nobody clears them.
-// FRESH is 2 where the step has no other.
-const FRESH: u32 = 0u;
+// Sums over the micro-steps of a step, such as the gradients of weights: `+=`, or `=` where OVERWRITE says so, so that nobody clears them.
+// OVERWRITE is 0 for never, 1 for in the first micro-step, 2 for always.
+const OVERWRITE: u32 = 0u;
 
-// Whether there is something to add to.
-fn begun() -> bool {
-    if (FRESH == 2u) {
+// Whether a result is added to what is stored.
+fn accumulates() -> bool {
+    if (OVERWRITE == 2u) {
         return false;
     }
-    if (FRESH == 1u) {
-        return state.micro > 0u;
+    if (OVERWRITE == 1u) {
+        return state.micro_step > 0u;
     }
     return true;
 }

@@ -21,7 +21,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     for (var b = p.first; b < p.end; b++) {
         sum += dy[b * p.n + i];
     }
-    if (begun()) {
+    if (accumulates()) {
         sum += dpositions[i];
     }
     dpositions[i] = sum;

@@ -22,7 +22,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     if (BY_COLUMN == 1u) {
         let c = flat_group(group, groups) * WG + local;
         if (c < p.cols) {
-            if (!begun()) {
+            if (!accumulates()) {
                 for (var v = 0u; v < p.vocab; v++) {
                     dtable[v * p.cols + c] = 0.0;
                 }
@@ -40,7 +40,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         return;
     }
     var sum = 0.0;
-    if (begun()) {
+    if (accumulates()) {
         sum = dtable[v * p.cols + c];
     }
     for (var row = p.first; row < p.end; row += AT_ONCE) {

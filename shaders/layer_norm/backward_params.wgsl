@@ -47,7 +47,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         sum = sums[local];
     }
     if (local < COLS && col < p.cols) {
-        if (begun()) {
+        if (accumulates()) {
             sum.x += dw[col];
             if (CENTER == 1u) {
                 sum.y += db[col];

@@ -15,7 +15,7 @@ fn row_of_b(n: u32) -> u32 {
 
 // What y[i] holds of this step already.
 fn sum_before(i: u32) -> vec4<f32> {
-    if (begun()) {
+    if (accumulates()) {
         return y[i];
     }
     return vec4<f32>(0.0);

@@ -119,7 +119,7 @@ fn store_sums(m: u32, lane: u32, sums: vec4<f32>) {
 
 // What y[i] holds of this step already. A branch would mask every store on a processor.
 fn sum_before(i: u32) -> vec4<f32> {
-    return select(vec4<f32>(0.0), y[i], begun());
+    return select(vec4<f32>(0.0), y[i], accumulates());
 }
 
 // Row and column of a tile: in strips of `wide` columns, row by row, so that what a strip reads of B stays in the caches.

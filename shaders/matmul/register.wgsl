@@ -12,7 +12,7 @@ const TILE_N: u32 = 4u;
 
 // What y[i] holds of this step already. A branch would mask every store on a processor.
 fn sum_before(i: u32) -> f32 {
-    return select(0.0, y[i], begun());
+    return select(0.0, y[i], accumulates());
 }
 
 @compute @workgroup_size(WG)

@@ -13,7 +13,7 @@ var<workgroup> sums: array<vec2<f32>, WG>;
 
 // What y[i] holds of this step already.
 fn sum_before(i: u32) -> f32 {
-    if (begun()) {
+    if (accumulates()) {
         return y[i];
     }
     return 0.0;

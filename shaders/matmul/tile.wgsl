@@ -19,7 +19,7 @@ var<workgroup> tile_b: array<f32, STEP * PITCH_N>; // [k][n]
 
 // What y[i] holds of this step already.
 fn sum_before(i: u32) -> f32 {
-    if (begun()) {
+    if (accumulates()) {
         return y[i];
     }
     return 0.0;

@@ -1,6 +1,6 @@
 // Sums the columns of per-row results into the record of this step: records[slot, SUMS_AT + j] = Σ_rows x[row, j], and the number that means are taken over.
 // Rows from state.rows on are padding and do not count. Micro-steps after the first add to the record.
-// x: (rows, COLS); records: (slots, RECORD). Grid: one workgroup. `=`, or `+=` when state.micro > 0.
+// x: (rows, COLS); records: (slots, RECORD). Grid: one workgroup. `=`, or `+=` when state.micro_step > 0.
 // uses: common/record, common/reduce, common/state
 const COLS: u32 = 4u;
 
@@ -24,7 +24,7 @@ fn main(@builtin(local_invocation_index) local: u32) {
         let total = select(row_sum(sums[j], local), f32(min(rows, state.count)), j == COLS);
         if (local == 0u) {
             let at = start + select(SUMS_AT + j, COUNT_AT, j == COLS);
-            if (state.micro > 0u) {
+            if (state.micro_step > 0u) {
                 records[at] += total;
             } else {
                 records[at] = total;

@@ -25,7 +25,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         sum += dy[b * p.length * p.cols + p.cols + i];
     }
     let start = i / p.cols == 1u;
-    if (begun()) {
+    if (accumulates()) {
         dpositions[i] += sum;
         if (start) {
             dsos[i - p.cols] += sum;

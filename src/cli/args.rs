@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Failure, Result};
 use crate::files::{self, folder_of};
 use crate::host::Host;
 use crate::plan::Flat;
@@ -97,7 +97,9 @@ pub(super) fn trained(host: &Host, mut weights: Weights, mut problem: Problem, d
 /// Fails, before any work, if a file cannot be created.
 pub(super) fn expect_writable(path: &Path) -> Result<()> {
     files::replaceable(path)?;
-    tempfile::tempfile_in(folder_of(path)).map(|_| ()).map_err(|e| Error::CannotCreate(format!("cannot create {}: {e}", path.display())))
+    tempfile::tempfile_in(folder_of(path))
+        .map(|_| ())
+        .map_err(|e| Error::CannotCreate(Failure::new(format!("cannot create {}: {e}", path.display()), e)))
 }
 
 /// Fails if a file to be written is one of the others, by whatever name.
@@ -114,7 +116,7 @@ pub(super) fn expect_apart(path: &Path, read: &[&Path], run: &Path) -> Result<()
     expect_others(path, read)?;
     let of_run = place(run).is_some_and(|run| place(folder_of(path)).is_some_and(|folder| folder.starts_with(run)));
     if of_run && (path.exists() || place(folder_of(path)) != place(run)) {
-        return Err(Error::CannotCreate(format!("{} lies in the run's own folder: name a file elsewhere", path.display())));
+        return Err(Error::CannotCreate(format!("{} lies in the run's own folder: name a file elsewhere", path.display()).into()));
     }
     expect_writable(path)
 }

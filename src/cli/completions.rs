@@ -22,14 +22,14 @@ pub(super) struct CompletionsArgs {
 
 pub(super) fn run(host: &Host, args: CompletionsArgs, mut command: clap::Command) -> Result<()> {
     if let Some(folder) = args.man {
-        std::fs::create_dir_all(&folder).map_err(|e| Error::create(&folder, &e))?;
+        std::fs::create_dir_all(&folder).map_err(|e| Error::create(&folder, e))?;
         // In a folder of its own first, since it writes wherever a link leads.
-        let made = tempfile::tempdir_in(&folder).map_err(|e| Error::create(&folder, &e))?;
-        clap_mangen::generate_to(command, made.path()).map_err(|e| Error::create(&folder, &e))?;
-        for page in std::fs::read_dir(made.path()).map_err(|e| Error::create(&folder, &e))?.flatten() {
+        let made = tempfile::tempdir_in(&folder).map_err(|e| Error::create(&folder, e))?;
+        clap_mangen::generate_to(command, made.path()).map_err(|e| Error::create(&folder, e))?;
+        for page in std::fs::read_dir(made.path()).map_err(|e| Error::create(&folder, e))?.flatten() {
             let path = folder.join(page.file_name());
             files::replaceable(&path)?;
-            std::fs::rename(page.path(), &path).map_err(|e| Error::create(&path, &e))?;
+            std::fs::rename(page.path(), &path).map_err(|e| Error::create(&path, e))?;
         }
         return host.print(&format!("manual pages are in {}: man -l {}", folder.display(), folder.join("engine.1").display()));
     }

@@ -213,7 +213,7 @@ impl Estimate<'_> {
                 let rule = embedding + layers + inputs;
                 json!({ "embedding": embedding, "layers": layers, "batch": inputs, "intermediate_low": 2 * rule, "intermediate_high": 3 * rule })
             }),
-            "data_set": self.problem.data.describe(),
+            "data_set": self.problem.source().describe(),
             "tensors": report.tensors,
         })
     }
@@ -324,7 +324,7 @@ impl Estimate<'_> {
                 3.0 * rule as f64 / report.total_bytes as f64
             );
         }
-        if let Some(text) = self.problem.data.describe() {
+        if let Some(text) = self.problem.source().describe() {
             let note = if self.problem.resident() { "on the device, gathered there" } else { "not on the device: batches are streamed" };
             let _ = writeln!(out, "data set      {text}; {note}");
         }
@@ -363,7 +363,7 @@ fn form(config: &Config) -> String {
 
 /// Length of the sequences of a run, and number of different values.
 fn sizes(problem: &Problem) -> Result<[u64; 2]> {
-    let (fields, who) = (problem.data.fields(), "engine estimate");
+    let (fields, who) = (problem.source().fields(), "engine estimate");
     let [length] = fields.shape(who, "tokens")?;
     Ok([length as u64, fields.below(who, "tokens")? as u64])
 }

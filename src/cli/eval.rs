@@ -50,7 +50,7 @@ pub(super) fn run(host: &Host, args: EvalArgs) -> Result<()> {
     }
     let problem = Problem::open(&config, purpose)?;
     if data.is_none() {
-        problem.data.expect_file()?;
+        problem.source().expect_file()?;
     }
     let weights = weights_of(host, &weights)?;
     if data.is_none() {

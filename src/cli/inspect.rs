@@ -31,7 +31,7 @@ pub(super) struct InspectArgs {
 
 pub(super) fn run(host: &Host, args: InspectArgs) -> Result<()> {
     let (file, json) = (args.file.as_path(), args.json.json);
-    std::fs::metadata(file).map_err(|e| Error::read(file, &e))?;
+    std::fs::metadata(file).map_err(|e| Error::read(file, e))?;
     match file.extension().and_then(|e| e.to_str()) {
         Some("safetensors") => inspect_tensors(host, file, json),
         Some("toml") => inspect_run(host, file, json),

@@ -8,7 +8,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::args::JsonArg;
-use crate::error::{Error, Result};
+use crate::error::{Error, Failure, Result};
 use crate::gpu::{CARD, CARDS, CardModel, Target};
 use crate::host::Host;
 use crate::isa::{Compiler, Prediction, environment, is_environment_of, predict};
@@ -52,7 +52,7 @@ pub(super) fn run(host: &Host, args: IsaArgs) -> Result<()> {
     let card = CARDS.iter().find(|c| c.family == args.card).unwrap_or(&CARD);
     if !is_environment_of(card.family) {
         // The driver reads its environment when it is loaded: another process has it from the start.
-        let failed = |e: std::io::Error| Error::Io(format!("engine cannot start itself again: {e}"));
+        let failed = |e: std::io::Error| Error::Io(Failure::new(format!("engine cannot start itself again: {e}"), e));
         let program = host.program().ok_or_else(|| failed(std::io::ErrorKind::NotFound.into()))?;
         let status = Command::new(program).args(std::env::args_os().skip(1)).envs(environment(card.family)?).status().map_err(failed)?;
         // The other process has said what went wrong.

@@ -91,7 +91,7 @@ pub(super) fn run(host: &Host, args: NewArgs) -> Result<()> {
         Problem::open(&config, Purpose::Train)?;
     }
     if out.symlink_metadata().is_ok() {
-        return Err(Error::CannotCreate(format!("{} is there already: name another file with --out", out.display())));
+        return Err(Error::CannotCreate(format!("{} is there already: name another file with --out", out.display()).into()));
     }
     files::replace(&out, Error::create, |file| file.write_all(text.as_bytes()))?;
     let name = argument(&out);
@@ -125,7 +125,7 @@ fn look_into(template: &str, kind: &str, file: &Path) -> Result<Looked> {
     if config.data.kind().files().is_empty() {
         return Err(Error::Config(format!("{kind} draws its data itself and takes no --data")));
     }
-    std::fs::metadata(file).map_err(|e| Error::read(file, &e))?;
+    std::fs::metadata(file).map_err(|e| Error::read(file, e))?;
     let quoted = toml::Value::String(file.display().to_string()).to_string();
     let mut changes = vec![("data", "file", quoted)];
     let (mut facts, mut by_length) = (Vec::new(), false);

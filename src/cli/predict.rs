@@ -12,7 +12,7 @@ use crate::bar::Bar;
 use crate::batch::Field;
 use crate::datasets::npz::{Look, Npz, Numbers, write_arrays};
 use crate::datasets::open_regular;
-use crate::error::{Error, Result};
+use crate::error::{Error, Failure, Result};
 use crate::files;
 use crate::host::Host;
 use crate::predict::{Predictor, most_probable, probabilities};
@@ -62,7 +62,7 @@ pub(super) fn run(host: &Host, args: PredictArgs) -> Result<()> {
     match data {
         Some(file) => {
             let mut opened = BufReader::new(open_regular(&file, "a .npz or .jsonl")?);
-            let start = opened.fill_buf().map_err(|e| Error::read(&file, &e))?;
+            let start = opened.fill_buf().map_err(|e| Error::read(&file, e))?;
             if start.starts_with(b"\x93NUMPY") {
                 return Err(Error::Data(format!("{} is a .npy file: save it with np.savez, under the name of an input", file.display())));
             }
@@ -202,7 +202,7 @@ fn of_lines(models: &mut Models<'_>, lines: impl BufRead, source: &str, sink: &m
         bytes.clear();
         let read = lines.by_ref().take(LONGEST_LINE + 1).read_until(b'\n', &mut bytes);
         let at = |what: &str| Error::Data(format!("{source}, line {number}: {what}"));
-        if read.map_err(|e| Error::Io(format!("{source}, line {number}: {e}")))? == 0 {
+        if read.map_err(|e| Error::Io(Failure::new(format!("{source}, line {number}: {e}"), e)))? == 0 {
             break;
         }
         if bytes.len() as u64 > LONGEST_LINE {
@@ -347,11 +347,11 @@ impl<'a> Sink<'a> {
             match &mut self.target {
                 Target::Csv(file, path) => {
                     if first + number == 0 {
-                        writeln!(file, "{}", header(&columns)).map_err(|e| Error::write(path, &e))?;
+                        writeln!(file, "{}", header(&columns)).map_err(|e| Error::write(path, e))?;
                     }
                     let text = |value: &Value| if value.is_null() { "NaN".to_string() } else { value.to_string() };
                     let row: Vec<String> = columns.iter().flat_map(|(_, _, values)| values.iter().map(text)).collect();
-                    writeln!(file, "{},{}", first + number, row.join(",")).map_err(|e| Error::write(path, &e))?;
+                    writeln!(file, "{},{}", first + number, row.join(",")).map_err(|e| Error::write(path, e))?;
                 }
                 target => {
                     let mut line = Map::new();
@@ -360,7 +360,7 @@ impl<'a> Sink<'a> {
                     line.extend(columns.into_iter().map(|(name, shape, values)| (name.to_string(), nested(&values, &shape))));
                     let line = Value::Object(line).to_string();
                     match target {
-                        Target::Lines(file, path) => writeln!(file, "{line}").map_err(|e| Error::write(path, &e))?,
+                        Target::Lines(file, path) => writeln!(file, "{line}").map_err(|e| Error::write(path, e))?,
                         Target::Terminal(host) => host.print(&line)?,
                         _ => {}
                     }
@@ -388,7 +388,7 @@ impl<'a> Sink<'a> {
         match self.target {
             Target::Terminal(_) => Ok(()),
             Target::Lines(mut file, path) | Target::Csv(mut file, path) => {
-                file.rewind().map_err(|e| Error::write(&path, &e))?;
+                file.rewind().map_err(|e| Error::write(&path, e))?;
                 files::replace(&path, Error::create, |to| std::io::copy(&mut file, to).map(drop))
             }
             Target::Npz(path) => {
@@ -413,7 +413,7 @@ impl<'a> Sink<'a> {
 
 /// A file without a name beside this one.
 fn nameless(path: &Path) -> Result<File> {
-    tempfile::tempfile_in(files::folder_of(path)).map_err(|e| Error::create(path, &e))
+    tempfile::tempfile_in(files::folder_of(path)).map_err(|e| Error::create(path, e))
 }
 
 /// A number with the fewest digits that identify it among 32-bit floats; null if it is not finite.

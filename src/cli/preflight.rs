@@ -69,7 +69,7 @@ pub(super) fn run(host: &Host, args: PreflightArgs) -> Result<()> {
     let mut config = args.run.load()?;
     config.data.resize()?;
     let problem = Problem::open(&config, Purpose::Train)?;
-    problem.data.expect_file()?;
+    problem.source().expect_file()?;
     expect_rules(&problem)?;
     let gpu = Arc::new(host.open(args.device.device.as_deref())?);
     let (mut problem, notes) = problem.load()?;
@@ -102,7 +102,7 @@ pub(super) fn run(host: &Host, args: PreflightArgs) -> Result<()> {
     let baselines = scorecard.baselines();
     times[1..].sort_by(f64::total_cmp);
     let step = times[1 + (times.len() - 1) / 2];
-    let steps = problem.data.steps_per_epoch();
+    let steps = problem.source().steps_per_epoch();
     let whole = step * steps as f64 * config.train.epochs as f64;
     if args.json.json {
         host.print_json(&json!({
@@ -153,7 +153,7 @@ fn first_steps(config: &Config, problem: &mut Loaded, session: &Session, gpu: &G
     let mut first = FirstSteps::default();
     for step in 0..STEPS {
         let mut state = State { seed: key(config.train.seed), slot: step as u32, ..State::default() };
-        let total = config.train.epochs.saturating_mul(problem.data.steps_per_epoch());
+        let total = config.train.epochs.saturating_mul(problem.source().steps_per_epoch());
         let rate = config.schedule.learning_rate(config.optimizer.learning_rate, step, total, config.train.epochs);
         config.optimizer.fill(&mut state, rate);
         let batches = problem.batches(step)?;

@@ -67,7 +67,7 @@ fn median_step(
 ) -> Result<(f64, u32)> {
     let accumulate = problem.settings.train.accumulate;
     let own = ranks.micro_steps(accumulate);
-    let count = problem.data.steps_per_epoch().min(8);
+    let count = problem.source().steps_per_epoch().min(8);
     let batches = (0..count).map(|step| problem.batches_of(step, own.clone())).collect::<Result<Vec<_>>>()?;
     let gpu = &session.arena.gpu;
     let mut state = State { seed: 1, ..State::default() };

@@ -77,12 +77,12 @@ pub(super) fn run(host: &Host, args: TrainArgs, ranks: Ranks) -> Result<()> {
         _ => "runs".into(),
     });
     // A run and its attempts lie where a link leads to.
-    let out = if out.is_symlink() && out.is_dir() { out.canonicalize().map_err(|e| Error::create(&out, &e))? } else { out };
+    let out = if out.is_symlink() && out.is_dir() { out.canonicalize().map_err(|e| Error::create(&out, e))? } else { out };
     let device = device_of(ranks, device.device)?;
     let stop = if host.is_process() { stop_on_signals()? } else { Arc::default() };
     // A run of several processes has its results in the folder of the first; the others have one that goes with them.
     let sharing = if spread { Ranks::default() } else { ranks };
-    let scratch = if sharing.leads() { None } else { Some(tempfile::tempdir().map_err(|e| Error::create(&std::env::temp_dir(), &e))?) };
+    let scratch = if sharing.leads() { None } else { Some(tempfile::tempdir().map_err(|e| Error::create(&std::env::temp_dir(), e))?) };
     ranks.watch(scratch.as_ref().map(|folder| folder.path().to_path_buf()));
     let given = |flag: bool| if flag { "given".to_string() } else { String::new() };
     let path = |path: Option<&PathBuf>| path.map(|path| path.display().to_string()).unwrap_or_default();

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::args::{DeviceArg, JsonArg, RunArgs, expect_writable};
 use super::profile::{problem_with_data, timed_step};
-use crate::error::{Error, Result};
+use crate::error::{Error, Failure, Result};
 use crate::files;
 use crate::gpu::{Gpu, Target, Tuning};
 use crate::host::Host;
@@ -112,12 +112,17 @@ pub(super) fn run(host: &Host, args: TuneArgs) -> Result<()> {
     let config = run.load()?;
     let gpu = Arc::new(host.open(device.device.as_deref())?);
     let file = Tuning::file(&gpu.summary).ok_or_else(|| {
-        Error::CannotCreate("the system names no folder for what can be made again: name one for the measurements with ENGINE_CACHE".into())
+        Error::CannotCreate(
+            "the system names no folder for what can be made again: name one for the measurements with ENGINE_CACHE".to_string().into(),
+        )
     })?;
     let mut problem = problem_with_data(&config, Ranks::default())?;
     if let Some(folder) = file.parent() {
         let failed = |e| {
-            Error::CannotCreate(format!("cannot create {}: {e}. Name another folder for measurements with ENGINE_CACHE", folder.display()))
+            Error::CannotCreate(Failure::new(
+                format!("cannot create {}: {e}. Name another folder for measurements with ENGINE_CACHE", folder.display()),
+                e,
+            ))
         };
         std::fs::create_dir_all(folder).map_err(failed)?;
     }

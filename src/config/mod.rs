@@ -110,10 +110,9 @@ where
     pub fn of_run(folder: &Path) -> Result<Self> {
         let path = folder.join("config.toml");
         if !path.exists() {
-            return Err(Error::MissingInput(format!(
-                "{} is no run folder: it has no config.toml. Train one with `engine train`",
-                folder.display()
-            )));
+            return Err(Error::MissingInput(
+                format!("{} is no run folder: it has no config.toml. Train one with `engine train`", folder.display()).into(),
+            ));
         }
         Self::load(&path, &[])
     }
@@ -127,9 +126,11 @@ where
             return Err(Error::Config(format!("{} is no run file. Run files are in data/runs/", path.display())));
         }
         let failed = |e: std::io::Error| match e.kind() {
-            std::io::ErrorKind::NotFound => Error::MissingInput(format!("no run file {}. Run files are in data/runs/", path.display())),
+            std::io::ErrorKind::NotFound => {
+                Error::MissingInput(format!("no run file {}. Run files are in data/runs/", path.display()).into())
+            }
             std::io::ErrorKind::FileTooLarge => Error::Config(format!("{} is no run file: {e}", path.display())),
-            _ => Error::read(path, &e),
+            _ => Error::read(path, e),
         };
         let bytes = files::bytes(path, files::SMALL).map_err(failed)?;
         let text = String::from_utf8(bytes).map_err(|_| Error::Config(format!("{} is no run file: it is not text", path.display())))?;

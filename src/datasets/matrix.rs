@@ -142,7 +142,7 @@ impl Matrix {
                 if let Err(e) = packed.read((range.start * size) as u64, &mut bytes) {
                     bytes.fill(0);
                     // The first reason is the one that counts.
-                    let _ = self.failure.set(Error::read(&packed.source, &e));
+                    let _ = self.failure.set(Error::read(&packed.source, e));
                 }
                 match packed.half {
                     true => row.iter_mut().zip(bytes.as_chunks().0).for_each(|(to, b)| *to = f16::from_le_bytes(*b).to_f32()),

@@ -32,7 +32,7 @@ pub enum SampleStream {
 /// # Errors
 /// `MissingInput`, `Io`, or `Data` for anything but a regular file; the message asks for `extension` instead.
 pub(crate) fn open_regular(path: &Path, extension: &str) -> Result<File> {
-    let failed = |e| Error::read(path, &e);
+    let failed = |e| Error::read(path, e);
     if !path.metadata().map_err(failed)?.is_file() {
         return Err(Error::Data(format!("{} is no regular file: give {extension} file", path.display())));
     }
@@ -44,7 +44,7 @@ pub(crate) fn open_regular(path: &Path, extension: &str) -> Result<File> {
 /// # Errors
 /// `MissingInput` or `Io`.
 pub(crate) fn fingerprint(path: &Path) -> Result<String> {
-    let failed = |e: std::io::Error| Error::read(path, &e);
+    let failed = |e: std::io::Error| Error::read(path, e);
     let mut file = std::fs::File::open(path).map_err(failed)?;
     let (mut buffer, mut sum, mut length) = (vec![0; 1 << 20], 0, 0u64);
     loop {
@@ -61,7 +61,7 @@ pub(crate) fn fingerprint(path: &Path) -> Result<String> {
 type Stamp = (u64, Option<std::time::SystemTime>, [u64; 2]);
 
 fn stamp(path: &Path) -> Result<Stamp> {
-    let found = path.metadata().map_err(|e| Error::read(path, &e))?;
+    let found = path.metadata().map_err(|e| Error::read(path, e))?;
     #[cfg(unix)]
     let place = [std::os::unix::fs::MetadataExt::dev(&found), std::os::unix::fs::MetadataExt::ino(&found)];
     #[cfg(not(unix))]
@@ -126,7 +126,7 @@ impl Watched {
 /// # Errors
 /// `MissingInput` or `Io`.
 pub(crate) fn brief_fingerprint(path: &Path) -> Result<String> {
-    let failed = |e: std::io::Error| Error::read(path, &e);
+    let failed = |e: std::io::Error| Error::read(path, e);
     let mut file = std::fs::File::open(path).map_err(failed)?;
     let length = file.metadata().map_err(failed)?.len();
     file.seek(std::io::SeekFrom::Start(length.saturating_sub(1 << 16))).map_err(failed)?;

@@ -27,13 +27,13 @@ pub struct Pipeline {
 /// An open device.
 #[derive(Debug)]
 pub struct Gpu {
-    /// What it is.
+    /// Name, driver and kind.
     pub summary: AdapterSummary,
-    /// What plans need to know of it.
+    /// Properties that plans depend on.
     pub target: Target,
     /// Why ways to launch kernels that were measured before are left aside, if they are.
     pub untuned: Option<String>,
-    /// Whether it can read arrays from images.
+    /// True if it can read arrays from images.
     pub reads_images: bool,
     pci: String,
     device: wgpu::Device,
@@ -111,7 +111,7 @@ fn keep<K: Eq + std::hash::Hash, V>(kept: &mut HashMap<K, Arc<V>>, key: K, value
 /// Which kernels keep wgpu's bounds checks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BoundsChecks {
-    /// Those of one's own (`add_source`): all others were compared with and without.
+    /// Checks of kernels of one's own (`add_source`) alone: all others were compared with and without.
     Foreign,
     /// All of them.
     All,
@@ -128,7 +128,7 @@ fn key(shader: &Arc<Shader>, checks: BoundsChecks) -> (usize, bool) {
     (Arc::as_ptr(shader) as usize, checks.of(shader))
 }
 
-/// As wgpu names it.
+/// Name that wgpu gives it.
 fn texture_format(texel: Texel) -> wgpu::TextureFormat {
     match (texel.components, texel.half) {
         (4, false) => wgpu::TextureFormat::Rgba32Float,
@@ -138,7 +138,7 @@ fn texture_format(texel: Texel) -> wgpu::TextureFormat {
     }
 }
 
-/// Whether kernels on an adapter may read images of every kind.
+/// True if kernels on an adapter may read images of every kind.
 fn reads_images(adapter: &wgpu::Adapter) -> bool {
     let flags = |texel| adapter.get_texture_format_features(texture_format(texel)).flags;
     adapter.features().contains(wgpu::Features::TEXTURE_ADAPTER_SPECIFIC_FORMAT_FEATURES)
@@ -380,7 +380,7 @@ impl Gpu {
         Some(value("mem_info_vram_total")?.saturating_sub(value("mem_info_vram_used")?))
     }
 
-    /// Whether the device writes timestamps.
+    /// True if the device writes timestamps.
     pub fn has_timestamps(&self) -> bool {
         self.device.features().contains(wgpu::Features::TIMESTAMP_QUERY)
     }
@@ -418,7 +418,7 @@ impl Gpu {
         self.ledger.lock().expect("no panic while held").clone()
     }
 
-    /// What wgpu's own allocator says it handed out: (label, bytes). Empty where the backend has no report.
+    /// Memory that wgpu's own allocator says it handed out: (label, bytes). Empty where the backend has no report.
     pub fn allocator_report(&self) -> Vec<(String, u64)> {
         let report = self.device.generate_allocator_report();
         report.into_iter().flat_map(|r| r.allocations).map(|a| (a.name, a.size)).collect()
@@ -660,8 +660,10 @@ impl Gpu {
         Ok(())
     }
 
-    /// Destroys the device, as a driver reset would; for tests of what follows.
+    /// Destroys the device, as a driver reset would; for tests of what follows. Work in flight ends first: a software driver's threads would go on with
+    /// memory that is no longer there.
     pub fn lose(&self) {
+        let _ = self.guard(|| self.device.poll(wgpu::PollType::wait_indefinitely()));
         self.device.destroy();
         let _ = self.guard(|| self.device.poll(wgpu::PollType::Poll));
     }

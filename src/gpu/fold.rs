@@ -83,7 +83,7 @@ fn mark(block: &Block, computed: &mut [bool]) {
 mod tests {
     use super::*;
 
-    /// What is left of a kernel: its bindings and workgroup arrays, and the number of its functions.
+    /// Remains of a kernel: its bindings and workgroup arrays, and the number of its functions.
     fn left(declarations: &str, body: &str) -> (Vec<String>, usize) {
         let text = format!(
             "const ON: u32 = 1u; const OFF: u32 = 0u;

@@ -24,7 +24,7 @@ use super::target::{IMAGE_ROW, Target, Texel};
 /// It goes by name: a choice that hung on a timing at start could differ between a run and its resumption, and with it the bits.
 const IMAGES_ARE_FASTER: [&str; 1] = ["llvmpipe"];
 
-/// Whether arrays are read from uniform buffers and images on this driver. Those that nobody has measured read storage buffers.
+/// True if arrays are read from uniform buffers and images on this driver. Those that nobody has measured read storage buffers.
 pub(super) fn prefers_images(driver: &str) -> bool {
     IMAGES_ARE_FASTER.iter().any(|name| driver.starts_with(name))
 }
@@ -41,7 +41,7 @@ pub(crate) enum Form {
 }
 
 impl Target {
-    /// What an array of so many elements is read from, where that is no storage buffer.
+    /// Form from which an array of so many elements is read, if that is no storage buffer.
     pub(crate) fn form(&self, elements: usize) -> Option<Form> {
         if elements.next_multiple_of(4) * 4 <= self.uniform_bytes as usize {
             return Some(Form::Uniform(elements));
@@ -49,14 +49,14 @@ impl Target {
         self.holds_image(elements).then_some(Form::Image { half: false })
     }
 
-    /// Whether so many elements are read from an image.
+    /// True if so many elements are read from an image.
     pub(crate) fn holds_image(&self, elements: usize) -> bool {
         elements.div_ceil(IMAGE_ROW) <= self.image_rows as usize
     }
 }
 
 impl Texel {
-    /// As shaders name it.
+    /// Name in shaders.
     fn format(self) -> StorageFormat {
         match (self.components, self.half) {
             (4, false) => StorageFormat::Rgba32Float,
@@ -66,17 +66,17 @@ impl Texel {
         }
     }
 
-    /// What the texels of an image of that type hold.
+    /// Content of the texels of an image of that type.
     pub(super) fn of(image: &TypeInner) -> Option<Texel> {
         let TypeInner::Image { class: ImageClass::Storage { format, .. }, .. } = image else { return None };
         Texel::ALL.into_iter().find(|texel| texel.format() == *format)
     }
 }
 
-/// Where loads of an array go.
+/// Place that loads of an array go to.
 #[derive(Clone, Copy)]
 struct Source {
-    /// Whether its elements are scalars, not vectors of four.
+    /// True if its elements are scalars, not vectors of four.
     scalar: bool,
     from: From,
 }
@@ -93,7 +93,7 @@ enum From {
 /// Gives arrays of a valid module another form where their types and uses allow.
 ///
 /// # Errors
-/// What of the module is not understood.
+/// Part of the module that is not understood.
 pub(super) fn rewrite(module: &mut Module, forms: &[(String, Form)]) -> Result<(), String> {
     // As it is before, for the types of its expressions.
     let original = module.clone();
@@ -353,7 +353,7 @@ impl Rebuild<'_> {
         Ok(if halves { self.add(Expression::As { expr: made, kind: ScalarKind::Float, convert: Some(4) }) } else { made })
     }
 
-    /// Whether a pointer leads to 16-bit floats.
+    /// True if a pointer leads to 16-bit floats.
     fn halves(&self, expressions: &Arena<Expression>, pointer: Expr) -> bool {
         root(expressions, pointer).and_then(|global| self.sources.get(&global)).is_some_and(|source| matches!(source.from, From::Half))
     }

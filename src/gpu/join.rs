@@ -12,7 +12,7 @@ use naga::{
 /// beside the binding of `first` that they become.
 ///
 /// # Errors
-/// What of the modules is not understood.
+/// Part of the modules that is not understood.
 pub(super) fn join(first: &Module, second: &Module, at: u32, shift: u32, same: &[(u32, u32)]) -> Result<Module, String> {
     let mut merge = Merge {
         second,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// What a buffer is for. Memory is reported and budgeted by role.
+/// Purpose of a buffer. Memory is reported and budgeted by role.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Role {
     /// Weights.

@@ -31,7 +31,7 @@ struct Walk<'a> {
     parameter: &'a dyn Fn(u32) -> Option<u32>,
     workgroup: u32,
     entry: bool,
-    /// What a variable was last set to on every path, if that is known.
+    /// Value that a variable was last set to on every path, if that is known.
     values: HashMap<Local, Expr>,
     /// Ranges of the variables of the loops around.
     counters: HashMap<Local, Range>,
@@ -241,7 +241,7 @@ impl<'a> Walk<'a> {
         plain.min(by_base).min(by_value)
     }
 
-    /// Whether two expressions have the same value wherever both are evaluated between two stores.
+    /// True if two expressions have the same value wherever both are evaluated between two stores.
     fn same(&self, a: Expr, b: Expr) -> bool {
         if a == b {
             return true;
@@ -268,7 +268,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Whether an expression loads one of these variables.
+    /// True if an expression loads one of these variables.
     fn reads(&self, expression: Expr, locals: &[Local]) -> bool {
         let again = |e: Expr| self.reads(e, locals);
         match &self.function.expressions[expression] {
@@ -402,7 +402,7 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// Whether a block ends the function.
+/// True if a block ends the function.
 fn returns(block: &Block) -> bool {
     match block.iter().last() {
         Some(Statement::Return { .. }) => true,

@@ -20,7 +20,7 @@ pub(crate) use forms::Form;
 pub use ledger::{Ledger, Role};
 #[cfg(feature = "isa")]
 pub use loops::Loop;
-pub use shader::{Access, Binding, BindingKind, ParamType, Shader, add_source, replace_source, shader_names};
+pub use shader::{Access, Binding, BindingKind, ParamType, Shader, add_source, files_used, replace_source, shader_names};
 pub(crate) use target::IMAGE_ROW;
 pub use target::{Target, Texel};
 pub use tuning::Tuning;

@@ -1,7 +1,8 @@
 //! Shaders: embedded sources, specialisation, validation and reflection through naga. Needs no device.
 //!
 //! A kernel is one WGSL file with the entry point `main`. Two forms steer the loader, and leave the file legal as it is:
-//! - `// uses: common/reduce, common/random` names files that are appended after the kernel;
+//! - `// uses: common/reduce, common/features_4 | common/features_1` names files that are appended after the kernel; of alternatives, the first whose
+//!   consts are those that a dispatch asks for;
 //! - `const NAME: u32 = 64u;` is a value that a dispatch may replace. WGSL evaluates consts while it is read, so the number is replaced in
 //!   the text; all else works on naga's module.
 //!
@@ -28,7 +29,7 @@ static JOINED: LazyLock<Mutex<HashMap<Pair, Arc<Shader>>>> = LazyLock::new(Mutex
 /// One file's name and its text in place of the embedded one.
 static REPLACED: OnceLock<(String, String)> = OnceLock::new();
 
-/// How a kernel uses a binding.
+/// Way in which a kernel uses a binding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Access {
     /// `var<storage, read>`.
@@ -37,7 +38,7 @@ pub enum Access {
     Write,
 }
 
-/// What is bound to a variable.
+/// Kind of memory that is bound to a variable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BindingKind {
     /// Storage buffer.
@@ -57,7 +58,7 @@ pub struct Binding {
     pub index: u32,
     /// Declared access.
     pub access: Access,
-    /// What is bound.
+    /// Kind of memory that is bound.
     pub kind: BindingKind,
 }
 
@@ -83,7 +84,7 @@ pub struct Shader {
     pub bindings: Vec<Binding>,
     /// Invocations along x of one workgroup.
     pub workgroup: u32,
-    /// Whether that is the const `WG`, which a dispatch may choose.
+    /// True if that is the const `WG`, which a dispatch may choose.
     pub sizeable: bool,
     /// Members of the immediate block: name, byte offset, type.
     pub params: Vec<(String, u32, ParamType)>,
@@ -91,7 +92,7 @@ pub struct Shader {
     pub params_bytes: u32,
     /// Bytes of workgroup memory.
     pub workgroup_bytes: u32,
-    /// Whether it came from `add_source`, or a part of it: nobody has compared it with a reference.
+    /// True if it came from `add_source`, or a part of it: nobody has compared it with a reference.
     pub foreign: bool,
 }
 
@@ -154,11 +155,22 @@ fn const_line(line: &str) -> Option<(&str, u32)> {
     Some((name, value.split_once("u;")?.0.parse().ok()?))
 }
 
+/// Names of the files that a kernel's text uses, with the alternatives of each.
+#[doc(hidden)]
+pub fn files_used(kernel: &str) -> Vec<Vec<&str>> {
+    let lists = kernel.lines().filter_map(|line| line.strip_prefix("// uses: "));
+    lists.flat_map(|list| list.split(", ")).map(|file| file.trim().split(" | ").collect()).collect()
+}
+
 fn specialise(name: &str, consts: &[(&'static str, u32)]) -> Result<String> {
     let kernel = source(name)?;
     let mut text = kernel.to_string();
-    for used in kernel.lines().filter_map(|line| line.strip_prefix("// uses: ")).flat_map(|list| list.split(", ")) {
-        text.push_str(source(used.trim())?);
+    for alternatives in files_used(kernel) {
+        let texts = alternatives.into_iter().map(source).collect::<Result<Vec<_>>>()?;
+        let differs =
+            |line: &str| const_line(line).is_some_and(|(name, value)| consts.iter().any(|(key, other)| *key == name && *other != value));
+        let asked_for = texts.iter().find(|text| texts.len() == 1 || !text.lines().any(differs));
+        text.push_str(asked_for.ok_or_else(|| Error::Internal(format!("shader {name}: no alternative for {consts:?}")))?);
     }
     for (key, _) in consts {
         let lines = text.lines().filter(|line| const_line(line).is_some_and(|(name, _)| name == *key)).count();
@@ -190,7 +202,7 @@ fn validate(module: &naga::Module) -> std::result::Result<naga::valid::ModuleInf
         .map_err(Box::new)
 }
 
-/// Where a block stores a component of a vector that lies in memory which invocations share. For that, Metal and DirectX may write the whole vector, the
+/// Place where a block stores a component of a vector that lies in memory which invocations share. For that, Metal and DirectX may write the whole vector, the
 /// other components as they were read before (<https://github.com/gpuweb/gpuweb/issues/2112>): what other invocations stored there meanwhile is lost.
 fn component_store(block: &naga::Block, info: &naga::valid::FunctionInfo, types: &naga::UniqueArena<naga::Type>) -> Option<naga::Span> {
     use naga::{AddressSpace, Statement, TypeInner};
@@ -275,7 +287,7 @@ impl Shader {
         Ok(JOINED.lock().expect("no panic while joining").entry(key).or_insert(Arc::new(shader)).clone())
     }
 
-    /// Whether the variables of two bindings are of one kind and type, so that one can stand for both.
+    /// True if the variables of two bindings are of one kind and type, so that one can stand for both.
     pub(crate) fn binds_alike(&self, binding: &Binding, other: &Shader, its: &Binding) -> bool {
         use naga::TypeInner;
         // Address space, and the type with those that it is made of, whose handles are those of their module.
@@ -295,7 +307,7 @@ impl Shader {
         binding.kind == its.kind && describe(self, binding).is_some_and(|own| describe(other, its).as_ref() == Some(&own))
     }
 
-    /// Whether a variable is an array of floats, or of vectors of them.
+    /// True if a variable is an array of floats, or of vectors of them.
     pub(crate) fn holds_floats(&self, name: &str) -> bool {
         use naga::{Scalar, TypeInner, VectorSize};
         let types = &self.module.types;

@@ -2,7 +2,7 @@
 
 use super::tuning::Tuning;
 
-/// What a plan has to know of the device that it will run on: the kernel variants follow from it, and the images that they read.
+/// Properties of the device that a plan will run on: the kernel variants follow from it, and the images that they read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Target {
     /// A processor that runs shaders (lavapipe, WARP): barriers and cooperation between invocations cost more than they save.
@@ -58,12 +58,12 @@ pub(crate) const SOFTWARE_PAIR_FLOPS: u64 = 16_000_000;
 /// Texels of one row of an image, times their components: 16 KiB.
 pub(crate) const IMAGE_ROW: usize = 4096;
 
-/// What a texel of an image holds.
+/// Content of a texel of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Texel {
     /// Numbers: one, or four.
     pub components: u32,
-    /// Of 16 bits.
+    /// 16 bits.
     pub half: bool,
 }
 

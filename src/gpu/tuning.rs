@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::adapter::AdapterSummary;
 use crate::files;
 
-/// How the arrays of a software adapter are read.
+/// Ways in which a software adapter reads arrays.
 const READS: &str = "software arrays";
 
 /// Launches and the ways chosen for them: the kernel with its options and sizes, and the consts in which its ways differ.
@@ -38,7 +38,7 @@ impl Tuning {
         self.0.get(launch).map(String::as_str)
     }
 
-    /// Whether a software adapter reads arrays from images, if that was measured.
+    /// True if a software adapter reads arrays from images, if that was measured.
     pub fn images(&self) -> Option<bool> {
         self.of(READS).map(|how| how == "images")
     }
@@ -60,7 +60,7 @@ impl Tuning {
         (!self.is_empty()).then(|| &*Box::leak(Box::new(self)))
     }
 
-    /// Where the choices of an adapter are kept: in `ENGINE_CACHE` if that is set, else where the system keeps what programs can make again.
+    /// File that keeps the choices of an adapter: in `ENGINE_CACHE` if that is set, else where the system keeps what programs can make again.
     pub fn file(adapter: &AdapterSummary) -> Option<PathBuf> {
         let named = std::env::var_os("ENGINE_CACHE").filter(|value| !value.is_empty()).and_then(|value| std::path::absolute(value).ok());
         let set = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
@@ -80,7 +80,7 @@ impl Tuning {
         Some(folder.join(format!("tuning-{name}.json")))
     }
 
-    /// What is kept for an adapter, with this driver and by this version of the engine; none where the file is not there.
+    /// Choices that are kept for an adapter, with this driver and by this version of the engine; none where the file is not there.
     ///
     /// # Errors
     /// Why the file cannot be used.

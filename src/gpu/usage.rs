@@ -18,7 +18,7 @@ impl Usage {
         self.kernels.len()
     }
 
-    /// Of this thread since the last call.
+    /// Use by this thread since the last call.
     pub fn take() -> Usage {
         OF_THREAD.take()
     }

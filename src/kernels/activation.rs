@@ -11,7 +11,7 @@ pub struct Forward {
     pub x: Tensor,
     /// (n).
     pub y: Tensor,
-    /// f.
+    /// Activation function f.
     pub kind: Activation,
 }
 
@@ -38,7 +38,7 @@ pub struct Backward {
     pub dy: Tensor,
     /// (n).
     pub dx: Tensor,
-    /// f.
+    /// Activation function f.
     pub kind: Activation,
 }
 

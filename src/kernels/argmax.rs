@@ -11,9 +11,9 @@ pub struct Forward {
     pub x: Tensor,
     /// (rows) indices.
     pub y: Tensor,
-    /// Rows.
+    /// Number of rows.
     pub rows: usize,
-    /// Columns.
+    /// Number of columns.
     pub cols: usize,
 }
 

@@ -9,11 +9,11 @@ use crate::plan::{Dispatch, Grid, Plan, Tensor};
 /// Sizes and options that the passes share.
 #[derive(Debug, Clone, Copy)]
 pub struct Shape {
-    /// Sequences.
+    /// Number of sequences.
     pub batch: usize,
     /// Positions of a sequence.
     pub length: usize,
-    /// Heads.
+    /// Number of heads.
     pub heads: usize,
     /// Features of a head.
     pub head_dim: usize,
@@ -30,13 +30,13 @@ impl Shape {
         self.batch * self.length * self.heads * self.head_dim
     }
 
-    fn way(&self, target: &Target) -> Way {
+    fn variant(&self, target: &Target) -> Variant {
         self.short(target).or_else(|| self.tiled(target)).unwrap_or_else(|| self.by_rows(target))
     }
 
     /// The kernels for short sequences, on cards where a head of the backward pass fits the workgroup memory. Several heads share a wave of 64 as long as
     /// they leave room for other workgroups.
-    fn short(&self, target: &Target) -> Option<Way> {
+    fn short(&self, target: &Target) -> Option<Variant> {
         const MOST: usize = 32;
         const ROOM: usize = 8 << 10;
         let (t, pitch) = (self.length, self.head_dim | 1);
@@ -46,12 +46,12 @@ impl Shape {
         }
         let heads = (64 / (t * t)).min(ROOM / bytes).clamp(1, self.batch * self.heads);
         let group = (heads * t * t).next_multiple_of(64).min(256).min(target.workgroup_invocations as usize);
-        Some(Way::Short { heads, group })
+        Some(Variant::Short { heads, group })
     }
 
     /// The kernels for long sequences, on cards, and on software adapters where rows would loop too often. Eight rows an invocation keep the vector unit
     /// busier, four take half the registers and fill more of a card.
-    fn tiled(&self, target: &Target) -> Option<Way> {
+    fn tiled(&self, target: &Target) -> Option<Variant> {
         const WIDE: usize = 64;
         let fits = |rows: &usize| self.fits(target, *rows);
         let groups = |rows: usize| self.batch * self.heads * self.length.div_ceil(8 * rows);
@@ -59,29 +59,22 @@ impl Shape {
         // Iterations of the backward pass by rows: four loops over the vectors of a row and some more for each position, and three around them.
         let by_rows = (self.length * (4 * (self.head_dim / 4) + 3) + 3 * (self.head_dim / 4)) as u64;
         let suits = self.head_dim.is_multiple_of(4) && self.head_dim >= 16 && (!target.software || by_rows > target.loop_iterations);
-        suits.then_some(Way::Tiled { rows })
+        suits.then_some(Variant::Tiled { rows })
     }
 
-    /// Whether tiles of the backward pass fit the workgroup memory.
+    /// True if tiles of the backward pass fit the workgroup memory.
     fn fits(&self, target: &Target, rows: usize) -> bool {
         let pitch = 2 * rows + 1;
         let vectors = (2 * 16 * (pitch + 9)).max(4 * self.head_dim) + 32 * pitch + 4 * rows;
         16 * vectors <= target.workgroup_memory as usize
     }
 
-    /// The kernels for everything else. A processor reads rows where they lie, in vectors of four; elsewhere a tile of rows of each side must fit the workgroup
-    /// memory.
-    fn by_rows(&self, target: &Target) -> Way {
-        if target.software && self.head_dim.is_multiple_of(4) {
-            return Way::Rows { group: target.vector() as usize };
-        }
-        // A row of each side, its lse and its delta.
-        let row = 4 * (2 * self.head_dim + 2);
-        let fitting = [64, 32, 16].into_iter().find(|rows| rows * row <= target.workgroup_memory as usize).unwrap_or(8);
-        Way::Staged { group: fitting.min(self.length.next_power_of_two().max(8)) }
+    /// The kernels for everything else: rows are read where they lie, in vectors of four where that divides the features.
+    fn by_rows(&self, target: &Target) -> Variant {
+        Variant::Rows { group: if target.software { target.vector() as usize } else { 64 } }
     }
 
-    /// Whether the kernels for these sizes on the plan's target can turn queries and keys themselves.
+    /// True if the kernels for these sizes on the plan's target can turn queries and keys themselves.
     pub fn turns(&self, plan: &Plan) -> bool {
         self.short(&plan.target).is_some() && self.head_dim.is_multiple_of(2)
     }
@@ -119,12 +112,12 @@ impl Shape {
                 each = self.heads,
             )));
         }
-        let (dispatch, groups) = match self.way(&plan.target) {
-            Way::Short { heads: together, group } => {
+        let (dispatch, groups) = match self.variant(&plan.target) {
+            Variant::Short { heads: together, group } => {
                 let dispatch = dispatch.constant("WG", group as u32).constant("T", self.length as u32);
                 (dispatch.constant("HEADS", together as u32).bind_if("ROPE", "table", self.rope), heads.div_ceil(together))
             }
-            Way::Tiled { rows } => {
+            Variant::Tiled { rows } => {
                 let groups = |rows: usize| heads * self.length.div_ceil(8 * rows);
                 let other = 12 - rows;
                 let dispatch = dispatch.constant("ROWS", rows as u32);
@@ -132,8 +125,10 @@ impl Shape {
                 let with = |dispatch: Dispatch, rows: usize| dispatch.or(&[("ROWS", rows as u32)], Grid::Groups(groups(rows)), NEVER);
                 (other.into_iter().fold(dispatch, with), groups(rows))
             }
-            Way::Rows { group } => (dispatch.constant("WG", group as u32), (heads * self.length).div_ceil(group)),
-            Way::Staged { group } => (dispatch.constant("WG", group as u32), heads * self.length.div_ceil(group)),
+            Variant::Rows { group } => {
+                let lanes = if self.head_dim.is_multiple_of(4) { 4 } else { 1 };
+                (dispatch.constant("WG", group as u32).constant("LANES", lanes), (heads * self.length).div_ceil(group))
+            }
         };
         let mut dispatch = dispatch
             .constant("CAUSAL", self.causal.into())
@@ -156,25 +151,22 @@ const NEVER: usize = 1 << 40;
 
 /// Kernels for a shape on a target, with their sizes.
 #[derive(Debug, Clone, Copy)]
-enum Way {
+enum Variant {
     /// All scores of some heads in workgroup memory.
     Short { heads: usize, group: usize },
     /// Tiles in registers, so many rows of an invocation.
     Tiled { rows: usize },
-    /// A row an invocation, on processors.
+    /// A row an invocation.
     Rows { group: usize },
-    /// A row an invocation, the other side through workgroup memory.
-    Staged { group: usize },
 }
 
-impl Way {
+impl Variant {
     /// The one of a pass's kernels.
-    fn kernel(self, [short, tiled, rows, staged]: [&'static str; 4]) -> &'static str {
+    fn kernel(self, [short, tiled, rows]: [&'static str; 3]) -> &'static str {
         match self {
-            Way::Short { .. } => short,
-            Way::Tiled { .. } => tiled,
-            Way::Rows { .. } => rows,
-            Way::Staged { .. } => staged,
+            Variant::Short { .. } => short,
+            Variant::Tiled { .. } => tiled,
+            Variant::Rows { .. } => rows,
         }
     }
 }
@@ -190,7 +182,7 @@ pub struct Forward {
     pub y: Tensor,
     /// (B, H, T).
     pub lse: Tensor,
-    /// Sizes.
+    /// Sizes of the tensors.
     pub shape: Shape,
 }
 
@@ -201,11 +193,10 @@ impl Forward {
     /// `Internal` when a shape differs, `Config` when a head is wider than 128 or dropout has more than 2³² scores to draw for.
     pub fn record(self, plan: &mut Plan, label: &str) -> Result<()> {
         let Forward { qkv, q, y, lse, shape } = self;
-        let name = shape.way(&plan.target).kernel([
+        let name = shape.variant(&plan.target).kernel([
             "attention/forward_short",
             "attention/forward_tiled",
             "attention/forward_rows",
-            "attention/forward",
         ]);
         shape.expect(plan, name, qkv, q)?;
         plan.expect(name, y, shape.outputs())?;
@@ -218,9 +209,9 @@ impl Forward {
 /// dqkv from dy.
 #[derive(Debug, Clone, Copy)]
 pub struct Backward {
-    /// As in the forward pass.
+    /// The tensor of the forward pass.
     pub qkv: Tensor,
-    /// As in the forward pass, with the place of its gradient.
+    /// The tensor of the forward pass, with the place of its gradient.
     pub q: Option<(Tensor, Tensor)>,
     /// (B, T, H, D), output of the forward pass.
     pub y: Tensor,
@@ -228,9 +219,9 @@ pub struct Backward {
     pub lse: Tensor,
     /// (B, T, H, D).
     pub dy: Tensor,
-    /// Of the shape of qkv.
+    /// Tensor of the shape of qkv.
     pub dqkv: Tensor,
-    /// Sizes.
+    /// Sizes of the tensors.
     pub shape: Shape,
 }
 
@@ -241,8 +232,8 @@ impl Backward {
     /// As `Forward::record`.
     pub fn record(self, plan: &mut Plan, label: &str) -> Result<()> {
         let Backward { qkv, q, y, lse, dy, dqkv, shape } = self;
-        let way = shape.way(&plan.target);
-        let name = way.kernel(["attention/backward_short", "attention/backward_tiled", "attention/backward_rows", "attention/backward"]);
+        let variant = shape.variant(&plan.target);
+        let name = variant.kernel(["attention/backward_short", "attention/backward_tiled", "attention/backward_rows"]);
         shape.expect(plan, name, qkv, q.map(|(q, _)| q))?;
         shape.expect(plan, name, dqkv, q.map(|(_, dq)| dq))?;
         for tensor in [y, dy] {
@@ -254,17 +245,17 @@ impl Backward {
             dispatch.bind_if("CROSS", "q_other", q.map(|(q, _)| q))
         };
         let all = |dispatch| tensors(dispatch).bind("dqkv", dqkv).bind_if("CROSS", "dq", q.map(|(_, dq)| dq));
-        match way {
+        match variant {
             // What y is needed for follows from the rest.
-            Way::Short { .. } => {
+            Variant::Short { .. } => {
                 let (dispatch, grid) = shape.dispatch(plan, name, label, 7)?;
                 plan.record(all(dispatch), grid)
             }
-            Way::Rows { .. } | Way::Staged { .. } => {
+            Variant::Rows { .. } => {
                 let (dispatch, grid) = shape.dispatch(plan, name, label, 7)?;
                 plan.record(all(dispatch).bind("y", y), grid)
             }
-            Way::Tiled { .. } => {
+            Variant::Tiled { .. } => {
                 let delta = plan.workspace(format!("{}.delta", plan.info(dqkv).name), &[shape.batch, shape.heads, shape.length])?;
                 let (queries, grid) = shape.dispatch(plan, name, label, 3)?;
                 let dq = q.map_or(("dqkv", dqkv), |(_, dq)| ("dq", dq));
@@ -289,9 +280,9 @@ pub struct Cached {
     pub values: Tensor,
     /// (B, H, D).
     pub y: Tensor,
-    /// Sequences.
+    /// Number of sequences.
     pub batch: usize,
-    /// Heads.
+    /// Number of heads.
     pub heads: usize,
     /// Features of a head.
     pub head_dim: usize,

@@ -34,7 +34,7 @@ pub struct Forward {
     pub a: Tensor,
     /// (rows, 2, C).
     pub y: Tensor,
-    /// Sequences.
+    /// Number of sequences.
     pub rows: usize,
     /// T: positions, at most 64.
     pub length: usize,
@@ -84,7 +84,7 @@ pub struct Backward {
     pub dq: Tensor,
     /// (rows, T, H).
     pub dk: Tensor,
-    /// Sequences.
+    /// Number of sequences.
     pub rows: usize,
     /// T: positions, at most 64.
     pub length: usize,

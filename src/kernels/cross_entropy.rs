@@ -24,7 +24,7 @@ pub enum Weight {
     PureDistance,
 }
 
-/// What has the same weight in the mean.
+/// Unit that has the same weight in the mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Per {
@@ -46,17 +46,17 @@ pub struct Forward {
     pub y: Tensor,
     /// (rows, cols): gradient of state.scale · mean loss.
     pub dx: Option<Tensor>,
-    /// Rows.
+    /// Number of rows.
     pub rows: usize,
-    /// Classes.
+    /// Number of classes.
     pub cols: usize,
     /// Rows of a sequence; they divide all.
     pub length: usize,
-    /// What `state.count` counts.
+    /// Unit that `state.count` counts.
     pub per: Per,
     /// Which loss.
     pub weight: Weight,
-    /// α.
+    /// Factor α of the weight of the distance.
     pub alpha: f64,
 }
 

@@ -15,9 +15,9 @@ pub struct Forward {
     pub positions: Tensor,
     /// (rows, cols).
     pub y: Tensor,
-    /// Tokens.
+    /// Number of tokens.
     pub rows: usize,
-    /// Features.
+    /// Number of features.
     pub cols: usize,
     /// Positions of a sequence.
     pub length: usize,
@@ -55,7 +55,7 @@ pub struct AddPositions {
     pub positions: Tensor,
     /// (rows, cols).
     pub y: Tensor,
-    /// Features.
+    /// Number of features.
     pub cols: usize,
 }
 
@@ -87,7 +87,7 @@ pub struct Fixed {
     pub ids: Tensor,
     /// (rows, 2).
     pub y: Tensor,
-    /// Tokens.
+    /// Number of tokens.
     pub rows: usize,
     /// Positions of a sequence.
     pub length: usize,
@@ -131,9 +131,9 @@ pub struct BackwardTable {
     pub dy: Tensor,
     /// (vocab, cols), `+=`.
     pub dtable: Tensor,
-    /// Tokens.
+    /// Number of tokens.
     pub rows: usize,
-    /// Features.
+    /// Number of features.
     pub cols: usize,
     /// Different tokens.
     pub vocab: usize,
@@ -179,7 +179,7 @@ pub struct BackwardPositions {
     pub dy: Tensor,
     /// (n), `+=`.
     pub dpositions: Tensor,
-    /// Sequences.
+    /// Number of sequences.
     pub batch: usize,
     /// Positions × features.
     pub n: usize,

@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::plan::{Dispatch, Grid, Plan, Tensor};
 
-/// Frequencies.
+/// Frequencies of the Fourier features.
 #[derive(Debug, Clone, Copy)]
 pub enum Frequencies {
     /// 2^k π, k = 0 … count − 1; count is at most 64.
@@ -33,7 +33,7 @@ pub struct Features {
     pub x: Tensor,
     /// (rows, width).
     pub y: Tensor,
-    /// Which.
+    /// Frequencies.
     pub frequencies: Frequencies,
 }
 

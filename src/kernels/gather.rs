@@ -12,15 +12,15 @@ pub struct Forward {
     pub index: Tensor,
     /// (batch, length, cols), or (length, batch, cols) with `time_major`.
     pub y: Tensor,
-    /// N.
+    /// Number of samples N.
     pub samples: usize,
     /// Positions of a sample.
     pub length: usize,
     /// Features of a position.
     pub cols: usize,
-    /// Whether x holds 16-bit floats.
+    /// True if x holds 16-bit floats.
     pub half: bool,
-    /// Whether y goes time step after time step.
+    /// True if y goes time step after time step.
     pub time_major: bool,
 }
 

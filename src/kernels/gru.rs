@@ -21,9 +21,9 @@ pub struct Forward {
     pub y: Tensor,
     /// h before is 0.
     pub first: bool,
-    /// Step.
+    /// Number of the time step.
     pub t: usize,
-    /// Sizes.
+    /// Sizes of the tensors.
     pub shape: Shape,
 }
 
@@ -78,9 +78,9 @@ pub struct Backward {
     pub dgx: Tensor,
     /// (T, B, 3, H).
     pub du: Tensor,
-    /// Step.
+    /// Number of the time step.
     pub t: usize,
-    /// Sizes.
+    /// Sizes of the tensors.
     pub shape: Shape,
 }
 

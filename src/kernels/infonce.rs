@@ -14,13 +14,13 @@ pub struct Forward {
     pub lse: Tensor,
     /// (rows, cols).
     pub y: Tensor,
-    /// Rows.
+    /// Number of rows.
     pub rows: usize,
     /// Columns of y.
     pub cols: usize,
     /// Weight and column.
     pub term: Slot,
-    /// τ.
+    /// Temperature τ.
     pub temperature: f64,
 }
 
@@ -49,7 +49,7 @@ impl Forward {
     }
 }
 
-/// ds.
+/// Gradient ds of the scores.
 #[derive(Debug, Clone, Copy)]
 pub struct Backward {
     /// (rows, rows).
@@ -58,11 +58,11 @@ pub struct Backward {
     pub lse: Tensor,
     /// (rows, rows).
     pub ds: Tensor,
-    /// Rows.
+    /// Number of rows.
     pub rows: usize,
     /// Weight of the term.
     pub weight: f64,
-    /// τ.
+    /// Temperature τ.
     pub temperature: f64,
 }
 

@@ -27,7 +27,7 @@ pub struct Rows {
     pub y: Tensor,
     /// (batch, length, 3).
     pub dx: Option<Tensor>,
-    /// Sequences.
+    /// Number of sequences.
     pub batch: usize,
     /// Tokens of a sequence.
     pub length: usize,

@@ -18,9 +18,9 @@ pub struct Forward {
     pub y: Tensor,
     /// (rows, 2): mean less the row's first element, and 1/σ.
     pub stats: Tensor,
-    /// Rows.
+    /// Number of rows.
     pub rows: usize,
-    /// Columns.
+    /// Number of columns.
     pub cols: usize,
     /// Added to the variance.
     pub eps: f64,
@@ -57,9 +57,9 @@ pub struct BackwardInput {
     pub dy: Tensor,
     /// (rows, cols).
     pub dx: Tensor,
-    /// Rows.
+    /// Number of rows.
     pub rows: usize,
-    /// Columns.
+    /// Number of columns.
     pub cols: usize,
     /// Added to the variance in the forward pass.
     pub eps: f64,
@@ -125,9 +125,9 @@ pub struct BackwardParams {
     pub dw: Tensor,
     /// (cols), `+=`; absent in RMS normalisation.
     pub db: Option<Tensor>,
-    /// Rows.
+    /// Number of rows.
     pub rows: usize,
-    /// Columns.
+    /// Number of columns.
     pub cols: usize,
 }
 

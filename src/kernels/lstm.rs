@@ -8,11 +8,11 @@ use crate::plan::{Dispatch, Grid, Plan, Tensor};
 /// Sizes that the passes share.
 #[derive(Debug, Clone, Copy)]
 pub struct Shape {
-    /// T.
+    /// Number of time steps T.
     pub length: usize,
-    /// B.
+    /// Number of sequences B.
     pub batch: usize,
-    /// H.
+    /// Number of units H.
     pub units: usize,
 }
 
@@ -21,7 +21,7 @@ impl Shape {
         self.batch * self.units
     }
 
-    /// Whether a time step after the first is one launch on the plan's target.
+    /// True if a time step after the first is one launch on the plan's target.
     pub fn fuses(&self, plan: &Plan) -> bool {
         !plan.target.software && self.units.is_multiple_of(4)
     }
@@ -45,7 +45,7 @@ fn output(
     Ok(if dropout.is_some() { dispatch.bind("state", state(plan)?) } else { dispatch })
 }
 
-/// What a step has of the state before it.
+/// State before a step.
 #[derive(Debug, Clone, Copy)]
 pub enum Before {
     /// h and c are 0: b_hh (4, H) alone.
@@ -73,9 +73,9 @@ pub struct Forward {
     pub y: Option<(Tensor, usize)>,
     /// On the output.
     pub dropout: Option<Dropout>,
-    /// Step.
+    /// Number of the time step.
     pub t: usize,
-    /// Sizes.
+    /// Sizes of the tensors.
     pub shape: Shape,
 }
 
@@ -130,9 +130,9 @@ pub struct Backward {
     pub dc: Tensor,
     /// (T, B, 4, H).
     pub dgates: Tensor,
-    /// Step.
+    /// Number of the time step.
     pub t: usize,
-    /// Sizes.
+    /// Sizes of the tensors.
     pub shape: Shape,
 }
 

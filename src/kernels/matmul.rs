@@ -95,14 +95,14 @@ impl Matmul {
         }
     }
 
-    /// Whether K runs over the rows of both factors and nothing but the sum itself is made: a weight's gradient, dW = dYᵀ·X.
+    /// True if K runs over the rows of both factors and nothing but the sum itself is made: a weight's gradient, dW = dYᵀ·X.
     fn adds_over_rows(&self) -> bool {
         let plain = self.bias.is_none() && self.pre.is_none() && self.dropout.is_none() && self.derivative.is_none();
         let plain = plain && self.residual.is_none() && self.activation == Activation::Identity;
         plain && self.trans_a && !self.trans_b && self.batch == 1
     }
 
-    /// Whether so few outputs have so long sums that tiles of them would leave most of the card idle, and each number may be loaded for every output:
+    /// True if so few outputs have so long sums that tiles of them would leave most of the card idle, and each number may be loaded for every output:
     /// by cycles of the RX 6600.
     fn is_thin(&self) -> bool {
         /// Until a tile has its next 16 steps, loaded, stored in workgroup memory and read from there; and the waves that wait beside each other.
@@ -307,7 +307,7 @@ impl Block {
     /// keeps the vector unit for 8 cycles of each step of k, row and vector, and for 21 of each load; two SIMDs share the workgroup memory and all of them
     /// the L2 cache; a wave alone waits for its reads, too.
     fn cycles(self, m: usize, n: usize, k: usize, batch: usize) -> usize {
-        /// Of a vector read of workgroup memory, with what bank conflicts leave of its rate.
+        /// Cycles of a vector read of workgroup memory, with what bank conflicts leave of its rate.
         const READ: usize = 20;
         /// Until workgroup memory answers.
         const WAIT: usize = 64;

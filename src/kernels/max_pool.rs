@@ -44,7 +44,7 @@ impl Forward {
 pub struct Backward {
     /// (batch, height, width, C), input of the forward pass.
     pub x: Tensor,
-    /// Of the shape of y.
+    /// Tensor of the shape of y.
     pub dy: Tensor,
     /// (batch, height, width, C).
     pub dx: Tensor,

@@ -10,11 +10,11 @@ pub struct Forward {
     pub x: Tensor,
     /// (batch, cols).
     pub y: Tensor,
-    /// Sequences.
+    /// Number of sequences.
     pub batch: usize,
-    /// Positions.
+    /// Number of positions.
     pub length: usize,
-    /// Features.
+    /// Number of features.
     pub cols: usize,
 }
 
@@ -46,11 +46,11 @@ pub struct Backward {
     pub dy: Tensor,
     /// (batch, length, cols).
     pub dx: Tensor,
-    /// Sequences.
+    /// Number of sequences.
     pub batch: usize,
-    /// Positions.
+    /// Number of positions.
     pub length: usize,
-    /// Features.
+    /// Number of features.
     pub cols: usize,
 }
 

@@ -16,7 +16,7 @@ pub const NORM: usize = 1;
 /// 1 where the update was skipped, else 0.
 pub const SKIPPED: usize = 2;
 
-/// What the gradients were multiplied with, of a run in 16 bits.
+/// Factor of the gradients of a run in 16 bits.
 pub const SCALE: usize = 3;
 
 /// First sum of a column, that of the loss.
@@ -25,7 +25,7 @@ pub const SUMS: usize = 4;
 /// Updates that the moments of the optimiser have had up to a step; those that were skipped do not count.
 pub const UPDATES: usize = 15;
 
-/// What the device says of a step.
+/// Record that the device writes of a step.
 #[derive(Debug, Clone, Copy)]
 pub struct StepRecord<'a>(&'a [f32]);
 
@@ -45,12 +45,12 @@ impl<'a> StepRecord<'a> {
         f64::from(self.0[NORM])
     }
 
-    /// Whether the update was skipped, as loss or gradient was not finite.
+    /// True if the update was skipped, as loss or gradient was not finite.
     pub fn skipped(&self) -> bool {
         self.0[SKIPPED] != 0.0
     }
 
-    /// What the gradients were multiplied with, of a run in 16 bits.
+    /// Factor of the gradients of a run in 16 bits.
     pub fn loss_scale(&self) -> f32 {
         self.0[SCALE]
     }
@@ -73,9 +73,9 @@ pub struct Accumulate {
     pub x: Tensor,
     /// (slots, `RECORD`).
     pub records: Tensor,
-    /// Rows.
+    /// Number of rows.
     pub rows: usize,
-    /// Columns.
+    /// Number of columns.
     pub cols: usize,
 }
 

@@ -14,7 +14,7 @@ pub struct Forward {
     pub y: Tensor,
     /// (rows, count).
     pub ds: Option<Tensor>,
-    /// Rows.
+    /// Number of rows.
     pub rows: usize,
     /// Columns of s.
     pub count: usize,

@@ -59,7 +59,7 @@ pub const HALVES: Halves = Halves {
     exact: &["stats", "lse"],
 };
 
-/// What changes from step to step. Twin of `State` in `shaders/common/state.wgsl`; a test compares the layouts.
+/// Numbers that change from step to step. Twin of `State` in `shaders/common/state.wgsl`; a test compares the layouts.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
 pub struct State {
@@ -70,7 +70,7 @@ pub struct State {
     /// Record of the metric ring that this step fills.
     pub slot: u32,
     /// Micro-step within the step.
-    pub micro: u32,
+    pub micro_step: u32,
     /// Position of the first token in its sequence.
     pub position: u32,
     /// Rows of the batch that count in the metrics.
@@ -144,9 +144,9 @@ fn parts(target: &Target, terms: usize, iterations: usize) -> impl Iterator<Item
 /// # Errors
 /// `Internal` when some of them were added to before and others were not.
 pub fn adding(plan: &mut Plan, dispatch: Dispatch, sums: &[Tensor]) -> Result<Dispatch> {
-    let fresh = plan.first_to_add(sums)?;
-    let dispatch = dispatch.constant("FRESH", if fresh { 2 - u32::from(plan.options.micro_steps) } else { 0 });
-    Ok(if fresh && plan.options.micro_steps { dispatch.bind("state", state(plan)?) } else { dispatch })
+    let begins = plan.begins_sum(sums)?;
+    let dispatch = dispatch.constant("OVERWRITE", if begins { 2 - u32::from(plan.options.micro_steps) } else { 0 });
+    Ok(if begins && plan.options.micro_steps { dispatch.bind("state", state(plan)?) } else { dispatch })
 }
 
 /// SIMDs of the RX 6600.
@@ -155,7 +155,7 @@ const SIMDS: usize = 56;
 /// Sizes of images, channels last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Images {
-    /// Images.
+    /// Number of images.
     pub batch: usize,
     /// Rows of pixels.
     pub height: usize,
@@ -171,7 +171,7 @@ impl Images {
         self.batch * self.height * self.width * self.channels
     }
 
-    /// Whether there are none; never so in a recorded plan.
+    /// True if there are none; never so in a recorded plan.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -12,9 +12,9 @@ pub struct Forward {
     pub x: Tensor,
     /// (2, width).
     pub stats: Tensor,
-    /// Rows.
+    /// Number of rows.
     pub rows: usize,
-    /// Columns.
+    /// Number of columns.
     pub width: usize,
 }
 
@@ -47,7 +47,7 @@ pub struct Value {
     pub other: Option<Tensor>,
     /// (rows, cols).
     pub y: Tensor,
-    /// Rows.
+    /// Number of rows.
     pub rows: usize,
     /// Columns of x.
     pub width: usize,
@@ -95,9 +95,9 @@ pub struct Backward {
     pub other: Option<Tensor>,
     /// (rows, width).
     pub dx: Tensor,
-    /// Rows.
+    /// Number of rows.
     pub rows: usize,
-    /// Columns.
+    /// Number of columns.
     pub width: usize,
     /// Weight of the term.
     pub weight: f64,

@@ -13,9 +13,9 @@ pub struct Forward {
     pub y: Tensor,
     /// (rows).
     pub norm: Tensor,
-    /// Rows.
+    /// Number of rows.
     pub rows: usize,
-    /// Columns.
+    /// Number of columns.
     pub cols: usize,
 }
 
@@ -45,9 +45,9 @@ pub struct Backward {
     pub dy: Tensor,
     /// (rows, cols).
     pub dx: Tensor,
-    /// Rows.
+    /// Number of rows.
     pub rows: usize,
-    /// Columns.
+    /// Number of columns.
     pub cols: usize,
     /// dx is `+=`.
     pub accumulate: bool,

@@ -5,7 +5,7 @@ use super::state;
 use crate::error::{Error, Result};
 use crate::plan::{Dispatch, Grid, Plan, Tensor};
 
-/// How weights follow the gradient.
+/// Rule by which weights follow the gradient.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rule {
     /// Moments, decay added to the gradient.
@@ -21,7 +21,7 @@ pub enum Rule {
 pub struct Update {
     /// (at least G) partial sums of squares of the gradient.
     pub partials: Tensor,
-    /// G.
+    /// Number of partial sums G.
     pub count: usize,
     /// (n) weights.
     pub w: Tensor,
@@ -33,11 +33,11 @@ pub struct Update {
     pub v: Tensor,
     /// (slots, `RECORD`), of at least two steps.
     pub records: Tensor,
-    /// β₁.
+    /// Decay β₁ of the mean gradient.
     pub beta1: f64,
-    /// β₂.
+    /// Decay β₂ of the mean squared gradient.
     pub beta2: f64,
-    /// ε.
+    /// ε, added to the denominator.
     pub eps: f64,
     /// Weight decay.
     pub decay: f64,

@@ -10,7 +10,7 @@ pub struct Forward {
     pub x: Tensor,
     /// (rows, cols).
     pub y: Tensor,
-    /// Features.
+    /// Number of features.
     pub cols: usize,
     /// Positions of a sequence.
     pub length: usize,

@@ -8,7 +8,7 @@ use crate::plan::{Dispatch, Grid, Plan, Tensor};
 pub struct Rows {
     /// Rows of the whole.
     pub rows: usize,
-    /// Columns.
+    /// Number of columns.
     pub cols: usize,
     /// Rows picked.
     pub picked: usize,
@@ -25,7 +25,7 @@ pub struct Forward {
     pub x: Tensor,
     /// (picked, cols).
     pub y: Tensor,
-    /// Which.
+    /// Rows that are selected.
     pub rows: Rows,
 }
 
@@ -61,7 +61,7 @@ pub struct Backward {
     pub dy: Tensor,
     /// (rows, cols).
     pub dx: Tensor,
-    /// Which.
+    /// Rows that are selected.
     pub rows: Rows,
 }
 

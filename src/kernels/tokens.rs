@@ -24,11 +24,11 @@ pub struct Forward {
     pub joint: Tensor,
     /// (batch, length, cols).
     pub y: Tensor,
-    /// Sequences.
+    /// Number of sequences.
     pub batch: usize,
     /// Tokens of a sequence.
     pub length: usize,
-    /// Features.
+    /// Number of features.
     pub cols: usize,
     /// Joints given of each sequence.
     pub joints: usize,
@@ -75,9 +75,9 @@ pub struct Backward {
     pub dtype: Tensor,
     /// (batch, joints, cols).
     pub djoint: Tensor,
-    /// Sequences.
+    /// Number of sequences.
     pub batch: usize,
-    /// Features.
+    /// Number of features.
     pub cols: usize,
     /// Joints of each sequence.
     pub joints: usize,
@@ -115,11 +115,11 @@ pub struct BackwardParams {
     pub dpositions: Tensor,
     /// (cols), `+=`.
     pub dsos: Tensor,
-    /// Sequences.
+    /// Number of sequences.
     pub batch: usize,
     /// Tokens of a sequence.
     pub length: usize,
-    /// Features.
+    /// Number of features.
     pub cols: usize,
 }
 

@@ -36,7 +36,7 @@ impl Forward {
 pub struct Backward {
     /// (batch, 2 height, 2 width, C).
     pub dy: Tensor,
-    /// Of the shape of x.
+    /// Tensor of the shape of x.
     pub dx: Tensor,
     /// Sizes of x.
     pub images: Images,

@@ -12,7 +12,7 @@ pub struct Sample {
     pub x: Tensor,
     /// (rows, cols).
     pub z: Tensor,
-    /// Latents.
+    /// Number of latents.
     pub cols: usize,
     /// Stream of the noise; without one z = μ.
     pub noise: Option<u32>,
@@ -46,9 +46,9 @@ pub struct Kl {
     pub x: Tensor,
     /// (rows, cols).
     pub y: Tensor,
-    /// Samples.
+    /// Number of samples.
     pub rows: usize,
-    /// Latents.
+    /// Number of latents.
     pub width: usize,
     /// Columns of y.
     pub cols: usize,
@@ -87,7 +87,7 @@ pub struct Backward {
     pub dz: Tensor,
     /// (rows, 2, cols).
     pub dx: Tensor,
-    /// Latents.
+    /// Number of latents.
     pub cols: usize,
     /// Stream of the noise, as in the forward pass.
     pub noise: Option<u32>,

@@ -4,7 +4,7 @@ use super::{row_group, state};
 use crate::error::Result;
 use crate::plan::{Plan, Tensor};
 
-/// What the squared error compares with the target.
+/// Vector that the squared error compares with the target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum On {
@@ -18,7 +18,7 @@ pub enum On {
 /// Weight of a term in the sum, and its column in the results.
 #[derive(Debug, Clone, Copy)]
 pub struct Slot {
-    /// Factor.
+    /// Factor of the term.
     pub weight: f64,
     /// Column of y.
     pub column: usize,
@@ -35,9 +35,9 @@ pub struct Rows {
     pub y: Tensor,
     /// (rows, width).
     pub dx: Option<Tensor>,
-    /// Rows.
+    /// Number of rows.
     pub rows: usize,
-    /// Features.
+    /// Number of features.
     pub width: usize,
     /// Columns of y.
     pub cols: usize,

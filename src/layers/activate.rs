@@ -1,6 +1,10 @@
 //! An activation and a dropout that no product takes along.
 
-use super::layer::{Layer, dropout, kept};
+use serde::{Deserialize, Serialize};
+
+use super::layer::{Layer, dropout, saved_by_forward};
+use super::sequential::Step;
+use super::stacked::{Sample, StackLayer, rate};
 use crate::error::Result;
 use crate::kernels::matmul::Activation;
 use crate::kernels::{self, activation};
@@ -8,18 +12,18 @@ use crate::plan::{Plan, Tensor};
 
 /// An activation as a layer of its own.
 #[derive(Debug)]
-pub struct Activate {
+struct Activate {
     /// Prefix of the names of its tensors.
-    pub name: String,
+    name: String,
     /// Activation function.
-    pub kind: Activation,
+    kind: Activation,
     /// Input of the forward pass.
     saved: Option<Tensor>,
 }
 
 impl Activate {
     /// A layer with this activation.
-    pub fn new(name: &str, kind: Activation) -> Self {
+    fn new(name: &str, kind: Activation) -> Self {
         Activate { name: name.into(), kind, saved: None }
     }
 }
@@ -33,7 +37,7 @@ impl Layer for Activate {
     }
 
     fn backward(&mut self, plan: &mut Plan, dy: Tensor) -> Result<Tensor> {
-        let x = kept(&self.saved, &self.name)?;
+        let x = saved_by_forward(&self.saved, &self.name)?;
         let dx = plan.like(format!("{}.dx", self.name), x)?;
         activation::Backward { x, dy, dx, kind: self.kind }.record(plan, &self.name)?;
         Ok(dx)
@@ -42,7 +46,7 @@ impl Layer for Activate {
 
 /// A dropout as a layer of its own.
 #[derive(Debug)]
-pub struct Drop {
+struct Drop {
     name: String,
     rate: f64,
     saved: Option<kernels::Dropout>,
@@ -50,7 +54,7 @@ pub struct Drop {
 
 impl Drop {
     /// A dropout layer with this rate.
-    pub fn new(name: &str, rate: f64) -> Self {
+    fn new(name: &str, rate: f64) -> Self {
         Drop { name: name.into(), rate, saved: None }
     }
 
@@ -70,5 +74,56 @@ impl Layer for Drop {
 
     fn backward(&mut self, plan: &mut Plan, dy: Tensor) -> Result<Tensor> {
         self.apply(plan, dy, "dx")
+    }
+}
+
+/// Tables of activations in a stack, each with a name of its own and no keys.
+macro_rules! activations {
+    ($($config:ident $kind:ident $doc:literal;)*) => {
+        $(#[doc = $doc]
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+        pub struct $config {}
+
+        impl StackLayer for $config {
+            fn make(&self, name: &str, _at: &str, _sample: &mut Sample) -> Result<Step> {
+                Ok(Step::other(Activate::new(name, Activation::$kind)))
+            }
+
+            fn activation(&self) -> Option<Activation> {
+                Some(Activation::$kind)
+            }
+        })*
+    };
+}
+
+activations! {
+    ReluConfig Relu "`torch.nn.ReLU`.";
+    GeluConfig Gelu "`torch.nn.GELU`.";
+    GeluTanhConfig GeluTanh "`torch.nn.GELU` in its tanh form.";
+    SigmoidConfig Sigmoid "`torch.nn.Sigmoid`.";
+    SiluConfig Silu "`torch.nn.SiLU`.";
+    TanhConfig Tanh "`torch.nn.Tanh`.";
+}
+
+/// `torch.nn.Dropout`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DropoutConfig {
+    /// Probability that an element becomes zero.
+    pub rate: f64,
+}
+
+impl StackLayer for DropoutConfig {
+    fn validate(&self, at: &str, _left: &mut usize) -> std::result::Result<(), String> {
+        rate(at, "rate", self.rate)
+    }
+
+    fn make(&self, name: &str, _at: &str, _sample: &mut Sample) -> Result<Step> {
+        Ok(Step::other(Drop::new(name, self.rate)))
+    }
+
+    fn dropout(&self) -> Option<f64> {
+        Some(self.rate)
     }
 }

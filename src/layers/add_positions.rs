@@ -1,15 +1,19 @@
 //! Sinusoidal positions.
 
+use serde::{Deserialize, Serialize};
+
 use super::layer::Layer;
+use super::sequential::Step;
+use super::stacked::{Sample, StackLayer};
 use crate::error::Result;
 use crate::kernels::positions;
 use crate::plan::{Plan, Tensor};
 
 /// Sinusoidal position encoding, added to the input.
 #[derive(Debug)]
-pub struct AddPositions {
+struct AddPositions {
     /// Prefix of the names of its tensors.
-    pub name: String,
+    name: String,
 }
 
 impl Layer for AddPositions {
@@ -22,5 +26,17 @@ impl Layer for AddPositions {
 
     fn backward(&mut self, _plan: &mut Plan, dy: Tensor) -> Result<Tensor> {
         Ok(dy)
+    }
+}
+
+/// Sinusoidal position encoding.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PositionsConfig {}
+
+impl StackLayer for PositionsConfig {
+    fn make(&self, name: &str, at: &str, sample: &mut Sample) -> Result<Step> {
+        sample.sequence(at)?;
+        Ok(Step::other(AddPositions { name: name.into() }))
     }
 }

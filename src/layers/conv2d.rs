@@ -1,6 +1,6 @@
 //! Convolution.
 
-use super::layer::{Layer, kept};
+use super::layer::{Layer, saved_by_forward};
 use super::linear::{Fused, Linear};
 use crate::error::{Error, Result};
 use crate::kernels::matmul::Activation;
@@ -48,7 +48,7 @@ impl Layer for Conv2d {
         let dz = self.linear.before_activation(plan, dy)?;
         self.linear.backward_params(plan, dz)?;
         let dpatches = self.linear.backward_input(plan, dz, Fused::default())?;
-        let images = kept(&self.saved, &self.name)?;
+        let images = saved_by_forward(&self.saved, &self.name)?;
         let Images { batch, height, width, channels } = images;
         let dx = plan.activation(format!("{}.dimages", self.name), &[batch, height, width, channels])?;
         patches::Backward { dy: dpatches, dx, images, kernel: self.kernel }.record(plan, &self.name)?;

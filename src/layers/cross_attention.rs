@@ -1,6 +1,6 @@
 //! Multi-head attention from one sequence to another.
 
-use super::layer::{Gradient, Mask, axes, dropout, kept, through_dropout};
+use super::layer::{Gradient, Mask, axes, dropout, saved_by_forward, through_dropout};
 use super::linear::{Fused, Linear};
 use crate::error::{Error, Result};
 use crate::kernels::Dropout;
@@ -93,7 +93,7 @@ impl CrossAttention {
     /// # Errors
     /// `Internal` before `forward`.
     pub fn backward(&mut self, plan: &mut Plan, dy: impl Into<Gradient>, later: Option<Tensor>) -> Result<(Tensor, Tensor)> {
-        let Saved { q, kv, y, lse, shape, output_dropout } = kept(&self.saved, &self.name)?;
+        let Saved { q, kv, y, lse, shape, output_dropout } = saved_by_forward(&self.saved, &self.name)?;
         let dy: Gradient = dy.into();
         let masked = through_dropout(plan, dy, output_dropout, &self.name)?;
         self.out_proj.backward_params(plan, masked)?;
@@ -102,7 +102,7 @@ impl CrossAttention {
         Backward { qkv: kv, q: Some((q, dq)), y, lse, dy: da, dqkv: dkv, shape }.record(plan, &self.name)?;
         self.q_proj.backward_params(plan, dq)?;
         self.kv_proj.backward_params(plan, dkv)?;
-        let dx = self.q_proj.backward_input(plan, dq, Fused { residual: Some(dy.whole), ..Fused::default() })?;
+        let dx = self.q_proj.backward_input(plan, dq, Fused { residual: Some(dy.unmasked), ..Fused::default() })?;
         Ok((dx, self.kv_proj.backward_input(plan, dkv, Fused { residual: later, ..Fused::default() })?))
     }
 }

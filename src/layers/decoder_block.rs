@@ -12,7 +12,7 @@ use crate::plan::{Plan, Tensor};
 
 /// `torch.nn.TransformerDecoderLayer` with norm_first = False:
 /// s = norm1(x + attention(x)), r = norm2(s + attention(s, memory)), y = norm3(r + feed_forward(r)).
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct DecoderBlock {
     attention: SelfAttention,
     norm1: LayerNorm,
@@ -61,10 +61,10 @@ impl DecoderBlock {
     /// `Internal` before `forward`.
     pub fn backward(&mut self, plan: &mut Plan, dy: Tensor, later: Option<Tensor>) -> Result<(Tensor, Tensor)> {
         let d = self.norm3.backward_above(plan, dy, Fused::default(), self.feed_forward.output_dropout())?;
-        let d = self.feed_forward.backward_from(plan, d, Some(d.whole))?;
+        let d = self.feed_forward.backward_from(plan, d, Some(d.unmasked))?;
         let d = self.norm2.backward_above(plan, d, Fused::default(), self.cross.output_dropout())?;
         let (d, dmemory) = self.cross.backward(plan, d, later)?;
         let d = self.norm1.backward_above(plan, d, Fused::default(), self.attention.output_dropout())?;
-        Ok((self.attention.backward(plan, d, Some(d.whole))?, dmemory))
+        Ok((self.attention.backward(plan, d, Some(d.unmasked))?, dmemory))
     }
 }

@@ -1,6 +1,10 @@
 //! Embeddings of token sequences.
 
-use super::layer::kept;
+use serde::{Deserialize, Serialize};
+
+use super::layer::{Layer, saved_by_forward};
+use super::sequential::Step;
+use super::stacked::{Sample, StackLayer, size};
 use crate::error::{Error, Result};
 use crate::kernels::embedding::{BackwardPositions, BackwardTable, Fixed, Forward};
 use crate::plan::{Init, Plan, Tensor};
@@ -56,7 +60,7 @@ impl Embedding {
     /// # Errors
     /// `Internal` before `forward`.
     pub fn backward(&mut self, plan: &mut Plan, dy: Tensor) -> Result<()> {
-        let Saved { ids, table, positions, rows, length } = kept(&self.saved, &self.name)?;
+        let Saved { ids, table, positions, rows, length } = saved_by_forward(&self.saved, &self.name)?;
         let (dtable, dpositions) = (plan.gradient(table)?, plan.gradient(positions)?);
         BackwardTable { ids, dy, dtable, rows, cols: self.features, vocab: self.vocab }.record(plan, &self.name)?;
         BackwardPositions { dy, dpositions, batch: rows / length, n: length * self.features }.record(plan, &self.name)
@@ -84,5 +88,43 @@ impl FixedEmbedding {
         let (max_value, max_position) = (self.max_value as f64, self.max_position as f64);
         Fixed { ids, y, rows, length, max_value, max_position }.record(plan, "embedding")?;
         Ok(y)
+    }
+}
+
+impl Layer for Embedding {
+    fn forward(&mut self, plan: &mut Plan, x: Tensor) -> Result<Tensor> {
+        self.forward(plan, x)
+    }
+
+    /// Integers have no gradient: what it gives is of no use.
+    fn backward(&mut self, plan: &mut Plan, dy: Tensor) -> Result<Tensor> {
+        self.backward(plan, dy)?;
+        Ok(dy)
+    }
+}
+
+/// Token and position embeddings of a stack.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EmbeddingConfig {
+    /// Number of features.
+    pub features: usize,
+}
+
+impl StackLayer for EmbeddingConfig {
+    fn validate(&self, at: &str, _left: &mut usize) -> std::result::Result<(), String> {
+        size(at, "features", self.features, 1 << 16)
+    }
+
+    fn make(&self, name: &str, at: &str, sample: &mut Sample) -> Result<Step> {
+        let vocabulary = sample.integers.take().ok_or_else(|| Error::Config(format!("{at} takes integers; these are numbers already")))?;
+        let [length]: [usize; 1] =
+            sample.shape.as_slice().try_into().map_err(|_| Error::Config(format!("{at} takes one axis of integers")))?;
+        sample.shape = vec![length, self.features];
+        Ok(Step::other(Embedding::new(name, vocabulary, length, self.features)))
+    }
+
+    fn takes_integers(&self) -> bool {
+        true
     }
 }

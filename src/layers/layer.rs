@@ -37,30 +37,30 @@ impl Mask {
 
 /// Dropout with this rate and a random stream of its own; none at rate 0 or in a plan without a backward pass.
 pub fn dropout(plan: &mut Plan, rate: f64) -> Option<Dropout> {
-    (rate > 0.0 && plan.trains).then(|| Dropout { rate, stream: plan.stream() })
+    (rate > 0.0 && plan.options.trains).then(|| Dropout { rate, stream: plan.stream() })
 }
 
 /// Gradient of a layer's input, with the part that passes the dropout below it if the same kernel made that, too.
 #[derive(Debug, Clone, Copy)]
 pub struct Gradient {
     /// Gradient without the dropout.
-    pub whole: Tensor,
+    pub unmasked: Tensor,
     /// Gradient times the dropout mask.
-    pub dropped: Option<Tensor>,
+    pub masked: Option<Tensor>,
 }
 
 impl From<Tensor> for Gradient {
-    fn from(whole: Tensor) -> Self {
-        Gradient { whole, dropped: None }
+    fn from(unmasked: Tensor) -> Self {
+        Gradient { unmasked, masked: None }
     }
 }
 
 /// The gradient below a dropout: the mask applied to dy, or dy itself without a dropout.
 pub(super) fn through_dropout(plan: &mut Plan, dy: impl Into<Gradient>, dropout: Option<Dropout>, name: &str) -> Result<Tensor> {
-    let Gradient { whole: dy, dropped } = dy.into();
+    let Gradient { unmasked: dy, masked } = dy.into();
     let Some(dropout) = dropout else { return Ok(dy) };
-    if let Some(dropped) = dropped {
-        return Ok(dropped);
+    if let Some(masked) = masked {
+        return Ok(masked);
     }
     let dx = plan.like(format!("{name}.dropped"), dy)?;
     kernels::dropout::Apply { x: dy, y: dx, dropout }.record(plan, name)?;
@@ -82,7 +82,7 @@ pub(super) fn axes(plan: &Plan, x: Tensor, name: &str) -> Result<[usize; 3]> {
     plan.shape(x).try_into().map_err(wrong)
 }
 
-/// Tensors that `forward` kept, or an error if `backward` is called first.
-pub(crate) fn kept<T: Copy>(saved: &Option<T>, name: &str) -> Result<T> {
+/// Tensors that `forward` saved_by_forward, or an error if `backward` is called first.
+pub(crate) fn saved_by_forward<T: Copy>(saved: &Option<T>, name: &str) -> Result<T> {
     saved.ok_or_else(|| Error::Internal(format!("{name}: backward before forward")))
 }

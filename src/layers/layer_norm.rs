@@ -1,6 +1,6 @@
 //! Layer normalisation, and RMS normalisation.
 
-use super::layer::{Gradient, Layer, kept};
+use super::layer::{Gradient, Layer, saved_by_forward};
 use super::linear::Fused;
 use crate::error::Result;
 use crate::kernels::Dropout;
@@ -45,7 +45,7 @@ impl LayerNorm {
     /// # Errors
     /// `Internal` before `forward`.
     pub fn backward_fused(&mut self, plan: &mut Plan, dy: Tensor, fused: Fused) -> Result<Tensor> {
-        Ok(self.backward_above(plan, dy, fused, None)?.whole)
+        Ok(self.backward_above(plan, dy, fused, None)?.unmasked)
     }
 
     /// Appends the backward pass of `backward_fused` above a dropout, and gives the gradient with and without the mask.
@@ -53,7 +53,7 @@ impl LayerNorm {
     /// # Errors
     /// `Internal` before `forward`.
     pub fn backward_above(&mut self, plan: &mut Plan, dy: Tensor, fused: Fused, dropout: Option<Dropout>) -> Result<Gradient> {
-        let Saved { x, w, b, stats, rows } = kept(&self.saved, &self.name)?;
+        let Saved { x, w, b, stats, rows } = saved_by_forward(&self.saved, &self.name)?;
         let cols = self.features;
         let dw = plan.gradient(w)?;
         let db = b.map(|b| plan.gradient(b)).transpose()?;
@@ -62,7 +62,7 @@ impl LayerNorm {
         let (center, eps, derivative, residual) = (self.center, self.eps, fused.derivative, fused.residual);
         let dropped = dropout.map(|dropout| Ok((dropout, plan.like(format!("{}.dropped", self.name), x)?))).transpose()?;
         BackwardInput { x, w, stats, dy, dx, rows, cols, eps, center, derivative, residual, dropped }.record(plan, &self.name)?;
-        Ok(Gradient { whole: dx, dropped: dropped.map(|(_, tensor)| tensor) })
+        Ok(Gradient { unmasked: dx, masked: dropped.map(|(_, tensor)| tensor) })
     }
 }
 

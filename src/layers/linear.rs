@@ -1,6 +1,6 @@
 //! y = x·Wᵀ + b, with what follows fused into the product.
 
-use super::layer::{Layer, kept, through_dropout, with_features};
+use super::layer::{Gradient, Layer, saved_by_forward, through_dropout, with_features};
 use crate::error::Result;
 use crate::kernels::matmul::{Activation, Matmul};
 use crate::kernels::{Dropout, activation};
@@ -90,14 +90,14 @@ impl Linear {
     /// # Errors
     /// `Internal` before `forward`.
     pub fn derivative(&self) -> Result<Option<(Activation, Tensor)>> {
-        Ok(kept(&self.saved, &self.label)?.pre.map(|pre| (self.activation, pre)))
+        Ok(saved_by_forward(&self.saved, &self.label)?.pre.map(|pre| (self.activation, pre)))
     }
 
     /// Appends the backward pass of this layer's own dropout and activation, for use if no other layer fuses it.
     ///
     /// # Errors
     /// `Internal` before `forward`.
-    pub fn before_activation(&self, plan: &mut Plan, dy: Tensor) -> Result<Tensor> {
+    pub fn before_activation(&self, plan: &mut Plan, dy: impl Into<Gradient>) -> Result<Tensor> {
         let dy = through_dropout(plan, dy, self.dropout, &self.label)?;
         let Some((kind, x)) = self.derivative()? else { return Ok(dy) };
         let dx = plan.like(format!("{}.dz", self.label), x)?;
@@ -142,7 +142,7 @@ impl Linear {
         let y = plan.activation(format!("{}.y", self.label), &shape)?;
         let pre = match self.activation {
             Activation::Identity => None,
-            _ if !plan.trains => None,
+            _ if !plan.options.trains => None,
             _ => Some(plan.activation(format!("{}.pre", self.label), &shape)?),
         };
         let product = Matmul {
@@ -164,7 +164,7 @@ impl Linear {
     /// # Errors
     /// `Internal` before `forward`.
     pub fn backward_params(&self, plan: &mut Plan, dy: Tensor) -> Result<()> {
-        let Saved { x, weight, bias, rows, .. } = kept(&self.saved, &self.label)?;
+        let Saved { x, weight, bias, rows, .. } = saved_by_forward(&self.saved, &self.label)?;
         let dw = plan.gradient(weight)?;
         let db = bias.map(|bias| plan.gradient(bias)).transpose()?;
         let product = Matmul { trans_a: true, accumulate: true, row_sum: db, ..Matmul::new(dy, x, dw, (self.outputs, self.inputs, rows)) };
@@ -176,7 +176,7 @@ impl Linear {
     /// # Errors
     /// `Internal` before `forward`.
     pub fn backward_input(&self, plan: &mut Plan, dy: Tensor, fused: Fused) -> Result<Tensor> {
-        let Saved { x, weight, rows, .. } = kept(&self.saved, &self.label)?;
+        let Saved { x, weight, rows, .. } = saved_by_forward(&self.saved, &self.label)?;
         let dx = plan.like(format!("{}.dx", self.label), x)?;
         let product = Matmul {
             derivative: fused.derivative,

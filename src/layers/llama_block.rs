@@ -1,6 +1,6 @@
 //! The pre-norm transformer block of Llama (Touvron et al. 2023): RMS normalisation, rotary positions, SwiGLU, no biases.
 
-use super::layer::{Layer, axes, dropout, kept};
+use super::layer::{Layer, axes, dropout, saved_by_forward};
 use super::layer_norm::LayerNorm;
 use super::linear::{Fused, Linear};
 use super::self_attention::Cache;
@@ -128,7 +128,7 @@ impl LlamaBlock {
     /// # Errors
     /// `Internal` before `forward`.
     pub fn backward(&mut self, plan: &mut Plan, dy: Tensor) -> Result<Tensor> {
-        let Saved { table, qkv, y, lse, shape, gate_up } = kept(&self.saved, &self.name)?;
+        let Saved { table, qkv, y, lse, shape, gate_up } = saved_by_forward(&self.saved, &self.name)?;
         let hidden = self.config.hidden;
         self.down.backward_params(plan, dy)?;
         let dgated = self.down.backward_input(plan, dy, Fused::default())?;

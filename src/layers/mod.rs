@@ -5,13 +5,15 @@
 
 mod activate;
 mod add_positions;
+mod batch_first;
 mod conv2d;
 mod cross_attention;
 mod decoder_block;
+mod dense;
 mod embedding;
 mod feed_forward;
+mod flatten;
 mod head;
-mod in_stack;
 mod layer;
 mod layer_norm;
 mod linear;
@@ -21,26 +23,66 @@ mod recurrent;
 mod residual;
 mod self_attention;
 mod sequential;
+mod stacked;
 mod transformer_block;
 
-pub use activate::{Activate, Drop};
-pub use add_positions::AddPositions;
 pub use conv2d::Conv2d;
 pub use cross_attention::CrossAttention;
 pub use decoder_block::DecoderBlock;
 pub use embedding::{Embedding, FixedEmbedding};
 pub use feed_forward::FeedForward;
 pub use head::{Head, HeadKind};
-pub use in_stack::{Attend, Block, Cell, Embed, Recur, Same};
-pub(crate) use layer::kept;
+pub(crate) use layer::saved_by_forward;
 pub use layer::{Layer, Mask, dropout};
 pub use layer_norm::LayerNorm;
 pub use linear::{Fused, Linear};
 pub use llama_block::{LlamaBlock, LlamaBlockConfig};
 pub(crate) use pooling::{Last, context_mean, sizes};
-pub use pooling::{LastPosition, MeanPool};
 pub use recurrent::{Gru, Lstm, Wanted};
-pub use residual::Residual;
 pub use self_attention::{Cache, SelfAttention};
 pub use sequential::{Sequential, Step};
+pub use stacked::{Sample, StackLayer, layer_by_layer, make_layers, validate_layers};
 pub use transformer_block::{BlockConfig, TransformerBlock};
+
+stacked::stack_layers! {
+    /// `torch.nn.Linear` over the features.
+    Linear(dense::LinearConfig),
+    /// `torch.nn.ReLU`: max(x, 0).
+    Relu(activate::ReluConfig),
+    /// `torch.nn.GELU`: x·Φ(x).
+    Gelu(activate::GeluConfig),
+    /// `torch.nn.GELU` in its tanh form.
+    GeluTanh(activate::GeluTanhConfig),
+    /// `torch.nn.Sigmoid`: 1 / (1 + exp(−x)).
+    Sigmoid(activate::SigmoidConfig),
+    /// `torch.nn.SiLU`: x / (1 + exp(−x)).
+    Silu(activate::SiluConfig),
+    /// `torch.nn.Tanh`: tanh x.
+    Tanh(activate::TanhConfig),
+    /// `torch.nn.Dropout`.
+    Dropout(activate::DropoutConfig),
+    /// `torch.nn.LayerNorm` over the features.
+    Norm(dense::NormConfig),
+    /// RMS normalisation over the features.
+    RmsNorm(dense::RmsNormConfig),
+    /// `torch.nn.Flatten`: (length, features) → (length · features).
+    Flatten(flatten::FlattenConfig),
+    /// Token and position embeddings (`torch.nn.Embedding`): integers (length) → (length, features).
+    Embedding(embedding::EmbeddingConfig),
+    /// Sinusoidal position encoding, added to the input.
+    Positions(add_positions::PositionsConfig),
+    /// Residual connection: x + layers(x), with the weights under `i.j.…`.
+    Residual(residual::ResidualConfig<LayerConfig>),
+    /// Self-attention with its residual: x + `torch.nn.MultiheadAttention`(x).
+    SelfAttention(self_attention::SelfAttentionConfig),
+    /// `torch.nn.TransformerEncoderLayer`.
+    TransformerBlock(transformer_block::TransformerBlockConfig),
+    /// One layer of `torch.nn.LSTM`.
+    Lstm(batch_first::LstmConfig),
+    /// One layer of `torch.nn.GRU`.
+    Gru(batch_first::GruConfig),
+    /// Mean over the positions: (length, features) → (features).
+    MeanPool(pooling::MeanPoolConfig),
+    /// Last position: (length, features) → (features).
+    Last(pooling::LastConfig),
+}

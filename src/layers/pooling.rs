@@ -1,6 +1,10 @@
 //! One vector of a sequence: the mean of its positions, or the last.
 
-use super::layer::{Layer, kept};
+use serde::{Deserialize, Serialize};
+
+use super::layer::{Layer, saved_by_forward};
+use super::sequential::Step;
+use super::stacked::{Sample, StackLayer};
 use crate::error::{Error, Result};
 use crate::kernels::mean;
 use crate::kernels::slice::{self, Rows};
@@ -48,7 +52,7 @@ impl Last {
 
 /// Mean over the positions of a sequence, as a layer.
 #[derive(Debug, Default)]
-pub struct MeanPool {
+struct MeanPool {
     saved: Option<[usize; 3]>,
 }
 
@@ -59,7 +63,7 @@ impl Layer for MeanPool {
     }
 
     fn backward(&mut self, plan: &mut Plan, dy: Tensor) -> Result<Tensor> {
-        let [batch, length, cols] = kept(&self.saved, "mean_pool")?;
+        let [batch, length, cols] = saved_by_forward(&self.saved, "mean_pool")?;
         let dx = plan.activation("context.dmean", &[batch, length, cols])?;
         mean::Backward { dy, dx, batch, length, cols }.record(plan, "context")?;
         Ok(dx)
@@ -68,7 +72,7 @@ impl Layer for MeanPool {
 
 /// The last position of a sequence, as a layer.
 #[derive(Debug, Default)]
-pub struct LastPosition {
+struct LastPosition {
     saved: Option<Last>,
 }
 
@@ -80,6 +84,32 @@ impl Layer for LastPosition {
     }
 
     fn backward(&mut self, plan: &mut Plan, dy: Tensor) -> Result<Tensor> {
-        kept(&self.saved, "last")?.backward(plan, dy)
+        saved_by_forward(&self.saved, "last")?.backward(plan, dy)
+    }
+}
+
+/// Mean over the positions.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MeanPoolConfig {}
+
+impl StackLayer for MeanPoolConfig {
+    fn make(&self, _name: &str, at: &str, sample: &mut Sample) -> Result<Step> {
+        let [_, features] = sample.sequence(at)?;
+        sample.shape = vec![features];
+        Ok(Step::other(MeanPool::default()))
+    }
+}
+
+/// Last position.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LastConfig {}
+
+impl StackLayer for LastConfig {
+    fn make(&self, _name: &str, at: &str, sample: &mut Sample) -> Result<Step> {
+        let [_, features] = sample.sequence(at)?;
+        sample.shape = vec![features];
+        Ok(Step::other(LastPosition::default()))
     }
 }

@@ -2,7 +2,7 @@
 //! and so is each weight gradient; a time step is the product with the state before it and one kernel for all gates,
 //! which for the LSTM is the same launch on cards.
 
-use super::layer::{axes, dropout, kept};
+use super::layer::{axes, dropout, saved_by_forward};
 use super::linear::{Fused, Linear};
 use crate::error::Result;
 use crate::kernels::lstm::{Before, Shape};
@@ -161,7 +161,7 @@ impl Lstm {
     /// `Internal` before `forward`.
     pub fn backward(&mut self, plan: &mut Plan, dy: Tensor) -> Result<Tensor> {
         let r = self.recurrent.clone();
-        let SavedLstm { gates, h, c, weights, outputs, dropout } = kept(&self.saved, &r.label)?;
+        let SavedLstm { gates, h, c, weights, outputs, dropout } = saved_by_forward(&self.saved, &r.label)?;
         let dgates = r.per_gate(plan, "dgates", 4)?;
         let dc = plan.activation(format!("{}.dc", r.label), &[r.batch, r.units])?;
         for t in (0..r.length).rev() {
@@ -222,7 +222,7 @@ impl Gru {
     /// `Internal` before `forward`.
     pub fn backward(&mut self, plan: &mut Plan, dy: Tensor, residual: Option<Tensor>) -> Result<Tensor> {
         let r = self.recurrent.clone();
-        let SavedGru { gates, h, weights } = kept(&self.saved, &r.label)?;
+        let SavedGru { gates, h, weights } = saved_by_forward(&self.saved, &r.label)?;
         let (dgx, du) = (r.per_gate(plan, "dgx", 3)?, r.per_gate(plan, "du", 3)?);
         let direct = plan.activation(format!("{}.direct", r.label), &[r.batch, r.units])?;
         for t in (0..r.length).rev() {

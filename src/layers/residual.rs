@@ -1,24 +1,23 @@
 //! A sum of what goes into layers and what comes out of them.
 
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
 use super::layer::Layer;
-use super::sequential::Sequential;
-use crate::error::Result;
+use super::sequential::{Sequential, Step};
+use super::stacked::{Sample, StackLayer, layer_by_layer, make_layers, validate_within};
+use crate::error::{Error, Result};
 use crate::kernels::embedding;
 use crate::plan::{Plan, Tensor};
 
 /// Residual connection around layers: x + layers(x).
 #[derive(Debug)]
-pub struct Residual {
+struct Residual {
     name: String,
     inner: Sequential,
 }
 
 impl Residual {
-    /// A residual connection around these layers.
-    pub fn new(name: &str, inner: Sequential) -> Self {
-        Residual { name: name.into(), inner }
-    }
-
     fn sum(&self, plan: &mut Plan, [a, b]: [Tensor; 2], what: &str) -> Result<Tensor> {
         let y = plan.like(format!("{}.{what}", self.name), a)?;
         embedding::AddPositions { x: a, positions: b, y, cols: plan.len(a) }.record(plan, &self.name)?;
@@ -35,5 +34,35 @@ impl Layer for Residual {
     fn backward(&mut self, plan: &mut Plan, dy: Tensor) -> Result<Tensor> {
         let dx = self.inner.backward(plan, dy)?;
         self.sum(plan, [dy, dx], "dsum")
+    }
+}
+
+/// Residual connection around layers `L`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, bound(deserialize = "L: DeserializeOwned"))]
+pub struct ResidualConfig<L> {
+    /// Layers inside of the residual connection.
+    #[serde(deserialize_with = "layer_by_layer")]
+    pub layers: Vec<L>,
+}
+
+impl<L: StackLayer> StackLayer for ResidualConfig<L> {
+    fn validate(&self, at: &str, left: &mut usize) -> std::result::Result<(), String> {
+        if self.layers.is_empty() {
+            return Err(format!("{at}.layers is empty"));
+        }
+        validate_within(&self.layers, &format!("{at}.layers"), left)
+    }
+
+    fn make(&self, name: &str, at: &str, sample: &mut Sample) -> Result<Step> {
+        let before = sample.shape.clone();
+        let inner = make_layers(&self.layers, &format!("{name}."), &format!("{at}.layers"), sample)?;
+        if sample.shape != before {
+            return Err(Error::Config(format!(
+                "{at} adds its input {before:?} to what its layers give, {:?}: make them equal",
+                sample.shape
+            )));
+        }
+        Ok(Step::other(Residual { name: name.into(), inner }))
     }
 }

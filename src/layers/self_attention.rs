@@ -1,7 +1,11 @@
 //! Multi-head self-attention with its projections.
 
-use super::layer::{Gradient, Mask, axes, dropout, kept, through_dropout};
+use serde::{Deserialize, Serialize};
+
+use super::layer::{Gradient, Layer, Mask, axes, dropout, saved_by_forward, through_dropout};
 use super::linear::{Fused, Linear};
+use super::sequential::Step;
+use super::stacked::{Sample, StackLayer, rate, size};
 use crate::error::{Error, Result};
 use crate::gpu::Role;
 use crate::kernels::Dropout;
@@ -110,7 +114,7 @@ impl SelfAttention {
     /// # Errors
     /// `Internal` before `forward`.
     pub fn backward(&mut self, plan: &mut Plan, dy: impl Into<Gradient>, residual: Option<Tensor>) -> Result<Tensor> {
-        let Saved { qkv, y, lse, shape, output_dropout } = kept(&self.saved, &self.name)?;
+        let Saved { qkv, y, lse, shape, output_dropout } = saved_by_forward(&self.saved, &self.name)?;
         let masked = through_dropout(plan, dy, output_dropout, &self.name)?;
         self.out_proj.backward_params(plan, masked)?;
         let da = self.out_proj.backward_input(plan, masked, Fused::default())?;
@@ -118,5 +122,41 @@ impl SelfAttention {
         Backward { qkv, q: None, y, lse, dy: da, dqkv, shape }.record(plan, &self.name)?;
         self.in_proj.backward_params(plan, dqkv)?;
         self.in_proj.backward_input(plan, dqkv, Fused { residual, ..Fused::default() })
+    }
+}
+
+impl Layer for SelfAttention {
+    fn forward(&mut self, plan: &mut Plan, x: Tensor) -> Result<Tensor> {
+        self.forward(plan, x, x)
+    }
+
+    fn backward(&mut self, plan: &mut Plan, dy: Tensor) -> Result<Tensor> {
+        self.backward(plan, dy, Some(dy))
+    }
+}
+
+/// Self-attention of a stack, with its residual.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SelfAttentionConfig {
+    /// Number of attention heads; they divide the features.
+    pub heads: usize,
+    /// Causal attention: each position sees only itself and earlier ones.
+    #[serde(default)]
+    pub causal: bool,
+    /// Dropout rate of attention probabilities and of the output.
+    #[serde(default)]
+    pub dropout: f64,
+}
+
+impl StackLayer for SelfAttentionConfig {
+    fn validate(&self, at: &str, _left: &mut usize) -> std::result::Result<(), String> {
+        size(at, "heads", self.heads, 1 << 12)?;
+        rate(at, "dropout", self.dropout)
+    }
+
+    fn make(&self, name: &str, at: &str, sample: &mut Sample) -> Result<Step> {
+        let features = sample.in_heads(self.heads, at)?;
+        Ok(Step::other(SelfAttention::new(name, features, self.heads, Mask::of(self.causal), self.dropout)?))
     }
 }

@@ -1,9 +1,11 @@
 //! Layers one after another, as `torch.nn.Sequential` has them.
 
-use super::layer::{Layer, dropout};
+use super::layer::{Gradient, Layer, dropout};
 use super::layer_norm::LayerNorm;
 use super::linear::{Fused, Linear};
 use crate::error::Result;
+use crate::kernels::Dropout;
+use crate::kernels::matmul::Activation;
 use crate::plan::{Plan, Tensor};
 
 /// A layer of a sequence. Linear layers and normalisations have variants of their own, because they fuse with their neighbours.
@@ -26,6 +28,23 @@ impl Step {
     /// A linear layer followed by dropout with this rate.
     pub fn linear(linear: Linear, rate: f64) -> Step {
         Step::Linear { linear: Box::new(linear), rate }
+    }
+
+    /// A layer that fuses with no neighbour.
+    pub fn other(layer: impl Layer + 'static) -> Step {
+        Step::Other(Box::new(layer))
+    }
+
+    /// Gives a linear layer the activation or the dropout that follows it, and says whether it takes it along.
+    pub(super) fn takes_along(&mut self, activation: Option<Activation>, dropout: Option<f64>) -> bool {
+        match (self, activation, dropout) {
+            (Step::Linear { linear, rate }, Some(activation), None) if linear.activation == Activation::Identity && *rate == 0.0 => {
+                linear.activation = activation;
+            }
+            (Step::Linear { rate, .. }, None, Some(dropout)) if *rate == 0.0 => *rate = dropout,
+            _ => return false,
+        }
+        true
     }
 }
 
@@ -53,6 +72,49 @@ impl Sequential {
         }
         Ok(x)
     }
+
+    /// Dropout after the last layer, if that is linear.
+    pub(super) fn output_dropout(&self) -> Option<Dropout> {
+        match self.0.last() {
+            Some(Step::Linear { linear, .. }) => linear.dropout,
+            _ => None,
+        }
+    }
+
+    /// Appends the backward pass; that of a linear layer or normalisation includes dropout and activation of the linear layer below, and
+    /// `residual` is added to the gradient of the input if the first layer is linear.
+    ///
+    /// # Errors
+    /// `Internal` before `forward`.
+    pub fn backward_from(&mut self, plan: &mut Plan, dy: impl Into<Gradient>, residual: Option<Tensor>) -> Result<Tensor> {
+        let (mut d, mut undone) = (dy.into(), false);
+        for i in (0..self.0.len()).rev() {
+            let (before, rest) = self.0.split_at_mut(i);
+            match &mut rest[0] {
+                Step::Linear { linear, .. } => {
+                    let dz = if undone { d.unmasked } else { linear.before_activation(plan, d)? };
+                    linear.backward_params(plan, dz)?;
+                    let fused = below(before)?;
+                    undone = fused.is_some();
+                    let fused = Fused { residual: residual.filter(|_| i == 0), ..fused.unwrap_or_default() };
+                    d = linear.backward_input(plan, dz, fused)?.into();
+                }
+                Step::Norm(norm) => {
+                    let fused = below(before)?;
+                    undone = fused.is_some();
+                    d = match fused {
+                        Some(fused) => norm.backward_fused(plan, d.unmasked, fused)?.into(),
+                        None => norm.backward(plan, d.unmasked)?.into(),
+                    };
+                }
+                Step::Other(layer) => {
+                    d = layer.backward(plan, d.unmasked)?.into();
+                    undone = false;
+                }
+            }
+        }
+        Ok(d.unmasked)
+    }
 }
 
 /// Activation and dropout of a linear layer below a step, which the backward pass of that step can include; none below other layers.
@@ -68,33 +130,7 @@ impl Layer for Sequential {
         self.forward_from(plan, x, None)
     }
 
-    /// Goes back through the layers; that of a linear layer or normalisation includes dropout and activation of the linear layer below.
     fn backward(&mut self, plan: &mut Plan, dy: Tensor) -> Result<Tensor> {
-        let (mut d, mut undone) = (dy, false);
-        for i in (0..self.0.len()).rev() {
-            let (before, rest) = self.0.split_at_mut(i);
-            match &mut rest[0] {
-                Step::Linear { linear, .. } => {
-                    let dz = if undone { d } else { linear.before_activation(plan, d)? };
-                    linear.backward_params(plan, dz)?;
-                    let fused = below(before)?;
-                    undone = fused.is_some();
-                    d = linear.backward_input(plan, dz, fused.unwrap_or_default())?;
-                }
-                Step::Norm(norm) => {
-                    let fused = below(before)?;
-                    undone = fused.is_some();
-                    d = match fused {
-                        Some(fused) => norm.backward_fused(plan, d, fused)?,
-                        None => norm.backward(plan, d)?,
-                    };
-                }
-                Step::Other(layer) => {
-                    d = layer.backward(plan, d)?;
-                    undone = false;
-                }
-            }
-        }
-        Ok(d)
+        self.backward_from(plan, dy, None)
     }
 }

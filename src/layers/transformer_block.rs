@@ -1,10 +1,14 @@
 //! The transformer block, post-norm (Vaswani et al. 2017) or pre-norm (Xiong et al. 2020).
 
+use serde::{Deserialize, Serialize};
+
 use super::feed_forward::FeedForward;
 use super::layer::{Layer, Mask};
 use super::layer_norm::LayerNorm;
 use super::linear::Fused;
 use super::self_attention::{Cache, SelfAttention};
+use super::sequential::Step;
+use super::stacked::{Sample, StackLayer, rate, size};
 use crate::error::Result;
 use crate::kernels::matmul::Activation;
 use crate::plan::{Plan, Tensor};
@@ -32,7 +36,7 @@ pub struct BlockConfig {
 
 /// `torch.nn.TransformerEncoderLayer`: s = norm1(x + attention(x)), y = norm2(s + feed_forward(s)), or with `norm_first`
 /// s = x + attention(norm1(x)), y = s + feed_forward(norm2(s)).
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct TransformerBlock {
     attention: SelfAttention,
     norm1: LayerNorm,
@@ -89,8 +93,59 @@ impl TransformerBlock {
             return self.norm1.backward_fused(plan, d, below(ds));
         }
         let d = self.norm2.backward_above(plan, dy, Fused::default(), self.feed_forward.output_dropout())?;
-        let d = self.feed_forward.backward_from(plan, d, Some(d.whole))?;
+        let d = self.feed_forward.backward_from(plan, d, Some(d.unmasked))?;
         let d = self.norm1.backward_above(plan, d, Fused::default(), self.attention.output_dropout())?;
-        self.attention.backward(plan, d, Some(d.whole))
+        self.attention.backward(plan, d, Some(d.unmasked))
+    }
+}
+
+impl Layer for TransformerBlock {
+    fn forward(&mut self, plan: &mut Plan, x: Tensor) -> Result<Tensor> {
+        self.forward(plan, x, None)
+    }
+
+    fn backward(&mut self, plan: &mut Plan, dy: Tensor) -> Result<Tensor> {
+        self.backward(plan, dy)
+    }
+}
+
+/// A transformer block of a stack.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TransformerBlockConfig {
+    /// Number of attention heads; they divide the features.
+    pub heads: usize,
+    /// Number of hidden features of the feed-forward network.
+    pub feed_forward: usize,
+    /// Activation of the feed-forward network.
+    #[serde(default = "relu")]
+    pub activation: Activation,
+    /// Causal attention: each position sees only itself and earlier ones.
+    #[serde(default)]
+    pub causal: bool,
+    /// Dropout rate of attention probabilities, hidden activations and sublayer outputs.
+    #[serde(default)]
+    pub dropout: f64,
+    /// Pre-norm: normalise the inputs of the sublayers instead of the sums after them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub norm_first: bool,
+}
+
+fn relu() -> Activation {
+    Activation::Relu
+}
+
+impl StackLayer for TransformerBlockConfig {
+    fn validate(&self, at: &str, _left: &mut usize) -> std::result::Result<(), String> {
+        size(at, "heads", self.heads, 1 << 12)?;
+        size(at, "feed_forward", self.feed_forward, 1 << 18)?;
+        rate(at, "dropout", self.dropout)
+    }
+
+    fn make(&self, name: &str, at: &str, sample: &mut Sample) -> Result<Step> {
+        let features = sample.in_heads(self.heads, at)?;
+        let TransformerBlockConfig { heads, feed_forward: hidden, activation, causal, dropout, norm_first } = *self;
+        let config = BlockConfig { features, heads, hidden, activation, dropout, eps: 1e-5, causal, norm_first };
+        Ok(Step::other(TransformerBlock::new(name, config)?))
     }
 }

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::kernels::matmul::Activation;
 use crate::kernels::vae::{Backward, Sample};
 use crate::kernels::{Images, max_pool, upsample};
-use crate::layers::{Conv2d, Fused, Layer, Linear, kept};
+use crate::layers::{Conv2d, Fused, Layer, Linear, saved_by_forward};
 use crate::losses::Gradients;
 use crate::plan::{Plan, Tensor};
 
@@ -74,8 +74,8 @@ impl Section for ImageVaeConfig {
 }
 
 impl ModelKind for ImageVaeConfig {
-    fn build(&self, given: &Build<'_>) -> Result<Box<dyn Model>> {
-        let [side, width] = given.fields.shape(NAME, "images")?;
+    fn build(&self, build: &Build<'_>) -> Result<Box<dyn Model>> {
+        let [side, width] = build.fields.shape(NAME, "images")?;
         if side != width {
             return Err(Error::Config(format!("{NAME} takes square images, not {side} × {width}")));
         }
@@ -119,14 +119,14 @@ impl Model for ImageVae {
     fn forward(&mut self, plan: &mut Plan, inputs: &Inputs) -> Result<Outputs> {
         let posterior = self.encoder.forward(plan, inputs.get(NAME, "images")?)?;
         let z = plan.activation("z", &[inputs.batch, self.latents])?;
-        let noise = (self.noise && plan.trains).then(|| plan.stream());
+        let noise = (self.noise && plan.options.trains).then(|| plan.stream());
         Sample { x: posterior, z, cols: self.latents, noise }.record(plan, "posterior")?;
         self.saved = Some((posterior, noise));
         Ok(Outputs { main: self.decoder.forward(plan, z)?, others: vec![("posterior", posterior)] })
     }
 
     fn backward(&mut self, plan: &mut Plan, gradients: &Gradients) -> Result<()> {
-        let (posterior, noise) = kept(&self.saved, "posterior")?;
+        let (posterior, noise) = saved_by_forward(&self.saved, "posterior")?;
         let dz = self.decoder.backward(plan, gradients.main)?;
         let dx = plan.like("posterior.dx", posterior)?;
         let weight = gradients.factor("divergence");

@@ -12,7 +12,7 @@ use crate::kernels::fourier::{self, Frequencies};
 use crate::kernels::matmul::Activation;
 use crate::kernels::rope;
 use crate::kernels::tokens::{self, BEFORE_JOINTS};
-use crate::layers::{Cache, Fused, Layer, LayerNorm, Linear, LlamaBlock, LlamaBlockConfig, dropout, kept};
+use crate::layers::{Cache, Fused, Layer, LayerNorm, Linear, LlamaBlock, LlamaBlockConfig, dropout, saved_by_forward};
 use crate::losses::Gradients;
 use crate::plan::{Buffer, Fill, Init, Plan, Tensor};
 use crate::random::{Random, stream};
@@ -171,12 +171,12 @@ impl ModelKind for MechanismTransformerConfig {
         frequencies.map(buffer).into_iter().collect()
     }
 
-    fn build(&self, given: &Build<'_>) -> Result<Box<dyn Model>> {
-        let [latents] = given.fields.shape(NAME, "latents")?;
-        let [joints, 2] = given.fields.shape(NAME, "points")? else {
+    fn build(&self, build: &Build<'_>) -> Result<Box<dyn Model>> {
+        let [latents] = build.fields.shape(NAME, "latents")?;
+        let [joints, 2] = build.fields.shape(NAME, "points")? else {
             return Err(Error::Config(format!("{NAME} needs points of the plane")));
         };
-        let types = given.fields.below(NAME, "types")?;
+        let types = build.fields.below(NAME, "types")?;
         if types > self.types {
             return Err(Error::Data(format!(
                 "the data have a type {}; model.types = {} is for types from 0 to {}. Raise model.types",
@@ -192,7 +192,7 @@ impl ModelKind for MechanismTransformerConfig {
             1 => vec![Linear::new("joint_embedding", self.features.width(), d)],
             _ => vec![hidden("joint_embedding.0", self.features.width()), Linear::new("joint_embedding.2", d, d)],
         };
-        let frequencies = given.buffers.iter().find(|b| b.name == RANDOM_FREQUENCIES);
+        let frequencies = build.buffers.iter().find(|b| b.name == RANDOM_FREQUENCIES);
         Ok(Box::new(MechanismTransformer {
             config: self.clone(),
             positions: BEFORE_JOINTS + joints,
@@ -307,7 +307,7 @@ impl Model for MechanismTransformer {
     }
 
     fn backward(&mut self, plan: &mut Plan, gradients: &Gradients) -> Result<()> {
-        let Saved { types, token, table, sos, positions, batch, joints, length } = kept(&self.saved, "mechanism transformer")?;
+        let Saved { types, token, table, sos, positions, batch, joints, length } = saved_by_forward(&self.saved, "mechanism transformer")?;
         let d = self.config.d_model;
         let dx = self.head.backward(plan, gradients.main)?;
         let mut dx = self.norm.backward(plan, dx)?;

@@ -16,7 +16,7 @@ pub use image_vae::{ImageVaeConfig, VaeLayers};
 pub use mechanism_transformer::{Features, MechanismTransformerConfig};
 pub use model::{Build, Model, ModelKind};
 pub use sequence_transformer::{EmbeddingKind, SequenceTransformerConfig};
-pub use stack::{LayerConfig, StackConfig};
+pub use stack::StackConfig;
 pub use vector_amn::VectorAmnConfig;
 pub use vector_gru::{NormPlace, VectorGruConfig};
 pub use vector_lstm::VectorLstmConfig;

@@ -45,7 +45,7 @@ pub trait ModelKind: Section + Debug + Any {
     ///
     /// # Errors
     /// `Config` when the data lack what it takes, or sizes do not fit each other.
-    fn build(&self, given: &Build<'_>) -> Result<Box<dyn Model>>;
+    fn build(&self, build: &Build<'_>) -> Result<Box<dyn Model>>;
 }
 
 /// A model: its layers, with forward and backward pass.

@@ -90,9 +90,9 @@ impl Section for SequenceTransformerConfig {
 }
 
 impl ModelKind for SequenceTransformerConfig {
-    fn build(&self, given: &Build<'_>) -> Result<Box<dyn Model>> {
-        let [length] = given.fields.shape(NAME, "tokens")?;
-        let vocabulary = given.fields.below(NAME, "tokens")?;
+    fn build(&self, build: &Build<'_>) -> Result<Box<dyn Model>> {
+        let [length] = build.fields.shape(NAME, "tokens")?;
+        let vocabulary = build.fields.below(NAME, "tokens")?;
         let block = BlockConfig {
             features: self.d_model,
             heads: self.heads,
@@ -123,7 +123,7 @@ enum InputLayer {
 }
 
 /// Maps tokens (batch, length) to logits (batch, length, vocabulary).
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct SequenceTransformer {
     input: InputLayer,
     blocks: Vec<TransformerBlock>,

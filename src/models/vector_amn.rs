@@ -33,8 +33,8 @@ impl Section for VectorAmnConfig {
 }
 
 impl ModelKind for VectorAmnConfig {
-    fn build(&self, given: &Build<'_>) -> Result<Box<dyn Model>> {
-        let [_, dim] = given.fields.shape(NAME, "context")?;
+    fn build(&self, build: &Build<'_>) -> Result<Box<dyn Model>> {
+        let [_, dim] = build.fields.shape(NAME, "context")?;
         let gelu = |name: &str, inputs: usize, outputs: usize| Linear::new(name, inputs, outputs).activated(Activation::Gelu);
         let norm = |name: &str, features: usize| Step::Norm(Box::new(LayerNorm::new(name, features, 1e-5)));
         Ok(Box::new(Amn {

@@ -7,7 +7,7 @@ use crate::batch::{Inputs, Outputs};
 use crate::config::Section;
 use crate::error::Result;
 use crate::layers::Last;
-use crate::layers::{Fused, Gru, Head, HeadKind, Layer, LayerNorm, Linear, kept};
+use crate::layers::{Fused, Gru, Head, HeadKind, Layer, LayerNorm, Linear, saved_by_forward};
 use crate::losses::Gradients;
 use crate::plan::Plan;
 
@@ -49,8 +49,8 @@ impl ModelKind for VectorGruConfig {
         true
     }
 
-    fn build(&self, given: &Build<'_>) -> Result<Box<dyn Model>> {
-        let [_, dim] = given.fields.shape(NAME, "context")?;
+    fn build(&self, build: &Build<'_>) -> Result<Box<dyn Model>> {
+        let [_, dim] = build.fields.shape(NAME, "context")?;
         let gru = if self.norm == NormPlace::Before { "mamba" } else { "gru" };
         let block = |i: usize| {
             (
@@ -102,7 +102,7 @@ impl Model for GruModel {
     fn backward(&mut self, plan: &mut Plan, gradients: &Gradients) -> Result<()> {
         let dr = gradients.main;
         let d = self.head.backward(plan, dr)?;
-        let mut d = kept(&self.last, "last")?.backward(plan, d)?;
+        let mut d = saved_by_forward(&self.last, "last")?.backward(plan, d)?;
         for (gru, norm) in self.blocks.iter_mut().rev() {
             d = match self.norm {
                 NormPlace::Before => {

@@ -40,8 +40,8 @@ impl ModelKind for VectorLstmConfig {
         true
     }
 
-    fn build(&self, given: &Build<'_>) -> Result<Box<dyn Model>> {
-        let [_, dim] = given.fields.shape(NAME, "context")?;
+    fn build(&self, build: &Build<'_>) -> Result<Box<dyn Model>> {
+        let [_, dim] = build.fields.shape(NAME, "context")?;
         let layer = |k: usize| {
             let inputs = if k == 0 { dim } else { self.hidden };
             Lstm::new("lstm", k, inputs, self.hidden)

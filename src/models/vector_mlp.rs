@@ -68,8 +68,8 @@ impl Section for VectorMlpConfig {
 }
 
 impl ModelKind for VectorMlpConfig {
-    fn build(&self, given: &Build<'_>) -> Result<Box<dyn Model>> {
-        let [context, dim] = given.fields.shape(NAME, "context")?;
+    fn build(&self, build: &Build<'_>) -> Result<Box<dyn Model>> {
+        let [context, dim] = build.fields.shape(NAME, "context")?;
         // Numbered as in a torch.nn.Sequential of Linear, activation and Dropout.
         let layer = |i: usize| {
             let inputs = if i == 0 { context * dim } else { self.hidden };

@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::kernels::matmul::Activation;
 use crate::kernels::positions;
 use crate::layers::Last;
-use crate::layers::{BlockConfig, DecoderBlock, Head, HeadKind, Layer, Linear, TransformerBlock, kept};
+use crate::layers::{BlockConfig, DecoderBlock, Head, HeadKind, Layer, Linear, TransformerBlock, saved_by_forward};
 use crate::losses::Gradients;
 use crate::plan::Plan;
 
@@ -64,8 +64,8 @@ impl Section for VectorTransformerConfig {
 }
 
 impl ModelKind for VectorTransformerConfig {
-    fn build(&self, given: &Build<'_>) -> Result<Box<dyn Model>> {
-        let [_, dim] = given.fields.shape(NAME, "context")?;
+    fn build(&self, build: &Build<'_>) -> Result<Box<dyn Model>> {
+        let [_, dim] = build.fields.shape(NAME, "context")?;
         let causal = self.blocks == Blocks::Decoder;
         let config = BlockConfig {
             features: self.width,
@@ -137,7 +137,7 @@ impl Model for Transformer {
     fn backward(&mut self, plan: &mut Plan, gradients: &Gradients) -> Result<()> {
         let dr = gradients.main;
         let d = self.head.backward(plan, dr)?;
-        let mut d = kept(&self.last, "last")?.backward(plan, d)?;
+        let mut d = saved_by_forward(&self.last, "last")?.backward(plan, d)?;
         match &mut self.stack {
             Stack::Encoder(blocks) => {
                 for block in blocks.iter_mut().rev() {

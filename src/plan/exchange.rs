@@ -49,7 +49,7 @@ impl Part {
     }
 }
 
-/// What the exchange of a run's gradients takes and keeps.
+/// State of the exchange of a run's gradients.
 #[derive(Debug)]
 pub struct Exchange {
     /// The processes.

@@ -8,6 +8,17 @@ use super::tensor::{FLAT_ALIGN, Fill, Parameter, Section, Tensor, TensorInfo};
 use crate::error::{Error, Result};
 use crate::gpu::{CardModel, LAUNCH, Target};
 
+/// Properties of the run that launches depend on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PlanOptions {
+    /// True if a backward pass follows: then dropout drops, and layers keep what it needs.
+    pub trains: bool,
+    /// True if a step has several micro-steps, whose gradients add up.
+    pub micro_steps: bool,
+    /// True if what layers keep will be stored in 16 bits, by which launches differ in time.
+    pub halves: bool,
+}
+
 /// Static lists of dispatches over named tensors: forward, backward and update, one after another.
 #[derive(Debug, Clone)]
 pub struct FixedPlan {
@@ -15,13 +26,13 @@ pub struct FixedPlan {
     pub name: String,
     /// Device that the kernel variants are chosen for.
     pub target: Target,
-    /// Whether a backward pass follows: then dropout drops, and layers keep what it needs.
-    pub trains: bool,
+    /// Properties of the run that its launches depend on.
+    pub options: PlanOptions,
     pub(super) tensors: Vec<TensorInfo>,
     pub(super) names: HashMap<String, Tensor>,
     pub(super) parameters: Vec<Parameter>,
     pub(super) entries: Vec<Entry>,
-    pub(super) kept: Vec<Tensor>,
+    pub(super) read_back: Vec<Tensor>,
     pub(super) parts: Vec<(Tensor, Tensor, usize)>,
     pub(super) constants: Vec<(Tensor, Fill)>,
     pub(super) dropped: HashSet<Tensor>,
@@ -38,7 +49,7 @@ impl FixedPlan {
         &self.constants
     }
 
-    /// What is known of a tensor.
+    /// Properties of a tensor.
     pub fn info(&self, tensor: Tensor) -> &TensorInfo {
         &self.tensors[tensor.0 as usize]
     }
@@ -58,7 +69,7 @@ impl FixedPlan {
         self.info(tensor).len()
     }
 
-    /// Whether nothing was recorded.
+    /// True if nothing was recorded.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }

@@ -13,7 +13,7 @@ use crate::gpu::{Access, Binding, BindingKind, Form, IMAGE_ROW, Shader, Texel};
 /// An image that tensors are copied to before a dispatch reads them. Software adapters alone have any.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ImageSpec {
-    /// What its texels hold.
+    /// Content of its texels.
     pub texel: Texel,
     /// Rows of 4,096 numbers.
     pub rows: u32,
@@ -26,7 +26,7 @@ impl ImageSpec {
     }
 }
 
-/// Where a tensor lies: buffer, first byte, and the bytes that a binding of it covers.
+/// Place of a tensor: buffer, first byte, and the bytes that a binding of it covers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Place {
     /// Index into the buffers.
@@ -57,14 +57,14 @@ pub struct Launch {
     pub shader: Arc<Shader>,
     /// Tensors in the order of its bindings.
     pub tensors: Vec<Tensor>,
-    /// What it reads from images, in the order of its bindings.
+    /// Images that it reads, in the order of its bindings.
     pub images: Vec<ImageRead>,
 }
 
 /// A tensor that a launch reads from an image.
 #[derive(Debug, Clone, Copy)]
 pub struct ImageRead {
-    /// What the image holds a copy of.
+    /// Tensor that the image holds a copy of.
     pub tensor: Tensor,
     /// Index into the images of the memory.
     pub image: usize,

@@ -12,15 +12,15 @@ use crate::gpu::Role;
 /// A buffer to allocate.
 #[derive(Debug, Clone)]
 pub struct BufferSpec {
-    /// Label.
+    /// Label in reports.
     pub name: String,
-    /// What it is for.
+    /// Purpose.
     pub role: Role,
-    /// Size.
+    /// Size in bytes.
     pub bytes: u64,
 }
 
-/// How to lay out.
+/// Options of a layout.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct LayoutOptions {
     /// Give each tensor a buffer of its own, with that many bytes around it inside the buffer. For tests: guard words live there.
@@ -38,7 +38,7 @@ pub struct Memory {
     pub images: Vec<ImageSpec>,
     /// Buffers that the slices of a gradient go through.
     pub slices: Vec<usize>,
-    /// What the estimator prints.
+    /// Summary for the estimator.
     pub report: MemoryReport,
 }
 
@@ -51,7 +51,7 @@ pub struct TensorLine {
     pub name: String,
     /// Shape.
     pub shape: Vec<usize>,
-    /// Role.
+    /// Name of its role.
     pub role: String,
     /// Bytes of the tensor itself.
     pub bytes: u64,
@@ -66,7 +66,7 @@ pub struct MemoryReport {
     pub total_bytes: u64,
     /// Sum by role.
     pub bytes_by_role: BTreeMap<String, u64>,
-    /// What the pooled tensors would need without reuse.
+    /// Bytes that the pooled tensors would need without reuse.
     pub unshared_activation_bytes: u64,
     /// Most bytes of pooled tensors alive at once, and the dispatch where that is.
     pub peak_live_bytes: u64,
@@ -95,7 +95,7 @@ struct Pooled {
     last: usize,
 }
 
-/// What plans have in common while they are laid out.
+/// State that plans share while they are laid out.
 struct Shared {
     /// Places by name.
     places: HashMap<String, Place>,
@@ -130,7 +130,7 @@ impl Memory {
             // Again, so that the first launches know of all images.
             launched = launches(&mut memory.images)?;
         }
-        for bytes in plans.iter().filter(|plan| options.exchange && plan.trains).flat_map(staged) {
+        for bytes in plans.iter().filter(|plan| options.exchange && plan.options.trains).flat_map(staged) {
             let buffer = memory.add(format!("slice.{}", memory.slices.len()), Role::Staging, bytes);
             memory.slices.push(buffer);
         }
@@ -190,7 +190,7 @@ impl Memory {
                 Storage::Transient(_) => None,
             };
         }
-        shared.read_back = plan.kept.iter().map(|kept| plan.bytes(*kept)).fold(shared.read_back, u64::max);
+        shared.read_back = plan.read_back.iter().map(|kept| plan.bytes(*kept)).fold(shared.read_back, u64::max);
         Ok(places)
     }
 
@@ -311,7 +311,7 @@ fn lifetimes(plan: &FixedPlan) -> HashMap<Tensor, (usize, usize)> {
             map.entry(*tensor).or_insert((launch.start, launch.end - 1)).1 = launch.end - 1;
         }
     }
-    for tensor in &plan.kept {
+    for tensor in &plan.read_back {
         if let Some(life) = map.get_mut(tensor) {
             life.1 = plan.entries().len();
         }

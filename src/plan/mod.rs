@@ -21,7 +21,7 @@ mod tensor;
 
 pub use dispatch::{Dispatch, Entry, Grid, Param};
 pub use exchange::{Exchange, Part};
-pub use fixed::FixedPlan;
+pub use fixed::{FixedPlan, PlanOptions};
 #[cfg(feature = "isa")]
 pub(crate) use lowering::converted;
 pub use lowering::{ImageRead, ImageSpec, Launch, Lowered, Place};
@@ -29,5 +29,5 @@ pub use memory::{BufferSpec, LayoutOptions, Memory, MemoryReport, TensorLine};
 pub use passes::{Halves, Passes};
 pub use program::{Arena, Program, Timing};
 pub use recompute::Recompute;
-pub use recording::{Plan, PlanOptions};
+pub use recording::Plan;
 pub use tensor::{Buffer, FLAT_ALIGN, Fill, Flat, Init, Parameter, Section, Storage, Tensor, TensorInfo};

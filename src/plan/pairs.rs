@@ -56,7 +56,7 @@ impl Plan {
         }
     }
 
-    /// Whether one of two entries writes what the other uses.
+    /// True if one of two entries writes what the other uses.
     pub(super) fn depend(&self, a: &Entry, b: &Entry) -> bool {
         let uses = |entry: &Entry, written: Tensor| entry.tensors.iter().any(|t| self.overlap(*t, written));
         a.writes().any(|t| uses(b, t)) || b.writes().any(|t| uses(a, t))
@@ -76,11 +76,11 @@ impl Plan {
         // As they are, or in other ways.
         let ways_of_b = || std::iter::once(None).chain(b.variants.iter().map(Some));
         let both = std::iter::once(None).chain(a.variants.iter().map(Some)).flat_map(|x| ways_of_b().map(move |y| (x, y)));
-        let size = |e: &Entry, way: Option<&Variant>| {
-            let consts = way.into_iter().flat_map(|variant| &variant.consts);
+        let size = |e: &Entry, variant: Option<&Variant>| {
+            let consts = variant.into_iter().flat_map(|variant| &variant.consts);
             consts.into_iter().find(|(name, _)| *name == "WG").map_or(e.shader.workgroup, |(_, size)| *size)
         };
-        let cycles = |way: Option<&Variant>| way.map_or(0, |variant| variant.cycles);
+        let cycles = |variant: Option<&Variant>| variant.map_or(0, |variant| variant.cycles);
         let alike = both.filter(|(x, y)| size(a, *x) == size(b, *y)).map(|(x, y)| (cycles(x) + cycles(y), x, y));
         let (longer, of_a, of_b) = alike.min_by_key(|(longer, ..)| *longer)?;
         if longer as f64 > LAUNCH * CARD.clock || a.flops + b.flops > self.target.pair_flops {

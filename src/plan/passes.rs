@@ -18,12 +18,12 @@ pub struct Halves {
     pub exact: &'static [&'static str],
 }
 
-/// What a plan is to become.
+/// Passes over a recorded plan.
 #[derive(Debug)]
 pub struct Passes<U = fn(&mut Plan) -> Result<()>> {
-    /// Where activations are stored in 16 bits.
+    /// Kernels whose activations are stored in 16 bits.
     pub halves: Option<Halves>,
-    /// How much of the forward pass is computed twice.
+    /// Extent to which the forward pass is computed twice.
     pub recompute: Recompute,
     /// Appends the update of the weights.
     pub update: Option<U>,
@@ -40,7 +40,7 @@ impl<U: FnOnce(&mut Plan) -> Result<()>> Passes<U> {
     /// update.
     ///
     /// # Errors
-    /// Those of the update; `Internal` when a name is taken.
+    /// The errors of the update; `Internal` when a name is taken.
     pub fn finish(self, mut plan: Plan) -> Result<FixedPlan> {
         plan.prune();
         if let Some(halves) = self.halves {
@@ -57,7 +57,7 @@ impl<U: FnOnce(&mut Plan) -> Result<()>> Passes<U> {
 }
 
 impl From<Plan> for FixedPlan {
-    /// As it was recorded.
+    /// The plan as it was recorded.
     fn from(plan: Plan) -> FixedPlan {
         plan.fixed
     }
@@ -72,7 +72,7 @@ impl Plan {
 
     /// Drops the launches whose results nobody reads, such as the gradient of what is data; what the host reads is kept (`keep`).
     fn prune(&mut self) {
-        let mut read: HashSet<Tensor> = self.kept.iter().copied().collect();
+        let mut read: HashSet<Tensor> = self.read_back.iter().copied().collect();
         let mut needed = vec![false; self.entries.len()];
         for (entry, needed) in self.entries.iter().zip(&mut needed).rev() {
             let lasting = |t: &Tensor| !self.info(*t).pooled();

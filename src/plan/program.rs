@@ -123,7 +123,7 @@ pub struct Timing {
 /// A plan ready to run.
 #[derive(Debug)]
 pub struct Program {
-    /// What it replays.
+    /// Lowered plan that it replays.
     pub plan: FixedPlan,
     arena: Arc<Arena>,
     places: Vec<Place>,

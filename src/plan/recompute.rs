@@ -11,14 +11,14 @@ use super::recording::Plan;
 use super::tensor::{Section, Tensor};
 use crate::error::Result;
 
-/// How much of a forward pass is computed twice.
+/// Extent to which a forward pass is computed twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Recompute {
     /// Nothing: all that the backward pass needs is kept.
     #[default]
     None,
-    /// What takes little arithmetic: normalisations, activations, dropout, short attention.
+    /// Launches that take little arithmetic: normalisations, activations, dropout, short attention.
     Light,
     /// Everything between a few tensors that are kept, chosen where the forward pass is narrow.
     Full,
@@ -28,7 +28,7 @@ impl Recompute {
     /// All of them, by the time that they cost.
     pub const ALL: [Recompute; 3] = [Recompute::None, Recompute::Light, Recompute::Full];
 
-    /// Whether nothing is.
+    /// True if nothing is.
     pub fn is_none(&self) -> bool {
         *self == Recompute::None
     }
@@ -49,7 +49,7 @@ struct Forward<'a> {
 impl<'a> Forward<'a> {
     fn new(plan: &'a FixedPlan) -> Self {
         let (forward, backward) = (plan.range(Section::Forward), plan.range(Section::Backward));
-        let pooled = |t: &Tensor| plan.info(*t).pooled() && !plan.kept.contains(t);
+        let pooled = |t: &Tensor| plan.info(*t).pooled() && !plan.read_back.contains(t);
         let mut writers: HashMap<Tensor, usize> = HashMap::new();
         plan.entries().iter().flat_map(Entry::writes).for_each(|t| *writers.entry(t).or_default() += 1);
         let mut maker = HashMap::new();
@@ -118,7 +118,7 @@ impl<'a> Forward<'a> {
     }
 }
 
-/// Where to cut a row of launches, so that what crosses the cuts and what is saved of the largest piece between two of them is least together:
+/// Cuts of a row of launches, so that what crosses the cuts and what is saved of the largest piece between two of them is least together:
 /// for each size that a piece may have, the cheapest cuts by dynamic programming.
 fn cuts(crossing: &[u64], saved: &[u64]) -> Vec<usize> {
     let end = crossing.len() - 1;

@@ -5,7 +5,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use super::dispatch::{Dispatch, Entry, Grid, Param, Variant};
-use super::fixed::FixedPlan;
+use super::fixed::{FixedPlan, PlanOptions};
 use super::tensor::{FLAT_ALIGN, Fill, Flat, Init, Parameter, Section, Storage, Tensor, TensorInfo};
 use crate::error::{Error, Result};
 use crate::gpu::{Access, ParamType, Role, Shader, Target};
@@ -18,26 +18,13 @@ struct Launch {
     variants: Vec<Variant>,
 }
 
-/// What launches need to know of the run that a plan is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PlanOptions {
-    /// Whether a backward pass follows: then dropout drops, and layers keep what it needs.
-    pub trains: bool,
-    /// Whether a step has several micro-steps, whose gradients add up.
-    pub micro_steps: bool,
-    /// Whether what layers keep will be stored in 16 bits, by which launches differ in time.
-    pub halves: bool,
-}
-
 /// A plan while it is recorded: what has been recorded of it so far (`FixedPlan`), and what the next launch is checked against.
 #[derive(Debug, Clone)]
 pub struct Plan {
     pub(super) fixed: FixedPlan,
-    /// What its launches were told of the run.
-    pub options: PlanOptions,
     written: HashSet<Tensor>,
     section: Section,
-    fresh: HashSet<Tensor>,
+    anew: HashSet<Tensor>,
     /// Parts of the flat gradients that were added to, by their first numbers.
     summed: BTreeMap<usize, usize>,
     streams: u32,
@@ -62,30 +49,28 @@ impl Plan {
         Plan::with(name, target, PlanOptions { trains: false, micro_steps: true, halves: false })
     }
 
+    /// Tells the launches that follow whether a step has several micro-steps; for tests.
+    #[doc(hidden)]
+    pub fn set_micro_steps(&mut self, several: bool) {
+        self.fixed.options.micro_steps = several;
+    }
+
     /// An empty plan.
     pub fn with(name: &str, target: Target, options: PlanOptions) -> Self {
         let fixed = FixedPlan {
             name: name.into(),
             target,
-            trains: options.trains,
+            options,
             tensors: vec![],
             names: HashMap::new(),
             parameters: vec![],
             entries: vec![],
-            kept: vec![],
+            read_back: vec![],
             parts: vec![],
             constants: vec![],
             dropped: HashSet::new(),
         };
-        Plan {
-            fixed,
-            options,
-            written: HashSet::new(),
-            section: Section::Forward,
-            fresh: HashSet::new(),
-            summed: BTreeMap::new(),
-            streams: 0,
-        }
+        Plan { fixed, written: HashSet::new(), section: Section::Forward, anew: HashSet::new(), summed: BTreeMap::new(), streams: 0 }
     }
 
     pub(super) fn add(&mut self, name: String, shape: &[usize], storage: Storage) -> Result<Tensor> {
@@ -192,26 +177,26 @@ impl Plan {
     /// Declares a tensor whose sum begins anew in the first micro-step of a step, whatever it holds from before: the first launch of a plan that adds to it
     /// writes it then, and nobody clears it.
     pub fn sum_anew(&mut self, tensor: Tensor) {
-        self.fresh.insert(tensor);
+        self.anew.insert(tensor);
     }
 
-    /// Whether the next launch is the first that adds to these tensors, of those whose sums begin anew.
+    /// True if the next launch is the first that adds to these tensors, of those whose sums begin anew.
     ///
     /// # Errors
     /// `Internal` when that holds for a part of them.
-    pub(crate) fn first_to_add(&self, sums: &[Tensor]) -> Result<bool> {
-        let begun: Vec<bool> = sums.iter().map(|t| self.begun(*t)).collect::<Result<_>>()?;
-        if begun.windows(2).any(|pair| pair[0] != pair[1]) {
+    pub(crate) fn begins_sum(&self, sums: &[Tensor]) -> Result<bool> {
+        let accumulate: Vec<bool> = sums.iter().map(|t| self.accumulates(*t)).collect::<Result<_>>()?;
+        if accumulate.windows(2).any(|pair| pair[0] != pair[1]) {
             let names: Vec<&str> = sums.iter().map(|t| self.info(*t).name.as_str()).collect();
             return Err(Error::Internal(format!("of {} some were added to before", names.join(", "))));
         }
-        Ok(begun.first() == Some(&false))
+        Ok(accumulate.first() == Some(&false))
     }
 
-    /// Whether launches have added to a tensor, or its sum does not begin anew.
-    fn begun(&self, tensor: Tensor) -> Result<bool> {
+    /// True if the next launch that writes a sum adds to what is stored: launches have added to it before, or it does not begin anew.
+    fn accumulates(&self, tensor: Tensor) -> Result<bool> {
         let Storage::Gradient { offset } = self.info(tensor).storage else {
-            return Ok(!self.fresh.contains(&tensor) || self.written.contains(&tensor));
+            return Ok(!self.anew.contains(&tensor) || self.written.contains(&tensor));
         };
         // A weight and its parts are one: as numbers of the flat buffer.
         let end = offset + self.len(tensor);
@@ -283,7 +268,7 @@ impl Plan {
 
     /// Keeps a pooled tensor alive to the end of the plan, for the host to read.
     pub fn keep(&mut self, tensor: Tensor) {
-        self.fixed.kept.push(tensor);
+        self.fixed.read_back.push(tensor);
     }
 
     /// A stream of random numbers that no other part of the plan uses.
@@ -300,7 +285,7 @@ impl Plan {
     /// Records dispatches of another part of the step, and comes back to this one.
     ///
     /// # Errors
-    /// Those of `record`.
+    /// The errors of `record`.
     pub fn within<T>(&mut self, section: Section, record: impl FnOnce(&mut Plan) -> Result<T>) -> Result<T> {
         let before = std::mem::replace(&mut self.section, section);
         let recorded = record(self);
@@ -317,19 +302,19 @@ impl Plan {
         let Dispatch { kernel, label, consts, bindings, params, flops, variants } = dispatch;
         let Launch { shader, grid, kind, variants } = self.choose(kernel, &consts, grid, &params, variants)?;
         let wrong = |what: String| Error::Internal(format!("{kernel} at {label}: {what}"));
-        let anew = consts.iter().any(|(name, value)| *name == "FRESH" && *value > 0);
+        let overwrites = consts.iter().any(|(name, value)| *name == "OVERWRITE" && *value > 0);
         let mut tensors = Vec::with_capacity(bindings.len());
         let mut bytes = 0;
         for binding in &shader.bindings {
-            let mut given = bindings.iter().filter(|(name, _)| *name == binding.name);
-            let (Some((_, tensor)), None) = (given.next(), given.next()) else {
+            let mut bound = bindings.iter().filter(|(name, _)| *name == binding.name);
+            let (Some((_, tensor)), None) = (bound.next(), bound.next()) else {
                 return Err(wrong(format!("binding {} is needed exactly once", binding.name)));
             };
             let info = self.info(*tensor);
             if binding.access == Access::Read && info.pooled() && !self.written.contains(tensor) {
                 return Err(wrong(format!("{} is read before it is written", info.name)));
             }
-            if binding.access == Access::Write && !anew && !self.begun(*tensor)? {
+            if binding.access == Access::Write && !overwrites && !self.accumulates(*tensor)? {
                 return Err(wrong(format!(
                     "{} is a sum that nobody clears: the first kernel that adds to it uses shaders/common/sum and kernels::adding",
                     info.name
@@ -360,7 +345,7 @@ impl Plan {
         let entry = Entry { shader, label, tensors, params, immediates, grid, kind, variants, paired: false, section, flops, bytes };
         for tensor in entry.writes() {
             if let Storage::Gradient { offset } = self.info(tensor).storage
-                && !self.begun(tensor)?
+                && !self.accumulates(tensor)?
             {
                 self.summed.insert(offset, offset + self.len(tensor));
             }
@@ -410,7 +395,7 @@ impl Plan {
             kind += " f16";
         }
         let chosen = self.target.tuned.and_then(|tuned| tuned.of(&kind));
-        let Some(at) = chosen.and_then(|way| variants.iter().position(|variant| variant.name() == way)) else {
+        let Some(at) = chosen.and_then(|name| variants.iter().position(|variant| variant.name() == name)) else {
             return Ok(Launch { shader, grid, kind, variants });
         };
         let other = Shader::load(kernel, &variants[at].over(consts))?;
@@ -418,11 +403,11 @@ impl Plan {
         if self.has_room(&other, kernel).is_err() {
             return Ok(Launch { shader, grid, kind, variants });
         }
-        let way = variants.swap_remove(at);
+        let measured = variants.swap_remove(at);
         // The given way stays one of the others; only the size of workgroups may be left to the shader.
-        let given = |name: &str| consts.iter().find(|(own, _)| *own == name).map_or(shader.workgroup, |(_, value)| *value);
-        let given = way.consts.iter().map(|(name, _)| (*name, given(name))).collect();
-        variants.push(Variant { consts: given, grid, cycles: way.cycles });
-        Ok(Launch { shader: other, grid: way.grid, kind, variants })
+        let value = |name: &str| consts.iter().find(|(own, _)| *own == name).map_or(shader.workgroup, |(_, value)| *value);
+        let own = measured.consts.iter().map(|(name, _)| (*name, value(name))).collect();
+        variants.push(Variant { consts: own, grid, cycles: measured.cycles });
+        Ok(Launch { shader: other, grid: measured.grid, kind, variants })
     }
 }

@@ -10,7 +10,7 @@ use super::tensor::{Section, Storage};
 const SLICES: usize = 8;
 const LEAST: usize = 1 << 18;
 
-/// What leaves the device together.
+/// Parts of buffers that leave the device together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Slice {
     /// Launches that make it, after those of the slice before.

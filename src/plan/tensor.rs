@@ -12,7 +12,7 @@ pub const FLAT_ALIGN: usize = 64;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Tensor(pub(super) u32);
 
-/// Where a tensor lives.
+/// Memory that a tensor lives in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Storage {
     /// Slice of the flat parameter buffer.
@@ -102,7 +102,7 @@ impl Parameter {
         self.shape.iter().product()
     }
 
-    /// Whether it has no element; never so in a recorded plan.
+    /// True if it has no element; never so in a recorded plan.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -145,14 +145,14 @@ impl std::fmt::Debug for Fill {
     }
 }
 
-/// What a plan knows of one tensor.
+/// Properties of one tensor of a plan.
 #[derive(Debug, Clone)]
 pub struct TensorInfo {
     /// Name, unique in the plan.
     pub name: String,
     /// Shape.
     pub shape: Vec<usize>,
-    /// Where it lives.
+    /// Memory that it lives in.
     pub storage: Storage,
     /// Stored as 16-bit floats.
     pub half: bool,
@@ -164,7 +164,7 @@ impl TensorInfo {
         self.shape.iter().product()
     }
 
-    /// Whether it lies in a pooled buffer, and lives from the first entry that uses it to the last.
+    /// True if it lies in a pooled buffer, and lives from the first entry that uses it to the last.
     pub(crate) fn pooled(&self) -> bool {
         matches!(self.storage, Storage::Transient(_))
     }
@@ -174,7 +174,7 @@ impl TensorInfo {
         self.len() as u64 * if self.half { 2 } else { 4 }
     }
 
-    /// Whether it has no element; never so in a recorded plan.
+    /// True if it has no element; never so in a recorded plan.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -17,7 +17,7 @@ use crate::losses::{Loss, LossKind};
 use crate::models::ModelKind;
 use crate::plan::Buffer;
 use crate::ranks::Ranks;
-use crate::tasks::{Card, Data, DataKind, Layout, Loading, Purpose, Scorecard, Source};
+use crate::tasks::{Card, Data, DataKind, DataState, Layout, Loading, Purpose, Scorecard, Source};
 
 /// Traits of the configurations of models, data and losses: they can be read, written and copied.
 pub trait Table: Serialize + DeserializeOwned + Clone {}
@@ -43,7 +43,7 @@ pub struct Problem<D: ?Sized = dyn Source> {
     loss: Box<dyn Loss>,
     buffers: Vec<Buffer>,
     /// Buffers that were read from saved weights.
-    given: Vec<Buffer>,
+    saved_buffers: Vec<Buffer>,
     layout: Layout,
     /// Largest number of samples in an evaluation batch.
     evaluated: usize,
@@ -100,31 +100,46 @@ impl Problem {
     /// `MissingInput`, `Data` or `Config`, as the data report.
     pub fn load(self) -> Result<(Loaded, Vec<String>)> {
         let ranks = self.ranks;
-        self.loaded(|source, given| source.load(Loading { given, ranks }))
+        self.loaded(|source, saved_buffers| source.load(Loading { saved_buffers, ranks }))
     }
 
     fn loaded(
         self,
         load: impl FnOnce(Box<dyn Source>, &[Buffer]) -> Result<(Box<dyn Data>, Vec<String>)>,
     ) -> Result<(Loaded, Vec<String>)> {
-        let Problem { settings, toml, canonical, files, curriculum_epochs, data, model, loss, given, layout, evaluated, ranks, .. } = self;
-        let (data, mut notes) = load(data, &given)?;
+        let Problem {
+            settings, toml, canonical, files, curriculum_epochs, data, model, loss, saved_buffers, layout, evaluated, ranks, ..
+        } = self;
+        let (data, mut notes) = load(data, &saved_buffers)?;
         let mut buffers = model.buffers(settings.train.seed);
-        take(&mut buffers, &given);
-        buffers.extend(data.buffers());
-        let mut loaded =
-            Problem { settings, toml, canonical, files, curriculum_epochs, data, model, loss, buffers, given, layout, evaluated, ranks };
-        notes.extend(loaded.data.check(loaded.loss.as_ref())?);
-        notes.extend(loaded.model.notes(loaded.data.size()));
+        take(&mut buffers, &saved_buffers);
+        buffers.extend(data.source().buffers());
+        let mut loaded = Problem {
+            settings,
+            toml,
+            canonical,
+            files,
+            curriculum_epochs,
+            data,
+            model,
+            loss,
+            buffers,
+            saved_buffers,
+            layout,
+            evaluated,
+            ranks,
+        };
+        notes.extend(loaded.source().check(loaded.loss.as_ref())?);
+        notes.extend(loaded.model.notes(loaded.source().size()));
         loaded.prepare()?;
         Ok((loaded, notes))
     }
 }
 
-/// Copies the values of given buffers to buffers of the same name and shape.
-fn take(buffers: &mut [Buffer], given: &[Buffer]) {
+/// Copies the values of saved_buffers buffers to buffers of the same name and shape.
+fn take(buffers: &mut [Buffer], saved_buffers: &[Buffer]) {
     for buffer in buffers {
-        if let Some(found) = given.iter().find(|g| g.name == buffer.name && g.shape == buffer.shape) {
+        if let Some(found) = saved_buffers.iter().find(|g| g.name == buffer.name && g.shape == buffer.shape) {
             buffer.values.clone_from(&found.values);
         }
     }
@@ -155,7 +170,7 @@ impl Loaded {
         L: LossKind + Table,
     {
         let loaded = Problem::of(config, data)?;
-        loaded.data.check(loaded.loss.as_ref())?;
+        loaded.source().check(loaded.loss.as_ref())?;
         Ok(loaded)
     }
 
@@ -184,7 +199,12 @@ impl Loaded {
     }
 }
 
-impl<D: Source + ?Sized> Problem<D> {
+impl<D: DataState + ?Sized> Problem<D> {
+    /// Source of the data.
+    pub fn source(&self) -> &dyn Source {
+        self.data.known()
+    }
+
     fn of<M, K, L>(config: &Config<M, K, L>, data: Box<D>) -> Result<Self>
     where
         M: ModelKind + Table,
@@ -193,7 +213,7 @@ impl<D: Source + ?Sized> Problem<D> {
     {
         let settings = config.settings();
         let mut buffers = config.model.buffers(settings.train.seed);
-        buffers.extend(data.buffers());
+        buffers.extend(data.known().buffers());
         let mut problem = Problem {
             toml: config.to_toml()?,
             canonical: |text| Config::<M, K, L>::parse(text, "", &[])?.to_toml(),
@@ -205,7 +225,7 @@ impl<D: Source + ?Sized> Problem<D> {
             settings,
             data,
             buffers,
-            given: vec![],
+            saved_buffers: vec![],
             evaluated: usize::MAX,
             ranks: Ranks::default(),
         };
@@ -238,7 +258,7 @@ impl<D: Source + ?Sized> Problem<D> {
     }
 
     fn prepare(&mut self) -> Result<()> {
-        match self.data.targets() {
+        match self.source().targets() {
             Some(targets) => self.loss.prepare(&targets, self.settings.train.seed),
             None => Ok(()),
         }
@@ -250,9 +270,9 @@ impl<D: Source + ?Sized> Problem<D> {
     }
 
     /// Takes the buffers that were read from saved weights.
-    pub fn use_saved_buffers(&mut self, given: Vec<Buffer>) {
-        take(&mut self.buffers, &given);
-        self.given = given;
+    pub fn use_saved_buffers(&mut self, saved_buffers: Vec<Buffer>) {
+        take(&mut self.buffers, &saved_buffers);
+        self.saved_buffers = saved_buffers;
     }
 
     /// The loss that is minimised.
@@ -262,7 +282,7 @@ impl<D: Source + ?Sized> Problem<D> {
 
     /// Metrics of a validation, and how they are displayed.
     pub fn card(&self) -> Card {
-        self.data.card(self.loss.as_ref())
+        self.source().card(self.loss.as_ref())
     }
 
     /// True if sequences go to the model in time-major order, (length, batch, …).

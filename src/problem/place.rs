@@ -9,7 +9,7 @@ use crate::kernels::loss_scale;
 use crate::models::initial_weights;
 use crate::plan::{Flat, Memory, Section};
 use crate::session::{Carried, Placed, Plans, Session};
-use crate::tasks::{Layout, Source};
+use crate::tasks::{DataState, Layout};
 
 /// True if a device of this kind can hold these buffers within a budget in bytes.
 fn fits(memory: &Memory, target: Target, budget: u64) -> bool {
@@ -71,7 +71,7 @@ impl Loaded {
     }
 }
 
-impl<D: Source + ?Sized> Problem<D> {
+impl<D: DataState + ?Sized> Problem<D> {
     /// Plans for training on batches of this size and for evaluation, laid out in memory.
     fn placed_at(&self, target: Target, batch: usize, layout: Layout, evaluated: usize) -> Result<Placed> {
         let train = Some(self.training_plan(target, batch, layout)?);
@@ -88,7 +88,7 @@ impl<D: Source + ?Sized> Problem<D> {
             let layout = Layout { resident, ..self.layout };
             first_that_fits(&sizes, |evaluated| self.placed_at(target, batch, layout, evaluated), fits)
         };
-        if self.data.can_be_resident()
+        if self.source().can_be_resident()
             && let Some(placed) = placed(true).ok().filter(fits)
         {
             return Ok((placed, true));

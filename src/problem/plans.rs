@@ -10,7 +10,7 @@ use crate::losses::Gradients;
 use crate::models::{Build, Model};
 use crate::plan::{FixedPlan, Passes, Plan, PlanOptions, Section, Tensor};
 use crate::session::{DecodeIo, EvaluateIo, Feed, PredictIo, RING, TrainIo};
-use crate::tasks::{Layout, Source};
+use crate::tasks::{DataState, Layout};
 
 /// A forward pass with its loss, as recorded in a plan.
 struct Judged {
@@ -22,7 +22,7 @@ struct Judged {
     gradients: Option<Gradients>,
 }
 
-impl<D: Source + ?Sized> Problem<D> {
+impl<D: DataState + ?Sized> Problem<D> {
     fn half(&self) -> bool {
         self.settings.train.precision == Precision::F16
     }
@@ -35,7 +35,7 @@ impl<D: Source + ?Sized> Problem<D> {
 
     /// Choice of the tensors that are stored in 16 bits; none in a run with 32 bits.
     fn halves(&self, plan: &Plan) -> Result<Option<kernels::Halves>> {
-        match (self.half(), plan.target.half, plan.trains) {
+        match (self.half(), plan.target.half, plan.options.trains) {
             (false, ..) => Ok(None),
             (true, true, _) => Ok(Some(kernels::HALVES)),
             // What such a run has learnt can be looked at on any device.
@@ -48,19 +48,19 @@ impl<D: Source + ?Sized> Problem<D> {
     }
 
     fn build(&self) -> Result<Box<dyn Model>> {
-        self.model.build(&Build { fields: &self.data.fields(), buffers: &self.buffers })
+        self.model.build(&Build { fields: &self.source().fields(), buffers: &self.buffers })
     }
 
     /// Records the forward pass and the loss of a batch, and the gradient of the loss if the plan trains.
     fn judged(&self, plan: &mut Plan, batch: usize, layout: Layout) -> Result<Judged> {
         let state = state(plan)?;
-        let inputs = self.data.record(plan, batch, layout)?.of(self.data.fields());
+        let inputs = self.source().record(plan, batch, layout)?.of(self.source().fields());
         let mut model = self.build()?;
         let outputs = model.forward(plan, &inputs)?;
-        if plan.trains && plan.parameters().is_empty() {
+        if plan.options.trains && plan.parameters().is_empty() {
             return Err(Error::Config("the model has no weights to train: give it a layer that has some, such as linear".into()));
         }
-        let recorded = self.loss.record(plan, &outputs, &inputs, plan.trains)?;
+        let recorded = self.loss.record(plan, &outputs, &inputs, plan.options.trains)?;
         let sample_rows = recorded.per_sample.then(|| plan.shape(recorded.rows)[0] / batch);
         let feed = Feed { state, inputs: inputs.tensors().to_vec(), sample_rows, batch };
         Ok(Judged { feed, model, output: outputs.main, others: outputs.others, rows: recorded.rows, gradients: recorded.gradients })
@@ -93,7 +93,7 @@ impl<D: Source + ?Sized> Problem<D> {
 
     /// Possible sizes of an evaluation batch, in falling order, in a run that trains on batches of size `batch`.
     pub(super) fn evaluations(&self, batch: usize) -> Vec<usize> {
-        let mut sizes = self.data.evaluation_batches(batch);
+        let mut sizes = self.source().evaluation_batches(batch);
         let last = sizes.pop().unwrap_or(batch);
         sizes.retain(|size| *size <= self.evaluated);
         sizes.push(last);
@@ -132,7 +132,7 @@ impl<D: Source + ?Sized> Problem<D> {
     pub fn record_prediction(&self, target: Target, batch: usize) -> Result<(FixedPlan, PredictIo)> {
         let mut plan = self.empty("predict", target, false);
         let state = state(&mut plan)?;
-        let inputs = self.data.record(&mut plan, batch, Layout { resident: false, ..self.layout })?.of(self.data.fields());
+        let inputs = self.source().record(&mut plan, batch, Layout { resident: false, ..self.layout })?.of(self.source().fields());
         let output = self.build()?.forward(&mut plan, &inputs)?.main;
         plan.keep(output);
         let feed = Feed { state, inputs: inputs.tensors().to_vec(), sample_rows: None, batch };
@@ -149,7 +149,7 @@ impl<D: Source + ?Sized> Problem<D> {
 
     /// Plan of a decoding step for this number of sequences.
     pub(super) fn decoding_plan(&self, target: Target, batch: usize) -> Result<Option<(FixedPlan, DecodeIo)>> {
-        let recorded = if self.data.decodes() { self.record_position(target, batch)? } else { None };
+        let recorded = if self.source().decodes() { self.record_position(target, batch)? } else { None };
         Ok(recorded.map(|(plan, io)| (plan.pruned(), io)))
     }
 
@@ -161,7 +161,7 @@ impl<D: Source + ?Sized> Problem<D> {
         let mut plan = self.empty("decode", target, false);
         let state = state(&mut plan)?;
         let mut model = self.build()?;
-        let Some((inputs, cache)) = self.data.record_position(&mut plan, batch)?.filter(|_| model.decodes()) else { return Ok(None) };
+        let Some((inputs, cache)) = self.source().record_position(&mut plan, batch)?.filter(|_| model.decodes()) else { return Ok(None) };
         let output = model.forward_cached(&mut plan, &inputs, cache)?.main;
         plan.keep(output);
         let feed = Feed { state, inputs: inputs.tensors().to_vec(), sample_rows: None, batch };

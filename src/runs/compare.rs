@@ -72,8 +72,10 @@ pub(super) struct Line {
 pub(super) fn lines(folder: &Path) -> Result<Vec<Line>> {
     let path = folder.join("metrics.jsonl");
     let text = files::text(&path, files::LARGE).map_err(|e| match e.kind() {
-        std::io::ErrorKind::NotFound => Error::MissingInput(format!("{} is no run folder: it has no metrics.jsonl", folder.display())),
-        _ => Error::read(&path, &e),
+        std::io::ErrorKind::NotFound => {
+            Error::MissingInput(format!("{} is no run folder: it has no metrics.jsonl", folder.display()).into())
+        }
+        _ => Error::read(&path, e),
     })?;
     let line = |values: Value| {
         let split = values["split"].as_str()?.to_string();
@@ -97,7 +99,7 @@ pub(super) fn report(folder: &Path) -> Result<Value> {
     match files::text(&path, files::SMALL) {
         Ok(text) => serde_json::from_str(&text).map_err(|e| Error::Data(format!("{}: no report: {e}", path.display()))),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Value::Null),
-        Err(e) => Err(Error::read(&path, &e)),
+        Err(e) => Err(Error::read(&path, e)),
     }
 }
 

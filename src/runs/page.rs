@@ -136,7 +136,7 @@ fn run(folder: &Path, comparison: &Comparison) -> Result<String> {
 
 /// HTML with the pictures that other commands have left in the folder, such as linkages.
 fn pictures(folder: &Path) -> Result<String> {
-    let entries = std::fs::read_dir(folder).map_err(|e| Error::read(folder, &e))?;
+    let entries = std::fs::read_dir(folder).map_err(|e| Error::read(folder, e))?;
     let is_picture = |path: &PathBuf| path.extension().is_some_and(|e| e == "svg") && path.file_name().is_some_and(|n| n != "curves.svg");
     let mut files: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).filter(is_picture).collect();
     files.sort();

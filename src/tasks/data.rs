@@ -90,7 +90,7 @@ pub trait DataKind: Section + Debug + Any {
 #[derive(Debug, Clone, Copy)]
 pub struct Loading<'a> {
     /// Buffers that were read with saved weights; the data take theirs from them.
-    pub given: &'a [Buffer],
+    pub saved_buffers: &'a [Buffer],
     /// Processes of the run, each of which reads the samples that it needs.
     pub ranks: Ranks,
 }
@@ -181,6 +181,24 @@ pub trait Source: Debug {
     fn load(self: Box<Self>, with: Loading<'_>) -> Result<(Box<dyn Data>, Vec<String>)>;
 }
 
+/// A state of data: known by their sizes (`dyn Source`), or loaded (`dyn Data`).
+pub trait DataState: Debug {
+    /// Source of the data.
+    fn known(&self) -> &dyn Source;
+}
+
+impl DataState for dyn Source {
+    fn known(&self) -> &dyn Source {
+        self
+    }
+}
+
+impl DataState for dyn Data {
+    fn known(&self) -> &dyn Source {
+        self.source()
+    }
+}
+
 /// Makes a batch of each micro-step of a step: `pack` fills those in `own`; others only have the numbers of rows and valid rows.
 pub fn packed<T>(
     micro_steps: impl IntoIterator<Item = T>,
@@ -199,7 +217,10 @@ pub fn packed<T>(
 }
 
 /// Data with their samples in memory, in a file or on the device.
-pub trait Data: Source {
+pub trait Data: Debug {
+    /// Source of the data, with what is known of it since the samples were loaded.
+    fn source(&self) -> &dyn Source;
+
     /// Batches of the micro-steps of a step. Those outside of `own`, which another process computes, may lack their inputs.
     ///
     /// # Errors

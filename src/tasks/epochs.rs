@@ -123,7 +123,7 @@ pub struct Sets {
     /// Numbers of the validation samples.
     pub validation: Vec<usize>,
     /// True without training: every sample is a validation sample.
-    pub whole: bool,
+    pub tests: bool,
     /// Number of training samples by the header of the file; 0 while there is no file.
     expected: usize,
     file: PathBuf,
@@ -142,7 +142,7 @@ impl Sets {
         let used = (train.share, seed);
         let seed = (split == SplitKind::Random).then_some(seed);
         let (batch, epochs) = (train.batch, Epochs::new(train));
-        Sets { train: vec![], validation: vec![], whole: false, expected: 0, file: file.into(), share, seed, used, batch, epochs }
+        Sets { train: vec![], validation: vec![], tests: false, expected: 0, file: file.into(), share, seed, used, batch, epochs }
     }
 
     /// Number of samples in a training batch.
@@ -161,7 +161,7 @@ impl Sets {
     /// `Data` when a batch cannot be filled or there is no validation sample.
     pub fn take(&mut self, samples: usize) -> Result<()> {
         (self.train, self.validation) = split(samples, self.share, self.seed);
-        if self.whole {
+        if self.tests {
             self.validation = (0..samples).collect();
             self.train.clone_from(&self.validation);
         }
@@ -180,7 +180,7 @@ impl Sets {
     /// # Errors
     /// `Data`.
     pub fn expect_batch(&self) -> Result<()> {
-        if self.whole { Ok(()) } else { expect_batch(&self.file, self.expected, self.batch, self.used.0) }
+        if self.tests { Ok(()) } else { expect_batch(&self.file, self.expected, self.batch, self.used.0) }
     }
 
     /// Number of steps in an epoch.

@@ -57,7 +57,7 @@ impl Section for ImagesConfig {
 impl ImagesConfig {
     fn images(&self, settings: &Settings, purpose: Purpose) -> Images {
         let mut sets = Sets::new(&self.file, self.validation_share, self.split, self.seed, &settings.train);
-        sets.whole = purpose != Purpose::Train;
+        sets.tests = purpose != Purpose::Train;
         Images { file: self.file.clone(), side: self.side, samples: None, sets }
     }
 
@@ -151,11 +151,14 @@ impl Source for Images {
 
     fn expect_file(&self) -> Result<()> {
         if !self.file.exists() {
-            return Err(Error::MissingInput(format!(
-                "no data file {}. Make one with `engine data linkages --out FILE.npz`, or name yours: data.file in \
+            return Err(Error::MissingInput(
+                format!(
+                    "no data file {}. Make one with `engine data linkages --out FILE.npz`, or name yours: data.file in \
                  the run file, --data elsewhere",
-                self.file.display()
-            )));
+                    self.file.display()
+                )
+                .into(),
+            ));
         }
         self.sets.expect_batch()
     }
@@ -178,33 +181,11 @@ struct LoadedImages {
     data: Arc<ImageData>,
 }
 
-impl Source for LoadedImages {
-    fn fields(&self) -> Fields {
-        self.source.fields()
-    }
-
-    fn steps_per_epoch(&self) -> u64 {
-        self.source.steps_per_epoch()
-    }
-
-    fn record(&self, plan: &mut Plan, batch: usize, layout: Layout) -> Result<Inputs> {
-        self.source.record(plan, batch, layout)
-    }
-
-    fn card(&self, loss: &dyn Loss) -> Card {
-        self.source.card(loss)
-    }
-
-    fn describe(&self) -> Option<String> {
-        self.source.describe()
-    }
-
-    fn load(self: Box<Self>, _with: Loading<'_>) -> Result<(Box<dyn Data>, Vec<String>)> {
-        Ok((self, vec![]))
-    }
-}
-
 impl Data for LoadedImages {
+    fn source(&self) -> &dyn Source {
+        &self.source
+    }
+
     fn batches(&mut self, step: u64, _layout: Layout, own: Range<usize>) -> Result<Vec<Batch>> {
         let (data, batch) = (self.data.clone(), self.source.sets.batch());
         Ok(packed(self.source.sets.numbers(step), &own, |numbers| pack(&data, &numbers, batch), |numbers| (numbers.len(), numbers.len())))

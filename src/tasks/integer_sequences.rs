@@ -311,6 +311,10 @@ impl Source for IntegerSequences {
 }
 
 impl Data for IntegerSequences {
+    fn source(&self) -> &dyn Source {
+        self
+    }
+
     fn batches(&mut self, step: u64, _layout: Layout, own: Range<usize>) -> Result<Vec<Batch>> {
         let (batch, context) = (self.train.batch, self.config.context);
         let pack = |sequences: &[Sequence]| micro_batch(sequences, batch, context);

@@ -26,9 +26,9 @@ use crate::random::{Random, stream};
 use crate::session::Session;
 
 /// Number of joints that are inputs: the last one predicts nothing.
-const GIVEN: usize = JOINTS - 1;
+const INPUT_JOINTS: usize = JOINTS - 1;
 /// Number of tokens of a sequence.
-const LENGTH: usize = BEFORE_JOINTS + GIVEN;
+const LENGTH: usize = BEFORE_JOINTS + INPUT_JOINTS;
 /// Name of the buffer of mean coordinates.
 const MEAN: &str = "normalization.mean";
 /// Name of the buffer of standard deviations, which convert normalised coordinates to mm.
@@ -87,12 +87,13 @@ impl Section for MechanismsConfig {
 impl MechanismsConfig {
     fn mechanisms(&self, settings: &Settings, purpose: Purpose) -> Mechanisms {
         let mut sets = Sets::new(&self.file, self.validation_share, self.split, self.seed, &settings.train);
-        sets.whole = purpose != Purpose::Train;
+        sets.tests = purpose != Purpose::Train;
         Mechanisms {
             config: self.clone(),
             joints: if purpose == Purpose::Generate { Joints::Unread } else { Joints::Needed },
             samples: None,
             sets,
+            facts: None,
         }
     }
 
@@ -100,8 +101,8 @@ impl MechanismsConfig {
     ///
     /// # Errors
     /// `Data` when they do not fill a batch.
-    pub fn holding(&self, settings: &Settings, data: MechanismData, given: &[Buffer]) -> Result<Box<dyn Data>> {
-        Ok(Box::new(self.mechanisms(settings, Purpose::Train).holding(data, given)?))
+    pub fn holding(&self, settings: &Settings, data: MechanismData, saved_buffers: &[Buffer]) -> Result<Box<dyn Data>> {
+        Ok(Box::new(self.mechanisms(settings, Purpose::Train).holding(data, saved_buffers)?))
     }
 }
 
@@ -156,13 +157,25 @@ struct Mechanisms {
     /// Number of samples in the file, if it exists.
     samples: Option<usize>,
     sets: Sets,
+    /// Facts of the samples, once they are loaded.
+    facts: Option<Facts>,
+}
+
+/// Facts of loaded samples.
+#[derive(Debug, Clone, Copy)]
+struct Facts {
+    /// Number that all types are below.
+    types: usize,
+    scale: Scale,
+    /// Usual size of a coordinate that the model sees.
+    size: f64,
 }
 
 impl Mechanisms {
     /// Takes the samples. Mean and standard deviation are those of the saved weights if given, else of the training samples.
-    fn holding(mut self, data: MechanismData, given: &[Buffer]) -> Result<LoadedMechanisms> {
+    fn holding(mut self, data: MechanismData, saved_buffers: &[Buffer]) -> Result<LoadedMechanisms> {
         self.sets.take(data.counts.len())?;
-        let find = |name: &str| given.iter().find(|b| b.name == name).and_then(|b| <[f32; 2]>::try_from(&b.values[..]).ok());
+        let find = |name: &str| saved_buffers.iter().find(|b| b.name == name).and_then(|b| <[f32; 2]>::try_from(&b.values[..]).ok());
         let scale = match (find(MEAN), find(DEVIATION)) {
             (Some(mean), Some(deviation)) => {
                 let plain = mean == [0.0; 2] && deviation == [1.0; 2];
@@ -182,21 +195,26 @@ impl Mechanisms {
             _ => Scale::default(),
         };
         self.config.latents = data.width;
+        let size = match self.config.normalize {
+            true => 1.0,
+            false => data.statistics(&self.sets.train)[1].into_iter().fold(0.0, f64::max),
+        };
+        self.facts = Some(Facts { types: data.types.iter().max().map_or(1, |t| *t as usize + 1), scale, size });
         Ok(LoadedMechanisms { source: self, data: Arc::new(data), scale })
     }
 
-    fn tensors(&self, plan: &mut Plan, batch: usize, scale: Option<Scale>) -> Result<Inputs> {
-        let inputs = self.given(plan, batch, GIVEN)?;
+    fn tensors(&self, plan: &mut Plan, batch: usize) -> Result<Inputs> {
+        let inputs = self.model_inputs(plan, batch, INPUT_JOINTS)?;
         let name = plan.name.clone();
         let joints = plan.persistent(Role::Dataset, &format!("{name}.joints"), &[batch, JOINTS, 2])?;
         let mask = plan.persistent(Role::Dataset, &format!("{name}.mask"), &[batch, JOINTS])?;
-        let deviation = scale.map(|s| Fill::floats(s.deviation.to_vec()));
+        let deviation = self.facts.map(|facts| Fill::floats(facts.scale.deviation.to_vec()));
         let deviation = plan.constant(Role::Workspace, DEVIATION, &[2], deviation)?;
         Ok(inputs.with("joints", joints).with("mask", mask).with("deviation", deviation))
     }
 
     /// Declares latents, types and the joints that are inputs.
-    fn given(&self, plan: &mut Plan, batch: usize, joints: usize) -> Result<Inputs> {
+    fn model_inputs(&self, plan: &mut Plan, batch: usize, joints: usize) -> Result<Inputs> {
         let name = plan.name.clone();
         let mut input = |what: &str, shape: &[usize]| plan.persistent(Role::Dataset, &format!("{name}.{what}"), shape);
         let (latents, types) = (input("latents", &[batch, self.config.latents])?, input("types", &[batch])?);
@@ -210,8 +228,8 @@ impl Source for Mechanisms {
         Fields(vec![
             Field::floats("latents", &[self.config.latents]),
             // Which types there are, only the samples tell.
-            Field::integers("types", &[], 1),
-            Field::floats("points", &[GIVEN, 2]),
+            Field::integers("types", &[], self.facts.map_or(1, |facts| facts.types)),
+            Field::floats("points", &[INPUT_JOINTS, 2]),
             Field::floats("joints", &[JOINTS, 2]).answer(),
             Field::floats("mask", &[JOINTS]).answer(),
         ])
@@ -222,7 +240,7 @@ impl Source for Mechanisms {
     }
 
     fn record(&self, plan: &mut Plan, batch: usize, _layout: Layout) -> Result<Inputs> {
-        self.tensors(plan, batch, None)
+        self.tensors(plan, batch)
     }
 
     fn decodes(&self) -> bool {
@@ -230,13 +248,17 @@ impl Source for Mechanisms {
     }
 
     fn record_position(&self, plan: &mut Plan, batch: usize) -> Result<Option<(Inputs, Cache)>> {
-        let inputs = self.given(plan, batch, 1)?;
+        let inputs = self.model_inputs(plan, batch, 1)?;
         let sources = plan.persistent(Role::KvCache, &format!("{}.sources", plan.name), &[batch, LENGTH])?;
         Ok(Some((inputs.with("sources", sources), Cache { sources, limit: LENGTH })))
     }
 
     fn buffers(&self) -> Vec<Buffer> {
-        Scale::default().buffers()
+        self.facts.map_or_else(Scale::default, |facts| facts.scale).buffers()
+    }
+
+    fn size(&self) -> f64 {
+        self.facts.map_or(1.0, |facts| facts.size)
     }
 
     fn card(&self, loss: &dyn Loss) -> Card {
@@ -259,7 +281,7 @@ impl Source for Mechanisms {
                 "no data file {}. Make one with `engine data linkages` and `engine encode` (README, Mechanisms), or name yours: data.file in \
                  the run file, --data elsewhere",
                 file.display()
-            )));
+            ).into()));
         }
         self.sets.expect_batch()
     }
@@ -268,7 +290,7 @@ impl Source for Mechanisms {
         let file = &self.config.file;
         self.expect_file()?;
         let (data, mut notes) = load(file, self.joints, NonFinite::of(self.config.skip_non_finite))?;
-        let loaded = self.holding(data, with.given)?;
+        let loaded = self.holding(data, with.saved_buffers)?;
         let [[mx, my], [dx, dy]] = loaded.data.statistics(&loaded.source.sets.train);
         let how = if loaded.source.config.normalize { "" } else { ", not normalised" };
         let text = format!(
@@ -320,56 +342,11 @@ struct LoadedMechanisms {
     scale: Scale,
 }
 
-impl Source for LoadedMechanisms {
-    fn fields(&self) -> Fields {
-        let types = self.data.types.iter().max().map_or(1, |t| *t as usize + 1);
-        let mut fields = self.source.fields();
-        fields.0.iter_mut().filter(|f| f.name == "types").for_each(|f| f.below = Some(types));
-        fields
-    }
-
-    fn steps_per_epoch(&self) -> u64 {
-        self.source.steps_per_epoch()
-    }
-
-    fn record(&self, plan: &mut Plan, batch: usize, _layout: Layout) -> Result<Inputs> {
-        self.source.tensors(plan, batch, Some(self.scale))
-    }
-
-    fn decodes(&self) -> bool {
-        true
-    }
-
-    fn record_position(&self, plan: &mut Plan, batch: usize) -> Result<Option<(Inputs, Cache)>> {
-        self.source.record_position(plan, batch)
-    }
-
-    fn buffers(&self) -> Vec<Buffer> {
-        self.scale.buffers()
-    }
-
-    fn size(&self) -> f64 {
-        if self.source.config.normalize {
-            return 1.0;
-        }
-        let [_, deviations] = self.data.statistics(&self.source.sets.train);
-        deviations.into_iter().fold(0.0, f64::max)
-    }
-
-    fn card(&self, loss: &dyn Loss) -> Card {
-        self.source.card(loss)
-    }
-
-    fn describe(&self) -> Option<String> {
-        self.source.describe()
-    }
-
-    fn load(self: Box<Self>, _with: Loading<'_>) -> Result<(Box<dyn Data>, Vec<String>)> {
-        Ok((self, vec![]))
-    }
-}
-
 impl Data for LoadedMechanisms {
+    fn source(&self) -> &dyn Source {
+        &self.source
+    }
+
     fn batches(&mut self, step: u64, _layout: Layout, own: Range<usize>) -> Result<Vec<Batch>> {
         let numbers = self.source.sets.numbers(step);
         let pack = |numbers: Vec<usize>| pack(&self.data, self.scale, &numbers, self.source.sets.batch());
@@ -389,7 +366,7 @@ fn pack(data: &MechanismData, scale: Scale, numbers: &[usize], batch: usize) -> 
     let width = data.width;
     let mut latents = vec![0u32; batch * width];
     let mut types = vec![0u32; batch];
-    let mut points = vec![0u32; batch * GIVEN * 2];
+    let mut points = vec![0u32; batch * INPUT_JOINTS * 2];
     let mut joints = vec![0u32; batch * JOINTS * 2];
     let mut mask = vec![0u32; batch * JOINTS];
     for (b, i) in numbers.iter().copied().enumerate() {
@@ -403,8 +380,8 @@ fn pack(data: &MechanismData, scale: Scale, numbers: &[usize], batch: usize) -> 
                 let (mean, deviation) = scale.of(axis);
                 let value = ((f64::from(data.joints[(i * JOINTS + j) * 2 + axis]) - mean) / deviation) as f32;
                 joints[(b * JOINTS + j) * 2 + axis] = value.to_bits();
-                if j < GIVEN {
-                    points[(b * GIVEN + j) * 2 + axis] = value.to_bits();
+                if j < INPUT_JOINTS {
+                    points[(b * INPUT_JOINTS + j) * 2 + axis] = value.to_bits();
                 }
             }
         }

@@ -11,7 +11,7 @@ mod mechanisms;
 mod next_vectors;
 mod scorecard;
 
-pub use data::{Data, DataKind, Layout, Loading, Purpose, Source, packed};
+pub use data::{Data, DataKind, DataState, Layout, Loading, Purpose, Source, packed};
 pub use epochs::{Epochs, Sets, SplitKind};
 pub use images::{ImageScorecard, ImagesConfig};
 pub use integer_sequences::{IntegerScorecard, IntegerSequencesConfig, micro_batch as sequence_batch};

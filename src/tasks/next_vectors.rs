@@ -123,6 +123,7 @@ impl DataKind for VectorsConfig {
             samples: None,
             half: false,
             there: false,
+            data: None,
         };
         if purpose != Purpose::Predict && self.sized_by().exists() {
             let h = header(self.sized_by())?;
@@ -156,6 +157,8 @@ struct NextVectors {
     half: bool,
     /// True if the file exists.
     there: bool,
+    /// Samples, once they are loaded.
+    data: Option<Arc<VectorData>>,
 }
 
 impl VectorsConfig {
@@ -189,6 +192,7 @@ impl VectorsConfig {
             samples: None,
             half: false,
             there: false,
+            data: None,
         };
         Ok(Box::new(source.holding(data, Ranks::default())?))
     }
@@ -217,15 +221,17 @@ impl NextVectors {
         } else {
             None
         };
-        Ok(LoadedVectors { source: self, data: Arc::new(data), baselines, leakage, epochs })
+        let data = Arc::new(data);
+        self.data = Some(data.clone());
+        Ok(LoadedVectors { source: self, data, baselines, leakage, epochs })
     }
 
-    /// Declares the input tensors of a batch; `data`, once loaded, fills the constants on the device.
-    fn tensors(&self, plan: &mut Plan, batch: usize, layout: Layout, data: Option<&Arc<VectorData>>) -> Result<Inputs> {
+    /// Declares the input tensors of a batch; the samples, once loaded, fill the constants on the device.
+    fn tensors(&self, plan: &mut Plan, batch: usize, layout: Layout) -> Result<Inputs> {
         let (dim, context) = (self.config.dim, self.config.context);
         let axes = if layout.time_major { [context, batch, dim] } else { [batch, context, dim] };
         let name = plan.name.clone();
-        let Some(samples) = self.samples.filter(|_| plan.trains && layout.resident) else {
+        let Some(samples) = self.samples.filter(|_| plan.options.trains && layout.resident) else {
             let x = plan.persistent(Role::Dataset, &format!("{name}.x"), &axes)?;
             let t = plan.persistent(Role::Dataset, &format!("{name}.t"), &[batch, dim])?;
             return Ok(Inputs::new(batch).with("context", x).with("target", t));
@@ -233,7 +239,7 @@ impl NextVectors {
         let half = self.half;
         let elements = |n: usize| if half { n.div_ceil(2) } else { n };
         let fill = |row: fn(&VectorSet, usize) -> Vec<f32>, cols: usize| {
-            data.cloned().map(|data| Fill::new(move |range| words(|i| row(&data.train, i), [samples, cols], half, range)))
+            self.data.clone().map(|data| Fill::new(move |range| words(|i| row(&data.train, i), [samples, cols], half, range)))
         };
         let (all_contexts, all_targets) = (elements(samples * context * dim), elements(samples * dim));
         let contexts = plan.constant(Role::Dataset, "data.contexts", &[all_contexts], fill(VectorSet::context_of, context * dim))?;
@@ -286,11 +292,12 @@ impl Source for NextVectors {
     }
 
     fn record(&self, plan: &mut Plan, batch: usize, layout: Layout) -> Result<Inputs> {
-        self.tensors(plan, batch, layout, None)
+        self.tensors(plan, batch, layout)
     }
 
     fn targets(&self) -> Option<Targets> {
-        Some(Targets { count: self.samples.unwrap_or(1).max(1), vectors: None })
+        let vectors = self.data.clone().map(|data| data as Arc<dyn TargetVectors>);
+        Some(Targets { count: self.samples.unwrap_or(1).max(1), vectors })
     }
 
     fn card(&self, loss: &dyn Loss) -> Card {
@@ -315,7 +322,7 @@ impl Source for NextVectors {
                 "no data file {}. Name yours: --set data.file=FILE.npz to train, --data FILE.npz elsewhere; data/README.md says what it \
                  holds, and data/samples/ has a small one to try",
                 file.display()
-            )));
+            ).into()));
         }
         match self.samples.filter(|_| self.needs_batch) {
             Some(samples) => expect_batch(file, samples, self.train.batch, self.train.share),
@@ -361,6 +368,53 @@ impl Source for NextVectors {
         notes.extend(loaded.leakage.clone());
         Ok((Box::new(loaded), notes))
     }
+
+    /// Fails if a batch has a single sample and the loss needs a standard deviation over the batch.
+    fn check(&self, loss: &dyn Loss) -> Result<Vec<String>> {
+        let Some(data) = &self.data else { return Ok(vec![]) };
+        let (train, n) = (&self.train, data.train.samples);
+        let columns = loss.columns();
+        let has = |wanted: &str| columns.terms.iter().any(|(name, _)| *name == wanted);
+        let mut notes = vec![];
+        if has("infonce") && !has("cosine_loss") && !has("mse") {
+            notes.push(
+                "WARNING: InfoNCE only tells the targets of a batch apart, and nothing in this loss pulls a prediction to its target: on 29,317 contexts of GTR-T5 \
+                 vectors a transformer came to a cosine of 0.28 so, and to 0.585 by the cosine loss. Add cosine = { weight = 1.0 } or mse to [loss]"
+                    .to_string(),
+            );
+        }
+        let terms = columns.need_two.join(", ");
+        if terms.is_empty() {
+            return Ok(notes);
+        }
+        let batch = train.batch;
+        let tail = if train.drop_last { 0 } else { n % batch };
+        if self.needs_batch && (batch == 1 || tail == 1) {
+            return Err(Error::Config(format!(
+                "loss terms with a standard deviation over the batch ({terms}) need two samples in each: train.batch = {batch} leaves one \
+                 alone. Choose another train.batch"
+            )));
+        }
+        if data.validation.samples == 1 {
+            return Err(Error::Data(format!(
+                "{}: one validation sample has no standard deviation, which loss terms ({terms}) need. Change data.validation_share",
+                self.config.file.display()
+            )));
+        }
+        let batch = self.evaluation_batch(batch);
+        let sets = [("validation", Some(&data.validation)), ("out-of-distribution", data.ood.as_ref())];
+        let alone = |(name, set): (&str, Option<&VectorSet>)| {
+            let samples = set?.samples;
+            (samples % batch == 1).then(|| {
+                format!(
+                    "the last of {samples} {name} samples is alone in its batch of {batch}: it has no standard deviation and is left out of \
+                     {terms}"
+                )
+            })
+        };
+        notes.extend(sets.into_iter().filter_map(alone));
+        Ok(notes)
+    }
 }
 
 impl TargetVectors for VectorData {
@@ -385,91 +439,11 @@ struct LoadedVectors {
     epochs: Epochs,
 }
 
-impl Source for LoadedVectors {
-    fn fields(&self) -> Fields {
-        self.source.fields()
-    }
-
-    fn steps_per_epoch(&self) -> u64 {
-        self.source.steps_per_epoch()
-    }
-
-    fn evaluation_batches(&self, batch: usize) -> Vec<usize> {
-        self.source.evaluation_batches(batch)
-    }
-
-    fn can_be_resident(&self) -> bool {
-        true
-    }
-
-    fn record(&self, plan: &mut Plan, batch: usize, layout: Layout) -> Result<Inputs> {
-        self.source.tensors(plan, batch, layout, Some(&self.data))
-    }
-
-    fn targets(&self) -> Option<Targets> {
-        Some(Targets { count: self.data.train.samples, vectors: Some(self.data.clone()) })
-    }
-
-    fn card(&self, loss: &dyn Loss) -> Card {
-        self.source.card(loss)
-    }
-
-    fn describe(&self) -> Option<String> {
-        self.source.describe()
-    }
-
-    fn load(self: Box<Self>, _with: Loading<'_>) -> Result<(Box<dyn Data>, Vec<String>)> {
-        Ok((self, vec![]))
-    }
-
-    /// Fails if a batch has a single sample and the loss needs a standard deviation over the batch.
-    fn check(&self, loss: &dyn Loss) -> Result<Vec<String>> {
-        let (train, n) = (&self.source.train, self.data.train.samples);
-        let columns = loss.columns();
-        let has = |wanted: &str| columns.terms.iter().any(|(name, _)| *name == wanted);
-        let mut notes = vec![];
-        if has("infonce") && !has("cosine_loss") && !has("mse") {
-            notes.push(
-                "WARNING: InfoNCE only tells the targets of a batch apart, and nothing in this loss pulls a prediction to its target: on 29,317 contexts of GTR-T5 \
-                 vectors a transformer came to a cosine of 0.28 so, and to 0.585 by the cosine loss. Add cosine = { weight = 1.0 } or mse to [loss]"
-                    .to_string(),
-            );
-        }
-        let terms = columns.need_two.join(", ");
-        if terms.is_empty() {
-            return Ok(notes);
-        }
-        let batch = train.batch;
-        let tail = if train.drop_last { 0 } else { n % batch };
-        if self.source.needs_batch && (batch == 1 || tail == 1) {
-            return Err(Error::Config(format!(
-                "loss terms with a standard deviation over the batch ({terms}) need two samples in each: train.batch = {batch} leaves one \
-                 alone. Choose another train.batch"
-            )));
-        }
-        if self.data.validation.samples == 1 {
-            return Err(Error::Data(format!(
-                "{}: one validation sample has no standard deviation, which loss terms ({terms}) need. Change data.validation_share",
-                self.source.config.file.display()
-            )));
-        }
-        let batch = self.source.evaluation_batch(batch);
-        let sets = [("validation", Some(&self.data.validation)), ("out-of-distribution", self.data.ood.as_ref())];
-        let alone = |(name, set): (&str, Option<&VectorSet>)| {
-            let samples = set?.samples;
-            (samples % batch == 1).then(|| {
-                format!(
-                    "the last of {samples} {name} samples is alone in its batch of {batch}: it has no standard deviation and is left out of \
-                     {terms}"
-                )
-            })
-        };
-        notes.extend(sets.into_iter().filter_map(alone));
-        Ok(notes)
-    }
-}
-
 impl Data for LoadedVectors {
+    fn source(&self) -> &dyn Source {
+        &self.source
+    }
+
     fn batches(&mut self, step: u64, layout: Layout, own: Range<usize>) -> Result<Vec<Batch>> {
         let (train, batch) = (&self.data.train, self.source.train.batch);
         let micro = |numbers: Vec<u32>| {

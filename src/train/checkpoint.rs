@@ -222,7 +222,7 @@ impl Weights {
                     .collect();
                 let there =
                     if there.is_empty() { "no weights yet: a run saves the first after an epoch".into() } else { there.join(" and ") };
-                return Err(Error::MissingInput(format!("{}: no weights `{which}`. There is {there}", run.display())));
+                return Err(Error::MissingInput(format!("{}: no weights `{which}`. There is {there}", run.display()).into()));
             };
             match Weights::open(&path) {
                 // The run has removed it since: there is a newer one.
@@ -361,11 +361,11 @@ impl Checkpoint {
         )?;
         let again = Self::load(&path, parameters)?;
         if again.weights != self.weights {
-            return Err(Error::Io(format!("{} reads back differently from what was written: check the disk", path.display())));
+            return Err(Error::Io(format!("{} reads back differently from what was written: check the disk", path.display()).into()));
         }
         let found = Self::list(folder)?;
         for old in &found[..found.len().saturating_sub(keep)] {
-            fs::remove_file(old).map_err(|e| Error::write(old, &e))?;
+            fs::remove_file(old).map_err(|e| Error::write(old, e))?;
         }
         Ok(path)
     }
@@ -379,10 +379,10 @@ impl Checkpoint {
         let entries = match fs::read_dir(folder) {
             Ok(entries) => entries,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(found),
-            Err(e) => return Err(Error::read(folder, &e)),
+            Err(e) => return Err(Error::read(folder, e)),
         };
         for entry in entries {
-            let path = entry.map_err(|e| Error::read(folder, &e))?.path();
+            let path = entry.map_err(|e| Error::read(folder, e))?.path();
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             if name.starts_with("step-") && name.ends_with(".safetensors") && path.is_file() {
                 found.push(path);

@@ -13,7 +13,7 @@ use crate::tasks::DataKind;
 /// Number of micro-batch sizes that are tried for each way to recompute: the largest that fit.
 const LARGEST: usize = 2;
 
-/// Finds the fastest form of a run that fits a budget in bytes, among forms whose steps have the same samples: the one with the shortest
+/// Finds the fastest candidate of a run that fits a budget in bytes, among forms whose steps have the same samples: the one with the shortest
 /// step by the roofline model of an RX 6600. A run that already fits is not changed, and 16 bits are used only if nothing fits with 32
 /// bits. If the loss compares the samples of a micro-batch with each other, the micro-batch is kept. With several processes, each has the budget.
 ///
@@ -26,11 +26,11 @@ where
     L: LossKind + Table,
 {
     let compares = Problem::open_for(config, ranks)?.loss().columns().compares;
-    let given = config.train.precision;
-    for precision in [given].into_iter().chain((given.is_f32() && target.half).then_some(Precision::F16)) {
+    let asked_for = config.train.precision;
+    for precision in [asked_for].into_iter().chain((asked_for.is_f32() && target.half).then_some(Precision::F16)) {
         let mut config = config.clone();
         config.train.precision = precision;
-        if let Some(found) = fastest(&config, precision == given, compares, (target, budget), ranks)? {
+        if let Some(found) = fastest(&config, precision == asked_for, compares, (target, budget), ranks)? {
             return Ok(found);
         }
     }
@@ -48,7 +48,7 @@ where
     }))
 }
 
-/// The form of a run in its precision that fits and has the shortest step, if any fits; with `stays`, the unchanged run if that fits.
+/// The candidate of a run in its precision that fits and has the shortest step, if any fits; with `stays`, the unchanged run if that fits.
 fn fastest<M, D, L>(
     config: &Config<M, D, L>,
     stays: bool,
@@ -63,22 +63,24 @@ where
 {
     let mut best: Option<(f64, Config<M, D, L>)> = None;
     for recompute in Recompute::ALL.into_iter().filter(|r| *r >= config.train.recompute) {
-        let mut form = config.clone();
-        form.train.recompute = recompute;
-        let Some(most) = Problem::open_for(&form, ranks)?.largest_batch(target, budget).map(|part| part * ranks.count) else { continue };
-        if most >= form.train.batch && recompute.is_none() && stays {
-            return Ok(Some(form));
+        let mut candidate = config.clone();
+        candidate.train.recompute = recompute;
+        let Some(most) = Problem::open_for(&candidate, ranks)?.largest_batch(target, budget).map(|part| part * ranks.count) else {
+            continue;
+        };
+        if most >= candidate.train.batch && recompute.is_none() && stays {
+            return Ok(Some(candidate));
         }
         let suits = |batch: &usize| batch.is_multiple_of(ranks.count) && (!compares || *batch == config.train.batch);
         let sizes = config.train.micro_batches(most.min(config.train.batch)).filter(suits);
         for batch in sizes.take(LARGEST) {
-            let mut form = form.clone();
-            (form.train.batch, form.train.accumulate) = (batch, config.train.samples() / batch);
-            let seconds = Problem::open_for(&form, ranks)?.roofline(&CARD)?;
+            let mut candidate = candidate.clone();
+            (candidate.train.batch, candidate.train.accumulate) = (batch, config.train.samples() / batch);
+            let seconds = Problem::open_for(&candidate, ranks)?.roofline(&CARD)?;
             if best.as_ref().is_none_or(|(least, _)| seconds < *least) {
-                best = Some((seconds, form));
+                best = Some((seconds, candidate));
             }
         }
     }
-    Ok(best.map(|(_, form)| form))
+    Ok(best.map(|(_, candidate)| candidate))
 }

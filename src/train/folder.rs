@@ -99,10 +99,10 @@ impl RunFolder {
     pub fn open(path: &Path, resume: bool) -> Result<RunFolder> {
         let mut folder = RunFolder { path: path.components().collect(), lock: None, fresh: None };
         if path.exists() && !path.is_dir() {
-            return Err(Error::CannotCreate(format!("{} is no folder: name another one with --out", path.display())));
+            return Err(Error::CannotCreate(format!("{} is no folder: name another one with --out", path.display()).into()));
         }
         if !path.is_dir() {
-            return tempfile::tempfile_in(folder.above()).map(|_| folder).map_err(|e| Error::create(path, &e));
+            return tempfile::tempfile_in(folder.above()).map(|_| folder).map_err(|e| Error::create(path, e));
         }
         // What could not be written would only be noticed at the end.
         FILES.iter().try_for_each(|name| files::replaceable(&folder.path.join(name)).map(|_| ()))?;
@@ -118,19 +118,21 @@ impl RunFolder {
             return Ok(());
         }
         let folder = self.path.display();
-        Err(Error::CannotCreate(format!("{folder} already holds a run. Go on with it with --resume, or choose another folder with --out")))
+        Err(Error::CannotCreate(
+            format!("{folder} already holds a run. Go on with it with --resume, or choose another folder with --out").into(),
+        ))
     }
 
     fn hold(&mut self) -> Result<()> {
         let path = self.path.join(".lock");
         let new = files::replaceable(&path)?.is_none();
         // Whatever it holds stays: it may have another name elsewhere.
-        let lock = File::options().write(true).create(true).truncate(false).open(&path).map_err(|e| Error::create(&path, &e))?;
+        let lock = File::options().write(true).create(true).truncate(false).open(&path).map_err(|e| Error::create(&path, e))?;
         if in_use(&self.path, lock.try_lock()) {
             let folder = self.path.display();
-            return Err(Error::CannotCreate(format!(
-                "{folder} is in use by another run. Wait for it, or choose another folder with --out"
-            )));
+            return Err(Error::CannotCreate(
+                format!("{folder} is in use by another run. Wait for it, or choose another folder with --out").into(),
+            ));
         }
         self.lock = Some(lock);
         self.fresh = new.then_some(path);
@@ -142,7 +144,7 @@ impl RunFolder {
     /// # Errors
     /// As `open`.
     pub(super) fn create(&mut self) -> Result<()> {
-        fs::create_dir_all(self.checkpoints()).map_err(|e| Error::create(&self.path, &e))?;
+        fs::create_dir_all(self.checkpoints()).map_err(|e| Error::create(&self.path, e))?;
         if self.lock.is_none() {
             self.hold()?;
             // Another process may have been here since the first look.
@@ -182,7 +184,7 @@ impl RunFolder {
             Ok(free) if free < bytes => Err(Error::CannotCreate(format!(
                 "{}: {free} bytes are free, the checkpoints need {bytes}. Free some space, lower checkpoint.keep, or choose another disk with --out",
                 self.path.display()
-            ))),
+            ).into())),
             _ => Ok(()),
         }
     }
@@ -212,7 +214,7 @@ impl RunFolder {
             }
             match saved {
                 Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-                Err(e) => return Err(Error::read(&self.config(), &e)),
+                Err(e) => return Err(Error::read(&self.config(), e)),
                 Ok(text) => {
                     origin.read_configuration(&text).map_err(|e| {
                         let path = self.config().display().to_string();

@@ -45,10 +45,10 @@ impl Logs {
             Err(_) => Vec::new(),
         };
         files::write(&metrics_path, &kept)?;
-        let metrics = OpenOptions::new().append(true).open(&metrics_path).map_err(|e| Error::create(&metrics_path, &e))?;
+        let metrics = OpenOptions::new().append(true).open(&metrics_path).map_err(|e| Error::create(&metrics_path, e))?;
         let text_path = folder.join("train.log");
         files::replaceable(&text_path)?;
-        let text = OpenOptions::new().append(true).create(true).open(&text_path).map_err(|e| Error::create(&text_path, &e))?;
+        let text = OpenOptions::new().append(true).create(true).open(&text_path).map_err(|e| Error::create(&text_path, e))?;
         let bar = host.and_then(|host| Bar::new(host, total, "steps"));
         if let Some(bar) = &bar {
             bar.start_at(step);
@@ -78,7 +78,7 @@ impl Logs {
             line.insert((*name).into(), (*value).into());
             self.events.scalar(&format!("{split}/{name}"), step, *value)?;
         }
-        writeln!(self.metrics, "{}", Value::Object(line)).map_err(|e| Error::write(&self.metrics_path, &e))
+        writeln!(self.metrics, "{}", Value::Object(line)).map_err(|e| Error::write(&self.metrics_path, e))
     }
 
     /// Updates the progress bar; without a terminal, prints a plain line every ten seconds.
@@ -99,7 +99,7 @@ impl Logs {
 
     /// Flushes all buffers to the operating system.
     pub(crate) fn flush(&mut self) -> Result<()> {
-        fault::file("write").and_then(|()| self.metrics.flush()).map_err(|e| Error::write(&self.metrics_path, &e))?;
+        fault::file("write").and_then(|()| self.metrics.flush()).map_err(|e| Error::write(&self.metrics_path, e))?;
         self.events.flush()
     }
 

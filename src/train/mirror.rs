@@ -21,7 +21,7 @@ fn decides(path: &Path) -> bool {
 fn contents(root: &Path, folder: &Path, found: &mut Vec<(PathBuf, Option<PathBuf>)>) -> Result<()> {
     let Ok(entries) = std::fs::read_dir(folder) else { return Ok(()) };
     for entry in entries {
-        let path = entry.map_err(|e| Error::read(folder, &e))?.path();
+        let path = entry.map_err(|e| Error::read(folder, e))?.path();
         let relative = path.strip_prefix(root).unwrap_or(&path).to_path_buf();
         if path.is_dir() {
             let attempt = relative.file_name().is_some_and(|name| name.to_string_lossy().contains("-attempt-"));
@@ -65,15 +65,15 @@ pub fn mirrored(out: &Path, scratch: Option<&Path>, resume: bool, ranks: Ranks) 
     for (number, (path, is_file)) in list.iter().enumerate() {
         let here = scratch.map(|scratch| scratch.join(path));
         if !is_file {
-            here.map_or(Ok(()), |here| std::fs::create_dir_all(&here).map_err(|e| Error::create(&here, &e)))?;
+            here.map_or(Ok(()), |here| std::fs::create_dir_all(&here).map_err(|e| Error::create(&here, e)))?;
             continue;
         }
         let own = found.get(number).and_then(|(_, file)| file.as_ref());
-        let bytes = own.map_or(Ok(vec![]), |file| files::bytes(file, files::LARGE).map_err(|e| Error::read(file, &e)))?;
+        let bytes = own.map_or(Ok(vec![]), |file| files::bytes(file, files::LARGE).map_err(|e| Error::read(file, e)))?;
         let bytes = ranks.broadcast(bytes);
         if let Some(here) = here {
             let folder = here.parent().unwrap_or(Path::new(""));
-            std::fs::create_dir_all(folder).and_then(|()| std::fs::write(&here, bytes)).map_err(|e| Error::create(&here, &e))?;
+            std::fs::create_dir_all(folder).and_then(|()| std::fs::write(&here, bytes)).map_err(|e| Error::create(&here, e))?;
         }
     }
     Ok(scratch.map_or(out.clone(), |scratch| scratch.join(name)))

@@ -50,7 +50,7 @@ pub(super) fn expect_room<M, D, L>(config: &Config<M, D, L>, out: &Path, resume:
             "{} is an attempt of a run that was in {}. Go on with that run with --resume, move its attempts away, or choose another folder with --out",
             left.display(),
             out.display()
-        )));
+        ).into()));
     }
     for n in attempts(out, restart.times) + 1..=restart.times {
         expect_free(&attempt_folder(out, n))?;
@@ -62,10 +62,13 @@ pub(super) fn expect_room<M, D, L>(config: &Config<M, D, L>, out: &Path, resume:
 fn expect_free(aside: &Path) -> Result<()> {
     match aside.symlink_metadata() {
         Err(_) => Ok(()),
-        Ok(_) => Err(Error::CannotCreate(format!(
-            "{} is in the way of a restart: it is no attempt of this run. Move it away, or choose another folder with --out",
-            aside.display()
-        ))),
+        Ok(_) => Err(Error::CannotCreate(
+            format!(
+                "{} is in the way of a restart: it is no attempt of this run. Move it away, or choose another folder with --out",
+                aside.display()
+            )
+            .into(),
+        )),
     }
 }
 
@@ -107,7 +110,7 @@ where
                 attempt += 1;
                 let aside = attempt_folder(&options.out, attempt);
                 expect_free(&aside)?;
-                std::fs::rename(&options.out, &aside).map_err(|e| Error::create(&aside, &e))?;
+                std::fs::rename(&options.out, &aside).map_err(|e| Error::create(&aside, e))?;
                 let why = why.replace(&options.out.display().to_string(), &aside.display().to_string());
                 let seed = restarted(config, attempt, stride).train.seed;
                 options.say(&format!(

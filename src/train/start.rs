@@ -22,9 +22,9 @@ use crate::plan::{Exchange, Flat, MemoryReport};
 use crate::problem::{Loaded, Problem};
 use crate::ranks::Ranks;
 use crate::session::{Carried, Placed, Session};
-use crate::tasks::Source;
+use crate::tasks::DataState;
 
-fn over_budget<D: Source + ?Sized>(problem: &Problem<D>, gpu: &Gpu, report: &MemoryReport, budget: u64, ranks: Ranks) -> Error {
+fn over_budget<D: DataState + ?Sized>(problem: &Problem<D>, gpu: &Gpu, report: &MemoryReport, budget: u64, ranks: Ranks) -> Error {
     let roles = report.bytes_by_role.iter().map(|(role, bytes)| format!("\n  {role:<12}{bytes:>16}")).collect::<String>();
     let samples = problem.settings.train.samples();
     // Of the batches that fit, the largest that a step divides into.
@@ -76,7 +76,7 @@ fn expect_same_files(problem: &Problem, ranks: Ranks) -> Result<()> {
 /// # Errors
 /// Errors with which `train` would refuse to start.
 pub(super) fn expect_startable(mut problem: Problem, gpu: &Gpu, options: &Options) -> Result<()> {
-    problem.data.expect_file()?;
+    problem.source().expect_file()?;
     expect_rules(&problem)?;
     let folder = RunFolder::open(&options.out, options.resume)?;
     if let Some(path) = init_of(options, &folder) {
@@ -96,11 +96,11 @@ fn init_of<'o>(options: &'o Options, folder: &RunFolder) -> Option<&'o PathBuf> 
 /// `Config`.
 pub fn expect_rules(problem: &Problem) -> Result<()> {
     check_metrics(&problem.settings, &problem.loss().columns(), &problem.card())?;
-    check_epochs(&problem.settings, problem.data.steps_per_epoch())
+    check_epochs(&problem.settings, problem.source().steps_per_epoch())
 }
 
 /// Decides the layout in memory; fails if it exceeds the budget.
-fn place<D: Source + ?Sized>(problem: &mut Problem<D>, gpu: &Gpu, budget: u64, ranks: Ranks) -> Result<Placed> {
+fn place<D: DataState + ?Sized>(problem: &mut Problem<D>, gpu: &Gpu, budget: u64, ranks: Ranks) -> Result<Placed> {
     let placed = problem.place(gpu.target, budget)?;
     if placed.memory.report.total_bytes > budget {
         Err(over_budget(problem, gpu, &placed.memory.report, budget, ranks))
@@ -137,12 +137,12 @@ impl Start {
     fn look(mut problem: Problem, options: &Options) -> Result<Start> {
         let folder = RunFolder::open(&options.out, options.resume)?;
         let init = init_of(options, &folder);
-        problem.data.expect_file()?;
+        problem.source().expect_file()?;
         expect_rules(&problem)?;
         let mut gpu = options.host.open(options.device.as_deref())?;
         let parameters = problem.record_evaluation(gpu.target)?.0.parameters().to_vec();
         let mut origin = Origin { config: problem.toml.clone(), canonical: Some(problem.canonical), ..Origin::default() };
-        let first_save = problem.settings.checkpoint.every.unwrap_or(problem.data.steps_per_epoch());
+        let first_save = problem.settings.checkpoint.every.unwrap_or(problem.source().steps_per_epoch());
         let mut found = if options.resume { folder.find(&parameters, &origin, first_save)? } else { None };
         // A run goes on as it began, or its bits would differ.
         if let Some(found) = &found {
@@ -184,7 +184,7 @@ impl Start {
         let Start { problem, placed, gpu, mut folder, origin, watched, found, init, notes: of_data } = self;
         let config = &problem.settings;
         let session = problem.training_in(placed, &gpu)?;
-        let rhythm = Rhythm::new(config, problem.data.steps_per_epoch(), problem.curriculum_epochs, options.steps);
+        let rhythm = Rhythm::new(config, problem.source().steps_per_epoch(), problem.curriculum_epochs, options.steps);
         let judge = Judge::new(&problem, rhythm);
         let resumed = found.is_some();
         expect_space(&folder, &session, config.checkpoint.keep, options.ranks, resumed)?;

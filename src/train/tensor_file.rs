@@ -145,7 +145,7 @@ impl TensorFile {
     /// # Errors
     /// `MissingInput` without the file; `Data` when it has another format, is damaged or cut off.
     pub fn open(path: &Path) -> Result<TensorFile> {
-        let failed = |e: std::io::Error| Error::read(path, &e);
+        let failed = |e: std::io::Error| Error::read(path, e);
         let mut file = open_regular(path, "a .safetensors")?;
         let size = file.metadata().map_err(failed)?.len();
         let mut start = vec![];
@@ -198,7 +198,7 @@ impl TensorFile {
         let (start, end) = info.data_offsets;
         let mut bytes = vec![0; end - start];
         let read = self.file.seek(SeekFrom::Start(self.body + start as u64)).and_then(|_| self.file.read_exact(&mut bytes));
-        read.map_err(|e| Error::read(&self.path, &e))?;
+        read.map_err(|e| Error::read(&self.path, e))?;
         Ok(bytes)
     }
 

@@ -56,7 +56,7 @@ impl EventWriter {
     /// `CannotCreate` when the file cannot be made.
     pub fn new(folder: &Path, first_step: u64) -> Result<Self> {
         let path = folder.join(format!("events.out.tfevents.{:.6}.{}.engine", now(), std::process::id()));
-        let file = File::create_new(&path).map_err(|e| Error::create(&path, &e))?;
+        let file = File::create_new(&path).map_err(|e| Error::create(&path, e))?;
         let mut writer = EventWriter { file: BufWriter::new(file), path };
         writer.frame(&event(0, 3, b"brain.Event:2"))?;
         // SessionLog { status: START }.
@@ -67,7 +67,7 @@ impl EventWriter {
     fn frame(&mut self, payload: &[u8]) -> Result<()> {
         let length = (payload.len() as u64).to_le_bytes();
         let parts: [&[u8]; 4] = [&length, &masked_crc(&length), payload, &masked_crc(payload)];
-        parts.iter().try_for_each(|part| self.file.write_all(part)).map_err(|e| Error::write(&self.path, &e))
+        parts.iter().try_for_each(|part| self.file.write_all(part)).map_err(|e| Error::write(&self.path, e))
     }
 
     /// Appends one scalar.
@@ -89,6 +89,6 @@ impl EventWriter {
     /// # Errors
     /// `Io` when writing fails.
     pub fn flush(&mut self) -> Result<()> {
-        fault::file("write").and_then(|()| self.file.flush()).map_err(|e| Error::write(&self.path, &e))
+        fault::file("write").and_then(|()| self.file.flush()).map_err(|e| Error::write(&self.path, e))
     }
 }

@@ -181,7 +181,7 @@ impl<R: Read + Seek> Npz<R> {
     /// `Io` when it cannot be read, `Data` when it is no whole zip archive.
     pub fn new(mut reader: R, source: &str) -> Result<Self> {
         let (directory, entries) = directory(&mut reader).map_err(|fault| match fault {
-            Fault::Io(e) => Error::read(Path::new(source), &e),
+            Fault::Io(e) => Error::read(Path::new(source), e),
             Fault::Bad(why) => Error::Data(format!("{source} is no usable .npz file: {why}")),
             Fault::Full(why) => Error::TryAgain(format!("{source}: {why}")),
         })?;
@@ -259,7 +259,7 @@ impl<R: Read + Seek> Npz<R> {
 
     fn failed(&self, name: &str, fault: Fault) -> Error {
         match fault {
-            Fault::Io(e) => Error::read(Path::new(&self.source), &e),
+            Fault::Io(e) => Error::read(Path::new(&self.source), e),
             Fault::Bad(why) => Error::Data(format!("{}: array {} cannot be used: {why}", self.source, quoted(name))),
             Fault::Full(why) => Error::TryAgain(format!("{}: array {}: {why}", self.source, quoted(name))),
         }

@@ -1,0 +1,7 @@
+// One feature of a row at a time, where their number is no multiple of four.
+const LANES: u32 = 1u;
+alias Features = f32;
+
+fn sum(x: Features) -> f32 {
+    return x;
+}

@@ -1,0 +1,201 @@
+//! What a layer tells a stack of itself: its table in the run file, and how it is made for the samples that it is given.
+
+use std::fmt::Debug;
+
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer};
+
+use super::sequential::{Sequential, Step};
+use crate::error::{Error, Result};
+use crate::kernels::matmul::Activation;
+
+/// Largest number of layers in a stack, including those inside of other layers.
+const MOST: usize = 1000;
+
+/// A sample on its way through a stack: what the next layer is given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sample {
+    /// Shape of one sample: (features), or (length, features) for a sequence.
+    pub shape: Vec<usize>,
+    /// Number that the integers of the input are below, until an embedding has taken them; none for floats.
+    pub integers: Option<usize>,
+    /// Number of features of the target, if the data have one.
+    pub target: Option<usize>,
+}
+
+impl Sample {
+    /// Number of features.
+    pub fn features(&self) -> usize {
+        self.shape.last().copied().unwrap_or(1)
+    }
+
+    /// The sample with another number of features.
+    pub fn set_features(&mut self, features: usize) {
+        if let Some(last) = self.shape.last_mut() {
+            *last = features;
+        }
+    }
+
+    /// Length and features of a sequence.
+    ///
+    /// # Errors
+    /// `Config` if the sample is no sequence.
+    pub fn sequence(&self, at: &str) -> Result<[usize; 2]> {
+        let shape: std::result::Result<[usize; 2], _> = self.shape.as_slice().try_into();
+        shape.map_err(|_| Error::Config(format!("{at} takes sequences (length, features), and is given {:?}", self.shape)))
+    }
+
+    /// Number of features of a sequence, which the heads divide.
+    ///
+    /// # Errors
+    /// `Config` if the sample is no sequence, or if the heads do not divide its features or are wider than 128.
+    pub fn in_heads(&self, heads: usize, at: &str) -> Result<usize> {
+        let [_, features] = self.sequence(at)?;
+        if !features.is_multiple_of(heads) || features / heads > 128 {
+            return Err(Error::Config(format!(
+                "{at}.heads = {heads} must divide the {features} features that it is given into parts of at most 128"
+            )));
+        }
+        Ok(features)
+    }
+}
+
+/// A layer of a stack, as its table in the run file describes it.
+pub trait StackLayer: Debug {
+    /// Fails on values out of range; `at` is the place in the run file, `left` the number of layers that a stack may still have.
+    ///
+    /// # Errors
+    /// A message that says what is wrong.
+    fn validate(&self, at: &str, left: &mut usize) -> std::result::Result<(), String> {
+        let _ = (at, left);
+        Ok(())
+    }
+
+    /// Makes the layer, with weights named `name.…`, and turns the sample into what the next layer is given.
+    ///
+    /// # Errors
+    /// `Config` if the layer cannot take such samples.
+    fn make(&self, name: &str, at: &str, sample: &mut Sample) -> Result<Step>;
+
+    /// Activation function, if the layer is one and nothing else: a linear layer takes it along.
+    fn activation(&self) -> Option<Activation> {
+        None
+    }
+
+    /// Rate, if the layer is a dropout and nothing else: a linear layer takes it along.
+    fn dropout(&self) -> Option<f64> {
+        None
+    }
+
+    /// True if the layer takes integers.
+    fn takes_integers(&self) -> bool {
+        false
+    }
+}
+
+/// Fails unless a size is from 1 to `most`.
+pub(super) fn size(at: &str, key: &str, value: usize, most: usize) -> std::result::Result<(), String> {
+    match (1..=most).contains(&value) {
+        true => Ok(()),
+        false => Err(format!("{at}.{key} = {value} is out of range: it must be from 1 to {most}")),
+    }
+}
+
+/// Fails unless a dropout rate is in [0, 1).
+pub(super) fn rate(at: &str, key: &str, value: f64) -> std::result::Result<(), String> {
+    match (0.0..1.0).contains(&value) {
+        true => Ok(()),
+        false => Err(format!("{at}.{key} = {value} is out of range: it must be in [0, 1)")),
+    }
+}
+
+/// Reads each layer by itself, so that an error message names the layer that is wrong.
+///
+/// # Errors
+/// The message of the first layer that is wrong.
+pub fn layer_by_layer<'de, D: Deserializer<'de>, L: DeserializeOwned>(deserializer: D) -> std::result::Result<Vec<L>, D::Error> {
+    let values = Vec::<toml::Value>::deserialize(deserializer)?;
+    let layer = |(i, value): (usize, toml::Value)| {
+        L::deserialize(value).map_err(|e| D::Error::custom(format!("layers[{i}]: {}", e.message().trim())))
+    };
+    values.into_iter().enumerate().map(layer).collect()
+}
+
+/// Fails on a layer with values out of range, and on more than a thousand layers.
+///
+/// # Errors
+/// A message that says what is wrong.
+pub fn validate_layers<L: StackLayer>(layers: &[L], at: &str) -> std::result::Result<(), String> {
+    validate_within(layers, at, &mut { MOST })
+}
+
+/// `validate_layers` for layers inside of another one.
+pub(super) fn validate_within<L: StackLayer>(layers: &[L], at: &str, left: &mut usize) -> std::result::Result<(), String> {
+    for (i, layer) in layers.iter().enumerate() {
+        *left = left.checked_sub(1).ok_or_else(|| format!("model.layers has more than {MOST} layers"))?;
+        layer.validate(&format!("{at}[{i}]"), left)?;
+    }
+    Ok(())
+}
+
+/// Makes layers one after another: layer i has the weights `{prefix}{i}.…`. What follows a product is fused into it.
+///
+/// # Errors
+/// `Config` if a layer cannot take what the one before it gives.
+pub fn make_layers<L: StackLayer>(layers: &[L], prefix: &str, at: &str, sample: &mut Sample) -> Result<Sequential> {
+    let mut made: Vec<Step> = Vec::new();
+    for (i, layer) in layers.iter().enumerate() {
+        if made.last_mut().is_some_and(|step| step.takes_along(layer.activation(), layer.dropout())) {
+            continue;
+        }
+        let (name, at) = (format!("{prefix}{i}"), format!("{at}[{i}]"));
+        if sample.integers.is_some() && !layer.takes_integers() {
+            return Err(Error::Config(format!("{at}: these data are integers: begin with {{ kind = \"embedding\", features = … }}")));
+        }
+        made.push(layer.make(&name, &at, sample)?);
+    }
+    Ok(Sequential(made))
+}
+
+/// Declares the layers of a stack, by their `kind` in the run file: the one list of them.
+macro_rules! stack_layers {
+    ($($(#[$doc:meta])* $kind:ident($config:ty),)*) => {
+        /// A layer of a stack, by its `kind`. Shapes are those of one sample: (features), or (length, features) for a sequence.
+        #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+        #[serde(tag = "kind", rename_all = "snake_case")]
+        pub enum LayerConfig {
+            $($(#[$doc])* $kind($config),)*
+        }
+
+        impl LayerConfig {
+            fn layer(&self) -> &dyn StackLayer {
+                match self {
+                    $(LayerConfig::$kind(layer) => layer,)*
+                }
+            }
+        }
+
+        impl StackLayer for LayerConfig {
+            fn validate(&self, at: &str, left: &mut usize) -> std::result::Result<(), String> {
+                self.layer().validate(at, left)
+            }
+
+            fn make(&self, name: &str, at: &str, sample: &mut Sample) -> $crate::error::Result<Step> {
+                self.layer().make(name, at, sample)
+            }
+
+            fn activation(&self) -> Option<$crate::kernels::matmul::Activation> {
+                self.layer().activation()
+            }
+
+            fn dropout(&self) -> Option<f64> {
+                self.layer().dropout()
+            }
+
+            fn takes_integers(&self) -> bool {
+                self.layer().takes_integers()
+            }
+        }
+    };
+}
+pub(super) use stack_layers;
