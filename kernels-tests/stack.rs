@@ -104,7 +104,7 @@ fn what_does_not_fit_is_refused_by_shapes_and_names() {
     // Parts that do not go together, by what one needs and the other has.
     let vectors = VECTORS.split("[loss]").next().unwrap();
     let text = wrong("{kind='last'},{kind='linear'}", &format!("{vectors}[loss]\nkind = \"cross_entropy\"\n"));
-    assert!(text.contains("loss.kind = \"cross_entropy\" needs `targets`, which these data do not have"), "{text}");
+    assert!(text.contains("loss.kind = \"cross_entropy\" needs classes to predict"), "{text}");
     let mixed = format!("[model]\nkind = \"vector_mlp\"\nhidden = 4\n{INTEGERS}");
     let error = Problem::open(&Config::parse(&mixed, "mixed.toml", &[]).unwrap(), Purpose::Train)
         .unwrap()

@@ -1,7 +1,41 @@
 //! What a batch holds, by name: as data offer it, as tensors of a plan, and as words of the host.
 
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
+
+pub use crate::datasets::scale::{Normalization, Scale};
 use crate::error::{Error, Result};
-use crate::plan::Tensor;
+use crate::plan::{Buffer, Tensor};
+
+/// Names of the buffers that keep the scale of a field with the weights.
+fn scale_names(field: &str) -> [String; 2] {
+    ["mean", "deviation"].map(|what| format!("normalization.{field}.{what}"))
+}
+
+/// Buffers that keep the scale of a field with the weights.
+pub fn scale_buffers(scale: &Scale, field: &str) -> [Buffer; 2] {
+    let [mean, deviation] = scale_names(field);
+    let buffer = |name: String, values: &[f32]| Buffer { name, shape: vec![values.len()], values: values.to_vec() };
+    [buffer(mean, &scale.mean), buffer(deviation, &scale.deviation)]
+}
+
+/// Scale of a field that was kept with weights, if it has one.
+pub fn saved_scale(buffers: &[Buffer], field: &str) -> Option<Scale> {
+    let [mean, deviation] = scale_names(field).map(|name| buffers.iter().find(|buffer| buffer.name == name));
+    Some(Scale { mean: mean?.values.clone(), deviation: deviation?.values.clone() })
+}
+
+/// A name that lives as long as the process: each is stored once.
+pub fn interned(name: &str) -> &'static str {
+    static NAMES: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
+    let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(known) = names.get(name) {
+        return known;
+    }
+    let name: &'static str = name.to_string().leak();
+    names.insert(name);
+    name
+}
 
 /// A named input of a model or a loss.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,17 +52,37 @@ pub struct Field {
     pub arrays: &'static [&'static str],
     /// Least and largest value that a float may have, where the data have limits.
     pub limits: Option<[f32; 2]>,
+    /// Normalisation of the numbers before the model sees them; targets are predicted as they are normalised.
+    pub normalization: Normalization,
+    /// True if a model that does not look at it would be wrong, such as at the lengths of padded sequences.
+    pub needed: bool,
+    /// Words of the integers, such as names of classes; empty if they have none.
+    pub words: Vec<String>,
 }
 
 impl Field {
+    fn named(name: &'static str) -> Self {
+        Field {
+            name,
+            shape: vec![],
+            below: None,
+            answer: false,
+            arrays: &[],
+            limits: None,
+            normalization: Normalization::None,
+            needed: false,
+            words: vec![],
+        }
+    }
+
     /// A field of floating-point numbers.
     pub fn floats(name: &'static str, shape: &[usize]) -> Self {
-        Field { name, shape: shape.to_vec(), below: None, answer: false, arrays: &[], limits: None }
+        Field { shape: shape.to_vec(), ..Field::named(name) }
     }
 
     /// A field of integers from 0 to `below` − 1.
     pub fn integers(name: &'static str, shape: &[usize], below: usize) -> Self {
-        Field { name, shape: shape.to_vec(), below: Some(below), answer: false, arrays: &[], limits: None }
+        Field { shape: shape.to_vec(), below: Some(below), ..Field::named(name) }
     }
 
     /// The field with these further array names.
@@ -80,6 +134,11 @@ impl Field {
                 _ => Ok(value.to_bits()),
             },
         }
+    }
+
+    /// Number of features: the length of the last axis.
+    pub fn features(&self) -> usize {
+        self.shape.last().copied().unwrap_or(1)
     }
 
     /// The field marked as a target, which is no input of a model.
@@ -164,6 +223,20 @@ impl Inputs {
     /// The tensor with this name, if there is one.
     pub fn find(&self, name: &str) -> Option<Tensor> {
         self.tensors.iter().find(|(n, _)| *n == name).map(|(_, t)| *t)
+    }
+
+    /// Number of classes of the target, if the data have one of classes.
+    pub fn classes(&self) -> Option<usize> {
+        self.fields.iter().filter(|field| field.answer).find_map(|field| field.below)
+    }
+
+    /// Name and tensor of the target of the data: the field that the model predicts.
+    ///
+    /// # Errors
+    /// `Config` when there is none.
+    pub fn answer(&self, who: &str) -> Result<(&'static str, Tensor)> {
+        let found = self.fields.iter().filter(|field| field.answer).find_map(|field| Some((field.name, self.find(field.name)?)));
+        found.ok_or_else(|| Error::Config(format!("{who} needs a target, which these data do not have")))
     }
 
     /// The tensor with this name.

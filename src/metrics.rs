@@ -57,9 +57,13 @@ impl Column {
     }
 }
 
-/// True if a smaller value of a metric is better: for all but cosines, accuracies and recalls.
+/// True if a smaller value of a metric is better: for all but cosines, accuracies, recalls, F1 and R².
 pub(crate) fn less_is_better(metric: &str) -> bool {
-    !(metric.ends_with("cosine") || metric.ends_with("accuracy") || metric.starts_with("recall"))
+    !(metric.ends_with("cosine")
+        || metric.ends_with("accuracy")
+        || metric.starts_with("recall")
+        || metric.ends_with("f1")
+        || metric == "r2")
 }
 
 /// True if a value of a metric is better than the best so far by more than `by`; a value that is not finite never is.

@@ -13,7 +13,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::batch::Field;
+use crate::batch::{Field, Normalization, saved_scale};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::host::Host;
@@ -36,6 +36,8 @@ pub struct Predictor {
     shape: Vec<usize>,
     /// Number of classes that each row of outputs has a logit for; none if the model is no classifier.
     classes: Option<usize>,
+    /// Field that the model predicts, if the data say which.
+    answer: Option<Field>,
 }
 
 impl Predictor {
@@ -89,7 +91,12 @@ impl Predictor {
         problem.use_saved_buffers(weights.buffers(problem.buffers())?);
         let (plan, io) = problem.record_prediction(gpu.target, batch)?;
         let used = |tensor: &Tensor| plan.entries().iter().any(|entry| entry.tensors.contains(tensor));
-        let all = problem.source().fields().0;
+        let mut all = problem.source().fields().0;
+        for field in &mut all {
+            if let Some(scale) = saved_scale(problem.buffers(), field.name) {
+                field.normalization = Normalization::Scale(scale);
+            }
+        }
         let tensor_of = |field: &Field| io.feed.inputs.iter().find(|(name, _)| *name == field.name).map(|(_, tensor)| *tensor);
         let fields = all.iter().filter(|field| !field.answer).filter_map(|field| Some((field.clone(), tensor_of(field).filter(used)?)));
         let (fields, len) = (fields.collect(), plan.len(io.output) / batch);
@@ -99,11 +106,17 @@ impl Predictor {
             [_, rest @ ..] => [vec![len / rest.iter().product::<usize>()], rest.to_vec()].concat(),
             [] => vec![],
         };
-        let classes = all.iter().filter(|field| field.answer).find_map(|field| field.below).filter(|below| shape.last() == Some(below));
+        // A row of numbers that predicts several moments or features has the target's shape.
+        let shape = match all.iter().find(|field| field.answer && field.below.is_none() && field.len() == len) {
+            Some(field) => field.shape.clone(),
+            None => shape,
+        };
+        let answer = all.iter().find(|field| field.answer).cloned();
+        let classes = answer.as_ref().and_then(|field| field.below).filter(|below| shape.last() == Some(below));
         let flat = weights.load(plan.parameters())?;
         let (program, _) = Program::alone(plan, gpu)?;
         program.arena().write_flat(Flat::Parameters, &flat)?;
-        Ok(Predictor { program, io, fields, time_major: problem.time_major(), shape, classes })
+        Ok(Predictor { program, io, fields, time_major: problem.time_major(), shape, classes, answer })
     }
 
     /// Input fields of a sample.
@@ -121,17 +134,27 @@ impl Predictor {
         self.classes
     }
 
+    /// Words of the classes, in the order of their numbers; empty if they have none.
+    pub fn words(&self) -> &[String] {
+        self.answer.as_ref().map_or(&[], |field| &field.words)
+    }
+
     /// Largest number of samples in a batch.
     pub fn batch(&self) -> usize {
         self.io.feed.batch
     }
 
-    /// Computes the model's raw outputs, such as vectors or logits, for `samples` samples, at most a batch. Inputs are given by name,
+    /// Computes the model's outputs, such as vectors in the unit of the data or logits, for `samples` samples, at most a batch. Inputs are given by name,
     /// sample after sample, and outputs lie sample after sample.
     ///
     /// # Errors
     /// `Data` for an input that is missing, has another length, is not finite, or is no integer that the model knows; `TryAgain` on device loss.
     pub fn predict(&self, samples: usize, inputs: &[(&str, &[f32])]) -> Result<Vec<f32>> {
+        self.predict_from(0, samples, inputs)
+    }
+
+    /// `predict` for samples of which the first has this number in messages.
+    pub(crate) fn predict_from(&self, first: usize, samples: usize, inputs: &[(&str, &[f32])]) -> Result<Vec<f32>> {
         let batch = self.batch();
         if samples > batch {
             return Err(Error::Internal(format!("{samples} samples for batches of {batch}")));
@@ -147,10 +170,13 @@ impl Predictor {
                     field.describe()
                 )));
             }
-            let mut words = vec![0u32; batch * field.len()];
-            for (at, value) in values.iter().enumerate() {
+            // Sequences beyond the samples have a length, too.
+            let mut words = vec![u32::from(field.needed); batch * field.len()];
+            let mut scaled = values.to_vec();
+            field.normalization.apply(&mut scaled, field.features());
+            for (at, value) in scaled.iter().enumerate() {
                 words[self.place(field, at)] = field.word(*value).map_err(|why| {
-                    Error::Data(format!("`{}`: sample {}, number {}: {why}", field.name, at / field.len(), at % field.len()))
+                    Error::Data(format!("`{}`, sample {}, number {}: {why}", field.name, first + at / field.len(), at % field.len()))
                 })?;
             }
             self.program.write(*tensor, &words);
@@ -160,6 +186,11 @@ impl Predictor {
         self.program.run(self.program.all())?;
         let mut outputs: Vec<f32> = self.program.read(self.io.output)?;
         outputs.truncate(samples * self.shape.iter().product::<usize>());
+        if let Some(field) =
+            self.answer.as_ref().filter(|field| self.classes.is_none() && self.shape.iter().product::<usize>() == field.len())
+        {
+            field.normalization.undo(&mut outputs, field.features());
+        }
         Ok(outputs)
     }
 

@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::losses::{Loss, LossKind, loss_kinds};
 use crate::models::{Build, Model, ModelKind, model_kinds};
 use crate::plan::Buffer;
-use crate::tasks::{Data, DataKind, Purpose, Source, data_kinds};
+use crate::tasks::{Data, DataKind, FieldValues, Purpose, Source, data_kinds};
 
 /// The configuration of a run file.
 pub type Config = config::Config<ModelConfig, DataConfig, LossConfig>;
@@ -91,6 +91,10 @@ impl DataKind for DataConfig {
 
     fn take_inputs(&mut self, shapes: &[(&str, Vec<usize>)]) -> Result<()> {
         self.kind_mut().take_inputs(shapes)
+    }
+
+    fn read_inputs(&self, file: &Path) -> Result<Option<Vec<FieldValues>>> {
+        self.kind().read_inputs(file)
     }
 
     fn open(&self, settings: &Settings, purpose: Purpose) -> Result<Box<dyn Source>> {

@@ -358,6 +358,16 @@ impl Session {
         Ok(rows.chunks(cols).take(batch.rows).map(<[f32]>::to_vec).collect())
     }
 
+    /// Results of the loss for the valid rows of a batch, and the whole main output of the model.
+    ///
+    /// # Errors
+    /// `TryAgain` on device loss.
+    pub fn evaluate_both(&self, batch: &Batch) -> Result<(Vec<Vec<f32>>, Vec<f32>)> {
+        let rows = self.evaluate_rows(batch)?;
+        let (program, io) = self.evaluation();
+        Ok((rows, program.read(io.output)?))
+    }
+
     /// Whole main output of the model.
     ///
     /// # Errors

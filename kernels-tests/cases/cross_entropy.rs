@@ -5,10 +5,12 @@ use crate::error::Result;
 use crate::kernels::cross_entropy::{Forward, IGNORED, Per, Weight};
 use crate::random::Random;
 
-/// dims: rows, classes; flags: kind of weight, padded rows, targets that do not count, rows of a sequence where sequences have the same weight, else 0, without a gradient.
+/// dims: rows, classes; flags: kind of weight, padded rows, targets that do not count, rows of a sequence where sequences have the same weight, else 0, without a gradient,
+/// label smoothing, weights.
 pub(super) const FAMILY: Family = Family {
     kinks: |spec| (1..=3).contains(&spec.flags[0]) && spec.dims[0] > 7,
-    ..Family::new("cross_entropy", spec, 140, build, &[(&[2048, 256], &[1, 0, 0, 0, 0]), (&[2048, 256], &[1, 0, 0, 8, 0])])
+    allows: |[(a, x), (b, y)]| !((a, x) == ("KIND", 4) && (b, y) == ("SMOOTH", 1)),
+    ..Family::new("cross_entropy", spec, 140, build, &[(&[2048, 256], &[1, 0, 0, 0, 0, 0, 0]), (&[2048, 256], &[1, 0, 0, 8, 0, 0, 0]), (&[2048, 256], &[0, 0, 0, 0, 0, 1, 1])])
 };
 
 fn spec(i: usize, random: &mut Random) -> Spec {
@@ -19,7 +21,7 @@ fn spec(i: usize, random: &mut Random) -> Spec {
     let length = if i >= 110 { random.pick(&[1, 2, 3, 7, 33, 200]) } else { 0 };
     dims[0] = dims[0].next_multiple_of(length.max(1));
     let regime = if length == 0 { regimes[i / 5 % 5] } else { regimes[2 + i / 5 % 3] };
-    Spec { dims, flags: vec![i % 5, i / 5 % 2, i / 7 % 2, length, usize::from(i % 11 == 10)], regime, seed: i as u64 }
+    Spec { dims, flags: vec![i % 5, i / 5 % 2, i / 7 % 2, length, usize::from(i % 11 == 10), usize::from(i % 5 != 4 && i % 3 == 1), i / 2 % 2], regime, seed: i as u64 }
 }
 
 fn build(b: &mut Builder, spec: &Spec) -> Result<()> {
@@ -48,5 +50,12 @@ fn build(b: &mut Builder, spec: &Spec) -> Result<()> {
     b.weighted(y, (0..rows * 4).map(|i| if i % 4 == 0 && i / 4 < valid { scale } else { 0.0 }).collect());
     b.tolerance = Tolerance::Magnitude(2e-6);
     let weight = kinds[spec.flags[0]];
-    Forward { x, targets, y, dx, rows, cols, length, per, weight, alpha: 0.1 }.record(&mut b.plan, "case")
+    let smoothing = if spec.flags[5] == 1 { 0.2 } else { 0.0 };
+    let weights = if spec.flags[6] == 1 {
+        let values = (0..rows).map(|_| (0.25 + b.random.uniform()) as f32).collect();
+        Some(b.given("weights", &[rows], values)?)
+    } else {
+        None
+    };
+    Forward { x, targets, y, dx, rows, cols, length, per, weight, alpha: 0.1, smoothing, weights }.record(&mut b.plan, "case")
 }

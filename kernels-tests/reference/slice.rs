@@ -16,7 +16,10 @@ pub(super) fn evaluate<S: Scalar>(pass: &str, call: &mut Call<'_, S>) -> bool {
 pub fn forward<S: Scalar>(call: &mut Call<'_, S>) {
     let e = call.entry;
     let (cols, x) = (e.size("cols"), call.floats("x"));
-    let row = |r: usize| &x[(e.size("first") + r * e.size("stride")) * cols..][..cols];
+    let lengths = e.constant("LENGTHS") == 1;
+    let lengths = lengths.then(|| call.ints("lengths"));
+    let first = |r: usize| lengths.as_ref().map_or(e.size("first"), |lengths| lengths[r] as usize - 1);
+    let row = |r: usize| &x[(first(r) + r * e.size("stride")) * cols..][..cols];
     let y = (0..e.size("picked")).flat_map(|r| row(r).to_vec()).collect();
     call.set("y", y);
 }

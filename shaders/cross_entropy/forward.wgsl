@@ -6,20 +6,25 @@
 // ∂loss/∂x_i = Σ_j |j − t| p_j (δ_ij − p_i) = p_i (|i − t| − Σ_j p_j |j − t|):
 //   dx = k · (1 + alpha · w) · (p − onehot(t));   KIND 4: dx_i = k · p_i · (|i − t| − loss)
 //   k = s · state.scale / state.count for rows below state.rows whose target is a class, 0 for the rest; y of a target that is no class is 0
+//   SMOOTH replaces ce in the loss by (1 − ε) ce + ε Σ_i −ln p_i / C = (1 − ε) ce + ε (lse − Σ_i x_i / C) (Szegedy et al. 2016, section 7), whose
+//   gradient by x is p − (1 − ε) onehot(t) − ε / C. WEIGHTED multiplies loss and gradient of a row by its weight.
 //   PER 0: s = 1; PER 1: s = 1 / targets that are classes in the row's sequence of `length` rows, so that each sequence has the same weight
-// x dx: (rows, cols); targets: (rows); y: (rows, 4) = s · (loss, ce, (a = t), d). Grid: LANES invocations a row. All outputs are `=`.
+// x dx: (rows, cols); targets weights: (rows); y: (rows, 4) = s · (loss, ce, (a = t), d). Grid: LANES invocations a row. All outputs are `=`.
 // uses: common/grid, common/reduce, common/math, common/state
 const KIND: u32 = 0u;
 const GRADIENT: u32 = 1u;
 const PER: u32 = 0u;
+const SMOOTH: u32 = 0u;
+const WEIGHTED: u32 = 0u;
 
-struct Params { rows: u32, cols: u32, length: u32, alpha: f32 }
+struct Params { rows: u32, cols: u32, length: u32, alpha: f32, smoothing: f32 }
 var<immediate> p: Params;
 @group(0) @binding(0) var<storage, read> x: array<f32>;        // (rows, cols)
 @group(0) @binding(1) var<storage, read> targets: array<u32>;  // (rows), below cols where they count
 @group(0) @binding(2) var<storage, read_write> y: array<f32>;  // (rows, 4)
 @group(0) @binding(3) var<storage, read_write> dx: array<f32>; // (rows, cols)
 @group(0) @binding(4) var<storage, read> state: State;
+@group(0) @binding(5) var<storage, read> weights: array<f32>;  // (rows)
 
 fn distance_to(i: u32, t: u32) -> f32 {
     return f32(max(i, t) - min(i, t));
@@ -70,6 +75,19 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         factor += p.alpha * sqrt(d);
     }
     var loss = ce * factor;
+    if (SMOOTH == 1u) {
+        // Of x − max, as the terms of ce are.
+        var below = 0.0;
+        for (var block = lane; block < p.cols; block += LANES * 32u) {
+            var part = 0.0;
+            for (var c = block; c < min(block + LANES * 32u, p.cols); c += LANES) {
+                part += x[start + c] - best;
+            }
+            below += part;
+        }
+        let uniform_ce = log_accurate(total) - row_sum(below, local) / f32(p.cols);
+        loss = factor * mix(ce, uniform_ce, p.smoothing);
+    }
     if (KIND == 4u) {
         var expected = 0.0;
         for (var block = lane; block < p.cols; block += LANES * 32u) {
@@ -92,17 +110,25 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     if (row >= p.rows) {
         return;
     }
+    var weight = 1.0;
+    if (WEIGHTED == 1u) {
+        weight = weights[row];
+    }
     if (lane == 0u) {
-        y[row * 4u] = select(0.0, share * loss, known);
+        y[row * 4u] = select(0.0, share * weight * loss, known);
         y[row * 4u + 1u] = select(0.0, share * ce, known);
         y[row * 4u + 2u] = select(0.0, share, known && a == t);
         y[row * 4u + 3u] = select(0.0, share * d, known);
     }
     if (GRADIENT == 1u) {
-        let k = select(0.0, share * (state.scale / f32(state.count)), known && row < state.rows);
+        let k = select(0.0, share * weight * (state.scale / f32(state.count)), known && row < state.rows);
         for (var c = lane; c < p.cols; c += LANES) {
             let prob = exp_accurate(x[start + c] - best) / total;
-            let plain = factor * (prob - select(0.0, 1.0, c == t));
+            var wanted = select(0.0, 1.0, c == t);
+            if (SMOOTH == 1u) {
+                wanted = mix(wanted, 1.0 / f32(p.cols), p.smoothing);
+            }
+            let plain = factor * (prob - wanted);
             dx[start + c] = k * select(plain, prob * (distance_to(c, t) - loss), KIND == 4u);
         }
     }

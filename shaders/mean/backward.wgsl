@@ -1,12 +1,14 @@
-// Gradient of the mean over positions: as y[b] = Σ_t x[b, t] / length, dx[b, t] = dy[b] / length.
-// dy: (batch, cols); dx: (batch, length, cols). Grid: one invocation an element of dx. dx is `=`.
+// Gradient of the mean over positions: as y[b] = Σ_t x[b, t] / n over the first n, dx[b, t] = dy[b] / n for t < n, else 0; n = length, or with LENGTHS
+// lengths[b] (1 to length). dy: (batch, cols); lengths: (batch); dx: (batch, length, cols). Grid: one invocation an element of dx. dx is `=`.
 // uses: common/grid
 const WG: u32 = 64u;
+const LENGTHS: u32 = 0u;
 
 struct Params { batch: u32, length: u32, cols: u32 }
 var<immediate> p: Params;
 @group(0) @binding(0) var<storage, read> dy: array<f32>;       // (batch, cols)
 @group(0) @binding(1) var<storage, read_write> dx: array<f32>; // (batch, length, cols)
+@group(0) @binding(2) var<storage, read> lengths: array<u32>;  // (batch)
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
@@ -14,5 +16,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     if (i >= p.batch * p.length * p.cols) {
         return;
     }
-    dx[i] = dy[i / (p.length * p.cols) * p.cols + i % p.cols] / f32(p.length);
+    let b = i / (p.length * p.cols);
+    var n = p.length;
+    if (LENGTHS == 1u) {
+        n = clamp(lengths[b], 1u, p.length);
+    }
+    dx[i] = select(0.0, dy[b * p.cols + i % p.cols] / f32(n), i / p.cols % p.length < n);
 }

@@ -1,12 +1,14 @@
-// Mean over the positions of each sequence: y[b] = Σ_t x[b, t] / length.
-// x: (batch, length, cols); y: (batch, cols). Grid: one invocation an element of y. y is `=`.
+// Mean over the positions of each sequence: y[b] = Σ_t x[b, t] / n, n = length, or with LENGTHS over the first n = lengths[b] (1 to length) of them.
+// x: (batch, length, cols); lengths: (batch); y: (batch, cols). Grid: one invocation an element of y. y is `=`.
 // uses: common/grid
 const WG: u32 = 64u;
+const LENGTHS: u32 = 0u;
 
 struct Params { batch: u32, length: u32, cols: u32 }
 var<immediate> p: Params;
 @group(0) @binding(0) var<storage, read> x: array<f32>;       // (batch, length, cols)
 @group(0) @binding(1) var<storage, read_write> y: array<f32>; // (batch, cols)
+@group(0) @binding(2) var<storage, read> lengths: array<u32>; // (batch)
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
@@ -15,9 +17,15 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         return;
     }
     let first = i / p.cols * p.length * p.cols + i % p.cols;
+    var n = p.length;
+    if (LENGTHS == 1u) {
+        n = clamp(lengths[i / p.cols], 1u, p.length);
+    }
     var sum = 0.0;
     for (var t = 0u; t < p.length; t++) {
-        sum += x[first + t * p.cols];
+        if (t < n) {
+            sum += x[first + t * p.cols];
+        }
     }
-    y[i] = sum / f32(p.length);
+    y[i] = sum / f32(n);
 }

@@ -1,12 +1,14 @@
-// Rows at a fixed distance: y[r] = x[first + r · stride].
-// x: (rows, cols); y: (picked, cols). Grid: one invocation an element of y. y is `=`.
+// Rows at a fixed distance: y[r] = x[first + r · stride], or with LENGTHS y[r] = x[r · stride + lengths[r] − 1], lengths from 1 to stride.
+// x: (rows, cols); lengths: (picked); y: (picked, cols). Grid: one invocation an element of y. y is `=`.
 // uses: common/grid
 const WG: u32 = 64u;
+const LENGTHS: u32 = 0u;
 
 struct Params { rows: u32, cols: u32, picked: u32, first: u32, stride: u32 }
 var<immediate> p: Params;
 @group(0) @binding(0) var<storage, read> x: array<f32>;       // (rows, cols)
 @group(0) @binding(1) var<storage, read_write> y: array<f32>; // (picked, cols)
+@group(0) @binding(2) var<storage, read> lengths: array<u32>; // (picked)
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
@@ -14,5 +16,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     if (i >= p.picked * p.cols) {
         return;
     }
-    y[i] = x[(p.first + i / p.cols * p.stride) * p.cols + i % p.cols];
+    let r = i / p.cols;
+    var first = p.first;
+    if (LENGTHS == 1u) {
+        first = clamp(lengths[r], 1u, p.stride) - 1u;
+    }
+    y[i] = x[(first + r * p.stride) * p.cols + i % p.cols];
 }

@@ -25,7 +25,7 @@ pub(super) struct EvalArgs {
     /// File to test on, all of it [default: the validation samples of the run's own]
     #[arg(long, value_name = "FILE.npz")]
     data: Option<PathBuf>,
-    /// Write predictions, cosines and the rows of the samples in their file here
+    /// Write predictions and the rows of the samples in their file here
     #[arg(long, value_name = "OUT.npz")]
     predictions: Option<PathBuf>,
     #[command(flatten)]
@@ -66,9 +66,8 @@ pub(super) fn run(host: &Host, args: EvalArgs) -> Result<()> {
     if json.json {
         return host.print_json(&rows.into_iter().collect::<BTreeMap<_, _>>());
     }
-    let written = predictions.map(|path| {
-        format!("predictions (unit vectors), raw outputs, cosines and the row of each sample in its file are in {}", path.display())
-    });
+    let names = arrays.iter().map(|(name, ..)| name.as_str()).collect::<Vec<_>>().join(", ");
+    let written = predictions.map(|path| format!("{} has {names}; rows are those of the samples in their file", path.display()));
     let notes: Vec<String> = notes.into_iter().chain(written).collect();
     host.print(&format!("{}\n{}", table(&rows, &problem.card().table_columns), notes.join("\n")))
 }

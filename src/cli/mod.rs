@@ -16,6 +16,7 @@ mod inspect;
 #[cfg(feature = "isa")]
 mod isa;
 mod new;
+mod new_samples;
 mod output;
 mod plan;
 mod predict;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use include_dir::{Dir, include_dir};
 
+use super::new_samples::{Wishes, look};
 use crate::config::Section as _;
 use crate::datasets::next_vectors::{Reading, ValidationSplit, header, load};
 use crate::error::{Error, Result, argument, visible};
@@ -57,12 +58,18 @@ const KEYS: [(&str, &str); 32] = [
 /// Write a commented run file for your own data, after looking into them
 #[derive(Debug, Args)]
 pub(super) struct NewArgs {
-    /// Kind of run: a name of data/runs/ without .toml, as in lvm_mlp
-    #[arg(value_name = "KIND", value_parser = clap::builder::PossibleValuesParser::new(kinds()))]
-    kind: String,
+    /// Kind of run: a name of data/runs/ without .toml, as in lvm_mlp [default: what suits the data]
+    #[arg(value_name = "KIND", required_unless_present = "data", value_parser = clap::builder::PossibleValuesParser::new(kinds()))]
+    kind: Option<String>,
     /// Your data
-    #[arg(long, value_name = "FILE.npz")]
+    #[arg(long, value_name = "FILE.npz|FILE.csv")]
     data: Option<PathBuf>,
+    /// Arrays or columns to predict [default: those with a usual name, else the last]
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',', requires = "data", conflicts_with = "kind")]
+    target: Vec<String>,
+    /// Cut windows out of a series: moments that are input, and moments after them that are predicted
+    #[arg(long, value_name = "CONTEXT,HORIZON", value_delimiter = ',', requires = "data", conflicts_with = "kind")]
+    window: Vec<usize>,
     /// Run file to write [default: the kind and .toml]
     #[arg(long, value_name = "RUN.toml")]
     out: Option<PathBuf>,
@@ -75,7 +82,15 @@ fn kinds() -> Vec<&'static str> {
 }
 
 pub(super) fn run(host: &Host, args: NewArgs) -> Result<()> {
-    let NewArgs { kind, data, out } = args;
+    let NewArgs { kind, data, target, window, out } = args;
+    let (kind, data) = match (kind, data) {
+        (Some(kind), data) => (kind, data),
+        (None, Some(file)) => match kind_of(&file, &target, &window)? {
+            Some(kind) => (kind.into(), Some(file)),
+            None => return of_samples(host, &file, target, &window, out),
+        },
+        (None, None) => return Err(Error::Config("name a kind of run, or your data with --data".into())),
+    };
     let template = RUNS.get_file(format!("{kind}.toml")).and_then(|file| file.contents_utf8());
     let template = template.ok_or_else(|| Error::Internal(format!("no run file {kind}.toml")))?;
     let out = out.unwrap_or_else(|| PathBuf::from(format!("{kind}.toml")));
@@ -90,11 +105,49 @@ pub(super) fn run(host: &Host, args: NewArgs) -> Result<()> {
     if data.is_some() {
         Problem::open(&config, Purpose::Train)?;
     }
+    save(host, &out, &text, &facts)
+}
+
+/// Kind of the shipped runs whose data a file has by the names and shapes of its arrays, if there is one.
+fn kind_of(file: &Path, target: &[String], window: &[usize]) -> Result<Option<&'static str>> {
+    std::fs::metadata(file).map_err(|e| Error::read(file, e))?;
+    if !target.is_empty() || !window.is_empty() || file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("csv")) {
+        return Ok(None);
+    }
+    Ok(match (header(file).is_ok(), crate::datasets::images::header(file).is_ok()) {
+        (true, _) => Some("lvm_mlp"),
+        (_, true) => Some("linkage_vae"),
+        _ => None,
+    })
+}
+
+/// Writes a run file for samples of any meaning.
+fn of_samples(host: &Host, file: &Path, target: Vec<String>, window: &[usize], out: Option<PathBuf>) -> Result<()> {
+    let window = match *window {
+        [] => None,
+        [context, horizon] => Some([context, horizon]),
+        _ => return Err(Error::Config("--window takes two numbers, as in --window 48,12".into())),
+    };
+    let (template, facts) = look(file, &Wishes { target, window })?;
+    let text = written(&template, &Looked { facts, ..Looked::default() });
+    let name = format!("{}.toml", file.file_stem().unwrap_or_default().to_string_lossy());
+    let out = out.unwrap_or_else(|| PathBuf::from(name));
+    let config = Config::parse(&text, &out.display().to_string(), &[])?;
+    config.validate().map_err(Error::Config)?;
+    let problem = Problem::open(&config, Purpose::Train)?;
+    problem.source().expect_file()?;
+    problem.record_training(crate::gpu::Target::default())?;
+    let facts: Vec<String> = text.lines().skip(1).map_while(|line| line.strip_prefix("# ").map(String::from)).collect();
+    save(host, &out, &text, &facts)
+}
+
+/// Saves a run file, and says what is in it and what to do with it.
+fn save(host: &Host, out: &Path, text: &str, facts: &[String]) -> Result<()> {
     if out.symlink_metadata().is_ok() {
         return Err(Error::CannotCreate(format!("{} is there already: name another file with --out", out.display()).into()));
     }
-    files::replace(&out, Error::create, |file| file.write_all(text.as_bytes()))?;
-    let name = argument(&out);
+    files::replace(out, Error::create, |file| file.write_all(text.as_bytes()))?;
+    let name = argument(out);
     host.print(&format!(
         "{}{name} is written. What it needs and whether it fits:\n  engine estimate {name}\nTrain it:\n  engine train {name}",
         facts.iter().map(|fact| format!("{fact}\n")).collect::<String>()

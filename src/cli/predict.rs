@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use super::args::{DeviceArg, RunFolderArgs, expect_apart, weights_of};
 use crate::bar::Bar;
 use crate::batch::Field;
+use crate::datasets::matrix::{Matrix, Values};
 use crate::datasets::npz::{Look, Npz, Numbers, write_arrays};
 use crate::datasets::open_regular;
 use crate::error::{Error, Failure, Result};
@@ -17,6 +18,7 @@ use crate::files;
 use crate::host::Host;
 use crate::predict::{Predictor, most_probable, probabilities};
 use crate::registry::Config;
+use crate::tasks::{DataKind as _, FieldValues};
 
 /// Largest number of samples in a batch, for a file.
 const BATCH: usize = 64;
@@ -35,8 +37,8 @@ const IN_MEMORY: u64 = 256 << 20;
 pub(super) struct PredictArgs {
     #[command(flatten)]
     weights: RunFolderArgs,
-    /// Inputs: arrays by the names of the training file, or a JSON value a line [default: JSON lines on standard input]
-    #[arg(long, value_name = "FILE.npz|FILE.jsonl")]
+    /// Inputs: arrays or columns by the names of the training file, or a JSON value a line [default: JSON lines on standard input]
+    #[arg(long, value_name = "FILE.npz|FILE.csv|FILE.jsonl")]
     data: Option<PathBuf>,
     /// File to write [default: JSON lines on standard output]
     #[arg(long, value_name = "FILE.npz|FILE.csv|FILE.jsonl")]
@@ -51,13 +53,14 @@ pub(super) struct PredictArgs {
 pub(super) fn run(host: &Host, args: PredictArgs) -> Result<()> {
     let PredictArgs { weights, data, out, probabilities, device } = args;
     let run = weights.folder()?;
-    Config::of_run(run)?;
+    let config = Config::of_run(run)?;
     if let Some(out) = &out {
         expect_apart(out, &data.iter().map(PathBuf::as_path).collect::<Vec<_>>(), run)?;
     }
     // Says which weights they are.
     weights_of(host, &weights)?;
-    let mut models = Models { host, run, checkpoint: &weights.checkpoint, device: device.device.as_deref(), ready: vec![] };
+    let batch = if data.is_some() { BATCH } else { 1 };
+    let mut models = Models::new(host, run, &weights.checkpoint, device.device.as_deref(), batch)?;
     let mut sink = Sink::new(host, out, probabilities)?;
     match data {
         Some(file) => {
@@ -66,9 +69,15 @@ pub(super) fn run(host: &Host, args: PredictArgs) -> Result<()> {
             if start.starts_with(b"\x93NUMPY") {
                 return Err(Error::Data(format!("{} is a .npy file: save it with np.savez, under the name of an input", file.display())));
             }
-            match start.starts_with(b"PK") || extension(&file) == "npz" {
-                true => of_arrays(&mut models, &file, &mut sink)?,
-                false => of_lines(&mut models, opened, &file.display().to_string(), &mut sink)?,
+            let (arrays, table) = (start.starts_with(b"PK") || extension(&file) == "npz", extension(&file) == "csv");
+            let fields = if arrays || table { config.data.read_inputs(&file)? } else { None };
+            match fields {
+                Some(fields) => of_fields(&mut models, fields, &file, &mut sink)?,
+                None if arrays => of_arrays(&mut models, &file, &mut sink)?,
+                None if table => {
+                    return Err(Error::Data(format!("{}: this run reads no .csv: give a .npz or .jsonl", file.display())));
+                }
+                None => of_lines(&mut models, opened, &file.display().to_string(), &mut sink)?,
             }
         }
         None => {
@@ -92,35 +101,40 @@ struct Models<'a> {
     run: &'a Path,
     checkpoint: &'a str,
     device: Option<&'a str>,
+    batch: usize,
+    /// Input fields, as the model was trained.
+    fields: Vec<Field>,
     ready: Vec<(Shapes, Predictor)>,
 }
 
 /// Names and shapes of inputs.
 type Shapes = Vec<(String, Vec<usize>)>;
 
-impl Models<'_> {
+impl<'a> Models<'a> {
     /// Opens the model with the input shapes of its training data.
-    fn as_trained(&self, batch: usize) -> Result<Predictor> {
-        Predictor::open(self.run, self.checkpoint, self.host, self.device, &[], batch)
+    fn new(host: &'a Host, run: &'a Path, checkpoint: &'a str, device: Option<&'a str>, batch: usize) -> Result<Models<'a>> {
+        let trained = Predictor::open(run, checkpoint, host, device, &[], batch)?;
+        let fields: Vec<Field> = trained.fields().into_iter().cloned().collect();
+        let shapes = fields.iter().map(|field| (field.name.to_string(), field.shape.clone())).collect();
+        Ok(Models { host, run, checkpoint, device, batch, fields, ready: vec![(shapes, trained)] })
     }
 
     /// The model for inputs of these shapes.
-    fn of(&mut self, shapes: &Shapes, batch: usize) -> Result<&Predictor> {
+    fn of(&mut self, shapes: &Shapes) -> Result<&Predictor> {
+        // A row of numbers stands for any shape of as many.
+        let of_field = |field: &Field| shapes.iter().find(|(name, _)| *name == field.name).map(|(_, shape)| shape);
+        let as_trained = |field: &Field| of_field(field).is_some_and(|shape| *shape == field.shape || *shape == [field.len()]);
+        if self.fields.iter().all(as_trained) {
+            return Ok(&self.ready[0].1);
+        }
         let at = match self.ready.iter().position(|(known, _)| known == shapes) {
             Some(at) => at,
             None => {
                 let given: Vec<(&str, Vec<usize>)> = shapes.iter().map(|(name, shape)| (name.as_str(), shape.clone())).collect();
-                let trained = self.as_trained(batch)?;
-                let same = trained.fields().iter().all(|f| given.iter().any(|(name, shape)| *name == f.name && *shape == f.shape));
-                // A row of numbers stands for any shape of as many.
-                let flat = trained.fields().iter().all(|f| given.iter().any(|(name, shape)| *name == f.name && *shape == [f.len()]));
-                let model = match same || flat {
-                    true => trained,
-                    false => Predictor::open(self.run, self.checkpoint, self.host, self.device, &given, batch)?,
-                };
+                let model = Predictor::open(self.run, self.checkpoint, self.host, self.device, &given, self.batch)?;
                 model.fields().into_iter().try_for_each(|field| expect_shape(field, &given))?;
                 if self.ready.len() == READY {
-                    self.ready.remove(0);
+                    self.ready.remove(1);
                 }
                 self.ready.push((shapes.clone(), model));
                 self.ready.len() - 1
@@ -147,7 +161,7 @@ fn of_arrays(models: &mut Models<'_>, file: &Path, sink: &mut Sink<'_>) -> Resul
     let mut npz = Npz::open(file)?;
     let names = npz.names();
     let mut arrays = Vec::new();
-    for field in models.as_trained(1)?.fields() {
+    for field in &models.fields {
         let found = names.iter().find(|name| field.is_read_as(name)).ok_or_else(|| {
             let wanted = [&[field.name], field.arrays].concat().join("`, `");
             Error::Data(format!("{}: no array `{wanted}`. There are {}", file.display(), names.join(", ")))
@@ -162,24 +176,37 @@ fn of_arrays(models: &mut Models<'_>, file: &Path, sink: &mut Sink<'_>) -> Resul
     if let Some((name, _, other, _)) = arrays.iter().find(|(_, _, other, _)| *other != rows) {
         return Err(Error::Data(format!("{}: {other} samples of `{name}`, {rows} of `{}`", file.display(), arrays[0].0)));
     }
+    of_matrices(models, &arrays, file, sink)
+}
+
+/// Predicts all samples that the data of the run read from a file.
+fn of_fields(models: &mut Models<'_>, fields: Vec<FieldValues>, file: &Path, sink: &mut Sink<'_>) -> Result<()> {
+    let used = fields.into_iter().filter(|(name, ..)| models.fields.iter().any(|field| field.name == *name));
+    let matrix = |(name, shape, values): FieldValues| {
+        let width = shape.iter().product::<usize>().max(1);
+        let rows = values.len() / width;
+        (name.to_string(), shape, rows, Matrix::new(Values::F32(values), width))
+    };
+    let arrays: Vec<FieldRows> = used.map(matrix).collect();
+    of_matrices(models, &arrays, file, sink)
+}
+
+/// Name of a field, shape of a sample, number of samples, and their values.
+type FieldRows = (String, Vec<usize>, usize, Matrix);
+
+fn of_matrices(models: &mut Models<'_>, arrays: &[FieldRows], file: &Path, sink: &mut Sink<'_>) -> Result<()> {
+    let rows = arrays.first().map_or(0, |(_, _, rows, _)| *rows);
     let shapes: Shapes = arrays.iter().map(|(name, shape, ..)| (name.clone(), shape.clone())).collect();
     let host = models.host;
-    let model = models.of(&shapes, rows.min(BATCH)).map_err(|e| e.of(&format!("{}, whose first axis counts samples", file.display())))?;
+    let model = models.of(&shapes).map_err(|e| e.of(&format!("{}, whose first axis counts samples", file.display())))?;
     let bar = if sink.to_terminal() { None } else { Bar::new(host, rows as u64, "samples") };
     for first in (0..rows).step_by(model.batch()) {
         let count = model.batch().min(rows - first);
-        let numbers = |matrix: &crate::datasets::matrix::Matrix| (first..first + count).flat_map(|i| matrix.row(i)).collect::<Vec<f32>>();
+        let numbers = |matrix: &Matrix| (first..first + count).flat_map(|i| matrix.row(i)).collect::<Vec<f32>>();
         let values: Vec<(&str, Vec<f32>)> = arrays.iter().map(|(name, _, _, matrix)| (name.as_str(), numbers(matrix))).collect();
         arrays.iter().try_for_each(|(_, _, _, matrix)| matrix.check())?;
-        for field in model.fields() {
-            let of_field = values.iter().find(|(name, _)| *name == field.name).map_or(&[][..], |(_, values)| values);
-            if let Some((at, why)) = of_field.iter().enumerate().find_map(|(at, v)| Some((at, field.word(*v).err()?))) {
-                let (sample, number) = (first + at / field.len(), at % field.len());
-                return Err(Error::Data(format!("{}: `{}`, sample {sample}, number {number}: {why}", file.display(), field.name)));
-            }
-        }
         let inputs: Vec<(&str, &[f32])> = values.iter().map(|(name, values)| (*name, values.as_slice())).collect();
-        let outputs = model.predict(count, &inputs).map_err(|e| e.of(&format!("{}, samples from {first} on", file.display())))?;
+        let outputs = model.predict_from(first, count, &inputs).map_err(|e| e.of(&file.display().to_string()))?;
         sink.take(model, first, count, &outputs, None)?;
         if sink.closed() {
             break;
@@ -192,9 +219,7 @@ fn of_arrays(models: &mut Models<'_>, file: &Path, sink: &mut Sink<'_>) -> Resul
 
 /// Predicts samples given line by line, each as soon as it arrives.
 fn of_lines(models: &mut Models<'_>, lines: impl BufRead, source: &str, sink: &mut Sink<'_>) -> Result<()> {
-    let trained = models.as_trained(1)?;
-    let fields: Vec<Field> = trained.fields().into_iter().cloned().collect();
-    drop(trained);
+    let fields = models.fields.clone();
     let (mut lines, mut sample, mut number) = (lines, 0, 0);
     let mut bytes = Vec::new();
     while !sink.closed() {
@@ -218,7 +243,7 @@ fn of_lines(models: &mut Models<'_>, lines: impl BufRead, source: &str, sink: &m
         let id = value.as_object_mut().and_then(|object| object.remove("id"));
         let inputs = inputs_of(&fields, &value).map_err(|why| at(&why))?;
         let shapes: Shapes = inputs.iter().map(|(name, shape, _)| (name.clone(), shape.clone())).collect();
-        let model = models.of(&shapes, 1).map_err(|e| e.of(&format!("{source}, line {number}")))?;
+        let model = models.of(&shapes).map_err(|e| e.of(&format!("{source}, line {number}")))?;
         let given: Vec<(&str, &[f32])> = inputs.iter().map(|(name, _, values)| (name.as_str(), values.as_slice())).collect();
         let outputs = model.predict(1, &given).map_err(|e| e.of(&format!("{source}, line {number}")))?;
         sink.take(model, sample, 1, &outputs, id)?;
@@ -349,7 +374,12 @@ impl<'a> Sink<'a> {
                     if first + number == 0 {
                         writeln!(file, "{}", header(&columns)).map_err(|e| Error::write(path, e))?;
                     }
-                    let text = |value: &Value| if value.is_null() { "NaN".to_string() } else { value.to_string() };
+                    let text = |value: &Value| match value {
+                        Value::Null => "NaN".to_string(),
+                        Value::String(word) if word.contains([',', '"', '\n']) => format!("\"{}\"", word.replace('"', "\"\"")),
+                        Value::String(word) => word.clone(),
+                        other => other.to_string(),
+                    };
                     let row: Vec<String> = columns.iter().flat_map(|(_, _, values)| values.iter().map(text)).collect();
                     writeln!(file, "{},{}", first + number, row.join(",")).map_err(|e| Error::write(path, e))?;
                 }
@@ -375,7 +405,8 @@ impl<'a> Sink<'a> {
         let numbers = |values: &[f32]| values.iter().map(|v| shortest(*v)).collect::<Vec<_>>();
         let Some(classes) = model.classes() else { return vec![("output", model.shape().to_vec(), numbers(output))] };
         let rows = model.shape()[..model.shape().len() - 1].to_vec();
-        let best = most_probable(output, classes).into_iter().map(Value::from).collect();
+        let named = |class: u32| model.words().get(class as usize).map_or(Value::from(class), |word| Value::from(word.as_str()));
+        let best = most_probable(output, classes).into_iter().map(named).collect();
         let mut columns = vec![("prediction", rows, best)];
         if self.probabilities {
             columns.push(("probabilities", model.shape().to_vec(), numbers(&probabilities(output, classes))));
@@ -394,15 +425,14 @@ impl<'a> Sink<'a> {
             Target::Npz(path) => {
                 let (count, whole) = (samples.len(), [&[samples.len()], &shape[..]].concat());
                 let mut arrays = vec![("sample", vec![count], Numbers::I32(&samples))];
-                let of_classes = classes.map(|classes| (most_probable(&values, classes), probabilities(&values, classes)));
-                let best: Vec<i32> = of_classes.iter().flat_map(|(best, _)| best.iter().map(|class| *class as i32)).collect();
-                match &of_classes {
+                let best: Vec<i32> =
+                    classes.iter().flat_map(|classes| most_probable(&values, *classes)).map(|class| class as i32).collect();
+                let probable = classes.filter(|_| self.probabilities).map(|classes| probabilities(&values, classes));
+                match classes {
                     None => arrays.push(("outputs", whole, Numbers::F32(&values))),
-                    Some((_, probable)) => {
+                    Some(_) => {
                         arrays.push(("predictions", whole[..whole.len() - 1].to_vec(), Numbers::I32(&best)));
-                        if self.probabilities {
-                            arrays.push(("probabilities", whole, Numbers::F32(probable)));
-                        }
+                        arrays.extend(probable.iter().map(|probable| ("probabilities", whole.clone(), Numbers::F32(probable))));
                     }
                 }
                 write_arrays(&path, &arrays.iter().map(|(name, shape, values)| (*name, shape.as_slice(), *values)).collect::<Vec<_>>())

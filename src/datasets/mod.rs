@@ -7,6 +7,9 @@ pub mod matrix;
 pub mod mechanisms;
 pub mod next_vectors;
 pub mod npz;
+pub mod samples;
+pub mod scale;
+pub mod tables;
 
 use std::fs::File;
 use std::io::{Read, Seek};
@@ -206,7 +209,7 @@ fn non_finite(path: &Path, skip: bool, arrays: &[(&str, &[f32], &[usize])]) -> R
 }
 
 /// Indices along each axis of element i of an array.
-fn index(i: usize, shape: &[usize]) -> Vec<usize> {
+pub(crate) fn index(i: usize, shape: &[usize]) -> Vec<usize> {
     let mut left = i;
     let mut out: Vec<usize> = shape.iter().rev().map(|n| (left % n, left /= n).0).collect();
     out.reverse();

@@ -58,6 +58,10 @@ pub struct Forward {
     pub weight: Weight,
     /// Factor α of the weight of the distance.
     pub alpha: f64,
+    /// Label smoothing ε; 0 for none.
+    pub smoothing: f64,
+    /// (rows): factors of the losses of the rows.
+    pub weights: Option<Tensor>,
 }
 
 impl Forward {
@@ -66,7 +70,7 @@ impl Forward {
     /// # Errors
     /// `Internal` when a shape differs.
     pub fn record(self, plan: &mut Plan, label: &str) -> Result<()> {
-        let Forward { x, targets, y, dx, rows, cols, length, per, weight, alpha } = self;
+        let Forward { x, targets, y, dx, rows, cols, length, per, weight, alpha, smoothing, weights } = self;
         let name = "cross_entropy/forward";
         plan.expect(name, x, rows * cols)?;
         plan.expect(name, targets, rows)?;
@@ -74,21 +78,27 @@ impl Forward {
             return Err(Error::Internal(format!("{name}: {rows} rows in sequences of {length}")));
         }
         plan.expect(name, y, rows * 4)?;
-        if let Some(dx) = dx {
-            plan.expect(name, dx, rows * cols)?;
+        for (tensor, len) in [(dx, rows * cols), (weights, rows)] {
+            tensor.map_or(Ok(()), |tensor| plan.expect(name, tensor, len))?;
+        }
+        if smoothing > 0.0 && weight == Weight::PureDistance {
+            return Err(Error::Internal(format!("{name}: a distance has no labels to smooth")));
         }
         let state = dx.map(|_| state(plan)).transpose()?;
         let (dispatch, grid) = row_dispatch(plan, name, label, rows, cols);
         let dispatch = dispatch
             .constant("KIND", weight as u32)
             .constant("PER", per as u32)
+            .constant("SMOOTH", (smoothing > 0.0).into())
             .bind("x", x)
             .bind("targets", targets)
             .bind("y", y)
             .bind_if("GRADIENT", "dx", dx)
             .bind_if("GRADIENT", "state", state)
+            .bind_if("WEIGHTED", "weights", weights)
             .size("length", length)
-            .scalar("alpha", alpha);
+            .scalar("alpha", alpha)
+            .scalar("smoothing", smoothing);
         plan.record(dispatch.flops(24 * rows * cols), grid)
     }
 }

@@ -16,6 +16,8 @@ pub struct Forward {
     pub length: usize,
     /// Number of features.
     pub cols: usize,
+    /// (batch): number of positions of each sequence that count, from 1 to all; without it all count.
+    pub lengths: Option<Tensor>,
 }
 
 impl Forward {
@@ -24,13 +26,15 @@ impl Forward {
     /// # Errors
     /// `Internal` when a shape differs.
     pub fn record(self, plan: &mut Plan, label: &str) -> Result<()> {
-        let Forward { x, y, batch, length, cols } = self;
+        let Forward { x, y, batch, length, cols, lengths } = self;
+        lengths.map_or(Ok(()), |lengths| plan.expect("mean", lengths, batch))?;
         for (tensor, len) in [(x, batch * length * cols), (y, batch * cols)] {
             plan.expect("mean/forward", tensor, len)?;
         }
         let dispatch = Dispatch::new("mean/forward", label)
             .bind("x", x)
             .bind("y", y)
+            .bind_if("LENGTHS", "lengths", lengths)
             .size("batch", batch)
             .size("length", length)
             .size("cols", cols)
@@ -52,6 +56,8 @@ pub struct Backward {
     pub length: usize,
     /// Number of features.
     pub cols: usize,
+    /// (batch): number of positions of each sequence that count, from 1 to all; without it all count.
+    pub lengths: Option<Tensor>,
 }
 
 impl Backward {
@@ -60,13 +66,15 @@ impl Backward {
     /// # Errors
     /// `Internal` when a shape differs.
     pub fn record(self, plan: &mut Plan, label: &str) -> Result<()> {
-        let Backward { dy, dx, batch, length, cols } = self;
+        let Backward { dy, dx, batch, length, cols, lengths } = self;
+        lengths.map_or(Ok(()), |lengths| plan.expect("mean", lengths, batch))?;
         for (tensor, len) in [(dx, batch * length * cols), (dy, batch * cols)] {
             plan.expect("mean/backward", tensor, len)?;
         }
         let dispatch = Dispatch::new("mean/backward", label)
             .bind("dy", dy)
             .bind("dx", dx)
+            .bind_if("LENGTHS", "lengths", lengths)
             .size("batch", batch)
             .size("length", length)
             .size("cols", cols)

@@ -11,7 +11,7 @@ macro_rules! kernel_families {
             activation argmax attention attention_pool cross_entropy dropout embedding
             fourier gather grad_norm gru infonce joint_loss layer_norm loss_scale lstm
             matmul max_pool mean metrics mmd moments normalize optimizer patches
-            positions rope slice swiglu tokens transpose upsample vae vector_loss
+            positions regression rope slice swiglu tokens transpose upsample vae vector_loss
         }
     };
 }

@@ -27,6 +27,8 @@ pub struct Forward {
     pub y: Tensor,
     /// Rows that are selected.
     pub rows: Rows,
+    /// (picked): where to find each row instead, at `r · stride + lengths[r] − 1`; lengths are from 1 to `stride`.
+    pub lengths: Option<Tensor>,
 }
 
 impl Forward {
@@ -35,16 +37,23 @@ impl Forward {
     /// # Errors
     /// `Internal` when a shape differs.
     pub fn record(self, plan: &mut Plan, label: &str) -> Result<()> {
-        let Forward { x, y, rows } = self;
+        let Forward { x, y, rows, lengths } = self;
         let Rows { rows, cols, picked, first, stride } = rows;
         plan.expect("slice/forward", x, rows * cols)?;
         plan.expect("slice/forward", y, picked * cols)?;
         if picked == 0 || stride == 0 || first + (picked - 1) * stride >= rows {
             return Err(Error::Internal(format!("slice/forward: {picked} rows from {first}, every {stride}th, of {rows}")));
         }
+        if let Some(lengths) = lengths {
+            plan.expect("slice/forward", lengths, picked)?;
+            if first + 1 != stride || picked * stride != rows {
+                return Err(Error::Internal(format!("slice/forward: lengths are for whole sequences, not for {picked} rows from {first} of {rows}")));
+            }
+        }
         let dispatch = Dispatch::new("slice/forward", label)
             .bind("x", x)
             .bind("y", y)
+            .bind_if("LENGTHS", "lengths", lengths)
             .size("rows", rows)
             .size("cols", cols)
             .size("picked", picked)
@@ -63,6 +72,8 @@ pub struct Backward {
     pub dx: Tensor,
     /// Rows that are selected.
     pub rows: Rows,
+    /// (picked): where to find each row instead, at `r · stride + lengths[r] − 1`; lengths are from 1 to `stride`.
+    pub lengths: Option<Tensor>,
 }
 
 impl Backward {
@@ -71,16 +82,23 @@ impl Backward {
     /// # Errors
     /// `Internal` when a shape differs.
     pub fn record(self, plan: &mut Plan, label: &str) -> Result<()> {
-        let Backward { dy, dx, rows } = self;
+        let Backward { dy, dx, rows, lengths } = self;
         let Rows { rows, cols, picked, first, stride } = rows;
         plan.expect("slice/backward", dx, rows * cols)?;
         plan.expect("slice/backward", dy, picked * cols)?;
         if picked == 0 || stride == 0 || first + (picked - 1) * stride >= rows {
             return Err(Error::Internal(format!("slice/backward: {picked} rows from {first}, every {stride}th, of {rows}")));
         }
+        if let Some(lengths) = lengths {
+            plan.expect("slice/backward", lengths, picked)?;
+            if first + 1 != stride || picked * stride != rows {
+                return Err(Error::Internal(format!("slice/backward: lengths are for whole sequences, not for {picked} rows from {first} of {rows}")));
+            }
+        }
         let dispatch = Dispatch::new("slice/backward", label)
             .bind("dy", dy)
             .bind("dx", dx)
+            .bind_if("LENGTHS", "lengths", lengths)
             .size("rows", rows)
             .size("cols", cols)
             .size("picked", picked)

@@ -18,6 +18,10 @@ impl StackLayer for FlattenConfig {
         sample.shape = vec![sample.shape.iter().product()];
         Ok(Step::other(Flatten))
     }
+
+    fn looks_ahead(&self) -> bool {
+        true
+    }
 }
 
 /// Identity: the numbers stay where they are, and the next layer takes them as one vector.

@@ -35,6 +35,16 @@ impl Mask {
     }
 }
 
+/// Name of the tensor (batch) with the number of positions of each sequence that count, in a plan of this name.
+pub fn lengths_name(plan: &str) -> String {
+    format!("{plan}.lengths")
+}
+
+/// Number of positions of each sequence that count, if they differ in the data.
+pub(super) fn lengths(plan: &Plan) -> Option<Tensor> {
+    plan.find(&lengths_name(&plan.name))
+}
+
 /// Dropout with this rate and a random stream of its own; none at rate 0 or in a plan without a backward pass.
 pub fn dropout(plan: &mut Plan, rate: f64) -> Option<Dropout> {
     (rate > 0.0 && plan.options.trains).then(|| Dropout { rate, stream: plan.stream() })

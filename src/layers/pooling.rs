@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::layer::{Layer, saved_by_forward};
+use super::layer::{Layer, lengths, saved_by_forward};
 use super::sequential::Step;
 use super::stacked::{Sample, StackLayer};
 use crate::error::{Error, Result};
@@ -19,7 +19,8 @@ pub(crate) fn sizes(plan: &Plan, x: Tensor) -> Result<[usize; 3]> {
 pub(crate) fn context_mean(plan: &mut Plan, x: Tensor) -> Result<Tensor> {
     let [batch, length, cols] = sizes(plan, x)?;
     let y = plan.activation("context.mean", &[batch, cols])?;
-    mean::Forward { x, y, batch, length, cols }.record(plan, "context")?;
+    let lengths = lengths(plan);
+    mean::Forward { x, y, batch, length, cols, lengths }.record(plan, "context")?;
     Ok(y)
 }
 
@@ -28,6 +29,7 @@ pub(crate) fn context_mean(plan: &mut Plan, x: Tensor) -> Result<Tensor> {
 pub(crate) struct Last {
     x: Tensor,
     rows: Rows,
+    lengths: Option<Tensor>,
 }
 
 impl Last {
@@ -38,14 +40,15 @@ impl Last {
         let (first, stride) = if time_major { ((length - 1) * batch, 1) } else { (length - 1, length) };
         let rows = Rows { rows: batch * length, cols, picked: batch, first, stride };
         let y = plan.activation("last", &[batch, cols])?;
-        slice::Forward { x, y, rows }.record(plan, "last")?;
-        Ok((Last { x, rows }, y))
+        let lengths = lengths(plan).filter(|_| !time_major);
+        slice::Forward { x, y, rows, lengths }.record(plan, "last")?;
+        Ok((Last { x, rows, lengths }, y))
     }
 
     /// Appends the gradient of all positions from that of the last ones.
     pub(crate) fn backward(self, plan: &mut Plan, dy: Tensor) -> Result<Tensor> {
         let dx = plan.like("last.dx", self.x)?;
-        slice::Backward { dy, dx, rows: self.rows }.record(plan, "last")?;
+        slice::Backward { dy, dx, rows: self.rows, lengths: self.lengths }.record(plan, "last")?;
         Ok(dx)
     }
 }
@@ -65,7 +68,7 @@ impl Layer for MeanPool {
     fn backward(&mut self, plan: &mut Plan, dy: Tensor) -> Result<Tensor> {
         let [batch, length, cols] = saved_by_forward(&self.saved, "mean_pool")?;
         let dx = plan.activation("context.dmean", &[batch, length, cols])?;
-        mean::Backward { dy, dx, batch, length, cols }.record(plan, "context")?;
+        mean::Backward { dy, dx, batch, length, cols, lengths: lengths(plan) }.record(plan, "context")?;
         Ok(dx)
     }
 }
@@ -96,6 +99,7 @@ pub struct MeanPoolConfig {}
 impl StackLayer for MeanPoolConfig {
     fn make(&self, _name: &str, at: &str, sample: &mut Sample) -> Result<Step> {
         let [_, features] = sample.sequence(at)?;
+        sample.padded = false;
         sample.shape = vec![features];
         Ok(Step::other(MeanPool::default()))
     }
@@ -109,6 +113,7 @@ pub struct LastConfig {}
 impl StackLayer for LastConfig {
     fn make(&self, _name: &str, at: &str, sample: &mut Sample) -> Result<Step> {
         let [_, features] = sample.sequence(at)?;
+        sample.padded = false;
         sample.shape = vec![features];
         Ok(Step::other(LastPosition::default()))
     }

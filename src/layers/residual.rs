@@ -65,4 +65,8 @@ impl<L: StackLayer> StackLayer for ResidualConfig<L> {
         }
         Ok(Step::other(Residual { name: name.into(), inner }))
     }
+
+    fn looks_ahead(&self) -> bool {
+        self.layers.iter().any(StackLayer::looks_ahead)
+    }
 }

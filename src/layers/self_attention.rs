@@ -159,4 +159,8 @@ impl StackLayer for SelfAttentionConfig {
         let features = sample.in_heads(self.heads, at)?;
         Ok(Step::other(SelfAttention::new(name, features, self.heads, Mask::of(self.causal), self.dropout)?))
     }
+
+    fn looks_ahead(&self) -> bool {
+        !self.causal
+    }
 }

@@ -19,8 +19,10 @@ pub struct Sample {
     pub shape: Vec<usize>,
     /// Number that the integers of the input are below, until an embedding has taken them; none for floats.
     pub integers: Option<usize>,
-    /// Number of features of the target, if the data have one.
+    /// Numbers or classes of the target, if the data have one.
     pub target: Option<usize>,
+    /// True while shorter sequences are filled up to the length of the longest: what fills them must not count.
+    pub padded: bool,
 }
 
 impl Sample {
@@ -85,6 +87,11 @@ pub trait StackLayer: Debug {
     /// Rate, if the layer is a dropout and nothing else: a linear layer takes it along.
     fn dropout(&self) -> Option<f64> {
         None
+    }
+
+    /// True if a position of the result depends on later positions of the input.
+    fn looks_ahead(&self) -> bool {
+        false
     }
 
     /// True if the layer takes integers.
@@ -152,6 +159,12 @@ pub fn make_layers<L: StackLayer>(layers: &[L], prefix: &str, at: &str, sample: 
         if sample.integers.is_some() && !layer.takes_integers() {
             return Err(Error::Config(format!("{at}: these data are integers: begin with {{ kind = \"embedding\", features = … }}")));
         }
+        if sample.padded && layer.looks_ahead() {
+            return Err(Error::Config(format!(
+                "{at} looks at positions after the end of shorter sequences (data.lengths): use layers that look back alone, such as lstm, gru or \
+                 causal attention, and then last or mean_pool"
+            )));
+        }
         made.push(layer.make(&name, &at, sample)?);
     }
     Ok(Sequential(made))
@@ -190,6 +203,10 @@ macro_rules! stack_layers {
 
             fn dropout(&self) -> Option<f64> {
                 self.layer().dropout()
+            }
+
+            fn looks_ahead(&self) -> bool {
+                self.layer().looks_ahead()
             }
 
             fn takes_integers(&self) -> bool {

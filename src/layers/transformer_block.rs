@@ -148,4 +148,8 @@ impl StackLayer for TransformerBlockConfig {
         let config = BlockConfig { features, heads, hidden, activation, dropout, eps: 1e-5, causal, norm_first };
         Ok(Step::other(TransformerBlock::new(name, config)?))
     }
+
+    fn looks_ahead(&self) -> bool {
+        !self.causal
+    }
 }

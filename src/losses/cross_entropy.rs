@@ -21,6 +21,13 @@ pub struct CrossEntropyConfig {
     /// Unit that has the same weight in the mean: each `position` that has a target, or each `sequence`, whose positions share its weight.
     #[serde(skip_serializing_if = "is_position")]
     pub per: Per,
+    /// Label smoothing ε: the targets are (1 − ε) · onehot + ε / classes.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub label_smoothing: f64,
+}
+
+fn is_zero(value: &f64) -> bool {
+    *value == 0.0
 }
 
 fn is_position(per: &Per) -> bool {
@@ -29,13 +36,22 @@ fn is_position(per: &Per) -> bool {
 
 impl Default for CrossEntropyConfig {
     fn default() -> Self {
-        CrossEntropyConfig { weight: Weight::Linear, alpha: 0.1, per: Per::Position }
+        CrossEntropyConfig { weight: Weight::Linear, alpha: 0.1, per: Per::Position, label_smoothing: 0.0 }
     }
 }
 
+const NAME: &str = "loss.kind = \"cross_entropy\"";
+
 impl Section for CrossEntropyConfig {
     fn validate(&self) -> std::result::Result<(), String> {
-        within(self.alpha >= 0.0 && self.alpha.is_finite(), "loss.alpha", self.alpha, "0 or more, and finite")
+        within(self.alpha >= 0.0 && self.alpha.is_finite(), "loss.alpha", self.alpha, "0 or more, and finite")?;
+        within((0.0..1.0).contains(&self.label_smoothing), "loss.label_smoothing", self.label_smoothing, "in [0, 1)")?;
+        match self.weight {
+            Weight::PureDistance if self.label_smoothing > 0.0 => {
+                Err("loss.label_smoothing is for a cross-entropy: loss.weight = \"pure_distance\" has none".into())
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -76,26 +92,39 @@ impl Loss for CrossEntropyConfig {
 
     /// Compares logits (rows, classes) with `targets` (rows).
     fn record(&self, plan: &mut Plan, outputs: &Outputs, inputs: &Inputs, gradient: bool) -> Result<Recorded> {
-        let (x, targets) = (outputs.main, inputs.get("loss.kind = \"cross_entropy\"", "targets")?);
+        let (x, targets) = (
+            outputs.main,
+            match inputs.find("targets") {
+                Some(targets) => targets,
+                None => inputs.answer(NAME)?.1,
+            },
+        );
         let rows = plan.len(targets);
         let Some((cols, given)) = plan.shape(x).split_last().map(|(c, rest)| (*c, rest.iter().product::<usize>())) else {
             return Err(Error::Internal("logits without a shape".into()));
         };
         if given != rows {
             return Err(Error::Config(format!(
-                "loss.kind = \"cross_entropy\" needs logits for each of {rows} targets of a batch; the model gives {:?}",
+                "{NAME} needs logits for each of {rows} targets of a batch; the model gives {:?}",
                 plan.shape(x)
             )));
         }
-        if let Some(below) = inputs.below("targets").filter(|below| cols < *below) {
+        let Some(classes) = inputs.classes() else {
             return Err(Error::Config(format!(
-                "loss.kind = \"cross_entropy\" needs a logit for each class: the targets are below {below}, and the model gives {cols}"
+                "{NAME} needs classes to predict; the target of these data is numbers: use loss.kind = \"regression\" or \"vectors\""
+            )));
+        };
+        if cols < classes {
+            return Err(Error::Config(format!(
+                "{NAME} needs a logit for each class: the targets are below {classes}, and the model gives {cols}"
             )));
         }
         let y = plan.activation("loss.rows", &[rows, 4])?;
         let dx = gradient.then(|| plan.like("loss.dlogits", x)).transpose()?;
         let length = rows / inputs.batch;
-        Forward { x, targets, y, dx, rows, cols, length, per: self.per, weight: self.weight, alpha: self.alpha }.record(plan, "loss")?;
+        let (per, weight, alpha, smoothing) = (self.per, self.weight, self.alpha, self.label_smoothing);
+        let weights = inputs.find("weights");
+        Forward { x, targets, y, dx, rows, cols, length, per, weight, alpha, smoothing, weights }.record(plan, "loss")?;
         Ok(Recorded { rows: y, gradients: dx.map(Gradients::only), per_sample: self.per == Per::Sequence })
     }
 }

@@ -3,12 +3,14 @@
 mod cross_entropy;
 mod joints;
 mod loss;
+mod regression;
 mod vae;
 mod vectors;
 
 pub use cross_entropy::{CrossEntropyConfig, IGNORED};
 pub use joints::{JointLossConfig, Penalty};
 pub use loss::{Columns, Gradients, Loss, LossKind, Recorded, TargetVectors, Targets};
+pub use regression::{RegressionConfig, RegressionPenalty};
 pub use vae::VaeLossConfig;
 pub use vectors::*;
 
@@ -24,6 +26,8 @@ macro_rules! loss_kinds {
                 Vectors(crate::losses::VectorLossConfig),
                 /// Loss of predicted joints: coordinates and stop bit.
                 Joints(crate::losses::JointLossConfig),
+                /// Mean penalty of the errors of predicted numbers.
+                Regression(crate::losses::RegressionConfig),
                 /// Loss of a variational autoencoder: reconstruction and divergence.
                 Vae(crate::losses::VaeLossConfig),
             }

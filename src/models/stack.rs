@@ -42,8 +42,13 @@ impl ModelKind for StackConfig {
         if field.answer {
             return Err(Error::Config(format!("model.input = \"{input}\" is what is to be predicted: give what it is predicted from")));
         }
-        let target = build.fields.shape::<1>(NAME, "target").ok().map(|[n]| n);
-        let mut sample = Sample { shape: field.shape.clone(), integers: field.below, target };
+        let target = build.fields.0.iter().find(|f| f.answer).map(|f| f.below.unwrap_or(f.len()));
+        let mut sample = Sample {
+            shape: field.shape.clone(),
+            integers: field.below,
+            target,
+            padded: build.fields.0.iter().any(|f| f.name == "lengths"),
+        };
         let layers = make_layers(&self.layers, "", "model.layers", &mut sample)?;
         Ok(Box::new(Stack { input: field.name, layers }))
     }

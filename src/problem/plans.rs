@@ -1,6 +1,7 @@
 //! The plans of a problem: a training step, the evaluation of a batch, a prediction, a position of decoding.
 
 use super::Problem;
+use crate::batch::Inputs;
 use crate::config::Precision;
 use crate::error::{Error, Result};
 use crate::gpu::{Role, Target};
@@ -51,6 +52,18 @@ impl<D: DataState + ?Sized> Problem<D> {
         self.model.build(&Build { fields: &self.source().fields(), buffers: &self.buffers })
     }
 
+    /// Fails if the model does not look at an input without which it would be wrong.
+    fn expect_used(&self, plan: &Plan, inputs: &Inputs) -> Result<()> {
+        let used = |tensor: Tensor| plan.entries().iter().any(|entry| entry.tensors.contains(&tensor));
+        let needed = self.source().fields().0.into_iter().filter(|field| field.needed);
+        match needed.map(|field| field.name).find(|name| inputs.find(name).is_some_and(|tensor| !used(tensor))) {
+            Some(name) => Err(Error::Config(format!(
+                "the model does not look at `{name}`, so what fills up shorter sequences would count: use a stack with the layer mean_pool or last"
+            ))),
+            None => Ok(()),
+        }
+    }
+
     /// Records the forward pass and the loss of a batch, and the gradient of the loss if the plan trains.
     fn judged(&self, plan: &mut Plan, batch: usize, layout: Layout) -> Result<Judged> {
         let state = state(plan)?;
@@ -60,6 +73,7 @@ impl<D: DataState + ?Sized> Problem<D> {
         if plan.options.trains && plan.parameters().is_empty() {
             return Err(Error::Config("the model has no weights to train: give it a layer that has some, such as linear".into()));
         }
+        self.expect_used(plan, &inputs)?;
         let recorded = self.loss.record(plan, &outputs, &inputs, plan.options.trains)?;
         let sample_rows = recorded.per_sample.then(|| plan.shape(recorded.rows)[0] / batch);
         let feed = Feed { state, inputs: inputs.tensors().to_vec(), sample_rows, batch };

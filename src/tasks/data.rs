@@ -36,6 +36,9 @@ pub struct Layout {
     pub time_major: bool,
 }
 
+/// Name of a field, shape of a sample, and values of all samples.
+pub type FieldValues = (&'static str, Vec<usize>, Vec<f32>);
+
 /// Configuration of the data: the table `data` of a run file.
 pub trait DataKind: Section + Debug + Any {
     /// Input files, with the keys that name them in the run file.
@@ -71,6 +74,16 @@ pub trait DataKind: Section + Debug + Any {
     fn take_inputs(&mut self, shapes: &[(&str, Vec<usize>)]) -> Result<()> {
         let _ = shapes;
         Ok(())
+    }
+
+    /// Reads the inputs of all samples of a file, in the way that training reads them: name, shape of a sample and values of each field. None for data
+    /// whose fields are arrays of the same names.
+    ///
+    /// # Errors
+    /// `MissingInput` or `Data` when the file cannot be used.
+    fn read_inputs(&self, file: &Path) -> Result<Option<Vec<FieldValues>>> {
+        let _ = file;
+        Ok(None)
     }
 
     /// Opens the data; only headers are read.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::config::{TrainConfig, within};
-use crate::datasets::{epoch_order, share_of, shared, split, training_samples};
+use crate::datasets::{epoch_order, share_of, shared, split, split_blocks};
 use crate::error::{Error, Result};
 
 /// Ways to choose the validation samples.
@@ -128,8 +128,11 @@ pub struct Sets {
     expected: usize,
     file: PathBuf,
     share: f64,
-    /// Seed of the shuffle; none for a split in order.
-    seed: Option<u64>,
+    split: SplitKind,
+    /// Seed of the split.
+    seed: u64,
+    /// Number of samples next to a validation sample that overlap it, and are left out of training.
+    gap: usize,
     /// Share of the training samples that are used, and the seed that chooses them.
     used: (f64, u64),
     batch: usize,
@@ -140,9 +143,41 @@ impl Sets {
     /// The split of a file whose last `share` is for validation, after shuffling with a seed if the split is random.
     pub fn new(file: &Path, share: f64, split: SplitKind, seed: u64, train: &TrainConfig) -> Self {
         let used = (train.share, seed);
-        let seed = (split == SplitKind::Random).then_some(seed);
         let (batch, epochs) = (train.batch, Epochs::new(train));
-        Sets { train: vec![], validation: vec![], tests: false, expected: 0, file: file.into(), share, seed, used, batch, epochs }
+        Sets {
+            train: vec![],
+            validation: vec![],
+            tests: false,
+            expected: 0,
+            file: file.into(),
+            share,
+            split,
+            seed,
+            gap: 0,
+            used,
+            batch,
+            epochs,
+        }
+    }
+
+    /// The split without training samples that are this near to a validation sample.
+    pub fn with_gap(mut self, gap: usize) -> Self {
+        self.gap = gap;
+        self
+    }
+
+    /// Numbers of the training and of the validation samples, of so many.
+    fn parts(&self, samples: usize) -> (Vec<usize>, Vec<usize>) {
+        let (mut train, validation) = match self.split {
+            SplitKind::Blocks => return split_blocks(samples, self.share, self.seed, self.gap),
+            SplitKind::Random => split(samples, self.share, Some(self.seed)),
+            _ => split(samples, self.share, None),
+        };
+        // In order, the validation samples come last.
+        if self.split != SplitKind::Random {
+            train.truncate(train.len().saturating_sub(self.gap));
+        }
+        (train, validation)
     }
 
     /// Number of samples in a training batch.
@@ -152,7 +187,7 @@ impl Sets {
 
     /// Sets the number of samples that the header of the file gives.
     pub fn expect(&mut self, samples: usize) {
-        self.expected = share_of(training_samples(samples, self.share), self.used.0);
+        self.expected = share_of(self.parts(samples).0.len(), self.used.0);
     }
 
     /// Splits this number of samples.
@@ -160,7 +195,7 @@ impl Sets {
     /// # Errors
     /// `Data` when a batch cannot be filled or there is no validation sample.
     pub fn take(&mut self, samples: usize) -> Result<()> {
-        (self.train, self.validation) = split(samples, self.share, self.seed);
+        (self.train, self.validation) = self.parts(samples);
         if self.tests {
             self.validation = (0..samples).collect();
             self.train.clone_from(&self.validation);

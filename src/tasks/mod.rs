@@ -9,9 +9,12 @@ mod images;
 mod integer_sequences;
 mod mechanisms;
 mod next_vectors;
+mod packing;
+mod sample_scores;
+mod samples;
 mod scorecard;
 
-pub use data::{Data, DataKind, DataState, Layout, Loading, Purpose, Source, packed};
+pub use data::{Data, DataKind, DataState, FieldValues, Layout, Loading, Purpose, Source, packed};
 pub use epochs::{Epochs, Sets, SplitKind};
 pub use images::{ImageScorecard, ImagesConfig};
 pub use integer_sequences::{IntegerScorecard, IntegerSequencesConfig, micro_batch as sequence_batch};
@@ -19,6 +22,7 @@ pub use integer_sequences::{IntegerScorecard, IntegerSequencesConfig, micro_batc
 pub(crate) use integer_sequences::{IntegerSequences, TESTED};
 pub use mechanisms::{MechanismScorecard, MechanismsConfig, Predicted, until_stop};
 pub use next_vectors::{VectorScorecard, VectorsConfig};
+pub use samples::{Columns, NormalizeConfig, SamplesConfig};
 pub use scorecard::{ArrayValues, Arrays, Card, ClosingScores, Level, Means, Scorecard, Test, Verdict};
 
 /// Every kind of data of run files, by its `kind`: the list that the registry is made from.
@@ -35,6 +39,8 @@ macro_rules! data_kinds {
                 Mechanisms(crate::tasks::MechanismsConfig),
                 /// Grey images, from an .npz file.
                 Images(crate::tasks::ImagesConfig),
+                /// Named fields of one's own, from an .npz or .csv file.
+                Samples(crate::tasks::SamplesConfig),
             }
         }
     };

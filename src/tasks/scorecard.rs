@@ -41,6 +41,19 @@ pub struct Test {
     pub predictions: bool,
 }
 
+impl Test {
+    /// Fails if generated samples are asked for.
+    ///
+    /// # Errors
+    /// `Config`.
+    pub fn without_sequences(&self) -> Result<()> {
+        match self.sequences {
+            Some(_) => Err(Error::Config("--sequences is for runs of data.kind = \"integer_sequences\"".into())),
+            None => Ok(()),
+        }
+    }
+}
+
 impl<'a> From<&'a ArrayValues> for Numbers<'a> {
     fn from(values: &'a ArrayValues) -> Self {
         match values {
@@ -127,9 +140,7 @@ pub trait Scorecard: Debug + Any {
     /// # Errors
     /// `Config` for an option that these data do not have, `TryAgain` on device loss.
     fn test(&self, session: &Session, test: Test) -> Result<(ClosingScores, Arrays)> {
-        if test.sequences.is_some() {
-            return Err(Error::Config("--sequences is for runs of data.kind = \"integer_sequences\"".into()));
-        }
+        test.without_sequences()?;
         if test.predictions {
             return Err(Error::Config("--predictions is for runs of data.kind = \"vectors\"".into()));
         }

@@ -1,0 +1,231 @@
+//! A run file for data of any meaning: which arrays or columns are inputs and which the target, and a model that takes them.
+
+use std::path::Path;
+
+use crate::datasets::tables::{ArrayInfo, Element, Table, TableValues};
+use crate::error::{Error, Result};
+
+/// Wishes of the user about the run file.
+#[derive(Debug, Default)]
+pub(super) struct Wishes {
+    /// Arrays or columns to predict; without them, those with a usual name, else the last.
+    pub(super) target: Vec<String>,
+    /// Moments of the context and of the horizon of windows that are cut out of series.
+    pub(super) window: Option<[usize; 2]>,
+}
+
+/// Names that arrays of targets usually have.
+const TARGETS: [&str; 8] = ["target", "targets", "label", "labels", "y", "y_train", "class", "classes"];
+
+/// Most different words of a column that is taken for categories.
+const CATEGORIES: usize = 50;
+
+/// Most classes of a column of integers that is taken for classes.
+const CLASSES: usize = 20;
+
+/// Run file for the data, and notes about what was found in them.
+pub(super) fn look(file: &Path, wishes: &Wishes) -> Result<(String, Vec<String>)> {
+    let mut table = Table::open(file)?;
+    let arrays = table.arrays().to_vec();
+    for name in &wishes.target {
+        table.info(name)?;
+    }
+    let usual = || arrays.iter().find(|array| TARGETS.contains(&array.name.to_lowercase().as_str())).or(arrays.last());
+    let target = match &wishes.target[..] {
+        [] => usual().map(|array| vec![array.name.clone()]).unwrap_or_default(),
+        names => names.to_vec(),
+    };
+    let Some(first) = target.first() else { return Err(Error::Data(format!("{} has no arrays", file.display()))) };
+    let first = table.info(first)?.clone();
+    let mut found = Found { notes: vec![], file: file.display().to_string(), rows: first.shape.first().copied().unwrap_or(0) };
+    match wishes.window {
+        Some(window) => found.series(&mut table, &arrays, &target, window),
+        None => found.samples(&mut table, &arrays, &target, &first),
+    }
+}
+
+/// What was found while looking.
+struct Found {
+    notes: Vec<String>,
+    file: String,
+    rows: usize,
+}
+
+/// Quoted names, as a list of TOML if they are several.
+fn quoted(names: &[String]) -> String {
+    let all: Vec<String> = names.iter().map(|name| toml::Value::String(name.clone()).to_string()).collect();
+    if all.len() == 1 { all[0].clone() } else { format!("[{}]", all.join(", ")) }
+}
+
+impl Found {
+    /// Columns that are numbers or categories, without the target, and without what only counts rows.
+    fn features(&mut self, table: &mut Table, arrays: &[ArrayInfo], target: &[String]) -> Result<Vec<String>> {
+        let mut names = vec![];
+        for array in arrays.iter().filter(|array| !target.contains(&array.name) && array.shape.first() == Some(&self.rows)) {
+            if array.shape.len() > 2 {
+                continue;
+            }
+            match (array.element, table.read(&array.name)?) {
+                (Element::Word, TableValues::Words(mut words)) => {
+                    words.sort();
+                    words.dedup();
+                    if words.len() > CATEGORIES {
+                        self.notes.push(format!(
+                            "Column {} has {} different words, too many for categories: it is left out.",
+                            array.name,
+                            words.len()
+                        ));
+                        continue;
+                    }
+                }
+                (Element::Integer, TableValues::Numbers(values))
+                    if array.shape.len() == 1 && values.windows(2).all(|w| w[1] == w[0] + 1.0) =>
+                {
+                    self.notes.push(format!("Column {} counts the rows: it is left out.", array.name));
+                    continue;
+                }
+                _ => {}
+            }
+            names.push(array.name.clone());
+        }
+        Ok(names)
+    }
+
+    /// Windows cut out of series.
+    fn series(
+        &mut self,
+        table: &mut Table,
+        arrays: &[ArrayInfo],
+        target: &[String],
+        [context, horizon]: [usize; 2],
+    ) -> Result<(String, Vec<String>)> {
+        let mut inputs = target.to_vec();
+        inputs.extend(self.features(table, arrays, target)?);
+        self.notes.insert(
+            0,
+            format!(
+                "{}: {} moments; {context} of {} series are the input, the next {horizon} of {} the target.",
+                self.file,
+                self.rows,
+                inputs.len(),
+                target.join(", ")
+            ),
+        );
+        self.notes.push("The last part of the series validates; windows that reach across the border are left out.".into());
+        let layers = "    { kind = \"gru\", hidden = 64 },\n    { kind = \"last\" },\n    { kind = \"linear\" },\n";
+        let windows = self.rows.saturating_sub(context + horizon);
+        let data = format!(
+            "inputs = {{ past = {} }}\ntargets = {{ future = {} }}\nwindow = {{ context = {context}, horizon = {horizon} }}\nnormalize = \"standard\"\n",
+            quoted(&inputs),
+            quoted(target)
+        );
+        Ok((self.run_file(layers, &data, false, windows), std::mem::take(&mut self.notes)))
+    }
+
+    /// Samples in rows.
+    fn samples(&mut self, table: &mut Table, arrays: &[ArrayInfo], target: &[String], first: &ArrayInfo) -> Result<(String, Vec<String>)> {
+        let classes = self.is_classes(table, first, target)?;
+        let sequence = arrays.iter().find(|array| {
+            !target.contains(&array.name)
+                && array.shape.first() == Some(&self.rows)
+                && (array.shape.len() == 3 || array.shape.len() == 2 && array.element == Element::Integer)
+        });
+        let is_lengths =
+            |array: &&ArrayInfo| ["length", "lengths"].contains(&array.name.to_lowercase().as_str()) && array.shape == [self.rows];
+        let lengths = arrays.iter().find(is_lengths).filter(|_| sequence.is_some());
+        let mut data = String::new();
+        let layers = match sequence {
+            Some(array) => {
+                self.notes.push(format!(
+                    "{}: {} samples; sequences `{}` of shape {:?}.",
+                    self.file,
+                    self.rows,
+                    array.name,
+                    &array.shape[1..]
+                ));
+                let others = arrays.iter().map(|array| array.name.as_str()).filter(|name| {
+                    *name != array.name && !target.iter().any(|t| t == name) && lengths.is_none_or(|lengths| lengths.name != **name)
+                });
+                let others = others.collect::<Vec<_>>();
+                if !others.is_empty() {
+                    self.notes.push(format!("A stack has one input: {} are left out.", others.join(", ")));
+                }
+                data += &format!("inputs = {{ x = {} }}\n", quoted(std::slice::from_ref(&array.name)));
+                if let Some(lengths) = lengths {
+                    self.notes.push(format!("Array {} has their lengths: what fills up shorter ones does not count.", lengths.name));
+                    data += &format!("lengths = {}\n", quoted(std::slice::from_ref(&lengths.name)));
+                }
+                let each = first.shape.len() > 1 && first.shape.get(1) == array.shape.get(1);
+                let pool = if each { "" } else { "    { kind = \"last\" },\n" };
+                match array.shape.len() {
+                    3 => format!("    {{ kind = \"lstm\", hidden = 64 }},\n{pool}    {{ kind = \"linear\" }},\n"),
+                    _ => format!(
+                        "    {{ kind = \"embedding\", features = 64 }},\n    {{ kind = \"transformer_block\", heads = 4, feed_forward = 128, causal = true, dropout = 0.1 }},\n\
+                         {pool}    {{ kind = \"linear\" }},\n"
+                    ),
+                }
+            }
+            None => {
+                let features = self.features(table, arrays, target)?;
+                if features.is_empty() {
+                    return Err(Error::Data(format!(
+                        "{}: besides `{}` there is nothing to predict it from. Of a series, --window CONTEXT,HORIZON predicts its future",
+                        self.file,
+                        target.join("`, `")
+                    )));
+                }
+                self.notes.insert(0, format!("{}: {} samples; inputs {}.", self.file, self.rows, features.join(", ")));
+                data += &format!("inputs = {{ x = {} }}\n", quoted(&features));
+                "    { kind = \"linear\", out = 128 },\n    { kind = \"gelu\" },\n    { kind = \"dropout\", rate = 0.1 },\n    { kind = \"linear\", out = 128 },\n    { kind = \"gelu\" },\n    { kind = \"linear\" },\n".into()
+            }
+        };
+        data += &format!("targets = {{ y = {} }}\n", quoted(target));
+        if classes {
+            data += "classes = true\n";
+        }
+        data += "normalize = \"standard\"\n";
+        Ok((self.run_file(&layers, &data, classes, self.rows), std::mem::take(&mut self.notes)))
+    }
+
+    /// True if the target is classes.
+    fn is_classes(&mut self, table: &mut Table, first: &ArrayInfo, target: &[String]) -> Result<bool> {
+        if target.len() > 1 || first.element == Element::Float {
+            return Ok(false);
+        }
+        let distinct = match table.read(&first.name)? {
+            TableValues::Words(mut words) => {
+                words.sort();
+                words.dedup();
+                words.len()
+            }
+            TableValues::Numbers(values) => {
+                let classes = values.iter().all(|value| (0.0..1e6).contains(value));
+                let mut all: Vec<u32> = values.iter().map(|value| *value as u32).collect();
+                all.sort_unstable();
+                all.dedup();
+                // An array of integers by type is one of classes; in a table of text, only few different ones are.
+                let few = all.len() <= CLASSES;
+                if !classes || !few && self.file.to_lowercase().ends_with(".csv") {
+                    return Ok(false);
+                }
+                all.len()
+            }
+        };
+        self.notes.push(format!(
+            "Target {} is taken for one of {distinct} classes; if it is a quantity, take data.classes away and use loss.kind = \"regression\".",
+            first.name
+        ));
+        Ok(true)
+    }
+
+    fn run_file(&self, layers: &str, data: &str, classes: bool, samples: usize) -> String {
+        let batch = (samples / 20).clamp(1, 64);
+        let file = toml::Value::String(self.file.clone());
+        let loss = if classes { "kind = \"cross_entropy\"\nweight = \"none\"\n" } else { "kind = \"regression\"\npenalty = \"mse\"\n" };
+        format!(
+            "# A run on data of one's own.\n[model]\nkind = \"stack\"\nlayers = [\n{layers}]\n\n[data]\nkind = \"samples\"\nfile = {file}\n{data}validation_share = 0.2\nseed = 1\n\n\
+             [loss]\n{loss}\n[optimizer]\nkind = \"adamw\"\nlearning_rate = 1e-3\nweight_decay = 0.01\nclip_norm = 1.0\n\n\
+             [schedule]\nkind = \"plateau\"\nfactor = 0.5\npatience = 5\n\n[train]\nbatch = {batch}\nepochs = 50\n\n[validation]\nselect = \"loss\"\n"
+        )
+    }
+}

@@ -1,0 +1,380 @@
+//! How models of one's own samples are judged: predicted numbers in the unit of the data, and classes.
+
+use std::sync::Arc;
+
+use super::packing::Packing;
+use super::scorecard::{ArrayValues, Arrays, Card, ClosingScores, Scorecard, Test};
+use crate::batch::Field;
+use crate::datasets::samples::Samples;
+use crate::error::Result;
+use crate::losses::{Columns, Loss};
+use crate::metrics::{Column, MetricRows, Metrics};
+use crate::session::Session;
+
+/// Metrics of a model that predicts numbers.
+pub(super) fn number_card(loss: &dyn Loss) -> Card {
+    let mut validation_metrics = loss.columns().names;
+    validation_metrics.extend(["mse", "rmse", "mae", "r2"]);
+    Card { validation_metrics, table_columns: number_columns(), chart: ("rmse", vec!["rmse"]) }
+}
+
+fn number_columns() -> Vec<Column> {
+    vec![
+        Column::new("rmse", "RMSE", Some(5)),
+        Column::new("mae", "MAE", Some(5)),
+        Column::new("r2", "R²", Some(4)),
+        Column::new("mse", "MSE", Some(5)),
+        Column::new("loss", "loss", Some(5)),
+    ]
+}
+
+/// Metrics of a model that tells classes apart.
+pub(super) fn class_card(loss: &dyn Loss) -> Card {
+    let mut validation_metrics = loss.columns().names;
+    validation_metrics.extend(["balanced_accuracy", "macro_f1"]);
+    Card { validation_metrics, table_columns: class_columns(), chart: ("accuracy", vec!["accuracy", "balanced_accuracy"]) }
+}
+
+fn class_columns() -> Vec<Column> {
+    vec![
+        Column::new("accuracy", "accuracy", None),
+        Column::new("balanced_accuracy", "balanced", None),
+        Column::new("macro_f1", "macro F1", Some(4)),
+        Column::new("cross_entropy", "cross-entropy", Some(4)),
+        Column::new("loss", "loss", Some(4)),
+    ]
+}
+
+/// Sums from which the metrics of predicted numbers follow.
+#[derive(Debug, Clone)]
+struct Errors {
+    squares: f64,
+    absolutes: f64,
+    /// Number, sum and sum of squares of the targets, by feature.
+    targets: Vec<(f64, f64, f64)>,
+}
+
+impl Errors {
+    fn new(features: usize) -> Self {
+        Errors { squares: 0.0, absolutes: 0.0, targets: vec![(0.0, 0.0, 0.0); features] }
+    }
+
+    /// Adds a row of predictions and targets, in the unit of the data.
+    fn add(&mut self, predicted: &[f32], target: &[f32]) {
+        for (c, (p, t)) in predicted.iter().zip(target).enumerate() {
+            let (p, t) = (f64::from(*p), f64::from(*t));
+            self.squares += (p - t) * (p - t);
+            self.absolutes += (p - t).abs();
+            let (count, sum, squares) = &mut self.targets[c];
+            (*count, *sum, *squares) = (*count + 1.0, *sum + t, *squares + t * t);
+        }
+    }
+
+    /// Mean squared error, its root, mean absolute error, and R² = 1 − Σ (t − p)² / Σ (t − mean)², the means by feature.
+    fn metrics(&self) -> Vec<(String, f64)> {
+        let count: f64 = self.targets.iter().map(|(count, ..)| count).sum();
+        let spread: f64 = self.targets.iter().map(|(count, sum, squares)| squares - sum * sum / count).sum();
+        let mse = self.squares / count;
+        let named = [("mse", mse), ("rmse", mse.sqrt()), ("mae", self.absolutes / count), ("r2", 1.0 - self.squares / spread)];
+        named.map(|(name, value)| (name.to_string(), value)).into()
+    }
+}
+
+/// Scorecard of models that predict numbers.
+#[derive(Debug)]
+pub(super) struct NumberScorecard {
+    pub(super) samples: Arc<Samples>,
+    pub(super) packing: Packing,
+    pub(super) train: Vec<usize>,
+    pub(super) validation: Vec<usize>,
+    pub(super) columns: Columns,
+    pub(super) target: Field,
+    /// Input field and its features that have the past of the target, of windows.
+    pub(super) series: Option<(usize, Vec<usize>)>,
+    pub(super) season: Option<usize>,
+}
+
+impl NumberScorecard {
+    /// Rows of the target of a sample that count, in the unit of the data.
+    fn rows(&self, values: &[f32], sample: usize) -> Vec<f32> {
+        let features = self.target.features();
+        let mut values = values.to_vec();
+        if let (Some(lengths), true) = (&self.samples.lengths, self.target.shape.len() > 1) {
+            values.truncate(lengths[sample] as usize * features);
+        }
+        self.target.normalization.undo(&mut values, features);
+        values
+    }
+
+    fn truth(&self, sample: usize) -> Vec<f32> {
+        self.samples.fields.last().map_or(vec![], |column| self.rows(column.sample(sample), sample))
+    }
+
+    /// Metrics over samples, and the predictions of each in the unit of the data.
+    fn evaluate(&self, session: &Session, numbers: &[usize], mut each: impl FnMut(usize, &[f32])) -> Result<Metrics> {
+        let (mut errors, features, mut sums) =
+            (Errors::new(self.target.features()), self.target.features(), vec![0.0; self.columns.names.len()]);
+        let mut counted = 0.0;
+        for chunk in numbers.chunks(session.batch()) {
+            let batch = self.packing.pack(&self.samples, chunk, session.batch());
+            let (rows, outputs) = session.evaluate_both(&batch)?;
+            rows.iter().for_each(|row| sums.iter_mut().zip(row).for_each(|(sum, value)| *sum += f64::from(*value)));
+            counted += batch.count as f64;
+            for (sample, output) in chunk.iter().zip(outputs.chunks(self.target.len())) {
+                let (predicted, truth) = (self.rows(output, *sample), self.truth(*sample));
+                predicted.chunks(features).zip(truth.chunks(features)).for_each(|(p, t)| errors.add(p, t));
+                each(*sample, &predicted);
+            }
+        }
+        let mut metrics: Vec<(String, f64)> =
+            self.columns.names.iter().zip(sums).map(|(name, sum)| (name.to_string(), sum / counted)).collect();
+        metrics.extend(errors.metrics());
+        Ok(Metrics(metrics))
+    }
+
+    /// Metrics of a guess for each validation sample.
+    fn guessed(&self, guess: impl Fn(usize, usize) -> Vec<f32>) -> Metrics {
+        let features = self.target.features();
+        let mut errors = Errors::new(features);
+        for sample in &self.validation {
+            let truth = self.truth(*sample);
+            truth.chunks(features).enumerate().for_each(|(position, row)| errors.add(&guess(*sample, position), row));
+        }
+        Metrics(errors.metrics())
+    }
+
+    /// Value of the target's series at a moment of the context of a sample, in the unit of the data.
+    fn past(&self, sample: usize, moment: usize, (field, features): &(usize, Vec<usize>)) -> Vec<f32> {
+        let column = &self.samples.fields[*field];
+        let row = &column.sample(sample)[moment * column.features()..][..column.features()];
+        let normalization = self.packing.normalization(*field);
+        let mut row = row.to_vec();
+        let width = row.len();
+        normalization.undo(&mut row, width);
+        features.iter().map(|feature| row[*feature]).collect()
+    }
+
+    fn rows_of_baselines(&self) -> MetricRows {
+        let features = self.target.features();
+        let (mut sums, mut count) = (vec![0f64; features], 0.0);
+        for sample in &self.train {
+            for row in self.truth(*sample).chunks(features) {
+                row.iter().zip(&mut sums).for_each(|(value, sum)| *sum += f64::from(*value));
+                count += 1.0;
+            }
+        }
+        let mean: Vec<f32> = sums.iter().map(|sum| (sum / count) as f32).collect();
+        let mut rows = vec![("mean".to_string(), self.guessed(|_, _| mean.clone()))];
+        if let Some(series) = &self.series {
+            let context = self.samples.fields[series.0].known.shape[0];
+            rows.push(("last value".to_string(), self.guessed(|sample, _| self.past(sample, context - 1, series))));
+            if let Some(season) = self.season.filter(|season| *season <= context) {
+                let moment = |position: usize| context - season + position % season;
+                rows.push(("last season".to_string(), self.guessed(|sample, position| self.past(sample, moment(position), series))));
+            }
+        }
+        rows
+    }
+}
+
+impl Scorecard for NumberScorecard {
+    fn validate(&self, session: &Session, _step: u64, _number: u64) -> Result<Metrics> {
+        self.evaluate(session, &self.validation, |_, _| {})
+    }
+
+    fn baselines(&self) -> Vec<(&'static str, Metrics)> {
+        let best = self.rows_of_baselines().into_iter().next();
+        best.into_iter().map(|(_, metrics)| ("mean", metrics)).collect()
+    }
+
+    fn closing_scores(&self, session: &Session, step: u64) -> Result<ClosingScores> {
+        let mine = self.validate(session, step, 1)?;
+        let notes = vec![format!(
+            "In the unit of the data, over {} validation samples; the loss is that of the normalised target.",
+            self.validation.len()
+        )];
+        Ok(ClosingScores::beside(vec![("this model".into(), mine)], self.rows_of_baselines(), &number_columns(), notes))
+    }
+
+    fn test(&self, session: &Session, test: Test) -> Result<(ClosingScores, Arrays)> {
+        test.without_sequences()?;
+        let scores = self.closing_scores(session, 0)?;
+        if !test.predictions {
+            return Ok((scores, vec![]));
+        }
+        let (mut outputs, mut rows) = (vec![], vec![]);
+        self.evaluate(session, &self.validation, |sample, predicted| {
+            rows.push(self.samples.rows[sample] as i32);
+            let mut padded = predicted.to_vec();
+            padded.resize(self.target.len(), f32::NAN);
+            outputs.extend(padded);
+        })?;
+        let shape = [&[rows.len()], &self.target.shape[..]].concat();
+        Ok((
+            scores,
+            vec![
+                ("predictions".into(), shape, ArrayValues::Floats(outputs)),
+                ("rows".into(), vec![rows.len()], ArrayValues::Integers(rows)),
+            ],
+        ))
+    }
+}
+
+/// Scorecard of models that tell classes apart.
+#[derive(Debug)]
+pub(super) struct ClassScorecard {
+    pub(super) samples: Arc<Samples>,
+    pub(super) packing: Packing,
+    pub(super) train: Vec<usize>,
+    pub(super) validation: Vec<usize>,
+    pub(super) columns: Columns,
+    pub(super) target: Field,
+}
+
+/// Number of samples of each true class (rows) by the class that is predicted.
+struct Confusion {
+    counts: Vec<Vec<usize>>,
+}
+
+impl Confusion {
+    fn new(classes: usize) -> Self {
+        Confusion { counts: vec![vec![0; classes]; classes] }
+    }
+
+    /// Accuracy, the mean of the recalls of the classes that occur, and the mean of their F1.
+    fn metrics(&self) -> Vec<(String, f64)> {
+        let classes = self.counts.len();
+        let (mut recalls, mut f1s) = (vec![], vec![]);
+        for class in 0..classes {
+            let right = self.counts[class][class] as f64;
+            let truly = self.counts[class].iter().sum::<usize>() as f64;
+            let guessed = self.counts.iter().map(|row| row[class]).sum::<usize>() as f64;
+            if truly > 0.0 {
+                recalls.push(right / truly);
+            }
+            // As scikit-learn: classes that occur as a target or as a prediction.
+            if truly + guessed > 0.0 {
+                f1s.push(2.0 * right / (truly + guessed));
+            }
+        }
+        let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
+        let all = self.counts.iter().flatten().sum::<usize>() as f64;
+        let right: usize = (0..classes).map(|class| self.counts[class][class]).sum();
+        let named = [("accuracy", right as f64 / all), ("balanced_accuracy", mean(&recalls)), ("macro_f1", mean(&f1s))];
+        named.map(|(name, value)| (name.to_string(), value)).into()
+    }
+
+    /// A table of the counts.
+    fn table(&self, names: &[String]) -> String {
+        let width = names.iter().map(|name| name.chars().count()).chain([5]).max().unwrap_or(5);
+        let cell = self.counts.iter().flatten().map(|count| count.to_string().len()).max().unwrap_or(1).max(width) + 2;
+        let mut out = format!("Confusion: a row for each true class, a column for each predicted one.\n{:width$}", "");
+        names.iter().for_each(|name| out += &format!("{name:>cell$}"));
+        for (name, row) in names.iter().zip(&self.counts) {
+            out += &format!("\n{name:width$}");
+            row.iter().for_each(|count| out += &format!("{count:>cell$}"));
+        }
+        out
+    }
+}
+
+impl ClassScorecard {
+    fn classes(&self) -> usize {
+        self.target.below.unwrap_or(1)
+    }
+
+    fn truth(&self, sample: usize) -> &[f32] {
+        let values = self.samples.fields.last().map_or(&[][..], |column| column.sample(sample));
+        let count = self
+            .samples
+            .lengths
+            .as_ref()
+            .filter(|_| !self.target.shape.is_empty())
+            .map_or(values.len(), |lengths| lengths[sample] as usize);
+        &values[..count.min(values.len())]
+    }
+
+    fn evaluate(&self, session: &Session, mut each: impl FnMut(usize, &[f32])) -> Result<(Metrics, Confusion)> {
+        let (mut confusion, mut sums, mut counted) = (Confusion::new(self.classes()), vec![0.0; self.columns.names.len()], 0.0);
+        for chunk in self.validation.chunks(session.batch()) {
+            let batch = self.packing.pack(&self.samples, chunk, session.batch());
+            let (rows, outputs) = session.evaluate_both(&batch)?;
+            rows.iter().for_each(|row| sums.iter_mut().zip(row).for_each(|(sum, value)| *sum += f64::from(*value)));
+            counted += batch.count as f64;
+            let per_sample = outputs.len() / session.batch();
+            let logits = per_sample / self.target.len().max(1);
+            for (sample, output) in chunk.iter().zip(outputs.chunks(per_sample)) {
+                for (class, row) in self.truth(*sample).iter().zip(output.chunks(logits)) {
+                    confusion.counts[*class as usize][first_largest(&row[..self.classes()])] += 1;
+                }
+                each(*sample, output);
+            }
+        }
+        let own = confusion.metrics();
+        let means = self.columns.names.iter().zip(sums).map(|(name, sum)| (name.to_string(), sum / counted));
+        let mut metrics: Vec<(String, f64)> = means.filter(|(name, _)| own.iter().all(|(other, _)| other != name)).collect();
+        metrics.extend(own);
+        Ok((Metrics(metrics), confusion))
+    }
+
+    fn majority(&self) -> Metrics {
+        let mut counts = vec![0usize; self.classes()];
+        self.train.iter().flat_map(|sample| self.truth(*sample)).for_each(|class| counts[*class as usize] += 1);
+        let most = (0..counts.len()).max_by_key(|class| (counts[*class], usize::MAX - class)).unwrap_or(0);
+        let mut confusion = Confusion::new(self.classes());
+        self.validation.iter().flat_map(|sample| self.truth(*sample)).for_each(|class| confusion.counts[*class as usize][most] += 1);
+        Metrics(confusion.metrics())
+    }
+}
+
+/// Index of the largest number, the first of equals.
+fn first_largest(row: &[f32]) -> usize {
+    (0..row.len()).max_by(|a, b| row[*a].total_cmp(&row[*b]).then(b.cmp(a))).unwrap_or(0)
+}
+
+impl Scorecard for ClassScorecard {
+    fn validate(&self, session: &Session, _step: u64, _number: u64) -> Result<Metrics> {
+        Ok(self.evaluate(session, |_, _| {})?.0)
+    }
+
+    fn baselines(&self) -> Vec<(&'static str, Metrics)> {
+        vec![("majority class", self.majority())]
+    }
+
+    fn closing_scores(&self, session: &Session, _step: u64) -> Result<ClosingScores> {
+        let (mine, confusion) = self.evaluate(session, |_, _| {})?;
+        const SHOWN: usize = 20;
+        let names: Vec<String> = match self.target.words.is_empty() {
+            true => (0..self.classes()).map(|class| class.to_string()).collect(),
+            false => self.target.words.clone(),
+        };
+        let notes = if self.classes() <= SHOWN { vec![confusion.table(&names)] } else { vec![] };
+        let baselines = vec![("majority class".to_string(), self.majority())];
+        Ok(ClosingScores::beside(vec![("this model".into(), mine)], baselines, &class_columns(), notes))
+    }
+
+    fn test(&self, session: &Session, test: Test) -> Result<(ClosingScores, Arrays)> {
+        test.without_sequences()?;
+        let scores = self.closing_scores(session, 0)?;
+        if !test.predictions {
+            return Ok((scores, vec![]));
+        }
+        let (mut logits, mut rows) = (vec![], vec![]);
+        self.evaluate(session, |sample, output| {
+            rows.push(self.samples.rows[sample] as i32);
+            logits.extend_from_slice(output);
+        })?;
+        let width = logits.len() / rows.len() / self.target.len().max(1);
+        let best: Vec<i32> = logits.chunks(width).map(|row| first_largest(&row[..self.classes()]) as i32).collect();
+        let shape = [&[rows.len()], &self.target.shape[..]].concat();
+        let with_logits = [&shape[..], &[width]].concat();
+        Ok((
+            scores,
+            vec![
+                ("predictions".into(), shape, ArrayValues::Integers(best)),
+                ("logits".into(), with_logits, ArrayValues::Floats(logits)),
+                ("rows".into(), vec![rows.len()], ArrayValues::Integers(rows)),
+            ],
+        ))
+    }
+}

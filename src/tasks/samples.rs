@@ -1,0 +1,541 @@
+//! Samples of one's own: named fields from the arrays or columns of a file, with one target, of numbers or of classes.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::de::{self, MapAccess, SeqAccess, Visitor, value};
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::data::{Data, DataKind, FieldValues, Layout, Loading, Purpose, Source, packed};
+use super::epochs::{Sets, SplitKind, check_split, fifth, one};
+use super::packing::Packing;
+use super::sample_scores::{ClassScorecard, NumberScorecard, class_card, number_card};
+use super::scorecard::{Card, Scorecard};
+use crate::batch::{Batch, Field, Fields, Inputs, Normalization, Scale, interned, saved_scale, scale_buffers};
+use crate::config::{Section, Settings, within};
+use crate::datasets::samples::{Column, Known, Normalize, Part, Reading, Request, Samples, Window, read_samples};
+use crate::error::{Error, Result};
+use crate::gpu::Role;
+use crate::layers::lengths_name;
+use crate::losses::Loss;
+use crate::plan::{Buffer, Plan};
+use crate::random::{Random, stream};
+
+/// Names of the arrays or columns of a field: one, or several that are put together.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Columns(Vec<String>);
+
+impl<'de> Deserialize<'de> for Columns {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        struct Names;
+        impl<'de> Visitor<'de> for Names {
+            type Value = Columns;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the name of an array or column, or a list of them")
+            }
+
+            fn visit_str<E: de::Error>(self, name: &str) -> std::result::Result<Columns, E> {
+                Ok(Columns(vec![name.into()]))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, names: A) -> std::result::Result<Columns, A::Error> {
+                Vec::deserialize(value::SeqAccessDeserializer::new(names)).map(Columns)
+            }
+        }
+        deserializer.deserialize_any(Names)
+    }
+}
+
+/// Normalisation of the fields: one for all of them, or one for each by its name.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum NormalizeConfig {
+    /// The same for all fields of numbers.
+    All(Normalize),
+    /// By the names of the fields; the others stay as they are.
+    Each(BTreeMap<String, Normalize>),
+}
+
+impl Default for NormalizeConfig {
+    fn default() -> Self {
+        NormalizeConfig::All(Normalize::None)
+    }
+}
+
+impl<'de> Deserialize<'de> for NormalizeConfig {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        struct Words;
+        impl<'de> Visitor<'de> for Words {
+            type Value = NormalizeConfig;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("\"none\", \"standard\", \"minmax\" or \"unit\", or one of them for each field, as in { x = \"standard\" }")
+            }
+
+            fn visit_str<E: de::Error>(self, word: &str) -> std::result::Result<NormalizeConfig, E> {
+                Normalize::deserialize(value::StrDeserializer::new(word)).map(NormalizeConfig::All)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> std::result::Result<NormalizeConfig, A::Error> {
+                BTreeMap::deserialize(value::MapAccessDeserializer::new(map)).map(NormalizeConfig::Each)
+            }
+        }
+        deserializer.deserialize_any(Words)
+    }
+}
+
+/// Named fields from an .npz or .csv file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SamplesConfig {
+    /// Path of the .npz or .csv file; a relative path is looked up in the current folder.
+    pub file: PathBuf,
+    /// Inputs of the model: the name of each field, and the array or columns that it is read from.
+    pub inputs: BTreeMap<String, Columns>,
+    /// The target: its name, and the array or columns that it is read from.
+    pub targets: BTreeMap<String, Columns>,
+    /// The target is the number or the word of a class, not a quantity.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub classes: bool,
+    /// Array with the number of positions of each sample that count, for sequences that are filled up to the same length.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lengths: Option<String>,
+    /// Cut windows out of long series: `context` moments, and the `horizon` moments after them, every `stride` moments.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<Window>,
+    /// Normalisation, fitted to the training samples and undone in metrics and predictions: `none`, `standard`, `minmax` or `unit`, for all fields or by
+    /// their names.
+    #[serde(default)]
+    pub normalize: NormalizeConfig,
+    /// Weigh the samples so that all classes have the same weight together.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub balance: bool,
+    /// Number of moments of a season, for a baseline that repeats the season before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub season: Option<usize>,
+    /// Choice of the validation samples: `random`, `sequential` or `blocks`. Without it `random`, and `sequential` for windows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub split: Option<SplitKind>,
+    /// Share of the samples for validation.
+    #[serde(default = "fifth")]
+    pub validation_share: f64,
+    /// Seed of the random split.
+    #[serde(default = "one")]
+    pub seed: u64,
+    /// Leave out samples with NaN or infinity instead of failing on the file.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub skip_non_finite: bool,
+    /// Sizes and words of the fields, as the file has them; the engine writes this.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub known: BTreeMap<String, Known>,
+}
+
+impl Section for SamplesConfig {
+    fn validate(&self) -> std::result::Result<(), String> {
+        check_split(self.validation_share, self.seed)?;
+        if self.inputs.is_empty() {
+            return Err("data.inputs is empty: name a field and its array, as in inputs = { x = \"contexts\" }".into());
+        }
+        if self.targets.len() != 1 {
+            return Err(format!("data.targets has {} fields; give one, as in targets = {{ y = \"labels\" }}", self.targets.len()));
+        }
+        const RESERVED: [&str; 3] = ["lengths", "mask", "weights"];
+        for (name, columns) in self.inputs.iter().chain(&self.targets) {
+            if name.is_empty() || RESERVED.contains(&name.as_str()) {
+                return Err(format!(
+                    "a field of data.inputs or data.targets is named `{name}`, which means something else: choose another name"
+                ));
+            }
+            if columns.0.is_empty() {
+                return Err(format!("field `{name}` of the data has no array or column"));
+            }
+        }
+        if let Some(name) = self.inputs.keys().find(|name| self.targets.contains_key(*name)) {
+            return Err(format!("`{name}` is in data.inputs and in data.targets: give the target another name"));
+        }
+        if let NormalizeConfig::Each(each) = &self.normalize
+            && let Some(name) = each.keys().find(|name| !self.inputs.contains_key(*name) && !self.targets.contains_key(*name))
+        {
+            return Err(format!("data.normalize has `{name}`, which is no field of data.inputs or data.targets"));
+        }
+        let target = self.targets.keys().next().map_or("", String::as_str);
+        if matches!(&self.normalize, NormalizeConfig::Each(each) if each.get(target) == Some(&Normalize::Unit)) {
+            return Err(format!("data.normalize: the length of the target `{target}` cannot be undone; \"unit\" is for inputs"));
+        }
+        if let Some(Window { context, horizon, stride }) = self.window {
+            for (key, value) in [("context", context), ("horizon", horizon), ("stride", stride)] {
+                within((1..=1 << 16).contains(&value), &format!("data.window.{key}"), value as f64, "from 1 to 65536")?;
+            }
+            if self.lengths.is_some() {
+                return Err("data.lengths is for samples of a file, and windows all have the same length: leave one of them out".into());
+            }
+            if self.split == Some(SplitKind::Random) {
+                return Err("data.split = \"random\" would put windows into the training data that overlap those of the validation: use \"sequential\" \
+                            or \"blocks\""
+                    .into());
+            }
+        } else if self.season.is_some() {
+            return Err("data.season is for windows of a series: give data.window, too".into());
+        }
+        if matches!(self.split, Some(SplitKind::Auto | SplitKind::AutoRandom | SplitKind::Given)) {
+            return Err(
+                "data.split: these data have no validation members of their own. Use \"random\", \"sequential\" or \"blocks\"".into()
+            );
+        }
+        if self.balance && !self.classes {
+            return Err("data.balance is for classes: set data.classes = true, or leave it out".into());
+        }
+        within(self.season != Some(0), "data.season", 0.0, "at least 1")
+    }
+}
+
+impl SamplesConfig {
+    fn requests(&self, targets: bool) -> Vec<Request<'_>> {
+        let part = if self.classes { Part::Classes } else { Part::Numbers };
+        let inputs = self.inputs.iter().map(|(name, columns)| Request { name, columns: &columns.0, part: Part::Input });
+        let answers = self.targets.iter().filter(|_| targets).map(|(name, columns)| Request { name, columns: &columns.0, part });
+        inputs.chain(answers).collect()
+    }
+
+    fn reading(&self, inputs_only: bool) -> Reading<'_> {
+        Reading { window: self.window, lengths: self.lengths.as_deref(), skip_non_finite: self.skip_non_finite, inputs_only }
+    }
+
+    fn normalize_of(&self, name: &str) -> Normalize {
+        match &self.normalize {
+            NormalizeConfig::All(Normalize::Unit) if self.targets.contains_key(name) => Normalize::None,
+            NormalizeConfig::All(all) => *all,
+            NormalizeConfig::Each(each) => each.get(name).copied().unwrap_or_default(),
+        }
+    }
+
+    fn read(&self) -> Result<Samples> {
+        read_samples(&self.file, &self.requests(true), &self.known, self.reading(false))
+    }
+
+    fn split_kind(&self) -> SplitKind {
+        self.split.unwrap_or(if self.window.is_some() { SplitKind::Sequential } else { SplitKind::Random })
+    }
+
+    fn source(&self, settings: &Settings, purpose: Purpose) -> SampleSource {
+        let gap = self.window.map_or(0, |window| window.overlap());
+        let mut sets = Sets::new(&self.file, self.validation_share, self.split_kind(), self.seed, &settings.train).with_gap(gap);
+        sets.tests = purpose != Purpose::Train;
+        SampleSource { config: self.clone(), sets, samples: None, scales: BTreeMap::new() }
+    }
+}
+
+impl DataKind for SamplesConfig {
+    fn files(&self) -> Vec<(&'static str, &Path)> {
+        vec![("data.file", &self.file)]
+    }
+
+    fn resize(&mut self) -> Result<()> {
+        if self.file.exists() {
+            let samples = self.read()?;
+            let names: Vec<String> = self.requests(true).iter().map(|request| request.name.to_string()).collect();
+            self.known = names.into_iter().zip(samples.fields).map(|(name, column)| (name, column.known)).collect();
+        }
+        Ok(())
+    }
+
+    fn on_file(&mut self, file: &Path) -> Result<()> {
+        self.file = file.to_path_buf();
+        Ok(())
+    }
+
+    fn take_inputs(&mut self, shapes: &[(&str, Vec<usize>)]) -> Result<()> {
+        for (name, shape) in shapes {
+            if let Some(known) = self.known.get_mut(*name).filter(|known| known.shape.len() == shape.len()) {
+                known.shape.clone_from(shape);
+            }
+        }
+        Ok(())
+    }
+
+    fn read_inputs(&self, file: &Path) -> Result<Option<Vec<FieldValues>>> {
+        let samples = read_samples(file, &self.requests(false), &self.known, self.reading(true))?;
+        let all = |column: &Column| (0..samples.count).flat_map(|i| column.sample(i).to_vec()).collect::<Vec<f32>>();
+        let field = |(request, column): (Request<'_>, &Column)| (interned(request.name), column.known.shape.clone(), all(column));
+        let mut fields: Vec<_> = self.requests(false).into_iter().zip(&samples.fields).map(field).collect();
+        fields.extend(samples.lengths.map(|lengths| ("lengths", vec![], lengths.into_iter().map(|n| n as f32).collect())));
+        Ok(Some(fields))
+    }
+
+    fn open(&self, settings: &Settings, purpose: Purpose) -> Result<Box<dyn Source>> {
+        let mut source = self.source(settings, purpose);
+        if purpose != Purpose::Predict && self.file.exists() {
+            let samples = self.read()?;
+            source.sets.expect(samples.count);
+            source.samples = Some(samples.count);
+            let names = self.requests(true);
+            source.config.known = names.iter().map(|r| r.name.to_string()).zip(samples.fields.into_iter().map(|f| f.known)).collect();
+        }
+        if source.config.known.is_empty() {
+            source.expect_file()?;
+        }
+        Ok(Box::new(source))
+    }
+
+    fn made_up(&self, settings: &Settings, samples: usize, _integers_below: Option<usize>) -> Result<Box<dyn Data>> {
+        let mut random = Random::new(1, stream::MADE_UP_IMAGES, 1);
+        let mut config = self.clone();
+        config.resize()?;
+        let source = config.source(settings, Purpose::Train);
+        if config.known.is_empty() {
+            source.expect_file()?;
+        }
+        let column = |request: &Request<'_>| {
+            let known = config.known[request.name].clone();
+            let len = known.shape.iter().product::<usize>();
+            let mut draw = || match known.below {
+                Some(below) => random.between(0, below as i64 - 1) as f32,
+                None => random.normal() as f32,
+            };
+            let values = (0..samples * len).map(|_| draw()).collect();
+            Column::made_up(known, values)
+        };
+        let fields = config.requests(true).iter().map(column).collect();
+        let lengths = config.lengths.as_ref().map(|_| vec![1; samples]);
+        source
+            .holding(Samples { fields, lengths, count: samples, rows: (0..samples).collect() }, &[])
+            .map(|data| Box::new(data) as Box<dyn Data>)
+    }
+}
+
+/// Configuration of the samples and sizes by the file, before they are kept.
+#[derive(Debug, Clone)]
+struct SampleSource {
+    config: SamplesConfig,
+    sets: Sets,
+    /// Number of samples in the file, if it exists.
+    samples: Option<usize>,
+    /// Scales of the normalised fields, once they are fitted.
+    scales: BTreeMap<String, Scale>,
+}
+
+impl SampleSource {
+    /// Number of positions of a sample that have a target each; none if a sample has one target.
+    fn positions(&self) -> Option<usize> {
+        let target = self.config.targets.keys().next()?;
+        let shape = &self.config.known.get(target)?.shape;
+        let position =
+            if self.config.classes { shape.first() } else { shape.first().filter(|_| shape.len() > 1 && self.config.lengths.is_some()) };
+        position.copied()
+    }
+
+    fn normalization(&self, name: &str) -> Normalization {
+        match (self.config.normalize_of(name), self.scales.get(name)) {
+            (Normalize::Unit, _) => Normalization::Unit,
+            (_, Some(scale)) => Normalization::Scale(scale.clone()),
+            _ => Normalization::None,
+        }
+    }
+
+    /// True if a field has numbers that are scaled by feature.
+    fn is_scaled(&self, name: &str) -> bool {
+        let known = self.config.known.get(name);
+        known.is_some_and(|known| known.below.is_none())
+            && matches!(self.config.normalize_of(name), Normalize::Standard | Normalize::Minmax)
+    }
+
+    /// Takes the samples. Scales are those of the saved weights if given, else of the training samples.
+    fn holding(mut self, mut samples: Samples, saved_buffers: &[Buffer]) -> Result<LoadedSamples> {
+        self.sets.take(samples.count)?;
+        self.samples = Some(samples.count);
+        let names: Vec<String> = self.config.requests(true).iter().map(|request| request.name.to_string()).collect();
+        for (name, column) in names.iter().zip(&mut samples.fields) {
+            self.config.known.insert(name.clone(), column.known.clone());
+            if self.is_scaled(name) {
+                let fitted = || column.scale(self.config.normalize_of(name), &self.sets.train);
+                if let Some(scale) = saved_scale(saved_buffers, name).or_else(fitted) {
+                    self.scales.insert(name.clone(), scale);
+                }
+            }
+            let how = self.normalization(name);
+            column.normalize(&how);
+        }
+        Ok(LoadedSamples { source: self, samples: Arc::new(samples) })
+    }
+}
+
+impl Source for SampleSource {
+    fn fields(&self) -> Fields {
+        let sized = |(name, columns): (&String, &Columns)| {
+            let known = self.config.known.get(name)?;
+            let name_of = interned(name);
+            let mut field = match known.below {
+                Some(below) => Field::integers(name_of, &known.shape, below),
+                None => Field::floats(name_of, &known.shape),
+            };
+            field.normalization = self.normalization(name);
+            if let ([column], Some(_)) = (&columns.0[..], known.below) {
+                field.words = known.words.get(column).cloned().unwrap_or_default();
+            }
+            Some(field)
+        };
+        let mut fields: Vec<Field> = self.config.inputs.iter().filter_map(sized).collect();
+        if self.config.lengths.is_some() {
+            let most = fields.first().and_then(|field| field.shape.first().copied()).unwrap_or(1);
+            let mut lengths = Field::integers("lengths", &[], most + 1);
+            lengths.needed = self.positions().is_none();
+            fields.push(lengths);
+        }
+        fields.extend(self.config.targets.iter().filter_map(sized).map(Field::answer));
+        Fields(fields)
+    }
+
+    fn steps_per_epoch(&self) -> u64 {
+        self.sets.steps()
+    }
+
+    fn record(&self, plan: &mut Plan, batch: usize, layout: Layout) -> Result<Inputs> {
+        let mut inputs = Inputs::new(batch);
+        let name = plan.name.clone();
+        for field in self.fields().0 {
+            let mut shape = vec![batch];
+            shape.extend(&field.shape);
+            if layout.time_major && !field.answer && field.shape.len() == 2 {
+                shape.swap(0, 1);
+            }
+            let tensor = match field.name {
+                "lengths" => lengths_name(&name),
+                other => format!("{name}.{other}"),
+            };
+            inputs = inputs.with(field.name, plan.persistent(Role::Dataset, &tensor, &shape)?);
+        }
+        if let (Some(positions), false) = (self.positions().filter(|_| self.config.lengths.is_some()), self.config.classes) {
+            inputs = inputs.with("mask", plan.persistent(Role::Dataset, &format!("{name}.mask"), &[batch, positions])?);
+        }
+        if self.config.balance {
+            let positions = self.positions().unwrap_or(1);
+            inputs = inputs.with("weights", plan.persistent(Role::Dataset, &format!("{name}.weights"), &[batch, positions])?);
+        }
+        Ok(inputs)
+    }
+
+    fn buffers(&self) -> Vec<Buffer> {
+        let names = self.config.inputs.keys().chain(self.config.targets.keys()).filter(|name| self.is_scaled(name));
+        let width = |name: &String| self.config.known.get(name).and_then(|known| known.shape.last().copied()).unwrap_or(1);
+        let scale =
+            |name: &String| self.scales.get(name).cloned().unwrap_or_else(|| Scale::new(&vec![0.0; width(name)], &vec![1.0; width(name)]));
+        names.flat_map(|name| scale_buffers(&scale(name), name)).collect()
+    }
+
+    fn card(&self, loss: &dyn Loss) -> Card {
+        if self.config.classes { class_card(loss) } else { number_card(loss) }
+    }
+
+    fn describe(&self) -> Option<String> {
+        let file = self.config.file.display();
+        let fields = self.fields().0.iter().map(|field| format!("`{}` {:?}", field.name, field.shape)).collect::<Vec<_>>().join(", ");
+        Some(match self.samples {
+            Some(samples) => format!("{file}: {samples} samples; {fields}"),
+            None => format!("{file} is not there: estimated for {fields}"),
+        })
+    }
+
+    fn expect_file(&self) -> Result<()> {
+        if !self.config.file.exists() {
+            return Err(Error::MissingInput(
+                format!("no data file {}. Name yours: data.file in the run file, --data elsewhere", self.config.file.display()).into(),
+            ));
+        }
+        if self.samples.is_some() { self.sets.expect_batch() } else { Ok(()) }
+    }
+
+    fn load(self: Box<Self>, with: Loading<'_>) -> Result<(Box<dyn Data>, Vec<String>)> {
+        self.expect_file()?;
+        let samples = self.config.read()?;
+        let loaded = self.holding(samples, with.saved_buffers)?;
+        let Sets { train, validation, .. } = &loaded.source.sets;
+        let fields = loaded.source.fields();
+        let list = |answer: bool| {
+            let shown = fields.0.iter().filter(|field| field.answer == answer && field.name != "lengths");
+            let one = |field: &Field| match field.below {
+                Some(below) => format!("{} {:?} of {below} {}", field.name, field.shape, if answer { "classes" } else { "integers" }),
+                None => format!("{} {:?}", field.name, field.shape),
+            };
+            shown.map(one).collect::<Vec<_>>().join(", ")
+        };
+        let note =
+            format!("data        {} training and {} validation samples: {} → {}", train.len(), validation.len(), list(false), list(true));
+        Ok((Box::new(loaded), vec![note]))
+    }
+}
+
+/// Samples in memory, normalised.
+#[derive(Debug, Clone)]
+struct LoadedSamples {
+    source: SampleSource,
+    samples: Arc<Samples>,
+}
+
+impl LoadedSamples {
+    fn packing(&self, time_major: bool) -> Packing {
+        let positions = self.source.positions();
+        let masked = positions.is_some() && !self.source.config.classes && self.source.config.lengths.is_some();
+        let mut class_weights = vec![];
+        if let (true, Some(column)) = (self.source.config.balance, self.samples.fields.last()) {
+            let mut counts = vec![0usize; column.known.below.unwrap_or(1)];
+            let values = self.source.sets.train.iter().flat_map(|i| column.sample(*i));
+            values.for_each(|class| counts[*class as usize] += 1);
+            let all: usize = counts.iter().sum();
+            // A class that training has none of weighs as one sample would.
+            class_weights = counts.iter().map(|count| all as f64 / (counts.len() * (*count).max(1)) as f64).collect();
+        }
+        Packing { fields: self.source.fields(), positions, masked, class_weights, time_major }
+    }
+}
+
+impl Data for LoadedSamples {
+    fn source(&self) -> &dyn Source {
+        &self.source
+    }
+
+    fn batches(&mut self, step: u64, layout: Layout, own: Range<usize>) -> Result<Vec<Batch>> {
+        let (packing, samples, batch) = (self.packing(layout.time_major), self.samples.clone(), self.source.sets.batch());
+        let sizes = |numbers: &Vec<usize>| {
+            let batch = packing.pack(&samples, numbers, numbers.len());
+            (batch.rows, batch.count)
+        };
+        Ok(packed(self.source.sets.numbers(step), &own, |numbers| packing.pack(&samples, &numbers, batch), sizes))
+    }
+
+    fn scorecard(&self, loss: &dyn Loss, layout: Layout) -> Box<dyn Scorecard> {
+        let (samples, packing) = (self.samples.clone(), self.packing(layout.time_major));
+        let Sets { train, validation, .. } = &self.source.sets;
+        let (train, validation, columns) = (train.clone(), validation.clone(), loss.columns());
+        let target = self.source.fields().0.into_iter().find(|field| field.answer);
+        let Some(target) = target else { return Box::new(super::scorecard::Means::new(columns, |_| vec![])) };
+        if self.source.config.classes {
+            return Box::new(ClassScorecard { samples, packing, train, validation, columns, target });
+        }
+        let series = self.series_of_target();
+        Box::new(NumberScorecard { samples, packing, train, validation, columns, target, series, season: self.source.config.season })
+    }
+}
+
+impl LoadedSamples {
+    /// Field, and its features, that have the past of the target: windows whose input has the target's own columns.
+    fn series_of_target(&self) -> Option<(usize, Vec<usize>)> {
+        let config = &self.source.config;
+        config.window?;
+        let target = config.targets.values().next()?;
+        config.inputs.values().enumerate().find_map(|(field, columns)| {
+            if columns == target {
+                return Some((field, (0..self.samples.fields[field].features()).collect()));
+            }
+            let place = |name: &String| columns.0.iter().position(|column| column == name);
+            // Columns of words are several features.
+            let plain = self.samples.fields[field].features() == columns.0.len();
+            let features = target.0.iter().map(place).collect::<Option<Vec<usize>>>()?;
+            plain.then_some((field, features))
+        })
+    }
+}
