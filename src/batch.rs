@@ -225,11 +225,6 @@ impl Inputs {
         self.tensors.iter().find(|(n, _)| *n == name).map(|(_, t)| *t)
     }
 
-    /// Number of classes of the target, if the data have one of classes.
-    pub fn classes(&self) -> Option<usize> {
-        self.fields.iter().filter(|field| field.answer).find_map(|field| field.below)
-    }
-
     /// Name and tensor of the target of the data: the field that the model predicts.
     ///
     /// # Errors

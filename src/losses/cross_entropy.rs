@@ -92,13 +92,16 @@ impl Loss for CrossEntropyConfig {
 
     /// Compares logits (rows, classes) with `targets` (rows).
     fn record(&self, plan: &mut Plan, outputs: &Outputs, inputs: &Inputs, gradient: bool) -> Result<Recorded> {
-        let (x, targets) = (
-            outputs.main,
-            match inputs.find("targets") {
-                Some(targets) => targets,
-                None => inputs.answer(NAME)?.1,
-            },
-        );
+        let x = outputs.main;
+        let (targets, below) = match inputs.find("targets") {
+            Some(targets) => (targets, inputs.below("targets")),
+            None => {
+                let (name, targets) = inputs.answer(NAME)?;
+                let numbers =
+                    || Error::Config(format!("{NAME} needs classes to predict; `{name}` is numbers: use loss.kind = \"regression\""));
+                (targets, Some(inputs.below(name).ok_or_else(numbers)?))
+            }
+        };
         let rows = plan.len(targets);
         let Some((cols, given)) = plan.shape(x).split_last().map(|(c, rest)| (*c, rest.iter().product::<usize>())) else {
             return Err(Error::Internal("logits without a shape".into()));
@@ -109,14 +112,9 @@ impl Loss for CrossEntropyConfig {
                 plan.shape(x)
             )));
         }
-        let Some(classes) = inputs.classes() else {
+        if let Some(below) = below.filter(|below| cols < *below) {
             return Err(Error::Config(format!(
-                "{NAME} needs classes to predict; the target of these data is numbers: use loss.kind = \"regression\" or \"vectors\""
-            )));
-        };
-        if cols < classes {
-            return Err(Error::Config(format!(
-                "{NAME} needs a logit for each class: the targets are below {classes}, and the model gives {cols}"
+                "{NAME} needs a logit for each class: the targets are below {below}, and the model gives {cols}"
             )));
         }
         let y = plan.activation("loss.rows", &[rows, 4])?;
