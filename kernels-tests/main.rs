@@ -18,6 +18,7 @@ mod program;
 mod ranks;
 mod resume;
 mod runner;
+mod samples;
 mod sizes;
 mod stack;
 mod tune;
@@ -44,6 +45,7 @@ fn main() -> std::process::ExitCode {
         vectors::TESTS,
         resume::TESTS,
         predict::TESTS,
+        samples::TESTS,
         stack::TESTS,
         tune::TESTS,
         limits::TESTS,

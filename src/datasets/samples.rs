@@ -125,10 +125,18 @@ impl Column {
         self.known.shape.last().copied().unwrap_or(1)
     }
 
-    /// Statistics of these samples for this kind of normalisation; none where it needs none.
-    pub fn scale(&self, kind: Normalize, samples: &[usize]) -> Option<Scale> {
+    /// Statistics of these samples for this kind of normalisation; none where it needs none. A row that several windows share counts once, and positions
+    /// after the end of a sequence do not.
+    pub fn scale(&self, kind: Normalize, samples: &[usize], lengths: Option<&[u32]>) -> Option<Scale> {
         let features = self.features();
-        let rows = || samples.iter().flat_map(|i| self.sample(*i).chunks(features));
+        let lengths = lengths.filter(|_| self.known.shape.len() > 1);
+        let mut used = vec![false; self.values.len() / features];
+        for i in samples {
+            let first = (self.first + i * self.step) / features;
+            let count = lengths.map_or(self.len / features, |lengths| lengths[*i] as usize);
+            used[first..first + count].fill(true);
+        }
+        let rows = || self.values.chunks(features).zip(&used).filter(|(_, used)| **used).map(|(row, _)| row);
         let count = rows().count().max(1) as f64;
         let mut mean = vec![0f64; features];
         match kind {

@@ -352,7 +352,7 @@ impl SampleSource {
         for (name, column) in names.iter().zip(&mut samples.fields) {
             self.config.known.insert(name.clone(), column.known.clone());
             if self.is_scaled(name) {
-                let fitted = || column.scale(self.config.normalize_of(name), &self.sets.train);
+                let fitted = || column.scale(self.config.normalize_of(name), &self.sets.train, samples.lengths.as_deref());
                 if let Some(scale) = saved_scale(saved_buffers, name).or_else(fitted) {
                     self.scales.insert(name.clone(), scale);
                 }

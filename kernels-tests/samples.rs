@@ -1,0 +1,229 @@
+//! Data of one's own, from `engine new` to `engine predict`, with the numbers that PyTorch has (kernels-tests/golden/make_samples.py).
+
+use std::path::Path;
+
+use engine::datasets::npz::{Npz, Numbers, write_arrays};
+use serde_json::Value;
+
+use crate::program::run;
+use crate::runner::tests;
+
+tests![
+    sensor_windows_go_from_new_to_predict_as_in_pytorch,
+    sequences_of_unequal_length_go_from_new_to_predict_as_in_pytorch,
+    a_table_of_mixed_columns_goes_from_new_to_predict_as_in_pytorch,
+    a_long_series_goes_from_new_to_predict_as_in_pytorch,
+    padding_counts_in_nothing,
+    what_the_data_do_not_have_is_refused,
+    runs_resume_and_weights_keep_their_scales,
+];
+
+const GOLDEN: &str = "kernels-tests/golden/samples";
+
+fn succeeds(args: &[&str]) -> String {
+    let (code, text, said) = run(args);
+    assert_eq!(code, 0, "{args:?}: {said}");
+    text
+}
+
+/// A run on a file of `golden/samples`: `engine new` looks at it, ten steps follow, and losses, metrics and predictions are those of PyTorch.
+fn agrees(name: &str, file: &str, new: &[&str], layers: &str, batch: usize) -> Value {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let expected: Value = serde_json::from_str(&std::fs::read_to_string(format!("{GOLDEN}/expected.json")).unwrap()).unwrap();
+    let expected = &expected[name];
+    let (data, run_file, out) = (format!("{GOLDEN}/{file}"), path("run.toml"), path("run"));
+    succeeds(&[&["new", "--data", &data, "--out", &run_file], new].concat());
+    let (layers, batch, init) = (format!("model.layers={layers}"), format!("train.batch={batch}"), format!("{GOLDEN}/{name}.safetensors"));
+    let mut args = vec!["train", &run_file, "--out", &out, "--init", &init, "--steps", "10"];
+    let sets = [
+        &layers,
+        &batch,
+        "data.split=sequential",
+        "schedule.kind=constant",
+        "optimizer.learning_rate=0.01",
+        "train.shuffle=false",
+        "train.log_every=1",
+        "validation.every=10",
+        "validation.select=loss",
+    ];
+    sets.iter().for_each(|set| args.extend(["--set", set]));
+    succeeds(&args);
+    let lines = std::fs::read_to_string(Path::new(&out).join("metrics.jsonl")).unwrap();
+    let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let close = |what: &str, got: f64, want: f64, by: f64| {
+        assert!((got - want).abs() <= by * want.abs().max(1e-3), "{name}: {what} is {got}, PyTorch has {want}");
+    };
+    let losses: Vec<f64> = lines.iter().filter(|line| line["split"] == "train").map(|line| line["loss"].as_f64().unwrap()).collect();
+    assert_eq!(losses.len(), 10, "{lines:?}");
+    for (step, (got, want)) in losses.iter().zip(expected["losses"].as_array().unwrap()).enumerate() {
+        close(&format!("the loss of step {step}"), *got, want.as_f64().unwrap(), 1e-6);
+    }
+    let measured = lines.iter().find(|line| line["split"] == "validation").unwrap();
+    for (metric, want) in expected["metrics"].as_object().unwrap() {
+        close(metric, measured[metric].as_f64().unwrap(), want.as_f64().unwrap(), 1e-4);
+    }
+    // Predictions in the unit of the data, of all samples of the file.
+    let predictions = path("out.jsonl");
+    let mut args = vec!["predict", &out, "--checkpoint", "last", "--data", &data, "--out", &predictions];
+    let classes = !measured["accuracy"].is_null();
+    args.extend(classes.then_some("--probabilities"));
+    succeeds(&args);
+    let rows: Vec<Value> = std::fs::read_to_string(&predictions).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let first = expected["first"].as_u64().unwrap() as usize;
+    let mut got = vec![];
+    let output = if classes { "probabilities" } else { "output" };
+    rows[first..first + 3].iter().for_each(|row| flat(&row[output], &mut got));
+    let want: Vec<f64> = expected["outputs"].as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect();
+    assert_eq!(got.len(), want.len(), "{name}");
+    got.iter().zip(&want).for_each(|(got, want)| close("a prediction", *got, *want, 1e-4));
+    rows.last().unwrap().clone()
+}
+
+fn flat(value: &Value, into: &mut Vec<f64>) {
+    match value.as_array() {
+        Some(list) => list.iter().for_each(|item| flat(item, into)),
+        None => into.push(value.as_f64().unwrap()),
+    }
+}
+
+fn sensor_windows_go_from_new_to_predict_as_in_pytorch() {
+    let layers = "[{kind='gru',hidden=8},{kind='last'},{kind='linear'}]";
+    let last = agrees("sensors", "sensors.npz", &[], layers, 7);
+    assert_eq!((last["sample"].as_u64(), last["output"].as_array().unwrap().len()), (Some(89), 12));
+}
+
+fn sequences_of_unequal_length_go_from_new_to_predict_as_in_pytorch() {
+    let layers = "[{kind='lstm',hidden=6},{kind='last'},{kind='linear'}]";
+    let last = agrees("sequences", "sequences.npz", &[], layers, 7);
+    assert!(last["prediction"].as_u64().unwrap() < 3);
+}
+
+fn a_table_of_mixed_columns_goes_from_new_to_predict_as_in_pytorch() {
+    let layers = "[{kind='linear',out=8},{kind='gelu'},{kind='linear'}]";
+    agrees("mixed", "mixed.csv", &[], layers, 9);
+}
+
+fn a_long_series_goes_from_new_to_predict_as_in_pytorch() {
+    let layers = "[{kind='gru',hidden=8},{kind='last'},{kind='linear'}]";
+    let last = agrees("series", "series.csv", &["--target", "load", "--window", "24,12"], layers, 6);
+    // The last window ends where the series does: its future is nobody's yet.
+    assert_eq!(last["sample"].as_u64(), Some(200 - 24));
+}
+
+const SEQUENCES: &str = "[model]\nkind = \"stack\"\nlayers = [LAYERS]\n[data]\nkind = \"samples\"\nfile = \"FILE\"\ninputs = { x = \"x\" }\n\
+                         targets = { y = \"y\" }\nlengths = \"lengths\"\nnormalize = \"standard\"\n[loss]\nkind = \"regression\"\n\
+                         [train]\nbatch = 4\nepochs = 2\nlog_every = 1\n";
+
+/// Whatever stands after the end of a sequence, losses, metrics and weights are the same.
+fn padding_counts_in_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let lengths: Vec<i32> = (0..30).map(|i| 1 + i * 7 % 6).collect();
+    let results = |which: usize, layers: &str, each: bool| {
+        let fill = [0.0f32, 1e3][which];
+        let value = |i: usize, t: usize, c: usize| if t < lengths[i] as usize { ((i * 5 + t * 3 + c) as f32).sin() } else { fill };
+        let x: Vec<f32> = (0..30 * 6 * 2).map(|n| value(n / 12, n / 2 % 6, n % 2)).collect();
+        let y: Vec<f32> = (0..30 * 6).map(|n| value(n / 6, n % 6, 1)).collect();
+        let file = folder.path().join(format!("{which}.npz"));
+        let (shape, y) = if each { (vec![30, 6, 1], y) } else { (vec![30, 1], y.chunks(6).map(|y| y[0]).collect()) };
+        let arrays =
+            [("x", &[30, 6, 2][..], Numbers::F32(&x)), ("y", &shape, Numbers::F32(&y)), ("lengths", &[30], Numbers::I32(&lengths))];
+        write_arrays(&file, &arrays).unwrap();
+        let run_file = folder.path().join("run.toml").display().to_string();
+        std::fs::write(&run_file, SEQUENCES.replace("LAYERS", layers).replace("FILE", "FILE.npz")).unwrap();
+        let out = folder.path().join(format!("out{which}")).display().to_string();
+        let _ = std::fs::remove_dir_all(&out);
+        succeeds(&["train", &run_file, "--out", &out, "--set", &format!("data.file={}", file.display())]);
+        let lines = std::fs::read_to_string(Path::new(&out).join("metrics.jsonl")).unwrap();
+        let numbers = |line: &str| {
+            let line: Value = serde_json::from_str(line).unwrap();
+            ["loss", "gradient_norm", "rmse", "mae"].map(|name| line[name].to_string()).join(" ")
+        };
+        (lines.lines().map(numbers).collect::<Vec<_>>(), std::fs::read(Path::new(&out).join("model.safetensors")).unwrap())
+    };
+    for (layers, each) in [
+        ("{kind='lstm',hidden=3},{kind='last'},{kind='linear'}", false),
+        ("{kind='gru',hidden=3},{kind='mean_pool'},{kind='linear'}", false),
+        ("{kind='linear',out=4},{kind='self_attention',heads=2,causal=true},{kind='linear',out=1}", true),
+    ] {
+        let [first, second] = [0, 1].map(|which| results(which, layers, each));
+        assert_eq!(first.0, second.0, "{layers}");
+        assert!(first.1.len() == second.1.len() && first.0.len() > 10, "{layers}: {:?}", first.0);
+    }
+}
+
+fn what_the_data_do_not_have_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let x: Vec<f32> = (0..20 * 4 * 2).map(|i| (i as f32).sin()).collect();
+    let y: Vec<f32> = (0..20).map(|i| (i % 3) as f32).collect();
+    let lengths: Vec<i32> = (0..20).map(|i| 1 + i % 4).collect();
+    let arrays = [("x", &[20, 4, 2][..], Numbers::F32(&x)), ("y", &[20], Numbers::F32(&y)), ("lengths", &[20], Numbers::I32(&lengths))];
+    write_arrays(Path::new(&path("data.npz")), &arrays).unwrap();
+    std::fs::write(path("bad.csv"), "a,b\n1,2\n3,x\n").unwrap();
+    let run_file = path("run.toml");
+    let text = SEQUENCES.replace("LAYERS", "{kind='lstm',hidden=3},{kind='last'},{kind='linear'}").replace("FILE", &path("data.npz"));
+    std::fs::write(&run_file, text).unwrap();
+    let bad = format!("data.file={}", path("bad.csv"));
+    for (sets, code, says) in [
+        (&["data.inputs={x='z'}"][..], 65, "has no array or column `z`; it has `x`, `y`, `lengths`"),
+        (&[&bad, "data.inputs={x='a'}", "data.targets={y='b'}"], 65, "line 3: column `b`: `x` is no number"),
+        (&["data.targets={}"], 2, "data.targets has 0 fields"),
+        (&["data.inputs={y='x'}"], 2, "is in data.inputs and in data.targets"),
+        (&["data.inputs={mask='x'}"], 2, "means something else"),
+        (&["data.normalize={z='standard'}"], 2, "which is no field"),
+        (&["data.normalize={y='unit'}"], 2, "cannot be undone"),
+        (&["data.window={context=2,horizon=1}"], 2, "leave one of them out"),
+        (&["data.season=3"], 2, "give data.window"),
+        (&["data.balance=true"], 2, "data.classes = true"),
+        (&["data.split=auto"], 2, "no validation members"),
+        (&["data.classes=true"], 2, "loss.kind = \"regression\""),
+        (&["loss={kind='cross_entropy'}"], 2, "`y` is numbers: use loss.kind = \"regression\""),
+        (&["data.lengths=y"], 65, "is no length from 1 to 4"),
+        (&["model.layers=[{kind='flatten'},{kind='linear'}]"], 2, "looks at positions after the end of shorter sequences"),
+        (&["model.layers=[{kind='linear'},{kind='self_attention',heads=1}]"], 2, "causal attention"),
+        (&["model={kind='vector_mlp',hidden=4}"], 2, "needs `context`"),
+        (&["train.batch=30"], 65, "do not fill one batch of 30"),
+    ] {
+        let mut args = vec!["train", &run_file, "--out", "unused"];
+        sets.iter().for_each(|set| args.extend(["--set", set]));
+        let (found, _, said) = run(&args);
+        assert!(found == code && said.contains(says), "{sets:?}: {found} {said}");
+    }
+    assert!(!Path::new("unused").exists());
+}
+
+/// What the scales were fitted to is not needed again: other data are normalised as the training data were.
+fn runs_resume_and_weights_keep_their_scales() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let file = |name: &str, offset: f32| {
+        let x: Vec<f32> = (0..40 * 3).map(|i| (i as f32 * 0.37).sin() * 5.0 + 100.0 + offset).collect();
+        let y: Vec<f32> = x.chunks(3).map(|x| 2.0 * x[0] - x[1]).collect();
+        write_arrays(Path::new(&path(name)), &[("x", &[40, 3], Numbers::F32(&x)), ("y", &[40], Numbers::F32(&y))]).unwrap();
+        path(name)
+    };
+    let (data, other) = (file("data.npz", 0.0), file("other.npz", 50.0));
+    let run_file = path("run.toml");
+    succeeds(&["new", "--data", &data, "--out", &run_file]);
+    let train = |out: &str, more: &[&str]| {
+        let args = ["train", &run_file, "--out", out, "--set", "train.batch=8", "--set", "train.epochs=4"];
+        succeeds(&[&args[..], more].concat());
+        std::fs::read(Path::new(out).join("model.safetensors")).unwrap()
+    };
+    let (whole, halves) = (path("whole"), path("halves"));
+    let weights = train(&whole, &[]);
+    train(&halves, &["--steps", "7"]);
+    assert_eq!(train(&halves, &["--resume"]), weights);
+    let outputs = |data: &str| {
+        let out = path("out.npz");
+        succeeds(&["predict", &whole, "--data", data, "--out", &out]);
+        Npz::open(Path::new(&out)).unwrap().array("outputs").unwrap().values.to_f32()
+    };
+    let mean = |values: Vec<f32>| values.iter().sum::<f32>() / values.len() as f32;
+    // The target of the training data is about 100; inputs far beyond those of training do not look like them.
+    let (own, shifted) = (mean(outputs(&data)), mean(outputs(&other)));
+    assert!((own - 100.0).abs() < 10.0 && (shifted - own).abs() > 1.0, "{own} {shifted}");
+    let text = succeeds(&["eval", &whole, "--data", &other]);
+    assert!(text.contains("RMSE") && text.contains("mean"), "{text}");
+}
