@@ -11,6 +11,7 @@ use crate::runner::tests;
 tests![
     sensor_windows_go_from_new_to_predict_as_in_pytorch,
     sequences_of_unequal_length_go_from_new_to_predict_as_in_pytorch,
+    both_directions_are_those_of_pytorch,
     a_table_of_mixed_columns_goes_from_new_to_predict_as_in_pytorch,
     a_long_series_goes_from_new_to_predict_as_in_pytorch,
     padding_counts_in_nothing,
@@ -97,6 +98,12 @@ fn sequences_of_unequal_length_go_from_new_to_predict_as_in_pytorch() {
     let layers = "[{kind='lstm',hidden=6},{kind='last'},{kind='linear'}]";
     let last = agrees("sequences", "sequences.npz", &[], layers, 7);
     assert!(last["prediction"].as_u64().unwrap() < 3);
+}
+
+/// A dilated convolution and a layer in both directions, whose second direction begins where each sequence ends.
+fn both_directions_are_those_of_pytorch() {
+    let layers = "[{kind='conv1d',out=5,kernel=3,dilation=2,causal=true},{kind='gru',hidden=4,bidirectional=true},{kind='mean_pool'},{kind='linear'}]";
+    agrees("both_ways", "sequences.npz", &[], layers, 7);
 }
 
 fn a_table_of_mixed_columns_goes_from_new_to_predict_as_in_pytorch() {

@@ -43,6 +43,11 @@ fn the_oracle_agrees_on_every_layer() {
             VECTORS,
         ),
         (
+            "{kind='conv1d',out=5,kernel=3},{kind='learned_positions'},{kind='gelu'},{kind='conv1d',out=6,kernel=2,dilation=2,causal=true},\
+             {kind='lstm',hidden=3,bidirectional=true},{kind='gru',hidden=4,bidirectional=true},{kind='mean_pool'},{kind='linear'}",
+            VECTORS,
+        ),
+        (
             "{kind='embedding',features=8},{kind='transformer_block',heads=2,feed_forward=8,causal=true,activation='gelu'},{kind='linear',out=256}",
             INTEGERS,
         ),

@@ -52,6 +52,23 @@ class Mlp(nn.Sequential):
         return super().forward(x)
 
 
+class BothWays(nn.Module):
+    """A causal convolution, a recurrent layer in both directions, the mean over the valid positions, and a linear layer."""
+
+    def __init__(self, features, channels, hidden, outputs):
+        super().__init__()
+        self.add_module("0", nn.Conv1d(features, channels, 3, dilation=2))
+        self.add_module("1", nn.GRU(channels, hidden, batch_first=True, bidirectional=True))
+        self.add_module("3", nn.Linear(2 * hidden, outputs))
+
+    def forward(self, x, lengths):
+        y = self.get_submodule("0")(F.pad(x.transpose(1, 2), (4, 0))).transpose(1, 2)
+        packed = nn.utils.rnn.pack_padded_sequence(y, lengths, batch_first=True, enforce_sorted=False)
+        y = nn.utils.rnn.pad_packed_sequence(self.get_submodule("1")(packed)[0], batch_first=True, total_length=x.shape[1])[0]
+        # What follows the end is zeros.
+        return self.get_submodule("3")(y.sum(1) / lengths[:, None])
+
+
 def train(name, model, x, y, lengths, train, validation, batch, classes, unit=None):
     torch.manual_seed(7)
     model = model.float()
@@ -119,7 +136,9 @@ def sequences():
     np.savez(FOLDER / "sequences.npz", x=x, labels=labels, lengths=lengths)
     numbers, validation = split(n)
     x, _ = scaled(x, numbers, lengths)
-    return train("sequences", Recurrent(nn.LSTM, 3, 6, 3), x, torch.tensor(labels), torch.tensor(lengths), numbers, validation, 7, True)
+    given = x, torch.tensor(labels), torch.tensor(lengths), numbers, validation, 7, True
+    both = train("both_ways", BothWays(3, 5, 4, 3), *given)
+    return {"sequences": train("sequences", Recurrent(nn.LSTM, 3, 6, 3), *given), "both_ways": both}
 
 
 def mixed():
@@ -160,7 +179,7 @@ def series():
 
 torch.manual_seed(2026)
 FOLDER.mkdir(exist_ok=True)
-found = {make.__name__: make() for make in (sensors, sequences, mixed, series)}
+found = {"sensors": sensors(), **sequences(), "mixed": mixed(), "series": series()}
 (FOLDER / "expected.json").write_text(json.dumps(found, indent=1) + "\n")
 for name, values in found.items():
     print(name, values["metrics"], values["losses"][0], values["losses"][-1])

@@ -8,10 +8,11 @@
 macro_rules! kernel_families {
     ($each:ident) => {
         $each! {
-            activation argmax attention attention_pool cross_entropy dropout embedding
-            fourier gather grad_norm gru infonce joint_loss layer_norm loss_scale lstm
-            matmul max_pool mean metrics mmd moments normalize optimizer patches
-            positions regression rope slice swiglu tokens transpose upsample vae vector_loss
+            activation argmax attention attention_pool concat cross_entropy dropout
+            embedding fourier gather grad_norm gru infonce joint_loss layer_norm loss_scale
+            lstm matmul max_pool mean metrics mmd moments normalize optimizer patches
+            positions regression rope slice swiglu tokens transpose unfold upsample vae
+            vector_loss
         }
     };
 }
@@ -38,6 +39,7 @@ pub const HALVES: Halves = Halves {
         "activation",
         "attention",
         "attention_pool",
+        "concat",
         "dropout",
         "embedding",
         "fourier",
@@ -54,6 +56,7 @@ pub const HALVES: Halves = Halves {
         "slice",
         "swiglu",
         "tokens",
+        "unfold",
         "upsample",
     ],
     exact: &["stats", "lse"],

@@ -80,6 +80,12 @@ impl Linear {
         self
     }
 
+    /// The layer with this ending of the names of its tensors.
+    pub(super) fn suffixed(mut self, ending: &str) -> Self {
+        self.weights.iter_mut().chain(&mut self.bias).chain([&mut self.label]).for_each(|name| name.push_str(ending));
+        self
+    }
+
     /// A layer without bias; several names are weights that are stacked into one product.
     pub fn without_bias(label: &str, names: &[String], inputs: usize, outputs: usize, init: Init) -> Self {
         Linear { weights: names.to_vec(), bias: None, init: [init, init], ..Linear::new(label, inputs, outputs) }

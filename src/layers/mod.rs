@@ -6,6 +6,7 @@
 mod activate;
 mod add_positions;
 mod batch_first;
+mod conv1d;
 mod conv2d;
 mod cross_attention;
 mod decoder_block;
@@ -16,6 +17,7 @@ mod flatten;
 mod head;
 mod layer;
 mod layer_norm;
+mod learned_positions;
 mod linear;
 mod llama_block;
 mod pooling;
@@ -71,15 +73,20 @@ stacked::stack_layers! {
     Embedding(embedding::EmbeddingConfig),
     /// Sinusoidal position encoding, added to the input.
     Positions(add_positions::PositionsConfig),
+    /// Learned position vectors, added to the input.
+    LearnedPositions(learned_positions::LearnedPositionsConfig),
+    /// `torch.nn.Conv1d` over the positions, causal or not.
+    #[serde(rename = "conv1d")]
+    Conv1d(conv1d::Conv1dConfig),
     /// Residual connection: x + layers(x), with the weights under `i.j.…`.
     Residual(residual::ResidualConfig<LayerConfig>),
     /// Self-attention with its residual: x + `torch.nn.MultiheadAttention`(x).
     SelfAttention(self_attention::SelfAttentionConfig),
     /// `torch.nn.TransformerEncoderLayer`.
     TransformerBlock(transformer_block::TransformerBlockConfig),
-    /// One layer of `torch.nn.LSTM`.
+    /// One layer of `torch.nn.LSTM`, in one direction or both.
     Lstm(batch_first::LstmConfig),
-    /// One layer of `torch.nn.GRU`.
+    /// One layer of `torch.nn.GRU`, in one direction or both.
     Gru(batch_first::GruConfig),
     /// Mean over the positions: (length, features) → (features).
     MeanPool(pooling::MeanPoolConfig),

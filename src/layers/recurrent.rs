@@ -31,6 +31,13 @@ fn maps(prefix: &str, k: usize, gates: usize, [inputs, units]: [usize; 2]) -> (L
     (input, Recurrent { names: [name("weight_hh"), name("bias_hh")], label, gates, units, batch: 0, length: 0 })
 }
 
+/// The maps under the names of the reverse direction, `…_reverse`.
+fn reversed(input: Linear, mut recurrent: Recurrent) -> (Linear, Recurrent) {
+    recurrent.names.iter_mut().for_each(|name| name.push_str("_reverse"));
+    recurrent.label.push_str("_reverse");
+    (input.suffixed("_reverse"), recurrent)
+}
+
 impl Recurrent {
     fn declare(&self, plan: &mut Plan) -> Result<(Tensor, Tensor)> {
         let bound = Init::Uniform(1.0 / (self.units as f64).sqrt());
@@ -120,6 +127,12 @@ impl Lstm {
         Lstm { input, recurrent, saved: None }
     }
 
+    /// The layer under PyTorch's names of the reverse direction.
+    pub fn reversed(self) -> Self {
+        let (input, recurrent) = reversed(self.input, self.recurrent);
+        Lstm { input, recurrent, saved: None }
+    }
+
     /// Index of the first element of the output of step t; none if that output is not used.
     fn output_at(&self, t: usize, outputs: Wanted) -> Option<usize> {
         match outputs {
@@ -194,6 +207,12 @@ impl Gru {
     /// Layer k, with this number of inputs and of units.
     pub fn new(prefix: &str, k: usize, inputs: usize, units: usize) -> Self {
         let (input, recurrent) = maps(prefix, k, 3, [inputs, units]);
+        Gru { input, recurrent, saved: None }
+    }
+
+    /// The layer under PyTorch's names of the reverse direction.
+    pub fn reversed(self) -> Self {
+        let (input, recurrent) = reversed(self.input, self.recurrent);
         Gru { input, recurrent, saved: None }
     }
 

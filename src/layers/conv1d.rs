@@ -1,0 +1,88 @@
+//! Convolution over time.
+
+use serde::{Deserialize, Serialize};
+
+use super::layer::{Layer, axes, saved_by_forward};
+use super::linear::{Fused, Linear};
+use super::sequential::Step;
+use super::stacked::{Sample, StackLayer, size};
+use crate::error::Result;
+use crate::kernels::unfold::{self, Sizes};
+use crate::plan::{Plan, Tensor};
+
+/// `torch.nn.Conv1d` with stride 1 and as many results as positions, channels last; it is a product over the surroundings of each position.
+#[derive(Debug)]
+struct Conv1d {
+    name: String,
+    kernel: usize,
+    dilation: usize,
+    before: usize,
+    linear: Linear,
+    saved: Option<Sizes>,
+}
+
+impl Layer for Conv1d {
+    fn forward(&mut self, plan: &mut Plan, x: Tensor) -> Result<Tensor> {
+        let [batch, length, channels] = axes(plan, x, &self.name)?;
+        let sizes = Sizes { batch, length, channels, kernel: self.kernel, dilation: self.dilation, before: self.before };
+        let y = plan.activation(format!("{}.surroundings", self.name), &[batch, length, channels * self.kernel])?;
+        unfold::Forward { x, y, sizes }.record(plan, &self.name)?;
+        self.saved = Some(sizes);
+        self.linear.forward(plan, y)
+    }
+
+    fn backward(&mut self, plan: &mut Plan, dy: Tensor) -> Result<Tensor> {
+        let sizes = saved_by_forward(&self.saved, &self.name)?;
+        self.linear.backward_params(plan, dy)?;
+        let dy = self.linear.backward_input(plan, dy, Fused::default())?;
+        let dx = plan.activation(format!("{}.dsequence", self.name), &[sizes.batch, sizes.length, sizes.channels])?;
+        unfold::Backward { dy, dx, sizes }.record(plan, &self.name)?;
+        Ok(dx)
+    }
+}
+
+/// Convolution of a stack.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Conv1dConfig {
+    /// Number of output features.
+    pub out: usize,
+    /// Number of positions that a result depends on.
+    pub kernel: usize,
+    /// Distance between two of them.
+    #[serde(default = "one")]
+    pub dilation: usize,
+    /// Causal convolution: a position depends on itself and earlier ones. Otherwise the kernel is odd, and as many lie before as after.
+    #[serde(default)]
+    pub causal: bool,
+}
+
+fn one() -> usize {
+    1
+}
+
+impl StackLayer for Conv1dConfig {
+    fn validate(&self, at: &str, _left: &mut usize) -> std::result::Result<(), String> {
+        size(at, "out", self.out, 1 << 16)?;
+        size(at, "kernel", self.kernel, 1 << 10)?;
+        size(at, "dilation", self.dilation, 1 << 16)?;
+        match self.causal || self.kernel % 2 == 1 {
+            true => Ok(()),
+            false => Err(format!("{at}.kernel = {} is even: take an odd one, or causal = true", self.kernel)),
+        }
+    }
+
+    fn make(&self, name: &str, at: &str, sample: &mut Sample) -> Result<Step> {
+        let [_, channels] = sample.sequence(at)?;
+        let Conv1dConfig { out, kernel, dilation, causal } = *self;
+        sample.set_features(out);
+        let mut linear = Linear::new(name, channels * kernel, out);
+        linear.weight_shape = Some(vec![out, channels, kernel]);
+        let before = if causal { (kernel - 1) * dilation } else { (kernel - 1) / 2 * dilation };
+        Ok(Step::other(Conv1d { name: name.into(), kernel, dilation, before, linear, saved: None }))
+    }
+
+    fn looks_ahead(&self) -> bool {
+        !self.causal && self.kernel > 1
+    }
+}
