@@ -3,6 +3,7 @@
 #[cfg(feature = "cli")]
 mod charts;
 mod curves;
+mod examples;
 #[cfg(feature = "cli")]
 mod plot;
 
@@ -13,6 +14,7 @@ pub(crate) use charts::charts_of;
 pub(crate) use curves::Curves;
 #[cfg(feature = "cli")]
 pub(crate) use curves::Points;
+pub use examples::{Examples, Forecast};
 #[cfg(feature = "cli")]
 pub(crate) use plot::{Chart, Curve, Stroke, draw, svg};
 
@@ -27,5 +29,19 @@ use crate::error::Result;
 pub(crate) fn draw_curves(path: &Path, curves: &Curves, chart: &(&str, Vec<&str>), baseline: Option<&str>) -> Result<()> {
     #[cfg(feature = "cli")]
     draw(path, &charts_of(curves, chart, baseline))?;
+    Ok(())
+}
+
+/// Draws what a model predicts into a file. Without the feature `cli` it draws nothing.
+///
+/// # Errors
+/// `Io` when the file cannot be written.
+#[cfg_attr(not(feature = "cli"), expect(clippy::unnecessary_wraps, unused_variables))]
+pub(crate) fn draw_examples(path: &Path, examples: &Examples) -> Result<()> {
+    #[cfg(feature = "cli")]
+    {
+        let svg = examples::picture(examples).map_err(|e| crate::error::Error::Internal(format!("drawing {}: {e}", path.display())))?;
+        crate::files::write(path, svg.as_bytes())?;
+    }
     Ok(())
 }

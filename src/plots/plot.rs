@@ -22,6 +22,8 @@ pub(crate) enum Stroke {
     Faint,
     /// Dashed line for baselines that need no training.
     Dashed,
+    /// Points without a line.
+    Points,
 }
 
 /// One curve of a chart.
@@ -136,7 +138,10 @@ fn render(svg: &mut String, charts: &[Chart<'_>]) -> std::result::Result<(), Box
     root.fill(&WHITE)?;
     for (area, chart) in root.split_evenly((charts.len(), 1)).iter().zip(charts) {
         let points = || chart.curves.iter().flat_map(|c| c.points.iter().copied()).filter(shown);
-        let (left, right) = points().fold((0.0f64, 0.0f64), |(l, r), p| (l.min(p.0), r.max(p.0)));
+        // Steps begin at 0; pairs of numbers are anywhere.
+        let scatter = chart.curves.iter().any(|curve| curve.stroke == Stroke::Points);
+        let start = if scatter { (f64::INFINITY, f64::NEG_INFINITY) } else { (0.0, 0.0) };
+        let (left, right) = points().fold(start, |(l, r), p| (l.min(p.0), r.max(p.0)));
         let right = if right > left { right } else { left + 1.0 };
         let (low, high) = points().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), p| (l.min(p.1), h.max(p.1)));
         if low > high {
@@ -174,18 +179,20 @@ fn render(svg: &mut String, charts: &[Chart<'_>]) -> std::result::Result<(), Box
                 Stroke::Light => (color.mix(0.55), 2),
                 Stroke::Faint => (color.mix(0.3), 1),
                 Stroke::Dashed => (color.mix(0.9), 1),
+                Stroke::Points => (color.mix(0.5), 1),
             };
             let style = style.stroke_width(thick);
             let points = curve.points.iter().filter(|p| shown(p)).map(|p| (p.0, y(p.1)));
             match curve.stroke {
                 Stroke::Dashed => drop(context.draw_series(DashedLineSeries::new(points.clone(), 6, 4, style))?),
+                Stroke::Points => drop(context.draw_series(points.clone().map(|p| Circle::new(p, 2, style.filled())))?),
                 _ => drop(context.draw_series(LineSeries::new(points.clone(), style))?),
             }
             // A single point is no line, and few are seen better.
-            if curve.points.len() <= FEW && curve.stroke != Stroke::Dashed {
+            if curve.points.len() <= FEW && !matches!(curve.stroke, Stroke::Dashed | Stroke::Points) {
                 context.draw_series(points.map(|p| Circle::new(p, 3, style.filled())))?;
             }
-            if curve.stroke == Stroke::Faint {
+            if curve.stroke == Stroke::Faint || curve.name.is_empty() {
                 continue;
             }
             let dashes: &[(i32, i32)] = if curve.stroke == Stroke::Dashed { &[(0, 5), (8, 13), (16, 21)] } else { &[(0, 21)] };

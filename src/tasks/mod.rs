@@ -23,7 +23,7 @@ pub(crate) use integer_sequences::{IntegerSequences, TESTED};
 pub use mechanisms::{MechanismScorecard, MechanismsConfig, Predicted, until_stop};
 pub use next_vectors::{VectorScorecard, VectorsConfig};
 pub use samples::{Columns, NormalizeConfig, SamplesConfig};
-pub use scorecard::{ArrayValues, Arrays, Card, ClosingScores, Level, Means, Scorecard, Test, Verdict};
+pub use scorecard::{ArrayValues, Arrays, Card, ClosingScores, Examples, Forecast, Level, Means, Scorecard, Test, Verdict};
 
 /// Every kind of data of run files, by its `kind`: the list that the registry is made from.
 macro_rules! data_kinds {

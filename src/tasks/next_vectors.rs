@@ -687,7 +687,7 @@ impl Scorecard for VectorScorecard {
         if test.sequences.is_some() {
             return Err(Error::Config("--sequences is for runs of data.kind = \"integer_sequences\"".into()));
         }
-        let ClosingScores { rows: scores, mut notes, issues } = self.closing_scores(session, 0)?;
+        let ClosingScores { rows: scores, mut notes, issues, .. } = self.closing_scores(session, 0)?;
         let (validation, ood) = (&self.data.validation, self.data.ood.as_ref());
         let mut rows = Vec::new();
         let sets = match self.without_training {
@@ -720,6 +720,6 @@ impl Scorecard for VectorScorecard {
             arrays.push((format!("{name}_cosines"), vec![set.samples], ArrayValues::Floats(cosines)));
             arrays.push((format!("{name}_samples"), vec![set.samples], ArrayValues::Integers(set.rows())));
         }
-        Ok((ClosingScores { rows, notes, issues }, arrays))
+        Ok((ClosingScores { rows, notes, issues, examples: None }, arrays))
     }
 }

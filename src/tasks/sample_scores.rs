@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::packing::Packing;
-use super::scorecard::{ArrayValues, Arrays, Card, ClosingScores, Scorecard, Test};
+use super::scorecard::{ArrayValues, Arrays, Card, ClosingScores, Examples, Forecast, Scorecard, Test};
 use crate::batch::Field;
 use crate::datasets::samples::Samples;
 use crate::error::Result;
@@ -154,6 +154,40 @@ impl NumberScorecard {
         features.iter().map(|feature| row[*feature]).collect()
     }
 
+    /// Some forecasts of the target's first feature, or pairs of true and predicted numbers.
+    fn examples(&self, predictions: &[(usize, Vec<f32>)]) -> Examples {
+        const FORECASTS: usize = 4;
+        const PAIRS: usize = 2000;
+        let features = self.target.features();
+        let first = |values: &[f32]| values.iter().step_by(features).map(|v| f64::from(*v)).collect::<Vec<f64>>();
+        let Some(series) = &self.series else {
+            let pairs = predictions.iter().flat_map(|(sample, predicted)| {
+                self.truth(*sample).into_iter().zip(predicted.clone()).map(|(t, p)| (f64::from(t), f64::from(p))).collect::<Vec<_>>()
+            });
+            let pairs: Vec<(f64, f64)> = pairs.collect();
+            return Examples::Pairs(pairs.iter().step_by(pairs.len().div_ceil(PAIRS).max(1)).copied().collect());
+        };
+        let horizon = self.target.len() / features;
+        let band = (0..horizon).map(|position| {
+            let error =
+                |(sample, predicted): &(usize, Vec<f32>)| (first(predicted)[position] - first(&self.truth(*sample))[position]).abs();
+            let mut errors: Vec<f64> = predictions.iter().map(error).collect();
+            errors.sort_by(f64::total_cmp);
+            errors.get(errors.len() * 9 / 10).or(errors.last()).copied().unwrap_or(0.0)
+        });
+        let band: Vec<f64> = band.collect();
+        let context = self.samples.fields[series.0].known.shape[0];
+        let forecast = |(sample, predicted): &(usize, Vec<f32>)| Forecast {
+            name: format!("window from row {}", self.samples.rows[*sample]),
+            past: (0..context).map(|moment| f64::from(self.past(*sample, moment, series)[0])).collect(),
+            truth: first(&self.truth(*sample)),
+            predicted: first(predicted),
+            band: band.clone(),
+        };
+        let step = predictions.len().div_ceil(FORECASTS).max(1);
+        Examples::Forecasts(predictions.iter().step_by(step).map(forecast).collect())
+    }
+
     fn rows_of_baselines(&self) -> MetricRows {
         let features = self.target.features();
         let (mut sums, mut count) = (vec![0f64; features], 0.0);
@@ -187,13 +221,15 @@ impl Scorecard for NumberScorecard {
         best.into_iter().map(|(_, metrics)| ("mean", metrics)).collect()
     }
 
-    fn closing_scores(&self, session: &Session, step: u64) -> Result<ClosingScores> {
-        let mine = self.validate(session, step, 1)?;
+    fn closing_scores(&self, session: &Session, _step: u64) -> Result<ClosingScores> {
+        let mut predictions = vec![];
+        let mine = self.evaluate(session, &self.validation, |sample, predicted| predictions.push((sample, predicted.to_vec())))?;
         let notes = vec![format!(
             "In the unit of the data, over {} validation samples; the loss is that of the normalised target.",
             self.validation.len()
         )];
-        Ok(ClosingScores::beside(vec![("this model".into(), mine)], self.rows_of_baselines(), &number_columns(), notes))
+        let scores = ClosingScores::beside(vec![("this model".into(), mine)], self.rows_of_baselines(), &number_columns(), notes);
+        Ok(ClosingScores { examples: Some(self.examples(&predictions)), ..scores })
     }
 
     fn test(&self, session: &Session, test: Test) -> Result<(ClosingScores, Arrays)> {
@@ -348,9 +384,11 @@ impl Scorecard for ClassScorecard {
             true => (0..self.classes()).map(|class| class.to_string()).collect(),
             false => self.target.words.clone(),
         };
-        let notes = if self.classes() <= SHOWN { vec![confusion.table(&names)] } else { vec![] };
+        let few = self.classes() <= SHOWN;
+        let notes = if few { vec![confusion.table(&names)] } else { vec![] };
         let baselines = vec![("majority class".to_string(), self.majority())];
-        Ok(ClosingScores::beside(vec![("this model".into(), mine)], baselines, &class_columns(), notes))
+        let scores = ClosingScores::beside(vec![("this model".into(), mine)], baselines, &class_columns(), notes);
+        Ok(ClosingScores { examples: few.then(|| Examples::Confusion(names, confusion.counts)), ..scores })
     }
 
     fn test(&self, session: &Session, test: Test) -> Result<(ClosingScores, Arrays)> {

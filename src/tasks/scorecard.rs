@@ -11,6 +11,7 @@ use crate::datasets::npz::Numbers;
 use crate::error::{Error, Result};
 use crate::losses::Columns;
 use crate::metrics::{Column, MetricRows, Metrics, improves};
+pub use crate::plots::{Examples, Forecast};
 use crate::session::Session;
 
 /// Metrics of a validation, and how they are displayed.
@@ -190,6 +191,8 @@ pub struct ClosingScores {
     pub notes: Vec<String>,
     /// Short descriptions of problems, if there are any.
     pub issues: Vec<String>,
+    /// Predictions to draw, if there are any.
+    pub examples: Option<Examples>,
 }
 
 impl ClosingScores {
@@ -214,6 +217,6 @@ impl ClosingScores {
         };
         notes.insert(0, verdict);
         let issues = if worse.is_empty() { vec![] } else { vec!["no better than a baseline".into()] };
-        ClosingScores { rows: [model, baselines].concat(), notes, issues }
+        ClosingScores { rows: [model, baselines].concat(), notes, issues, examples: None }
     }
 }

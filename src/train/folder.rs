@@ -75,8 +75,18 @@ pub struct RunFolder {
 pub(super) const METRICS_CSV: &str = "metrics.csv";
 
 /// Names of the other files that a run writes into its folder or reads there, beside checkpoints and event files.
-const FILES: [&str; 9] =
-    ["config.toml", "metrics.jsonl", METRICS_CSV, "train.log", "curves.svg", "model.safetensors", "report.json", "report.txt", DIVERGED];
+const FILES: [&str; 10] = [
+    "config.toml",
+    "metrics.jsonl",
+    METRICS_CSV,
+    "train.log",
+    "curves.svg",
+    "predictions.svg",
+    "model.safetensors",
+    "report.json",
+    "report.txt",
+    DIVERGED,
+];
 
 impl Drop for RunFolder {
     /// Gives the lock back, and removes the lock file of a refused start.

@@ -24,6 +24,7 @@ use crate::kernels::metrics::StepRecord;
 use crate::kernels::{State, key};
 use crate::metrics::Metrics;
 use crate::plan::{Entry, Exchange, Flat, Parameter};
+use crate::plots::draw_examples;
 use crate::problem::Loaded;
 use crate::session::{RING, Session};
 
@@ -353,6 +354,7 @@ impl Trainer<'_> {
     fn report(&self, parameters: &[Parameter]) -> Result<Report> {
         let session = self.options.ranks.leads().then_some(&self.session);
         let (scores, expectations) = self.judge.closing_scores(session, &self.progress)?;
+        scores.examples.iter().try_for_each(|examples| draw_examples(&self.folder.path.join("predictions.svg"), examples))?;
         let (progress, best) = (&self.progress, self.progress.best.clone());
         let step = best.as_ref().map_or(0, |b| b.step);
         Ok(Report {
