@@ -111,7 +111,8 @@ fn confusion(names: &[String], counts: &[Vec<usize>]) -> Result<String, Box<dyn 
     Ok(out)
 }
 
-#[cfg(all(test, feature = "cli"))]
+#[cfg(test)]
+#[cfg(feature = "cli")]
 mod tests {
     use super::*;
 

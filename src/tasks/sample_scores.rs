@@ -388,7 +388,7 @@ impl Scorecard for ClassScorecard {
         let notes = if few { vec![confusion.table(&names)] } else { vec![] };
         let baselines = vec![("majority class".to_string(), self.majority())];
         let scores = ClosingScores::beside(vec![("this model".into(), mine)], baselines, &class_columns(), notes);
-        Ok(ClosingScores { examples: few.then(|| Examples::Confusion(names, confusion.counts)), ..scores })
+        Ok(ClosingScores { examples: few.then_some(Examples::Confusion(names, confusion.counts)), ..scores })
     }
 
     fn test(&self, session: &Session, test: Test) -> Result<(ClosingScores, Arrays)> {
