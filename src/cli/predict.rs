@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use super::args::{DeviceArg, RunFolderArgs, expect_apart, weights_of};
 use crate::bar::Bar;
 use crate::batch::Field;
-use crate::datasets::matrix::{Matrix, Values};
+use crate::datasets::matrix::{IN_MEMORY, Matrix, Values};
 use crate::datasets::npz::{Look, Npz, Numbers, write_arrays};
 use crate::datasets::open_regular;
 use crate::error::{Error, Failure, Result};
@@ -28,9 +28,6 @@ const READY: usize = 8;
 
 /// Largest number of bytes in a line.
 const LONGEST_LINE: u64 = 64 << 20;
-
-/// Size in bytes above which an array stays in its file.
-const IN_MEMORY: u64 = 256 << 20;
 
 /// Outputs of a trained run for inputs without targets: of a file, or of JSON lines on standard input
 #[derive(Debug, Args)]
@@ -69,13 +66,14 @@ pub(super) fn run(host: &Host, args: PredictArgs) -> Result<()> {
             if start.starts_with(b"\x93NUMPY") {
                 return Err(Error::Data(format!("{} is a .npy file: save it with np.savez, under the name of an input", file.display())));
             }
-            let (arrays, table) = (start.starts_with(b"PK") || extension(&file) == "npz", extension(&file) == "csv");
+            let arrays = start.starts_with(b"PK") || extension(&file) == "npz";
+            let table = ["csv", "parquet"].contains(&extension(&file).as_str());
             let fields = if arrays || table { config.data.read_inputs(&file)? } else { None };
             match fields {
                 Some(fields) => of_fields(&mut models, fields, &file, &mut sink)?,
                 None if arrays => of_arrays(&mut models, &file, &mut sink)?,
                 None if table => {
-                    return Err(Error::Data(format!("{}: this run reads no .csv: give a .npz or .jsonl", file.display())));
+                    return Err(Error::Data(format!("{}: this run reads no tables: give a .npz or .jsonl", file.display())));
                 }
                 None => of_lines(&mut models, opened, &file.display().to_string(), &mut sink)?,
             }

@@ -9,6 +9,9 @@ use half::f16;
 
 use crate::error::{Error, Result};
 
+/// Size in bytes up to which an array is read into memory; larger ones stay in their file.
+pub const IN_MEMORY: u64 = 256 << 20;
+
 /// Numbers of an array, in C order.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Values {

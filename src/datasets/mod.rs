@@ -7,6 +7,8 @@ pub mod matrix;
 pub mod mechanisms;
 pub mod next_vectors;
 pub mod npz;
+#[cfg(feature = "parquet")]
+mod parquet_file;
 pub mod samples;
 pub mod scale;
 pub mod tables;

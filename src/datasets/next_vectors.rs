@@ -5,14 +5,11 @@ use std::hash::Hasher;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::matrix::{Matrix, Values};
+use super::matrix::{IN_MEMORY, Matrix, Values};
 use super::npz::{Look, Npz};
 use crate::error::{Error, Result};
 use crate::random::{Random, stream};
 use crate::ranks::Ranks;
-
-/// Size in bytes up to which an array is read into memory; larger ones stay in their file.
-pub const IN_MEMORY: u64 = 256 << 20;
 
 /// Accepted names of an array of contexts.
 pub const CONTEXTS: &[&str] = &["context_sequences", "contexts", "train_context_sequences"];

@@ -1,4 +1,4 @@
-//! Named arrays of any meaning: members of an .npz file, or columns of a .csv file.
+//! Named arrays of any meaning: members of an .npz file, or columns of a .csv or .parquet file.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -49,7 +49,7 @@ pub struct Table {
 #[derive(Debug)]
 enum Content {
     Npz(Box<Npz<std::io::BufReader<std::fs::File>>>),
-    Csv(BTreeMap<String, TableValues>),
+    Columns(BTreeMap<String, TableValues>),
 }
 
 impl Table {
@@ -59,8 +59,18 @@ impl Table {
     /// `MissingInput` without the file, `Data` when it cannot be used, with line and column of a .csv.
     pub fn open(path: &Path) -> Result<Table> {
         let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
-        if extension == "csv" {
-            return read_csv(path);
+        match extension.as_str() {
+            "csv" => return read_csv(path),
+            #[cfg(feature = "parquet")]
+            "parquet" => return super::parquet_file::read_parquet(path),
+            #[cfg(not(feature = "parquet"))]
+            "parquet" => {
+                return Err(Error::Data(format!(
+                    "{}: this program was built without the feature `parquet`: cargo build --release --features parquet, or save the table as .csv",
+                    path.display()
+                )));
+            }
+            _ => {}
         }
         let mut npz = Npz::open(path)?;
         let mut arrays = vec![];
@@ -69,6 +79,21 @@ impl Table {
             arrays.push(ArrayInfo { name: member.name, shape: member.shape, element });
         }
         Ok(Table { source: path.display().to_string(), arrays, content: Content::Npz(Box::new(npz)) })
+    }
+
+    /// A table of these columns.
+    pub(super) fn of_columns(source: String, columns: impl Iterator<Item = (String, Column)>) -> Result<Table> {
+        let mut arrays = vec![];
+        let mut content = BTreeMap::new();
+        for (name, column) in columns {
+            let (element, rows, values) = column.finish();
+            arrays.push(ArrayInfo { name: name.clone(), shape: vec![rows], element });
+            content.insert(name, values);
+        }
+        if arrays.iter().all(|array| array.shape == [0]) {
+            return Err(Error::Data(format!("{source} has columns and no rows")));
+        }
+        Ok(Table { source, arrays, content: Content::Columns(content) })
     }
 
     /// Descriptions of all arrays, in the order of the file.
@@ -96,7 +121,7 @@ impl Table {
         self.info(name)?;
         match &mut self.content {
             Content::Npz(npz) => Ok(TableValues::Numbers(npz.array(name)?.values.to_f32())),
-            Content::Csv(columns) => Ok(columns[name].clone()),
+            Content::Columns(columns) => Ok(columns[name].clone()),
         }
     }
 
@@ -104,7 +129,7 @@ impl Table {
     pub fn wrong_number(&self, name: &str, at: usize, shape: &[usize], value: f32, why: &str) -> Error {
         let source = &self.source;
         Error::Data(match self.content {
-            Content::Csv(_) => format!("{source}, row {} after the header, column `{name}`: {value} {why}", at + 1),
+            Content::Columns(_) => format!("{source}, row {} after the header, column `{name}`: {value} {why}", at + 1),
             Content::Npz(_) => format!("{source}: {name}{:?} is {value}, which {why}", index(at, shape)),
         })
     }
@@ -141,25 +166,15 @@ fn read_csv(path: &Path) -> Result<Table> {
     while reader.read_record(&mut row).map_err(failed)? {
         let line = row.position().map_or(0, csv::Position::line);
         for ((column, name), text) in columns.iter_mut().zip(&names).zip(&row) {
-            column.take(text, line).map_err(|why| wrong(line, format!("column `{name}`: {why}")))?;
+            column.take(text).map_err(|why| wrong(line, format!("column `{name}`: {why}")))?;
         }
     }
-    let mut arrays = vec![];
-    let mut content = BTreeMap::new();
-    for (name, column) in names.into_iter().zip(columns) {
-        let (element, rows, values) = column.finish();
-        arrays.push(ArrayInfo { name: name.clone(), shape: vec![rows], element });
-        content.insert(name, values);
-    }
-    if arrays.iter().all(|array| array.shape == [0]) {
-        return Err(Error::Data(format!("{source} has a header and no rows")));
-    }
-    Ok(Table { source, arrays, content: Content::Csv(content) })
+    Table::of_columns(source, names.into_iter().zip(columns))
 }
 
 /// A column while it is read: numbers until the first word.
 #[derive(Debug, Default)]
-struct Column {
+pub(super) struct Column {
     numbers: Vec<f32>,
     /// All values of a column of words.
     words: Option<Vec<String>>,
@@ -168,26 +183,31 @@ struct Column {
 }
 
 impl Column {
-    fn take(&mut self, text: &str, line: u64) -> std::result::Result<(), String> {
+    /// Takes a value as it is written: a number, or a word of a column that began with one.
+    fn take(&mut self, text: &str) -> std::result::Result<(), String> {
         if text.is_empty() {
             return Err("there is no value. Fill it, or leave the row out".into());
         }
-        if let Some(words) = &mut self.words {
-            words.push(text.into());
-            return Ok(());
-        }
         match text.parse::<f32>() {
-            Ok(number) => {
-                self.fractions |= number.fract() != 0.0 || text.contains(['.', 'e', 'E']);
-                self.numbers.push(number);
-                Ok(())
-            }
-            Err(_) if self.numbers.is_empty() => {
-                self.words = Some(vec![text.into()]);
-                Ok(())
-            }
-            Err(_) => Err(format!("`{}` is no number, and the rows before line {line} have numbers", shortened(text))),
+            Ok(number) if self.words.is_none() => self.take_number(number, text.contains(['.', 'e', 'E'])),
+            _ => self.take_word(text),
         }
+    }
+
+    /// Takes a number, of a type that has fractions or not.
+    pub(super) fn take_number(&mut self, number: f32, fractions: bool) -> std::result::Result<(), String> {
+        self.fractions |= fractions || number.fract() != 0.0;
+        self.numbers.push(number);
+        Ok(())
+    }
+
+    /// Takes a word.
+    pub(super) fn take_word(&mut self, word: &str) -> std::result::Result<(), String> {
+        if !self.numbers.is_empty() {
+            return Err(format!("`{}` is no number, and the rows before have numbers", shortened(word)));
+        }
+        self.words.get_or_insert_default().push(word.into());
+        Ok(())
     }
 
     fn finish(self) -> (Element, usize, TableValues) {
