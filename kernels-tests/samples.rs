@@ -233,4 +233,13 @@ fn runs_resume_and_weights_keep_their_scales() {
     assert!((own - 100.0).abs() < 10.0 && (shifted - own).abs() > 1.0, "{own} {shifted}");
     let text = succeeds(&["eval", &whole, "--data", &other]);
     assert!(text.contains("RMSE") && text.contains("mean"), "{text}");
+    // Predictions of the validation samples are those of their rows.
+    let (split, named) = (path("split.npz"), path("split.csv"));
+    let (code, _, said) = run(&["eval", &whole, "--predictions", &named]);
+    assert!(code == 2 && said.contains("name an .npz file"), "{said}");
+    succeeds(&["eval", &whole, "--predictions", &split]);
+    let array = |name: &str| Npz::open(Path::new(&split)).unwrap().array(name).unwrap().values.to_f32();
+    let (all, rows) = (outputs(&data), array("rows"));
+    assert_eq!(array("predictions"), rows.iter().map(|row| all[*row as usize]).collect::<Vec<_>>());
+    assert!(rows.len() == 8 && Path::new(&whole).join("predictions.svg").exists());
 }

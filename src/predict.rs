@@ -106,8 +106,9 @@ impl Predictor {
             [_, rest @ ..] => [vec![len / rest.iter().product::<usize>()], rest.to_vec()].concat(),
             [] => vec![],
         };
-        // A row of numbers that predicts several moments or features has the target's shape.
-        let shape = match all.iter().find(|field| field.answer && field.below.is_none() && field.len() == len) {
+        // A row of numbers that predicts several moments or features has the target's shape, and a reconstruction that of its input.
+        let mirrored = all.iter().all(|field| !field.answer);
+        let shape = match all.iter().find(|field| (field.answer || mirrored) && field.below.is_none() && field.len() == len) {
             Some(field) => field.shape.clone(),
             None => shape,
         };

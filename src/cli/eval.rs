@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::args::{DeviceArg, JsonArg, RunFolderArgs, expect_apart, trained, weights_of};
 use crate::datasets::npz::{Numbers, write_arrays};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::metrics::table;
 use crate::problem::Problem;
@@ -45,6 +45,12 @@ pub(super) fn run(host: &Host, args: EvalArgs) -> Result<()> {
         None => Purpose::Train,
     };
     if let Some(path) = &predictions {
+        if !path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("npz")) {
+            let path = path.display();
+            return Err(Error::Config(format!(
+                "--predictions {path}: they are arrays, so name an .npz file. `engine predict` writes .csv"
+            )));
+        }
         let read: Vec<&Path> = config.data.files().into_iter().map(|(_, file)| file).collect();
         expect_apart(path, &read, weights.folder()?)?;
     }

@@ -34,7 +34,7 @@ const LONGEST_LINE: u64 = 64 << 20;
 pub(super) struct PredictArgs {
     #[command(flatten)]
     weights: RunFolderArgs,
-    /// Inputs: arrays or columns by the names of the training file, or a JSON value a line [default: JSON lines on standard input]
+    /// Inputs: arrays or columns by the names of the training file, or a JSON value a line [default, and `-`: JSON lines on standard input]
     #[arg(long, value_name = "FILE.npz|FILE.csv|FILE.jsonl")]
     data: Option<PathBuf>,
     /// File to write [default: JSON lines on standard output]
@@ -56,10 +56,10 @@ pub(super) fn run(host: &Host, args: PredictArgs) -> Result<()> {
     }
     // Says which weights they are.
     weights_of(host, &weights)?;
-    let batch = if data.is_some() { BATCH } else { 1 };
+    let batch = if data.as_ref().is_some_and(|file| file.as_os_str() != "-") { BATCH } else { 1 };
     let mut models = Models::new(host, run, &weights.checkpoint, device.device.as_deref(), batch)?;
     let mut sink = Sink::new(host, out, probabilities)?;
-    match data {
+    match data.filter(|file| file.as_os_str() != "-") {
         Some(file) => {
             let mut opened = BufReader::new(open_regular(&file, "a .npz or .jsonl")?);
             let start = opened.fill_buf().map_err(|e| Error::read(&file, e))?;
