@@ -1,5 +1,7 @@
 //! Data sets. Host only.
 
+mod columns;
+mod csv_file;
 pub mod images;
 pub mod integer_sequences;
 pub mod linkages;

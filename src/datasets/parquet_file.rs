@@ -5,15 +5,15 @@ use std::path::Path;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::Field;
 
+use super::columns::Column;
 use super::open_regular;
-use super::tables::{Column, Table};
 use crate::error::{Error, Result};
 
 /// Reads a Parquet file: columns of numbers and of text.
 ///
 /// # Errors
 /// As `Table::open`, with the row and the column.
-pub(super) fn read_parquet(path: &Path) -> Result<Table> {
+pub(super) fn read_parquet(path: &Path) -> Result<Vec<(String, Column)>> {
     let source = path.display().to_string();
     let failed = |e: parquet::errors::ParquetError| {
         Error::Data(format!("{source} is no usable .parquet file: {e}. Plain, snappy and gzip are read"))
@@ -45,7 +45,7 @@ pub(super) fn read_parquet(path: &Path) -> Result<Table> {
             taken.map_err(|why| Error::Data(format!("{source}, row {}, column `{name}`: {why}", number + 1)))?;
         }
     }
-    Table::of_columns(source, names.into_iter().zip(columns))
+    Ok(names.into_iter().zip(columns).collect())
 }
 
 #[cfg(test)]
@@ -56,7 +56,7 @@ mod tests {
     use parquet::file::writer::SerializedFileWriter;
     use parquet::schema::parser::parse_message_type;
 
-    use super::super::tables::{Element, TableValues};
+    use super::super::columns::{Element, TableValues};
     use super::*;
 
     #[test]
@@ -87,7 +87,6 @@ mod tests {
         assert_eq!(read_parquet(&path).unwrap_err().exit_code(), 65);
         let mut column = Column::default();
         column.take_number(2.0, true).unwrap();
-        let mut table = Table::of_columns("t".into(), [("b".to_string(), column)].into_iter()).unwrap();
-        assert_eq!((table.arrays()[0].element, table.read("b").unwrap()), (Element::Float, TableValues::Numbers(vec![2.0])));
+        assert_eq!(column.finish(), (Element::Float, 1, TableValues::Numbers(vec![2.0])));
     }
 }

@@ -3,40 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use super::columns::Column;
+pub use super::columns::{ArrayInfo, Element, TableValues};
+use super::csv_file::read_csv;
+use super::index;
 use super::npz::Npz;
-use super::{index, open_regular};
 use crate::error::{Error, Result, shortened};
-
-/// Element types of an array.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Element {
-    /// Floating-point numbers.
-    Float,
-    /// Integers or booleans.
-    Integer,
-    /// Words, such as the names of classes.
-    Word,
-}
-
-/// Description of an array.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ArrayInfo {
-    /// Name in the file.
-    pub name: String,
-    /// Length of each axis; the first counts samples, or the moments of a series.
-    pub shape: Vec<usize>,
-    /// Type of the elements.
-    pub element: Element,
-}
-
-/// Values of an array.
-#[derive(Debug, Clone, PartialEq)]
-pub enum TableValues {
-    /// Numbers, in C order.
-    Numbers(Vec<f32>),
-    /// Words, one a row.
-    Words(Vec<String>),
-}
 
 /// A file of named arrays.
 #[derive(Debug)]
@@ -60,9 +32,9 @@ impl Table {
     pub fn open(path: &Path) -> Result<Table> {
         let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
         match extension.as_str() {
-            "csv" => return read_csv(path),
+            "csv" => return Table::of_columns(path, read_csv(path)?),
             #[cfg(feature = "parquet")]
-            "parquet" => return super::parquet_file::read_parquet(path),
+            "parquet" => return Table::of_columns(path, super::parquet_file::read_parquet(path)?),
             #[cfg(not(feature = "parquet"))]
             "parquet" => {
                 return Err(Error::Data(format!(
@@ -82,7 +54,8 @@ impl Table {
     }
 
     /// A table of these columns.
-    pub(super) fn of_columns(source: String, columns: impl Iterator<Item = (String, Column)>) -> Result<Table> {
+    fn of_columns(path: &Path, columns: Vec<(String, Column)>) -> Result<Table> {
+        let source = path.display().to_string();
         let mut arrays = vec![];
         let mut content = BTreeMap::new();
         for (name, column) in columns {
@@ -132,90 +105,6 @@ impl Table {
             Content::Columns(_) => format!("{source}, row {} after the header, column `{name}`: {value} {why}", at + 1),
             Content::Npz(_) => format!("{source}: {name}{:?} is {value}, which {why}", index(at, shape)),
         })
-    }
-}
-
-/// Reads a table of comma-separated values with a header. A column of numbers has nothing else; any other is one of words.
-fn read_csv(path: &Path) -> Result<Table> {
-    let source = path.display().to_string();
-    let wrong = |line: u64, what: String| Error::Data(format!("{source}, line {line}: {what}"));
-    let failed = |e: csv::Error| {
-        let line = e.position().map_or(1, csv::Position::line);
-        match e.into_kind() {
-            csv::ErrorKind::Io(e) => Error::read(path, e),
-            csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
-                wrong(line, format!("{len} values for the {expected_len} columns of the header"))
-            }
-            csv::ErrorKind::Utf8 { .. } => wrong(line, "it is no UTF-8 text".into()),
-            other => wrong(line, format!("{other:?}")),
-        }
-    };
-    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(open_regular(path, "a .csv")?);
-    let names: Vec<String> = reader.headers().map_err(failed)?.iter().map(|name| name.trim_start_matches('\u{feff}').to_string()).collect();
-    for (at, name) in names.iter().enumerate() {
-        if name.is_empty() || names[..at].contains(name) {
-            let what = if name.is_empty() { "has no name" } else { "stands twice" };
-            return Err(wrong(1, format!("column {} of the header, `{name}`, {what}", at + 1)));
-        }
-    }
-    if names.iter().any(|name| name.parse::<f64>().is_ok()) {
-        return Err(wrong(1, "a name of a column is a number: the first line must be a header".into()));
-    }
-    let mut columns: Vec<Column> = names.iter().map(|_| Column::default()).collect();
-    let mut row = csv::StringRecord::new();
-    while reader.read_record(&mut row).map_err(failed)? {
-        let line = row.position().map_or(0, csv::Position::line);
-        for ((column, name), text) in columns.iter_mut().zip(&names).zip(&row) {
-            column.take(text).map_err(|why| wrong(line, format!("column `{name}`: {why}")))?;
-        }
-    }
-    Table::of_columns(source, names.into_iter().zip(columns))
-}
-
-/// A column while it is read: numbers until the first word.
-#[derive(Debug, Default)]
-pub(super) struct Column {
-    numbers: Vec<f32>,
-    /// All values of a column of words.
-    words: Option<Vec<String>>,
-    /// True if a number was no integer.
-    fractions: bool,
-}
-
-impl Column {
-    /// Takes a value as it is written: a number, or a word of a column that began with one.
-    fn take(&mut self, text: &str) -> std::result::Result<(), String> {
-        if text.is_empty() {
-            return Err("there is no value. Fill it, or leave the row out".into());
-        }
-        match text.parse::<f32>() {
-            Ok(number) if self.words.is_none() => self.take_number(number, text.contains(['.', 'e', 'E'])),
-            _ => self.take_word(text),
-        }
-    }
-
-    /// Takes a number, of a type that has fractions or not.
-    pub(super) fn take_number(&mut self, number: f32, fractions: bool) -> std::result::Result<(), String> {
-        self.fractions |= fractions || number.fract() != 0.0;
-        self.numbers.push(number);
-        Ok(())
-    }
-
-    /// Takes a word.
-    pub(super) fn take_word(&mut self, word: &str) -> std::result::Result<(), String> {
-        if !self.numbers.is_empty() {
-            return Err(format!("`{}` is no number, and the rows before have numbers", shortened(word)));
-        }
-        self.words.get_or_insert_default().push(word.into());
-        Ok(())
-    }
-
-    fn finish(self) -> (Element, usize, TableValues) {
-        match self.words {
-            Some(words) => (Element::Word, words.len(), TableValues::Words(words)),
-            None if self.fractions => (Element::Float, self.numbers.len(), TableValues::Numbers(self.numbers)),
-            None => (Element::Integer, self.numbers.len(), TableValues::Numbers(self.numbers)),
-        }
     }
 }
 

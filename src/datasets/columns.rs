@@ -1,0 +1,82 @@
+//! Columns of a table while it is read, and what is known of them afterwards.
+
+use crate::error::shortened;
+
+/// Element types of an array.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Element {
+    /// Floating-point numbers.
+    Float,
+    /// Integers or booleans.
+    Integer,
+    /// Words, such as the names of classes.
+    Word,
+}
+
+/// Description of an array.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ArrayInfo {
+    /// Name in the file.
+    pub name: String,
+    /// Length of each axis; the first counts samples, or the moments of a series.
+    pub shape: Vec<usize>,
+    /// Type of the elements.
+    pub element: Element,
+}
+
+/// Values of an array.
+#[derive(Debug, Clone, PartialEq)]
+pub enum TableValues {
+    /// Numbers, in C order.
+    Numbers(Vec<f32>),
+    /// Words, one a row.
+    Words(Vec<String>),
+}
+
+/// A column while it is read: numbers until the first word.
+#[derive(Debug, Default)]
+pub(super) struct Column {
+    numbers: Vec<f32>,
+    /// All values of a column of words.
+    words: Option<Vec<String>>,
+    /// True if a number was no integer.
+    fractions: bool,
+}
+
+impl Column {
+    /// Takes a value as it is written: a number, or a word of a column that began with one.
+    pub(super) fn take(&mut self, text: &str) -> std::result::Result<(), String> {
+        if text.is_empty() {
+            return Err("there is no value. Fill it, or leave the row out".into());
+        }
+        match text.parse::<f32>() {
+            Ok(number) if self.words.is_none() => self.take_number(number, text.contains(['.', 'e', 'E'])),
+            _ => self.take_word(text),
+        }
+    }
+
+    /// Takes a number, of a type that has fractions or not.
+    pub(super) fn take_number(&mut self, number: f32, fractions: bool) -> std::result::Result<(), String> {
+        self.fractions |= fractions || number.fract() != 0.0;
+        self.numbers.push(number);
+        Ok(())
+    }
+
+    /// Takes a word.
+    pub(super) fn take_word(&mut self, word: &str) -> std::result::Result<(), String> {
+        if !self.numbers.is_empty() {
+            return Err(format!("`{}` is no number, and the rows before have numbers", shortened(word)));
+        }
+        self.words.get_or_insert_default().push(word.into());
+        Ok(())
+    }
+
+    /// Type, number of rows and values.
+    pub(super) fn finish(self) -> (Element, usize, TableValues) {
+        match self.words {
+            Some(words) => (Element::Word, words.len(), TableValues::Words(words)),
+            None if self.fractions => (Element::Float, self.numbers.len(), TableValues::Numbers(self.numbers)),
+            None => (Element::Integer, self.numbers.len(), TableValues::Numbers(self.numbers)),
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! Tables of comma-separated values.
+
+use std::path::Path;
+
+use super::columns::Column;
+use super::open_regular;
+use crate::error::{Error, Result};
+
+/// Reads a table of comma-separated values with a header. A column of numbers has nothing else; any other is one of words.
+///
+/// # Errors
+/// As `Table::open`, with the line and the column.
+pub(super) fn read_csv(path: &Path) -> Result<Vec<(String, Column)>> {
+    let source = path.display().to_string();
+    let wrong = |line: u64, what: String| Error::Data(format!("{source}, line {line}: {what}"));
+    let failed = |e: csv::Error| {
+        let line = e.position().map_or(1, csv::Position::line);
+        match e.into_kind() {
+            csv::ErrorKind::Io(e) => Error::read(path, e),
+            csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
+                wrong(line, format!("{len} values for the {expected_len} columns of the header"))
+            }
+            csv::ErrorKind::Utf8 { .. } => wrong(line, "it is no UTF-8 text".into()),
+            other => wrong(line, format!("{other:?}")),
+        }
+    };
+    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(open_regular(path, "a .csv")?);
+    let names: Vec<String> = reader.headers().map_err(failed)?.iter().map(|name| name.trim_start_matches('\u{feff}').to_string()).collect();
+    for (at, name) in names.iter().enumerate() {
+        if name.is_empty() || names[..at].contains(name) {
+            let what = if name.is_empty() { "has no name" } else { "stands twice" };
+            return Err(wrong(1, format!("column {} of the header, `{name}`, {what}", at + 1)));
+        }
+    }
+    if names.iter().any(|name| name.parse::<f64>().is_ok()) {
+        return Err(wrong(1, "a name of a column is a number: the first line must be a header".into()));
+    }
+    let mut columns: Vec<Column> = names.iter().map(|_| Column::default()).collect();
+    let mut row = csv::StringRecord::new();
+    while reader.read_record(&mut row).map_err(failed)? {
+        let line = row.position().map_or(0, csv::Position::line);
+        for ((column, name), text) in columns.iter_mut().zip(&names).zip(&row) {
+            column.take(text).map_err(|why| wrong(line, format!("column `{name}`: {why}")))?;
+        }
+    }
+    Ok(names.into_iter().zip(columns).collect())
+}
