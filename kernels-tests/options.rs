@@ -142,13 +142,13 @@ const VECTORS: Kind = Kind {
                 "model={kind='stack',input='context',layers=[{kind='flatten'},{kind='linear',out=8},{kind='gelu'},{kind='dropout',rate=0.2},{kind='linear'}]}",
             ],
             &[
-                "model={kind='stack',layers=[{kind='lstm',hidden=8},{kind='self_attention',heads=2,causal=true,dropout=0.1},{kind='mean_pool'},{kind='norm'},{kind='linear'}]}",
+                "model={kind='stack',layers=[{kind='conv1d',out=8,kernel=3,dilation=1,causal=false},{kind='learned_positions'},{kind='lstm',hidden=8,bidirectional=true},{kind='self_attention',heads=4,causal=true,dropout=0.1},{kind='mean_pool'},{kind='norm'},{kind='linear'}]}",
             ],
             &[
                 "model={kind='stack',layers=[{kind='positions'},{kind='transformer_block',heads=2,feed_forward=8,activation='gelu',causal=true,dropout=0.1,norm_first=true},{kind='last'},{kind='rms_norm'},{kind='linear'}]}",
             ],
             &[
-                "model={kind='stack',layers=[{kind='gru',hidden=8},{kind='residual',layers=[{kind='linear',out=8},{kind='relu'},{kind='gelu_tanh'},{kind='sigmoid'},{kind='silu'},{kind='tanh'}]},{kind='last'},{kind='linear'}]}",
+                "model={kind='stack',layers=[{kind='gru',hidden=8,bidirectional=false},{kind='residual',layers=[{kind='linear',out=8},{kind='relu'},{kind='gelu_tanh'},{kind='sigmoid'},{kind='silu'},{kind='tanh'}]},{kind='last'},{kind='linear'}]}",
             ],
         ],
         &[
@@ -246,22 +246,27 @@ const SAMPLES: Kind = Kind {
             &[
                 "data={kind='samples',file='FOLDER/samples.npz',inputs={past=['a','b']},targets={future='a'},window={context=3,horizon=2,stride=1},season=2,normalize={past='minmax'},split='sequential',known={}}",
                 "loss={kind='regression',penalty='mae'}",
-                "model={kind='stack',layers=[{kind='gru',hidden=4},{kind='last'},{kind='linear'}]}",
+                "model={kind='stack',layers=[{kind='gru',hidden=4,bidirectional=false},{kind='last'},{kind='linear'}]}",
             ],
             &[
                 "data={kind='samples',file='FOLDER/samples.npz',inputs={x='sequence'},targets={y='label'},classes=true,lengths='lengths',balance=true,normalize={x='unit'},skip_non_finite=true}",
                 "loss={kind='cross_entropy',weight='none',alpha=0.1,label_smoothing=0.1,per='position'}",
-                "model={kind='stack',layers=[{kind='lstm',hidden=4},{kind='mean_pool'},{kind='linear'}]}",
+                "model={kind='stack',layers=[{kind='lstm',hidden=4,bidirectional=true},{kind='mean_pool'},{kind='linear'}]}",
             ],
             &[
                 "data={kind='samples',file='FOLDER/samples.npz',inputs={x='sequence'},targets={y='tags'},classes=true,lengths='lengths',split='blocks'}",
                 "loss={kind='cross_entropy',weight='none',per='sequence'}",
-                "model={kind='stack',layers=[{kind='gru',hidden=4},{kind='linear'}]}",
+                "model={kind='stack',layers=[{kind='gru',hidden=4,bidirectional=false},{kind='linear'}]}",
+            ],
+            &[
+                "data={kind='samples',file='FOLDER/samples.npz',inputs={x=['label','lengths']},integers=['x'],targets={y='y'}}",
+                "loss={kind='regression',penalty='mse'}",
+                "model={kind='stack',layers=[{kind='embedding',features=4},{kind='flatten'},{kind='linear'}]}",
             ],
             &[
                 "data={kind='samples',file='FOLDER/samples.npz',inputs={x='sequence'},targets={y='sequence'},lengths='lengths'}",
                 "loss={kind='regression',penalty='mse'}",
-                "model={kind='stack',layers=[{kind='lstm',hidden=4},{kind='linear',out=3}]}",
+                "model={kind='stack',layers=[{kind='lstm',hidden=4,bidirectional=true},{kind='linear',out=3}]}",
             ],
         ],
         &[&["train.share=1.0"], &["train.share=0.9"]],

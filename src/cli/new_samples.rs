@@ -151,6 +151,9 @@ impl Found {
                     self.notes.push(format!("A stack has one input: {} are left out.", others.join(", ")));
                 }
                 data += &format!("inputs = {{ x = {} }}\n", quoted(std::slice::from_ref(&array.name)));
+                if array.shape.len() == 2 {
+                    data += "integers = [\"x\"]\n";
+                }
                 if let Some(lengths) = lengths {
                     self.notes.push(format!("Array {} has their lengths: what fills up shorter ones does not count.", lengths.name));
                     data += &format!("lengths = {}\n", quoted(std::slice::from_ref(&lengths.name)));

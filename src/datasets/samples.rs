@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::scale::{Normalization, Scale};
-use super::tables::{Element, Table, TableValues};
+use super::tables::{Table, TableValues};
 use crate::error::{Error, Result};
 
 /// Windows that are cut out of series: `context` moments, and the `horizon` moments after them.
@@ -66,6 +66,9 @@ pub struct Known {
     /// Number that all integers are below; none for numbers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub below: Option<usize>,
+    /// Number that the integers of each column are below, where several columns have rows of their own in one table; empty for one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub counts: Vec<usize>,
     /// Words of each column that has words, in the order of their numbers.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub words: BTreeMap<String, Vec<String>>,
@@ -74,8 +77,10 @@ pub struct Known {
 /// Part that a field has in a sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
-    /// Input of the model.
+    /// Input of the model, as numbers.
     Input,
+    /// Input of the model, as integers or words for an embedding.
+    Integers,
     /// Target, as numbers.
     Numbers,
     /// Target, as the number or word of a class.
@@ -187,7 +192,6 @@ struct Read {
     shape: Vec<usize>,
     values: Vec<f32>,
     words: Option<Vec<String>>,
-    element: Element,
 }
 
 /// Numbers of words, by their order in the list.
@@ -211,7 +215,7 @@ fn read(table: &mut Table, file: &Path, name: &str, known: Option<&Known>) -> Re
         return Err(Error::Data(format!("{}: {name} is a single number: its first axis must count samples", file.display())));
     }
     Ok(match table.read(name)? {
-        TableValues::Numbers(values) => Read { shape: info.shape, values, words: None, element: info.element },
+        TableValues::Numbers(values) => Read { shape: info.shape, values, words: None },
         TableValues::Words(words) => {
             let list = known.and_then(|known| known.words.get(name).cloned()).unwrap_or_else(|| {
                 let mut list = words.clone();
@@ -228,7 +232,7 @@ fn read(table: &mut Table, file: &Path, name: &str, known: Option<&Known>) -> Re
                 )));
             }
             let values = numbered(&words, &list, name, file)?;
-            Read { shape: info.shape, values, words: Some(list), element: Element::Word }
+            Read { shape: info.shape, values, words: Some(list) }
         }
     })
 }
@@ -259,18 +263,14 @@ fn field(table: &mut Table, file: &Path, request: &Request<'_>, known: Option<&K
     }
     let words: BTreeMap<String, Vec<String>> =
         parts.iter().filter_map(|(name, part)| Some(((*name).clone(), part.words.clone()?))).collect();
-    let integers = match request.part {
-        Part::Classes => true,
-        Part::Input => parts.len() == 1 && parts[0].1.element == Element::Integer && parts[0].1.shape.len() > 1,
-        Part::Numbers => false,
-    };
+    let integers = matches!(request.part, Part::Classes | Part::Integers);
     if request.part == Part::Numbers && !words.is_empty() {
         return Err(wrong(format!("target `{}` has words, which are classes: set data.classes = true", request.columns[0])));
     }
     if !integers && parts.len() == 1 && words.is_empty() {
         let Read { shape, values, .. } = parts.remove(0).1;
         let row = if shape.len() == 1 { vec![1] } else { shape[1..].to_vec() };
-        return Ok((Known { shape: row, below: None, words }, values, rows));
+        return Ok((Known { shape: row, words, ..Known::default() }, values, rows));
     }
     if !integers {
         if let Some((name, part)) = parts.iter().find(|(_, part)| part.shape.len() > 2) {
@@ -280,23 +280,49 @@ fn field(table: &mut Table, file: &Path, request: &Request<'_>, known: Option<&K
         let width = parts.iter().map(|(width, _)| width).sum();
         let values =
             (0..rows).flat_map(|row| parts.iter().flat_map(move |(width, values)| values[row * width..(row + 1) * width].to_vec()));
-        return Ok((Known { shape: vec![width], below: None, words }, values.collect(), rows));
+        return Ok((Known { shape: vec![width], words, ..Known::default() }, values.collect(), rows));
     }
-    if parts.len() > 1 {
+    if parts.len() > 1 && request.part == Part::Classes {
         return Err(wrong(format!("`{}`: classes are one array or column, not {}", request.name, parts.len())));
     }
-    let (name, Read { shape, values, words: list, .. }) = parts.remove(0);
-    let no_class = |(at, value): (usize, &f32)| (value.fract() != 0.0 || *value < 0.0 || *value >= 16_777_216.0).then_some((at, *value));
-    if let Some((at, value)) = values.iter().enumerate().find_map(no_class) {
-        return Err(table.wrong_number(name, at, &shape, value, "is no integer from 0 on"));
+    let several = parts.len() > 1;
+    let (mut numbers, mut counts, mut shape) = (vec![], vec![], vec![]);
+    for (at, (name, read)) in parts.into_iter().enumerate() {
+        if several && read.shape.len() > 1 {
+            return Err(wrong(format!("`{name}` has shape {:?}: integers that are put together are columns of one axis", read.shape)));
+        }
+        let seen = known.and_then(|known| if several { known.counts.get(at).copied() } else { known.below });
+        counts.push(integers_below(table, file, name, &read, seen)?);
+        shape = read.shape[1..].to_vec();
+        numbers.push(read.values);
     }
-    let found = values.iter().fold(0.0f32, |most, value| most.max(*value)) as usize + 1;
-    let below = list.as_ref().map_or(found, Vec::len);
-    if let Some(most) = known.and_then(|known| known.below).filter(|most| below > *most) {
-        return Err(wrong(format!("`{name}` has numbers up to {}: those of the training data are below {most}", found - 1)));
+    let below = Some(counts.iter().sum());
+    if !several {
+        let values = numbers.pop().unwrap_or_default();
+        return Ok((Known { shape, below, counts: vec![], words }, values, rows));
     }
-    let below = known.and_then(|known| known.below).unwrap_or(below);
-    Ok((Known { shape: shape[1..].to_vec(), below: Some(below), words }, values, rows))
+    // Each column has rows of its own in the table of an embedding.
+    let first: Vec<usize> = counts.iter().scan(0, |sum, count| Some(std::mem::replace(sum, *sum + count))).collect();
+    let values = (0..rows).flat_map(|row| numbers.iter().zip(&first).map(move |(values, first)| values[row] + *first as f32)).collect();
+    Ok((Known { shape: vec![counts.len()], below, counts, words }, values, rows))
+}
+
+/// Number that all integers of an array are below; `seen` is that of the training data, if it is known.
+fn integers_below(table: &Table, file: &Path, name: &str, read: &Read, seen: Option<usize>) -> Result<usize> {
+    let no_integer = |(at, value): (usize, &f32)| (value.fract() != 0.0 || *value < 0.0 || *value >= 16_777_216.0).then_some((at, *value));
+    if let Some((at, value)) = read.values.iter().enumerate().find_map(no_integer) {
+        return Err(table.wrong_number(name, at, &read.shape, value, "is no integer from 0 on"));
+    }
+    let found = read.values.iter().fold(0.0f32, |most, value| most.max(*value)) as usize + 1;
+    match seen {
+        Some(seen) if found > seen => Err(Error::Data(format!(
+            "{}: `{name}` has numbers up to {}: those of the training data are below {seen}",
+            file.display(),
+            found - 1
+        ))),
+        Some(seen) => Ok(seen),
+        None => Ok(read.words.as_ref().map_or(found, Vec::len)),
+    }
 }
 
 /// Options of reading samples.
@@ -351,7 +377,7 @@ pub fn read_samples(file: &Path, requests: &[Request<'_>], known: &BTreeMap<Stri
             return Err(wrong(format!("`{}`: windows are cut out of series of one or two axes", request.name)));
         };
         let (shape, first, len) = match request.part {
-            Part::Input => (vec![window.context, width], 0, window.context),
+            Part::Input | Part::Integers => (vec![window.context, width], 0, window.context),
             _ if window.horizon == 1 => (vec![width], window.context, 1),
             _ => (vec![window.horizon, width], window.context, window.horizon),
         };
@@ -407,7 +433,10 @@ fn whole_rows(
 /// Reads the number of positions of each sample that count.
 fn lengths_of(table: &mut Table, file: &Path, name: &str, fields: &[(&Request<'_>, Known, Vec<f32>)], rows: usize) -> Result<Vec<u32>> {
     let wrong = |what: String| Error::Data(format!("{}: {what}", file.display()));
-    let most = fields.iter().filter(|(request, ..)| request.part == Part::Input).find_map(|(_, known, _)| known.shape.first().copied());
+    let most = fields
+        .iter()
+        .filter(|(request, ..)| matches!(request.part, Part::Input | Part::Integers))
+        .find_map(|(_, known, _)| known.shape.first().copied());
     let most = most.ok_or_else(|| wrong("data.lengths is for sequences".into()))?;
     let shape = table.info(name)?.shape.clone();
     let TableValues::Numbers(values) = table.read(name)? else { return Err(wrong(format!("`{name}` has words, and no lengths"))) };

@@ -102,6 +102,9 @@ pub struct SamplesConfig {
     /// The target is the number or the word of a class, not a quantity.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub classes: bool,
+    /// Input fields that are integers or words for an `embedding`, not quantities. Several columns of a field have rows of their own in its table.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub integers: Vec<String>,
     /// Array with the number of positions of each sample that count, for sequences that are filled up to the same length.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lengths: Option<String>,
@@ -163,6 +166,9 @@ impl Section for SamplesConfig {
         {
             return Err(format!("data.normalize has `{name}`, which is no field of data.inputs or data.targets"));
         }
+        if let Some(name) = self.integers.iter().find(|name| !self.inputs.contains_key(*name)) {
+            return Err(format!("data.integers has `{name}`, which is no field of data.inputs"));
+        }
         let target = self.targets.keys().next().map_or("", String::as_str);
         if matches!(&self.normalize, NormalizeConfig::Each(each) if each.get(target) == Some(&Normalize::Unit)) {
             return Err(format!("data.normalize: the length of the target `{target}` cannot be undone; \"unit\" is for inputs"));
@@ -197,7 +203,8 @@ impl Section for SamplesConfig {
 impl SamplesConfig {
     fn requests(&self, targets: bool) -> Vec<Request<'_>> {
         let part = if self.classes { Part::Classes } else { Part::Numbers };
-        let inputs = self.inputs.iter().map(|(name, columns)| Request { name, columns: &columns.0, part: Part::Input });
+        let input = |name: &String| if self.integers.contains(name) { Part::Integers } else { Part::Input };
+        let inputs = self.inputs.iter().map(|(name, columns)| Request { name, columns: &columns.0, part: input(name) });
         let answers = self.targets.iter().filter(|_| targets).map(|(name, columns)| Request { name, columns: &columns.0, part });
         inputs.chain(answers).collect()
     }
