@@ -172,7 +172,7 @@ impl Predictor {
                 )));
             }
             // Sequences beyond the samples have a length, too.
-            let mut words = vec![u32::from(field.needed); batch * field.len()];
+            let mut words = vec![u32::from(field.needed && field.below.is_some()); batch * field.len()];
             let mut scaled = values.to_vec();
             field.normalization.apply(&mut scaled, field.features());
             for (at, value) in scaled.iter().enumerate() {

@@ -1,5 +1,6 @@
 //! A run file for data of any meaning: which arrays or columns are inputs and which the target, and a model that takes them.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use crate::datasets::tables::{ArrayInfo, Element, Table, TableValues};
@@ -25,7 +26,7 @@ const CLASSES: usize = 20;
 
 /// Run file for the data, and notes about what was found in them.
 pub(super) fn look(file: &Path, wishes: &Wishes) -> Result<(String, Vec<String>)> {
-    let mut table = Table::open(file)?;
+    let mut table = Table::open(file, &BTreeSet::new())?;
     let arrays = table.arrays().to_vec();
     for name in &wishes.target {
         table.info(name)?;
@@ -60,9 +61,10 @@ fn quoted(names: &[String]) -> String {
 impl Found {
     /// Columns that are numbers or categories, without the target, and without what only counts rows.
     fn features(&mut self, table: &mut Table, arrays: &[ArrayInfo], target: &[String]) -> Result<Vec<String>> {
-        let mut names = vec![];
+        let (mut names, mut words_of, mut counting) = (vec![], vec![], vec![]);
         for array in arrays.iter().filter(|array| !target.contains(&array.name) && array.shape.first() == Some(&self.rows)) {
             if array.shape.len() > 2 {
+                self.notes.push(format!("Array {} has shape {:?}: it is left out.", array.name, array.shape));
                 continue;
             }
             match (array.element, table.read(&array.name)?) {
@@ -77,17 +79,31 @@ impl Found {
                         ));
                         continue;
                     }
+                    words_of.push(format!("{} ({})", array.name, words.len()));
                 }
                 (Element::Integer, TableValues::Numbers(values))
                     if array.shape.len() == 1 && values.windows(2).all(|w| w[1] == w[0] + 1.0) =>
                 {
-                    self.notes.push(format!("Column {} counts the rows: it is left out.", array.name));
+                    counting.push(array.name.clone());
                     continue;
                 }
                 _ => {}
             }
             names.push(array.name.clone());
         }
+        // What only counts the rows says nothing of them, unless there is nothing else.
+        if names.is_empty() {
+            names = counting;
+        } else {
+            self.notes.extend(counting.iter().map(|name| format!("Column {name} counts the rows: it is left out.")));
+        }
+        if !words_of.is_empty() {
+            self.notes.push(format!("Columns of words, with the number of different ones: {}.", words_of.join(", ")));
+        }
+        let others = arrays.iter().filter(|array| !target.contains(&array.name) && array.shape.first() != Some(&self.rows));
+        self.notes.extend(
+            others.map(|array| format!("{} has shape {:?}, and the target {} rows: it is left out.", array.name, array.shape, self.rows)),
+        );
         Ok(names)
     }
 
@@ -172,9 +188,11 @@ impl Found {
                 let features = self.features(table, arrays, target)?;
                 if features.is_empty() {
                     return Err(Error::Data(format!(
-                        "{}: besides `{}` there is nothing to predict it from. Of a series, --window CONTEXT,HORIZON predicts its future",
+                        "{}: besides `{}` there is nothing to predict it from. {}Name the target with --target; of a series, --window CONTEXT,HORIZON \
+                         predicts its future",
                         self.file,
-                        target.join("`, `")
+                        target.join("`, `"),
+                        self.notes.iter().map(|note| format!("{note} ")).collect::<String>()
                     )));
                 }
                 self.notes.insert(0, format!("{}: {} samples; inputs {}.", self.file, self.rows, features.join(", ")));
@@ -202,8 +220,10 @@ impl Found {
                 words.len()
             }
             TableValues::Numbers(values) => {
-                let classes = values.iter().all(|value| (0.0..1e6).contains(value));
-                let mut all: Vec<u32> = values.iter().map(|value| *value as u32).collect();
+                // What fills up shorter sequences is often negative.
+                let filled = first.shape.len() > 1;
+                let classes = values.iter().all(|value| (0.0..1e6).contains(value) || filled && *value < 0.0);
+                let mut all: Vec<u32> = values.iter().filter(|value| **value >= 0.0).map(|value| *value as u32).collect();
                 all.sort_unstable();
                 all.dedup();
                 // An array of integers by type is one of classes; in a table of text, only few different ones are.
@@ -211,7 +231,7 @@ impl Found {
                 if !classes || !few && self.file.to_lowercase().ends_with(".csv") {
                     return Ok(false);
                 }
-                all.len()
+                all.last().map_or(0, |most| *most as usize + 1)
             }
         };
         self.notes.push(format!(

@@ -18,7 +18,7 @@ use crate::files;
 use crate::host::Host;
 use crate::predict::{Predictor, most_probable, probabilities};
 use crate::registry::Config;
-use crate::tasks::{DataKind as _, FieldValues};
+use crate::tasks::{DataKind as _, FieldValues, InputRows};
 
 /// Largest number of samples in a batch, for a file.
 const BATCH: usize = 64;
@@ -174,11 +174,11 @@ fn of_arrays(models: &mut Models<'_>, file: &Path, sink: &mut Sink<'_>) -> Resul
     if let Some((name, _, other, _)) = arrays.iter().find(|(_, _, other, _)| *other != rows) {
         return Err(Error::Data(format!("{}: {other} samples of `{name}`, {rows} of `{}`", file.display(), arrays[0].0)));
     }
-    of_matrices(models, &arrays, file, sink)
+    of_matrices(models, &arrays, None, file, sink)
 }
 
 /// Predicts all samples that the data of the run read from a file.
-fn of_fields(models: &mut Models<'_>, fields: Vec<FieldValues>, file: &Path, sink: &mut Sink<'_>) -> Result<()> {
+fn of_fields(models: &mut Models<'_>, InputRows { rows: numbers, fields }: InputRows, file: &Path, sink: &mut Sink<'_>) -> Result<()> {
     let used = fields.into_iter().filter(|(name, ..)| models.fields.iter().any(|field| field.name == *name));
     let matrix = |(name, shape, values): FieldValues| {
         let width = shape.iter().product::<usize>().max(1);
@@ -186,13 +186,20 @@ fn of_fields(models: &mut Models<'_>, fields: Vec<FieldValues>, file: &Path, sin
         (name.to_string(), shape, rows, Matrix::new(Values::F32(values), width))
     };
     let arrays: Vec<FieldRows> = used.map(matrix).collect();
-    of_matrices(models, &arrays, file, sink)
+    of_matrices(models, &arrays, Some(&numbers), file, sink)
 }
 
 /// Name of a field, shape of a sample, number of samples, and their values.
 type FieldRows = (String, Vec<usize>, usize, Matrix);
 
-fn of_matrices(models: &mut Models<'_>, arrays: &[FieldRows], file: &Path, sink: &mut Sink<'_>) -> Result<()> {
+/// Predicts samples; `numbers` are those of their rows in the file, which without them are all.
+fn of_matrices(
+    models: &mut Models<'_>,
+    arrays: &[FieldRows],
+    numbers_of: Option<&[usize]>,
+    file: &Path,
+    sink: &mut Sink<'_>,
+) -> Result<()> {
     let rows = arrays.first().map_or(0, |(_, _, rows, _)| *rows);
     let shapes: Shapes = arrays.iter().map(|(name, shape, ..)| (name.clone(), shape.clone())).collect();
     let host = models.host;
@@ -205,7 +212,8 @@ fn of_matrices(models: &mut Models<'_>, arrays: &[FieldRows], file: &Path, sink:
         arrays.iter().try_for_each(|(_, _, _, matrix)| matrix.check())?;
         let inputs: Vec<(&str, &[f32])> = values.iter().map(|(name, values)| (*name, values.as_slice())).collect();
         let outputs = model.predict_from(first, count, &inputs).map_err(|e| e.of(&file.display().to_string()))?;
-        sink.take(model, first, count, &outputs, None)?;
+        let rows = numbers_of.map_or_else(|| (first..first + count).collect(), |numbers| numbers[first..first + count].to_vec());
+        sink.take(model, &rows, &outputs, None)?;
         if sink.closed() {
             break;
         }
@@ -244,7 +252,7 @@ fn of_lines(models: &mut Models<'_>, lines: impl BufRead, source: &str, sink: &m
         let model = models.of(&shapes).map_err(|e| e.of(&format!("{source}, line {number}")))?;
         let given: Vec<(&str, &[f32])> = inputs.iter().map(|(name, _, values)| (name.as_str(), values.as_slice())).collect();
         let outputs = model.predict(1, &given).map_err(|e| e.of(&format!("{source}, line {number}")))?;
-        sink.take(model, sample, 1, &outputs, id)?;
+        sink.take(model, &[sample], &outputs, id)?;
         sample += 1;
     }
     match sample {
@@ -320,6 +328,8 @@ struct Sink<'a> {
     probabilities: bool,
     /// Contents of an .npz file so far: numbers of the samples, shape of an output, outputs, and number of classes.
     collected: (Vec<i32>, Vec<usize>, Vec<f32>, Option<usize>),
+    /// True once a table has its header.
+    headed: bool,
 }
 
 impl<'a> Sink<'a> {
@@ -334,7 +344,7 @@ impl<'a> Sink<'a> {
                 other => return Err(Error::Config(format!("--out {}: no format .{other}. Give a .npz, .csv or .jsonl", path.display()))),
             },
         };
-        Ok(Sink { target, probabilities, collected: Default::default() })
+        Ok(Sink { target, probabilities, collected: Default::default(), headed: false })
     }
 
     fn to_terminal(&self) -> bool {
@@ -346,12 +356,12 @@ impl<'a> Sink<'a> {
         matches!(&self.target, Target::Terminal(host) if host.closed())
     }
 
-    /// Writes the outputs of `count` samples, of which the first has the number `first`.
-    fn take(&mut self, model: &Predictor, first: usize, count: usize, outputs: &[f32], id: Option<Value>) -> Result<()> {
+    /// Writes the outputs of samples with these numbers.
+    fn take(&mut self, model: &Predictor, numbers: &[usize], outputs: &[f32], id: Option<Value>) -> Result<()> {
         if self.probabilities && model.classes().is_none() {
             return Err(Error::Config("--probabilities: this model tells no classes apart".into()));
         }
-        let len = outputs.len() / count;
+        let len = outputs.len() / numbers.len();
         if let Target::Npz(_) = self.target {
             let (samples, shape, values, classes) = &mut self.collected;
             if !samples.is_empty() && shape != model.shape() {
@@ -361,29 +371,28 @@ impl<'a> Sink<'a> {
                 )));
             }
             (*shape, *classes) = (model.shape().to_vec(), model.classes());
-            samples.extend((first..first + count).map(|sample| sample as i32));
+            samples.extend(numbers.iter().map(|sample| *sample as i32));
             values.extend_from_slice(outputs);
             return Ok(());
         }
-        for (number, output) in outputs.chunks(len).enumerate() {
+        for (number, output) in numbers.iter().zip(outputs.chunks(len)) {
             let columns = self.columns(model, output);
             match &mut self.target {
                 Target::Csv(file, path) => {
-                    if first + number == 0 {
-                        writeln!(file, "{}", header(&columns)).map_err(|e| Error::write(path, e))?;
+                    if !std::mem::replace(&mut self.headed, true) {
+                        writeln!(file, "{}", header(model, &columns)).map_err(|e| Error::write(path, e))?;
                     }
                     let text = |value: &Value| match value {
                         Value::Null => "NaN".to_string(),
-                        Value::String(word) if word.contains([',', '"', '\n']) => format!("\"{}\"", word.replace('"', "\"\"")),
-                        Value::String(word) => word.clone(),
+                        Value::String(word) => quoted(word),
                         other => other.to_string(),
                     };
                     let row: Vec<String> = columns.iter().flat_map(|(_, _, values)| values.iter().map(text)).collect();
-                    writeln!(file, "{},{}", first + number, row.join(",")).map_err(|e| Error::write(path, e))?;
+                    writeln!(file, "{},{}", number, row.join(",")).map_err(|e| Error::write(path, e))?;
                 }
                 target => {
                     let mut line = Map::new();
-                    line.insert("sample".into(), (first + number).into());
+                    line.insert("sample".into(), (*number).into());
                     line.extend(id.iter().map(|id| ("id".to_string(), id.clone())));
                     line.extend(columns.into_iter().map(|(name, shape, values)| (name.to_string(), nested(&values, &shape))));
                     let line = Value::Object(line).to_string();
@@ -449,8 +458,18 @@ fn shortest(value: f32) -> Value {
     value.to_string().parse::<f64>().map_or(Value::Null, Value::from)
 }
 
+/// A word as a cell of a CSV table.
+fn quoted(word: &str) -> String {
+    if word.contains([',', '"', '\n', '\r']) { format!("\"{}\"", word.replace('"', "\"\"")) } else { word.to_string() }
+}
+
 /// Header of a CSV table: the names of its columns.
-fn header(columns: &[(&'static str, Vec<usize>, Vec<Value>)]) -> String {
-    let names = columns.iter().flat_map(|(name, _, values)| (0..values.len()).map(move |i| format!("{name}_{i}")));
+fn header(model: &Predictor, columns: &[(&'static str, Vec<usize>, Vec<Value>)]) -> String {
+    let words = model.words();
+    let name_of = |name: &'static str, i: usize| match words.get(i) {
+        Some(word) if name == "probabilities" => quoted(&format!("{name}_{word}")),
+        _ => format!("{name}_{i}"),
+    };
+    let names = columns.iter().flat_map(|(name, _, values)| (0..values.len()).map(move |i| name_of(name, i)));
     ["sample".to_string()].into_iter().chain(names).collect::<Vec<_>>().join(",")
 }

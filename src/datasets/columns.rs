@@ -39,24 +39,37 @@ pub(super) struct Column {
     numbers: Vec<f32>,
     /// All values of a column of words.
     words: Option<Vec<String>>,
+    /// True if the values are words whatever they look like.
+    declared: bool,
     /// True if a number was no integer.
     fractions: bool,
 }
 
 impl Column {
-    /// Takes a value as it is written: a number, or a word of a column that began with one.
+    /// A column that is words whatever they look like, or what its values are.
+    pub(super) fn of(words: bool) -> Self {
+        Column { words: words.then(Vec::new), declared: words, ..Column::default() }
+    }
+
+    /// Takes a value as it is written.
     pub(super) fn take(&mut self, text: &str) -> std::result::Result<(), String> {
         if text.is_empty() {
             return Err("there is no value. Fill it, or leave the row out".into());
         }
-        match text.parse::<f32>() {
-            Ok(number) if self.words.is_none() => self.take_number(number, text.contains(['.', 'e', 'E'])),
+        match text.parse::<f64>() {
+            Ok(number) if !self.declared => match number as f32 {
+                value if number.is_finite() && value.is_infinite() => Err(format!("`{text}` is beyond what 32-bit numbers hold")),
+                value => self.take_number(value, text.contains(['.', 'e', 'E'])),
+            },
             _ => self.take_word(text),
         }
     }
 
     /// Takes a number, of a type that has fractions or not.
     pub(super) fn take_number(&mut self, number: f32, fractions: bool) -> std::result::Result<(), String> {
+        if let Some(word) = self.words.as_ref().and_then(|words| words.first()) {
+            return Err(format!("{number} is a number, and the rows before have words, such as `{}`", shortened(word)));
+        }
         self.fractions |= fractions || number.fract() != 0.0;
         self.numbers.push(number);
         Ok(())

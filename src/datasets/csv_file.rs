@@ -1,5 +1,6 @@
 //! Tables of comma-separated values.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::columns::Column;
@@ -10,7 +11,7 @@ use crate::error::{Error, Result};
 ///
 /// # Errors
 /// As `Table::open`, with the line and the column.
-pub(super) fn read_csv(path: &Path) -> Result<Vec<(String, Column)>> {
+pub(super) fn read_csv(path: &Path, as_words: &BTreeSet<&str>) -> Result<Vec<(String, Column)>> {
     let source = path.display().to_string();
     let wrong = |line: u64, what: String| Error::Data(format!("{source}, line {line}: {what}"));
     let failed = |e: csv::Error| {
@@ -32,10 +33,13 @@ pub(super) fn read_csv(path: &Path) -> Result<Vec<(String, Column)>> {
             return Err(wrong(1, format!("column {} of the header, `{name}`, {what}", at + 1)));
         }
     }
+    if names.is_empty() {
+        return Err(wrong(1, "it is empty: the first line must name the columns".into()));
+    }
     if names.iter().any(|name| name.parse::<f64>().is_ok()) {
         return Err(wrong(1, "a name of a column is a number: the first line must be a header".into()));
     }
-    let mut columns: Vec<Column> = names.iter().map(|_| Column::default()).collect();
+    let mut columns: Vec<Column> = names.iter().map(|name| Column::of(as_words.contains(name.as_str()))).collect();
     let mut row = csv::StringRecord::new();
     while reader.read_record(&mut row).map_err(failed)? {
         let line = row.position().map_or(0, csv::Position::line);

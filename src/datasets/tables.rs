@@ -1,6 +1,6 @@
 //! Named arrays of any meaning: members of an .npz file, or columns of a .csv or .parquet file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::columns::Column;
@@ -25,14 +25,14 @@ enum Content {
 }
 
 impl Table {
-    /// Opens a file: of an .npz the headers are read, of a .csv all rows.
+    /// Opens a file: of an .npz the headers are read, of a table all rows. These columns are words, whatever they look like.
     ///
     /// # Errors
     /// `MissingInput` without the file, `Data` when it cannot be used, with line and column of a .csv.
-    pub fn open(path: &Path) -> Result<Table> {
+    pub fn open(path: &Path, as_words: &BTreeSet<&str>) -> Result<Table> {
         let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
         match extension.as_str() {
-            "csv" => return Table::of_columns(path, read_csv(path)?),
+            "csv" => return Table::of_columns(path, read_csv(path, as_words)?),
             #[cfg(feature = "parquet")]
             "parquet" => return Table::of_columns(path, super::parquet_file::read_parquet(path)?),
             #[cfg(not(feature = "parquet"))]
@@ -44,7 +44,10 @@ impl Table {
             }
             _ => {}
         }
-        let mut npz = Npz::open(path)?;
+        let mut npz = Npz::open(path).map_err(|e| match (&e, extension.as_str()) {
+            (Error::Data(_), "npz") | (Error::MissingInput(_) | Error::Io(_), _) => e,
+            _ => Error::Data(format!("{}: tables and arrays are read from .csv, .npz and .parquet files", path.display())),
+        })?;
         let mut arrays = vec![];
         for member in npz.members()?.into_iter().filter(|member| member.needed_problem.is_none()) {
             let element = if member.dtype.contains('f') { Element::Float } else { Element::Integer };
@@ -102,7 +105,7 @@ impl Table {
     pub fn wrong_number(&self, name: &str, at: usize, shape: &[usize], value: f32, why: &str) -> Error {
         let source = &self.source;
         Error::Data(match self.content {
-            Content::Columns(_) => format!("{source}, row {} after the header, column `{name}`: {value} {why}", at + 1),
+            Content::Columns(_) => format!("{source}, row {}, column `{name}`: {value} {why}", at + 1),
             Content::Npz(_) => format!("{source}: {name}{:?} is {value}, which {why}", index(at, shape)),
         })
     }
@@ -116,7 +119,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("t.csv");
         std::fs::write(&path, text).unwrap();
-        Table::open(&path)
+        Table::open(&path, &BTreeSet::new())
     }
 
     #[test]

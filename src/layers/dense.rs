@@ -24,7 +24,7 @@ impl StackLayer for LinearConfig {
 
     fn make(&self, name: &str, at: &str, sample: &mut Sample) -> Result<Step> {
         let missing = || Error::Config(format!("{at}: these data have no `target` to tell how many features come out: give out = …"));
-        let (inputs, out) = (sample.features(), self.out.or(sample.target).ok_or_else(missing)?);
+        let (inputs, out) = (sample.features(), self.out.or_else(|| sample.asked_for()).ok_or_else(missing)?);
         sample.set_features(out);
         Ok(Step::linear(Linear::new(name, inputs, out), 0.0))
     }

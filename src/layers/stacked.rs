@@ -19,8 +19,8 @@ pub struct Sample {
     pub shape: Vec<usize>,
     /// Number that the integers of the input are below, until an embedding has taken them; none for floats.
     pub integers: Option<usize>,
-    /// Numbers or classes of the target, if the data have one.
-    pub target: Option<usize>,
+    /// Shape of the target, if the data have one; of classes with their number as the last axis.
+    pub target: Option<Vec<usize>>,
     /// True while shorter sequences are filled up to the length of the longest: what fills them must not count.
     pub padded: bool,
 }
@@ -36,6 +36,13 @@ impl Sample {
         if let Some(last) = self.shape.last_mut() {
             *last = features;
         }
+    }
+
+    /// Number of features that the target asks for: those of a position, if it has as many positions as the sample, or else all of its numbers.
+    pub fn asked_for(&self) -> Option<usize> {
+        let target = self.target.as_ref()?;
+        let each = self.shape.len() > 1 && target.len() > 1 && target.first() == self.shape.first();
+        Some(target[usize::from(each)..].iter().product())
     }
 
     /// Length and features of a sequence.

@@ -42,7 +42,7 @@ impl ModelKind for StackConfig {
         if field.answer {
             return Err(Error::Config(format!("model.input = \"{input}\" is what is to be predicted: give what it is predicted from")));
         }
-        let target = build.fields.0.iter().find(|f| f.answer).map(|f| f.below.unwrap_or(f.len()));
+        let target = build.fields.0.iter().find(|f| f.answer).map(|f| [&f.shape[..], &f.below.into_iter().collect::<Vec<_>>()].concat());
         let mut sample = Sample {
             shape: field.shape.clone(),
             integers: field.below,

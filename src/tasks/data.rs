@@ -39,6 +39,15 @@ pub struct Layout {
 /// Name of a field, shape of a sample, and values of all samples.
 pub type FieldValues = (&'static str, Vec<usize>, Vec<f32>);
 
+/// Inputs of the samples of a file.
+#[derive(Debug, Clone)]
+pub struct InputRows {
+    /// Row of each sample in its file, or of the first moment of its window.
+    pub rows: Vec<usize>,
+    /// Fields of the samples.
+    pub fields: Vec<FieldValues>,
+}
+
 /// Configuration of the data: the table `data` of a run file.
 pub trait DataKind: Section + Debug + Any {
     /// Input files, with the keys that name them in the run file.
@@ -81,7 +90,7 @@ pub trait DataKind: Section + Debug + Any {
     ///
     /// # Errors
     /// `MissingInput` or `Data` when the file cannot be used.
-    fn read_inputs(&self, file: &Path) -> Result<Option<Vec<FieldValues>>> {
+    fn read_inputs(&self, file: &Path) -> Result<Option<InputRows>> {
         let _ = file;
         Ok(None)
     }

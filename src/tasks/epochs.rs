@@ -106,6 +106,10 @@ impl Epochs {
 /// Fails if there are too few training samples to fill a batch.
 pub(super) fn expect_batch(file: &Path, samples: usize, batch: usize, share: f64) -> Result<()> {
     match samples < batch {
+        true if samples == 0 => Err(Error::Data(format!(
+            "{}: no training samples are left. Lower data.validation_share, or shorten or step data.window less far",
+            file.display()
+        ))),
         true => {
             let file = file.display();
             let share = if share < 1.0 { format!(", or raise train.share = {share}, which leaves no more") } else { String::new() };
@@ -164,6 +168,11 @@ impl Sets {
     pub fn with_gap(mut self, gap: usize) -> Self {
         self.gap = gap;
         self
+    }
+
+    /// Number of samples next to a validation sample that are left out of training.
+    pub fn gap(&self) -> usize {
+        self.gap
     }
 
     /// Numbers of the training and of the validation samples, of so many.

@@ -14,7 +14,7 @@ mod sample_scores;
 mod samples;
 mod scorecard;
 
-pub use data::{Data, DataKind, DataState, FieldValues, Layout, Loading, Purpose, Source, packed};
+pub use data::{Data, DataKind, DataState, FieldValues, InputRows, Layout, Loading, Purpose, Source, packed};
 pub use epochs::{Epochs, Sets, SplitKind};
 pub use images::{ImageScorecard, ImagesConfig};
 pub use integer_sequences::{IntegerScorecard, IntegerSequencesConfig, micro_batch as sequence_batch};

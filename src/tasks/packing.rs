@@ -68,10 +68,7 @@ impl Packing {
         if !self.class_weights.is_empty() {
             let classes = samples.fields.last();
             let weight = |b: usize, t: usize| classes.map_or(1.0, |column| self.class_weights[column.sample(numbers[b])[t] as usize]);
-            let all: f64 =
-                counts.iter().enumerate().flat_map(|(b, count)| (0..*count).map(move |t| (b, t))).map(|(b, t)| weight(b, t)).sum();
-            let mean = all / (count as f64);
-            inputs.push(("weights", each(&|b, t| (weight(b, t) / mean) as f32)));
+            inputs.push(("weights", each(&|b, t| weight(b, t) as f32)));
         }
         Batch { inputs, rows: numbers.len() * positions, count, drawn: false }
     }

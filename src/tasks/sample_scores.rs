@@ -75,7 +75,12 @@ impl Errors {
         let count: f64 = self.targets.iter().map(|(count, ..)| count).sum();
         let spread: f64 = self.targets.iter().map(|(count, sum, squares)| squares - sum * sum / count).sum();
         let mse = self.squares / count;
-        let named = [("mse", mse), ("rmse", mse.sqrt()), ("mae", self.absolutes / count), ("r2", 1.0 - self.squares / spread)];
+        let named = [
+            ("mse", mse),
+            ("rmse", mse.sqrt()),
+            ("mae", self.absolutes / count),
+            ("r2", if spread > 0.0 { 1.0 - self.squares / spread } else { f64::NAN }),
+        ];
         named.map(|(name, value)| (name.to_string(), value)).into()
     }
 }
@@ -85,7 +90,8 @@ impl Errors {
 pub(super) struct NumberScorecard {
     pub(super) samples: Arc<Samples>,
     pub(super) packing: Packing,
-    pub(super) train: Vec<usize>,
+    /// Samples that the model was trained on, with their numbers, if they are there.
+    pub(super) reference: Option<(Arc<Samples>, Vec<usize>)>,
     pub(super) validation: Vec<usize>,
     pub(super) columns: Columns,
     pub(super) target: Field,
@@ -96,10 +102,10 @@ pub(super) struct NumberScorecard {
 
 impl NumberScorecard {
     /// Rows of the target of a sample that count, in the unit of the data.
-    fn rows(&self, values: &[f32], sample: usize) -> Vec<f32> {
+    fn rows(&self, samples: &Samples, values: &[f32], sample: usize) -> Vec<f32> {
         let features = self.target.features();
         let mut values = values.to_vec();
-        if let (Some(lengths), true) = (&self.samples.lengths, self.target.shape.len() > 1) {
+        if let (Some(lengths), true) = (&samples.lengths, self.target.shape.len() > 1) {
             values.truncate(lengths[sample] as usize * features);
         }
         self.target.normalization.undo(&mut values, features);
@@ -107,7 +113,11 @@ impl NumberScorecard {
     }
 
     fn truth(&self, sample: usize) -> Vec<f32> {
-        self.samples.fields.last().map_or(vec![], |column| self.rows(column.sample(sample), sample))
+        self.truth_of(&self.samples, sample)
+    }
+
+    fn truth_of(&self, samples: &Samples, sample: usize) -> Vec<f32> {
+        samples.fields.last().map_or(vec![], |column| self.rows(samples, column.sample(sample), sample))
     }
 
     /// Metrics over samples, and the predictions of each in the unit of the data.
@@ -121,7 +131,7 @@ impl NumberScorecard {
             rows.iter().for_each(|row| sums.iter_mut().zip(row).for_each(|(sum, value)| *sum += f64::from(*value)));
             counted += batch.count as f64;
             for (sample, output) in chunk.iter().zip(outputs.chunks(self.target.len())) {
-                let (predicted, truth) = (self.rows(output, *sample), self.truth(*sample));
+                let (predicted, truth) = (self.rows(&self.samples, output, *sample), self.truth(*sample));
                 predicted.chunks(features).zip(truth.chunks(features)).for_each(|(p, t)| errors.add(p, t));
                 each(*sample, &predicted);
             }
@@ -190,15 +200,18 @@ impl NumberScorecard {
 
     fn rows_of_baselines(&self) -> MetricRows {
         let features = self.target.features();
-        let (mut sums, mut count) = (vec![0f64; features], 0.0);
-        for sample in &self.train {
-            for row in self.truth(*sample).chunks(features) {
-                row.iter().zip(&mut sums).for_each(|(value, sum)| *sum += f64::from(*value));
-                count += 1.0;
+        let mut rows = vec![];
+        if let Some((samples, train)) = &self.reference {
+            let (mut sums, mut count) = (vec![0f64; features], 0.0);
+            for sample in train {
+                for row in self.truth_of(samples, *sample).chunks(features) {
+                    row.iter().zip(&mut sums).for_each(|(value, sum)| *sum += f64::from(*value));
+                    count += 1.0;
+                }
             }
+            let mean: Vec<f32> = sums.iter().map(|sum| (sum / count) as f32).collect();
+            rows.push(("mean".to_string(), self.guessed(|_, _| mean.clone())));
         }
-        let mean: Vec<f32> = sums.iter().map(|sum| (sum / count) as f32).collect();
-        let mut rows = vec![("mean".to_string(), self.guessed(|_, _| mean.clone()))];
         if let Some(series) = &self.series {
             let context = self.samples.fields[series.0].known.shape[0];
             rows.push(("last value".to_string(), self.guessed(|sample, _| self.past(sample, context - 1, series))));
@@ -217,8 +230,8 @@ impl Scorecard for NumberScorecard {
     }
 
     fn baselines(&self) -> Vec<(&'static str, Metrics)> {
-        let best = self.rows_of_baselines().into_iter().next();
-        best.into_iter().map(|(_, metrics)| ("mean", metrics)).collect()
+        let mean = self.rows_of_baselines().into_iter().find(|(name, _)| name == "mean");
+        mean.into_iter().map(|(_, metrics)| ("mean", metrics)).collect()
     }
 
     fn closing_scores(&self, session: &Session, _step: u64) -> Result<ClosingScores> {
@@ -261,7 +274,8 @@ impl Scorecard for NumberScorecard {
 pub(super) struct ClassScorecard {
     pub(super) samples: Arc<Samples>,
     pub(super) packing: Packing,
-    pub(super) train: Vec<usize>,
+    /// Samples that the model was trained on, with their numbers, if they are there.
+    pub(super) reference: Option<(Arc<Samples>, Vec<usize>)>,
     pub(super) validation: Vec<usize>,
     pub(super) columns: Columns,
     pub(super) target: Field,
@@ -320,13 +334,13 @@ impl ClassScorecard {
     }
 
     fn truth(&self, sample: usize) -> &[f32] {
-        let values = self.samples.fields.last().map_or(&[][..], |column| column.sample(sample));
-        let count = self
-            .samples
-            .lengths
-            .as_ref()
-            .filter(|_| !self.target.shape.is_empty())
-            .map_or(values.len(), |lengths| lengths[sample] as usize);
+        self.truth_of(&self.samples, sample)
+    }
+
+    fn truth_of<'a>(&self, samples: &'a Samples, sample: usize) -> &'a [f32] {
+        let values = samples.fields.last().map_or(&[][..], |column| column.sample(sample));
+        let count =
+            samples.lengths.as_ref().filter(|_| !self.target.shape.is_empty()).map_or(values.len(), |lengths| lengths[sample] as usize);
         &values[..count.min(values.len())]
     }
 
@@ -353,13 +367,15 @@ impl ClassScorecard {
         Ok((Metrics(metrics), confusion))
     }
 
-    fn majority(&self) -> Metrics {
+    /// Metrics of the class that most training samples have.
+    fn majority(&self) -> Option<Metrics> {
+        let (samples, train) = self.reference.as_ref()?;
         let mut counts = vec![0usize; self.classes()];
-        self.train.iter().flat_map(|sample| self.truth(*sample)).for_each(|class| counts[*class as usize] += 1);
+        train.iter().flat_map(|sample| self.truth_of(samples, *sample)).for_each(|class| counts[*class as usize] += 1);
         let most = (0..counts.len()).max_by_key(|class| (counts[*class], usize::MAX - class)).unwrap_or(0);
         let mut confusion = Confusion::new(self.classes());
         self.validation.iter().flat_map(|sample| self.truth(*sample)).for_each(|class| confusion.counts[*class as usize][most] += 1);
-        Metrics(confusion.metrics())
+        Some(Metrics(confusion.metrics()))
     }
 }
 
@@ -374,7 +390,7 @@ impl Scorecard for ClassScorecard {
     }
 
     fn baselines(&self) -> Vec<(&'static str, Metrics)> {
-        vec![("majority class", self.majority())]
+        self.majority().map(|metrics| ("majority class", metrics)).into_iter().collect()
     }
 
     fn closing_scores(&self, session: &Session, _step: u64) -> Result<ClosingScores> {
@@ -386,7 +402,7 @@ impl Scorecard for ClassScorecard {
         };
         let few = self.classes() <= SHOWN;
         let notes = if few { vec![confusion.table(&names)] } else { vec![] };
-        let baselines = vec![("majority class".to_string(), self.majority())];
+        let baselines = self.majority().map(|metrics| ("majority class".to_string(), metrics)).into_iter().collect();
         let scores = ClosingScores::beside(vec![("this model".into(), mine)], baselines, &class_columns(), notes);
         Ok(ClosingScores { examples: few.then_some(Examples::Confusion(names, confusion.counts)), ..scores })
     }

@@ -9,14 +9,15 @@ use std::sync::Arc;
 use serde::de::{self, MapAccess, SeqAccess, Visitor, value};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::data::{Data, DataKind, FieldValues, Layout, Loading, Purpose, Source, packed};
+use super::data::{Data, DataKind, InputRows, Layout, Loading, Purpose, Source, packed};
 use super::epochs::{Sets, SplitKind, check_split, fifth, one};
 use super::packing::Packing;
 use super::sample_scores::{ClassScorecard, NumberScorecard, class_card, number_card};
 use super::scorecard::{Card, Scorecard};
 use crate::batch::{Batch, Field, Fields, Inputs, Normalization, Scale, interned, saved_scale, scale_buffers};
 use crate::config::{Section, Settings, within};
-use crate::datasets::samples::{Column, Known, Normalize, Part, Reading, Request, Samples, Window, read_samples};
+use crate::datasets::sample_reader::{Reading, read_samples};
+use crate::datasets::samples::{Column, Known, Normalize, Part, Request, Samples, Window};
 use crate::error::{Error, Result};
 use crate::gpu::Role;
 use crate::layers::lengths_name;
@@ -133,6 +134,9 @@ pub struct SamplesConfig {
     /// Leave out samples with NaN or infinity instead of failing on the file.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub skip_non_finite: bool,
+    /// File to test on, in place of the one that the model was trained on.
+    #[serde(skip)]
+    pub test_file: Option<PathBuf>,
     /// Sizes and words of the fields, as the file has them; the engine writes this.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub known: BTreeMap<String, Known>,
@@ -196,7 +200,13 @@ impl Section for SamplesConfig {
         if self.balance && !self.classes {
             return Err("data.balance is for classes: set data.classes = true, or leave it out".into());
         }
-        within(self.season != Some(0), "data.season", 0.0, "at least 1")
+        within(self.season != Some(0), "data.season", 0.0, "at least 1")?;
+        match (self.season, self.window) {
+            (Some(season), Some(Window { context, .. })) if season > context => Err(format!(
+                "data.season = {season} is more than the {context} moments of a context (data.window): there is no season before"
+            )),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -222,7 +232,12 @@ impl SamplesConfig {
     }
 
     fn read(&self) -> Result<Samples> {
-        read_samples(&self.file, &self.requests(true), &self.known, self.reading(false))
+        read_samples(self.sized_by(), &self.requests(true), &self.known, self.reading(false))
+    }
+
+    /// File that the samples come from.
+    fn sized_by(&self) -> &Path {
+        self.test_file.as_deref().unwrap_or(&self.file)
     }
 
     fn split_kind(&self) -> SplitKind {
@@ -231,7 +246,7 @@ impl SamplesConfig {
 
     fn source(&self, settings: &Settings, purpose: Purpose) -> SampleSource {
         let gap = self.window.map_or(0, |window| window.overlap());
-        let mut sets = Sets::new(&self.file, self.validation_share, self.split_kind(), self.seed, &settings.train).with_gap(gap);
+        let mut sets = Sets::new(self.sized_by(), self.validation_share, self.split_kind(), self.seed, &settings.train).with_gap(gap);
         sets.tests = purpose != Purpose::Train;
         SampleSource { config: self.clone(), sets, samples: None, scales: BTreeMap::new() }
     }
@@ -239,11 +254,13 @@ impl SamplesConfig {
 
 impl DataKind for SamplesConfig {
     fn files(&self) -> Vec<(&'static str, &Path)> {
-        vec![("data.file", &self.file)]
+        vec![("data.file", self.sized_by())]
     }
 
     fn resize(&mut self) -> Result<()> {
-        if self.file.exists() {
+        // A file to test on has no say in what the model was trained on.
+        if self.test_file.is_none() && self.file.exists() {
+            self.known.clear();
             let samples = self.read()?;
             let names: Vec<String> = self.requests(true).iter().map(|request| request.name.to_string()).collect();
             self.known = names.into_iter().zip(samples.fields).map(|(name, column)| (name, column.known)).collect();
@@ -252,7 +269,7 @@ impl DataKind for SamplesConfig {
     }
 
     fn on_file(&mut self, file: &Path) -> Result<()> {
-        self.file = file.to_path_buf();
+        self.test_file = Some(file.to_path_buf());
         Ok(())
     }
 
@@ -265,18 +282,19 @@ impl DataKind for SamplesConfig {
         Ok(())
     }
 
-    fn read_inputs(&self, file: &Path) -> Result<Option<Vec<FieldValues>>> {
+    fn read_inputs(&self, file: &Path) -> Result<Option<InputRows>> {
         let samples = read_samples(file, &self.requests(false), &self.known, self.reading(true))?;
+        let rows = samples.rows.clone();
         let all = |column: &Column| (0..samples.count).flat_map(|i| column.sample(i).to_vec()).collect::<Vec<f32>>();
         let field = |(request, column): (Request<'_>, &Column)| (interned(request.name), column.known.shape.clone(), all(column));
         let mut fields: Vec<_> = self.requests(false).into_iter().zip(&samples.fields).map(field).collect();
         fields.extend(samples.lengths.map(|lengths| ("lengths", vec![], lengths.into_iter().map(|n| n as f32).collect())));
-        Ok(Some(fields))
+        Ok(Some(InputRows { rows, fields }))
     }
 
     fn open(&self, settings: &Settings, purpose: Purpose) -> Result<Box<dyn Source>> {
         let mut source = self.source(settings, purpose);
-        if purpose != Purpose::Predict && self.file.exists() {
+        if purpose != Purpose::Predict && self.sized_by().exists() {
             let samples = self.read()?;
             source.sets.expect(samples.count);
             source.samples = Some(samples.count);
@@ -312,7 +330,7 @@ impl DataKind for SamplesConfig {
         let fields = config.requests(true).iter().map(column).collect();
         let lengths = config.lengths.as_ref().map(|_| vec![1; samples]);
         source
-            .holding(Samples { fields, lengths, count: samples, rows: (0..samples).collect() }, &[])
+            .holding(Samples { fields, lengths, count: samples, rows: (0..samples).collect(), left_out: 0 }, &[])
             .map(|data| Box::new(data) as Box<dyn Data>)
     }
 }
@@ -369,7 +387,7 @@ impl SampleSource {
             let how = self.normalization(name);
             column.normalize(&how);
         }
-        Ok(LoadedSamples { source: self, samples: Arc::new(samples) })
+        Ok(LoadedSamples { source: self, samples: Arc::new(samples), trained: None })
     }
 }
 
@@ -383,6 +401,8 @@ impl Source for SampleSource {
                 None => Field::floats(name_of, &known.shape),
             };
             field.normalization = self.normalization(name);
+            // An input that is given is meant.
+            field.needed = self.config.inputs.contains_key(name);
             if let ([column], Some(_)) = (&columns.0[..], known.below) {
                 field.words = known.words.get(column).cloned().unwrap_or_default();
             }
@@ -441,7 +461,7 @@ impl Source for SampleSource {
     }
 
     fn describe(&self) -> Option<String> {
-        let file = self.config.file.display();
+        let file = self.config.sized_by().display();
         let fields = self.fields().0.iter().map(|field| format!("`{}` {:?}", field.name, field.shape)).collect::<Vec<_>>().join(", ");
         Some(match self.samples {
             Some(samples) => format!("{file}: {samples} samples; {fields}"),
@@ -450,10 +470,10 @@ impl Source for SampleSource {
     }
 
     fn expect_file(&self) -> Result<()> {
-        if !self.config.file.exists() {
-            return Err(Error::MissingInput(
-                format!("no data file {}. Name yours: data.file in the run file, --data elsewhere", self.config.file.display()).into(),
-            ));
+        let file = self.config.sized_by();
+        if !file.exists() {
+            let what = format!("no data file {}. Name yours: data.file in the run file, --data elsewhere", file.display());
+            return Err(Error::MissingInput(what.into()));
         }
         if self.samples.is_some() { self.sets.expect_batch() } else { Ok(()) }
     }
@@ -461,7 +481,10 @@ impl Source for SampleSource {
     fn load(self: Box<Self>, with: Loading<'_>) -> Result<(Box<dyn Data>, Vec<String>)> {
         self.expect_file()?;
         let samples = self.config.read()?;
-        let loaded = self.holding(samples, with.saved_buffers)?;
+        let (left_out, count) = (samples.left_out, samples.count);
+        let trained = self.trained_on()?;
+        let mut loaded = self.holding(samples, with.saved_buffers)?;
+        loaded.trained = trained;
         let Sets { train, validation, .. } = &loaded.source.sets;
         let fields = loaded.source.fields();
         let list = |answer: bool| {
@@ -474,7 +497,30 @@ impl Source for SampleSource {
         };
         let note =
             format!("data        {} training and {} validation samples: {} → {}", train.len(), validation.len(), list(false), list(true));
-        Ok((Box::new(loaded), vec![note]))
+        let mut notes = vec![note];
+        let apart = count.saturating_sub(train.len() + validation.len());
+        if !loaded.source.sets.tests && loaded.source.sets.gap() > 0 && apart > 0 {
+            notes.push(format!("windows     {apart} that reach across a border between training and validation are left out"));
+        }
+        if left_out > 0 {
+            notes.push(format!("left out    {left_out} samples with numbers that are not finite (data.skip_non_finite)"));
+        }
+        notes.extend(loaded.warnings());
+        Ok((Box::new(loaded), notes))
+    }
+}
+
+impl SampleSource {
+    /// Samples of the training file of a run that is tested on another, with the numbers of those that it was trained on; none where they are not there.
+    fn trained_on(&self) -> Result<Option<(Samples, Vec<usize>)>> {
+        let config = &self.config;
+        if config.test_file.is_none() || !config.file.exists() {
+            return Ok(None);
+        }
+        let samples = read_samples(&config.file, &config.requests(true), &config.known, config.reading(false))?;
+        let mut sets = self.sets.clone();
+        sets.tests = false;
+        Ok(sets.take(samples.count).is_ok().then_some((samples, sets.train)))
     }
 }
 
@@ -483,6 +529,8 @@ impl Source for SampleSource {
 struct LoadedSamples {
     source: SampleSource,
     samples: Arc<Samples>,
+    /// Samples that the model was trained on, and their numbers, if these are others.
+    trained: Option<(Samples, Vec<usize>)>,
 }
 
 impl LoadedSamples {
@@ -521,16 +569,55 @@ impl Data for LoadedSamples {
         let Sets { train, validation, .. } = &self.source.sets;
         let (train, validation, columns) = (train.clone(), validation.clone(), loss.columns());
         let target = self.source.fields().0.into_iter().find(|field| field.answer);
+        // Guesses that need no training are those of the training data.
+        let reference = match &self.trained {
+            Some((samples, train)) => {
+                let mut samples = samples.clone();
+                if let (Some(column), Some(target)) = (samples.fields.last_mut(), &target) {
+                    column.normalize(&target.normalization);
+                }
+                Some((Arc::new(samples), train.clone()))
+            }
+            None if self.source.config.test_file.is_some() => None,
+            None => Some((samples.clone(), train.clone())),
+        };
         let Some(target) = target else { return Box::new(super::scorecard::Means::new(columns, |_| vec![])) };
         if self.source.config.classes {
-            return Box::new(ClassScorecard { samples, packing, train, validation, columns, target });
+            return Box::new(ClassScorecard { samples, packing, reference, validation, columns, target });
         }
         let series = self.series_of_target();
-        Box::new(NumberScorecard { samples, packing, train, validation, columns, target, series, season: self.source.config.season })
+        Box::new(NumberScorecard { samples, packing, reference, validation, columns, target, series, season: self.source.config.season })
     }
 }
 
 impl LoadedSamples {
+    /// What looks wrong in the data, though it can be trained on.
+    fn warnings(&self) -> Vec<String> {
+        let (config, mut found) = (&self.source.config, vec![]);
+        let target = config.targets.values().next();
+        if let (None, Some(target)) = (config.window, target) {
+            let both = config.inputs.values().flat_map(|columns| &columns.0).find(|name| target.0.contains(name));
+            found.extend(both.map(|name| format!("WARNING: `{name}` is input and target: the model is told what it is to predict")));
+        }
+        if let (true, Some(column)) = (config.classes, self.samples.fields.last()) {
+            let classes = |numbers: &[usize]| {
+                let counted = |i: &usize| self.samples.lengths.as_ref().map_or(usize::MAX, |lengths| lengths[*i] as usize);
+                let positions = self.source.positions().is_some();
+                let of = |i: &usize| column.sample(*i).iter().take(if positions { counted(i) } else { 1 }).map(|class| *class as usize);
+                numbers.iter().flat_map(of).collect::<std::collections::BTreeSet<usize>>()
+            };
+            let (train, validation) = (classes(&self.source.sets.train), classes(&self.source.sets.validation));
+            if train.len() == 1 {
+                found.push("WARNING: all training samples are of one class: there is nothing to tell apart".into());
+            }
+            let unseen = validation.difference(&train).count();
+            if unseen > 0 {
+                found.push(format!("WARNING: {unseen} classes of the validation samples are in no training sample"));
+            }
+        }
+        found
+    }
+
     /// Field, and its features, that have the past of the target: windows whose input has the target's own columns.
     fn series_of_target(&self) -> Option<(usize, Vec<usize>)> {
         let config = &self.source.config;
