@@ -17,6 +17,8 @@ tests![
     padding_counts_in_nothing,
     what_the_data_do_not_have_is_refused,
     runs_resume_and_weights_keep_their_scales,
+    other_files_are_read_as_the_training_file_was,
+    weights_of_classes_do_not_depend_on_the_batch,
 ];
 
 const GOLDEN: &str = "kernels-tests/golden/samples";
@@ -244,4 +246,79 @@ fn runs_resume_and_weights_keep_their_scales() {
     let (all, rows) = (outputs(&data), array("rows"));
     assert_eq!(array("predictions"), rows.iter().map(|row| all[*row as usize]).collect::<Vec<_>>());
     assert!(rows.len() == 8 && Path::new(&whole).join("predictions.svg").exists());
+}
+
+/// Words stay words and numbers numbers, rows keep their numbers, the newest window is there, and baselines are those of the training data.
+fn other_files_are_read_as_the_training_file_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let write = |name: &str, text: String| {
+        std::fs::write(path(name), text).unwrap();
+        path(name)
+    };
+    let rows = |row: &dyn Fn(usize) -> String| (0..40).map(row).collect::<Vec<_>>().join("\n");
+    let words = ["low", "high", "7"];
+    let data =
+        write("data.csv", format!("size,grade,price\n{}\n", rows(&|i| format!("{},{},{}", i * i % 17, ["low", "high"][i % 2], i % 5))));
+    let (run_file, out) = (path("run.toml"), path("run"));
+    succeeds(&["new", "--data", &data, "--target", "price", "--out", &run_file]);
+    let quantity = ["--set", "data.classes=false", "--set", "loss={kind='regression'}"];
+    succeeds(&[&["train", &run_file, "--out", &out, "--steps", "3"], &quantity[..], &["--set", "data.skip_non_finite=true"]].concat());
+    for (text, says) in [
+        ("size,grade\n\"89,186.79\",low\n", "column `size`: `89,186.79` is no number, and the training data have numbers there"),
+        ("size,grade\n1,7\n", "column `grade`: `7` is not in the training data, which have `high`, `low` there"),
+        ("size\n1\n", "no array or column `grade`"),
+    ] {
+        let (code, _, said) = run(&["predict", &out, "--data", &write("other.csv", text.into())]);
+        assert!(code == 65 && said.contains(says), "{text}: {said}");
+    }
+    // One word of two is still one of two, and a sample that is left out leaves its number out.
+    let text = succeeds(&["predict", &out, "--data", &write("some.csv", "size,grade\n1,low\nNaN,low\n2,low\n".into())]);
+    let numbers: Vec<Value> = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["sample"].clone()).collect();
+    assert_eq!(numbers, [0, 2]);
+    // Of 40 training samples 32 train; the mean is theirs, whatever is tested on.
+    let far = write("far.csv", format!("size,grade,price\n{}\n", rows(&|i| format!("{i},{},{}", words[i % 2], 1000 + i))));
+    let text = succeeds(&["eval", &out, "--data", &far]);
+    let mean = text.lines().find(|line| line.starts_with("mean ")).unwrap();
+    assert!(mean.split_whitespace().nth(2).unwrap().parse::<f64>().unwrap() > 900.0, "{text}");
+    // Windows every 7 moments, and the newest, which ends with the series.
+    let series = write("series.csv", format!("load\n{}\n", rows(&|i| (i as f32 * 0.7).sin().to_string())));
+    let (run_file, out) = (path("series.toml"), path("series"));
+    succeeds(&["new", "--data", &series, "--window", "5,2", "--out", &run_file]);
+    let (code, _, said) = run(&["train", &run_file, "--out", &out, "--set", "data.season=6"]);
+    assert!(code == 2 && said.contains("more than the 5 moments"), "{said}");
+    let sets = ["--set", "data.window.stride=7", "--set", "train.batch=1", "--set", "data.validation_share=0.4"];
+    succeeds(&[&["train", &run_file, "--out", &out, "--steps", "2"], &sets[..]].concat());
+    let text = succeeds(&["predict", &out, "--data", &series]);
+    let starts: Vec<u64> = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["sample"].as_u64().unwrap()).collect();
+    assert_eq!(starts, [0, 7, 14, 21, 28, 35]);
+    // Numbers that 32-bit floats cannot tell apart are not trained on.
+    let large: Vec<f32> = vec![1.7e9; 40];
+    let (x, file) = ((0..40).map(|i| i as f32 % 7.0).collect::<Vec<_>>(), path("large.npz"));
+    write_arrays(Path::new(&file), &[("x", &[40], Numbers::F32(&x)), ("y", &[40], Numbers::F32(&large))]).unwrap();
+    let (code, _, said) = run(&["new", "--data", &file, "--out", &path("large.toml")]);
+    assert!(code == 65 && said.contains("32-bit floats have steps"), "{said}");
+}
+
+fn weights_of_classes_do_not_depend_on_the_batch() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let x: Vec<f32> = (0..60 * 2).map(|i| (i as f32 * 0.9).sin()).collect();
+    let y: Vec<i32> = (0..60).map(|i| i32::from(i % 5 == 0) + i32::from(i % 20 == 0)).collect();
+    write_arrays(Path::new(&path("data.npz")), &[("x", &[60, 2], Numbers::F32(&x)), ("y", &[60], Numbers::I32(&y))]).unwrap();
+    let run_file = path("run.toml");
+    succeeds(&["new", "--data", &path("data.npz"), "--out", &run_file]);
+    let losses = |name: &str, batch: usize, accumulate: usize| {
+        let (batch, accumulate) = (format!("train.batch={batch}"), format!("train.accumulate={accumulate}"));
+        let layers = "model.layers=[{kind='linear',out=8},{kind='tanh'},{kind='linear'}]";
+        let out = path(name);
+        let sets = ["data.balance=true", layers, &batch, &accumulate, "train.epochs=3"];
+        let sets: Vec<&str> = sets.iter().flat_map(|set| ["--set", *set]).collect();
+        succeeds(&[&["train", &run_file, "--out", &out], &sets[..]].concat());
+        let lines = std::fs::read_to_string(Path::new(&out).join("metrics.jsonl")).unwrap();
+        let lines = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        lines.filter(|line| line["split"] == "validation").map(|line| line["loss"].as_f64().unwrap()).collect::<Vec<f64>>()
+    };
+    let (whole, parts) = (losses("whole", 12, 1), losses("parts", 4, 3));
+    assert!(whole.len() == 3 && whole.iter().zip(&parts).all(|(a, b)| (a - b).abs() <= 1e-5 * a.abs()), "{whole:?} {parts:?}");
 }

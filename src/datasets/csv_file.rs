@@ -36,6 +36,11 @@ pub(super) fn read_csv(path: &Path, as_words: &BTreeSet<&str>) -> Result<Vec<(St
     if names.is_empty() {
         return Err(wrong(1, "it is empty: the first line must name the columns".into()));
     }
+    if let [name] = &names[..]
+        && let Some(separator) = [';', '\t', '|'].into_iter().find(|separator| name.contains(*separator))
+    {
+        return Err(wrong(1, format!("its columns are separated by {separator:?}: save it with commas between them")));
+    }
     if names.iter().any(|name| name.parse::<f64>().is_ok()) {
         return Err(wrong(1, "a name of a column is a number: the first line must be a header".into()));
     }

@@ -138,6 +138,10 @@ mod tests {
         says("a,b\n1,\n", &["line 2", "column `b`", "no value"]);
         says("a,a\n1,2\n", &["line 1", "stands twice"]);
         says("1,2\n3,4\n", &["must be a header"]);
+        says("a;b\n1;2\n", &["separated by ';'"]);
+        says("a\nx\n3\n", &["line 3", "3 is a number, and the rows before have words"]);
+        says("a\n1e39\n", &["line 2", "beyond what 32-bit numbers hold"]);
+        says("", &["it is empty"]);
         says("a,b\n", &["no rows"]);
         assert!(read.read("d").unwrap_err().to_string().contains("it has `a`, `b`, `c`"));
     }
