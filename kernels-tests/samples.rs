@@ -19,6 +19,7 @@ tests![
     runs_resume_and_weights_keep_their_scales,
     other_files_are_read_as_the_training_file_was,
     weights_of_classes_do_not_depend_on_the_batch,
+    targets_of_every_shape_train,
 ];
 
 const GOLDEN: &str = "kernels-tests/golden/samples";
@@ -173,10 +174,10 @@ fn what_the_data_do_not_have_is_refused() {
     let run_file = path("run.toml");
     let text = SEQUENCES.replace("LAYERS", "{kind='lstm',hidden=3},{kind='last'},{kind='linear'}").replace("FILE", &path("data.npz"));
     std::fs::write(&run_file, text).unwrap();
-    let bad = format!("data.file={}", path("bad.csv"));
+    let (code, _, said) = run(&["new", "--data", &path("bad.csv"), "--target", "b", "--out", &path("bad.toml")]);
+    assert!(code == 65 && said.contains("line 3: column `b`: `x` is no number"), "{said}");
     for (sets, code, says) in [
         (&["data.inputs={x='z'}"][..], 65, "has no array or column `z`; it has `x`, `y`, `lengths`"),
-        (&[&bad, "data.inputs={x='a'}", "data.targets={y='b'}"], 65, "line 3: column `b`: `x` is no number"),
         (&["data.targets={}"], 2, "data.targets has 0 fields"),
         (&["data.inputs={y='x'}"], 2, "is in data.inputs and in data.targets"),
         (&["data.inputs={mask='x'}"], 2, "means something else"),
@@ -297,7 +298,7 @@ fn other_files_are_read_as_the_training_file_was() {
     let (x, file) = ((0..40).map(|i| i as f32 % 7.0).collect::<Vec<_>>(), path("large.npz"));
     write_arrays(Path::new(&file), &[("x", &[40], Numbers::F32(&x)), ("y", &[40], Numbers::F32(&large))]).unwrap();
     let (code, _, said) = run(&["new", "--data", &file, "--out", &path("large.toml")]);
-    assert!(code == 65 && said.contains("32-bit floats have steps"), "{said}");
+    assert!(code == 65 && said.contains("are 1.7e9 as 32-bit floats"), "{said}");
 }
 
 fn weights_of_classes_do_not_depend_on_the_batch() {
@@ -321,4 +322,55 @@ fn weights_of_classes_do_not_depend_on_the_batch() {
     };
     let (whole, parts) = (losses("whole", 12, 1), losses("parts", 4, 3));
     assert!(whole.len() == 3 && whole.iter().zip(&parts).all(|(a, b)| (a - b).abs() <= 1e-5 * a.abs()), "{whole:?} {parts:?}");
+}
+
+/// A number for each position, a table for each sequence, a word at each moment of a series; and a column that nobody reads may be of any kind.
+fn targets_of_every_shape_train() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let wave = |n: usize| (0..n).map(|i| (i as f32 * 0.3).sin()).collect::<Vec<f32>>();
+    let (x, each, table) = (wave(30 * 5 * 2), wave(30 * 5), wave(30 * 3 * 2));
+    let lengths: Vec<i32> = (0..30).map(|i| 1 + i % 5).collect();
+    let arrays = [
+        ("x", &[30, 5, 2][..], Numbers::F32(&x)),
+        ("each", &[30, 5], Numbers::F32(&each)),
+        ("table", &[30, 3, 2], Numbers::F32(&table)),
+        ("lengths", &[30], Numbers::I32(&lengths)),
+    ];
+    write_arrays(Path::new(&path("data.npz")), &arrays).unwrap();
+    let row = |i: usize| format!("{},{},{}", (i as f32 * 0.5).sin(), ["up", "down"][i / 3 % 2], if i == 7 { "" } else { "x" });
+    let rows = (0..60).map(row).collect::<Vec<_>>().join("\n");
+    std::fs::write(path("series.csv"), format!("load,state,broken\n{rows}\n")).unwrap();
+    let run_file = path("run.toml");
+    let steps = |name: &str, layers: &str, data: &str, loss: &str| {
+        let text = format!(
+            "[model]\nkind = \"stack\"\nlayers = [{layers}]\n[data]\nkind = \"samples\"\n{data}\n[loss]\n{loss}\n[train]\nbatch = 4\n"
+        );
+        std::fs::write(&run_file, text).unwrap();
+        let out = path(name);
+        succeeds(&["train", &run_file, "--out", &out, "--steps", "4"]);
+        out
+    };
+    let sequences = format!("file = {:?}\nlengths = \"lengths\"\ninputs = {{ x = \"x\" }}\n", path("data.npz"));
+    let regression = "kind = \"regression\"";
+    let both = "{kind='lstm',hidden=3,bidirectional=true},{kind='linear'}";
+    let out = steps("each", both, &format!("{sequences}targets = {{ y = \"each\" }}"), regression);
+    let text = succeeds(&["predict", &out, "--data", &path("data.npz")]);
+    let first: Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
+    assert_eq!(first["output"].as_array().unwrap().len(), 5, "{first}");
+    let pooled = "{kind='lstm',hidden=3},{kind='last'},{kind='linear'}";
+    let out = steps("table", pooled, &format!("{sequences}targets = {{ y = \"table\" }}"), regression);
+    succeeds(&["eval", &out, "--predictions", &path("table.npz")]);
+    // Nothing of a table is masked by the length of its sequence.
+    let predicted = Npz::open(Path::new(&path("table.npz"))).unwrap().array("predictions").unwrap();
+    assert!(predicted.shape == [6, 3, 2] && predicted.values.to_f32().iter().all(|v| v.is_finite()), "{predicted:?}");
+    let series = format!("file = {:?}\ninputs = {{ past = \"load\" }}\nwindow = {{ context = 4, horizon = 1 }}\n", path("series.csv"));
+    let classes = "kind = \"cross_entropy\"\nweight = \"none\"";
+    let out = steps("state", pooled, &format!("{series}targets = {{ next = \"state\" }}\nclasses = true"), classes);
+    let text = succeeds(&["predict", &out, "--data", &path("series.csv")]);
+    assert!(text.lines().count() == 57 && text.lines().all(|line| line.contains("\"up\"") || line.contains("\"down\"")), "{text}");
+    // Words as input of an embedding.
+    let words = "{kind='embedding',features=4},{kind='gru',hidden=3},{kind='last'},{kind='linear'}";
+    let words_in = series.replace("\"load\"", "\"state\"");
+    steps("words", words, &format!("{words_in}integers = [\"past\"]\ntargets = {{ next = \"load\" }}"), regression);
 }

@@ -67,7 +67,14 @@ impl Found {
                 self.notes.push(format!("Array {} has shape {:?}: it is left out.", array.name, array.shape));
                 continue;
             }
-            match (array.element, table.read(&array.name)?) {
+            let values = match table.read(&array.name) {
+                Ok(values) => values,
+                Err(e) => {
+                    self.notes.push(format!("Column {} is left out: {e}.", array.name));
+                    continue;
+                }
+            };
+            match (array.element, values) {
                 (Element::Word, TableValues::Words(mut words)) => {
                     words.sort();
                     words.dedup();
@@ -129,7 +136,7 @@ impl Found {
         );
         self.notes.push("The last part of the series validates; windows that reach across the border are left out.".into());
         let layers = "    { kind = \"gru\", hidden = 64 },\n    { kind = \"last\" },\n    { kind = \"linear\" },\n";
-        let windows = self.rows.saturating_sub(context + horizon);
+        let windows = self.rows.saturating_sub(context.saturating_add(horizon));
         let data = format!(
             "inputs = {{ past = {} }}\ntargets = {{ future = {} }}\nwindow = {{ context = {context}, horizon = {horizon} }}\nnormalize = \"standard\"\n",
             quoted(&inputs),
@@ -146,8 +153,11 @@ impl Found {
                 && array.shape.first() == Some(&self.rows)
                 && (array.shape.len() == 3 || array.shape.len() == 2 && array.element == Element::Integer)
         });
-        let is_lengths =
-            |array: &&ArrayInfo| ["length", "lengths"].contains(&array.name.to_lowercase().as_str()) && array.shape == [self.rows];
+        let is_lengths = |array: &&ArrayInfo| {
+            ["length", "lengths"].contains(&array.name.to_lowercase().as_str())
+                && array.shape == [self.rows]
+                && !target.contains(&array.name)
+        };
         let lengths = arrays.iter().find(is_lengths).filter(|_| sequence.is_some());
         let mut data = String::new();
         let layers = match sequence {
@@ -228,7 +238,7 @@ impl Found {
                 all.dedup();
                 // An array of integers by type is one of classes; in a table of text, only few different ones are.
                 let few = all.len() <= CLASSES;
-                if !classes || !few && self.file.to_lowercase().ends_with(".csv") {
+                if !classes || !few && !self.file.to_lowercase().ends_with(".npz") {
                     return Ok(false);
                 }
                 all.last().map_or(0, |most| *most as usize + 1)

@@ -41,6 +41,9 @@ pub(super) struct Column {
     words: Option<Vec<String>>,
     /// True if the values are words whatever they look like.
     declared: bool,
+    /// Reason why the column cannot be used, if there is one; its rows are still counted.
+    pub(super) broken: Option<String>,
+    rows: usize,
     /// True if a number was no integer.
     fractions: bool,
 }
@@ -51,8 +54,16 @@ impl Column {
         Column { words: words.then(Vec::new), declared: words, ..Column::default() }
     }
 
+    /// Takes a value as it is written, or keeps the first reason why it cannot.
+    pub(super) fn take_or_break(&mut self, text: &str, why: impl Fn(&str) -> String) {
+        self.rows += 1;
+        if self.broken.is_none() {
+            self.broken = self.take(text).err().map(|reason| why(&reason));
+        }
+    }
+
     /// Takes a value as it is written.
-    pub(super) fn take(&mut self, text: &str) -> std::result::Result<(), String> {
+    fn take(&mut self, text: &str) -> std::result::Result<(), String> {
         if text.is_empty() {
             return Err("there is no value. Fill it, or leave the row out".into());
         }
@@ -86,6 +97,9 @@ impl Column {
 
     /// Type, number of rows and values.
     pub(super) fn finish(self) -> (Element, usize, TableValues) {
+        if self.broken.is_some() {
+            return (Element::Word, self.rows, TableValues::Words(vec![]));
+        }
         match self.words {
             Some(words) => (Element::Word, words.len(), TableValues::Words(words)),
             None if self.fractions => (Element::Float, self.numbers.len(), TableValues::Numbers(self.numbers)),

@@ -7,7 +7,8 @@ use super::columns::Column;
 use super::open_regular;
 use crate::error::{Error, Result};
 
-/// Reads a table of comma-separated values with a header. A column of numbers has nothing else; any other is one of words.
+/// Reads a table of comma-separated values with a header. A column is one of numbers or one of words; one that
+/// has both, or an empty cell, is an error for whoever reads it.
 ///
 /// # Errors
 /// As `Table::open`, with the line and the column.
@@ -49,7 +50,7 @@ pub(super) fn read_csv(path: &Path, as_words: &BTreeSet<&str>) -> Result<Vec<(St
     while reader.read_record(&mut row).map_err(failed)? {
         let line = row.position().map_or(0, csv::Position::line);
         for ((column, name), text) in columns.iter_mut().zip(&names).zip(&row) {
-            column.take(text).map_err(|why| wrong(line, format!("column `{name}`: {why}")))?;
+            column.take_or_break(text, |why| format!("line {line}: column `{name}`: {why}"));
         }
     }
     Ok(names.into_iter().zip(columns).collect())

@@ -1,6 +1,6 @@
 //! Reading samples: which arrays and columns a field consists of, and where each sample lies in them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -23,6 +23,9 @@ pub struct Reading<'a> {
 
 /// Largest number of different words of a column.
 const MOST_WORDS: usize = 1 << 12;
+
+/// Largest number of different words that become a number each.
+const MOST_SIDES: usize = 256;
 
 /// Number beyond which not every integer is a 32-bit float.
 const EXACT: f32 = 16_777_216.0;
@@ -59,12 +62,13 @@ struct Reader<'a> {
 pub fn read_samples(file: &Path, requests: &[Request<'_>], known: &BTreeMap<String, Known>, reading: Reading<'_>) -> Result<Samples> {
     let as_words: BTreeSet<&str> = known.values().flat_map(|known| known.words.keys().map(String::as_str)).collect();
     let mut reader = Reader { table: Table::open(file, &as_words)?, file, reading, lengths: None, bad: BTreeSet::new() };
-    let sequences = requests.iter().find(|request| matches!(request.part, Part::Input | Part::Integers));
-    if let (Some(name), Some(request)) = (reading.lengths, sequences) {
-        let shape = reader.table.info(&request.columns[0])?.shape.clone();
-        let positions = *shape
-            .get(1)
-            .ok_or_else(|| reader.wrong(format!("data.lengths is for sequences; `{}` has shape {shape:?}", request.columns[0])))?;
+    if let Some(name) = reading.lengths {
+        let mut positions = None;
+        for request in requests {
+            let shape = &reader.table.info(&request.columns[0])?.shape;
+            positions = positions.or(shape.get(1).copied().filter(|_| is_sequence(request.part, shape)));
+        }
+        let positions = positions.ok_or_else(|| reader.wrong("data.lengths is for sequences, and no input has positions".into()))?;
         reader.lengths = Some((reader.lengths_of(name)?, positions));
     }
     let mut fields: Vec<(&Request<'_>, Field)> = vec![];
@@ -82,7 +86,23 @@ pub fn read_samples(file: &Path, requests: &[Request<'_>], known: &BTreeMap<Stri
     }
 }
 
+/// True if an input of this shape has positions, one after another.
+fn is_sequence(part: Part, shape: &[usize]) -> bool {
+    match part {
+        Part::Input => shape.len() > 2,
+        Part::Integers => shape.len() > 1,
+        Part::Numbers | Part::Classes => false,
+    }
+}
+
 impl Reader<'_> {
+    /// True if an array has a value for each position of sequences of unequal length.
+    fn is_each(&self, part: Part, shape: &[usize]) -> bool {
+        let Some((_, positions)) = &self.lengths else { return false };
+        let target = matches!(part, Part::Numbers | Part::Classes) && shape.len() > 1;
+        (target || is_sequence(part, shape)) && shape.get(1) == Some(positions)
+    }
+
     fn wrong(&self, what: String) -> Error {
         Error::Data(format!("{}: {what}", self.file.display()))
     }
@@ -103,14 +123,19 @@ impl Reader<'_> {
     }
 
     /// Reads an array or column. What stands after the end of a sequence is replaced by zeros.
-    fn part(&mut self, name: &str, known: Option<&Known>) -> Result<Array> {
+    fn part(&mut self, name: &str, part: Part, known: Option<&Known>) -> Result<Array> {
         let shape = self.table.info(name)?.shape.clone();
         if shape.is_empty() {
             return Err(self.wrong(format!("{name} is a single number: its first axis must count samples")));
         }
+        if shape[1..].contains(&0) {
+            return Err(self.wrong(format!("`{name}` has shape {shape:?}: there is nothing in a sample")));
+        }
         match self.table.read(name)? {
             TableValues::Numbers(mut values) => {
-                self.without_padding(name, &shape, &mut values)?;
+                if self.is_each(part, &shape) {
+                    self.without_padding(name, &shape, &mut values)?;
+                }
                 Ok(Array { shape, values, words: None })
             }
             TableValues::Words(words) => {
@@ -135,13 +160,9 @@ impl Reader<'_> {
     }
 
     fn without_padding(&self, name: &str, shape: &[usize], values: &mut [f32]) -> Result<()> {
-        let Some((lengths, positions)) = &self.lengths else { return Ok(()) };
-        let [rows, each, ..] = shape else { return Ok(()) };
+        let (Some((lengths, positions)), [rows, ..]) = (&self.lengths, shape) else { return Ok(()) };
         if lengths.len() != *rows {
             return Err(self.wrong(format!("{} lengths for {rows} rows of `{name}`", lengths.len())));
-        }
-        if each != positions {
-            return Ok(());
         }
         let row = (values.len() / rows.max(&1)).max(1);
         for (i, (length, values)) in lengths.iter().zip(values.chunks_mut(row)).enumerate() {
@@ -155,8 +176,9 @@ impl Reader<'_> {
 
     /// Numbers of words, by their order in the list.
     fn numbered(&self, words: &[String], list: &[String], name: &str) -> Result<Vec<f32>> {
+        let places: HashMap<&str, usize> = list.iter().enumerate().map(|(at, word)| (word.as_str(), at)).collect();
         let number = |(row, word): (usize, &String)| {
-            list.iter().position(|known| known == word).map(|at| at as f32).ok_or_else(|| {
+            places.get(word.as_str()).map(|at| *at as f32).ok_or_else(|| {
                 let known = list.iter().take(12).map(String::as_str).collect::<Vec<_>>().join("`, `");
                 self.wrong(format!("row {}, column `{name}`: `{word}` is not in the training data, which have `{known}` there", row + 1))
             })
@@ -168,11 +190,11 @@ impl Reader<'_> {
     fn field(&mut self, request: &Request<'_>, known: Option<&Known>) -> Result<Field> {
         let mut parts = vec![];
         for name in request.columns {
-            let part = self.part(name, known)?;
+            let part = self.part(name, request.part, known)?;
             if known.is_some_and(|known| known.words.contains_key(name)) && part.words.is_none() {
                 return Err(self.wrong(format!("`{name}` has numbers, and the training data have words there")));
             }
-            self.finite(name, &part)?;
+            self.finite(name, &part, request.part, known.is_none())?;
             parts.push((name, part));
         }
         let rows = parts[0].1.shape[0];
@@ -180,15 +202,16 @@ impl Reader<'_> {
             return Err(self.wrong(format!("{} rows of `{name}`, and {rows} of `{}`", part.shape[0], parts[0].0)));
         }
         let words = parts.iter().filter_map(|(name, part)| Some(((*name).clone(), part.words.clone()?))).collect();
+        let each = parts.len() == 1 && self.is_each(request.part, &parts[0].1.shape);
         let (known, values) = match request.part {
             Part::Classes | Part::Integers => self.integers(request, parts, known, rows)?,
             Part::Input | Part::Numbers => self.numbers(request, parts, rows)?,
         };
-        Ok(Field { known: Known { words, ..known }, values, rows })
+        Ok(Field { known: Known { words, each, ..known }, values, rows })
     }
 
     /// Fails on a number that is not finite, unless its row is to be left out, and on numbers that differ by less than 32-bit floats can tell.
-    fn finite(&mut self, name: &str, part: &Array) -> Result<()> {
+    fn finite(&mut self, name: &str, part: &Array, use_as: Part, first_time: bool) -> Result<()> {
         let rows = part.shape[0].max(1);
         let (width, mut least, mut most) = (part.values.len() / rows, f32::INFINITY, f32::NEG_INFINITY);
         for (at, value) in part.values.iter().enumerate() {
@@ -206,12 +229,21 @@ impl Reader<'_> {
         }
         let size = least.abs().max(most.abs());
         let step = size * f32::EPSILON;
-        if part.words.is_none() && size.is_finite() && size >= EXACT && step > 1e-4 * (most - least) {
+        // What the training data could tell apart can be predicted from, whatever a file of few rows has.
+        if !first_time || part.words.is_some() || size < EXACT || !size.is_finite() {
+            return Ok(());
+        }
+        if most > least && step > 1e-4 * (most - least) {
             return Err(self.wrong(format!(
                 "the numbers of `{name}` are about {size:e} and differ by at most {:e}: 32-bit floats have steps of {step:e} there. Subtract {least:e} from \
                  them first",
                 most - least
             )));
+        }
+        if most == least && use_as == Part::Numbers {
+            return Err(
+                self.wrong(format!("all numbers of the target `{name}` are {size:e} as 32-bit floats: subtract an offset from them first"))
+            );
         }
         Ok(())
     }
@@ -223,11 +255,22 @@ impl Reader<'_> {
         }
         if parts.len() == 1 && parts[0].1.words.is_none() {
             let Array { shape, values, .. } = parts.remove(0).1;
-            let row = if shape.len() == 1 { vec![1] } else { shape[1..].to_vec() };
+            let row = match &shape[1..] {
+                [] => vec![1],
+                // A number for each position.
+                [positions] if self.is_each(request.part, &shape) => vec![*positions, 1],
+                row => row.to_vec(),
+            };
             return Ok((Known { shape: row, ..Known::default() }, values));
         }
         if let Some((name, part)) = parts.iter().find(|(_, part)| part.shape.len() > 2) {
             return Err(self.wrong(format!("`{name}` has shape {:?}: arrays that are put together have at most two axes", part.shape)));
+        }
+        let wide = |part: &Array| part.words.as_ref().is_some_and(|words| words.len() > MOST_SIDES);
+        if let Some((name, _)) = parts.iter().find(|(_, part)| wide(part)) {
+            return Err(self.wrong(format!(
+                "column `{name}` has more than {MOST_SIDES} different words, too many for a number each: name its field in data.integers, for an embedding"
+            )));
         }
         let features = |(_, part): (&String, Array)| match part.words {
             None => (part.values.len() / rows.max(1), part.values),
@@ -270,6 +313,10 @@ impl Reader<'_> {
         }
         let below = Some(counts.iter().sum());
         if !several {
+            // An embedding takes a row of integers, be it one; windows make rows of a column themselves.
+            if shape.is_empty() && request.part == Part::Integers && self.reading.window.is_none() {
+                shape = vec![1];
+            }
             return Ok((Known { shape, below, ..Known::default() }, numbers.pop().unwrap_or_default()));
         }
         let first: Vec<usize> = counts.iter().scan(0, |sum, count| Some(std::mem::replace(sum, *sum + count))).collect();
@@ -308,13 +355,15 @@ impl Reader<'_> {
         starts.extend((self.reading.inputs_only && starts.last() != Some(&last)).then_some(last));
         let mut columns = vec![];
         for (request, Field { known, values, .. }) in fields {
-            let [width] = known.shape[..] else {
-                return Err(self.wrong(format!("`{}`: windows are cut out of series of one or two axes", request.name)));
+            let (width, axis) = match known.shape[..] {
+                [] => (1, &[][..]),
+                [width] => (width, &known.shape[..]),
+                _ => return Err(self.wrong(format!("`{}`: windows are cut out of series of one or two axes", request.name))),
             };
             let (shape, first, len) = match request.part {
-                Part::Input | Part::Integers => (vec![window.context, width], 0, window.context),
-                _ if window.horizon == 1 => (vec![width], window.context, 1),
-                _ => (vec![window.horizon, width], window.context, window.horizon),
+                Part::Input | Part::Integers => ([&[window.context], axis].concat(), 0, window.context),
+                _ if window.horizon == 1 => (axis.to_vec(), window.context, 1),
+                _ => ([&[window.horizon], axis].concat(), window.context, window.horizon),
             };
             let starts: Arc<[usize]> = starts.iter().map(|start| (start + first) * width).collect();
             columns.push(Column { known: Known { shape, ..known }, values, starts, len: len * width });

@@ -64,6 +64,9 @@ pub struct Known {
     /// Number that all integers are below; none for numbers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub below: Option<usize>,
+    /// True if each position of a sequence of unequal length has a value of its own: those after its end do not count.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub each: bool,
     /// Number that the integers of each column are below, where several columns have rows of their own in one table; empty for one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub counts: Vec<usize>,
@@ -131,7 +134,7 @@ impl Column {
     /// after the end of a sequence do not.
     pub fn scale(&self, kind: Normalize, samples: &[usize], lengths: Option<&[u32]>) -> Option<Scale> {
         let features = self.features();
-        let lengths = lengths.filter(|_| self.known.shape.len() > 1);
+        let lengths = lengths.filter(|_| self.known.each);
         let mut used = vec![false; self.values.len() / features];
         for i in samples {
             let first = self.starts[*i] / features;
@@ -168,6 +171,17 @@ impl Column {
     pub fn normalize(&mut self, how: &Normalization) {
         let features = self.features();
         how.apply(&mut self.values, features);
+    }
+}
+
+impl Samples {
+    /// Values of a field of a sample that count: those before the end of its sequence.
+    pub fn counted<'a>(&'a self, column: &'a Column, i: usize) -> &'a [f32] {
+        let values = column.sample(i);
+        match (&self.lengths, column.known.shape.first()) {
+            (Some(lengths), Some(positions)) if column.known.each => &values[..values.len() / positions * lengths[i] as usize],
+            _ => values,
+        }
     }
 }
 

@@ -21,7 +21,7 @@ pub struct Table {
 #[derive(Debug)]
 enum Content {
     Npz(Box<Npz<std::io::BufReader<std::fs::File>>>),
-    Columns(BTreeMap<String, TableValues>),
+    Columns(BTreeMap<String, std::result::Result<TableValues, String>>),
 }
 
 impl Table {
@@ -62,7 +62,9 @@ impl Table {
         let mut arrays = vec![];
         let mut content = BTreeMap::new();
         for (name, column) in columns {
+            let broken = column.broken.clone();
             let (element, rows, values) = column.finish();
+            let values = broken.map_or(Ok(values), |why| Err(format!("{source}, {why}")));
             arrays.push(ArrayInfo { name: name.clone(), shape: vec![rows], element });
             content.insert(name, values);
         }
@@ -97,7 +99,7 @@ impl Table {
         self.info(name)?;
         match &mut self.content {
             Content::Npz(npz) => Ok(TableValues::Numbers(npz.array(name)?.values.to_f32())),
-            Content::Columns(columns) => Ok(columns[name].clone()),
+            Content::Columns(columns) => columns[name].clone().map_err(Error::Data),
         }
     }
 
@@ -130,7 +132,8 @@ mod tests {
         assert_eq!(read.read("a").unwrap(), TableValues::Numbers(vec![1.0, 2.0]));
         assert_eq!(read.read("b").unwrap(), TableValues::Words(vec!["x".into(), "y, z".into()]));
         let says = |text: &str, parts: &[&str]| {
-            let error = table(text).unwrap_err();
+            let read = |mut table: Table| table.arrays().to_vec().iter().try_for_each(|array| table.read(&array.name).map(drop));
+            let error = table(text).and_then(read).unwrap_err();
             assert!(error.exit_code() == 65 && parts.iter().all(|part| error.to_string().contains(part)), "{error}");
         };
         says("a,b\n1,2\nx,3\n", &["line 3", "column `a`", "`x` is no number"]);

@@ -92,7 +92,7 @@ pub(super) fn axes(plan: &Plan, x: Tensor, name: &str) -> Result<[usize; 3]> {
     plan.shape(x).try_into().map_err(wrong)
 }
 
-/// Tensors that `forward` saved_by_forward, or an error if `backward` is called first.
+/// Tensors that `forward` saved, or an error if `backward` is called first.
 pub(crate) fn saved_by_forward<T: Copy>(saved: &Option<T>, name: &str) -> Result<T> {
     saved.ok_or_else(|| Error::Internal(format!("{name}: backward before forward")))
 }

@@ -136,7 +136,7 @@ impl Problem {
     }
 }
 
-/// Copies the values of saved_buffers buffers to buffers of the same name and shape.
+/// Copies the values of saved buffers to buffers of the same name and shape.
 fn take(buffers: &mut [Buffer], saved_buffers: &[Buffer]) {
     for buffer in buffers {
         if let Some(found) = saved_buffers.iter().find(|g| g.name == buffer.name && g.shape == buffer.shape) {

@@ -107,7 +107,7 @@ impl Epochs {
 pub(super) fn expect_batch(file: &Path, samples: usize, batch: usize, share: f64) -> Result<()> {
     match samples < batch {
         true if samples == 0 => Err(Error::Data(format!(
-            "{}: no training samples are left. Lower data.validation_share, or shorten or step data.window less far",
+            "{}: no training samples are left. Lower data.validation_share, or make data.window shorter",
             file.display()
         ))),
         true => {

@@ -24,22 +24,35 @@ impl Packing {
         columns.nth(field).map_or(&Normalization::None, |field| &field.normalization)
     }
 
+    /// Number of positions of each sample that count.
+    fn counts(&self, samples: &Samples, numbers: &[usize]) -> Vec<usize> {
+        let Some(positions) = self.positions else { return vec![1; numbers.len()] };
+        let Some(column) = samples.fields.last() else { return vec![] };
+        let per_position = (column.sample(0).len() / positions).max(1);
+        numbers.iter().map(|i| samples.counted(column, *i).len() / per_position).collect()
+    }
+
+    /// Number of rows of a batch of samples, and of those that count.
+    pub(super) fn sizes(&self, samples: &Samples, numbers: &[usize]) -> (usize, usize) {
+        (numbers.len() * self.positions.unwrap_or(1), self.counts(samples, numbers).iter().sum())
+    }
+
     /// Packs the samples with these numbers into a batch of `batch`; the rest is zeros.
     pub(super) fn pack(&self, samples: &Samples, numbers: &[usize], batch: usize) -> Batch {
         let mut inputs = vec![];
         let columns = self.fields.0.iter().filter(|field| field.name != "lengths").zip(&samples.fields);
-        let length = |i: usize| samples.lengths.as_ref().map_or(usize::MAX, |lengths| lengths[i] as usize);
         for (field, column) in columns {
             let mut words = vec![0u32; batch * field.len()];
             let turned = self.time_major && !field.answer && field.shape.len() == 2;
             for (b, i) in numbers.iter().enumerate() {
+                let counted = samples.counted(column, *i).len();
                 for (at, value) in column.sample(*i).iter().enumerate() {
                     let to = match turned {
                         true => (at / field.shape[1] * batch + b) * field.shape[1] + at % field.shape[1],
                         false => b * field.len() + at,
                     };
                     words[to] = match field.below {
-                        Some(_) if field.answer && at >= length(*i) => IGNORED,
+                        Some(_) if field.answer && at >= counted => IGNORED,
                         Some(_) => *value as u32,
                         None => value.to_bits(),
                     };
@@ -47,8 +60,7 @@ impl Packing {
             }
             inputs.push((field.name, words));
         }
-        let positions = self.positions.unwrap_or(1);
-        let counts: Vec<usize> = numbers.iter().map(|i| if self.positions.is_some() { positions.min(length(*i)) } else { 1 }).collect();
+        let (positions, counts) = (self.positions.unwrap_or(1), self.counts(samples, numbers));
         let count = counts.iter().sum();
         if let Some(lengths) = &samples.lengths {
             let mut words: Vec<u32> = numbers.iter().map(|i| lengths[*i]).collect();

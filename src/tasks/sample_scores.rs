@@ -50,21 +50,26 @@ fn class_columns() -> Vec<Column> {
 struct Errors {
     squares: f64,
     absolutes: f64,
-    /// Number, sum and sum of squares of the targets, by feature.
+    /// Number, sum and sum of squares of the targets less the first of them, by feature.
     targets: Vec<(f64, f64, f64)>,
+    first: Vec<f64>,
 }
 
 impl Errors {
     fn new(features: usize) -> Self {
-        Errors { squares: 0.0, absolutes: 0.0, targets: vec![(0.0, 0.0, 0.0); features] }
+        Errors { squares: 0.0, absolutes: 0.0, targets: vec![(0.0, 0.0, 0.0); features], first: vec![] }
     }
 
     /// Adds a row of predictions and targets, in the unit of the data.
     fn add(&mut self, predicted: &[f32], target: &[f32]) {
+        if self.first.is_empty() {
+            self.first = target.iter().map(|t| f64::from(*t)).collect();
+        }
         for (c, (p, t)) in predicted.iter().zip(target).enumerate() {
             let (p, t) = (f64::from(*p), f64::from(*t));
             self.squares += (p - t) * (p - t);
             self.absolutes += (p - t).abs();
+            let t = t - self.first[c];
             let (count, sum, squares) = &mut self.targets[c];
             (*count, *sum, *squares) = (*count + 1.0, *sum + t, *squares + t * t);
         }
@@ -104,10 +109,8 @@ impl NumberScorecard {
     /// Rows of the target of a sample that count, in the unit of the data.
     fn rows(&self, samples: &Samples, values: &[f32], sample: usize) -> Vec<f32> {
         let features = self.target.features();
-        let mut values = values.to_vec();
-        if let (Some(lengths), true) = (&samples.lengths, self.target.shape.len() > 1) {
-            values.truncate(lengths[sample] as usize * features);
-        }
+        let counted = samples.fields.last().map_or(values.len(), |column| samples.counted(column, sample).len());
+        let mut values = values[..counted.min(values.len())].to_vec();
         self.target.normalization.undo(&mut values, features);
         values
     }
@@ -129,7 +132,7 @@ impl NumberScorecard {
             let batch = self.packing.pack(&self.samples, chunk, session.batch());
             let (rows, outputs) = session.evaluate_both(&batch)?;
             rows.iter().for_each(|row| sums.iter_mut().zip(row).for_each(|(sum, value)| *sum += f64::from(*value)));
-            counted += batch.count as f64;
+            counted += session.evaluation().1.feed.count(&batch) as f64;
             for (sample, output) in chunk.iter().zip(outputs.chunks(self.target.len())) {
                 let (predicted, truth) = (self.rows(&self.samples, output, *sample), self.truth(*sample));
                 predicted.chunks(features).zip(truth.chunks(features)).for_each(|(p, t)| errors.add(p, t));
@@ -178,14 +181,17 @@ impl NumberScorecard {
             return Examples::Pairs(pairs.iter().step_by(pairs.len().div_ceil(PAIRS).max(1)).copied().collect());
         };
         let horizon = self.target.len() / features;
-        let band = (0..horizon).map(|position| {
-            let error =
-                |(sample, predicted): &(usize, Vec<f32>)| (first(predicted)[position] - first(&self.truth(*sample))[position]).abs();
-            let mut errors: Vec<f64> = predictions.iter().map(error).collect();
-            errors.sort_by(f64::total_cmp);
-            errors.get(errors.len() * 9 / 10).or(errors.last()).copied().unwrap_or(0.0)
-        });
-        let band: Vec<f64> = band.collect();
+        let errors: Vec<Vec<f64>> = predictions
+            .iter()
+            .map(|(sample, predicted)| first(predicted).iter().zip(first(&self.truth(*sample))).map(|(p, t)| (p - t).abs()).collect())
+            .collect();
+        let band: Vec<f64> = (0..horizon)
+            .map(|position| {
+                let mut errors: Vec<f64> = errors.iter().map(|errors| errors[position]).collect();
+                errors.sort_by(f64::total_cmp);
+                errors.get(errors.len() * 9 / 10).or(errors.last()).copied().unwrap_or(0.0)
+            })
+            .collect();
         let context = self.samples.fields[series.0].known.shape[0];
         let forecast = |(sample, predicted): &(usize, Vec<f32>)| Forecast {
             name: format!("window from row {}", self.samples.rows[*sample]),
@@ -338,10 +344,7 @@ impl ClassScorecard {
     }
 
     fn truth_of<'a>(&self, samples: &'a Samples, sample: usize) -> &'a [f32] {
-        let values = samples.fields.last().map_or(&[][..], |column| column.sample(sample));
-        let count =
-            samples.lengths.as_ref().filter(|_| !self.target.shape.is_empty()).map_or(values.len(), |lengths| lengths[sample] as usize);
-        &values[..count.min(values.len())]
+        samples.fields.last().map_or(&[][..], |column| samples.counted(column, sample))
     }
 
     fn evaluate(&self, session: &Session, mut each: impl FnMut(usize, &[f32])) -> Result<(Metrics, Confusion)> {
@@ -350,7 +353,7 @@ impl ClassScorecard {
             let batch = self.packing.pack(&self.samples, chunk, session.batch());
             let (rows, outputs) = session.evaluate_both(&batch)?;
             rows.iter().for_each(|row| sums.iter_mut().zip(row).for_each(|(sum, value)| *sum += f64::from(*value)));
-            counted += batch.count as f64;
+            counted += session.evaluation().1.feed.count(&batch) as f64;
             let per_sample = outputs.len() / session.batch();
             let logits = per_sample / self.target.len().max(1);
             for (sample, output) in chunk.iter().zip(outputs.chunks(per_sample)) {

@@ -162,6 +162,9 @@ impl Section for SamplesConfig {
                 return Err(format!("field `{name}` of the data has no array or column"));
             }
         }
+        if self.inputs.contains_key("targets") {
+            return Err("an input of data.inputs is named `targets`, as the labels of a classifier are: choose another name".into());
+        }
         if let Some(name) = self.inputs.keys().find(|name| self.targets.contains_key(*name)) {
             return Err(format!("`{name}` is in data.inputs and in data.targets: give the target another name"));
         }
@@ -318,7 +321,7 @@ impl DataKind for SamplesConfig {
             source.expect_file()?;
         }
         let column = |request: &Request<'_>| {
-            let known = config.known[request.name].clone();
+            let known = config.known.get(request.name).cloned().unwrap_or_default();
             let len = known.shape.iter().product::<usize>();
             let mut draw = || match known.below {
                 Some(below) => random.between(0, below as i64 - 1) as f32,
@@ -350,10 +353,9 @@ impl SampleSource {
     /// Number of positions of a sample that have a target each; none if a sample has one target.
     fn positions(&self) -> Option<usize> {
         let target = self.config.targets.keys().next()?;
-        let shape = &self.config.known.get(target)?.shape;
-        let position =
-            if self.config.classes { shape.first() } else { shape.first().filter(|_| shape.len() > 1 && self.config.lengths.is_some()) };
-        position.copied()
+        let known = self.config.known.get(target)?;
+        // A class has no axis of its own; numbers of a sample are one target, unless each position has its own.
+        known.shape.first().copied().filter(|_| self.config.classes || known.each)
     }
 
     fn normalization(&self, name: &str) -> Normalization {
@@ -387,7 +389,7 @@ impl SampleSource {
             let how = self.normalization(name);
             column.normalize(&how);
         }
-        Ok(LoadedSamples { source: self, samples: Arc::new(samples), trained: None })
+        Ok(LoadedSamples { source: self, samples: Arc::new(samples), trained: None, packing: None })
     }
 }
 
@@ -410,9 +412,10 @@ impl Source for SampleSource {
         };
         let mut fields: Vec<Field> = self.config.inputs.iter().filter_map(sized).collect();
         if self.config.lengths.is_some() {
-            let most = fields.first().and_then(|field| field.shape.first().copied()).unwrap_or(1);
+            let each = self.config.known.iter().find(|(name, known)| known.each && self.config.inputs.contains_key(*name));
+            let most = each.and_then(|(_, known)| known.shape.first().copied()).unwrap_or(1);
             let mut lengths = Field::integers("lengths", &[], most + 1);
-            lengths.needed = self.positions().is_none();
+            lengths.needed = !self.config.known.iter().any(|(name, known)| known.each && self.config.targets.contains_key(name));
             fields.push(lengths);
         }
         fields.extend(self.config.targets.iter().filter_map(sized).map(Field::answer));
@@ -438,7 +441,7 @@ impl Source for SampleSource {
             };
             inputs = inputs.with(field.name, plan.persistent(Role::Dataset, &tensor, &shape)?);
         }
-        if let (Some(positions), false) = (self.positions().filter(|_| self.config.lengths.is_some()), self.config.classes) {
+        if let (Some(positions), false) = (self.positions(), self.config.classes) {
             inputs = inputs.with("mask", plan.persistent(Role::Dataset, &format!("{name}.mask"), &[batch, positions])?);
         }
         if self.config.balance {
@@ -482,7 +485,7 @@ impl Source for SampleSource {
         self.expect_file()?;
         let samples = self.config.read()?;
         let (left_out, count) = (samples.left_out, samples.count);
-        let trained = self.trained_on()?;
+        let trained = self.trained_on();
         let mut loaded = self.holding(samples, with.saved_buffers)?;
         loaded.trained = trained;
         let Sets { train, validation, .. } = &loaded.source.sets;
@@ -512,15 +515,15 @@ impl Source for SampleSource {
 
 impl SampleSource {
     /// Samples of the training file of a run that is tested on another, with the numbers of those that it was trained on; none where they are not there.
-    fn trained_on(&self) -> Result<Option<(Samples, Vec<usize>)>> {
+    fn trained_on(&self) -> Option<(Samples, Vec<usize>)> {
         let config = &self.config;
         if config.test_file.is_none() || !config.file.exists() {
-            return Ok(None);
+            return None;
         }
-        let samples = read_samples(&config.file, &config.requests(true), &config.known, config.reading(false))?;
+        let Ok(samples) = read_samples(&config.file, &config.requests(true), &config.known, config.reading(false)) else { return None };
         let mut sets = self.sets.clone();
         sets.tests = false;
-        Ok(sets.take(samples.count).is_ok().then_some((samples, sets.train)))
+        sets.take(samples.count).is_ok().then_some((samples, sets.train))
     }
 }
 
@@ -531,16 +534,21 @@ struct LoadedSamples {
     samples: Arc<Samples>,
     /// Samples that the model was trained on, and their numbers, if these are others.
     trained: Option<(Samples, Vec<usize>)>,
+    /// Layout of the training batches, once there was one.
+    packing: Option<Packing>,
 }
 
 impl LoadedSamples {
     fn packing(&self, time_major: bool) -> Packing {
         let positions = self.source.positions();
-        let masked = positions.is_some() && !self.source.config.classes && self.source.config.lengths.is_some();
+        let masked = positions.is_some() && !self.source.config.classes;
         let mut class_weights = vec![];
         if let (true, Some(column)) = (self.source.config.balance, self.samples.fields.last()) {
             let mut counts = vec![0usize; column.known.below.unwrap_or(1)];
-            let values = self.source.sets.train.iter().flat_map(|i| column.sample(*i));
+            // What fills up shorter sequences is of no class.
+            let length =
+                |i: usize| self.samples.lengths.as_ref().filter(|_| positions.is_some()).map_or(usize::MAX, |lengths| lengths[i] as usize);
+            let values = self.source.sets.train.iter().flat_map(|i| column.sample(*i).iter().take(length(*i)));
             values.for_each(|class| counts[*class as usize] += 1);
             let all: usize = counts.iter().sum();
             // A class that training has none of weighs as one sample would.
@@ -556,12 +564,13 @@ impl Data for LoadedSamples {
     }
 
     fn batches(&mut self, step: u64, layout: Layout, own: Range<usize>) -> Result<Vec<Batch>> {
-        let (packing, samples, batch) = (self.packing(layout.time_major), self.samples.clone(), self.source.sets.batch());
-        let sizes = |numbers: &Vec<usize>| {
-            let batch = packing.pack(&samples, numbers, numbers.len());
-            (batch.rows, batch.count)
-        };
-        Ok(packed(self.source.sets.numbers(step), &own, |numbers| packing.pack(&samples, &numbers, batch), sizes))
+        if self.packing.as_ref().is_none_or(|packing| packing.time_major != layout.time_major) {
+            self.packing = Some(self.packing(layout.time_major));
+        }
+        let Some(packing) = &self.packing else { return Err(Error::Internal("batches without a layout".into())) };
+        let (samples, batch) = (&self.samples, self.source.sets.batch());
+        let sizes = |numbers: &Vec<usize>| packing.sizes(samples, numbers);
+        Ok(packed(self.source.sets.numbers(step), &own, |numbers| packing.pack(samples, &numbers, batch), sizes))
     }
 
     fn scorecard(&self, loss: &dyn Loss, layout: Layout) -> Box<dyn Scorecard> {
@@ -601,9 +610,7 @@ impl LoadedSamples {
         }
         if let (true, Some(column)) = (config.classes, self.samples.fields.last()) {
             let classes = |numbers: &[usize]| {
-                let counted = |i: &usize| self.samples.lengths.as_ref().map_or(usize::MAX, |lengths| lengths[*i] as usize);
-                let positions = self.source.positions().is_some();
-                let of = |i: &usize| column.sample(*i).iter().take(if positions { counted(i) } else { 1 }).map(|class| *class as usize);
+                let of = |i: &usize| self.samples.counted(column, *i).iter().map(|class| *class as usize);
                 numbers.iter().flat_map(of).collect::<std::collections::BTreeSet<usize>>()
             };
             let (train, validation) = (classes(&self.source.sets.train), classes(&self.source.sets.validation));
@@ -612,7 +619,7 @@ impl LoadedSamples {
             }
             let unseen = validation.difference(&train).count();
             if unseen > 0 {
-                found.push(format!("WARNING: {unseen} classes of the validation samples are in no training sample"));
+                found.push(format!("WARNING: classes of validation samples that no training sample has: {unseen}"));
             }
         }
         found
@@ -622,8 +629,14 @@ impl LoadedSamples {
     fn series_of_target(&self) -> Option<(usize, Vec<usize>)> {
         let config = &self.source.config;
         config.window?;
+        // What has lost its length, or is no number, has no unit to compare in.
+        let comparable = |field: usize| {
+            let column = &self.samples.fields[field];
+            let unit = config.inputs.keys().nth(field).is_some_and(|name| config.normalize_of(name) == Normalize::Unit);
+            column.known.below.is_none() && !unit
+        };
         let target = config.targets.values().next()?;
-        config.inputs.values().enumerate().find_map(|(field, columns)| {
+        config.inputs.values().enumerate().filter(|(field, _)| comparable(*field)).find_map(|(field, columns)| {
             if columns == target {
                 return Some((field, (0..self.samples.fields[field].features()).collect()));
             }

@@ -13,7 +13,7 @@ use crate::tasks::DataKind;
 /// Number of micro-batch sizes that are tried for each way to recompute: the largest that fit.
 const LARGEST: usize = 2;
 
-/// Finds the fastest candidate of a run that fits a budget in bytes, among forms whose steps have the same samples: the one with the shortest
+/// Finds the fastest form of a run that fits a budget in bytes, among those whose steps have the same samples: the one with the shortest
 /// step by the roofline model of an RX 6600. A run that already fits is not changed, and 16 bits are used only if nothing fits with 32
 /// bits. If the loss compares the samples of a micro-batch with each other, the micro-batch is kept. With several processes, each has the budget.
 ///
@@ -48,7 +48,7 @@ where
     }))
 }
 
-/// The candidate of a run in its precision that fits and has the shortest step, if any fits; with `stays`, the unchanged run if that fits.
+/// The form of a run in its precision that fits and has the shortest step, if any fits; with `stays`, the unchanged run if that fits.
 fn fastest<M, D, L>(
     config: &Config<M, D, L>,
     stays: bool,
