@@ -55,7 +55,7 @@ pub struct Problem<D: ?Sized = dyn Source> {
 pub type Loaded = Problem<dyn Data>;
 
 impl Problem {
-    /// Opens the problem of a configuration; only the headers of files are read.
+    /// Opens the problem of a configuration; of files the sizes are read, from their headers where they have some.
     ///
     /// # Errors
     /// `MissingInput` or `Data` when a file cannot be used.

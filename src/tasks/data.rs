@@ -95,7 +95,7 @@ pub trait DataKind: Section + Debug + Any {
         Ok(None)
     }
 
-    /// Opens the data; only headers are read.
+    /// Opens the data: of arrays the headers are read, of a table of samples all of it.
     ///
     /// # Errors
     /// `MissingInput` or `Data` when the file cannot be used.

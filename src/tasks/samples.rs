@@ -90,11 +90,11 @@ impl<'de> Deserialize<'de> for NormalizeConfig {
     }
 }
 
-/// Named fields from an .npz or .csv file.
+/// Named fields from an .npz, .csv or .parquet file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SamplesConfig {
-    /// Path of the .npz or .csv file; a relative path is looked up in the current folder.
+    /// Path of the .npz, .csv or .parquet file; a relative path is looked up in the current folder.
     pub file: PathBuf,
     /// Inputs of the model: the name of each field, and the array or columns that it is read from.
     pub inputs: BTreeMap<String, Columns>,
