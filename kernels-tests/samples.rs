@@ -117,6 +117,11 @@ fn a_table_of_mixed_columns_goes_from_new_to_predict_as_in_pytorch() {
 fn a_long_series_goes_from_new_to_predict_as_in_pytorch() {
     let layers = "[{kind='gru',hidden=8},{kind='last'},{kind='linear'}]";
     let last = agrees("series", "series.csv", &["--target", "load", "--window", "24,12"], layers, 6);
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("sunspots.toml").display().to_string();
+    let text = succeeds(&["new", "--data", "data/samples/sunspots.csv", "--target", "sunspots", "--window", "33,11", "--out", &out]);
+    assert!(text.contains("Column year counts the rows: it is left out"), "{text}");
+    assert!(std::fs::read_to_string(&out).unwrap().contains("inputs = { past = \"sunspots\" }"));
     // The last window ends where the series does: its future is nobody's yet.
     assert_eq!(last["sample"].as_u64(), Some(200 - 24));
 }

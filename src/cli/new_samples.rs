@@ -59,8 +59,8 @@ fn quoted(names: &[String]) -> String {
 }
 
 impl Found {
-    /// Columns that are numbers or categories, without the target, and without what only counts rows.
-    fn features(&mut self, table: &mut Table, arrays: &[ArrayInfo], target: &[String]) -> Result<Vec<String>> {
+    /// Columns that are numbers or categories, without the target, and without what only counts rows, unless a feature is needed and there is no other.
+    fn features(&mut self, table: &mut Table, arrays: &[ArrayInfo], target: &[String], needed: bool) -> Result<Vec<String>> {
         let (mut names, mut words_of, mut counting) = (vec![], vec![], vec![]);
         for array in arrays.iter().filter(|array| !target.contains(&array.name) && array.shape.first() == Some(&self.rows)) {
             if array.shape.len() > 2 {
@@ -98,8 +98,8 @@ impl Found {
             }
             names.push(array.name.clone());
         }
-        // What only counts the rows says nothing of them, unless there is nothing else.
-        if names.is_empty() {
+        // What only counts the rows says nothing of them, unless there is nothing else to predict from.
+        if names.is_empty() && needed {
             names = counting;
         } else {
             self.notes.extend(counting.iter().map(|name| format!("Column {name} counts the rows: it is left out.")));
@@ -123,7 +123,7 @@ impl Found {
         [context, horizon]: [usize; 2],
     ) -> Result<(String, Vec<String>)> {
         let mut inputs = target.to_vec();
-        inputs.extend(self.features(table, arrays, target)?);
+        inputs.extend(self.features(table, arrays, target, false)?);
         self.notes.insert(
             0,
             format!(
@@ -195,7 +195,7 @@ impl Found {
                 }
             }
             None => {
-                let features = self.features(table, arrays, target)?;
+                let features = self.features(table, arrays, target, true)?;
                 if features.is_empty() {
                     return Err(Error::Data(format!(
                         "{}: besides `{}` there is nothing to predict it from. {}Name the target with --target; of a series, --window CONTEXT,HORIZON \
