@@ -377,5 +377,12 @@ fn targets_of_every_shape_train() {
     // Words as input of an embedding.
     let words = "{kind='embedding',features=4},{kind='gru',hidden=3},{kind='last'},{kind='linear'}";
     let words_in = series.replace("\"load\"", "\"state\"");
-    steps("words", words, &format!("{words_in}integers = [\"past\"]\ntargets = {{ next = \"load\" }}"), regression);
+    let out = steps("words", words, &format!("{words_in}integers = [\"past\"]\ntargets = {{ next = \"load\" }}"), regression);
+    let predicted = |line: &str| {
+        std::fs::write(path("in.jsonl"), line).unwrap();
+        run(&["predict", &out, "--data", &path("in.jsonl")])
+    };
+    let (by_word, by_number) = (predicted("[\"up\",\"down\",\"up\",\"up\"]\n"), predicted("[1,0,1,1]\n"));
+    assert!(by_word.0 == 0 && by_word.1 == by_number.1, "{by_word:?} {by_number:?}");
+    assert!(predicted("[\"up\",\"left\",\"up\",\"up\"]\n").2.contains("\"left\" is no word of the training data"));
 }

@@ -10,7 +10,13 @@ use crate::random::Random;
 pub(super) const FAMILY: Family = Family {
     kinks: |spec| (1..=3).contains(&spec.flags[0]) && spec.dims[0] > 7,
     allows: |[(a, x), (b, y)]| !((a, x) == ("KIND", 4) && (b, y) == ("SMOOTH", 1)),
-    ..Family::new("cross_entropy", spec, 140, build, &[(&[2048, 256], &[1, 0, 0, 0, 0, 0, 0]), (&[2048, 256], &[1, 0, 0, 8, 0, 0, 0]), (&[2048, 256], &[0, 0, 0, 0, 0, 1, 1])])
+    ..Family::new(
+        "cross_entropy",
+        spec,
+        140,
+        build,
+        &[(&[2048, 256], &[1, 0, 0, 0, 0, 0, 0]), (&[2048, 256], &[1, 0, 0, 8, 0, 0, 0]), (&[2048, 256], &[0, 0, 0, 0, 0, 1, 1])],
+    )
 };
 
 fn spec(i: usize, random: &mut Random) -> Spec {
@@ -21,7 +27,12 @@ fn spec(i: usize, random: &mut Random) -> Spec {
     let length = if i >= 110 { random.pick(&[1, 2, 3, 7, 33, 200]) } else { 0 };
     dims[0] = dims[0].next_multiple_of(length.max(1));
     let regime = if length == 0 { regimes[i / 5 % 5] } else { regimes[2 + i / 5 % 3] };
-    Spec { dims, flags: vec![i % 5, i / 5 % 2, i / 7 % 2, length, usize::from(i % 11 == 10), usize::from(i % 5 != 4 && i % 3 == 1), i / 2 % 2], regime, seed: i as u64 }
+    Spec {
+        dims,
+        flags: vec![i % 5, i / 5 % 2, i / 7 % 2, length, usize::from(i % 11 == 10), usize::from(i % 5 != 4 && i % 3 == 1), i / 2 % 2],
+        regime,
+        seed: i as u64,
+    }
 }
 
 fn build(b: &mut Builder, spec: &Spec) -> Result<()> {

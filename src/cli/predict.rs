@@ -269,7 +269,7 @@ fn inputs_of(fields: &[Field], value: &Value) -> std::result::Result<Vec<Input>,
     let takes = || fields.iter().map(|field| format!("`{}`", field.name)).collect::<Vec<_>>().join(", ");
     let of = |field: &Field, value: &Value| {
         let (mut shape, mut numbers) = (vec![], vec![]);
-        flatten(value, 0, &mut shape, &mut numbers).map_err(|why| format!("`{}`: {why}", field.name))?;
+        flatten(field, value, 0, &mut shape, &mut numbers).map_err(|why| format!("`{}`: {why}", field.name))?;
         Ok((field.name.to_string(), shape, numbers))
     };
     match (value, fields) {
@@ -286,8 +286,8 @@ fn inputs_of(fields: &[Field], value: &Value) -> std::result::Result<Vec<Input>,
     }
 }
 
-/// Reads nested lists of equal lengths into a flat list of numbers and a shape.
-fn flatten(value: &Value, depth: usize, shape: &mut Vec<usize>, numbers: &mut Vec<f32>) -> std::result::Result<(), String> {
+/// Reads nested lists of equal lengths into a flat list of numbers and a shape; a word of the field is its number.
+fn flatten(field: &Field, value: &Value, depth: usize, shape: &mut Vec<usize>, numbers: &mut Vec<f32>) -> std::result::Result<(), String> {
     match value {
         Value::Array(list) => {
             if depth == shape.len() && numbers.is_empty() {
@@ -296,11 +296,13 @@ fn flatten(value: &Value, depth: usize, shape: &mut Vec<usize>, numbers: &mut Ve
             if shape.get(depth) != Some(&list.len()) {
                 return Err("lists that are of different lengths, or numbers beside lists".into());
             }
-            list.iter().try_for_each(|inner| flatten(inner, depth + 1, shape, numbers))
+            list.iter().try_for_each(|inner| flatten(field, inner, depth + 1, shape, numbers))
         }
         _ if depth != shape.len() => Err("lists that are of different lengths, or numbers beside lists".into()),
         _ => {
-            numbers.push(value.as_f64().ok_or_else(|| format!("{value} is no number"))? as f32);
+            let word = || field.words.iter().position(|word| value.as_str() == Some(word)).map(|at| at as f64);
+            let what = if field.words.is_empty() { "number" } else { "word of the training data" };
+            numbers.push(value.as_f64().or_else(word).ok_or_else(|| format!("{value} is no {what}"))? as f32);
             Ok(())
         }
     }

@@ -193,11 +193,7 @@ impl Forward {
     /// `Internal` when a shape differs, `Config` when a head is wider than 128 or dropout has more than 2³² scores to draw for.
     pub fn record(self, plan: &mut Plan, label: &str) -> Result<()> {
         let Forward { qkv, q, y, lse, shape } = self;
-        let name = shape.variant(&plan.target).kernel([
-            "attention/forward_short",
-            "attention/forward_tiled",
-            "attention/forward_rows",
-        ]);
+        let name = shape.variant(&plan.target).kernel(["attention/forward_short", "attention/forward_tiled", "attention/forward_rows"]);
         shape.expect(plan, name, qkv, q)?;
         plan.expect(name, y, shape.outputs())?;
         plan.expect(name, lse, shape.batch * shape.heads * shape.length)?;

@@ -18,6 +18,21 @@ pub struct Rows {
     pub stride: usize,
 }
 
+impl Rows {
+    /// Fails unless all rows and the selected ones have these sizes, and lengths are those of whole sequences.
+    fn expect(&self, plan: &Plan, name: &str, [all, selected]: [Tensor; 2], lengths: Option<Tensor>) -> Result<()> {
+        let Rows { rows, cols, picked, first, stride } = *self;
+        plan.expect(name, all, rows * cols)?;
+        plan.expect(name, selected, picked * cols)?;
+        lengths.map_or(Ok(()), |lengths| plan.expect(name, lengths, picked))?;
+        let inside = picked > 0 && stride > 0 && first + (picked - 1) * stride < rows;
+        if !inside || lengths.is_some() && (first + 1 != stride || picked * stride != rows) {
+            return Err(Error::Internal(format!("{name}: {picked} rows from {first}, every {stride}th, of {rows}")));
+        }
+        Ok(())
+    }
+}
+
 /// y[r] = x[first + r · stride].
 #[derive(Debug, Clone, Copy)]
 pub struct Forward {
@@ -38,18 +53,8 @@ impl Forward {
     /// `Internal` when a shape differs.
     pub fn record(self, plan: &mut Plan, label: &str) -> Result<()> {
         let Forward { x, y, rows, lengths } = self;
+        rows.expect(plan, "slice/forward", [x, y], lengths)?;
         let Rows { rows, cols, picked, first, stride } = rows;
-        plan.expect("slice/forward", x, rows * cols)?;
-        plan.expect("slice/forward", y, picked * cols)?;
-        if picked == 0 || stride == 0 || first + (picked - 1) * stride >= rows {
-            return Err(Error::Internal(format!("slice/forward: {picked} rows from {first}, every {stride}th, of {rows}")));
-        }
-        if let Some(lengths) = lengths {
-            plan.expect("slice/forward", lengths, picked)?;
-            if first + 1 != stride || picked * stride != rows {
-                return Err(Error::Internal(format!("slice/forward: lengths are for whole sequences, not for {picked} rows from {first} of {rows}")));
-            }
-        }
         let dispatch = Dispatch::new("slice/forward", label)
             .bind("x", x)
             .bind("y", y)
@@ -83,18 +88,8 @@ impl Backward {
     /// `Internal` when a shape differs.
     pub fn record(self, plan: &mut Plan, label: &str) -> Result<()> {
         let Backward { dy, dx, rows, lengths } = self;
+        rows.expect(plan, "slice/backward", [dx, dy], lengths)?;
         let Rows { rows, cols, picked, first, stride } = rows;
-        plan.expect("slice/backward", dx, rows * cols)?;
-        plan.expect("slice/backward", dy, picked * cols)?;
-        if picked == 0 || stride == 0 || first + (picked - 1) * stride >= rows {
-            return Err(Error::Internal(format!("slice/backward: {picked} rows from {first}, every {stride}th, of {rows}")));
-        }
-        if let Some(lengths) = lengths {
-            plan.expect("slice/backward", lengths, picked)?;
-            if first + 1 != stride || picked * stride != rows {
-                return Err(Error::Internal(format!("slice/backward: lengths are for whole sequences, not for {picked} rows from {first} of {rows}")));
-            }
-        }
         let dispatch = Dispatch::new("slice/backward", label)
             .bind("dy", dy)
             .bind("dx", dx)
