@@ -45,14 +45,14 @@ pub(super) fn run(host: &Host, args: EvalArgs) -> Result<()> {
         None => Purpose::Train,
     };
     if let Some(path) = &predictions {
+        let read: Vec<&Path> = config.data.files().into_iter().map(|(_, file)| file).collect();
+        expect_apart(path, &read, weights.folder()?)?;
         if !path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("npz")) {
             let path = path.display();
             return Err(Error::Config(format!(
                 "--predictions {path}: they are arrays, so name an .npz file. `engine predict` writes .csv"
             )));
         }
-        let read: Vec<&Path> = config.data.files().into_iter().map(|(_, file)| file).collect();
-        expect_apart(path, &read, weights.folder()?)?;
     }
     let problem = Problem::open(&config, purpose)?;
     if data.is_none() {

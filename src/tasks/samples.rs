@@ -257,7 +257,8 @@ impl SamplesConfig {
 
 impl DataKind for SamplesConfig {
     fn files(&self) -> Vec<(&'static str, &Path)> {
-        vec![("data.file", self.sized_by())]
+        let trained_on = self.test_file.is_some().then_some(("data.file", self.file.as_path())).filter(|(_, file)| file.exists());
+        [Some(("data.file", self.sized_by())), trained_on].into_iter().flatten().collect()
     }
 
     fn resize(&mut self) -> Result<()> {
