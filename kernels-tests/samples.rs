@@ -327,6 +327,16 @@ fn weights_of_classes_do_not_depend_on_the_batch() {
     };
     let (whole, parts) = (losses("whole", 12, 1), losses("parts", 4, 3));
     assert!(whole.len() == 3 && whole.iter().zip(&parts).all(|(a, b)| (a - b).abs() <= 1e-5 * a.abs()), "{whole:?} {parts:?}");
+    // Another file is weighed by the 48 training samples: a class of n of them weighs 48 / 3n, however many this file has.
+    let counted = |class: i32| {
+        let (file, y) = (path(&format!("{class}.npz")), vec![class; 60]);
+        write_arrays(Path::new(&file), &[("x", &[60, 2], Numbers::F32(&x)), ("y", &[60], Numbers::I32(&y))]).unwrap();
+        let rows: Value = serde_json::from_str(&succeeds(&["eval", &path("whole"), "--data", &file, "--json"])).unwrap();
+        let value = |name: &str| rows["this model"][name].as_f64().unwrap();
+        16.0 * value("cross_entropy") / value("loss")
+    };
+    let counts = [counted(0), counted(1), counted(2)];
+    assert!((counts.iter().sum::<f64>() - 48.0).abs() < 1e-3 && counts[0] > 4.0 * counts[2], "{counts:?}");
 }
 
 /// A number for each position, a table for each sequence, a word at each moment of a series; and a column that nobody reads may be of any kind.

@@ -544,13 +544,11 @@ impl LoadedSamples {
         let positions = self.source.positions();
         let masked = positions.is_some() && !self.source.config.classes;
         let mut class_weights = vec![];
-        if let (true, Some(column)) = (self.source.config.balance, self.samples.fields.last()) {
+        let own = || (&*self.samples, &self.source.sets.train);
+        let (samples, train) = self.trained.as_ref().map_or_else(own, |(samples, train)| (samples, train));
+        if let (true, Some(column)) = (self.source.config.balance, samples.fields.last()) {
             let mut counts = vec![0usize; column.known.below.unwrap_or(1)];
-            // What fills up shorter sequences is of no class.
-            let length =
-                |i: usize| self.samples.lengths.as_ref().filter(|_| positions.is_some()).map_or(usize::MAX, |lengths| lengths[i] as usize);
-            let values = self.source.sets.train.iter().flat_map(|i| column.sample(*i).iter().take(length(*i)));
-            values.for_each(|class| counts[*class as usize] += 1);
+            train.iter().flat_map(|i| samples.counted(column, *i)).for_each(|class| counts[*class as usize] += 1);
             let all: usize = counts.iter().sum();
             // A class that training has none of weighs as one sample would.
             class_weights = counts.iter().map(|count| all as f64 / (counts.len() * (*count).max(1)) as f64).collect();
