@@ -61,6 +61,11 @@ pub(crate) fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
+/// Extension of a file's name in lower case, without the dot; empty without one.
+pub(crate) fn extension(path: &Path) -> String {
+    path.extension().unwrap_or_default().to_string_lossy().to_lowercase()
+}
+
 /// Makes the names of a folder's files durable. Windows cannot open a folder as a file, and some file systems cannot sync one: there the
 /// rename alone has to do.
 fn sync_folder(folder: &Path) -> io::Result<()> {

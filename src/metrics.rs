@@ -57,6 +57,11 @@ impl Column {
     }
 }
 
+/// Index of the largest number of a row, such as that of the most probable class; the first of equals.
+pub fn first_largest(row: &[f32]) -> usize {
+    (0..row.len()).max_by(|a, b| row[*a].total_cmp(&row[*b]).then(b.cmp(a))).unwrap_or(0)
+}
+
 /// True if a smaller value of a metric is better: for all but cosines, accuracies, recalls, F1 and R².
 pub(crate) fn less_is_better(metric: &str) -> bool {
     !(metric.ends_with("cosine")

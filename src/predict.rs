@@ -18,6 +18,7 @@ use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::host::Host;
 use crate::kernels::State;
+use crate::metrics::first_largest;
 use crate::plan::{Flat, Program, Tensor};
 use crate::problem::Problem;
 use crate::registry::Config;
@@ -208,8 +209,7 @@ impl Predictor {
 
 /// The most probable class of each row of logits.
 pub fn most_probable(logits: &[f32], classes: usize) -> Vec<u32> {
-    let best = |row: &[f32]| (0..row.len()).max_by(|a, b| row[*a].total_cmp(&row[*b]).then(b.cmp(a))).unwrap_or(0) as u32;
-    logits.chunks(classes).map(best).collect()
+    logits.chunks(classes).map(|row| first_largest(row) as u32).collect()
 }
 
 /// Softmax of each row of logits: exp(x − max) / Σ exp(x − max).

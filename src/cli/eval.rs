@@ -8,6 +8,7 @@ use clap::Args;
 use super::args::{DeviceArg, JsonArg, RunFolderArgs, expect_apart, trained, weights_of};
 use crate::datasets::npz::{Numbers, write_arrays};
 use crate::error::{Error, Result};
+use crate::files;
 use crate::host::Host;
 use crate::metrics::table;
 use crate::problem::Problem;
@@ -47,7 +48,7 @@ pub(super) fn run(host: &Host, args: EvalArgs) -> Result<()> {
     if let Some(path) = &predictions {
         let read: Vec<&Path> = config.data.files().into_iter().map(|(_, file)| file).collect();
         expect_apart(path, &read, weights.folder()?)?;
-        if !path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("npz")) {
+        if files::extension(path) != "npz" {
             let path = path.display();
             return Err(Error::Config(format!(
                 "--predictions {path}: they are arrays, so name an .npz file. `engine predict` writes .csv"

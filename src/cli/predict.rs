@@ -66,8 +66,8 @@ pub(super) fn run(host: &Host, args: PredictArgs) -> Result<()> {
             if start.starts_with(b"\x93NUMPY") {
                 return Err(Error::Data(format!("{} is a .npy file: save it with np.savez, under the name of an input", file.display())));
             }
-            let arrays = start.starts_with(b"PK") || extension(&file) == "npz";
-            let table = ["csv", "parquet"].contains(&extension(&file).as_str());
+            let arrays = start.starts_with(b"PK") || files::extension(&file) == "npz";
+            let table = ["csv", "parquet"].contains(&files::extension(&file).as_str());
             let fields = if arrays || table { config.data.read_inputs(&file)? } else { None };
             match fields {
                 Some(fields) => of_fields(&mut models, fields, &file, &mut sink)?,
@@ -87,10 +87,6 @@ pub(super) fn run(host: &Host, args: PredictArgs) -> Result<()> {
         }
     }
     sink.finish()
-}
-
-fn extension(path: &Path) -> String {
-    path.extension().unwrap_or_default().to_string_lossy().to_lowercase()
 }
 
 /// Model of a run, compiled for inputs of the shapes that have come so far.
@@ -338,9 +334,9 @@ impl<'a> Sink<'a> {
     fn new(host: &'a Host, out: Option<PathBuf>, probabilities: bool) -> Result<Self> {
         let target = match out {
             None => Target::Terminal(host),
-            Some(path) if extension(&path) == "npz" => Target::Npz(path),
+            Some(path) if files::extension(&path) == "npz" => Target::Npz(path),
             // A file without a name, which goes with the process; it is copied to its place when all is there.
-            Some(path) => match extension(&path).as_str() {
+            Some(path) => match files::extension(&path).as_str() {
                 "csv" => Target::Csv(nameless(&path)?, path),
                 "jsonl" => Target::Lines(nameless(&path)?, path),
                 other => return Err(Error::Config(format!("--out {}: no format .{other}. Give a .npz, .csv or .jsonl", path.display()))),

@@ -368,7 +368,7 @@ impl Reader<'_> {
             let starts: Arc<[usize]> = starts.iter().map(|start| (start + first) * width).collect();
             columns.push(Column { known: Known { shape, ..known }, values, starts, len: len * width });
         }
-        Ok(Samples { fields: columns, lengths: None, count: starts.len(), rows: starts, left_out: 0 })
+        Ok(Samples { fields: columns, lengths: None, rows: starts, left_out: 0 })
     }
 
     /// Samples that are rows of the file.
@@ -384,7 +384,7 @@ impl Reader<'_> {
         };
         let fields = fields.into_iter().map(column).collect();
         let lengths = self.lengths.map(|(lengths, _)| numbers.iter().map(|row| lengths[*row]).collect());
-        Ok(Samples { fields, lengths, count: numbers.len(), left_out: rows - numbers.len(), rows: numbers })
+        Ok(Samples { fields, lengths, left_out: rows - numbers.len(), rows: numbers })
     }
 }
 

@@ -174,7 +174,25 @@ impl Column {
     }
 }
 
+/// All samples of a file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Samples {
+    /// Fields, in the order of the requests.
+    pub fields: Vec<Column>,
+    /// Number of positions of each sample that count; none where all do.
+    pub lengths: Option<Vec<u32>>,
+    /// Index in the file of each sample, or of the first moment of its window.
+    pub rows: Vec<usize>,
+    /// Number of samples that were left out, as some of their numbers are not finite.
+    pub left_out: usize,
+}
+
 impl Samples {
+    /// Number of samples.
+    pub fn count(&self) -> usize {
+        self.rows.len()
+    }
+
     /// Values of a field of a sample that count: those before the end of its sequence.
     pub fn counted<'a>(&'a self, column: &'a Column, i: usize) -> &'a [f32] {
         let values = column.sample(i);
@@ -183,19 +201,4 @@ impl Samples {
             _ => values,
         }
     }
-}
-
-/// All samples of a file.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Samples {
-    /// Fields, in the order of the requests.
-    pub fields: Vec<Column>,
-    /// Number of positions of each sample that count; none where all do.
-    pub lengths: Option<Vec<u32>>,
-    /// Number of samples.
-    pub count: usize,
-    /// Index in the file of each sample, or of the first moment of its window.
-    pub rows: Vec<usize>,
-    /// Number of samples that were left out, as some of their numbers are not finite.
-    pub left_out: usize,
 }

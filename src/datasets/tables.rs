@@ -9,6 +9,7 @@ use super::csv_file::read_csv;
 use super::index;
 use super::npz::Npz;
 use crate::error::{Error, Result, shortened};
+use crate::files;
 
 /// A file of named arrays.
 #[derive(Debug)]
@@ -30,7 +31,7 @@ impl Table {
     /// # Errors
     /// `MissingInput` without the file, `Data` when it cannot be used, with line and column of a .csv.
     pub fn open(path: &Path, as_words: &BTreeSet<&str>) -> Result<Table> {
-        let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+        let extension = files::extension(path);
         match extension.as_str() {
             "csv" => return Table::of_columns(path, read_csv(path, as_words)?),
             #[cfg(feature = "parquet")]

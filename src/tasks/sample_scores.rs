@@ -8,7 +8,7 @@ use crate::batch::Field;
 use crate::datasets::samples::Samples;
 use crate::error::Result;
 use crate::losses::{Columns, Loss};
-use crate::metrics::{Column, MetricRows, Metrics};
+use crate::metrics::{Column, MetricRows, Metrics, first_largest};
 use crate::session::Session;
 
 /// Metrics of a model that predicts numbers.
@@ -90,9 +90,9 @@ impl Errors {
     }
 }
 
-/// Scorecard of models that predict numbers.
+/// Samples that a model is judged by, whatever it predicts.
 #[derive(Debug)]
-pub(super) struct NumberScorecard {
+pub(super) struct Judged {
     pub(super) samples: Arc<Samples>,
     pub(super) packing: Packing,
     /// Samples that the model was trained on, with their numbers, if they are there.
@@ -100,56 +100,82 @@ pub(super) struct NumberScorecard {
     pub(super) validation: Vec<usize>,
     pub(super) columns: Columns,
     pub(super) target: Field,
+}
+
+impl Judged {
+    /// Means of the loss's columns over the validation samples. Each sample is handed on with its outputs.
+    fn means(&self, session: &Session, mut each: impl FnMut(usize, &[f32])) -> Result<Vec<(String, f64)>> {
+        let (mut sums, mut counted) = (vec![0.0; self.columns.names.len()], 0.0);
+        for chunk in self.validation.chunks(session.batch()) {
+            let batch = self.packing.pack(&self.samples, chunk, session.batch());
+            let (rows, outputs) = session.evaluate_both(&batch)?;
+            rows.iter().for_each(|row| sums.iter_mut().zip(row).for_each(|(sum, value)| *sum += f64::from(*value)));
+            counted += session.evaluation().1.feed.count(&batch) as f64;
+            chunk.iter().zip(outputs.chunks(outputs.len() / session.batch())).for_each(|(sample, output)| each(*sample, output));
+        }
+        Ok(self.columns.names.iter().zip(sums).map(|(name, sum)| (name.to_string(), sum / counted)).collect())
+    }
+
+    /// Values of the target of a sample that count.
+    fn truth(&self, sample: usize) -> &[f32] {
+        self.truth_of(&self.samples, sample)
+    }
+
+    fn truth_of<'a>(&self, samples: &'a Samples, sample: usize) -> &'a [f32] {
+        samples.fields.last().map_or(&[], |column| samples.counted(column, sample))
+    }
+
+    /// Arrays with a prediction for each sample, and with their rows in the file.
+    fn arrays(&self, predictions: ArrayValues, samples: &[usize]) -> Arrays {
+        let rows: Vec<i32> = samples.iter().map(|sample| self.samples.rows[*sample] as i32).collect();
+        let shape = [&[rows.len()], &self.target.shape[..]].concat();
+        vec![("predictions".into(), shape, predictions), ("rows".into(), vec![rows.len()], ArrayValues::Integers(rows))]
+    }
+}
+
+/// Predictions of a sample in the unit of the data, with its number.
+type Predicted = (usize, Vec<f32>);
+
+/// Scorecard of models that predict numbers.
+#[derive(Debug)]
+pub(super) struct NumberScorecard {
+    pub(super) judged: Judged,
     /// Input field and its features that have the past of the target, of windows.
     pub(super) series: Option<(usize, Vec<usize>)>,
     pub(super) season: Option<usize>,
 }
 
 impl NumberScorecard {
-    /// Rows of the target of a sample that count, in the unit of the data.
-    fn rows(&self, samples: &Samples, values: &[f32], sample: usize) -> Vec<f32> {
-        let features = self.target.features();
-        let counted = samples.fields.last().map_or(values.len(), |column| samples.counted(column, sample).len());
-        let mut values = values[..counted.min(values.len())].to_vec();
-        self.target.normalization.undo(&mut values, features);
+    /// Rows of the target in the unit of the data.
+    fn in_unit(&self, values: &[f32]) -> Vec<f32> {
+        let mut values = values.to_vec();
+        self.judged.target.normalization.undo(&mut values, self.judged.target.features());
         values
     }
 
     fn truth(&self, sample: usize) -> Vec<f32> {
-        self.truth_of(&self.samples, sample)
+        self.in_unit(self.judged.truth(sample))
     }
 
-    fn truth_of(&self, samples: &Samples, sample: usize) -> Vec<f32> {
-        samples.fields.last().map_or(vec![], |column| self.rows(samples, column.sample(sample), sample))
-    }
-
-    /// Metrics over samples, and the predictions of each in the unit of the data.
-    fn evaluate(&self, session: &Session, numbers: &[usize], mut each: impl FnMut(usize, &[f32])) -> Result<Metrics> {
-        let (mut errors, features, mut sums) =
-            (Errors::new(self.target.features()), self.target.features(), vec![0.0; self.columns.names.len()]);
-        let mut counted = 0.0;
-        for chunk in numbers.chunks(session.batch()) {
-            let batch = self.packing.pack(&self.samples, chunk, session.batch());
-            let (rows, outputs) = session.evaluate_both(&batch)?;
-            rows.iter().for_each(|row| sums.iter_mut().zip(row).for_each(|(sum, value)| *sum += f64::from(*value)));
-            counted += session.evaluation().1.feed.count(&batch) as f64;
-            for (sample, output) in chunk.iter().zip(outputs.chunks(self.target.len())) {
-                let (predicted, truth) = (self.rows(&self.samples, output, *sample), self.truth(*sample));
-                predicted.chunks(features).zip(truth.chunks(features)).for_each(|(p, t)| errors.add(p, t));
-                each(*sample, &predicted);
-            }
-        }
-        let mut metrics: Vec<(String, f64)> =
-            self.columns.names.iter().zip(sums).map(|(name, sum)| (name.to_string(), sum / counted)).collect();
+    /// Metrics over the validation samples, and the predictions of each in the unit of the data.
+    fn evaluate(&self, session: &Session, mut each: impl FnMut(usize, Vec<f32>)) -> Result<Metrics> {
+        let features = self.judged.target.features();
+        let mut errors = Errors::new(features);
+        let mut metrics = self.judged.means(session, |sample, output| {
+            let truth = self.truth(sample);
+            let predicted = self.in_unit(&output[..truth.len()]);
+            predicted.chunks(features).zip(truth.chunks(features)).for_each(|(p, t)| errors.add(p, t));
+            each(sample, predicted);
+        })?;
         metrics.extend(errors.metrics());
         Ok(Metrics(metrics))
     }
 
     /// Metrics of a guess for each validation sample.
     fn guessed(&self, guess: impl Fn(usize, usize) -> Vec<f32>) -> Metrics {
-        let features = self.target.features();
+        let features = self.judged.target.features();
         let mut errors = Errors::new(features);
-        for sample in &self.validation {
+        for sample in &self.judged.validation {
             let truth = self.truth(*sample);
             truth.chunks(features).enumerate().for_each(|(position, row)| errors.add(&guess(*sample, position), row));
         }
@@ -158,9 +184,9 @@ impl NumberScorecard {
 
     /// Value of the target's series at a moment of the context of a sample, in the unit of the data.
     fn past(&self, sample: usize, moment: usize, (field, features): &(usize, Vec<usize>)) -> Vec<f32> {
-        let column = &self.samples.fields[*field];
+        let column = &self.judged.samples.fields[*field];
         let row = &column.sample(sample)[moment * column.features()..][..column.features()];
-        let normalization = self.packing.normalization(*field);
+        let normalization = self.judged.packing.normalization(*field);
         let mut row = row.to_vec();
         let width = row.len();
         normalization.undo(&mut row, width);
@@ -168,10 +194,10 @@ impl NumberScorecard {
     }
 
     /// Some forecasts of the target's first feature, or pairs of true and predicted numbers.
-    fn examples(&self, predictions: &[(usize, Vec<f32>)]) -> Examples {
+    fn examples(&self, predictions: &[Predicted]) -> Examples {
         const FORECASTS: usize = 4;
         const PAIRS: usize = 2000;
-        let features = self.target.features();
+        let features = self.judged.target.features();
         let first = |values: &[f32]| values.iter().step_by(features).map(|v| f64::from(*v)).collect::<Vec<f64>>();
         let Some(series) = &self.series else {
             let pairs = predictions.iter().flat_map(|(sample, predicted)| {
@@ -180,7 +206,7 @@ impl NumberScorecard {
             let pairs: Vec<(f64, f64)> = pairs.collect();
             return Examples::Pairs(pairs.iter().step_by(pairs.len().div_ceil(PAIRS).max(1)).copied().collect());
         };
-        let horizon = self.target.len() / features;
+        let horizon = self.judged.target.len() / features;
         let errors: Vec<Vec<f64>> = predictions
             .iter()
             .map(|(sample, predicted)| first(predicted).iter().zip(first(&self.truth(*sample))).map(|(p, t)| (p - t).abs()).collect())
@@ -192,9 +218,9 @@ impl NumberScorecard {
                 errors.get(errors.len() * 9 / 10).or(errors.last()).copied().unwrap_or(0.0)
             })
             .collect();
-        let context = self.samples.fields[series.0].known.shape[0];
-        let forecast = |(sample, predicted): &(usize, Vec<f32>)| Forecast {
-            name: format!("window from row {}", self.samples.rows[*sample]),
+        let context = self.judged.samples.fields[series.0].known.shape[0];
+        let forecast = |(sample, predicted): &Predicted| Forecast {
+            name: format!("window from row {}", self.judged.samples.rows[*sample]),
             past: (0..context).map(|moment| f64::from(self.past(*sample, moment, series)[0])).collect(),
             truth: first(&self.truth(*sample)),
             predicted: first(predicted),
@@ -205,12 +231,12 @@ impl NumberScorecard {
     }
 
     fn rows_of_baselines(&self) -> MetricRows {
-        let features = self.target.features();
+        let features = self.judged.target.features();
         let mut rows = vec![];
-        if let Some((samples, train)) = &self.reference {
+        if let Some((samples, train)) = &self.judged.reference {
             let (mut sums, mut count) = (vec![0f64; features], 0.0);
             for sample in train {
-                for row in self.truth_of(samples, *sample).chunks(features) {
+                for row in self.in_unit(self.judged.truth_of(samples, *sample)).chunks(features) {
                     row.iter().zip(&mut sums).for_each(|(value, sum)| *sum += f64::from(*value));
                     count += 1.0;
                 }
@@ -219,7 +245,7 @@ impl NumberScorecard {
             rows.push(("mean".to_string(), self.guessed(|_, _| mean.clone())));
         }
         if let Some(series) = &self.series {
-            let context = self.samples.fields[series.0].known.shape[0];
+            let context = self.judged.samples.fields[series.0].known.shape[0];
             rows.push(("last value".to_string(), self.guessed(|sample, _| self.past(sample, context - 1, series))));
             if let Some(season) = self.season.filter(|season| *season <= context) {
                 let moment = |position: usize| context - season + position % season;
@@ -228,11 +254,23 @@ impl NumberScorecard {
         }
         rows
     }
+
+    /// Closing scores, and the predictions of each validation sample.
+    fn close(&self, session: &Session) -> Result<(ClosingScores, Vec<Predicted>)> {
+        let mut predictions = vec![];
+        let mine = self.evaluate(session, |sample, predicted| predictions.push((sample, predicted)))?;
+        let notes = vec![format!(
+            "In the unit of the data, over {} validation samples; the loss is that of the normalised target.",
+            predictions.len()
+        )];
+        let scores = ClosingScores::beside(vec![("this model".into(), mine)], self.rows_of_baselines(), &number_columns(), notes);
+        Ok((ClosingScores { examples: Some(self.examples(&predictions)), ..scores }, predictions))
+    }
 }
 
 impl Scorecard for NumberScorecard {
     fn validate(&self, session: &Session, _step: u64, _number: u64) -> Result<Metrics> {
-        self.evaluate(session, &self.validation, |_, _| {})
+        self.evaluate(session, |_, _| {})
     }
 
     fn baselines(&self) -> Vec<(&'static str, Metrics)> {
@@ -241,51 +279,28 @@ impl Scorecard for NumberScorecard {
     }
 
     fn closing_scores(&self, session: &Session, _step: u64) -> Result<ClosingScores> {
-        let mut predictions = vec![];
-        let mine = self.evaluate(session, &self.validation, |sample, predicted| predictions.push((sample, predicted.to_vec())))?;
-        let notes = vec![format!(
-            "In the unit of the data, over {} validation samples; the loss is that of the normalised target.",
-            self.validation.len()
-        )];
-        let scores = ClosingScores::beside(vec![("this model".into(), mine)], self.rows_of_baselines(), &number_columns(), notes);
-        Ok(ClosingScores { examples: Some(self.examples(&predictions)), ..scores })
+        Ok(self.close(session)?.0)
     }
 
     fn test(&self, session: &Session, test: Test) -> Result<(ClosingScores, Arrays)> {
         test.without_sequences()?;
-        let scores = self.closing_scores(session, 0)?;
+        let (scores, predictions) = self.close(session)?;
         if !test.predictions {
             return Ok((scores, vec![]));
         }
-        let (mut outputs, mut rows) = (vec![], vec![]);
-        self.evaluate(session, &self.validation, |sample, predicted| {
-            rows.push(self.samples.rows[sample] as i32);
-            let mut padded = predicted.to_vec();
-            padded.resize(self.target.len(), f32::NAN);
-            outputs.extend(padded);
-        })?;
-        let shape = [&[rows.len()], &self.target.shape[..]].concat();
-        Ok((
-            scores,
-            vec![
-                ("predictions".into(), shape, ArrayValues::Floats(outputs)),
-                ("rows".into(), vec![rows.len()], ArrayValues::Integers(rows)),
-            ],
-        ))
+        let (samples, outputs): (Vec<usize>, Vec<Vec<f32>>) = predictions.into_iter().unzip();
+        let padded = |mut predicted: Vec<f32>| {
+            predicted.resize(self.judged.target.len(), f32::NAN);
+            predicted
+        };
+        let outputs = outputs.into_iter().flat_map(padded).collect();
+        Ok((scores, self.judged.arrays(ArrayValues::Floats(outputs), &samples)))
     }
 }
 
 /// Scorecard of models that tell classes apart.
 #[derive(Debug)]
-pub(super) struct ClassScorecard {
-    pub(super) samples: Arc<Samples>,
-    pub(super) packing: Packing,
-    /// Samples that the model was trained on, with their numbers, if they are there.
-    pub(super) reference: Option<(Arc<Samples>, Vec<usize>)>,
-    pub(super) validation: Vec<usize>,
-    pub(super) columns: Columns,
-    pub(super) target: Field,
-}
+pub(super) struct ClassScorecard(pub(super) Judged);
 
 /// Number of samples of each true class (rows) by the class that is predicted.
 struct Confusion {
@@ -336,55 +351,55 @@ impl Confusion {
 
 impl ClassScorecard {
     fn classes(&self) -> usize {
-        self.target.below.unwrap_or(1)
+        self.0.target.below.unwrap_or(1)
     }
 
-    fn truth(&self, sample: usize) -> &[f32] {
-        self.truth_of(&self.samples, sample)
+    /// Class with the largest logit for each row of outputs, in which the classes may be followed by what fills it up.
+    fn predicted<'a>(&self, output: &'a [f32]) -> impl Iterator<Item = usize> + use<'a> {
+        let classes = self.classes();
+        output.chunks(output.len() / self.0.target.len().max(1)).map(move |row| first_largest(&row[..classes]))
     }
 
-    fn truth_of<'a>(&self, samples: &'a Samples, sample: usize) -> &'a [f32] {
-        samples.fields.last().map_or(&[][..], |column| samples.counted(column, sample))
-    }
-
+    /// Metrics over the validation samples; each is handed on with its logits.
     fn evaluate(&self, session: &Session, mut each: impl FnMut(usize, &[f32])) -> Result<(Metrics, Confusion)> {
-        let (mut confusion, mut sums, mut counted) = (Confusion::new(self.classes()), vec![0.0; self.columns.names.len()], 0.0);
-        for chunk in self.validation.chunks(session.batch()) {
-            let batch = self.packing.pack(&self.samples, chunk, session.batch());
-            let (rows, outputs) = session.evaluate_both(&batch)?;
-            rows.iter().for_each(|row| sums.iter_mut().zip(row).for_each(|(sum, value)| *sum += f64::from(*value)));
-            counted += session.evaluation().1.feed.count(&batch) as f64;
-            let per_sample = outputs.len() / session.batch();
-            let logits = per_sample / self.target.len().max(1);
-            for (sample, output) in chunk.iter().zip(outputs.chunks(per_sample)) {
-                for (class, row) in self.truth(*sample).iter().zip(output.chunks(logits)) {
-                    confusion.counts[*class as usize][first_largest(&row[..self.classes()])] += 1;
-                }
-                each(*sample, output);
-            }
-        }
+        let mut confusion = Confusion::new(self.classes());
+        let means = self.0.means(session, |sample, output| {
+            let both = self.0.truth(sample).iter().zip(self.predicted(output));
+            both.for_each(|(class, predicted)| confusion.counts[*class as usize][predicted] += 1);
+            each(sample, output);
+        })?;
         let own = confusion.metrics();
-        let means = self.columns.names.iter().zip(sums).map(|(name, sum)| (name.to_string(), sum / counted));
-        let mut metrics: Vec<(String, f64)> = means.filter(|(name, _)| own.iter().all(|(other, _)| other != name)).collect();
+        let mut metrics: Vec<(String, f64)> = means.into_iter().filter(|(name, _)| own.iter().all(|(other, _)| other != name)).collect();
         metrics.extend(own);
         Ok((Metrics(metrics), confusion))
     }
 
     /// Metrics of the class that most training samples have.
     fn majority(&self) -> Option<Metrics> {
-        let (samples, train) = self.reference.as_ref()?;
+        let (samples, train) = self.0.reference.as_ref()?;
         let mut counts = vec![0usize; self.classes()];
-        train.iter().flat_map(|sample| self.truth_of(samples, *sample)).for_each(|class| counts[*class as usize] += 1);
+        train.iter().flat_map(|sample| self.0.truth_of(samples, *sample)).for_each(|class| counts[*class as usize] += 1);
         let most = (0..counts.len()).max_by_key(|class| (counts[*class], usize::MAX - class)).unwrap_or(0);
         let mut confusion = Confusion::new(self.classes());
-        self.validation.iter().flat_map(|sample| self.truth(*sample)).for_each(|class| confusion.counts[*class as usize][most] += 1);
+        let truth = self.0.validation.iter().flat_map(|sample| self.0.truth(*sample));
+        truth.for_each(|class| confusion.counts[*class as usize][most] += 1);
         Some(Metrics(confusion.metrics()))
     }
-}
 
-/// Index of the largest number, the first of equals.
-fn first_largest(row: &[f32]) -> usize {
-    (0..row.len()).max_by(|a, b| row[*a].total_cmp(&row[*b]).then(b.cmp(a))).unwrap_or(0)
+    /// Closing scores; each validation sample is handed on with its logits.
+    fn close(&self, session: &Session, each: impl FnMut(usize, &[f32])) -> Result<ClosingScores> {
+        const SHOWN: usize = 20;
+        let (mine, confusion) = self.evaluate(session, each)?;
+        let names: Vec<String> = match self.0.target.words.is_empty() {
+            true => (0..self.classes()).map(|class| class.to_string()).collect(),
+            false => self.0.target.words.clone(),
+        };
+        let few = self.classes() <= SHOWN;
+        let notes = if few { vec![confusion.table(&names)] } else { vec![] };
+        let baselines = self.majority().map(|metrics| ("majority class".to_string(), metrics)).into_iter().collect();
+        let scores = ClosingScores::beside(vec![("this model".into(), mine)], baselines, &class_columns(), notes);
+        Ok(ClosingScores { examples: few.then_some(Examples::Confusion(names, confusion.counts)), ..scores })
+    }
 }
 
 impl Scorecard for ClassScorecard {
@@ -397,41 +412,27 @@ impl Scorecard for ClassScorecard {
     }
 
     fn closing_scores(&self, session: &Session, _step: u64) -> Result<ClosingScores> {
-        let (mine, confusion) = self.evaluate(session, |_, _| {})?;
-        const SHOWN: usize = 20;
-        let names: Vec<String> = match self.target.words.is_empty() {
-            true => (0..self.classes()).map(|class| class.to_string()).collect(),
-            false => self.target.words.clone(),
-        };
-        let few = self.classes() <= SHOWN;
-        let notes = if few { vec![confusion.table(&names)] } else { vec![] };
-        let baselines = self.majority().map(|metrics| ("majority class".to_string(), metrics)).into_iter().collect();
-        let scores = ClosingScores::beside(vec![("this model".into(), mine)], baselines, &class_columns(), notes);
-        Ok(ClosingScores { examples: few.then_some(Examples::Confusion(names, confusion.counts)), ..scores })
+        self.close(session, |_, _| {})
     }
 
     fn test(&self, session: &Session, test: Test) -> Result<(ClosingScores, Arrays)> {
         test.without_sequences()?;
-        let scores = self.closing_scores(session, 0)?;
+        let (mut logits, mut samples) = (vec![], vec![]);
+        let scores = self.close(session, |sample, output| {
+            if test.predictions {
+                samples.push(sample);
+                logits.extend_from_slice(output);
+            }
+        })?;
         if !test.predictions {
             return Ok((scores, vec![]));
         }
-        let (mut logits, mut rows) = (vec![], vec![]);
-        self.evaluate(session, |sample, output| {
-            rows.push(self.samples.rows[sample] as i32);
-            logits.extend_from_slice(output);
-        })?;
-        let width = logits.len() / rows.len() / self.target.len().max(1);
-        let best: Vec<i32> = logits.chunks(width).map(|row| first_largest(&row[..self.classes()]) as i32).collect();
-        let shape = [&[rows.len()], &self.target.shape[..]].concat();
-        let with_logits = [&shape[..], &[width]].concat();
-        Ok((
-            scores,
-            vec![
-                ("predictions".into(), shape, ArrayValues::Integers(best)),
-                ("logits".into(), with_logits, ArrayValues::Floats(logits)),
-                ("rows".into(), vec![rows.len()], ArrayValues::Integers(rows)),
-            ],
-        ))
+        let best =
+            logits.chunks(logits.len() / samples.len()).flat_map(|output| self.predicted(output)).map(|class| class as i32).collect();
+        let mut arrays = self.0.arrays(ArrayValues::Integers(best), &samples);
+        let width = logits.len() / samples.len() / self.0.target.len().max(1);
+        let shape = [&[samples.len()], &self.0.target.shape[..], &[width]].concat();
+        arrays.insert(1, ("logits".into(), shape, ArrayValues::Floats(logits)));
+        Ok((scores, arrays))
     }
 }

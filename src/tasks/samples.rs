@@ -1,6 +1,6 @@
 //! Samples of one's own: named fields from the arrays or columns of a file, with one target, of numbers or of classes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::data::{Data, DataKind, InputRows, Layout, Loading, Purpose, Source, packed};
 use super::epochs::{Sets, SplitKind, check_split, fifth, one};
 use super::packing::Packing;
-use super::sample_scores::{ClassScorecard, NumberScorecard, class_card, number_card};
+use super::sample_scores::{ClassScorecard, Judged, NumberScorecard, class_card, number_card};
 use super::scorecard::{Card, Scorecard};
 use crate::batch::{Batch, Field, Fields, Inputs, Normalization, Scale, interned, saved_scale, scale_buffers};
 use crate::config::{Section, Settings, within};
@@ -289,7 +289,7 @@ impl DataKind for SamplesConfig {
     fn read_inputs(&self, file: &Path) -> Result<Option<InputRows>> {
         let samples = read_samples(file, &self.requests(false), &self.known, self.reading(true))?;
         let rows = samples.rows.clone();
-        let all = |column: &Column| (0..samples.count).flat_map(|i| column.sample(i).to_vec()).collect::<Vec<f32>>();
+        let all = |column: &Column| (0..samples.count()).flat_map(|i| column.sample(i).to_vec()).collect::<Vec<f32>>();
         let field = |(request, column): (Request<'_>, &Column)| (interned(request.name), column.known.shape.clone(), all(column));
         let mut fields: Vec<_> = self.requests(false).into_iter().zip(&samples.fields).map(field).collect();
         fields.extend(samples.lengths.map(|lengths| ("lengths", vec![], lengths.into_iter().map(|n| n as f32).collect())));
@@ -300,8 +300,8 @@ impl DataKind for SamplesConfig {
         let mut source = self.source(settings, purpose);
         if purpose != Purpose::Predict && self.sized_by().exists() {
             let samples = self.read()?;
-            source.sets.expect(samples.count);
-            source.samples = Some(samples.count);
+            source.sets.expect(samples.count());
+            source.samples = Some(samples.count());
             let names = self.requests(true);
             source.config.known = names.iter().map(|r| r.name.to_string()).zip(samples.fields.into_iter().map(|f| f.known)).collect();
         }
@@ -334,7 +334,7 @@ impl DataKind for SamplesConfig {
         let fields = config.requests(true).iter().map(column).collect();
         let lengths = config.lengths.as_ref().map(|_| vec![1; samples]);
         source
-            .holding(Samples { fields, lengths, count: samples, rows: (0..samples).collect(), left_out: 0 }, &[])
+            .holding(Samples { fields, lengths, rows: (0..samples).collect(), left_out: 0 }, &[])
             .map(|data| Box::new(data) as Box<dyn Data>)
     }
 }
@@ -359,6 +359,11 @@ impl SampleSource {
         known.shape.first().copied().filter(|_| self.config.classes || known.each)
     }
 
+    /// True if a mask says which positions count: classes have a number of their own for those that do not.
+    fn masked(&self) -> bool {
+        self.positions().is_some() && !self.config.classes
+    }
+
     fn normalization(&self, name: &str) -> Normalization {
         match (self.config.normalize_of(name), self.scales.get(name)) {
             (Normalize::Unit, _) => Normalization::Unit,
@@ -376,8 +381,8 @@ impl SampleSource {
 
     /// Takes the samples. Scales are those of the saved weights if given, else of the training samples.
     fn holding(mut self, mut samples: Samples, saved_buffers: &[Buffer]) -> Result<LoadedSamples> {
-        self.sets.take(samples.count)?;
-        self.samples = Some(samples.count);
+        self.sets.take(samples.count())?;
+        self.samples = Some(samples.count());
         let names: Vec<String> = self.config.requests(true).iter().map(|request| request.name.to_string()).collect();
         for (name, column) in names.iter().zip(&mut samples.fields) {
             self.config.known.insert(name.clone(), column.known.clone());
@@ -442,11 +447,11 @@ impl Source for SampleSource {
             };
             inputs = inputs.with(field.name, plan.persistent(Role::Dataset, &tensor, &shape)?);
         }
-        if let (Some(positions), false) = (self.positions(), self.config.classes) {
+        let positions = self.positions().unwrap_or(1);
+        if self.masked() {
             inputs = inputs.with("mask", plan.persistent(Role::Dataset, &format!("{name}.mask"), &[batch, positions])?);
         }
         if self.config.balance {
-            let positions = self.positions().unwrap_or(1);
             inputs = inputs.with("weights", plan.persistent(Role::Dataset, &format!("{name}.weights"), &[batch, positions])?);
         }
         Ok(inputs)
@@ -485,10 +490,9 @@ impl Source for SampleSource {
     fn load(self: Box<Self>, with: Loading<'_>) -> Result<(Box<dyn Data>, Vec<String>)> {
         self.expect_file()?;
         let samples = self.config.read()?;
-        let (left_out, count) = (samples.left_out, samples.count);
-        let trained = self.trained_on();
+        let (left_out, count) = (samples.left_out, samples.count());
         let mut loaded = self.holding(samples, with.saved_buffers)?;
-        loaded.trained = trained;
+        loaded.trained = loaded.source.trained_on();
         let Sets { train, validation, .. } = &loaded.source.sets;
         let fields = loaded.source.fields();
         let list = |answer: bool| {
@@ -515,37 +519,41 @@ impl Source for SampleSource {
 }
 
 impl SampleSource {
-    /// Samples of the training file of a run that is tested on another, with the numbers of those that it was trained on; none where they are not there.
-    fn trained_on(&self) -> Option<(Samples, Vec<usize>)> {
+    /// Samples of the training file of a run that is tested on another, with the numbers of those that it was trained on and the target normalised; none
+    /// where they are not there.
+    fn trained_on(&self) -> Option<Numbered> {
         let config = &self.config;
         if config.test_file.is_none() || !config.file.exists() {
             return None;
         }
-        let Ok(samples) = read_samples(&config.file, &config.requests(true), &config.known, config.reading(false)) else { return None };
+        let mut samples = read_samples(&config.file, &config.requests(true), &config.known, config.reading(false)).ok()?;
         let mut sets = self.sets.clone();
         sets.tests = false;
-        sets.take(samples.count).is_ok().then_some((samples, sets.train))
+        sets.take(samples.count()).ok()?;
+        let how = self.normalization(config.targets.keys().next()?);
+        samples.fields.last_mut()?.normalize(&how);
+        Some((Arc::new(samples), sets.train))
     }
 }
+
+/// Samples, and the numbers of some of them.
+type Numbered = (Arc<Samples>, Vec<usize>);
 
 /// Samples in memory, normalised.
 #[derive(Debug, Clone)]
 struct LoadedSamples {
     source: SampleSource,
     samples: Arc<Samples>,
-    /// Samples that the model was trained on, and their numbers, if these are others.
-    trained: Option<(Samples, Vec<usize>)>,
+    /// Samples that the model was trained on, if these are others.
+    trained: Option<Numbered>,
     /// Layout of the training batches, once there was one.
     packing: Option<Packing>,
 }
 
 impl LoadedSamples {
     fn packing(&self, time_major: bool) -> Packing {
-        let positions = self.source.positions();
-        let masked = positions.is_some() && !self.source.config.classes;
         let mut class_weights = vec![];
-        let own = || (&*self.samples, &self.source.sets.train);
-        let (samples, train) = self.trained.as_ref().map_or_else(own, |(samples, train)| (samples, train));
+        let (samples, train) = self.trained.as_ref().map_or((&self.samples, &self.source.sets.train), |(samples, train)| (samples, train));
         if let (true, Some(column)) = (self.source.config.balance, samples.fields.last()) {
             let mut counts = vec![0usize; column.known.below.unwrap_or(1)];
             train.iter().flat_map(|i| samples.counted(column, *i)).for_each(|class| counts[*class as usize] += 1);
@@ -553,6 +561,7 @@ impl LoadedSamples {
             // A class that training has none of weighs as one sample would.
             class_weights = counts.iter().map(|count| all as f64 / (counts.len() * (*count).max(1)) as f64).collect();
         }
+        let (positions, masked) = (self.source.positions(), self.source.masked());
         Packing { fields: self.source.fields(), positions, masked, class_weights, time_major }
     }
 }
@@ -575,26 +584,17 @@ impl Data for LoadedSamples {
     fn scorecard(&self, loss: &dyn Loss, layout: Layout) -> Box<dyn Scorecard> {
         let (samples, packing) = (self.samples.clone(), self.packing(layout.time_major));
         let Sets { train, validation, .. } = &self.source.sets;
-        let (train, validation, columns) = (train.clone(), validation.clone(), loss.columns());
+        let (validation, columns) = (validation.clone(), loss.columns());
         let target = self.source.fields().0.into_iter().find(|field| field.answer);
         // Guesses that need no training are those of the training data.
-        let reference = match &self.trained {
-            Some((samples, train)) => {
-                let mut samples = samples.clone();
-                if let (Some(column), Some(target)) = (samples.fields.last_mut(), &target) {
-                    column.normalize(&target.normalization);
-                }
-                Some((Arc::new(samples), train.clone()))
-            }
-            None if self.source.config.test_file.is_some() => None,
-            None => Some((samples.clone(), train.clone())),
-        };
+        let own = || self.source.config.test_file.is_none().then(|| (samples.clone(), train.clone()));
+        let reference = self.trained.clone().or_else(own);
         let Some(target) = target else { return Box::new(super::scorecard::Means::new(columns, |_| vec![])) };
+        let judged = Judged { samples, packing, reference, validation, columns, target };
         if self.source.config.classes {
-            return Box::new(ClassScorecard { samples, packing, reference, validation, columns, target });
+            return Box::new(ClassScorecard(judged));
         }
-        let series = self.series_of_target();
-        Box::new(NumberScorecard { samples, packing, reference, validation, columns, target, series, season: self.source.config.season })
+        Box::new(NumberScorecard { judged, series: self.series_of_target(), season: self.source.config.season })
     }
 }
 
@@ -610,7 +610,7 @@ impl LoadedSamples {
         if let (true, Some(column)) = (config.classes, self.samples.fields.last()) {
             let classes = |numbers: &[usize]| {
                 let of = |i: &usize| self.samples.counted(column, *i).iter().map(|class| *class as usize);
-                numbers.iter().flat_map(of).collect::<std::collections::BTreeSet<usize>>()
+                numbers.iter().flat_map(of).collect::<BTreeSet<usize>>()
             };
             let (train, validation) = (classes(&self.source.sets.train), classes(&self.source.sets.validation));
             if train.len() == 1 {
