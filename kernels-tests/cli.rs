@@ -94,6 +94,11 @@ fn mistakes_have_their_message_and_exit_code() {
     for (args, code, says) in [
         (&["inspect", "/nope"] as &[&str], 66, "/nope"),
         (&["inspect", "/dev/null"], 2, "inspect knows"),
+        (
+            &["train", "data/runs/integer_sequences_d64.toml", "--out", "unused", "--set", "validation.select=seen_in_training"],
+            2,
+            "describes the samples, not the model",
+        ),
         (&["check", "--cases", "0"], 2, "--cases"),
         (&["train", RUN, "--out", "/nope/x", "--set", "batch=8"], 2, "Did you mean train.batch?"),
         (&["train", RUN, "--out", "/nope/x", "--set", "optimizer.learning_rate=-1e-20"], 2, "-1e-20 is out of range"),

@@ -254,7 +254,7 @@ const SAMPLES: Kind = Kind {
                 "model={kind='stack',layers=[{kind='lstm',hidden=4,bidirectional=true},{kind='mean_pool'},{kind='linear'}]}",
             ],
             &[
-                "data={kind='samples',file='FOLDER/samples.npz',inputs={x='sequence'},targets={y='tags'},classes=true,lengths='lengths',split='blocks'}",
+                "data={kind='samples',file='FOLDER/samples.npz',inputs={x='sequence'},targets={y='tags'},classes=true,lengths='lengths',split='blocks',class_weights=[1.0,3.0]}",
                 "loss={kind='cross_entropy',weight='none',per='sequence'}",
                 "model={kind='stack',layers=[{kind='gru',hidden=4,bidirectional=false},{kind='linear'}]}",
             ],

@@ -139,7 +139,7 @@ fn inputs_that_a_model_cannot_take_are_refused() {
         (lines("key.jsonl", "{\"x\":[[1]]}\n"), 65, "no input `x`. It takes `context`"),
         (lines("empty.jsonl", "\n\n"), 65, "there is no sample"),
         (lines("none.jsonl", "[[]]\n"), 65, "there is nothing to predict from"),
-        (lines("array.npy", "\u{93}NUMPY"), 65, "no JSON"),
+        (lines("array.npy", "\u{93}NUMPY"), 65, "this run reads no tables and no .npy files"),
         (latin("latin.jsonl"), 65, "no UTF-8 text"),
         (lines("long.jsonl", &"1".repeat((64 << 20) + 2)), 65, "longer than 67108864 bytes"),
         (lines("missing.jsonl", "{}\n"), 65, "`context` is missing"),

@@ -20,6 +20,8 @@ tests![
     other_files_are_read_as_the_training_file_was,
     weights_of_classes_do_not_depend_on_the_batch,
     targets_of_every_shape_train,
+    arrays_side_by_side_are_those_of_an_archive,
+    rows_of_json_are_rows_of_a_table,
 ];
 
 const GOLDEN: &str = "kernels-tests/golden/samples";
@@ -191,6 +193,7 @@ fn what_the_data_do_not_have_is_refused() {
         (&["data.window={context=2,horizon=1}"], 2, "leave one of them out"),
         (&["data.season=3"], 2, "give data.window"),
         (&["data.balance=true"], 2, "data.classes = true"),
+        (&["data.class_weights=[1.0,2.0]"], 2, "data.class_weights is for classes"),
         (&["data.split=auto"], 2, "no validation members"),
         (&["data.classes=true"], 2, "loss.kind = \"regression\""),
         (&["loss={kind='cross_entropy'}"], 2, "`y` is numbers: use loss.kind = \"regression\""),
@@ -314,18 +317,18 @@ fn weights_of_classes_do_not_depend_on_the_batch() {
     write_arrays(Path::new(&path("data.npz")), &[("x", &[60, 2], Numbers::F32(&x)), ("y", &[60], Numbers::I32(&y))]).unwrap();
     let run_file = path("run.toml");
     succeeds(&["new", "--data", &path("data.npz"), "--out", &run_file]);
-    let losses = |name: &str, batch: usize, accumulate: usize| {
+    let losses = |name: &str, weights: &str, batch: usize, accumulate: usize| {
         let (batch, accumulate) = (format!("train.batch={batch}"), format!("train.accumulate={accumulate}"));
         let layers = "model.layers=[{kind='linear',out=8},{kind='tanh'},{kind='linear'}]";
         let out = path(name);
-        let sets = ["data.balance=true", layers, &batch, &accumulate, "train.epochs=3"];
+        let sets = [weights, layers, &batch, &accumulate, "train.epochs=3"];
         let sets: Vec<&str> = sets.iter().flat_map(|set| ["--set", *set]).collect();
         succeeds(&[&["train", &run_file, "--out", &out], &sets[..]].concat());
         let lines = std::fs::read_to_string(Path::new(&out).join("metrics.jsonl")).unwrap();
         let lines = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
         lines.filter(|line| line["split"] == "validation").map(|line| line["loss"].as_f64().unwrap()).collect::<Vec<f64>>()
     };
-    let (whole, parts) = (losses("whole", 12, 1), losses("parts", 4, 3));
+    let (whole, parts) = (losses("whole", "data.balance=true", 12, 1), losses("parts", "data.balance=true", 4, 3));
     assert!(whole.len() == 3 && whole.iter().zip(&parts).all(|(a, b)| (a - b).abs() <= 1e-5 * a.abs()), "{whole:?} {parts:?}");
     // Another file is weighed by the 48 training samples: a class of n of them weighs 48 / 3n, however many this file has.
     let counted = |class: i32| {
@@ -337,6 +340,99 @@ fn weights_of_classes_do_not_depend_on_the_batch() {
     };
     let counts = [counted(0), counted(1), counted(2)];
     assert!((counts.iter().sum::<f64>() - 48.0).abs() < 1e-3 && counts[0] > 4.0 * counts[2], "{counts:?}");
+    // Weights in the same ratio, given by hand, are the same weights.
+    let given = format!("data.class_weights=[{},{},{}]", 7.0 / counts[0], 7.0 / counts[1], 7.0 / counts[2]);
+    let given = losses("given", &given, 12, 1);
+    assert!(whole.iter().zip(&given).all(|(a, b)| (a - b).abs() <= 1e-5 * a.abs()), "{whole:?} {given:?}");
+    let (uneven, one) =
+        (losses("uneven", "data.class_weights=[1.0,1.0,9.0]", 12, 1), losses("one", "data.class_weights=[3.0,3.0,3.0]", 12, 1));
+    assert!((uneven[0] - one[0]).abs() > 1e-3 * one[0], "{uneven:?} {one:?}");
+    for (weights, says) in [
+        ("[1.0,2.0]", "has 2 weights for 3 classes"),
+        ("[1.0,0.0,2.0]", "no positive number"),
+        ("{a=1.0,b=2.0,c=3.0}", "the classes are numbers: give a list of 3"),
+    ] {
+        let set = format!("data.class_weights={weights}");
+        let (code, _, said) = run(&["train", &run_file, "--out", &path("refused"), "--set", &set]);
+        assert!(code == 2 && said.contains(says), "{code} {said}");
+    }
+}
+
+/// A folder of .npy files is the archive that numpy makes of the same arrays, and is watched as a file is.
+fn arrays_side_by_side_are_those_of_an_archive() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let x: Vec<f32> = (0..40 * 3).map(|i| (i as f32 * 0.37).sin()).collect();
+    let y: Vec<f32> = x.chunks(3).map(|x| 2.0 * x[0] - x[1]).collect();
+    write_arrays(Path::new(&path("one.npz")), &[("x", &[40, 3], Numbers::F32(&x)), ("y", &[40], Numbers::F32(&y))]).unwrap();
+    std::fs::create_dir(path("arrays")).unwrap();
+    let npy = |name: &str, shape: &str, values: &[f32]| {
+        let text = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}\n");
+        let numbers = values.iter().flat_map(|value| value.to_le_bytes());
+        let bytes: Vec<u8> =
+            b"\x93NUMPY\x01\x00".iter().copied().chain((text.len() as u16).to_le_bytes()).chain(text.bytes()).chain(numbers).collect();
+        std::fs::write(Path::new(&path("arrays")).join(name), bytes).unwrap();
+    };
+    npy("x.npy", "(40, 3)", &x);
+    npy("y.npy", "(40,)", &y);
+    std::fs::write(Path::new(&path("arrays")).join("notes.txt"), "not an array").unwrap();
+    let trained = |data: &str, name: &str| {
+        let (run_file, out) = (path(&format!("{name}.toml")), path(name));
+        succeeds(&["new", "--data", data, "--out", &run_file]);
+        succeeds(&["train", &run_file, "--out", &out, "--set", "train.epochs=2"]);
+        let lines = succeeds(&["predict", &out, "--data", data]);
+        (std::fs::read(Path::new(&out).join("model.safetensors")).unwrap().len(), lines)
+    };
+    let (archive, arrays) = (trained(&path("one.npz"), "archive"), trained(&path("arrays"), "side_by_side"));
+    assert_eq!(archive, arrays);
+    assert!(succeeds(&["eval", &path("side_by_side"), "--data", &path("one.npz")]).contains("RMSE"));
+    let listed = succeeds(&["inspect", &path("arrays")]);
+    assert!(listed.contains("[40, 3]") && listed.contains("-0.99"), "{listed}");
+    // A number that is changed in one of them is seen.
+    let changed: Vec<f32> = y.iter().map(|y| y + 0.5).collect();
+    npy("y.npy", "(40,)", &changed);
+    let (code, _, said) = run(&["eval", &path("side_by_side")]);
+    assert!(code == 65 && said.contains("arrays"), "{code} {said}");
+    npy("y.npy", "(41,)", &y);
+    let (code, _, said) = run(&["inspect", &path("arrays")]);
+    assert!(code == 65 && said.contains("y.npy cannot be used: shape [41]"), "{code} {said}");
+    std::fs::create_dir(path("empty")).unwrap();
+    let (code, _, said) = run(&["new", "--data", &path("empty"), "--out", &path("empty.toml")]);
+    assert!(code == 65 && said.contains("has no .npy files"), "{code} {said}");
+}
+
+/// A row of a table can be given as JSON, with its words, and gives what it gives in the file.
+fn rows_of_json_are_rows_of_a_table() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let data = format!("{GOLDEN}/mixed.csv");
+    let (run_file, out, lines) = (path("run.toml"), path("run"), path("rows.jsonl"));
+    succeeds(&["new", "--data", &data, "--out", &run_file]);
+    succeeds(&["train", &run_file, "--out", &out, "--set", "train.epochs=2"]);
+    let rows = [
+        r#"{"id": 7, "size": 7.520571708679199, "age": 24, "colour": "red", "city": "Oslo"}"#,
+        r#"{"size": 6.615230083465576, "age": 12, "colour": "blue", "city": "San José, Costa Rica", "price": 1}"#,
+    ];
+    std::fs::write(&lines, rows.join("\n")).unwrap();
+    let parsed = |text: String| text.lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<Value>>();
+    let (table, given) = (parsed(succeeds(&["predict", &out, "--data", &data])), parsed(succeeds(&["predict", &out, "--data", &lines])));
+    assert_eq!((given.len(), &given[0]["id"]), (2, &Value::from(7)));
+    for (table, given) in table.iter().zip(&given) {
+        let value = |row: &Value| row["output"].as_f64().or_else(|| row["output"][0].as_f64()).unwrap();
+        assert!((value(table) - value(given)).abs() <= 1e-5 * value(table).abs(), "{table} {given}");
+    }
+    for (row, says) in [
+        (r#"{"size": 1, "age": 2, "colour": "purple", "city": "Oslo"}"#, "`purple` is not in the training data"),
+        (r#"{"size": "large", "age": 2, "colour": "red", "city": "Oslo"}"#, "`large` is no number"),
+        (r#"{"size": null, "age": 2, "colour": "red", "city": "Oslo"}"#, "neither a number nor a word"),
+        (r#"{"size": 1, "age": 2, "colour": "red"}"#, "city"),
+    ] {
+        std::fs::write(&lines, row).unwrap();
+        let (code, _, said) = run(&["predict", &out, "--data", &lines]);
+        assert!(code == 65 && said.contains("line 1") && said.contains(says), "{code} {said}");
+    }
+    let listed = succeeds(&["inspect", &data]);
+    assert!(listed.contains("words") && listed.contains("different: "), "{listed}");
 }
 
 /// A number for each position, a table for each sequence, a word at each moment of a series; and a column that nobody reads may be of any kind.

@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::losses::{Loss, LossKind, loss_kinds};
 use crate::models::{Build, Model, ModelKind, model_kinds};
 use crate::plan::Buffer;
-use crate::tasks::{Data, DataKind, InputRows, Purpose, Source, data_kinds};
+use crate::tasks::{Data, DataKind, InputRows, InputSource, Purpose, Source, data_kinds};
 
 /// The configuration of a run file.
 pub type Config = config::Config<ModelConfig, DataConfig, LossConfig>;
@@ -93,8 +93,8 @@ impl DataKind for DataConfig {
         self.kind_mut().take_inputs(shapes)
     }
 
-    fn read_inputs(&self, file: &Path) -> Result<Option<InputRows>> {
-        self.kind().read_inputs(file)
+    fn read_inputs(&self, from: InputSource<'_>) -> Result<Option<InputRows>> {
+        self.kind().read_inputs(from)
     }
 
     fn open(&self, settings: &Settings, purpose: Purpose) -> Result<Box<dyn Source>> {

@@ -1,6 +1,7 @@
 //! `engine inspect`: what is in a file.
 
 use std::any::Any;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -14,14 +15,16 @@ use crate::datasets::integer_sequences::{FAMILIES, draw_family};
 use crate::datasets::matrix::IN_MEMORY;
 use crate::datasets::next_vectors::{self, Reading, self_similarity};
 use crate::datasets::npz::{Look, Npz};
-use crate::error::{Error, Result};
+use crate::datasets::tables::{ArrayInfo, Element, Table, TableValues};
+use crate::error::{Error, Result, shortened};
+use crate::files;
 use crate::host::Host;
 use crate::random::Random;
 use crate::registry::Config;
 use crate::tasks::{DataKind, IntegerSequencesConfig};
 use crate::train::TensorFile;
 
-/// Show what is in an .npz or .safetensors file, or in a run file
+/// Show what is in a data file, a folder of .npy files, a .safetensors file, or a run file
 #[derive(Debug, Args)]
 pub(super) struct InspectArgs {
     /// File
@@ -36,9 +39,73 @@ pub(super) fn run(host: &Host, args: InspectArgs) -> Result<()> {
     match file.extension().and_then(|e| e.to_str()) {
         Some("safetensors") => inspect_tensors(host, file, json),
         Some("toml") => inspect_run(host, file, json),
-        Some("npz") => inspect_npz(host, file, json),
-        _ => Err(Error::Config(format!("{}: inspect knows .npz data, .safetensors files and .toml run files", file.display()))),
+        _ => inspect_data(host, file, json),
     }
+}
+
+/// Lists what is in a file of data.
+fn inspect_data(host: &Host, file: &Path, json: bool) -> Result<()> {
+    if file.is_dir() || ["csv", "parquet", "npy"].contains(&files::extension(file).as_str()) {
+        return inspect_table(host, file, json);
+    }
+    if files::extension(file) == "npz" {
+        return inspect_npz(host, file, json);
+    }
+    Err(Error::Config(format!(
+        "{}: inspect knows data (.npz, .csv, .parquet, .npy or a folder of them), .safetensors files and .toml run files",
+        file.display()
+    )))
+}
+
+/// Lists the columns of a table with their range, or their words.
+fn inspect_table(host: &Host, file: &Path, as_json: bool) -> Result<()> {
+    const SHOWN: usize = 8;
+    let mut table = Table::open(file, &BTreeSet::new())?;
+    let mut rows = vec![];
+    for array in table.arrays().to_vec() {
+        let (what, facts, shown) = match table.read(&array.name) {
+            Ok(TableValues::Numbers(values)) => {
+                let finite = || values.iter().copied().filter(|value| value.is_finite());
+                let (count, sum) = finite().fold((0usize, 0.0), |(n, sum), value| (n + 1, sum + f64::from(value)));
+                let (low, high) = finite().fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)));
+                let (mean, bad) = (sum / count as f64, values.len() - count);
+                let shown = match (count, bad) {
+                    (0, _) => "no finite number".to_string(),
+                    (_, 0) => format!("{low} to {high}, mean {mean:.6}"),
+                    _ => format!("{low} to {high}, mean {mean:.6}; {bad} values are NaN or infinite"),
+                };
+                let known = (count > 0).then_some(());
+                let facts =
+                    json!({ "least": known.map(|()| low), "most": known.map(|()| high), "mean": known.map(|()| mean), "not_finite": bad });
+                (if array.element == Element::Float { "numbers" } else { "integers" }, facts, shown)
+            }
+            Ok(TableValues::Words(words)) => {
+                let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+                words.iter().for_each(|word| *counts.entry(word).or_default() += 1);
+                let some = counts.iter().take(SHOWN).map(|(word, n)| format!("{} ({n})", shortened(word))).collect::<Vec<_>>().join(", ");
+                let more = if counts.len() > SHOWN { format!(" and {} more", counts.len() - SHOWN) } else { String::new() };
+                ("words", json!({ "different": counts.len() }), format!("{} different: {some}{more}", counts.len()))
+            }
+            Err(e) => ("unusable", json!({ "problem": e.to_string() }), e.to_string()),
+        };
+        rows.push((array, what, facts, shown));
+    }
+    if as_json {
+        let one = |(array, what, facts, _): &(ArrayInfo, &str, serde_json::Value, String)| {
+            let mut object = json!({ "name": array.name, "holds": what, "shape": array.shape });
+            if let (Some(object), Some(facts)) = (object.as_object_mut(), facts.as_object()) {
+                object.extend(facts.clone());
+            }
+            object
+        };
+        return host.print_json(&rows.iter().map(one).collect::<Vec<_>>());
+    }
+    let width = rows.iter().map(|(array, ..)| array.name.chars().count()).max().unwrap_or(0).max(6);
+    let mut out = format!("{:width$}  {:<9} {:<16}  values\n", "column", "holds", "shape");
+    for (array, what, _, shown) in rows {
+        let _ = writeln!(out, "{:width$}  {what:<9} {:<16}  {shown}", array.name, format!("{:?}", array.shape));
+    }
+    host.print(&out)
 }
 
 fn inspect_tensors(host: &Host, file: &Path, as_json: bool) -> Result<()> {
@@ -143,7 +210,7 @@ fn inspect_run(host: &Host, file: &Path, as_json: bool) -> Result<()> {
     const DRAWS: usize = 50_000;
     let config = Config::load(file, &[])?;
     if let Some((_, file)) = config.data.files().first() {
-        return inspect_npz(host, file, as_json);
+        return inspect_data(host, file, as_json);
     }
     let Some(data) = (config.data.kind() as &dyn Any).downcast_ref::<IntegerSequencesConfig>() else {
         return Err(Error::Internal("data of neither a generator nor a file".into()));

@@ -88,7 +88,7 @@ enum Command {
     New(new::NewArgs),
     /// Print what a shell completes, or write manual pages
     Completions(completions::CompletionsArgs),
-    /// Show what is in an .npz or .safetensors file, or in a run file
+    /// Show what is in a data file, a folder of .npy files, a .safetensors file, or a run file
     Inspect(inspect::InspectArgs),
 }
 

@@ -111,7 +111,7 @@ pub(super) fn run(host: &Host, args: NewArgs) -> Result<()> {
 /// Kind of the shipped runs whose data a file has by the names and shapes of its arrays, if there is one.
 fn kind_of(file: &Path, target: &[String], window: &[usize]) -> Result<Option<&'static str>> {
     std::fs::metadata(file).map_err(|e| Error::read(file, e))?;
-    if !target.is_empty() || !window.is_empty() || files::extension(file) == "csv" {
+    if !target.is_empty() || !window.is_empty() || !file.is_file() || ["csv", "npy"].contains(&files::extension(file).as_str()) {
         return Ok(None);
     }
     Ok(match (header(file).is_ok(), crate::datasets::images::header(file).is_ok()) {

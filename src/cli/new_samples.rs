@@ -238,7 +238,7 @@ impl Found {
                 all.dedup();
                 // An array of integers by type is one of classes; in a table of text, only few different ones are.
                 let few = all.len() <= CLASSES;
-                if !classes || !few && !self.file.to_lowercase().ends_with(".npz") {
+                if !classes || !few && table.is_text() {
                     return Ok(false);
                 }
                 all.last().map_or(0, |most| *most as usize + 1)

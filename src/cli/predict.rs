@@ -18,7 +18,7 @@ use crate::files;
 use crate::host::Host;
 use crate::predict::{Predictor, most_probable, probabilities};
 use crate::registry::Config;
-use crate::tasks::{DataKind as _, FieldValues, InputRows};
+use crate::tasks::{DataKind, FieldValues, InputRows, InputSource};
 
 /// Largest number of samples in a batch, for a file.
 const BATCH: usize = 64;
@@ -61,21 +61,25 @@ pub(super) fn run(host: &Host, args: PredictArgs) -> Result<()> {
     let mut sink = Sink::new(host, out, probabilities)?;
     match data.filter(|file| file.as_os_str() != "-") {
         Some(file) => {
+            if file.is_dir() || ["csv", "parquet", "npy"].contains(&files::extension(&file).as_str()) {
+                let Some(fields) = config.data.read_inputs(InputSource::File(&file))? else {
+                    return Err(Error::Data(format!(
+                        "{}: this run reads no tables and no .npy files: give a .npz or .jsonl",
+                        file.display()
+                    )));
+                };
+                of_fields(&mut models, fields, &file, &mut sink)?;
+                return sink.finish();
+            }
             let mut opened = BufReader::new(open_regular(&file, "a .npz or .jsonl")?);
             let start = opened.fill_buf().map_err(|e| Error::read(&file, e))?;
-            if start.starts_with(b"\x93NUMPY") {
-                return Err(Error::Data(format!("{} is a .npy file: save it with np.savez, under the name of an input", file.display())));
-            }
-            let arrays = start.starts_with(b"PK") || files::extension(&file) == "npz";
-            let table = ["csv", "parquet"].contains(&files::extension(&file).as_str());
-            let fields = if arrays || table { config.data.read_inputs(&file)? } else { None };
-            match fields {
-                Some(fields) => of_fields(&mut models, fields, &file, &mut sink)?,
-                None if arrays => of_arrays(&mut models, &file, &mut sink)?,
-                None if table => {
-                    return Err(Error::Data(format!("{}: this run reads no tables: give a .npz or .jsonl", file.display())));
+            if start.starts_with(b"PK") || files::extension(&file) == "npz" {
+                match config.data.read_inputs(InputSource::File(&file))? {
+                    Some(fields) => of_fields(&mut models, fields, &file, &mut sink)?,
+                    None => of_arrays(&mut models, &file, &mut sink)?,
                 }
-                None => of_lines(&mut models, opened, &file.display().to_string(), &mut sink)?,
+            } else {
+                of_lines(&mut models, &config.data, opened, &file.display().to_string(), &mut sink)?;
             }
         }
         None => {
@@ -83,7 +87,7 @@ pub(super) fn run(host: &Host, args: PredictArgs) -> Result<()> {
             if stdin.is_terminal() {
                 host.note("reading JSON lines from standard input; --data names a file");
             }
-            of_lines(&mut models, stdin.lock(), "standard input", &mut sink)?;
+            of_lines(&mut models, &config.data, stdin.lock(), "standard input", &mut sink)?;
         }
     }
     sink.finish()
@@ -220,7 +224,7 @@ fn of_matrices(
 }
 
 /// Predicts samples given line by line, each as soon as it arrives.
-fn of_lines(models: &mut Models<'_>, lines: impl BufRead, source: &str, sink: &mut Sink<'_>) -> Result<()> {
+fn of_lines(models: &mut Models<'_>, data: &impl DataKind, lines: impl BufRead, source: &str, sink: &mut Sink<'_>) -> Result<()> {
     let fields = models.fields.clone();
     let (mut lines, mut sample, mut number) = (lines, 0, 0);
     let mut bytes = Vec::new();
@@ -243,7 +247,19 @@ fn of_lines(models: &mut Models<'_>, lines: impl BufRead, source: &str, sink: &m
         }
         let mut value: Value = serde_json::from_str(line.trim_end()).map_err(|e| at(&format!("no JSON: {e}")))?;
         let id = value.as_object_mut().and_then(|object| object.remove("id"));
-        let inputs = inputs_of(&fields, &value).map_err(|why| at(&why))?;
+        let row = match &value {
+            Value::Object(row) => data.read_inputs(InputSource::Row(&format!("{source}, line {number}"), row))?,
+            _ => None,
+        };
+        let inputs = match row {
+            Some(row) => row
+                .fields
+                .into_iter()
+                .filter(|(name, ..)| fields.iter().any(|field| field.name == *name))
+                .map(|(name, shape, values)| (name.to_string(), shape, values))
+                .collect(),
+            None => inputs_of(&fields, &value).map_err(|why| at(&why))?,
+        };
         let shapes: Shapes = inputs.iter().map(|(name, shape, _)| (name.clone(), shape.clone())).collect();
         let model = models.of(&shapes).map_err(|e| e.of(&format!("{source}, line {number}")))?;
         let given: Vec<(&str, &[f32])> = inputs.iter().map(|(name, _, values)| (name.as_str(), values.as_slice())).collect();

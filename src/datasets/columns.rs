@@ -13,6 +13,13 @@ pub enum Element {
     Word,
 }
 
+impl Element {
+    /// Type of the elements of a NumPy dtype of numbers, such as `<f4`.
+    pub(super) fn of_dtype(dtype: &str) -> Self {
+        if dtype.contains('f') { Element::Float } else { Element::Integer }
+    }
+}
+
 /// Description of an array.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ArrayInfo {

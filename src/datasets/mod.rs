@@ -21,6 +21,7 @@ use std::io::{Read, Seek};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
+use crate::files;
 use crate::random::{Random, stream};
 
 /// Streams of random numbers for different uses, so that no two uses share any.
@@ -47,34 +48,66 @@ pub(crate) fn open_regular(path: &Path, extension: &str) -> Result<File> {
     File::open(path).map_err(failed)
 }
 
-/// Length and CRC-32C of a file, enough to notice that it has changed.
+/// The .npy files of a folder, in the order of their names; of a file, itself.
+///
+/// # Errors
+/// `Io` when the folder cannot be read.
+pub(crate) fn files_of(path: &Path) -> Result<Vec<PathBuf>> {
+    if !path.is_dir() {
+        return Ok(vec![path.to_path_buf()]);
+    }
+    let failed = |e| Error::read(path, e);
+    let mut found = vec![];
+    for entry in std::fs::read_dir(path).map_err(failed)? {
+        let file = entry.map_err(failed)?.path();
+        found.extend((files::extension(&file) == "npy").then_some(file));
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Length and CRC-32C of a file, or of the .npy files of a folder with their names, enough to notice that it has changed.
 ///
 /// # Errors
 /// `MissingInput` or `Io`.
 pub(crate) fn fingerprint(path: &Path) -> Result<String> {
-    let failed = |e: std::io::Error| Error::read(path, e);
-    let mut file = std::fs::File::open(path).map_err(failed)?;
     let (mut buffer, mut sum, mut length) = (vec![0; 1 << 20], 0, 0u64);
-    loop {
-        let n = file.read(&mut buffer).map_err(failed)?;
-        if n == 0 {
-            return Ok(format!("{length} bytes, {sum:08x}"));
+    for part in files_of(path)? {
+        let failed = |e: std::io::Error| Error::read(&part, e);
+        if part != path {
+            sum = crc32c::crc32c_append(sum, part.file_name().unwrap_or_default().as_encoded_bytes());
         }
-        sum = crc32c::crc32c_append(sum, &buffer[..n]);
-        length += n as u64;
+        let mut file = std::fs::File::open(&part).map_err(failed)?;
+        loop {
+            let n = file.read(&mut buffer).map_err(failed)?;
+            if n == 0 {
+                break;
+            }
+            sum = crc32c::crc32c_append(sum, &buffer[..n]);
+            length += n as u64;
+        }
     }
+    Ok(format!("{length} bytes, {sum:08x}"))
 }
 
-/// Mark of an unchanged file that needs no reading of it: length, time of the last change, and on Unix device and inode.
-type Stamp = (u64, Option<std::time::SystemTime>, [u64; 2]);
+/// Mark of an unchanged file, or of each .npy file of a folder, that needs no reading of it: path, length, time of the last change, and on Unix device
+/// and inode.
+pub(crate) type Stamp = Vec<(PathBuf, u64, Option<std::time::SystemTime>, [u64; 2])>;
 
-fn stamp(path: &Path) -> Result<Stamp> {
-    let found = path.metadata().map_err(|e| Error::read(path, e))?;
-    #[cfg(unix)]
-    let place = [std::os::unix::fs::MetadataExt::dev(&found), std::os::unix::fs::MetadataExt::ino(&found)];
-    #[cfg(not(unix))]
-    let place = [0; 2];
-    Ok((found.len(), found.modified().ok(), place))
+/// Mark of a file as it is now.
+///
+/// # Errors
+/// `MissingInput` or `Io`.
+pub(crate) fn stamp(path: &Path) -> Result<Stamp> {
+    let one = |path: PathBuf| {
+        let found = path.metadata().map_err(|e| Error::read(&path, e))?;
+        #[cfg(unix)]
+        let place = [std::os::unix::fs::MetadataExt::dev(&found), std::os::unix::fs::MetadataExt::ino(&found)];
+        #[cfg(not(unix))]
+        let place = [0; 2];
+        Ok((path, found.len(), found.modified().ok(), place))
+    };
+    files_of(path)?.into_iter().map(one).collect()
 }
 
 /// Data files of a run, watched for changes since they were read, because some are read again later.
@@ -134,13 +167,17 @@ impl Watched {
 /// # Errors
 /// `MissingInput` or `Io`.
 pub(crate) fn brief_fingerprint(path: &Path) -> Result<String> {
-    let failed = |e: std::io::Error| Error::read(path, e);
-    let mut file = std::fs::File::open(path).map_err(failed)?;
-    let length = file.metadata().map_err(failed)?.len();
-    file.seek(std::io::SeekFrom::Start(length.saturating_sub(1 << 16))).map_err(failed)?;
-    let mut end = Vec::new();
-    file.read_to_end(&mut end).map_err(failed)?;
-    Ok(format!("{length} bytes, {:08x} at its end", crc32c::crc32c(&end)))
+    let (mut all, mut sum) = (0, 0);
+    for part in files_of(path)? {
+        let failed = |e: std::io::Error| Error::read(&part, e);
+        let mut file = std::fs::File::open(&part).map_err(failed)?;
+        let length = file.metadata().map_err(failed)?.len();
+        file.seek(std::io::SeekFrom::Start(length.saturating_sub(1 << 16))).map_err(failed)?;
+        let mut end = Vec::new();
+        file.read_to_end(&mut end).map_err(failed)?;
+        (all, sum) = (all + length, crc32c::crc32c_append(sum, &end));
+    }
+    Ok(format!("{all} bytes, {sum:08x} at its end"))
 }
 
 /// Splits the numbers 0 to n − 1 into training and validation samples: the last share of them validates, in order or, with a seed, shuffled.

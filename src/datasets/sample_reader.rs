@@ -60,8 +60,26 @@ struct Reader<'a> {
 /// # Errors
 /// `MissingInput` without the file, `Data` when it does not hold these fields.
 pub fn read_samples(file: &Path, requests: &[Request<'_>], known: &BTreeMap<String, Known>, reading: Reading<'_>) -> Result<Samples> {
-    let as_words: BTreeSet<&str> = known.values().flat_map(|known| known.words.keys().map(String::as_str)).collect();
-    let mut reader = Reader { table: Table::open(file, &as_words)?, file, reading, lengths: None, bad: BTreeSet::new() };
+    read_table(Table::open(file, &words_of(known))?, file, requests, known, reading)
+}
+
+/// Columns that have words, whatever they look like.
+pub fn words_of(known: &BTreeMap<String, Known>) -> BTreeSet<&str> {
+    known.values().flat_map(|known| known.words.keys().map(String::as_str)).collect()
+}
+
+/// Reads the fields of a table that is open; `file` names it in messages.
+///
+/// # Errors
+/// As `read_samples`.
+pub fn read_table(
+    table: Table,
+    file: &Path,
+    requests: &[Request<'_>],
+    known: &BTreeMap<String, Known>,
+    reading: Reading<'_>,
+) -> Result<Samples> {
+    let mut reader = Reader { table, file, reading, lengths: None, bad: BTreeSet::new() };
     if let Some(name) = reading.lengths {
         let mut positions = None;
         for request in requests {

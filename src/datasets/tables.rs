@@ -1,13 +1,15 @@
-//! Named arrays of any meaning: members of an .npz file, or columns of a .csv or .parquet file.
+//! Named arrays of any meaning: members of an .npz file, .npy files of a folder, or columns of a .csv or .parquet file.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use serde_json::Value;
+
 use super::columns::Column;
 pub use super::columns::{ArrayInfo, Element, TableValues};
 use super::csv_file::read_csv;
-use super::index;
-use super::npz::Npz;
+use super::npz::{NpyFile, Npz};
+use super::{files_of, index};
 use crate::error::{Error, Result, shortened};
 use crate::files;
 
@@ -22,16 +24,20 @@ pub struct Table {
 #[derive(Debug)]
 enum Content {
     Npz(Box<Npz<std::io::BufReader<std::fs::File>>>),
+    Npy(BTreeMap<String, NpyFile>),
     Columns(BTreeMap<String, std::result::Result<TableValues, String>>),
 }
 
 impl Table {
-    /// Opens a file: of an .npz the headers are read, of a table all rows. These columns are words, whatever they look like.
+    /// Opens a file, or a folder of .npy files: of arrays the headers are read, of a table all rows. These columns are words, whatever they look like.
     ///
     /// # Errors
     /// `MissingInput` without the file, `Data` when it cannot be used, with line and column of a .csv.
     pub fn open(path: &Path, as_words: &BTreeSet<&str>) -> Result<Table> {
         let extension = files::extension(path);
+        if path.is_dir() || extension == "npy" {
+            return Table::of_npy(path);
+        }
         match extension.as_str() {
             "csv" => return Table::of_columns(path, read_csv(path, as_words)?),
             #[cfg(feature = "parquet")]
@@ -47,14 +53,54 @@ impl Table {
         }
         let mut npz = Npz::open(path).map_err(|e| match (&e, extension.as_str()) {
             (Error::Data(_), "npz") | (Error::MissingInput(_) | Error::Io(_), _) => e,
-            _ => Error::Data(format!("{}: tables and arrays are read from .csv, .npz and .parquet files", path.display())),
+            _ => Error::Data(format!("{}: tables and arrays are read from .csv, .npz, .npy and .parquet files", path.display())),
         })?;
         let mut arrays = vec![];
         for member in npz.members()?.into_iter().filter(|member| member.needed_problem.is_none()) {
-            let element = if member.dtype.contains('f') { Element::Float } else { Element::Integer };
+            let element = Element::of_dtype(&member.dtype);
             arrays.push(ArrayInfo { name: member.name, shape: member.shape, element });
         }
         Ok(Table { source: path.display().to_string(), arrays, content: Content::Npz(Box::new(npz)) })
+    }
+
+    /// The .npy files of a folder, or one of them, each under its name without the extension.
+    fn of_npy(path: &Path) -> Result<Table> {
+        let (mut arrays, mut content) = (vec![], BTreeMap::new());
+        for file in files_of(path)? {
+            let mut npy = NpyFile::open(&file)?;
+            let (shape, dtype) = npy.shape()?;
+            let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            arrays.push(ArrayInfo { name: name.clone(), shape, element: Element::of_dtype(&dtype) });
+            content.insert(name, npy);
+        }
+        if arrays.is_empty() {
+            return Err(Error::Data(format!("the folder {} has no .npy files: give a file, or a folder of .npy files", path.display())));
+        }
+        Ok(Table { source: path.display().to_string(), arrays, content: Content::Npy(content) })
+    }
+
+    /// True for a table that was written as text, whose integers may be quantities.
+    pub fn is_text(&self) -> bool {
+        matches!(self.content, Content::Columns(_))
+    }
+
+    /// A table of one row, column by column, as `source`. These columns are words, whatever they look like.
+    ///
+    /// # Errors
+    /// `Data` for a value that is neither number, word nor boolean.
+    pub fn of_row(source: &str, row: &serde_json::Map<String, Value>, as_words: &BTreeSet<&str>) -> Result<Table> {
+        let mut columns = vec![];
+        for (name, value) in row {
+            let text = match value {
+                Value::String(text) => text.clone(),
+                Value::Number(_) | Value::Bool(_) => value.to_string(),
+                _ => return Err(Error::Data(format!("{source}: column `{}` is neither a number nor a word", shortened(name)))),
+            };
+            let mut column = Column::of(as_words.contains(name.as_str()));
+            column.take_or_break(&text, |why| format!("column `{name}`: {why}"));
+            columns.push((name.clone(), column));
+        }
+        Table::of_columns(Path::new(source), columns)
     }
 
     /// A table of these columns.
@@ -100,6 +146,10 @@ impl Table {
         self.info(name)?;
         match &mut self.content {
             Content::Npz(npz) => Ok(TableValues::Numbers(npz.array(name)?.values.to_f32())),
+            Content::Npy(files) => {
+                let file = files.get_mut(name).ok_or_else(|| Error::Internal(format!("array {name} without a file")))?;
+                Ok(TableValues::Numbers(file.array()?.values.to_f32()))
+            }
             Content::Columns(columns) => columns[name].clone().map_err(Error::Data),
         }
     }
@@ -109,7 +159,7 @@ impl Table {
         let source = &self.source;
         Error::Data(match self.content {
             Content::Columns(_) => format!("{source}, row {}, column `{name}`: {value} {why}", at + 1),
-            Content::Npz(_) => format!("{source}: {name}{:?} is {value}, which {why}", index(at, shape)),
+            Content::Npz(_) | Content::Npy(_) => format!("{source}: {name}{:?} is {value}, which {why}", index(at, shape)),
         })
     }
 }

@@ -39,6 +39,15 @@ pub struct Layout {
 /// Name of a field, shape of a sample, and values of all samples.
 pub type FieldValues = (&'static str, Vec<usize>, Vec<f32>);
 
+/// Places that inputs without targets come from.
+#[derive(Debug, Clone, Copy)]
+pub enum InputSource<'a> {
+    /// A file.
+    File(&'a Path),
+    /// One row of a table as JSON, column by column, and its place for messages.
+    Row(&'a str, &'a serde_json::Map<String, serde_json::Value>),
+}
+
 /// Inputs of the samples of a file.
 #[derive(Debug, Clone)]
 pub struct InputRows {
@@ -85,13 +94,13 @@ pub trait DataKind: Section + Debug + Any {
         Ok(())
     }
 
-    /// Reads the inputs of all samples of a file, in the way that training reads them: name, shape of a sample and values of each field. None for data
-    /// whose fields are arrays of the same names.
+    /// Reads the inputs of samples in the way that training reads them: name, shape of a sample and values of each field. None for data whose fields are
+    /// arrays of the same names.
     ///
     /// # Errors
-    /// `MissingInput` or `Data` when the file cannot be used.
-    fn read_inputs(&self, file: &Path) -> Result<Option<InputRows>> {
-        let _ = file;
+    /// `MissingInput` or `Data` when they cannot be used.
+    fn read_inputs(&self, from: InputSource<'_>) -> Result<Option<InputRows>> {
+        let _ = from;
         Ok(None)
     }
 

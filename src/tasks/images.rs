@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::data::{Data, DataKind, Layout, Loading, Purpose, Source, packed};
 use super::epochs::{Sets, SplitKind, check_split, fifth, one, random_split};
+use super::file_source::FileSource;
 use super::scorecard::{Card, ClosingScores, Scorecard};
 use crate::batch::{Batch, Field, Fields, Inputs};
 use crate::config::{Section, Settings, within};
@@ -56,9 +57,8 @@ impl Section for ImagesConfig {
 
 impl ImagesConfig {
     fn images(&self, settings: &Settings, purpose: Purpose) -> Images {
-        let mut sets = Sets::new(&self.file, self.validation_share, self.split, self.seed, &settings.train);
-        sets.tests = purpose != Purpose::Train;
-        Images { file: self.file.clone(), side: self.side, samples: None, sets }
+        let sets = Sets::new(&self.file, self.validation_share, self.split, self.seed, &settings.train);
+        Images { file: FileSource::new(&self.file, sets, purpose), side: self.side }
     }
 
     /// The data with these images in place of a file's.
@@ -89,11 +89,7 @@ impl DataKind for ImagesConfig {
 
     fn open(&self, settings: &Settings, purpose: Purpose) -> Result<Box<dyn Source>> {
         let mut source = self.images(settings, purpose);
-        if purpose != Purpose::Predict && self.file.exists() {
-            let (samples, side) = header(&self.file)?;
-            source.sets.expect(samples);
-            (source.samples, source.side) = (Some(samples), side);
-        }
+        source.side = source.file.read_header(header)?.unwrap_or(source.side);
         Ok(Box::new(source))
     }
 
@@ -107,16 +103,13 @@ impl DataKind for ImagesConfig {
 /// Configuration of the images and sizes by the header, before they are read.
 #[derive(Debug, Clone)]
 struct Images {
-    file: PathBuf,
+    file: FileSource,
     side: usize,
-    /// Number of images in the file, if it exists.
-    samples: Option<usize>,
-    sets: Sets,
 }
 
 impl Images {
     fn holding(mut self, data: ImageData) -> Result<LoadedImages> {
-        self.sets.take(data.samples)?;
+        self.file.take(data.samples)?;
         self.side = data.side;
         Ok(LoadedImages { source: self, data: Arc::new(data) })
     }
@@ -128,7 +121,7 @@ impl Source for Images {
     }
 
     fn steps_per_epoch(&self) -> u64 {
-        self.sets.steps()
+        self.file.sets.steps()
     }
 
     fn record(&self, plan: &mut Plan, batch: usize, _layout: Layout) -> Result<Inputs> {
@@ -138,36 +131,29 @@ impl Source for Images {
 
     fn card(&self, loss: &dyn Loss) -> Card {
         let columns = loss.columns();
-        Card { validation_metrics: columns.names.clone(), table_columns: table_columns(&columns), chart: ("mse", vec!["mse"]) }
+        Card {
+            validation_metrics: columns.names.clone(),
+            of_samples: vec![],
+            table_columns: table_columns(&columns),
+            chart: ("mse", vec!["mse"]),
+        }
     }
 
     fn describe(&self) -> Option<String> {
-        let (file, side) = (self.file.display(), self.side);
-        Some(match self.samples {
-            Some(samples) => format!("{file}: {samples} images of {side} × {side}"),
-            None => format!("{file} is not there: estimated for images of {side} × {side}"),
-        })
+        let images = format!("images of {0} × {0}", self.side);
+        Some(self.file.describe(|samples| format!("{samples} {images}"), &images))
     }
 
     fn expect_file(&self) -> Result<()> {
-        if !self.file.exists() {
-            return Err(Error::MissingInput(
-                format!(
-                    "no data file {}. Make one with `engine data linkages --out FILE.npz`, or name yours: data.file in \
-                 the run file, --data elsewhere",
-                    self.file.display()
-                )
-                .into(),
-            ));
-        }
-        self.sets.expect_batch()
+        let how = "Make one with `engine data linkages --out FILE.npz`, or name yours: data.file in the run file, --data elsewhere";
+        self.file.expect(how)
     }
 
     fn load(self: Box<Self>, _with: Loading<'_>) -> Result<(Box<dyn Data>, Vec<String>)> {
         self.expect_file()?;
-        let data = load(&self.file)?;
+        let data = load(&self.file.path)?;
         let loaded = self.holding(data)?;
-        let Sets { train, validation, .. } = &loaded.source.sets;
+        let Sets { train, validation, .. } = &loaded.source.file.sets;
         let (train, validation, side) = (train.len(), validation.len(), loaded.source.side);
         let note = format!("data        {train} training and {validation} validation images of {side} × {side}");
         Ok((Box::new(loaded), vec![note]))
@@ -187,12 +173,17 @@ impl Data for LoadedImages {
     }
 
     fn batches(&mut self, step: u64, _layout: Layout, own: Range<usize>) -> Result<Vec<Batch>> {
-        let (data, batch) = (self.data.clone(), self.source.sets.batch());
-        Ok(packed(self.source.sets.numbers(step), &own, |numbers| pack(&data, &numbers, batch), |numbers| (numbers.len(), numbers.len())))
+        let (data, batch) = (self.data.clone(), self.source.file.sets.batch());
+        Ok(packed(
+            self.source.file.sets.numbers(step),
+            &own,
+            |numbers| pack(&data, &numbers, batch),
+            |numbers| (numbers.len(), numbers.len()),
+        ))
     }
 
     fn scorecard(&self, loss: &dyn Loss, _layout: Layout) -> Box<dyn Scorecard> {
-        let Sets { train, validation, .. } = &self.source.sets;
+        let Sets { train, validation, .. } = &self.source.file.sets;
         let (data, train, validation) = (self.data.clone(), train.clone(), validation.clone());
         Box::new(ImageScorecard { data, train, validation, mean_image: OnceCell::new(), columns: loss.columns() })
     }

@@ -300,6 +300,7 @@ impl Source for IntegerSequences {
     fn card(&self, loss: &dyn Loss) -> Card {
         let mut card = Card::of(&loss.columns());
         card.validation_metrics.extend(["last_accuracy", "last_distance", "sequence_accuracy", SEEN]);
+        card.of_samples.push(SEEN);
         card.table_columns = table_columns();
         card.chart = ("accuracy", vec!["accuracy", "last_accuracy"]);
         card

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::data::{Data, DataKind, Layout, Loading, Purpose, Source, packed};
 use super::epochs::{Sets, SplitKind, check_split, fifth, one, random_split};
+use super::file_source::FileSource;
 use super::scorecard::{Card, ClosingScores, Scorecard};
 use crate::batch::{Batch, Field, Fields, Inputs};
 use crate::config::{Section, Settings, within};
@@ -86,13 +87,11 @@ impl Section for MechanismsConfig {
 
 impl MechanismsConfig {
     fn mechanisms(&self, settings: &Settings, purpose: Purpose) -> Mechanisms {
-        let mut sets = Sets::new(&self.file, self.validation_share, self.split, self.seed, &settings.train);
-        sets.tests = purpose != Purpose::Train;
+        let sets = Sets::new(&self.file, self.validation_share, self.split, self.seed, &settings.train);
         Mechanisms {
             config: self.clone(),
             joints: if purpose == Purpose::Generate { Joints::Unread } else { Joints::Needed },
-            samples: None,
-            sets,
+            file: FileSource::new(&self.file, sets, purpose),
             facts: None,
         }
     }
@@ -125,11 +124,8 @@ impl DataKind for MechanismsConfig {
 
     fn open(&self, settings: &Settings, purpose: Purpose) -> Result<Box<dyn Source>> {
         let mut source = self.mechanisms(settings, purpose);
-        if purpose != Purpose::Predict && self.file.exists() {
-            let (samples, width) = header(&self.file, Joints::Unread)?;
-            source.sets.expect(samples);
-            (source.samples, source.config.latents) = (Some(samples), width);
-        }
+        let width = source.file.read_header(|path| header(path, Joints::Unread))?;
+        source.config.latents = width.unwrap_or(source.config.latents);
         Ok(Box::new(source))
     }
 
@@ -154,9 +150,7 @@ struct Mechanisms {
     config: MechanismsConfig,
     /// Use of the joints in the file.
     joints: Joints,
-    /// Number of samples in the file, if it exists.
-    samples: Option<usize>,
-    sets: Sets,
+    file: FileSource,
     /// Facts of the samples, once they are loaded.
     facts: Option<Facts>,
 }
@@ -174,7 +168,7 @@ struct Facts {
 impl Mechanisms {
     /// Takes the samples. Mean and standard deviation are those of the saved weights if given, else of the training samples.
     fn holding(mut self, data: MechanismData, saved_buffers: &[Buffer]) -> Result<LoadedMechanisms> {
-        self.sets.take(data.counts.len())?;
+        self.file.take(data.counts.len())?;
         let find = |name: &str| saved_buffers.iter().find(|b| b.name == name).and_then(|b| <[f32; 2]>::try_from(&b.values[..]).ok());
         let scale = match (find(MEAN), find(DEVIATION)) {
             (Some(mean), Some(deviation)) => {
@@ -189,7 +183,7 @@ impl Mechanisms {
                 Scale { mean, deviation }
             }
             _ if self.config.normalize => {
-                let [mean, deviation] = data.statistics(&self.sets.train).map(|v| v.map(|v| v as f32));
+                let [mean, deviation] = data.statistics(&self.file.sets.train).map(|v| v.map(|v| v as f32));
                 Scale { mean, deviation }
             }
             _ => Scale::default(),
@@ -197,7 +191,7 @@ impl Mechanisms {
         self.config.latents = data.width;
         let size = match self.config.normalize {
             true => 1.0,
-            false => data.statistics(&self.sets.train)[1].into_iter().fold(0.0, f64::max),
+            false => data.statistics(&self.file.sets.train)[1].into_iter().fold(0.0, f64::max),
         };
         self.facts = Some(Facts { types: data.types.iter().max().map_or(1, |t| *t as usize + 1), scale, size });
         Ok(LoadedMechanisms { source: self, data: Arc::new(data), scale })
@@ -236,7 +230,7 @@ impl Source for Mechanisms {
     }
 
     fn steps_per_epoch(&self) -> u64 {
-        self.sets.steps()
+        self.file.sets.steps()
     }
 
     fn record(&self, plan: &mut Plan, batch: usize, _layout: Layout) -> Result<Inputs> {
@@ -263,40 +257,36 @@ impl Source for Mechanisms {
 
     fn card(&self, loss: &dyn Loss) -> Card {
         let columns = loss.columns();
-        Card { validation_metrics: columns.names.clone(), table_columns: table_columns(&columns), chart: ("distance", vec!["distance"]) }
+        Card {
+            validation_metrics: columns.names.clone(),
+            of_samples: vec![],
+            table_columns: table_columns(&columns),
+            chart: ("distance", vec!["distance"]),
+        }
     }
 
     fn describe(&self) -> Option<String> {
-        let (file, width) = (self.config.file.display(), self.config.latents);
-        Some(match self.samples {
-            Some(samples) => format!("{file}: {samples} samples, latents of {width}"),
-            None => format!("{file} is not there: estimated for latents of {width}"),
-        })
+        let latents = format!("latents of {}", self.config.latents);
+        Some(self.file.describe(|samples| format!("{samples} samples, {latents}"), &latents))
     }
 
     fn expect_file(&self) -> Result<()> {
-        let file = &self.config.file;
-        if !file.exists() {
-            return Err(Error::MissingInput(format!(
-                "no data file {}. Make one with `engine data linkages` and `engine encode` (README, Mechanisms), or name yours: data.file in \
-                 the run file, --data elsewhere",
-                file.display()
-            ).into()));
-        }
-        self.sets.expect_batch()
+        self.file.expect(
+            "Make one with `engine data linkages` and `engine encode` (README, Mechanisms), or name yours: data.file in the run file, --data \
+             elsewhere",
+        )
     }
 
     fn load(self: Box<Self>, with: Loading<'_>) -> Result<(Box<dyn Data>, Vec<String>)> {
-        let file = &self.config.file;
         self.expect_file()?;
-        let (data, mut notes) = load(file, self.joints, NonFinite::of(self.config.skip_non_finite))?;
+        let (data, mut notes) = load(&self.file.path, self.joints, NonFinite::of(self.config.skip_non_finite))?;
         let loaded = self.holding(data, with.saved_buffers)?;
-        let [[mx, my], [dx, dy]] = loaded.data.statistics(&loaded.source.sets.train);
+        let [[mx, my], [dx, dy]] = loaded.data.statistics(&loaded.source.file.sets.train);
         let how = if loaded.source.config.normalize { "" } else { ", not normalised" };
         let text = format!(
             "data        {} training and {} validation mechanisms, latents of {}; joints {mx:.2} ± {dx:.2}, {my:.2} ± {dy:.2} mm{how}",
-            loaded.source.sets.train.len(),
-            loaded.source.sets.validation.len(),
+            loaded.source.file.sets.train.len(),
+            loaded.source.file.sets.validation.len(),
             loaded.source.config.latents
         );
         notes.insert(0, text);
@@ -348,14 +338,14 @@ impl Data for LoadedMechanisms {
     }
 
     fn batches(&mut self, step: u64, _layout: Layout, own: Range<usize>) -> Result<Vec<Batch>> {
-        let numbers = self.source.sets.numbers(step);
-        let pack = |numbers: Vec<usize>| pack(&self.data, self.scale, &numbers, self.source.sets.batch());
+        let numbers = self.source.file.sets.numbers(step);
+        let pack = |numbers: Vec<usize>| pack(&self.data, self.scale, &numbers, self.source.file.sets.batch());
         Ok(packed(numbers, &own, pack, |numbers| (numbers.len() * JOINTS, valid_joints(&self.data, numbers))))
     }
 
     fn scorecard(&self, loss: &dyn Loss, _layout: Layout) -> Box<dyn Scorecard> {
         let (data, scale, columns) = (self.data.clone(), self.scale, loss.columns());
-        let Sets { train, validation, .. } = &self.source.sets;
+        let Sets { train, validation, .. } = &self.source.file.sets;
         let (train, validation) = (train.clone(), validation.clone());
         Box::new(MechanismScorecard { data, scale, train, validation, means: OnceCell::new(), columns })
     }

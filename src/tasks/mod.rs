@@ -5,6 +5,7 @@
 
 mod data;
 mod epochs;
+mod file_source;
 mod images;
 mod integer_sequences;
 mod mechanisms;
@@ -14,8 +15,9 @@ mod sample_scores;
 mod samples;
 mod scorecard;
 
-pub use data::{Data, DataKind, DataState, FieldValues, InputRows, Layout, Loading, Purpose, Source, packed};
+pub use data::{Data, DataKind, DataState, FieldValues, InputRows, InputSource, Layout, Loading, Purpose, Source, packed};
 pub use epochs::{Epochs, Sets, SplitKind};
+pub use file_source::FileSource;
 pub use images::{ImageScorecard, ImagesConfig};
 pub use integer_sequences::{IntegerScorecard, IntegerSequencesConfig, micro_batch as sequence_batch};
 #[cfg(feature = "cli")]

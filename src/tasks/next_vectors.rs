@@ -304,7 +304,7 @@ impl Source for NextVectors {
         let columns = loss.columns();
         let mut validation_metrics = columns.names.clone();
         validation_metrics.push(UNIT_MSE);
-        Card { validation_metrics, table_columns: table_columns(&columns), chart: ("cosine", vec!["cosine"]) }
+        Card { validation_metrics, of_samples: vec![], table_columns: table_columns(&columns), chart: ("cosine", vec!["cosine"]) }
     }
 
     fn describe(&self) -> Option<String> {

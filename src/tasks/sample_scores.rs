@@ -15,7 +15,7 @@ use crate::session::Session;
 pub(super) fn number_card(loss: &dyn Loss) -> Card {
     let mut validation_metrics = loss.columns().names;
     validation_metrics.extend(["mse", "rmse", "mae", "r2"]);
-    Card { validation_metrics, table_columns: number_columns(), chart: ("rmse", vec!["rmse"]) }
+    Card { validation_metrics, of_samples: vec![], table_columns: number_columns(), chart: ("rmse", vec!["rmse"]) }
 }
 
 fn number_columns() -> Vec<Column> {
@@ -32,7 +32,12 @@ fn number_columns() -> Vec<Column> {
 pub(super) fn class_card(loss: &dyn Loss) -> Card {
     let mut validation_metrics = loss.columns().names;
     validation_metrics.extend(["balanced_accuracy", "macro_f1"]);
-    Card { validation_metrics, table_columns: class_columns(), chart: ("accuracy", vec!["accuracy", "balanced_accuracy"]) }
+    Card {
+        validation_metrics,
+        of_samples: vec![],
+        table_columns: class_columns(),
+        chart: ("accuracy", vec!["accuracy", "balanced_accuracy"]),
+    }
 }
 
 fn class_columns() -> Vec<Column> {

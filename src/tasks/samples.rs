@@ -9,15 +9,18 @@ use std::sync::Arc;
 use serde::de::{self, MapAccess, SeqAccess, Visitor, value};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::data::{Data, DataKind, InputRows, Layout, Loading, Purpose, Source, packed};
+use super::data::{Data, DataKind, InputRows, InputSource, Layout, Loading, Purpose, Source, packed};
 use super::epochs::{Sets, SplitKind, check_split, fifth, one};
+use super::file_source::FileSource;
 use super::packing::Packing;
 use super::sample_scores::{ClassScorecard, Judged, NumberScorecard, class_card, number_card};
 use super::scorecard::{Card, Scorecard};
 use crate::batch::{Batch, Field, Fields, Inputs, Normalization, Scale, interned, saved_scale, scale_buffers};
 use crate::config::{Section, Settings, within};
-use crate::datasets::sample_reader::{Reading, read_samples};
+use crate::datasets::sample_reader::{Reading, read_samples, read_table, words_of};
 use crate::datasets::samples::{Column, Known, Normalize, Part, Request, Samples, Window};
+use crate::datasets::tables::Table;
+use crate::datasets::{Stamp, stamp};
 use crate::error::{Error, Result};
 use crate::gpu::Role;
 use crate::layers::lengths_name;
@@ -90,11 +93,11 @@ impl<'de> Deserialize<'de> for NormalizeConfig {
     }
 }
 
-/// Named fields from an .npz, .csv or .parquet file.
+/// Named fields from an .npz, .csv or .parquet file, or from .npy files.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SamplesConfig {
-    /// Path of the .npz, .csv or .parquet file; a relative path is looked up in the current folder.
+    /// Path of the .npz, .csv, .parquet or .npy file, or of a folder of .npy files; a relative path is looked up in the current folder.
     pub file: PathBuf,
     /// Inputs of the model: the name of each field, and the array or columns that it is read from.
     pub inputs: BTreeMap<String, Columns>,
@@ -119,6 +122,9 @@ pub struct SamplesConfig {
     /// Weigh the samples so that all classes have the same weight together.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub balance: bool,
+    /// Weights of the classes: a list by their numbers, or a table by their words. They are scaled so that those of the training samples are 1 on average.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class_weights: Option<ClassWeights>,
     /// Number of moments of a season, for a baseline that repeats the season before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub season: Option<usize>,
@@ -203,6 +209,14 @@ impl Section for SamplesConfig {
         if self.balance && !self.classes {
             return Err("data.balance is for classes: set data.classes = true, or leave it out".into());
         }
+        if let Some(weights) = &self.class_weights {
+            if !self.classes || self.balance {
+                return Err("data.class_weights is for classes (data.classes = true), and in place of data.balance".into());
+            }
+            if weights.values().any(|weight| !weight.is_finite() || *weight <= 0.0) {
+                return Err("data.class_weights has a weight that is no positive number".into());
+            }
+        }
         within(self.season != Some(0), "data.season", 0.0, "at least 1")?;
         match (self.season, self.window) {
             (Some(season), Some(Window { context, .. })) if season > context => Err(format!(
@@ -213,7 +227,56 @@ impl Section for SamplesConfig {
     }
 }
 
+/// Weights of classes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum ClassWeights {
+    /// By the numbers of the classes.
+    List(Vec<f64>),
+    /// By the words of the classes.
+    Words(BTreeMap<String, f64>),
+}
+
+impl ClassWeights {
+    fn values(&self) -> impl Iterator<Item = &f64> {
+        let (list, words) = match self {
+            ClassWeights::List(list) => (Some(list), None),
+            ClassWeights::Words(words) => (None, Some(words)),
+        };
+        list.into_iter().flatten().chain(words.into_iter().flat_map(BTreeMap::values))
+    }
+
+    /// Weight of each of the classes; `words` are theirs, if they have some.
+    fn of(&self, classes: usize, words: Option<&[String]>) -> std::result::Result<Vec<f64>, String> {
+        match (self, words) {
+            (ClassWeights::List(list), _) if list.len() == classes => Ok(list.clone()),
+            (ClassWeights::List(list), _) => Err(format!("data.class_weights has {} weights for {classes} classes", list.len())),
+            (ClassWeights::Words(_), None) => {
+                Err(format!("data.class_weights has words, and the classes are numbers: give a list of {classes}"))
+            }
+            (ClassWeights::Words(each), Some(words)) => {
+                if let Some(word) = each.keys().find(|word| !words.contains(word)) {
+                    return Err(format!("data.class_weights has `{word}`, which is no class: they are `{}`", words.join("`, `")));
+                }
+                let weight =
+                    |word: &String| each.get(word).copied().ok_or_else(|| format!("data.class_weights has no weight for `{word}`"));
+                words.iter().map(weight).collect()
+            }
+        }
+    }
+}
+
 impl SamplesConfig {
+    /// Weight of each class before they are scaled; none where all classes weigh the same.
+    ///
+    /// # Errors
+    /// `Config` for weights of other classes.
+    fn weights_of(&self, known: &Known) -> Result<Option<Vec<f64>>> {
+        let words = self.targets.values().find_map(|columns| known.words.get(columns.0.first()?));
+        let of = |weights: &ClassWeights| weights.of(known.below.unwrap_or(1), words.map(Vec::as_slice)).map_err(Error::Config);
+        self.class_weights.as_ref().map(of).transpose()
+    }
+
     fn requests(&self, targets: bool) -> Vec<Request<'_>> {
         let part = if self.classes { Part::Classes } else { Part::Numbers };
         let input = |name: &String| if self.integers.contains(name) { Part::Integers } else { Part::Input };
@@ -249,9 +312,8 @@ impl SamplesConfig {
 
     fn source(&self, settings: &Settings, purpose: Purpose) -> SampleSource {
         let gap = self.window.map_or(0, |window| window.overlap());
-        let mut sets = Sets::new(self.sized_by(), self.validation_share, self.split_kind(), self.seed, &settings.train).with_gap(gap);
-        sets.tests = purpose != Purpose::Train;
-        SampleSource { config: self.clone(), sets, samples: None, scales: BTreeMap::new() }
+        let sets = Sets::new(self.sized_by(), self.validation_share, self.split_kind(), self.seed, &settings.train).with_gap(gap);
+        SampleSource { config: self.clone(), file: FileSource::new(self.sized_by(), sets, purpose), read: None, scales: BTreeMap::new() }
     }
 }
 
@@ -286,8 +348,23 @@ impl DataKind for SamplesConfig {
         Ok(())
     }
 
-    fn read_inputs(&self, file: &Path) -> Result<Option<InputRows>> {
-        let samples = read_samples(file, &self.requests(false), &self.known, self.reading(true))?;
+    fn read_inputs(&self, from: InputSource<'_>) -> Result<Option<InputRows>> {
+        let (requests, reading) = (self.requests(false), self.reading(true));
+        let samples = match from {
+            InputSource::File(file) => read_samples(file, &requests, &self.known, reading)?,
+            InputSource::Row(source, row) => {
+                // Arrays stand under the names of the fields, and so do windows.
+                let mut columns = self.inputs.values().flat_map(|columns| &columns.0);
+                if self.window.is_some()
+                    || self.lengths.is_some()
+                    || !columns.any(|name| row.get(name).is_some_and(|value| !value.is_array()))
+                {
+                    return Ok(None);
+                }
+                let table = Table::of_row(source, row, &words_of(&self.known))?;
+                read_table(table, Path::new(source), &requests, &self.known, reading)?
+            }
+        };
         let rows = samples.rows.clone();
         let all = |column: &Column| (0..samples.count()).flat_map(|i| column.sample(i).to_vec()).collect::<Vec<f32>>();
         let field = |(request, column): (Request<'_>, &Column)| (interned(request.name), column.known.shape.clone(), all(column));
@@ -298,12 +375,13 @@ impl DataKind for SamplesConfig {
 
     fn open(&self, settings: &Settings, purpose: Purpose) -> Result<Box<dyn Source>> {
         let mut source = self.source(settings, purpose);
-        if purpose != Purpose::Predict && self.sized_by().exists() {
-            let samples = self.read()?;
-            source.sets.expect(samples.count());
-            source.samples = Some(samples.count());
+        source.read = source.file.read_header(|path| {
+            let mark = stamp(path)?;
+            self.read().map(|samples| (samples.count(), (mark, samples)))
+        })?;
+        if let Some((_, samples)) = &source.read {
             let names = self.requests(true);
-            source.config.known = names.iter().map(|r| r.name.to_string()).zip(samples.fields.into_iter().map(|f| f.known)).collect();
+            source.config.known = names.iter().map(|r| r.name.to_string()).zip(samples.fields.iter().map(|f| f.known.clone())).collect();
         }
         if source.config.known.is_empty() {
             source.expect_file()?;
@@ -317,7 +395,7 @@ impl DataKind for SamplesConfig {
         config.resize()?;
         let mut source = config.source(settings, Purpose::Train);
         // Made-up windows have nothing in common.
-        source.sets = source.sets.with_gap(0);
+        source.file.sets = source.file.sets.with_gap(0);
         if config.known.is_empty() {
             source.expect_file()?;
         }
@@ -343,9 +421,9 @@ impl DataKind for SamplesConfig {
 #[derive(Debug, Clone)]
 struct SampleSource {
     config: SamplesConfig,
-    sets: Sets,
-    /// Number of samples in the file, if it exists.
-    samples: Option<usize>,
+    file: FileSource,
+    /// Samples that were read to know their sizes, with the mark of their file.
+    read: Option<(Stamp, Samples)>,
     /// Scales of the normalised fields, once they are fitted.
     scales: BTreeMap<String, Scale>,
 }
@@ -381,13 +459,15 @@ impl SampleSource {
 
     /// Takes the samples. Scales are those of the saved weights if given, else of the training samples.
     fn holding(mut self, mut samples: Samples, saved_buffers: &[Buffer]) -> Result<LoadedSamples> {
-        self.sets.take(samples.count())?;
-        self.samples = Some(samples.count());
+        self.file.take(samples.count())?;
+        if let Some(column) = samples.fields.last() {
+            self.config.weights_of(&column.known)?;
+        }
         let names: Vec<String> = self.config.requests(true).iter().map(|request| request.name.to_string()).collect();
         for (name, column) in names.iter().zip(&mut samples.fields) {
             self.config.known.insert(name.clone(), column.known.clone());
             if self.is_scaled(name) {
-                let fitted = || column.scale(self.config.normalize_of(name), &self.sets.train, samples.lengths.as_deref());
+                let fitted = || column.scale(self.config.normalize_of(name), &self.file.sets.train, samples.lengths.as_deref());
                 if let Some(scale) = saved_scale(saved_buffers, name).or_else(fitted) {
                     self.scales.insert(name.clone(), scale);
                 }
@@ -429,7 +509,7 @@ impl Source for SampleSource {
     }
 
     fn steps_per_epoch(&self) -> u64 {
-        self.sets.steps()
+        self.file.sets.steps()
     }
 
     fn record(&self, plan: &mut Plan, batch: usize, layout: Layout) -> Result<Inputs> {
@@ -451,7 +531,7 @@ impl Source for SampleSource {
         if self.masked() {
             inputs = inputs.with("mask", plan.persistent(Role::Dataset, &format!("{name}.mask"), &[batch, positions])?);
         }
-        if self.config.balance {
+        if self.config.balance || self.config.class_weights.is_some() {
             inputs = inputs.with("weights", plan.persistent(Role::Dataset, &format!("{name}.weights"), &[batch, positions])?);
         }
         Ok(inputs)
@@ -470,30 +550,24 @@ impl Source for SampleSource {
     }
 
     fn describe(&self) -> Option<String> {
-        let file = self.config.sized_by().display();
         let fields = self.fields().0.iter().map(|field| format!("`{}` {:?}", field.name, field.shape)).collect::<Vec<_>>().join(", ");
-        Some(match self.samples {
-            Some(samples) => format!("{file}: {samples} samples; {fields}"),
-            None => format!("{file} is not there: estimated for {fields}"),
-        })
+        Some(self.file.describe(|samples| format!("{samples} samples; {fields}"), &fields))
     }
 
     fn expect_file(&self) -> Result<()> {
-        let file = self.config.sized_by();
-        if !file.exists() {
-            let what = format!("no data file {}. Name yours: data.file in the run file, --data elsewhere", file.display());
-            return Err(Error::MissingInput(what.into()));
-        }
-        if self.samples.is_some() { self.sets.expect_batch() } else { Ok(()) }
+        self.file.expect("Name yours: data.file in the run file, --data elsewhere")
     }
 
-    fn load(self: Box<Self>, with: Loading<'_>) -> Result<(Box<dyn Data>, Vec<String>)> {
+    fn load(mut self: Box<Self>, with: Loading<'_>) -> Result<(Box<dyn Data>, Vec<String>)> {
         self.expect_file()?;
-        let samples = self.config.read()?;
+        let samples = match self.read.take() {
+            Some((mark, samples)) if mark == stamp(self.config.sized_by())? => samples,
+            _ => self.config.read()?,
+        };
         let (left_out, count) = (samples.left_out, samples.count());
         let mut loaded = self.holding(samples, with.saved_buffers)?;
         loaded.trained = loaded.source.trained_on();
-        let Sets { train, validation, .. } = &loaded.source.sets;
+        let Sets { train, validation, .. } = &loaded.source.file.sets;
         let fields = loaded.source.fields();
         let list = |answer: bool| {
             let shown = fields.0.iter().filter(|field| field.answer == answer && field.name != "lengths");
@@ -507,7 +581,7 @@ impl Source for SampleSource {
             format!("data        {} training and {} validation samples: {} → {}", train.len(), validation.len(), list(false), list(true));
         let mut notes = vec![note];
         let apart = count.saturating_sub(train.len() + validation.len());
-        if !loaded.source.sets.tests && loaded.source.sets.gap() > 0 && apart > 0 {
+        if !loaded.source.file.sets.tests && loaded.source.file.sets.gap() > 0 && apart > 0 {
             notes.push(format!("windows     {apart} that reach across a border between training and validation are left out"));
         }
         if left_out > 0 {
@@ -527,7 +601,7 @@ impl SampleSource {
             return None;
         }
         let mut samples = read_samples(&config.file, &config.requests(true), &config.known, config.reading(false)).ok()?;
-        let mut sets = self.sets.clone();
+        let mut sets = self.file.sets.clone();
         sets.tests = false;
         sets.take(samples.count()).ok()?;
         let how = self.normalization(config.targets.keys().next()?);
@@ -553,13 +627,21 @@ struct LoadedSamples {
 impl LoadedSamples {
     fn packing(&self, time_major: bool) -> Packing {
         let mut class_weights = vec![];
-        let (samples, train) = self.trained.as_ref().map_or((&self.samples, &self.source.sets.train), |(samples, train)| (samples, train));
-        if let (true, Some(column)) = (self.source.config.balance, samples.fields.last()) {
+        let (samples, train) =
+            self.trained.as_ref().map_or((&self.samples, &self.source.file.sets.train), |(samples, train)| (samples, train));
+        let config = &self.source.config;
+        if let Some(column) = samples.fields.last().filter(|_| config.balance || config.class_weights.is_some()) {
             let mut counts = vec![0usize; column.known.below.unwrap_or(1)];
             train.iter().flat_map(|i| samples.counted(column, *i)).for_each(|class| counts[*class as usize] += 1);
             let all: usize = counts.iter().sum();
-            // A class that training has none of weighs as one sample would.
-            class_weights = counts.iter().map(|count| all as f64 / (counts.len() * (*count).max(1)) as f64).collect();
+            class_weights = match config.weights_of(&column.known) {
+                Ok(Some(weights)) => {
+                    let sum: f64 = weights.iter().zip(&counts).map(|(weight, count)| weight * *count as f64).sum();
+                    weights.iter().map(|weight| weight * all as f64 / sum).collect()
+                }
+                // A class that training has none of weighs as one sample would.
+                _ => counts.iter().map(|count| all as f64 / (counts.len() * (*count).max(1)) as f64).collect(),
+            };
         }
         let (positions, masked) = (self.source.positions(), self.source.masked());
         Packing { fields: self.source.fields(), positions, masked, class_weights, time_major }
@@ -576,14 +658,14 @@ impl Data for LoadedSamples {
             self.packing = Some(self.packing(layout.time_major));
         }
         let Some(packing) = &self.packing else { return Err(Error::Internal("batches without a layout".into())) };
-        let (samples, batch) = (&self.samples, self.source.sets.batch());
+        let (samples, batch) = (&self.samples, self.source.file.sets.batch());
         let sizes = |numbers: &Vec<usize>| packing.sizes(samples, numbers);
-        Ok(packed(self.source.sets.numbers(step), &own, |numbers| packing.pack(samples, &numbers, batch), sizes))
+        Ok(packed(self.source.file.sets.numbers(step), &own, |numbers| packing.pack(samples, &numbers, batch), sizes))
     }
 
     fn scorecard(&self, loss: &dyn Loss, layout: Layout) -> Box<dyn Scorecard> {
         let (samples, packing) = (self.samples.clone(), self.packing(layout.time_major));
-        let Sets { train, validation, .. } = &self.source.sets;
+        let Sets { train, validation, .. } = &self.source.file.sets;
         let (validation, columns) = (validation.clone(), loss.columns());
         let target = self.source.fields().0.into_iter().find(|field| field.answer);
         // Guesses that need no training are those of the training data.
@@ -612,7 +694,7 @@ impl LoadedSamples {
                 let of = |i: &usize| self.samples.counted(column, *i).iter().map(|class| *class as usize);
                 numbers.iter().flat_map(of).collect::<BTreeSet<usize>>()
             };
-            let (train, validation) = (classes(&self.source.sets.train), classes(&self.source.sets.validation));
+            let (train, validation) = (classes(&self.source.file.sets.train), classes(&self.source.file.sets.validation));
             if train.len() == 1 {
                 found.push("WARNING: all training samples are of one class: there is nothing to tell apart".into());
             }

@@ -19,6 +19,8 @@ use crate::session::Session;
 pub struct Card {
     /// Names of the metrics of a validation.
     pub validation_metrics: Vec<&'static str>,
+    /// Those of them that describe the samples and not the model, so that no weights can be chosen by them.
+    pub of_samples: Vec<&'static str>,
     /// Columns of the tables of metrics, the most important first.
     pub table_columns: Vec<Column>,
     /// Title of the second chart, and the metrics whose curves it shows.
@@ -29,7 +31,7 @@ impl Card {
     /// A card with the columns of a loss, and with the loss in both charts.
     pub fn of(columns: &Columns) -> Self {
         let table_columns = columns.names.iter().map(|name| Column::new(name, name, Some(5))).collect();
-        Card { validation_metrics: columns.names.clone(), table_columns, chart: ("loss", vec!["loss"]) }
+        Card { validation_metrics: columns.names.clone(), of_samples: vec![], table_columns, chart: ("loss", vec!["loss"]) }
     }
 }
 

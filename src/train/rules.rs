@@ -16,11 +16,13 @@ pub(super) fn check_metrics(config: &Settings, columns: &Columns, card: &Card) -
     let (of_training, of_validation) = (&columns.names, &card.validation_metrics);
     let shown: Vec<&str> = card.table_columns.iter().map(|c| c.name).collect();
     let select = config.validation.select.as_str();
-    if !of_validation.contains(&select) {
-        return Err(Error::Config(format!(
-            "validation.select: no metric {select} of a validation. There are {}",
-            of_validation.join(", ")
-        )));
+    let selectable: Vec<&str> = of_validation.iter().copied().filter(|name| !card.of_samples.contains(name)).collect();
+    if !selectable.contains(&select) {
+        let what = match of_validation.contains(&select) {
+            true => format!("{select} describes the samples, not the model"),
+            false => format!("no metric {select} of a validation"),
+        };
+        return Err(Error::Config(format!("validation.select: {what}. There are {}", selectable.join(", "))));
     }
     let known = |metric: &str| match metric.split_once('_') {
         Some(("train", name)) => of_training.contains(&name),

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Seek, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use super::npy::{CHUNK, Header, Piece};
@@ -273,20 +273,78 @@ impl<R: Read + Seek> Npz<R> {
 
     fn read(&mut self, i: usize) -> Found<Array> {
         let crc = self.entries[i].crc;
-        let (Header { item, shape, fortran_order, count, .. }, mut body) = self.header(i)?;
-        let item = item.map_err(Fault::Bad)?;
-        let (mut halves, mut floats) = (Vec::new(), Vec::new());
-        body.numbers(item, count, |piece| match piece {
-            Piece::Halves(piece) => append(&mut halves, piece, count),
-            Piece::Floats(piece) => append(&mut floats, piece, count),
-        })?;
-        let values = if item.is_half() { Values::F16(halves) } else { Values::F32(floats) };
-        body.finish(crc)?;
-        let values = match values {
-            Values::F16(values) if fortran_order => Values::F16(transposed(values, &shape)?),
-            Values::F32(values) if fortran_order => Values::F32(transposed(values, &shape)?),
-            values => values,
-        };
-        Ok(Array { shape, values })
+        let (header, body) = self.header(i)?;
+        array_of(header, body, |body| body.finish(crc))
+    }
+}
+
+/// Reads the array behind a header; `finish` checks that it ends there.
+fn array_of(header: Header, mut body: Body<'_>, finish: impl FnOnce(Body<'_>) -> Found<()>) -> Found<Array> {
+    let Header { item, shape, fortran_order, count, .. } = header;
+    let item = item.map_err(Fault::Bad)?;
+    let (mut halves, mut floats) = (Vec::new(), Vec::new());
+    body.numbers(item, count, |piece| match piece {
+        Piece::Halves(piece) => append(&mut halves, piece, count),
+        Piece::Floats(piece) => append(&mut floats, piece, count),
+    })?;
+    let values = if item.is_half() { Values::F16(halves) } else { Values::F32(floats) };
+    finish(body)?;
+    let values = match values {
+        Values::F16(values) if fortran_order => Values::F16(transposed(values, &shape)?),
+        Values::F32(values) if fortran_order => Values::F32(transposed(values, &shape)?),
+        values => values,
+    };
+    Ok(Array { shape, values })
+}
+
+/// A .npy file: one array by itself.
+#[derive(Debug)]
+pub struct NpyFile {
+    file: BufReader<File>,
+    path: PathBuf,
+}
+
+impl NpyFile {
+    /// Opens a file.
+    ///
+    /// # Errors
+    /// `MissingInput` without the file, `Io` when it cannot be read.
+    pub fn open(path: &Path) -> Result<Self> {
+        Ok(NpyFile { file: BufReader::new(open_regular(path, "a .npy")?), path: path.to_path_buf() })
+    }
+
+    fn header(&mut self) -> Found<(Header, Body<'_>)> {
+        let size = self.file.get_ref().metadata()?.len();
+        self.file.rewind()?;
+        let mut body = Body::of(&mut self.file);
+        Ok((body.header(size)?, body))
+    }
+
+    fn failed(&self, fault: Fault) -> Error {
+        let path = &self.path;
+        match fault {
+            Fault::Io(e) => Error::read(path, e),
+            Fault::Bad(why) => Error::Data(format!("{} cannot be used: {why}", path.display())),
+            Fault::Full(why) => Error::TryAgain(format!("{}: {why}", path.display())),
+        }
+    }
+
+    /// Shape of the array and its dtype, as NumPy writes it.
+    ///
+    /// # Errors
+    /// `Data` when the header is damaged or not of numbers, `Io` when the file cannot be read.
+    pub fn shape(&mut self) -> Result<(Vec<usize>, String)> {
+        let found = self.header().and_then(|(header, _)| header.item.map(|_| (header.shape, header.dtype)).map_err(Fault::Bad));
+        found.map_err(|fault| self.failed(fault))
+    }
+
+    /// Reads the array.
+    ///
+    /// # Errors
+    /// `Data` when it is damaged or not of numbers, `Io` when the file cannot be read.
+    pub fn array(&mut self) -> Result<Array> {
+        // Its length is that of the header and the numbers, so it ends where they do.
+        let read = self.header().and_then(|(header, body)| array_of(header, body, |_| Ok(())));
+        read.map_err(|fault| self.failed(fault))
     }
 }

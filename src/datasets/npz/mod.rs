@@ -16,5 +16,5 @@ mod tests;
 mod write;
 mod zip;
 
-pub use archive::{Array, Look, Member, Npz};
+pub use archive::{Array, Look, Member, NpyFile, Npz};
 pub use write::{Numbers, write, write_arrays};

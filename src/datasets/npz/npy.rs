@@ -220,7 +220,7 @@ impl Body<'_> {
             let expected = payload as u64 + (header.count * item.size) as u64;
             if expected != size {
                 let Header { dtype, shape, .. } = &header;
-                return bad(format!("shape {shape:?} of {dtype} with its header is {expected} bytes, but the zip directory says {size}"));
+                return bad(format!("shape {shape:?} of {dtype} with its header is {expected} bytes, but it has {size}"));
             }
         }
         Ok(header)

@@ -309,6 +309,11 @@ impl<'a> Body<'a> {
         Ok(Body { reader, crc: crc32fast::Hasher::new() })
     }
 
+    /// The bytes that a reader gives.
+    pub(super) fn of(reader: &'a mut impl Read) -> Self {
+        Body { reader: Box::new(reader), crc: crc32fast::Hasher::new() }
+    }
+
     /// Fills the buffer with the next bytes.
     pub(super) fn fill(&mut self, buffer: &mut [u8]) -> Found<()> {
         self.reader.read_exact(buffer)?;
