@@ -468,7 +468,9 @@ fn targets_of_every_shape_train() {
     let out = steps("each", both, &format!("{sequences}targets = {{ y = \"each\" }}"), regression);
     let text = succeeds(&["predict", &out, "--data", &path("data.npz")]);
     let first: Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
-    assert_eq!(first["output"].as_array().unwrap().len(), 5, "{first}");
+    // Nothing is predicted after the end of a sequence.
+    let numbers = first["output"].as_array().unwrap().iter().map(|value| value.is_number() || value[0].is_number());
+    assert_eq!(numbers.collect::<Vec<bool>>(), [true, false, false, false, false], "{first}");
     let pooled = "{kind='lstm',hidden=3},{kind='last'},{kind='linear'}";
     let out = steps("table", pooled, &format!("{sequences}targets = {{ y = \"table\" }}"), regression);
     succeeds(&["eval", &out, "--predictions", &path("table.npz")]);

@@ -58,6 +58,8 @@ pub struct Field {
     pub needed: bool,
     /// Words of the integers, such as names of classes; empty if they have none.
     pub words: Vec<String>,
+    /// True if it has a value for each position of sequences of unequal length, and none that counts after the end of one.
+    pub each_position: bool,
 }
 
 impl Field {
@@ -72,6 +74,7 @@ impl Field {
             normalization: Normalization::None,
             needed: false,
             words: vec![],
+            each_position: false,
         }
     }
 

@@ -141,6 +141,11 @@ impl Predictor {
         self.answer.as_ref().map_or(&[], |field| &field.words)
     }
 
+    /// Number of positions of an output, each with its own prediction, of sequences of unequal length; outputs after the end of one mean nothing.
+    pub fn positions(&self) -> Option<usize> {
+        self.answer.as_ref().filter(|field| field.each_position).and_then(|_| self.shape.first().copied())
+    }
+
     /// Largest number of samples in a batch.
     pub fn batch(&self) -> usize {
         self.io.feed.batch

@@ -10,15 +10,16 @@ use serde_json::{Map, Value};
 use super::args::{DeviceArg, RunFolderArgs, expect_apart, weights_of};
 use crate::bar::Bar;
 use crate::batch::Field;
-use crate::datasets::matrix::{IN_MEMORY, Matrix, Values};
+use crate::datasets::matrix::{IN_MEMORY, Matrix};
 use crate::datasets::npz::{Look, Npz, Numbers, write_arrays};
 use crate::datasets::open_regular;
+use crate::datasets::samples::Column;
 use crate::error::{Error, Failure, Result};
 use crate::files;
 use crate::host::Host;
 use crate::predict::{Predictor, most_probable, probabilities};
 use crate::registry::Config;
-use crate::tasks::{DataKind, FieldValues, InputRows, InputSource};
+use crate::tasks::{DataKind, InputRows, InputSource};
 
 /// Largest number of samples in a batch, for a file.
 const BATCH: usize = 64;
@@ -168,35 +169,58 @@ fn of_arrays(models: &mut Models<'_>, file: &Path, sink: &mut Sink<'_>) -> Resul
         let Some((rows, shape)) = shape.split_first().filter(|(rows, _)| **rows > 0) else {
             return Err(Error::Data(format!("{}: {found} has shape {shape:?}: there is no sample", file.display())));
         };
-        arrays.push((field.name.to_string(), shape.to_vec(), *rows, matrix));
+        arrays.push((field.name.to_string(), shape.to_vec(), *rows, Rows::Matrix(matrix)));
     }
     let rows = arrays.first().map_or(0, |(_, _, rows, _)| *rows);
     if let Some((name, _, other, _)) = arrays.iter().find(|(_, _, other, _)| *other != rows) {
         return Err(Error::Data(format!("{}: {other} samples of `{name}`, {rows} of `{}`", file.display(), arrays[0].0)));
     }
-    of_matrices(models, &arrays, None, file, sink)
+    of_rows(models, &arrays, None, None, file, sink)
 }
 
 /// Predicts all samples that the data of the run read from a file.
 fn of_fields(models: &mut Models<'_>, InputRows { rows: numbers, fields }: InputRows, file: &Path, sink: &mut Sink<'_>) -> Result<()> {
+    let lengths = fields.iter().find(|(name, _)| *name == "lengths").map(|(_, column)| column.values.clone());
     let used = fields.into_iter().filter(|(name, ..)| models.fields.iter().any(|field| field.name == *name));
-    let matrix = |(name, shape, values): FieldValues| {
-        let width = shape.iter().product::<usize>().max(1);
-        let rows = values.len() / width;
-        (name.to_string(), shape, rows, Matrix::new(Values::F32(values), width))
-    };
-    let arrays: Vec<FieldRows> = used.map(matrix).collect();
-    of_matrices(models, &arrays, Some(&numbers), file, sink)
+    let count = numbers.len();
+    let arrays: Vec<FieldRows> =
+        used.map(|(name, column)| (name.to_string(), column.known.shape.clone(), count, Rows::Column(column))).collect();
+    of_rows(models, &arrays, Some(&numbers), lengths.as_deref(), file, sink)
+}
+
+/// Values of a field, sample by sample.
+enum Rows {
+    Matrix(Matrix),
+    Column(Column),
+}
+
+impl Rows {
+    fn row(&self, i: usize) -> Vec<f32> {
+        match self {
+            Rows::Matrix(matrix) => matrix.row(i),
+            Rows::Column(column) => column.sample(i).to_vec(),
+        }
+    }
+
+    /// Fails if a row could not be read.
+    fn check(&self) -> Result<()> {
+        match self {
+            Rows::Matrix(matrix) => matrix.check(),
+            Rows::Column(_) => Ok(()),
+        }
+    }
 }
 
 /// Name of a field, shape of a sample, number of samples, and their values.
-type FieldRows = (String, Vec<usize>, usize, Matrix);
+type FieldRows = (String, Vec<usize>, usize, Rows);
 
-/// Predicts samples; `numbers` are those of their rows in the file, which without them are all.
-fn of_matrices(
+/// Predicts samples; `numbers_of` are those of their rows in the file, which without them are all. After the end of a sequence, by its length, outputs are
+/// NaN.
+fn of_rows(
     models: &mut Models<'_>,
     arrays: &[FieldRows],
     numbers_of: Option<&[usize]>,
+    lengths: Option<&[f32]>,
     file: &Path,
     sink: &mut Sink<'_>,
 ) -> Result<()> {
@@ -207,11 +231,16 @@ fn of_matrices(
     let bar = if sink.to_terminal() { None } else { Bar::new(host, rows as u64, "samples") };
     for first in (0..rows).step_by(model.batch()) {
         let count = model.batch().min(rows - first);
-        let numbers = |matrix: &Matrix| (first..first + count).flat_map(|i| matrix.row(i)).collect::<Vec<f32>>();
-        let values: Vec<(&str, Vec<f32>)> = arrays.iter().map(|(name, _, _, matrix)| (name.as_str(), numbers(matrix))).collect();
-        arrays.iter().try_for_each(|(_, _, _, matrix)| matrix.check())?;
+        let numbers = |rows: &Rows| (first..first + count).flat_map(|i| rows.row(i)).collect::<Vec<f32>>();
+        let values: Vec<(&str, Vec<f32>)> = arrays.iter().map(|(name, _, _, rows)| (name.as_str(), numbers(rows))).collect();
+        arrays.iter().try_for_each(|(_, _, _, rows)| rows.check())?;
         let inputs: Vec<(&str, &[f32])> = values.iter().map(|(name, values)| (*name, values.as_slice())).collect();
-        let outputs = model.predict_from(first, count, &inputs).map_err(|e| e.of(&file.display().to_string()))?;
+        let mut outputs = model.predict_from(first, count, &inputs).map_err(|e| e.of(&file.display().to_string()))?;
+        if let (Some(lengths), Some(positions)) = (lengths, model.positions()) {
+            let len = outputs.len() / count;
+            let samples = outputs.chunks_mut(len).zip(&lengths[first..]);
+            samples.for_each(|(output, length)| output[*length as usize * (len / positions)..].fill(f32::NAN));
+        }
         let rows = numbers_of.map_or_else(|| (first..first + count).collect(), |numbers| numbers[first..first + count].to_vec());
         sink.take(model, &rows, &outputs, None)?;
         if sink.closed() {
@@ -255,8 +284,8 @@ fn of_lines(models: &mut Models<'_>, data: &impl DataKind, lines: impl BufRead, 
             Some(row) => row
                 .fields
                 .into_iter()
-                .filter(|(name, ..)| fields.iter().any(|field| field.name == *name))
-                .map(|(name, shape, values)| (name.to_string(), shape, values))
+                .filter(|(name, _)| fields.iter().any(|field| field.name == *name))
+                .map(|(name, column)| (name.to_string(), column.known.shape.clone(), column.sample(0).to_vec()))
                 .collect(),
             None => inputs_of(&fields, &value).map_err(|why| at(&why))?,
         };
@@ -426,8 +455,11 @@ impl<'a> Sink<'a> {
         let numbers = |values: &[f32]| values.iter().map(|v| shortest(*v)).collect::<Vec<_>>();
         let Some(classes) = model.classes() else { return vec![("output", model.shape().to_vec(), numbers(output))] };
         let rows = model.shape()[..model.shape().len() - 1].to_vec();
-        let named = |class: u32| model.words().get(class as usize).map_or(Value::from(class), |word| Value::from(word.as_str()));
-        let best = most_probable(output, classes).into_iter().map(named).collect();
+        let named = |(class, row): (u32, &[f32])| match row[0].is_nan() {
+            true => Value::Null,
+            false => model.words().get(class as usize).map_or(Value::from(class), |word| Value::from(word.as_str())),
+        };
+        let best = most_probable(output, classes).into_iter().zip(output.chunks(classes)).map(named).collect();
         let mut columns = vec![("prediction", rows, best)];
         if self.probabilities {
             columns.push(("probabilities", model.shape().to_vec(), numbers(&probabilities(output, classes))));
@@ -446,8 +478,12 @@ impl<'a> Sink<'a> {
             Target::Npz(path) => {
                 let (count, whole) = (samples.len(), [&[samples.len()], &shape[..]].concat());
                 let mut arrays = vec![("sample", vec![count], Numbers::I32(&samples))];
-                let best: Vec<i32> =
-                    classes.iter().flat_map(|classes| most_probable(&values, *classes)).map(|class| class as i32).collect();
+                // No class after the end of a sequence.
+                let best_of = |classes: usize| {
+                    let named = most_probable(&values, classes).into_iter().zip(values.chunks(classes));
+                    named.map(|(class, row)| if row[0].is_nan() { -1 } else { class as i32 }).collect::<Vec<i32>>()
+                };
+                let best = classes.map(best_of).unwrap_or_default();
                 let probable = classes.filter(|_| self.probabilities).map(|classes| probabilities(&values, classes));
                 match classes {
                     None => arrays.push(("outputs", whole, Numbers::F32(&values))),

@@ -113,7 +113,7 @@ pub struct Column {
 }
 
 impl Column {
-    /// A field with these values, for made-up samples.
+    /// A field with these values, sample after sample.
     pub fn made_up(known: Known, values: Vec<f32>) -> Self {
         let len = known.shape.iter().product();
         let starts = (0..values.len() / len).map(|i| i * len).collect();

@@ -8,6 +8,7 @@ use std::path::Path;
 use super::scorecard::{Card, Scorecard};
 use crate::batch::{Batch, Fields, Inputs};
 use crate::config::{Section, Settings};
+use crate::datasets::samples::Column;
 use crate::error::{Error, Result};
 use crate::layers::Cache;
 use crate::losses::{Loss, Targets};
@@ -36,9 +37,6 @@ pub struct Layout {
     pub time_major: bool,
 }
 
-/// Name of a field, shape of a sample, and values of all samples.
-pub type FieldValues = (&'static str, Vec<usize>, Vec<f32>);
-
 /// Places that inputs without targets come from.
 #[derive(Debug, Clone, Copy)]
 pub enum InputSource<'a> {
@@ -53,8 +51,8 @@ pub enum InputSource<'a> {
 pub struct InputRows {
     /// Row of each sample in its file, or of the first moment of its window.
     pub rows: Vec<usize>,
-    /// Fields of the samples.
-    pub fields: Vec<FieldValues>,
+    /// Name of each field, and its values of all samples.
+    pub fields: Vec<(&'static str, Column)>,
 }
 
 /// Configuration of the data: the table `data` of a run file.

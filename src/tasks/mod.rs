@@ -15,7 +15,7 @@ mod sample_scores;
 mod samples;
 mod scorecard;
 
-pub use data::{Data, DataKind, DataState, FieldValues, InputRows, InputSource, Layout, Loading, Purpose, Source, packed};
+pub use data::{Data, DataKind, DataState, InputRows, InputSource, Layout, Loading, Purpose, Source, packed};
 pub use epochs::{Epochs, Sets, SplitKind};
 pub use file_source::FileSource;
 pub use images::{ImageScorecard, ImagesConfig};

@@ -365,12 +365,11 @@ impl DataKind for SamplesConfig {
                 read_table(table, Path::new(source), &requests, &self.known, reading)?
             }
         };
-        let rows = samples.rows.clone();
-        let all = |column: &Column| (0..samples.count()).flat_map(|i| column.sample(i).to_vec()).collect::<Vec<f32>>();
-        let field = |(request, column): (Request<'_>, &Column)| (interned(request.name), column.known.shape.clone(), all(column));
-        let mut fields: Vec<_> = self.requests(false).into_iter().zip(&samples.fields).map(field).collect();
-        fields.extend(samples.lengths.map(|lengths| ("lengths", vec![], lengths.into_iter().map(|n| n as f32).collect())));
-        Ok(Some(InputRows { rows, fields }))
+        let names = requests.iter().map(|request| interned(request.name));
+        let mut fields: Vec<(&'static str, Column)> = names.zip(samples.fields).collect();
+        let of_lengths = |lengths: Vec<u32>| Column::made_up(Known::default(), lengths.into_iter().map(|n| n as f32).collect());
+        fields.extend(samples.lengths.map(|lengths| ("lengths", of_lengths(lengths))));
+        Ok(Some(InputRows { rows: samples.rows, fields }))
     }
 
     fn open(&self, settings: &Settings, purpose: Purpose) -> Result<Box<dyn Source>> {
@@ -491,6 +490,7 @@ impl Source for SampleSource {
             field.normalization = self.normalization(name);
             // An input that is given is meant.
             field.needed = self.config.inputs.contains_key(name);
+            field.each_position = known.each;
             if let ([column], Some(_)) = (&columns.0[..], known.below) {
                 field.words = known.words.get(column).cloned().unwrap_or_default();
             }
