@@ -251,7 +251,7 @@ const SAMPLES: Kind = Kind {
             &[
                 "data={kind='samples',file='FOLDER/samples.npz',inputs={x='sequence'},targets={y='label'},classes=true,lengths='lengths',balance=true,normalize={x='unit'},skip_non_finite=true}",
                 "loss={kind='cross_entropy',weight='none',alpha=0.1,label_smoothing=0.1,per='position'}",
-                "model={kind='stack',layers=[{kind='lstm',hidden=4,bidirectional=true},{kind='mean_pool'},{kind='linear'}]}",
+                "model={kind='stack',layers=[{kind='lstm',hidden=4,bidirectional=true},{kind='attention_pool',heads=2},{kind='linear'}]}",
             ],
             &[
                 "data={kind='samples',file='FOLDER/samples.npz',inputs={x='sequence'},targets={y='tags'},classes=true,lengths='lengths',split='blocks',class_weights=[1.0,3.0]}",

@@ -161,6 +161,7 @@ fn padding_counts_in_nothing() {
     for (layers, each) in [
         ("{kind='lstm',hidden=3},{kind='last'},{kind='linear'}", false),
         ("{kind='gru',hidden=3},{kind='mean_pool'},{kind='linear'}", false),
+        ("{kind='gru',hidden=4},{kind='attention_pool',heads=2},{kind='linear'}", false),
         ("{kind='linear',out=4},{kind='self_attention',heads=2,causal=true},{kind='linear',out=1}", true),
     ] {
         let [first, second] = [0, 1].map(|which| results(which, layers, each));

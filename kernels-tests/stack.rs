@@ -44,7 +44,7 @@ fn the_oracle_agrees_on_every_layer() {
         ),
         (
             "{kind='conv1d',out=5,kernel=3},{kind='learned_positions'},{kind='gelu'},{kind='conv1d',out=6,kernel=2,dilation=2,causal=true},\
-             {kind='lstm',hidden=3,bidirectional=true},{kind='gru',hidden=4,bidirectional=true},{kind='mean_pool'},{kind='linear'}",
+             {kind='lstm',hidden=3,bidirectional=true},{kind='gru',hidden=4,bidirectional=true},{kind='attention_pool',heads=2},{kind='linear'}",
             VECTORS,
         ),
         (

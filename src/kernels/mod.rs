@@ -12,7 +12,7 @@ macro_rules! kernel_families {
             embedding fourier gather grad_norm gru infonce joint_loss layer_norm loss_scale
             lstm matmul max_pool mean metrics mmd moments normalize optimizer patches
             positions regression rope slice swiglu tokens transpose unfold upsample vae
-            vector_loss
+            vector_loss weighted_mean
         }
     };
 }
@@ -58,6 +58,7 @@ pub const HALVES: Halves = Halves {
         "tokens",
         "unfold",
         "upsample",
+        "weighted_mean",
     ],
     exact: &["stats", "lse"],
 };

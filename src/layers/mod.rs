@@ -90,6 +90,8 @@ stacked::stack_layers! {
     Gru(batch_first::GruConfig),
     /// Mean over the positions: (length, features) → (features).
     MeanPool(pooling::MeanPoolConfig),
+    /// Mean over the positions by learned weights: (length, features) → (features).
+    AttentionPool(pooling::AttentionPoolConfig),
     /// Last position: (length, features) → (features).
     Last(pooling::LastConfig),
 }

@@ -1,13 +1,15 @@
-//! One vector of a sequence: the mean of its positions, or the last.
+//! One vector of a sequence: the mean of its positions, a mean by learned weights, or the last position.
 
 use serde::{Deserialize, Serialize};
 
 use super::layer::{Layer, lengths, saved_by_forward};
+use super::linear::{Fused, Linear};
 use super::sequential::Step;
-use super::stacked::{Sample, StackLayer};
+use super::stacked::{Sample, StackLayer, size};
 use crate::error::{Error, Result};
 use crate::kernels::mean;
 use crate::kernels::slice::{self, Rows};
+use crate::kernels::weighted_mean;
 use crate::plan::{Plan, Tensor};
 
 /// Axes (batch, length, features) of a tensor of sequences, or (length, batch, features) in time-major order.
@@ -73,6 +75,47 @@ impl Layer for MeanPool {
     }
 }
 
+/// Mean over the positions by weights that are the softmax of a learned score of each, by head: a = softmax_t(W x_t + b), y = Σ_t a_t x_t (the
+/// self-attentive embedding of Lin et al. 2017 with a linear score).
+#[derive(Debug)]
+struct AttentionPool {
+    name: String,
+    score: Linear,
+    heads: usize,
+    saved: Option<Pooled>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Pooled {
+    a: Tensor,
+    x: Tensor,
+    y: Tensor,
+    sizes: weighted_mean::Sizes,
+}
+
+impl Layer for AttentionPool {
+    fn forward(&mut self, plan: &mut Plan, x: Tensor) -> Result<Tensor> {
+        let [batch, length, cols] = sizes(plan, x)?;
+        let sizes = weighted_mean::Sizes { batch, length, heads: self.heads, cols };
+        let s = self.score.forward(plan, x)?;
+        let a = plan.activation(format!("{}.weights", self.name), &[batch, length, self.heads])?;
+        weighted_mean::Weights { s, a, lengths: lengths(plan), sizes }.record(plan, &self.name)?;
+        let y = plan.activation(format!("{}.mean", self.name), &[batch, cols])?;
+        weighted_mean::Forward { a, x, y, sizes }.record(plan, &self.name)?;
+        self.saved = Some(Pooled { a, x, y, sizes });
+        Ok(y)
+    }
+
+    fn backward(&mut self, plan: &mut Plan, dy: Tensor) -> Result<Tensor> {
+        let Pooled { a, x, y, sizes } = saved_by_forward(&self.saved, &self.name)?;
+        let ds = plan.like(format!("{}.dscores", self.name), a)?;
+        let dx = plan.like(format!("{}.dmean", self.name), x)?;
+        weighted_mean::Backward { a, x, y, dy, ds, dx, sizes }.record(plan, &self.name)?;
+        self.score.backward_params(plan, ds)?;
+        self.score.backward_input(plan, ds, Fused { residual: Some(dx), ..Fused::default() })
+    }
+}
+
 /// The last position of a sequence, as a layer.
 #[derive(Debug, Default)]
 struct LastPosition {
@@ -102,6 +145,36 @@ impl StackLayer for MeanPoolConfig {
         sample.padded = false;
         sample.shape = vec![features];
         Ok(Step::other(MeanPool::default()))
+    }
+}
+
+/// Mean over the positions by learned weights.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AttentionPoolConfig {
+    /// Number of heads, each of which weighs its own part of the features; they divide the features.
+    #[serde(default = "one")]
+    pub heads: usize,
+}
+
+fn one() -> usize {
+    1
+}
+
+impl StackLayer for AttentionPoolConfig {
+    fn validate(&self, at: &str, _left: &mut usize) -> std::result::Result<(), String> {
+        size(at, "heads", self.heads, 1 << 10)
+    }
+
+    fn make(&self, name: &str, at: &str, sample: &mut Sample) -> Result<Step> {
+        let ([_, features], heads) = (sample.sequence(at)?, self.heads);
+        if !features.is_multiple_of(heads) {
+            return Err(Error::Config(format!("{at}.heads = {heads} must divide the {features} features that it is given")));
+        }
+        sample.padded = false;
+        sample.shape = vec![features];
+        let score = Linear::new(&format!("{name}.score"), features, heads);
+        Ok(Step::other(AttentionPool { name: name.into(), score, heads, saved: None }))
     }
 }
 

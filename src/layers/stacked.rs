@@ -169,7 +169,7 @@ pub fn make_layers<L: StackLayer>(layers: &[L], prefix: &str, at: &str, sample: 
         if sample.padded && layer.looks_ahead() {
             return Err(Error::Config(format!(
                 "{at} looks at positions after the end of shorter sequences (data.lengths): use layers that look back alone, such as lstm, gru or \
-                 causal attention, and then last or mean_pool"
+                 causal attention, and then last, mean_pool or attention_pool"
             )));
         }
         made.push(layer.make(&name, &at, sample)?);

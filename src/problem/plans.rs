@@ -58,7 +58,7 @@ impl<D: DataState + ?Sized> Problem<D> {
         let needed = self.source().fields().0.into_iter().filter(|field| field.needed);
         match needed.map(|field| field.name).find(|name| inputs.find(name).is_some_and(|tensor| !used(tensor))) {
             Some("lengths") => Err(Error::Config(
-                "the model does not look at `lengths`, so what fills up shorter sequences would count: use a stack with the layer mean_pool or last".into(),
+                "the model does not look at `lengths`, so what fills up shorter sequences would count: use a stack with the layer mean_pool, attention_pool or last".into(),
             )),
             Some(name) => Err(Error::Config(format!(
                 "the model does not look at `{name}`, which data.inputs gives it: leave it out, or put its columns beside those of another field"
