@@ -30,6 +30,7 @@ use crate::runner::tests;
 tests![
     run_files_of_vectors_are_what_their_table_says,
     pytorch_agrees_on_next_vector_models,
+    pytorch_agrees_on_mamba2,
     pytorch_agrees_on_every_loss_term,
     the_oracle_agrees_on_next_vector_models,
     parameter_counts_are_exact,
@@ -60,7 +61,7 @@ fn generated(config: &Config) -> Loaded {
 }
 
 /// Runs of next-vector models: parameters at dim = 768 and context = 5, and the sizes of their goldens.
-const VECTOR_RUNS: [(&str, usize, &[&str]); 9] = [
+const VECTOR_RUNS: [(&str, usize, &[&str]); 11] = [
     ("lvm_mlp", 4_720_384, &["model.hidden=32", "model.dropout=0"]),
     ("lvm_transformer", 13_659_904, &["model.width=32", "model.heads=4", "model.layers=2", "model.feed_forward=48", "model.dropout=0"]),
     ("lvm_lstm", 17_581_824, &["model.hidden=20", "model.dropout=0"]),
@@ -82,6 +83,9 @@ const VECTOR_RUNS: [(&str, usize, &[&str]); 9] = [
     ("lvm_amn", 1_510_912, &["model.width=16", "model.hidden=32"]),
     ("lvm_lstm_unified", 5_120_768, &["model.hidden=20"]),
     ("lvm_gru_unified", 7_095_552, &["model.width=16", "model.layers=2"]),
+    // Chunks that do not divide the context, heads that share their keys.
+    ("lvm_mamba2", 7_667_136, &["model.width=12", "model.layers=2", "model.mixer={state=5,head=6,groups=2,chunk=2}"]),
+    ("lvm_mamba2_unified", 7_403_456, &["model.width=16", "model.layers=2", "model.mixer={state=4,head=8,conv=3}"]),
 ];
 
 pub(crate) fn golden(name: &str) -> Vec<u8> {
@@ -156,7 +160,16 @@ fn run_files_of_vectors_are_what_their_table_says() {
 
 /// Outputs, gradients tensor by tensor, and ten losses against PyTorch (`golden/make_lvm.py`), for data on the device and streamed.
 fn pytorch_agrees_on_next_vector_models() {
-    for (name, _, sizes) in VECTOR_RUNS {
+    agrees_on(|name| !name.contains("mamba2"));
+}
+
+/// The same of Mamba-2, whose chunks are its recurrence.
+fn pytorch_agrees_on_mamba2() {
+    agrees_on(|name| name.contains("mamba2"));
+}
+
+fn agrees_on(wanted: fn(&str) -> bool) {
+    for (name, _, sizes) in VECTOR_RUNS.into_iter().filter(|(name, ..)| wanted(name)) {
         let bytes = golden(name);
         let file = SafeTensors::deserialize(&bytes).unwrap();
         for budget in [8 << 30, 0] {

@@ -41,7 +41,7 @@ struct Kind {
 }
 
 /// How weights move, in every kind of run.
-const OPTIMIZER: [Factor; 8] = [
+const OPTIMIZER: [Factor; 9] = [
     &[&["optimizer.kind=adamw"], &["optimizer.kind=adam"], &["optimizer.kind=sgd"]],
     &[&["optimizer.momentum=0.9"], &["optimizer.momentum=0.0"]],
     &[&["optimizer.learning_rate=0.001"], &["optimizer.learning_rate=0.01"]],
@@ -49,6 +49,7 @@ const OPTIMIZER: [Factor; 8] = [
     &[&["optimizer.beta2=0.999"], &["optimizer.beta2=0.0"]],
     &[&["optimizer.eps=1e-8"], &["optimizer.eps=1e-3"]],
     &[&["optimizer.weight_decay=0.01"], &["optimizer.weight_decay=0.0"]],
+    &[&["optimizer.decay=all"], &["optimizer.decay=matrices"], &["optimizer.decay=reference"]],
     &[&["optimizer.clip_norm=1.0"], &["optimizer.clip_norm=0.0"], &["optimizer.clip_norm=0.0", "optimizer.clip_value=0.1"]],
 ];
 
@@ -138,6 +139,10 @@ const VECTORS: Kind = Kind {
             &["model={kind='vector_gru',width=8,layers=1,norm='after',head='gelu_norm'}"],
             &["model={kind='vector_gru',width=8,layers=2,norm='after',head='linear'}"],
             &["model={kind='vector_amn',width=8,hidden=8}"],
+            &["model={kind='vector_mamba2',width=8,layers=1,mixer={state=4,head=4,expand=2,conv=3,groups=2,chunk=2},head='linear'}"],
+            &[
+                "model={kind='stack',layers=[{kind='mamba2',state=4,head=4,expand=2,conv=3,groups=2,chunk=2},{kind='last'},{kind='linear'}]}",
+            ],
             &[
                 "model={kind='stack',input='context',layers=[{kind='flatten'},{kind='linear',out=8},{kind='gelu'},{kind='dropout',rate=0.2},{kind='linear'}]}",
             ],

@@ -6,14 +6,14 @@ use crate::kernels::metrics::{RECORD, SCALE, SUMS, UPDATES};
 use crate::kernels::optimizer::{Rule, Update};
 use crate::random::Random;
 
-/// dims: n / 4, partials; flags: rule, clipping, 1 infinite norm or 2 infinite loss or 3 a loss of zero, clipping by value, scaled.
-pub(super) const FAMILY: Family = Family::new("optimizer", spec, 66, build, &[(&[262144, 256], &[1, 1, 0, 0, 0])]);
+/// dims: n / 4, partials; flags: rule, clipping, 1 infinite norm or 2 infinite loss or 3 a loss of zero, clipping by value, scaled, decay by block.
+pub(super) const FAMILY: Family = Family::new("optimizer", spec, 66, build, &[(&[262144, 256], &[1, 1, 0, 0, 0, 0])]);
 
 fn spec(i: usize, random: &mut Random) -> Spec {
     let dims = vec![DIMS[i % DIMS.len()] * random.pick(&[1, 7]), if i % 7 < 2 { 8 } else { random.pick(&DIMS[..14]) }];
     Spec {
         dims,
-        flags: vec![i % 3, i / 2 % 2, [0, 0, 0, 1, 0, 0, 2, 0, 0, 3, 0][i % 11], i / 4 % 2, i / 5 % 2],
+        flags: vec![i % 3, i / 2 % 2, [0, 0, 0, 1, 0, 0, 2, 0, 0, 3, 0][i % 11], i / 4 % 2, i / 5 % 2, i / 3 % 2],
         regime: Regime::Normal,
         seed: i as u64,
     }
@@ -51,7 +51,12 @@ fn build(b: &mut Builder, spec: &Spec) -> Result<()> {
     let rule = [Rule::Adam, Rule::AdamW, Rule::Sgd][spec.flags[0]];
     let clip_value = if spec.flags[3] == 1 { 0.4 } else { 0.0 };
     let scaled = spec.flags[4] == 1;
+    // A large decay, so that one that is left out is seen.
+    let blocks = n.div_ceil(64);
+    let factors = (0..blocks).map(|_| b.random.pick(&[0.0, 1.0])).collect();
+    let decays = if spec.flags[5] == 1 { Some(b.given("decays", &[blocks], factors)?) } else { None };
+    let decay = if decays.is_some() { 10.0 } else { 0.01 };
     let update =
-        Update { scaled, partials, count, w, dw, m, v, records, beta1: 0.9, beta2: 0.999, eps: 1e-8, decay: 0.01, rule, clip_value };
+        Update { scaled, partials, count, w, dw, m, v, records, beta1: 0.9, beta2: 0.999, eps: 1e-8, decay, decays, rule, clip_value };
     update.record(&mut b.plan, "case")
 }

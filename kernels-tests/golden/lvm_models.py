@@ -1,4 +1,4 @@
-"""The nine next-vector models in PyTorch, their loss terms and their recipes: (B, T, D) in, the raw output (B, D) out.
+"""The eleven next-vector models in PyTorch, their loss terms and their recipes: (B, T, D) in, the raw output (B, D) out.
 
     pip install torch numpy && python3 kernels-tests/golden/lvm_models.py    # prints and checks the parameter counts
 """
@@ -137,6 +137,75 @@ class GruUnified(nn.Module):
         return self.output_proj(self.blocks(self.input_proj(x))[:, -1])
 
 
+class Mamba2(nn.Module):
+    """The mixer of Mamba-2 by its recurrence, position after position, with the names and initial values of `mamba_ssm`."""
+
+    def __init__(self, width, layers=1, state=64, head=64, expand=2, conv=4, groups=1):
+        super().__init__()
+        self.inner, self.head, self.state, self.groups = expand * width, head, state, groups
+        self.heads, channels = self.inner // head, self.inner + 2 * groups * state
+        self.in_proj = nn.Linear(width, self.inner + channels + self.heads, bias=False)
+        self.conv1d = nn.Conv1d(channels, channels, conv, groups=channels, padding=conv - 1)
+        d = torch.exp(torch.rand(self.heads) * (math.log(0.1) - math.log(1e-3)) + math.log(1e-3)).clamp(min=1e-4)
+        self.dt_bias = nn.Parameter(d + torch.log(-torch.expm1(-d)))
+        self.A_log = nn.Parameter(torch.log(torch.empty(self.heads).uniform_(1, 16)))
+        self.D = nn.Parameter(torch.ones(self.heads))
+        self.norm = nn.Module()
+        self.norm.weight = nn.Parameter(torch.ones(self.inner))
+        self.out_proj = nn.Linear(self.inner, width, bias=False)
+        with torch.no_grad():
+            self.out_proj.weight /= math.sqrt(layers)
+
+    def forward(self, u):
+        batch, length, _ = u.shape
+        z, xbc, d = self.in_proj(u).split([self.inner, self.conv1d.in_channels, self.heads], -1)
+        xbc = F.silu(self.conv1d(xbc.transpose(1, 2))[..., :length].transpose(1, 2))
+        x, b, c = xbc.split([self.inner, self.groups * self.state, self.groups * self.state], -1)
+        x = x.unflatten(-1, (self.heads, self.head))
+        b, c = (v.unflatten(-1, (self.groups, self.state)).repeat_interleave(self.heads // self.groups, 2) for v in (b, c))
+        delta = F.softplus(d + self.dt_bias)
+        decay = torch.exp(-torch.exp(self.A_log) * delta)
+        s, outputs = u.new_zeros(batch, self.heads, self.head, self.state), []
+        for t in range(length):
+            s = decay[:, t, :, None, None] * s + (delta[:, t, :, None] * x[:, t])[..., None] * b[:, t, :, None]
+            outputs.append((s * c[:, t, :, None]).sum(-1) + self.D[:, None] * x[:, t])
+        g = torch.stack(outputs, 1).flatten(2) * F.silu(z)
+        groups = g.unflatten(-1, (self.groups, -1))
+        g = (groups * torch.rsqrt(groups.square().mean(-1, keepdim=True) + 1e-5)).flatten(-2)
+        return self.out_proj(self.norm.weight * g)
+
+
+class MambaBlock(nn.Module):
+    def __init__(self, width, layers, **sizes):
+        super().__init__()
+        self.norm, self.mixer = nn.RMSNorm(width, 1e-5), Mamba2(width, layers, **sizes)
+
+    def forward(self, x):
+        return x + self.mixer(self.norm(x))
+
+
+class Mamba(nn.Module):
+    def __init__(self, dim=768, context=5, width=512, layers=4, **sizes):
+        super().__init__()
+        self.input_proj = nn.Linear(dim, width)
+        self.blocks = nn.Sequential(*(MambaBlock(width, layers, **sizes) for _ in range(layers)))
+        self.head = head(width, dim)
+
+    def forward(self, x):
+        return self.head(self.blocks(self.input_proj(x))[:, -1])
+
+
+class MambaUnified(nn.Module):
+    def __init__(self, dim=768, context=5, width=512, layers=4, **sizes):
+        super().__init__()
+        self.input_proj = nn.Linear(dim, width)
+        self.blocks = nn.Sequential(*(MambaBlock(width, layers, **sizes) for _ in range(layers)))
+        self.output_proj = nn.Linear(width, dim)
+
+    def forward(self, x):
+        return self.output_proj(self.blocks(self.input_proj(x))[:, -1])
+
+
 class Amn(nn.Module):
     def __init__(self, dim=768, context=5, width=256, hidden=512):
         super().__init__()
@@ -162,6 +231,8 @@ MODELS = {
     "lvm_amn": Amn,
     "lvm_lstm_unified": LstmUnified,
     "lvm_gru_unified": GruUnified,
+    "lvm_mamba2": Mamba,
+    "lvm_mamba2_unified": MambaUnified,
 }
 
 PARAMETERS = {
@@ -174,6 +245,8 @@ PARAMETERS = {
     "lvm_amn": 1_510_912,
     "lvm_lstm_unified": 5_120_768,
     "lvm_gru_unified": 7_095_552,
+    "lvm_mamba2": 7_667_136,
+    "lvm_mamba2_unified": 7_403_456,
 }
 
 
@@ -274,6 +347,8 @@ RECIPES = {
     "lvm_amn": ("adamw", 5e-4, "plateau", 32, 1.0, MSE),
     "lvm_lstm_unified": ("adamw", 5e-4, "plateau", 32, 1.0, MSE),
     "lvm_gru_unified": ("adamw", 5e-4, "plateau", 32, 1.0, MSE),
+    "lvm_mamba2": ("adamw", 5e-4, "plateau", 32, 1.0, COMPOSITE),
+    "lvm_mamba2_unified": ("adamw", 5e-4, "plateau", 32, 1.0, MSE),
 }
 
 
@@ -281,7 +356,11 @@ def optimizer_of(name, model):
     kind, rate = RECIPES[name][:2]
     if kind == "adam":
         return torch.optim.Adam(model.parameters(), rate)
-    return torch.optim.AdamW(model.parameters(), rate, weight_decay=0.01)
+    # The reference of Mamba-2 lets neither the weights of norms nor A_log, dt_bias and D decay.
+    still = ("A_log", "dt_bias", ".D") if "mamba2" in name else ()
+    rests = lambda n, p: bool(still) and (n.endswith(still) or n.endswith(".weight") and p.dim() == 1)
+    parts = {decays: [p for n, p in model.named_parameters() if rests(n, p) != decays] for decays in (True, False)}
+    return torch.optim.AdamW([{"params": parts[True], "weight_decay": 0.01}, {"params": parts[False], "weight_decay": 0.0}], rate)
 
 
 def step(name, model, optimizer, context, target):

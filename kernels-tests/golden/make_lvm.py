@@ -4,6 +4,7 @@
 """
 
 import pathlib
+import sys
 
 import torch
 from lvm_models import build, cosine, cycle, infonce, loss_of, mmd, moment, mse, optimizer_of, RECIPES, stat, step, variance
@@ -23,6 +24,8 @@ SIZES = {
     "lvm_amn": {"width": 16, "hidden": 32},
     "lvm_lstm_unified": {"hidden": 20, "layers": 2, "dropout": 0.0},
     "lvm_gru_unified": {"width": 16, "layers": 2},
+    "lvm_mamba2": {"width": 12, "layers": 2, "state": 5, "head": 6, "groups": 2},
+    "lvm_mamba2_unified": {"width": 16, "layers": 2, "state": 4, "head": 8, "conv": 3},
 }
 
 
@@ -81,6 +84,7 @@ def make_losses():
     print(save("lvm_losses", tensors))
 
 
-for name in SIZES:
+for name in sys.argv[1:] or SIZES:
     make(name)
-make_losses()
+if not sys.argv[1:]:
+    make_losses()

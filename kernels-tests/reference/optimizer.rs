@@ -35,8 +35,10 @@ pub fn update<S: Scalar>(call: &mut Call<'_, S>) {
     let max_norm = f64::from(state.max_norm);
     let clip = if max_norm > 0.0 { (max_norm / (norm.value() + 1e-6)).min(1.0) } else { 1.0 };
     let (mut w, dw, mut m, mut v) = (call.floats("w"), call.floats("dw"), call.floats("m"), call.floats("v"));
+    let decays = call.maybe("decays");
     if fine {
         for i in 0..w.len() {
+            let decay = decays.as_ref().map_or(decay, |decays| decay * decays[i / 64]);
             let mut g = dw[i] * share * S::constant(clip);
             let limit = e.scalar("limit");
             if e.constant("BY_VALUE") == 1 && g.value().abs() > limit {

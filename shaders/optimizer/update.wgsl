@@ -8,12 +8,14 @@
 // SCALED: the gradient is records[slot, SCALE_AT] times too large (loss_scale/apply), and divided by that first.
 // t is the number of updates of the moments, this one included: records[slot, UPDATES_AT] = t, one more than that of the record before.
 // A norm or a loss (records[slot, SUMS_AT]) that is not finite leaves w, m, v and t as they are.
-// w dw m v: (n), n a multiple of 4, as vectors of 4; partials: (at least G); records: (slots, RECORD). Grid: one invocation for EACH vectors. w, m and v are updated
+// BY_BLOCK: the decay of each block of 64 weights, which are of one tensor, is that of all times decays of the block.
+// w dw m v: (n), n a multiple of 4, as vectors of 4; partials: (at least G); records: (slots, RECORD); decays: (n / 64). Grid: one invocation for EACH vectors. w, m and v are updated
 // in place, and so are norm, skipped and updates of the record.
 // uses: common/grid, common/math, common/record, common/state
 const WG: u32 = 64u;
 const RULE: u32 = 1u;
 const BY_VALUE: u32 = 0u;
+const BY_BLOCK: u32 = 0u;
 const SCALED: u32 = 0u;
 const EIGHT: u32 = 0u; // p.partials is 8.
 const EACH: u32 = 1u; // Vectors of an invocation.
@@ -27,6 +29,7 @@ var<immediate> p: Params;
 @group(0) @binding(4) var<storage, read_write> m: array<vec4<f32>>;  // (n)
 @group(0) @binding(5) var<storage, read_write> v: array<vec4<f32>>;  // (n)
 @group(0) @binding(6) var<storage, read_write> records: array<f32>;  // (slots, RECORD)
+@group(0) @binding(7) var<storage, read> decays: array<f32>;         // (n / 64)
 
 // On the bits: a compiler may assume that floats are finite.
 fn is_finite(value: f32) -> bool {
@@ -55,10 +58,14 @@ fn update(i: u32, clip: f32, correction: vec2<f32>) {
     if (BY_VALUE == 1u) {
         g = clamp(g, vec4<f32>(-p.limit), vec4<f32>(p.limit));
     }
+    var decay = p.decay;
+    if (BY_BLOCK == 1u) {
+        decay *= decays[i / 16u];
+    }
     if (RULE == 1u) {
-        weight -= state.learning_rate * p.decay * weight;
+        weight -= state.learning_rate * decay * weight;
     } else {
-        g += p.decay * weight;
+        g += decay * weight;
     }
     if (RULE == 2u) {
         let velocity = p.beta1 * m0 + g;

@@ -1,7 +1,7 @@
 //! Layer normalisation over rows, and RMS normalisation. See `shaders/layer_norm/`.
 
 use super::matmul::Activation;
-use super::{Dropout, adding, parts, row_dispatch, state};
+use super::{Dropout, adding, column_group, parts, row_dispatch, state};
 use crate::error::Result;
 use crate::plan::{Dispatch, Grid, Plan, Tensor};
 
@@ -144,8 +144,7 @@ impl BackwardParams {
         }
         db.map_or(Ok(()), |db| plan.expect(name, db, cols))?;
         let sums: Vec<Tensor> = [dw].into_iter().chain(db).collect();
-        let lanes = plan.target.vector();
-        let (group, columns) = if plan.target.software { (lanes, lanes) } else { (256, 16) };
+        let (group, columns) = column_group(&plan.target);
         for part in parts(&plan.target, rows, 1) {
             let dispatch = Dispatch::new(name, label)
                 .constant("WG", group)

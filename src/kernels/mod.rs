@@ -8,10 +8,10 @@
 macro_rules! kernel_families {
     ($each:ident) => {
         $each! {
-            activation argmax attention attention_pool concat cross_entropy dropout
-            embedding fourier gather grad_norm gru infonce joint_loss layer_norm loss_scale
+            activation argmax attention attention_pool concat conv1d cross_entropy dropout
+            embedding fourier gated_norm gather grad_norm gru infonce joint_loss layer_norm loss_scale
             lstm matmul max_pool mean metrics mmd moments normalize optimizer patches
-            positions regression rope slice swiglu tokens transpose unfold upsample vae
+            positions regression rope slice ssd swiglu tokens transpose upsample vae
             vector_loss weighted_mean
         }
     };
@@ -40,9 +40,11 @@ pub const HALVES: Halves = Halves {
         "attention",
         "attention_pool",
         "concat",
+        "conv1d",
         "dropout",
         "embedding",
         "fourier",
+        "gated_norm",
         "gather",
         "gru",
         "layer_norm",
@@ -54,13 +56,13 @@ pub const HALVES: Halves = Halves {
         "positions",
         "rope",
         "slice",
+        "ssd",
         "swiglu",
         "tokens",
-        "unfold",
         "upsample",
         "weighted_mean",
     ],
-    exact: &["stats", "lse"],
+    exact: &["stats", "lse", "decay", "dots", "sums", "terms", "carried", "border"],
 };
 
 /// Numbers that change from step to step. Twin of `State` in `shaders/common/state.wgsl`; a test compares the layouts.
@@ -141,6 +143,11 @@ fn parts(target: &Target, terms: usize, iterations: usize) -> impl Iterator<Item
     // A multiple of 16, so that a part of an aligned tensor is aligned.
     let part = (most / 16 * 16).clamp(16, terms.max(16));
     (0..terms).step_by(part).map(move |first| first..(first + part).min(terms))
+}
+
+/// Workgroup size and columns of a workgroup, for kernels that sum over the rows of each column.
+fn column_group(target: &Target) -> (u32, u32) {
+    if target.software { (target.vector(), target.vector()) } else { (256, 16) }
 }
 
 /// A dispatch that adds to these tensors, for a shader that uses `common/sum`.

@@ -3,7 +3,7 @@
 use super::metrics::RECORD;
 use super::state;
 use crate::error::{Error, Result};
-use crate::plan::{Dispatch, Grid, Plan, Tensor};
+use crate::plan::{Dispatch, FLAT_ALIGN, Grid, Plan, Tensor};
 
 /// Rule by which weights follow the gradient.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +41,8 @@ pub struct Update {
     pub eps: f64,
     /// Weight decay.
     pub decay: f64,
+    /// (n / 64): factor of the decay of each block of weights; without it all decay alike.
+    pub decays: Option<Tensor>,
     /// Which of them.
     pub rule: Rule,
     /// Limit of each element of the gradient; 0 for none.
@@ -64,6 +66,7 @@ impl Update {
         for tensor in [self.dw, self.m, self.v] {
             plan.expect("optimizer/update", tensor, n)?;
         }
+        self.decays.map_or(Ok(()), |decays| plan.expect("optimizer/update", decays, n.div_ceil(FLAT_ALIGN)))?;
         if !n.is_multiple_of(4) {
             return Err(Error::Internal(format!("optimizer/update: {n} elements are no multiple of 4")));
         }
@@ -83,6 +86,7 @@ impl Update {
             .bind("m", self.m)
             .bind("v", self.v)
             .bind("records", self.records)
+            .bind_if("BY_BLOCK", "decays", self.decays)
             .size("n", n)
             .size("partials", self.count)
             .scalar("beta1", self.beta1)

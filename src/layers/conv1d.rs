@@ -7,7 +7,7 @@ use super::linear::{Fused, Linear};
 use super::sequential::Step;
 use super::stacked::{Sample, StackLayer, size};
 use crate::error::Result;
-use crate::kernels::unfold::{self, Sizes};
+use crate::kernels::conv1d::{BackwardUnfold, Sizes, Unfold};
 use crate::plan::{Plan, Tensor};
 
 /// `torch.nn.Conv1d` with stride 1 and as many results as positions, channels last; it is a product over the surroundings of each position.
@@ -26,7 +26,7 @@ impl Layer for Conv1d {
         let [batch, length, channels] = axes(plan, x, &self.name)?;
         let sizes = Sizes { batch, length, channels, kernel: self.kernel, dilation: self.dilation, before: self.before };
         let y = plan.activation(format!("{}.surroundings", self.name), &[batch, length, channels * self.kernel])?;
-        unfold::Forward { x, y, sizes }.record(plan, &self.name)?;
+        Unfold { x, y, sizes }.record(plan, &self.name)?;
         self.saved = Some(sizes);
         self.linear.forward(plan, y)
     }
@@ -36,7 +36,7 @@ impl Layer for Conv1d {
         self.linear.backward_params(plan, dy)?;
         let dy = self.linear.backward_input(plan, dy, Fused::default())?;
         let dx = plan.activation(format!("{}.dsequence", self.name), &[sizes.batch, sizes.length, sizes.channels])?;
-        unfold::Backward { dy, dx, sizes }.record(plan, &self.name)?;
+        BackwardUnfold { dy, dx, sizes }.record(plan, &self.name)?;
         Ok(dx)
     }
 }

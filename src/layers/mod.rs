@@ -20,12 +20,14 @@ mod layer_norm;
 mod learned_positions;
 mod linear;
 mod llama_block;
+mod mamba2;
 mod pooling;
 mod recurrent;
 mod residual;
 mod self_attention;
 mod sequential;
 mod stacked;
+mod state_space;
 mod transformer_block;
 
 pub use conv2d::Conv2d;
@@ -39,11 +41,13 @@ pub use layer::{Layer, Mask, dropout, lengths_name};
 pub use layer_norm::LayerNorm;
 pub use linear::{Fused, Linear};
 pub use llama_block::{LlamaBlock, LlamaBlockConfig};
+pub use mamba2::{Mamba2, Mamba2Config};
 pub(crate) use pooling::{Last, context_mean, sizes};
 pub use recurrent::{Gru, Lstm, Wanted};
 pub use self_attention::{Cache, SelfAttention};
 pub use sequential::{Sequential, Step};
 pub use stacked::{Sample, StackLayer, layer_by_layer, make_layers, validate_layers};
+pub use state_space::{HeadNumbers, StateSpace};
 pub use transformer_block::{BlockConfig, TransformerBlock};
 
 stacked::stack_layers! {
@@ -88,6 +92,8 @@ stacked::stack_layers! {
     Lstm(batch_first::LstmConfig),
     /// One layer of `torch.nn.GRU`, in one direction or both.
     Gru(batch_first::GruConfig),
+    /// Mamba-2, a selective state space (`mamba_ssm.Mamba2`), without norm and residual around it.
+    Mamba2(mamba2::Mamba2Config),
     /// Mean over the positions: (length, features) → (features).
     MeanPool(pooling::MeanPoolConfig),
     /// Mean over the positions by learned weights: (length, features) → (features).

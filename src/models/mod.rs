@@ -8,6 +8,7 @@ mod stack;
 mod vector_amn;
 mod vector_gru;
 mod vector_lstm;
+mod vector_mamba2;
 mod vector_mlp;
 mod vector_transformer;
 mod weights;
@@ -20,6 +21,7 @@ pub use stack::StackConfig;
 pub use vector_amn::VectorAmnConfig;
 pub use vector_gru::{NormPlace, VectorGruConfig};
 pub use vector_lstm::VectorLstmConfig;
+pub use vector_mamba2::VectorMamba2Config;
 pub use vector_mlp::VectorMlpConfig;
 pub use vector_transformer::{Blocks, VectorTransformerConfig};
 pub use weights::initial_weights;
@@ -40,6 +42,8 @@ macro_rules! model_kinds {
                 VectorLstm(crate::models::VectorLstmConfig),
                 /// Residual GRU blocks over the vectors of a context.
                 VectorGru(crate::models::VectorGruConfig),
+                /// Next vector by Mamba-2 blocks over the context.
+                VectorMamba2(crate::models::VectorMamba2Config),
                 /// Attention over the context with the mean of the context as query.
                 VectorAmn(crate::models::VectorAmnConfig),
                 /// Llama blocks that predict joints from a latent and a type.

@@ -24,6 +24,12 @@ pub fn initial_weights(parameters: &[Parameter], seed: u64) -> Vec<f32> {
                 Init::Ones => 1.0,
                 Init::Uniform(bound) => (2.0 * random.uniform() - 1.0) * bound,
                 Init::Normal(std) => random.normal() * std,
+                Init::LogOfUniform(least, most) => (least + random.uniform() * (most - least)).ln(),
+                Init::SoftplusLogUniform(least, most, floor) => {
+                    let d = (random.uniform() * (most.ln() - least.ln()) + least.ln()).exp().max(floor);
+                    // The inverse of softplus: d + ln(1 − e^(−d)).
+                    d + (-(-d).exp_m1()).ln()
+                }
             } as f32;
         }
     }

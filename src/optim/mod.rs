@@ -3,8 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Result, out_of_range};
+use crate::gpu::Role;
 use crate::kernels::{State, grad_norm, optimizer};
-use crate::plan::{Flat, Plan, Section, Tensor};
+use crate::plan::{FLAT_ALIGN, Fill, Flat, Parameter, Plan, Section, Tensor};
 
 /// Adam (Kingma & Ba 2015), AdamW (Loshchilov & Hutter 2019) or SGD with momentum (`torch.optim.SGD`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,6 +17,32 @@ pub enum OptimizerKind {
     Adamw,
     /// SGD with momentum; weight decay is added to the gradient.
     Sgd,
+}
+
+/// Weights that decay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Decaying {
+    /// All of them.
+    #[default]
+    All,
+    /// Those with two axes or more: neither biases nor norms.
+    Matrices,
+    /// Those that the reference of Mamba-2 lets decay: all but the weights of norms, `A_log`, `dt_bias` and `D`.
+    Reference,
+}
+
+impl Decaying {
+    /// True if this weight decays.
+    pub fn takes(self, parameter: &Parameter) -> bool {
+        let last = |name: &str| parameter.name.rsplit('.').next() == Some(name);
+        let of_norm = parameter.shape.len() == 1 && last("weight");
+        match self {
+            Decaying::All => true,
+            Decaying::Matrices => parameter.shape.len() > 1,
+            Decaying::Reference => !of_norm && !["A_log", "dt_bias", "D"].into_iter().any(last),
+        }
+    }
 }
 
 /// Optimiser, its learning rate and its options.
@@ -37,6 +64,10 @@ pub struct OptimizerConfig {
     pub eps: f64,
     /// Coefficient of the weight decay.
     pub weight_decay: f64,
+    /// Weights that decay: `all`, `matrices` (no biases, no norms), or `reference` (as Mamba-2's has it: neither the weights of norms nor
+    /// `A_log`, `dt_bias` and `D`).
+    #[serde(skip_serializing_if = "is_all")]
+    pub decay: Decaying,
     /// Largest global norm of the gradient, to which it is clipped; 0 does not clip.
     pub clip_norm: f64,
     /// Largest absolute value of an element of the gradient, to which it is clipped (`torch.nn.utils.clip_grad_value_`); 0 does not clip.
@@ -46,6 +77,10 @@ pub struct OptimizerConfig {
 
 fn is_usual_momentum(value: &f64) -> bool {
     *value == OptimizerConfig::default().momentum
+}
+
+fn is_all(value: &Decaying) -> bool {
+    *value == Decaying::All
 }
 
 fn is_zero(value: &f64) -> bool {
@@ -62,6 +97,7 @@ impl Default for OptimizerConfig {
             beta2: 0.999,
             eps: 1e-8,
             weight_decay: 0.01,
+            decay: Decaying::All,
             clip_norm: 1.0,
             clip_value: 0.0,
         }
@@ -104,6 +140,17 @@ impl OptimizerConfig {
         let (m, v) = (plan.flat(Flat::FirstMoment)?, plan.flat(Flat::SecondMoment)?);
         let partials = plan.workspace("grad_norm.partials", &[grad_norm::PARTIALS])?;
         grad_norm::Partial { x: dw, y: partials }.record(plan, "optimizer")?;
+        let decays = match self.decay {
+            Decaying::All => None,
+            _ => {
+                let mut factors = vec![0.0; plan.flat_len().div_ceil(FLAT_ALIGN)];
+                for parameter in plan.parameters().iter().filter(|parameter| self.decay.takes(parameter)) {
+                    let first = parameter.offset / FLAT_ALIGN;
+                    factors[first..first + parameter.len().div_ceil(FLAT_ALIGN)].fill(1.0);
+                }
+                Some(plan.constant(Role::Workspace, "optimizer.decays", &[factors.len()], Some(Fill::floats(factors)))?)
+            }
+        };
         let update = optimizer::Update {
             partials,
             count: grad_norm::partials(plan.target, plan.flat_len()),
@@ -116,6 +163,7 @@ impl OptimizerConfig {
             beta2: self.beta2,
             eps: self.eps,
             decay: self.weight_decay,
+            decays,
             rule: match self.kind {
                 OptimizerKind::Adam => optimizer::Rule::Adam,
                 OptimizerKind::Adamw => optimizer::Rule::AdamW,

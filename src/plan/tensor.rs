@@ -81,6 +81,10 @@ pub enum Init {
     Uniform(f64),
     /// N(0, std²).
     Normal(f64),
+    /// ln U(least, most).
+    LogOfUniform(f64, f64),
+    /// Numbers whose softplus is uniform in its logarithm from least to most, but not below the third number: `dt_bias` of Mamba-2.
+    SoftplusLogUniform(f64, f64, f64),
 }
 
 /// A weight: its PyTorch name, shape, place in the flat buffers and initialisation.

@@ -1,0 +1,48 @@
+// Gradient of the gated RMS normalisation, out = w ⊙ g r, g = y ⊙ silu(z), by its weight, which all rows share:
+//   dw = Σ_rows dout ⊙ g r
+// The rows `start` to `end` − 1 are summed. y dout: (rows, cols); z: the first cols of (rows, width); stats: (rows, groups) = r; dw: (cols).
+// Grid: COLS columns a workgroup, WG / COLS invocations a column, each striding over the rows; their sums are added in a fixed order. dw is `+=`
+// (common/sum).
+// uses: common/grid, common/math, common/state, common/sum
+const WG: u32 = 256u;
+const COLS: u32 = 16u;
+
+struct Params { start: u32, end: u32, cols: u32, width: u32, groups: u32 }
+var<immediate> p: Params;
+@group(0) @binding(0) var<storage, read> y: array<f32>;        // (rows, cols)
+@group(0) @binding(1) var<storage, read> z: array<f32>;        // (rows, width)
+@group(0) @binding(2) var<storage, read> stats: array<f32>;    // (rows, groups)
+@group(0) @binding(3) var<storage, read> dout: array<f32>;     // (rows, cols)
+@group(0) @binding(4) var<storage, read_write> dw: array<f32>; // (cols)
+@group(0) @binding(5) var<storage, read> state: State;
+
+var<workgroup> sums: array<f32, WG>;
+
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+    let col = flat_group(group, groups) * COLS + local % COLS;
+    let safe = min(col, p.cols - 1u);
+    let part = safe / (p.cols / p.groups);
+    var sum = 0.0;
+    for (var row = p.start + local / COLS; row < p.end; row += WG / COLS) {
+        let z_c = z[row * p.width + safe];
+        let g = y[row * p.cols + safe] * times_sigmoid(z_c, z_c) * stats[row * p.groups + part];
+        sum = fma(dout[row * p.cols + safe], g, sum);
+    }
+    if (WG > COLS) {
+        sums[local] = sum;
+        for (var stride = WG / 2u; stride >= COLS; stride >>= 1u) {
+            workgroupBarrier();
+            if (local < stride) {
+                sums[local] += sums[local + stride];
+            }
+        }
+        sum = sums[local];
+    }
+    if (local < COLS && col < p.cols) {
+        if (accumulates()) {
+            sum += dw[col];
+        }
+        dw[col] = sum;
+    }
+}

@@ -1,0 +1,28 @@
+// Weights of earlier positions within a chunk, for each head: m_ij = g_ij exp(α_i − α_j) δ_j for j ≤ i, else 0, where g_ij = C_i · B_j of the head's group.
+// Differences of α are never positive, so nothing overflows.
+// g: (chunk, group, i, j); decay: (3, chunk, head, position) = α, δ, slope; m: (chunk, head, i, j). Grid: one invocation an element of m. m is `=`.
+// uses: common/grid, common/ssd, common/math
+const WG: u32 = 64u;
+
+@group(0) @binding(0) var<storage, read> g: array<f32>;       // (chunk, group, i, j)
+@group(0) @binding(1) var<storage, read> decay: array<f32>;   // (3, chunk, head, position)
+@group(0) @binding(2) var<storage, read_write> m: array<f32>; // (chunk, head, i, j)
+
+@compute @workgroup_size(WG)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+    let e = flat_group(group, groups) * WG + local;
+    if (e >= rows() * p.size) {
+        return;
+    }
+    let row = e / p.size;
+    let j = e % p.size;
+    let i = row % p.size;
+    let head = row / p.size % p.heads;
+    let chunk = row / p.size / p.heads;
+    var v = 0.0;
+    if (j <= i) {
+        let other = row - i + j;
+        v = g[of_group(chunk, head, i) * p.size + j] * exp_accurate(decay[row] - decay[other]) * decay[rows() + other];
+    }
+    m[e] = v;
+}

@@ -1,0 +1,515 @@
+//! The state-space dual of Mamba-2 in chunks: what is not a matrix product. See `shaders/ssd/`.
+
+use super::{adding, row_group};
+use crate::error::Result;
+use crate::plan::{Dispatch, Grid, Plan, Tensor};
+
+/// Sizes of the sequences, of their chunks and of the heads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sizes {
+    /// Number of sequences.
+    pub batch: usize,
+    /// Number of positions of a sequence.
+    pub length: usize,
+    /// Number of positions of a chunk.
+    pub size: usize,
+    /// Number of heads H.
+    pub heads: usize,
+    /// Number of groups G of heads with the same keys and queries; it divides the heads.
+    pub groups: usize,
+    /// Number of features P of a head.
+    pub features: usize,
+    /// Number of states N of a feature.
+    pub states: usize,
+}
+
+impl Sizes {
+    /// Number of chunks of a sequence.
+    pub fn chunks(&self) -> usize {
+        self.length.div_ceil(self.size)
+    }
+
+    /// Number of chunks of all sequences.
+    pub fn all_chunks(&self) -> usize {
+        self.batch * self.chunks()
+    }
+
+    /// Number of positions of all heads, with those after the end of a sequence.
+    pub fn rows(&self) -> usize {
+        self.all_chunks() * self.heads * self.size
+    }
+
+    /// Numbers of the positions of all heads.
+    pub fn values(&self) -> usize {
+        self.rows() * self.features
+    }
+
+    /// Numbers of the keys of all groups.
+    pub fn keys(&self) -> usize {
+        self.all_chunks() * self.groups * self.size * self.states
+    }
+
+    /// Weights of positions on each other, of all heads.
+    pub fn scores(&self) -> usize {
+        self.rows() * self.size
+    }
+
+    /// The same of all groups.
+    pub fn group_scores(&self) -> usize {
+        self.all_chunks() * self.groups * self.size * self.size
+    }
+
+    /// Numbers of the states of all chunks.
+    pub fn borders(&self) -> usize {
+        self.all_chunks() * self.heads * self.features * self.states
+    }
+
+    /// Columns of x, B and C beside each other.
+    pub fn width(&self) -> usize {
+        self.heads * self.features + 2 * self.groups * self.states
+    }
+
+    fn dispatch(&self, kernel: &'static str, label: &str) -> Dispatch {
+        self.sizes(Dispatch::new(kernel, label))
+    }
+
+    fn sizes(&self, dispatch: Dispatch) -> Dispatch {
+        dispatch
+            .size("batch", self.batch)
+            .size("length", self.length)
+            .size("chunks", self.chunks())
+            .size("size", self.size)
+            .size("heads", self.heads)
+            .size("groups", self.groups)
+            .size("features", self.features)
+            .size("states", self.states)
+    }
+}
+
+/// The other parameters, which most passes have no use for.
+fn without_more(dispatch: Dispatch) -> Dispatch {
+    dispatch.size("width", 0).size("at", 0).scalar("low", 0.0).scalar("high", 0.0)
+}
+
+fn of_width(dispatch: Dispatch, width: usize) -> Dispatch {
+    dispatch.size("width", width).size("at", 0).scalar("low", 0.0).scalar("high", 0.0)
+}
+
+fn expect<const N: usize>(plan: &Plan, kernel: &str, tensors: [(Tensor, usize); N]) -> Result<()> {
+    tensors.into_iter().try_for_each(|(tensor, len)| plan.expect(kernel, tensor, len))
+}
+
+/// Sequences in chunks: x by head, and keys B and queries C by group.
+#[derive(Debug, Clone, Copy)]
+pub struct Arrange {
+    /// (batch, length, width): x, and with keys B and C behind it.
+    pub xbc: Tensor,
+    /// (chunk, head, position, features).
+    pub x: Tensor,
+    /// (chunk, group, position, states): B and C.
+    pub keys: Option<[Tensor; 2]>,
+    /// Sizes.
+    pub sizes: Sizes,
+}
+
+impl Arrange {
+    /// Records the pass.
+    ///
+    /// # Errors
+    /// `Internal` when a shape differs.
+    pub fn record(self, plan: &mut Plan, label: &str) -> Result<()> {
+        let Arrange { xbc, x, keys, sizes } = self;
+        let name = "ssd/arrange";
+        let width = if keys.is_some() { sizes.width() } else { sizes.heads * sizes.features };
+        expect(plan, name, [(xbc, sizes.batch * sizes.length * width), (x, sizes.values())])?;
+        keys.into_iter().flatten().try_for_each(|tensor| plan.expect(name, tensor, sizes.keys()))?;
+        let dispatch = of_width(sizes.dispatch(name, label), width).bind("xbc", xbc).bind("x", x);
+        let dispatch = dispatch.bind_if("KEYS", "keys", keys.map(|keys| keys[0]));
+        let dispatch = keys.into_iter().fold(dispatch, |dispatch, keys| dispatch.bind("queries", keys[1]));
+        plan.record(dispatch, Grid::Threads(sizes.all_chunks() * sizes.size * width))
+    }
+}
+
+/// α, δ and the slope of δ.
+#[derive(Debug, Clone, Copy)]
+pub struct Decay {
+    /// (batch, length, width), whose last columns are d, one for each head.
+    pub zx: Tensor,
+    /// (heads).
+    pub dt_bias: Tensor,
+    /// (heads).
+    pub a_log: Tensor,
+    /// (3, chunk, head, position).
+    pub decay: Tensor,
+    /// Least and largest δ.
+    pub limits: [f64; 2],
+    /// Sizes.
+    pub sizes: Sizes,
+}
+
+impl Decay {
+    /// Records the pass.
+    ///
+    /// # Errors
+    /// `Internal` when a shape differs.
+    pub fn record(self, plan: &mut Plan, label: &str) -> Result<()> {
+        let Decay { zx, dt_bias, a_log, decay, limits: [low, high], sizes } = self;
+        let name = "ssd/decay";
+        expect(plan, name, [(dt_bias, sizes.heads), (a_log, sizes.heads), (decay, 3 * sizes.rows())])?;
+        let width = plan.len(zx) / (sizes.batch * sizes.length);
+        let dispatch = sizes.dispatch(name, label).size("width", width).size("at", 0).scalar("low", low).scalar("high", high);
+        let dispatch = dispatch.bind("zx", zx).bind("dt_bias", dt_bias).bind("a_log", a_log).bind("decay", decay);
+        plan.record(dispatch.flops(40 * sizes.rows()), Grid::Threads(sizes.all_chunks() * sizes.heads))
+    }
+}
+
+/// m = g ⊙ exp(α_i − α_j) δ_j, 0 for later positions.
+#[derive(Debug, Clone, Copy)]
+pub struct Scores {
+    /// (chunk, group, i, j): C_i · B_j.
+    pub g: Tensor,
+    /// (3, chunk, head, position).
+    pub decay: Tensor,
+    /// (chunk, head, i, j).
+    pub m: Tensor,
+    /// Sizes.
+    pub sizes: Sizes,
+}
+
+impl Scores {
+    /// Records the pass.
+    ///
+    /// # Errors
+    /// `Internal` when a shape differs.
+    pub fn record(self, plan: &mut Plan, label: &str) -> Result<()> {
+        let Scores { g, decay, m, sizes } = self;
+        let name = "ssd/scores";
+        expect(plan, name, [(g, sizes.group_scores()), (decay, 3 * sizes.rows()), (m, sizes.scores())])?;
+        let dispatch = without_more(sizes.dispatch(name, label)).bind("g", g).bind("decay", decay).bind("m", m);
+        plan.record(dispatch.flops(16 * sizes.scores()), Grid::Threads(sizes.scores()))
+    }
+}
+
+/// dg = Σ_heads dm ⊙ exp(α_i − α_j) δ_j.
+#[derive(Debug, Clone, Copy)]
+pub struct GroupScores {
+    /// (chunk, head, i, j).
+    pub dm: Tensor,
+    /// (3, chunk, head, position).
+    pub decay: Tensor,
+    /// (chunk, group, i, j).
+    pub dg: Tensor,
+    /// Sizes.
+    pub sizes: Sizes,
+}
+
+impl GroupScores {
+    /// Records the pass.
+    ///
+    /// # Errors
+    /// `Internal` when a shape differs.
+    pub fn record(self, plan: &mut Plan, label: &str) -> Result<()> {
+        let GroupScores { dm, decay, dg, sizes } = self;
+        let name = "ssd/group_scores";
+        expect(plan, name, [(dm, sizes.scores()), (decay, 3 * sizes.rows()), (dg, sizes.group_scores())])?;
+        let dispatch = without_more(sizes.dispatch(name, label)).bind("dm", dm).bind("decay", decay).bind("dg", dg);
+        plan.record(dispatch.flops(16 * sizes.scores()), Grid::Threads(sizes.group_scores()))
+    }
+}
+
+/// Borders of a chunk that rows are weighed by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Border {
+    /// exp(α_i): what has become of the state before the chunk.
+    Before,
+    /// exp(α_last − α_i) δ_i: what is left after the chunk.
+    After,
+}
+
+/// Rows by their weight to a border of their chunk.
+#[derive(Debug, Clone, Copy)]
+pub struct Weigh {
+    /// (chunk, head, position, features).
+    pub x: Tensor,
+    /// (3, chunk, head, position).
+    pub decay: Tensor,
+    /// (chunk, group, position, head in the group, features).
+    pub y: Tensor,
+    /// The border.
+    pub border: Border,
+    /// Sizes.
+    pub sizes: Sizes,
+}
+
+impl Weigh {
+    /// Records the pass.
+    ///
+    /// # Errors
+    /// `Internal` when a shape differs.
+    pub fn record(self, plan: &mut Plan, label: &str) -> Result<()> {
+        let Weigh { x, decay, y, border, sizes } = self;
+        let name = "ssd/weigh";
+        expect(plan, name, [(x, sizes.values()), (decay, 3 * sizes.rows()), (y, sizes.values())])?;
+        let dispatch = without_more(sizes.dispatch(name, label)).constant("FROM_START", (border == Border::Before).into());
+        plan.record(dispatch.bind("x", x).bind("decay", decay).bind("y", y).flops(16 * sizes.values()), Grid::Threads(sizes.values()))
+    }
+}
+
+/// Orders in which chunks pass on their states.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// From the first to the last: states.
+    Forwards,
+    /// From the last to the first: gradients of states.
+    Reversed,
+}
+
+/// States at the borders of chunks.
+#[derive(Debug, Clone, Copy)]
+pub struct PassStates {
+    /// (chunk, head, features, states): what each chunk brings.
+    pub carried: Tensor,
+    /// (3, chunk, head, position).
+    pub decay: Tensor,
+    /// (chunk, head, features, states): the state before each chunk, or the gradient of that after it.
+    pub border: Tensor,
+    /// The order.
+    pub order: Order,
+    /// Sizes.
+    pub sizes: Sizes,
+}
+
+impl PassStates {
+    /// Records the pass.
+    ///
+    /// # Errors
+    /// `Internal` when a shape differs.
+    pub fn record(self, plan: &mut Plan, label: &str) -> Result<()> {
+        let PassStates { carried, decay, border, order, sizes } = self;
+        let name = "ssd/pass_states";
+        expect(plan, name, [(carried, sizes.borders()), (decay, 3 * sizes.rows()), (border, sizes.borders())])?;
+        let dispatch = without_more(sizes.dispatch(name, label)).constant("REVERSED", (order == Order::Reversed).into());
+        let dispatch = dispatch.bind("carried", carried).bind("decay", decay).bind("border", border);
+        plan.record(dispatch.flops(2 * sizes.borders()), Grid::Threads(sizes.batch * sizes.heads * sizes.features * sizes.states))
+    }
+}
+
+/// y = within + D x + exp(α) before.
+#[derive(Debug, Clone, Copy)]
+pub struct Combine {
+    /// (chunk, head, position, features).
+    pub within: Tensor,
+    /// (chunk, group, position, head in the group, features), if there is more than one chunk.
+    pub before: Option<Tensor>,
+    /// (chunk, head, position, features).
+    pub x: Tensor,
+    /// (3, chunk, head, position).
+    pub decay: Tensor,
+    /// D (heads).
+    pub d: Tensor,
+    /// (batch, length, heads, features).
+    pub y: Tensor,
+    /// Sizes.
+    pub sizes: Sizes,
+}
+
+impl Combine {
+    /// Records the pass.
+    ///
+    /// # Errors
+    /// `Internal` when a shape differs.
+    pub fn record(self, plan: &mut Plan, label: &str) -> Result<()> {
+        let Combine { within, before, x, decay, d, y, sizes } = self;
+        let (name, n) = ("ssd/combine", sizes.batch * sizes.length * sizes.heads * sizes.features);
+        expect(plan, name, [(within, sizes.values()), (x, sizes.values()), (d, sizes.heads), (y, n), (decay, 3 * sizes.rows())])?;
+        before.map_or(Ok(()), |before| plan.expect(name, before, sizes.values()))?;
+        let dispatch = without_more(sizes.dispatch(name, label)).bind("within", within).bind_if("STATES", "before", before);
+        let dispatch = if before.is_some() { dispatch.bind("decay", decay) } else { dispatch };
+        plan.record(dispatch.bind("x", x).bind("d", d).bind("y", y).flops(4 * n), Grid::Threads(n))
+    }
+}
+
+/// dots = a · b of each row.
+#[derive(Debug, Clone, Copy)]
+pub struct Dots {
+    /// (chunk, head, position, features).
+    pub a: Tensor,
+    /// The same, or by group.
+    pub b: Tensor,
+    /// True if the rows of b lie as (chunk, group, position, head in the group).
+    pub by_group: bool,
+    /// Tensor with the results from `at` on.
+    pub dots: Tensor,
+    /// First of them.
+    pub at: usize,
+    /// Sizes.
+    pub sizes: Sizes,
+}
+
+impl Dots {
+    /// Records the pass.
+    ///
+    /// # Errors
+    /// `Internal` when a shape differs.
+    pub fn record(self, plan: &mut Plan, label: &str) -> Result<()> {
+        let Dots { a, b, by_group, dots, at, sizes } = self;
+        let name = "ssd/dots";
+        expect(plan, name, [(a, sizes.values()), (b, sizes.values())])?;
+        plan.expect(name, dots, plan.len(dots).max(at + sizes.rows()))?;
+        let (dispatch, grid) = row_group(plan, name, label, sizes.rows(), sizes.features);
+        let dispatch = sizes.sizes(dispatch).size("width", 0).size("at", at).scalar("low", 0.0).scalar("high", 0.0);
+        let dispatch = dispatch.constant("GROUPED", by_group.into()).bind("a", a).bind("b", b).bind("dots", dots);
+        plan.record(dispatch.flops(2 * sizes.values()), grid)
+    }
+}
+
+/// Sums over pairs of positions, for the gradient of their decay.
+#[derive(Debug, Clone, Copy)]
+pub struct Pairs {
+    /// (chunk, head, i, j).
+    pub dm: Tensor,
+    /// (chunk, group, i, j).
+    pub g: Tensor,
+    /// (3, chunk, head, position).
+    pub decay: Tensor,
+    /// (chunk, head, position, size + 1).
+    pub sums: Tensor,
+    /// Sizes.
+    pub sizes: Sizes,
+}
+
+impl Pairs {
+    /// Records the pass.
+    ///
+    /// # Errors
+    /// `Internal` when a shape differs.
+    pub fn record(self, plan: &mut Plan, label: &str) -> Result<()> {
+        let Pairs { dm, g, decay, sums, sizes } = self;
+        let name = "ssd/pairs";
+        let pairs = sizes.rows() * (sizes.size + 1);
+        expect(plan, name, [(dm, sizes.scores()), (g, sizes.group_scores()), (decay, 3 * sizes.rows()), (sums, pairs)])?;
+        let dispatch = without_more(sizes.dispatch(name, label)).bind("dm", dm).bind("g", g).bind("decay", decay).bind("sums", sums);
+        plan.record(dispatch.flops(32 * sizes.scores()), Grid::Threads(sizes.rows()))
+    }
+}
+
+/// Gradient of the steps, and of what all positions of a head share.
+#[derive(Debug, Clone, Copy)]
+pub struct BackwardDecay {
+    /// (3, chunk, head, position).
+    pub decay: Tensor,
+    /// (heads).
+    pub a_log: Tensor,
+    /// (chunk, head, position, size + 1), of `Pairs`.
+    pub sums: Tensor,
+    /// (3, chunk, head, position) and (chunk, head): ȳ · S C, x · R B, ȳ · x and ⟨R, S⟩; with one chunk ȳ · x alone.
+    pub dots: Tensor,
+    /// True if there is more than one chunk.
+    pub states: bool,
+    /// (batch, length, width), whose last columns are written.
+    pub dzx: Tensor,
+    /// (2, chunk, head, position): δ da and dd.
+    pub terms: Tensor,
+    /// Sizes.
+    pub sizes: Sizes,
+}
+
+impl BackwardDecay {
+    /// Records the pass.
+    ///
+    /// # Errors
+    /// `Internal` when a shape differs.
+    pub fn record(self, plan: &mut Plan, label: &str) -> Result<()> {
+        let BackwardDecay { decay, a_log, sums, dots, states, dzx, terms, sizes } = self;
+        let (name, rows) = ("ssd/backward_decay", sizes.rows());
+        expect(plan, name, [(decay, 3 * rows), (a_log, sizes.heads), (sums, rows * (sizes.size + 1)), (terms, 2 * rows)])?;
+        plan.expect(name, dots, if states { 3 * rows + sizes.all_chunks() * sizes.heads } else { rows })?;
+        let dispatch = of_width(sizes.dispatch(name, label), plan.len(dzx) / (sizes.batch * sizes.length));
+        let dispatch = dispatch.constant("STATES", states.into()).bind("decay", decay).bind("a_log", a_log).bind("sums", sums);
+        let dispatch = if states { dispatch.bind("dots", dots) } else { dispatch };
+        plan.record(dispatch.bind("dzx", dzx).bind("terms", terms).flops(20 * sizes.scores()), Grid::Threads(rows))
+    }
+}
+
+/// Gradients of A_log, dt_bias and D.
+#[derive(Debug, Clone, Copy)]
+pub struct BackwardHeads {
+    /// (2, chunk, head, position), of `BackwardDecay`.
+    pub terms: Tensor,
+    /// ȳ · x (chunk, head, position), from `at` on.
+    pub dots: Tensor,
+    /// First of them.
+    pub at: usize,
+    /// (heads).
+    pub a_log: Tensor,
+    /// (heads), `+=`: gradients of A_log, dt_bias and D.
+    pub gradients: [Tensor; 3],
+    /// Sizes.
+    pub sizes: Sizes,
+}
+
+impl BackwardHeads {
+    /// Records the pass.
+    ///
+    /// # Errors
+    /// `Internal` when a shape differs.
+    pub fn record(self, plan: &mut Plan, label: &str) -> Result<()> {
+        let BackwardHeads { terms, dots, at, a_log, gradients, sizes } = self;
+        let (name, rows) = ("ssd/backward_heads", sizes.rows());
+        expect(plan, name, [(terms, 2 * rows), (dots, plan.len(dots).max(at + rows)), (a_log, sizes.heads)])?;
+        gradients.into_iter().try_for_each(|gradient| plan.expect(name, gradient, sizes.heads))?;
+        let (dispatch, grid) = row_group(plan, name, label, sizes.heads, rows / sizes.heads);
+        let dispatch = sizes
+            .sizes(dispatch)
+            .size("width", 0)
+            .size("at", at)
+            .scalar("low", 0.0)
+            .scalar("high", 0.0)
+            .bind("terms", terms)
+            .bind("dots", dots)
+            .bind("a_log", a_log);
+        let [da_log, ddt_bias, dd_skip] = gradients;
+        let dispatch = dispatch.bind("da_log", da_log).bind("ddt_bias", ddt_bias).bind("dd_skip", dd_skip);
+        let dispatch = adding(plan, dispatch, &gradients)?;
+        plan.record(dispatch.flops(3 * rows), grid)
+    }
+}
+
+/// dxbc from the gradients of its parts.
+#[derive(Debug, Clone, Copy)]
+pub struct BackwardCombine {
+    /// (chunk, head, position, features).
+    pub within: Tensor,
+    /// (chunk, group, position, head in the group, features), if there is more than one chunk.
+    pub after: Option<Tensor>,
+    /// (chunk, head, position, features).
+    pub dy: Tensor,
+    /// (3, chunk, head, position).
+    pub decay: Tensor,
+    /// D (heads).
+    pub d: Tensor,
+    /// (chunk, group, position, states): gradients of B and C.
+    pub dkeys: [Tensor; 2],
+    /// (batch, length, width).
+    pub dxbc: Tensor,
+    /// Sizes.
+    pub sizes: Sizes,
+}
+
+impl BackwardCombine {
+    /// Records the pass.
+    ///
+    /// # Errors
+    /// `Internal` when a shape differs.
+    pub fn record(self, plan: &mut Plan, label: &str) -> Result<()> {
+        let BackwardCombine { within, after, dy, decay, d, dkeys, dxbc, sizes } = self;
+        let (name, n) = ("ssd/backward_combine", sizes.batch * sizes.length * sizes.width());
+        expect(plan, name, [(within, sizes.values()), (dy, sizes.values()), (d, sizes.heads), (dxbc, n), (decay, 3 * sizes.rows())])?;
+        dkeys.into_iter().try_for_each(|tensor| plan.expect(name, tensor, sizes.keys()))?;
+        after.map_or(Ok(()), |after| plan.expect(name, after, sizes.values()))?;
+        let dispatch = of_width(sizes.dispatch(name, label), sizes.width()).bind("within", within).bind_if("STATES", "after", after);
+        let dispatch = if after.is_some() { dispatch.bind("decay", decay) } else { dispatch };
+        let dispatch = dispatch.bind("dy", dy).bind("d", d).bind("dkeys", dkeys[0]).bind("dqueries", dkeys[1]).bind("dxbc", dxbc);
+        plan.record(dispatch.flops(4 * n), Grid::Threads(n))
+    }
+}

@@ -1,0 +1,85 @@
+//! Next vector by Mamba-2 blocks over the context.
+
+use serde::{Deserialize, Serialize};
+
+use super::model::{Build, Model, ModelKind, positive};
+use crate::batch::{Inputs, Outputs};
+use crate::config::Section;
+use crate::error::Result;
+use crate::layers::{Fused, Head, HeadKind, Last, Layer, LayerNorm, Linear, Mamba2, Mamba2Config, saved_by_forward};
+use crate::losses::Gradients;
+use crate::plan::Plan;
+
+const NAME: &str = "model.kind = \"vector_mamba2\"";
+
+/// Mamba-2 network: input_proj → blocks, x + mixer(RMSNorm(x)) → last step → head.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VectorMamba2Config {
+    /// Number of features.
+    pub width: usize,
+    /// Number of blocks.
+    pub layers: usize,
+    /// Sizes of a mixer: `state`, `head`, `expand`, `conv`, `groups` and `chunk`.
+    #[serde(default)]
+    pub mixer: Mamba2Config,
+    /// Kind of head: `gelu_norm`, `linear`, or `relu` without dropout.
+    pub head: HeadKind,
+}
+
+impl Section for VectorMamba2Config {
+    fn validate(&self) -> std::result::Result<(), String> {
+        positive("width", self.width, 1 << 16)?;
+        positive("layers", self.layers, 1 << 8)?;
+        self.mixer.validate("model.mixer")
+    }
+}
+
+impl ModelKind for VectorMamba2Config {
+    fn build(&self, build: &Build<'_>) -> Result<Box<dyn Model>> {
+        let [_, dim] = build.fields.shape(NAME, "context")?;
+        let block = |i: usize| {
+            let mixer = Mamba2::new(&format!("blocks.{i}.mixer"), self.width, self.layers, self.mixer.clone())?;
+            Ok((LayerNorm::rms(&format!("blocks.{i}.norm"), self.width, 1e-5), mixer))
+        };
+        let name = if self.head == HeadKind::GeluNorm { "head" } else { "output_proj" };
+        Ok(Box::new(Mamba2Model {
+            input: Linear::new("input_proj", dim, self.width),
+            blocks: (0..self.layers).map(block).collect::<Result<_>>()?,
+            head: Head::new(name, self.head, self.width, dim, 0.0),
+            last: None,
+        }))
+    }
+}
+
+#[derive(Debug)]
+struct Mamba2Model {
+    input: Linear,
+    blocks: Vec<(LayerNorm, Mamba2)>,
+    head: Head,
+    last: Option<Last>,
+}
+
+impl Model for Mamba2Model {
+    fn forward(&mut self, plan: &mut Plan, inputs: &Inputs) -> Result<Outputs> {
+        let x = inputs.get(NAME, "context")?;
+        let mut x = self.input.forward(plan, x)?;
+        for (norm, mixer) in &mut self.blocks {
+            let normed = norm.forward(plan, x)?;
+            x = mixer.forward_from(plan, normed, Some(x))?;
+        }
+        let (last, y) = Last::of(plan, x, false)?;
+        self.last = Some(last);
+        self.head.forward(plan, y).map(Outputs::only)
+    }
+
+    fn backward(&mut self, plan: &mut Plan, gradients: &Gradients) -> Result<()> {
+        let d = self.head.backward(plan, gradients.main)?;
+        let mut d = saved_by_forward(&self.last, "last")?.backward(plan, d)?;
+        for (norm, mixer) in self.blocks.iter_mut().rev() {
+            let dn = mixer.backward_from(plan, d, None)?;
+            d = norm.backward_fused(plan, dn, Fused { residual: Some(d), ..Fused::default() })?;
+        }
+        self.input.backward_params(plan, d)
+    }
+}
