@@ -394,8 +394,14 @@ fn arrays_side_by_side_are_those_of_an_archive() {
     npy("y.npy", "(40,)", &changed);
     let (code, _, said) = run(&["eval", &path("side_by_side")]);
     assert!(code == 65 && said.contains("arrays"), "{code} {said}");
+    // A file that nobody needs may be anything.
+    npy("y.npy", "(40,)", &y);
+    std::fs::write(Path::new(&path("arrays")).join("z.npy"), "not an array").unwrap();
+    std::fs::write(Path::new(&path("arrays")).join("._x.npy"), "hidden").unwrap();
+    succeeds(&["predict", &path("side_by_side"), "--data", &path("arrays")]);
+    assert!(succeeds(&["inspect", &path("arrays")]).contains("unusable"));
     npy("y.npy", "(41,)", &y);
-    let (code, _, said) = run(&["inspect", &path("arrays")]);
+    let (code, _, said) = run(&["train", &path("side_by_side.toml"), "--out", &path("again")]);
     assert!(code == 65 && said.contains("y.npy cannot be used: shape [41]"), "{code} {said}");
     std::fs::create_dir(path("empty")).unwrap();
     let (code, _, said) = run(&["new", "--data", &path("empty"), "--out", &path("empty.toml")]);
@@ -422,6 +428,9 @@ fn rows_of_json_are_rows_of_a_table() {
         let value = |row: &Value| row["output"].as_f64().or_else(|| row["output"][0].as_f64()).unwrap();
         assert!((value(table) - value(given)).abs() <= 1e-5 * value(table).abs(), "{table} {given}");
     }
+    // What the model does not look at may be anything.
+    std::fs::write(&lines, rows[0].replace("\"id\": 7", "\"id\": \"k\", \"price\": null, \"more\": [1, {}]")).unwrap();
+    assert_eq!(parsed(succeeds(&["predict", &out, "--data", &lines]))[0]["output"], given[0]["output"]);
     for (row, says) in [
         (r#"{"size": 1, "age": 2, "colour": "purple", "city": "Oslo"}"#, "`purple` is not in the training data"),
         (r#"{"size": "large", "age": 2, "colour": "red", "city": "Oslo"}"#, "`large` is no number"),
@@ -470,6 +479,9 @@ fn targets_of_every_shape_train() {
     let text = succeeds(&["predict", &out, "--data", &path("data.npz")]);
     let first: Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
     // Nothing is predicted after the end of a sequence.
+    std::fs::write(path("short.jsonl"), "{\"x\": [[0.1, 0.2], [0.3, 0.4]]}\n").unwrap();
+    let short: Value = serde_json::from_str(&succeeds(&["predict", &out, "--data", &path("short.jsonl")])).unwrap();
+    assert_eq!(short["output"].as_array().unwrap().len(), 2, "{short}");
     let numbers = first["output"].as_array().unwrap().iter().map(|value| value.is_number() || value[0].is_number());
     assert_eq!(numbers.collect::<Vec<bool>>(), [true, false, false, false, false], "{first}");
     let pooled = "{kind='lstm',hidden=3},{kind='last'},{kind='linear'}";

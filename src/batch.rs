@@ -50,7 +50,7 @@ pub struct Field {
     pub answer: bool,
     /// Other names that an array with it may have in a file, besides its own name and that with an s.
     pub arrays: &'static [&'static str],
-    /// Least and largest value that a float may have, where the data have limits.
+    /// Least and largest value, where the data have limits.
     pub limits: Option<[f32; 2]>,
     /// Normalisation of the numbers before the model sees them; targets are predicted as they are normalised.
     pub normalization: Normalization,
@@ -118,7 +118,7 @@ impl Field {
     /// Description of a sample of the field, for messages.
     pub fn describe(&self) -> String {
         match self.below {
-            Some(below) => format!("a sample has {:?} integers from 0 to {}", self.shape, below - 1),
+            Some(below) => format!("a sample has {:?} integers from {} to {}", self.shape, self.least(), below - 1),
             None => format!("a sample has {:?} numbers", self.shape),
         }
     }
@@ -129,14 +129,19 @@ impl Field {
     /// A message that says why the number is not valid.
     pub fn word(&self, value: f32) -> std::result::Result<u32, String> {
         match self.below {
-            Some(below) if value.fract() == 0.0 && (0.0..below as f32).contains(&value) => Ok(value as u32),
-            Some(below) => Err(format!("{value} is no integer from 0 to {}", below - 1)),
+            Some(below) if value.fract() == 0.0 && (self.least()..below as f32).contains(&value) => Ok(value as u32),
+            Some(below) => Err(format!("{value} is no integer from {} to {}", self.least(), below - 1)),
             None if !value.is_finite() => Err(format!("{value} is not finite")),
             None => match self.limits {
                 Some([least, most]) if !(least..=most).contains(&value) => Err(format!("{value} is not from {least} to {most}")),
                 _ => Ok(value.to_bits()),
             },
         }
+    }
+
+    /// Least integer of the field.
+    fn least(&self) -> f32 {
+        self.limits.map_or(0.0, |[least, _]| least)
     }
 
     /// Number of features: the length of the last axis.

@@ -62,7 +62,7 @@ pub(super) struct NewArgs {
     #[arg(value_name = "KIND", required_unless_present = "data", value_parser = clap::builder::PossibleValuesParser::new(kinds()))]
     kind: Option<String>,
     /// Your data
-    #[arg(long, value_name = "FILE.npz|FILE.csv")]
+    #[arg(long, value_name = "FILE.npz|FILE.csv|FOLDER")]
     data: Option<PathBuf>,
     /// Arrays or columns to predict [default: those with a usual name, else the last]
     #[arg(long, value_name = "NAME,…", value_delimiter = ',', requires = "data", conflicts_with = "kind")]
@@ -130,7 +130,8 @@ fn of_samples(host: &Host, file: &Path, target: Vec<String>, window: &[usize], o
     };
     let (template, facts) = look(file, &Wishes { target, window })?;
     let text = written(&template, &Looked { facts, ..Looked::default() });
-    let name = format!("{}.toml", file.file_stem().unwrap_or_default().to_string_lossy());
+    // A folder such as `.` has no name of its own.
+    let name = format!("{}.toml", file.file_stem().map_or("samples".into(), std::ffi::OsStr::to_string_lossy));
     let out = out.unwrap_or_else(|| PathBuf::from(name));
     let config = Config::parse(&text, &out.display().to_string(), &[])?;
     config.validate().map_err(Error::Config)?;

@@ -36,7 +36,7 @@ pub(super) struct PredictArgs {
     #[command(flatten)]
     weights: RunFolderArgs,
     /// Inputs: arrays or columns by the names of the training file, or a JSON value a line [default, and `-`: JSON lines on standard input]
-    #[arg(long, value_name = "FILE.npz|FILE.csv|FILE.jsonl")]
+    #[arg(long, value_name = "FILE.npz|FILE.csv|FILE.jsonl|FOLDER")]
     data: Option<PathBuf>,
     /// File to write [default: JSON lines on standard output]
     #[arg(long, value_name = "FILE.npz|FILE.csv|FILE.jsonl")]
@@ -275,7 +275,7 @@ fn of_lines(models: &mut Models<'_>, data: &impl DataKind, lines: impl BufRead, 
             continue;
         }
         let mut value: Value = serde_json::from_str(line.trim_end()).map_err(|e| at(&format!("no JSON: {e}")))?;
-        let id = value.as_object_mut().and_then(|object| object.remove("id"));
+        let id = value.get("id").cloned();
         let row = match &value {
             Value::Object(row) => data.read_inputs(InputSource::Row(&format!("{source}, line {number}"), row))?,
             _ => None,
@@ -287,7 +287,10 @@ fn of_lines(models: &mut Models<'_>, data: &impl DataKind, lines: impl BufRead, 
                 .filter(|(name, _)| fields.iter().any(|field| field.name == *name))
                 .map(|(name, column)| (name.to_string(), column.known.shape.clone(), column.sample(0).to_vec()))
                 .collect(),
-            None => inputs_of(&fields, &value).map_err(|why| at(&why))?,
+            None => {
+                value.as_object_mut().and_then(|object| object.remove("id"));
+                inputs_of(&fields, &value).map_err(|why| at(&why))?
+            }
         };
         let shapes: Shapes = inputs.iter().map(|(name, shape, _)| (name.clone(), shape.clone())).collect();
         let model = models.of(&shapes).map_err(|e| e.of(&format!("{source}, line {number}")))?;
@@ -305,8 +308,16 @@ fn of_lines(models: &mut Models<'_>, data: &impl DataKind, lines: impl BufRead, 
 /// Name, shape and values of an input.
 type Input = (String, Vec<usize>, Vec<f32>);
 
-/// Inputs in a line: an object with one key for each, or the value of the only one.
+/// Inputs in a line: an object with one key for each, or the value of the only one. A sequence without a length counts as a whole.
 fn inputs_of(fields: &[Field], value: &Value) -> std::result::Result<Vec<Input>, String> {
+    let whole = fields.iter().position(|field| field.name == "lengths").filter(|_| value.get("lengths").is_none());
+    if let Some(at) = whole {
+        let others: Vec<Field> = fields.iter().filter(|field| field.name != "lengths").cloned().collect();
+        let mut inputs = inputs_of(&others, value)?;
+        let length = inputs.iter().filter_map(|(_, shape, _)| shape.first()).max().copied().unwrap_or(1);
+        inputs.insert(at, ("lengths".into(), vec![], vec![length as f32]));
+        return Ok(inputs);
+    }
     let takes = || fields.iter().map(|field| format!("`{}`", field.name)).collect::<Vec<_>>().join(", ");
     let of = |field: &Field, value: &Value| {
         let (mut shape, mut numbers) = (vec![], vec![]);

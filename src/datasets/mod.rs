@@ -60,7 +60,9 @@ pub(crate) fn files_of(path: &Path) -> Result<Vec<PathBuf>> {
     let mut found = vec![];
     for entry in std::fs::read_dir(path).map_err(failed)? {
         let file = entry.map_err(failed)?.path();
-        found.extend((files::extension(&file) == "npy").then_some(file));
+        // Hidden files are not the user's, such as those that macOS puts beside others.
+        let hidden = file.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        found.extend((files::extension(&file) == "npy" && !hidden && !file.is_dir()).then_some(file));
     }
     found.sort();
     Ok(found)

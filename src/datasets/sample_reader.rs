@@ -144,6 +144,8 @@ impl Reader<'_> {
     fn part(&mut self, name: &str, part: Part, known: Option<&Known>) -> Result<Array> {
         let shape = self.table.info(name)?.shape.clone();
         if shape.is_empty() {
+            // One that cannot be read has no shape.
+            self.table.read(name)?;
             return Err(self.wrong(format!("{name} is a single number: its first axis must count samples")));
         }
         if shape[1..].contains(&0) {
@@ -240,6 +242,7 @@ impl Reader<'_> {
             } else {
                 let hint = match self.reading.window {
                     Some(_) => "is not finite: mend the file",
+                    None if self.reading.inputs_only => "is not finite: mend it, or leave it out",
                     None => "is not finite. Mend the file, or leave such samples out with --set data.skip_non_finite=true",
                 };
                 return Err(self.table.wrong_number(name, at, &part.shape, *value, hint));

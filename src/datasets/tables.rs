@@ -24,7 +24,7 @@ pub struct Table {
 #[derive(Debug)]
 enum Content {
     Npz(Box<Npz<std::io::BufReader<std::fs::File>>>),
-    Npy(BTreeMap<String, NpyFile>),
+    Npy(BTreeMap<String, std::result::Result<NpyFile, String>>),
     Columns(BTreeMap<String, std::result::Result<TableValues, String>>),
 }
 
@@ -67,11 +67,18 @@ impl Table {
     fn of_npy(path: &Path) -> Result<Table> {
         let (mut arrays, mut content) = (vec![], BTreeMap::new());
         for file in files_of(path)? {
-            let mut npy = NpyFile::open(&file)?;
-            let (shape, dtype) = npy.shape()?;
             let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-            arrays.push(ArrayInfo { name: name.clone(), shape, element: Element::of_dtype(&dtype) });
-            content.insert(name, npy);
+            let opened = NpyFile::open(&file).and_then(|mut npy| npy.shape().map(|facts| (npy, facts)));
+            let (element, shape, npy) = match opened {
+                Ok((npy, (shape, dtype))) => (Element::of_dtype(&dtype), shape, Ok(npy)),
+                // Only whoever needs it has to know.
+                Err(e) if path.is_dir() => (Element::Word, vec![], Err(e.to_string())),
+                Err(e) => return Err(e),
+            };
+            arrays.push(ArrayInfo { name: name.clone(), shape, element });
+            if content.insert(name.clone(), npy).is_some() {
+                return Err(Error::Data(format!("{} has two files with the array `{name}`", path.display())));
+            }
         }
         if arrays.is_empty() {
             return Err(Error::Data(format!("the folder {} has no .npy files: give a file, or a folder of .npy files", path.display())));
@@ -146,10 +153,11 @@ impl Table {
         self.info(name)?;
         match &mut self.content {
             Content::Npz(npz) => Ok(TableValues::Numbers(npz.array(name)?.values.to_f32())),
-            Content::Npy(files) => {
-                let file = files.get_mut(name).ok_or_else(|| Error::Internal(format!("array {name} without a file")))?;
-                Ok(TableValues::Numbers(file.array()?.values.to_f32()))
-            }
+            Content::Npy(files) => match files.get_mut(name) {
+                Some(Ok(file)) => Ok(TableValues::Numbers(file.array()?.values.to_f32())),
+                Some(Err(why)) => Err(Error::Data(why.clone())),
+                None => Err(Error::Internal(format!("array {name} without a file"))),
+            },
             Content::Columns(columns) => columns[name].clone().map_err(Error::Data),
         }
     }

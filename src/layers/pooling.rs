@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::kernels::mean;
 use crate::kernels::slice::{self, Rows};
 use crate::kernels::weighted_mean;
-use crate::plan::{Plan, Tensor};
+use crate::plan::{Init, Plan, Tensor};
 
 /// Axes (batch, length, features) of a tensor of sequences, or (length, batch, features) in time-major order.
 pub(crate) fn sizes(plan: &Plan, x: Tensor) -> Result<[usize; 3]> {
@@ -75,7 +75,7 @@ impl Layer for MeanPool {
     }
 }
 
-/// Mean over the positions by weights that are the softmax of a learned score of each, by head: a = softmax_t(W x_t + b), y = Σ_t a_t x_t (the
+/// Mean over the positions by weights that are the softmax of a learned score of each, by head: a = softmax_t(W x_t), y = Σ_t a_t x_t (the
 /// self-attentive embedding of Lin et al. 2017 with a linear score).
 #[derive(Debug)]
 struct AttentionPool {
@@ -173,7 +173,9 @@ impl StackLayer for AttentionPoolConfig {
         }
         sample.padded = false;
         sample.shape = vec![features];
-        let score = Linear::new(&format!("{name}.score"), features, heads);
+        // A softmax ignores what is added to all scores, so there is no bias.
+        let (label, bound) = (format!("{name}.score"), Init::Uniform(1.0 / (features as f64).sqrt()));
+        let score = Linear::without_bias(&label, &[format!("{label}.weight")], features, heads, bound);
         Ok(Step::other(AttentionPool { name: name.into(), score, heads, saved: None }))
     }
 }

@@ -213,8 +213,8 @@ impl Section for SamplesConfig {
             if !self.classes || self.balance {
                 return Err("data.class_weights is for classes (data.classes = true), and in place of data.balance".into());
             }
-            if weights.values().any(|weight| !weight.is_finite() || *weight <= 0.0) {
-                return Err("data.class_weights has a weight that is no positive number".into());
+            if let Some(weight) = weights.values().find(|weight| !(1e-9..=1e9).contains(*weight)) {
+                return Err(format!("data.class_weights has {weight}, which is no positive number up to 1e9"));
             }
         }
         within(self.season != Some(0), "data.season", 0.0, "at least 1")?;
@@ -229,7 +229,7 @@ impl Section for SamplesConfig {
 
 /// Weights of classes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a list of numbers, or a table with a number for each word")]
 pub enum ClassWeights {
     /// By the numbers of the classes.
     List(Vec<f64>),
@@ -343,6 +343,10 @@ impl DataKind for SamplesConfig {
         for (name, shape) in shapes {
             if let Some(known) = self.known.get_mut(*name).filter(|known| known.shape.len() == shape.len()) {
                 known.shape.clone_from(shape);
+                // What has a value for each position has as many as there are positions.
+                if let (true, Some(length)) = (known.each, shape.first().copied()) {
+                    self.known.values_mut().filter(|known| known.each).for_each(|known| known.shape[0] = length);
+                }
             }
         }
         Ok(())
@@ -361,7 +365,9 @@ impl DataKind for SamplesConfig {
                 {
                     return Ok(None);
                 }
-                let table = Table::of_row(source, row, &words_of(&self.known))?;
+                let used = row.iter().filter(|(name, _)| self.inputs.values().any(|columns| columns.0.contains(name)));
+                let used = used.map(|(name, value)| (name.clone(), value.clone())).collect();
+                let table = Table::of_row(source, &used, &words_of(&self.known))?;
                 read_table(table, Path::new(source), &requests, &self.known, reading)?
             }
         };
@@ -409,7 +415,8 @@ impl DataKind for SamplesConfig {
             Column::made_up(known, values)
         };
         let fields = config.requests(true).iter().map(column).collect();
-        let lengths = config.lengths.as_ref().map(|_| vec![1; samples]);
+        let each = config.known.values().find(|known| known.each).and_then(|known| known.shape.first().copied()).unwrap_or(1);
+        let lengths = config.lengths.as_ref().map(|_| (0..samples).map(|i| 1 + (i % each) as u32).collect());
         source
             .holding(Samples { fields, lengths, rows: (0..samples).collect(), left_out: 0 }, &[])
             .map(|data| Box::new(data) as Box<dyn Data>)
@@ -500,7 +507,7 @@ impl Source for SampleSource {
         if self.config.lengths.is_some() {
             let each = self.config.known.iter().find(|(name, known)| known.each && self.config.inputs.contains_key(*name));
             let most = each.and_then(|(_, known)| known.shape.first().copied()).unwrap_or(1);
-            let mut lengths = Field::integers("lengths", &[], most + 1);
+            let mut lengths = Field::integers("lengths", &[], most + 1).within([1.0, most as f32]);
             lengths.needed = !self.config.known.iter().any(|(name, known)| known.each && self.config.targets.contains_key(name));
             fields.push(lengths);
         }

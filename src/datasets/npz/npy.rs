@@ -45,7 +45,10 @@ impl Item {
             b'f' => "floats of an unusual size",
             _ => "nothing that is known here",
         };
-        let hint = "re-save it as a numeric array, for example with np.asarray(x, dtype=np.float32)";
+        let hint = match item.kind {
+            b'S' | b'a' | b'U' | b'O' => "of labels save their numbers, np.unique(x, return_inverse=True)[1], or save a table as .csv",
+            _ => "re-save it as a numeric array, for example with np.asarray(x, dtype=np.float32)",
+        };
         Err(format!("its dtype {} holds {what}, expected floats of 2, 4 or 8 bytes, integers or booleans; {hint}", quoted(dtype)))
     }
 }
