@@ -324,9 +324,11 @@ impl Block {
     }
 }
 
-/// Outputs of an invocation of matmul/tile, (rows, vec4 columns): the largest tile that still gives the 28 compute units of the RX 6600 two
+/// Outputs of an invocation of matmul/tile, (rows, vec4 columns): the largest tile that the product fills and that still gives the 28 compute units of the RX 6600 two
 /// workgroups each, as its 64 × 64 tile keeps 64 products to 16 loads.
 fn tile_shape(m: usize, n: usize, batch: usize) -> (usize, usize) {
     let groups = |rows: usize, vecs: usize| m.div_ceil(8 * rows) * n.div_ceil(32 * vecs) * batch;
-    [(8, 2), (4, 2), (4, 1)].into_iter().find(|&(rows, vecs)| groups(rows, vecs) >= 56).unwrap_or((2, 1))
+    // Half of a tile or more is of the product.
+    let fills = |rows: usize, vecs: usize| m > 4 * rows && n > 16 * vecs;
+    [(8, 2), (4, 2), (4, 1)].into_iter().find(|&(rows, vecs)| groups(rows, vecs) >= 56 && fills(rows, vecs)).unwrap_or((2, 1))
 }
