@@ -20,7 +20,7 @@ fn spec(i: usize, random: &mut Random) -> Spec {
         4 => chunk + 2,
         _ => random.pick(&[7, 13, 33]),
     };
-    let (features, states) = (random.pick(&[1, 3, 4, 8, 17]), random.pick(&[1, 2, 4, 7, 16]));
+    let (features, states) = (random.pick(&[1, 3, 4, 16, 17]), random.pick(&[1, 2, 4, 7, 16]));
     let dims = vec![random.pick(&[1, 2, 3]), length, chunk, [1, 2][i % 2], [1, 2, 3][i / 3 % 3], features, states];
     Spec { dims, flags: vec![i / 5 % 2, i / 7 % 3], regime: Regime::Normal, seed: i as u64 }
 }

@@ -1,9 +1,11 @@
 // Sequences cut into chunks, with what the products take side by side: a row of xbc is x (heads, features), and with KEYS B and C (groups, states) behind it.
 // Rows after the end of a sequence are 0.
 // xbc: (batch, length, width); x: (chunk, head, position, features); keys queries: (chunk, group, position, states), B and C.
-// Grid: one invocation an element of the rows with those after the end. All outputs are `=`.
+// Grid: one invocation for EACH elements of the rows with those after the end. All outputs are `=`.
 // uses: common/grid, common/ssd
 const WG: u32 = 64u;
+// Elements of an invocation, which are of one row.
+const EACH: u32 = 1u;
 const KEYS: u32 = 1u;
 
 @group(0) @binding(0) var<storage, read> xbc: array<f32>;           // (batch, length, width)
@@ -13,7 +15,7 @@ const KEYS: u32 = 1u;
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-    let e = flat_group(group, groups) * WG + local;
+    let e = (flat_group(group, groups) * WG + local) * EACH;
     if (e >= p.batch * p.chunks * p.size * p.width) {
         return;
     }
@@ -21,20 +23,24 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     let i = e / p.width % p.size;
     let column = e % p.width;
     let t = chunk % p.chunks * p.size + i;
-    var v = 0.0;
-    if (t < p.length) {
-        v = xbc[(chunk / p.chunks * p.length + t) * p.width + column];
-    }
+    let there = t < p.length;
+    let from_row = (chunk / p.chunks * p.length + min(t, p.length - 1u)) * p.width + column;
     let features = p.heads * p.features;
     if (column < features) {
-        x[by_head(chunk, column / p.features, i) * p.features + column % p.features] = v;
+        let at = by_head(chunk, column / p.features, i) * p.features + column % p.features;
+        for (var k = 0u; k < EACH; k++) {
+            x[at + k] = select(0.0, xbc[from_row + k], there);
+        }
     } else if (KEYS == 1u) {
         let n = (column - features) % (p.groups * p.states);
         let at = ((chunk * p.groups + n / p.states) * p.size + i) * p.states + n % p.states;
-        if (column - features < p.groups * p.states) {
-            keys[at] = v;
-        } else {
-            queries[at] = v;
+        for (var k = 0u; k < EACH; k++) {
+            let v = select(0.0, xbc[from_row + k], there);
+            if (column - features < p.groups * p.states) {
+                keys[at + k] = v;
+            } else {
+                queries[at + k] = v;
+            }
         }
     }
 }

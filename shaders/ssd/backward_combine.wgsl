@@ -2,9 +2,11 @@
 // output by D:  dx_i = within_i + D ȳ_i, and with STATES + exp(α_last − α_i) δ_i after_i
 // where within_i = Σ_{i' ≥ i} m_i'i ȳ_i' and after_i = R B_i, R the gradient of the state after the chunk. dB and dC are taken as they are.
 // within dy: (chunk, head, position, features); after: (chunk, group, position, head in the group, features); decay: (3, chunk, head, position) = α, δ, slope;
-// d: (heads); dkeys dqueries: (chunk, group, position, states); dxbc: (batch, length, width). Grid: one invocation an element of dxbc. dxbc is `=`.
+// d: (heads); dkeys dqueries: (chunk, group, position, states); dxbc: (batch, length, width). Grid: one invocation for EACH elements of dxbc. dxbc is `=`.
 // uses: common/grid, common/ssd, common/math
 const WG: u32 = 64u;
+// Elements of an invocation, which are of one row.
+const EACH: u32 = 1u;
 const STATES: u32 = 1u;
 
 @group(0) @binding(0) var<storage, read> within: array<f32>;     // (chunk, head, position, features)
@@ -18,7 +20,7 @@ const STATES: u32 = 1u;
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-    let e = flat_group(group, groups) * WG + local;
+    let e = (flat_group(group, groups) * WG + local) * EACH;
     if (e >= p.batch * p.length * p.width) {
         return;
     }
@@ -30,19 +32,30 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     if (column >= features) {
         let n = (column - features) % (p.groups * p.states);
         let at = ((chunk * p.groups + n / p.states) * p.size + i) * p.states + n % p.states;
-        if (column - features < p.groups * p.states) {
-            dxbc[e] = dkeys[at];
-        } else {
-            dxbc[e] = dqueries[at];
+        for (var k = 0u; k < EACH; k++) {
+            if (column - features < p.groups * p.states) {
+                dxbc[e + k] = dkeys[at + k];
+            } else {
+                dxbc[e + k] = dqueries[at + k];
+            }
         }
         return;
     }
     let head = column / p.features;
     let row = by_head(chunk, head, i);
-    var sum = fma(d[head], dy[row * p.features + column % p.features], within[row * p.features + column % p.features]);
+    let at = row * p.features + column % p.features;
+    let skip = d[head];
+    var weight = 0.0;
+    var after_at = 0u;
     if (STATES == 1u) {
-        let weight = exp_accurate(decay[row - i + p.size - 1u] - decay[row]) * decay[rows() + row];
-        sum = fma(weight, after[by_group(chunk, head, i) * p.features + column % p.features], sum);
+        weight = exp_accurate(decay[row - i + p.size - 1u] - decay[row]) * decay[rows() + row];
+        after_at = by_group(chunk, head, i) * p.features + column % p.features;
     }
-    dxbc[e] = sum;
+    for (var k = 0u; k < EACH; k++) {
+        var sum = fma(skip, dy[at + k], within[at + k]);
+        if (STATES == 1u) {
+            sum = fma(weight, after[after_at + k], sum);
+        }
+        dxbc[e + k] = sum;
+    }
 }

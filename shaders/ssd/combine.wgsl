@@ -1,9 +1,11 @@
 // Outputs of all heads, position after position: y_t = within_i + D x_i, and with STATES + exp(α_i) before_i, where within is what comes from the chunk itself and
 // before = S C_i what comes from the state before it.
 // within x: (chunk, head, position, features); before: (chunk, group, position, head in the group, features); decay: (3, chunk, head, position) = α, δ, slope;
-// d: (heads); y: (batch, length, heads, features). Grid: one invocation an element of y. y is `=`.
+// d: (heads); y: (batch, length, heads, features). Grid: one invocation for EACH elements of y. y is `=`.
 // uses: common/grid, common/ssd, common/math
 const WG: u32 = 64u;
+// Elements of an invocation, which are of one row.
+const EACH: u32 = 1u;
 const STATES: u32 = 1u;
 
 @group(0) @binding(0) var<storage, read> within: array<f32>;  // (chunk, head, position, features)
@@ -15,7 +17,7 @@ const STATES: u32 = 1u;
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-    let e = flat_group(group, groups) * WG + local;
+    let e = (flat_group(group, groups) * WG + local) * EACH;
     let columns = p.heads * p.features;
     if (e >= p.batch * p.length * columns) {
         return;
@@ -26,9 +28,19 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     let chunk = e / columns / p.length * p.chunks + t / p.size;
     let i = t % p.size;
     let row = by_head(chunk, head, i);
-    var sum = fma(d[head], x[row * p.features + feature], within[row * p.features + feature]);
+    let at = row * p.features + feature;
+    let skip = d[head];
+    var gain = 0.0;
+    var before_at = 0u;
     if (STATES == 1u) {
-        sum = fma(exp_accurate(decay[row]), before[by_group(chunk, head, i) * p.features + feature], sum);
+        gain = exp_accurate(decay[row]);
+        before_at = by_group(chunk, head, i) * p.features + feature;
     }
-    y[e] = sum;
+    for (var k = 0u; k < EACH; k++) {
+        var sum = fma(skip, x[at + k], within[at + k]);
+        if (STATES == 1u) {
+            sum = fma(gain, before[before_at + k], sum);
+        }
+        y[e + k] = sum;
+    }
 }

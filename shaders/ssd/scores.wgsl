@@ -1,8 +1,10 @@
 // Weights of earlier positions within a chunk, for each head: m_ij = g_ij exp(α_i − α_j) δ_j for j ≤ i, else 0, where g_ij = C_i · B_j of the head's group.
 // Differences of α are never positive, so nothing overflows.
-// g: (chunk, group, i, j); decay: (3, chunk, head, position) = α, δ, slope; m: (chunk, head, i, j). Grid: one invocation an element of m. m is `=`.
+// g: (chunk, group, i, j); decay: (3, chunk, head, position) = α, δ, slope; m: (chunk, head, i, j). Grid: one invocation for EACH elements of m. m is `=`.
 // uses: common/grid, common/ssd, common/math
 const WG: u32 = 64u;
+// Elements of an invocation, which are of one row.
+const EACH: u32 = 1u;
 
 @group(0) @binding(0) var<storage, read> g: array<f32>;       // (chunk, group, i, j)
 @group(0) @binding(1) var<storage, read> decay: array<f32>;   // (3, chunk, head, position)
@@ -10,7 +12,7 @@ const WG: u32 = 64u;
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-    let e = flat_group(group, groups) * WG + local;
+    let e = (flat_group(group, groups) * WG + local) * EACH;
     if (e >= rows() * p.size) {
         return;
     }
@@ -19,10 +21,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     let i = row % p.size;
     let head = row / p.size % p.heads;
     let chunk = row / p.size / p.heads;
-    var v = 0.0;
-    if (j <= i) {
-        let other = row - i + j;
-        v = g[of_group(chunk, head, i) * p.size + j] * exp_accurate(decay[row] - decay[other]) * decay[rows() + other];
+    let own = decay[row];
+    let g_at = of_group(chunk, head, i) * p.size + j;
+    let other = row - i + j;
+    for (var k = 0u; k < EACH; k++) {
+        var v = 0.0;
+        if (j + k <= i) {
+            v = g[g_at + k] * exp_accurate(own - decay[other + k]) * decay[rows() + other + k];
+        }
+        m[e + k] = v;
     }
-    m[e] = v;
 }

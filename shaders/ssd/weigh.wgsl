@@ -1,9 +1,11 @@
 // Rows of a chunk by what they bring to, or have from, its border: with FROM_START exp(α_i) x_i, what the state before the chunk has become at position i; else
 // exp(α_last − α_i) δ_i x_i, what is left of position i after the chunk.
 // x: (chunk, head, position, features); decay: (3, chunk, head, position) = α, δ, slope; y: (chunk, group, position, head in the group, features).
-// Grid: one invocation an element of x. y is `=`.
+// Grid: one invocation for EACH elements of x. y is `=`.
 // uses: common/grid, common/ssd, common/math
 const WG: u32 = 64u;
+// Elements of an invocation, which are of one row.
+const EACH: u32 = 1u;
 const FROM_START: u32 = 0u;
 
 @group(0) @binding(0) var<storage, read> x: array<f32>;       // (chunk, head, position, features)
@@ -12,7 +14,7 @@ const FROM_START: u32 = 0u;
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-    let e = flat_group(group, groups) * WG + local;
+    let e = (flat_group(group, groups) * WG + local) * EACH;
     if (e >= rows() * p.features) {
         return;
     }
@@ -24,5 +26,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     } else {
         weight = exp_accurate(decay[row - i + p.size - 1u] - decay[row]) * decay[rows() + row];
     }
-    y[by_group(row / p.size / p.heads, row / p.size % p.heads, i) * p.features + e % p.features] = weight * x[e];
+    let at = by_group(row / p.size / p.heads, row / p.size % p.heads, i) * p.features + e % p.features;
+    for (var k = 0u; k < EACH; k++) {
+        y[at + k] = weight * x[e + k];
+    }
 }

@@ -20,13 +20,14 @@ use crate::tasks::Purpose;
 static RUNS: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/data/runs");
 
 /// Explanations of the keys of a run file.
-const KEYS: [(&str, &str); 32] = [
+const KEYS: [(&str, &str); 34] = [
     ("dropout", "share of the activations that training drops"),
     ("hidden", "features of the hidden layer"),
     ("width", "features of each position"),
     ("d_model", "features of each position"),
     ("heads", "attention heads; they divide the features"),
     ("layers", "blocks one after the other"),
+    ("mixer", "states, features of a head, widening, convolution, groups and chunk of a Mamba-2 layer"),
     ("feed_forward", "features between the two products of a block"),
     ("file", "relative to where the command runs"),
     ("split", "auto, auto_random, given, sequential, random or blocks: where validation samples come from"),
@@ -35,6 +36,7 @@ const KEYS: [(&str, &str); 32] = [
     ("context", "vectors of a context: the file's own count wins"),
     ("learning_rate", "the peak"),
     ("weight_decay", "on the weights with adamw, added to the gradient with adam"),
+    ("decay", "which weights decay: all, matrices (no biases, no norms) or reference (as the model's reference has it)"),
     ("clip_norm", "largest norm of the whole gradient; 0 does not clip"),
     ("factor", "of the learning rate, when the selected metric stalls"),
     ("patience", "validations without improvement"),

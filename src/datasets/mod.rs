@@ -11,6 +11,7 @@ pub mod next_vectors;
 pub mod npz;
 #[cfg(feature = "parquet")]
 mod parquet_file;
+pub mod recall;
 pub mod sample_reader;
 pub mod samples;
 pub mod scale;

@@ -91,6 +91,20 @@ fn without_more(dispatch: Dispatch) -> Dispatch {
     dispatch.size("width", 0).size("at", 0).scalar("low", 0.0).scalar("high", 0.0)
 }
 
+/// Elements of an invocation of a pass over rows of so many: several on processors, where the place of a row takes longer to find than its numbers; one on
+/// cards, whose invocations read what lies next to each other.
+fn each(plan: &Plan, rows: &[usize]) -> usize {
+    if !plan.target.software {
+        return 1;
+    }
+    [16, 8, 4, 2].into_iter().find(|each| rows.iter().all(|row| row.is_multiple_of(*each))).unwrap_or(1)
+}
+
+/// A launch of so many elements, `each` by an invocation.
+fn over(plan: &mut Plan, dispatch: Dispatch, elements: usize, each: usize) -> Result<()> {
+    plan.record(dispatch.constant("EACH", each as u32), Grid::Threads(elements / each))
+}
+
 fn of_width(dispatch: Dispatch, width: usize) -> Dispatch {
     dispatch.size("width", width).size("at", 0).scalar("low", 0.0).scalar("high", 0.0)
 }
@@ -126,7 +140,9 @@ impl Arrange {
         let dispatch = of_width(sizes.dispatch(name, label), width).bind("xbc", xbc).bind("x", x);
         let dispatch = dispatch.bind_if("KEYS", "keys", keys.map(|keys| keys[0]));
         let dispatch = keys.into_iter().fold(dispatch, |dispatch, keys| dispatch.bind("queries", keys[1]));
-        plan.record(dispatch, Grid::Threads(sizes.all_chunks() * sizes.size * width))
+        let both = [sizes.features, sizes.states];
+        let each = each(plan, if keys.is_some() { &both } else { &both[..1] });
+        over(plan, dispatch, sizes.all_chunks() * sizes.size * width, each)
     }
 }
 
@@ -186,7 +202,8 @@ impl Scores {
         let name = "ssd/scores";
         expect(plan, name, [(g, sizes.group_scores()), (decay, 3 * sizes.rows()), (m, sizes.scores())])?;
         let dispatch = without_more(sizes.dispatch(name, label)).bind("g", g).bind("decay", decay).bind("m", m);
-        plan.record(dispatch.flops(16 * sizes.scores()), Grid::Threads(sizes.scores()))
+        let each = each(plan, &[sizes.size]);
+        over(plan, dispatch.flops(16 * sizes.scores()), sizes.scores(), each)
     }
 }
 
@@ -251,7 +268,8 @@ impl Weigh {
         let name = "ssd/weigh";
         expect(plan, name, [(x, sizes.values()), (decay, 3 * sizes.rows()), (y, sizes.values())])?;
         let dispatch = without_more(sizes.dispatch(name, label)).constant("FROM_START", (border == Border::Before).into());
-        plan.record(dispatch.bind("x", x).bind("decay", decay).bind("y", y).flops(16 * sizes.values()), Grid::Threads(sizes.values()))
+        let each = each(plan, &[sizes.features]);
+        over(plan, dispatch.bind("x", x).bind("decay", decay).bind("y", y).flops(16 * sizes.values()), sizes.values(), each)
     }
 }
 
@@ -290,7 +308,9 @@ impl PassStates {
         expect(plan, name, [(carried, sizes.borders()), (decay, 3 * sizes.rows()), (border, sizes.borders())])?;
         let dispatch = without_more(sizes.dispatch(name, label)).constant("REVERSED", (order == Order::Reversed).into());
         let dispatch = dispatch.bind("carried", carried).bind("decay", decay).bind("border", border);
-        plan.record(dispatch.flops(2 * sizes.borders()), Grid::Threads(sizes.batch * sizes.heads * sizes.features * sizes.states))
+        let state = sizes.features * sizes.states;
+        let each = each(plan, &[state]);
+        over(plan, dispatch.flops(2 * sizes.borders()), sizes.batch * sizes.heads * state, each)
     }
 }
 
@@ -325,7 +345,8 @@ impl Combine {
         before.map_or(Ok(()), |before| plan.expect(name, before, sizes.values()))?;
         let dispatch = without_more(sizes.dispatch(name, label)).bind("within", within).bind_if("STATES", "before", before);
         let dispatch = if before.is_some() { dispatch.bind("decay", decay) } else { dispatch };
-        plan.record(dispatch.bind("x", x).bind("d", d).bind("y", y).flops(4 * n), Grid::Threads(n))
+        let each = each(plan, &[sizes.features]);
+        over(plan, dispatch.bind("x", x).bind("d", d).bind("y", y).flops(4 * n), n, each)
     }
 }
 
@@ -510,6 +531,7 @@ impl BackwardCombine {
         let dispatch = of_width(sizes.dispatch(name, label), sizes.width()).bind("within", within).bind_if("STATES", "after", after);
         let dispatch = if after.is_some() { dispatch.bind("decay", decay) } else { dispatch };
         let dispatch = dispatch.bind("dy", dy).bind("d", d).bind("dkeys", dkeys[0]).bind("dqueries", dkeys[1]).bind("dxbc", dxbc);
-        plan.record(dispatch.flops(4 * n), Grid::Threads(n))
+        let each = each(plan, &[sizes.features, sizes.states]);
+        over(plan, dispatch.flops(4 * n), n, each)
     }
 }
