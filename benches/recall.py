@@ -94,7 +94,7 @@ def slope(times):
 
 def picture(results):
     """Two panels on logarithmic axes, time and memory against length."""
-    width, height, left, top, size = 920, 400, 70, 40, (340, 280)
+    width, height, left, top, size = 980, 400, 70, 40, (340, 280)
     parts = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="13">', '<rect width="100%" height="100%" fill="white"/>']
     for panel, (title, unit, which) in enumerate([("predicted step on an RX 6600, 8 sequences", "ms", 0), ("memory", "MiB", 1)]):
         x0 = left + panel * (size[0] + 110)

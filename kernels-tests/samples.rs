@@ -22,6 +22,7 @@ tests![
     targets_of_every_shape_train,
     arrays_side_by_side_are_those_of_an_archive,
     rows_of_json_are_rows_of_a_table,
+    what_is_asked_again_can_be_learned,
 ];
 
 const GOLDEN: &str = "kernels-tests/golden/samples";
@@ -406,6 +407,28 @@ fn arrays_side_by_side_are_those_of_an_archive() {
     std::fs::create_dir(path("empty")).unwrap();
     let (code, _, said) = run(&["new", "--data", &path("empty"), "--out", &path("empty.toml")]);
     assert!(code == 65 && said.contains("has no .npy files"), "{code} {said}");
+}
+
+/// Associative recall at a length that chunks do not divide: a state space of two chunks and more learns what stood behind a key.
+fn what_is_asked_again_can_be_learned() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let (code, _, said) = run(&["data", "recall", "--count", "4", "--length", "8", "--keys", "4", "--out", &path("short.npz")]);
+    assert!(code == 2 && said.contains("need 9 tokens"), "{said}");
+    succeeds(&["data", "recall", "--count", "480", "--length", "9", "--keys", "2", "--out", &path("recall.npz")]);
+    let mixer = "{ kind = \"residual\", layers = [{ kind = \"rms_norm\" }, { kind = \"mamba2\", state = 8, head = 16, chunk = 4 }] }";
+    let text = format!(
+        "[model]\nkind = \"stack\"\nlayers = [{{ kind = \"embedding\", features = 32 }}, {mixer}, {{ kind = \"last\" }}, {{ kind = \"linear\" }}]\n\
+         [data]\nkind = \"samples\"\nfile = {:?}\ninputs = {{ tokens = \"tokens\" }}\nintegers = [\"tokens\"]\ntargets = {{ value = \"labels\" }}\nclasses = true\n\
+         [loss]\nkind = \"cross_entropy\"\nweight = \"none\"\n[optimizer]\nkind = \"adamw\"\nlearning_rate = 3e-3\ndecay = \"reference\"\n\
+         [schedule]\nkind = \"constant\"\n[train]\nbatch = 32\nepochs = 16\n[validation]\nselect = \"accuracy\"\n",
+        path("recall.npz")
+    );
+    std::fs::write(path("run.toml"), text).unwrap();
+    succeeds(&["train", &path("run.toml"), "--out", &path("run")]);
+    let rows: Value = serde_json::from_str(&succeeds(&["eval", &path("run"), "--json"])).unwrap();
+    let accuracy = rows["this model"]["accuracy"].as_f64().unwrap();
+    assert!(accuracy > 0.95, "a guess is right half the time, and it was {accuracy}");
 }
 
 /// A row of a table can be given as JSON, with its words, and gives what it gives in the file.
