@@ -20,6 +20,11 @@ fn spec(i: usize, random: &mut Random) -> Spec {
         4 => chunk + 2,
         _ => random.pick(&[7, 13, 33]),
     };
+    if i % 13 == 5 {
+        // Heads and states larger than a tile and odd, and several chunks of 64.
+        let dims = if i % 2 == 1 { vec![1, 9, 4, 1, 1, 65, 33] } else { vec![1, 131, 64, 1, 1, 3, 2] };
+        return Spec { dims, flags: vec![0, i % 3], regime: Regime::Normal, seed: i as u64 };
+    }
     let (features, states) = (random.pick(&[1, 3, 4, 16, 17]), random.pick(&[1, 2, 4, 7, 16]));
     let dims = vec![random.pick(&[1, 2, 3]), length, chunk, [1, 2][i % 2], [1, 2, 3][i / 3 % 3], features, states];
     Spec { dims, flags: vec![i / 5 % 2, i / 7 % 3], regime: Regime::Normal, seed: i as u64 }

@@ -37,7 +37,7 @@ class Model(nn.Sequential):
         super().__init__(Mamba2Mixer(config, 0), nn.Linear(width, outputs))
 
 
-for length, width, state, head, chunk in [(5, 16, 8, 8, 64), (64, 32, 16, 16, 16), (101, 24, 12, 16, 32)]:
+for length, width, state, head, chunk in [(5, 16, 8, 8, 64), (64, 32, 16, 16, 16), (101, 24, 12, 16, 32), (1025, 16, 8, 8, 64)]:
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
         torch.manual_seed(5)
