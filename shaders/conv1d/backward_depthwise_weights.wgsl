@@ -4,32 +4,13 @@
 // The rows (b, t) from `start` to `end` − 1 are summed. x: (batch, length, width); w dw: (channels, 1, K); bias db: (channels);
 // dy: (batch, length, channels). Grid: COLS channels a workgroup, WG / COLS invocations a channel, each striding over the rows; their sums are added in a
 // fixed order. dw and db are `+=` (common/sum).
-// uses: common/grid, common/depthwise, common/activation, common/math, common/state, common/sum
-const WG: u32 = 256u;
-const COLS: u32 = 16u;
+// uses: common/grid, common/columns, common/depthwise, common/activation, common/math, common/state, common/sum
+alias Sum = f32;
 
 @group(0) @binding(3) var<storage, read> dy: array<f32>;       // (batch, length, channels)
 @group(0) @binding(4) var<storage, read_write> dw: array<f32>; // (channels, 1, K)
 @group(0) @binding(5) var<storage, read_write> db: array<f32>; // (channels)
 @group(0) @binding(6) var<storage, read> state: State;
-
-var<workgroup> sums: array<f32, WG>;
-
-// Sum over the invocations of a column, given to the first of them.
-fn column_sum(value: f32, local: u32) -> f32 {
-    if (WG == COLS) {
-        return value;
-    }
-    workgroupBarrier();
-    sums[local] = value;
-    for (var stride = WG / 2u; stride >= COLS; stride >>= 1u) {
-        workgroupBarrier();
-        if (local < stride) {
-            sums[local] += sums[local + stride];
-        }
-    }
-    return sums[local];
-}
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {

@@ -3,9 +3,8 @@
 // The rows `start` to `end` − 1 are summed. y dout: (rows, cols); z: the first cols of (rows, width); stats: (rows, groups) = r; dw: (cols).
 // Grid: COLS columns a workgroup, WG / COLS invocations a column, each striding over the rows; their sums are added in a fixed order. dw is `+=`
 // (common/sum).
-// uses: common/grid, common/math, common/state, common/sum
-const WG: u32 = 256u;
-const COLS: u32 = 16u;
+// uses: common/grid, common/columns, common/math, common/state, common/sum
+alias Sum = f32;
 
 struct Params { start: u32, end: u32, cols: u32, width: u32, groups: u32 }
 var<immediate> p: Params;
@@ -15,8 +14,6 @@ var<immediate> p: Params;
 @group(0) @binding(3) var<storage, read> dout: array<f32>;     // (rows, cols)
 @group(0) @binding(4) var<storage, read_write> dw: array<f32>; // (cols)
 @group(0) @binding(5) var<storage, read> state: State;
-
-var<workgroup> sums: array<f32, WG>;
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
@@ -29,16 +26,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         let g = y[row * p.cols + safe] * times_sigmoid(z_c, z_c) * stats[row * p.groups + part];
         sum = fma(dout[row * p.cols + safe], g, sum);
     }
-    if (WG > COLS) {
-        sums[local] = sum;
-        for (var stride = WG / 2u; stride >= COLS; stride >>= 1u) {
-            workgroupBarrier();
-            if (local < stride) {
-                sums[local] += sums[local + stride];
-            }
-        }
-        sum = sums[local];
-    }
+    sum = column_sum(sum, local);
     if (local < COLS && col < p.cols) {
         if (accumulates()) {
             sum += dw[col];

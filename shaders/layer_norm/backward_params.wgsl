@@ -5,10 +5,9 @@
 // The rows first … end − 1 are summed. x dy: (rows, cols); stats: (rows, 2); dw db: (cols). Grid: COLS columns a workgroup,
 // WG / COLS invocations a column, each striding over the rows; their sums are added in a fixed order. dw and db are `+=`
 // (common/sum).
-// uses: common/grid, common/state, common/sum
+// uses: common/grid, common/columns, common/state, common/sum
 const CENTER: u32 = 1u;
-const WG: u32 = 256u;
-const COLS: u32 = 16u;
+alias Sum = vec2<f32>;
 
 struct Params { first: u32, end: u32, cols: u32 }
 var<immediate> p: Params;
@@ -18,8 +17,6 @@ var<immediate> p: Params;
 @group(0) @binding(3) var<storage, read_write> dw: array<f32>; // (cols)
 @group(0) @binding(4) var<storage, read_write> db: array<f32>; // (cols)
 @group(0) @binding(5) var<storage, read> state: State;
-
-var<workgroup> sums: array<vec2<f32>, WG>;
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
@@ -36,16 +33,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         let hat = ((x[start + safe] - pivot) - stats[row * 2u]) * stats[row * 2u + 1u];
         sum += vec2<f32>(g * hat, g);
     }
-    if (WG > COLS) {
-        sums[local] = sum;
-        for (var stride = WG / 2u; stride >= COLS; stride >>= 1u) {
-            workgroupBarrier();
-            if (local < stride) {
-                sums[local] += sums[local + stride];
-            }
-        }
-        sum = sums[local];
-    }
+    sum = column_sum(sum, local);
     if (local < COLS && col < p.cols) {
         if (accumulates()) {
             sum.x += dw[col];

@@ -15,7 +15,7 @@ use crate::datasets::integer_sequences::{FAMILIES, draw_family};
 use crate::datasets::matrix::IN_MEMORY;
 use crate::datasets::next_vectors::{self, Reading, self_similarity};
 use crate::datasets::npz::{Look, Npz};
-use crate::datasets::tables::{ArrayInfo, Element, Table, TableValues};
+use crate::datasets::tables::{ArrayInfo, Element, Table, TableValues, is_table};
 use crate::error::{Error, Result, shortened};
 use crate::files;
 use crate::host::Host;
@@ -45,7 +45,7 @@ pub(super) fn run(host: &Host, args: InspectArgs) -> Result<()> {
 
 /// Lists what is in a file of data.
 fn inspect_data(host: &Host, file: &Path, json: bool) -> Result<()> {
-    if file.is_dir() || ["csv", "parquet", "npy"].contains(&files::extension(file).as_str()) {
+    if is_table(file) {
         return inspect_table(host, file, json);
     }
     if files::extension(file) == "npz" {

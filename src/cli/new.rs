@@ -9,6 +9,7 @@ use include_dir::{Dir, include_dir};
 use super::new_samples::{Wishes, look};
 use crate::config::Section as _;
 use crate::datasets::next_vectors::{Reading, ValidationSplit, header, load};
+use crate::datasets::tables::is_table;
 use crate::error::{Error, Result, argument, visible};
 use crate::files;
 use crate::host::Host;
@@ -113,7 +114,7 @@ pub(super) fn run(host: &Host, args: NewArgs) -> Result<()> {
 /// Kind of the shipped runs whose data a file has by the names and shapes of its arrays, if there is one.
 fn kind_of(file: &Path, target: &[String], window: &[usize]) -> Result<Option<&'static str>> {
     std::fs::metadata(file).map_err(|e| Error::read(file, e))?;
-    if !target.is_empty() || !window.is_empty() || !file.is_file() || ["csv", "npy"].contains(&files::extension(file).as_str()) {
+    if !target.is_empty() || !window.is_empty() || is_table(file) {
         return Ok(None);
     }
     Ok(match (header(file).is_ok(), crate::datasets::images::header(file).is_ok()) {

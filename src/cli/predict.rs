@@ -14,6 +14,7 @@ use crate::datasets::matrix::{IN_MEMORY, Matrix};
 use crate::datasets::npz::{Look, Npz, Numbers, write_arrays};
 use crate::datasets::open_regular;
 use crate::datasets::samples::Column;
+use crate::datasets::tables::is_table;
 use crate::error::{Error, Failure, Result};
 use crate::files;
 use crate::host::Host;
@@ -62,7 +63,7 @@ pub(super) fn run(host: &Host, args: PredictArgs) -> Result<()> {
     let mut sink = Sink::new(host, out, probabilities)?;
     match data.filter(|file| file.as_os_str() != "-") {
         Some(file) => {
-            if file.is_dir() || ["csv", "parquet", "npy"].contains(&files::extension(&file).as_str()) {
+            if is_table(&file) {
                 let Some(fields) = config.data.read_inputs(InputSource::File(&file))? else {
                     return Err(Error::Data(format!(
                         "{}: this run reads no tables and no .npy files: give a .npz or .jsonl",
@@ -314,7 +315,9 @@ fn inputs_of(fields: &[Field], value: &Value) -> std::result::Result<Vec<Input>,
     if let Some(at) = whole {
         let others: Vec<Field> = fields.iter().filter(|field| field.name != "lengths").cloned().collect();
         let mut inputs = inputs_of(&others, value)?;
-        let length = inputs.iter().filter_map(|(_, shape, _)| shape.first()).max().copied().unwrap_or(1);
+        // Of the sequences: other inputs have axes of their own.
+        let sequence = others.iter().position(|field| field.each_position);
+        let length = sequence.and_then(|at| inputs[at].1.first()).copied().unwrap_or(1);
         inputs.insert(at, ("lengths".into(), vec![], vec![length as f32]));
         return Ok(inputs);
     }
@@ -466,11 +469,8 @@ impl<'a> Sink<'a> {
         let numbers = |values: &[f32]| values.iter().map(|v| shortest(*v)).collect::<Vec<_>>();
         let Some(classes) = model.classes() else { return vec![("output", model.shape().to_vec(), numbers(output))] };
         let rows = model.shape()[..model.shape().len() - 1].to_vec();
-        let named = |(class, row): (u32, &[f32])| match row[0].is_nan() {
-            true => Value::Null,
-            false => model.words().get(class as usize).map_or(Value::from(class), |word| Value::from(word.as_str())),
-        };
-        let best = most_probable(output, classes).into_iter().zip(output.chunks(classes)).map(named).collect();
+        let word = |class: u32| model.words().get(class as usize).map_or(Value::from(class), |word| Value::from(word.as_str()));
+        let best = classes_of(output, classes).map(|class| class.map_or(Value::Null, word)).collect();
         let mut columns = vec![("prediction", rows, best)];
         if self.probabilities {
             columns.push(("probabilities", model.shape().to_vec(), numbers(&probabilities(output, classes))));
@@ -489,12 +489,8 @@ impl<'a> Sink<'a> {
             Target::Npz(path) => {
                 let (count, whole) = (samples.len(), [&[samples.len()], &shape[..]].concat());
                 let mut arrays = vec![("sample", vec![count], Numbers::I32(&samples))];
-                // No class after the end of a sequence.
-                let best_of = |classes: usize| {
-                    let named = most_probable(&values, classes).into_iter().zip(values.chunks(classes));
-                    named.map(|(class, row)| if row[0].is_nan() { -1 } else { class as i32 }).collect::<Vec<i32>>()
-                };
-                let best = classes.map(best_of).unwrap_or_default();
+                let number = |class: Option<u32>| class.map_or(-1, |class| class as i32);
+                let best: Vec<i32> = classes.iter().flat_map(|classes| classes_of(&values, *classes)).map(number).collect();
                 let probable = classes.filter(|_| self.probabilities).map(|classes| probabilities(&values, classes));
                 match classes {
                     None => arrays.push(("outputs", whole, Numbers::F32(&values))),
@@ -507,6 +503,11 @@ impl<'a> Sink<'a> {
             }
         }
     }
+}
+
+/// The most probable class of each row of logits; none after the end of a sequence.
+fn classes_of(logits: &[f32], classes: usize) -> impl Iterator<Item = Option<u32>> {
+    most_probable(logits, classes).into_iter().zip(logits.chunks(classes)).map(|(class, row)| (!row[0].is_nan()).then_some(class))
 }
 
 /// A file without a name beside this one.

@@ -21,6 +21,11 @@ pub struct Table {
     content: Content,
 }
 
+/// True for what only `Table` reads, by its name: a folder, and files that are no .npz.
+pub fn is_table(path: &Path) -> bool {
+    path.is_dir() || ["csv", "parquet", "npy"].contains(&files::extension(path).as_str())
+}
+
 #[derive(Debug)]
 enum Content {
     Npz(Box<Npz<std::io::BufReader<std::fs::File>>>),

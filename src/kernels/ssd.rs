@@ -87,8 +87,18 @@ impl Sizes {
 }
 
 /// The other parameters, which most passes have no use for.
-fn without_more(dispatch: Dispatch) -> Dispatch {
-    dispatch.size("width", 0).size("at", 0).scalar("low", 0.0).scalar("high", 0.0)
+#[derive(Debug, Clone, Copy, Default)]
+struct More {
+    width: usize,
+    at: usize,
+    limits: [f64; 2],
+}
+
+impl More {
+    fn on(self, dispatch: Dispatch) -> Dispatch {
+        let [low, high] = self.limits;
+        dispatch.size("width", self.width).size("at", self.at).scalar("low", low).scalar("high", high)
+    }
 }
 
 /// Elements of an invocation of a pass over rows of so many: several on processors, where the place of a row takes longer to find than its numbers; one on
@@ -103,10 +113,6 @@ fn each(plan: &Plan, rows: &[usize]) -> usize {
 /// A launch of so many elements, `each` by an invocation.
 fn over(plan: &mut Plan, dispatch: Dispatch, elements: usize, each: usize) -> Result<()> {
     plan.record(dispatch.constant("EACH", each as u32), Grid::Threads(elements / each))
-}
-
-fn of_width(dispatch: Dispatch, width: usize) -> Dispatch {
-    dispatch.size("width", width).size("at", 0).scalar("low", 0.0).scalar("high", 0.0)
 }
 
 fn expect<const N: usize>(plan: &Plan, kernel: &str, tensors: [(Tensor, usize); N]) -> Result<()> {
@@ -137,7 +143,7 @@ impl Arrange {
         let width = if keys.is_some() { sizes.width() } else { sizes.heads * sizes.features };
         expect(plan, name, [(xbc, sizes.batch * sizes.length * width), (x, sizes.values())])?;
         keys.into_iter().flatten().try_for_each(|tensor| plan.expect(name, tensor, sizes.keys()))?;
-        let dispatch = of_width(sizes.dispatch(name, label), width).bind("xbc", xbc).bind("x", x);
+        let dispatch = More { width, ..More::default() }.on(sizes.dispatch(name, label)).bind("xbc", xbc).bind("x", x);
         let dispatch = dispatch.bind_if("KEYS", "keys", keys.map(|keys| keys[0]));
         let dispatch = keys.into_iter().fold(dispatch, |dispatch, keys| dispatch.bind("queries", keys[1]));
         let both = [sizes.features, sizes.states];
@@ -169,11 +175,11 @@ impl Decay {
     /// # Errors
     /// `Internal` when a shape differs.
     pub fn record(self, plan: &mut Plan, label: &str) -> Result<()> {
-        let Decay { zx, dt_bias, a_log, decay, limits: [low, high], sizes } = self;
+        let Decay { zx, dt_bias, a_log, decay, limits, sizes } = self;
         let name = "ssd/decay";
         expect(plan, name, [(dt_bias, sizes.heads), (a_log, sizes.heads), (decay, 3 * sizes.rows())])?;
         let width = plan.len(zx) / (sizes.batch * sizes.length);
-        let dispatch = sizes.dispatch(name, label).size("width", width).size("at", 0).scalar("low", low).scalar("high", high);
+        let dispatch = More { width, limits, ..More::default() }.on(sizes.dispatch(name, label));
         let dispatch = dispatch.bind("zx", zx).bind("dt_bias", dt_bias).bind("a_log", a_log).bind("decay", decay);
         plan.record(dispatch.flops(40 * sizes.rows()), Grid::Threads(sizes.all_chunks() * sizes.heads))
     }
@@ -201,7 +207,7 @@ impl Scores {
         let Scores { g, decay, m, sizes } = self;
         let name = "ssd/scores";
         expect(plan, name, [(g, sizes.group_scores()), (decay, 3 * sizes.rows()), (m, sizes.scores())])?;
-        let dispatch = without_more(sizes.dispatch(name, label)).bind("g", g).bind("decay", decay).bind("m", m);
+        let dispatch = More::default().on(sizes.dispatch(name, label)).bind("g", g).bind("decay", decay).bind("m", m);
         let each = each(plan, &[sizes.size]);
         over(plan, dispatch.flops(16 * sizes.scores()), sizes.scores(), each)
     }
@@ -229,7 +235,7 @@ impl GroupScores {
         let GroupScores { dm, decay, dg, sizes } = self;
         let name = "ssd/group_scores";
         expect(plan, name, [(dm, sizes.scores()), (decay, 3 * sizes.rows()), (dg, sizes.group_scores())])?;
-        let dispatch = without_more(sizes.dispatch(name, label)).bind("dm", dm).bind("decay", decay).bind("dg", dg);
+        let dispatch = More::default().on(sizes.dispatch(name, label)).bind("dm", dm).bind("decay", decay).bind("dg", dg);
         plan.record(dispatch.flops(16 * sizes.scores()), Grid::Threads(sizes.group_scores()))
     }
 }
@@ -267,7 +273,7 @@ impl Weigh {
         let Weigh { x, decay, y, border, sizes } = self;
         let name = "ssd/weigh";
         expect(plan, name, [(x, sizes.values()), (decay, 3 * sizes.rows()), (y, sizes.values())])?;
-        let dispatch = without_more(sizes.dispatch(name, label)).constant("FROM_START", (border == Border::Before).into());
+        let dispatch = More::default().on(sizes.dispatch(name, label)).constant("FROM_START", (border == Border::Before).into());
         let each = each(plan, &[sizes.features]);
         over(plan, dispatch.bind("x", x).bind("decay", decay).bind("y", y).flops(16 * sizes.values()), sizes.values(), each)
     }
@@ -306,7 +312,7 @@ impl PassStates {
         let PassStates { carried, decay, border, order, sizes } = self;
         let name = "ssd/pass_states";
         expect(plan, name, [(carried, sizes.borders()), (decay, 3 * sizes.rows()), (border, sizes.borders())])?;
-        let dispatch = without_more(sizes.dispatch(name, label)).constant("REVERSED", (order == Order::Reversed).into());
+        let dispatch = More::default().on(sizes.dispatch(name, label)).constant("REVERSED", (order == Order::Reversed).into());
         let dispatch = dispatch.bind("carried", carried).bind("decay", decay).bind("border", border);
         let state = sizes.features * sizes.states;
         let each = each(plan, &[state]);
@@ -343,7 +349,7 @@ impl Combine {
         let (name, n) = ("ssd/combine", sizes.batch * sizes.length * sizes.heads * sizes.features);
         expect(plan, name, [(within, sizes.values()), (x, sizes.values()), (d, sizes.heads), (y, n), (decay, 3 * sizes.rows())])?;
         before.map_or(Ok(()), |before| plan.expect(name, before, sizes.values()))?;
-        let dispatch = without_more(sizes.dispatch(name, label)).bind("within", within).bind_if("STATES", "before", before);
+        let dispatch = More::default().on(sizes.dispatch(name, label)).bind("within", within).bind_if("STATES", "before", before);
         let dispatch = if before.is_some() { dispatch.bind("decay", decay) } else { dispatch };
         let each = each(plan, &[sizes.features]);
         over(plan, dispatch.bind("x", x).bind("d", d).bind("y", y).flops(4 * n), n, each)
@@ -378,7 +384,7 @@ impl Dots {
         expect(plan, name, [(a, sizes.values()), (b, sizes.values())])?;
         plan.expect(name, dots, plan.len(dots).max(at + sizes.rows()))?;
         let (dispatch, grid) = row_group(plan, name, label, sizes.rows(), sizes.features);
-        let dispatch = sizes.sizes(dispatch).size("width", 0).size("at", at).scalar("low", 0.0).scalar("high", 0.0);
+        let dispatch = More { at, ..More::default() }.on(sizes.sizes(dispatch));
         let dispatch = dispatch.constant("GROUPED", by_group.into()).bind("a", a).bind("b", b).bind("dots", dots);
         plan.record(dispatch.flops(2 * sizes.values()), grid)
     }
@@ -409,7 +415,7 @@ impl Pairs {
         let name = "ssd/pairs";
         let pairs = sizes.rows() * (sizes.size + 1);
         expect(plan, name, [(dm, sizes.scores()), (g, sizes.group_scores()), (decay, 3 * sizes.rows()), (sums, pairs)])?;
-        let dispatch = without_more(sizes.dispatch(name, label)).bind("dm", dm).bind("g", g).bind("decay", decay).bind("sums", sums);
+        let dispatch = More::default().on(sizes.dispatch(name, label)).bind("dm", dm).bind("g", g).bind("decay", decay).bind("sums", sums);
         plan.record(dispatch.flops(32 * sizes.scores()), Grid::Threads(sizes.rows()))
     }
 }
@@ -445,7 +451,7 @@ impl BackwardDecay {
         let (name, rows) = ("ssd/backward_decay", sizes.rows());
         expect(plan, name, [(decay, 3 * rows), (a_log, sizes.heads), (sums, rows * (sizes.size + 1)), (terms, 2 * rows)])?;
         plan.expect(name, dots, if states { 3 * rows + sizes.all_chunks() * sizes.heads } else { rows })?;
-        let dispatch = of_width(sizes.dispatch(name, label), plan.len(dzx) / (sizes.batch * sizes.length));
+        let dispatch = More { width: plan.len(dzx) / (sizes.batch * sizes.length), ..More::default() }.on(sizes.dispatch(name, label));
         let dispatch = dispatch.constant("STATES", states.into()).bind("decay", decay).bind("a_log", a_log).bind("sums", sums);
         let dispatch = if states { dispatch.bind("dots", dots) } else { dispatch };
         plan.record(dispatch.bind("dzx", dzx).bind("terms", terms).flops(20 * sizes.scores()), Grid::Threads(rows))
@@ -480,15 +486,8 @@ impl BackwardHeads {
         expect(plan, name, [(terms, 2 * rows), (dots, plan.len(dots).max(at + rows)), (a_log, sizes.heads)])?;
         gradients.into_iter().try_for_each(|gradient| plan.expect(name, gradient, sizes.heads))?;
         let (dispatch, grid) = row_group(plan, name, label, sizes.heads, rows / sizes.heads);
-        let dispatch = sizes
-            .sizes(dispatch)
-            .size("width", 0)
-            .size("at", at)
-            .scalar("low", 0.0)
-            .scalar("high", 0.0)
-            .bind("terms", terms)
-            .bind("dots", dots)
-            .bind("a_log", a_log);
+        let dispatch =
+            More { at, ..More::default() }.on(sizes.sizes(dispatch)).bind("terms", terms).bind("dots", dots).bind("a_log", a_log);
         let [da_log, ddt_bias, dd_skip] = gradients;
         let dispatch = dispatch.bind("da_log", da_log).bind("ddt_bias", ddt_bias).bind("dd_skip", dd_skip);
         let dispatch = adding(plan, dispatch, &gradients)?;
@@ -528,7 +527,10 @@ impl BackwardCombine {
         expect(plan, name, [(within, sizes.values()), (dy, sizes.values()), (d, sizes.heads), (dxbc, n), (decay, 3 * sizes.rows())])?;
         dkeys.into_iter().try_for_each(|tensor| plan.expect(name, tensor, sizes.keys()))?;
         after.map_or(Ok(()), |after| plan.expect(name, after, sizes.values()))?;
-        let dispatch = of_width(sizes.dispatch(name, label), sizes.width()).bind("within", within).bind_if("STATES", "after", after);
+        let dispatch = More { width: sizes.width(), ..More::default() }
+            .on(sizes.dispatch(name, label))
+            .bind("within", within)
+            .bind_if("STATES", "after", after);
         let dispatch = if after.is_some() { dispatch.bind("decay", decay) } else { dispatch };
         let dispatch = dispatch.bind("dy", dy).bind("d", d).bind("dkeys", dkeys[0]).bind("dqueries", dkeys[1]).bind("dxbc", dxbc);
         let each = each(plan, &[sizes.features, sizes.states]);
