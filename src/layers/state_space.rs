@@ -41,8 +41,8 @@ struct Saved {
     decay: Tensor,
     g: Tensor,
     m: Tensor,
-    /// State before each chunk, and S C of each position, where there is more than one chunk.
-    states: Option<[Tensor; 2]>,
+    /// State before each chunk, S C of each position, and what is left of x after its chunk, where there is more than one chunk.
+    states: Option<[Tensor; 3]>,
     numbers: HeadNumbers,
 }
 
@@ -91,7 +91,7 @@ impl StateSpace {
                 PassStates { carried, decay, border, order: Order::Forwards, sizes }.record(plan, &label)?;
                 let before = self.activation(plan, "before", sizes.values())?;
                 self.product(plan, of_groups, Matmul { trans_b: true, ..Matmul::new(queries, border, before, (size, wide, states)) })?;
-                Some([border, before])
+                Some([border, before, weighed])
             }
         };
         let y = plan.activation(format!("{label}.y"), &[batch, length, heads * features])?;
@@ -120,9 +120,8 @@ impl StateSpace {
         Dots { a: dy_of, b: x, by_group: false, dots, at, sizes }.record(plan, &label)?;
         let mut residual = [None; 2];
         let mut after = None;
-        if let Some([border, before]) = saved {
-            let (left, gained) = (self.activation(plan, "left_again", sizes.values())?, self.activation(plan, "gained", sizes.values())?);
-            Weigh { x, decay, y: left, border: Border::After, sizes }.record(plan, &label)?;
+        if let Some([border, before, left]) = saved {
+            let gained = self.activation(plan, "gained", sizes.values())?;
             Weigh { x: dy_of, decay, y: gained, border: Border::Before, sizes }.record(plan, &label)?;
             let carried = self.activation(plan, "dcarried", sizes.borders())?;
             self.product(plan, of_groups, Matmul { trans_a: true, ..Matmul::new(gained, queries, carried, (wide, states, size)) })?;
