@@ -37,6 +37,7 @@ tests![
     pytorch_agrees,
     the_whole_gradient_agrees_with_the_oracle,
     cached_and_uncached_decoding_give_the_same_logits,
+    stacks_continue_sequences_as_they_evaluate_them,
     metrics_of_sequences_are_means_of_their_rows,
     beams_agree_with_exhaustive_search,
     ledger_and_estimate_agree_to_the_byte,
@@ -495,6 +496,57 @@ fn cached_and_uncached_decoding_give_the_same_logits() {
                     assert!((cached - uncached).abs() <= 1e-5 * uncached.abs().max(1.0), "{name} {position}: {cached} {uncached}");
                 }
             }
+        }
+    }
+}
+
+/// A stack of Mamba-2, fed one position at a time, in chunks, or in both, gives what it gives for whole sequences, and goes on past their length; beams
+/// find what they find without a cache. With attention in it, or positions, it ends where they do.
+fn stacks_continue_sequences_as_they_evaluate_them() {
+    const CONTEXT: usize = 70;
+    let mixer = |groups| {
+        let sizes = format!("state=5,head=8,groups={groups},chunk=16");
+        format!("{{kind='residual',layers=[{{kind='rms_norm'}},{{kind='mamba2',{sizes}}}]}}")
+    };
+    let endless = format!("{{kind='embedding',features=16,positions=false}},{},{},{{kind='gelu'}},{{kind='linear'}}", mixer(2), mixer(1));
+    let attention = "{kind='transformer_block',heads=2,feed_forward=8,causal=true}";
+    let limited = format!("{{kind='embedding',features=16}},{},{attention},{{kind='linear'}}", mixer(1));
+    let alone = "{kind='embedding',features=16,positions=false},{kind='linear'}".to_string();
+    for (layers, limit) in [(endless, None), (limited, Some(CONTEXT)), (alone, None)] {
+        let data = format!("[data]\nkind=\"integer_sequences\"\ncontext={CONTEXT}\nvalues=4000\n[loss]\nkind=\"cross_entropy\"\n");
+        let text = format!("[model]\nkind=\"stack\"\nlayers=[{layers}]\n{data}[validation]\nsequences=1\n");
+        let config = Config::parse(&text, "stack.toml", &[]).unwrap();
+        let session = generated(&config).evaluation(&gpu()).unwrap();
+        let weights = initial_weights(session.parameters(), 5);
+        session.arena.write_flat(Flat::Parameters, &weights).unwrap();
+        let sequence: Vec<u32> = (0..=CONTEXT as u32).map(|i| i * i % 97 * 40 + i).collect();
+        session.evaluate_rows(&sequence_batch(std::slice::from_ref(&sequence), session.batch(), CONTEXT)).unwrap();
+        let whole: Vec<f32> = session.evaluation().0.read(session.evaluation().1.output).unwrap();
+        let mut decoder = Decoder::new(&opened(&config), &gpu(), 3).unwrap();
+        decoder.load(&weights).unwrap();
+        assert_eq!(decoder.limit(), limit);
+        // Position by position, and a chunk of 64 with single positions after it.
+        for prompt in [0, CONTEXT - 3] {
+            decoder.reset();
+            if prompt > 0 {
+                decoder.prefill(&vec![sequence[..prompt].to_vec(); 3]).unwrap();
+            }
+            for position in prompt..CONTEXT {
+                decoder.feed(&[sequence[position]; 3]).unwrap();
+                for row in decoder.logits().unwrap() {
+                    let expected = &whole[position * 4000..][..4000];
+                    let off = row.iter().zip(expected).map(|(a, b)| (a - b).abs() / b.abs().max(1.0)).fold(0.0, f32::max);
+                    assert!(off <= 1e-5, "{layers} at {position}: {off}");
+                }
+            }
+        }
+        let mut found = |naive: bool, strategy, prompt: usize| {
+            decoder.naive = naive;
+            decoder.generate(&sequence[..prompt], 8, strategy).unwrap()
+        };
+        assert_eq!(found(false, Strategy::Beam(3), 5), found(true, Strategy::Beam(3), 5), "{layers}");
+        if limit.is_none() {
+            assert_eq!(found(false, Strategy::Greedy, CONTEXT - 3), found(true, Strategy::Greedy, CONTEXT - 3), "{layers}");
         }
     }
 }

@@ -1,13 +1,14 @@
-//! Decoding with a key-value cache on the device: greedy, beam search, temperature sampling.
+//! Decoding with a cache on the device: greedy, beam search, temperature sampling.
 
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Target};
 use crate::kernels::{State, argmax};
-use crate::plan::{FixedPlan, Flat, LayoutOptions, Memory, Program, Tensor};
+use crate::plan::{Arena, FixedPlan, Flat, LayoutOptions, Memory, Program, Tensor};
 use crate::problem::Problem;
 use crate::random::{Random, stream};
+use crate::session::Feed;
 
 /// Strategy for choosing the next number.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -20,33 +21,56 @@ pub enum Strategy {
     Temperature(f64, u64),
 }
 
+/// Largest number of positions that a prompt is fed by at once.
+const PREFILL: usize = 64;
+
+/// Tensors that the host writes to feed positions.
 #[derive(Debug, Clone, Copy)]
-struct Tensors {
+struct Inputs {
     tokens: Tensor,
     sources: Tensor,
     state: Tensor,
+}
+
+impl Inputs {
+    fn of(feed: &Feed) -> Result<Inputs> {
+        Ok(Inputs { tokens: feed.input("tokens")?, sources: feed.input("sources")?, state: feed.state })
+    }
+}
+
+/// Tensors that the host reads after a step of decoding.
+#[derive(Debug, Clone, Copy)]
+struct Results {
     logits: Tensor,
     best: Tensor,
 }
 
-/// Records a decoding step: its plan, its tensors, and the sizes [context length, vocabulary].
-fn record(problem: &Problem, target: Target, batch: usize) -> Result<(FixedPlan, Tensors, [usize; 2])> {
+/// Plans of decoding: one position, and several at once if the model takes them.
+struct Recorded {
+    step: (FixedPlan, Inputs, Results),
+    prefill: Option<(FixedPlan, Inputs)>,
+    context: usize,
+    vocabulary: usize,
+}
+
+fn record(problem: &Problem, target: Target, batch: usize) -> Result<Recorded> {
     let none = || Error::Config("this run predicts no numbers one after another: there is no sequence to continue".into());
     let fields = problem.source().fields();
     let ([context], vocabulary) =
         (fields.shape("engine generate", "tokens").map_err(|_| none())?, fields.below("engine generate", "tokens")?);
     let no_step = || {
-        Error::Config(
-            "this model has no step of decoding: `engine generate` takes runs of a sequence_transformer or a mechanism_transformer".into(),
-        )
+        let layers = "embedding, linear, activations, norms, residual, mamba2, and causal self_attention or transformer_block";
+        Error::Config(format!(
+            "this model has no step of decoding: `engine generate` takes runs of a sequence_transformer, and stacks of {layers}"
+        ))
     };
-    let (mut plan, io) = problem.record_position(target, batch)?.ok_or_else(no_step)?;
+    let (mut plan, io) = problem.record_positions(target, batch, 1)?.ok_or_else(no_step)?;
     let best = plan.activation("decode.best", &[batch])?;
     argmax::Forward { x: io.output, y: best, rows: batch, cols: vocabulary }.record(&mut plan, "decode")?;
     plan.keep(best);
-    let tensors =
-        Tensors { tokens: io.feed.input("tokens")?, sources: io.feed.input("sources")?, state: io.feed.state, logits: io.output, best };
-    Ok((plan.pruned(), tensors, [context, vocabulary]))
+    let step = (plan.pruned(), Inputs::of(&io.feed)?, Results { logits: io.output, best });
+    let prefill = problem.record_positions(target, batch, PREFILL)?.map(|(plan, io)| Ok::<_, Error>((plan.pruned(), Inputs::of(&io.feed)?)));
+    Ok(Recorded { step, prefill: prefill.transpose()?, context, vocabulary })
 }
 
 /// Memory that decoding `batch` sequences at once needs.
@@ -54,22 +78,28 @@ fn record(problem: &Problem, target: Target, batch: usize) -> Result<(FixedPlan,
 /// # Errors
 /// `Config` when sizes overflow.
 pub fn memory(problem: &Problem, target: Target, batch: usize) -> Result<Memory> {
-    Ok(Memory::of(record(problem, target, batch)?.0, LayoutOptions::default())?.0)
+    let Recorded { step, prefill, .. } = record(problem, target, batch)?;
+    let plans = [step.0].into_iter().chain(prefill.map(|(plan, _)| plan)).collect();
+    Ok(Memory::lay_out(plans, LayoutOptions::default())?.0)
 }
 
 /// Decoder of a batch of sequences of equal length.
 #[derive(Debug)]
 pub struct Decoder {
-    program: Program,
-    tensors: Tensors,
+    step: (Program, Inputs),
+    results: Results,
+    /// Feed of several positions at once. A model that has one keeps of a sequence what does not grow, and continues it without an end.
+    prefill: Option<(Program, Inputs)>,
     batch: usize,
-    /// Largest number of positions of a sequence.
+    /// Number of positions of a sequence in training.
     context: usize,
     /// Number of different numbers (tokens).
     vocabulary: usize,
-    /// Compute all positions anew for each number, instead of caching their keys and values.
+    /// Compute all positions anew for each number, instead of caching what they leave.
     pub naive: bool,
     position: usize,
+    /// Number of feeds since the cache was empty.
+    feeds: u32,
     /// Batch row of the cache that holds each position, for each sequence.
     sources: Vec<Vec<u32>>,
 }
@@ -80,14 +110,20 @@ impl Decoder {
     /// # Errors
     /// Errors of recording the plan and of placing it on the device.
     pub fn new(problem: &Problem, gpu: &Arc<Gpu>, batch: usize) -> Result<Decoder> {
-        let (plan, tensors, [context, vocabulary]) = record(problem, gpu.target, batch)?;
-        let (program, _) = Program::alone(plan, gpu)?;
-        Ok(Decoder { program, tensors, batch, context, vocabulary, naive: false, position: 0, sources: vec![] })
+        let Recorded { step: (plan, inputs, results), prefill, context, vocabulary } = record(problem, gpu.target, batch)?;
+        let (plans, feeds): (Vec<_>, Vec<_>) = [(plan, inputs)].into_iter().chain(prefill).unzip();
+        let (memory, lowered) = Memory::lay_out(plans, LayoutOptions::default())?;
+        let arena = Arc::new(Arena::new(gpu.clone(), &memory)?);
+        let programs = lowered.into_iter().map(|lowered| Program::new(lowered, arena.clone())).collect::<Result<Vec<_>>>()?;
+        let mut made = programs.into_iter().zip(feeds);
+        let step = made.next().ok_or_else(|| Error::Internal("a decoder without a step".into()))?;
+        let prefill = made.next();
+        Ok(Decoder { step, results, prefill, batch, context, vocabulary, naive: false, position: 0, feeds: 0, sources: vec![] })
     }
 
     /// Plan of a decoding step, which lists the parameters for loading weights.
     pub fn plan(&self) -> &FixedPlan {
-        &self.program.plan
+        &self.step.0.plan
     }
 
     /// Writes the weights to the device.
@@ -95,13 +131,24 @@ impl Decoder {
     /// # Errors
     /// `Internal` when the length differs.
     pub fn load(&self, weights: &[f32]) -> Result<()> {
-        self.program.arena().write_flat(Flat::Parameters, weights)
+        self.step.0.arena().write_flat(Flat::Parameters, weights)
     }
 
     /// Starts anew with an empty cache.
     pub fn reset(&mut self) {
         self.position = 0;
+        self.feeds = 0;
         self.sources = (0..self.batch as u32).map(|row| vec![row; self.context]).collect();
+    }
+
+    /// Number of positions of a sequence in training.
+    pub fn context(&self) -> usize {
+        self.context
+    }
+
+    /// Number of positions that the model sees; none if it sees all that there were.
+    pub fn limit(&self) -> Option<usize> {
+        self.prefill.is_none().then_some(self.context)
     }
 
     /// Feeds one number to each row at the next position.
@@ -109,16 +156,20 @@ impl Decoder {
     /// # Errors
     /// `Internal` when the context is full, `TryAgain` on device loss.
     pub fn feed(&mut self, tokens: &[u32]) -> Result<()> {
-        if self.position == self.context || tokens.len() != self.batch {
+        if self.limit() == Some(self.position) || tokens.len() != self.batch {
             return Err(Error::Internal(format!("decoding {} numbers at position {}", tokens.len(), self.position)));
         }
-        let state = State { position: self.position as u32, ..State::default() };
-        self.program.write(self.tensors.state, &[state]);
-        self.program.write(self.tensors.tokens, tokens);
-        self.program.write(self.tensors.sources, &self.sources.concat());
-        self.program.run(self.program.all())?;
-        self.position += 1;
+        self.run(&self.step, tokens)?;
+        (self.position, self.feeds) = (self.position + 1, self.feeds.wrapping_add(1));
         Ok(())
+    }
+
+    /// Writes what a program takes, and replays it.
+    fn run(&self, (program, inputs): &(Program, Inputs), tokens: &[u32]) -> Result<()> {
+        program.write(inputs.state, &[State { position: self.position as u32, tick: self.feeds, ..State::default() }]);
+        program.write(inputs.tokens, tokens);
+        program.write(inputs.sources, &self.sources.concat());
+        program.run(program.all())
     }
 
     /// Logits of each row after the last number that was fed.
@@ -126,15 +177,24 @@ impl Decoder {
     /// # Errors
     /// `TryAgain` on device loss.
     pub fn logits(&self) -> Result<Vec<Vec<f32>>> {
-        let flat: Vec<f32> = self.program.read(self.tensors.logits)?;
+        let flat: Vec<f32> = self.step.0.read(self.results.logits)?;
         Ok(flat.chunks(self.vocabulary).map(<[f32]>::to_vec).collect())
     }
 
-    /// Feeds whole sequences from an empty cache; only the last numbers that fit the context count.
-    fn prefill(&mut self, rows: &[Vec<u32>]) -> Result<()> {
+    /// Feeds whole sequences from an empty cache; of a model with a limit the last numbers that it sees. The last number is fed alone, for its logits.
+    ///
+    /// # Errors
+    /// `TryAgain` on device loss.
+    pub fn prefill(&mut self, rows: &[Vec<u32>]) -> Result<()> {
         self.reset();
-        let first = rows[0].len().saturating_sub(self.context);
-        for at in first..rows[0].len() {
+        let length = rows[0].len();
+        let mut at = self.limit().map_or(0, |limit| length.saturating_sub(limit));
+        while let Some(prefill) = self.prefill.as_ref().filter(|_| length - at > PREFILL) {
+            let tokens: Vec<u32> = rows.iter().flat_map(|row| &row[at..at + PREFILL]).copied().collect();
+            self.run(prefill, &tokens)?;
+            (at, self.position, self.feeds) = (at + PREFILL, self.position + PREFILL, self.feeds.wrapping_add(1));
+        }
+        for at in at..length {
             let tokens: Vec<u32> = rows.iter().map(|row| row[at]).collect();
             self.feed(&tokens)?;
         }
@@ -143,16 +203,11 @@ impl Decoder {
 
     /// Feeds the newest number of each sequence. With a full context all positions shift, so the cache is filled anew, as if there were none.
     fn advance(&mut self, rows: &[Vec<u32>]) -> Result<()> {
-        if self.naive || self.position == self.context {
+        if self.naive || self.limit() == Some(self.position) {
             return self.prefill(rows);
         }
         let newest: Vec<u32> = rows.iter().map(|row| row[row.len() - 1]).collect();
         self.feed(&newest)
-    }
-
-    /// Largest number of positions of a sequence.
-    pub fn context(&self) -> usize {
-        self.context
     }
 
     /// Continues a prompt by `count` numbers.
@@ -173,7 +228,7 @@ impl Decoder {
         for n in 0..count {
             match strategy {
                 Strategy::Greedy => {
-                    let best: Vec<u32> = self.program.read(self.tensors.best)?;
+                    let best: Vec<u32> = self.step.0.read(self.results.best)?;
                     rows.iter_mut().zip(best).for_each(|(row, v)| row.push(v));
                 }
                 Strategy::Temperature(temperature, _) => {
@@ -210,7 +265,7 @@ impl Decoder {
         let old = self.sources.clone();
         for (beam, (_, parent, _)) in candidates.iter().enumerate() {
             self.sources[beam].clone_from(&old[*parent]);
-            self.sources[beam][self.position - 1] = *parent as u32;
+            self.sources[beam][(self.position - 1) % self.context] = *parent as u32;
         }
         let extend = |(_, parent, token): &(f64, usize, u32)| {
             let mut row = rows[*parent].clone();

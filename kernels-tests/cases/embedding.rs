@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::kernels::embedding::{AddPositions, BackwardPositions, BackwardTable, Fixed, Forward};
 use crate::random::Random;
 
-/// dims: batch, length, cols, vocab; flags: 1 fixed, 2 positions added to vectors.
+/// dims: batch, length, cols, vocab; flags: 1 fixed, 2 positions added to vectors, 3 no positions.
 pub(super) const FAMILY: Family = Family::new("embedding", spec, 104, build, &[(&[256, 8, 64, 256], &[0]), (&[256, 8, 64, 256], &[2])]);
 
 fn spec(i: usize, random: &mut Random) -> Spec {
@@ -16,7 +16,7 @@ fn spec(i: usize, random: &mut Random) -> Spec {
     // With so many rows that not all are loaded for every token.
     let (batch, length) = if large { (64, 8) } else { (random.pick(&DIMS[..10]), random.pick(&DIMS[..8])) };
     let dims = vec![batch, length, cols, vocab];
-    Spec { dims, flags: vec![if large { 0 } else { [0, 0, 2, 0, 1][i % 5] }], regime: Regime::Normal, seed: i as u64 + u64::from(large) }
+    Spec { dims, flags: vec![if large { 0 } else { [0, 0, 2, [0, 3][i / 5 % 2], 1][i % 5] }], regime: Regime::Normal, seed: i as u64 + u64::from(large) }
 }
 
 fn build(b: &mut Builder, spec: &Spec) -> Result<()> {
@@ -37,13 +37,17 @@ fn build(b: &mut Builder, spec: &Spec) -> Result<()> {
         return BackwardPositions { dy, dpositions, batch, n: length * cols }.record(&mut b.plan, "case");
     }
     b.state.position = b.random.between(0, 3) as u32;
-    let (table, positions) = (b.input("table", &[vocab, cols])?, b.input("positions", &[b.state.position as usize + length, cols])?);
+    let table = b.input("table", &[vocab, cols])?;
+    let positions = match spec.flags[0] {
+        3 => None,
+        _ => Some(b.input("positions", &[b.state.position as usize + length, cols])?),
+    };
     let y = b.output("y", &[rows, cols])?;
     Forward { ids, table, positions, y, rows, cols, length }.record(&mut b.plan, "case")?;
     let dy = b.upstream(y)?;
     let dtable = b.gradient_summed(table)?;
     BackwardTable { ids, dy, dtable, rows, cols, vocab }.record(&mut b.plan, "case")?;
-    if b.state.position == 0 {
+    if let Some(positions) = positions.filter(|_| b.state.position == 0) {
         let dpositions = b.gradient_summed(positions)?;
         BackwardPositions { dy, dpositions, batch, n: length * cols }.record(&mut b.plan, "case")?;
     }

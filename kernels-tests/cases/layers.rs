@@ -39,7 +39,7 @@ fn build(b: &mut Builder, spec: &Spec) -> Result<()> {
     b.tolerance = Tolerance::Nmse(1e-9);
     if spec.flags[0] == 0 {
         let ids = b.ints("ids", &[batch, length], 40)?;
-        let mut layer = Embedding::new("embedding", 40, length, features);
+        let mut layer = Embedding::new("embedding", 40, (spec.flags[1] < 3).then_some(length), features);
         let y = layer.forward(&mut b.plan, ids)?;
         let dy = b.upstream(y)?;
         b.plan.begin(Section::Backward);

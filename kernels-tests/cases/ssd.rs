@@ -2,7 +2,7 @@
 
 use super::{Builder, Family, Regime, Spec, Tolerance};
 use crate::error::Result;
-use crate::kernels::ssd::{Dots, GroupScores, Pairs, Sizes};
+use crate::kernels::ssd::{Dots, GroupScores, Order, Pairs, PassStates, Sizes};
 use crate::layers::{HeadNumbers, StateSpace};
 use crate::plan::{Section, Tensor};
 use crate::random::Random;
@@ -46,7 +46,7 @@ fn build(b: &mut Builder, spec: &Spec) -> Result<()> {
     let d = b.normal("d", &[heads])?;
     let limits = if spec.flags[0] == 1 { [0.3, 0.6] } else { [0.0, f64::INFINITY] };
     let mut space = StateSpace::new("case", sizes, limits);
-    let y = space.forward(&mut b.plan, xbc, zx, HeadNumbers { a_log, dt_bias, d })?;
+    let y = space.forward(&mut b.plan, [xbc, zx], HeadNumbers { a_log, dt_bias, d }, None)?;
     alone(b, sizes)?;
     let dy = b.upstream(y)?;
     let dzx = b.gradient(zx)?;
@@ -75,5 +75,8 @@ fn alone(b: &mut Builder, sizes: Sizes) -> Result<()> {
     let (a, other) = (b.normal("a", &[sizes.values()])?, b.normal("b", &[sizes.values()])?);
     let dots = b.output("dots", &[2 * rows])?;
     Dots { a, b: other, by_group: false, dots, at: 0, sizes }.record(&mut b.plan, "alone")?;
-    Dots { a, b: other, by_group: true, dots, at: rows, sizes }.record(&mut b.plan, "alone")
+    Dots { a, b: other, by_group: true, dots, at: rows, sizes }.record(&mut b.plan, "alone")?;
+    let (carried, border) = (b.normal("carried", &[sizes.borders()])?, b.output("border", &[sizes.borders()])?);
+    let carry = Some(b.carry("kept", sizes.batch, sizes.heads * sizes.features * sizes.states)?);
+    PassStates { carried, decay, border, order: Order::Forwards, carry, sizes }.record(&mut b.plan, "alone")
 }

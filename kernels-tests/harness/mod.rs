@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use crate::error::Result;
 use crate::gpu::{BoundsChecks, Gpu, Role, Target};
-use crate::kernels::{self, State};
+use crate::kernels::{self, Carry, State};
 use crate::plan::{Arena, Entry, FixedPlan, LayoutOptions, Lowered, Memory, Place, Plan, Program, Section, Storage, Tensor};
 use crate::random::Random;
 use reference::{Values, is_backward};
@@ -236,6 +236,18 @@ impl Builder {
         let tensor = self.plan.persistent(Role::Dataset, name, shape)?;
         self.inputs.insert(tensor, Data::Floats(values));
         Ok(tensor)
+    }
+
+    /// What earlier positions have left of these sequences, so many numbers of each, after some feeds or none.
+    ///
+    /// # Errors
+    /// As `Plan::persistent`.
+    pub fn carry(&mut self, name: &str, batch: usize, len: usize) -> Result<Carry> {
+        let limit = 3;
+        self.state.position = self.random.between(0, 5) as u32;
+        self.state.tick = self.random.between(0, 1) as u32;
+        let sources = self.ints(&format!("{name}.sources"), &[batch, limit], batch)?;
+        Ok(Carry { kept: self.normal(name, &[2, batch, len])?, sources, limit })
     }
 
     /// Integers in 0..end.

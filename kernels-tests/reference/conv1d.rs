@@ -33,21 +33,37 @@ pub fn unfold<S: Scalar>(call: &mut Call<'_, S>) {
     call.set("y", y);
 }
 
-/// y = f(bias + Σ_k w x), 0 before the sequence.
+/// y = f(bias + Σ_k w x), 0 before the sequence, or what the window has kept of it.
 pub fn depthwise<S: Scalar>(call: &mut Call<'_, S>) {
     let e = call.entry;
     let [batch, length, channels, width, first] = ["batch", "length", "channels", "width", "first"].map(|name| e.size(name));
     let (kernel, kind) = (e.constant("K") as usize, e.constant("ACTIVATION"));
     let (x, w, bias) = (call.floats("x"), call.floats("w"), call.floats("bias"));
+    let (carried, position, kept) = (call.carried("window", batch), call.state().position as usize, kernel - 1);
+    // Input `back` positions before position t.
+    let input = |b: usize, t: usize, c: usize, back: usize| {
+        if back <= t {
+            return x[(b * length + t - back) * width + first + c];
+        }
+        let back = back - t;
+        match &carried {
+            Some((window, at)) if back <= position => window[at[b][0] + (kept - back) * channels + c],
+            _ => S::constant(0.0),
+        }
+    };
     let mut y = Vec::with_capacity(batch * length * channels);
-    for row in 0..batch * length {
+    for (b, t) in (0..batch).flat_map(|b| (0..length).map(move |t| (b, t))) {
         for c in 0..channels {
-            let mut sum = bias[c];
-            for k in (0..kernel).filter(|k| row % length + k + 1 >= kernel) {
-                sum = sum + w[c * kernel + k] * x[(row + k + 1 - kernel) * width + first + c];
-            }
+            let sum = (0..kernel).fold(bias[c], |sum, k| sum + w[c * kernel + k] * input(b, t, c, kept - k));
             y.push(activate(kind, sum));
         }
     }
     call.set("y", y);
+    if let Some((window, at)) = &carried {
+        let mut window = window.clone();
+        for (b, k, c) in (0..batch).flat_map(|b| (0..kept).flat_map(move |k| (0..channels).map(move |c| (b, k, c)))) {
+            window[at[b][1] + k * channels + c] = input(b, length - 1, c, kept - 1 - k);
+        }
+        call.set("window", window);
+    }
 }

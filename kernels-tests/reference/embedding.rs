@@ -14,13 +14,14 @@ pub(super) fn evaluate<S: Scalar>(pass: &str, call: &mut Call<'_, S>) -> bool {
     true
 }
 
-/// Token row plus position row.
+/// Token row, plus position row.
 pub fn forward<S: Scalar>(call: &mut Call<'_, S>) {
     let (rows, cols, length) = (call.entry.size("rows"), call.entry.size("cols"), call.entry.size("length"));
-    let (ids, table, positions) = (call.ints("ids"), call.floats("table"), call.floats("positions"));
+    let (ids, table, positions) = (call.ints("ids"), call.floats("table"), call.maybe("positions"));
     let first = call.state().position as usize;
+    let position = |i: usize| positions.as_ref().map_or(S::constant(0.0), |v| v[(first + i / cols % length) * cols + i % cols]);
     let y = (0..rows * cols)
-        .map(|i| table[ids[i / cols] as usize * cols + i % cols] + positions[(first + i / cols % length) * cols + i % cols])
+        .map(|i| table[ids[i / cols] as usize * cols + i % cols] + position(i))
         .collect();
     call.set("y", y);
 }

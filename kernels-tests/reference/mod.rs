@@ -88,6 +88,16 @@ impl<S: Scalar> Call<'_, S> {
         self.values.state
     }
 
+    /// What is carried under that name, and of each row where in it its own begins that it reads, and that it writes.
+    pub fn carried(&self, name: &str, batch: usize) -> Option<(Vec<S>, Vec<[usize; 2]>)> {
+        let kept = self.maybe(name)?;
+        let (limit, sources, len) = (self.entry.size("limit"), self.ints("sources"), kept.len() / 2 / batch);
+        let (position, half) = (self.values.state.position as usize, self.values.state.tick as usize % 2);
+        let place = |half: usize, row: usize| (half * batch + row) * len;
+        let source = |row: usize| sources[row * limit + (position + limit - 1) % limit] as usize;
+        Some((kept, (0..batch).map(|row| [place(1 - half, source(row)), place(half, row)]).collect()))
+    }
+
     /// Sets an output, if it is bound.
     pub fn set(&mut self, name: &str, values: Vec<S>) {
         if let Some(tensor) = self.entry.tensor(name) {

@@ -177,9 +177,13 @@ pub fn pass_states<S: Scalar>(call: &mut Call<'_, S>) {
     let (carried, decay) = (call.floats("carried"), call.floats("decay"));
     let (size, zero) = (s.features * s.states, S::constant(0.0));
     let mut border = vec![zero; carried.len()];
+    let (mut before, position) = (call.carried("kept", s.all_chunks / s.chunks), call.state().position);
     for sequence in 0..s.all_chunks / s.chunks {
         for head in 0..s.heads {
             let mut state = vec![zero; size];
+            if let Some((kept, at)) = before.as_ref().filter(|_| position > 0) {
+                state.copy_from_slice(&kept[at[sequence][0] + head * size..][..size]);
+            }
             for step in 0..s.chunks {
                 let chunk = sequence * s.chunks + if reversed { s.chunks - 1 - step } else { step };
                 let at = chunk * s.heads + head;
@@ -187,9 +191,15 @@ pub fn pass_states<S: Scalar>(call: &mut Call<'_, S>) {
                 let kept = decay[at * s.size + s.size - 1].exp();
                 state.iter_mut().zip(&carried[at * size..]).for_each(|(state, carried)| *state = kept * *state + *carried);
             }
+            if let Some((kept, at)) = &mut before {
+                kept[at[sequence][1] + head * size..][..size].copy_from_slice(&state);
+            }
         }
     }
     call.set("border", border);
+    if let Some((kept, _)) = before {
+        call.set("kept", kept);
+    }
 }
 
 /// y.

@@ -1,16 +1,22 @@
 // States at the borders of chunks. Forwards the state S_c before chunk c, from what each chunk brings: S_0 = 0, S_{c+1} = exp(α_last of c) S_c + U_c. REVERSED the
 // gradient R_c of the state after chunk c, from what each chunk has of the state before it: R_last = 0, R_{c−1} = exp(α_last of c) R_c + V_c.
-// carried: (chunk, head, features, states) = U or V; decay: (3, chunk, head, position) = α, δ, slope; border: as carried, S or R.
-// Grid: one invocation for EACH elements of a state. border is `=`.
-// uses: common/grid, common/ssd, common/math
+// With CARRY the first state is what the feed before has left (common/carry), if there was one, and that after the last chunk is left for the next.
+// carried: (chunk, head, features, states) = U or V; decay: (3, chunk, head, position) = α, δ, slope; border: as carried, S or R; kept: (half, batch, head, features, states);
+// sources: (batch, limit).
+// Grid: one invocation for EACH elements of a state. border is `=`, as is half of kept.
+// uses: common/grid, common/ssd, common/math, common/state, common/carry
 const WG: u32 = 64u;
 // Elements of an invocation, which are of one row.
 const EACH: u32 = 1u;
 const REVERSED: u32 = 0u;
+const CARRY: u32 = 0u;
 
 @group(0) @binding(0) var<storage, read> carried: array<f32>;      // (chunk, head, features, states)
 @group(0) @binding(1) var<storage, read> decay: array<f32>;        // (3, chunk, head, position)
 @group(0) @binding(2) var<storage, read_write> border: array<f32>; // (chunk, head, features, states)
+@group(0) @binding(3) var<storage, read> state: State;
+@group(0) @binding(4) var<storage, read> sources: array<u32>;      // (batch, limit)
+@group(0) @binding(5) var<storage, read_write> kept: array<f32>;   // (half, batch, head, features, states)
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
@@ -22,6 +28,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     let head = e / size % p.heads;
     let b = e / size / p.heads;
     var sum: array<f32, EACH>;
+    if (CARRY == 1u) {
+        if (state.position > 0u) {
+            let at = ((half_before() * p.batch + row_before(b)) * p.heads + head) * size + e % size;
+            for (var k = 0u; k < EACH; k++) {
+                sum[k] = kept[at + k];
+            }
+        }
+    }
     for (var step = 0u; step < p.chunks; step++) {
         var chunk = b * p.chunks + step;
         if (REVERSED == 1u) {
@@ -32,6 +46,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         for (var k = 0u; k < EACH; k++) {
             border[at + k] = sum[k];
             sum[k] = fma(left, sum[k], carried[at + k]);
+        }
+    }
+    if (CARRY == 1u) {
+        let at = state.tick % 2u * p.batch * p.heads * size + e;
+        for (var k = 0u; k < EACH; k++) {
+            kept[at + k] = sum[k];
         }
     }
 }

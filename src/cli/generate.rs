@@ -46,7 +46,7 @@ pub(super) struct GenerateArgs {
     /// Draw from the softmax at this temperature
     #[arg(long)]
     temperature: Option<f64>,
-    /// Compute every position anew for each number, instead of keeping keys and values
+    /// Compute every position anew for each number, instead of keeping what they leave
     #[arg(long, conflicts_with = "data")]
     naive: bool,
     /// Seed of --temperature [default: 1]
@@ -90,9 +90,15 @@ pub(super) fn run(host: &Host, args: GenerateArgs) -> Result<()> {
     let count = args.count.unwrap_or(5) as usize;
     let numbers = decoder.generate(&args.prompt, count, strategy)?;
     // Of the last number that is added the model sees all before it.
-    let (context, seen) = (decoder.context(), args.prompt.len() + count - 1);
-    if seen > context {
-        host.note(&format!("the model sees {context} numbers: each further one is predicted from the last {context} alone"));
+    let seen = args.prompt.len() + count - 1;
+    match (decoder.limit(), decoder.context()) {
+        (Some(limit), _) if seen > limit => {
+            host.note(&format!("the model sees {limit} numbers: each further one is predicted from the last {limit} alone"));
+        }
+        (None, context) if seen > context => {
+            host.note(&format!("the model sees all numbers, and was trained on sequences of {context}: longer ones are new to it"));
+        }
+        _ => {}
     }
     if args.json.json {
         return host.print_json(&json!({ "prompt": args.prompt, "generated": numbers }));

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::matmul::Activation;
-use super::{adding, column_group, parts};
+use super::{Carry, adding, column_group, parts};
 use crate::error::Result;
 use crate::plan::{Dispatch, Grid, Plan, Tensor};
 
@@ -124,8 +124,8 @@ pub struct Operands {
 }
 
 impl Operands {
-    /// A launch over these rows, (b, t).
-    fn dispatch(&self, plan: &Plan, kernel: &'static str, label: &str, rows: Range<usize>) -> Result<Dispatch> {
+    /// A launch over these rows, (b, t); `limit` is that of what is carried.
+    fn dispatch(&self, plan: &Plan, kernel: &'static str, label: &str, rows: Range<usize>, limit: usize) -> Result<Dispatch> {
         let Operands { x, w, bias, sizes } = *self;
         plan.expect(kernel, x, sizes.batch * sizes.length * sizes.width)?;
         plan.expect(kernel, w, sizes.channels * sizes.kernel)?;
@@ -143,6 +143,7 @@ impl Operands {
             .size("first", sizes.first)
             .size("start", rows.start)
             .size("end", rows.end)
+            .size("limit", limit)
             .flops(2 * rows.len() * sizes.channels * sizes.kernel))
     }
 
@@ -159,6 +160,8 @@ pub struct Depthwise {
     pub of: Operands,
     /// (batch, length, channels).
     pub y: Tensor,
+    /// Last K − 1 inputs of each channel (half, batch, K − 1, channels), where sequences are fed in parts.
+    pub carry: Option<Carry>,
 }
 
 impl Depthwise {
@@ -167,11 +170,13 @@ impl Depthwise {
     /// # Errors
     /// `Internal` when a shape differs.
     pub fn record(self, plan: &mut Plan, label: &str) -> Result<()> {
-        let Depthwise { of, y } = self;
+        let Depthwise { of, y, carry } = self;
         let name = "conv1d/depthwise";
         plan.expect(name, y, of.results())?;
-        let dispatch = of.dispatch(plan, name, label, 0..of.sizes.batch * of.sizes.length)?;
-        plan.record(dispatch.bind("y", y), Grid::Threads(of.results()))
+        let Channels { batch, length, channels, kernel, .. } = of.sizes;
+        let dispatch = of.dispatch(plan, name, label, 0..batch * length, Carry::limit(carry))?.bind("y", y);
+        let dispatch = Carry::bound(carry, plan, dispatch, "window", [batch, (kernel - 1) * channels])?;
+        plan.record(dispatch, Grid::Threads(of.results()))
     }
 }
 
@@ -196,7 +201,7 @@ impl BackwardDepthwiseInput {
         let name = "conv1d/backward_depthwise_input";
         plan.expect(name, dy, of.results())?;
         plan.expect(name, dx, plan.len(of.x))?;
-        let dispatch = of.dispatch(plan, name, label, 0..of.sizes.batch * of.sizes.length)?;
+        let dispatch = of.dispatch(plan, name, label, 0..of.sizes.batch * of.sizes.length, 0)?;
         plan.record(dispatch.bind("dy", dy).bind("dx", dx), Grid::Threads(of.results()))
     }
 }
@@ -227,7 +232,7 @@ impl BackwardDepthwiseWeights {
         }
         let (group, columns) = column_group(&plan.target);
         for part in parts(&plan.target, of.sizes.batch * of.sizes.length, of.sizes.kernel) {
-            let dispatch = of.dispatch(plan, name, label, part)?.constant("WG", group).constant("COLS", columns);
+            let dispatch = of.dispatch(plan, name, label, part, 0)?.constant("WG", group).constant("COLS", columns);
             let dispatch = adding(plan, dispatch.bind("dy", dy).bind("dw", dw).bind("db", db), &[dw, db])?;
             plan.record(dispatch, Grid::Groups(of.sizes.channels.div_ceil(columns as usize)))?;
         }

@@ -4,7 +4,7 @@ use super::{adding, parts, state};
 use crate::error::Result;
 use crate::plan::{Dispatch, Grid, Plan, Tensor};
 
-/// y[m] = table[ids[m]] + positions[state.position + m mod length].
+/// y[m] = table[ids[m]] + positions[state.position + m mod length], or without positions the first alone.
 #[derive(Debug, Clone, Copy)]
 pub struct Forward {
     /// (rows) tokens.
@@ -12,7 +12,7 @@ pub struct Forward {
     /// (vocab, cols).
     pub table: Tensor,
     /// (limit, cols).
-    pub positions: Tensor,
+    pub positions: Option<Tensor>,
     /// (rows, cols).
     pub y: Tensor,
     /// Number of tokens.
@@ -33,15 +33,15 @@ impl Forward {
         plan.expect("embedding/forward", ids, rows)?;
         plan.expect("embedding/forward", y, rows * cols)?;
         let dispatch = Dispatch::new("embedding/forward", label)
-            .bind("state", state(plan)?)
             .bind("ids", ids)
             .bind("table", table)
-            .bind("positions", positions)
             .bind("y", y)
+            .bind_if("POSITIONS", "positions", positions)
             .size("rows", rows)
             .size("cols", cols)
             .size("length", length)
             .flops(rows * cols);
+        let dispatch = if positions.is_some() { dispatch.bind("state", state(plan)?) } else { dispatch };
         plan.record(dispatch, Grid::Threads(rows * cols))
     }
 }

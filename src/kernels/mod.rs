@@ -118,6 +118,36 @@ pub fn state(plan: &mut Plan) -> Result<Tensor> {
     }
 }
 
+/// What earlier positions of sequences have left for those to come, in two halves: a feed reads the one and writes the other, by the parity of
+/// `State::tick`, which counts feeds. WGSL twin: common/carry.
+#[derive(Debug, Clone, Copy)]
+pub struct Carry {
+    /// Both halves, shape (2, batch, …).
+    pub kept: Tensor,
+    /// Row of the batch that holds each position of a sequence, shape (batch, limit); position t stands at t mod limit.
+    pub sources: Tensor,
+    /// Number of positions in `sources`.
+    pub limit: usize,
+}
+
+impl Carry {
+    fn limit(of: Option<Carry>) -> usize {
+        of.map_or(0, |carry| carry.limit)
+    }
+
+    /// Binds what is carried, so many numbers for each sequence, to `name` in a launch whose parameter `limit` is `Carry::limit`; nothing if there is none.
+    ///
+    /// # Errors
+    /// `Internal` when a shape differs.
+    fn bound(of: Option<Carry>, plan: &mut Plan, dispatch: Dispatch, name: &'static str, [batch, len]: [usize; 2]) -> Result<Dispatch> {
+        let dispatch = dispatch.bind_if("CARRY", name, of.map(|carry| carry.kept));
+        let Some(Carry { kept, sources, limit }) = of else { return Ok(dispatch) };
+        plan.expect(name, kept, 2 * batch * len)?;
+        plan.expect(name, sources, batch * limit)?;
+        Ok(dispatch.bind("state", state(plan)?).bind("sources", sources))
+    }
+}
+
 /// Inverted dropout inside or outside another kernel.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Dropout {

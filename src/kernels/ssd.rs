@@ -1,6 +1,6 @@
 //! The state-space dual of Mamba-2 in chunks: what is not a matrix product. See `shaders/ssd/`.
 
-use super::{adding, row_group};
+use super::{Carry, adding, row_group};
 use crate::error::Result;
 use crate::plan::{Dispatch, Grid, Plan, Tensor};
 
@@ -91,13 +91,14 @@ impl Sizes {
 struct More {
     width: usize,
     at: usize,
+    limit: usize,
     limits: [f64; 2],
 }
 
 impl More {
     fn on(self, dispatch: Dispatch) -> Dispatch {
         let [low, high] = self.limits;
-        dispatch.size("width", self.width).size("at", self.at).scalar("low", low).scalar("high", high)
+        dispatch.size("width", self.width).size("at", self.at).size("limit", self.limit).scalar("low", low).scalar("high", high)
     }
 }
 
@@ -299,6 +300,8 @@ pub struct PassStates {
     pub border: Tensor,
     /// The order.
     pub order: Order,
+    /// States of the sequences (half, batch, head, features, states), where they are fed in parts.
+    pub carry: Option<Carry>,
     /// Sizes.
     pub sizes: Sizes,
 }
@@ -309,12 +312,14 @@ impl PassStates {
     /// # Errors
     /// `Internal` when a shape differs.
     pub fn record(self, plan: &mut Plan, label: &str) -> Result<()> {
-        let PassStates { carried, decay, border, order, sizes } = self;
+        let PassStates { carried, decay, border, order, carry, sizes } = self;
         let name = "ssd/pass_states";
         expect(plan, name, [(carried, sizes.borders()), (decay, 3 * sizes.rows()), (border, sizes.borders())])?;
-        let dispatch = More::default().on(sizes.dispatch(name, label)).constant("REVERSED", (order == Order::Reversed).into());
+        let more = More { limit: Carry::limit(carry), ..More::default() };
+        let dispatch = more.on(sizes.dispatch(name, label)).constant("REVERSED", (order == Order::Reversed).into());
         let dispatch = dispatch.bind("carried", carried).bind("decay", decay).bind("border", border);
         let state = sizes.features * sizes.states;
+        let dispatch = Carry::bound(carry, plan, dispatch, "kept", [sizes.batch, sizes.heads * state])?;
         let each = each(plan, &[state]);
         over(plan, dispatch.flops(2 * sizes.borders()), sizes.batch * sizes.heads * state, each)
     }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::layer::{Layer, dropout, saved_by_forward};
+use super::layer::{Decoding, Layer, dropout, saved_by_forward};
 use super::sequential::Step;
 use super::stacked::{Sample, StackLayer, rate};
 use crate::error::Result;
@@ -42,6 +42,10 @@ impl Layer for Activate {
         activation::Backward { x, dy, dx, kind: self.kind }.record(plan, &self.name)?;
         Ok(dx)
     }
+
+    fn decoding(&self) -> Decoding {
+        Decoding::Endless
+    }
 }
 
 /// A dropout as a layer of its own.
@@ -74,6 +78,10 @@ impl Layer for Drop {
 
     fn backward(&mut self, plan: &mut Plan, dy: Tensor) -> Result<Tensor> {
         self.apply(plan, dy, "dx")
+    }
+
+    fn decoding(&self) -> Decoding {
+        Decoding::Endless
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::layer::{Layer, saved_by_forward};
+use super::layer::{Decoding, Layer, saved_by_forward};
 use super::sequential::Step;
 use super::stacked::{Sample, StackLayer, size};
 use crate::error::{Error, Result};
@@ -15,12 +15,13 @@ fn sequences(plan: &Plan, ids: Tensor, name: &str) -> Result<[usize; 2]> {
     plan.shape(ids).try_into().map_err(wrong)
 }
 
-/// Learned token and position vectors (`torch.nn.Embedding`, N(0, 1)), added.
+/// Learned vectors of tokens, with those of their positions added (`torch.nn.Embedding`, N(0, 1)), or without.
 #[derive(Debug, Clone)]
 pub struct Embedding {
     name: String,
     vocab: usize,
-    limit: usize,
+    /// Number of positions; none if positions have no vectors.
+    limit: Option<usize>,
     features: usize,
     saved: Option<Saved>,
 }
@@ -29,18 +30,18 @@ pub struct Embedding {
 struct Saved {
     ids: Tensor,
     table: Tensor,
-    positions: Tensor,
+    positions: Option<Tensor>,
     rows: usize,
     length: usize,
 }
 
 impl Embedding {
-    /// A layer with the weights `name.value.weight` (vocab, features) and `name.position.weight` (limit, features).
-    pub fn new(name: &str, vocab: usize, limit: usize, features: usize) -> Self {
+    /// A layer with the weights `name.value.weight` (vocab, features), and with a limit `name.position.weight` (limit, features).
+    pub fn new(name: &str, vocab: usize, limit: Option<usize>, features: usize) -> Self {
         Embedding { name: name.into(), vocab, limit, features, saved: None }
     }
 
-    /// Appends y[b, m] = value[ids[b, m]] + position[m], (batch, length, features).
+    /// Appends y[b, m] = value[ids[b, m]] + position[state.position + m], (batch, length, features).
     ///
     /// # Errors
     /// As `Layer::forward`.
@@ -48,21 +49,24 @@ impl Embedding {
         let [batch, length] = sequences(plan, ids, &self.name)?;
         let (rows, cols) = (batch * length, self.features);
         let table = plan.parameter(&format!("{}.value.weight", self.name), &[self.vocab, cols], Init::Normal(1.0))?;
-        let positions = plan.parameter(&format!("{}.position.weight", self.name), &[self.limit, cols], Init::Normal(1.0))?;
+        let positions = |limit| plan.parameter(&format!("{}.position.weight", self.name), &[limit, cols], Init::Normal(1.0));
+        let positions = self.limit.map(positions).transpose()?;
         let y = plan.activation(format!("{}.y", self.name), &[batch, length, cols])?;
         Forward { ids, table, positions, y, rows, cols, length }.record(plan, &self.name)?;
         self.saved = Some(Saved { ids, table, positions, rows, length });
         Ok(y)
     }
 
-    /// Appends the gradients of both tables, for sequences that start at position 0 and fill the limit.
+    /// Appends the gradients of the tables, for sequences that start at position 0 and fill the limit.
     ///
     /// # Errors
     /// `Internal` before `forward`.
     pub fn backward(&mut self, plan: &mut Plan, dy: Tensor) -> Result<()> {
         let Saved { ids, table, positions, rows, length } = saved_by_forward(&self.saved, &self.name)?;
-        let (dtable, dpositions) = (plan.gradient(table)?, plan.gradient(positions)?);
+        let dtable = plan.gradient(table)?;
         BackwardTable { ids, dy, dtable, rows, cols: self.features, vocab: self.vocab }.record(plan, &self.name)?;
+        let Some(positions) = positions else { return Ok(()) };
+        let dpositions = plan.gradient(positions)?;
         BackwardPositions { dy, dpositions, batch: rows / length, n: length * self.features }.record(plan, &self.name)
     }
 }
@@ -101,14 +105,29 @@ impl Layer for Embedding {
         self.backward(plan, dy)?;
         Ok(dy)
     }
+
+    fn decoding(&self) -> Decoding {
+        if self.limit.is_some() { Decoding::Limited } else { Decoding::Endless }
+    }
 }
 
-/// Token and position embeddings of a stack.
+/// Token embedding of a stack, with that of the positions.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EmbeddingConfig {
     /// Number of features.
     pub features: usize,
+    /// Add a learned vector for each position. Without it sequences can be continued beyond the length of the training data.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub positions: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn is_yes(given: &bool) -> bool {
+    *given
 }
 
 impl StackLayer for EmbeddingConfig {
@@ -121,7 +140,8 @@ impl StackLayer for EmbeddingConfig {
         let [length]: [usize; 1] =
             sample.shape.as_slice().try_into().map_err(|_| Error::Config(format!("{at} takes one axis of integers")))?;
         sample.shape = vec![length, self.features];
-        Ok(Step::other(Embedding::new(name, vocabulary, length, self.features)))
+        let limit = self.positions.then_some(length);
+        Ok(Step::other(Embedding::new(name, vocabulary, limit, self.features)))
     }
 
     fn takes_integers(&self) -> bool {

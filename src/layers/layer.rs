@@ -1,8 +1,20 @@
 //! What layers have in common.
 
+use super::self_attention::Cache;
 use crate::error::{Error, Result};
 use crate::kernels::{self, Dropout};
 use crate::plan::{Plan, Tensor};
+
+/// Way in which a layer or a model continues sequences, feed after feed; that of several is the least of theirs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Decoding {
+    /// It takes whole sequences only.
+    None,
+    /// One new position after another, as many as the cache holds.
+    Limited,
+    /// Any number of new positions at once, without an end: what it keeps of a sequence does not grow.
+    Endless,
+}
 
 /// A layer with one input and one output.
 pub trait Layer: std::fmt::Debug {
@@ -17,6 +29,20 @@ pub trait Layer: std::fmt::Debug {
     /// # Errors
     /// `Internal` when called before `forward`.
     fn backward(&mut self, plan: &mut Plan, dy: Tensor) -> Result<Tensor>;
+
+    /// Way in which the layer continues sequences.
+    fn decoding(&self) -> Decoding {
+        Decoding::None
+    }
+
+    /// Appends the forward pass for new positions from state.position on, over a cache of the earlier ones. A layer whose positions have nothing to do
+    /// with each other needs none.
+    ///
+    /// # Errors
+    /// As `forward`.
+    fn forward_cached(&mut self, plan: &mut Plan, x: Tensor, _cache: Cache) -> Result<Tensor> {
+        self.forward(plan, x)
+    }
 }
 
 /// Mask of an attention: the positions that each position sees.

@@ -1,6 +1,6 @@
 //! Layer normalisation, and RMS normalisation.
 
-use super::layer::{Gradient, Layer, saved_by_forward};
+use super::layer::{Decoding, Gradient, Layer, saved_by_forward};
 use super::linear::Fused;
 use crate::error::Result;
 use crate::kernels::Dropout;
@@ -83,5 +83,9 @@ impl Layer for LayerNorm {
 
     fn backward(&mut self, plan: &mut Plan, dy: Tensor) -> Result<Tensor> {
         self.backward_fused(plan, dy, Fused::default())
+    }
+
+    fn decoding(&self) -> Decoding {
+        Decoding::Endless
     }
 }

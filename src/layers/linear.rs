@@ -1,6 +1,6 @@
 //! y = x·Wᵀ + b, with what follows fused into the product.
 
-use super::layer::{Gradient, Layer, saved_by_forward, through_dropout, with_features};
+use super::layer::{Decoding, Gradient, Layer, saved_by_forward, through_dropout, with_features};
 use crate::error::Result;
 use crate::kernels::matmul::{Activation, Matmul};
 use crate::kernels::{Dropout, activation};
@@ -204,5 +204,9 @@ impl Layer for Linear {
     fn backward(&mut self, plan: &mut Plan, dy: Tensor) -> Result<Tensor> {
         self.backward_params(plan, dy)?;
         self.backward_input(plan, dy, Fused::default())
+    }
+
+    fn decoding(&self) -> Decoding {
+        Decoding::Endless
     }
 }

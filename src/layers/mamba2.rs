@@ -2,14 +2,16 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::layer::{Layer, axes};
+use super::layer::{Decoding, Layer, axes};
 use super::linear::{Fused, Linear};
+use super::self_attention::Cache;
 use super::sequential::Step;
 use super::stacked::{Sample, StackLayer, size};
 use super::state_space::{HeadNumbers, StateSpace};
 use crate::error::{Error, Result};
 use crate::kernels::conv1d::{BackwardDepthwiseInput, BackwardDepthwiseWeights, Channels, Depthwise, Operands};
-use crate::kernels::gated_norm;
+use crate::gpu::Role;
+use crate::kernels::{Carry, gated_norm};
 use crate::kernels::matmul::Activation;
 use crate::kernels::ssd::Sizes;
 use crate::plan::{Init, Plan, Tensor};
@@ -117,6 +119,11 @@ impl Mamba2 {
     /// # Errors
     /// As `Layer::forward`.
     pub fn forward_from(&mut self, plan: &mut Plan, x: Tensor, residual: Option<Tensor>) -> Result<Tensor> {
+        self.forward_over(plan, x, residual, None)
+    }
+
+    /// The same over the window and the states that earlier positions have left, with a cache.
+    fn forward_over(&mut self, plan: &mut Plan, x: Tensor, residual: Option<Tensor>, cache: Option<Cache>) -> Result<Tensor> {
         let [batch, length, _] = axes(plan, x, &self.name)?;
         let Mamba2Config { state, head, conv, groups, chunk, .. } = self.config;
         let (inner, heads, name) = (self.inner, self.inner / head, self.name.clone());
@@ -129,7 +136,16 @@ impl Mamba2 {
         let sizes = Channels { batch, length, channels, width, first: inner, kernel: conv, activation: Activation::Silu };
         let convolution = Operands { x: zx, w, bias, sizes };
         let xbc = plan.activation(format!("{name}.conv1d.y"), &[batch, length, channels])?;
-        Depthwise { of: convolution, y: xbc }.record(plan, &name)?;
+        let mut carry = |part: &str, shape: &[usize]| match cache {
+            Some(Cache { sources, limit }) => {
+                let kept = plan.persistent(Role::KvCache, &format!("{name}.{part}"), &[&[2, batch], shape].concat())?;
+                Ok(Some(Carry { kept, sources, limit }))
+            }
+            None => Ok(None),
+        };
+        let window = if conv > 1 { carry("window", &[conv - 1, channels])? } else { None };
+        let carry = carry("state", &[heads, head, state])?;
+        Depthwise { of: convolution, y: xbc, carry: window }.record(plan, &name)?;
         let numbers = HeadNumbers {
             dt_bias: plan.parameter(&format!("{name}.dt_bias"), &[heads], Init::SoftplusLogUniform(1e-3, 0.1, 1e-4))?,
             a_log: plan.parameter(&format!("{name}.A_log"), &[heads], Init::LogOfUniform(1.0, 16.0))?,
@@ -137,7 +153,7 @@ impl Mamba2 {
         };
         let sizes = Sizes { batch, length, size: chunk.min(length), heads, groups, features: head, states: state };
         let mut space = StateSpace::new(&format!("{name}.ssd"), sizes, [0.0, f64::INFINITY]);
-        let y = space.forward(plan, xbc, zx, numbers)?;
+        let y = space.forward(plan, [xbc, zx], numbers, carry)?;
         let w = plan.parameter(&format!("{name}.norm.weight"), &[inner], Init::Ones)?;
         let stats = plan.activation(format!("{name}.norm.stats"), &[batch * length, groups])?;
         let norm = gated_norm::Operands { y, z: zx, w, stats, rows: batch * length, cols: inner, groups };
@@ -179,6 +195,14 @@ impl Layer for Mamba2 {
 
     fn backward(&mut self, plan: &mut Plan, dy: Tensor) -> Result<Tensor> {
         self.backward_from(plan, dy, None)
+    }
+
+    fn decoding(&self) -> Decoding {
+        Decoding::Endless
+    }
+
+    fn forward_cached(&mut self, plan: &mut Plan, x: Tensor, cache: Cache) -> Result<Tensor> {
+        self.forward_over(plan, x, None, Some(cache))
     }
 }
 

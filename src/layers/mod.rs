@@ -37,7 +37,7 @@ pub use embedding::{Embedding, FixedEmbedding};
 pub use feed_forward::FeedForward;
 pub use head::{Head, HeadKind};
 pub(crate) use layer::saved_by_forward;
-pub use layer::{Layer, Mask, dropout, lengths_name};
+pub use layer::{Decoding, Layer, Mask, dropout, lengths_name};
 pub use layer_norm::LayerNorm;
 pub use linear::{Fused, Linear};
 pub use llama_block::{LlamaBlock, LlamaBlockConfig};

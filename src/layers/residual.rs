@@ -3,7 +3,8 @@
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::layer::Layer;
+use super::layer::{Decoding, Layer};
+use super::self_attention::Cache;
 use super::sequential::{Sequential, Step};
 use super::stacked::{Sample, StackLayer, layer_by_layer, make_layers, validate_within};
 use crate::error::{Error, Result};
@@ -34,6 +35,15 @@ impl Layer for Residual {
     fn backward(&mut self, plan: &mut Plan, dy: Tensor) -> Result<Tensor> {
         let dx = self.inner.backward(plan, dy)?;
         self.sum(plan, [dy, dx], "dsum")
+    }
+
+    fn decoding(&self) -> Decoding {
+        self.inner.decoding()
+    }
+
+    fn forward_cached(&mut self, plan: &mut Plan, x: Tensor, cache: Cache) -> Result<Tensor> {
+        let y = self.inner.forward_cached(plan, x, cache)?;
+        self.sum(plan, [x, y], "sum")
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::layer::{Gradient, Layer, Mask, axes, dropout, saved_by_forward, through_dropout};
+use super::layer::{Decoding, Gradient, Layer, Mask, axes, dropout, saved_by_forward, through_dropout};
 use super::linear::{Fused, Linear};
 use super::sequential::Step;
 use super::stacked::{Sample, StackLayer, rate, size};
@@ -132,6 +132,14 @@ impl Layer for SelfAttention {
 
     fn backward(&mut self, plan: &mut Plan, dy: Tensor) -> Result<Tensor> {
         self.backward(plan, dy, Some(dy))
+    }
+
+    fn decoding(&self) -> Decoding {
+        if self.causal { Decoding::Limited } else { Decoding::None }
+    }
+
+    fn forward_cached(&mut self, plan: &mut Plan, x: Tensor, cache: Cache) -> Result<Tensor> {
+        self.forward_cached(plan, x, x, cache)
     }
 }
 

@@ -1,8 +1,9 @@
 //! Layers one after another, as `torch.nn.Sequential` has them.
 
-use super::layer::{Gradient, Layer, dropout};
+use super::layer::{Decoding, Gradient, Layer, dropout};
 use super::layer_norm::LayerNorm;
 use super::linear::{Fused, Linear};
+use super::self_attention::Cache;
 use crate::error::Result;
 use crate::kernels::Dropout;
 use crate::kernels::matmul::Activation;
@@ -58,6 +59,10 @@ impl Sequential {
     /// # Errors
     /// As `Layer::forward`.
     pub fn forward_from(&mut self, plan: &mut Plan, x: Tensor, residual: Option<Tensor>) -> Result<Tensor> {
+        self.run(plan, x, residual, None)
+    }
+
+    fn run(&mut self, plan: &mut Plan, x: Tensor, residual: Option<Tensor>, cache: Option<Cache>) -> Result<Tensor> {
         let mut x = x;
         let last = self.0.len().saturating_sub(1);
         for (i, step) in self.0.iter_mut().enumerate() {
@@ -67,7 +72,10 @@ impl Sequential {
                     linear.forward_fused(plan, x, residual.filter(|_| i == last))?
                 }
                 Step::Norm(norm) => norm.forward(plan, x)?,
-                Step::Other(layer) => layer.forward(plan, x)?,
+                Step::Other(layer) => match cache {
+                    Some(cache) => layer.forward_cached(plan, x, cache)?,
+                    None => layer.forward(plan, x)?,
+                },
             };
         }
         Ok(x)
@@ -132,5 +140,14 @@ impl Layer for Sequential {
 
     fn backward(&mut self, plan: &mut Plan, dy: Tensor) -> Result<Tensor> {
         self.backward_from(plan, dy, None)
+    }
+
+    fn decoding(&self) -> Decoding {
+        let other = |step: &Step| if let Step::Other(layer) = step { layer.decoding() } else { Decoding::Endless };
+        self.0.iter().map(other).min().unwrap_or(Decoding::Endless)
+    }
+
+    fn forward_cached(&mut self, plan: &mut Plan, x: Tensor, cache: Cache) -> Result<Tensor> {
+        self.run(plan, x, None, Some(cache))
     }
 }

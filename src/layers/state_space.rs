@@ -2,6 +2,7 @@
 
 use super::layer::saved_by_forward;
 use crate::error::Result;
+use crate::kernels::Carry;
 use crate::kernels::matmul::Matmul;
 use crate::kernels::ssd::{
     Arrange, BackwardCombine, BackwardDecay, BackwardHeads, Border, Combine, Decay, Dots, GroupScores, Order, Pairs, PassStates, Scores,
@@ -62,10 +63,13 @@ impl StateSpace {
     }
 
     /// Appends y (batch, length, heads, features) of xbc (batch, length, width), which is x, B and C, and zx, whose last columns are the steps d.
+    /// S_0 is 0, or what earlier positions have left in `carry` (half, batch, head, features, states).
     ///
     /// # Errors
     /// As `Layer::forward`.
-    pub fn forward(&mut self, plan: &mut Plan, xbc: Tensor, zx: Tensor, numbers: HeadNumbers) -> Result<Tensor> {
+    pub fn forward(
+        &mut self, plan: &mut Plan, [xbc, zx]: [Tensor; 2], numbers: HeadNumbers, carry: Option<Carry>,
+    ) -> Result<Tensor> {
         let (sizes, label) = (self.sizes, self.label.clone());
         let Sizes { batch, length, size, heads, groups, features, states } = sizes;
         let (of_groups, of_heads, wide) = (sizes.all_chunks() * groups, sizes.all_chunks() * heads, heads / groups * features);
@@ -80,15 +84,15 @@ impl StateSpace {
         Scores { g, decay, m, sizes }.record(plan, &label)?;
         let within = self.activation(plan, "within", sizes.values())?;
         self.product(plan, of_heads, Matmul::new(m, x, within, (size, features, size)))?;
-        let states = match sizes.chunks() {
-            1 => None,
+        let states = match (sizes.chunks(), carry) {
+            (1, None) => None,
             _ => {
                 let weighed = self.activation(plan, "left", sizes.values())?;
                 Weigh { x, decay, y: weighed, border: Border::After, sizes }.record(plan, &label)?;
                 let carried = self.activation(plan, "carried", sizes.borders())?;
                 self.product(plan, of_groups, Matmul { trans_a: true, ..Matmul::new(weighed, keys, carried, (wide, states, size)) })?;
                 let border = self.activation(plan, "states", sizes.borders())?;
-                PassStates { carried, decay, border, order: Order::Forwards, sizes }.record(plan, &label)?;
+                PassStates { carried, decay, border, order: Order::Forwards, carry, sizes }.record(plan, &label)?;
                 let before = self.activation(plan, "before", sizes.values())?;
                 self.product(plan, of_groups, Matmul { trans_b: true, ..Matmul::new(queries, border, before, (size, wide, states)) })?;
                 Some([border, before, weighed])
@@ -126,7 +130,7 @@ impl StateSpace {
             let carried = self.activation(plan, "dcarried", sizes.borders())?;
             self.product(plan, of_groups, Matmul { trans_a: true, ..Matmul::new(gained, queries, carried, (wide, states, size)) })?;
             let dborder = self.activation(plan, "dstates", sizes.borders())?;
-            PassStates { carried, decay, border: dborder, order: Order::Reversed, sizes }.record(plan, &label)?;
+            PassStates { carried, decay, border: dborder, order: Order::Reversed, carry: None, sizes }.record(plan, &label)?;
             let from_after = self.activation(plan, "after", sizes.values())?;
             self.product(plan, of_groups, Matmul { trans_b: true, ..Matmul::new(keys, dborder, from_after, (size, wide, states)) })?;
             Dots { a: dy_of, b: before, by_group: true, dots, at: 0, sizes }.record(plan, &label)?;

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::feed_forward::FeedForward;
-use super::layer::{Layer, Mask};
+use super::layer::{Decoding, Layer, Mask};
 use super::layer_norm::LayerNorm;
 use super::linear::Fused;
 use super::self_attention::{Cache, SelfAttention};
@@ -106,6 +106,14 @@ impl Layer for TransformerBlock {
 
     fn backward(&mut self, plan: &mut Plan, dy: Tensor) -> Result<Tensor> {
         self.backward(plan, dy)
+    }
+
+    fn decoding(&self) -> Decoding {
+        self.attention.decoding()
+    }
+
+    fn forward_cached(&mut self, plan: &mut Plan, x: Tensor, cache: Cache) -> Result<Tensor> {
+        self.forward(plan, x, Some(cache))
     }
 }
 

@@ -12,7 +12,7 @@ use crate::kernels::fourier::{self, Frequencies};
 use crate::kernels::matmul::Activation;
 use crate::kernels::rope;
 use crate::kernels::tokens::{self, BEFORE_JOINTS};
-use crate::layers::{Cache, Fused, Layer, LayerNorm, Linear, LlamaBlock, LlamaBlockConfig, dropout, saved_by_forward};
+use crate::layers::{Cache, Decoding, Fused, Layer, LayerNorm, Linear, LlamaBlock, LlamaBlockConfig, dropout, saved_by_forward};
 use crate::losses::Gradients;
 use crate::plan::{Buffer, Fill, Init, Plan, Tensor};
 use crate::random::{Random, stream};
@@ -298,8 +298,8 @@ impl Model for MechanismTransformer {
         self.tokens(plan, inputs, None)
     }
 
-    fn decodes(&self) -> bool {
-        true
+    fn decoding(&self) -> Decoding {
+        Decoding::Limited
     }
 
     fn forward_cached(&mut self, plan: &mut Plan, inputs: &Inputs, cache: Cache) -> Result<Outputs> {

@@ -6,7 +6,7 @@ use std::fmt::Debug;
 use crate::batch::{Fields, Inputs, Outputs};
 use crate::config::Section;
 use crate::error::{Error, Result};
-use crate::layers::Cache;
+use crate::layers::{Cache, Decoding};
 use crate::losses::Gradients;
 use crate::plan::{Buffer, Plan};
 
@@ -62,12 +62,12 @@ pub trait Model: Debug {
     /// `Internal` before `forward`.
     fn backward(&mut self, plan: &mut Plan, gradients: &Gradients) -> Result<()>;
 
-    /// True if the model can decode with a key-value cache.
-    fn decodes(&self) -> bool {
-        false
+    /// Way in which the model continues sequences.
+    fn decoding(&self) -> Decoding {
+        Decoding::None
     }
 
-    /// Appends the forward pass for one new position, state.position, over a cache.
+    /// Appends the forward pass for new positions, from state.position on, over a cache.
     ///
     /// # Errors
     /// `Config` when the model does not decode.

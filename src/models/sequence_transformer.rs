@@ -7,7 +7,7 @@ use crate::batch::{Inputs, Outputs};
 use crate::config::Section;
 use crate::error::Result;
 use crate::kernels::matmul::Activation;
-use crate::layers::{BlockConfig, Cache, Embedding, FixedEmbedding, Layer, LayerNorm, Linear, TransformerBlock};
+use crate::layers::{BlockConfig, Cache, Decoding, Embedding, FixedEmbedding, Layer, LayerNorm, Linear, TransformerBlock};
 use crate::losses::Gradients;
 use crate::plan::Plan;
 
@@ -105,7 +105,7 @@ impl ModelKind for SequenceTransformerConfig {
         };
         let input = match self.embedding {
             EmbeddingKind::Fixed => InputLayer::Fixed(FixedEmbedding { max_value: vocabulary - 1, max_position: length - 1 }),
-            EmbeddingKind::Learned => InputLayer::Learned(Embedding::new("embedding", vocabulary, length, self.d_model)),
+            EmbeddingKind::Learned => InputLayer::Learned(Embedding::new("embedding", vocabulary, Some(length), self.d_model)),
         };
         Ok(Box::new(SequenceTransformer {
             input,
@@ -154,8 +154,8 @@ impl Model for SequenceTransformer {
         self.logits(plan, inputs, None)
     }
 
-    fn decodes(&self) -> bool {
-        true
+    fn decoding(&self) -> Decoding {
+        Decoding::Limited
     }
 
     fn forward_cached(&mut self, plan: &mut Plan, inputs: &Inputs, cache: Cache) -> Result<Outputs> {

@@ -6,7 +6,7 @@ use super::model::{Build, Model, ModelKind};
 use crate::batch::{Inputs, Outputs};
 use crate::config::Section;
 use crate::error::{Error, Result};
-use crate::layers::{Layer, LayerConfig, Sample, Sequential, layer_by_layer, make_layers, validate_layers};
+use crate::layers::{Cache, Decoding, Layer, LayerConfig, Sample, Sequential, layer_by_layer, make_layers, validate_layers};
 use crate::losses::Gradients;
 use crate::plan::Plan;
 
@@ -65,6 +65,15 @@ impl Model for Stack {
     fn forward(&mut self, plan: &mut Plan, inputs: &Inputs) -> Result<Outputs> {
         let x = inputs.get(NAME, self.input)?;
         self.layers.forward(plan, x).map(Outputs::only)
+    }
+
+    fn decoding(&self) -> Decoding {
+        self.layers.decoding()
+    }
+
+    fn forward_cached(&mut self, plan: &mut Plan, inputs: &Inputs, cache: Cache) -> Result<Outputs> {
+        let x = inputs.get(NAME, self.input)?;
+        self.layers.forward_cached(plan, x, cache).map(Outputs::only)
     }
 
     fn backward(&mut self, plan: &mut Plan, gradients: &Gradients) -> Result<()> {

@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::gpu::{Role, Target};
 use crate::kernels::metrics::{Accumulate, RECORD};
 use crate::kernels::{self, loss_scale, state};
+use crate::layers::Decoding;
 use crate::losses::Gradients;
 use crate::models::{Build, Model};
 use crate::plan::{FixedPlan, Passes, Plan, PlanOptions, Section, Tensor};
@@ -166,21 +167,26 @@ impl<D: DataState + ?Sized> Problem<D> {
 
     /// Plan of a decoding step for this number of sequences.
     pub(super) fn decoding_plan(&self, target: Target, batch: usize) -> Result<Option<(FixedPlan, DecodeIo)>> {
-        let recorded = if self.source().decodes() { self.record_position(target, batch)? } else { None };
+        let recorded = if self.source().decodes() { self.record_positions(target, batch, 1)? } else { None };
         Ok(recorded.map(|(plan, io)| (plan.pruned(), io)))
     }
 
-    /// Plan of one position of `batch` sequences, which the caller may extend; none if data or model do not decode.
+    /// Plan of so many new positions of `batch` sequences, which the caller may extend; none if data or model do not take them. With one position it gives
+    /// what comes next; more leave their part in the cache alone.
     ///
     /// # Errors
     /// As `record_training`.
-    pub fn record_position(&self, target: Target, batch: usize) -> Result<Option<(Plan, DecodeIo)>> {
-        let mut plan = self.empty("decode", target, false);
+    pub fn record_positions(&self, target: Target, batch: usize, positions: usize) -> Result<Option<(Plan, DecodeIo)>> {
+        let (name, least) = if positions > 1 { ("prefill", Decoding::Endless) } else { ("decode", Decoding::Limited) };
+        let mut plan = self.empty(name, target, false);
         let state = state(&mut plan)?;
         let mut model = self.build()?;
-        let Some((inputs, cache)) = self.source().record_position(&mut plan, batch)?.filter(|_| model.decodes()) else { return Ok(None) };
+        let recorded = self.source().record_positions(&mut plan, batch, positions)?;
+        let Some((inputs, cache)) = recorded.filter(|_| model.decoding() >= least) else { return Ok(None) };
         let output = model.forward_cached(&mut plan, &inputs, cache)?.main;
-        plan.keep(output);
+        if positions == 1 {
+            plan.keep(output);
+        }
         let feed = Feed { state, inputs: inputs.tensors().to_vec(), sample_rows: None, batch };
         Ok(Some((plan, DecodeIo { feed, output })))
     }

@@ -154,11 +154,11 @@ pub trait Source: Debug {
         false
     }
 
-    /// Declares the input tensors of one position of `batch` sequences; none for data that are not decoded.
+    /// Declares the input tensors of so many new positions of `batch` sequences; none for data that are not decoded.
     ///
     /// # Errors
     /// `Config` when sizes overflow.
-    fn record_position(&self, _plan: &mut Plan, _batch: usize) -> Result<Option<(Inputs, Cache)>> {
+    fn record_positions(&self, _plan: &mut Plan, _batch: usize, _positions: usize) -> Result<Option<(Inputs, Cache)>> {
         Ok(None)
     }
 

@@ -289,9 +289,9 @@ impl Source for IntegerSequences {
         Ok(Inputs::new(batch).with("tokens", input("tokens")?).with("targets", input("targets")?))
     }
 
-    fn record_position(&self, plan: &mut Plan, batch: usize) -> Result<Option<(Inputs, Cache)>> {
+    fn record_positions(&self, plan: &mut Plan, batch: usize, positions: usize) -> Result<Option<(Inputs, Cache)>> {
         let name = plan.name.clone();
-        let tokens = plan.persistent(Role::Dataset, &format!("{name}.tokens"), &[batch, 1])?;
+        let tokens = plan.persistent(Role::Dataset, &format!("{name}.tokens"), &[batch, positions])?;
         let sources = plan.persistent(Role::KvCache, &format!("{name}.sources"), &[batch, self.config.context])?;
         let limit = self.config.context;
         Ok(Some((Inputs::new(batch).with("tokens", tokens).with("sources", sources), Cache { sources, limit })))

@@ -241,8 +241,8 @@ impl Source for Mechanisms {
         true
     }
 
-    fn record_position(&self, plan: &mut Plan, batch: usize) -> Result<Option<(Inputs, Cache)>> {
-        let inputs = self.model_inputs(plan, batch, 1)?;
+    fn record_positions(&self, plan: &mut Plan, batch: usize, positions: usize) -> Result<Option<(Inputs, Cache)>> {
+        let inputs = self.model_inputs(plan, batch, positions)?;
         let sources = plan.persistent(Role::KvCache, &format!("{}.sources", plan.name), &[batch, LENGTH])?;
         Ok(Some((inputs.with("sources", sources), Cache { sources, limit: LENGTH })))
     }
