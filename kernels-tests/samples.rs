@@ -413,22 +413,24 @@ fn arrays_side_by_side_are_those_of_an_archive() {
 fn what_is_asked_again_can_be_learned() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).display().to_string();
-    let (code, _, said) = run(&["data", "recall", "--count", "4", "--length", "8", "--keys", "4", "--out", &path("short.npz")]);
-    assert!(code == 2 && said.contains("need 9 tokens"), "{said}");
-    succeeds(&["data", "recall", "--count", "480", "--length", "9", "--keys", "2", "--out", &path("recall.npz")]);
     let mixer = "{ kind = \"residual\", layers = [{ kind = \"rms_norm\" }, { kind = \"mamba2\", state = 8, head = 16, chunk = 4 }] }";
     let text = format!(
         "[model]\nkind = \"stack\"\nlayers = [{{ kind = \"embedding\", features = 32 }}, {mixer}, {{ kind = \"last\" }}, {{ kind = \"linear\" }}]\n\
-         [data]\nkind = \"samples\"\nfile = {:?}\ninputs = {{ tokens = \"tokens\" }}\nintegers = [\"tokens\"]\ntargets = {{ value = \"labels\" }}\nclasses = true\n\
+         [data]\nkind = \"recall\"\nlength = 9\nkeys = 2\n\
          [loss]\nkind = \"cross_entropy\"\nweight = \"none\"\n[optimizer]\nkind = \"adamw\"\nlearning_rate = 3e-3\ndecay = \"reference\"\n\
-         [schedule]\nkind = \"constant\"\n[train]\nbatch = 32\nepochs = 16\n[validation]\nselect = \"accuracy\"\n",
-        path("recall.npz")
+         [schedule]\nkind = \"constant\"\n[train]\nbatch = 32\nsteps_per_epoch = 60\nepochs = 4\n[validation]\nselect = \"accuracy\"\nsequences = 64\n"
     );
     std::fs::write(path("run.toml"), text).unwrap();
     succeeds(&["train", &path("run.toml"), "--out", &path("run")]);
     let rows: Value = serde_json::from_str(&succeeds(&["eval", &path("run"), "--json"])).unwrap();
     let accuracy = rows["this model"]["accuracy"].as_f64().unwrap();
     assert!(accuracy > 0.95, "a guess is right half the time, and it was {accuracy}");
+    // A sequence of one's own: value 1 (token 3) stands behind key 0.
+    std::fs::write(path("asked.jsonl"), "{\"tokens\": [4, 4, 0, 3, 1, 2, 4, 4, 0]}\n").unwrap();
+    let told = succeeds(&["predict", &path("run"), "--data", &path("asked.jsonl")]);
+    assert!(told.contains("\"prediction\":1"), "{told}");
+    let (code, _, said) = run(&["train", &path("run.toml"), "--set", "data.length=4"]);
+    assert!(code == 2 && said.contains("data.length = 4 is out of range: it must be from 2 · data.keys + 1 = 5"), "{said}");
 }
 
 /// A row of a table can be given as JSON, with its words, and gives what it gives in the file.

@@ -15,7 +15,7 @@ use crate::datasets::integer_sequences::Sequence;
 use crate::datasets::matrix::Values;
 use crate::datasets::next_vectors::window_starts;
 use crate::datasets::npz::{Npz, Numbers};
-use crate::datasets::{linkages, npz, recall as recalls};
+use crate::datasets::{linkages, npz};
 use crate::draw;
 use crate::error::{Error, Result};
 use crate::files;
@@ -59,24 +59,6 @@ enum Data {
         documents: Option<String>,
         /// File to write
         #[arg(long, value_name = "OUT.npz")]
-        out: PathBuf,
-    },
-    /// Associative recall: tokens that name a value for each key, and a key at the end whose value is the label
-    Recall {
-        /// How many sequences
-        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-        count: u32,
-        /// Tokens of a sequence, at least twice as many as keys and one more
-        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(3..=100_000))]
-        length: u32,
-        /// Number of keys, and of different values; a guess is right once in as many
-        #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-        keys: u32,
-        /// Same seed, same samples
-        #[arg(long, default_value_t = 1)]
-        seed: u64,
-        /// File to write: `tokens` (samples, length) and `labels` (samples)
-        #[arg(long, value_name = "FILE.npz")]
         out: PathBuf,
     },
     /// Planar linkages: four-bars and six-bars with images of the curves that they trace
@@ -214,23 +196,6 @@ fn windows(host: &Host, file: &Path, [context, stride]: [usize; 2], [array, docu
     ))
 }
 
-/// Writes sequences of associative recall.
-fn recall(host: &Host, [count, length, keys]: [usize; 3], seed: u64, out: &Path) -> Result<()> {
-    if length < 2 * keys + 1 {
-        return Err(Error::Config(format!("--length {length}: {keys} keys with their values and a question need {} tokens", 2 * keys + 1)));
-    }
-    if count * length > 1 << 30 {
-        return Err(Error::Config(format!("{count} sequences of {length} tokens: a file has at most 2^30 tokens. Lower --count")));
-    }
-    expect_writable(out)?;
-    let data = recalls::samples(seed, count, length, keys);
-    npz::write_arrays(out, &[("tokens", &[count, length], Numbers::I32(&data.tokens)), ("labels", &[count], Numbers::I32(&data.labels))])?;
-    host.print(&format!(
-        "{}: {count} sequences of {length} tokens, which name a value for each of {keys} keys and ask for one; a guess is right once in {keys} times",
-        out.display()
-    ))
-}
-
 pub(super) fn run(host: &Host, args: DataArgs) -> Result<()> {
     let (count, seed, out, only, sheet, json) = match args.what {
         Data::Windows { file, context, stride, array, documents, out } => {
@@ -241,7 +206,6 @@ pub(super) fn run(host: &Host, args: DataArgs) -> Result<()> {
             expect_others(&out, &[&run.run])?;
             return sequences(host, &run.load()?, &out);
         }
-        Data::Recall { count, length, keys, seed, out } => return recall(host, [count, length, keys].map(|n| n as usize), seed, &out),
         Data::Linkages { count, seed, out, only, sheet, json } => (count, seed, out, only, sheet, json),
     };
     let started = Instant::now();

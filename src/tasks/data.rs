@@ -228,6 +228,16 @@ impl DataState for dyn Data {
     }
 }
 
+/// Fails if only a part of generated samples is to be trained on.
+pub(super) fn expect_all(settings: &Settings) -> Result<()> {
+    if settings.train.share < 1.0 {
+        return Err(Error::Config(
+            "train.share takes a part of the samples of a file; sequences are generated: lower train.steps_per_epoch".into(),
+        ));
+    }
+    Ok(())
+}
+
 /// Makes a batch of each micro-step of a step: `pack` fills those in `own`; others only have the numbers of rows and valid rows.
 pub fn packed<T>(
     micro_steps: impl IntoIterator<Item = T>,

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-use super::data::{Data, DataKind, Layout, Loading, Purpose, Source, packed};
+use super::data::{Data, DataKind, Layout, Loading, Purpose, Source, expect_all, packed};
 use super::epochs::one;
 use super::scorecard::{Arrays, Card, ClosingScores, Scorecard, Test};
 use crate::batch::{Batch, Field, Fields, Inputs};
@@ -119,11 +119,7 @@ impl DataKind for IntegerSequencesConfig {
     }
 
     fn open(&self, settings: &Settings, _purpose: Purpose) -> Result<Box<dyn Source>> {
-        if settings.train.share < 1.0 {
-            return Err(Error::Config(
-                "train.share takes a part of the samples of a file; sequences are generated: lower train.steps_per_epoch".into(),
-            ));
-        }
+        expect_all(settings)?;
         Ok(Box::new(IntegerSequences::new(self, settings)))
     }
 

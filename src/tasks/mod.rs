@@ -11,6 +11,7 @@ mod integer_sequences;
 mod mechanisms;
 mod next_vectors;
 mod packing;
+mod recall;
 mod sample_scores;
 mod samples;
 mod scorecard;
@@ -24,6 +25,7 @@ pub use integer_sequences::{IntegerScorecard, IntegerSequencesConfig, micro_batc
 pub(crate) use integer_sequences::{IntegerSequences, TESTED};
 pub use mechanisms::{MechanismScorecard, MechanismsConfig, Predicted, until_stop};
 pub use next_vectors::{VectorScorecard, VectorsConfig};
+pub use recall::RecallConfig;
 pub use samples::{Columns, NormalizeConfig, SamplesConfig};
 pub use scorecard::{ArrayValues, Arrays, Card, ClosingScores, Examples, Forecast, Level, Means, Scorecard, Test, Verdict};
 
@@ -35,6 +37,8 @@ macro_rules! data_kinds {
             DataConfig: DataKind {
                 /// Integer sequences generated on the fly.
                 IntegerSequences(crate::tasks::IntegerSequencesConfig),
+                /// Associative recall, generated on the fly.
+                Recall(crate::tasks::RecallConfig),
                 /// Contexts of vectors and the vectors that follow, from an .npz file.
                 Vectors(crate::tasks::VectorsConfig),
                 /// Latents and types with the joints of mechanisms, from an .npz file.
