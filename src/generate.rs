@@ -69,7 +69,8 @@ fn record(problem: &Problem, target: Target, batch: usize) -> Result<Recorded> {
     argmax::Forward { x: io.output, y: best, rows: batch, cols: vocabulary }.record(&mut plan, "decode")?;
     plan.keep(best);
     let step = (plan.pruned(), Inputs::of(&io.feed)?, Results { logits: io.output, best });
-    let prefill = problem.record_positions(target, batch, PREFILL)?.map(|(plan, io)| Ok::<_, Error>((plan.pruned(), Inputs::of(&io.feed)?)));
+    let prefill =
+        problem.record_positions(target, batch, PREFILL)?.map(|(plan, io)| Ok::<_, Error>((plan.pruned(), Inputs::of(&io.feed)?)));
     Ok(Recorded { step, prefill: prefill.transpose()?, context, vocabulary })
 }
 

@@ -16,7 +16,12 @@ fn spec(i: usize, random: &mut Random) -> Spec {
     // With so many rows that not all are loaded for every token.
     let (batch, length) = if large { (64, 8) } else { (random.pick(&DIMS[..10]), random.pick(&DIMS[..8])) };
     let dims = vec![batch, length, cols, vocab];
-    Spec { dims, flags: vec![if large { 0 } else { [0, 0, 2, [0, 3][i / 5 % 2], 1][i % 5] }], regime: Regime::Normal, seed: i as u64 + u64::from(large) }
+    Spec {
+        dims,
+        flags: vec![if large { 0 } else { [0, 0, 2, [0, 3][i / 5 % 2], 1][i % 5] }],
+        regime: Regime::Normal,
+        seed: i as u64 + u64::from(large),
+    }
 }
 
 fn build(b: &mut Builder, spec: &Spec) -> Result<()> {

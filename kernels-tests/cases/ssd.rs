@@ -20,6 +20,12 @@ fn spec(i: usize, random: &mut Random) -> Spec {
         4 => chunk + 2,
         _ => random.pick(&[7, 13, 33]),
     };
+    if i % 13 == 8 {
+        // Chunks in registers, whose tiles are full, half full, or neither.
+        let dims =
+            [[1, 70, 32, 1, 2, 32, 32], [1, 130, 64, 1, 1, 64, 64], [2, 40, 36, 2, 1, 44, 32], [1, 65, 60, 1, 3, 32, 36]][i / 13 % 4];
+        return Spec { dims: dims.to_vec(), flags: vec![i / 13 % 2, (i / 13 + 1) % 3], regime: Regime::Normal, seed: i as u64 };
+    }
     if i % 13 == 5 {
         // Heads and states larger than a tile and odd, and several chunks of 64.
         let dims = if i % 2 == 1 { vec![1, 9, 4, 1, 1, 65, 33] } else { vec![1, 131, 64, 1, 1, 3, 2] };

@@ -20,9 +20,7 @@ pub fn forward<S: Scalar>(call: &mut Call<'_, S>) {
     let (ids, table, positions) = (call.ints("ids"), call.floats("table"), call.maybe("positions"));
     let first = call.state().position as usize;
     let position = |i: usize| positions.as_ref().map_or(S::constant(0.0), |v| v[(first + i / cols % length) * cols + i % cols]);
-    let y = (0..rows * cols)
-        .map(|i| table[ids[i / cols] as usize * cols + i % cols] + position(i))
-        .collect();
+    let y = (0..rows * cols).map(|i| table[ids[i / cols] as usize * cols + i % cols] + position(i)).collect();
     call.set("y", y);
 }
 

@@ -14,6 +14,7 @@ pub(super) fn evaluate<S: Scalar>(pass: &str, call: &mut Call<'_, S>) -> bool {
         "weigh" => weigh(call),
         "pass_states" => pass_states(call),
         "combine" => combine(call),
+        "scan" => scan(call),
         "dots" => dots(call),
         "pairs" => pairs(call),
         _ => return false,
@@ -73,11 +74,12 @@ pub fn arrange<S: Scalar>(call: &mut Call<'_, S>) {
     let xbc = call.floats("xbc");
     let zero = S::constant(0.0);
     let at = |chunk: usize, i: usize, column: usize| s.position(chunk, i).map_or(zero, |row| xbc[row * s.width + column]);
-    let x = (0..s.rows() * s.features).map(|e| {
+    let x = (0..call.output_len("x")).map(|e| {
         let [chunk, head, i] = s.place(e / s.features);
         at(chunk, i, head * s.features + e % s.features)
     });
-    call.set("x", x.collect());
+    let x = x.collect();
+    call.set("x", x);
     for (name, first) in [("keys", s.heads * s.features), ("queries", s.heads * s.features + s.groups * s.states)] {
         let keys = (0..call.output_len(name)).map(|e| {
             let row = e / s.states;
@@ -200,6 +202,46 @@ pub fn pass_states<S: Scalar>(call: &mut Call<'_, S>) {
     if let Some((kept, _)) = before {
         call.set("kept", kept);
     }
+}
+
+/// y and the states before the chunks.
+pub fn scan<S: Scalar>(call: &mut Call<'_, S>) {
+    let s = Sizes::of(call.entry);
+    let [xbc, decay, g, d] = ["xbc", "decay", "g", "d"].map(|name| call.floats(name));
+    let zero = S::constant(0.0);
+    let (mut y, mut border) = (vec![zero; call.output_len("y")], vec![zero; call.output_len("border")]);
+    for (b, head) in (0..s.all_chunks / s.chunks).flat_map(|b| (0..s.heads).map(move |head| (b, head))) {
+        let mut state = vec![zero; s.features * s.states];
+        let group = head / (s.heads / s.groups);
+        let first = [head * s.features, s.heads * s.features + group * s.states, s.heads * s.features + (s.groups + group) * s.states];
+        for chunk in b * s.chunks..(b + 1) * s.chunks {
+            border[(chunk * s.heads + head) * state.len()..][..state.len()].copy_from_slice(&state);
+            let there: Vec<(usize, usize)> = (0..s.size).filter_map(|i| Some((i, s.position(chunk, i)?))).collect();
+            let at = |row: usize, part: usize, len: usize| &xbc[row * s.width + first[part]..][..len];
+            let alpha = |i: usize| decay[(chunk * s.heads + head) * s.size + i];
+            let delta = |i: usize| decay[s.rows() + (chunk * s.heads + head) * s.size + i];
+            for (i, row) in &there {
+                let weights: Vec<(usize, S)> = there
+                    .iter()
+                    .filter(|(j, _)| j <= i)
+                    .map(|(j, from)| (*from, g[s.of_group([chunk, head, *i]) * s.size + j] * (alpha(*i) - alpha(*j)).exp() * delta(*j)))
+                    .collect();
+                for p in 0..s.features {
+                    let within = weights.iter().fold(zero, |sum, (from, weight)| sum + *weight * at(*from, 0, s.features)[p]);
+                    let before = S::dot(&state[p * s.states..][..s.states], at(*row, 2, s.states));
+                    y[(row * s.heads + head) * s.features + p] = within + alpha(*i).exp() * before + d[head] * at(*row, 0, s.features)[p];
+                }
+            }
+            let last = alpha(s.size - 1);
+            for (p, n) in (0..s.features).flat_map(|p| (0..s.states).map(move |n| (p, n))) {
+                let brought = there.iter().map(|(j, row)| ((last - alpha(*j)).exp() * delta(*j), *row));
+                let brought = brought.fold(zero, |sum, (weight, row)| sum + weight * at(row, 0, s.features)[p] * at(row, 1, s.states)[n]);
+                state[p * s.states + n] = last.exp() * state[p * s.states + n] + brought;
+            }
+        }
+    }
+    call.set("y", y);
+    call.set("border", border);
 }
 
 /// y.

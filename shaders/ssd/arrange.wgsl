@@ -1,11 +1,13 @@
-// Sequences cut into chunks, with what the products take side by side: a row of xbc is x (heads, features), and with KEYS B and C (groups, states) behind it.
+// Sequences cut into chunks, with what the products take side by side: a row of xbc is x (heads, features), and with KEYS B and C (groups, states) behind it. The
+// columns from `at` on are taken: all of them, or B and C alone.
 // Rows after the end of a sequence are 0.
 // xbc: (batch, length, width); x: (chunk, head, position, features); keys queries: (chunk, group, position, states), B and C.
-// Grid: one invocation for EACH elements of the rows with those after the end. All outputs are `=`.
+// Grid: one invocation for EACH of these elements of the rows with those after the end. All outputs are `=`.
 // uses: common/grid, common/ssd
 const WG: u32 = 64u;
 // Elements of an invocation, which are of one row.
 const EACH: u32 = 1u;
+const VALUES: u32 = 1u;
 const KEYS: u32 = 1u;
 
 @group(0) @binding(0) var<storage, read> xbc: array<f32>;           // (batch, length, width)
@@ -16,17 +18,21 @@ const KEYS: u32 = 1u;
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let e = (flat_group(group, groups) * WG + local) * EACH;
-    if (e >= p.batch * p.chunks * p.size * p.width) {
+    let columns = p.width - p.at;
+    if (e >= p.batch * p.chunks * p.size * columns) {
         return;
     }
-    let chunk = e / p.width / p.size;
-    let i = e / p.width % p.size;
-    let column = e % p.width;
+    let chunk = e / columns / p.size;
+    let i = e / columns % p.size;
+    let column = p.at + e % columns;
     let t = chunk % p.chunks * p.size + i;
     let there = t < p.length;
     let from_row = (chunk / p.chunks * p.length + min(t, p.length - 1u)) * p.width + column;
     let features = p.heads * p.features;
     if (column < features) {
+        if (VALUES == 0u) {
+            return;
+        }
         let at = by_head(chunk, column / p.features, i) * p.features + column % p.features;
         for (var k = 0u; k < EACH; k++) {
             x[at + k] = select(0.0, xbc[from_row + k], there);

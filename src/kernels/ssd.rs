@@ -2,6 +2,7 @@
 
 use super::{Carry, adding, row_group};
 use crate::error::Result;
+use crate::gpu::Target;
 use crate::plan::{Dispatch, Grid, Plan, Tensor};
 
 /// Sizes of the sequences, of their chunks and of the heads.
@@ -69,6 +70,31 @@ impl Sizes {
         self.heads * self.features + 2 * self.groups * self.states
     }
 
+    /// Operations of a product over the positions of a chunk with themselves, of all heads.
+    fn pair_flops(&self) -> usize {
+        2 * self.scores() * self.features
+    }
+
+    /// Operations of a product that makes states, or that states are a factor of.
+    fn state_flops(&self) -> usize {
+        2 * self.values() * self.states
+    }
+
+    /// True if chunks of these sizes are computed in registers and workgroup memory: on cards that have as much, if there is something to pass on, and if
+    /// tiles of 64 are filled by half at least.
+    pub fn fused(&self, target: &Target) -> bool {
+        let fills = |size: usize| size.is_multiple_of(4) && (32..=64).contains(&size);
+        let holds = target.workgroup_memory >= 27_136 && target.workgroup_invocations >= 128 && target.storage_buffers >= 10;
+        !target.software && holds && self.chunks() > 1 && [self.size, self.features, self.states].into_iter().all(fills)
+    }
+
+    /// A launch whose kernel is compiled for these sizes.
+    fn tiled(&self, kernel: &'static str, label: &str) -> Dispatch {
+        let dispatch = More { width: self.width(), ..More::default() }.on(self.dispatch(kernel, label));
+        let sizes = [("POSITIONS", self.size), ("FEATURES", self.features), ("STATES", self.states)];
+        sizes.into_iter().fold(dispatch, |dispatch, (name, size)| dispatch.constant(name, size as u32))
+    }
+
     fn dispatch(&self, kernel: &'static str, label: &str) -> Dispatch {
         self.sizes(Dispatch::new(kernel, label))
     }
@@ -120,13 +146,13 @@ fn expect<const N: usize>(plan: &Plan, kernel: &str, tensors: [(Tensor, usize); 
     tensors.into_iter().try_for_each(|(tensor, len)| plan.expect(kernel, tensor, len))
 }
 
-/// Sequences in chunks: x by head, and keys B and queries C by group.
+/// Sequences in chunks: x by head, and keys B and queries C by group, or these alone.
 #[derive(Debug, Clone, Copy)]
 pub struct Arrange {
     /// (batch, length, width): x, and with keys B and C behind it.
     pub xbc: Tensor,
     /// (chunk, head, position, features).
-    pub x: Tensor,
+    pub x: Option<Tensor>,
     /// (chunk, group, position, states): B and C.
     pub keys: Option<[Tensor; 2]>,
     /// Sizes.
@@ -142,14 +168,16 @@ impl Arrange {
         let Arrange { xbc, x, keys, sizes } = self;
         let name = "ssd/arrange";
         let width = if keys.is_some() { sizes.width() } else { sizes.heads * sizes.features };
-        expect(plan, name, [(xbc, sizes.batch * sizes.length * width), (x, sizes.values())])?;
+        plan.expect(name, xbc, sizes.batch * sizes.length * width)?;
+        x.map_or(Ok(()), |x| plan.expect(name, x, sizes.values()))?;
         keys.into_iter().flatten().try_for_each(|tensor| plan.expect(name, tensor, sizes.keys()))?;
-        let dispatch = More { width, ..More::default() }.on(sizes.dispatch(name, label)).bind("xbc", xbc).bind("x", x);
+        let at = if x.is_some() { 0 } else { sizes.heads * sizes.features };
+        let dispatch = More { width, at, ..More::default() }.on(sizes.dispatch(name, label)).bind("xbc", xbc).bind_if("VALUES", "x", x);
         let dispatch = dispatch.bind_if("KEYS", "keys", keys.map(|keys| keys[0]));
         let dispatch = keys.into_iter().fold(dispatch, |dispatch, keys| dispatch.bind("queries", keys[1]));
         let both = [sizes.features, sizes.states];
         let each = each(plan, if keys.is_some() { &both } else { &both[..1] });
-        over(plan, dispatch, sizes.all_chunks() * sizes.size * width, each)
+        over(plan, dispatch, sizes.all_chunks() * sizes.size * (width - at), each)
     }
 }
 
@@ -476,6 +504,8 @@ pub struct BackwardHeads {
     pub a_log: Tensor,
     /// (heads), `+=`: gradients of A_log, dt_bias and D.
     pub gradients: [Tensor; 3],
+    /// (batch, length, width), whose last columns are written, if nobody else does.
+    pub dzx: Option<Tensor>,
     /// Sizes.
     pub sizes: Sizes,
 }
@@ -486,17 +516,123 @@ impl BackwardHeads {
     /// # Errors
     /// `Internal` when a shape differs.
     pub fn record(self, plan: &mut Plan, label: &str) -> Result<()> {
-        let BackwardHeads { terms, dots, at, a_log, gradients, sizes } = self;
+        let BackwardHeads { terms, dots, at, a_log, gradients, dzx, sizes } = self;
         let (name, rows) = ("ssd/backward_heads", sizes.rows());
-        expect(plan, name, [(terms, 2 * rows), (dots, plan.len(dots).max(at + rows)), (a_log, sizes.heads)])?;
+        expect(plan, name, [(terms, plan.len(terms).max(2 * rows)), (dots, plan.len(dots).max(at + rows)), (a_log, sizes.heads)])?;
         gradients.into_iter().try_for_each(|gradient| plan.expect(name, gradient, sizes.heads))?;
+        let width = dzx.map_or(0, |dzx| plan.len(dzx) / (sizes.batch * sizes.length));
         let (dispatch, grid) = row_group(plan, name, label, sizes.heads, rows / sizes.heads);
-        let dispatch =
-            More { at, ..More::default() }.on(sizes.sizes(dispatch)).bind("terms", terms).bind("dots", dots).bind("a_log", a_log);
+        let dispatch = More { at, width, ..More::default() }
+            .on(sizes.sizes(dispatch))
+            .bind_if("STEPS", "dzx", dzx)
+            .bind("terms", terms)
+            .bind("dots", dots)
+            .bind("a_log", a_log);
         let [da_log, ddt_bias, dd_skip] = gradients;
         let dispatch = dispatch.bind("da_log", da_log).bind("ddt_bias", ddt_bias).bind("dd_skip", dd_skip);
         let dispatch = adding(plan, dispatch, &gradients)?;
         plan.record(dispatch.flops(3 * rows), grid)
+    }
+}
+
+/// All of the forward pass, or the gradients of the states, with the states in registers.
+#[derive(Debug, Clone, Copy)]
+pub struct Scan {
+    /// (batch, length, width).
+    pub xbc: Tensor,
+    /// (3, chunk, head, position).
+    pub decay: Tensor,
+    /// (chunk, head, features, states): the state before each chunk, or the gradient of that after it.
+    pub border: Tensor,
+    /// What it makes besides.
+    pub of: Scanned,
+    /// Sizes.
+    pub sizes: Sizes,
+}
+
+/// What a scan makes besides the states.
+#[derive(Debug, Clone, Copy)]
+pub enum Scanned {
+    /// Outputs y (batch, length, heads, features), with D (heads) and the scores g (chunk, group, i, j).
+    Outputs {
+        /// C_i · B_j.
+        g: Tensor,
+        /// D.
+        d: Tensor,
+        /// y.
+        y: Tensor,
+    },
+    /// Nothing, from the gradients dy (batch, length, heads, features) of the outputs.
+    Gradients(Tensor),
+}
+
+impl Scan {
+    /// Records the pass.
+    ///
+    /// # Errors
+    /// `Internal` when a shape differs.
+    pub fn record(self, plan: &mut Plan, label: &str) -> Result<()> {
+        let Scan { xbc, decay, border, of, sizes } = self;
+        let (name, n) = ("ssd/scan", sizes.batch * sizes.length * sizes.heads * sizes.features);
+        let all = sizes.batch * sizes.length * sizes.width();
+        expect(plan, name, [(xbc, all), (decay, 3 * sizes.rows()), (border, sizes.borders())])?;
+        let dispatch = sizes.tiled(name, label);
+        let dispatch = dispatch.bind("xbc", xbc).bind("decay", decay).bind("border", border);
+        let (dispatch, flops) = match of {
+            Scanned::Outputs { g, d, y } => {
+                expect(plan, name, [(g, sizes.group_scores()), (d, sizes.heads), (y, n)])?;
+                (dispatch.constant("REVERSED", 0).bind("g", g).bind("d", d).bind("y", y), sizes.pair_flops() + 2 * sizes.state_flops())
+            }
+            Scanned::Gradients(dy) => {
+                plan.expect(name, dy, n)?;
+                (dispatch.constant("REVERSED", 1).bind("dy", dy), sizes.state_flops())
+            }
+        };
+        plan.record(dispatch.flops(flops), Grid::Groups(sizes.batch * sizes.heads))
+    }
+}
+
+/// Gradients of a scan, from its states and their gradients.
+#[derive(Debug, Clone, Copy)]
+pub struct BackwardChunk {
+    /// (batch, length, width).
+    pub xbc: Tensor,
+    /// (3, chunk, head, position).
+    pub decay: Tensor,
+    /// (chunk, group, i, j).
+    pub g: Tensor,
+    /// (chunk, head, features, states): states before the chunks, and gradients of those after them.
+    pub states: [Tensor; 2],
+    /// (batch, length, heads, features).
+    pub dy: Tensor,
+    /// D and A_log (heads).
+    pub numbers: [Tensor; 2],
+    /// (batch, length, width).
+    pub dxbc: Tensor,
+    /// (3, chunk, head, position): δ da, dd and ȳ · x.
+    pub terms: Tensor,
+    /// Sizes.
+    pub sizes: Sizes,
+}
+
+impl BackwardChunk {
+    /// Records the pass.
+    ///
+    /// # Errors
+    /// `Internal` when a shape differs.
+    pub fn record(self, plan: &mut Plan, label: &str) -> Result<()> {
+        let BackwardChunk { xbc, decay, g, states, dy, numbers, dxbc, terms, sizes } = self;
+        let (name, all) = ("ssd/backward_chunk", sizes.batch * sizes.length * sizes.width());
+        expect(plan, name, [(xbc, all), (dxbc, all), (g, sizes.group_scores()), (decay, 3 * sizes.rows()), (terms, 3 * sizes.rows())])?;
+        expect(plan, name, states.map(|state| (state, sizes.borders())))?;
+        expect(plan, name, numbers.map(|number| (number, sizes.heads)))?;
+        plan.expect(name, dy, sizes.batch * sizes.length * sizes.heads * sizes.features)?;
+        let dispatch = sizes.tiled(name, label);
+        let dispatch = dispatch.bind("xbc", xbc).bind("decay", decay).bind("g", g).bind("states", states[0]).bind("dstates", states[1]);
+        let dispatch = dispatch.bind("dy", dy).bind("d", numbers[0]).bind("a_log", numbers[1]).bind("dxbc", dxbc).bind("terms", terms);
+        let of_groups = 4 * sizes.group_scores() * sizes.states;
+        let flops = 2 * sizes.pair_flops() + 3 * sizes.state_flops() + of_groups;
+        plan.record(dispatch.flops(flops), Grid::Groups(sizes.all_chunks() * sizes.groups))
     }
 }
 

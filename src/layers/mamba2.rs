@@ -9,11 +9,11 @@ use super::sequential::Step;
 use super::stacked::{Sample, StackLayer, size};
 use super::state_space::{HeadNumbers, StateSpace};
 use crate::error::{Error, Result};
-use crate::kernels::conv1d::{BackwardDepthwiseInput, BackwardDepthwiseWeights, Channels, Depthwise, Operands};
 use crate::gpu::Role;
-use crate::kernels::{Carry, gated_norm};
+use crate::kernels::conv1d::{BackwardDepthwiseInput, BackwardDepthwiseWeights, Channels, Depthwise, Operands};
 use crate::kernels::matmul::Activation;
 use crate::kernels::ssd::Sizes;
+use crate::kernels::{Carry, gated_norm};
 use crate::plan::{Init, Plan, Tensor};
 
 /// Added to the mean square of the gated normalisation.

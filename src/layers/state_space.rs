@@ -1,12 +1,12 @@
 //! The selective state space of Mamba-2 (Dao & Gu 2024), over whole sequences in chunks.
 
 use super::layer::saved_by_forward;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::kernels::Carry;
 use crate::kernels::matmul::Matmul;
 use crate::kernels::ssd::{
-    Arrange, BackwardCombine, BackwardDecay, BackwardHeads, Border, Combine, Decay, Dots, GroupScores, Order, Pairs, PassStates, Scores,
-    Sizes, Weigh,
+    Arrange, BackwardChunk, BackwardCombine, BackwardDecay, BackwardHeads, Border, Combine, Decay, Dots, GroupScores, Order, Pairs,
+    PassStates, Scan, Scanned, Scores, Sizes, Weigh,
 };
 use crate::plan::{Plan, Tensor};
 
@@ -34,8 +34,15 @@ pub struct StateSpace {
     saved: Option<Saved>,
 }
 
+/// What the forward pass keeps.
 #[derive(Debug, Clone, Copy)]
-struct Saved {
+enum Saved {
+    Passes(Passes),
+    Scan { xbc: Tensor, decay: Tensor, g: Tensor, border: Tensor, numbers: HeadNumbers },
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Passes {
     x: Tensor,
     keys: Tensor,
     queries: Tensor,
@@ -67,19 +74,25 @@ impl StateSpace {
     ///
     /// # Errors
     /// As `Layer::forward`.
-    pub fn forward(
-        &mut self, plan: &mut Plan, [xbc, zx]: [Tensor; 2], numbers: HeadNumbers, carry: Option<Carry>,
-    ) -> Result<Tensor> {
+    pub fn forward(&mut self, plan: &mut Plan, [xbc, zx]: [Tensor; 2], numbers: HeadNumbers, carry: Option<Carry>) -> Result<Tensor> {
         let (sizes, label) = (self.sizes, self.label.clone());
         let Sizes { batch, length, size, heads, groups, features, states } = sizes;
         let (of_groups, of_heads, wide) = (sizes.all_chunks() * groups, sizes.all_chunks() * heads, heads / groups * features);
-        let x = self.activation(plan, "x", sizes.values())?;
+        let fused = carry.is_none() && sizes.fused(&plan.target);
+        let x = if fused { None } else { Some(self.activation(plan, "x", sizes.values())?) };
         let (keys, queries) = (self.activation(plan, "keys", sizes.keys())?, self.activation(plan, "queries", sizes.keys())?);
         Arrange { xbc, x, keys: Some([keys, queries]), sizes }.record(plan, &label)?;
         let decay = self.activation(plan, "decay", 3 * sizes.rows())?;
         Decay { zx, dt_bias: numbers.dt_bias, a_log: numbers.a_log, decay, limits: self.limits, sizes }.record(plan, &label)?;
         let g = self.activation(plan, "g", sizes.group_scores())?;
         self.product(plan, of_groups, Matmul { trans_b: true, ..Matmul::new(queries, keys, g, (size, size, states)) })?;
+        let y = plan.activation(format!("{label}.y"), &[batch, length, heads * features])?;
+        let Some(x) = x else {
+            let border = self.activation(plan, "states", sizes.borders())?;
+            Scan { xbc, decay, border, of: Scanned::Outputs { g, d: numbers.d, y }, sizes }.record(plan, &label)?;
+            self.saved = Some(Saved::Scan { xbc, decay, g, border, numbers });
+            return Ok(y);
+        };
         let m = self.activation(plan, "m", sizes.scores())?;
         Scores { g, decay, m, sizes }.record(plan, &label)?;
         let within = self.activation(plan, "within", sizes.values())?;
@@ -98,9 +111,8 @@ impl StateSpace {
                 Some([border, before, weighed])
             }
         };
-        let y = plan.activation(format!("{label}.y"), &[batch, length, heads * features])?;
         Combine { within, before: states.map(|states| states[1]), x, decay, d: numbers.d, y, sizes }.record(plan, &label)?;
-        self.saved = Some(Saved { x, keys, queries, decay, g, m, states, numbers });
+        self.saved = Some(Saved::Passes(Passes { x, keys, queries, decay, g, m, states, numbers }));
         Ok(y)
     }
 
@@ -110,11 +122,15 @@ impl StateSpace {
     /// `Internal` before `forward`.
     pub fn backward(&mut self, plan: &mut Plan, dy: Tensor, dzx: Tensor, gradients: HeadNumbers) -> Result<Tensor> {
         let (sizes, label) = (self.sizes, self.label.clone());
-        let Saved { x, keys, queries, decay, g, m, states: saved, numbers } = saved_by_forward(&self.saved, &label)?;
+        let saved = match saved_by_forward(&self.saved, &label)? {
+            Saved::Passes(passes) => passes,
+            Saved::Scan { .. } => return self.backward_scan(plan, dy, dzx, gradients),
+        };
+        let Passes { x, keys, queries, decay, g, m, states: saved, numbers } = saved;
         let Sizes { batch, length, size, heads, groups, features, states } = sizes;
         let (of_groups, of_heads, wide) = (sizes.all_chunks() * groups, sizes.all_chunks() * heads, heads / groups * features);
         let dy_of = self.activation(plan, "dy", sizes.values())?;
-        Arrange { xbc: dy, x: dy_of, keys: None, sizes }.record(plan, &label)?;
+        Arrange { xbc: dy, x: Some(dy_of), keys: None, sizes }.record(plan, &label)?;
         let dm = self.activation(plan, "dm", sizes.scores())?;
         self.product(plan, of_heads, Matmul { trans_b: true, ..Matmul::new(dy_of, x, dm, (size, size, features)) })?;
         let within = self.activation(plan, "dwithin", sizes.values())?;
@@ -155,9 +171,26 @@ impl StateSpace {
         let terms = self.activation(plan, "terms", 2 * sizes.rows())?;
         BackwardDecay { decay, a_log: numbers.a_log, sums, dots, states: saved.is_some(), dzx, terms, sizes }.record(plan, &label)?;
         let gradients = [gradients.a_log, gradients.dt_bias, gradients.d];
-        BackwardHeads { terms, dots, at, a_log: numbers.a_log, gradients, sizes }.record(plan, &label)?;
+        BackwardHeads { terms, dots, at, a_log: numbers.a_log, gradients, dzx: None, sizes }.record(plan, &label)?;
         let dxbc = plan.activation(format!("{label}.dxbc"), &[batch, length, sizes.width()])?;
         BackwardCombine { within, after, dy: dy_of, decay, d: numbers.d, dkeys, dxbc, sizes }.record(plan, &label)?;
+        Ok(dxbc)
+    }
+
+    fn backward_scan(&mut self, plan: &mut Plan, dy: Tensor, dzx: Tensor, gradients: HeadNumbers) -> Result<Tensor> {
+        let (sizes, label) = (self.sizes, self.label.clone());
+        let Saved::Scan { xbc, decay, g, border, numbers } = saved_by_forward(&self.saved, &label)? else {
+            return Err(Error::Internal(format!("{label}: backward of a scan that was not")));
+        };
+        let dborder = self.activation(plan, "dstates", sizes.borders())?;
+        Scan { xbc, decay, border: dborder, of: Scanned::Gradients(dy), sizes }.record(plan, &label)?;
+        let dxbc = plan.activation(format!("{label}.dxbc"), &[sizes.batch, sizes.length, sizes.width()])?;
+        let terms = self.activation(plan, "terms", 3 * sizes.rows())?;
+        let (states, own) = ([border, dborder], [numbers.d, numbers.a_log]);
+        BackwardChunk { xbc, decay, g, states, dy, numbers: own, dxbc, terms, sizes }.record(plan, &label)?;
+        let gradients = [gradients.a_log, gradients.dt_bias, gradients.d];
+        let at = 2 * sizes.rows();
+        BackwardHeads { terms, dots: terms, at, a_log: numbers.a_log, gradients, dzx: Some(dzx), sizes }.record(plan, &label)?;
         Ok(dxbc)
     }
 }

@@ -43,7 +43,12 @@ impl Section for RecallConfig {
         within((2..=10_000).contains(&self.keys), "data.keys", self.keys as f64, "from 2 to 10000")?;
         within(self.seed <= i64::MAX as u64, "data.seed", self.seed as f64, "below 2^63")?;
         let least = 2 * self.keys + 1;
-        within((least..=1 << 17).contains(&self.length), "data.length", self.length as f64, &format!("from 2 · data.keys + 1 = {least} to 131072"))
+        within(
+            (least..=1 << 17).contains(&self.length),
+            "data.length",
+            self.length as f64,
+            &format!("from 2 · data.keys + 1 = {least} to 131072"),
+        )
     }
 }
 
