@@ -31,7 +31,7 @@ fn family(gpu: &Arc<Gpu>, family: &Family, filter: &str) -> Result<()> {
         }
         for (entry, seconds) in case.profile(gpu, 15)? {
             let name = format!("{} {:?}", entry.shader.name, spec.dims);
-            let (flops, bytes) = (entry.flops as f64, entry.bytes as f64);
+            let (flops, bytes) = (entry.flops as f64, 4.0 * entry.moved.iter().sum::<usize>() as f64);
             println!("{name:<48}{:>12.1}{:>10.2}{:>10.2}", seconds * 1e6, flops / seconds / 1e9, bytes / seconds / 1e9);
         }
     }
@@ -65,8 +65,9 @@ fn step(gpu: &Arc<Gpu>, run: &str) -> Result<()> {
     let mut problem = Loaded::made_up(&config, 4 * config.train.batch)?;
     let placed = problem.place(gpu.target, 8 << 30)?;
     let session = problem.training_in(placed, gpu)?;
-    let flops: u64 = session.step()?.0.plan.entries().iter().map(|e| e.flops).sum();
-    let bytes: u64 = session.step()?.0.plan.entries().iter().map(|e| e.bytes).sum();
+    let plan = &session.step()?.0.plan;
+    let flops: u64 = plan.entries().iter().map(|e| e.flops).sum();
+    let bytes: u64 = plan.launches().map(|launch| plan.touched(launch)).sum();
     let batches = problem.batches(0)?;
     let mut state = State::default();
     config.optimizer.fill(&mut state, 1e-6);

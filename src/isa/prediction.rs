@@ -4,7 +4,7 @@
 //! - every lane of a wave executes every instruction of the blocks that it passes, loops as often as their bounds say;
 //! - the vector unit of a SIMD starts an instruction for 32 lanes each cycle, so a wave of 64 takes two;
 //! - two SIMDs share 128 bytes a cycle of workgroup memory, without bank conflicts, and broadcasts cost as much as other reads;
-//! - what lanes load from buffers passes the L2 cache at its bandwidth; what a launch reads or writes of its tensors, each counted once, comes from
+//! - what lanes load from buffers passes the L2 cache at its bandwidth; what a launch reads or writes of its tensors (`Dispatch::moves`), counted once, comes from
 //!   GDDR6, or from the Infinity Cache where the tensor was touched within its capacity;
 //! - waves are dealt evenly; those that a SIMD holds at once hide each other's waits, and further ones wait for them to end. A wave alone takes its
 //!   instructions one after the other, and waits where it needs what it asked for less than a latency ago;
@@ -117,16 +117,13 @@ pub fn predict(plan: &FixedPlan, micro_steps: usize, card: &CardModel, compiler:
     for round in 0..2 {
         for entries in plan.launches() {
             let mut from = [0.0; 2];
-            let mut tensors: Vec<Tensor> = plan.entries()[entries.clone()].iter().flat_map(|e| e.tensors.iter().copied()).collect();
-            tensors.sort_unstable();
-            tensors.dedup();
-            for tensor in &tensors {
-                let bytes = plan.bytes(*tensor);
+            let moved = plan.moved(&plan.entries()[entries.clone()]);
+            for (tensor, bytes) in &moved {
                 let near = touched.get(tensor).is_some_and(|at| passed - at + bytes <= card.infinity.1);
-                from[usize::from(near)] += bytes as f64;
+                from[usize::from(near)] += *bytes as f64;
             }
-            for tensor in tensors {
-                passed += plan.bytes(tensor);
+            for (tensor, bytes) in moved {
+                passed += bytes;
                 touched.insert(tensor, passed);
             }
             if round == 0 {

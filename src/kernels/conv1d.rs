@@ -144,6 +144,7 @@ impl Operands {
             .size("start", rows.start)
             .size("end", rows.end)
             .size("limit", limit)
+            .moves("x", rows.len() * sizes.channels)
             .flops(2 * rows.len() * sizes.channels * sizes.kernel))
     }
 
@@ -202,7 +203,7 @@ impl BackwardDepthwiseInput {
         plan.expect(name, dy, of.results())?;
         plan.expect(name, dx, plan.len(of.x))?;
         let dispatch = of.dispatch(plan, name, label, 0..of.sizes.batch * of.sizes.length, 0)?;
-        plan.record(dispatch.bind("dy", dy).bind("dx", dx), Grid::Threads(of.results()))
+        plan.record(dispatch.bind("dy", dy).bind("dx", dx).moves("dx", of.results()), Grid::Threads(of.results()))
     }
 }
 

@@ -41,7 +41,7 @@ impl Operands {
         let (dispatch, grid) = row_group(plan, kernel, label, rows * groups, cols / groups);
         let dispatch = dispatch.bind("y", y).bind("z", z).bind("w", w).bind("stats", stats);
         let dispatch = dispatch.size("rows", rows).size("cols", cols).size("width", self.width(plan)).size("groups", groups);
-        (dispatch.flops(16 * rows * cols), grid)
+        (dispatch.moves("z", rows * cols).flops(16 * rows * cols), grid)
     }
 }
 
@@ -94,7 +94,7 @@ impl Backward {
         of.expect(plan, name, &[dout, dy])?;
         plan.expect(name, dz, plan.len(of.z))?;
         let (dispatch, grid) = of.by_row(plan, name, label);
-        plan.record(dispatch.bind("dout", dout).bind("dy", dy).bind("dz", dz), grid)
+        plan.record(dispatch.bind("dout", dout).bind("dy", dy).bind("dz", dz).moves("dz", of.rows * of.cols), grid)
     }
 }
 
@@ -126,6 +126,7 @@ impl BackwardWeight {
                 .constant("COLS", columns)
                 .bind("y", of.y)
                 .bind("z", of.z)
+                .moves("z", part.len() * of.cols)
                 .bind("stats", of.stats)
                 .bind("dout", dout)
                 .bind("dw", dw)

@@ -56,6 +56,11 @@ impl Forward {
             .size("batch", batch)
             .size("units", units)
             .size("t", t)
+            .moves("gx", 3 * slot)
+            .moves("gates", 4 * slot)
+            .moves("h", 2 * slot)
+            .moves("y", slot)
+            .moves("residual", slot)
             .flops(80 * slot);
         plan.record(dispatch, Grid::Threads(slot))
     }
@@ -114,6 +119,11 @@ impl Backward {
             .size("batch", batch)
             .size("units", units)
             .size("t", t)
+            .moves("gates", 4 * slot)
+            .moves("h", 2 * slot)
+            .moves("dy", slot)
+            .moves("dgx", 3 * slot)
+            .moves("du", 3 * slot)
             .flops(30 * slot);
         plan.record(dispatch, Grid::Threads(slot))
     }

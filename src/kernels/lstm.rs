@@ -93,6 +93,7 @@ impl Forward {
             plan.expect(name, tensor, len)?;
         }
         let dispatch = Dispatch::new(name, label).bind("gx", gx).bind("gates", gates).bind("h", h).bind("c", c).size("t", t);
+        let dispatch = dispatch.moves("gx", 4 * slot).moves("gates", 4 * slot).moves("h", 2 * slot).moves("c", 2 * slot).moves("y", slot);
         let dispatch = output(plan, dispatch, y, dropout, ["y", "y_at"])?;
         let (dispatch, grid) = match before {
             Before::Zeros(u) | Before::Product(u) => {
@@ -157,6 +158,10 @@ impl Backward {
             .size("batch", batch)
             .size("units", units)
             .size("t", t)
+            .moves("gates", 4 * slot)
+            .moves("c", 2 * slot)
+            .moves("dgates", 4 * slot)
+            .moves("dy", slot)
             .flops(60 * slot);
         let dispatch = output(plan, dispatch, dy, dropout, ["dy", "dy_at"])?;
         plan.record(dispatch, Grid::Threads(slot))

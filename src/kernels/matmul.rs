@@ -170,6 +170,8 @@ impl Matmul {
             .size("k", k)
             .size("batch", batch)
             .size("a_at", a_at)
+            .moves("a", self.batch * m * k)
+            .moves("b", self.batch * k * n)
             .size("b_at", b_at)
             .size("stream", self.dropout.map_or(0, |d| d.stream as usize))
             .scalar("rate", self.dropout.map_or(0.0, |d| d.rate))

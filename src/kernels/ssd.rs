@@ -177,7 +177,8 @@ impl Arrange {
         let dispatch = keys.into_iter().fold(dispatch, |dispatch, keys| dispatch.bind("queries", keys[1]));
         let both = [sizes.features, sizes.states];
         let each = each(plan, if keys.is_some() { &both } else { &both[..1] });
-        over(plan, dispatch, sizes.all_chunks() * sizes.size * (width - at), each)
+        let moved = sizes.batch * sizes.length * (width - at);
+        over(plan, dispatch.moves("xbc", moved), sizes.all_chunks() * sizes.size * (width - at), each)
     }
 }
 
@@ -210,7 +211,8 @@ impl Decay {
         let width = plan.len(zx) / (sizes.batch * sizes.length);
         let dispatch = More { width, limits, ..More::default() }.on(sizes.dispatch(name, label));
         let dispatch = dispatch.bind("zx", zx).bind("dt_bias", dt_bias).bind("a_log", a_log).bind("decay", decay);
-        plan.record(dispatch.flops(40 * sizes.rows()), Grid::Threads(sizes.all_chunks() * sizes.heads))
+        let moved = sizes.batch * sizes.length * sizes.heads;
+        plan.record(dispatch.moves("zx", moved).flops(40 * sizes.rows()), Grid::Threads(sizes.all_chunks() * sizes.heads))
     }
 }
 
@@ -487,7 +489,8 @@ impl BackwardDecay {
         let dispatch = More { width: plan.len(dzx) / (sizes.batch * sizes.length), ..More::default() }.on(sizes.dispatch(name, label));
         let dispatch = dispatch.constant("STATES", states.into()).bind("decay", decay).bind("a_log", a_log).bind("sums", sums);
         let dispatch = if states { dispatch.bind("dots", dots) } else { dispatch };
-        plan.record(dispatch.bind("dzx", dzx).bind("terms", terms).flops(20 * sizes.scores()), Grid::Threads(rows))
+        let dispatch = dispatch.bind("dzx", dzx).moves("dzx", sizes.batch * sizes.length * sizes.heads).bind("terms", terms);
+        plan.record(dispatch.flops(20 * sizes.scores()), Grid::Threads(rows))
     }
 }
 
@@ -531,6 +534,7 @@ impl BackwardHeads {
         let [da_log, ddt_bias, dd_skip] = gradients;
         let dispatch = dispatch.bind("da_log", da_log).bind("ddt_bias", ddt_bias).bind("dd_skip", dd_skip);
         let dispatch = adding(plan, dispatch, &gradients)?;
+        let dispatch = dispatch.moves("dzx", sizes.batch * sizes.length * sizes.heads).moves("terms", 2 * rows).moves("dots", rows);
         plan.record(dispatch.flops(3 * rows), grid)
     }
 }
@@ -585,6 +589,7 @@ impl Scan {
             }
             Scanned::Gradients(dy) => {
                 plan.expect(name, dy, n)?;
+                let dispatch = dispatch.moves("xbc", sizes.batch * sizes.length * sizes.groups * sizes.states);
                 (dispatch.constant("REVERSED", 1).bind("dy", dy), sizes.state_flops())
             }
         };

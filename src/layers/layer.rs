@@ -1,9 +1,17 @@
 //! What layers have in common.
 
-use super::self_attention::Cache;
 use crate::error::{Error, Result};
 use crate::kernels::{self, Dropout};
 use crate::plan::{Plan, Tensor};
+
+/// Cache for decoding: what earlier positions have left.
+#[derive(Debug, Clone, Copy)]
+pub struct Cache {
+    /// Index of the batch row that holds each position of a sequence, shape (batch, limit).
+    pub sources: Tensor,
+    /// Number of positions that fit.
+    pub limit: usize,
+}
 
 /// Way in which a layer or a model continues sequences, feed after feed; that of several is the least of theirs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -1,9 +1,8 @@
 //! The pre-norm transformer block of Llama (Touvron et al. 2023): RMS normalisation, rotary positions, SwiGLU, no biases.
 
-use super::layer::{Layer, axes, dropout, saved_by_forward};
+use super::layer::{Cache, Layer, axes, dropout, saved_by_forward};
 use super::layer_norm::LayerNorm;
 use super::linear::{Fused, Linear};
-use super::self_attention::Cache;
 use crate::error::{Error, Result};
 use crate::gpu::Role;
 use crate::kernels::attention::{Backward, Cached, Forward, Shape};

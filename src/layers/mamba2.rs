@@ -2,9 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::layer::{Decoding, Layer, axes};
+use super::layer::{Cache, Decoding, Layer, axes};
 use super::linear::{Fused, Linear};
-use super::self_attention::Cache;
 use super::sequential::Step;
 use super::stacked::{Sample, StackLayer, size};
 use super::state_space::{HeadNumbers, StateSpace};

@@ -3,8 +3,7 @@
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::layer::{Decoding, Layer};
-use super::self_attention::Cache;
+use super::layer::{Cache, Decoding, Layer};
 use super::sequential::{Sequential, Step};
 use super::stacked::{Sample, StackLayer, layer_by_layer, make_layers, validate_within};
 use crate::error::{Error, Result};

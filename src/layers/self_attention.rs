@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::layer::{Decoding, Gradient, Layer, Mask, axes, dropout, saved_by_forward, through_dropout};
+use super::layer::{Cache, Decoding, Gradient, Layer, Mask, axes, dropout, saved_by_forward, through_dropout};
 use super::linear::{Fused, Linear};
 use super::sequential::Step;
 use super::stacked::{Sample, StackLayer, rate, size};
@@ -11,15 +11,6 @@ use crate::gpu::Role;
 use crate::kernels::Dropout;
 use crate::kernels::attention::{Backward, Cached, Forward, Shape};
 use crate::plan::{Init, Plan, Tensor};
-
-/// Key-value cache for decoding.
-#[derive(Debug, Clone, Copy)]
-pub struct Cache {
-    /// Index of the batch row that holds each position of a sequence, shape (batch, limit).
-    pub sources: Tensor,
-    /// Number of positions that fit.
-    pub limit: usize,
-}
 
 /// `torch.nn.MultiheadAttention` as self-attention, with its residual: x + dropout(out_proj(attention(in_proj(x)))).
 #[derive(Debug, Clone)]

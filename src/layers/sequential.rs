@@ -1,9 +1,8 @@
 //! Layers one after another, as `torch.nn.Sequential` has them.
 
-use super::layer::{Decoding, Gradient, Layer, dropout};
+use super::layer::{Cache, Decoding, Gradient, Layer, dropout};
 use super::layer_norm::LayerNorm;
 use super::linear::{Fused, Linear};
-use super::self_attention::Cache;
 use crate::error::Result;
 use crate::kernels::Dropout;
 use crate::kernels::matmul::Activation;

@@ -3,10 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::feed_forward::FeedForward;
-use super::layer::{Decoding, Layer, Mask};
+use super::layer::{Cache, Decoding, Layer, Mask};
 use super::layer_norm::LayerNorm;
 use super::linear::Fused;
-use super::self_attention::{Cache, SelfAttention};
+use super::self_attention::SelfAttention;
 use super::sequential::Step;
 use super::stacked::{Sample, StackLayer, rate, size};
 use crate::error::Result;

@@ -46,13 +46,24 @@ pub struct Dispatch {
     pub(super) bindings: Vec<(&'static str, Tensor)>,
     pub(super) params: Vec<(&'static str, Param)>,
     pub(super) flops: u64,
+    /// Elements of some of the bindings that it touches; of the others it touches all.
+    pub(super) moved: Vec<(&'static str, usize)>,
     pub(super) variants: Vec<Variant>,
 }
 
 impl Dispatch {
     /// A launch of `family/pass` under a label (the path of the layer).
     pub fn new(kernel: &'static str, label: impl Into<String>) -> Self {
-        Dispatch { kernel, label: label.into(), consts: vec![], bindings: vec![], params: vec![], flops: 0, variants: vec![] }
+        Dispatch {
+            kernel,
+            label: label.into(),
+            consts: vec![],
+            bindings: vec![],
+            params: vec![],
+            flops: 0,
+            moved: vec![],
+            variants: vec![],
+        }
     }
 
     /// Replaces a const of the shader.
@@ -66,6 +77,12 @@ impl Dispatch {
         if !self.bindings.contains(&(name, tensor)) {
             self.bindings.push((name, tensor));
         }
+        self
+    }
+
+    /// Says that the launch touches so many elements of a binding, not all of them.
+    pub fn moves(mut self, name: &'static str, elements: usize) -> Self {
+        self.moved.push((name, elements));
         self
     }
 
@@ -138,8 +155,8 @@ pub struct Entry {
     pub section: Section,
     /// Floating-point operations.
     pub flops: u64,
-    /// Bytes read and written, each binding counted once.
-    pub bytes: u64,
+    /// Elements of each tensor that are read or written, each counted once.
+    pub moved: Vec<usize>,
 }
 
 impl Entry {

@@ -1,6 +1,6 @@
 //! A plan that no longer changes: what memory is laid out for, what is lowered to a device, and what reports and tests read.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 
 use super::dispatch::Entry;
@@ -133,14 +133,19 @@ impl FixedPlan {
         (flops as f64 / card.peak()).max(self.touched(launch) as f64 / card.memory)
     }
 
-    /// Bytes that a launch reads and writes, each tensor once, or what its only entry says.
+    /// Bytes that a launch reads and writes.
     pub fn touched(&self, launch: Range<usize>) -> u64 {
-        let entries = &self.entries[launch];
-        if let [entry] = entries {
-            return entry.bytes;
+        self.moved(&self.entries[launch]).values().sum()
+    }
+
+    /// Bytes of each tensor that entries of one launch read or write, each counted once.
+    pub fn moved(&self, entries: &[Entry]) -> BTreeMap<Tensor, u64> {
+        let mut moved = BTreeMap::new();
+        for (tensor, elements) in entries.iter().flat_map(|e| e.tensors.iter().zip(&e.moved)) {
+            let bytes = self.info(*tensor).bytes_of(*elements);
+            moved.entry(*tensor).and_modify(|most: &mut u64| *most = bytes.max(*most)).or_insert(bytes);
         }
-        let tensors: HashSet<Tensor> = entries.iter().flat_map(|e| e.tensors.iter().copied()).collect();
-        tensors.into_iter().map(|t| self.bytes(t)).sum()
+        moved
     }
 
     /// Fails unless a tensor has that many elements.

@@ -297,7 +297,7 @@ impl Memory {
             }
         }
         if let Some(train) = plans.first() {
-            report.step_traffic_bytes = train.plan.entries().iter().map(|e| e.bytes).sum();
+            report.step_traffic_bytes = train.plan.launches().map(|launch| train.plan.touched(launch)).sum();
         }
     }
 }

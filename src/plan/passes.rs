@@ -108,10 +108,6 @@ impl Plan {
 
     /// Stores these tensors in 16 bits.
     pub(super) fn set_half(&mut self, halved: &[Tensor]) {
-        let FixedPlan { tensors, entries, .. } = &mut self.fixed;
-        halved.iter().for_each(|t| tensors[t.0 as usize].half = true);
-        for entry in entries {
-            entry.bytes = entry.tensors.iter().map(|t| tensors[t.0 as usize].bytes()).sum();
-        }
+        halved.iter().for_each(|t| self.fixed.tensors[t.0 as usize].half = true);
     }
 }

@@ -183,7 +183,7 @@ impl Program {
                 immediates: entries.iter().flat_map(|e| e.immediates.iter().copied()).collect(),
                 // Two entries lie in one row.
                 grid: if let [entry] = entries { entry.grid } else { [entries.iter().map(|e| e.grid[0]).sum(), 1, 1] },
-                work: entries.iter().map(|e| e.flops.max(e.bytes / 4)).sum(),
+                work: entries.iter().map(|e| e.flops.max(plan.moved(std::slice::from_ref(e)).values().sum::<u64>() / 4)).sum(),
                 images: launch.images,
             });
         }

@@ -77,7 +77,10 @@ impl<'a> Forward<'a> {
         let (mut again, mut kept) = (HashSet::new(), self.saved.clone());
         for entry in self.entries() {
             let made: Vec<Tensor> = entry.writes().filter(|t| self.saved.contains(t)).collect();
-            if made.is_empty() || entry.flops >= LIGHT * entry.bytes || !entry.writes().all(|t| self.maker.contains_key(&t)) {
+            if made.is_empty()
+                || entry.flops >= LIGHT * self.plan.moved(std::slice::from_ref(entry)).values().sum::<u64>()
+                || !entry.writes().all(|t| self.maker.contains_key(&t))
+            {
                 continue;
             }
             let pooled = |t: &Tensor| self.plan.info(*t).pooled();

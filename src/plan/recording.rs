@@ -299,12 +299,11 @@ impl Plan {
     /// # Errors
     /// `Internal`, naming the kernel, the label and what differs.
     pub fn record(&mut self, dispatch: Dispatch, grid: Grid) -> Result<()> {
-        let Dispatch { kernel, label, consts, bindings, params, flops, variants } = dispatch;
+        let Dispatch { kernel, label, consts, bindings, params, flops, moved, variants } = dispatch;
         let Launch { shader, grid, kind, variants } = self.choose(kernel, &consts, grid, &params, variants)?;
         let wrong = |what: String| Error::Internal(format!("{kernel} at {label}: {what}"));
         let overwrites = consts.iter().any(|(name, value)| *name == "OVERWRITE" && *value > 0);
-        let mut tensors = Vec::with_capacity(bindings.len());
-        let mut bytes = 0;
+        let (mut tensors, mut elements) = (Vec::with_capacity(bindings.len()), Vec::with_capacity(bindings.len()));
         for binding in &shader.bindings {
             let mut bound = bindings.iter().filter(|(name, _)| *name == binding.name);
             let (Some((_, tensor)), None) = (bound.next(), bound.next()) else {
@@ -320,7 +319,8 @@ impl Plan {
                     info.name
                 )));
             }
-            bytes += info.bytes();
+            let part = moved.iter().find(|(name, _)| *name == binding.name).map(|(_, elements)| *elements);
+            elements.push(part.unwrap_or(usize::MAX).min(info.len()));
             tensors.push(*tensor);
         }
         if let Some((name, _)) = bindings.iter().find(|(name, _)| shader.bindings.iter().all(|b| b.name != *name)) {
@@ -342,7 +342,8 @@ impl Plan {
         self.within_limits(&shader, &label, &immediates)?;
         let grid = self.workgroups(grid, &shader)?;
         let section = self.section;
-        let entry = Entry { shader, label, tensors, params, immediates, grid, kind, variants, paired: false, section, flops, bytes };
+        let entry =
+            Entry { shader, label, tensors, params, immediates, grid, kind, variants, paired: false, section, flops, moved: elements };
         for tensor in entry.writes() {
             if let Storage::Gradient { offset } = self.info(tensor).storage
                 && !self.accumulates(tensor)?

@@ -175,7 +175,12 @@ impl TensorInfo {
 
     /// Bytes of all elements.
     pub fn bytes(&self) -> u64 {
-        self.len() as u64 * if self.half { 2 } else { 4 }
+        self.bytes_of(self.len())
+    }
+
+    /// Bytes of so many elements.
+    pub fn bytes_of(&self, elements: usize) -> u64 {
+        elements as u64 * if self.half { 2 } else { 4 }
     }
 
     /// True if it has no element; never so in a recorded plan.
