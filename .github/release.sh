@@ -30,8 +30,9 @@ pack() {
   rm -rf "$name"
   mkdir -p "$name/completions" "$name/data"
   cp "../../$program" ../../README.md ../../CHANGELOG.md ../../SECURITY.md ../../LICENSE* "$name"
-  # The README's commands name these.
-  cp -R ../../data/runs "$name/data"
+  # The commands of README and guide name these.
+  cp -R ../../guide "$name"
+  cp -R ../../data/runs ../../data/samples "$name/data"
   "../../$program" completions --man "$name/man"
   for shell in bash elvish fish powershell zsh; do "../../$program" completions $shell >"$name/completions/engine.$shell"; done
   case $1 in
