@@ -28,10 +28,12 @@ pack() {
   mkdir -p target/archives
   cd target/archives
   rm -rf "$name"
-  mkdir -p "$name/completions" "$name/data"
-  cp "../../$program" ../../README.md ../../CHANGELOG.md ../../SECURITY.md ../../LICENSE* "$name"
-  # The README's commands name these.
-  cp -R ../../data/runs "$name/data"
+  mkdir -p "$name/completions" "$name/data" "$name/benches"
+  cp "../../$program" ../../{README,ARCHITECTURE,CONTRIBUTING,CHANGELOG,SECURITY}.md ../../LICENSE* "$name"
+  # The commands of README and guide name these.
+  cp -R ../../guide "$name"
+  cp -R ../../data/README.md ../../data/runs ../../data/samples "$name/data"
+  cp -R ../../benches/results "$name/benches"
   "../../$program" completions --man "$name/man"
   for shell in bash elvish fish powershell zsh; do "../../$program" completions $shell >"$name/completions/engine.$shell"; done
   case $1 in

@@ -5,6 +5,7 @@ mod cli;
 mod examples;
 mod faults;
 mod forms;
+mod guide;
 mod isa;
 mod kernels;
 mod limits;
@@ -51,6 +52,7 @@ fn main() -> std::process::ExitCode {
         limits::TESTS,
         kernels::TESTS,
         examples::TESTS,
+        guide::TESTS,
         architecture::TESTS,
     ])
 }

@@ -247,7 +247,7 @@ fn json(text: &str) -> serde_json::Value {
     serde_json::from_str(text).unwrap()
 }
 
-/// From made-up linkages through the VAE to the picture of a mechanism, as the README has it, in small.
+/// From made-up linkages through the VAE to the picture of a mechanism, as guide/mechanisms.md has it, in small.
 fn the_chain_from_linkages_to_a_picture() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_string();

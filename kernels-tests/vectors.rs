@@ -596,7 +596,7 @@ fn a_resumed_run_of_vectors_ends_with_the_same_weights() {
     assert!(weights(&whole) == weights(&pieces), "the weights differ");
 }
 
-/// A weight of 0 is as good as no term: nothing of it is computed, logged or said.
+/// A term with weight 0 is treated as if it were not there: nothing of it is computed, logged or said.
 fn a_term_of_weight_0_is_no_term() {
     let folder = tempfile::tempdir().unwrap();
     let file = data(&folder.path().join("data.npz"), 100, |_, _| {});

@@ -1,4 +1,4 @@
-//! Runs side by side: a table as the experiment logs have it, and their curves in one picture.
+//! Runs side by side: a table by columns of choice, and their curves in one picture.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

@@ -272,7 +272,7 @@ impl Source for Mechanisms {
 
     fn expect_file(&self) -> Result<()> {
         self.file.expect(
-            "Make one with `engine data linkages` and `engine encode` (README, Mechanisms), or name yours: data.file in the run file, --data \
+            "Make one with `engine data linkages` and `engine encode` (guide/mechanisms.md), or name yours: data.file in the run file, --data \
              elsewhere",
         )
     }
