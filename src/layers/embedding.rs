@@ -1,10 +1,11 @@
 //! Embeddings of token sequences.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::layer::{Layer, saved_by_forward};
 use super::sequential::Step;
-use super::stacked::{Sample, StackLayer, size};
+use super::stacked::{Sample, StackLayer};
 use crate::error::{Error, Result};
 use crate::kernels::embedding::{BackwardPositions, BackwardTable, Fixed, Forward};
 use crate::plan::{Init, Plan, Tensor};
@@ -104,18 +105,15 @@ impl Layer for Embedding {
 }
 
 /// Token and position embeddings of a stack.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EmbeddingConfig {
-    /// Number of features.
+    /// Number of features that an integer becomes.
+    #[schemars(range(min = 1, max = 1 << 16))]
     pub features: usize,
 }
 
 impl StackLayer for EmbeddingConfig {
-    fn validate(&self, at: &str, _left: &mut usize) -> std::result::Result<(), String> {
-        size(at, "features", self.features, 1 << 16)
-    }
-
     fn make(&self, name: &str, at: &str, sample: &mut Sample) -> Result<Step> {
         let vocabulary = sample.integers.take().ok_or_else(|| Error::Config(format!("{at} takes integers; these are numbers already")))?;
         let [length]: [usize; 1] =

@@ -1,5 +1,6 @@
 //! Mamba-2: a selective state space behind a short convolution, gated and normalised.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::layer::{Layer, axes};
@@ -18,26 +19,32 @@ use crate::plan::{Init, Plan, Tensor};
 const EPS: f64 = 1e-5;
 
 /// Sizes of a Mamba-2 mixer.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Mamba2Config {
     /// Number of states N of a feature.
     #[serde(default = "sixty_four")]
+    #[schemars(range(min = 1, max = 1 << 10))]
     pub state: usize,
     /// Number of features P of a head; it divides the features of all heads.
     #[serde(default = "sixty_four")]
+    #[schemars(range(min = 1, max = 1 << 10))]
     pub head: usize,
     /// Features of all heads, as a multiple of the layer's.
     #[serde(default = "two")]
+    #[schemars(range(min = 1, max = 16))]
     pub expand: usize,
     /// Number of positions that the short convolution looks at.
     #[serde(default = "four")]
+    #[schemars(range(min = 1, max = 16))]
     pub conv: usize,
     /// Number of groups of heads that share their keys and queries; it divides the heads.
     #[serde(default = "one")]
+    #[schemars(range(min = 1, max = 1 << 10))]
     pub groups: usize,
     /// Number of positions that are computed at a time as a matrix product. Results do not depend on it.
     #[serde(default = "sixty_four")]
+    #[schemars(range(min = 1, max = 256))]
     pub chunk: usize,
 }
 
