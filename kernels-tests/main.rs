@@ -7,6 +7,7 @@ mod faults;
 mod forms;
 mod isa;
 mod kernels;
+mod keys;
 mod limits;
 mod mechanisms;
 mod memory;
@@ -39,6 +40,7 @@ fn main() -> std::process::ExitCode {
         cli::TESTS,
         faults::TESTS,
         isa::TESTS,
+        keys::TESTS,
         memory::TESTS,
         models::TESTS,
         mechanisms::TESTS,
