@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize};
 use clap::Args;
 use tempfile::TempDir;
 
-use super::args::{DeviceArg, JsonArg, parse_bytes};
+use super::args::{DeviceArg, JsonArg, KeyValue, parse_bytes};
 use super::devices::device_of;
 use super::sweep::{Member, members};
 use crate::error::{Error, Result};
@@ -24,7 +24,7 @@ pub(super) struct TrainArgs {
     #[arg(value_name = "RUN.toml", required = true)]
     runs: Vec<PathBuf>,
     /// Override a key, as in --set train.batch=64 (repeatable)
-    #[arg(long = "set", value_name = "TABLE.KEY=VALUE")]
+    #[arg(long = "set", value_name = "TABLE.KEY=VALUE", value_parser = KeyValue, hide_possible_values = true)]
     set: Vec<String>,
     /// Run folder [default: runs/ and the name of the run file]; of several runs, the folder of the runs' folders
     #[arg(long, value_name = "DIR")]
