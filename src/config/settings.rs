@@ -40,7 +40,8 @@ pub struct TrainConfig {
     /// Number of micro-batches whose gradients are added up for one update.
     #[schemars(range(min = 1, max = 1 << 16))]
     pub accumulate: usize,
-    /// Part of the forward pass that the backward pass computes again, to save memory: `none`, `light` (what is cheap), or `full` (all between a few tensors).
+    /// Part of the forward pass that the backward pass computes again, to save memory. It is `none`, `light` (what is cheap), or `full` (all
+    /// between a few tensors).
     #[serde(skip_serializing_if = "Recompute::is_none")]
     #[schemars(!skip_serializing_if)]
     pub recompute: Recompute,

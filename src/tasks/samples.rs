@@ -102,7 +102,7 @@ impl<'de> Deserialize<'de> for NormalizeConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SamplesConfig {
-    /// Path of the .npz, .csv, .parquet or .npy file, or of a folder of .npy files; a relative path is looked up in the current folder.
+    /// Path of the .npz, .csv, .parquet or .npy file, or of a folder of .npy files. A relative path is looked up in the current folder.
     pub file: PathBuf,
     /// Inputs of the model: the name of each field, and the array or columns that it is read from.
     pub inputs: BTreeMap<String, Columns>,
@@ -121,8 +121,8 @@ pub struct SamplesConfig {
     /// Cut windows out of long series: `context` moments, and the `horizon` moments after them, every `stride` moments.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window: Option<Window>,
-    /// Normalisation of all fields, or of each by its name: `none`, `standard` (mean 0, deviation 1), `minmax` (from 0 to 1) or `unit` (vectors of
-    /// length 1). It is fitted to the training samples, and undone in metrics and predictions.
+    /// Normalisation of all fields, or of each by its name. It is `none`, `standard` (mean 0, deviation 1), `minmax` (from 0 to 1) or `unit`
+    /// (vectors of length 1), is fitted to the training samples, and undone in metrics and predictions.
     #[serde(default)]
     pub normalize: NormalizeConfig,
     /// Weigh the samples so that all classes have the same weight together.
