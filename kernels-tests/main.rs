@@ -8,6 +8,7 @@ mod forms;
 mod guide;
 mod isa;
 mod kernels;
+mod keys;
 mod limits;
 mod mechanisms;
 mod memory;
@@ -40,6 +41,7 @@ fn main() -> std::process::ExitCode {
         cli::TESTS,
         faults::TESTS,
         isa::TESTS,
+        keys::TESTS,
         memory::TESTS,
         models::TESTS,
         mechanisms::TESTS,

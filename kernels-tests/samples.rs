@@ -429,8 +429,8 @@ fn what_is_asked_again_can_be_learned() {
     std::fs::write(path("asked.jsonl"), "{\"tokens\": [4, 4, 0, 3, 1, 2, 4, 4, 0]}\n").unwrap();
     let told = succeeds(&["predict", &path("run"), "--data", &path("asked.jsonl")]);
     assert!(told.contains("\"prediction\":1"), "{told}");
-    let (code, _, said) = run(&["train", &path("run.toml"), "--set", "data.length=4"]);
-    assert!(code == 2 && said.contains("data.length = 4 is out of range: it must be from 2 · data.keys + 1 = 5"), "{said}");
+    let (code, _, said) = run(&["train", &path("run.toml"), "--set", "data.length=6", "--set", "data.keys=3"]);
+    assert!(code == 2 && said.contains("data.length = 6 is out of range: it must be at least 2 · data.keys + 1 = 7"), "{said}");
 }
 
 /// A row of a table can be given as JSON, with its words, and gives what it gives in the file.

@@ -72,7 +72,7 @@ impl From<String> for Failure {
 }
 
 /// Formats a number for messages, with an exponent if digits alone would be hard to read.
-fn number(value: f64) -> String {
+pub(crate) fn number(value: f64) -> String {
     if value == 0.0 || !value.is_finite() || (1e-4..1e7).contains(&value.abs()) { value.to_string() } else { format!("{value:e}") }
 }
 

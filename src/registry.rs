@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{self, Section, Settings};
@@ -18,7 +19,7 @@ pub type Config = config::Config<ModelConfig, DataConfig, LossConfig>;
 macro_rules! kinds {
     ($(#[$doc:meta])* $name:ident: $kind:ident { $($(#[$of:meta])* $variant:ident($config:ty),)* }) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
         #[serde(tag = "kind", rename_all = "snake_case")]
         pub enum $name {
             $($(#[$of])* $variant($config),)*

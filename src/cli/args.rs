@@ -1,9 +1,12 @@
 //! Arguments that commands share.
 
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
+use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
 
 use crate::error::{Error, Failure, Result};
 use crate::files::{self, folder_of};
@@ -20,8 +23,8 @@ pub(super) struct RunArgs {
     /// Run file; those shipped are in data/runs/
     #[arg(value_name = "RUN.toml")]
     pub(super) run: PathBuf,
-    /// Override a key, as in --set train.batch=64 (repeatable)
-    #[arg(long = "set", value_name = "TABLE.KEY=VALUE")]
+    /// Override a key, as in --set train.batch=64 (repeatable); `engine help keys` lists them
+    #[arg(long = "set", value_name = "TABLE.KEY=VALUE", value_parser = KeyValue, hide_possible_values = true)]
     pub(super) set: Vec<String>,
 }
 
@@ -51,6 +54,25 @@ pub(super) struct JsonArg {
     /// Print JSON
     #[arg(long)]
     pub(super) json: bool,
+}
+
+/// Takes any text, and lets a shell complete the keys of a run file.
+#[derive(Debug, Clone)]
+pub(super) struct KeyValue;
+
+impl TypedValueParser for KeyValue {
+    type Value = String;
+
+    fn parse_ref(&self, command: &clap::Command, arg: Option<&clap::Arg>, value: &OsStr) -> std::result::Result<String, clap::Error> {
+        StringValueParser::new().parse_ref(command, arg, value)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        // Of a list only the whole can be set.
+        let keys = Config::tables().into_iter().flat_map(|table| table.keys).filter(|key| !key.name.contains("[]"));
+        let names: BTreeSet<String> = keys.map(|key| format!("{}=", key.name)).collect();
+        Some(Box::new(names.into_iter().map(PossibleValue::new)))
+    }
 }
 
 impl RunArgs {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::args::{DeviceArg, JsonArg};
+use super::args::{DeviceArg, JsonArg, KeyValue};
 use crate::bar::Bar;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
@@ -23,7 +23,7 @@ pub(super) struct CheckArgs {
     #[arg(value_name = "RUN.toml")]
     runs: Vec<PathBuf>,
     /// Override a key of the run files, as in --set data.dim=32 (repeatable)
-    #[arg(long = "set", value_name = "TABLE.KEY=VALUE")]
+    #[arg(long = "set", value_name = "TABLE.KEY=VALUE", value_parser = KeyValue, hide_possible_values = true)]
     set: Vec<String>,
     /// Cases of each kernel family [default: all]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]

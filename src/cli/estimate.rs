@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::json;
 
-use super::args::{DeviceArg, JsonArg, parse_bytes};
+use super::args::{DeviceArg, JsonArg, KeyValue, parse_bytes};
 use super::output::bytes;
 use crate::config::TrainConfig;
 use crate::error::Result;
@@ -27,7 +27,7 @@ pub(super) struct EstimateArgs {
     #[arg(value_name = "RUN.toml", required = true)]
     runs: Vec<PathBuf>,
     /// Override a key, as in --set data.dim=768 (repeatable)
-    #[arg(long = "set", value_name = "TABLE.KEY=VALUE")]
+    #[arg(long = "set", value_name = "TABLE.KEY=VALUE", value_parser = KeyValue, hide_possible_values = true)]
     set: Vec<String>,
     /// Memory budget, as in 8GiB [default: 8GiB, or what the card of --device has free]
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]

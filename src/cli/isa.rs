@@ -7,7 +7,7 @@ use std::process::Command;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::args::JsonArg;
+use super::args::{JsonArg, KeyValue};
 use crate::error::{Error, Failure, Result};
 use crate::gpu::{CARD, CARDS, CardModel, Target};
 use crate::host::Host;
@@ -23,8 +23,8 @@ pub(super) struct IsaArgs {
     /// Run files; those shipped are in data/runs/
     #[arg(value_name = "RUN.toml", required = true)]
     runs: Vec<PathBuf>,
-    /// Override a key, as in --set train.batch=64 (repeatable)
-    #[arg(long = "set", value_name = "TABLE.KEY=VALUE")]
+    /// Override a key, as in --set train.batch=64 (repeatable); `engine help keys` lists them
+    #[arg(long = "set", value_name = "TABLE.KEY=VALUE", value_parser = KeyValue, hide_possible_values = true)]
     set: Vec<String>,
     /// Family of the card, as RADV names it
     #[arg(long, default_value = "navi23", value_parser = clap::builder::PossibleValuesParser::new(CARDS.iter().map(|c| c.family)))]

@@ -12,6 +12,7 @@ mod estimate;
 mod eval;
 mod export;
 mod generate;
+mod help;
 mod inspect;
 #[cfg(feature = "isa")]
 mod isa;
@@ -38,7 +39,13 @@ use crate::host::Host;
 use crate::ranks::Ranks;
 
 #[derive(Debug, Parser)]
-#[command(name = "engine", version, about = "Train small sequence models on any GPU: no CUDA, no ROCm", max_term_width = 110)]
+#[command(
+    name = "engine",
+    version,
+    about = "Train small sequence models on any GPU: no CUDA, no ROCm",
+    max_term_width = 110,
+    disable_help_subcommand = true
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -90,6 +97,8 @@ enum Command {
     Completions(completions::CompletionsArgs),
     /// Show what is in a data file, a folder of .npy files, a .safetensors file, or a run file
     Inspect(inspect::InspectArgs),
+    /// Help on a command, or on the keys of a run file
+    Help(help::HelpArgs),
 }
 
 fn dispatch(host: &Host, command: Command, ranks: Ranks) -> Result<()> {
@@ -116,6 +125,7 @@ fn dispatch(host: &Host, command: Command, ranks: Ranks) -> Result<()> {
         Command::New(args) => new::run(host, args),
         Command::Completions(args) => completions::run(host, args, Cli::command()),
         Command::Inspect(args) => inspect::run(host, args),
+        Command::Help(args) => help::run(host, args),
     }
 }
 
@@ -164,6 +174,11 @@ pub fn run<A: Into<OsString> + Clone>(args: impl IntoIterator<Item = A>, host: &
         Ok(cli) => cli,
         Err(told) => return shown(&told, host),
     };
+    if let Command::Help(help) = &cli.command
+        && let Some(line) = help.of_command(&Cli::command())
+    {
+        return run(line, host);
+    }
     let report = |error: &Error| {
         host.say(&format!("engine: {error}"));
         error.exit_code()

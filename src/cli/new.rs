@@ -7,7 +7,7 @@ use clap::Args;
 use include_dir::{Dir, include_dir};
 
 use super::new_samples::{Wishes, look};
-use crate::config::Section as _;
+use crate::config::{Section as _, Table};
 use crate::datasets::next_vectors::{Reading, ValidationSplit, header, load};
 use crate::datasets::tables::is_table;
 use crate::error::{Error, Result, argument, visible};
@@ -19,44 +19,6 @@ use crate::tasks::Purpose;
 
 /// Run files that are included in the program.
 static RUNS: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/data/runs");
-
-/// Explanations of the keys of a run file.
-const KEYS: [(&str, &str); 34] = [
-    ("dropout", "share of the activations that training drops"),
-    ("hidden", "features of the hidden layer"),
-    ("width", "features of each position"),
-    ("d_model", "features of each position"),
-    ("heads", "attention heads; they divide the features"),
-    ("layers", "blocks one after the other"),
-    ("mixer", "states, features of a head, widening, convolution, groups and chunk of a Mamba-2 layer"),
-    ("feed_forward", "features between the two products of a block"),
-    ("file", "relative to where the command runs"),
-    ("split", "auto, auto_random, given, sequential, random or blocks: where validation samples come from"),
-    ("validation_share", "of the samples, where the file has no validation of its own"),
-    ("dim", "features of a vector: the file's own count wins"),
-    ("context", "vectors of a context: the file's own count wins"),
-    ("learning_rate", "the peak"),
-    ("weight_decay", "on the weights with adamw, added to the gradient with adam"),
-    ("decay", "which weights decay: all, matrices (no biases, no norms) or reference (as the model's reference has it)"),
-    ("clip_norm", "largest norm of the whole gradient; 0 does not clip"),
-    ("factor", "of the learning rate, when the selected metric stalls"),
-    ("patience", "validations without improvement"),
-    ("threshold", "relative improvement that counts"),
-    ("min_learning_rate", "never below this"),
-    ("warmup_share", "share of the epochs with a rising learning rate"),
-    ("warmup_steps", "steps of rising learning rate"),
-    ("seed", "other numbers, another run; the same, the same bits"),
-    ("batch", "samples of a micro-step"),
-    ("accumulate", "micro-steps of an update"),
-    ("precision", "f32, or f16: activations and their gradients take half the memory"),
-    ("recompute", "none, light or full: what the backward pass makes again, to save memory"),
-    ("epochs", "passes over the training samples"),
-    ("shuffle", "a new order each epoch"),
-    ("drop_last", "leave out samples that do not fill a batch"),
-    ("log_every", "steps between two lines of metrics.jsonl"),
-    ("select", "the validation metric that chooses the weights that are kept"),
-    ("keep", "newest checkpoints, beside the best weights"),
-];
 
 /// Write a commented run file for your own data, after looking into them
 #[derive(Debug, Args)]
@@ -217,8 +179,25 @@ fn look_into(template: &str, kind: &str, file: &Path) -> Result<Looked> {
     Ok(Looked { facts, changes, without_limits, by_length })
 }
 
+/// The first sentence of what a key is, or of the kind that it names, in the run file that is parsed in `run`.
+fn comment(tables: &[Table], run: &toml::Table, table: &str, key: &str) -> Option<String> {
+    let kind = table.split('.').try_fold(run, |at, part| at.get(part)?.as_table())?.get("kind").and_then(toml::Value::as_str);
+    let of = tables.iter().find(|of| of.name == table && (of.kind.is_none() || of.kind.as_deref() == kind))?;
+    let (about, words) = match (of.keys.iter().find(|of| of.last() == key), key == "kind") {
+        (Some(known), true) => (&known.words.iter().find(|word| Some(word.name.as_str()) == kind)?.about, &[][..]),
+        (Some(known), false) => (&known.about, &known.words[..]),
+        (None, true) => (&of.about, &[][..]),
+        (None, false) => return None,
+    };
+    let first = about.split_once(". ").map_or(about.trim_end_matches('.'), |(first, _)| first);
+    let told = words.iter().all(|word| first.contains(&format!("`{}`", word.name)));
+    let words: Vec<&str> = words.iter().map(|word| word.name.as_str()).collect();
+    Some(if told { first.into() } else { format!("{first}: {}", words.join(", ")) })
+}
+
 /// Run file from the template with the changes, and with a comment beside every key that has none.
 fn written(template: &str, Looked { facts, changes, without_limits, by_length }: &Looked) -> String {
+    let (tables, run) = (Config::tables(), template.parse::<toml::Table>().unwrap_or_default());
     let mut out = String::new();
     let mut table = String::new();
     // Of a list over several lines: its name.
@@ -243,8 +222,8 @@ fn written(template: &str, Looked { facts, changes, without_limits, by_length }:
         let key = line.split_once(" = ").map(|(key, _)| key).filter(|key| !key.starts_with(['#', ' ']));
         let changed = key.and_then(|key| changes.iter().find(|(t, k, _)| *t == table && *k == key));
         let line = changed.map_or(line.to_string(), |(_, key, value)| format!("{key} = {value}"));
-        let about = key.and_then(|key| KEYS.iter().find(|(k, _)| *k == key)).filter(|_| !line.contains('#') && !table.is_empty());
-        let line = about.map_or(line.clone(), |(_, about)| format!("{line:<28}  # {about}"));
+        let about = key.filter(|_| !line.contains('#') && !table.is_empty()).and_then(|key| comment(&tables, &run, &table, key));
+        let line = about.map_or(line.clone(), |about| format!("{line:<28}  # {about}"));
         out += line.trim_end();
         out.push('\n');
         if *by_length && table == "loss" && key == Some("kind") {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize};
 use clap::Args;
 use tempfile::TempDir;
 
-use super::args::{DeviceArg, JsonArg, parse_bytes};
+use super::args::{DeviceArg, JsonArg, KeyValue, parse_bytes};
 use super::devices::device_of;
 use super::sweep::{Member, members};
 use crate::error::{Error, Result};
@@ -23,8 +23,8 @@ pub(super) struct TrainArgs {
     /// Run files; those shipped are in data/runs/. Several are trained one after the other, each in a folder of its name
     #[arg(value_name = "RUN.toml", required = true)]
     runs: Vec<PathBuf>,
-    /// Override a key, as in --set train.batch=64 (repeatable)
-    #[arg(long = "set", value_name = "TABLE.KEY=VALUE")]
+    /// Override a key, as in --set train.batch=64 (repeatable); `engine help keys` lists them
+    #[arg(long = "set", value_name = "TABLE.KEY=VALUE", value_parser = KeyValue, hide_possible_values = true)]
     set: Vec<String>,
     /// Run folder [default: runs/ and the name of the run file]; of several runs, the folder of the runs' folders
     #[arg(long, value_name = "DIR")]
@@ -39,7 +39,7 @@ pub(super) struct TrainArgs {
     #[arg(long, value_name = "1,2,3", value_delimiter = ',')]
     seeds: Vec<u64>,
     /// One run for each value of a key, as in --grid optimizer.learning_rate=1e-3,5e-4 (repeatable: every combination)
-    #[arg(long, value_name = "KEY=A,B,C")]
+    #[arg(long, value_name = "KEY=A,B,C", value_parser = KeyValue, hide_possible_values = true)]
     grid: Vec<String>,
     /// Memory budget, as in 8GiB [default: 8GiB, or what the card has free]
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]

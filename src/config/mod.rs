@@ -1,30 +1,38 @@
 //! A run's configuration: one TOML file and `--set` overrides. Unknown keys are errors, never ignored.
 
+mod keys;
 mod overrides;
 mod rules;
+mod schema;
 mod section;
 mod settings;
 mod words;
 
 use std::path::Path;
 
+use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+pub use keys::{Key, Table, Word};
 #[cfg(feature = "cli")]
 pub(crate) use overrides::value_of;
 pub use rules::{AbortRule, Expectation, Restart};
+pub use schema::in_range;
 pub use section::Section;
 pub(crate) use section::within;
 pub use settings::{CheckpointConfig, Precision, TrainConfig, ValidationConfig};
+#[cfg(feature = "cli")]
+pub(crate) use words::ALIKE;
 
 use crate::error::{Error, Result};
 use crate::files;
 use crate::optim::{OptimizerConfig, ScheduleConfig, ScheduleKind};
 
 /// Everything that a run depends on: its model M, its data D and its loss L, and how it is trained.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Run")]
 pub struct Config<M, D, L> {
     /// Configuration of the model that is trained.
     pub model: M,
@@ -170,6 +178,36 @@ where
     }
 }
 
+impl<M: JsonSchema, D: JsonSchema, L: JsonSchema> Config<M, D, L> {
+    /// The JSON schema of such a run file, by which editors complete and check one. Kinds of one's own take part by their derived schema:
+    ///
+    /// ```
+    /// use engine::config::Config;
+    /// use engine::losses::VectorLossConfig;
+    /// use engine::tasks::VectorsConfig;
+    ///
+    /// #[derive(schemars::JsonSchema)]
+    /// struct Bottleneck {
+    ///     /// Number of features of the hidden layer.
+    ///     #[schemars(range(min = 1, max = 4096))]
+    ///     hidden: usize,
+    /// }
+    ///
+    /// type Run = Config<Bottleneck, VectorsConfig, VectorLossConfig>;
+    /// assert_eq!(Run::schema()["$defs"]["Bottleneck"]["properties"]["hidden"]["maximum"], 4096);
+    /// let key = &Run::tables()[0].keys[0];
+    /// assert_eq!((&*key.name, &*key.range), ("model.hidden", "from 1 to 4096"));
+    /// ```
+    pub fn schema() -> serde_json::Value {
+        schema::schema_of::<Self>()
+    }
+
+    /// The tables of such a run file with their keys: type, default, range and what they mean.
+    pub fn tables() -> Vec<Table> {
+        keys::tables(&Self::schema())
+    }
+}
+
 impl<M: Section, D: Section, L: Section> Section for Config<M, D, L> {
     fn validate(&self) -> std::result::Result<(), String> {
         let (t, s) = (&self.train, &self.schedule);
@@ -177,15 +215,19 @@ impl<M: Section, D: Section, L: Section> Section for Config<M, D, L> {
         self.validation.validate()?;
         self.checkpoint.validate()?;
         self.data.validate()?;
+        in_range(&self.abort_if, "abort_if")?;
         self.abort_if.iter().try_for_each(|rule| rule.validate(t.epochs))?;
         self.restart.iter().try_for_each(Restart::validate)?;
+        in_range(&self.expect, "expect")?;
         self.expect.iter().try_for_each(|wish| wish.validate(t.epochs))?;
         let range = format!("below train.epochs = {}", t.epochs);
         let warmup = s.warmup_of(t.epochs);
         within(s.kind != ScheduleKind::EpochCosine || warmup < t.epochs, "schedule.warmup_epochs", warmup as f64, &range)?;
         self.model.validate()?;
         self.loss.validate()?;
+        in_range(&self.optimizer, "optimizer")?;
         self.optimizer.validate()?;
+        in_range(s, "schedule")?;
         s.validate(&self.optimizer)
     }
 }

@@ -1,14 +1,16 @@
 //! How long, on how much and with which seeds a run trains; when it validates and when it saves.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::schema::in_range;
 use super::section::{Section, within};
 use crate::error::{Error, Result};
 use crate::plan::Recompute;
 
 /// Number format of stored activations and their gradients. Kernels compute in 32 bits; weights, their gradients and the optimiser's state
 /// are always stored in 32 bits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub enum Precision {
     /// 32-bit floats.
     #[default]
@@ -27,33 +29,42 @@ impl Precision {
 }
 
 /// Settings of the training loop: batch size, number of epochs, seed and precision.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TrainConfig {
-    /// Seed of the initial weights, of dropout and of the order of samples.
+    /// Seed of the initial weights, of dropout and of the order of samples. The same seed gives the same run, bit for bit.
     pub seed: u64,
-    /// Number of samples in a micro-batch.
+    /// Number of samples in a micro-batch; `accumulate` of them make an update.
+    #[schemars(range(min = 1, max = 1 << 20))]
     pub batch: usize,
     /// Number of micro-batches whose gradients are added up for one update.
+    #[schemars(range(min = 1, max = 1 << 16))]
     pub accumulate: usize,
-    /// Part of the forward pass that is computed again in the backward pass to save memory: `none`, `light` or `full`.
+    /// Part of the forward pass that the backward pass computes again, to save memory. It is `none`, `light` (what is cheap), or `full` (all
+    /// between a few tensors).
     #[serde(skip_serializing_if = "Recompute::is_none")]
+    #[schemars(!skip_serializing_if)]
     pub recompute: Recompute,
-    /// Number format of stored activations and their gradients: `f32` or `f16`.
+    /// Number format of stored activations and their gradients.
     #[serde(skip_serializing_if = "Precision::is_f32")]
+    #[schemars(!skip_serializing_if)]
     pub precision: Precision,
-    /// Number of epochs.
+    /// Number of epochs: passes over the samples of a file, or `steps_per_epoch` updates each on generated data.
+    #[schemars(range(min = 1, max = 1_000_000))]
     pub epochs: u64,
     /// Number of updates in an epoch of generated data. An epoch of a file visits each sample once.
+    #[schemars(range(min = 1, max = 1_000_000_000))]
     pub steps_per_epoch: u64,
-    /// Visit the samples of an epoch in a random order.
+    /// Visit the samples in a random order, another one each epoch.
     pub shuffle: bool,
     /// Leave out the samples of an epoch that do not fill a step. A step on a handful of samples can undo much just before a validation.
     pub drop_last: bool,
     /// Share of the training samples of a file that are used, the same ones whatever else changes: smaller shares are parts of larger ones.
     #[serde(skip_serializing_if = "is_whole")]
+    #[schemars(!skip_serializing_if, range(max = 1), extend("exclusiveMinimum" = 0))]
     pub share: f64,
     /// Number of steps between two lines of `metrics.jsonl`.
+    #[schemars(range(min = 1))]
     pub log_every: u64,
 }
 
@@ -80,22 +91,25 @@ impl Default for TrainConfig {
 }
 
 /// Settings of validation and early stopping.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ValidationConfig {
     /// Number of steps between two validations; without it, there is one an epoch.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
     pub every: Option<u64>,
     /// Number of fresh sequences in each validation on generated data.
+    #[schemars(range(min = 1, max = 1 << 20))]
     pub sequences: usize,
     /// The metric that chooses the best weights, and that patience and a plateau schedule follow: `loss`, or any other that a validation gives.
     pub select: String,
-    /// Validations without improvement before the run stops; 0, the default, never stops early.
+    /// Number of validations without improvement after which the run stops; 0 never stops early.
     pub patience: u64,
     /// Step up to which patience does not count; without it, the end of the warm-up or of the curriculum's transition, whichever is later.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub patience_after: Option<u64>,
     /// Smallest improvement of the selected metric that resets patience. Any improvement, however small, makes the weights the best.
+    #[schemars(range(min = 0))]
     pub min_delta: f64,
 }
 
@@ -106,13 +120,15 @@ impl Default for ValidationConfig {
 }
 
 /// Settings of the checkpoints.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct CheckpointConfig {
     /// Number of steps between two checkpoints; without it, there is one an epoch.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
     pub every: Option<u64>,
     /// Number of the newest checkpoints that are kept, besides the best weights.
+    #[schemars(range(min = 1, max = 1000))]
     pub keep: usize,
 }
 
@@ -158,36 +174,25 @@ impl TrainConfig {
 
 impl Section for TrainConfig {
     fn validate(&self) -> std::result::Result<(), String> {
-        let (batch, accumulate, epochs, steps) = (self.batch, self.accumulate, self.epochs, self.steps_per_epoch);
-        within((1..=1 << 20).contains(&batch), "train.batch", batch as f64, "from 1 to 1048576")?;
-        within((1..=1 << 16).contains(&accumulate), "train.accumulate", accumulate as f64, "from 1 to 65536")?;
-        within((1..=1_000_000).contains(&epochs), "train.epochs", epochs as f64, "from 1 to 1000000")?;
-        within((1..=1_000_000_000).contains(&steps), "train.steps_per_epoch", steps as f64, "from 1 to 1e9")?;
-        let samples = self.samples() as u64;
+        in_range(self, "train")?;
+        let (samples, steps) = (self.samples() as u64, self.steps_per_epoch);
         within(
             samples.saturating_mul(steps) < 1 << 31,
             "train.steps_per_epoch × train.batch × train.accumulate",
             (samples as f64) * steps as f64,
             "below 2^31",
-        )?;
-        within(self.share > 0.0 && self.share <= 1.0, "train.share", self.share, "above 0, and 1 at most")?;
-        within(self.log_every >= 1, "train.log_every", self.log_every as f64, "at least 1")?;
-        within(self.seed <= i64::MAX as u64, "train.seed", self.seed as f64, "below 2^63")
+        )
     }
 }
 
 impl Section for ValidationConfig {
     fn validate(&self) -> std::result::Result<(), String> {
-        within(self.every != Some(0), "validation.every", 0.0, "at least 1")?;
-        within((1..=1 << 20).contains(&self.sequences), "validation.sequences", self.sequences as f64, "from 1 to 1048576")?;
-        let delta = self.min_delta;
-        within(delta >= 0.0 && delta.is_finite(), "validation.min_delta", delta, "0 or more, and finite")
+        in_range(self, "validation")
     }
 }
 
 impl Section for CheckpointConfig {
     fn validate(&self) -> std::result::Result<(), String> {
-        within(self.every != Some(0), "checkpoint.every", 0.0, "at least 1")?;
-        within((1..=1000).contains(&self.keep), "checkpoint.keep", self.keep as f64, "from 1 to 1000")
+        in_range(self, "checkpoint")
     }
 }

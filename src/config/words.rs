@@ -79,12 +79,12 @@ pub(super) fn in_words(message: &str) -> String {
     text
 }
 
-fn quoted(message: &str) -> Vec<&str> {
+pub(super) fn quoted(message: &str) -> Vec<&str> {
     message.split('`').skip(1).step_by(2).collect()
 }
 
 /// Smallest similarity of two names (Jaro-Winkler, 0 to 1) at which one is taken for a misspelling of the other.
-const ALIKE: f64 = 0.8;
+pub(crate) const ALIKE: f64 = 0.8;
 
 /// Adds the nearest known name to «unknown field `x`, expected one of `a`, `b`» if one is near; the parser itself lists the known names.
 fn suggest(message: &str) -> String {

@@ -3,6 +3,7 @@
 //! Three phases of families, each family a rule with random constants. A sample that leaves the range is drawn again. Families that grow by
 //! factors would leave any range: theirs are also shorter ones, as long as the range allows.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::SampleStream;
@@ -398,7 +399,7 @@ pub static FAMILIES: [Family; 21] = [
 ];
 
 /// Ways in which the later phases of the curriculum enter.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Transition {
     /// Linear: each phase enters over half of the transition, the second before the third.

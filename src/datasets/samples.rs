@@ -3,20 +3,24 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::scale::{Normalization, Scale};
 
 /// Windows that are cut out of series: `context` moments, and the `horizon` moments after them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Window {
     /// Number of moments that are input.
+    #[schemars(range(min = 1, max = 1 << 16))]
     pub context: usize,
     /// Number of moments that are predicted.
+    #[schemars(range(min = 1, max = 1 << 16))]
     pub horizon: usize,
     /// Number of moments from the start of a window to that of the next.
     #[serde(default = "one", skip_serializing_if = "is_one")]
+    #[schemars(!skip_serializing_if, range(min = 1, max = 1 << 16))]
     pub stride: usize,
 }
 
@@ -41,7 +45,7 @@ impl Window {
 }
 
 /// Ways to normalise the numbers of a field.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Normalize {
     /// As they are.
@@ -56,7 +60,7 @@ pub enum Normalize {
 }
 
 /// Sizes of a field, which a file has told.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Known {
     /// Shape of a sample.
@@ -66,6 +70,7 @@ pub struct Known {
     pub below: Option<usize>,
     /// True if each position of a sequence of unequal length has a value of its own: those after its end do not count.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[schemars(!skip_serializing_if)]
     pub each: bool,
     /// Number that the integers of each column are below, where several columns have rows of their own in one table; empty for one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -1,10 +1,11 @@
 //! An activation and a dropout that no product takes along.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::layer::{Decoding, Layer, dropout, saved_by_forward};
 use super::sequential::Step;
-use super::stacked::{Sample, StackLayer, rate};
+use super::stacked::{Sample, StackLayer};
 use crate::error::Result;
 use crate::kernels::matmul::Activation;
 use crate::kernels::{self, activation};
@@ -89,7 +90,7 @@ impl Layer for Drop {
 macro_rules! activations {
     ($($config:ident $kind:ident $doc:literal;)*) => {
         $(#[doc = $doc]
-        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
         pub struct $config {}
 
@@ -115,18 +116,15 @@ activations! {
 }
 
 /// `torch.nn.Dropout`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DropoutConfig {
     /// Probability that an element becomes zero.
+    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
     pub rate: f64,
 }
 
 impl StackLayer for DropoutConfig {
-    fn validate(&self, at: &str, _left: &mut usize) -> std::result::Result<(), String> {
-        rate(at, "rate", self.rate)
-    }
-
     fn make(&self, name: &str, _at: &str, _sample: &mut Sample) -> Result<Step> {
         Ok(Step::other(Drop::new(name, self.rate)))
     }

@@ -1,5 +1,6 @@
 //! Sinusoidal positions.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::layer::Layer;
@@ -30,7 +31,7 @@ impl Layer for AddPositions {
 }
 
 /// Sinusoidal position encoding.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PositionsConfig {}
 

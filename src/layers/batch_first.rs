@@ -1,12 +1,13 @@
 //! Recurrent layers for batch-first sequences, as a stack has them.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::layer::{Layer, lengths};
 use super::pooling::sizes;
 use super::recurrent::{Gru, Lstm, Wanted};
 use super::sequential::Step;
-use super::stacked::{Sample, StackLayer, size};
+use super::stacked::{Sample, StackLayer};
 use crate::error::Result;
 use crate::kernels::concat::{self, Sides};
 use crate::kernels::embedding;
@@ -134,21 +135,19 @@ impl Recur {
 }
 
 /// One layer of `torch.nn.LSTM`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LstmConfig {
     /// Number of features of the hidden state.
+    #[schemars(range(min = 1, max = 1 << 16))]
     pub hidden: usize,
-    /// A second direction, from the end to the beginning: the result has its states beside those of the first.
+    /// Add a second direction, from the end to the beginning: the result has its states beside those of the first.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[schemars(!skip_serializing_if)]
     pub bidirectional: bool,
 }
 
 impl StackLayer for LstmConfig {
-    fn validate(&self, at: &str, _left: &mut usize) -> std::result::Result<(), String> {
-        size(at, "hidden", self.hidden, 1 << 16)
-    }
-
     fn make(&self, name: &str, at: &str, sample: &mut Sample) -> Result<Step> {
         Recur::step(name, at, (self.hidden, self.bidirectional), sample, |features, reverse| {
             let lstm = Lstm::new(name, 0, features, self.hidden);
@@ -158,21 +157,19 @@ impl StackLayer for LstmConfig {
 }
 
 /// One layer of `torch.nn.GRU`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GruConfig {
     /// Number of features of the hidden state.
+    #[schemars(range(min = 1, max = 1 << 16))]
     pub hidden: usize,
-    /// A second direction, from the end to the beginning: the result has its states beside those of the first.
+    /// Add a second direction, from the end to the beginning: the result has its states beside those of the first.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[schemars(!skip_serializing_if)]
     pub bidirectional: bool,
 }
 
 impl StackLayer for GruConfig {
-    fn validate(&self, at: &str, _left: &mut usize) -> std::result::Result<(), String> {
-        size(at, "hidden", self.hidden, 1 << 16)
-    }
-
     fn make(&self, name: &str, at: &str, sample: &mut Sample) -> Result<Step> {
         Recur::step(name, at, (self.hidden, self.bidirectional), sample, |features, reverse| {
             let gru = Gru::new(name, 0, features, self.hidden);

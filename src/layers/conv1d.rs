@@ -1,11 +1,12 @@
 //! Convolution over time.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::layer::{Layer, axes, saved_by_forward};
 use super::linear::{Fused, Linear};
 use super::sequential::Step;
-use super::stacked::{Sample, StackLayer, size};
+use super::stacked::{Sample, StackLayer};
 use crate::error::Result;
 use crate::kernels::conv1d::{BackwardUnfold, Sizes, Unfold};
 use crate::plan::{Plan, Tensor};
@@ -42,17 +43,20 @@ impl Layer for Conv1d {
 }
 
 /// Convolution of a stack.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Conv1dConfig {
     /// Number of output features.
+    #[schemars(range(min = 1, max = 1 << 16))]
     pub out: usize,
-    /// Number of positions that a result depends on.
+    /// Number of positions that a result depends on; an odd one unless `causal = true`.
+    #[schemars(range(min = 1, max = 1 << 10))]
     pub kernel: usize,
-    /// Distance between two of them.
+    /// Distance between two of the positions that a result depends on.
     #[serde(default = "one")]
+    #[schemars(range(min = 1, max = 1 << 16))]
     pub dilation: usize,
-    /// Causal convolution: a position depends on itself and earlier ones. Otherwise the kernel is odd, and as many lie before as after.
+    /// Causal convolution: a result depends on its own position and earlier ones. Without it, as many lie before as after.
     #[serde(default)]
     pub causal: bool,
 }
@@ -63,9 +67,6 @@ fn one() -> usize {
 
 impl StackLayer for Conv1dConfig {
     fn validate(&self, at: &str, _left: &mut usize) -> std::result::Result<(), String> {
-        size(at, "out", self.out, 1 << 16)?;
-        size(at, "kernel", self.kernel, 1 << 10)?;
-        size(at, "dilation", self.dilation, 1 << 16)?;
         match self.causal || self.kernel % 2 == 1 {
             true => Ok(()),
             false => Err(format!("{at}.kernel = {} is even: take an odd one, or causal = true", self.kernel)),

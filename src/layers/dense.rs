@@ -1,27 +1,25 @@
 //! Linear layers and normalisations, as a stack has them.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::layer_norm::LayerNorm;
 use super::linear::Linear;
 use super::sequential::Step;
-use super::stacked::{Sample, StackLayer, size};
+use super::stacked::{Sample, StackLayer};
 use crate::error::{Error, Result};
 
 /// `torch.nn.Linear`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LinearConfig {
-    /// Number of output features; without it, the size of the data's `target`.
+    /// Number of output features; without it, as many as the target asks for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1 << 18))]
     pub out: Option<usize>,
 }
 
 impl StackLayer for LinearConfig {
-    fn validate(&self, at: &str, _left: &mut usize) -> std::result::Result<(), String> {
-        self.out.map_or(Ok(()), |out| size(at, "out", out, 1 << 18))
-    }
-
     fn make(&self, name: &str, at: &str, sample: &mut Sample) -> Result<Step> {
         let missing = || Error::Config(format!("{at}: these data have no `target` to tell how many features come out: give out = …"));
         let (inputs, out) = (sample.features(), self.out.or_else(|| sample.asked_for()).ok_or_else(missing)?);
@@ -31,7 +29,7 @@ impl StackLayer for LinearConfig {
 }
 
 /// `torch.nn.LayerNorm`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NormConfig {}
 
@@ -42,7 +40,7 @@ impl StackLayer for NormConfig {
 }
 
 /// RMS normalisation.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RmsNormConfig {}
 

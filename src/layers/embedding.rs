@@ -1,10 +1,11 @@
 //! Embeddings of token sequences.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::layer::{Decoding, Layer, saved_by_forward};
 use super::sequential::Step;
-use super::stacked::{Sample, StackLayer, size};
+use super::stacked::{Sample, StackLayer};
 use crate::error::{Error, Result};
 use crate::kernels::embedding::{BackwardPositions, BackwardTable, Fixed, Forward};
 use crate::plan::{Init, Plan, Tensor};
@@ -112,13 +113,15 @@ impl Layer for Embedding {
 }
 
 /// Token embedding of a stack, with that of the positions.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EmbeddingConfig {
-    /// Number of features.
+    /// Number of features that an integer becomes.
+    #[schemars(range(min = 1, max = 1 << 16))]
     pub features: usize,
     /// Add a learned vector for each position. Without it sequences can be continued beyond the length of the training data.
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    #[schemars(!skip_serializing_if)]
     pub positions: bool,
 }
 
@@ -131,10 +134,6 @@ fn is_yes(given: &bool) -> bool {
 }
 
 impl StackLayer for EmbeddingConfig {
-    fn validate(&self, at: &str, _left: &mut usize) -> std::result::Result<(), String> {
-        size(at, "features", self.features, 1 << 16)
-    }
-
     fn make(&self, name: &str, at: &str, sample: &mut Sample) -> Result<Step> {
         let vocabulary = sample.integers.take().ok_or_else(|| Error::Config(format!("{at} takes integers; these are numbers already")))?;
         let [length]: [usize; 1] =

@@ -1,5 +1,6 @@
 //! Sequences as single vectors.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::layer::Layer;
@@ -9,7 +10,7 @@ use crate::error::Result;
 use crate::plan::{Plan, Tensor};
 
 /// `torch.nn.Flatten`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FlattenConfig {}
 

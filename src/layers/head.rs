@@ -1,5 +1,6 @@
 //! What turns features into outputs.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::layer::Layer;
@@ -11,7 +12,7 @@ use crate::kernels::matmul::Activation;
 use crate::plan::{Plan, Tensor};
 
 /// Kinds of output heads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum HeadKind {
     /// Hidden layer with ReLU: Linear → ReLU → dropout → Linear.

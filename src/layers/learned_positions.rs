@@ -1,5 +1,6 @@
 //! Learned positions.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::layer::{Layer, saved_by_forward};
@@ -37,7 +38,7 @@ impl Layer for LearnedPositions {
 }
 
 /// Learned positions of a stack.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LearnedPositionsConfig {}
 

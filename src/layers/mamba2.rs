@@ -1,11 +1,12 @@
 //! Mamba-2: a selective state space behind a short convolution, gated and normalised.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::layer::{Cache, Decoding, Layer, axes};
 use super::linear::{Fused, Linear};
 use super::sequential::Step;
-use super::stacked::{Sample, StackLayer, size};
+use super::stacked::{Sample, StackLayer};
 use super::state_space::{HeadNumbers, StateSpace};
 use crate::error::{Error, Result};
 use crate::gpu::Role;
@@ -19,26 +20,32 @@ use crate::plan::{Init, Plan, Tensor};
 const EPS: f64 = 1e-5;
 
 /// Sizes of a Mamba-2 mixer.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Mamba2Config {
     /// Number of states N of a feature.
     #[serde(default = "sixty_four")]
+    #[schemars(range(min = 1, max = 1 << 10))]
     pub state: usize,
     /// Number of features P of a head; it divides the features of all heads.
     #[serde(default = "sixty_four")]
+    #[schemars(range(min = 1, max = 1 << 10))]
     pub head: usize,
     /// Features of all heads, as a multiple of the layer's.
     #[serde(default = "two")]
+    #[schemars(range(min = 1, max = 16))]
     pub expand: usize,
     /// Number of positions that the short convolution looks at.
     #[serde(default = "four")]
+    #[schemars(range(min = 1, max = 16))]
     pub conv: usize,
     /// Number of groups of heads that share their keys and queries; it divides the heads.
     #[serde(default = "one")]
+    #[schemars(range(min = 1, max = 1 << 10))]
     pub groups: usize,
     /// Number of positions that are computed at a time as a matrix product. Results do not depend on it.
     #[serde(default = "sixty_four")]
+    #[schemars(range(min = 1, max = 256))]
     pub chunk: usize,
 }
 
@@ -205,32 +212,7 @@ impl Layer for Mamba2 {
     }
 }
 
-impl Mamba2Config {
-    /// Fails on sizes out of range; `at` is their place in the run file.
-    ///
-    /// # Errors
-    /// A message that says what is wrong.
-    pub fn validate(&self, at: &str) -> std::result::Result<(), String> {
-        let Mamba2Config { state, head, expand, conv, groups, chunk } = *self;
-        for (key, value, most) in [
-            ("state", state, 1 << 10),
-            ("head", head, 1 << 10),
-            ("expand", expand, 16),
-            ("conv", conv, 16),
-            ("groups", groups, 1 << 10),
-            ("chunk", chunk, 256),
-        ] {
-            size(at, key, value, most)?;
-        }
-        Ok(())
-    }
-}
-
 impl StackLayer for Mamba2Config {
-    fn validate(&self, at: &str, _left: &mut usize) -> std::result::Result<(), String> {
-        self.validate(at)
-    }
-
     fn make(&self, name: &str, at: &str, sample: &mut Sample) -> Result<Step> {
         let [_, features] = sample.sequence(at)?;
         Ok(Step::other(Mamba2::new(name, features, 1, self.clone()).map_err(|e| e.of(at))?))

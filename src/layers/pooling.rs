@@ -1,11 +1,12 @@
 //! One vector of a sequence: the mean of its positions, a mean by learned weights, or the last position.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::layer::{Layer, lengths, saved_by_forward};
 use super::linear::{Fused, Linear};
 use super::sequential::Step;
-use super::stacked::{Sample, StackLayer, size};
+use super::stacked::{Sample, StackLayer};
 use crate::error::{Error, Result};
 use crate::kernels::mean;
 use crate::kernels::slice::{self, Rows};
@@ -135,7 +136,7 @@ impl Layer for LastPosition {
 }
 
 /// Mean over the positions.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MeanPoolConfig {}
 
@@ -149,11 +150,12 @@ impl StackLayer for MeanPoolConfig {
 }
 
 /// Mean over the positions by learned weights.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AttentionPoolConfig {
     /// Number of heads, each of which weighs its own part of the features; they divide the features.
     #[serde(default = "one")]
+    #[schemars(range(min = 1, max = 1 << 10))]
     pub heads: usize,
 }
 
@@ -162,10 +164,6 @@ fn one() -> usize {
 }
 
 impl StackLayer for AttentionPoolConfig {
-    fn validate(&self, at: &str, _left: &mut usize) -> std::result::Result<(), String> {
-        size(at, "heads", self.heads, 1 << 10)
-    }
-
     fn make(&self, name: &str, at: &str, sample: &mut Sample) -> Result<Step> {
         let ([_, features], heads) = (sample.sequence(at)?, self.heads);
         if !features.is_multiple_of(heads) {
@@ -181,7 +179,7 @@ impl StackLayer for AttentionPoolConfig {
 }
 
 /// Last position.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LastConfig {}
 

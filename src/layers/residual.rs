@@ -1,5 +1,6 @@
 //! A sum of what goes into layers and what comes out of them.
 
+use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -47,11 +48,12 @@ impl Layer for Residual {
 }
 
 /// Residual connection around layers `L`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, bound(deserialize = "L: DeserializeOwned"))]
 pub struct ResidualConfig<L> {
     /// Layers inside of the residual connection.
     #[serde(deserialize_with = "layer_by_layer")]
+    #[schemars(length(min = 1))]
     pub layers: Vec<L>,
 }
 

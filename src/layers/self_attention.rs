@@ -1,11 +1,12 @@
 //! Multi-head self-attention with its projections.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::layer::{Cache, Decoding, Gradient, Layer, Mask, axes, dropout, saved_by_forward, through_dropout};
 use super::linear::{Fused, Linear};
 use super::sequential::Step;
-use super::stacked::{Sample, StackLayer, rate, size};
+use super::stacked::{Sample, StackLayer};
 use crate::error::{Error, Result};
 use crate::gpu::Role;
 use crate::kernels::Dropout;
@@ -135,25 +136,22 @@ impl Layer for SelfAttention {
 }
 
 /// Self-attention of a stack, with its residual.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SelfAttentionConfig {
-    /// Number of attention heads; they divide the features.
+    /// Number of attention heads; they divide the features into heads of at most 128.
+    #[schemars(range(min = 1, max = 1 << 12))]
     pub heads: usize,
     /// Causal attention: each position sees only itself and earlier ones.
     #[serde(default)]
     pub causal: bool,
     /// Dropout rate of attention probabilities and of the output.
     #[serde(default)]
+    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
     pub dropout: f64,
 }
 
 impl StackLayer for SelfAttentionConfig {
-    fn validate(&self, at: &str, _left: &mut usize) -> std::result::Result<(), String> {
-        size(at, "heads", self.heads, 1 << 12)?;
-        rate(at, "dropout", self.dropout)
-    }
-
     fn make(&self, name: &str, at: &str, sample: &mut Sample) -> Result<Step> {
         let features = sample.in_heads(self.heads, at)?;
         Ok(Step::other(SelfAttention::new(name, features, self.heads, Mask::of(self.causal), self.dropout)?))

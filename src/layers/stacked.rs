@@ -71,7 +71,7 @@ impl Sample {
 
 /// A layer of a stack, as its table in the run file describes it.
 pub trait StackLayer: Debug {
-    /// Fails on values out of range; `at` is the place in the run file, `left` the number of layers that a stack may still have.
+    /// Fails on values that do not fit each other; `at` is the place in the run file, `left` the number of layers that a stack may still have.
     ///
     /// # Errors
     /// A message that says what is wrong.
@@ -107,22 +107,6 @@ pub trait StackLayer: Debug {
     }
 }
 
-/// Fails unless a size is from 1 to `most`.
-pub(super) fn size(at: &str, key: &str, value: usize, most: usize) -> std::result::Result<(), String> {
-    match (1..=most).contains(&value) {
-        true => Ok(()),
-        false => Err(format!("{at}.{key} = {value} is out of range: it must be from 1 to {most}")),
-    }
-}
-
-/// Fails unless a dropout rate is in [0, 1).
-pub(super) fn rate(at: &str, key: &str, value: f64) -> std::result::Result<(), String> {
-    match (0.0..1.0).contains(&value) {
-        true => Ok(()),
-        false => Err(format!("{at}.{key} = {value} is out of range: it must be in [0, 1)")),
-    }
-}
-
 /// Reads each layer by itself, so that an error message names the layer that is wrong.
 ///
 /// # Errors
@@ -135,7 +119,7 @@ pub fn layer_by_layer<'de, D: Deserializer<'de>, L: DeserializeOwned>(deserializ
     values.into_iter().enumerate().map(layer).collect()
 }
 
-/// Fails on a layer with values out of range, and on more than a thousand layers.
+/// Fails on a layer whose values do not fit each other, and on more than a thousand layers. `config::in_range` looks at each value by itself.
 ///
 /// # Errors
 /// A message that says what is wrong.
@@ -181,7 +165,7 @@ pub fn make_layers<L: StackLayer>(layers: &[L], prefix: &str, at: &str, sample: 
 macro_rules! stack_layers {
     ($($(#[$doc:meta])* $kind:ident($config:ty),)*) => {
         /// A layer of a stack, by its `kind`. Shapes are those of one sample: (features), or (length, features) for a sequence.
-        #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+        #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
         #[serde(tag = "kind", rename_all = "snake_case")]
         pub enum LayerConfig {
             $($(#[$doc])* $kind($config),)*

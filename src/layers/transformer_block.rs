@@ -1,5 +1,6 @@
 //! The transformer block, post-norm (Vaswani et al. 2017) or pre-norm (Xiong et al. 2020).
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::feed_forward::FeedForward;
@@ -8,7 +9,7 @@ use super::layer_norm::LayerNorm;
 use super::linear::Fused;
 use super::self_attention::SelfAttention;
 use super::sequential::Step;
-use super::stacked::{Sample, StackLayer, rate, size};
+use super::stacked::{Sample, StackLayer};
 use crate::error::Result;
 use crate::kernels::matmul::Activation;
 use crate::plan::{Plan, Tensor};
@@ -118,12 +119,14 @@ impl Layer for TransformerBlock {
 }
 
 /// A transformer block of a stack.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TransformerBlockConfig {
-    /// Number of attention heads; they divide the features.
+    /// Number of attention heads; they divide the features into heads of at most 128.
+    #[schemars(range(min = 1, max = 1 << 12))]
     pub heads: usize,
     /// Number of hidden features of the feed-forward network.
+    #[schemars(range(min = 1, max = 1 << 18))]
     pub feed_forward: usize,
     /// Activation of the feed-forward network.
     #[serde(default = "relu")]
@@ -133,9 +136,11 @@ pub struct TransformerBlockConfig {
     pub causal: bool,
     /// Dropout rate of attention probabilities, hidden activations and sublayer outputs.
     #[serde(default)]
+    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
     pub dropout: f64,
     /// Pre-norm: normalise the inputs of the sublayers instead of the sums after them.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[schemars(!skip_serializing_if)]
     pub norm_first: bool,
 }
 
@@ -144,12 +149,6 @@ fn relu() -> Activation {
 }
 
 impl StackLayer for TransformerBlockConfig {
-    fn validate(&self, at: &str, _left: &mut usize) -> std::result::Result<(), String> {
-        size(at, "heads", self.heads, 1 << 12)?;
-        size(at, "feed_forward", self.feed_forward, 1 << 18)?;
-        rate(at, "dropout", self.dropout)
-    }
-
     fn make(&self, name: &str, at: &str, sample: &mut Sample) -> Result<Step> {
         let features = sample.in_heads(self.heads, at)?;
         let TransformerBlockConfig { heads, feed_forward: hidden, activation, causal, dropout, norm_first } = *self;

@@ -1,28 +1,33 @@
 //! Cross-entropy of a classifier, plain or weighted by how far off the likeliest class is.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::loss::{Columns, Gradients, Loss, LossKind, Recorded};
 use crate::batch::{Inputs, Outputs};
-use crate::config::{Section, within};
+use crate::config::{Section, in_range};
 use crate::error::{Error, Result};
 pub use crate::kernels::cross_entropy::IGNORED;
 use crate::kernels::cross_entropy::{Forward, Per, Weight};
 use crate::plan::Plan;
 
 /// Options of the cross-entropy of a classifier.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct CrossEntropyConfig {
-    /// Weight of a sample by the distance of its likeliest class: `none`, `linear`, `quadratic`, `square_root`, or `pure_distance`.
+    /// Weight w of the distance d between the likeliest class and the target: 0 (`none`), d (`linear`), d² (`quadratic`) or √d (`square_root`).
+    /// `pure_distance` takes the expected distance in place of the cross-entropy.
     pub weight: Weight,
-    /// Factor α of the distance weight w: CE · (1 + α · w).
+    /// Factor α of the weight of the distance: the loss is CE · (1 + α · w).
+    #[schemars(range(min = 0))]
     pub alpha: f64,
     /// Unit that has the same weight in the mean: each `position` that has a target, or each `sequence`, whose positions share its weight.
     #[serde(skip_serializing_if = "is_position")]
+    #[schemars(!skip_serializing_if)]
     pub per: Per,
     /// Label smoothing ε: the targets are (1 − ε) · onehot + ε / classes.
     #[serde(skip_serializing_if = "is_zero")]
+    #[schemars(!skip_serializing_if, range(min = 0), extend("exclusiveMaximum" = 1))]
     pub label_smoothing: f64,
 }
 
@@ -44,8 +49,7 @@ const NAME: &str = "loss.kind = \"cross_entropy\"";
 
 impl Section for CrossEntropyConfig {
     fn validate(&self) -> std::result::Result<(), String> {
-        within(self.alpha >= 0.0 && self.alpha.is_finite(), "loss.alpha", self.alpha, "0 or more, and finite")?;
-        within((0.0..1.0).contains(&self.label_smoothing), "loss.label_smoothing", self.label_smoothing, "in [0, 1)")?;
+        in_range(self, "loss")?;
         match self.weight {
             Weight::PureDistance if self.label_smoothing > 0.0 => {
                 Err("loss.label_smoothing is for a cross-entropy: loss.weight = \"pure_distance\" has none".into())

@@ -1,16 +1,17 @@
 //! Loss of predicted joints: their coordinates, and the bit that stops the sequence.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::loss::{Columns, Gradients, Loss, LossKind, Recorded};
 use crate::batch::{Inputs, Outputs};
-use crate::config::{Section, within};
+use crate::config::{Section, in_range};
 use crate::error::{Error, Result};
 use crate::kernels::joint_loss::{Rows, columns};
 use crate::plan::Plan;
 
 /// Penalty function of the error d of a coordinate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Penalty {
     /// Squared error: d².
@@ -20,16 +21,18 @@ pub enum Penalty {
 }
 
 /// Mean over valid joints of [penalty, mean over x and y] + stop_weight · BCE of the stop bit, which is 1 at the last valid joint.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct JointLossConfig {
-    /// Penalty of the coordinates: `mse` or `huber`.
+    /// Penalty of the coordinates.
     pub coordinates: Penalty,
     /// δ of `huber`, at which the penalty turns linear.
     #[serde(default = "one")]
+    #[schemars(range(min = 1e-6, max = 1e6))]
     pub delta: f64,
     /// Factor of the stop term; 0 leaves it out, for sequences that all have the same number of joints.
     #[serde(default = "one")]
+    #[schemars(range(min = 0, max = 1e6))]
     pub stop_weight: f64,
 }
 
@@ -41,8 +44,7 @@ const NAME: &str = "loss.kind = \"joints\"";
 
 impl Section for JointLossConfig {
     fn validate(&self) -> std::result::Result<(), String> {
-        within((1e-6..=1e6).contains(&self.delta), "loss.delta", self.delta, "from 1e-6 to 1e6")?;
-        within((0.0..=1e6).contains(&self.stop_weight), "loss.stop_weight", self.stop_weight, "from 0 to 1e6")
+        in_range(self, "loss")
     }
 }
 

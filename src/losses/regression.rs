@@ -1,16 +1,17 @@
 //! Losses of predicted numbers: squared error, absolute error, Huber.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::loss::{Columns, Gradients, Loss, LossKind, Recorded};
 use crate::batch::{Inputs, Outputs};
-use crate::config::{Section, within};
+use crate::config::{Section, in_range};
 use crate::error::{Error, Result};
 use crate::kernels::regression::{Penalty, Rows};
 use crate::plan::Plan;
 
 /// Penalty function of the error d of a number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RegressionPenalty {
     /// Squared error, d² (`torch.nn.MSELoss`).
@@ -23,12 +24,13 @@ pub enum RegressionPenalty {
 }
 
 /// Mean penalty of the errors of predicted numbers.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RegressionConfig {
-    /// Penalty of an error: `mse`, `mae` or `huber`.
+    /// Penalty of an error.
     pub penalty: RegressionPenalty,
     /// δ of `huber`, at which the penalty turns linear; in the scale of the normalised targets.
+    #[schemars(range(min = 1e-6, max = 1e6))]
     pub delta: f64,
 }
 
@@ -42,7 +44,7 @@ const NAME: &str = "loss.kind = \"regression\"";
 
 impl Section for RegressionConfig {
     fn validate(&self) -> std::result::Result<(), String> {
-        within((1e-6..=1e6).contains(&self.delta), "loss.delta", self.delta, "from 1e-6 to 1e6")
+        in_range(self, "loss")
     }
 }
 

@@ -1,20 +1,22 @@
 //! Loss of a variational autoencoder: squared error of the pixels and divergence of the posterior.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::loss::{Columns, Gradients, Loss, LossKind, Recorded};
 use crate::batch::{Inputs, Outputs};
-use crate::config::{Section, within};
+use crate::config::{Section, in_range};
 use crate::error::{Error, Result};
 use crate::kernels::vae::Kl;
 use crate::kernels::vector_loss::{On, Rows, Slot};
 use crate::plan::Plan;
 
 /// Mean over the images of Σ_pixels (x̂ − x)² + divergence · mean over the latents of −½ (1 + ln σ² − μ² − σ²).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct VaeLossConfig {
     /// Factor of the divergence; 0 leaves it out.
+    #[schemars(range(min = 0))]
     pub divergence: f64,
 }
 
@@ -23,8 +25,7 @@ const VAE_COLUMNS: [&str; 4] = ["loss", "cosine", "mse", "divergence"];
 
 impl Section for VaeLossConfig {
     fn validate(&self) -> std::result::Result<(), String> {
-        let factor = self.divergence;
-        within(factor >= 0.0 && factor.is_finite(), "loss.divergence", factor, "0 or more, and finite")
+        in_range(self, "loss")
     }
 }
 

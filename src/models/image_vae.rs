@@ -1,10 +1,11 @@
 //! Variational autoencoder of images (Kingma & Welling 2014), dense or convolutional.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::model::{Build, Model, ModelKind, positive};
+use super::model::{Build, Model, ModelKind};
 use crate::batch::{Inputs, Outputs};
-use crate::config::Section;
+use crate::config::{Section, in_range};
 use crate::error::{Error, Result};
 use crate::kernels::matmul::Activation;
 use crate::kernels::vae::{Backward, Sample};
@@ -14,28 +15,32 @@ use crate::losses::Gradients;
 use crate::plan::{Plan, Tensor};
 
 /// Layers of encoder and decoder, between pixels and latents.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum VaeLayers {
     /// Dense network with one hidden layer in encoder and decoder.
     Dense {
         /// Number of features of the hidden layer.
+        #[schemars(range(min = 1, max = 1 << 18))]
         hidden: usize,
     },
     /// Convolutional network: the encoder has stages of convolution, ReLU and 2 × 2 max-pooling, the decoder upsampling and 3 × 3 convolutions.
     Convolution {
-        /// Number of output channels of each stage.
+        /// Number of output channels of each stage, for one to eight stages.
+        #[schemars(length(min = 1, max = 8), inner(range(min = 1, max = 1 << 12)))]
         channels: Vec<usize>,
-        /// Kernel size of each stage; it is odd.
+        /// Kernel size of each stage in pixels, an odd number.
+        #[schemars(length(min = 1, max = 8), inner(range(min = 1, max = 31)))]
         kernels: Vec<usize>,
     },
 }
 
 /// Sizes and options of the model.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ImageVaeConfig {
-    /// Size of the latent vector z.
+    /// Number of features of the latent vector z.
+    #[schemars(range(min = 1, max = 1 << 16))]
     pub latents: usize,
     /// Sample z from the posterior in training, instead of z = μ.
     #[serde(default = "yes")]
@@ -52,23 +57,18 @@ const NAME: &str = "model.kind = \"image_vae\"";
 
 impl Section for ImageVaeConfig {
     fn validate(&self) -> std::result::Result<(), String> {
-        positive("latents", self.latents, 1 << 16)?;
-        match &self.layers {
-            VaeLayers::Dense { hidden } => positive("layers.hidden", *hidden, 1 << 18),
-            VaeLayers::Convolution { channels, kernels } => {
-                if channels.is_empty() || channels.len() > 8 || channels.len() != kernels.len() {
-                    return Err(format!(
-                        "model.layers: {} channels and {} kernels; give one to eight stages, each with both",
-                        channels.len(),
-                        kernels.len()
-                    ));
-                }
-                channels.iter().try_for_each(|c| positive("layers.channels", *c, 1 << 12))?;
-                match kernels.iter().find(|k| **k > 31 || *k % 2 == 0) {
-                    Some(k) => Err(format!("model.layers.kernels: {k} is out of range: kernels are odd, at most 31")),
-                    None => Ok(()),
-                }
-            }
+        in_range(self, "model")?;
+        let VaeLayers::Convolution { channels, kernels } = &self.layers else { return Ok(()) };
+        if channels.is_empty() || channels.len() > 8 || channels.len() != kernels.len() {
+            return Err(format!(
+                "model.layers: {} channels and {} kernels; give one to eight stages, each with both",
+                channels.len(),
+                kernels.len()
+            ));
+        }
+        match kernels.iter().find(|k| *k % 2 == 0) {
+            Some(k) => Err(format!("model.layers.kernels: {k} is out of range: kernels are odd")),
+            None => Ok(()),
         }
     }
 }

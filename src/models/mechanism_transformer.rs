@@ -1,11 +1,12 @@
 //! The mechanism transformer: Llama blocks over a latent, a type and the joints so far, which predict the next joint.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::model::{Build, Model, ModelKind, positive};
+use super::model::{Build, Model, ModelKind};
 use crate::batch::{Inputs, Outputs};
-use crate::config::Section;
-use crate::error::{Error, Result, out_of_range};
+use crate::config::{Section, in_range};
+use crate::error::{Error, Result};
 use crate::gpu::Role;
 use crate::kernels::embedding::{AddPositions, BackwardPositions, BackwardTable};
 use crate::kernels::fourier::{self, Frequencies};
@@ -27,7 +28,7 @@ const RANDOM_FREQUENCIES: &str = "joint_features.B";
 const NAME: &str = "model.kind = \"mechanism_transformer\"";
 
 /// Features that the coordinates (x, y) of a joint are turned into before the first layer.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Features {
     /// The coordinates themselves.
@@ -35,11 +36,13 @@ pub enum Features {
     /// Fourier features sin and cos of 2^k π v, k = 0 … count − 1, for each coordinate v.
     PowersOfTwo {
         /// Number of frequencies for each coordinate.
+        #[schemars(range(min = 1, max = 64))]
         count: usize,
     },
     /// Fourier features sin and cos of k v, or of k π v, k = 1 … count, for each coordinate v.
     Linear {
         /// Number of frequencies for each coordinate.
+        #[schemars(range(min = 1, max = 1024))]
         count: usize,
         /// Multiply the frequencies by π.
         pi: bool,
@@ -47,8 +50,10 @@ pub enum Features {
     /// Random Fourier features: sin and cos of 2π x·B, where B ~ N(0, sigma²) is drawn once.
     Gaussian {
         /// Number of frequencies.
+        #[schemars(range(min = 1, max = 1024))]
         count: usize,
         /// Standard deviation of the frequencies.
+        #[schemars(range(min = 1e-6, max = 1e3))]
         sigma: f64,
     },
 }
@@ -83,23 +88,30 @@ impl Features {
 }
 
 /// Sizes and options of the model.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MechanismTransformerConfig {
-    /// Number of features of a token.
+    /// Number of features of a token, a multiple of 8.
+    #[schemars(range(min = 8, max = 1 << 16))]
     pub d_model: usize,
-    /// Number of attention heads; they divide `d_model` into parts of even size.
+    /// Number of attention heads; they divide `d_model` into heads of an even number of features, at most 128.
+    #[schemars(range(min = 1, max = 1 << 12))]
     pub heads: usize,
     /// Number of blocks.
+    #[schemars(range(min = 1, max = 1 << 10))]
     pub layers: usize,
-    /// Number of hidden features of the feed-forward networks.
+    /// Number of hidden features of the feed-forward networks, a multiple of 8.
+    #[schemars(range(min = 8, max = 1 << 18))]
     pub feed_forward: usize,
     /// Dropout rate of the latent's hidden layer and of attention probabilities.
     #[serde(default)]
+    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
     pub dropout: f64,
     /// Number of types of mechanisms.
+    #[schemars(range(min = 1, max = 1 << 16))]
     pub types: usize,
-    /// Number of linear layers between features of a joint and its token, 1 or 2.
+    /// Number of linear layers between features of a joint and its token.
+    #[schemars(range(min = 1, max = 2))]
     pub joint_layers: usize,
     /// Features that the coordinates of a joint are turned into.
     pub features: Features,
@@ -107,15 +119,7 @@ pub struct MechanismTransformerConfig {
 
 impl Section for MechanismTransformerConfig {
     fn validate(&self) -> std::result::Result<(), String> {
-        let sizes = [
-            ("d_model", self.d_model, 1 << 16),
-            ("heads", self.heads, 1 << 12),
-            ("layers", self.layers, 1 << 10),
-            ("feed_forward", self.feed_forward, 1 << 18),
-            ("types", self.types, 1 << 16),
-            ("joint_layers", self.joint_layers, 2),
-        ];
-        sizes.into_iter().try_for_each(|(key, value, most)| positive(key, value, most))?;
+        in_range(self, "model")?;
         for (key, value) in [("d_model", self.d_model), ("feed_forward", self.feed_forward)] {
             if !value.is_multiple_of(8) {
                 return Err(format!("model.{key} = {value} must be a multiple of 8"));
@@ -127,20 +131,7 @@ impl Section for MechanismTransformerConfig {
                 self.heads, self.d_model
             ));
         }
-        if !(0.0..1.0).contains(&self.dropout) {
-            return Err(out_of_range("model.dropout", self.dropout, "in [0, 1)"));
-        }
-        match self.features {
-            Features::PowersOfTwo { count } => positive("features.count", count, 64),
-            Features::Linear { count, .. } | Features::Gaussian { count, .. } => positive("features.count", count, 1024),
-            Features::Raw {} => Ok(()),
-        }?;
-        match self.features {
-            Features::Gaussian { sigma, .. } if !(1e-6..=1e3).contains(&sigma) => {
-                Err(out_of_range("model.features.sigma", sigma, "from 1e-6 to 1000"))
-            }
-            _ => Ok(()),
-        }
+        Ok(())
     }
 }
 

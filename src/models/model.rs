@@ -75,17 +75,3 @@ pub trait Model: Debug {
         Err(Error::Config("this model has no cache: it does not continue sequences".into()))
     }
 }
-
-pub(super) type Checked = std::result::Result<(), String>;
-
-pub(super) fn positive(key: &str, value: usize, most: usize) -> Checked {
-    check((1..=most).contains(&value), &format!("{key} = {value}"), &format!("from 1 to {most}"))
-}
-
-pub(super) fn check(ok: bool, what: &str, range: &str) -> Checked {
-    if ok { Ok(()) } else { Err(format!("model.{what} is out of range: it must be {range}")) }
-}
-
-pub(super) fn check_dropout(rate: f64) -> Checked {
-    check((0.0..1.0).contains(&rate), &format!("dropout = {rate}"), "in [0, 1)")
-}

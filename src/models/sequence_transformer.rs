@@ -1,10 +1,11 @@
 //! The integer-sequence transformer: causal, post-norm or pre-norm, a class for each value.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::model::{Build, Model, ModelKind, positive};
+use super::model::{Build, Model, ModelKind};
 use crate::batch::{Inputs, Outputs};
-use crate::config::Section;
+use crate::config::{Section, in_range};
 use crate::error::Result;
 use crate::kernels::matmul::Activation;
 use crate::layers::{BlockConfig, Cache, Decoding, Embedding, FixedEmbedding, Layer, LayerNorm, Linear, TransformerBlock};
@@ -12,7 +13,7 @@ use crate::losses::Gradients;
 use crate::plan::Plan;
 
 /// Kinds of embeddings, which turn an integer into a vector.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EmbeddingKind {
     /// Fixed embedding (value / 255, position / 7) without weights; it needs d_model = 2. Normalisation over two features leaves one number
@@ -23,31 +24,38 @@ pub enum EmbeddingKind {
 }
 
 /// Sizes and options of the model.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SequenceTransformerConfig {
-    /// Kind of embedding: `fixed` or `learned`.
+    /// Embedding of the integers.
     pub embedding: EmbeddingKind,
     /// Number of features of a position.
+    #[schemars(range(min = 1, max = 1 << 16))]
     pub d_model: usize,
-    /// Number of attention heads; they divide `d_model`.
+    /// Number of attention heads; they divide `d_model` into heads of at most 128 features.
+    #[schemars(range(min = 1, max = 1 << 12))]
     pub heads: usize,
     /// Number of blocks.
+    #[schemars(range(min = 1, max = 1 << 10))]
     pub layers: usize,
     /// Number of hidden features of the feed-forward networks.
+    #[schemars(range(min = 1, max = 1 << 18))]
     pub feed_forward: usize,
     /// Activation of the feed-forward networks.
     #[serde(default = "gelu")]
     pub activation: Activation,
     /// Dropout rate of attention probabilities, hidden activations and sublayer outputs.
     #[serde(default)]
+    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
     pub dropout: f64,
-    /// Pre-norm: normalise the inputs of attention and feed-forward network instead of the sums after them, and once more before the output
-    /// (`torch.nn.TransformerEncoder` with `norm_first=True` and a `norm`).
+    /// Pre-norm: normalise the inputs of attention and feed-forward network instead of the sums after them, and once more before the output.
+    /// That is `torch.nn.TransformerEncoder` with `norm_first=True` and a `norm`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[schemars(!skip_serializing_if)]
     pub norm_first: bool,
     /// ε, added to the variance of the normalisation.
     #[serde(default = "eps")]
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub norm_eps: f64,
 }
 
@@ -63,13 +71,7 @@ const NAME: &str = "model.kind = \"sequence_transformer\"";
 
 impl Section for SequenceTransformerConfig {
     fn validate(&self) -> std::result::Result<(), String> {
-        let sizes = [
-            ("d_model", self.d_model, 1 << 16),
-            ("heads", self.heads, 1 << 12),
-            ("layers", self.layers, 1 << 10),
-            ("feed_forward", self.feed_forward, 1 << 18),
-        ];
-        sizes.into_iter().try_for_each(|(key, value, most)| positive(key, value, most))?;
+        in_range(self, "model")?;
         if !self.d_model.is_multiple_of(self.heads) {
             return Err(format!("model.heads = {} must divide model.d_model = {}", self.heads, self.d_model));
         }
@@ -78,12 +80,6 @@ impl Section for SequenceTransformerConfig {
         }
         if self.embedding == EmbeddingKind::Fixed && self.d_model != 2 {
             return Err(format!("model.d_model = {} must be 2 with model.embedding = \"fixed\" (value and position)", self.d_model));
-        }
-        if !(0.0..1.0).contains(&self.dropout) {
-            return Err(format!("model.dropout = {} is out of range: it must be in [0, 1)", self.dropout));
-        }
-        if !(self.norm_eps > 0.0 && self.norm_eps.is_finite()) {
-            return Err(format!("model.norm_eps = {} is out of range: it must be above 0", self.norm_eps));
         }
         Ok(())
     }

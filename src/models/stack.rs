@@ -1,29 +1,32 @@
 //! A model that the run file itself composes of the library's layers, as `torch.nn.Sequential` does: layer i has the weights `i.…`.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::model::{Build, Model, ModelKind};
 use crate::batch::{Inputs, Outputs};
-use crate::config::Section;
+use crate::config::{Section, in_range};
 use crate::error::{Error, Result};
 use crate::layers::{Cache, Decoding, Layer, LayerConfig, Sample, Sequential, layer_by_layer, make_layers, validate_layers};
 use crate::losses::Gradients;
 use crate::plan::Plan;
 
 /// Layers of the model, from the input to the output.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StackConfig {
     /// Name of the data field that is the input; without it, the first field.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub input: Option<String>,
-    /// Layers, from the input to the output.
+    /// Layers, from the input to the output: at most a thousand, with those inside of others.
     #[serde(deserialize_with = "layer_by_layer")]
+    #[schemars(length(min = 1))]
     pub layers: Vec<LayerConfig>,
 }
 
 impl Section for StackConfig {
     fn validate(&self) -> std::result::Result<(), String> {
+        in_range(self, "model")?;
         if self.layers.is_empty() {
             return Err("model.layers is empty: give at least one, as in layers = [{ kind = \"linear\", out = 512 }]".into());
         }

@@ -1,10 +1,11 @@
 //! Next vector by attention over the context from its mean (AMN).
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::model::{Build, Model, ModelKind, positive};
+use super::model::{Build, Model, ModelKind};
 use crate::batch::{Inputs, Outputs};
-use crate::config::Section;
+use crate::config::{Section, in_range};
 use crate::error::{Error, Result};
 use crate::kernels::attention_pool;
 use crate::kernels::matmul::Activation;
@@ -16,19 +17,20 @@ use crate::plan::{Plan, Tensor};
 const NAME: &str = "model.kind = \"vector_amn\"";
 
 /// Attention over the context with its mean b as query, giving w; then an MLP on [b; w] whose output is added to b.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct VectorAmnConfig {
     /// Number of features of query and keys, and of the second hidden layer.
+    #[schemars(range(min = 1, max = 1 << 16))]
     pub width: usize,
     /// Number of features of the first hidden layer.
+    #[schemars(range(min = 1, max = 1 << 18))]
     pub hidden: usize,
 }
 
 impl Section for VectorAmnConfig {
     fn validate(&self) -> std::result::Result<(), String> {
-        positive("width", self.width, 1 << 16)?;
-        positive("hidden", self.hidden, 1 << 18)
+        in_range(self, "model")
     }
 }
 

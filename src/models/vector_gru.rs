@@ -1,10 +1,11 @@
 //! Next vector by residual GRU blocks over the context.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::model::{Build, Model, ModelKind, positive};
+use super::model::{Build, Model, ModelKind};
 use crate::batch::{Inputs, Outputs};
-use crate::config::Section;
+use crate::config::{Section, in_range};
 use crate::error::Result;
 use crate::layers::Last;
 use crate::layers::{Fused, Gru, Head, HeadKind, Layer, LayerNorm, Linear, saved_by_forward};
@@ -14,7 +15,7 @@ use crate::plan::Plan;
 const NAME: &str = "model.kind = \"vector_gru\"";
 
 /// Place of the normalisation in a GRU block.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum NormPlace {
     /// Before the GRU: x + GRU(LayerNorm(x)). The recurrent weights are named `blocks.N.mamba`.
@@ -24,23 +25,24 @@ pub enum NormPlace {
 }
 
 /// Residual GRU network: input_proj → residual GRU blocks → last step → head.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct VectorGruConfig {
-    /// Number of features.
+    /// Number of features of a position.
+    #[schemars(range(min = 1, max = 1 << 16))]
     pub width: usize,
     /// Number of blocks.
+    #[schemars(range(min = 1, max = 1 << 8))]
     pub layers: usize,
-    /// Place of the normalisation: `before` or `after`.
+    /// Place of the normalisation.
     pub norm: NormPlace,
-    /// Kind of head: `gelu_norm`, `linear`, or `relu` without dropout.
+    /// Kind of head; a `relu` head has no dropout.
     pub head: HeadKind,
 }
 
 impl Section for VectorGruConfig {
     fn validate(&self) -> std::result::Result<(), String> {
-        positive("width", self.width, 1 << 16)?;
-        positive("layers", self.layers, 1 << 8)
+        in_range(self, "model")
     }
 }
 

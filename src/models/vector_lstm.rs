@@ -1,10 +1,11 @@
 //! Next vector by an LSTM over the context.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::model::{Build, Model, ModelKind, check_dropout, positive};
+use super::model::{Build, Model, ModelKind};
 use crate::batch::{Inputs, Outputs};
-use crate::config::Section;
+use crate::config::{Section, in_range};
 use crate::error::Result;
 use crate::layers::{Head, HeadKind, Layer, Lstm, Wanted};
 use crate::losses::Gradients;
@@ -13,25 +14,26 @@ use crate::plan::Plan;
 const NAME: &str = "model.kind = \"vector_lstm\"";
 
 /// LSTM network: LSTM → last step → head.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct VectorLstmConfig {
     /// Number of features of the hidden state.
+    #[schemars(range(min = 1, max = 1 << 16))]
     pub hidden: usize,
     /// Number of LSTM layers.
+    #[schemars(range(min = 1, max = 1 << 8))]
     pub layers: usize,
-    /// Kind of head: `relu`, `gelu_norm` or `linear`.
+    /// Kind of head.
     pub head: HeadKind,
     /// Dropout rate between layers, and in a `relu` head.
     #[serde(default)]
+    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
     pub dropout: f64,
 }
 
 impl Section for VectorLstmConfig {
     fn validate(&self) -> std::result::Result<(), String> {
-        positive("hidden", self.hidden, 1 << 16)?;
-        positive("layers", self.layers, 1 << 8)?;
-        check_dropout(self.dropout)
+        in_range(self, "model")
     }
 }
 

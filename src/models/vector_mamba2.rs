@@ -1,10 +1,11 @@
 //! Next vector by Mamba-2 blocks over the context.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::model::{Build, Model, ModelKind, positive};
+use super::model::{Build, Model, ModelKind};
 use crate::batch::{Inputs, Outputs};
-use crate::config::Section;
+use crate::config::{Section, in_range};
 use crate::error::Result;
 use crate::layers::{Fused, Head, HeadKind, Last, Layer, LayerNorm, Linear, Mamba2, Mamba2Config, saved_by_forward};
 use crate::losses::Gradients;
@@ -13,25 +14,25 @@ use crate::plan::Plan;
 const NAME: &str = "model.kind = \"vector_mamba2\"";
 
 /// Mamba-2 network: input_proj → blocks, x + mixer(RMSNorm(x)) → last step → head.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct VectorMamba2Config {
-    /// Number of features.
+    /// Number of features of a position.
+    #[schemars(range(min = 1, max = 1 << 16))]
     pub width: usize,
     /// Number of blocks.
+    #[schemars(range(min = 1, max = 1 << 8))]
     pub layers: usize,
     /// Sizes of a mixer: `state`, `head`, `expand`, `conv`, `groups` and `chunk`.
     #[serde(default)]
     pub mixer: Mamba2Config,
-    /// Kind of head: `gelu_norm`, `linear`, or `relu` without dropout.
+    /// Kind of head; a `relu` head has no dropout.
     pub head: HeadKind,
 }
 
 impl Section for VectorMamba2Config {
     fn validate(&self) -> std::result::Result<(), String> {
-        positive("width", self.width, 1 << 16)?;
-        positive("layers", self.layers, 1 << 8)?;
-        self.mixer.validate("model.mixer")
+        in_range(self, "model")
     }
 }
 

@@ -1,10 +1,11 @@
 //! Next vector by a network over the whole context.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::model::{Build, Model, ModelKind, check, check_dropout, positive};
+use super::model::{Build, Model, ModelKind};
 use crate::batch::{Inputs, Outputs};
-use crate::config::Section;
+use crate::config::{Section, in_range};
 use crate::error::Result;
 use crate::kernels::matmul::Activation;
 use crate::layers::{Fused, Layer, Linear, Sequential, Step, context_mean, dropout};
@@ -14,25 +15,31 @@ use crate::plan::Plan;
 const NAME: &str = "model.kind = \"vector_mlp\"";
 
 /// Multilayer perceptron over the flattened context: Linear → activation → dropout for each hidden layer, then Linear.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct VectorMlpConfig {
     /// Number of features of a hidden layer.
+    #[schemars(range(min = 1, max = 1 << 18))]
     pub hidden: usize,
     /// Number of hidden layers.
     #[serde(default = "one", skip_serializing_if = "is_one")]
+    #[schemars(!skip_serializing_if, range(min = 1, max = 100))]
     pub layers: usize,
     /// Activation of the hidden layers.
     #[serde(default = "relu", skip_serializing_if = "is_relu")]
+    #[schemars(!skip_serializing_if)]
     pub activation: Activation,
-    /// Residual connections: from the second hidden layer on, the input of a layer is added to its output.
+    /// Residual connections: from the second hidden layer on, the input of a layer is added to its output. They need `layers = 2` or more.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[schemars(!skip_serializing_if)]
     pub skip: bool,
     /// Dropout rate after each activation.
     #[serde(default)]
+    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
     pub dropout: f64,
     /// Dropout rate of the input vectors.
     #[serde(default)]
+    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
     pub input_dropout: f64,
     /// Predict the difference to the mean of the context instead of the vector itself.
     #[serde(default)]
@@ -57,13 +64,11 @@ fn is_relu(activation: &Activation) -> bool {
 
 impl Section for VectorMlpConfig {
     fn validate(&self) -> std::result::Result<(), String> {
-        positive("hidden", self.hidden, 1 << 18)?;
-        positive("layers", self.layers, 100)?;
+        in_range(self, "model")?;
         if self.skip && self.layers == 1 {
             return Err("model.skip = true adds what goes into the second hidden layer: give model.layers = 2 or more".into());
         }
-        check((0.0..1.0).contains(&self.input_dropout), &format!("input_dropout = {}", self.input_dropout), "in [0, 1)")?;
-        check_dropout(self.dropout)
+        Ok(())
     }
 }
 

@@ -1,10 +1,11 @@
 //! Next vector by transformer blocks over the context.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::model::{Build, Model, ModelKind, check, check_dropout, positive};
+use super::model::{Build, Model, ModelKind};
 use crate::batch::{Inputs, Outputs};
-use crate::config::Section;
+use crate::config::{Section, in_range, within};
 use crate::error::Result;
 use crate::kernels::matmul::Activation;
 use crate::kernels::positions;
@@ -16,7 +17,7 @@ use crate::plan::Plan;
 const NAME: &str = "model.kind = \"vector_transformer\"";
 
 /// Kinds of transformer blocks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Blocks {
     /// `torch.nn.TransformerEncoder` without a mask.
@@ -26,40 +27,39 @@ pub enum Blocks {
 }
 
 /// Transformer: input_proj → sinusoidal positions → post-norm blocks → last position → head.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct VectorTransformerConfig {
-    /// Kind of blocks: `encoder` or `decoder`.
+    /// Kind of blocks.
     pub blocks: Blocks,
-    /// Number of features of a position.
+    /// Number of features of a position; with `decoder` blocks a multiple of 64.
+    #[schemars(range(min = 1, max = 1 << 16))]
     pub width: usize,
-    /// Number of attention heads; they divide `width`.
+    /// Number of attention heads; they divide `width` into heads of at most 128 features.
+    #[schemars(range(min = 1, max = 1 << 12))]
     pub heads: usize,
     /// Number of blocks.
+    #[schemars(range(min = 1, max = 1 << 10))]
     pub layers: usize,
     /// Number of hidden features of the feed-forward networks.
+    #[schemars(range(min = 1, max = 1 << 18))]
     pub feed_forward: usize,
-    /// Kind of head: `relu`, `gelu_norm` or `linear`.
+    /// Kind of head.
     pub head: HeadKind,
     /// Dropout rate of attention probabilities, hidden activations, sublayer outputs and a `relu` head.
     #[serde(default)]
+    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
     pub dropout: f64,
 }
 
 impl Section for VectorTransformerConfig {
     fn validate(&self) -> std::result::Result<(), String> {
-        let sizes = [
-            ("width", self.width, 1 << 16),
-            ("heads", self.heads, 1 << 12),
-            ("layers", self.layers, 1 << 10),
-            ("feed_forward", self.feed_forward, 1 << 18),
-        ];
-        sizes.into_iter().try_for_each(|(key, value, most)| positive(key, value, most))?;
-        check(self.width.is_multiple_of(self.heads), &format!("heads = {}", self.heads), &format!("a divisor of width = {}", self.width))?;
-        check(self.width / self.heads <= 128, &format!("heads = {}", self.heads), "so many that a head has at most 128 features")?;
+        in_range(self, "model")?;
+        let (width, heads) = (self.width, self.heads);
+        within(width.is_multiple_of(heads), "model.heads", heads as f64, &format!("a divisor of width = {width}"))?;
+        within(width / heads <= 128, "model.heads", heads as f64, "so many that a head has at most 128 features")?;
         let decoder = self.blocks == Blocks::Decoder;
-        check(!decoder || self.width.is_multiple_of(64), &format!("width = {}", self.width), "a multiple of 64 with decoder blocks")?;
-        check_dropout(self.dropout)
+        within(!decoder || width.is_multiple_of(64), "model.width", width as f64, "a multiple of 64 with decoder blocks")
     }
 }
 

@@ -1,5 +1,6 @@
 //! Optimisers and learning-rate schedules.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Result, out_of_range};
@@ -8,7 +9,7 @@ use crate::kernels::{State, grad_norm, optimizer};
 use crate::plan::{FLAT_ALIGN, Fill, Flat, Parameter, Plan, Section, Tensor};
 
 /// Adam (Kingma & Ba 2015), AdamW (Loshchilov & Hutter 2019) or SGD with momentum (`torch.optim.SGD`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OptimizerKind {
     /// Adam with L2 regularisation: weight decay is added to the gradient.
@@ -20,7 +21,7 @@ pub enum OptimizerKind {
 }
 
 /// Weights that decay.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Decaying {
     /// All of them.
@@ -46,32 +47,41 @@ impl Decaying {
 }
 
 /// Optimiser, its learning rate and its options.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct OptimizerConfig {
-    /// Kind of optimiser: `adam`, `adamw` or `sgd`.
+    /// Kind of optimiser.
     pub kind: OptimizerKind,
-    /// Peak learning rate.
+    /// Peak learning rate; the schedule says how it changes.
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub learning_rate: f64,
     /// Share of the last step's direction that `sgd` keeps; 0 is plain gradient descent.
     #[serde(skip_serializing_if = "is_usual_momentum")]
+    #[schemars(!skip_serializing_if, range(min = 0), extend("exclusiveMaximum" = 1))]
     pub momentum: f64,
-    /// β₁, the decay rate of the first moment.
+    /// β₁, the decay rate of the first moment of `adam` and `adamw`.
+    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
     pub beta1: f64,
-    /// β₂, the decay rate of the second moment.
+    /// β₂, the decay rate of the second moment of `adam` and `adamw`.
+    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
     pub beta2: f64,
-    /// ε, added to the square root of the second moment.
+    /// ε, added to the square root of the second moment of `adam` and `adamw`.
+    #[schemars(range(min = 1e-30))]
     pub eps: f64,
-    /// Coefficient of the weight decay.
+    /// Coefficient of the weight decay; 0 lets no weight decay.
+    #[schemars(range(min = 0))]
     pub weight_decay: f64,
-    /// Weights that decay: `all`, `matrices` (no biases, no norms), or `reference` (as Mamba-2's has it: neither the weights of norms nor
-    /// `A_log`, `dt_bias` and `D`).
+    /// Weights that decay.
     #[serde(skip_serializing_if = "is_all")]
+    #[schemars(!skip_serializing_if)]
     pub decay: Decaying,
     /// Largest global norm of the gradient, to which it is clipped; 0 does not clip.
+    #[schemars(range(min = 0))]
     pub clip_norm: f64,
-    /// Largest absolute value of an element of the gradient, to which it is clipped (`torch.nn.utils.clip_grad_value_`); 0 does not clip.
+    /// Largest absolute value of an element of the gradient, to which it is clipped (`torch.nn.utils.clip_grad_value_`); 0 does not clip. It needs
+    /// `clip_norm = 0`.
     #[serde(skip_serializing_if = "is_zero")]
+    #[schemars(!skip_serializing_if, range(min = 0))]
     pub clip_value: f64,
 }
 
@@ -106,20 +116,10 @@ impl Default for OptimizerConfig {
 
 impl OptimizerConfig {
     pub(crate) fn validate(&self) -> std::result::Result<(), String> {
-        let check = |ok: bool, key: &str, value: f64, range: &str| {
-            if ok { Ok(()) } else { Err(out_of_range(&format!("optimizer.{key}"), value, range)) }
-        };
-        check(self.learning_rate > 0.0 && self.learning_rate.is_finite(), "learning_rate", self.learning_rate, "above 0, and finite")?;
-        check((0.0..1.0).contains(&self.momentum), "momentum", self.momentum, "in [0, 1)")?;
-        check((0.0..1.0).contains(&self.beta1), "beta1", self.beta1, "in [0, 1)")?;
-        check((0.0..1.0).contains(&self.beta2), "beta2", self.beta2, "in [0, 1)")?;
-        check(self.eps >= 1e-30 && self.eps.is_finite(), "eps", self.eps, "at least 1e-30, and finite")?;
-        check(self.weight_decay >= 0.0 && self.weight_decay.is_finite(), "weight_decay", self.weight_decay, "0 or more, and finite")?;
-        check(self.clip_norm >= 0.0 && self.clip_norm.is_finite(), "clip_norm", self.clip_norm, "0 or more, and finite")?;
         if self.clip_norm > 0.0 && self.clip_value > 0.0 {
             return Err("optimizer.clip_value and optimizer.clip_norm: clip by one of them, and set the other to 0".into());
         }
-        check(self.clip_value >= 0.0 && self.clip_value.is_finite(), "clip_value", self.clip_value, "0 or more, and finite")
+        Ok(())
     }
 
     /// Appends the gradient norm and the update of the weights.
@@ -183,7 +183,7 @@ impl OptimizerConfig {
 }
 
 /// Kinds of learning-rate schedules.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ScheduleKind {
     /// Constant learning rate: always the peak.
@@ -203,30 +203,37 @@ pub enum ScheduleKind {
 }
 
 /// Learning-rate schedule and its options.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ScheduleConfig {
-    /// Kind of schedule: `constant`, `warmup_cosine`, `plateau`, `epoch_cosine`, `step` or `exponential`.
+    /// Kind of schedule.
     pub kind: ScheduleKind,
     /// Number of warm-up steps of `warmup_cosine`.
     pub warmup_steps: u64,
-    /// Number of warm-up epochs of `epoch_cosine`; without it, `warmup_share` of all epochs.
+    /// Number of warm-up epochs of `epoch_cosine`, below `train.epochs`; without it, `warmup_share` of all epochs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub warmup_epochs: Option<u64>,
     /// Share of the epochs that are warm-up in `epoch_cosine`, rounded down; a tenth if neither key is given.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
     pub warmup_share: Option<f64>,
     /// Number of epochs between two decays of `step`.
+    #[schemars(range(min = 1))]
     pub every_epochs: u64,
     /// Learning rate at the start of the warm-up of `epoch_cosine`, as a share of the peak.
+    #[schemars(range(max = 1), extend("exclusiveMinimum" = 0))]
     pub start_factor: f64,
-    /// Learning rate at which the cosine ends, and below which `plateau`, `step` and `exponential` do not go.
+    /// Learning rate at which `warmup_cosine` and `epoch_cosine` end, and below which `plateau`, `step` and `exponential` do not go; at most
+    /// `optimizer.learning_rate`.
+    #[schemars(range(min = 0))]
     pub min_learning_rate: f64,
     /// Factor that `plateau`, `step` and `exponential` multiply the learning rate by at each decay.
+    #[schemars(extend("exclusiveMinimum" = 0, "exclusiveMaximum" = 1))]
     pub factor: f64,
     /// Number of validations without improvement that `plateau` waits for.
     pub patience: u64,
     /// Relative improvement of the selected metric that counts for `plateau`.
+    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
     pub threshold: f64,
 }
 
@@ -266,25 +273,10 @@ impl ScheduleConfig {
         if let (Some(_), Some(share)) = (self.warmup_epochs, self.warmup_share) {
             return Err(format!("schedule.warmup_share = {share} and schedule.warmup_epochs say the same: leave one out"));
         }
-        if !(0.0..1.0).contains(&self.warmup_share.unwrap_or(0.0)) {
-            return Err(out_of_range("schedule.warmup_share", self.warmup_share.unwrap_or(0.0), "in [0, 1)"));
-        }
-        if self.every_epochs == 0 {
-            return Err(out_of_range("schedule.every_epochs", 0.0, "at least 1"));
-        }
-        if !(self.factor > 0.0 && self.factor < 1.0) {
-            return Err(out_of_range("schedule.factor", self.factor, "in (0, 1)"));
-        }
-        if !(self.start_factor > 0.0 && self.start_factor <= 1.0) {
-            return Err(out_of_range("schedule.start_factor", self.start_factor, "above 0 and at most 1"));
-        }
-        if !(0.0..1.0).contains(&self.threshold) {
-            return Err(out_of_range("schedule.threshold", self.threshold, "in [0, 1)"));
-        }
-        if (0.0..=optimizer.learning_rate).contains(&self.min_learning_rate) {
+        if self.min_learning_rate <= optimizer.learning_rate {
             return Ok(());
         }
-        let range = format!("from 0 to optimizer.learning_rate = {:e}", optimizer.learning_rate);
+        let range = format!("at most optimizer.learning_rate = {:e}", optimizer.learning_rate);
         Err(out_of_range("schedule.min_learning_rate", self.min_learning_rate, &range))
     }
 

@@ -2,14 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::config::{TrainConfig, within};
+use crate::config::TrainConfig;
 use crate::datasets::{epoch_order, share_of, shared, split, split_blocks};
 use crate::error::{Error, Result};
 
 /// Ways to choose the validation samples.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SplitKind {
     /// The file's own validation samples if it has some, else its last samples.
@@ -40,12 +41,6 @@ pub(super) fn fifth() -> f64 {
 /// Default of `data.seed`.
 pub(super) fn one() -> u64 {
     1
-}
-
-/// Fails if the share or the seed is out of range.
-pub(super) fn check_split(share: f64, seed: u64) -> std::result::Result<(), String> {
-    within(share > 0.0 && share < 1.0, "data.validation_share", share, "in (0, 1)")?;
-    within(seed <= i64::MAX as u64, "data.seed", seed as f64, "below 2^63")
 }
 
 impl SplitKind {

@@ -5,14 +5,15 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::data::{Data, DataKind, Layout, Loading, Purpose, Source, packed};
-use super::epochs::{Sets, SplitKind, check_split, fifth, one, random_split};
+use super::epochs::{Sets, SplitKind, fifth, one, random_split};
 use super::file_source::FileSource;
 use super::scorecard::{Card, ClosingScores, Scorecard};
 use crate::batch::{Batch, Field, Fields, Inputs};
-use crate::config::{Section, Settings, within};
+use crate::config::{Section, Settings, in_range};
 use crate::datasets::images::{ImageData, header, load};
 use crate::datasets::matrix::Values;
 use crate::error::{Error, Result};
@@ -24,22 +25,25 @@ use crate::random::{Random, stream};
 use crate::session::Session;
 
 /// Grey images from an .npz file.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ImagesConfig {
     /// Path of the .npz file; a relative path is looked up in the current folder.
     pub file: PathBuf,
-    /// Choice of the validation samples: `random` or `sequential`.
+    /// Choice of the validation samples.
     #[serde(default = "random_split")]
+    #[schemars(extend("enum" = ["random", "sequential"]))]
     pub split: SplitKind,
     /// Share of the samples for validation.
     #[serde(default = "fifth")]
+    #[schemars(extend("exclusiveMinimum" = 0, "exclusiveMaximum" = 1))]
     pub validation_share: f64,
     /// Seed of the random split.
     #[serde(default = "one")]
     pub seed: u64,
     /// Side of an image in pixels, for estimates while there is no file; the file's own value takes precedence.
     #[serde(default = "side")]
+    #[schemars(range(min = 1, max = 1 << 12))]
     pub side: usize,
 }
 
@@ -49,8 +53,7 @@ fn side() -> usize {
 
 impl Section for ImagesConfig {
     fn validate(&self) -> std::result::Result<(), String> {
-        within((1..=1 << 12).contains(&self.side), "data.side", self.side as f64, "from 1 to 4096")?;
-        check_split(self.validation_share, self.seed)?;
+        in_range(self, "data")?;
         self.split.without_members()
     }
 }

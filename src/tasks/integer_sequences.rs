@@ -5,13 +5,14 @@ use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::data::{Data, DataKind, Layout, Loading, Purpose, Source, expect_all, packed};
 use super::epochs::one;
 use super::scorecard::{Arrays, Card, ClosingScores, Scorecard, Test};
 use crate::batch::{Batch, Field, Fields, Inputs};
-use crate::config::{Section, Settings, TrainConfig, within};
+use crate::config::{Section, Settings, TrainConfig, in_range, within};
 use crate::datasets::integer_sequences::{FAMILIES, Sequence, Sizes, Transition, draw_family, impossible, sample, shares};
 use crate::datasets::{SampleStream, epoch_order};
 use crate::error::{Error, Result};
@@ -42,7 +43,7 @@ const EXPLAINED: &str = "last acc. predicts the last number of a sequence from a
 const MIXTURE: [f64; 3] = [1.0 / 3.0; 3];
 
 /// Integer sequences that are generated during training.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct IntegerSequencesConfig {
     /// Seed of the generator.
@@ -50,18 +51,24 @@ pub struct IntegerSequencesConfig {
     pub seed: u64,
     /// Number of epochs over which the later phases of the curriculum enter; 0 trains on the full mixture from the start.
     #[serde(default = "transition")]
+    #[schemars(range(min = 0))]
     pub transition_epochs: f64,
-    /// Way in which the later phases enter: `gradual` or `strict`.
+    /// Way in which the later phases enter.
     #[serde(default, skip_serializing_if = "is_gradual")]
+    #[schemars(!skip_serializing_if)]
     pub transition: Transition,
     /// Largest number of integers that the model sees; the longest sequences have one more.
     #[serde(default = "context", skip_serializing_if = "is_default_context")]
+    #[schemars(!skip_serializing_if, range(min = 4, max = 1024))]
     pub context: usize,
-    /// Smallest number of integers before the last one; lengths are drawn uniformly from it to `context`. Without it, all have the largest.
+    /// Smallest number of integers before the last one; lengths are drawn uniformly from it to `context`. Without it, all sequences have the
+    /// largest length.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 4, max = 1024))]
     pub shortest: Option<usize>,
     /// Number of different values, from 0, which are the classes of the model.
     #[serde(default = "values", skip_serializing_if = "is_default_values")]
+    #[schemars(!skip_serializing_if, range(min = 16, max = 65_536))]
     pub values: usize,
 }
 
@@ -98,11 +105,7 @@ fn is_gradual(transition: &Transition) -> bool {
 
 impl Section for IntegerSequencesConfig {
     fn validate(&self) -> std::result::Result<(), String> {
-        let epochs = self.transition_epochs;
-        within(epochs >= 0.0 && epochs.is_finite(), "data.transition_epochs", epochs, "0 or more")?;
-        within(self.seed <= i64::MAX as u64, "data.seed", self.seed as f64, "below 2^63")?;
-        within((4..=1024).contains(&self.context), "data.context", self.context as f64, "from 4 to 1024")?;
-        within((16..=65_536).contains(&self.values), "data.values", self.values as f64, "from 16 to 65536")?;
+        in_range(self, "data")?;
         let sizes = self.sizes();
         let fits = (4..=self.context).contains(&sizes.shortest);
         within(fits, "data.shortest", sizes.shortest as f64, "from 4 to data.context")?;

@@ -6,14 +6,15 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::data::{Data, DataKind, Layout, Loading, Purpose, Source, packed};
-use super::epochs::{Sets, SplitKind, check_split, fifth, one, random_split};
+use super::epochs::{Sets, SplitKind, fifth, one, random_split};
 use super::file_source::FileSource;
 use super::scorecard::{Card, ClosingScores, Scorecard};
 use crate::batch::{Batch, Field, Fields, Inputs};
-use crate::config::{Section, Settings, within};
+use crate::config::{Section, Settings, in_range};
 use crate::datasets::mechanisms::{JOINTS, Joints, MechanismData, NonFinite, header, load};
 use crate::error::{Error, Result};
 use crate::gpu::Role;
@@ -44,16 +45,18 @@ pub fn until_stop(joints: &[Predicted]) -> usize {
 }
 
 /// Latents, types and joints of mechanisms from an .npz file.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MechanismsConfig {
     /// Path of the .npz file; a relative path is looked up in the current folder.
     pub file: PathBuf,
-    /// Choice of the validation samples: `random` or `sequential`.
+    /// Choice of the validation samples.
     #[serde(default = "random_split")]
+    #[schemars(extend("enum" = ["random", "sequential"]))]
     pub split: SplitKind,
     /// Share of the samples for validation.
     #[serde(default = "fifth")]
+    #[schemars(extend("exclusiveMinimum" = 0, "exclusiveMaximum" = 1))]
     pub validation_share: f64,
     /// Seed of the random split.
     #[serde(default = "one")]
@@ -66,6 +69,7 @@ pub struct MechanismsConfig {
     pub normalize: bool,
     /// Number of features of a latent, for estimates while there is no file; the file's own value takes precedence.
     #[serde(default = "latents")]
+    #[schemars(range(min = 1, max = 1 << 16))]
     pub latents: usize,
 }
 
@@ -79,8 +83,7 @@ fn latents() -> usize {
 
 impl Section for MechanismsConfig {
     fn validate(&self) -> std::result::Result<(), String> {
-        within((1..=1 << 16).contains(&self.latents), "data.latents", self.latents as f64, "from 1 to 65536")?;
-        check_split(self.validation_share, self.seed)?;
+        in_range(self, "data")?;
         self.split.without_members()
     }
 }

@@ -45,7 +45,7 @@ macro_rules! data_kinds {
                 Mechanisms(crate::tasks::MechanismsConfig),
                 /// Grey images, from an .npz file.
                 Images(crate::tasks::ImagesConfig),
-                /// Named fields of one's own, from an .npz or .csv file.
+                /// Named fields of one's own, from an .npz, .csv or .parquet file, or from .npy files.
                 Samples(crate::tasks::SamplesConfig),
             }
         }

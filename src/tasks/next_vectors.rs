@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use half::f16;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::data::{Data, DataKind, Layout, Loading, Purpose, Source, packed};
-use super::epochs::{Epochs, SplitKind, check_split, expect_batch, one};
+use super::epochs::{Epochs, SplitKind, expect_batch, one};
 use super::scorecard::{ArrayValues, Arrays, Card, ClosingScores, Scorecard, Test, Verdict};
 use crate::batch::{Batch, Field, Fields, Inputs};
-use crate::config::{Section, Settings, TrainConfig, within};
+use crate::config::{Section, Settings, TrainConfig, in_range};
 use crate::datasets::next_vectors::{
     Baselines, CONTEXTS, Candidates, Linear, Reading, Retrieval, ValidationSplit, VectorData, VectorSet, has_direction, header, load,
     self_similarity,
@@ -33,12 +34,12 @@ const UNIT_MSE: &str = "unit_mse";
 const COLLAPSED: f64 = 0.02;
 
 /// Contexts of vectors and the vectors that follow, from an .npz file.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct VectorsConfig {
     /// Path of the .npz file; a relative path is looked up in the current folder.
     pub file: PathBuf,
-    /// Path of another .npz file, whose samples are out of distribution.
+    /// Path of another .npz file, whose samples are out of distribution; the kept weights are tested on them, too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ood_file: Option<PathBuf>,
     /// Path of a file to test on instead of the validation samples; `file` is then only read for baselines.
@@ -49,15 +50,18 @@ pub struct VectorsConfig {
     pub split: SplitKind,
     /// Share of the samples for validation, if the file has no validation samples of its own.
     #[serde(default = "tenth")]
+    #[schemars(extend("exclusiveMinimum" = 0, "exclusiveMaximum" = 1))]
     pub validation_share: f64,
     /// Seed of the random split.
     #[serde(default = "one")]
     pub seed: u64,
     /// Number of features of a vector, for estimates while there is no file; the file's own value takes precedence.
     #[serde(default = "dim")]
+    #[schemars(range(min = 1, max = 1 << 16))]
     pub dim: usize,
     /// Number of vectors in a context, for estimates while there is no file; the file's own value takes precedence.
     #[serde(default = "context")]
+    #[schemars(range(min = 1, max = 1 << 12))]
     pub context: usize,
     /// Leave out samples with NaN or infinity instead of failing on the file.
     #[serde(default)]
@@ -78,9 +82,7 @@ fn context() -> usize {
 
 impl Section for VectorsConfig {
     fn validate(&self) -> std::result::Result<(), String> {
-        check_split(self.validation_share, self.seed)?;
-        within((1..=1 << 16).contains(&self.dim), "data.dim", self.dim as f64, "from 1 to 65536")?;
-        within((1..=1 << 12).contains(&self.context), "data.context", self.context as f64, "from 1 to 4096")
+        in_range(self, "data")
     }
 }
 

@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::data::{Data, DataKind, Layout, Loading, Purpose, Source, expect_all, packed};
@@ -11,7 +12,7 @@ use super::packing::Packing;
 use super::sample_scores::{ClassScorecard, Judged, class_card};
 use super::scorecard::{Card, Scorecard};
 use crate::batch::{Batch, Field, Fields, Inputs};
-use crate::config::{Section, Settings, TrainConfig, within};
+use crate::config::{Section, Settings, TrainConfig, in_range, within};
 use crate::datasets::SampleStream;
 use crate::datasets::recall::sample;
 use crate::datasets::samples::{Column, Known, Samples};
@@ -21,13 +22,15 @@ use crate::losses::Loss;
 use crate::plan::Plan;
 
 /// Associative recall: tokens that name a value for each key among others that mean nothing, and at the end a key whose value is the class.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RecallConfig {
     /// Number of tokens of a sequence, at least twice the number of keys and one more.
+    #[schemars(range(min = 5, max = 1 << 17))]
     pub length: usize,
     /// Number of keys, and of values: a guess is right once in as many.
     #[serde(default = "eight")]
+    #[schemars(range(min = 2, max = 10_000))]
     pub keys: usize,
     /// Seed of the generator.
     #[serde(default = "one")]
@@ -40,15 +43,10 @@ fn eight() -> usize {
 
 impl Section for RecallConfig {
     fn validate(&self) -> std::result::Result<(), String> {
-        within((2..=10_000).contains(&self.keys), "data.keys", self.keys as f64, "from 2 to 10000")?;
+        in_range(self, "data")?;
         within(self.seed <= i64::MAX as u64, "data.seed", self.seed as f64, "below 2^63")?;
         let least = 2 * self.keys + 1;
-        within(
-            (least..=1 << 17).contains(&self.length),
-            "data.length",
-            self.length as f64,
-            &format!("from 2 · data.keys + 1 = {least} to 131072"),
-        )
+        within(self.length >= least, "data.length", self.length as f64, &format!("at least 2 · data.keys + 1 = {least}"))
     }
 }
 

@@ -6,17 +6,18 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, MapAccess, SeqAccess, Visitor, value};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::data::{Data, DataKind, InputRows, InputSource, Layout, Loading, Purpose, Source, packed};
-use super::epochs::{Sets, SplitKind, check_split, fifth, one};
+use super::epochs::{Sets, SplitKind, fifth, one};
 use super::file_source::FileSource;
 use super::packing::Packing;
 use super::sample_scores::{ClassScorecard, Judged, NumberScorecard, class_card, number_card};
 use super::scorecard::{Card, Scorecard};
 use crate::batch::{Batch, Field, Fields, Inputs, Normalization, Scale, interned, saved_scale, scale_buffers};
-use crate::config::{Section, Settings, within};
+use crate::config::{Section, Settings, in_range};
 use crate::datasets::sample_reader::{Reading, read_samples, read_table, words_of};
 use crate::datasets::samples::{Column, Known, Normalize, Part, Request, Samples, Window};
 use crate::datasets::tables::Table;
@@ -29,9 +30,13 @@ use crate::plan::{Buffer, Plan};
 use crate::random::{Random, stream};
 
 /// Names of the arrays or columns of a field: one, or several that are put together.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(transparent)]
-pub struct Columns(Vec<String>);
+pub struct Columns(#[schemars(schema_with = "name_or_names")] Vec<String>);
+
+fn name_or_names(generator: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "anyOf": [generator.subschema_for::<String>(), generator.subschema_for::<Vec<String>>()] })
+}
 
 impl<'de> Deserialize<'de> for Columns {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
@@ -56,7 +61,7 @@ impl<'de> Deserialize<'de> for Columns {
 }
 
 /// Normalisation of the fields: one for all of them, or one for each by its name.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum NormalizeConfig {
     /// The same for all fields of numbers.
@@ -94,10 +99,10 @@ impl<'de> Deserialize<'de> for NormalizeConfig {
 }
 
 /// Named fields from an .npz, .csv or .parquet file, or from .npy files.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SamplesConfig {
-    /// Path of the .npz, .csv, .parquet or .npy file, or of a folder of .npy files; a relative path is looked up in the current folder.
+    /// Path of the .npz, .csv, .parquet or .npy file, or of a folder of .npy files. A relative path is looked up in the current folder.
     pub file: PathBuf,
     /// Inputs of the model: the name of each field, and the array or columns that it is read from.
     pub inputs: BTreeMap<String, Columns>,
@@ -105,6 +110,7 @@ pub struct SamplesConfig {
     pub targets: BTreeMap<String, Columns>,
     /// The target is the number or the word of a class, not a quantity.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[schemars(!skip_serializing_if)]
     pub classes: bool,
     /// Input fields that are integers or words for an `embedding`, not quantities. Several columns of a field have rows of their own in its table.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -115,42 +121,49 @@ pub struct SamplesConfig {
     /// Cut windows out of long series: `context` moments, and the `horizon` moments after them, every `stride` moments.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window: Option<Window>,
-    /// Normalisation, fitted to the training samples and undone in metrics and predictions: `none`, `standard`, `minmax` or `unit`, for all fields or by
-    /// their names.
+    /// Normalisation of all fields, or of each by its name. It is `none`, `standard` (mean 0, deviation 1), `minmax` (from 0 to 1) or `unit`
+    /// (vectors of length 1), is fitted to the training samples, and undone in metrics and predictions.
     #[serde(default)]
     pub normalize: NormalizeConfig,
     /// Weigh the samples so that all classes have the same weight together.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[schemars(!skip_serializing_if)]
     pub balance: bool,
-    /// Weights of the classes: a list by their numbers, or a table by their words. They are scaled so that those of the training samples are 1 on average.
+    /// Weights of the classes, from 1e-9 to 1e9: a list by their numbers, or a table by their words. They are scaled so that those of the training
+    /// samples are 1 on average.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub class_weights: Option<ClassWeights>,
-    /// Number of moments of a season, for a baseline that repeats the season before.
+    /// Number of moments of a season, for a baseline that repeats the season before; at most `window.context`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
     pub season: Option<usize>,
-    /// Choice of the validation samples: `random`, `sequential` or `blocks`. Without it `random`, and `sequential` for windows.
+    /// Choice of the validation samples; without it, `sequential` for windows and `random` for others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("enum" = ["random", "sequential", "blocks"]))]
     pub split: Option<SplitKind>,
     /// Share of the samples for validation.
     #[serde(default = "fifth")]
+    #[schemars(extend("exclusiveMinimum" = 0, "exclusiveMaximum" = 1))]
     pub validation_share: f64,
     /// Seed of the random split.
     #[serde(default = "one")]
     pub seed: u64,
     /// Leave out samples with NaN or infinity instead of failing on the file.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[schemars(!skip_serializing_if)]
     pub skip_non_finite: bool,
     /// File to test on, in place of the one that the model was trained on.
     #[serde(skip)]
     pub test_file: Option<PathBuf>,
     /// Sizes and words of the fields, as the file has them; the engine writes this.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("readOnly" = true))]
     pub known: BTreeMap<String, Known>,
 }
 
 impl Section for SamplesConfig {
     fn validate(&self) -> std::result::Result<(), String> {
-        check_split(self.validation_share, self.seed)?;
+        in_range(self, "data")?;
         if self.inputs.is_empty() {
             return Err("data.inputs is empty: name a field and its array, as in inputs = { x = \"contexts\" }".into());
         }
@@ -186,10 +199,7 @@ impl Section for SamplesConfig {
         if matches!(&self.normalize, NormalizeConfig::Each(each) if each.get(target) == Some(&Normalize::Unit)) {
             return Err(format!("data.normalize: the length of the target `{target}` cannot be undone; \"unit\" is for inputs"));
         }
-        if let Some(Window { context, horizon, stride }) = self.window {
-            for (key, value) in [("context", context), ("horizon", horizon), ("stride", stride)] {
-                within((1..=1 << 16).contains(&value), &format!("data.window.{key}"), value as f64, "from 1 to 65536")?;
-            }
+        if self.window.is_some() {
             if self.lengths.is_some() {
                 return Err("data.lengths is for samples of a file, and windows all have the same length: leave one of them out".into());
             }
@@ -217,7 +227,6 @@ impl Section for SamplesConfig {
                 return Err(format!("data.class_weights has {weight}, which is no positive number up to 1e9"));
             }
         }
-        within(self.season != Some(0), "data.season", 0.0, "at least 1")?;
         match (self.season, self.window) {
             (Some(season), Some(Window { context, .. })) if season > context => Err(format!(
                 "data.season = {season} is more than the {context} moments of a context (data.window): there is no season before"
@@ -228,7 +237,7 @@ impl Section for SamplesConfig {
 }
 
 /// Weights of classes.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged, expecting = "expected a list of numbers, or a table with a number for each word")]
 pub enum ClassWeights {
     /// By the numbers of the classes.

@@ -1,5 +1,6 @@
 //! Cosine distance.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::term::{Context, Term};
@@ -8,10 +9,11 @@ use crate::kernels::vector_loss::Rows;
 use crate::kernels::vector_loss::Slot;
 
 /// Cosine distance: mean over B of 1 − p·t̂.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CosineTerm {
-    /// Factor in the sum.
+    /// Factor in the sum; 0 leaves the term out.
+    #[schemars(range(min = 0))]
     pub weight: f64,
 }
 

@@ -1,9 +1,9 @@
 //! Cosine to the nearest training target, on some of the batches.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::term::{Context, Term};
-use crate::config::within;
 use crate::error::Result;
 use crate::gpu::Role;
 use crate::kernels::matmul::Matmul;
@@ -15,13 +15,15 @@ use crate::plan::Fill;
 use crate::random::{Random, stream};
 
 /// Cosine distance to the nearest training target: 1 − cos(r, nearest).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CycleTerm {
-    /// Factor λ in the sum.
+    /// Factor in the sum; 0 leaves the term out.
+    #[schemars(range(min = 0))]
     pub weight: f64,
-    /// Fraction of the steps in which the term takes part.
+    /// Share of the steps in which the term takes part.
     #[serde(default = "share")]
+    #[schemars(range(min = 0, max = 1))]
     pub share: f64,
 }
 
@@ -48,10 +50,6 @@ impl Term for Cycle {
 
     fn weight(&self) -> f64 {
         self.config.weight
-    }
-
-    fn validate(&self) -> std::result::Result<(), String> {
-        within((0.0..=1.0).contains(&self.config.share), "loss.cycle.share", self.config.share, "from 0 to 1")
     }
 
     fn drawn(&self, seed: u64, step: u64) -> bool {

@@ -1,22 +1,24 @@
 //! InfoNCE (van den Oord et al. 2018): each prediction among the targets of its batch.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::term::{Context, Term};
-use crate::config::within;
 use crate::error::Result;
 use crate::kernels::matmul::Matmul;
 use crate::kernels::vector_loss::Slot;
 use crate::kernels::{infonce, normalize};
 
 /// InfoNCE: cross-entropy of the similarities p·t̂ᵀ/τ by rows plus by columns, where the match of each prediction is its own target.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct InfonceTerm {
-    /// Factor in the sum.
+    /// Factor in the sum; 0 leaves the term out.
+    #[schemars(range(min = 0))]
     pub weight: f64,
-    /// Temperature τ.
+    /// Temperature τ, by which the similarities are divided.
     #[serde(default = "temperature")]
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub temperature: f64,
 }
 
@@ -41,11 +43,6 @@ impl Term for InfonceTerm {
 
     fn compares(&self) -> bool {
         true
-    }
-
-    fn validate(&self) -> std::result::Result<(), String> {
-        let t = self.temperature;
-        within(t > 0.0 && t.is_finite(), "loss.infonce.temperature", t, "above 0, and finite")
     }
 
     fn record(&self, context: &mut Context<'_>, slot: Slot) -> Result<()> {

@@ -1,9 +1,9 @@
 //! Maximum mean discrepancy (Gretton et al. 2012) to anchors among the training targets.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::term::{Context, Term};
-use crate::config::within;
 use crate::error::{Error, Result};
 use crate::gpu::Role;
 use crate::kernels::matmul::Matmul;
@@ -15,13 +15,15 @@ use crate::random::{Random, stream};
 
 /// Squared maximum mean discrepancy: mean k(p,p) + mean k(a,a) − 2 mean k(p,a), with k(u,v) = exp(−‖u − v‖² / 2σ²). The anchors a are unit
 /// training targets drawn once, and σ is their median distance, at least 0.01.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MmdTerm {
-    /// Factor in the sum.
+    /// Factor in the sum; 0 leaves the term out.
+    #[schemars(range(min = 0))]
     pub weight: f64,
     /// Number of training targets that are drawn once as anchors.
     #[serde(default = "anchors")]
+    #[schemars(range(min = 2, max = 4096))]
     pub anchors: usize,
 }
 
@@ -59,11 +61,6 @@ impl Term for Mmd {
 
     fn compares(&self) -> bool {
         true
-    }
-
-    fn validate(&self) -> std::result::Result<(), String> {
-        let anchors = self.config.anchors;
-        within((2..=4096).contains(&anchors), "loss.mmd.anchors", anchors as f64, "from 2 to 4096")
     }
 
     fn prepare(&mut self, targets: &Targets, seed: u64) -> Result<()> {

@@ -12,6 +12,7 @@ mod stat;
 mod term;
 mod variance;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use cosine::CosineTerm;
@@ -26,8 +27,8 @@ pub use variance::VarianceTerm;
 
 use super::loss::{Columns, Gradients, Loss, LossKind, Recorded, Targets};
 use crate::batch::{Inputs, Outputs};
-use crate::config::Section;
-use crate::error::{Error, Result, out_of_range};
+use crate::config::{Section, in_range};
+use crate::error::{Error, Result};
 use crate::kernels::normalize;
 use crate::kernels::vector_loss::{Rows, Slot};
 use crate::plan::Plan;
@@ -35,7 +36,7 @@ use crate::plan::Plan;
 macro_rules! terms {
     ($($(#[$doc:meta])* $field:ident: $config:ty,)*) => {
         /// Terms of the sum; a term with weight 0 is left out.
-        #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+        #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
         #[serde(deny_unknown_fields)]
         pub struct VectorLossConfig {
             $($(#[$doc])* pub $field: Option<$config>,)*
@@ -72,17 +73,15 @@ terms! {
 
 impl Section for VectorLossConfig {
     fn validate(&self) -> std::result::Result<(), String> {
+        in_range(self, "loss")?;
         let terms = self.terms();
         if terms.is_empty() {
             return Err("loss has no term: add one, as in `cosine = { weight = 1.0 }`".into());
         }
-        if let Some(term) = terms.iter().find(|t| !(t.weight() >= 0.0 && t.weight().is_finite())) {
-            return Err(out_of_range(&format!("loss.{}.weight", term.name()), term.weight(), "0 or more, and finite"));
-        }
         if terms.iter().all(|t| t.weight() == 0.0) {
             return Err("loss: every weight is 0, which leaves nothing to learn from. Give a term a weight above 0".into());
         }
-        terms.iter().try_for_each(|t| t.validate())
+        Ok(())
     }
 }
 

@@ -1,5 +1,6 @@
 //! Moments of the predictions against those of the targets of the batch.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::term::{Context, Term};
@@ -8,10 +9,11 @@ use crate::kernels::moments;
 use crate::kernels::vector_loss::Slot;
 
 /// Match of the moments within the batch: mean_d (μ(r) − μ(t))² + mean_d (σ(r) − σ(t))².
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MomentTerm {
-    /// Factor in the sum.
+    /// Factor in the sum; 0 leaves the term out.
+    #[schemars(range(min = 0))]
     pub weight: f64,
 }
 

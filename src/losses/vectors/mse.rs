@@ -1,5 +1,6 @@
 //! Squared error.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::term::{Context, Term};
@@ -8,10 +9,11 @@ use crate::kernels::vector_loss::Slot;
 use crate::kernels::vector_loss::{On, Rows};
 
 /// Squared error: mean over B × D of (r − t)², or of (p − t)².
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MseTerm {
-    /// Factor in the sum.
+    /// Factor in the sum; 0 leaves the term out.
+    #[schemars(range(min = 0))]
     pub weight: f64,
     /// Prediction that is compared: `raw` r or `normalized` p.
     #[serde(default)]

@@ -1,5 +1,6 @@
 //! Moments of the unit predictions against those of all training targets.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::term::{Context, Term};
@@ -11,10 +12,11 @@ use crate::losses::loss::Targets;
 use crate::plan::Fill;
 
 /// Match of the moments with all training targets: mean_d (μ(p) − μ(targets))² + mean_d (σ(p) − σ(targets))².
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StatTerm {
-    /// Factor in the sum.
+    /// Factor in the sum; 0 leaves the term out.
+    #[schemars(range(min = 0))]
     pub weight: f64,
 }
 

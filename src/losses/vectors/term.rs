@@ -16,14 +16,6 @@ pub trait Term: Debug {
     /// Factor in the sum.
     fn weight(&self) -> f64;
 
-    /// Fails on options out of range.
-    ///
-    /// # Errors
-    /// A message that says what is wrong.
-    fn validate(&self) -> std::result::Result<(), String> {
-        Ok(())
-    }
-
     /// True if it takes a standard deviation over the batch, which needs two samples.
     fn needs_two(&self) -> bool {
         false

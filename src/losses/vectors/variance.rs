@@ -1,5 +1,6 @@
 //! Spread of the predictions over the batch (VICReg, Bardes et al. 2022).
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::term::{Context, Term};
@@ -9,10 +10,11 @@ use crate::kernels::vector_loss::Slot;
 use crate::plan::Tensor;
 
 /// Variance hinge of VICReg: mean_d max(1 − σ(p), 0).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct VarianceTerm {
-    /// Factor in the sum.
+    /// Factor in the sum; 0 leaves the term out.
+    #[schemars(range(min = 0))]
     pub weight: f64,
 }
 
