@@ -14,13 +14,14 @@ fn family(name: &str) -> Family {
     *FAMILIES.iter().find(|f| f.name == name).expect("a family of that name")
 }
 
-/// How many of its cases a family is checked with. A software driver takes up to seconds to compile a kernel, and a kernel is compiled for each combination of its
-/// options that a case has.
+/// How many of its cases a family is checked with. A software driver takes up to seconds to compile a kernel, and a kernel is compiled for
+/// each combination of its options that a case has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Extent {
     /// All, each with bounds checks, too: what `engine check` does.
     Every,
-    /// Those that bring a new value or a new pair of values of a kernel's options: of families that have changed since they passed with all.
+    /// Those that bring a new value or a new pair of values of a kernel's options: of families that have changed since they passed with
+    /// all.
     Pairs,
     /// Those that bring a new value, and a tenth of the rest, drawn: where what all families share has changed since.
     Values,
@@ -71,8 +72,8 @@ impl Coverage {
         Coverage { family, extent, changed, seen: HashSet::new(), compiled: HashSet::new(), heavy: HashSet::new() }
     }
 
-    /// Whether to check a case with bounds checks, if it is checked at all. Cases are checked that bring something to the extent, and those whose kernels are
-    /// compiled by then; bounds checks, which are compiled apart, where a constant has a new value.
+    /// Whether to check a case with bounds checks, if it is checked at all. Cases are checked that bring something to the extent, and those
+    /// whose kernels are compiled by then; bounds checks, which are compiled apart, where a constant has a new value.
     fn add(&mut self, plan: &FixedPlan, number: usize) -> Option<bool> {
         let shaders = || plan.entries().iter().map(|entry| &entry.shader);
         if self.extent == Extent::Every {

@@ -1,6 +1,6 @@
-//! Which kernel families have passed with all their cases, as they are now. `passed.txt` has a checksum of the files of each family and one of what all share, from
-//! the last `make test-drivers` that passed; it is committed with a change. A family whose own files are others is checked with more of its cases, and on a second
-//! driver with all; so is every family when what they share is another.
+//! Which kernel families have passed with all their cases, as they are now. `passed.txt` has a checksum of the files of each family and one
+//! of what all share, from the last `make test-drivers` that passed; it is committed with a change. A family whose own files are others is
+//! checked with more of its cases, and on a second driver with all; so is every family when what they share is another.
 
 use std::collections::BTreeMap;
 use std::fs;

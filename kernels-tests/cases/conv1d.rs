@@ -8,7 +8,8 @@ use crate::kernels::conv1d::{
 use crate::kernels::matmul::Activation;
 use crate::random::Random;
 
-/// dims: batch, length, channels, kernel, dilation; flags: the kernel ends at the position, each channel by itself (2 in parts of sequences), activation.
+/// dims: batch, length, channels, kernel, dilation; flags: the kernel ends at the position, each channel by itself (2 in parts of
+/// sequences), activation.
 pub(super) const FAMILY: Family =
     Family::new("conv1d", spec, 132, build, &[(&[32, 64, 64, 3, 1], &[1, 0, 0]), (&[8, 512, 1152, 4, 1], &[1, 1, 5])]);
 

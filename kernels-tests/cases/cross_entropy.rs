@@ -5,8 +5,8 @@ use crate::error::Result;
 use crate::kernels::cross_entropy::{Forward, IGNORED, Per, Weight};
 use crate::random::Random;
 
-/// dims: rows, classes; flags: kind of weight, padded rows, targets that do not count, rows of a sequence where sequences have the same weight, else 0, without a gradient,
-/// label smoothing, weights.
+/// dims: rows, classes; flags: kind of weight, padded rows, targets that do not count, rows of a sequence where sequences have the same
+/// weight, else 0, without a gradient, label smoothing, weights.
 pub(super) const FAMILY: Family = Family {
     kinks: |spec| (1..=3).contains(&spec.flags[0]) && spec.dims[0] > 7,
     allows: |[(a, x), (b, y)]| !((a, x) == ("KIND", 4) && (b, y) == ("SMOOTH", 1)),

@@ -6,7 +6,8 @@ use crate::kernels::metrics::{RECORD, SCALE, SUMS, UPDATES};
 use crate::kernels::optimizer::{Rule, Update};
 use crate::random::Random;
 
-/// dims: n / 4, partials; flags: rule, clipping, 1 infinite norm or 2 infinite loss or 3 a loss of zero, clipping by value, scaled, decay by block.
+/// dims: n / 4, partials; flags: rule, clipping, 1 infinite norm or 2 infinite loss or 3 a loss of zero, clipping by value, scaled, decay
+/// by block.
 pub(super) const FAMILY: Family = Family::new("optimizer", spec, 66, build, &[(&[262144, 256], &[1, 1, 0, 0, 0, 0])]);
 
 fn spec(i: usize, random: &mut Random) -> Spec {

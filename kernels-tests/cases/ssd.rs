@@ -1,4 +1,5 @@
-//! Cases of the state-space dual: a whole selective state space with all gradients, and the passes that only gradients are made of by themselves.
+//! Cases of the state-space dual: a whole selective state space with all gradients, and the passes that only gradients are made of by
+//! themselves.
 
 use super::{Builder, Family, Regime, Spec, Tolerance};
 use crate::error::Result;

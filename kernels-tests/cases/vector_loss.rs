@@ -5,7 +5,8 @@ use crate::error::Result;
 use crate::kernels::vector_loss::{On, Rows, Slot};
 use crate::random::Random;
 
-/// dims: rows, width; flags: squared error (0 none, 1 raw, 2 normalised), cosine, cycle (0 none, 1 on, 2 off), padded rows, without a gradient.
+/// dims: rows, width; flags: squared error (0 none, 1 raw, 2 normalised), cosine, cycle (0 none, 1 on, 2 off), padded rows, without a
+/// gradient.
 pub(super) const FAMILY: Family = Family::new("vector_loss", spec, 108, build, &[(&[1024, 768], &[1, 1, 0, 0, 0])]);
 
 fn spec(i: usize, random: &mut Random) -> Spec {

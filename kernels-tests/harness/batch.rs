@@ -1,6 +1,6 @@
-//! A training step of a run at its own batch and sizes, dispatch by dispatch against f64. What a small batch cannot show is a sum that is cut
-//! off when it grows long, so every sum over the batch is looked at: products (a sample of their elements), the gradients of normalisations,
-//! tables and positions, losses, the gradient norm and the metrics.
+//! A training step of a run at its own batch and sizes, dispatch by dispatch against f64. What a small batch cannot show is a sum that is
+//! cut off when it grows long, so every sum over the batch is looked at: products (a sample of their elements), the gradients of
+//! normalisations, tables and positions, losses, the gradient norm and the metrics.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;

@@ -28,7 +28,8 @@ use scalar::{Scalar, Var};
 pub const DIMS: [usize; 22] = [1, 2, 3, 5, 7, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129, 255, 256, 257, 1023, 1025];
 
 const GUARD_BYTES: u64 = 256;
-/// Around tensors in one run and in the other, so that a read past the end shows in the result. The first is a signalling NaN, which arithmetic makes quiet, so that
+/// Around tensors in one run and in the other, so that a read past the end shows in the result. The first is a signalling NaN, which
+/// arithmetic makes quiet, so that
 /// `+=` on it shows as well.
 const GUARD_WORDS: [u32; 2] = [0x7fa0_dead, 0x4bad_f00d];
 
@@ -309,7 +310,8 @@ impl Builder {
         self.gradient_in(x, Self::normal)
     }
 
-    /// A tensor that a kernel adds to: onto random values, anew over whatever was there, anew in an earlier micro-step, or anew in the only one.
+    /// A tensor that a kernel adds to: onto random values, anew over whatever was there, anew in an earlier micro-step, or anew in the only
+    /// one.
     ///
     /// # Errors
     /// As `Plan::persistent`.
@@ -411,7 +413,8 @@ pub struct Outcome {
     pub elements: usize,
     /// Kernels that ran.
     pub kernels: BTreeSet<String>,
-    /// Kernels with a result that was broken in every way that changes it, and the comparison saw each: a check that cannot fail proves nothing.
+    /// Kernels with a result that was broken in every way that changes it, and the comparison saw each: a check that cannot fail proves
+    /// nothing.
     pub broken: BTreeSet<String>,
     /// What was broken and not seen, which can be where all numbers are about as large as the error that is allowed.
     pub unseen: Vec<String>,
@@ -423,7 +426,8 @@ pub type Checked<T> = std::result::Result<T, String>;
 /// Expected values of a tensor with their running magnitudes.
 type Expected = Vec<(f64, f64)>;
 
-/// What devices that take subnormal numbers for zero may be off besides: a few such numbers. A kernel multiplies what may be subnormal last.
+/// What devices that take subnormal numbers for zero may be off besides: a few such numbers. A kernel multiplies what may be subnormal
+/// last.
 const FLUSHED: f64 = 8.0 * f32::MIN_POSITIVE as f64;
 
 /// Share of the allowed error, or what is wrong. Written so that a NaN fails.
@@ -556,8 +560,8 @@ impl Case {
         Ok(out)
     }
 
-    /// Runs and compares; the message of an error says what differs. `checked` also runs kernels with the driver's bounds checks, which are compiled apart: what is
-    /// read further outside of a tensor than its guards reach then has another value.
+    /// Runs and compares; the message of an error says what differs. `checked` also runs kernels with the driver's bounds checks, which are
+    /// compiled apart: what is read further outside of a tensor than its guards reach then has another value.
     ///
     /// # Errors
     /// With the difference.
@@ -618,7 +622,8 @@ impl Case {
         }
     }
 
-    /// Breaks each result in each way, in turn: the kernels with a result for which the comparison sees all that changes it, and what it does not see.
+    /// Breaks each result in each way, in turn: the kernels with a result for which the comparison sees all that changes it, and what it
+    /// does not see.
     fn broken(&self, results: &[Vec<u32>], expected: &HashMap<Tensor, Expected>) -> (BTreeSet<String>, Vec<String>) {
         let (mut seen, mut unseen): (BTreeSet<Tensor>, _) = (BTreeSet::new(), Vec::new());
         for ((tensor, info), words) in self.plan.tensors().zip(results) {

@@ -114,8 +114,8 @@ impl<S: Scalar> Call<'_, S> {
     }
 }
 
-/// The reference of a kernel family from outside: one function, generic over the scalar, for both kinds of numbers. It runs the reference of a
-/// pass; false where that has none.
+/// The reference of a kernel family from outside: one function, generic over the scalar, for both kinds of numbers. It runs the reference
+/// of a pass; false where that has none.
 #[derive(Debug, Clone, Copy)]
 pub struct Reference {
     /// Name of the family.

@@ -4,8 +4,8 @@
 //   ∂p_ij/∂s_il = p_ij (δ_jl − p_il), so ds_ij = p_ij (dp_ij − Σ_l p_il dp_il), where Σ_l p_il keep_il dy_i · v_l = dy_i · y_i = delta_i:
 //   ds_ij = p_ij (keep_ij dy_i · v_j − delta_i);  dq_i = Σ_j ds_ij k_j / √D;  dk_j = Σ_i ds_ij q_i / √D
 // qkv dqkv: (B, T, 3, H, D), or with CROSS q dq: (B, T, H, D) and qkv dqkv: (B, T, 2, H, D); y dy: (B, T, H, D); lse: (B, H, T).
-// Invocation i first gathers over keys as query i, then over queries as key i, so nothing is scattered. Rows are read where they lie, and a workgroup may
-// have rows of several heads, so that short sequences fill it, too. Grid: ⌈B · H · T / WG⌉ workgroups. dqkv and dq are `=`.
+// Invocation i first gathers over keys as query i, then over queries as key i, so nothing is scattered. Rows are read where they lie, and a
+// workgroup may have rows of several heads, so that short sequences fill it, too. Grid: ⌈B · H · T / WG⌉ workgroups. dqkv and dq are `=`.
 // uses: common/features_4 | common/features_1, common/attention_rows, common/grid, common/math, common/random, common/state
 
 @group(0) @binding(3) var<storage, read> y: array<Features>;          // (B, T, H, D)

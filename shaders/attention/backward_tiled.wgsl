@@ -1,8 +1,10 @@
-// attention/backward_rows for long sequences, on cards, and where rows would loop too often, with its derivation; see common/attention_tiled. In two launches, so that nothing is scattered and few
-// registers are needed. The first makes dq of its own queries and delta_i = dy_i · y_i; the second, with KEYS, dk and dv of its own keys:
-//   p_ij = exp(s_ij − lse_i);  ds_ij = p_ij (keep_ij dy_i · v_j − delta_i) / √D;  dq_i = Σ_j ds_ij k_j;  dk_j = Σ_i ds_ij q_i;  dv_j = Σ_i p_ij keep_ij dy_i
-// qkv dqkv: (B, T, 3, H, D), or with CROSS q dq: (B, T, H, D) and qkv dqkv: (B, T, 2, H, D); y dy: (B, T, H, D); lse delta: (B, H, T); D is a multiple
-// of 4. Grid: ⌈T / TILE⌉ workgroups for each (b, h). Of dqkv queries, or keys and values are `=`, as are dq and delta.
+// attention/backward_rows for long sequences, on cards, and where rows would loop too often, with its derivation; see
+// common/attention_tiled. In two launches, so that nothing is scattered and few registers are needed. The first makes dq of its own queries
+// and delta_i = dy_i · y_i; the second, with KEYS, dk and dv of its own keys:
+//   p_ij = exp(s_ij − lse_i);  ds_ij = p_ij (keep_ij dy_i · v_j − delta_i) / √D;
+//   dq_i = Σ_j ds_ij k_j;  dk_j = Σ_i ds_ij q_i;  dv_j = Σ_i p_ij keep_ij dy_i
+// qkv dqkv: (B, T, 3, H, D), or with CROSS q dq: (B, T, H, D) and qkv dqkv: (B, T, 2, H, D); y dy: (B, T, H, D); lse delta: (B, H, T); D is
+// a multiple of 4. Grid: ⌈T / TILE⌉ workgroups for each (b, h). Of dqkv queries, or keys and values are `=`, as are dq and delta.
 // uses: common/across, common/attention_tiled, common/grid, common/math, common/random, common/state
 const KEYS: u32 = 0u;
 const PRODUCTS: u32 = 2u;

@@ -1,8 +1,9 @@
-// attention/forward_rows for short sequences, on cards: the T × T scores of HEADS heads lie in workgroup memory, and no invocation holds a row.
+// attention/forward_rows for short sequences, on cards: the T × T scores of HEADS heads lie in workgroup memory, and no invocation holds a
+// row.
 //   s_ij = q_i · k_j / √D (j ≤ i when CAUSAL), p_i = softmax_j s_i, y_i = Σ_j p_ij · keep_ij · v_j, lse_i = ln Σ_j exp s_ij
-// qkv: (B, T, 3, H, D), or with CROSS q: (B, T, H, D) and qkv: (B, T, 2, H, D); y: (B, T, H, D); lse: (B, H, T). Invocations take elements of
-// what is to be made next: rows to load, pairs (i, j), rows of the softmax, features of y. With ROPE queries and keys turn by their position as they are
-// loaded (rope/rotate, with its table). Grid: HEADS of the (b, h) a workgroup. All outputs are `=`.
+// qkv: (B, T, 3, H, D), or with CROSS q: (B, T, H, D) and qkv: (B, T, 2, H, D); y: (B, T, H, D); lse: (B, H, T). Invocations take elements
+// of what is to be made next: rows to load, pairs (i, j), rows of the softmax, features of y. With ROPE queries and keys turn by their
+// position as they are loaded (rope/rotate, with its table). Grid: HEADS of the (b, h) a workgroup. All outputs are `=`.
 // uses: common/attention_short, common/grid, common/math, common/random, common/state
 const WG: u32 = 64u;
 

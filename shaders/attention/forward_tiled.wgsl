@@ -1,7 +1,9 @@
-// attention/forward_rows for long sequences, on cards, and where rows would loop too often: scores and sums are products of tiles in workgroup memory and registers (Dao et al. 2022, algorithm 1).
+// attention/forward_rows for long sequences, on cards, and where rows would loop too often: scores and sums are products of tiles in
+// workgroup memory and registers (Dao et al. 2022, algorithm 1).
 //   s_ij = q_i · k_j / √D (j ≤ i when CAUSAL), p_i = softmax_j s_i, y_i = Σ_j p_ij · keep_ij · v_j, lse_i = ln Σ_j exp s_ij
-// qkv: (B, T, 3, H, D), or with CROSS q: (B, T, H, D) and qkv: (B, T, 2, H, D); y: (B, T, H, D); lse: (B, H, T); D is a multiple of 4. Scores of a tile
-// pass through workgroup memory, where one invocation a query makes them weights; when the largest score so far grows, the sums are scaled down.
+// qkv: (B, T, 3, H, D), or with CROSS q: (B, T, H, D) and qkv: (B, T, 2, H, D); y: (B, T, H, D); lse: (B, H, T); D is a multiple of 4.
+// Scores of a tile pass through workgroup memory, where one invocation a query makes them weights; when the largest score so far grows, the
+// sums are scaled down.
 // Grid: ⌈T / TILE⌉ workgroups for each (b, h). All outputs are `=`.
 // uses: common/across, common/attention_tiled, common/grid, common/math, common/random, common/state
 const PRODUCTS: u32 = 1u;

@@ -1,6 +1,7 @@
 // Attention of one query over the positions of its sequence, and the two vectors side by side:
 //   s_t = q · k_t / √H;  a = softmax(s);  w = Σ_t a_t x_t;  y = [b; w]
-// q: (rows, H); k: (rows, T, H); x: (rows, T, C); b: (rows, C); a: (rows, T); y: (rows, 2, C). Grid: LANES invocations a row. a and y are `=`.
+// q: (rows, H); k: (rows, T, H); x: (rows, T, C); b: (rows, C); a: (rows, T); y: (rows, 2, C). Grid: LANES invocations a row. a and y are
+// `=`.
 // uses: common/grid, common/reduce, common/math
 const T: u32 = 5u;
 

@@ -1,4 +1,5 @@
-// COLS columns a workgroup, WG / COLS invocations a column; what they add up is of the type Sum, which each shader names. All sums are taken in one fixed order.
+// COLS columns a workgroup, WG / COLS invocations a column; what they add up is of the type Sum, which each shader names. All sums are
+// taken in one fixed order.
 const WG: u32 = 256u;
 const COLS: u32 = 16u;
 

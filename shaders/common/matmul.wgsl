@@ -4,8 +4,9 @@
 // which in the product dW = dYᵀ·X is the gradient of the bias.
 // A product's gradients are products. Of Y = f(Z) ⊙ keep + residual, Z[m,n] = Σ_k X[m,k] W[n,k] + bias[n], the residual gets dY as it is,
 //   dZ = dY ⊙ keep ⊙ f'(Z) (DROPOUT, DERIVATIVE);  dX = dZ·W;  dW = dZᵀ·X;  dbias[n] = Σ_m dZ[m,n]
-// A: (batch, M, K), or (batch, K, M) with TRANS_A; B: (batch, K, N), or (batch, N, K) with TRANS_B; y pre residual: (batch, M, N); bias: (N).
-// A and B start at elements a_at and b_at of their tensors. y is `=`, or `+=` with ACCUMULATE; row_sum is `+=`; what that is in the first micro-step, common/sum says.
+// A: (batch, M, K), or (batch, K, M) with TRANS_A; B: (batch, K, N), or (batch, N, K) with TRANS_B; y pre residual: (batch, M, N); bias:
+// (N). A and B start at elements a_at and b_at of their tensors. y is `=`, or `+=` with ACCUMULATE; row_sum is `+=`; what that is in the
+// first micro-step, common/sum says.
 @group(0) @binding(3) var<storage, read> bias: array<f32>;           // (N)
 @group(0) @binding(4) var<storage, read> z: array<f32>;              // (batch, M, N)
 @group(0) @binding(5) var<storage, read> residual: array<f32>;       // (batch, M, N)

@@ -1,8 +1,8 @@
-// Tiles of a product on GPUs, for sizes that are multiples of 4, and what kernels share that make them. A workgroup makes a tile of (8·ROWS) × (32·VECS)
-// outputs, STEP steps of k at a time through workgroup memory; while it multiplies them, the next ones are on their way to registers. Of SLICES waves of 64
-// each takes its part of k; in the end they add up their sums, each of its share of the rows, so that few tiles still fill the card. An invocation holds
-// ROWS rows of VECS vectors, 32 columns apart, which keeps the lanes' accesses next to each other. FULL: k is a multiple of STEP·SLICES, so that no load
-// needs to be checked. A kernel gives load_a, row_of_b and store.
+// Tiles of a product on GPUs, for sizes that are multiples of 4, and what kernels share that make them. A workgroup makes a tile of
+// (8·ROWS) × (32·VECS) outputs, STEP steps of k at a time through workgroup memory; while it multiplies them, the next ones are on their
+// way to registers. Of SLICES waves of 64 each takes its part of k; in the end they add up their sums, each of its share of the rows, so
+// that few tiles still fill the card. An invocation holds ROWS rows of VECS vectors, 32 columns apart, which keeps the lanes' accesses next
+// to each other. FULL: k is a multiple of STEP·SLICES, so that no load needs to be checked. A kernel gives load_a, row_of_b and store.
 const WG: u32 = 64u;
 const ROWS: u32 = 8u;
 const VECS: u32 = 2u;
@@ -31,8 +31,8 @@ const ALONG_B: u32 = TRANS_B * (STEP / 4u) + (1u - TRANS_B) * (TILE_N / 4u);
 // Of each slice [k][m], then [k][n]; in the end the sums of the slices.
 var<workgroup> tiles: array<f32, SLICES * SIZE>;
 
-// Tiles of a panel of rows. Tiles go down a panel, then along n, so that those at work at one time, some hundreds, lie in a square rather than in rows: they
-// read half as many different rows of A and columns of B, which stay in the L2 cache meanwhile.
+// Tiles of a panel of rows. Tiles go down a panel, then along n, so that those at work at one time, some hundreds, lie in a square rather
+// than in rows: they read half as many different rows of A and columns of B, which stay in the L2 cache meanwhile.
 const PANEL: u32 = 16u;
 
 // First row and column of a tile, and its product of the batch: panel by panel, then batch.

@@ -1,6 +1,6 @@
-// What the kernels of the state-space dual share that keep a chunk of a head in registers and workgroup memory, on cards. A product has up to 64 × 64 results, of
-// which invocation l keeps ROWS rows, from l / SIDE · ROWS on, of four columns, from l % SIDE · 4 on; what goes beyond the sizes is 0. Its factors lie in
-// workgroup memory with STEP terms of the sums at a time: [term][row] and [term][column].
+// What the kernels of the state-space dual share that keep a chunk of a head in registers and workgroup memory, on cards. A product has up
+// to 64 × 64 results, of which invocation l keeps ROWS rows, from l / SIDE · ROWS on, of four columns, from l % SIDE · 4 on; what goes
+// beyond the sizes is 0. Its factors lie in workgroup memory with STEP terms of the sums at a time: [term][row] and [term][column].
 const WG: u32 = 128u;
 // Invocations along the columns.
 const SIDE: u32 = 16u;
@@ -20,8 +20,8 @@ alias Part = array<vec4<f32>, ROWS>;
 var<workgroup> alphas: array<f32, TILE>;
 var<workgroup> deltas: array<f32, TILE>;
 
-// Where the rows of a head lie in a chunk: the first position where rows lie as (batch, length), and how many there are; vectors of a row before those of the head;
-// its first vector where rows lie as (chunk, group, position), and where they lie as (chunk, head, feature).
+// Where the rows of a head lie in a chunk: the first position where rows lie as (batch, length), and how many there are; vectors of a row
+// before those of the head; its first vector where rows lie as (chunk, group, position), and where they lie as (chunk, head, feature).
 struct Place { chunk: u32, head: u32, row: u32, there: u32, x: u32, keys: u32, queries: u32, scores: u32, state: u32 }
 
 fn place_of(chunk: u32, head: u32) -> Place {

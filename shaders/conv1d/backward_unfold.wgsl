@@ -1,5 +1,5 @@
-// Gradient of the surroundings of positions, y[b, u, (c, k)] = x[b, u + k · dilation − before, c]: copies, so each position gathers dy from the rows that
-// hold it, u = t − k · dilation + before within the sequence, in a fixed order:
+// Gradient of the surroundings of positions, y[b, u, (c, k)] = x[b, u + k · dilation − before, c]: copies, so each position gathers dy from
+// the rows that hold it, u = t − k · dilation + before within the sequence, in a fixed order:
 //   dx[b, t, c] = Σ_k dy[b, t − k · dilation + before, (c, k)]
 // dy: (batch, length, C · K); dx: (batch, length, C). Grid: one invocation an element of dx. dx is `=`.
 // uses: common/grid

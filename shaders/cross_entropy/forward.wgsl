@@ -5,11 +5,13 @@
 // ∂lse/∂x = p, so ∂ce/∂x = p − onehot(t) (Bishop 2006, eq. 4.108 and 4.109). Of KIND 4, ∂p_j/∂x_i = p_j (δ_ij − p_i) (eq. 4.106), so
 // ∂loss/∂x_i = Σ_j |j − t| p_j (δ_ij − p_i) = p_i (|i − t| − Σ_j p_j |j − t|):
 //   dx = k · (1 + alpha · w) · (p − onehot(t));   KIND 4: dx_i = k · p_i · (|i − t| − loss)
-//   k = s · state.scale / state.count for rows below state.rows whose target is a class, 0 for the rest; y of a target that is no class is 0
-//   SMOOTH replaces ce in the loss by (1 − ε) ce + ε Σ_i −ln p_i / C = (1 − ε) ce + ε (lse − Σ_i x_i / C) (Szegedy et al. 2016, section 7), whose
-//   gradient by x is p − (1 − ε) onehot(t) − ε / C. WEIGHTED multiplies loss and gradient of a row by its weight.
+//   k = s · state.scale / state.count for rows below state.rows whose target is a class, 0 for the rest;
 //   PER 0: s = 1; PER 1: s = 1 / targets that are classes in the row's sequence of `length` rows, so that each sequence has the same weight
-// x dx: (rows, cols); targets weights: (rows); y: (rows, 4) = s · (loss, ce, (a = t), d). Grid: LANES invocations a row. All outputs are `=`.
+//   y of a target that is no class is 0
+// SMOOTH replaces ce in the loss by (1 − ε) ce + ε Σ_i −ln p_i / C = (1 − ε) ce + ε (lse − Σ_i x_i / C) (Szegedy et al. 2016,
+// section 7), whose gradient by x is p − (1 − ε) onehot(t) − ε / C. WEIGHTED multiplies loss and gradient of a row by its weight.
+// x dx: (rows, cols); targets weights: (rows); y: (rows, 4) = s · (loss, ce, (a = t), d). Grid: LANES invocations a row. All outputs are
+// `=`.
 // uses: common/grid, common/reduce, common/math, common/state
 const KIND: u32 = 0u;
 const GRADIENT: u32 = 1u;

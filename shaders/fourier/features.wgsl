@@ -2,7 +2,8 @@
 //   1: f = 2^k π, k = 0 … count − 1;  2: f = k π, k = 1 … count;  3: f = k;  4: one block with the phases 2π x·B.
 // Whole turns are taken off before π comes in, exactly: products with powers of two are exact, others are taken of halves with 12 bits. So
 // 2^31 π, which is beyond what sin of an f32 resolves, gives the same features on every device.
-// x: (rows, 2); b: (2, count); y: (rows, 4 count), or (rows, 2 count) of KIND 4. Grid: one invocation a phase. y is `=`. No gradient: x is data.
+// x: (rows, 2); b: (2, count); y: (rows, 4 count), or (rows, 2 count) of KIND 4. Grid: one invocation a phase. y is `=`. No gradient: x is
+// data.
 // uses: common/grid, common/math
 const WG: u32 = 64u;
 const KIND: u32 = 1u;

@@ -1,5 +1,5 @@
-// Gradient of the gated RMS normalisation, g = y ⊙ silu(z), out = w ⊙ g r, r = (mean g² + eps)^(−½) over a group. ∂r/∂g_c = −r³ g_c / n, n the columns of a
-// group, and silu'(z) = σ(z) (1 + z σ(−z)):
+// Gradient of the gated RMS normalisation, g = y ⊙ silu(z), out = w ⊙ g r, r = (mean g² + eps)^(−½) over a group. ∂r/∂g_c = −r³ g_c / n, n
+// the columns of a group, and silu'(z) = σ(z) (1 + z σ(−z)):
 //   dg = r (w ⊙ dout − g r² mean(g ⊙ w ⊙ dout));  dy = dg ⊙ silu(z);  dz = dg ⊙ y ⊙ silu'(z)
 // y dout dy: (rows, cols); z dz: the first cols of (rows, width), others of dz are left as they are; w: (cols); stats: (rows, groups) = r.
 // Grid: LANES invocations a row, which is a group of a row. dy and dz are `=`.

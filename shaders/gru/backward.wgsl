@@ -5,8 +5,8 @@
 //   ∂h/∂n = 1 − z, ∂h/∂z = h_{t−1} − n, and n's argument gx_n + r u_n has ∂/∂r = u_n, ∂/∂u_n = r. Before the activations, as
 //   tanh' = 1 − tanh² and σ' = σ (1 − σ):  dn = dh (1 − z)(1 − n²), dr = dn u_n r(1 − r), dz = dh (h_{t−1} − n) z(1 − z)
 //   of gx: (dr, dz, dn), of u: (dr, dz, dn r)
-// gates: (T, B, 4, H); h: (T + 1, B, H); dy: (T, B, H); dh: (B, H) through W_hh from step t + 1, with LATER; direct: (B, H) carries dh z, `=`
-// without LATER; dgx du: (T, B, 3, H). Grid: one invocation a unit. Slot t of dgx and du, and direct are `=`.
+// gates: (T, B, 4, H); h: (T + 1, B, H); dy: (T, B, H); dh: (B, H) through W_hh from step t + 1, with LATER; direct: (B, H) carries dh z,
+// `=` without LATER; dgx du: (T, B, 3, H). Grid: one invocation a unit. Slot t of dgx and du, and direct are `=`.
 // uses: common/grid
 const WG: u32 = 64u;
 const LATER: u32 = 1u;

@@ -7,8 +7,8 @@
 // dx₀ = −dx₁ = ½ (g₀ − g₁) · eps · rstd³, drowns in rounding unless it is written so.
 // Without CENTER (RMS normalisation; Zhang & Sennrich 2019, eq. 4) c = x, so x̂ = x · rstd and mean(g) is left out.
 // x dy dx: (rows, cols); w: (cols); stats: (rows, 2) from the forward pass. Grid: LANES invocations a row. dx is `=`.
-// With DERIVATIVE the result is multiplied by activation'(z), with RESIDUAL the residual is added, in this order. With DROPPED it is also given as it
-// passes a dropout below, dropped = dx · keep / (1 − rate) (dropout/apply).
+// With DERIVATIVE the result is multiplied by activation'(z), with RESIDUAL the residual is added, in this order. With DROPPED it is also
+// given as it passes a dropout below, dropped = dx · keep / (1 − rate) (dropout/apply).
 // uses: common/grid, common/reduce, common/activation, common/math, common/random, common/state
 const CENTER: u32 = 1u;
 const DERIVATIVE: u32 = 1u;

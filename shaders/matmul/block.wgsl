@@ -1,4 +1,5 @@
-// Matrix product for GPUs, for sizes that are multiples of 4; formula, shapes and epilogue in common/matmul_vec4, tiles in common/matmul_block.
+// Matrix product for GPUs, for sizes that are multiples of 4; formula, shapes and epilogue in common/matmul_vec4, tiles in
+// common/matmul_block.
 // Grid: one workgroup a tile, in the order of common/matmul_block.
 // uses: common/across, common/grid, common/matmul_block, common/matmul_options, common/matmul_vec4, common/activation, common/math, common/random, common/state, common/sum
 

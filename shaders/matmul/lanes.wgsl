@@ -1,7 +1,7 @@
-// Matrix product for processors that run shaders with subgroups of 8 or 16 (LANES), for sizes that are multiples of 4; formula, shapes and epilogue in
-// common/matmul_vec4. A workgroup is one subgroup and makes a tile of 32 × (4·LANES) outputs, held as eight matrices a lane: lane l owns columns
-// 4l … 4l + 3. The A of eight steps of k comes as eight vectors a lane, four of them with 16 lanes, and is handed round by broadcast. The products are
-// written out, as an array that the driver does not unroll would live in memory.
+// Matrix product for processors that run shaders with subgroups of 8 or 16 (LANES), for sizes that are multiples of 4; formula, shapes and
+// epilogue in common/matmul_vec4. A workgroup is one subgroup and makes a tile of 32 × (4·LANES) outputs, held as eight matrices a lane:
+// lane l owns columns 4l … 4l + 3. The A of eight steps of k comes as eight vectors a lane, four of them with 16 lanes, and is handed round
+// by broadcast. The products are written out, as an array that the driver does not unroll would live in memory.
 // Grid: one workgroup a tile, tiles along n fastest, then m, then batch.
 // uses: common/grid, common/matmul_options, common/matmul_vec4, common/activation, common/math, common/random, common/state, common/sum
 
@@ -12,8 +12,8 @@ const NEXT: u32 = LANES - 8u;
 @group(0) @binding(1) var<storage, read> a: array<vec4<f32>>; // (batch, M, K)
 @group(0) @binding(2) var<storage, read> b: array<vec4<f32>>; // (batch, K, N)
 
-// With TRANS_A rows m … m + 3 of step k + lane, and of the last eight of 16 lanes the four rows after them; without, steps k + 4·(lane mod 2) … + 3 of row
-// m + lane / 2. Zero past the last step.
+// With TRANS_A rows m … m + 3 of step k + lane, and of the last eight of 16 lanes the four rows after them; without, steps k + 4·(lane mod
+// 2) … + 3 of row m + lane / 2. Zero past the last step.
 fn load_a(base: u32, m: u32, k: u32, lane: u32) -> vec4<f32> {
     if (TRANS_A == 1u) {
         let step = k + lane % 8u;

@@ -1,5 +1,6 @@
-// Gradient of the mean over positions: as y[b] = Σ_t x[b, t] / n over the first n, dx[b, t] = dy[b] / n for t < n, else 0; n = length, or with LENGTHS
-// lengths[b] (1 to length). dy: (batch, cols); lengths: (batch); dx: (batch, length, cols). Grid: one invocation an element of dx. dx is `=`.
+// Gradient of the mean over positions: as y[b] = Σ_t x[b, t] / n over the first n, dx[b, t] = dy[b] / n for t < n, else 0; n = length, or
+// with LENGTHS lengths[b] (1 to length). dy: (batch, cols); lengths: (batch); dx: (batch, length, cols). Grid: one invocation an element of
+// dx. dx is `=`.
 // uses: common/grid
 const WG: u32 = 64u;
 const LENGTHS: u32 = 0u;

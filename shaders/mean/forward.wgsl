@@ -1,5 +1,5 @@
-// Mean over the positions of each sequence: y[b] = Σ_t x[b, t] / n, n = length, or with LENGTHS over the first n = lengths[b] (1 to length) of them.
-// x: (batch, length, cols); lengths: (batch); y: (batch, cols). Grid: one invocation an element of y. y is `=`.
+// Mean over the positions of each sequence: y[b] = Σ_t x[b, t] / n, n = length, or with LENGTHS over the first n = lengths[b] (1 to length)
+// of them. x: (batch, length, cols); lengths: (batch); y: (batch, cols). Grid: one invocation an element of y. y is `=`.
 // uses: common/grid
 const WG: u32 = 64u;
 const LENGTHS: u32 = 0u;

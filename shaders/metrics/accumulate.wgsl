@@ -1,5 +1,5 @@
-// Sums the columns of per-row results into the record of this step: records[slot, SUMS_AT + j] = Σ_rows x[row, j], and the number that means are taken over.
-// Rows from state.rows on are padding and do not count. Micro-steps after the first add to the record.
+// Sums the columns of per-row results into the record of this step: records[slot, SUMS_AT + j] = Σ_rows x[row, j], and the number that
+// means are taken over. Rows from state.rows on are padding and do not count. Micro-steps after the first add to the record.
 // x: (rows, COLS); records: (slots, RECORD). Grid: one workgroup. `=`, or `+=` when state.micro_step > 0.
 // uses: common/record, common/reduce, common/state
 const COLS: u32 = 4u;

@@ -9,8 +9,8 @@
 // t is the number of updates of the moments, this one included: records[slot, UPDATES_AT] = t, one more than that of the record before.
 // A norm or a loss (records[slot, SUMS_AT]) that is not finite leaves w, m, v and t as they are.
 // BY_BLOCK: the decay of each block of 64 weights, which are of one tensor, is that of all times decays of the block.
-// w dw m v: (n), n a multiple of 4, as vectors of 4; partials: (at least G); records: (slots, RECORD); decays: (n / 64). Grid: one invocation for EACH vectors. w, m and v are updated
-// in place, and so are norm, skipped and updates of the record.
+// w dw m v: (n), n a multiple of 4, as vectors of 4; partials: (at least G); records: (slots, RECORD); decays: (n / 64). Grid: one
+// invocation for EACH vectors. w, m and v are updated in place, and so are norm, skipped and updates of the record.
 // uses: common/grid, common/math, common/record, common/state
 const WG: u32 = 64u;
 const RULE: u32 = 1u;
@@ -82,8 +82,8 @@ fn update(i: u32, clip: f32, correction: vec2<f32>) {
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-    // At most 128 sums: adding them up everywhere costs less than a dispatch. Outside loops and branches a software driver loads once what is the same for
-    // all invocations.
+    // At most 128 sums: adding them up everywhere costs less than a dispatch. Outside loops and branches a software driver loads once what
+    // is the same for all invocations.
     var sum = 0.0;
     if (EIGHT == 1u) {
         sum = partials[0] + partials[1] + partials[2] + partials[3] + partials[4] + partials[5] + partials[6] + partials[7];

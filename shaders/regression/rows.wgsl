@@ -2,8 +2,9 @@
 //   PENALTY 0: h(d) = d²;  1: |d|;  2: ½ d² for |d| ≤ δ, else δ (|d| − ½ δ) (Huber 1964)
 //   loss = Σ_c h(d_c) / C;  mse = Σ_c d_c² / C;  mae = Σ_c |d_c| / C
 // h'(d) = 2 d, sign d (0 at 0, a subgradient), or d held within ±δ, so dx = scale / count · h'(d) / C for rows that count, 0 for the rest.
-// With MASKED a row counts where mask is above ½. x t dx: (rows, C); mask: (rows); y: (rows, 3): loss, mse, mae, 0 in rows that do not count.
-// state.rows: rows that may count; state.count: those that do; state.scale: factor of the gradient. Grid: LANES invocations a row. All outputs are `=`.
+// With MASKED a row counts where mask is above ½. x t dx: (rows, C); mask: (rows); y: (rows, 3): loss, mse, mae, 0 in rows that do not
+// count. state.rows: rows that may count; state.count: those that do; state.scale: factor of the gradient. Grid: LANES invocations a row.
+// All outputs are `=`.
 // uses: common/grid, common/reduce, common/state
 const PENALTY: u32 = 0u;
 const GRADIENT: u32 = 1u;

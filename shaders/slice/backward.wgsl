@@ -1,5 +1,5 @@
-// Gradient of a slice, y[r] = x[first + r · stride], with LENGTHS first = lengths[r] − 1 (1 to stride): y = S x with a matrix S of zeros and ones, so dx = Sᵀ dy, and a row of x is copied
-// at most once: dx[first + r · stride] = dy[r], 0 in all other rows.
+// Gradient of a slice, y[r] = x[first + r · stride], with LENGTHS first = lengths[r] − 1 (1 to stride): y = S x with a matrix S of zeros
+// and ones, so dx = Sᵀ dy, and a row of x is copied at most once: dx[first + r · stride] = dy[r], 0 in all other rows.
 // dy: (picked, cols); lengths: (picked); dx: (rows, cols). Grid: one invocation an element of dx. dx is `=`.
 // uses: common/grid
 const WG: u32 = 64u;

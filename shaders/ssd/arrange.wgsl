@@ -1,5 +1,5 @@
-// Sequences cut into chunks, with what the products take side by side: a row of xbc is x (heads, features), and with KEYS B and C (groups, states) behind it. The
-// columns from `at` on are taken: all of them, or B and C alone.
+// Sequences cut into chunks, with what the products take side by side: a row of xbc is x (heads, features), and with KEYS B and C (groups,
+// states) behind it. The columns from `at` on are taken: all of them, or B and C alone.
 // Rows after the end of a sequence are 0.
 // xbc: (batch, length, width); x: (chunk, head, position, features); keys queries: (chunk, group, position, states), B and C.
 // Grid: one invocation for EACH of these elements of the rows with those after the end. All outputs are `=`.

@@ -1,4 +1,5 @@
-// Gradients of the numbers of a head, which all its positions share: a = δ A with A = −exp(A_log), d + dt_bias, and y = … + D x, so over all positions
+// Gradients of the numbers of a head, which all its positions share: a = δ A with A = −exp(A_log), d + dt_bias, and y = … + D x, so over
+// all positions
 //   dA_log = A Σ δ da;  d dt_bias = Σ dd;  dD = Σ ȳ · x
 // With STEPS dd also goes to the last `heads` columns of dzx: (batch, length, width), whose other columns are left as they are.
 // terms: (2, chunk, head, position) = δ da, dd; dots: from `at` on (chunk, head, position) = ȳ · x; a_log da_log ddt_bias dd_skip: (heads).

@@ -1,5 +1,6 @@
-// Products of rows with rows: dots[at + row] = Σ a_row b_row over the features, for each position of each head. With GROUPED the rows of b lie by group.
-// a: (chunk, head, position, features); b: the same, or (chunk, group, position, head in the group, features); dots: at + (chunk, head, position).
+// Products of rows with rows: dots[at + row] = Σ a_row b_row over the features, for each position of each head. With GROUPED the rows of b
+// lie by group. a: (chunk, head, position, features); b: the same, or (chunk, group, position, head in the group, features); dots: at +
+// (chunk, head, position).
 // Grid: LANES invocations a row. These elements of dots are `=`, others are left as they are.
 // uses: common/grid, common/reduce, common/ssd
 const GROUPED: u32 = 0u;

@@ -1,6 +1,7 @@
-// Rows of a chunk by what they bring to, or have from, its border: with FROM_START exp(α_i) x_i, what the state before the chunk has become at position i; else
-// exp(α_last − α_i) δ_i x_i, what is left of position i after the chunk.
-// x: (chunk, head, position, features); decay: (3, chunk, head, position) = α, δ, slope; y: (chunk, group, position, head in the group, features).
+// Rows of a chunk by what they bring to, or have from, its border: with FROM_START exp(α_i) x_i, what the state before the chunk has become
+// at position i; else exp(α_last − α_i) δ_i x_i, what is left of position i after the chunk.
+// x: (chunk, head, position, features); decay: (3, chunk, head, position) = α, δ, slope; y: (chunk, group, position, head in the group,
+// features).
 // Grid: one invocation for EACH elements of x. y is `=`.
 // uses: common/grid, common/ssd, common/math
 const WG: u32 = 64u;

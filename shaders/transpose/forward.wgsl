@@ -1,6 +1,7 @@
-// Rows in the other order of their two axes: y[b, a] = x[a, b], each a row of cols numbers. With REVERSE one axis is time, and goes backwards in y:
-//   REVERSE 1: y[rev(b), a] = x[a, b];  2: y[b, rev(a)] = x[a, b];  rev(t) = n − 1 − t for t < n, else t, where n is the length of the axis, or with
-//   LENGTHS that of the sequence, lengths[a] or lengths[b]
+// Rows in the other order of their two axes: y[b, a] = x[a, b], each a row of cols numbers. With REVERSE one axis is time, and goes
+// backwards in y:
+//   REVERSE 1: y[rev(b), a] = x[a, b];  2: y[b, rev(a)] = x[a, b];  rev(t) = n − 1 − t for t < n, else t, where n is the length of the
+//   axis, or with LENGTHS that of the sequence, lengths[a] or lengths[b]
 // rev is its own inverse, so the gradient is the same pass with the axes exchanged: dx[a, b] = dy[b, a], with REVERSE 1 for 2 and 2 for 1.
 // x: (first, second, cols); lengths: (batch); y: (second, first, cols). Grid: one invocation an element of y. y is `=`.
 // uses: common/grid

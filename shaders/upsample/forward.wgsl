@@ -1,5 +1,6 @@
 // Each pixel four times: nearest-neighbour upsampling by 2. With PLANES the source goes channel by channel, as PyTorch unflattens it.
-// x: (batch, height, width, C), or (batch, C, height, width); y: (batch, 2 height, 2 width, C). Grid: one invocation an element of y. y is `=`.
+// x: (batch, height, width, C), or (batch, C, height, width); y: (batch, 2 height, 2 width, C). Grid: one invocation an element of y. y is
+// `=`.
 // uses: common/grid
 const WG: u32 = 64u;
 const PLANES: u32 = 0u;

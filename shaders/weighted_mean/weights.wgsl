@@ -1,5 +1,5 @@
-// Weights of the positions of each sequence, by head: a_t = exp(s_t − m) / Σ_r exp(s_r − m) with m = max s (softmax; Bishop 2006, eq. 4.62), over all
-// positions, or with LENGTHS over the first n = lengths[b] (1 to length) of them; the others have the weight 0.
+// Weights of the positions of each sequence, by head: a_t = exp(s_t − m) / Σ_r exp(s_r − m) with m = max s (softmax; Bishop 2006, eq.
+// 4.62), over all positions, or with LENGTHS over the first n = lengths[b] (1 to length) of them; the others have the weight 0.
 // s a: (batch, length, heads); lengths: (batch). Grid: LANES invocations a row, which is a head of a sequence. a is `=`.
 // uses: common/grid, common/reduce, common/math
 const LENGTHS: u32 = 0u;

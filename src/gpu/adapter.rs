@@ -23,8 +23,8 @@ pub struct AdapterSummary {
     pub unusable: Option<String>,
 }
 
-/// Environment variables for Vulkan's loader and drivers that a program sets before it opens an adapter and starts threads; without those that
-/// the user has set.
+/// Environment variables for Vulkan's loader and drivers that a program sets before it opens an adapter and starts threads; without those
+/// that the user has set.
 pub fn environment() -> impl Iterator<Item = (&'static str, &'static str)> {
     #[cfg(target_arch = "x86_64")]
     let wide = is_x86_feature_detected!("avx512f")

@@ -22,8 +22,8 @@ pub struct CardModel {
 /// Seconds from one launch to the next, barrier included.
 pub const LAUNCH: f64 = 4e-6;
 
-/// Cards whose figures are known. Clocks, units and memory are AMD's; Infinity Cache and L2 are 64 bytes a cycle and slice (16 slices of L2; 4 slices of the
-/// cache for each 32 bits of memory, at 1.94 GHz), of which four fifths are reached.
+/// Cards whose figures are known. Clocks, units and memory are AMD's; Infinity Cache and L2 are 64 bytes a cycle and slice (16 slices of
+/// L2; 4 slices of the cache for each 32 bits of memory, at 1.94 GHz), of which four fifths are reached.
 pub const CARDS: [CardModel; 3] = [
     CardModel { family: "navi23", name: "RX 6600", simds: 56.0, clock: 2.491e9, memory: 224e9, infinity: (794e9, 32 << 20), l2: 2.04e12 },
     CardModel {

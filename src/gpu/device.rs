@@ -481,8 +481,8 @@ impl Gpu {
         // because which product of a·b + c·d a driver fuses depends on the unrolling.
         let checked = checks.of(shader);
         let runtime = wgpu::ShaderRuntimeChecks { bounds_checks: checked, ..wgpu::ShaderRuntimeChecks::unchecked() };
-        // SAFETY: without bounds checks the shaders are ours. kernels-tests run every kernel with and without bounds checks and demand the same bits and
-        // untouched guard words, so no access is out of bounds; every loop counts up or down to a bound.
+        // SAFETY: without bounds checks the shaders are ours. kernels-tests run every kernel with and without bounds checks and demand the
+        // same bits and untouched guard words, so no access is out of bounds; every loop counts up or down to a bound.
         let module = unsafe { self.device.create_shader_module_trusted(descriptor, runtime) };
         let buffer = |ty| wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None };
         let entries: Vec<_> = shader
@@ -660,8 +660,8 @@ impl Gpu {
         Ok(())
     }
 
-    /// Destroys the device, as a driver reset would; for tests of what follows. Work in flight ends first: a software driver's threads would go on with
-    /// memory that is no longer there.
+    /// Destroys the device, as a driver reset would; for tests of what follows. Work in flight ends first: a software driver's threads
+    /// would go on with memory that is no longer there.
     pub fn lose(&self) {
         let _ = self.guard(|| self.device.poll(wgpu::PollType::wait_indefinitely()));
         self.device.destroy();

@@ -1,5 +1,5 @@
-//! Branches on consts: `if (FLAG == 1u) { … }` leaves the branch that is taken, and what nothing uses any more leaves the module: functions,
-//! workgroup memory, and bindings, so that an option that is off needs no tensor.
+//! Branches on consts: `if (FLAG == 1u) { … }` leaves the branch that is taken, and what nothing uses any more leaves the module:
+//! functions, workgroup memory, and bindings, so that an option that is off needs no tensor.
 
 use naga::compact::{KeepUnused, compact};
 use naga::{Arena, Block, Expression, Function, Literal, Module, Statement};

@@ -1,5 +1,5 @@
-//! Other forms of arrays. First what is done for processors that run shaders: some of their drivers load from storage buffers lane by lane, and from uniform buffers and
-//! images ten times faster; so on those, arrays that a kernel reads are given to it in another form:
+//! Other forms of arrays. First what is done for processors that run shaders: some of their drivers load from storage buffers lane by lane,
+//! and from uniform buffers and images ten times faster; so on those, arrays that a kernel reads are given to it in another form:
 //! - `array<f32>`, `array<u32>` and `array<vec4<f32>>` of few elements as uniform arrays of vectors;
 //! - larger ones of floats as images, which the plan copies them to before the launch.
 //!
@@ -20,8 +20,8 @@ use naga::{
 use super::target::{IMAGE_ROW, Target, Texel};
 
 /// Drivers that load from uniform buffers and images faster than from storage buffers: Mesa's llvmpipe (matrix products three to four times
-/// faster, on processors where a gather is slow). SwiftShader is slower with images. `benches/results/2026-11-21-drivers.md` has the figures.
-/// It goes by name: a choice that hung on a timing at start could differ between a run and its resumption, and with it the bits.
+/// faster, on processors where a gather is slow). SwiftShader is slower with images. `benches/results/2026-11-21-drivers.md` has the
+/// figures. It goes by name: a choice that hung on a timing at start could differ between a run and its resumption, and with it the bits.
 const IMAGES_ARE_FASTER: [&str; 1] = ["llvmpipe"];
 
 /// True if arrays are read from uniform buffers and images on this driver. Those that nobody has measured read storage buffers.

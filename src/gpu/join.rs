@@ -1,15 +1,16 @@
-//! Two kernels as one, for a launch of both: its first workgroups run the one and the rest the other, so that neither waits for the other's last wave.
+//! Two kernels as one, for a launch of both: its first workgroups run the one and the rest the other, so that neither waits for the other's
+//! last wave.
 //!
-//! Kernels find their workgroup with `flat_group` of shaders/common/grid, whose arguments are all that differs. The parameters of the second follow those of
-//! the first. A workgroup runs one of them, so arrays of one element type in workgroup memory are one.
+//! Kernels find their workgroup with `flat_group` of shaders/common/grid, whose arguments are all that differs. The parameters of the
+//! second follow those of the first. A workgroup runs one of them, so arrays of one element type in workgroup memory are one.
 
 use naga::{
     AddressSpace, ArraySize, BinaryOperator, Block, BuiltIn, Constant, Expression, Function, FunctionArgument, GlobalVariable, Handle,
     Literal, Module, Range, Span, Statement, StructMember, Type, TypeInner,
 };
 
-/// One module of two valid ones: the first `at` workgroups run `first`. Bindings of `second` move up by `shift`, but for those that are listed in `same`
-/// beside the binding of `first` that they become.
+/// One module of two valid ones: the first `at` workgroups run `first`. Bindings of `second` move up by `shift`, but for those that are
+/// listed in `same` beside the binding of `first` that they become.
 ///
 /// # Errors
 /// Part of the modules that is not understood.

@@ -51,7 +51,8 @@ pub struct Loop {
     pub inner: Vec<Loop>,
 }
 
-/// Iterations of all loops of one invocation of `main` together, at most, and the loops in the order of the text, both sides of branches included.
+/// Iterations of all loops of one invocation of `main` together, at most, and the loops in the order of the text, both sides of branches
+/// included.
 ///
 /// # Errors
 /// Why a loop has no bound.

@@ -1,8 +1,8 @@
 //! Shaders: embedded sources, specialisation, validation and reflection through naga. Needs no device.
 //!
 //! A kernel is one WGSL file with the entry point `main`. Two forms steer the loader, and leave the file legal as it is:
-//! - `// uses: common/reduce, common/features_4 | common/features_1` names files that are appended after the kernel; of alternatives, the first whose
-//!   consts are those that a dispatch asks for;
+//! - `// uses: common/reduce, common/features_4 | common/features_1` names files that are appended after the kernel; of alternatives, the
+//!   first whose consts are those that a dispatch asks for;
 //! - `const NAME: u32 = 64u;` is a value that a dispatch may replace. WGSL evaluates consts while it is read, so the number is replaced in
 //!   the text; all else works on naga's module.
 //!
@@ -120,10 +120,12 @@ static ADDED: LazyLock<Mutex<HashMap<String, &'static str>>> = LazyLock::new(Mut
 
 /// Makes a kernel of one's own known as `family/pass`: its WGSL text, in the form that the module describes. It may use the shared files.
 ///
-/// It keeps wgpu's bounds checks: what it reads or writes outside of its tensors is none of theirs. In buffers and in workgroup memory it stores whole vectors: single numbers only of arrays of numbers. Loading it is refused otherwise.
+/// It keeps wgpu's bounds checks: what it reads or writes outside of its tensors is none of theirs. In buffers and in workgroup memory it
+/// stores whole vectors: single numbers only of arrays of numbers. Loading it is refused otherwise.
 ///
-/// A launch may hold another kernel, too, and its workgroups may have another size: a kernel finds its workgroup with `flat_group` (`common/grid`), and one
-/// that has a `const WG`, no workgroup memory and a grid of threads must compute element `flat_group(…) * WG + local`.
+/// A launch may hold another kernel, too, and its workgroups may have another size: a kernel finds its workgroup with `flat_group`
+/// (`common/grid`), and one that has a `const WG`, no workgroup memory and a grid of threads must compute element `flat_group(…) * WG +
+/// local`.
 ///
 /// # Errors
 /// `Config` when there is another kernel of that name.
@@ -202,8 +204,9 @@ fn validate(module: &naga::Module) -> std::result::Result<naga::valid::ModuleInf
         .map_err(Box::new)
 }
 
-/// Place where a block stores a component of a vector that lies in memory which invocations share. For that, Metal and DirectX may write the whole vector, the
-/// other components as they were read before (<https://github.com/gpuweb/gpuweb/issues/2112>): what other invocations stored there meanwhile is lost.
+/// Place where a block stores a component of a vector that lies in memory which invocations share. For that, Metal and DirectX may write
+/// the whole vector, the other components as they were read before (<https://github.com/gpuweb/gpuweb/issues/2112>): what other invocations
+/// stored there meanwhile is lost.
 fn component_store(block: &naga::Block, info: &naga::valid::FunctionInfo, types: &naga::UniqueArena<naga::Type>) -> Option<naga::Span> {
     use naga::{AddressSpace, Statement, TypeInner};
     let inside = |block| component_store(block, info, types);
@@ -257,8 +260,8 @@ impl Shader {
         Ok(LOADED.lock().expect("no panic while loading").entry(key).or_insert(shader).clone())
     }
 
-    /// Two kernels as one: the first `groups` workgroups run this one. Bindings of the other move up behind its own, but for those listed in `same` beside
-    /// the binding of this one that they become.
+    /// Two kernels as one: the first `groups` workgroups run this one. Bindings of the other move up behind its own, but for those listed
+    /// in `same` beside the binding of this one that they become.
     ///
     /// # Errors
     /// `Internal` when a part of the modules is not understood.

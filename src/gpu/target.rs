@@ -34,8 +34,8 @@ pub struct Target {
     pub immediate_bytes: u32,
     /// Kernels may load and store 16-bit floats.
     pub half: bool,
-    /// Floating-point operations up to which two kernels share a launch. Software adapters gain from fewer launches, but run the branch of the other kernel,
-    /// too, with its lanes off.
+    /// Floating-point operations up to which two kernels share a launch. Software adapters gain from fewer launches, but run the branch of
+    /// the other kernel, too, with its lanes off.
     pub pair_flops: u64,
     /// Ways to launch kernels that were measured to be the fastest; others are chosen by the model of the RX 6600.
     pub tuned: Option<&'static Tuning>,
@@ -91,8 +91,8 @@ impl Texel {
         IMAGE_ROW as u32 / self.components
     }
 
-    /// Texels from one row to the next: a cache line more, or the rows of a matrix whose width is a power of two would all lie in the same few sets of a
-    /// cache.
+    /// Texels from one row to the next: a cache line more, or the rows of a matrix whose width is a power of two would all lie in the same
+    /// few sets of a cache.
     pub fn pitch(self) -> u32 {
         self.pitch_bytes() as u32 / (self.row_bytes() / self.row())
     }

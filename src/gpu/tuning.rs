@@ -1,5 +1,5 @@
-//! Which of several ways to launch a kernel is fastest on a device, as `engine tune` has measured it; kept in the user's cache folder, a file for each
-//! adapter with its driver.
+//! Which of several ways to launch a kernel is fastest on a device, as `engine tune` has measured it; kept in the user's cache folder, a
+//! file for each adapter with its driver.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -60,7 +60,8 @@ impl Tuning {
         (!self.is_empty()).then(|| &*Box::leak(Box::new(self)))
     }
 
-    /// File that keeps the choices of an adapter: in `ENGINE_CACHE` if that is set, else where the system keeps what programs can make again.
+    /// File that keeps the choices of an adapter: in `ENGINE_CACHE` if that is set, else where the system keeps what programs can make
+    /// again.
     pub fn file(adapter: &AdapterSummary) -> Option<PathBuf> {
         let named = std::env::var_os("ENGINE_CACHE").filter(|value| !value.is_empty()).and_then(|value| std::path::absolute(value).ok());
         let set = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());

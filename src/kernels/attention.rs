@@ -34,8 +34,8 @@ impl Shape {
         self.short(target).or_else(|| self.tiled(target)).unwrap_or_else(|| self.by_rows(target))
     }
 
-    /// The kernels for short sequences, on cards where a head of the backward pass fits the workgroup memory. Several heads share a wave of 64 as long as
-    /// they leave room for other workgroups.
+    /// The kernels for short sequences, on cards where a head of the backward pass fits the workgroup memory. Several heads share a wave of
+    /// 64 as long as they leave room for other workgroups.
     fn short(&self, target: &Target) -> Option<Variant> {
         const MOST: usize = 32;
         const ROOM: usize = 8 << 10;
@@ -49,14 +49,15 @@ impl Shape {
         Some(Variant::Short { heads, group })
     }
 
-    /// The kernels for long sequences, on cards, and on software adapters where rows would loop too often. Eight rows an invocation keep the vector unit
-    /// busier, four take half the registers and fill more of a card.
+    /// The kernels for long sequences, on cards, and on software adapters where rows would loop too often. Eight rows an invocation keep
+    /// the vector unit busier, four take half the registers and fill more of a card.
     fn tiled(&self, target: &Target) -> Option<Variant> {
         const WIDE: usize = 64;
         let fits = |rows: &usize| self.fits(target, *rows);
         let groups = |rows: usize| self.batch * self.heads * self.length.div_ceil(8 * rows);
         let rows = Some(8).filter(|rows| self.head_dim <= WIDE && groups(*rows) >= SIMDS && fits(rows)).or(Some(4).filter(fits))?;
-        // Iterations of the backward pass by rows: four loops over the vectors of a row and some more for each position, and three around them.
+        // Iterations of the backward pass by rows: four loops over the vectors of a row and some more for each position, and three around
+        // them.
         let by_rows = (self.length * (4 * (self.head_dim / 4) + 3) + 3 * (self.head_dim / 4)) as u64;
         let suits = self.head_dim.is_multiple_of(4) && self.head_dim >= 16 && (!target.software || by_rows > target.loop_iterations);
         suits.then_some(Variant::Tiled { rows })

@@ -1,4 +1,5 @@
-//! Convolution over time: the surroundings of positions, for a product with weights over all channels, or each channel by itself. See `shaders/conv1d/`.
+//! Convolution over time: the surroundings of positions, for a product with weights over all channels, or each channel by itself. See
+//! `shaders/conv1d/`.
 
 use std::ops::Range;
 

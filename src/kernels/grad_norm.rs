@@ -10,8 +10,8 @@ pub const PARTIALS: usize = 128;
 /// Elements of a share at most, where a processor adds them up: 32,768 iterations of 8 invocations that take 16 elements each.
 const SOFTWARE_SHARE: usize = 1 << 22;
 
-/// Partial sums of a flat gradient of `n` elements: enough for every compute unit of a card; for a processor eight, which the optimiser adds up without a
-/// loop, or as many as keep each invocation's loop short.
+/// Partial sums of a flat gradient of `n` elements: enough for every compute unit of a card; for a processor eight, which the optimiser
+/// adds up without a loop, or as many as keep each invocation's loop short.
 pub fn partials(target: Target, n: usize) -> usize {
     if target.software { n.div_ceil(SOFTWARE_SHARE).clamp(8, PARTIALS) } else { n.div_ceil(8192).min(64) }
 }

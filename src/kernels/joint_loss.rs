@@ -4,7 +4,8 @@ use super::state;
 use crate::error::Result;
 use crate::plan::{Dispatch, Grid, Plan, Tensor};
 
-/// Columns of the results: loss, coordinate term, distance in the unit of the data; and with a stop term that, and whether the bit is right.
+/// Columns of the results: loss, coordinate term, distance in the unit of the data; and with a stop term that, and whether the bit is
+/// right.
 pub const COLUMNS: [&str; 5] = ["loss", "coordinate", "distance", "stop", "stop_accuracy"];
 
 /// The columns that there are with this factor of the stop term: 0 leaves it out.

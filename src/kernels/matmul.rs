@@ -102,10 +102,11 @@ impl Matmul {
         plain && self.trans_a && !self.trans_b && self.batch == 1
     }
 
-    /// True if so few outputs have so long sums that tiles of them would leave most of the card idle, and each number may be loaded for every output:
-    /// by cycles of the RX 6600.
+    /// True if so few outputs have so long sums that tiles of them would leave most of the card idle, and each number may be loaded for
+    /// every output: by cycles of the RX 6600.
     fn is_thin(&self) -> bool {
-        /// Until a tile has its next 16 steps, loaded, stored in workgroup memory and read from there; and the waves that wait beside each other.
+        /// Until a tile has its next 16 steps, loaded, stored in workgroup memory and read from there; and the waves that wait beside each
+        /// other.
         const STEPS: usize = 3 * LOAD;
         const BESIDE: usize = 4 * SIMDS;
         /// Bytes that the L2 cache gives in a cycle, and instructions of a load and a product with their addresses.
@@ -305,9 +306,9 @@ impl Block {
         ]
     };
 
-    /// Cycles of a SIMD of the RX 6600 for a product, by the model that `engine isa` has in full, with what it finds in the compiled variants: a wave
-    /// keeps the vector unit for 8 cycles of each step of k, row and vector, and for 21 of each load; two SIMDs share the workgroup memory and all of them
-    /// the L2 cache; a wave alone waits for its reads, too.
+    /// Cycles of a SIMD of the RX 6600 for a product, by the model that `engine isa` has in full, with what it finds in the compiled
+    /// variants: a wave keeps the vector unit for 8 cycles of each step of k, row and vector, and for 21 of each load; two SIMDs share the
+    /// workgroup memory and all of them the L2 cache; a wave alone waits for its reads, too.
     fn cycles(self, m: usize, n: usize, k: usize, batch: usize) -> usize {
         /// Cycles of a vector read of workgroup memory, with what bank conflicts leave of its rate.
         const READ: usize = 20;
@@ -326,8 +327,8 @@ impl Block {
     }
 }
 
-/// Outputs of an invocation of matmul/tile, (rows, vec4 columns): the largest tile that the product fills and that still gives the 28 compute units of the RX 6600 two
-/// workgroups each, as its 64 × 64 tile keeps 64 products to 16 loads.
+/// Outputs of an invocation of matmul/tile, (rows, vec4 columns): the largest tile that the product fills and that still gives the 28
+/// compute units of the RX 6600 two workgroups each, as its 64 × 64 tile keeps 64 products to 16 loads.
 fn tile_shape(m: usize, n: usize, batch: usize) -> (usize, usize) {
     let groups = |rows: usize, vecs: usize| m.div_ceil(8 * rows) * n.div_ceil(32 * vecs) * batch;
     // Half of a tile or more is of the product.

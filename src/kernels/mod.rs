@@ -1,7 +1,8 @@
 //! Kernels: one file per family. An argument struct per pass checks shapes and records the dispatch; the shader of the same name holds
 //! the formula. Shapes are in the order of memory, last dimension contiguous.
 
-/// Every kernel family, by name: the one list of them. A family has a folder of that name in `shaders/`, a file in `src/kernels/`, a reference in
+/// Every kernel family, by name: the one list of them. A family has a folder of that name in `shaders/`, a file in `src/kernels/`, a
+/// reference in
 /// `kernels-tests/reference/` and cases in `kernels-tests/cases/`; modules, tests, references and benches follow from here.
 #[doc(hidden)]
 #[macro_export]
@@ -32,8 +33,8 @@ use crate::gpu::{Role, Target};
 pub use crate::plan::Halves;
 use crate::plan::{Dispatch, Grid, Plan, Tensor};
 
-/// Families whose kernels may store what they read and write in 16 bits: those of layers. Losses, metrics and the optimiser keep to 32, and so do
-/// statistics of rows.
+/// Families whose kernels may store what they read and write in 16 bits: those of layers. Losses, metrics and the optimiser keep to 32, and
+/// so do statistics of rows.
 pub const HALVES: Halves = Halves {
     families: &[
         "activation",
@@ -118,7 +119,8 @@ pub fn state(plan: &mut Plan) -> Result<Tensor> {
     }
 }
 
-/// What earlier positions of sequences have left for those to come, in two halves: a feed reads the one and writes the other, by the parity of
+/// What earlier positions of sequences have left for those to come, in two halves: a feed reads the one and writes the other, by the parity
+/// of
 /// `State::tick`, which counts feeds. WGSL twin: common/carry.
 #[derive(Debug, Clone, Copy)]
 pub struct Carry {
@@ -135,7 +137,8 @@ impl Carry {
         of.map_or(0, |carry| carry.limit)
     }
 
-    /// Binds what is carried, so many numbers for each sequence, to `name` in a launch whose parameter `limit` is `Carry::limit`; nothing if there is none.
+    /// Binds what is carried, so many numbers for each sequence, to `name` in a launch whose parameter `limit` is `Carry::limit`; nothing
+    /// if there is none.
     ///
     /// # Errors
     /// `Internal` when a shape differs.

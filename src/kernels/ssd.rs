@@ -80,8 +80,8 @@ impl Sizes {
         2 * self.values() * self.states
     }
 
-    /// True if chunks of these sizes are computed in registers and workgroup memory: on cards that have as much, if there is something to pass on, and if
-    /// tiles of 64 are filled by half at least.
+    /// True if chunks of these sizes are computed in registers and workgroup memory: on cards that have as much, if there is something to
+    /// pass on, and if tiles of 64 are filled by half at least.
     pub fn fused(&self, target: &Target) -> bool {
         let fills = |size: usize| size.is_multiple_of(4) && (32..=64).contains(&size);
         let holds = target.workgroup_memory >= 27_136 && target.workgroup_invocations >= 128 && target.storage_buffers >= 10;
@@ -128,8 +128,8 @@ impl More {
     }
 }
 
-/// Elements of an invocation of a pass over rows of so many: several on processors, where the place of a row takes longer to find than its numbers; one on
-/// cards, whose invocations read what lies next to each other.
+/// Elements of an invocation of a pass over rows of so many: several on processors, where the place of a row takes longer to find than its
+/// numbers; one on cards, whose invocations read what lies next to each other.
 fn each(plan: &Plan, rows: &[usize]) -> usize {
     if !plan.target.software {
         return 1;

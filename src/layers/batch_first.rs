@@ -46,8 +46,8 @@ enum Direction {
     Backward,
 }
 
-/// A recurrent layer for batch-first sequences: it transposes them to time-major order and back. With two directions, a second cell goes from the end of
-/// each sequence to its beginning, and its states stand beside those of the first.
+/// A recurrent layer for batch-first sequences: it transposes them to time-major order and back. With two directions, a second cell goes
+/// from the end of each sequence to its beginning, and its states stand beside those of the first.
 #[derive(Debug)]
 struct Recur {
     /// Prefix of the names of its tensors.

@@ -43,8 +43,8 @@ pub trait Layer: std::fmt::Debug {
         Decoding::None
     }
 
-    /// Appends the forward pass for new positions from state.position on, over a cache of the earlier ones. A layer whose positions have nothing to do
-    /// with each other needs none.
+    /// Appends the forward pass for new positions from state.position on, over a cache of the earlier ones. A layer whose positions have
+    /// nothing to do with each other needs none.
     ///
     /// # Errors
     /// As `forward`.

@@ -72,7 +72,8 @@ impl Default for Mamba2Config {
 }
 
 /// `mamba_ssm.Mamba2` (Dao & Gu 2024), with its weight names, which are those of `transformers` too:
-/// (z, xBC, d) = in_proj u; xBC ← silu(causal convolution of each channel); y = the state space of x, B, C and d; out_proj(RMSNorm(y ⊙ silu(z))).
+/// (z, xBC, d) = in_proj u; xBC ← silu(causal convolution of each channel); y = the state space of x, B, C and d; out_proj(RMSNorm(y ⊙
+/// silu(z))).
 #[derive(Debug)]
 pub struct Mamba2 {
     name: String,
@@ -93,8 +94,8 @@ struct Saved {
 }
 
 impl Mamba2 {
-    /// A layer with weights `name.in_proj.weight` and so on; `layers` is the number of layers of the model, by whose root the weights of `out_proj` are
-    /// smaller at first.
+    /// A layer with weights `name.in_proj.weight` and so on; `layers` is the number of layers of the model, by whose root the weights of
+    /// `out_proj` are smaller at first.
     ///
     /// # Errors
     /// `Config` when the sizes do not divide each other.

@@ -1,7 +1,7 @@
 //! Layers: each appends its forward and its hand-derived backward pass to a plan. `forward` keeps the tensors that `backward` needs.
 //!
-//! Shapes are (…, features); attention and recurrence read batch and length off the axes before. Weights carry PyTorch's `state_dict` names and
-//! initial distributions. Whether a backward pass follows is the plan's to know: without one there is no dropout and nothing is kept.
+//! Shapes are (…, features); attention and recurrence read batch and length off the axes before. Weights carry PyTorch's `state_dict` names
+//! and initial distributions. Whether a backward pass follows is the plan's to know: without one there is no dropout and nothing is kept.
 
 mod activate;
 mod add_positions;

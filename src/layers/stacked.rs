@@ -38,7 +38,8 @@ impl Sample {
         }
     }
 
-    /// Number of features that the target asks for: those of a position, if it has as many positions as the sample, or else all of its numbers.
+    /// Number of features that the target asks for: those of a position, if it has as many positions as the sample, or else all of its
+    /// numbers.
     pub fn asked_for(&self) -> Option<usize> {
         let target = self.target.as_ref()?;
         let each = self.shape.len() > 1 && target.len() > 1 && target.first() == self.shape.first();
@@ -71,7 +72,8 @@ impl Sample {
 
 /// A layer of a stack, as its table in the run file describes it.
 pub trait StackLayer: Debug {
-    /// Fails on values that do not fit each other; `at` is the place in the run file, `left` the number of layers that a stack may still have.
+    /// Fails on values that do not fit each other; `at` is the place in the run file, `left` the number of layers that a stack may still
+    /// have.
     ///
     /// # Errors
     /// A message that says what is wrong.
@@ -119,7 +121,8 @@ pub fn layer_by_layer<'de, D: Deserializer<'de>, L: DeserializeOwned>(deserializ
     values.into_iter().enumerate().map(layer).collect()
 }
 
-/// Fails on a layer whose values do not fit each other, and on more than a thousand layers. `config::in_range` looks at each value by itself.
+/// Fails on a layer whose values do not fit each other, and on more than a thousand layers. `config::in_range` looks at each value by
+/// itself.
 ///
 /// # Errors
 /// A message that says what is wrong.

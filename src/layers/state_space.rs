@@ -23,8 +23,8 @@ pub struct HeadNumbers {
 
 /// S_t = exp(δ_t A) S_{t−1} + δ_t x_t B_tᵀ, y_t = S_t C_t + D x_t for each head, δ = softplus(d + dt_bias) within limits.
 ///
-/// In a chunk y = (C Bᵀ ⊙ exp(α_i − α_j) δ_j) x is a matrix product over earlier positions; what earlier chunks bring is in the state at its border. A
-/// sequence of one chunk has no states at all.
+/// In a chunk y = (C Bᵀ ⊙ exp(α_i − α_j) δ_j) x is a matrix product over earlier positions; what earlier chunks bring is in the state at
+/// its border. A sequence of one chunk has no states at all.
 #[derive(Debug, Clone)]
 pub struct StateSpace {
     label: String,
@@ -69,8 +69,8 @@ impl StateSpace {
         Matmul { batch, ..product }.record(plan, &self.label)
     }
 
-    /// Appends y (batch, length, heads, features) of xbc (batch, length, width), which is x, B and C, and zx, whose last columns are the steps d.
-    /// S_0 is 0, or what earlier positions have left in `carry` (half, batch, head, features, states).
+    /// Appends y (batch, length, heads, features) of xbc (batch, length, width), which is x, B and C, and zx, whose last columns are the
+    /// steps d. S_0 is 0, or what earlier positions have left in `carry` (half, batch, head, features, states).
     ///
     /// # Errors
     /// As `Layer::forward`.

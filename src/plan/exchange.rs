@@ -1,5 +1,5 @@
-//! The sum of the gradients of several processes. A gradient leaves the device in slices, each as soon as the backward pass has made it: while one slice is
-//! copied to the host, added to those of the other ranks and sent back, the device goes on with the next.
+//! The sum of the gradients of several processes. A gradient leaves the device in slices, each as soon as the backward pass has made it:
+//! while one slice is copied to the host, added to those of the other ranks and sent back, the device goes on with the next.
 
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -11,10 +11,12 @@ use crate::error::{Error, Result};
 use crate::fault;
 use crate::ranks::{Ranks, Sums};
 
-/// Words of a record that the update of each rank writes. The ranks add up the others: the number that means are taken over and the sums of the columns.
+/// Words of a record that the update of each rank writes. The ranks add up the others: the number that means are taken over and the sums of
+/// the columns.
 const OWN: Range<usize> = 1..3;
 
-/// Word of a record that is the same on every rank with a micro-batch, and that the others need: the scale of the loss. Rank 0 always has one.
+/// Word of a record that is the same on every rank with a micro-batch, and that the others need: the scale of the loss. Rank 0 always has
+/// one.
 const SCALE: usize = 3;
 
 /// Time that the host spent on a slice.
@@ -97,7 +99,8 @@ impl Exchange {
         format!("{:?}", self.parts.iter().map(|part| &part.slice).collect::<Vec<_>>())
     }
 
-    /// Runs forward and backward of a micro-step that is this rank's last of the step, or nothing where it has none; adds up the gradients and the record
+    /// Runs forward and backward of a micro-step that is this rank's last of the step, or nothing where it has none; adds up the gradients
+    /// and the record
     /// `slot` of the first `of` ranks; and queues what is left of the step.
     ///
     /// # Errors

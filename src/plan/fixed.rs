@@ -121,8 +121,8 @@ impl FixedPlan {
         starts.map(|at| at..at + 1 + usize::from(self.entries.get(at + 1).is_some_and(|next| next.paired)))
     }
 
-    /// Seconds that a card takes for a range of the dispatches at least: each at the peak of its arithmetic or of its memory, whichever takes longer, with
-    /// the cost of a launch.
+    /// Seconds that a card takes for a range of the dispatches at least: each at the peak of its arithmetic or of its memory, whichever
+    /// takes longer, with the cost of a launch.
     pub fn roofline(&self, card: &CardModel, range: Range<usize>) -> f64 {
         self.launches().filter(|launch| range.contains(&launch.start)).map(|launch| self.least(card, launch) + LAUNCH).sum()
     }

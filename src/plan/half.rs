@@ -8,8 +8,8 @@ use super::tensor::{Storage, Tensor};
 use crate::gpu::Role;
 
 impl Plan {
-    /// Stores activations and their gradients in 16 bits: pooled tensors of floats that only these families of kernels touch, of whose variables none is
-    /// among `exact`, and that the host does not read. Kernels compute in 32 bits either way.
+    /// Stores activations and their gradients in 16 bits: pooled tensors of floats that only these families of kernels touch, of whose
+    /// variables none is among `exact`, and that the host does not read. Kernels compute in 32 bits either way.
     pub(super) fn halve(&mut self, Halves { families, exact }: Halves) {
         let mut full: HashSet<Tensor> = self.read_back.iter().copied().collect();
         for entry in self.entries() {

@@ -214,8 +214,9 @@ impl Memory {
         self.buffers.len() - 1
     }
 
-    /// Gives each pooled tensor a buffer that no other needs while it lives, the largest first (Pisarchyk and Lee 2020, "Efficient memory management for
-    /// deep neural net inference", greedy by size for shared objects): of the buffers that are free the smallest, or a new one of its size.
+    /// Gives each pooled tensor a buffer that no other needs while it lives, the largest first (Pisarchyk and Lee 2020, "Efficient memory
+    /// management for deep neural net inference", greedy by size for shared objects): of the buffers that are free the smallest, or a new
+    /// one of its size.
     fn pool(&mut self, plans: &[FixedPlan], places: &mut [Vec<Option<Place>>]) {
         let (mut tensors, mut start) = (Vec::new(), 0);
         for (number, plan) in plans.iter().enumerate() {

@@ -1,8 +1,8 @@
 //! The plan: a model laid out on the host as a list of kernel dispatches over named tensors of fixed shape.
 //!
-//! A plan has a type for each part of its life: a [`Plan`] is recorded, [`Passes`] make a [`FixedPlan`] of it, [`Memory`] gives its tensors their
-//! places ([`Lowered`]), and a [`Program`] replays it on a device. Recording needs no device. The memory report is read off the plan, the profiler
-//! times it entry by entry, the tests walk it, and a training step is one replay of it.
+//! A plan has a type for each part of its life: a [`Plan`] is recorded, [`Passes`] make a [`FixedPlan`] of it, [`Memory`] gives its tensors
+//! their places ([`Lowered`]), and a [`Program`] replays it on a device. Recording needs no device. The memory report is read off the plan,
+//! the profiler times it entry by entry, the tests walk it, and a training step is one replay of it.
 
 mod dispatch;
 mod exchange;

@@ -1,5 +1,6 @@
-//! Two entries in one launch. Nothing in the backward pass waits for the gradient of a weight, so it is computed beside something that does not wait
-//! for it either: mostly the gradient of the same layer's input. A step has fewer launches then, and its small products fill the card together.
+//! Two entries in one launch. Nothing in the backward pass waits for the gradient of a weight, so it is computed beside something that does
+//! not wait for it either: mostly the gradient of the same layer's input. A step has fewer launches then, and its small products fill the
+//! card together.
 
 use super::dispatch::{Entry, Variant};
 use super::lowering::shared;
@@ -12,8 +13,8 @@ use crate::gpu::{CARD, LAUNCH, Shader};
 const PUT_OFF: usize = 2;
 
 impl Plan {
-    /// Pairs the entries of the backward pass that compute gradients of weights with others, where the target gains from it. Every entry computes what it
-    /// did, on the same numbers.
+    /// Pairs the entries of the backward pass that compute gradients of weights with others, where the target gains from it. Every entry
+    /// computes what it did, on the same numbers.
     pub(super) fn pair(&mut self) {
         let backward = self.range(Section::Backward);
         let mut entries = self.entries()[..backward.start].to_vec();
@@ -38,7 +39,8 @@ impl Plan {
         self.replace(entries);
     }
 
-    /// Records one of those that wait, beside another of them if one fits. They do not depend on each other, or the second would have released the first.
+    /// Records one of those that wait, beside another of them if one fits. They do not depend on each other, or the second would have
+    /// released the first.
     fn release(&self, waiting: &mut Vec<(Entry, usize)>, at: usize, entries: &mut Vec<Entry>) {
         let entry = waiting.remove(at).0;
         self.beside(entry, waiting, entries);
@@ -70,8 +72,8 @@ impl Plan {
         a == b || numbers(a).zip(numbers(b)).is_some_and(|(a, b)| a.start < b.end && b.start < a.end)
     }
 
-    /// Two entries with workgroups of one size, if they fit into one launch on the target: in the variants of their kernels that take least longer, which
-    /// may be as much as the launch that is saved.
+    /// Two entries with workgroups of one size, if they fit into one launch on the target: in the variants of their kernels that take least
+    /// longer, which may be as much as the launch that is saved.
     fn fit(&self, a: &Entry, b: &Entry) -> Option<[Entry; 2]> {
         // As they are, or in other ways.
         let ways_of_b = || std::iter::once(None).chain(b.variants.iter().map(Some));

@@ -36,8 +36,8 @@ impl<U> Default for Passes<U> {
 }
 
 impl<U: FnOnce(&mut Plan) -> Result<()>> Passes<U> {
-    /// Drops launches whose results nobody reads, chooses what is stored in 16 bits, pairs launches of the backward pass, recomputes, and appends the
-    /// update.
+    /// Drops launches whose results nobody reads, chooses what is stored in 16 bits, pairs launches of the backward pass, recomputes, and
+    /// appends the update.
     ///
     /// # Errors
     /// The errors of the update; `Internal` when a name is taken.

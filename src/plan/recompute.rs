@@ -1,5 +1,6 @@
-//! Recomputation: what the backward pass needs of the forward pass is made again there, instead of being kept from one to the other (Chen et al.
-//! 2016, "Training deep nets with sublinear memory cost"). The same launches on the same numbers give the same bits; dropout draws the same masks.
+//! Recomputation: what the backward pass needs of the forward pass is made again there, instead of being kept from one to the other (Chen
+//! et al. 2016, "Training deep nets with sublinear memory cost"). The same launches on the same numbers give the same bits; dropout draws
+//! the same masks.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 

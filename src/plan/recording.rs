@@ -174,8 +174,8 @@ impl Plan {
         Ok(gradient)
     }
 
-    /// Declares a tensor whose sum begins anew in the first micro-step of a step, whatever it holds from before: the first launch of a plan that adds to it
-    /// writes it then, and nobody clears it.
+    /// Declares a tensor whose sum begins anew in the first micro-step of a step, whatever it holds from before: the first launch of a plan
+    /// that adds to it writes it then, and nobody clears it.
     pub fn sum_anew(&mut self, tensor: Tensor) {
         self.anew.insert(tensor);
     }
@@ -352,7 +352,8 @@ impl Plan {
             }
             self.written.insert(tensor);
         }
-        // A section may be gone on with after the next has begun, as terms of a loss do: their gradients are computed after all of the forward pass.
+        // A section may be gone on with after the next has begun, as terms of a loss do: their gradients are computed after all of the
+        // forward pass.
         let at = self.range(section).end;
         if let Some(later) = self.entries[at..].iter().find(|later| self.depend(&entry, later)) {
             return Err(Error::Internal(format!(
