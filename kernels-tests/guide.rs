@@ -49,6 +49,8 @@ pages! {
     stack: "guide/stack.md",
     mamba_2: "guide/mamba-2.md",
     rust: "guide/rust.md",
+    kernels: "guide/kernels.md",
+    keys: "guide/keys.md",
     pytorch: "guide/pytorch.md",
     best_weights: "guide/best-weights.md",
     memory: "guide/memory.md",

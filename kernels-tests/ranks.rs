@@ -138,6 +138,7 @@ fn ranks_have_the_bits_of_accumulation() {
     let lstm = ["model.hidden=16", "train.epochs=1"];
     let integers = ["train.epochs=1", "train.steps_per_epoch=12", "validation.every=6", "validation.sequences=250", "model.dropout=0.1"];
     let images = ["model.layers.hidden=16", "train.epochs=1"];
+    let mamba2 = ["model.width=16", "model.layers=1", "model.mixer={state=4,head=8,conv=3,chunk=2}", "train.epochs=1"];
     // Its gradient leaves the device in three slices, and the last step of an epoch has no micro-batch for the last rank.
     let wide = ["model.hidden=192", "model.layers=3", "train.epochs=1", "train.drop_last=false", "data.validation_share=0.3"];
     for (name, run_file, data, sets, counts) in [
@@ -147,6 +148,7 @@ fn ranks_have_the_bits_of_accumulation() {
         ("half", "lvm_lstm", "vectors.npz", &[&wide[..], &["model.hidden=16", "train.precision=f16"]].concat(), &[2]),
         ("mechanisms", "mechanism_phase7", "mechanisms.npz", &mechanism, &[3]),
         ("images", "linkage_vae", "images.npz", &images, &[2]),
+        ("mamba2", "lvm_mamba2", "vectors.npz", &mamba2, &[2]),
     ] {
         // Everyday one number of ranks for each kind of run, and of the LSTMs the one with the most exchanges.
         for &count in if all() { &[2, 3] } else { counts } {

@@ -24,7 +24,7 @@ fn spec(i: usize, random: &mut Random) -> Spec {
     if i % 13 == 8 {
         // Chunks in registers, whose tiles are full, half full, or neither.
         let dims =
-            [[1, 70, 32, 1, 2, 32, 32], [1, 130, 64, 1, 1, 64, 64], [2, 40, 36, 2, 1, 44, 32], [1, 65, 60, 1, 3, 32, 36]][i / 13 % 4];
+            [[1, 70, 32, 1, 2, 32, 32], [1, 130, 64, 1, 1, 64, 64], [2, 40, 36, 2, 1, 44, 16], [1, 65, 60, 1, 3, 32, 36]][i / 13 % 4];
         return Spec { dims: dims.to_vec(), flags: vec![i / 13 % 2, (i / 13 + 1) % 3], regime: Regime::Normal, seed: i as u64 };
     }
     if i % 13 == 5 {

@@ -81,11 +81,11 @@ impl Sizes {
     }
 
     /// True if chunks of these sizes are computed in registers and workgroup memory: on cards that have as much, if there is something to
-    /// pass on, and if tiles of 64 are filled by half at least.
+    /// pass on, and if enough of the tiles of 64 is filled.
     pub fn fused(&self, target: &Target) -> bool {
-        let fills = |size: usize| size.is_multiple_of(4) && (32..=64).contains(&size);
+        let fills = |(size, least): (usize, usize)| size.is_multiple_of(4) && (least..=64).contains(&size);
         let holds = target.workgroup_memory >= 27_136 && target.workgroup_invocations >= 128 && target.storage_buffers >= 10;
-        !target.software && holds && self.chunks() > 1 && [self.size, self.features, self.states].into_iter().all(fills)
+        !target.software && holds && self.chunks() > 1 && [(self.size, 32), (self.features, 32), (self.states, 16)].into_iter().all(fills)
     }
 
     /// A launch whose kernel is compiled for these sizes.
