@@ -28,8 +28,8 @@ fn spec(i: usize, random: &mut Random) -> Spec {
         return Spec { dims: dims.to_vec(), flags: vec![i / 13 % 2, (i / 13 + 1) % 3], regime: Regime::Normal, seed: i as u64 };
     }
     if i % 13 == 5 {
-        // Heads and states larger than a tile and odd, and several chunks of 64.
-        let dims = if i % 2 == 1 { vec![1, 9, 4, 1, 1, 65, 33] } else { vec![1, 131, 64, 1, 1, 3, 2] };
+        // Heads and states larger than a tile and odd, several chunks of 64, and many.
+        let dims = [[1, 9, 4, 1, 1, 65, 33], [1, 131, 64, 1, 1, 3, 2], [1, 1025, 64, 1, 1, 2, 1]][i / 13 % 3].to_vec();
         return Spec { dims, flags: vec![0, i % 3], regime: Regime::Normal, seed: i as u64 };
     }
     let (features, states) = [(16, 16), (2, 2), (4, 4), (8, 8), (3, 7), (17, 1), (16, 4), (1, 2)][i % 8];
