@@ -40,6 +40,7 @@ mod tests {
     #[test]
     fn a_key_is_named_by_its_end_where_that_is_enough() {
         assert_eq!(short_key("optimizer.learning_rate", &["train.seed", "optimizer.learning_rate"]), "learning_rate");
+        assert_eq!(short_key("train.epochs", &["train.epochs", "best epoch", "epochs"]), "train.epochs");
         assert_eq!(short_key("data.seed", &["train.seed", "data.seed"]), "data.seed");
     }
 }

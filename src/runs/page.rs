@@ -158,7 +158,9 @@ impl Page<'_> {
             let name = if column.name == "value" { set.select.clone() } else { set.heading(column.name) };
             head.push((name, column.left));
             if column.name == "run" {
-                head.extend(keys.iter().map(|key| (short_key(key, &keys).replace('_', " "), false)));
+                // A setting and a column of the same name are told apart.
+                let others: Vec<&str> = keys.iter().copied().chain(columns.iter().map(|column| column.name)).collect();
+                head.extend(keys.iter().map(|key| (short_key(key, &others).replace('_', " "), false)));
             }
         }
         let fields = |(number, row): &(usize, &Row)| {
@@ -205,8 +207,10 @@ impl Page<'_> {
             let _ = writeln!(out, "<h2>{}</h2>", escaped(&self.names[number]));
         }
         out += &facts(folder, row, &report)?;
-        if number > 0 {
-            out += &difference(row, &rows[0], &self.names[0]);
+        // Settings for other data are not to be compared.
+        match rows.iter().position(|other| other.set == row.set) {
+            Some(first) if first < number => out += &difference(row, &rows[first], &self.names[first]),
+            _ => {}
         }
         let charts = charts_of(&curves(folder)?, &(&row.metric, vec![&row.metric]), None, report["best_step"].as_u64());
         out += &figures(&charts);
@@ -350,10 +354,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         run(&path("a"), "0.1", "[data]\nfile = \"a.csv\"\n", [3.0, 2.0, 1.0]);
-        run(&path("b"), "0.1", "[data]\nfile = \"b.csv\"\n", [3.0, 2.0, 1.0]);
+        run(&path("b"), "0.2", "[data]\nfile = \"b.csv\"\n", [3.0, 2.0, 1.0]);
         html_report(&[path("a"), path("b")], &path("page.html")).unwrap();
         let text = std::fs::read_to_string(path("page.html")).unwrap();
         assert!(text.contains("<h2>Set 1: a.csv, ranked by loss</h2>") && text.contains("<h2>Set 2: b.csv, ranked by loss</h2>"));
+        assert!(!text.contains("What differs from the first run"));
         let table = compare(&[path("a"), path("b")], None).unwrap().table();
         assert!(table.contains("Set 2: b.csv") && table.lines().filter(|line| line.starts_with("   1  ")).count() == 2, "{table}");
     }
