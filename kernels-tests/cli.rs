@@ -193,6 +193,11 @@ fn a_run_is_not_overwritten_and_not_shared() {
     lock.try_lock().unwrap();
     let (code, _, text) = train(&out, "3", &["--resume"]);
     assert!(code == 73 && text.contains("in use"), "{code} {text}");
+    // Both commands say of a run whose lock is held that it is live.
+    for command in ["compare", "status"] {
+        let (code, table, _) = run(&[command, out.to_str().unwrap()]);
+        assert!(code == 0 && table.lines().nth(1).unwrap().ends_with("live"), "{command}: {table}");
+    }
 }
 
 fn every_step_is_a_line_of_the_metrics() {

@@ -262,7 +262,7 @@ fn the_chain_from_linkages_to_a_picture() {
     let again = path("again.npz");
     done(&["data", "linkages", "--count", "60", "--seed", "4", "--out", &again]);
     assert!(std::fs::read(&images).unwrap() == std::fs::read(&again).unwrap(), "the same seed gives other samples");
-    assert_eq!(std::fs::read_to_string(&sheet).unwrap().matches("<text").count(), 24);
+    assert_eq!(std::fs::read_to_string(&sheet).unwrap().matches("class=\"caption\"").count(), 24);
 
     let vae = path("vae");
     let (file, small) = (format!("data.file={images}"), ["model.layers.hidden=16", "train.batch=16", "train.epochs=2"]);
@@ -304,7 +304,7 @@ fn the_chain_from_linkages_to_a_picture() {
     let (svg, said) = (path("picture.svg"), path("no.npz"));
     let table = done(&["generate", "--run", &trained, "--svg", &svg, "--sample", "3,14"]);
     assert!(table.contains("sample 3, ") && table.contains("true (") && table.contains("sample 14, "), "{table}");
-    assert_eq!(std::fs::read_to_string(&svg).unwrap().matches("<text").count(), 2);
+    assert_eq!(std::fs::read_to_string(&svg).unwrap().matches("class=\"caption\"").count(), 2);
     let list = json(&done(&["generate", "--run", &trained, "--data", &latents, "--json"]));
     assert_eq!(list.as_array().unwrap().len(), 6);
     let table = done(&["eval", "--run", &trained, "--data", &latents]);

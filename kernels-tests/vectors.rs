@@ -363,7 +363,9 @@ fn a_run_reports_beside_its_baselines_and_is_compared() {
     assert!(std::fs::read_to_string(&svg).unwrap().contains("<svg"));
     let (_, stdout, _) = run(&["compare", folders[0], folders[1], "--markdown"]);
     assert!(stdout.starts_with("| rank | run | model | parameters |") && stdout.lines().count() == 4, "{stdout}");
-    let nothing = folder.path().to_str().unwrap();
+    let empty = folder.path().join("empty");
+    std::fs::create_dir(&empty).unwrap();
+    let nothing = empty.to_str().unwrap();
     for command in ["compare", "status"] {
         let (code, stdout, text) = run(&[command, nothing, folders[0]]);
         assert!(code == 0 && stdout.contains(folders[0]), "{command}: {stdout}");
@@ -522,8 +524,17 @@ fn a_sweep_is_many_runs_that_go_on_as_a_whole() {
         ["1e-3,seed=1", "1e-3,seed=2", "1e-4,seed=1", "1e-4,seed=2"].iter().map(|n| format!("learning_rate={n}")).collect();
     let folders: Vec<String> = names.iter().map(|name| out.join(name).to_str().unwrap().to_string()).collect();
     let args: Vec<&str> = ["compare", "--json"].into_iter().chain(folders.iter().map(String::as_str)).collect();
-    let groups = json(&run(&args).1)["groups"].as_array().unwrap().clone();
+    let told = run(&args).1;
+    let groups = json(&told)["groups"].as_array().unwrap().clone();
     assert_eq!(groups.len(), 2);
+    // The folder of the sweep stands for its runs, and may hold the page.
+    let (whole, page) = (out.to_str().unwrap(), out.join("page.html"));
+    assert_eq!(run(&["compare", "--json", whole]).1, told);
+    assert_eq!(json(&run(&["status", "--json", whole]).1).as_array().unwrap().len(), 4);
+    for _ in 0..2 {
+        let (code, _, text) = run(&["report", whole, "--out", page.to_str().unwrap()]);
+        assert!(code == 0 && std::fs::read_to_string(&page).unwrap().matches("<section class=\"run\"").count() == 4, "{text}");
+    }
     let runs = |group: &serde_json::Value| (group["runs"].as_u64().unwrap(), group["deviation"].as_f64().unwrap() > 0.0);
     assert!(groups.iter().all(|group| runs(group) == (2, true)), "{groups:?}");
     assert!(train(SAMPLE, &out, &grid).2.contains("already holds a run"));
@@ -555,7 +566,7 @@ fn a_sweep_is_many_runs_that_go_on_as_a_whole() {
     assert!(code == 0 && text.contains("left out: ") && text.contains(&none), "{text}");
     let text = std::fs::read_to_string(&page).unwrap();
     for part in [
-        "<h2>Side by side</h2>",
+        "ranked by unit_mse</h2>",
         "deviation",
         "validation cosine",
         "&lt;b&gt;first",
@@ -565,7 +576,8 @@ fn a_sweep_is_many_runs_that_go_on_as_a_whole() {
     ] {
         assert!(text.contains(part), "{part}");
     }
-    assert!(!text.contains("<script") && !text.replace("http://www.w3.org/2000/svg", "").contains("http"), "{text}");
+    // Of the scripts, its own alone is there as one.
+    assert!(text.matches("<script").count() == 1 && !text.replace("http://www.w3.org/2000/svg", "").contains("http"), "{text}");
     // A missed expectation counts where it is asked to.
     let missed = ["--set", "expect=[{metric='validation_cosine',at_least=2.0}]"];
     assert_eq!(train(SAMPLE, &folder.path().join("c"), &missed).0, 0);
@@ -710,7 +722,8 @@ fn other_data_than_a_run_was_trained_on_are_noticed() {
     assert!(code == 65 && text.contains("other data"), "{code} {text}");
     assert_eq!(train(&file, &sweep, &["--seeds", "2"]).0, 0);
     let (_, out, _) = run(&["compare", &run_folder, sweep.join("seed=2").to_str().unwrap(), "--json"]);
-    assert!(json(&out)["groups"].as_array().unwrap().iter().all(|group| group["runs"] == 1), "{out}");
+    let sets: Vec<_> = json(&out)["rows"].as_array().unwrap().iter().map(|row| (row["set"].as_u64(), row["rank"].as_u64())).collect();
+    assert_eq!(sets, [(Some(1), Some(1)), (Some(2), Some(1))], "{out}");
     // The file of then, under another time.
     std::fs::write(&file, kept).unwrap();
     assert_eq!(run(&["eval", "--run", &run_folder]).0, 0);

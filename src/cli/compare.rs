@@ -12,13 +12,13 @@ use crate::host::Host;
 use crate::inference::measure;
 use crate::problem::Problem;
 use crate::registry::Config;
-use crate::runs::compare;
+use crate::runs::{compare, members};
 use crate::tasks::Purpose;
 
 /// Runs side by side: parameters, best epoch, scores, time, status
 #[derive(Debug, Args)]
 pub(super) struct CompareArgs {
-    /// Run folders
+    /// Run folders, or folders of runs such as that of a sweep
     #[arg(value_name = "RUN", required = true)]
     runs: Vec<PathBuf>,
     /// Columns to show, as in --columns "rank,model,parameters,best,best epoch,device,status"
@@ -40,13 +40,14 @@ pub(super) struct CompareArgs {
 }
 
 pub(super) fn run(host: &Host, args: CompareArgs) -> Result<()> {
+    let runs = members(&args.runs);
     if let Some(path) = &args.svg {
-        args.runs.iter().try_for_each(|run| expect_apart(path, &[], run))?;
+        runs.iter().try_for_each(|run| expect_apart(path, &[], run))?;
     }
     if args.device.device.is_some() && !args.inference {
         return Err(Error::Config("--device is where --inference measures: give both".into()));
     }
-    let mut comparison = compare(&args.runs, args.svg.as_deref())?;
+    let mut comparison = compare(&runs, args.svg.as_deref())?;
     comparison.choose(&args.columns)?;
     note_left_out(host, &comparison.left_out);
     if args.inference {

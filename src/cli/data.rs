@@ -227,7 +227,7 @@ pub(super) fn run(host: &Host, args: DataArgs) -> Result<()> {
     bar.iter().for_each(Bar::clear);
     linkages::write(&out, &samples)?;
     if let Some(path) = &sheet {
-        let cells: Vec<_> = samples.iter().take(SHEET).map(draw::sample_cell).collect();
+        let cells: Vec<_> = samples.iter().take(SHEET).enumerate().map(draw::sample_cell).collect();
         files::write(path, draw::picture(&cells, SHEET_COLUMNS).as_bytes())?;
     }
     let rows: Vec<(&str, usize, usize)> = kinds

@@ -157,7 +157,7 @@ fn mechanisms(host: &Host, mut config: Config, args: &GenerateArgs) -> Result<()
         let cells: Vec<draw::Cell<'_>> = rows
             .iter()
             .map(|(i, kind, predicted, truth, error)| draw::Cell {
-                caption: format!("{i}: {}{}", name(*kind), error.map_or(String::new(), |e| format!(", {e:.2} mm"))),
+                caption: format!("{i}: {}{}", name(*kind).replace('_', " "), error.map_or(String::new(), |e| format!(", {e:.2} mm"))),
                 drawings: vec![shape(*kind, &truth[..], false), shape(*kind, &predicted[..], true)],
             })
             .collect();

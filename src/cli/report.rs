@@ -8,12 +8,12 @@ use super::args::expect_apart;
 use super::output::note_left_out;
 use crate::error::Result;
 use crate::host::Host;
-use crate::runs::html_report;
+use crate::runs::{html_report, members};
 
 /// Write runs as one HTML file: curves, tables, settings, notes and pictures, for a browser without a network
 #[derive(Debug, Args)]
 pub(super) struct ReportArgs {
-    /// Run folders
+    /// Run folders, or folders of runs such as that of a sweep
     #[arg(value_name = "RUN", required = true)]
     runs: Vec<PathBuf>,
     /// File to write
@@ -22,7 +22,8 @@ pub(super) struct ReportArgs {
 }
 
 pub(super) fn run(host: &Host, args: ReportArgs) -> Result<()> {
-    args.runs.iter().try_for_each(|run| expect_apart(&args.out, &[], run))?;
-    note_left_out(host, &html_report(&args.runs, &args.out)?);
+    let runs = members(&args.runs);
+    runs.iter().try_for_each(|run| expect_apart(&args.out, &[], run))?;
+    note_left_out(host, &html_report(&runs, &args.out)?);
     host.print(&format!("{} is written: open it in a browser", args.out.display()))
 }

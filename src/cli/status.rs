@@ -9,12 +9,12 @@ use super::args::JsonArg;
 use super::output::note_left_out;
 use crate::error::Result;
 use crate::host::Host;
-use crate::runs::{readable, status, status_table};
+use crate::runs::{members, readable, status, status_table};
 
 /// How far runs are: epoch, rate, time left, best so far, nearest rule, process
 #[derive(Debug, Args)]
 pub(super) struct StatusArgs {
-    /// Run folders
+    /// Run folders, or folders of runs such as that of a sweep
     #[arg(value_name = "RUN", required = true)]
     runs: Vec<PathBuf>,
     /// Show again every two seconds, while one of them is live
@@ -26,7 +26,8 @@ pub(super) struct StatusArgs {
 
 pub(super) fn run(host: &Host, args: StatusArgs) -> Result<()> {
     loop {
-        let (statuses, left_out) = readable(&args.runs, status)?;
+        // A sweep that is under way gets more of them.
+        let (statuses, left_out) = readable(&members(&args.runs), status)?;
         note_left_out(host, &left_out);
         if args.json.json { host.print_json(&statuses) } else { host.print(&status_table(&statuses)) }?;
         if !args.watch || host.closed() || statuses.iter().all(|s| s.state != "live") {

@@ -1,7 +1,7 @@
 //! Pictures of what a model predicts, beside what is true.
 
 #[cfg(feature = "cli")]
-use plotters::prelude::*;
+use super::plot::{Axis, Chart, Curve, Ink, Stroke, escaped, shortened, svg};
 
 /// Predictions of a model that are worth looking at.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,85 +30,79 @@ pub struct Forecast {
 }
 
 /// SVG text of predictions.
-///
-/// # Errors
-/// A message when drawing fails.
 #[cfg(feature = "cli")]
-pub(crate) fn picture(examples: &Examples) -> Result<String, String> {
-    use super::plot::{Chart, Curve, Stroke, svg};
+pub(crate) fn picture(examples: &Examples) -> String {
+    let chart = |title: &str, x: &str, curves| Chart {
+        title: title.into(),
+        x: x.into(),
+        axis: Axis::Numbers,
+        curves,
+        loss: false,
+        best: None,
+        small: false,
+    };
     match examples {
         Examples::Forecasts(forecasts) => {
-            let chart = |forecast: &Forecast| {
-                let past = forecast.past.len() as f64;
-                let later = |values: &[f64]| values.iter().enumerate().map(|(i, v)| (past + i as f64, *v)).collect::<Vec<_>>();
-                let edge = |sign: f64| {
-                    let edge: Vec<f64> = forecast.predicted.iter().zip(&forecast.band).map(|(v, width)| v + sign * width).collect();
-                    later(&edge)
-                };
-                let before: Vec<(f64, f64)> = forecast.past.iter().enumerate().map(|(i, v)| (i as f64, *v)).collect();
-                let curve =
-                    |name: &str, points: Vec<(f64, f64)>, color, stroke| Curve { name: name.into(), points: points.into(), color, stroke };
-                Chart {
-                    title: forecast.name.clone(),
-                    x: "moment".into(),
-                    curves: vec![
-                        curve("past", before, 9, Stroke::Full),
-                        curve("true", later(&forecast.truth), 0, Stroke::Full),
-                        curve("predicted", later(&forecast.predicted), 1, Stroke::Full),
-                        curve("nine of ten errors are smaller", edge(1.0), 1, Stroke::Dashed),
-                        curve("", edge(-1.0), 1, Stroke::Dashed),
-                    ],
-                    loss: false,
-                }
-            };
-            svg(&forecasts.iter().map(chart).collect::<Vec<_>>())
+            svg(&forecasts.iter().map(|forecast| chart(&forecast.name, "moment", forecast.curves())).collect::<Vec<_>>())
         }
         Examples::Pairs(pairs) => {
             let (low, high) = pairs.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), (t, _)| (l.min(*t), h.max(*t)));
-            let points = Curve { name: "a sample".into(), points: pairs.into(), color: 0, stroke: Stroke::Points };
-            let equal =
-                Curve { name: "predicted = true".into(), points: vec![(low, low), (high, high)].into(), color: 0, stroke: Stroke::Dashed };
-            svg(&[Chart { title: "predicted by true value".into(), x: "true".into(), curves: vec![points, equal], loss: false }])
+            let equal = vec![(low, low), (high, high)].into();
+            let curves = vec![
+                Curve { name: "predicted = true".into(), points: equal, ink: Ink::Grey, stroke: Stroke::Dashed },
+                Curve { name: "a sample".into(), points: pairs.into(), ink: Ink::Series(0), stroke: Stroke::Points },
+            ];
+            svg(&[chart("predicted by true value", "true", curves)])
         }
-        Examples::Confusion(names, counts) => confusion(names, counts).map_err(|e| e.to_string()),
+        Examples::Confusion(names, counts) => confusion(names, counts),
     }
 }
 
 #[cfg(feature = "cli")]
-fn confusion(names: &[String], counts: &[Vec<usize>]) -> Result<String, Box<dyn std::error::Error>> {
-    use crate::error::visible;
-    use plotters::style::text_anchor::{HPos, Pos, VPos};
-    const CELL: i32 = 44;
-    const NAMES: i32 = 150;
-    let side = CELL * counts.len() as i32;
-    let mut out = String::new();
-    {
-        let root = SVGBackend::with_string(&mut out, ((NAMES + side + 20) as u32, (NAMES + side + 20) as u32)).into_drawing_area();
-        root.fill(&WHITE)?;
-        let short = |name: &str| visible(name).chars().take(18).collect::<String>();
-        let style = |h, v| ("sans-serif", 12).into_text_style(&root).pos(Pos::new(h, v));
-        root.draw(&Text::new("true class by row, predicted by column".to_string(), (10, 16), style(HPos::Left, VPos::Center)))?;
-        for (row, values) in counts.iter().enumerate() {
-            let all = values.iter().sum::<usize>().max(1) as f64;
-            let top = NAMES + CELL * row as i32;
-            root.draw(&Text::new(short(&names[row]), (NAMES - 8, top + CELL / 2), style(HPos::Right, VPos::Center)))?;
-            let upright =
-                ("sans-serif", 12).into_text_style(&root).pos(Pos::new(HPos::Left, VPos::Center)).transform(FontTransform::Rotate270);
-            root.draw(&Text::new(short(&names[row]), (NAMES + CELL * row as i32 + CELL / 2, NAMES - 8), upright))?;
-            for (column, count) in values.iter().enumerate() {
-                let left = NAMES + CELL * column as i32;
-                let share = *count as f64 / all;
-                let color = RGBColor(45, 95, 165).mix(share);
-                root.draw(&Rectangle::new([(left, top), (left + CELL, top + CELL)], color.filled()))?;
-                root.draw(&Rectangle::new([(left, top), (left + CELL, top + CELL)], RGBColor(228, 228, 228).stroke_width(1)))?;
-                let ink = if share > 0.6 { &WHITE } else { &BLACK };
-                let text = ("sans-serif", 12).into_text_style(&root).color(ink).pos(Pos::new(HPos::Center, VPos::Center));
-                root.draw(&Text::new(count.to_string(), (left + CELL / 2, top + CELL / 2), text))?;
-            }
-        }
-        root.present()?;
+impl Forecast {
+    /// What is true over what is predicted over what was before.
+    fn curves(&self) -> Vec<Curve<'static>> {
+        let past = self.past.len() as f64;
+        let later = |values: &[f64]| values.iter().enumerate().map(|(i, v)| (past + i as f64, *v)).collect::<Vec<_>>();
+        let edge = |sign: f64| later(&self.predicted.iter().zip(&self.band).map(|(v, width)| v + sign * width).collect::<Vec<_>>());
+        let before: Vec<(f64, f64)> = self.past.iter().enumerate().map(|(i, v)| (i as f64, *v)).collect();
+        let curve = |name: &str, points: Vec<(f64, f64)>, ink, stroke| Curve { name: name.into(), points: points.into(), ink, stroke };
+        vec![
+            curve("true", later(&self.truth), Ink::Series(0), Stroke::Full),
+            curve("predicted", later(&self.predicted), Ink::Series(1), Stroke::Full),
+            curve("nine of ten errors are smaller", edge(1.0), Ink::Series(1), Stroke::Dashed),
+            curve("", edge(-1.0), Ink::Series(1), Stroke::Dashed),
+            curve("past", before, Ink::Grey, Stroke::Full),
+        ]
     }
-    Ok(out)
+}
+
+#[cfg(feature = "cli")]
+fn confusion(names: &[String], counts: &[Vec<usize>]) -> String {
+    use std::fmt::Write as _;
+    const CELL: usize = 46;
+    const NAMES: usize = 150;
+    let side = NAMES + CELL * counts.len() + 20;
+    let mut out = String::from("<text class=\"soft\" x=\"10\" y=\"20\">true class by row, predicted by column</text>\n");
+    for (row, values) in counts.iter().enumerate() {
+        let all = values.iter().sum::<usize>().max(1) as f64;
+        let (top, name) = (NAMES + CELL * row, escaped(&shortened(&names[row], 18)));
+        let middle = top + CELL / 2;
+        let _ = writeln!(out, "<text class=\"ink end\" x=\"{}\" y=\"{}\">{name}</text>", NAMES - 8, middle + 5);
+        let _ = writeln!(out, "<text class=\"ink\" transform=\"translate({} {}) rotate(-90)\">{name}</text>", middle + 5, NAMES - 8);
+        for (column, count) in values.iter().enumerate() {
+            let (left, share) = (NAMES + CELL * column, *count as f64 / all);
+            let ink = if share > 0.6 { "paper" } else { "ink" };
+            let _ = writeln!(
+                out,
+                "<rect class=\"s0\" x=\"{left}\" y=\"{top}\" width=\"{CELL}\" height=\"{CELL}\" fill-opacity=\"{share:.2}\" stroke-opacity=\"0.25\"/>\
+                 <text class=\"{ink} middle\" x=\"{}\" y=\"{}\">{count}</text>",
+                left + CELL / 2,
+                middle + 5
+            );
+        }
+    }
+    super::plot::picture(side.max(300) as f64, side as f64, &out)
 }
 
 #[cfg(test)]
@@ -125,12 +119,12 @@ mod tests {
             predicted: vec![4.5, 4.0],
             band: vec![0.5, 1.0],
         };
-        let text = picture(&Examples::Forecasts(vec![forecast; 2])).unwrap();
+        let text = picture(&Examples::Forecasts(vec![forecast; 2]));
         assert!(text.contains("nine of ten") && text.matches("row 7").count() == 2, "{text}");
         let pairs: Vec<(f64, f64)> = (0..20).map(|i| (100.0 + f64::from(i), 99.0 + f64::from(i))).collect();
-        let text = picture(&Examples::Pairs(pairs)).unwrap();
-        assert!(text.contains("predicted = true") && text.matches("<circle").count() == 20);
-        let text = picture(&Examples::Confusion(vec!["a<b".into(), "c".into()], vec![vec![3, 1], vec![0, 0]])).unwrap();
+        let text = picture(&Examples::Pairs(pairs));
+        assert!(text.contains("predicted = true") && text.matches("<circle").count() == 21);
+        let text = picture(&Examples::Confusion(vec!["a<b".into(), "c".into()], vec![vec![3, 1], vec![0, 0]]));
         assert!(text.contains("a&lt;b") && text.contains("</svg>"));
     }
 }

@@ -6,6 +6,8 @@ mod curves;
 mod examples;
 #[cfg(feature = "cli")]
 mod plot;
+#[cfg(feature = "cli")]
+mod ticks;
 
 use std::path::Path;
 
@@ -16,19 +18,25 @@ pub(crate) use curves::Curves;
 pub(crate) use curves::Points;
 pub use examples::{Examples, Forecast};
 #[cfg(feature = "cli")]
-pub(crate) use plot::{Chart, Curve, Stroke, draw, svg};
+pub(crate) use plot::{Axis, Chart, Curve, Ink, Stroke, draw, escaped, figure, style};
 
 use crate::error::Result;
 
-/// Draws the charts of a run into a file: the loss, and a second one with its title and metrics. Without the feature `cli` it draws
-/// nothing. The numbers are in `metrics.jsonl`.
+/// Draws the charts of a run into a file, as `charts_of` has them. Without the feature `cli` it draws nothing. The numbers are in
+/// `metrics.jsonl`.
 ///
 /// # Errors
 /// `Io` when the file cannot be written.
 #[cfg_attr(not(feature = "cli"), expect(clippy::unnecessary_wraps, unused_variables))]
-pub(crate) fn draw_curves(path: &Path, curves: &Curves, chart: &(&str, Vec<&str>), baseline: Option<&str>) -> Result<()> {
+pub(crate) fn draw_curves(
+    path: &Path,
+    curves: &Curves,
+    chart: &(&str, Vec<&str>),
+    baseline: Option<&str>,
+    best: Option<u64>,
+) -> Result<()> {
     #[cfg(feature = "cli")]
-    draw(path, &charts_of(curves, chart, baseline))?;
+    draw(path, &charts_of(curves, chart, baseline, best))?;
     Ok(())
 }
 
@@ -39,9 +47,6 @@ pub(crate) fn draw_curves(path: &Path, curves: &Curves, chart: &(&str, Vec<&str>
 #[cfg_attr(not(feature = "cli"), expect(clippy::unnecessary_wraps, unused_variables))]
 pub(crate) fn draw_examples(path: &Path, examples: &Examples) -> Result<()> {
     #[cfg(feature = "cli")]
-    {
-        let svg = examples::picture(examples).map_err(|e| crate::error::Error::Internal(format!("drawing {}: {e}", path.display())))?;
-        crate::files::write(path, svg.as_bytes())?;
-    }
+    crate::files::write(path, examples::picture(examples).as_bytes())?;
     Ok(())
 }

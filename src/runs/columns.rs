@@ -7,10 +7,15 @@ use serde::Serialize;
 use crate::error::{Error, Result};
 use crate::inference::Inference;
 use crate::metrics::duration;
+use crate::plots::Points;
 
 /// One run in a comparison.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct Row {
+    /// Number of its set, from 1: runs of different sets are not ranked together.
+    pub set: usize,
+    /// Rank in its set by the metric that chose the kept weights, from 1.
+    pub rank: Option<usize>,
     /// Path of the run folder.
     pub run: String,
     /// Kind of the model, `model.kind`.
@@ -54,6 +59,18 @@ pub struct Row {
     /// Configuration as pairs of key and value.
     #[serde(skip)]
     pub(super) settings: BTreeMap<String, String>,
+    /// Checksums of its data files, as far as its weights tell them.
+    #[serde(skip)]
+    pub(super) data: BTreeMap<String, String>,
+    /// What it is about.
+    #[serde(skip)]
+    pub(super) task: Task,
+    /// Its selected metric, its score and its validation loss by epoch.
+    #[serde(skip)]
+    pub(super) curves: [Points; 3],
+    /// Configuration of its loss.
+    #[serde(skip)]
+    pub(super) loss: String,
     /// Name of the metric of its score.
     #[serde(skip)]
     pub(super) metric: String,
@@ -66,6 +83,17 @@ pub struct Row {
     /// Further values for mechanism transformers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mechanism: Option<MechanismRow>,
+}
+
+/// What a run is about.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Task {
+    /// Kind of the data, the target and the metric.
+    pub(super) common: String,
+    /// Where the data come from.
+    pub(super) source: String,
+    /// The same for people.
+    pub(super) name: String,
 }
 
 /// Values that the experiment log of mechanism transformers has for a run.
@@ -92,9 +120,7 @@ pub struct MechanismRow {
 /// Values from which a cell of the table is made.
 pub(super) struct Cell<'r> {
     pub(super) row: &'r Row,
-    /// Rank of the run by score, from 1, if the scores can be compared.
-    pub(super) rank: Option<usize>,
-    /// Best score of all runs.
+    /// Best score of all runs of the set.
     pub(super) top: Option<f64>,
 }
 
@@ -172,7 +198,7 @@ impl Cell<'_> {
 
 /// All columns, with the names that `--columns` takes.
 static ALL: [Column; 36] = [
-    Column { name: "rank", left: false, cell: |c| c.rank.map_or("–".into(), |rank| rank.to_string()) },
+    Column { name: "rank", left: false, cell: |c| c.row.rank.map_or("–".into(), |rank| rank.to_string()) },
     Column { name: "run", left: true, cell: |c| c.row.run.clone() },
     Column { name: "model", left: true, cell: |c| c.row.model.clone() },
     Column { name: "architecture", left: true, cell: |c| c.architecture() },
@@ -229,6 +255,35 @@ pub(super) fn find(name: &str) -> Result<&'static Column> {
         let names: Vec<&str> = ALL.iter().map(|column| column.name).collect();
         Error::Config(format!("--columns: no column is called {wanted:?}. There are: {}", names.join(", ")))
     })
+}
+
+/// The columns of a page that say something about runs side by side: run and value, and each other one in which they differ.
+pub(super) fn telling(rows: &[&Row]) -> Vec<&'static Column> {
+    const ALWAYS: [&str; 2] = ["run", "value"];
+    const NAMES: [&str; 16] = [
+        "rank",
+        "run",
+        "model",
+        "parameters",
+        "value",
+        "score",
+        "free (mm)",
+        "OOD cosine",
+        "best epoch",
+        "epochs",
+        "gap",
+        "verdict",
+        "time",
+        "device",
+        "status",
+        "note",
+    ];
+    let cell = |column: &Column, row: &Row| (column.cell)(&Cell { row, top: None });
+    let differs = |column: &Column| rows.iter().any(|row| cell(column, row) != cell(column, rows[0]));
+    let columns = NAMES.into_iter().filter_map(|name| ALL.iter().find(|column| column.name == name));
+    // A score that has ranked is there already.
+    let again = |column: &Column| column.name == "score" && rows.iter().all(|row| row.metric == row.select);
+    columns.filter(|column| ALWAYS.contains(&column.name) || differs(column) && !again(column)).collect()
 }
 
 /// Default columns of a table; for mechanism transformers, those of their experiment log.

@@ -1,110 +1,274 @@
-//! Runs as one HTML file that needs nothing else: no network, no script.
+//! Runs as one HTML file that needs no network: a summary, and a section for each run.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
-use super::compare::{Comparison, compare, lines, readable, report};
+use super::columns::{Cell, Row, telling};
+use super::compare::{Cells, Comparison, compare};
+use super::folder::{lines, readable, report};
+use super::groups::varied;
+use super::names::{short_key, short_names};
+use super::sets::Set;
 use super::status::status;
 use crate::error::{Error, Result, visible};
 use crate::files;
 use crate::metrics::duration;
-use crate::plots::{Curves, charts_of, svg};
+use crate::plots::{self, Chart, Curves, charts_of, figure};
 
-const STYLE: &str = "\
-:root { color-scheme: light; } \
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 1080px; margin: 2em auto; padding: 0 1em; color: #222; background: #fff; } \
-h1 { font-size: 1.5em; } h2 { font-size: 1.2em; margin-top: 2.2em; border-bottom: 1px solid #ddd; padding-bottom: .2em; } \
-h3 { font-size: 1em; margin-bottom: .3em; } pre { background: #f6f6f6; padding: .8em 1em; overflow-x: auto; font-size: 13px; line-height: 1.4; } \
-table { border-collapse: collapse; font-size: 13px; display: block; overflow-x: auto; } th, td { padding: .25em .7em; border-bottom: 1px solid #e4e4e4; \
-white-space: nowrap; text-align: right; } th { background: #f6f6f6; } td.left, th.left { text-align: left; white-space: normal; } figure { margin: 1em 0; } \
-svg, img { max-width: 100%; height: auto; } .gallery { display: flex; flex-wrap: wrap; gap: 1em; } .gallery figure { margin: 0; width: 320px; } \
-figcaption { font-size: 12px; color: #666; } details { margin: .8em 0; } summary { cursor: pointer; color: #245; } .warning { color: #a33; }";
+/// Style sheet of the page; that of the charts is added to it. Their text is larger where they are narrow.
+const STYLE: &str = include_str!("page/style.css");
+
+/// Sorts a table by the column whose heading is pressed.
+const SCRIPT: &str = include_str!("page/sort.js");
 
 /// Largest size in bytes of a picture that is included.
 const PICTURE: u64 = 4 << 20;
 
+/// Largest number of settings that have a column each.
+const SETTINGS: usize = 6;
+
 fn escaped(text: &str) -> String {
-    visible(text).replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+    plots::escaped(&visible(text))
 }
 
-/// HTML of a table of cells whose first row has the headings.
-fn table(rows: &[Vec<String>], left: &[bool]) -> String {
-    let mut out = String::from("<table>\n");
-    for (number, row) in rows.iter().enumerate() {
-        let tag = if number == 0 { "th" } else { "td" };
-        let cell = |(c, text): (usize, &String)| {
-            let class = if left.get(c).copied().unwrap_or(false) { " class=\"left\"" } else { "" };
-            format!("<{tag}{class}>{}</{tag}>", escaped(text))
-        };
-        let _ = writeln!(out, "<tr>{}</tr>", row.iter().enumerate().map(cell).collect::<String>());
+/// One cell of a table: its HTML, and the number to sort by if its text is none.
+struct Field {
+    html: String,
+    number: Option<f64>,
+}
+
+impl Field {
+    fn text(text: &str) -> Field {
+        Field { html: escaped(text), number: None }
     }
-    out + "</table>\n"
 }
 
-/// Writes the HTML report of runs: their comparison, and curves, tables, settings and pictures of each. Gives the reasons for which folders
-/// are left out, if others can be read.
+/// HTML of a table that can be sorted, with true for each column that is aligned to the left.
+fn table(head: &[(String, bool)], rows: &[Vec<Field>]) -> String {
+    let class = |left: bool| if left { " class=\"left\"" } else { "" };
+    let heading = |(name, left): &(String, bool)| format!("<th{}><button>{}</button></th>", class(*left), escaped(name));
+    let row = |fields: &Vec<Field>| {
+        let cell = |(field, (_, left)): (&Field, &(String, bool))| {
+            let number = field.number.map_or(String::new(), |number| format!(" data-sort=\"{number}\""));
+            format!("<td{}{number}>{}</td>", class(*left), field.html)
+        };
+        format!("<tr>{}</tr>\n", fields.iter().zip(head).map(cell).collect::<String>())
+    };
+    let (head_row, body): (String, String) = (head.iter().map(heading).collect(), rows.iter().map(row).collect());
+    format!("<div class=\"scroll\"><table class=\"sortable\"><thead><tr>{head_row}</tr></thead>\n<tbody>\n{body}</tbody></table></div>\n")
+}
+
+/// HTML of charts, side by side where there is room.
+fn figures(charts: &[Chart<'_>]) -> String {
+    let (small, large): (Vec<_>, Vec<_>) = charts.iter().partition(|chart| chart.small);
+    let all: String = large.into_iter().chain(small).filter_map(figure).collect();
+    if all.is_empty() { all } else { format!("<div class=\"charts\">\n{all}</div>\n") }
+}
+
+/// Day of a moment by the calendar (Hinnant, "chrono-compatible low-level date algorithms"), in UTC.
+fn date(moment: SystemTime) -> String {
+    let days = moment.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() / 86_400) + 719_468;
+    let (era, of_era) = (days / 146_097, days % 146_097);
+    let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year + year / 4 - year / 100);
+    let shifted = (5 * of_year + 2) / 153;
+    let (day, month) = (of_year - (153 * shifted + 2) / 5 + 1, if shifted < 10 { shifted + 3 } else { shifted - 9 });
+    format!("{:04}-{month:02}-{day:02}", year + era * 400 + u64::from(month <= 2))
+}
+
+/// Writes the HTML report of runs: their comparison, and curves, settings and pictures of each. Gives the reasons for which folders are left
+/// out, if others can be read.
 ///
 /// # Errors
 /// Errors of `compare`; `CannotCreate` when the file cannot be written.
 pub fn html_report(folders: &[PathBuf], out: &Path) -> Result<Vec<String>> {
     let comparison = compare(folders, None)?;
-    let (sections, left_out) = readable(folders, |folder| run(folder, &comparison))?;
-    let title = match folders {
-        [run] => format!("Run {}", run.display()),
-        _ => format!("{} of {} runs", sections.len(), folders.len()),
+    let page = Page::of(&comparison);
+    let ranked: Vec<PathBuf> = comparison.rows.iter().map(|row| PathBuf::from(&row.run)).collect();
+    let (sections, damaged) = readable(&ranked, |folder| page.run(folder))?;
+    let left_out = [&comparison.left_out[..], &damaged].concat();
+    let title = match &page.names[..] {
+        [name] => format!("Run {name}"),
+        names => format!("{} runs", names.len()),
     };
-    let mut page = format!(
-        "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\n\
-         <title>{0}</title>\n<style>{STYLE}</style></head><body>\n<h1>{0}</h1>\n",
-        escaped(&title)
+    let mut devices: Vec<&str> = comparison.rows.iter().filter_map(|row| row.device.as_deref()).collect();
+    devices.sort_unstable();
+    devices.dedup();
+    let facts =
+        [vec![date(SystemTime::now()), format!("engine {}", env!("CARGO_PKG_VERSION"))], devices.iter().map(ToString::to_string).collect()];
+    let mut text = format!(
+        "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <title>{0}</title>\n<style>\n{1}{STYLE}</style></head><body>\n<header><h1>{0}</h1><p class=\"soft-text\">{2}</p></header>\n",
+        escaped(&title),
+        plots::style(),
+        facts.concat().iter().map(|fact| escaped(fact)).collect::<Vec<_>>().join(" · ")
     );
-    if folders.len() > 1 {
-        page += &compared(&comparison)?;
+    left_out.iter().for_each(|why| text += &format!("<p class=\"warning\">Left out: {}</p>\n", escaped(why)));
+    if comparison.rows.len() > 1 {
+        text += &page.summary();
     }
-    page.extend(sections);
-    page += "</body></html>\n";
-    files::write(out, page.as_bytes())?;
+    text.extend(sections);
+    let _ = writeln!(text, "<script>\n{SCRIPT}</script>\n</body></html>");
+    files::write(out, text.as_bytes())?;
     Ok(left_out)
 }
 
-fn compared(comparison: &Comparison) -> Result<String> {
-    let mut out = String::from("<h2>Side by side</h2>\n");
-    for (rows, left) in comparison.tables() {
-        out += &table(&rows, &left);
-    }
-    for note in &comparison.notes {
-        let _ = writeln!(out, "<p>{}</p>", escaped(note));
-    }
-    let charts = svg(&comparison.charts()).map_err(|e| Error::Internal(format!("drawing runs: {e}")))?;
-    let _ = writeln!(out, "<figure>{charts}</figure>");
-    Ok(out)
+/// What the parts of the page need of each other.
+struct Page<'c> {
+    comparison: &'c Comparison,
+    /// Short names of the runs, in the order of the rows.
+    names: Vec<String>,
 }
 
-/// HTML with charts, scores, notes, settings and pictures of one run.
-fn run(folder: &Path, comparison: &Comparison) -> Result<String> {
-    let name = folder.display().to_string();
-    let mut out = format!("<h2>{}</h2>\n", escaped(&name));
-    let (state, report) = (status(folder)?, report(folder)?);
-    let mut facts = vec![vec!["what".to_string(), "value".into()]];
-    let mut fact = |what: &str, value: Option<String>| facts.extend(value.map(|value| vec![what.to_string(), value]));
-    fact("state", Some(state.state));
-    fact("epochs", Some(format!("{} of {}", state.epoch, state.epochs.map_or("?".into(), |e| e.to_string()))));
-    fact("best", state.best.map(|(value, epoch)| format!("{} {value:.6} in epoch {epoch}", state.select)));
-    if let Some(row) = comparison.rows.iter().find(|row| row.run == name) {
-        fact("model", Some(row.model.clone()));
-        fact("weights", row.parameters.map(|n| n.to_string()));
-        fact("verdict", Some(row.verdict.clone()));
-        fact("validation loss less training loss", row.gap.map(|gap| format!("{gap:.4}")));
-        fact("note", row.note.clone());
+impl Page<'_> {
+    fn of(comparison: &Comparison) -> Page<'_> {
+        let names = short_names(&comparison.rows.iter().map(|row| row.run.as_str()).collect::<Vec<_>>());
+        Page { comparison, names }
     }
-    fact("device", report["device"].as_str().map(Into::into));
-    fact("time", report["seconds"].as_f64().map(duration));
-    let log = files::text(&folder.join("train.log"), files::LARGE).unwrap_or_default();
-    fact("memory", log.lines().rev().find_map(|line| line.strip_prefix("memory")).map(|m| m.trim().to_string()));
-    out += &table(&facts, &[true, true]);
 
+    /// HTML of all runs side by side, set by set.
+    fn summary(&self) -> String {
+        let comparison = self.comparison;
+        let mut out = String::from("<section>\n");
+        for set in &comparison.sets {
+            let title = if comparison.sets.len() > 1 { format!("Set {}: {}", set.number, set.name) } else { set.name.clone() };
+            let _ = writeln!(out, "<h2>{}</h2>", escaped(&title));
+            out += &self.runs_of(set);
+            out += &comparison.group_cells(set).map_or(String::new(), |cells| self.groups_of(cells));
+            out += &figures(&comparison.charts(set));
+        }
+        for note in &comparison.notes {
+            let _ = writeln!(out, "<p>{}</p>", escaped(note));
+        }
+        out + "</section>\n"
+    }
+
+    /// HTML of the runs of a set by the columns in which they differ.
+    fn runs_of(&self, set: &Set) -> String {
+        let rows: Vec<(usize, &Row)> = self.comparison.rows.iter().enumerate().filter(|(_, row)| row.set == set.number).collect();
+        let only: Vec<&Row> = rows.iter().map(|(_, row)| *row).collect();
+        let (columns, keys) = (telling(&only), varied(&only));
+        // Runs of different models differ in too many.
+        let keys = if keys.len() > SETTINGS { vec![] } else { keys };
+        let mut head: Vec<(String, bool)> = vec![];
+        for column in &columns {
+            let name = if column.name == "value" { set.select.clone() } else { set.heading(column.name) };
+            head.push((name, column.left));
+            if column.name == "run" {
+                // A setting and a column of the same name are told apart.
+                let others: Vec<&str> = keys.iter().copied().chain(columns.iter().map(|column| column.name)).collect();
+                head.extend(keys.iter().map(|key| (short_key(key, &others).replace('_', " "), false)));
+            }
+        }
+        let fields = |(number, row): &(usize, &Row)| {
+            let mut fields = vec![];
+            for column in &columns {
+                let text = (column.cell)(&Cell { row, top: None });
+                match column.name {
+                    "run" => {
+                        fields.push(Field { html: self.link(*number), number: None });
+                        fields.extend(keys.iter().map(|key| Field::text(row.settings.get(*key).map_or("–", |v| v.trim_matches('"')))));
+                    }
+                    "time" => fields.push(Field { number: row.seconds, ..Field::text(&text) }),
+                    _ => fields.push(Field::text(&text)),
+                }
+            }
+            fields
+        };
+        table(&head, &rows.iter().map(fields).collect::<Vec<_>>())
+    }
+
+    fn groups_of(&self, (head, cells): Cells) -> String {
+        // The best run of a group is the last cell.
+        let field = |(at, text): (usize, &String)| match self.comparison.rows.iter().position(|row| row.run == *text) {
+            Some(number) if at + 1 == head.len() => Field { html: self.link(number), number: None },
+            _ => Field::text(text),
+        };
+        let rows: Vec<Vec<Field>> = cells.iter().map(|row| row.iter().enumerate().map(field).collect()).collect();
+        table(&head, &rows)
+    }
+
+    /// Link to the section of a run.
+    fn link(&self, number: usize) -> String {
+        format!("<a href=\"#run-{}\">{}</a>", number + 1, escaped(&self.names[number]))
+    }
+
+    /// HTML with facts, charts, report, settings and pictures of one run.
+    fn run(&self, folder: &Path) -> Result<String> {
+        let missing = || Error::Internal(format!("{} is not compared", folder.display()));
+        let rows = &self.comparison.rows;
+        let number = rows.iter().position(|row| Path::new(&row.run) == folder).ok_or_else(missing)?;
+        let (row, report) = (&rows[number], report(folder)?);
+        let mut out = format!("<section class=\"run\" id=\"run-{}\">\n", number + 1);
+        if rows.len() > 1 {
+            let _ = writeln!(out, "<h2>{}</h2>", escaped(&self.names[number]));
+        }
+        out += &facts(folder, row, &report)?;
+        // Settings for other data are not to be compared.
+        match rows.iter().position(|other| other.set == row.set) {
+            Some(first) if first < number => out += &difference(row, &rows[first], &self.names[first]),
+            _ => {}
+        }
+        let charts = charts_of(&curves(folder)?, &(&row.metric, vec![&row.metric]), None, report["best_step"].as_u64());
+        out += &figures(&charts);
+        if let Ok(text) = files::text(&folder.join("report.txt"), files::SMALL) {
+            let _ = writeln!(out, "<h3>Closing report</h3>\n<pre>{}</pre>", escaped(&text));
+        }
+        if let Some(missed) = report["expectations"].as_array().filter(|list| list.iter().any(|e| e[2] == Value::Bool(false))) {
+            let count = missed.iter().filter(|e| e[2] == Value::Bool(false)).count();
+            let _ = writeln!(out, "<p class=\"warning\">{count} of {} expectations are missed.</p>", missed.len());
+        }
+        for (summary, file) in [("Settings", "config.toml"), ("Log", "train.log"), ("Notes", "notes.txt")] {
+            if let Ok(text) = files::text(&folder.join(file), files::LARGE) {
+                let _ = writeln!(out, "<details><summary>{summary}</summary><pre>{}</pre></details>", escaped(&text));
+            }
+        }
+        Ok(out + &pictures(folder)? + "</section>\n")
+    }
+}
+
+/// HTML of what there is to know about a run at once.
+fn facts(folder: &Path, row: &Row, report: &Value) -> Result<String> {
+    let state = status(folder)?;
+    let log = files::text(&folder.join("train.log"), files::LARGE).unwrap_or_default();
+    let memory = log.lines().rev().find_map(|line| line.strip_prefix("memory")).map(|m| m.trim().to_string());
+    let known = |value: &str| Some(value.to_string()).filter(|value| value != "–");
+    let facts = [
+        ("folder", Some(folder.display().to_string())),
+        ("state", Some(state.state)),
+        ("rank", row.rank.map(|rank| rank.to_string())),
+        ("epochs", Some(format!("{} of {}", state.epoch, state.epochs.map_or("?".into(), |e| e.to_string())))),
+        ("best", state.best.map(|(value, epoch)| format!("{} {value:.6} in epoch {epoch}", state.select))),
+        ("verdict", known(&row.verdict)),
+        ("validation loss less training loss", row.gap.map(|gap| format!("{gap:.4}"))),
+        ("model", Some(row.model.clone())),
+        ("weights", row.parameters.map(|n| n.to_string())),
+        ("time", report["seconds"].as_f64().map(duration)),
+        ("memory", memory),
+        ("device", row.device.clone()),
+        ("note", row.note.clone()),
+    ];
+    let fact = |(what, value): (&str, Option<String>)| Some(format!("<div><dt>{what}</dt><dd>{}</dd></div>\n", escaped(&value?)));
+    Ok(format!("<dl>\n{}</dl>\n", facts.into_iter().filter_map(fact).collect::<String>()))
+}
+
+/// HTML of the settings of a run that differ from those of the first one.
+fn difference(row: &Row, first: &Row, name: &str) -> String {
+    let keys = varied(&[first, row]);
+    if keys.is_empty() {
+        return format!("<p class=\"soft-text\">All settings are those of {}.</p>\n", escaped(name));
+    }
+    let head = [("setting".to_string(), true), (name.to_string(), true), ("here".to_string(), true)];
+    let value = |row: &Row, key: &str| Field::text(row.settings.get(key).map_or("–", |value| value.trim_matches('"')));
+    let rows: Vec<Vec<Field>> = keys.iter().map(|key| vec![Field::text(key), value(first, key), value(row, key)]).collect();
+    format!("<h3>What differs from the first run</h3>\n{}", table(&head, &rows))
+}
+
+/// Curves of a run, from its metrics.
+fn curves(folder: &Path) -> Result<Curves> {
     let mut curves = Curves::new();
     for line in lines(folder)? {
         let Some(step) = line.values["step"].as_f64() else { continue };
@@ -114,24 +278,7 @@ fn run(folder: &Path, comparison: &Comparison) -> Result<String> {
             }
         }
     }
-    let score = comparison.score_of(&name);
-    let charts = charts_of(&curves, &(score, vec![score]), None);
-    let charts = svg(&charts).map_err(|e| Error::Internal(format!("drawing {name}: {e}")))?;
-    let _ = writeln!(out, "<figure>{charts}</figure>");
-    if let Ok(text) = files::text(&folder.join("report.txt"), files::SMALL) {
-        let _ = writeln!(out, "<h3>Closing report</h3>\n<pre>{}</pre>", escaped(&text));
-    }
-    if let Some(missed) = report["expectations"].as_array().filter(|list| list.iter().any(|e| e[2] == Value::Bool(false))) {
-        let count = missed.iter().filter(|e| e[2] == Value::Bool(false)).count();
-        let _ = writeln!(out, "<p class=\"warning\">{count} of {} expectations are missed.</p>", missed.len());
-    }
-    for (summary, file) in [("Settings", "config.toml"), ("Log", "train.log"), ("Notes", "notes.txt")] {
-        if let Ok(text) = files::text(&folder.join(file), files::LARGE) {
-            let _ = writeln!(out, "<details><summary>{summary}</summary><pre>{}</pre></details>", escaped(&text));
-        }
-    }
-    out += &pictures(folder)?;
-    Ok(out)
+    Ok(curves)
 }
 
 /// HTML with the pictures that other commands have left in the folder, such as linkages.
@@ -149,9 +296,78 @@ fn pictures(folder: &Path) -> Result<String> {
         let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let _ = writeln!(
             out,
-            "<figure><img alt=\"{0}\" src=\"data:image/svg+xml,{text}\"><figcaption>{0}</figcaption></figure>",
+            "<figure class=\"scroll\"><img alt=\"{0}\" src=\"data:image/svg+xml,{text}\"><figcaption>{0}</figcaption></figure>",
             escaped(&name)
         );
     }
     Ok(if out.is_empty() { out } else { format!("<h3>Pictures</h3>\n<div class=\"gallery\">\n{out}</div>\n") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    /// A run folder of three epochs, as far as a page reads it.
+    fn run(folder: &Path, rate: &str, more: &str, losses: [f64; 3]) {
+        std::fs::create_dir_all(folder).unwrap();
+        let config = format!("[model]\nkind = \"stack\"\n[optimizer]\nlearning_rate = {rate}\n[train]\nepochs = 3\n{more}");
+        std::fs::write(folder.join("config.toml"), config).unwrap();
+        let line = |(at, loss): (usize, &f64)| {
+            let (step, epoch) = (10 * (at + 1), at + 1);
+            format!(
+                "{{\"split\":\"validation\",\"step\":{step},\"epoch\":{epoch},\"loss\":{loss}}}\n\
+                 {{\"split\":\"epoch\",\"step\":{step},\"epoch\":{epoch},\"loss\":1.5}}\n"
+            )
+        };
+        std::fs::write(folder.join("metrics.jsonl"), losses.iter().enumerate().map(line).collect::<String>()).unwrap();
+    }
+
+    #[test]
+    fn a_page_shows_what_differs_and_links_to_each_run() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        run(&path("rate=0.1,seed=1"), "0.1", "", [3.0, 2.0, 1.0]);
+        run(&path("rate=0.2,seed=1"), "0.2", "", [3.0, 0.5, 2.5]);
+        let page = path("page.html");
+        html_report(&[path("rate=0.1,seed=1"), path("rate=0.2,seed=1")], &page).unwrap();
+        let text = std::fs::read_to_string(&page).unwrap();
+        let headings =
+            |text: &str| text.split("<button>").skip(1).map(|rest| rest.split('<').next().unwrap().to_string()).collect::<Vec<_>>();
+        let table = |at: usize| text.split("<table").nth(at).unwrap().split("</table>").next().unwrap();
+        assert_eq!(headings(table(1)), ["rank", "run", "learning rate", "loss", "best epoch", "gap", "verdict"]);
+        // The best one is first, with the part of its name that is its own.
+        let rows: Vec<&str> = table(1).split("<tr><td").skip(1).collect();
+        assert!(rows[0].contains("<a href=\"#run-1\">rate=0.2</a>") && rows[1].contains("<a href=\"#run-2\">rate=0.1</a>"), "{rows:?}");
+        let sections: Vec<&str> = text.split("<section class=\"run\" id=\"run-").skip(1).collect();
+        assert!(sections[0].starts_with('1') && !sections[0].contains("What differs"));
+        let differ = sections[1].split("What differs from the first run").nth(1).unwrap();
+        assert!(differ.contains("optimizer.learning_rate</td><td class=\"left\">0.2</td><td class=\"left\">0.1</td>"), "{differ}");
+        for part in ["prefers-color-scheme: dark", "@media print", "break-before: page", "engine 0.", "<script>"] {
+            assert!(text.contains(part), "{part}");
+        }
+        assert!(!text.contains("http://") && !text.contains("https://"), "nothing comes from a network");
+    }
+
+    #[test]
+    fn runs_on_different_data_have_tables_of_their_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        run(&path("a"), "0.1", "[data]\nfile = \"a.csv\"\n", [3.0, 2.0, 1.0]);
+        run(&path("b"), "0.2", "[data]\nfile = \"b.csv\"\n", [3.0, 2.0, 1.0]);
+        html_report(&[path("a"), path("b")], &path("page.html")).unwrap();
+        let text = std::fs::read_to_string(path("page.html")).unwrap();
+        assert!(text.contains("<h2>Set 1: a.csv, ranked by loss</h2>") && text.contains("<h2>Set 2: b.csv, ranked by loss</h2>"));
+        assert!(!text.contains("What differs from the first run"));
+        let table = compare(&[path("a"), path("b")], None).unwrap().table();
+        assert!(table.contains("Set 2: b.csv") && table.lines().filter(|line| line.starts_with("   1  ")).count() == 2, "{table}");
+    }
+
+    #[test]
+    fn days_follow_the_calendar() {
+        for (days, text) in [(0, "1970-01-01"), (59, "1970-03-01"), (11_016, "2000-02-29"), (20_787, "2026-11-30"), (47_541, "2100-03-01")]
+        {
+            assert_eq!(date(UNIX_EPOCH + Duration::from_secs(86_400 * days)), text);
+        }
+    }
 }

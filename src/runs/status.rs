@@ -1,15 +1,14 @@
 //! How far runs are, read from their folders alone.
 
-use std::fs::File;
 use std::path::Path;
 
 use serde::Serialize;
 
-use super::compare::{best_of, configuration, lines, report};
+use super::folder::{best_of, configuration, held, lines, report};
 use crate::config::{AbortRule, ValidationConfig};
 use crate::error::Result;
 use crate::metrics::{aligned, duration, less_is_better};
-use crate::train::{Beat, DIVERGED, in_use};
+use crate::train::{Beat, DIVERGED};
 
 /// Progress of a run.
 #[derive(Debug, Clone, Serialize)]
@@ -36,16 +35,6 @@ pub struct Status {
     pub rules: Vec<(String, f64, f64)>,
     /// Number (PID) of the process of a live run.
     pub process: Option<u32>,
-}
-
-/// True if a process holds the lock of the folder.
-fn held(folder: &Path) -> bool {
-    File::open(folder.join(".lock")).is_ok_and(|lock| {
-        let held = in_use(folder, lock.try_lock_shared());
-        // As a run gives its own back: a process that is just being started may have a copy of the file.
-        let _ = lock.unlock();
-        held
-    })
 }
 
 /// Reads the progress of the run in a folder.

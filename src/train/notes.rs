@@ -89,27 +89,27 @@ impl Notes {
         }
     }
 
-    /// Draws the curves, and writes them as a table if that was asked for.
+    /// Draws the curves with a mark at the step of the `best` weights, and writes them as a table if that was asked for.
     ///
     /// # Errors
     /// `Io` when a file cannot be written.
-    pub(super) fn draw(&self, chart: &(&str, Vec<&str>), baseline: Option<&str>) -> Result<()> {
+    pub(super) fn draw(&self, chart: &(&str, Vec<&str>), baseline: Option<&str>, best: Option<u64>) -> Result<()> {
         if self.csv {
             files::write(&self.folder.join(METRICS_CSV), table(&self.curves, self.rhythm).as_bytes())?;
         }
-        draw_curves(&self.folder.join("curves.svg"), &self.curves, chart, baseline)
+        draw_curves(&self.folder.join("curves.svg"), &self.curves, chart, baseline, best)
     }
 
     /// Draws the curves after a validation, unless drawing would take more than a twentieth of the time.
     ///
     /// # Errors
     /// As `draw`.
-    pub(super) fn redraw(&mut self, chart: &(&str, Vec<&str>), baseline: Option<&str>) -> Result<()> {
+    pub(super) fn redraw(&mut self, chart: &(&str, Vec<&str>), baseline: Option<&str>, best: Option<u64>) -> Result<()> {
         let start = Instant::now();
         if self.redraw_after.is_some_and(|after| start < after) {
             return Ok(());
         }
-        self.draw(chart, baseline)?;
+        self.draw(chart, baseline, best)?;
         self.redraw_after = Some(Instant::now() + 20 * start.elapsed());
         Ok(())
     }

@@ -96,8 +96,8 @@ impl Trainer<'_> {
                 self.judge.end_epoch(&mut self.progress, &mut self.notes)?;
             }
             if validate {
-                let (chart, baseline) = self.judge.chart();
-                self.notes.redraw(chart, baseline)?;
+                let ((chart, baseline), best) = (self.judge.chart(), self.progress.best.as_ref().map(|b| b.step));
+                self.notes.redraw(chart, baseline, best)?;
             }
             if save || self.progress.finished.is_some() {
                 self.save()?;
@@ -301,7 +301,7 @@ impl Trainer<'_> {
 
     fn draw(&self) -> Result<()> {
         let (chart, baseline) = self.judge.chart();
-        self.notes.draw(chart, baseline)
+        self.notes.draw(chart, baseline, self.progress.best.as_ref().map(|b| b.step))
     }
 
     /// Writes the best weights to the device, if a validation has chosen some.
