@@ -9,6 +9,10 @@ use std::process::{Command, Stdio};
 
 tests![
     mistakes_have_their_message_and_exit_code,
+    wrong_words_get_the_way_out,
+    a_folder_that_is_taken_leads_to_a_free_one,
+    an_estimate_over_the_budget_has_its_exit_code,
+    lines_fit_a_terminal_and_have_colours_if_asked,
     #[cfg(unix)]
     of_a_huge_or_strange_file_only_the_header_is_read,
     weights_leave_to_where_they_can_and_never_over_the_run,
@@ -106,6 +110,105 @@ fn mistakes_have_their_message_and_exit_code() {
         let (got, _, text) = run(args);
         assert!(got == code && text.contains(says), "{args:?}: {got} {text}");
     }
+}
+
+fn wrong_words_get_the_way_out() {
+    const VECTORS: &str = "data/runs/lvm_mlp.toml";
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    std::fs::write(path("mine.toml"), "").unwrap();
+    let (own, near) = (path("mine"), path("mnie.toml"));
+    for (args, code, says) in [
+        (&["train", RUN, "--epochs", "3"] as &[&str], 2, "--set train.epochs=3"),
+        (&["train", RUN, "--lr=1e-3"], 2, "--set optimizer.learning_rate=1e-3"),
+        (&["train", RUN, "--batch-size", "8"], 2, "--set train.batch=8"),
+        (&["train", "--dropout", RUN], 2, "--set model.dropout=VALUE"),
+        (&["train", "lvm_mlp"], 66, "Did you mean data/runs/lvm_mlp.toml?"),
+        (&["train", &own], 66, "mine.toml?"),
+        (&["train", &near], 66, "mine.toml?"),
+        (&["train", "data/samples/iris.csv"], 2, "engine new --data data/samples/iris.csv"),
+        (&["train", "data/samples"], 2, "no run file and no run folder"),
+        (&["status", RUN], 66, "is a file: a folder is wanted here"),
+        (&["report", RUN], 66, "is a file: a folder is wanted here"),
+        (&["eval", RUN], 66, "is a file and no run folder"),
+        (&["train", RUN, "--out", &own, "--init", RUN], 65, "it is a text file"),
+        (&["estimate", RUN, "--set", "optimizer.kind=adamW"], 2, "Did you mean `adamw`?"),
+        (&["estimate", RUN, "--set", "loss.mse=1"], 2, "loss.kind = \"vectors\" has it; here it is \"cross_entropy\""),
+        (&["estimate", VECTORS, "--set", "loss.mse=1"], 2, "as in loss.mse.weight = 1"),
+        (&["estimate", RUN, "--set", "loss.kind=regression"], 2, "Take it away with --set loss.alpha="),
+        (
+            &["estimate", RUN, "--set", "schedule.warmup_epochs=1", "--set", "schedule.warmup_share=0.1"],
+            2,
+            "--set schedule.warmup_share= does",
+        ),
+    ] {
+        let (got, _, text) = run(args);
+        assert!(got == code && text.contains(says), "{args:?}: {got} {text}");
+    }
+    // In the run file itself, too.
+    let text = std::fs::read_to_string(RUN).unwrap();
+    for (line, says) in
+        [("[loss]\nmse = 1", "loss.kind = \"vectors\" has it"), ("[loss]\nlearning_rate = 1", "Did you mean optimizer.learning_rate?")]
+    {
+        std::fs::write(path("run.toml"), text.replace("[loss]", line)).unwrap();
+        let (code, _, said) = run(&["estimate", &path("run.toml")]);
+        assert!(code == 2 && said.contains("line ") && said.contains(says), "{line}: {said}");
+    }
+    // An empty value takes a key away: its default holds.
+    let (code, stdout, said) = run(&["estimate", RUN, "--json", "--set", "train.batch="]);
+    let estimate: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    let default = engine::config::TrainConfig::default().batch;
+    assert!(code == 0 && estimate["batch"] == default, "{said} {estimate}");
+    let (_, _, said) = run(&["devices", "--epochs", "3"]);
+    assert!(!said.contains("--set"), "{said}");
+}
+
+fn a_folder_that_is_taken_leads_to_a_free_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    assert_eq!(train(&path("run"), "1", &[]).0, 0);
+    std::fs::create_dir(path("run-2")).unwrap();
+    let free = format!("--out {}", path("run-3").display());
+    let taken = || std::fs::read_dir(path("run")).unwrap().count();
+    let before = taken();
+    for more in [&[] as &[&str], &["--seeds", "1,2"], &["--grid", "train.batch=2,4"]] {
+        let (code, _, text) = train(&path("run"), "1", more);
+        assert!(code == 73 && text.contains(&free), "{more:?}: {code} {text}");
+    }
+    assert_eq!(taken(), before, "a sweep has written into the folder of a run");
+    assert_eq!(train(&path("sweep"), "1", &["--seeds", "1"]).0, 0);
+    let (code, _, text) = train(&path("sweep"), "1", &["--seeds", "1,2"]);
+    assert!(code == 73 && text.contains(&format!("--out {}", path("sweep-2").display())), "{code} {text}");
+    // Where a run file or data are asked for, a run folder leads on.
+    let run_folder = path("run").display().to_string();
+    let (code, _, text) = run(&["estimate", &run_folder]);
+    assert!(code == 2 && text.contains(&format!("Its run file is {}", path("run/config.toml").display())), "{text}");
+    let (code, _, text) = run(&["inspect", &run_folder]);
+    assert!(code == 2 && text.contains("engine status"), "{code} {text}");
+}
+
+fn an_estimate_over_the_budget_has_its_exit_code() {
+    for (args, code) in
+        [(&["estimate", RUN, "--budget", "1KiB"] as &[&str], 2), (&["estimate", RUN, RUN, "--budget", "1KiB"], 2), (&["estimate", RUN], 0)]
+    {
+        let (got, stdout, text) = run(args);
+        assert!(got == code && stdout.contains("budget") && (code == 0 || text.contains("does not fit")), "{args:?}: {got} {text}");
+    }
+}
+
+fn lines_fit_a_terminal_and_have_colours_if_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    let (code, stdout, text) = train(&folder.path().join("a"), "45", &[]);
+    let told = |line: &&str| !line.starts_with("run folder") && !line.contains(folder.path().to_str().unwrap());
+    for line in stdout.lines().take_while(|line| !line.starts_with("WARNING")).chain(text.lines()).filter(told) {
+        assert!(line.chars().count() <= 80, "{} columns: {line}", line.chars().count());
+    }
+    assert!(code == 0 && text.contains("validation ") && text.contains("to beat     "), "{text}");
+    assert!(!stdout.contains('\u{1b}') && !text.contains('\u{1b}'), "{stdout} {text}");
+    let (code, stdout, text) = train(&folder.path().join("b"), "45", &["--color", "always"]);
+    assert!(code == 0 && stdout.contains("\u{1b}[33mWARNING") && text.contains("\u{1b}[32m  best\u{1b}[0m"), "{stdout} {text}");
+    let log = std::fs::read_to_string(folder.path().join("b/train.log")).unwrap();
+    assert!(!log.contains('\u{1b}'), "{log}");
 }
 
 /// Bytes that this thread has read so far, where the system tells.
@@ -264,6 +367,12 @@ fn the_estimate_needs_no_driver() {
     assert!(code == 0 && stdout.lines().count() == 5 && stdout.contains("7359232") && stdout.contains("on an RX 6600"), "{stdout}");
 }
 
+/// The beginning of the line with which a run says how many bytes it takes.
+pub(crate) fn memory_line(bytes: u64) -> String {
+    let size = bytes as f64 / 1024.0;
+    if size < 1024.0 { format!("memory      {size:.1} KiB (") } else { format!("memory      {:.1} MiB (", size / 1024.0) }
+}
+
 /// On the device at hand: what training allocates, to the byte; the largest batch fits, the next one does not.
 fn the_estimate_is_what_training_takes() {
     let folder = tempfile::tempdir().unwrap();
@@ -282,8 +391,9 @@ fn the_estimate_is_what_training_takes() {
         let sets: Vec<&str> = set.split(' ').flat_map(|set| ["--set", set]).collect();
         let estimate = |more: &[&str]| -> serde_json::Value {
             let (code, stdout, text) = run_as_it_is(&[&["estimate", run_file, "--device", "0", "--json"], &sets[..], more].concat());
-            assert_eq!(code, 0, "{text}");
-            serde_json::from_str(&stdout).unwrap()
+            let estimate: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+            assert_eq!(code, if estimate["fits"] == true { 0 } else { 2 }, "{text}");
+            estimate
         };
         let out = folder.path().join(name);
         let train = |out: &Path, steps: &str, more: &[&str]| {
@@ -293,7 +403,7 @@ fn the_estimate_is_what_training_takes() {
         };
         let bytes = estimate(&[])["total_bytes"].as_u64().unwrap();
         let (code, _, text) = train(&out, "1", &["--budget", &bytes.to_string()]);
-        assert!(code == 0 && text.contains(&format!("memory      {bytes} bytes: ")), "{name} {bytes}: {code} {text}");
+        assert!(code == 0 && text.contains(&memory_line(bytes)), "{name} {bytes}: {code} {text}");
         // With the samples on the device or streamed, whichever takes less, and one byte too few.
         let least = bytes.min(estimate(&["--budget", "1"])["total_bytes"].as_u64().unwrap());
         let (other, below) = (folder.path().join("other"), (least - 1).to_string());
@@ -654,8 +764,8 @@ fn sequences_that_were_trained_on_are_counted() {
     let out = folder.path().join("run");
     // Constants and counts below 16: few, so that most are seen soon.
     let few = ["--set", "data.values=16", "--set", "data.context=4", "--set", "data.transition_epochs=0", "--set", "train.batch=64"];
-    let (code, _, text) = train(&out, "80", &few);
-    assert!(code == 0 && text.contains("seen in training"), "{code} {text}");
+    let (code, stdout, text) = train(&out, "80", &few);
+    assert!(code == 0 && stdout.contains("also occurred in training"), "{code} {stdout} {text}");
     let lines = std::fs::read_to_string(out.join("metrics.jsonl")).unwrap();
     let line = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
     let seen: Vec<f64> =

@@ -56,7 +56,7 @@ fn help_finds_keys_tables_kinds_words_and_commands() {
         (&["model.layers.out"], 0, "[model.layers[]] kind = \"linear\""),
         (&["batch", "--json"], 0, "\"name\": \"train.batch\""),
         (&["--schema"], 0, "https://json-schema.org/draft/2020-12/schema"),
-        (&[], 0, "Usage: engine <COMMAND>"),
+        (&[], 0, "Usage: engine [OPTIONS] <COMMAND>"),
         (&["train"], 0, "Usage: engine train"),
         (&["data", "linkages"], 0, "Usage: engine data linkages"),
         (&["bacth"], 2, "Did you mean batch?"),

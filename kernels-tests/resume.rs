@@ -174,7 +174,7 @@ fn a_refused_start_leaves_no_folder() {
         (&["--init", "/nowhere.safetensors"] as &[&str], 66, "cannot read /nowhere.safetensors"),
         (&["--init", &pt], 65, "it is a PyTorch file. Convert it with"),
         (&["--init", &npz], 65, "it is an .npz file. Convert weights with"),
-        (&["--init", &text], 65, "its header is said to have"),
+        (&["--init", &text], 65, "it is a text file"),
         (&["--init", "/dev/null"], 65, "no regular file"),
         (&["--init", &good, "--set", "model.hidden=9"], 65, "the file has shape [8, 12], the model [9, 12]"),
         (&["--budget", "1KiB"], 2, "the budget is 1024"),

@@ -23,6 +23,8 @@ tests![
     arrays_side_by_side_are_those_of_an_archive,
     rows_of_json_are_rows_of_a_table,
     what_is_asked_again_can_be_learned,
+    new_says_what_it_takes_for_what,
+    a_stack_without_pooling_is_told_how_to_end,
 ];
 
 const GOLDEN: &str = "kernels-tests/golden/samples";
@@ -132,6 +134,74 @@ fn a_long_series_goes_from_new_to_predict_as_in_pytorch() {
 const SEQUENCES: &str = "[model]\nkind = \"stack\"\nlayers = [LAYERS]\n[data]\nkind = \"samples\"\nfile = \"FILE\"\ninputs = { x = \"x\" }\n\
                          targets = { y = \"y\" }\nlengths = \"lengths\"\nnormalize = \"standard\"\n[loss]\nkind = \"regression\"\n\
                          [train]\nbatch = 4\nepochs = 2\nlog_every = 1\n";
+
+fn new_says_what_it_takes_for_what() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let column = |values: [i32; 6]| {
+        let rows = values.iter().enumerate().map(|(i, y)| format!("{},{},{y}\n", i as f32 + 0.5, 7 * i % 5));
+        format!("a,b,y\n{}", rows.collect::<String>())
+    };
+    let (table, run_file) = (path("table.csv"), path("run.toml"));
+    let new = |args: &[&str]| {
+        let _ = std::fs::remove_file(&run_file);
+        let (code, stdout, said) = run(&[&["new", "--out", &run_file], args].concat());
+        (code, stdout + &said, std::fs::read_to_string(&run_file).unwrap_or_default())
+    };
+    for (values, classes, says) in [
+        ([2, 3, 5, 2, 3, 5], false, "taken for a quantity, as its 3 different whole numbers, 2 to 5"),
+        ([1999, 2000, 2000, 1999, 2000, 1999], false, "1999 to 2000"),
+        ([0, 1, 2, 0, 1, 2], true, "one of 3 classes;"),
+        ([1, 2, 3, 1, 2, 3], true, "one of 4 classes, 0 to 3, of which 3 occur;"),
+    ] {
+        std::fs::write(&table, column(values)).unwrap();
+        let (code, said, written) = new(&["--data", &table, "--target", "y"]);
+        assert!(code == 0 && said.contains(says) && written.contains("classes = true") == classes, "{values:?}: {said}");
+    }
+    std::fs::write(path("hole.csv"), "a,y\n1,0.5\n,0.25\n3,0.125\n").unwrap();
+    let (code, said, _) = new(&["--data", &path("hole.csv")]);
+    assert!(code == 65 && said.contains("hole.csv, line 3: column `a`: there is no value"), "{said}");
+    let (code, said, _) = new(&[]);
+    assert!(code == 2 && said.contains("engine new --data") && said.contains("lvm_mlp"), "{said}");
+    let (code, said, _) = new(&["lvm_mlp", "--data", &table, "--target", "y"]);
+    assert!(code == 2 && said.contains("by the names of the arrays") && said.contains("leave lvm_mlp out"), "{said}");
+    let images: Vec<f32> = (0..30 * 64).map(|i| (i % 7) as f32 / 7.0).collect();
+    let labels: Vec<i32> = (0..30).map(|i| i % 3).collect();
+    let arrays = [("images", &[30, 8, 8][..], Numbers::F32(&images)), ("label", &[30], Numbers::I32(&labels))];
+    write_arrays(Path::new(&path("images.npz")), &arrays).unwrap();
+    let (_, said, _) = new(&["--data", &path("images.npz")]);
+    assert!(said.contains("Array label is left out") && said.contains("--target label"), "{said}");
+    for command in ["new", "predict", "eval"] {
+        assert!(run(&[command, "--help"]).1.contains("FILE.parquet"), "{command}");
+    }
+    // The line that saves arrays under the names that a run reads.
+    write_arrays(Path::new(&path("other.npz")), &[("p", &[30, 8, 8][..], Numbers::F32(&images))]).unwrap();
+    for kind in ["lvm_mlp", "linkage_vae"] {
+        let (code, said, _) = new(&[kind, "--data", &path("other.npz")]);
+        assert!(code == 65 && said.contains("numpy.savez(") && said.contains("=a[\"p\"]"), "{kind}: {said}");
+    }
+}
+
+fn a_stack_without_pooling_is_told_how_to_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let x: Vec<f32> = (0..20 * 4 * 2).map(|i| (i as f32).sin()).collect();
+    let (y, classes): (Vec<f32>, Vec<i32>) = (0..20).map(|i| (i as f32, i % 3)).unzip();
+    for (name, target, loss) in [("numbers", Numbers::F32(&y), ""), ("classes", Numbers::I32(&classes), "cross_entropy")] {
+        let arrays = [("x", &[20, 4, 2][..], Numbers::F32(&x)), ("y", &[20], target)];
+        write_arrays(Path::new(&path("data.npz")), &arrays).unwrap();
+        let mut text = SEQUENCES
+            .replace("lengths = \"lengths\"\n", "")
+            .replace("LAYERS", "{kind='lstm',hidden=3},{kind='linear'}")
+            .replace("FILE", &path("data.npz"));
+        if !loss.is_empty() {
+            text = text.replace("regression", loss).replace("normalize", "classes = true\nnormalize");
+        }
+        std::fs::write(path("run.toml"), text).unwrap();
+        let (code, _, said) = run(&["train", &path("run.toml"), "--out", &path("run")]);
+        assert!(code == 2 && said.contains("{ kind = \"last\" } or { kind = \"mean_pool\" }"), "{name}: {said}");
+    }
+}
 
 /// Whatever stands after the end of a sequence, losses, metrics and weights are the same.
 fn padding_counts_in_nothing() {

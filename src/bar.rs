@@ -2,12 +2,22 @@
 
 #[cfg(feature = "cli")]
 mod shown {
-    use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+    use std::fmt::Write;
+
+    use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
     use crate::host::Host;
+    use crate::metrics::{duration, rate};
 
     #[derive(Debug)]
     pub(crate) struct Bar(ProgressBar, Host);
+
+    /// Rate and time left; nothing before there is a rate.
+    fn pace(state: &ProgressState, out: &mut dyn Write) {
+        if state.per_sec() > 0.0 && state.pos() > 0 {
+            let _ = write!(out, "  {}/s  ETA {}", rate(state.per_sec()), duration(state.eta().as_secs_f64()));
+        }
+    }
 
     impl Bar {
         pub(crate) fn new(host: &Host, total: u64, unit: &str) -> Option<Bar> {
@@ -15,8 +25,8 @@ mod shown {
                 return None;
             }
             let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr_with_hz(8));
-            let style = ProgressStyle::with_template(&format!("{{bar:32}} {{pos}}/{{len}} {unit}  {{per_sec}}  ETA {{eta}}  {{msg}}"));
-            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+            let style = ProgressStyle::with_template(&format!("{{bar:20}} {{pos}}/{{len}} {unit}{{pace}}  {{msg}}"));
+            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).with_key("pace", pace));
             Some(Bar(bar, host.clone()))
         }
 

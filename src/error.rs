@@ -103,9 +103,30 @@ fn escaped(text: &str, hidden: impl Fn(char) -> bool, escape: impl Fn(char) -> S
     text.chars().map(|c| if hidden(c) { escape(c) } else { c.to_string() }).collect()
 }
 
-/// JSON made safe for a terminal: control characters that JSON itself does not escape are escaped.
+/// JSON in which each list of numbers is one line. A line of text ends in a quote, so that one that ends in a bracket opens a list.
+fn compact(pretty: &str) -> String {
+    let (mut out, mut lines) = (String::with_capacity(pretty.len()), pretty.lines().peekable());
+    let number =
+        |line: &str| line.trim_end_matches(',').trim_start().parse::<f64>().is_ok() || line.trim_end_matches(',').trim_start() == "null";
+    while let Some(line) = lines.next() {
+        out += line;
+        if line.ends_with('[') && lines.peek().is_some_and(|next| number(next)) {
+            while let Some(value) = lines.next_if(|next| number(next)) {
+                out += value.trim_start();
+                out += if value.ends_with(',') && lines.peek().is_some_and(|next| number(next)) { " " } else { "" };
+            }
+            // The end of the list, if that is what comes.
+            out += lines.next_if(|next| next.trim_start().starts_with(']')).map_or("", str::trim_start);
+        }
+        out.push('\n');
+    }
+    out.truncate(out.trim_end().len());
+    out
+}
+
+/// JSON made safe for a terminal: control characters that JSON itself does not escape are escaped. A list of numbers is one line.
 pub(crate) fn json<T: serde::Serialize>(value: &T) -> Result<String> {
-    let text = serde_json::to_string_pretty(value).map_err(|e| Error::Internal(format!("JSON: {e}")))?;
+    let text = compact(&serde_json::to_string_pretty(value).map_err(|e| Error::Internal(format!("JSON: {e}")))?);
     Ok(escaped(&text, |c| ('\u{7f}'..='\u{9f}').contains(&c), |c| format!("\\u{:04x}", c as u32)).into_owned())
 }
 
@@ -161,9 +182,15 @@ impl Error {
 
     /// Error for a failed read of `path`: missing input when it is not there, an I/O error otherwise.
     pub fn read(path: &Path, source: std::io::Error) -> Self {
-        let message = format!("cannot read {}: {source}", path.display());
+        let file = path.ancestors().skip(1).find(|above| above.is_file());
+        let message = match file.filter(|_| source.kind() == std::io::ErrorKind::NotADirectory) {
+            Some(file) => {
+                format!("{} is a file: a folder is wanted here, such as that of a run, which `engine train` makes", file.display())
+            }
+            None => format!("cannot read {}: {source}", path.display()),
+        };
         match source.kind() {
-            std::io::ErrorKind::NotFound => Error::MissingInput(Failure::new(message, source)),
+            std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory => Error::MissingInput(Failure::new(message, source)),
             _ => Error::Io(Failure::new(message, source)),
         }
     }
@@ -183,5 +210,18 @@ impl Error {
             _ => "",
         };
         Error::Io(Failure::new(format!("cannot write {}: {source}{then}", path.display()), source))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_of_numbers_are_lines_of_json() {
+        let value = serde_json::json!({ "a": [1, 2.5, null], "b": [[1], []], "c": ["[", 1], "d [": [{ "e": 1 }], "f": [1, "x"] });
+        let text = json(&value).unwrap();
+        assert!(text.contains("\"a\": [1, 2.5, null],\n") && text.contains("    [1],\n    []\n"), "{text}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), value, "{text}");
     }
 }

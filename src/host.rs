@@ -1,6 +1,7 @@
 //! What commands and runs have of their process: the streams that they write to, and the devices that are open. Several of them in one process each
 //! have a host of their own, as the tests do.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
@@ -18,6 +19,8 @@ pub struct Host {
     out: Stream,
     err: Stream,
     terminal: bool,
+    /// Colours on the first stream, and on the second.
+    colours: [bool; 2],
     process: bool,
     devices: Devices,
     closed: Arc<AtomicBool>,
@@ -32,7 +35,10 @@ impl fmt::Debug for Host {
 impl Default for Host {
     /// The host of the process itself: its standard output and standard error.
     fn default() -> Self {
+        // https://no-color.org
+        let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         Host {
+            colours: [io::stdout().is_terminal(), io::stderr().is_terminal()].map(|terminal| terminal && !plain),
             out: Arc::new(Mutex::new(io::stdout())),
             err: Arc::new(Mutex::new(io::stderr())),
             terminal: io::stderr().is_terminal(),
@@ -47,7 +53,12 @@ impl Host {
     /// A host with these streams, none of them a terminal, and these devices.
     pub fn new(out: impl Write + Send + 'static, err: impl Write + Send + 'static, devices: Devices) -> Self {
         let (out, err) = (Arc::new(Mutex::new(out)), Arc::new(Mutex::new(err)));
-        Host { out, err, terminal: false, process: false, devices, closed: Arc::default() }
+        Host { out, err, terminal: false, colours: [false; 2], process: false, devices, closed: Arc::default() }
+    }
+
+    /// The same host with colours on both streams, or with none.
+    pub fn coloured(self, on: bool) -> Self {
+        Host { colours: [on; 2], ..self }
     }
 
     /// Opens an adapter, as `Gpu::open` does; an adapter that is already open keeps its compiled kernels.
@@ -78,7 +89,7 @@ impl Host {
     /// # Errors
     /// `Io` when it cannot be written.
     pub fn print(&self, text: &str) -> Result<()> {
-        match writeln!(lock(&self.out), "{}", visible(text.trim_end())) {
+        match writeln!(lock(&self.out), "{}", painted(&visible(text.trim_end()), self.colours[0])) {
             Err(e) if e.kind() == io::ErrorKind::BrokenPipe => {
                 self.closed.store(true, Ordering::Relaxed);
                 Ok(())
@@ -103,13 +114,48 @@ impl Host {
 
     /// Writes a line to the second stream; errors are ignored.
     pub fn say(&self, line: &str) {
-        let _ = writeln!(lock(&self.err), "{}", visible(line));
+        let _ = writeln!(lock(&self.err), "{}", painted(&visible(line), self.colours[1]));
     }
 
     /// Writes a note for the user to the second stream.
     pub fn note(&self, text: &str) {
         self.say(&format!("note: {text}"));
     }
+}
+
+// Codes of a terminal for colours, and the one that ends them.
+const RED: &str = "\x1b[31m";
+const GREEN: &str = "\x1b[32m";
+const YELLOW: &str = "\x1b[33m";
+const END: &str = "\x1b[0m";
+
+/// Words with which a line begins or ends, and its colour: what went wrong, what warns, and what is good.
+const PAINT: [(&str, bool, &str); 9] = [
+    ("engine: ", false, RED),
+    ("MISSED", false, RED),
+    ("WRONG ", false, RED),
+    ("WARNING", false, YELLOW),
+    ("LEAKAGE", false, YELLOW),
+    ("LOOK ", false, YELLOW),
+    ("finished: ", false, GREEN),
+    ("met ", false, GREEN),
+    ("  best", true, GREEN),
+];
+
+/// A text in colours, line by line: a line of good or bad news is coloured as a whole, and the mark at the end of a line alone.
+fn painted(text: &str, on: bool) -> Cow<'_, str> {
+    if !on {
+        return text.into();
+    }
+    let line = |line: &str| {
+        let fits = |(word, ends, _): &&(&str, bool, &str)| if *ends { line.ends_with(word) } else { line.starts_with(word) };
+        match PAINT.iter().find(fits) {
+            Some((word, true, colour)) => format!("{}{colour}{word}{END}", &line[..line.len() - word.len()]),
+            Some((_, false, colour)) => format!("{colour}{line}{END}"),
+            None => line.to_string(),
+        }
+    };
+    text.split('\n').map(line).collect::<Vec<_>>().join("\n").into()
 }
 
 fn lock(stream: &Mutex<dyn Write + Send>) -> std::sync::MutexGuard<'_, dyn Write + Send + 'static> {
@@ -129,6 +175,17 @@ mod tests {
 
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
+        }
+    }
+
+    #[test]
+    fn news_are_coloured_where_colours_are_on() {
+        for (text, want) in [
+            ("engine: no\n  why", "\x1b[31mengine: no\x1b[0m\n  why"),
+            ("step 1  loss 2  best", "step 1  loss 2\x1b[32m  best\x1b[0m"),
+            ("plain", "plain"),
+        ] {
+            assert_eq!((painted(text, true), painted(text, false)), (want.into(), text.into()));
         }
     }
 

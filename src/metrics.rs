@@ -87,17 +87,70 @@ pub(crate) fn duration(seconds: f64) -> String {
     }
 }
 
+/// Most columns of a line that is printed.
+pub(crate) const COLUMNS: usize = 80;
+
+/// Column in which the text begins of lines that have a word before it.
+pub(crate) const INDENT: usize = 12;
+
+/// Formats a number of bytes, as in 1.5 GiB, 3.2 MiB or 17 B.
+pub(crate) fn bytes(value: u64) -> String {
+    let (unit, size) = byte_unit(value);
+    match value {
+        0..1024 => format!("{value} B"),
+        0x4000_0000.. => format!("{:.2} {unit}", value as f64 / size),
+        _ => format!("{:.1} {unit}", value as f64 / size),
+    }
+}
+
+/// The unit in which a number of bytes is shown, and its size in bytes.
+pub(crate) fn byte_unit(value: u64) -> (&'static str, f64) {
+    match value {
+        0..1024 => ("B", 1.0),
+        1024..0x10_0000 => ("KiB", 1024.0),
+        0x10_0000..0x4000_0000 => ("MiB", 1_048_576.0),
+        _ => ("GiB", 1_073_741_824.0),
+    }
+}
+
+/// Formats a rate with three digits at most, as in 0.25, 3.1, 42 or 1300.
+pub(crate) fn rate(per_second: f64) -> String {
+    match per_second {
+        10.0.. => format!("{per_second:.0}"),
+        1.0.. => format!("{per_second:.1}"),
+        _ => format!("{per_second:.2}"),
+    }
+}
+
+/// Breaks a line at its spaces so that it fits; what follows the first line is indented.
+pub(crate) fn folded(line: &str, indent: usize) -> String {
+    let (mut out, mut width) = (String::new(), 0);
+    for word in line.split_inclusive(' ') {
+        let length = word.trim_end().chars().count();
+        if width > indent && width + length > COLUMNS {
+            out.truncate(out.trim_end().len());
+            out += &format!("\n{:indent$}", "");
+            width = indent;
+        }
+        out += word;
+        width += word.chars().count();
+    }
+    out
+}
+
 /// Formats metrics as an aligned table, with a named row each; columns that no row has are left out.
 pub(crate) fn table(rows: &[(String, Metrics)], columns: &[Column]) -> String {
     let columns: Vec<&Column> = columns.iter().filter(|c| rows.iter().any(|(_, m)| m.get(c.name).is_some())).collect();
-    let cell = columns.iter().map(|c| c.title.chars().count() + 2).max().unwrap_or(0).max(12);
-    let width = rows.iter().map(|(n, _)| n.chars().count()).max().unwrap_or(0).max(14) + 2;
+    let shown = |metrics: &Metrics, c: &Column| metrics.get(c.name).map_or("–".to_string(), |v| c.show(v));
+    let cell = |c: &Column| rows.iter().map(|(_, m)| shown(m, c).chars().count()).chain([c.title.chars().count()]).max().unwrap_or(0) + 2;
+    let cells: Vec<usize> = columns.iter().map(|c| cell(c)).collect();
+    let width = rows.iter().map(|(n, _)| n.chars().count()).max().unwrap_or(0);
     let mut out = format!("{:width$}", "");
-    columns.iter().for_each(|c| out += &format!("{:>cell$}", c.title));
+    columns.iter().zip(&cells).for_each(|(c, cell)| out += &format!("{:>cell$}", c.title));
     out.push('\n');
     for (name, metrics) in rows {
         out += &format!("{name:width$}");
-        columns.iter().for_each(|c| out += &format!("{:>cell$}", metrics.get(c.name).map_or("–".to_string(), |v| c.show(v))));
+        columns.iter().zip(&cells).for_each(|(c, cell)| out += &format!("{:>cell$}", shown(metrics, c)));
         out.push('\n');
     }
     out
@@ -129,6 +182,20 @@ pub(crate) fn aligned(head: &[Heading], cells: &[Vec<String>]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_have_the_digits_that_say_something() {
+        assert_eq!([17, 3 << 20, 3 << 29].map(bytes), ["17 B", "3.0 MiB", "1.50 GiB"]);
+        assert_eq!([0.254, 3.06, 42.4, 1302.0].map(rate), ["0.25", "3.1", "42", "1302"]);
+    }
+
+    #[test]
+    fn a_long_line_is_folded_at_its_spaces() {
+        let text = folded(&"word ".repeat(40), 4);
+        assert!(text.lines().count() > 2 && text.lines().all(|line| line.chars().count() <= COLUMNS), "{text}");
+        assert!(text.lines().skip(1).all(|line| line.starts_with("    word")), "{text}");
+        assert_eq!(folded("short", 4), "short");
+    }
 
     #[test]
     fn accuracies_improve_upwards_and_losses_downwards() {

@@ -45,6 +45,10 @@ macro_rules! kinds {
             fn validate(&self) -> std::result::Result<(), String> {
                 self.kind().validate()
             }
+
+            fn tables(name: &str) -> Vec<config::Table> {
+                config::tables_of::<Self>(name)
+            }
         }
     };
 }

@@ -23,7 +23,7 @@ pub(super) struct RunArgs {
     /// Run file; those shipped are in data/runs/
     #[arg(value_name = "RUN.toml")]
     pub(super) run: PathBuf,
-    /// Override a key, as in --set train.batch=64 (repeatable); `engine help keys` lists them
+    /// Override a key, as in --set train.batch=64, or take it away, as in --set train.batch= (repeatable); `engine help keys` lists them
     #[arg(long = "set", value_name = "TABLE.KEY=VALUE", value_parser = KeyValue, hide_possible_values = true)]
     pub(super) set: Vec<String>,
 }

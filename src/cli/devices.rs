@@ -5,10 +5,10 @@ use std::fmt::Write as _;
 use clap::Args;
 
 use super::args::JsonArg;
-use super::output::bytes;
 use crate::error::Result;
 use crate::gpu::{AdapterSummary, Tuning, adapters};
 use crate::host::Host;
+use crate::metrics::bytes;
 use crate::ranks::Ranks;
 
 /// List the adapters of this machine

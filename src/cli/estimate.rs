@@ -8,12 +8,12 @@ use clap::Args;
 use serde_json::json;
 
 use super::args::{DeviceArg, JsonArg, KeyValue, parse_bytes};
-use super::output::bytes;
 use crate::config::TrainConfig;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::generate;
 use crate::gpu::{CARD, LAUNCH, Target};
 use crate::host::Host;
+use crate::metrics::bytes;
 use crate::models::SequenceTransformerConfig;
 use crate::plan::{FixedPlan, Memory};
 use crate::problem::Problem;
@@ -92,7 +92,7 @@ fn estimates(host: &Host, runs: &[PathBuf], set: &[String], on: &On, fit: bool, 
     let width = runs.iter().map(|r| r.display().to_string().chars().count()).max().unwrap_or(0);
     let mut out =
         format!("{:width$}{:>12}{:>8}{:>12}  {:<6}{:>14}{:>10}\n", "run", "parameters", "batch", "memory", "fits", "largest batch", "step");
-    let mut list = Vec::new();
+    let (mut list, mut over) = (Vec::new(), None);
     for run in runs {
         let mut problem = Problem::open_for(&configured(run, set, on, fit)?, on.ranks)?;
         let memory = problem.place(target, budget)?.memory;
@@ -101,15 +101,18 @@ fn estimates(host: &Host, runs: &[PathBuf], set: &[String], on: &On, fit: bool, 
         let fits = total <= budget && memory.buffers.iter().all(|b| b.bytes <= target.max_binding);
         let largest = problem.largest_batch(target, budget).map(|part| part * on.ranks.count);
         let seconds = problem.roofline(&CARD)?;
+        over = over.or_else(|| (!fits).then(|| does_not_fit(&run.display().to_string(), total, budget)));
         let (yes, most) = (if fits { "yes" } else { "no" }, largest.map_or("none".to_string(), |b| b.to_string()));
         let (name, batch) = (run.display().to_string(), problem.settings.train.batch);
         let _ = writeln!(out, "{name:width$}{parameters:>12}{batch:>8}{:>12}  {yes:<6}{most:>14}{:>7.1} ms", bytes(total), 1e3 * seconds);
         list.push(json!({ "run": run, "parameters": parameters, "total_bytes": total, "fits": fits, "largest_batch": largest, "roofline_seconds": seconds }));
     }
     if as_json {
-        return host.print_json(&list);
+        host.print_json(&list)?;
+    } else {
+        host.print(&format!("{out}\non {}; budget {}; a step takes an {} at least so long", on.device, bytes(budget), CARD.name))?;
     }
-    host.print(&format!("{out}\non {}; budget {}; a step takes an {} at least so long", on.device, bytes(budget), CARD.name))
+    over.map_or(Ok(()), Err)
 }
 
 /// Predicted seconds of a step of one rank, without the exchange, by the compiled kernels; none if the feature or Mesa's driver is missing.
@@ -172,7 +175,19 @@ fn estimate(host: &Host, of: (&Path, &[String]), config: &Config, on: &On, all: 
         plan,
         decode,
     };
-    if json { host.print_json(&estimate.json()) } else { host.print(&estimate.text(all)) }
+    if json { host.print_json(&estimate.json()) } else { host.print(&estimate.text(all)) }?;
+    let (needed, budget) = (estimate.memory.report.total_bytes, on.budget);
+    match estimate.fits() {
+        true => Ok(()),
+        false => Err(does_not_fit(&of.0.display().to_string(), needed, budget)),
+    }
+}
+
+/// The error with which an estimate ends if a run does not fit; `needed` are the bytes of that run.
+fn does_not_fit(run: &str, needed: u64, budget: u64) -> Error {
+    let message =
+        format!("{run} does not fit: it needs {}, the budget is {}. --fit finds a form of it that fits", bytes(needed), bytes(budget));
+    Error::OverBudget { needed, budget, message }
 }
 
 fn share(bytes: u64) -> String {
@@ -180,10 +195,14 @@ fn share(bytes: u64) -> String {
 }
 
 impl Estimate<'_> {
+    /// True if the run fits the budget and every buffer fits one binding.
+    fn fits(&self) -> bool {
+        self.memory.report.total_bytes <= self.on.budget && self.memory.buffers.iter().all(|b| b.bytes <= self.on.target.max_binding)
+    }
+
     fn json(&self) -> serde_json::Value {
         let Estimate { config, on, decode, .. } = self;
         let report = &self.memory.report;
-        let too_large = self.memory.buffers.iter().any(|b| b.bytes > on.target.max_binding);
         json!({
             "device": on.device,
             "batch": self.problem.settings.train.batch,
@@ -196,7 +215,7 @@ impl Estimate<'_> {
             "total_bytes": report.total_bytes,
             "bytes_by_role": report.bytes_by_role,
             "budget_bytes": on.budget,
-            "fits": report.total_bytes <= on.budget && !too_large,
+            "fits": self.fits(),
             "largest_batch": self.largest,
             "peak_live_bytes": report.peak_live_bytes,
             "peak_at": report.peak_at,

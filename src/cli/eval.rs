@@ -24,7 +24,7 @@ pub(super) struct EvalArgs {
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     sequences: Option<u32>,
     /// File to test on, all of it [default: the validation samples of the run's own]
-    #[arg(long, value_name = "FILE.npz|FILE.csv|FOLDER")]
+    #[arg(long, value_name = "FILE.npz|FILE.csv|FILE.parquet|FOLDER")]
     data: Option<PathBuf>,
     /// Write predictions and the rows of the samples in their file here
     #[arg(long, value_name = "OUT.npz")]

@@ -9,16 +9,16 @@ use clap::Args;
 use serde_json::json;
 
 use super::args::JsonArg;
-use super::output::bytes;
 use crate::datasets::SampleStream;
 use crate::datasets::integer_sequences::{FAMILIES, draw_family};
 use crate::datasets::matrix::IN_MEMORY;
 use crate::datasets::next_vectors::{self, Reading, self_similarity};
 use crate::datasets::npz::{Look, Npz};
 use crate::datasets::tables::{ArrayInfo, Element, Table, TableValues, is_table};
-use crate::error::{Error, Result, shortened};
+use crate::error::{Error, Result, argument, shortened};
 use crate::files;
 use crate::host::Host;
+use crate::metrics::bytes;
 use crate::random::Random;
 use crate::registry::Config;
 use crate::tasks::{DataKind, IntegerSequencesConfig};
@@ -36,6 +36,14 @@ pub(super) struct InspectArgs {
 pub(super) fn run(host: &Host, args: InspectArgs) -> Result<()> {
     let (file, json) = (args.file.as_path(), args.json.json);
     std::fs::metadata(file).map_err(|e| Error::read(file, e))?;
+    if file.join("config.toml").is_file() {
+        let run = argument(file);
+        return Err(Error::Config(format!(
+            "{} is a run folder: `engine status {run}` says how far it is, `engine compare {run}` how good, and `engine inspect {}` lists its weights",
+            file.display(),
+            argument(&file.join("model.safetensors"))
+        )));
+    }
     match file.extension().and_then(|e| e.to_str()) {
         Some("safetensors") => inspect_tensors(host, file, json),
         Some("toml") => inspect_run(host, file, json),

@@ -2,6 +2,7 @@
 //! machine-readable.
 
 mod args;
+mod astray;
 mod check;
 mod compare;
 mod completions;
@@ -32,7 +33,7 @@ mod tune;
 use std::ffi::OsString;
 use std::panic::AssertUnwindSafe;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{ColorChoice, CommandFactory, Parser, Subcommand};
 
 use crate::error::{Error, Result, visible};
 use crate::host::Host;
@@ -47,6 +48,9 @@ use crate::ranks::Ranks;
     disable_help_subcommand = true
 )]
 struct Cli {
+    /// Colours: where there is a terminal and NO_COLOR is not set, always, or never
+    #[arg(long, global = true, value_name = "auto|always|never", default_value = "auto", hide_possible_values = true)]
+    color: ColorChoice,
     #[command(subcommand)]
     command: Command,
 }
@@ -170,9 +174,14 @@ pub fn main() -> i32 {
 
 /// Runs a command line, which begins with the name of the program, and gives the exit code.
 pub fn run<A: Into<OsString> + Clone>(args: impl IntoIterator<Item = A>, host: &Host) -> i32 {
-    let cli = match Cli::try_parse_from(args) {
+    let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
+    let cli = match Cli::try_parse_from(&args) {
         Ok(cli) => cli,
-        Err(told) => return shown(&told, host),
+        Err(told) => return shown(&astray::with_key(told, &args, &Cli::command()), host),
+    };
+    let host = &match cli.color {
+        ColorChoice::Auto => host.clone(),
+        always_or_never => host.clone().coloured(always_or_never == ColorChoice::Always),
     };
     if let Command::Help(help) = &cli.command
         && let Some(line) = help.of_command(&Cli::command())

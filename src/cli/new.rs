@@ -6,13 +6,15 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use include_dir::{Dir, include_dir};
 
-use super::new_samples::{Wishes, look};
+use super::new_samples::{TARGETS, Wishes, look};
 use crate::config::{Section as _, Table};
 use crate::datasets::next_vectors::{Reading, ValidationSplit, header, load};
+use crate::datasets::npz::Npz;
 use crate::datasets::tables::is_table;
 use crate::error::{Error, Result, argument, visible};
 use crate::files;
 use crate::host::Host;
+use crate::metrics::folded;
 use crate::problem::Problem;
 use crate::registry::Config;
 use crate::tasks::Purpose;
@@ -24,16 +26,16 @@ static RUNS: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/data/runs");
 #[derive(Debug, Args)]
 pub(super) struct NewArgs {
     /// Kind of run: a name of data/runs/ without .toml, as in lvm_mlp [default: what suits the data]
-    #[arg(value_name = "KIND", required_unless_present = "data", value_parser = clap::builder::PossibleValuesParser::new(kinds()))]
+    #[arg(value_name = "KIND", value_parser = clap::builder::PossibleValuesParser::new(kinds()))]
     kind: Option<String>,
     /// Your data
-    #[arg(long, value_name = "FILE.npz|FILE.csv|FOLDER")]
+    #[arg(long, value_name = "FILE.npz|FILE.csv|FILE.parquet|FOLDER")]
     data: Option<PathBuf>,
     /// Arrays or columns to predict [default: those with a usual name, else the last]
-    #[arg(long, value_name = "NAME,…", value_delimiter = ',', requires = "data", conflicts_with = "kind")]
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',', requires = "data")]
     target: Vec<String>,
     /// Cut windows out of a series: moments that are input, and moments after them that are predicted
-    #[arg(long, value_name = "CONTEXT,HORIZON", value_delimiter = ',', requires = "data", conflicts_with = "kind")]
+    #[arg(long, value_name = "CONTEXT,HORIZON", value_delimiter = ',', requires = "data")]
     window: Vec<usize>,
     /// Run file to write [default: the kind and .toml]
     #[arg(long, value_name = "RUN.toml")]
@@ -49,12 +51,24 @@ fn kinds() -> Vec<&'static str> {
 pub(super) fn run(host: &Host, args: NewArgs) -> Result<()> {
     let NewArgs { kind, data, target, window, out } = args;
     let (kind, data) = match (kind, data) {
+        (Some(kind), Some(file)) if !target.is_empty() || !window.is_empty() => {
+            return Err(Error::Config(format!(
+                "{kind} finds its inputs and targets by the names of the arrays, so that --target and --window have no place in it. For data of any meaning \
+                 leave {kind} out: engine new --data {} …",
+                argument(&file)
+            )));
+        }
         (Some(kind), data) => (kind, data),
         (None, Some(file)) => match kind_of(&file, &target, &window)? {
             Some(kind) => (kind.into(), Some(file)),
             None => return of_samples(host, &file, target, &window, out),
         },
-        (None, None) => return Err(Error::Config("name a kind of run, or your data with --data".into())),
+        (None, None) => {
+            return Err(Error::Config(format!(
+                "name your data, as in `engine new --data table.csv --target COLUMN`, or a kind of run:\n  {}",
+                folded(&kinds().join(", "), 2)
+            )));
+        }
     };
     let template = RUNS.get_file(format!("{kind}.toml")).and_then(|file| file.contents_utf8());
     let template = template.ok_or_else(|| Error::Internal(format!("no run file {kind}.toml")))?;
@@ -175,6 +189,16 @@ fn look_into(template: &str, kind: &str, file: &Path) -> Result<Looked> {
             ));
             changes.push(("validation", "select", "\"mse\"".into()));
         }
+    }
+    if template.contains("kind = \"images\"") {
+        let names = Npz::open(file)?.names();
+        let labels = names.iter().filter(|name| TARGETS.contains(&name.to_lowercase().as_str()));
+        facts.extend(labels.map(|name| {
+            format!(
+                "Array {name} is left out: a VAE learns from the images alone. Predict it with: engine new --data {} --target {name}",
+                argument(file)
+            )
+        }));
     }
     Ok(Looked { facts, changes, without_limits, by_length })
 }

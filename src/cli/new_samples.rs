@@ -16,7 +16,7 @@ pub(super) struct Wishes {
 }
 
 /// Names that arrays of targets usually have.
-const TARGETS: [&str; 8] = ["target", "targets", "label", "labels", "y", "y_train", "class", "classes"];
+pub(super) const TARGETS: [&str; 8] = ["target", "targets", "label", "labels", "y", "y_train", "class", "classes"];
 
 /// Most different words of a column that is taken for categories.
 const CATEGORIES: usize = 50;
@@ -38,7 +38,8 @@ pub(super) fn look(file: &Path, wishes: &Wishes) -> Result<(String, Vec<String>)
     };
     let Some(first) = target.first() else { return Err(Error::Data(format!("{} has no arrays", file.display()))) };
     let first = table.info(first)?.clone();
-    let mut found = Found { notes: vec![], file: file.display().to_string(), rows: first.shape.first().copied().unwrap_or(0) };
+    let mut found =
+        Found { notes: vec![], unreadable: vec![], file: file.display().to_string(), rows: first.shape.first().copied().unwrap_or(0) };
     match wishes.window {
         Some(window) => found.series(&mut table, &arrays, &target, window),
         None => found.samples(&mut table, &arrays, &target, &first),
@@ -48,6 +49,8 @@ pub(super) fn look(file: &Path, wishes: &Wishes) -> Result<(String, Vec<String>)
 /// What was found while looking.
 struct Found {
     notes: Vec<String>,
+    /// Why columns could not be read.
+    unreadable: Vec<Error>,
     file: String,
     rows: usize,
 }
@@ -71,6 +74,7 @@ impl Found {
                 Ok(values) => values,
                 Err(e) => {
                     self.notes.push(format!("Column {} is left out: {e}.", array.name));
+                    self.unreadable.push(e);
                     continue;
                 }
             };
@@ -196,6 +200,9 @@ impl Found {
             }
             None => {
                 let features = self.features(table, arrays, target, true)?;
+                if let (true, Some(why)) = (features.is_empty(), self.unreadable.first()) {
+                    return Err(why.clone());
+                }
                 if features.is_empty() {
                     return Err(Error::Data(format!(
                         "{}: besides `{}` there is nothing to predict it from. {}Name the target with --target; of a series, --window CONTEXT,HORIZON \
@@ -223,11 +230,11 @@ impl Found {
         if target.len() > 1 || first.element == Element::Float {
             return Ok(false);
         }
-        let distinct = match table.read(&first.name)? {
+        let (count, gaps) = match table.read(&first.name)? {
             TableValues::Words(mut words) => {
                 words.sort();
                 words.dedup();
-                words.len()
+                (words.len(), String::new())
             }
             TableValues::Numbers(values) => {
                 // What fills up shorter sequences is often negative.
@@ -241,11 +248,24 @@ impl Found {
                 if !classes || !few && table.is_text() {
                     return Ok(false);
                 }
-                all.last().map_or(0, |most| *most as usize + 1)
+                let (least, most) = (all.first().copied().unwrap_or(0), all.last().map_or(0, |most| *most as usize + 1));
+                // Numbers of classes count from 0 or 1 and leave few out; years, sizes and prices do not.
+                if few && !filled && (least > 1 || most > 2 * all.len()) {
+                    self.notes.push(format!(
+                        "Target {} is taken for a quantity, as its {} different whole numbers, {least} to {}, do not count from 0 or 1; if they are classes, number \
+                         them so, or give them names.",
+                        first.name,
+                        all.len(),
+                        most.saturating_sub(1)
+                    ));
+                    return Ok(false);
+                }
+                let gaps = if all.len() < most { format!(", 0 to {}, of which {} occur", most - 1, all.len()) } else { String::new() };
+                (most, gaps)
             }
         };
         self.notes.push(format!(
-            "Target {} is taken for one of {distinct} classes; if it is a quantity, take data.classes away and use loss.kind = \"regression\".",
+            "Target {} is taken for one of {count} classes{gaps}; if it is a quantity, take data.classes away and use loss.kind = \"regression\".",
             first.name
         ));
         Ok(true)

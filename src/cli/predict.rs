@@ -37,7 +37,7 @@ pub(super) struct PredictArgs {
     #[command(flatten)]
     weights: RunFolderArgs,
     /// Inputs: arrays or columns by the names of the training file, or a JSON value a line [default, and `-`: JSON lines on standard input]
-    #[arg(long, value_name = "FILE.npz|FILE.csv|FILE.jsonl|FOLDER")]
+    #[arg(long, value_name = "FILE.npz|FILE.csv|FILE.parquet|FILE.jsonl|FOLDER")]
     data: Option<PathBuf>,
     /// File to write [default: JSON lines on standard output]
     #[arg(long, value_name = "FILE.npz|FILE.csv|FILE.jsonl")]

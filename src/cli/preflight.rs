@@ -9,13 +9,12 @@ use clap::Args;
 use serde_json::json;
 
 use super::args::{DeviceArg, JsonArg, RunArgs, parse_bytes};
-use super::output::bytes;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::host::Host;
 use crate::kernels::metrics::StepRecord;
 use crate::kernels::{State, key};
-use crate::metrics::duration;
+use crate::metrics::{bytes, duration};
 use crate::plan::Flat;
 use crate::problem::{Loaded, Problem};
 use crate::registry::Config;

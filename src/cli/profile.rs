@@ -10,12 +10,12 @@ use serde_json::json;
 
 use super::args::{DeviceArg, JsonArg, RunArgs};
 use super::devices::device_of;
-use super::output::bytes;
 use super::train::expect_same_configuration;
 use crate::error::Result;
 use crate::gpu::{Gpu, Target};
 use crate::host::Host;
 use crate::kernels::State;
+use crate::metrics::bytes;
 use crate::plan::{Entry, Exchange, Part, Program, Timing};
 use crate::problem::{Loaded, Problem};
 use crate::ranks::Ranks;

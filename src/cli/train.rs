@@ -23,7 +23,7 @@ pub(super) struct TrainArgs {
     /// Run files; those shipped are in data/runs/. Several are trained one after the other, each in a folder of its name
     #[arg(value_name = "RUN.toml", required = true)]
     runs: Vec<PathBuf>,
-    /// Override a key, as in --set train.batch=64 (repeatable); `engine help keys` lists them
+    /// Override a key, as in --set train.batch=64, or take it away, as in --set train.batch= (repeatable); `engine help keys` lists them
     #[arg(long = "set", value_name = "TABLE.KEY=VALUE", value_parser = KeyValue, hide_possible_values = true)]
     set: Vec<String>,
     /// Run folder [default: runs/ and the name of the run file]; of several runs, the folder of the runs' folders

@@ -1,9 +1,10 @@
 //! The keys of a run file, table by table, as the JSON schema has them.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::schema::{branches, kind_of, range, resolved};
+use super::schema::{branches, kind_of, range, resolved, schema_of};
 use crate::error::number;
 
 /// A table of a run file, as one of its kinds has it.
@@ -55,11 +56,16 @@ impl Key {
     }
 }
 
-/// The tables of the schema of a run file, in the order of its structs.
-pub(super) fn tables(root: &Value) -> Vec<Table> {
+/// The tables of a schema, in the order of its structs: of a run file as a whole, or of its table `name`.
+pub(super) fn tables(name: &str, root: &Value) -> Vec<Table> {
     let mut found = vec![];
-    Walk { root, found: &mut found }.within("", None, root, &mut vec![]);
+    Walk { root, found: &mut found }.within(name, None, root, &mut vec![]);
     found
+}
+
+/// The tables that a type is in a run file that calls it `name`, as `Section::tables` gives them.
+pub fn tables_of<T: JsonSchema>(name: &str) -> Vec<Table> {
+    tables(name, &schema_of::<T>())
 }
 
 struct Walk<'a> {

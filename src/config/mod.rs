@@ -1,6 +1,7 @@
 //! A run's configuration: one TOML file and `--set` overrides. Unknown keys are errors, never ignored.
 
 mod keys;
+mod lookup;
 mod overrides;
 mod rules;
 mod schema;
@@ -14,7 +15,7 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-pub use keys::{Key, Table, Word};
+pub use keys::{Key, Table, Word, tables_of};
 #[cfg(feature = "cli")]
 pub(crate) use overrides::value_of;
 pub use rules::{AbortRule, Expectation, Restart};
@@ -117,6 +118,11 @@ where
     /// `MissingInput` where there is none, and as `load`.
     pub fn of_run(folder: &Path) -> Result<Self> {
         let path = folder.join("config.toml");
+        if folder.is_file() {
+            return Err(Error::MissingInput(
+                format!("{} is a file and no run folder: name a folder that `engine train` has made", folder.display()).into(),
+            ));
+        }
         if !path.exists() {
             return Err(Error::MissingInput(
                 format!("{} is no run folder: it has no config.toml. Train one with `engine train`", folder.display()).into(),
@@ -130,13 +136,11 @@ where
     /// # Errors
     /// `MissingInput` when the file is not there, `Config` with key, line and range for what is wrong in it.
     pub fn load(path: &Path, overrides: &[String]) -> Result<Self> {
-        if path.exists() && !path.is_file() {
-            return Err(Error::Config(format!("{} is no run file. Run files are in data/runs/", path.display())));
+        if let Some(what) = lookup::other_than_a_run_file(path) {
+            return Err(Error::Config(what));
         }
         let failed = |e: std::io::Error| match e.kind() {
-            std::io::ErrorKind::NotFound => {
-                Error::MissingInput(format!("no run file {}. Run files are in data/runs/", path.display()).into())
-            }
+            std::io::ErrorKind::NotFound => Error::MissingInput(lookup::missing(path).into()),
             std::io::ErrorKind::FileTooLarge => Error::Config(format!("{} is no run file: {e}", path.display())),
             _ => Error::read(path, e),
         };
@@ -150,14 +154,14 @@ where
     /// # Errors
     /// As `load`.
     pub fn parse(text: &str, source: &str, overrides: &[String]) -> Result<Self> {
-        let wrong = |e: toml::de::Error| Error::Config(format!("{source}: {}", words::located(&e, text)));
+        let wrong = |e: toml::de::Error| Error::Config(format!("{source}: {}", lookup::located(&e, text, &Self::known)));
         let mut table: toml::Table = text.parse().map_err(wrong)?;
         // The file alone first, so that its own mistakes are reported with their lines.
         let mut config: Self = toml::from_str(text).map_err(wrong)?;
         // One override may need the next one: what the first is said to lack counts only if the whole lacks it.
         let mut first_error = None;
         for item in overrides {
-            match overrides::apply(&mut table, item)? {
+            match overrides::apply(&mut table, item, &Self::known)? {
                 Ok(with) => (config, first_error) = (with, None),
                 Err(error) => drop(first_error.get_or_insert(error)),
             }
@@ -167,6 +171,11 @@ where
         }
         config.validate().map_err(|what| Error::Config(format!("{source}: {what}")))?;
         Ok(config)
+    }
+
+    /// The tables that messages know of: those of every run file, and those of the kinds here that have a schema.
+    fn known() -> Vec<Table> {
+        [Settings::tables(), M::tables("model"), D::tables("data"), L::tables("loss")].concat()
     }
 
     /// The configuration as TOML.
@@ -204,7 +213,7 @@ impl<M: JsonSchema, D: JsonSchema, L: JsonSchema> Config<M, D, L> {
 
     /// The tables of such a run file with their keys: type, default, range and what they mean.
     pub fn tables() -> Vec<Table> {
-        keys::tables(&Self::schema())
+        keys::tables("", &Self::schema())
     }
 }
 

@@ -1,8 +1,9 @@
 //! Overrides on the command line: `--set table.key=value`.
 
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::keys::Table;
+use super::lookup::meant;
 use super::words::in_words;
 use crate::error::{Error, Result, shortened};
 
@@ -15,13 +16,14 @@ pub(crate) fn value_of(text: &str) -> toml::Value {
     parsed.unwrap_or_else(|| toml::Value::String(text.into()))
 }
 
-/// Puts the value of `item` = `table.key=value` into the table, and gives the configuration that results, or the error that it has with it.
-pub(super) fn apply<C: Serialize + DeserializeOwned>(table: &mut toml::Table, item: &str) -> Result<Result<C>> {
+/// Puts the value of `item` = `table.key=value` into the table, or takes the key away if the value is empty, and gives the configuration that
+/// results, or the error that it has with it. `known` are the tables that messages know of.
+pub(super) fn apply<C: DeserializeOwned>(table: &mut toml::Table, item: &str, known: &dyn Fn() -> Vec<Table>) -> Result<Result<C>> {
     let wrong = |why: &str| Error::Config(format!("--set {}: {why}", shortened(item)));
     let expected = "expected table.key=value, as in --set train.batch=64";
     let (path, value) = item.split_once('=').ok_or_else(|| wrong(expected))?;
-    let value = value.trim();
-    let given = value_of(value);
+    let text = value.trim();
+    let given = value_of(text);
     // `model.dropout=0` means a fraction and `train.batch=1e3` a whole number: the key decides.
     let other = match given {
         toml::Value::Integer(i) => Some(toml::Value::Float(i as f64)),
@@ -49,7 +51,10 @@ pub(super) fn apply<C: Serialize + DeserializeOwned>(table: &mut toml::Table, it
             }
             at = entry.as_table_mut().ok_or_else(|| wrong(expected))?;
         }
-        at.insert((*leaf).to_string(), value);
+        match text.is_empty() {
+            true => at.remove(*leaf),
+            false => at.insert((*leaf).to_string(), value),
+        };
         match candidate.clone().try_into::<C>() {
             Ok(config) => {
                 *table = candidate;
@@ -62,17 +67,26 @@ pub(super) fn apply<C: Serialize + DeserializeOwned>(table: &mut toml::Table, it
         }
     }
     let message = error.map_or(String::new(), |e| e.message().to_string());
-    let elsewhere: Vec<String> = if message.starts_with("unknown field") { with_leaf::<C>(table, leaf) } else { vec![] };
+    let (parent, known) = (parents.join("."), known());
+    let left = if *leaf == "kind" { left_over(table, &parent, text, &known) } else { None };
+    let told = left.or_else(|| meant(&message, &parent, leaf, text, table, &known));
     *table = as_given.unwrap_or_default();
-    Ok(Err(wrong(&match &elsewhere[..] {
-        [] => in_words(&message),
-        names => format!("{message}. Did you mean {}?", names.join(" or ")),
-    })))
+    Ok(Err(wrong(&told.unwrap_or_else(|| in_words(&message)))))
 }
 
-/// Full names of the keys called `leaf` in any table of a run file, keys with their default included.
-fn with_leaf<C: Serialize + DeserializeOwned>(table: &toml::Table, leaf: &str) -> Vec<String> {
-    let config = table.clone().try_into::<C>().ok().and_then(|c| toml::Table::try_from(&c).ok());
-    let tables = config.iter().flatten().filter_map(|(name, value)| Some((name, value.as_table()?)));
-    tables.filter(|(_, t)| t.contains_key(leaf)).map(|(name, _)| format!("{name}.{leaf}")).collect()
+/// The message about keys that a table has for its kind, and that another kind does not have.
+fn left_over(run: &toml::Table, name: &str, kind: &str, known: &[Table]) -> Option<String> {
+    let kind = kind.trim_matches(['"', '\'']);
+    let new = known.iter().find(|of| of.name == name && of.kind.as_deref() == Some(kind))?;
+    let table = name.split('.').try_fold(run, |at, part| at.get(part)?.as_table())?;
+    let lacks = |key: &&String| *key != "kind" && new.keys.iter().all(|of| of.last() != key.as_str());
+    let keys: Vec<String> = table.keys().filter(lacks).map(|key| format!("{name}.{key}")).collect();
+    let away: Vec<String> = keys.iter().map(|key| format!("--set {key}=")).collect();
+    (!keys.is_empty()).then(|| {
+        format!(
+            "{name}.kind = {kind:?} has no {}, which the run file gives for its own kind. Take it away with {}",
+            keys.join(", "),
+            away.join(" ")
+        )
+    })
 }

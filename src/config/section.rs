@@ -1,5 +1,6 @@
 //! Tables of a run file.
 
+use super::keys::Table;
 use crate::error::out_of_range;
 
 /// A table of a run file.
@@ -9,6 +10,15 @@ pub trait Section {
     /// # Errors
     /// A message that says what is wrong.
     fn validate(&self) -> std::result::Result<(), String>;
+
+    /// The tables that this one and those within it are in a run file that calls it `name`. By them a message says where a key belongs; a
+    /// configuration without a schema has none.
+    fn tables(_name: &str) -> Vec<Table>
+    where
+        Self: Sized,
+    {
+        vec![]
+    }
 }
 
 /// Gives an error with key, value and range unless `fine` is true.

@@ -2,20 +2,6 @@
 
 use crate::error::shortened;
 
-/// Gives the message of a TOML error with its line, and with the nearest known key if a key is unknown.
-pub(super) fn located(error: &toml::de::Error, text: &str) -> String {
-    let message = error.message();
-    // Inside tagged tables the parser only knows where the table is; the unknown key itself is looked up.
-    let key_line = quoted(message).first().filter(|_| message.starts_with("unknown field")).and_then(|key| {
-        text.lines().position(|line| line.trim_start().strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with('=')))
-    });
-    let span_line = error.span().map(|span| text[..span.start.min(text.len())].matches('\n').count());
-    match key_line.or(span_line) {
-        Some(line) => format!("line {}: {}", line + 1, in_words(message)),
-        None => in_words(message),
-    }
-}
-
 /// Pairs of a phrase of the parser and its replacement, applied in this order. `NAME` stands for the name of a Rust type that follows.
 const WORDS: [(&str, &str); 33] = [
     ("expected usize", "expected a whole number of 0 or more"),
@@ -86,13 +72,18 @@ pub(super) fn quoted(message: &str) -> Vec<&str> {
 /// Smallest similarity of two names (Jaro-Winkler, 0 to 1) at which one is taken for a misspelling of the other.
 pub(crate) const ALIKE: f64 = 0.8;
 
+/// Similarity of two names; capital letters count as others.
+fn alike(a: &str, b: &str) -> f64 {
+    strsim::jaro_winkler(&a.to_lowercase(), &b.to_lowercase())
+}
+
 /// Adds the nearest known name to «unknown field `x`, expected one of `a`, `b`» if one is near; the parser itself lists the known names.
 fn suggest(message: &str) -> String {
     let message = message.trim();
     let names = quoted(message);
     let nearest = match names.split_first() {
         Some((unknown, known)) if message.starts_with("unknown") => {
-            known.iter().map(|name| (strsim::jaro_winkler(unknown, name), name)).max_by(|a, b| a.0.total_cmp(&b.0))
+            known.iter().map(|name| (alike(unknown, name), name)).max_by(|a, b| a.0.total_cmp(&b.0))
         }
         _ => None,
     };

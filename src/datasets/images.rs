@@ -26,7 +26,13 @@ pub fn header(path: &Path) -> Result<(usize, usize)> {
     let mut npz = Npz::open(path)?;
     let names = npz.names();
     if !names.iter().any(|n| n == "images") {
-        return Err(Error::Data(format!("{}: no member images. There are: {}", path.display(), names.join(", "))));
+        let first = names.first().map_or("…", String::as_str);
+        return Err(Error::Data(format!(
+            "{0}: no member images. There are: {1}. Save the images (N, S, S) under this name, as in\n  \
+             python3 -c 'import numpy; a = numpy.load(\"{0}\"); numpy.savez(\"images.npz\", images=a[\"{first}\"])'",
+            path.display(),
+            names.join(", ")
+        )));
     }
     match npz.shape("images")?[..] {
         [n, side, other] if n * side > 0 && side == other => Ok((n, side)),

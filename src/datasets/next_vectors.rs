@@ -128,8 +128,17 @@ fn find<'a>(names: &[String], choices: &[&'a str]) -> Option<&'a str> {
 }
 
 fn required<'a>(path: &Path, names: &[String], choices: &[&'a str]) -> Result<&'a str> {
-    find(names, choices)
-        .ok_or_else(|| Error::Data(format!("{}: no member {}. There are: {}", path.display(), choices.join(" or "), names.join(", "))))
+    find(names, choices).ok_or_else(|| {
+        let [contexts, targets] = [0, 1].map(|at| names.get(at).map_or("…", String::as_str));
+        let save = format!("numpy.savez(\"vectors.npz\", contexts=a[\"{contexts}\"], targets=a[\"{targets}\"])");
+        Error::Data(format!(
+            "{}: no member {}. There are: {}. Save the contexts (N, context, D) and the targets (N, D) under these names, as in\n  \
+                 python3 -c 'import numpy; a = numpy.load(\"{0}\"); {save}'",
+            path.display(),
+            choices.join(" or "),
+            names.join(", ")
+        ))
+    })
 }
 
 fn check_shapes(path: &Path, names: [&str; 2], contexts: &[usize], targets: &[usize]) -> Result<[usize; 3]> {

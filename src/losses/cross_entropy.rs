@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::loss::{Columns, Gradients, Loss, LossKind, Recorded};
+use super::loss::{Columns, Gradients, Loss, LossKind, Recorded, of_positions};
 use crate::batch::{Inputs, Outputs};
 use crate::config::{Section, in_range};
 use crate::error::{Error, Result};
@@ -112,8 +112,9 @@ impl Loss for CrossEntropyConfig {
         };
         if given != rows {
             return Err(Error::Config(format!(
-                "{NAME} needs logits for each of {rows} targets of a batch; the model gives {:?}",
-                plan.shape(x)
+                "{NAME} needs logits for each of {rows} targets of a batch; the model gives {:?}{}",
+                plan.shape(x),
+                of_positions(plan.shape(x), given, rows)
             )));
         }
         if let Some(below) = below.filter(|below| cols < *below) {

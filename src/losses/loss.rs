@@ -109,3 +109,11 @@ pub trait LossKind: Section + Debug + Any {
     /// Builds the loss from its configuration.
     fn build(&self) -> Box<dyn Loss>;
 }
+
+/// What to do about outputs that are there for each position of a sequence where one is wanted; empty for outputs of another kind.
+pub(super) fn of_positions(shape: &[usize], given: usize, wanted: usize) -> &'static str {
+    if shape.len() < 3 || given <= wanted {
+        return "";
+    }
+    ". That is an output for each position of a sequence: put { kind = \"last\" } or { kind = \"mean_pool\" } before the last layer of model.layers"
+}

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::loss::{Columns, Gradients, Loss, LossKind, Recorded};
+use super::loss::{Columns, Gradients, Loss, LossKind, Recorded, of_positions};
 use crate::batch::{Inputs, Outputs};
 use crate::config::{Section, in_range};
 use crate::error::{Error, Result};
@@ -64,10 +64,11 @@ impl Loss for RegressionConfig {
         let (x, (name, t)) = (outputs.main, inputs.answer(NAME)?);
         if plan.len(x) != plan.len(t) {
             return Err(Error::Config(format!(
-                "{NAME} compares with `{name}`, {} numbers of a sample; the model gives {:?}, {} of a sample",
+                "{NAME} compares with `{name}`, {} numbers of a sample; the model gives {:?}, {} of a sample{}",
                 plan.len(t) / inputs.batch,
                 plan.shape(x),
-                plan.len(x) / inputs.batch
+                plan.len(x) / inputs.batch,
+                of_positions(plan.shape(x), plan.len(x), plan.len(t))
             )));
         }
         let mask = inputs.find("mask");

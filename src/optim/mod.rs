@@ -271,7 +271,9 @@ impl ScheduleConfig {
 
     pub(crate) fn validate(&self, optimizer: &OptimizerConfig) -> std::result::Result<(), String> {
         if let (Some(_), Some(share)) = (self.warmup_epochs, self.warmup_share) {
-            return Err(format!("schedule.warmup_share = {share} and schedule.warmup_epochs say the same: leave one out"));
+            return Err(format!(
+                "schedule.warmup_share = {share} and schedule.warmup_epochs say the same: leave one out, as --set schedule.warmup_share= does"
+            ));
         }
         if self.min_learning_rate <= optimizer.learning_rate {
             return Ok(());

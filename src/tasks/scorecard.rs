@@ -10,7 +10,7 @@ use crate::batch::Batch;
 use crate::datasets::npz::Numbers;
 use crate::error::{Error, Result};
 use crate::losses::Columns;
-use crate::metrics::{Column, MetricRows, Metrics, improves};
+use crate::metrics::{Column, MetricRows, Metrics, folded, improves};
 pub use crate::plots::{Examples, Forecast};
 use crate::session::Session;
 
@@ -198,27 +198,33 @@ pub struct ClosingScores {
 }
 
 impl ClosingScores {
-    /// Metrics of the model beside those of baselines that need no training. The first note says in which columns the model is no better.
+    /// Metrics of the model beside those of baselines that need no training. The first note says in which columns the model is no better; one
+    /// in which both show the same is left out, unless that is so in all.
     pub fn beside(model: MetricRows, baselines: MetricRows, columns: &[Column], mut notes: Vec<String>) -> Self {
-        let mut worse = vec![];
+        let (mut worse, mut issues) = (vec![], vec![]);
         for (set, mine) in &model {
-            let lost = columns.iter().filter_map(|c| Some((c, mine.get(c.name)?))).flat_map(|(c, value)| {
-                let others = baselines.iter().filter_map(move |(name, metrics)| Some((name, metrics.get(c.name)?)));
-                let lost = others.filter(move |(_, theirs)| !improves(c.name, Some(*theirs), value, 0.0));
-                lost.map(move |(name, theirs)| format!("{} {} ({name} {})", c.title, c.show(value), c.show(theirs)))
-            });
-            let lost = lost.collect::<Vec<_>>().join(", ");
-            if !lost.is_empty() {
-                worse.push(format!("\n  {set}: {lost}"));
+            let mut lost = vec![];
+            for (name, theirs) in &baselines {
+                let both = columns.iter().filter_map(|c| Some((c, mine.get(c.name)?, theirs.get(c.name)?)));
+                let (same, differ): (Vec<_>, Vec<_>) = both.partition(|(c, mine, theirs)| c.show(*mine) == c.show(*theirs));
+                if differ.is_empty() && !same.is_empty() {
+                    lost.push(format!("the same as {name}"));
+                }
+                let below = differ.into_iter().filter(|(c, mine, theirs)| !improves(c.name, Some(*theirs), *mine, 0.0));
+                lost.extend(below.map(|(c, mine, theirs)| format!("{} {} ({name} {})", c.title, c.show(mine), c.show(theirs))));
+            }
+            if let Some(first) = lost.first() {
+                issues.push(format!("below baselines: {first}"));
+                worse.push(format!("\n{}", folded(&format!("  {set}: {}", lost.join(", ")), 4)));
             }
         }
+        issues.truncate(1);
         let names = baselines.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ");
         let verdict = match worse.is_empty() {
-            true => format!("Better than what needs no training wherever they compare: {names}."),
+            true => format!("Better than what needs no training wherever they differ: {names}."),
             false => format!("WARNING: no better than what needs no training in{}", worse.concat()),
         };
         notes.insert(0, verdict);
-        let issues = if worse.is_empty() { vec![] } else { vec!["no better than a baseline".into()] };
         ClosingScores { rows: [model, baselines].concat(), notes, issues, examples: None }
     }
 }

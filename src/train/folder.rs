@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::checkpoint::{Checkpoint, Found, Origin, Progress, file_of, load_best, save_weights};
 use super::tensor_file::{Best, remove_unfinished};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, argument};
 use crate::files;
 use crate::plan::{Buffer, Parameter};
 
@@ -61,6 +61,13 @@ impl Beat {
     }
 }
 
+/// The first of `name-2`, `name-3`, … beside a folder that is not there yet.
+pub(super) fn free_name(folder: &Path) -> PathBuf {
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    let numbered = (2u64..).map(|n| folder.with_file_name(format!("{name}-{n}")));
+    numbered.into_iter().find(|path| path.symlink_metadata().is_err()).unwrap_or_else(|| folder.into())
+}
+
 /// A run folder, locked while this value lives.
 #[derive(Debug)]
 pub struct RunFolder {
@@ -108,6 +115,7 @@ impl RunFolder {
     /// `CannotCreate` when it is not writable, held by another run, or holds a run and `resume` is false.
     pub fn open(path: &Path, resume: bool) -> Result<RunFolder> {
         let mut folder = RunFolder { path: path.components().collect(), lock: None, fresh: None };
+        folder.expect_own_place()?;
         if path.exists() && !path.is_dir() {
             return Err(Error::CannotCreate(format!("{} is no folder: name another one with --out", path.display()).into()));
         }
@@ -127,9 +135,21 @@ impl RunFolder {
         if !self.holds_a_run()? {
             return Ok(());
         }
-        let folder = self.path.display();
+        let (folder, free) = (self.path.display(), argument(&free_name(&self.path)));
         Err(Error::CannotCreate(
-            format!("{folder} already holds a run. Go on with it with --resume, or choose another folder with --out").into(),
+            format!("{folder} already holds a run. Go on with it with --resume, or take another folder: --out {free}").into(),
+        ))
+    }
+
+    /// Fails if the folder would be new within the folder of another run, as that of a sweep which has the name of a run.
+    fn expect_own_place(&self) -> Result<()> {
+        let Some(above) = self.path.parent().filter(|above| above.join("config.toml").is_file()) else { return Ok(()) };
+        if self.config().is_file() {
+            return Ok(());
+        }
+        let (folder, above, free) = (self.path.display(), above.display(), argument(&free_name(above)));
+        Err(Error::CannotCreate(
+            format!("{above} holds a run, and {folder} would lie among its files. Take another folder: --out {free}").into(),
         ))
     }
 

@@ -9,7 +9,7 @@ use crate::config::{Expectation, Settings};
 use crate::error::Result;
 use crate::kernels::metrics::StepRecord;
 use crate::losses::Columns;
-use crate::metrics::{Column, Metrics, improves, less_is_better};
+use crate::metrics::{COLUMNS, Column, INDENT, Metrics, folded, improves, less_is_better};
 use crate::problem::Loaded;
 use crate::session::Session;
 use crate::tasks::{Card, ClosingScores, Scorecard};
@@ -182,7 +182,13 @@ impl Judge {
         Ok(better)
     }
 
-    /// Formats a validation in one line, beside the training means of its epoch and the baselines.
+    /// Lines about what needs no training, by which validations are measured.
+    pub(super) fn to_beat(&self) -> Vec<String> {
+        let line = |(name, baseline): &(&str, Metrics)| folded(&format!("to beat     {name}: {}", self.line(baseline)), INDENT);
+        self.scorecard.baselines().iter().map(line).collect()
+    }
+
+    /// Formats a validation in one line with the training means of its epoch: as many metrics as it has room for.
     fn sentence(&self, progress: &Progress, metrics: &Metrics, better: bool) -> String {
         let train = match progress.epoch_rows {
             0.0 => String::new(),
@@ -192,21 +198,19 @@ impl Judge {
                 shown.and_then(|c| Some(format!("train {} {}  ", c.title, c.show(means.get(c.name)?)))).unwrap_or_default()
             }
         };
-        let baselines = self.scorecard.baselines();
-        let theirs = baselines.iter().map(|(name, baseline)| {
-            let gap = |c: &Column| Some(format!(", gap {:+.4}", metrics.get(c.name)? - baseline.get(c.name)?));
-            let gap = self.card.table_columns.iter().find_map(gap).unwrap_or_default();
-            format!("  ({name}: {}{gap})", self.line(baseline))
-        });
-        format!(
-            "step {:>7}  epoch {:>3}/{}  {train}validation {}{}{}",
-            progress.step,
-            progress.step.div_ceil(self.rhythm.epoch),
-            self.settings.train.epochs,
-            self.line(metrics),
-            if better { "  best" } else { "" },
-            theirs.collect::<String>()
-        )
+        let epochs = self.settings.train.epochs;
+        let [wide, wider] = [epochs, self.rhythm.total].map(|most| most.to_string().len());
+        let (step, epoch) = (progress.step, progress.step.div_ceil(self.rhythm.epoch));
+        let end = if better { "  best" } else { "" };
+        // All of them are in the files of the run.
+        let mut shown = self.card.table_columns.iter().filter_map(|c| Some(format!("{} {}", c.title, c.show(metrics.get(c.name)?))));
+        let mut line =
+            format!("step {step:>wider$}  epoch {epoch:>wide$}/{epochs}  {train}validation {}", shown.next().unwrap_or_default());
+        let room = COLUMNS - end.len();
+        while let Some(more) = shown.next().filter(|more| line.chars().count() + 2 + more.chars().count() <= room) {
+            line += &format!("  {more}");
+        }
+        line + end
     }
 
     /// Ends an epoch: records its means, and checks the rules and expectations.

@@ -13,7 +13,7 @@ use crate::error::{Error, Result, visible};
 use crate::fault;
 use crate::files;
 use crate::host::Host;
-use crate::metrics::duration;
+use crate::metrics::{duration, rate};
 
 /// Log files of a run, and the progress bar.
 #[derive(Debug)]
@@ -89,9 +89,8 @@ impl Logs {
             }
             None if self.last_line.elapsed() > Duration::from_secs(10) => {
                 self.last_line = Instant::now();
-                let eta = (total - step) as f64 / per_second.max(1e-9);
-                let rate = if per_second < 10.0 { format!("{per_second:.1}") } else { format!("{per_second:.0}") };
-                self.say(&format!("step {step}/{total}  {message}  {rate} steps/s  ETA {}", duration(eta)));
+                let left = (step > 0).then(|| format!("  ETA {}", duration((total - step) as f64 / per_second)));
+                self.say(&format!("step {step}/{total}  {message}  {} steps/s{}", rate(per_second), left.unwrap_or_default()));
             }
             None => {}
         }

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::checkpoint::Weights;
+use super::folder::free_name;
 use super::options::Options;
 use super::report::Report;
 use super::restarts::{attempts, expect_room, restarted, with_restarts};
 use super::start::expect_startable;
 use crate::config::Config;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, argument};
 use crate::files;
 use crate::gpu::Gpu;
 use crate::losses::LossKind;
@@ -123,6 +124,17 @@ where
     Ok(states)
 }
 
+/// Fails if a run of a sweep that is not resumed has a folder with a run: the sweep as a whole then takes another place.
+fn expect_new(folder: &Path, options: &Options) -> Result<()> {
+    if options.resume || !folder.join("config.toml").is_file() {
+        return Ok(());
+    }
+    let (shown, free) = (folder.display(), argument(&free_name(&options.out)));
+    Err(Error::CannotCreate(
+        format!("{shown} already holds a run. Go on with all of them with --resume, or give the runs another folder: --out {free}").into(),
+    ))
+}
+
 /// A run of a sweep: its folder and its configuration.
 pub type Run<M, D, L> = (PathBuf, Config<M, D, L>);
 
@@ -152,6 +164,7 @@ where
     L: LossKind + Table,
 {
     for (folder, config) in runs {
+        expect_new(folder, options)?;
         expect_room(config, folder, options.resume)?;
     }
     // A run that starts over must not take the seed of another.

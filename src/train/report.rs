@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::metrics::{Column, MetricRows, Metrics, duration, table};
+use crate::metrics::{Column, MetricRows, Metrics, duration, folded, rate, table};
+
+/// Reason for which a run has ended that has done all of its steps.
+pub(super) const ALL_DONE: &str = "all steps done";
 
 /// Closing report of a run.
 #[derive(Debug, Clone, Serialize)]
@@ -58,16 +61,20 @@ impl Report {
             Some(value) => format!("best weights by {}, {value:.6}, of step {} (epoch {})", self.select, self.best_step, self.best_epoch),
             None => "the last weights, as no validation chose any".into(),
         };
-        let mut out = format!(
-            "{}: {} parameters, {} steps in {} ({:.1} steps/s), ended {}\n{kept}; device {}\n\n",
-            self.run,
-            self.parameters,
-            self.steps,
-            duration(self.seconds),
-            self.steps as f64 / self.seconds.max(1e-9),
-            self.ended,
-            self.device
-        );
+        let ended = match self.ended.as_str() {
+            ALL_DONE => format!("finished: {0} of {0} steps", self.steps),
+            other => format!("{} steps, ended {other}", self.steps),
+        };
+        let (time, rate) = (duration(self.seconds), rate(self.steps as f64 / self.seconds.max(1e-9)));
+        let mut out = [
+            self.run.clone(),
+            folded(&ended, 2),
+            format!("{time}, {rate} steps/s, {} parameters", self.parameters),
+            kept,
+            folded(&format!("device {}", self.device), 2),
+        ]
+        .join("\n")
+            + "\n\n";
         if self.skipped > 0 {
             out += &format!("{} updates were skipped because loss or gradient was not finite\n\n", self.skipped);
         }

@@ -18,6 +18,7 @@ use crate::datasets::{Watched, brief_fingerprint};
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Role};
 use crate::kernels::loss_scale::INITIAL;
+use crate::metrics::{COLUMNS, INDENT, byte_unit, bytes, folded};
 use crate::plan::{Exchange, Flat, MemoryReport};
 use crate::problem::{Loaded, Problem};
 use crate::ranks::Ranks;
@@ -230,7 +231,7 @@ impl Start {
         for line in of_steps(&problem, &progress, rhythm, resumed, options, &rejected).into_iter().chain(said) {
             notes.say(&line);
         }
-        for line in of_weights(&problem, init.is_some(), options) {
+        for line in of_weights(&problem, init.is_some(), options).into_iter().chain(judge.to_beat()) {
             notes.say(&line);
         }
         let (first, seconds_before) = (progress.step, progress.seconds);
@@ -293,13 +294,28 @@ fn expect_same_run(origin: &Origin, exchange: &Exchange, variants: &str, ranks: 
 /// Lines that describe device, model and memory.
 fn of_device(gpu: &Gpu, session: &Session) -> Result<Vec<String>> {
     let plan = &session.step()?.0.plan;
-    let ledger = gpu.ledger();
-    let roles = Role::ALL.into_iter().filter(|role| ledger.of(*role) > 0).map(|role| format!("{role} {}", ledger.of(role)));
     Ok(vec![
-        format!("device      {}", gpu.describe()),
+        folded(&format!("device      {}", gpu.describe()), INDENT),
         format!("model       {} parameters, plan of {} dispatches", plan.parameter_count(), plan.launches().count()),
-        format!("memory      {} bytes: {}", ledger.total(), roles.collect::<Vec<_>>().join(", ")),
+        of_memory(gpu),
     ])
+}
+
+/// The line about memory: all of it, and what takes most, in one unit.
+fn of_memory(gpu: &Gpu) -> String {
+    let ledger = gpu.ledger();
+    let (_, size) = byte_unit(ledger.total());
+    let mut roles: Vec<Role> = Role::ALL.into_iter().filter(|role| ledger.of(*role) > 0).collect();
+    roles.sort_by_key(|role| std::cmp::Reverse(ledger.of(*role)));
+    let mut line = format!("memory      {}", bytes(ledger.total()));
+    for (at, role) in roles.iter().enumerate() {
+        let part = format!("{}{role} {:.1}", [", ", " ("][usize::from(at == 0)], ledger.of(*role) as f64 / size);
+        if line.chars().count() + part.chars().count() + 4 > COLUMNS {
+            return line + ", …)";
+        }
+        line += &part;
+    }
+    line + ")"
 }
 
 /// Lines about measured ways to launch kernels: their number, and the reason if they are not used.

@@ -276,6 +276,9 @@ fn other_format(path: &Path, start: &[u8]) -> Option<String> {
              save_file(dict(numpy.load('{file}')), 'weights.safetensors')\""
         ));
     }
+    if start.len() > 8 && start.iter().all(|byte| matches!(byte, b'\t' | b'\n' | b'\r' | b' '..=b'~' | 0x80..)) {
+        return Some("it is a text file. Weights are .safetensors files, such as model.safetensors in the folder of a run".into());
+    }
     // A state_dict of torch.save is a zip archive, or in its old form a pickle.
     (zip || start.starts_with(&[0x80, 2])).then(|| {
         format!(

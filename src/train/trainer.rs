@@ -12,7 +12,7 @@ use super::folder::{DIVERGED, RunFolder};
 use super::judge::Judge;
 use super::notes::Notes;
 use super::options::Options;
-use super::report::Report;
+use super::report::{ALL_DONE, Report};
 use super::rhythm::Rhythm;
 use crate::config::Precision;
 use crate::datasets::Watched;
@@ -369,7 +369,7 @@ impl Trainer<'_> {
             best_epoch: step.div_ceil(self.rhythm.epoch),
             ended: progress.finished.clone().unwrap_or_else(|| match self.rhythm.total {
                 total if progress.step < total => format!("cut by --steps, {total} in all: --resume goes on"),
-                _ => "all steps done".into(),
+                _ => ALL_DONE.into(),
             }),
             seconds: progress.seconds,
             skipped: progress.skipped,
