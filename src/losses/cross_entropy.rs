@@ -41,7 +41,7 @@ fn is_position(per: &Per) -> bool {
 
 impl Default for CrossEntropyConfig {
     fn default() -> Self {
-        CrossEntropyConfig { weight: Weight::Linear, alpha: 0.1, per: Per::Position, label_smoothing: 0.0 }
+        CrossEntropyConfig { weight: Weight::None, alpha: 0.1, per: Per::Position, label_smoothing: 0.0 }
     }
 }
 

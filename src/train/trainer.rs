@@ -242,9 +242,10 @@ impl Trainer<'_> {
         let best = Some(self.folder.best()).filter(|path| path.exists());
         let (good, init) = match newest.or(best) {
             Some(path) => (format!("The newest good weights are {0}", path.display()), format!(" --init {}", argument(&path))),
-            None => ("No update was good, and there are no weights to go on from".into(), String::new()),
+            None => ("There is no checkpoint yet, so there are no weights to go on from".into(), String::new()),
         };
-        let rate = self.problem.settings.optimizer.learning_rate / 10.0;
+        // In 32 bits, so that a tenth has few digits.
+        let rate = (self.problem.settings.optimizer.learning_rate / 10.0) as f32;
         let message = format!(
             "{what}. {good}. Go on with a lower learning rate, or clip gradients with optimizer.clip_norm:\n  \
              engine train {}{init} --out {} --set optimizer.learning_rate={rate:e}",
