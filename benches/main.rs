@@ -1,7 +1,7 @@
 //! Kernel microbenchmarks and whole training steps: medians with GFLOP/s and GB/s, beside a measured copy bandwidth.
 //!
-//! `cargo bench` runs all rows, `cargo bench -- matmul` those whose name contains the word. What is timed of a kernel family stands with its
-//! cases in kernels-tests.
+//! `cargo bench` runs all rows, `cargo bench -- matmul` those whose name contains the word. What is timed of a kernel family stands with
+//! its cases in kernels-tests.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! A kernel and a loss term of one's own: the length of predicted vectors is pulled towards 1. The kernel is WGSL text; its gradient is checked
-//! against an f64 reference of its forward formula by the same harness that checks all others.
+//! A kernel and a loss term of one's own: the length of predicted vectors is pulled towards 1. The kernel is WGSL text; its gradient is
+//! checked against an f64 reference of its forward formula by the same harness that checks all others.
 //!
 //! `cargo run --release --example own_loss_term`
 

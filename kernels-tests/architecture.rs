@@ -19,11 +19,12 @@ tests![
     activations_have_the_same_numbers_in_shader_and_rust,
     adding_takes_as_many_files_as_the_page_says,
     functions_can_be_seen_at_once,
+    comments_fit_beside_code,
     equivalent_mutants_are_of_lines_that_exist,
 ];
 
-/// Rooms from the ground up, several on a floor: a file uses its own room and those below. What is nobody's business alone, such as errors, lies
-/// at the bottom.
+/// Rooms from the ground up, several on a floor: a file uses its own room and those below. What is nobody's business alone, such as errors,
+/// lies at the bottom.
 const FLOORS: [&[&str]; 18] = [
     &["error", "random", "metrics"],
     &["fault", "ranks"],
@@ -75,7 +76,8 @@ fn modules(text: &str) -> Vec<&str> {
     text.lines().filter_map(|l| l.trim_start_matches("pub ").strip_prefix("mod ")?.strip_suffix(';')).collect()
 }
 
-/// Files of a folder that a file of it uses: those after `super::` or, in `mod.rs`, those whose names it takes over. What is not a sibling after
+/// Files of a folder that a file of it uses: those after `super::` or, in `mod.rs`, those whose names it takes over. What is not a sibling
+/// after
 /// `super::` is taken from `mod.rs`.
 fn uses_in_folder(name: &str, text: &str, siblings: &[&str]) -> BTreeSet<String> {
     // Tests are not part of the structure.
@@ -133,7 +135,8 @@ fn no_files_go_round_in_a_circle() {
     folders.into_iter().for_each(|folder| drop(order_of(folder)));
 }
 
-/// The drawing of the house: from the top floor down, what each room is by its own first sentence, the rooms that it uses, and the order of its files.
+/// The drawing of the house: from the top floor down, what each room is by its own first sentence, the rooms that it uses, and the order of
+/// its files.
 fn drawing() -> String {
     let mut out = "| floor | room | what it is | uses |\n|---|---|---|---|\n".to_string();
     for (number, rooms) in FLOORS.iter().enumerate().rev().filter(|(_, rooms)| rooms.iter().all(|room| !["main", "lib"].contains(room))) {
@@ -274,6 +277,19 @@ fn functions_can_be_seen_at_once() {
 }
 
 /// The files that the page says one takes to add something are those in which the newest of each kind stands.
+/// Code has 140 columns (rustfmt.toml), which says nothing of comments.
+fn comments_fit_beside_code() {
+    let mut found = vec![];
+    files(Path::new("src"), &mut found);
+    let shaders = shader_names().into_iter().map(|name| PathBuf::from(format!("shaders/{name}.wgsl")));
+    for path in found.into_iter().chain(shaders) {
+        for (i, line) in fs::read_to_string(&path).unwrap().lines().enumerate() {
+            let comment = line.trim_start().starts_with("//") && !line.starts_with("// uses:");
+            assert!(!comment || line.chars().count() <= 140, "{}:{}: a comment of more than 140 columns", path.display(), i + 1);
+        }
+    }
+}
+
 fn adding_takes_as_many_files_as_the_page_says() {
     let mut found = vec![];
     files(Path::new("src"), &mut found);

@@ -1,5 +1,6 @@
-//! Allocations, submissions, maps, writes, syncs and renames of a short run fail once each, and the device is lost at submissions: the run ends with
-//! its exit code and without a panic, and what goes on from there ends with the same bits. Every third of them, or all with `ENGINE_TESTS=all`.
+//! Allocations, submissions, maps, writes, syncs and renames of a short run fail once each, and the device is lost at submissions: the run
+//! ends with its exit code and without a panic, and what goes on from there ends with the same bits. Every third of them, or all with
+//! `ENGINE_TESTS=all`.
 
 use std::path::Path;
 
@@ -51,8 +52,8 @@ fn each(point: &str, expected: i32, train: impl Fn(&[&str], Option<&str>) -> End
         let out = folder.path().join(format!("{point}-{n}"));
         let fails = || train(&out, Some(&format!("{point}:{n}")));
         let (mut code, _, mut text) = fails();
-        // A device that is lost here is taken from the driver at its work, and one of its threads may meet that with a signal of its own, once in some hundred times.
-        // What is tested is the engine's end, so it is asked again.
+        // A device that is lost here is taken from the driver at its work, and one of its threads may meet that with a signal of its own,
+        // once in some hundred times. What is tested is the engine's end, so it is asked again.
         for _ in (0..3).take_while(|_| point == "lost") {
             if code != -1 {
                 break;

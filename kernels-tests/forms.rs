@@ -1,6 +1,6 @@
-//! One step in all its forms: in micro-batches, parts of it computed again, kernels in pairs, in 16 bits. Its results are those of the plain step. A test for each kind of run,
-//! since what takes time is compiling its kernels, which the forms share. Everyday each run has one pair of precision and target, and four runs in a row have
-//! all of them; with `ENGINE_TESTS=all` each has all.
+//! One step in all its forms: in micro-batches, parts of it computed again, kernels in pairs, in 16 bits. Its results are those of the
+//! plain step. A test for each kind of run, since what takes time is compiling its kernels, which the forms share. Everyday each run has
+//! one pair of precision and target, and four runs in a row have all of them; with `ENGINE_TESTS=all` each has all.
 
 use engine::gpu::Target;
 use engine::harness::targets;
@@ -139,7 +139,8 @@ fn halves_give_the_gradient(run: &str, set: &[&str], target: Target) {
     assert!(error > 0.0 && error <= 1e-2, "{run} {set:?}: {error}");
 }
 
-/// Samples of one step: the gradient of each additive loss is that of one batch, however many micro-batches have them and however long the last one is.
+/// Samples of one step: the gradient of each additive loss is that of one batch, however many micro-batches have them and however long the
+/// last one is.
 fn every_sample_of_a_step_has_the_same_weight() {
     let gradient = |run: &str, set: &[&str], batch: usize, accumulate: usize| {
         let form = [format!("train.batch={batch}"), format!("train.accumulate={accumulate}")];

@@ -1,4 +1,5 @@
-//! The pages that a user reads: README and ARCHITECTURE are short, no sentence of a page is long, links lead somewhere, and every command is run.
+//! The pages that a user reads: README and ARCHITECTURE are short, no sentence of a page is long, links lead somewhere, and every command
+//! is run.
 //!
 //! A block of commands is fenced as `sh`. A comment before it says what a test changes, for a page shows what a user types:
 //!

@@ -1,4 +1,5 @@
-//! Floors under what RADV makes of the kernels of the shipped runs for the RX 6600, and under the predicted steps. No card is needed, Mesa's drivers are.
+//! Floors under what RADV makes of the kernels of the shipped runs for the RX 6600, and under the predicted steps. No card is needed,
+//! Mesa's drivers are.
 
 use serde_json::Value;
 

@@ -81,8 +81,8 @@ fn shipped_kernels(card: Target) -> Vec<(Arc<Shader>, String)> {
     kernels
 }
 
-/// Every different kernel of the cases of all families, which have sizes and options that no shipped run has. Of families that are as they were when they passed,
-/// a tenth of the cases is drawn.
+/// Every different kernel of the cases of all families, which have sizes and options that no shipped run has. Of families that are as they
+/// were when they passed, a tenth of the cases is drawn.
 fn kernels_of_cases() -> Vec<(Arc<Shader>, String)> {
     let mut seen = HashSet::new();
     let mut kernels = Vec::new();
@@ -122,8 +122,8 @@ fn steps_keep_to_their_launches() {
     }
 }
 
-/// Terms of a loss go back to the forward pass after they have recorded gradients; passes over the plan see each part as a whole all the same. What would
-/// then run before what it needs is refused.
+/// Terms of a loss go back to the forward pass after they have recorded gradients; passes over the plan see each part as a whole all the
+/// same. What would then run before what it needs is refused.
 fn parts_of_a_step_lie_one_after_another() {
     for run in shipped_runs() {
         for plan in plans(&run, Target::default()) {

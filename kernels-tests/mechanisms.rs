@@ -1,5 +1,5 @@
-//! Mechanisms and the VAE before them: PyTorch goldens (`golden/make_mechanism.py`, Hugging Face's Llama), the f64 oracle, decoding, and the
-//! commands in a row.
+//! Mechanisms and the VAE before them: PyTorch goldens (`golden/make_mechanism.py`, Hugging Face's Llama), the f64 oracle, decoding, and
+//! the commands in a row.
 
 use std::any::Any;
 use std::cell::RefCell;

@@ -500,8 +500,8 @@ fn cached_and_uncached_decoding_give_the_same_logits() {
     }
 }
 
-/// A stack of Mamba-2, fed one position at a time, in chunks, or in both, gives what it gives for whole sequences, and goes on past their length; beams
-/// find what they find without a cache. With attention in it, or positions, it ends where they do.
+/// A stack of Mamba-2, fed one position at a time, in chunks, or in both, gives what it gives for whole sequences, and goes on past their
+/// length; beams find what they find without a cache. With attention in it, or positions, it ends where they do.
 fn stacks_continue_sequences_as_they_evaluate_them() {
     const CONTEXT: usize = 70;
     let mixer = |groups| {

@@ -1,8 +1,8 @@
 //! The check of the check: changes one place of one shader at random and runs the cases of its family, which must fail.
 //! `cargo test --test mutants -- 400 1` makes four hundred mutants from seed 1; a third argument takes those of one folder of
-//! `shaders/`. Each runs in a process of its own, since a kernel that writes anywhere may end it. A mutant that naga rejects does not count.
-//! Those that no case can tell from the original stand in `mutants_equivalent.txt`: file, which of the lines that are alike, line, mutated line and
-//! the reason, between tabs. `*` stands for any file, or for all lines that are alike; `1/2` is the first of two.
+//! `shaders/`. Each runs in a process of its own, since a kernel that writes anywhere may end it. A mutant that naga rejects does not
+//! count. Those that no case can tell from the original stand in `mutants_equivalent.txt`: file, which of the lines that are alike, line,
+//! mutated line and the reason, between tabs. `*` stands for any file, or for all lines that are alike; `1/2` is the first of two.
 
 use std::collections::BTreeMap;
 use std::path::Path;

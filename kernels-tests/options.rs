@@ -1,5 +1,5 @@
-//! Every option of every section of a run file is trained and evaluated, alone and in pairs; and every shader compiles under every combination
-//! of its flags.
+//! Every option of every section of a run file is trained and evaluated, alone and in pairs; and every shader compiles under every
+//! combination of its flags.
 
 use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
@@ -29,7 +29,8 @@ tests![
     every_shader_compiles_under_every_combination_of_its_flags,
 ];
 
-/// An option: its levels, each a few overrides of the run file. The first level is what the others are combined with when they are tried alone.
+/// An option: its levels, each a few overrides of the run file. The first level is what the others are combined with when they are tried
+/// alone.
 type Factor = &'static [&'static [&'static str]];
 
 /// A kind of run: its name, the run file, what makes it small, and its options.
@@ -266,7 +267,7 @@ const SAMPLES: Kind = Kind {
             &[
                 "data={kind='samples',file='FOLDER/samples.npz',inputs={x=['label','lengths']},integers=['x'],targets={y='y'}}",
                 "loss={kind='regression',penalty='mse'}",
-                "model={kind='stack',layers=[{kind='embedding',features=4},{kind='flatten'},{kind='linear'}]}",
+                "model={kind='stack',layers=[{kind='embedding',features=4,positions=false},{kind='flatten'},{kind='linear'}]}",
             ],
             &[
                 "data={kind='samples',file='FOLDER/samples.npz',inputs={x='sequence'},targets={y='sequence'},lengths='lengths'}",
@@ -341,7 +342,8 @@ impl Kind {
         Config::load(Path::new(&format!("data/runs/{}.toml", self.run)), &set).unwrap_or_else(|e| panic!("{}: {set:?}: {e}", self.name))
     }
 
-    /// Rows of levels: the first of all factors, each other one alone, and from there rows in which each pair of levels occurs; and where those begin.
+    /// Rows of levels: the first of all factors, each other one alone, and from there rows in which each pair of levels occurs; and where
+    /// those begin.
     fn rows(&self) -> (Vec<Vec<usize>>, usize) {
         let counts: Vec<usize> = self.factors().iter().map(|f| f.len()).collect();
         let first = vec![0; counts.len()];
@@ -385,8 +387,9 @@ impl Kind {
         (rows, alone)
     }
 
-    /// Trains the first and the last step of an epoch and evaluates, with each option alone, and with the rows that bring a new pair of what a batch is made by;
-    /// the plans of the other pairs are recorded, and their kernels validated: what they compute is checked by the cases of their families. With
+    /// Trains the first and the last step of an epoch and evaluates, with each option alone, and with the rows that bring a new pair of
+    /// what a batch is made by; the plans of the other pairs are recorded, and their kernels validated: what they compute is checked by the
+    /// cases of their families. With
     /// `ENGINE_TESTS=all` every row is trained. Failures are listed together.
     fn check(&self) {
         let folder = tempfile::tempdir().unwrap();
@@ -604,8 +607,8 @@ fn every_key_of_a_run_file_is_in_a_table() {
     }
 }
 
-/// What is left when branches on consts are folded is valid, whichever are taken. Everyday these are the combinations in which at most two flags are set, or
-/// at most two are not, which have every pair.
+/// What is left when branches on consts are folded is valid, whichever are taken. Everyday these are the combinations in which at most two
+/// flags are set, or at most two are not, which have every pair.
 fn every_shader_compiles_under_every_combination_of_its_flags() {
     let (mut combinations, mut wrong) = (0, vec![]);
     for name in shader_names() {

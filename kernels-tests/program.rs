@@ -1,5 +1,5 @@
-//! The program as tests run it: in this process, with a device that stays open from test to test, or in a process of its own where a test is about processes:
-//! kills, signals, a missing driver, several ranks. And the devices of the tests.
+//! The program as tests run it: in this process, with a device that stays open from test to test, or in a process of its own where a test
+//! is about processes: kills, signals, a missing driver, several ranks. And the devices of the tests.
 
 use std::cell::Cell;
 use std::io::{self, Write};
@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use engine::gpu::{Devices, Gpu};
 use engine::host::Host;
 
-/// Devices that tests may hold. A software driver compiles in the one thread that a device has for launches, so each thread of the tests takes its own, up to a few;
-/// each keeps hundreds of compiled kernels. Of cards there is one.
+/// Devices that tests may hold. A software driver compiles in the one thread that a device has for launches, so each thread of the tests
+/// takes its own, up to a few; each keeps hundreds of compiled kernels. Of cards there is one.
 static OPEN: Mutex<Vec<Arc<Devices>>> = Mutex::new(Vec::new());
 
 const MOST: usize = 4;
@@ -41,8 +41,8 @@ fn devices() -> Devices {
     DEVICES.with(|devices| Devices::clone(devices))
 }
 
-/// The same, but all arrays are bound as storage buffers: where a software adapter reads arrays from uniform buffers and images, kernels depend on the sizes of
-/// tensors, and every model of other sizes compiles its own.
+/// The same, but all arrays are bound as storage buffers: where a software adapter reads arrays from uniform buffers and images, kernels
+/// depend on the sizes of tensors, and every model of other sizes compiles its own.
 fn plain_devices() -> Devices {
     devices().plain()
 }

@@ -1,5 +1,5 @@
-//! Runs of several processes, started with `mpirun`: the bits of one process that takes as many micro-batches, resumption with any number of them, and what
-//! becomes of a run when one of them is ill.
+//! Runs of several processes, started with `mpirun`: the bits of one process that takes as many micro-batches, resumption with any number
+//! of them, and what becomes of a run when one of them is ill.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};

@@ -287,8 +287,8 @@ fn metrics_that_are_not_finite_pass_through_a_resume() {
     assert!(std::fs::read_to_string(place.path("cut/metrics.jsonl")).unwrap().contains("\"mse\":null"));
 }
 
-/// The same command with --resume goes on with a run that began with --init; a file that is not there is said to be so, before anything of the
-/// run is said to be wrong.
+/// The same command with --resume goes on with a run that began with --init; a file that is not there is said to be so, before anything of
+/// the run is said to be wrong.
 fn the_same_command_goes_on() {
     let place = Place::new();
     place.started("good", "5", &[]);

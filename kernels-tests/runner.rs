@@ -1,6 +1,7 @@
 //! How tests are listed, run and counted. A file lists its tests by name; one that is not listed is unused code, which clippy refuses.
 //!
-//! A test may take so many starts of processes, kernels and launches, which are the same on every machine; it fails beyond that unless it stands in
+//! A test may take so many starts of processes, kernels and launches, which are the same on every machine; it fails beyond that unless it
+//! stands in
 //! `EXCEPTIONS` with a reason. Seconds are only printed: no test fails because a machine is slow.
 
 use std::cell::RefCell;

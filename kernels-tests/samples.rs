@@ -35,7 +35,8 @@ fn succeeds(args: &[&str]) -> String {
     text
 }
 
-/// A run on a file of `golden/samples`: `engine new` looks at it, ten steps follow, and losses, metrics and predictions are those of PyTorch.
+/// A run on a file of `golden/samples`: `engine new` looks at it, ten steps follow, and losses, metrics and predictions are those of
+/// PyTorch.
 fn agrees(name: &str, file: &str, new: &[&str], layers: &str, batch: usize) -> Value {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).display().to_string();
@@ -540,7 +541,8 @@ fn rows_of_json_are_rows_of_a_table() {
     assert!(listed.contains("words") && listed.contains("different: "), "{listed}");
 }
 
-/// A number for each position, a table for each sequence, a word at each moment of a series; and a column that nobody reads may be of any kind.
+/// A number for each position, a table for each sequence, a word at each moment of a series; and a column that nobody reads may be of any
+/// kind.
 fn targets_of_every_shape_train() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).display().to_string();

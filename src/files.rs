@@ -1,4 +1,5 @@
-//! Reading small files whole: no pipe that nobody writes to, no device without an end. And replacing files: those that are files, and no link to one elsewhere.
+//! Reading small files whole: no pipe that nobody writes to, no device without an end. And replacing files: those that are files, and no
+//! link to one elsewhere.
 
 use std::fs::Metadata;
 use std::io::{self, Read, Write};

@@ -182,7 +182,8 @@ impl Decoder {
         Ok(flat.chunks(self.vocabulary).map(<[f32]>::to_vec).collect())
     }
 
-    /// Feeds whole sequences from an empty cache; of a model with a limit the last numbers that it sees. The last number is fed alone, for its logits.
+    /// Feeds whole sequences from an empty cache; of a model with a limit the last numbers that it sees. The last number is fed alone, for
+    /// its logits.
     ///
     /// # Errors
     /// `TryAgain` on device loss.
@@ -202,7 +203,8 @@ impl Decoder {
         Ok(())
     }
 
-    /// Feeds the newest number of each sequence. With a full context all positions shift, so the cache is filled anew, as if there were none.
+    /// Feeds the newest number of each sequence. With a full context all positions shift, so the cache is filled anew, as if there were
+    /// none.
     fn advance(&mut self, rows: &[Vec<u32>]) -> Result<()> {
         if self.naive || self.limit() == Some(self.position) {
             return self.prefill(rows);

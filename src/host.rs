@@ -1,5 +1,5 @@
-//! What commands and runs have of their process: the streams that they write to, and the devices that are open. Several of them in one process each
-//! have a host of their own, as the tests do.
+//! What commands and runs have of their process: the streams that they write to, and the devices that are open. Several of them in one
+//! process each have a host of their own, as the tests do.
 
 use std::borrow::Cow;
 use std::fmt;

@@ -1,8 +1,8 @@
 //! A training engine for small sequence models on any GPU: hand-written WGSL kernels, each with its hand-derived backward pass, recorded
 //! once into a static plan and replayed every step. See ARCHITECTURE.md.
 //!
-//! A run is a [`problem::Problem`]: a model, data and a loss, by the kinds of a run file ([`registry`]) or of one's own. Whether it fits a card
-//! is known before any is asked for:
+//! A run is a [`problem::Problem`]: a model, data and a loss, by the kinds of a run file ([`registry`]) or of one's own. Whether it fits a
+//! card is known before any is asked for:
 //!
 //! ```
 //! use engine::{gpu::Target, problem::Problem, registry::Config, tasks::Purpose};

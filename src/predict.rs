@@ -46,8 +46,8 @@ impl Predictor {
     /// Inputs may have other shapes than the training data if the model allows that.
     ///
     /// # Errors
-    /// `MissingInput` without the run or its weights, `Data` when these do not fit the model with inputs of those shapes, `Config` for a run that predicts one
-    /// thing after another (`engine generate`), and those of opening a device.
+    /// `MissingInput` without the run or its weights, `Data` when these do not fit the model with inputs of those shapes, `Config` for a
+    /// run that predicts one thing after another (`engine generate`), and those of opening a device.
     pub fn open(
         run: &Path,
         which: &str,
@@ -141,7 +141,8 @@ impl Predictor {
         self.answer.as_ref().map_or(&[], |field| &field.words)
     }
 
-    /// Number of positions of an output, each with its own prediction, of sequences of unequal length; outputs after the end of one mean nothing.
+    /// Number of positions of an output, each with its own prediction, of sequences of unequal length; outputs after the end of one mean
+    /// nothing.
     pub fn positions(&self) -> Option<usize> {
         self.answer.as_ref().filter(|field| field.each_position).and_then(|_| self.shape.first().copied())
     }
@@ -151,11 +152,12 @@ impl Predictor {
         self.io.feed.batch
     }
 
-    /// Computes the model's outputs, such as vectors in the unit of the data or logits, for `samples` samples, at most a batch. Inputs are given by name,
-    /// sample after sample, and outputs lie sample after sample.
+    /// Computes the model's outputs, such as vectors in the unit of the data or logits, for `samples` samples, at most a batch. Inputs are
+    /// given by name, sample after sample, and outputs lie sample after sample.
     ///
     /// # Errors
-    /// `Data` for an input that is missing, has another length, is not finite, or is no integer that the model knows; `TryAgain` on device loss.
+    /// `Data` for an input that is missing, has another length, is not finite, or is no integer that the model knows; `TryAgain` on device
+    /// loss.
     pub fn predict(&self, samples: usize, inputs: &[(&str, &[f32])]) -> Result<Vec<f32>> {
         self.predict_from(0, samples, inputs)
     }

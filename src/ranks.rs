@@ -1,5 +1,5 @@
-//! The processes of a run that `mpirun` has started together, each of which computes some micro-batches of every step. Without the feature `mpi`, and
-//! without `mpirun`, a run is one process and nothing here does anything.
+//! The processes of a run that `mpirun` has started together, each of which computes some micro-batches of every step. Without the feature
+//! `mpi`, and without `mpirun`, a run is one process and nothing here does anything.
 
 #[cfg(feature = "cli")]
 use std::sync::Arc;
@@ -56,7 +56,8 @@ pub struct Sums {
     own: Vec<f32>,
 }
 
-/// Time at which the process began to wait for the others, in milliseconds since the first use of the clock, plus 1; 0 while it does not wait.
+/// Time at which the process began to wait for the others, in milliseconds since the first use of the clock, plus 1; 0 while it does not
+/// wait.
 static WAITING: AtomicU64 = AtomicU64::new(0);
 /// Longest wait that has ended, in milliseconds.
 static LONGEST: AtomicU64 = AtomicU64::new(0);
@@ -209,8 +210,8 @@ impl Ranks {
         self.count > 1
     }
 
-    /// Σ over the first `of` ranks, ((x₀ + x₁) + x₂) + …, the same bits on every rank. Each rank adds up one part of the numbers and sends it to all: twice
-    /// (R − 1)/R of them go in and out of every rank.
+    /// Σ over the first `of` ranks, ((x₀ + x₁) + x₂) + …, the same bits on every rank. Each rank adds up one part of the numbers and sends
+    /// it to all: twice (R − 1)/R of them go in and out of every rank.
     pub fn sum(self, values: &mut [f32], of: usize, Sums { padded, received, own }: &mut Sums) {
         if !self.shared() || values.is_empty() {
             return;
@@ -312,7 +313,8 @@ impl Ranks {
         self.rank * own..(self.rank + 1) * own
     }
 
-    /// Adapter that this rank uses on its machine: its own of a list such as `0,2`; without a list, one card for each rank if there are cards.
+    /// Adapter that this rank uses on its machine: its own of a list such as `0,2`; without a list, one card for each rank if there are
+    /// cards.
     ///
     /// # Errors
     /// `Config` where there are fewer cards than ranks.

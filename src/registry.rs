@@ -1,5 +1,5 @@
-//! Every kind of model, data and loss, by the name that a run file gives it: made from the lists in `models`, `tasks` and `losses`. Nowhere else is
-//! there a choice by kind.
+//! Every kind of model, data and loss, by the name that a run file gives it: made from the lists in `models`, `tasks` and `losses`. Nowhere
+//! else is there a choice by kind.
 
 use std::path::Path;
 

@@ -36,7 +36,8 @@ enum Data {
     Sequences {
         #[command(flatten)]
         run: RunArgs,
-        /// File to write: train (steps, samples, numbers), validation (validations, sequences, numbers), test (4, sequences, numbers); -1 where a sequence is shorter
+        /// File to write: train (steps, samples, numbers), validation (validations, sequences, numbers), test (4, sequences, numbers); -1
+        /// where a sequence is shorter
         #[arg(long, value_name = "FILE.npz")]
         out: PathBuf,
     },

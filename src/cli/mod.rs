@@ -204,7 +204,8 @@ pub fn run<A: Into<OsString> + Clone>(args: impl IntoIterator<Item = A>, host: &
     }
     let result = std::panic::catch_unwind(AssertUnwindSafe(|| dispatch(host, cli.command, ranks)));
     if matches!(result, Ok(Err(Error::Interrupted(..)))) {
-        // All ranks stop at the same step. A launcher may end the others when the first has an exit code: what they clean up is done by then.
+        // All ranks stop at the same step. A launcher may end the others when the first has an exit code: what they clean up is done by
+        // then.
         ranks.meet();
     }
     if ranks.shared() && !ranks.leads() && !matches!(result, Ok(Ok(()))) && ended_by_the_first() {

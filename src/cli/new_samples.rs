@@ -62,7 +62,8 @@ fn quoted(names: &[String]) -> String {
 }
 
 impl Found {
-    /// Columns that are numbers or categories, without the target, and without what only counts rows, unless a feature is needed and there is no other.
+    /// Columns that are numbers or categories, without the target, and without what only counts rows, unless a feature is needed and there
+    /// is no other.
     fn features(&mut self, table: &mut Table, arrays: &[ArrayInfo], target: &[String], needed: bool) -> Result<Vec<String>> {
         let (mut names, mut words_of, mut counting) = (vec![], vec![], vec![]);
         for array in arrays.iter().filter(|array| !target.contains(&array.name) && array.shape.first() == Some(&self.rows)) {

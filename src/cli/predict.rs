@@ -215,8 +215,8 @@ impl Rows {
 /// Name of a field, shape of a sample, number of samples, and their values.
 type FieldRows = (String, Vec<usize>, usize, Rows);
 
-/// Predicts samples; `numbers_of` are those of their rows in the file, which without them are all. After the end of a sequence, by its length, outputs are
-/// NaN.
+/// Predicts samples; `numbers_of` are those of their rows in the file, which without them are all. After the end of a sequence, by its
+/// length, outputs are NaN.
 fn of_rows(
     models: &mut Models<'_>,
     arrays: &[FieldRows],

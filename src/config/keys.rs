@@ -74,7 +74,8 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    /// Adds the table `name` that a schema describes, of each kind, and the tables within it. `open` are the schemas that this one is within.
+    /// Adds the table `name` that a schema describes, of each kind, and the tables within it. `open` are the schemas that this one is
+    /// within.
     fn within(&mut self, name: &str, within: Option<&str>, schema: &'a Value, open: &mut Vec<&'a Value>) {
         let about = self.about(schema);
         let schema = resolved(schema, self.root);

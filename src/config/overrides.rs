@@ -16,8 +16,8 @@ pub(crate) fn value_of(text: &str) -> toml::Value {
     parsed.unwrap_or_else(|| toml::Value::String(text.into()))
 }
 
-/// Puts the value of `item` = `table.key=value` into the table, or takes the key away if the value is empty, and gives the configuration that
-/// results, or the error that it has with it. `known` are the tables that messages know of.
+/// Puts the value of `item` = `table.key=value` into the table, or takes the key away if the value is empty, and gives the configuration
+/// that results, or the error that it has with it. `known` are the tables that messages know of.
 pub(super) fn apply<C: DeserializeOwned>(table: &mut toml::Table, item: &str, known: &dyn Fn() -> Vec<Table>) -> Result<Result<C>> {
     let wrong = |why: &str| Error::Config(format!("--set {}: {why}", shortened(item)));
     let expected = "expected table.key=value, as in --set train.batch=64";

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use super::schema::in_range;
 use super::section::within;
 
-/// A condition under which a run stops, with exit code 76. Metrics are `train_…` (mean of the epoch) or `validation_…`, followed by a name in
+/// A condition under which a run stops, with exit code 76. Metrics are `train_…` (mean of the epoch) or `validation_…`, followed by a name
+/// in
 /// `metrics.jsonl`. Each rule has one of the conditions.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

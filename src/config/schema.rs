@@ -70,8 +70,8 @@ pub(super) fn range(schema: &Value) -> String {
     words.into_iter().filter_map(|(key, word)| Some(format!("{word} {}", limit(key)?))).collect::<Vec<_>>().join(", ")
 }
 
-/// Fails on a number of a configuration that is not finite, or is out of the range that the `#[schemars(range(…))]` of its field sets, with the
-/// key and the range. `at` is the place of the configuration in the run file, such as `model`.
+/// Fails on a number of a configuration that is not finite, or is out of the range that the `#[schemars(range(…))]` of its field sets, with
+/// the key and the range. `at` is the place of the configuration in the run file, such as `model`.
 ///
 /// # Errors
 /// A message that says what is wrong.

@@ -5,7 +5,8 @@ use crate::error::out_of_range;
 
 /// A table of a run file.
 pub trait Section {
-    /// Fails on values out of range, with their key and the range: those that concern one key by `in_range`, and what concerns several by itself.
+    /// Fails on values out of range, with their key and the range: those that concern one key by `in_range`, and what concerns several by
+    /// itself.
     ///
     /// # Errors
     /// A message that says what is wrong.

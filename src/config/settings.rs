@@ -40,8 +40,8 @@ pub struct TrainConfig {
     /// Number of micro-batches whose gradients are added up for one update.
     #[schemars(range(min = 1, max = 1 << 16))]
     pub accumulate: usize,
-    /// Part of the forward pass that the backward pass computes again, to save memory. It is `none`, `light` (what is cheap), or `full` (all
-    /// between a few tensors).
+    /// Part of the forward pass that the backward pass computes again, to save memory. It is `none`, `light` (what is cheap), or `full`
+    /// (all between a few tensors).
     #[serde(skip_serializing_if = "Recompute::is_none")]
     #[schemars(!skip_serializing_if)]
     pub recompute: Recompute,
@@ -101,7 +101,8 @@ pub struct ValidationConfig {
     /// Number of fresh sequences in each validation on generated data.
     #[schemars(range(min = 1, max = 1 << 20))]
     pub sequences: usize,
-    /// The metric that chooses the best weights, and that patience and a plateau schedule follow: `loss`, or any other that a validation gives.
+    /// The metric that chooses the best weights, and that patience and a plateau schedule follow: `loss`, or any other that a validation
+    /// gives.
     pub select: String,
     /// Number of validations without improvement after which the run stops; 0 never stops early.
     pub patience: u64,

@@ -295,7 +295,8 @@ pub fn sample(seed: u64, item: u64, kinds: &[usize]) -> Sample {
     }
 }
 
-/// First `count` samples of a seed, drawn on all processors; the result does not depend on their number. `done` is called after each sample.
+/// First `count` samples of a seed, drawn on all processors; the result does not depend on their number. `done` is called after each
+/// sample.
 pub fn samples(seed: u64, count: usize, kinds: &[usize], done: impl Fn() + Sync) -> Vec<Sample> {
     let next = AtomicUsize::new(0);
     let workers = std::thread::available_parallelism().map_or(1, usize::from);

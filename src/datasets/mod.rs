@@ -93,8 +93,8 @@ pub(crate) fn fingerprint(path: &Path) -> Result<String> {
     Ok(format!("{length} bytes, {sum:08x}"))
 }
 
-/// Mark of an unchanged file, or of each .npy file of a folder, that needs no reading of it: path, length, time of the last change, and on Unix device
-/// and inode.
+/// Mark of an unchanged file, or of each .npy file of a folder, that needs no reading of it: path, length, time of the last change, and on
+/// Unix device and inode.
 pub(crate) type Stamp = Vec<(PathBuf, u64, Option<std::time::SystemTime>, [u64; 2])>;
 
 /// Mark of a file as it is now.
@@ -183,7 +183,8 @@ pub(crate) fn brief_fingerprint(path: &Path) -> Result<String> {
     Ok(format!("{all} bytes, {sum:08x} at its end"))
 }
 
-/// Splits the numbers 0 to n − 1 into training and validation samples: the last share of them validates, in order or, with a seed, shuffled.
+/// Splits the numbers 0 to n − 1 into training and validation samples: the last share of them validates, in order or, with a seed,
+/// shuffled.
 pub fn split(n: usize, share: f64, seed: Option<u64>) -> (Vec<usize>, Vec<usize>) {
     let mut order: Vec<usize> = (0..n).collect();
     if let Some(seed) = seed {

@@ -1,12 +1,12 @@
-//! Associative recall: sequences that name a value for each of some keys, and then ask for one of them again (Arora et al. 2023, section 3, one query). How
-//! far back it stands is how long a memory must be.
+//! Associative recall: sequences that name a value for each of some keys, and then ask for one of them again (Arora et al. 2023, section 3,
+//! one query). How far back it stands is how long a memory must be.
 
 use super::{SampleStream, shuffle};
 use crate::random::Random;
 
-/// Sequence number `item` of a stream: `length` tokens with each of the keys once, followed by its value, at random places, and at the end a key that is
-/// asked for; and the number of its value. Keys are the tokens 0 to keys − 1, values keys to 2 · keys − 1, and 2 · keys means nothing. `length` is at least
-/// 2 · keys + 1.
+/// Sequence number `item` of a stream: `length` tokens with each of the keys once, followed by its value, at random places, and at the end
+/// a key that is asked for; and the number of its value. Keys are the tokens 0 to keys − 1, values keys to 2 · keys − 1, and 2 · keys means
+/// nothing. `length` is at least 2 · keys + 1.
 pub fn sample(seed: u64, stream: SampleStream, item: u64, length: usize, keys: usize) -> (Vec<u32>, u32) {
     let mut random = Random::new(seed, stream as u32, item);
     let mut draw = || random.between(0, keys as i64 - 1) as u32;

@@ -230,7 +230,8 @@ impl Reader<'_> {
         Ok(Field { known: Known { words, each, ..known }, values, rows })
     }
 
-    /// Fails on a number that is not finite, unless its row is to be left out, and on numbers that differ by less than 32-bit floats can tell.
+    /// Fails on a number that is not finite, unless its row is to be left out, and on numbers that differ by less than 32-bit floats can
+    /// tell.
     fn finite(&mut self, name: &str, part: &Array, use_as: Part, first_time: bool) -> Result<()> {
         let rows = part.shape[0].max(1);
         let (width, mut least, mut most) = (part.values.len() / rows, f32::INFINITY, f32::NEG_INFINITY);

@@ -135,8 +135,8 @@ impl Column {
         self.known.shape.last().copied().unwrap_or(1)
     }
 
-    /// Statistics of these samples for this kind of normalisation; none where it needs none. A row that several windows share counts once, and positions
-    /// after the end of a sequence do not.
+    /// Statistics of these samples for this kind of normalisation; none where it needs none. A row that several windows share counts once,
+    /// and positions after the end of a sequence do not.
     pub fn scale(&self, kind: Normalize, samples: &[usize], lengths: Option<&[u32]>) -> Option<Scale> {
         let features = self.features();
         let lengths = lengths.filter(|_| self.known.each);

@@ -34,7 +34,8 @@ enum Content {
 }
 
 impl Table {
-    /// Opens a file, or a folder of .npy files: of arrays the headers are read, of a table all rows. These columns are words, whatever they look like.
+    /// Opens a file, or a folder of .npy files: of arrays the headers are read, of a table all rows. These columns are words, whatever they
+    /// look like.
     ///
     /// # Errors
     /// `MissingInput` without the file, `Data` when it cannot be used, with line and column of a .csv.

@@ -228,7 +228,8 @@ impl Code {
         mix
     }
 
-    /// Instructions in one iteration of the hot loop: the innermost loop that occupies the vector unit longest, or all code if there is no loop.
+    /// Instructions in one iteration of the hot loop: the innermost loop that occupies the vector unit longest, or all code if there is no
+    /// loop.
     pub fn hot(&self, trips: &[u64]) -> Mix {
         fn innermost<'r>(loops: &'r [Range], found: &mut Vec<&'r Range>) {
             for one in loops {
@@ -343,7 +344,8 @@ mod tests {
         // The loop of four was unrolled.
         let all = code.executed(&trips);
         assert_eq!((all.vector, all.memory_bytes, all.waits, all.lds), (1.0 + 160.0 * 2.0, 160.0, 10.0 + 160.0, 160.0));
-        // 3 cycles before; ten rounds of a load with its latency, and of sixteen inner ones: a read with its latency, 5 · 2 cycles, a branch; and ends.
+        // 3 cycles before; ten rounds of a load with its latency, and of sixteen inner ones: a read with its latency, 5 · 2 cycles, a
+        // branch; and ends.
         let chain = code.chain(&trips, 64.0, Latency { memory: 500.0, lds: 64.0 });
         assert_eq!(chain, 3.0 + 10.0 * (500.0 + 16.0 * (64.0 + 10.0 + 1.0) + 1.0) + 1.0);
         assert_eq!(code.trips(&[repeat(10, false, vec![])], 0.0), None, "an inner loop that the source has not");

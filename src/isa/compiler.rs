@@ -185,7 +185,8 @@ impl Compiler {
             })
             .collect();
         let d = &self.device;
-        // SAFETY: valid structures that live through each call; every object is destroyed before the function returns, but where one cannot be made: then the process ends.
+        // SAFETY: valid structures that live through each call; every object is destroyed before the function returns, but where one cannot
+        // be made: then the process ends.
         unsafe {
             let module = d.create_shader_module(&vk::ShaderModuleCreateInfo::default().code(&words), None).map_err(refused)?;
             let set =

@@ -4,10 +4,10 @@
 //! - every lane of a wave executes every instruction of the blocks that it passes, loops as often as their bounds say;
 //! - the vector unit of a SIMD starts an instruction for 32 lanes each cycle, so a wave of 64 takes two;
 //! - two SIMDs share 128 bytes a cycle of workgroup memory, without bank conflicts, and broadcasts cost as much as other reads;
-//! - what lanes load from buffers passes the L2 cache at its bandwidth; what a launch reads or writes of its tensors (`Dispatch::moves`), counted once, comes from
-//!   GDDR6, or from the Infinity Cache where the tensor was touched within its capacity;
-//! - waves are dealt evenly; those that a SIMD holds at once hide each other's waits, and further ones wait for them to end. A wave alone takes its
-//!   instructions one after the other, and waits where it needs what it asked for less than a latency ago;
+//! - what lanes load from buffers passes the L2 cache at its bandwidth; what a launch reads or writes of its tensors (`Dispatch::moves`),
+//!   counted once, comes from GDDR6, or from the Infinity Cache where the tensor was touched within its capacity;
+//! - waves are dealt evenly; those that a SIMD holds at once hide each other's waits, and further ones wait for them to end. A wave alone
+//!   takes its instructions one after the other, and waits where it needs what it asked for less than a latency ago;
 //! - bounds do not add up: the largest is the time, plus the cost of a launch.
 
 use std::collections::HashMap;

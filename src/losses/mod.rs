@@ -22,7 +22,8 @@ macro_rules! loss_kinds {
             LossConfig: LossKind {
                 /// Cross-entropy of a classifier.
                 CrossEntropy(crate::losses::CrossEntropyConfig),
-                /// Weighted sum of terms for predicted vectors. In their formulas r is the output, t the target, p and t̂ are r and t at length 1, a are anchors.
+                /// Weighted sum of terms for predicted vectors. In their formulas r is the output, t the target, p and t̂ are r and t at
+                /// length 1, a are anchors.
                 Vectors(crate::losses::VectorLossConfig),
                 /// Loss of predicted joints: coordinates and stop bit.
                 Joints(crate::losses::JointLossConfig),

@@ -24,7 +24,8 @@ pub enum VaeLayers {
         #[schemars(range(min = 1, max = 1 << 18))]
         hidden: usize,
     },
-    /// Convolutional network: the encoder has stages of convolution, ReLU and 2 × 2 max-pooling, the decoder upsampling and 3 × 3 convolutions.
+    /// Convolutional network: the encoder has stages of convolution, ReLU and 2 × 2 max-pooling, the decoder upsampling and 3 × 3
+    /// convolutions.
     Convolution {
         /// Number of output channels of each stage, for one to eight stages.
         #[schemars(length(min = 1, max = 8), inner(range(min = 1, max = 1 << 12)))]

@@ -48,8 +48,8 @@ pub struct SequenceTransformerConfig {
     #[serde(default)]
     #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
     pub dropout: f64,
-    /// Pre-norm: normalise the inputs of attention and feed-forward network instead of the sums after them, and once more before the output.
-    /// That is `torch.nn.TransformerEncoder` with `norm_first=True` and a `norm`.
+    /// Pre-norm: normalise the inputs of attention and feed-forward network instead of the sums after them, and once more before the
+    /// output. That is `torch.nn.TransformerEncoder` with `norm_first=True` and a `norm`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     #[schemars(!skip_serializing_if)]
     pub norm_first: bool,

@@ -78,7 +78,8 @@ pub struct OptimizerConfig {
     /// Largest global norm of the gradient, to which it is clipped; 0 does not clip.
     #[schemars(range(min = 0))]
     pub clip_norm: f64,
-    /// Largest absolute value of an element of the gradient, to which it is clipped (`torch.nn.utils.clip_grad_value_`); 0 does not clip. It needs
+    /// Largest absolute value of an element of the gradient, to which it is clipped (`torch.nn.utils.clip_grad_value_`); 0 does not clip.
+    /// It needs
     /// `clip_norm = 0`.
     #[serde(skip_serializing_if = "is_zero")]
     #[schemars(!skip_serializing_if, range(min = 0))]
@@ -223,7 +224,8 @@ pub struct ScheduleConfig {
     /// Learning rate at the start of the warm-up of `epoch_cosine`, as a share of the peak.
     #[schemars(range(max = 1), extend("exclusiveMinimum" = 0))]
     pub start_factor: f64,
-    /// Learning rate at which `warmup_cosine` and `epoch_cosine` end, and below which `plateau`, `step` and `exponential` do not go; at most
+    /// Learning rate at which `warmup_cosine` and `epoch_cosine` end, and below which `plateau`, `step` and `exponential` do not go; at
+    /// most
     /// `optimizer.learning_rate`.
     #[schemars(range(min = 0))]
     pub min_learning_rate: f64,

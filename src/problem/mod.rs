@@ -234,7 +234,8 @@ impl<D: DataState + ?Sized> Problem<D> {
     }
 
     /// Makes the problem as one of several processes computes it: the batch is divided by the number of processes, and each step has as
-    /// many times the micro-batches. Its configuration stays that of the whole run, so a run folder can be resumed with any number of processes.
+    /// many times the micro-batches. Its configuration stays that of the whole run, so a run folder can be resumed with any number of
+    /// processes.
     ///
     /// # Errors
     /// `Config` where a batch cannot be divided, and those of `make`.

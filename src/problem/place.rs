@@ -36,7 +36,8 @@ fn first_that_fits<T>(sizes: &[usize], make: impl Fn(usize) -> Result<T>, fits: 
 }
 
 impl Loaded {
-    /// Creates a training session on a device: allocates buffers, compiles kernels and sets initial weights. It decides nothing about placement.
+    /// Creates a training session on a device: allocates buffers, compiles kernels and sets initial weights. It decides nothing about
+    /// placement.
     ///
     /// # Errors
     /// As `training_in`, and `Config` as `place`.
@@ -44,7 +45,8 @@ impl Loaded {
         self.training_in(self.placed_for(gpu.target)?, gpu)
     }
 
-    /// Creates a training session from placed plans, with initial weights. The device must run the kernels of the target they were placed for.
+    /// Creates a training session from placed plans, with initial weights. The device must run the kernels of the target they were placed
+    /// for.
     ///
     /// # Errors
     /// `Config` over the budget, `TryAgain` without memory, `Internal` when a kernel does not compile.

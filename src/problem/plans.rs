@@ -171,8 +171,8 @@ impl<D: DataState + ?Sized> Problem<D> {
         Ok(recorded.map(|(plan, io)| (plan.pruned(), io)))
     }
 
-    /// Plan of so many new positions of `batch` sequences, which the caller may extend; none if data or model do not take them. With one position it gives
-    /// what comes next; more leave their part in the cache alone.
+    /// Plan of so many new positions of `batch` sequences, which the caller may extend; none if data or model do not take them. With one
+    /// position it gives what comes next; more leave their part in the cache alone.
     ///
     /// # Errors
     /// As `record_training`.

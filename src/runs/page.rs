@@ -79,8 +79,8 @@ fn date(moment: SystemTime) -> String {
     format!("{:04}-{month:02}-{day:02}", year + era * 400 + u64::from(month <= 2))
 }
 
-/// Writes the HTML report of runs: their comparison, and curves, settings and pictures of each. Gives the reasons for which folders are left
-/// out, if others can be read.
+/// Writes the HTML report of runs: their comparison, and curves, settings and pictures of each. Gives the reasons for which folders are
+/// left out, if others can be read.
 ///
 /// # Errors
 /// Errors of `compare`; `CannotCreate` when the file cannot be written.

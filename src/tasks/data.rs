@@ -92,8 +92,8 @@ pub trait DataKind: Section + Debug + Any {
         Ok(())
     }
 
-    /// Reads the inputs of samples in the way that training reads them: name, shape of a sample and values of each field. None for data whose fields are
-    /// arrays of the same names.
+    /// Reads the inputs of samples in the way that training reads them: name, shape of a sample and values of each field. None for data
+    /// whose fields are arrays of the same names.
     ///
     /// # Errors
     /// `MissingInput` or `Data` when they cannot be used.

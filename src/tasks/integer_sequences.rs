@@ -61,8 +61,8 @@ pub struct IntegerSequencesConfig {
     #[serde(default = "context", skip_serializing_if = "is_default_context")]
     #[schemars(!skip_serializing_if, range(min = 4, max = 1024))]
     pub context: usize,
-    /// Smallest number of integers before the last one; lengths are drawn uniformly from it to `context`. Without it, all sequences have the
-    /// largest length.
+    /// Smallest number of integers before the last one; lengths are drawn uniformly from it to `context`. Without it, all sequences have
+    /// the largest length.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 4, max = 1024))]
     pub shortest: Option<usize>,

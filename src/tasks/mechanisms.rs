@@ -509,7 +509,8 @@ impl MechanismScorecard {
         Ok(out)
     }
 
-    /// Metrics of free-running predictions: distance to the valid joints, and share of samples whose stop bit gives the right number of joints.
+    /// Metrics of free-running predictions: distance to the valid joints, and share of samples whose stop bit gives the right number of
+    /// joints.
     fn free_running(&self, session: &Session) -> Result<Vec<(String, f64)>> {
         let (mut sum, mut count, mut right) = (0.0, 0, 0);
         for (i, joints) in self.validation.iter().zip(self.generate(session, &self.validation)?) {

@@ -112,7 +112,8 @@ pub struct SamplesConfig {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     #[schemars(!skip_serializing_if)]
     pub classes: bool,
-    /// Input fields that are integers or words for an `embedding`, not quantities. Several columns of a field have rows of their own in its table.
+    /// Input fields that are integers or words for an `embedding`, not quantities. Several columns of a field have rows of their own in its
+    /// table.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub integers: Vec<String>,
     /// Array with the number of positions of each sample that count, for sequences that are filled up to the same length.
@@ -121,16 +122,16 @@ pub struct SamplesConfig {
     /// Cut windows out of long series: `context` moments, and the `horizon` moments after them, every `stride` moments.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window: Option<Window>,
-    /// Normalisation of all fields, or of each by its name. It is `none`, `standard` (mean 0, deviation 1), `minmax` (from 0 to 1) or `unit`
-    /// (vectors of length 1), is fitted to the training samples, and undone in metrics and predictions.
+    /// Normalisation of all fields, or of each by its name. It is `none`, `standard` (mean 0, deviation 1), `minmax` (from 0 to 1) or
+    /// `unit` (vectors of length 1), is fitted to the training samples, and undone in metrics and predictions.
     #[serde(default)]
     pub normalize: NormalizeConfig,
     /// Weigh the samples so that all classes have the same weight together.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     #[schemars(!skip_serializing_if)]
     pub balance: bool,
-    /// Weights of the classes, from 1e-9 to 1e9: a list by their numbers, or a table by their words. They are scaled so that those of the training
-    /// samples are 1 on average.
+    /// Weights of the classes, from 1e-9 to 1e9: a list by their numbers, or a table by their words. They are scaled so that those of the
+    /// training samples are 1 on average.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub class_weights: Option<ClassWeights>,
     /// Number of moments of a season, for a baseline that repeats the season before; at most `window.context`.
@@ -609,8 +610,8 @@ impl Source for SampleSource {
 }
 
 impl SampleSource {
-    /// Samples of the training file of a run that is tested on another, with the numbers of those that it was trained on and the target normalised; none
-    /// where they are not there.
+    /// Samples of the training file of a run that is tested on another, with the numbers of those that it was trained on and the target
+    /// normalised; none where they are not there.
     fn trained_on(&self) -> Option<Numbered> {
         let config = &self.config;
         if config.test_file.is_none() || !config.file.exists() {

@@ -198,8 +198,8 @@ pub struct ClosingScores {
 }
 
 impl ClosingScores {
-    /// Metrics of the model beside those of baselines that need no training. The first note says in which columns the model is no better; one
-    /// in which both show the same is left out, unless that is so in all.
+    /// Metrics of the model beside those of baselines that need no training. The first note says in which columns the model is no better;
+    /// one in which both show the same is left out, unless that is so in all.
     pub fn beside(model: MetricRows, baselines: MetricRows, columns: &[Column], mut notes: Vec<String>) -> Self {
         let (mut worse, mut issues) = (vec![], vec![]);
         for (set, mine) in &model {

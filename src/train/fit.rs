@@ -1,4 +1,5 @@
-//! Making a run fit a budget: by smaller micro-batches, by computing parts of the forward pass again, and where that does not do by 16 bits.
+//! Making a run fit a budget: by smaller micro-batches, by computing parts of the forward pass again, and where that does not do by 16
+//! bits.
 
 use crate::config::{Config, Precision};
 use crate::error::{Error, Result};
@@ -15,7 +16,8 @@ const LARGEST: usize = 2;
 
 /// Finds the fastest form of a run that fits a budget in bytes, among those whose steps have the same samples: the one with the shortest
 /// step by the roofline model of an RX 6600. A run that already fits is not changed, and 16 bits are used only if nothing fits with 32
-/// bits. If the loss compares the samples of a micro-batch with each other, the micro-batch is kept. With several processes, each has the budget.
+/// bits. If the loss compares the samples of a micro-batch with each other, the micro-batch is kept. With several processes, each has the
+/// budget.
 ///
 /// # Errors
 /// `Config` when nothing fits, and those of opening the problem.

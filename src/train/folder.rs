@@ -268,7 +268,8 @@ impl RunFolder {
         Err(self.other_configuration(&what, &lines))
     }
 
-    /// Writes the configuration if the saved one differs or has fewer epochs; gives a note for a resumed run whose file was missing or wrong.
+    /// Writes the configuration if the saved one differs or has fewer epochs; gives a note for a resumed run whose file was missing or
+    /// wrong.
     ///
     /// # Errors
     /// `Io`.

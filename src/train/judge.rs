@@ -105,7 +105,8 @@ impl Judge {
         progress.epoch_rows += record.count();
     }
 
-    /// Warns if one term of the loss is a hundred times larger than another: training then depends on it alone, whatever the weights intend.
+    /// Warns if one term of the loss is a hundred times larger than another: training then depends on it alone, whatever the weights
+    /// intend.
     pub(super) fn warn_of_dominance(&self, progress: &mut Progress, notes: &mut Notes, means: &[(&'static str, f64)], step: u64) {
         let terms = &self.columns.terms;
         if terms.len() < 2 || means.len() < terms.len() {

@@ -28,7 +28,8 @@ pub(crate) struct Logs {
 }
 
 impl Logs {
-    /// Opens the logs of a run folder at `step`; with a host they are printed, too. Lines of later steps, left by a crashed run, are removed.
+    /// Opens the logs of a run folder at `step`; with a host they are printed, too. Lines of later steps, left by a crashed run, are
+    /// removed.
     pub(crate) fn open(folder: &Path, step: u64, total: u64, host: Option<&Host>) -> Result<Logs> {
         let metrics_path = folder.join("metrics.jsonl");
         files::replaceable(&metrics_path)?;

@@ -1,4 +1,5 @@
-//! Many runs, one after the other: what each needs is looked at before the first is trained, and a sweep that was stopped goes on with what is open.
+//! Many runs, one after the other: what each needs is looked at before the first is trained, and a sweep that was stopped goes on with what
+//! is open.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

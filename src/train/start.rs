@@ -72,7 +72,8 @@ fn expect_same_files(problem: &Problem, ranks: Ranks) -> Result<()> {
     }
 }
 
-/// Checks all that can be checked before any sample is read: metrics of rules, files and their sizes, epochs, run folder, initial weights, memory.
+/// Checks all that can be checked before any sample is read: metrics of rules, files and their sizes, epochs, run folder, initial weights,
+/// memory.
 ///
 /// # Errors
 /// Errors with which `train` would refuse to start.

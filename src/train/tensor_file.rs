@@ -1,5 +1,6 @@
 //! Tensors by name in safetensors files. The header is read first, and of the body no more than what is asked for. Files of this program
-//! carry a checksum of each tensor and of what they say about themselves, and are written so that a crash at any moment leaves a valid file.
+//! carry a checksum of each tensor and of what they say about themselves, and are written so that a crash at any moment leaves a valid
+//! file.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};

@@ -123,7 +123,8 @@ impl Trainer<'_> {
         self.session.submit_shared_step(&batches, state, step, own, exchange)
     }
 
-    /// Signal that asks for an end (0 for none), and true if records have to be read now. All ranks agree: one of them is enough for either.
+    /// Signal that asks for an end (0 for none), and true if records have to be read now. All ranks agree: one of them is enough for
+    /// either.
     fn agreed(&self, drain: bool) -> Result<(usize, bool)> {
         let signal = self.options.stop.load(Ordering::Relaxed);
         let said = self.options.ranks.gather((signal as u64) << 1 | u64::from(drain));

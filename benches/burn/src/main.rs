@@ -1,5 +1,6 @@
-//! Training steps of a run file in burn, through its wgpu backend with fusion and autotuning: prints the adapter once the steps are warm, then the
-//! milliseconds of a step, a median, for each line of standard input. Data are made up. Clipping is burn's own, by the norm of each tensor.
+//! Training steps of a run file in burn, through its wgpu backend with fusion and autotuning: prints the adapter once the steps are warm,
+//! then the milliseconds of a step, a median, for each line of standard input. Data are made up. Clipping is burn's own, by the norm of
+//! each tensor.
 
 use std::io::BufRead;
 use std::time::Instant;
