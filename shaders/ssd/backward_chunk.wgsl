@@ -84,6 +84,20 @@ fn put_pairs(local: u32, values: ptr<function, Part>, turned: bool) {
     }
 }
 
+// Adds STEP terms, from `first` on, of Σ_k a[row][k] b[k][column], or with `turned` of Σ_k a[row][k] b[column][k]. The loop over them stays
+// with the caller: its end must be a const for the length of loops to be known.
+fn add_terms(a: u32, b: u32, turned: bool, place: Place, first: u32, local: u32, sums: ptr<function, Part>) {
+    load_across(0u, a, place, first, local);
+    if (turned) {
+        load_across(SIZE, b, place, first, local);
+    } else {
+        load_along(SIZE, b, place, first, local);
+    }
+    workgroupBarrier();
+    multiply(0u, SIZE, local, sums);
+    workgroupBarrier();
+}
+
 // Adds Σ_k pairs[k][row] factor[k][column].
 fn multiply_pairs(factor: u32, place: Place, local: u32, sums: ptr<function, Part>) {
     for (var first = 0u; first < POSITIONS; first += STEP) {
@@ -113,11 +127,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         load_decay(place, local);
         var part: Part; // dM, T
         for (var first = 0u; first < FEATURES; first += STEP) {
-            load_across(0u, UPSTREAM, place, first, local);
-            load_across(SIZE, VALUES, place, first, local);
-            workgroupBarrier();
-            multiply(0u, SIZE, local, &part);
-            workgroupBarrier();
+            add_terms(UPSTREAM, VALUES, true, place, first, local, &part);
         }
         var m: Part;
         var column = vec4<f32>(0.0); // Σ_i dM_ij g_ij L_ij of these rows
@@ -165,11 +175,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
 
         part = Part(); // exp(α_i) Sᵀ ȳ_i
         for (var first = 0u; first < FEATURES; first += STEP) {
-            load_across(0u, UPSTREAM, place, first, local);
-            load_along(SIZE, BEFORE, place, first, local);
-            workgroupBarrier();
-            multiply(0u, SIZE, local, &part);
-            workgroupBarrier();
+            add_terms(UPSTREAM, BEFORE, false, place, first, local, &part);
         }
         for (var r = 0u; r < ROWS; r++) {
             part[r] *= exp_accurate(alphas[row0 + r]);
@@ -184,11 +190,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
 
         part = Part(); // exp(α_last − α_j) Rᵀ x_j
         for (var first = 0u; first < FEATURES; first += STEP) {
-            load_across(0u, VALUES, place, first, local);
-            load_along(SIZE, AFTER, place, first, local);
-            workgroupBarrier();
-            multiply(0u, SIZE, local, &part);
-            workgroupBarrier();
+            add_terms(VALUES, AFTER, false, place, first, local, &part);
         }
         for (var r = 0u; r < ROWS; r++) {
             part[r] *= left(TILE - 1u, row0 + r);
@@ -233,11 +235,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
 
         part = Part(); // dx
         for (var first = 0u; first < STATES; first += STEP) {
-            load_across(0u, KEYS, place, first, local);
-            load_across(SIZE, AFTER, place, first, local);
-            workgroupBarrier();
-            multiply(0u, SIZE, local, &part);
-            workgroupBarrier();
+            add_terms(KEYS, AFTER, true, place, first, local, &part);
         }
         for (var r = 0u; r < ROWS; r++) {
             part[r] *= left(TILE - 1u, row0 + r) * deltas[row0 + r];
