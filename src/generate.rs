@@ -186,10 +186,13 @@ impl Decoder {
     /// its logits.
     ///
     /// # Errors
-    /// `TryAgain` on device loss.
+    /// `Internal` unless each row has a sequence and all have one length, `TryAgain` on device loss.
     pub fn prefill(&mut self, rows: &[Vec<u32>]) -> Result<()> {
+        let length = rows.first().map_or(0, Vec::len);
+        if rows.len() != self.batch || rows.iter().any(|row| row.len() != length) {
+            return Err(Error::Internal(format!("feeding {} sequences, or of unequal lengths, to {} rows", rows.len(), self.batch)));
+        }
         self.reset();
-        let length = rows[0].len();
         let mut at = self.limit().map_or(0, |limit| length.saturating_sub(limit));
         while let Some(prefill) = self.prefill.as_ref().filter(|_| length - at > PREFILL) {
             let tokens: Vec<u32> = rows.iter().flat_map(|row| &row[at..at + PREFILL]).copied().collect();
