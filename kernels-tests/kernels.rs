@@ -180,10 +180,31 @@ engine::kernel_families!(families);
 tests![every_pair_of_options_has_a_case, products_have_every_pair_of_options, oracles_agree_with_central_differences,];
 
 /// Constants that say how a kernel divides its work; all others are options.
-const SHAPES: [&str; 13] = ["WG", "SLICES", "FULL", "HEADS", "LANES", "TILE_M", "TILE_N", "ROWS", "VECS", "COLS", "D", "T", "BY_COLUMN"];
+const SHAPES: [&str; 20] = [
+    "WG",
+    "SLICES",
+    "FULL",
+    "HEADS",
+    "LANES",
+    "TILE_M",
+    "TILE_N",
+    "ROWS",
+    "VECS",
+    "COLS",
+    "D",
+    "T",
+    "BY_COLUMN",
+    "HEIGHT",
+    "WIDTH",
+    "CHANNELS",
+    "EACH",
+    "FEATURES",
+    "POSITIONS",
+    "STATES",
+];
 
 /// Those that are sizes of the data, of which there are many.
-const SIZES: [&str; 5] = ["D", "T", "COLS", "HEADS", "LANES"];
+const SIZES: [&str; 11] = ["D", "T", "COLS", "HEADS", "LANES", "HEIGHT", "WIDTH", "CHANNELS", "FEATURES", "POSITIONS", "STATES"];
 
 /// The pinned cases have every pair of options of every kernel, each option with each of its values; the products have a test of their own.
 fn every_pair_of_options_has_a_case() {

@@ -10,8 +10,11 @@ use crate::random::Random;
 
 /// dims: batch, length, channels, kernel, dilation; flags: the kernel ends at the position, each channel by itself (2 in parts of
 /// sequences), activation.
-pub(super) const FAMILY: Family =
-    Family::new("conv1d", spec, 132, build, &[(&[32, 64, 64, 3, 1], &[1, 0, 0]), (&[8, 512, 1152, 4, 1], &[1, 1, 5])]);
+pub(super) const FAMILY: Family = Family {
+    // A kernel of one position has no window to carry.
+    allows: |options| options != [("CARRY", 1), ("K", 1)],
+    ..Family::new("conv1d", spec, 132, build, &[(&[32, 64, 64, 3, 1], &[1, 0, 0]), (&[8, 512, 1152, 4, 1], &[1, 1, 5])])
+};
 
 fn spec(i: usize, random: &mut Random) -> Spec {
     let mut dims = vec![random.pick(&[1, 2, 3]), random.pick(&DIMS[..9]), random.pick(&DIMS[..7])];

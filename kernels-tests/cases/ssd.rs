@@ -9,7 +9,11 @@ use crate::plan::{Section, Tensor};
 use crate::random::Random;
 
 /// dims: batch, length, chunk, groups, heads of a group, features, states; flags: limits of the steps, size of the decay.
-pub(super) const FAMILY: Family = Family::new("ssd", spec, 54, build, &[(&[4, 512, 64, 1, 16, 64, 64], &[0, 0])]);
+pub(super) const FAMILY: Family = Family {
+    // What goes backwards carries nothing, and something is arranged.
+    allows: |options| ![[("CARRY", 1), ("REVERSED", 1)], [("KEYS", 0), ("VALUES", 0)]].contains(&options),
+    ..Family::new("ssd", spec, 54, build, &[(&[4, 512, 64, 1, 16, 64, 64], &[0, 0])])
+};
 
 fn spec(i: usize, random: &mut Random) -> Spec {
     let chunk = [4, 3, 5, 8, 1, 16][i % 6];

@@ -15,7 +15,8 @@ pub(super) fn evaluate<S: Scalar>(pass: &str, call: &mut Call<'_, S>) -> bool {
 /// Patches, 0 outside of the image.
 pub fn forward<S: Scalar>(call: &mut Call<'_, S>) {
     let e = call.entry;
-    let (batch, height, width, channels) = (e.size("batch"), e.size("height"), e.size("width"), e.size("channels"));
+    let (batch, height, width, channels) =
+        (e.size("batch"), e.constant("HEIGHT") as usize, e.constant("WIDTH") as usize, e.constant("CHANNELS") as usize);
     let (k, x) = (e.constant("K") as usize, call.floats("x"));
     let mut y = Vec::with_capacity(x.len() * k * k);
     for b in 0..batch {

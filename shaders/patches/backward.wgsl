@@ -4,9 +4,13 @@
 // dy: (batch · height · width, C · k · k); dx: (batch, height, width, C). Grid: one invocation an element of dx. dx is `=`.
 // uses: common/grid
 const WG: u32 = 64u;
+// Sizes of the images, so that a division by them is a multiplication.
+const HEIGHT: u32 = 2u;
+const WIDTH: u32 = 2u;
+const CHANNELS: u32 = 2u;
 const K: u32 = 3u;
 
-struct Params { batch: u32, height: u32, width: u32, channels: u32 }
+struct Params { batch: u32 }
 var<immediate> p: Params;
 @group(0) @binding(0) var<storage, read> dy: array<f32>;       // (batch · height · width, C · k · k)
 @group(0) @binding(1) var<storage, read_write> dx: array<f32>; // (batch, height, width, C)
@@ -14,19 +18,19 @@ var<immediate> p: Params;
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let n = flat_group(group, groups) * WG + local;
-    if (n >= p.batch * p.height * p.width * p.channels) {
+    if (n >= p.batch * HEIGHT * WIDTH * CHANNELS) {
         return;
     }
-    let c = n % p.channels;
-    let pixel = n / p.channels;
-    let inputs = p.channels * K * K;
+    let c = n % CHANNELS;
+    let pixel = n / CHANNELS;
+    let inputs = CHANNELS * K * K;
     var sum = 0.0;
     for (var i = 0u; i < K; i++) {
-        let row = pixel / p.width % p.height + K / 2u - i;
+        let row = pixel / WIDTH % HEIGHT + K / 2u - i;
         for (var j = 0u; j < K; j++) {
-            let column = pixel % p.width + K / 2u - j;
-            if (row < p.height && column < p.width) {
-                let source = (pixel / (p.width * p.height) * p.height + row) * p.width + column;
+            let column = pixel % WIDTH + K / 2u - j;
+            if (row < HEIGHT && column < WIDTH) {
+                let source = (pixel / (WIDTH * HEIGHT) * HEIGHT + row) * WIDTH + column;
                 sum += dy[source * inputs + (c * K + i) * K + j];
             }
         }

@@ -3,9 +3,13 @@
 // x: (batch, height, width, C); y: (batch · height · width, C · k · k), k odd. Grid: one invocation an element of y. y is `=`.
 // uses: common/grid
 const WG: u32 = 64u;
+// Sizes of the images, so that a division by them is a multiplication.
+const HEIGHT: u32 = 2u;
+const WIDTH: u32 = 2u;
+const CHANNELS: u32 = 2u;
 const K: u32 = 3u;
 
-struct Params { batch: u32, height: u32, width: u32, channels: u32 }
+struct Params { batch: u32 }
 var<immediate> p: Params;
 @group(0) @binding(0) var<storage, read> x: array<f32>;       // (batch, height, width, C)
 @group(0) @binding(1) var<storage, read_write> y: array<f32>; // (batch · height · width, C · k · k)
@@ -13,18 +17,18 @@ var<immediate> p: Params;
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let n = flat_group(group, groups) * WG + local;
-    let inputs = p.channels * K * K;
-    if (n >= p.batch * p.height * p.width * inputs) {
+    let inputs = CHANNELS * K * K;
+    if (n >= p.batch * HEIGHT * WIDTH * inputs) {
         return;
     }
     let pixel = n / inputs;
     let c = n % inputs / (K * K);
     // Unsigned: rows above the image wrap round and are out of range as those below.
-    let row = pixel / p.width % p.height + n / K % K - K / 2u;
-    let column = pixel % p.width + n % K - K / 2u;
+    let row = pixel / WIDTH % HEIGHT + n / K % K - K / 2u;
+    let column = pixel % WIDTH + n % K - K / 2u;
     var v = 0.0;
-    if (row < p.height && column < p.width) {
-        v = x[((pixel / (p.width * p.height) * p.height + row) * p.width + column) * p.channels + c];
+    if (row < HEIGHT && column < WIDTH) {
+        v = x[((pixel / (WIDTH * HEIGHT) * HEIGHT + row) * WIDTH + column) * CHANNELS + c];
     }
     y[n] = v;
 }

@@ -4,9 +4,13 @@
 // Grid: one invocation an element of dx. dx is `=`.
 // uses: common/grid
 const WG: u32 = 64u;
+// Sizes of the images, so that a division by them is a multiplication.
+const HEIGHT: u32 = 2u;
+const WIDTH: u32 = 2u;
+const CHANNELS: u32 = 2u;
 const PLANES: u32 = 0u;
 
-struct Params { batch: u32, height: u32, width: u32, channels: u32 }
+struct Params { batch: u32 }
 var<immediate> p: Params;
 @group(0) @binding(0) var<storage, read> dy: array<f32>;       // (batch, 2 height, 2 width, C)
 @group(0) @binding(1) var<storage, read_write> dx: array<f32>; // (batch, height, width, C)
@@ -14,15 +18,15 @@ var<immediate> p: Params;
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let n = flat_group(group, groups) * WG + local;
-    if (n >= p.batch * p.height * p.width * p.channels) {
+    if (n >= p.batch * HEIGHT * WIDTH * CHANNELS) {
         return;
     }
-    let c = n % p.channels;
-    let s = n / p.channels % p.width;
-    let r = n / p.channels / p.width % p.height;
-    let b = n / p.channels / p.width / p.height;
-    let first = ((b * 2u * p.height + 2u * r) * 2u * p.width + 2u * s) * p.channels + c;
-    let below = first + 2u * p.width * p.channels;
-    let sum = (dy[first] + dy[first + p.channels]) + (dy[below] + dy[below + p.channels]);
-    dx[select(n, ((b * p.channels + c) * p.height + r) * p.width + s, PLANES == 1u)] = sum;
+    let c = n % CHANNELS;
+    let s = n / CHANNELS % WIDTH;
+    let r = n / CHANNELS / WIDTH % HEIGHT;
+    let b = n / CHANNELS / WIDTH / HEIGHT;
+    let first = ((b * 2u * HEIGHT + 2u * r) * 2u * WIDTH + 2u * s) * CHANNELS + c;
+    let below = first + 2u * WIDTH * CHANNELS;
+    let sum = (dy[first] + dy[first + CHANNELS]) + (dy[below] + dy[below + CHANNELS]);
+    dx[select(n, ((b * CHANNELS + c) * HEIGHT + r) * WIDTH + s, PLANES == 1u)] = sum;
 }

@@ -221,7 +221,9 @@ impl Images {
     }
 
     fn sizes(&self, dispatch: Dispatch) -> Dispatch {
-        dispatch.size("batch", self.batch).size("height", self.height).size("width", self.width).size("channels", self.channels)
+        let Images { batch, height, width, channels } = *self;
+        let dispatch = dispatch.constant("HEIGHT", height as u32).constant("WIDTH", width as u32).constant("CHANNELS", channels as u32);
+        dispatch.size("batch", batch)
     }
 }
 
