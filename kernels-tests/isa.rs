@@ -14,10 +14,21 @@ tests![
     other_families_and_unknown_ones,
 ];
 
-/// Runs whose predicted step is further than 1.35 times from its roofline, with how far it may be, and why.
-const FAR: [(&str, f64, &str); 2] = [
+/// Runs whose predicted step is further than 1.25 times from its roofline, with how far it may be, and why.
+const FAR: [(&str, f64, &str); 13] = [
     ("integer_sequences", 2.0, "kernels of microseconds: chains of dependent loads, of two features"),
-    ("integer_sequences_d64", 1.45, "the same with 64 features"),
+    ("integer_sequences_d64", 1.7, "the same with 64 features"),
+    ("lvm_amn", 1.7, "below 1 ms: all that it touches stays in the cache, and 32 rows leave a SIMD few waves"),
+    ("lvm_amn_attempt2", 1.9, "the same"),
+    ("mechanism_small", 1.62, "sequences of some tokens and 64 features: short attention, and norms of few rows"),
+    ("sunspots", 1.4, "below 1 ms: one time step after the other"),
+    ("lvm_gru", 1.3, "products of 32 rows, one time step after the other"),
+    ("lvm_gru_unified", 1.27, "the same"),
+    ("lvm_lstm_small", 1.33, "the same"),
+    ("lvm_lstm_unified", 1.28, "the same"),
+    ("lvm_stack", 1.27, "the same"),
+    ("lvm_mamba2", 1.39, "chunks of 32 rows, and a depthwise convolution that is bound by its arithmetic"),
+    ("lvm_mamba2_unified", 1.37, "the same"),
 ];
 
 /// Skips the test where there is no compiler for the card.
@@ -55,8 +66,13 @@ fn shipped_kernels_keep_their_registers_and_their_pace() {
             }
         }
         let factor = of["seconds"].as_f64().unwrap() / of["roofline"].as_f64().unwrap();
-        let most = FAR.iter().find(|(run, ..)| *run == name).map_or(1.36, |(_, most, _)| *most);
+        let most = FAR.iter().find(|(run, ..)| *run == name).map_or(1.255, |(_, most, _)| *most);
         assert!(factor <= most, "{name}: predicted {factor:.2} times its roofline, at most {most}");
+        // What a launch takes at least is a bound.
+        for launch in of["launches"].as_array().unwrap() {
+            let [seconds, least] = ["seconds", "roofline"].map(|key| launch[key].as_f64().unwrap());
+            assert!(least <= seconds, "{name}: {launch}");
+        }
     }
 }
 
@@ -79,7 +95,7 @@ fn long_attention_keeps_its_registers_and_its_pace() {
             assert!(number("spills") == 0.0 && number("scratch") == 0.0 && number("waves") >= 4.0, "{context} positions: {variant}");
         }
         let factor = of["seconds"].as_f64().unwrap() / of["roofline"].as_f64().unwrap();
-        assert!(factor <= 1.65, "{context} positions, {heads} heads: predicted {factor:.2} times its roofline");
+        assert!(factor <= 1.67, "{context} positions, {heads} heads: predicted {factor:.2} times its roofline");
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod architecture;
 mod cli;
+mod cost;
 mod examples;
 mod faults;
 mod forms;
@@ -39,6 +40,7 @@ fn main() -> std::process::ExitCode {
         sizes::TESTS,
         ranks::TESTS,
         cli::TESTS,
+        cost::TESTS,
         faults::TESTS,
         isa::TESTS,
         keys::TESTS,

@@ -15,7 +15,7 @@ use crate::gpu::{CARD, LAUNCH, Target};
 use crate::host::Host;
 use crate::metrics::bytes;
 use crate::models::SequenceTransformerConfig;
-use crate::plan::{FixedPlan, Memory};
+use crate::plan::{Cost, FixedPlan, Memory, Traffic};
 use crate::problem::Problem;
 use crate::ranks::Ranks;
 use crate::registry::Config;
@@ -100,7 +100,7 @@ fn estimates(host: &Host, runs: &[PathBuf], set: &[String], on: &On, fit: bool, 
         let total = memory.report.total_bytes;
         let fits = total <= budget && memory.buffers.iter().all(|b| b.bytes <= target.max_binding);
         let largest = problem.largest_batch(target, budget).map(|part| part * on.ranks.count);
-        let seconds = problem.roofline(&CARD)?;
+        let seconds = problem.cost(&CARD)?.seconds;
         over = over.or_else(|| (!fits).then(|| does_not_fit(&run.display().to_string(), total, budget)));
         let (yes, most) = (if fits { "yes" } else { "no" }, largest.map_or("none".to_string(), |b| b.to_string()));
         let (name, batch) = (run.display().to_string(), problem.settings.train.batch);
@@ -147,8 +147,8 @@ struct Estimate<'a> {
     largest: Option<usize>,
     /// Additional bytes for decoding, and a rule of thumb for the memory of a transformer.
     decode: Option<(u64, [u64; 3])>,
-    /// Lower bound of the seconds of a step, and the prediction by the compiled kernels.
-    least: f64,
+    /// Lower bound of the time of a step, with its bytes, and the prediction by the compiled kernels.
+    cost: Cost,
     predicted: Option<f64>,
 }
 
@@ -166,7 +166,7 @@ fn estimate(host: &Host, of: (&Path, &[String]), config: &Config, on: &On, all: 
     let estimate = Estimate {
         exchanged: exchanged(&memory, on.ranks),
         largest: problem.largest_batch(on.target, on.budget).map(|part| part * on.ranks.count),
-        least: problem.roofline(&CARD)?,
+        cost: problem.cost(&CARD)?,
         predicted: predicted(host, of, &problem.settings.train, on.ranks),
         config,
         on,
@@ -222,8 +222,9 @@ impl Estimate<'_> {
             "unshared_activation_bytes": report.unshared_activation_bytes,
             "working_set_bytes": report.working_set_bytes,
             "working_set_at": report.working_set_at,
-            "step_traffic_bytes": report.step_traffic_bytes,
-            "roofline_seconds": self.least,
+            "traffic": self.cost.traffic,
+            "memory_by_tensor": self.dearest().map(|(name, bytes)| json!({ "tensor": name, "bytes": bytes })).collect::<Vec<_>>(),
+            "roofline_seconds": self.cost.seconds,
             "predicted_seconds": self.predicted,
             "infinity_cache_bytes": INFINITY_CACHE,
             "decode_bytes": decode.map(|(bytes, _)| bytes),
@@ -283,24 +284,31 @@ impl Estimate<'_> {
         out
     }
 
+    /// Tensors of a step with their bytes from and to GDDR6, the most first.
+    fn dearest(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.cost.memory_of.iter().map(|(tensor, bytes)| (self.plan.info(*tensor).name.as_str(), *bytes))
+    }
+
     fn of_time(&self, out: &mut String) {
         let Estimate { config, on, .. } = self;
-        let report = &self.memory.report;
-        let traffic = report.step_traffic_bytes;
-        let _ = writeln!(
-            out,
-            "step traffic  {}, {:.3} ms at {:.0} GB/s",
-            bytes(traffic),
-            1e3 * traffic as f64 / CARD.memory,
-            CARD.memory / 1e9
-        );
+        let Traffic { touched, cache, memory } = self.cost.traffic;
+        let passes = |n: u64, rate: f64| format!("{}, {:.3} ms at {:.0} GB/s", bytes(n), 1e3 * n as f64 / rate, rate / 1e9);
+        let _ = writeln!(out, "step traffic  {} read and written by kernels, of which pass", bytes(touched));
+        let _ = writeln!(out, "              Infinity Cache {}", passes(cache, CARD.infinity.0));
+        let _ = writeln!(out, "              GDDR6          {}", passes(memory, CARD.memory));
+        let dearest: Vec<String> = self.dearest().take(5).map(|(name, n)| format!("{name} {}", bytes(n))).collect();
+        if !dearest.is_empty() {
+            let _ = writeln!(out, "most GDDR6    {}", dearest.join(", "));
+        }
         let samples = config.train.samples() as f64 / on.ranks.count as f64;
         let step =
             |seconds: f64, what: &str| format!("{:.3} ms {what}on an {} ({:.0} samples/s)", 1e3 * seconds, CARD.name, samples / seconds);
-        let least = step(self.least, "at least ");
+        let least = step(self.cost.seconds, "at least ");
         let (peak, launch) = (CARD.peak() / 1e12, 1e6 * LAUNCH);
-        let _ =
-            writeln!(out, "step          {least}: every launch at {peak:.2} TFLOP/s or at the rate of the memory, and {launch:.0} µs each");
+        let _ = writeln!(
+            out,
+            "step          {least}: every launch at {peak:.2} TFLOP/s, or at the rate of GDDR6 or the cache, and {launch:.0} µs each"
+        );
         let _ = match self.predicted {
             Some(seconds) => {
                 writeln!(out, "predicted     {}, by the compiled kernels; `engine isa` shows them one by one", step(seconds, ""))

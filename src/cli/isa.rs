@@ -62,8 +62,9 @@ pub(super) fn run(host: &Host, args: IsaArgs) -> Result<()> {
     let mut told = Vec::with_capacity(args.runs.len());
     for run in &args.runs {
         let config = Config::load(run, &args.set)?;
-        let (plan, _) = Problem::open(&config, Purpose::Train)?.record_training(Target::default())?;
-        let prediction = predict(&plan, config.train.accumulate, card, &compiler)?;
+        let mut problem = Problem::open(&config, Purpose::Train)?;
+        problem.place(Target::default(), 8 << 30)?;
+        let prediction = predict(&problem.on_card()?, config.train.accumulate, card, &compiler)?;
         let samples = config.train.samples() as f64;
         if let Some(kernel) = &args.assembly {
             let of: Vec<_> = prediction.variants.iter().filter(|v| v.name == *kernel).collect();
@@ -97,7 +98,7 @@ fn json(run: &Path, p: &Prediction, card: &CardModel, compiler: &Compiler, sampl
     });
     let variants: Vec<_> = variants.collect();
     json!({
-        "run": run, "card": card.name, "compiler": compiler.name, "seconds": p.seconds, "roofline": p.roofline,
+        "run": run, "card": card.name, "compiler": compiler.name, "seconds": p.seconds, "roofline": p.roofline, "traffic": p.traffic,
         "samples_per_second": samples / p.seconds, "share_of_peak": p.flops / p.seconds / card.peak(),
         "variants": variants, "launches": p.launches,
     })

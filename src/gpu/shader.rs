@@ -58,6 +58,8 @@ pub struct Binding {
     pub index: u32,
     /// Declared access.
     pub access: Access,
+    /// True if the kernel reads its values, as one with `Access::Write` may too.
+    pub read: bool,
     /// Kind of memory that is bound.
     pub kind: BindingKind,
 }
@@ -364,7 +366,8 @@ impl Shader {
         }
         fold(&mut module);
         rewrite(&mut module, forms).map_err(|why| Error::Internal(format!("{path}: {why}")))?;
-        validate(&module)?;
+        let info = validate(&module)?;
+        let reads = |variable: naga::Handle<naga::GlobalVariable>| info.get_entry_point(0)[variable].contains(naga::valid::GlobalUse::READ);
 
         let broken = |what: &str| Error::Internal(format!("{path}: {what}"));
         let entry = module.entry_points.iter().find(|e| e.name == "main").ok_or_else(|| broken("no entry point `main`"))?;
@@ -374,22 +377,22 @@ impl Shader {
         let workgroup = entry.workgroup_size[0];
         let workgroup_bytes = workgroup_bytes(&module)?;
         let (mut bindings, mut params, mut params_bytes) = (Vec::new(), Vec::new(), 0);
-        for (_, variable) in module.global_variables.iter() {
+        for (handle, variable) in module.global_variables.iter() {
             let name = variable.name.clone().unwrap_or_default();
             match variable.space {
                 naga::AddressSpace::Storage { access } => {
                     let slot = variable.binding.filter(|b| b.group == 0).ok_or_else(|| broken("bindings are in group 0"))?;
                     let access = if access.contains(naga::StorageAccess::STORE) { Access::Write } else { Access::Read };
-                    bindings.push(Binding { name, index: slot.binding, access, kind: BindingKind::Storage });
+                    bindings.push(Binding { name, index: slot.binding, access, read: reads(handle), kind: BindingKind::Storage });
                 }
                 naga::AddressSpace::Uniform => {
                     let slot = variable.binding.filter(|b| b.group == 0).ok_or_else(|| broken("bindings are in group 0"))?;
-                    bindings.push(Binding { name, index: slot.binding, access: Access::Read, kind: BindingKind::Uniform });
+                    bindings.push(Binding { name, index: slot.binding, access: Access::Read, read: true, kind: BindingKind::Uniform });
                 }
                 naga::AddressSpace::Handle => {
                     let slot = variable.binding.filter(|b| b.group == 0).ok_or_else(|| broken("bindings are in group 0"))?;
                     let texel = Texel::of(&module.types[variable.ty].inner).ok_or_else(|| broken("an image of another kind"))?;
-                    bindings.push(Binding { name, index: slot.binding, access: Access::Read, kind: BindingKind::Image(texel) });
+                    bindings.push(Binding { name, index: slot.binding, access: Access::Read, read: true, kind: BindingKind::Image(texel) });
                 }
                 naga::AddressSpace::Immediate => {
                     let naga::TypeInner::Struct { members, span } = &module.types[variable.ty].inner else {

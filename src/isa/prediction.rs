@@ -4,8 +4,8 @@
 //! - every lane of a wave executes every instruction of the blocks that it passes, loops as often as their bounds say;
 //! - the vector unit of a SIMD starts an instruction for 32 lanes each cycle, so a wave of 64 takes two;
 //! - two SIMDs share 128 bytes a cycle of workgroup memory, without bank conflicts, and broadcasts cost as much as other reads;
-//! - what lanes load from buffers passes the L2 cache at its bandwidth; what a launch reads or writes of its tensors (`Dispatch::moves`),
-//!   counted once, comes from GDDR6, or from the Infinity Cache where the tensor was touched within its capacity;
+//! - what lanes load from buffers passes the L2 cache at its bandwidth; what passes the caches behind it is what the plan's model of them
+//!   says (`plan::Cost`);
 //! - waves are dealt evenly; those that a SIMD holds at once hide each other's waits, and further ones wait for them to end. A wave alone
 //!   takes its instructions one after the other, and waits where it needs what it asked for less than a latency ago;
 //! - bounds do not add up: the largest is the time, plus the cost of a launch.
@@ -20,7 +20,7 @@ use super::assembly::{Code, Latency, Mix};
 use super::compiler::{Compiled, Compiler};
 use crate::error::Result;
 use crate::gpu::{CardModel, LAUNCH, Shader};
-use crate::plan::{Entry, FixedPlan, Section, Tensor, converted};
+use crate::plan::{Entry, Lowered, Traffic, converted};
 
 /// Latencies in cycles, rounded, for RDNA 2.
 const LATENCY: Latency = Latency { memory: 500.0, lds: 64.0 };
@@ -81,8 +81,10 @@ pub struct Predicted {
     pub waves: f64,
     /// Share of the launch in the time of the step.
     pub share: f64,
-    /// Roofline time in seconds: max(flops / peak rate, bytes / memory bandwidth).
+    /// Roofline time in seconds (`plan::LaunchCost`).
     pub roofline: f64,
+    /// Bytes that it moves.
+    pub traffic: Traffic,
     /// Number of times in a step: once in each micro-step, or once.
     pub times: usize,
     /// True if the loops of the source were not found in the assembly; the number of instructions then follows from the flops.
@@ -101,6 +103,8 @@ pub struct Prediction {
     pub seconds: f64,
     /// Sum of the roofline times in seconds, including the cost of the launches.
     pub roofline: f64,
+    /// Bytes that a step moves.
+    pub traffic: Traffic,
     /// Number of floating-point operations.
     pub flops: f64,
 }
@@ -109,72 +113,57 @@ pub struct Prediction {
 ///
 /// # Errors
 /// Errors of `Compiler::compile`.
-pub fn predict(plan: &FixedPlan, micro_steps: usize, card: &CardModel, compiler: &Compiler) -> Result<Prediction> {
+pub fn predict(lowered: &Lowered, micro_steps: usize, card: &CardModel, compiler: &Compiler) -> Result<Prediction> {
+    let plan = &lowered.plan;
+    let cost = lowered.cost(card, micro_steps);
     let (mut variants, mut known): (Vec<Variant>, HashMap<*const Shader, usize>) = (vec![], HashMap::new());
-    // Bytes that passed since each tensor was last touched; the step before was the same step.
-    let (mut passed, mut touched): (u64, HashMap<Tensor, u64>) = (0, HashMap::new());
     let (mut launches, mut flops) = (Vec::new(), 0.0);
-    for round in 0..2 {
-        for entries in plan.launches() {
-            let mut from = [0.0; 2];
-            let moved = plan.moved(&plan.entries()[entries.clone()]);
-            for (tensor, bytes) in &moved {
-                let near = touched.get(tensor).is_some_and(|at| passed - at + bytes <= card.infinity.1);
-                from[usize::from(near)] += *bytes as f64;
+    for (entries, least) in plan.launches().zip(&cost.launches) {
+        let mut variant = |entries: Range<usize>| -> Result<usize> {
+            let shader = converted(plan, entries.clone())?;
+            let key = Arc::as_ptr(&shader);
+            if let Some(variant) = known.get(&key) {
+                return Ok(*variant);
             }
-            for (tensor, bytes) in moved {
-                passed += bytes;
-                touched.insert(tensor, passed);
-            }
-            if round == 0 {
-                continue;
-            }
-            let mut variant = |entries: Range<usize>| -> Result<usize> {
-                let shader = converted(plan, entries.clone())?;
-                let key = Arc::as_ptr(&shader);
-                if let Some(variant) = known.get(&key) {
-                    return Ok(*variant);
-                }
-                let compiled = compiler.compile(&shader)?;
-                let code = Code::new(&compiled.assembly);
-                let entries = &plan.entries()[entries];
-                let list = |e: &Entry| e.shader.consts.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ");
-                let consts = entries.iter().map(list).collect::<Vec<_>>().join(" + ");
-                let trips = if let [entry] = entries { trips(entry, &compiled, &code)? } else { None };
-                let hot = code.hot(&trips.unwrap_or_default());
-                variants.push(Variant { name: shader.name.clone(), consts, compiled, hot, code });
-                known.insert(key, variants.len() - 1);
-                Ok(variants.len() - 1)
-            };
-            // The instructions of each kernel are read off its own assembly, and the registers off that of the launch.
-            let whole = variant(entries.clone())?;
-            let own = entries.clone().map(|at| variant(at..at + 1)).collect::<Result<Vec<_>>>()?;
-            let parts = plan.entries()[entries.clone()].iter().zip(own.iter().map(|v| &variants[*v])).collect::<Vec<_>>();
-            let Timed { seconds, bound, waves, by_flops } = timed(&parts, &variants[whole].compiled, card, from)?;
-            let once = plan.entries()[entries.start].section == Section::Update;
-            let times = if once { 1 } else { micro_steps };
-            flops += times as f64 * parts.iter().map(|(e, _)| e.flops as f64).sum::<f64>();
-            let joined = |of: fn(&Entry) -> &str| parts.iter().map(|(e, _)| of(e)).collect::<Vec<_>>().join(" + ");
-            launches.push(Predicted {
-                launch: launches.len(),
-                kernel: joined(|e| &e.shader.name),
-                label: joined(|e| &e.label),
-                variant: whole,
-                seconds,
-                bound,
-                waves,
-                // Known when all are.
-                share: 0.0,
-                roofline: plan.least(card, entries),
-                times,
-                by_flops,
-            });
-        }
+            let compiled = compiler.compile(&shader)?;
+            let code = Code::new(&compiled.assembly);
+            let entries = &plan.entries()[entries];
+            let list = |e: &Entry| e.shader.consts.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ");
+            let consts = entries.iter().map(list).collect::<Vec<_>>().join(" + ");
+            let trips = if let [entry] = entries { trips(entry, &compiled, &code)? } else { None };
+            let hot = code.hot(&trips.unwrap_or_default());
+            variants.push(Variant { name: shader.name.clone(), consts, compiled, hot, code });
+            known.insert(key, variants.len() - 1);
+            Ok(variants.len() - 1)
+        };
+        // The instructions of each kernel are read off its own assembly, and the registers off that of the launch.
+        let whole = variant(entries.clone())?;
+        let own = entries.clone().map(|at| variant(at..at + 1)).collect::<Result<Vec<_>>>()?;
+        let parts = plan.entries()[entries.clone()].iter().zip(own.iter().map(|v| &variants[*v])).collect::<Vec<_>>();
+        let Timed { seconds, bound, waves, by_flops } = timed(&parts, &variants[whole].compiled, card, least.traffic)?;
+        let times = least.times;
+        flops += times as f64 * parts.iter().map(|(e, _)| e.flops as f64).sum::<f64>();
+        let joined = |of: fn(&Entry) -> &str| parts.iter().map(|(e, _)| of(e)).collect::<Vec<_>>().join(" + ");
+        launches.push(Predicted {
+            launch: launches.len(),
+            kernel: joined(|e| &e.shader.name),
+            label: joined(|e| &e.label),
+            variant: whole,
+            seconds,
+            bound,
+            waves,
+            // Known when all are.
+            share: 0.0,
+            roofline: least.seconds,
+            traffic: least.traffic,
+            times,
+            by_flops,
+        });
     }
     let step = |of: &dyn Fn(&Predicted) -> f64| launches.iter().map(|l| l.times as f64 * of(l)).sum::<f64>();
-    let (seconds, roofline) = (step(&|l| l.seconds), step(&|l| l.roofline + LAUNCH));
+    let seconds = step(&|l| l.seconds);
     launches.iter_mut().for_each(|l| l.share = l.times as f64 * l.seconds / seconds);
-    Ok(Prediction { launches, variants, seconds, roofline, flops })
+    Ok(Prediction { launches, variants, seconds, roofline: cost.seconds, traffic: cost.traffic, flops })
 }
 
 /// Number of lanes in all waves of a launch.
@@ -197,8 +186,8 @@ struct Timed {
     by_flops: bool,
 }
 
-/// Predicts a launch of one kernel or two, compiled as `whole`; `from` has the bytes that come from memory and from the Infinity Cache.
-fn timed(parts: &[(&Entry, &Variant)], whole: &Compiled, card: &CardModel, from: [f64; 2]) -> Result<Timed> {
+/// Predicts a launch of one kernel or two, compiled as `whole`, that moves these bytes.
+fn timed(parts: &[(&Entry, &Variant)], whole: &Compiled, card: &CardModel, moved: Traffic) -> Result<Timed> {
     let lanes = f64::from(whole.wave.max(32));
     // Sums over all waves, and the longest chain of instructions.
     let (mut waves, mut vector, mut scalar, mut lds, mut l2, mut chain, mut longest) = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0f64);
@@ -232,14 +221,14 @@ fn timed(parts: &[(&Entry, &Variant)], whole: &Compiled, card: &CardModel, from:
     let most = (waves / card.simds).ceil().max(1.0);
     let held = (whole.waves as f64).clamp(1.0, most);
     // Lanes that have nothing to load ask for nothing.
-    let l2 = l2.max(from[0] + from[1]);
+    let l2 = l2.max(moved.touched as f64);
     let bounds = [
         (Bound::Arithmetic, most * vector / waves / card.clock),
         (Bound::Scalar, most * scalar / waves / card.clock),
         (Bound::Lds, most * lds / waves / 64.0 / card.clock),
-        (Bound::L2, l2 / card.l2),
-        (Bound::InfinityCache, (from[0] + from[1]) / card.infinity.0),
-        (Bound::Memory, from[0] / card.memory),
+        (Bound::L2, l2 / card.l2.0),
+        (Bound::InfinityCache, moved.cache as f64 / card.infinity.0),
+        (Bound::Memory, moved.memory as f64 / card.memory),
         (Bound::Latency, longest.max((most / held).ceil() * chain / waves) / card.clock),
     ];
     let (bound, work) = bounds.into_iter().max_by(|a, b| a.1.total_cmp(&b.1)).unwrap_or((Bound::Launch, 0.0));

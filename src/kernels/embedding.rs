@@ -37,6 +37,8 @@ impl Forward {
             .bind("table", table)
             .bind("y", y)
             .bind_if("POSITIONS", "positions", positions)
+            .moves("table", rows * cols)
+            .moves("positions", length * cols)
             .size("rows", rows)
             .size("cols", cols)
             .size("length", length)

@@ -41,6 +41,7 @@ impl Forward {
             .bind("x", x)
             .bind("index", index)
             .bind("y", y)
+            .moves("x", if half { (batch * length * cols).div_ceil(2) } else { batch * length * cols })
             .size("batch", batch)
             .size("length", length)
             .size("cols", cols);

@@ -45,6 +45,7 @@ impl Forward {
         ] {
             plan.expect("gru/forward", tensor, len)?;
         }
+        let of = |each: usize| t * each..(t + 1) * each;
         let dispatch = Dispatch::new("gru/forward", label)
             .constant("FIRST", first.into())
             .bind("gx", gx)
@@ -56,11 +57,11 @@ impl Forward {
             .size("batch", batch)
             .size("units", units)
             .size("t", t)
-            .moves("gx", 3 * slot)
-            .moves("gates", 4 * slot)
-            .moves("h", 2 * slot)
-            .moves("y", slot)
-            .moves("residual", slot)
+            .moves_part("gx", of(3 * slot))
+            .moves_part("gates", of(4 * slot))
+            .moves_part("h", t * slot..(t + 2) * slot)
+            .moves_part("y", of(slot))
+            .moves_part("residual", of(slot))
             .flops(80 * slot);
         plan.record(dispatch, Grid::Threads(slot))
     }
@@ -108,6 +109,7 @@ impl Backward {
         ] {
             plan.expect("gru/backward", tensor, len)?;
         }
+        let of = |each: usize| t * each..(t + 1) * each;
         let dispatch = Dispatch::new("gru/backward", label)
             .bind("gates", gates)
             .bind("h", h)
@@ -119,11 +121,11 @@ impl Backward {
             .size("batch", batch)
             .size("units", units)
             .size("t", t)
-            .moves("gates", 4 * slot)
-            .moves("h", 2 * slot)
-            .moves("dy", slot)
-            .moves("dgx", 3 * slot)
-            .moves("du", 3 * slot)
+            .moves_part("gates", of(4 * slot))
+            .moves_part("h", t * slot..(t + 2) * slot)
+            .moves_part("dy", of(slot))
+            .moves_part("dgx", of(3 * slot))
+            .moves_part("du", of(3 * slot))
             .flops(30 * slot);
         plan.record(dispatch, Grid::Threads(slot))
     }

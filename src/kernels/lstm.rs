@@ -1,5 +1,7 @@
 //! Time steps of the LSTM cell. See `shaders/lstm/`.
 
+use std::ops::Range;
+
 use super::matmul::in_blocks;
 use super::{Dropout, state};
 use crate::error::Result;
@@ -93,7 +95,8 @@ impl Forward {
             plan.expect(name, tensor, len)?;
         }
         let dispatch = Dispatch::new(name, label).bind("gx", gx).bind("gates", gates).bind("h", h).bind("c", c).size("t", t);
-        let dispatch = dispatch.moves("gx", 4 * slot).moves("gates", 4 * slot).moves("h", 2 * slot).moves("c", 2 * slot).moves("y", slot);
+        let dispatch = dispatch.moves_part("gx", of(t, 4 * slot)).moves_part("gates", of(t, 4 * slot)).moves_part("y", of(t, slot));
+        let dispatch = dispatch.moves_part("h", t * slot..(t + 2) * slot).moves_part("c", t * slot..(t + 2) * slot);
         let dispatch = output(plan, dispatch, y, dropout, ["y", "y_at"])?;
         let (dispatch, grid) = match before {
             Before::Zeros(u) | Before::Product(u) => {
@@ -112,6 +115,11 @@ impl Forward {
         };
         plan.record(dispatch, grid)
     }
+}
+
+/// The elements of step t, of `each` a step.
+fn of(t: usize, each: usize) -> Range<usize> {
+    t * each..(t + 1) * each
 }
 
 /// Gradients of step t; the last step comes first.
@@ -158,10 +166,10 @@ impl Backward {
             .size("batch", batch)
             .size("units", units)
             .size("t", t)
-            .moves("gates", 4 * slot)
-            .moves("c", 2 * slot)
-            .moves("dgates", 4 * slot)
-            .moves("dy", slot)
+            .moves_part("gates", of(t, 4 * slot))
+            .moves_part("c", t * slot..(t + 2) * slot)
+            .moves_part("dgates", of(t, 4 * slot))
+            .moves_part("dy", of(t, slot))
             .flops(60 * slot);
         let dispatch = output(plan, dispatch, dy, dropout, ["dy", "dy_at"])?;
         plan.record(dispatch, Grid::Threads(slot))

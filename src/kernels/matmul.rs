@@ -3,7 +3,7 @@
 use super::{Dropout, SIMDS, adding, parts, state};
 use crate::error::Result;
 use crate::gpu::Target;
-use crate::plan::{Dispatch, Grid, Plan, Tensor};
+use crate::plan::{Dispatch, Grid, Plan, Shared, Tensor};
 
 /// Activation of an epilogue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
@@ -171,8 +171,8 @@ impl Matmul {
             .size("k", k)
             .size("batch", batch)
             .size("a_at", a_at)
-            .moves("a", self.batch * m * k)
-            .moves("b", self.batch * k * n)
+            .moves_part("a", a_at..a_at + batch * m * k)
+            .moves_part("b", b_at..b_at + batch * k * n)
             .size("b_at", b_at)
             .size("stream", self.dropout.map_or(0, |d| d.stream as usize))
             .scalar("rate", self.dropout.map_or(0.0, |d| d.rate))
@@ -188,7 +188,7 @@ impl Matmul {
             dispatch = dispatch.bind("state", state(plan)?);
         }
         let (dispatch, grid) = self.tiled(kernel, dispatch, plan.target);
-        plan.record(dispatch, grid)
+        plan.record(sharing(dispatch, kernel, grid, m, n, batch), grid)
     }
 
     /// The kernel for these sizes on this target.
@@ -252,6 +252,24 @@ impl Matmul {
             }
         }
     }
+}
+
+/// Says how the workgroups of a product share its factors. Tiles go panel by panel: those of a panel read its rows of A and all of B.
+fn sharing(dispatch: Dispatch, kernel: &str, grid: Grid, m: usize, n: usize, batch: usize) -> Dispatch {
+    /// Tiles along m of a panel of matmul/block (`PANEL` in `shaders/common/matmul_block.wgsl`).
+    const PANEL: usize = 16;
+    let Grid::Groups(groups) = grid else { return dispatch };
+    let groups = groups / batch;
+    let value = |name: &str| dispatch.value(name).max(1) as usize;
+    let panels = match kernel {
+        "matmul/block" => m.div_ceil(8 * value("ROWS")).div_ceil(PANEL),
+        "matmul/tile" => m.div_ceil(8 * value("ROWS")),
+        "matmul/thin" => m.min(groups),
+        _ => return dispatch,
+    };
+    let of_a = Shared { parts: panels * batch, groups: groups.div_ceil(panels), most: n };
+    let of_b = Shared { parts: batch, groups, most: panels };
+    dispatch.shared("a", of_a).shared("b", of_b)
 }
 
 /// Outputs of a workgroup of matmul/thin.

@@ -1,5 +1,6 @@
 //! Launches of kernels, before and after they are recorded.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::tensor::{Section, Tensor};
@@ -47,7 +48,9 @@ pub struct Dispatch {
     pub(super) params: Vec<(&'static str, Param)>,
     pub(super) flops: u64,
     /// Elements of some of the bindings that it touches; of the others it touches all.
-    pub(super) moved: Vec<(&'static str, usize)>,
+    pub(super) moved: Vec<(&'static str, Range<usize>)>,
+    /// Bindings whose parts several workgroups read, one after another.
+    pub(super) shared: Vec<(&'static str, Shared)>,
     pub(super) variants: Vec<Variant>,
 }
 
@@ -62,6 +65,7 @@ impl Dispatch {
             params: vec![],
             flops: 0,
             moved: vec![],
+            shared: vec![],
             variants: vec![],
         }
     }
@@ -70,6 +74,11 @@ impl Dispatch {
     pub fn constant(mut self, name: &'static str, value: u32) -> Self {
         self.consts.push((name, value));
         self
+    }
+
+    /// Value of a const that it replaces, 0 for others.
+    pub(crate) fn value(&self, name: &str) -> u32 {
+        self.consts.iter().find(|(known, _)| *known == name).map_or(0, |(_, value)| *value)
     }
 
     /// Binds a tensor to the variable of that name; twice the same is once.
@@ -81,8 +90,19 @@ impl Dispatch {
     }
 
     /// Says that the launch touches so many elements of a binding, not all of them.
-    pub fn moves(mut self, name: &'static str, elements: usize) -> Self {
+    pub fn moves(self, name: &'static str, elements: usize) -> Self {
+        self.moves_part(name, 0..elements)
+    }
+
+    /// Says which elements of a binding the launch touches.
+    pub fn moves_part(mut self, name: &'static str, elements: Range<usize>) -> Self {
         self.moved.push((name, elements));
+        self
+    }
+
+    /// Says how workgroups share what the launch touches of a binding. Of the others each reads a part of its own.
+    pub fn shared(mut self, name: &'static str, shared: Shared) -> Self {
+        self.shared.push((name, shared));
         self
     }
 
@@ -130,6 +150,31 @@ pub enum Grid {
     Groups(usize),
 }
 
+/// How workgroups share a binding: part by part, each of which all workgroups of some consecutive ones read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shared {
+    /// Parts.
+    pub parts: usize,
+    /// Workgroups that read a part.
+    pub groups: usize,
+    /// Times at most that a part is read by workgroups that are not under way together.
+    pub most: usize,
+}
+
+impl Shared {
+    /// Each workgroup reads a part of its own.
+    pub const NO: Shared = Shared { parts: 1, groups: 1, most: 1 };
+}
+
+/// What a launch touches of a tensor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Extent {
+    /// The elements.
+    pub elements: Range<usize>,
+    /// How its workgroups share them.
+    pub shared: Shared,
+}
+
 /// A recorded launch.
 #[derive(Debug, Clone)]
 pub struct Entry {
@@ -155,8 +200,8 @@ pub struct Entry {
     pub section: Section,
     /// Floating-point operations.
     pub flops: u64,
-    /// Elements of each tensor that are read or written, each counted once.
-    pub moved: Vec<usize>,
+    /// What it touches of each tensor.
+    pub extents: Vec<Extent>,
 }
 
 impl Entry {

@@ -6,7 +6,7 @@ use std::ops::Range;
 use super::dispatch::Entry;
 use super::tensor::{FLAT_ALIGN, Fill, Parameter, Section, Tensor, TensorInfo};
 use crate::error::{Error, Result};
-use crate::gpu::{CardModel, LAUNCH, Target};
+use crate::gpu::Target;
 
 /// Properties of the run that launches depend on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,18 +121,6 @@ impl FixedPlan {
         starts.map(|at| at..at + 1 + usize::from(self.entries.get(at + 1).is_some_and(|next| next.paired)))
     }
 
-    /// Seconds that a card takes for a range of the dispatches at least: each at the peak of its arithmetic or of its memory, whichever
-    /// takes longer, with the cost of a launch.
-    pub fn roofline(&self, card: &CardModel, range: Range<usize>) -> f64 {
-        self.launches().filter(|launch| range.contains(&launch.start)).map(|launch| self.least(card, launch) + LAUNCH).sum()
-    }
-
-    /// Seconds that a card takes for one launch at least.
-    pub fn least(&self, card: &CardModel, launch: Range<usize>) -> f64 {
-        let flops: u64 = self.entries[launch.clone()].iter().map(|e| e.flops).sum();
-        (flops as f64 / card.peak()).max(self.touched(launch) as f64 / card.memory)
-    }
-
     /// Bytes that a launch reads and writes.
     pub fn touched(&self, launch: Range<usize>) -> u64 {
         self.moved(&self.entries[launch]).values().sum()
@@ -141,8 +129,8 @@ impl FixedPlan {
     /// Bytes of each tensor that entries of one launch read or write, each counted once.
     pub fn moved(&self, entries: &[Entry]) -> BTreeMap<Tensor, u64> {
         let mut moved = BTreeMap::new();
-        for (tensor, elements) in entries.iter().flat_map(|e| e.tensors.iter().zip(&e.moved)) {
-            let bytes = self.info(*tensor).bytes_of(*elements);
+        for (tensor, extent) in entries.iter().flat_map(|e| e.tensors.iter().zip(&e.extents)) {
+            let bytes = self.info(*tensor).bytes_of(extent.elements.len());
             moved.entry(*tensor).and_modify(|most: &mut u64| *most = bytes.max(*most)).or_insert(bytes);
         }
         moved

@@ -76,8 +76,6 @@ pub struct MemoryReport {
     pub working_set_bytes: u64,
     /// The dispatch that touches it.
     pub working_set_at: String,
-    /// Bytes that one training step reads and writes, each binding once.
-    pub step_traffic_bytes: u64,
     /// Every tensor.
     pub tensors: Vec<TensorLine>,
 }
@@ -296,9 +294,6 @@ impl Memory {
                     (report.working_set_bytes, report.working_set_at) = (touched, at());
                 }
             }
-        }
-        if let Some(train) = plans.first() {
-            report.step_traffic_bytes = train.plan.launches().map(|launch| train.plan.touched(launch)).sum();
         }
     }
 }

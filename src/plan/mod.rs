@@ -4,6 +4,7 @@
 //! their places ([`Lowered`]), and a [`Program`] replays it on a device. Recording needs no device. The memory report is read off the plan,
 //! the profiler times it entry by entry, the tests walk it, and a training step is one replay of it.
 
+mod cost;
 mod dispatch;
 mod exchange;
 mod fixed;
@@ -19,7 +20,8 @@ mod recording;
 mod slices;
 mod tensor;
 
-pub use dispatch::{Dispatch, Entry, Grid, Param};
+pub use cost::{Cost, LaunchCost, Traffic};
+pub use dispatch::{Dispatch, Entry, Extent, Grid, Param, Shared};
 pub use exchange::{Exchange, Part};
 pub use fixed::{FixedPlan, PlanOptions};
 #[cfg(feature = "isa")]

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Deref;
 use std::sync::Arc;
 
-use super::dispatch::{Dispatch, Entry, Grid, Param, Variant};
+use super::dispatch::{Dispatch, Entry, Extent, Grid, Param, Shared, Variant};
 use super::fixed::{FixedPlan, PlanOptions};
 use super::tensor::{FLAT_ALIGN, Fill, Flat, Init, Parameter, Section, Storage, Tensor, TensorInfo};
 use crate::error::{Error, Result};
@@ -299,11 +299,11 @@ impl Plan {
     /// # Errors
     /// `Internal`, naming the kernel, the label and what differs.
     pub fn record(&mut self, dispatch: Dispatch, grid: Grid) -> Result<()> {
-        let Dispatch { kernel, label, consts, bindings, params, flops, moved, variants } = dispatch;
+        let Dispatch { kernel, label, consts, bindings, params, flops, moved, shared, variants } = dispatch;
         let Launch { shader, grid, kind, variants } = self.choose(kernel, &consts, grid, &params, variants)?;
         let wrong = |what: String| Error::Internal(format!("{kernel} at {label}: {what}"));
         let overwrites = consts.iter().any(|(name, value)| *name == "OVERWRITE" && *value > 0);
-        let (mut tensors, mut elements) = (Vec::with_capacity(bindings.len()), Vec::with_capacity(bindings.len()));
+        let (mut tensors, mut extents) = (Vec::with_capacity(bindings.len()), Vec::with_capacity(bindings.len()));
         for binding in &shader.bindings {
             let mut bound = bindings.iter().filter(|(name, _)| *name == binding.name);
             let (Some((_, tensor)), None) = (bound.next(), bound.next()) else {
@@ -319,8 +319,9 @@ impl Plan {
                     info.name
                 )));
             }
-            let part = moved.iter().find(|(name, _)| *name == binding.name).map(|(_, elements)| *elements);
-            elements.push(part.unwrap_or(usize::MAX).min(info.len()));
+            let part = moved.iter().find(|(name, _)| *name == binding.name).map_or(0..info.len(), |(_, elements)| elements.clone());
+            let shared = shared.iter().find(|(name, _)| *name == binding.name).map_or(Shared::NO, |(_, shared)| *shared);
+            extents.push(Extent { elements: part.start.min(info.len())..part.end.min(info.len()), shared });
             tensors.push(*tensor);
         }
         if let Some((name, _)) = bindings.iter().find(|(name, _)| shader.bindings.iter().all(|b| b.name != *name)) {
@@ -342,8 +343,7 @@ impl Plan {
         self.within_limits(&shader, &label, &immediates)?;
         let grid = self.workgroups(grid, &shader)?;
         let section = self.section;
-        let entry =
-            Entry { shader, label, tensors, params, immediates, grid, kind, variants, paired: false, section, flops, moved: elements };
+        let entry = Entry { shader, label, tensors, params, immediates, grid, kind, variants, paired: false, section, flops, extents };
         for tensor in entry.writes() {
             if let Storage::Gradient { offset } = self.info(tensor).storage
                 && !self.accumulates(tensor)?

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use super::{Loaded, Problem};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::gpu::{CardModel, Gpu, Target};
 use crate::kernels::loss_scale;
 use crate::models::initial_weights;
-use crate::plan::{Flat, Memory, Section};
+use crate::plan::{Cost, Flat, Lowered, Memory};
 use crate::session::{Carried, Placed, Plans, Session};
 use crate::tasks::{DataState, Layout};
 
@@ -119,15 +119,21 @@ impl<D: DataState + ?Sized> Problem<D> {
         Ok(placed)
     }
 
-    /// Lower bound of the seconds that a card needs for a step with the run's micro-batches (roofline model).
+    /// Training step as a card runs it, in its buffers; laid out as `place` last decided.
     ///
     /// # Errors
     /// As `record_training`.
-    pub fn roofline(&self, card: &CardModel) -> Result<f64> {
-        let (plan, _) = self.record_training(Target::default())?;
-        let update = plan.range(Section::Update);
-        let micro_steps = (self.settings.train.accumulate / self.ranks.count) as f64;
-        Ok(micro_steps * plan.roofline(card, 0..update.start) + plan.roofline(card, update))
+    pub fn on_card(&self) -> Result<Lowered> {
+        let step = self.placed_for(Target::default())?.plans.train;
+        step.map(|(step, _)| step).ok_or_else(|| Error::Internal("plans for training without a step".into()))
+    }
+
+    /// Cost at least, on a card, of a step of one process with the run's micro-batches.
+    ///
+    /// # Errors
+    /// As `record_training`.
+    pub fn cost(&self, card: &CardModel) -> Result<Cost> {
+        Ok(self.on_card()?.cost(card, self.settings.train.accumulate / self.ranks.count))
     }
 
     /// Largest batch size whose memory stays within the budget; none if no batch fits. Memory is nearly linear in the batch, so a few plans

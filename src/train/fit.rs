@@ -15,7 +15,7 @@ use crate::tasks::DataKind;
 const LARGEST: usize = 2;
 
 /// Finds the fastest form of a run that fits a budget in bytes, among those whose steps have the same samples: the one with the shortest
-/// step by the roofline model of an RX 6600. A run that already fits is not changed, and 16 bits are used only if nothing fits with 32
+/// step by what it costs an RX 6600 at least. A run that already fits is not changed, and 16 bits are used only if nothing fits with 32
 /// bits. If the loss compares the samples of a micro-batch with each other, the micro-batch is kept. With several processes, each has the
 /// budget.
 ///
@@ -78,7 +78,7 @@ where
         for batch in sizes.take(LARGEST) {
             let mut candidate = candidate.clone();
             (candidate.train.batch, candidate.train.accumulate) = (batch, config.train.samples() / batch);
-            let seconds = Problem::open_for(&candidate, ranks)?.roofline(&CARD)?;
+            let seconds = Problem::open_for(&candidate, ranks)?.cost(&CARD)?.seconds;
             if best.as_ref().is_none_or(|(least, _)| seconds < *least) {
                 best = Some((seconds, candidate));
             }
