@@ -23,7 +23,7 @@ FEATURES := isa$(if $(and $(shell command -v mpicc),$(LIBCLANG)),$(shell printf 
 test test-all test-drivers mutants torture bench bench-peers bench-compare: export ENGINE_CACHE = $(CURDIR)/target/untuned
 test test-all test-drivers mutants torture: export NODEVICE_SELECT = 1
 
-.PHONY: format train test deny test-all test-drivers mutants torture bench bench-peers bench-compare driver mpi
+.PHONY: format train test deny test-all test-drivers test-dxc test-tint mutants torture bench bench-peers bench-compare driver mpi
 
 train: driver
 	cargo run --release -- train $(RUN) $(ARGS) --out runs/first --resume
@@ -67,6 +67,11 @@ mpi:
 # On a second driver, SwiftShader, every case of the kernels that have changed since they passed, and a tenth of the others.
 test-drivers: driver
 	FEATURES=$(FEATURES) kernels-tests/drivers.sh
+
+# What compilers that no test runs say of the kernels of the shipped runs: Microsoft's DXC, which is downloaded, and Tint, which Chromium has.
+test-dxc test-tint: test-%:
+	cargo test --features $(FEATURES) --test kernels-tests -- write-kernels
+	python3 kernels-tests/$*.py
 
 # Changes the shaders at random; each change must fail a case of its family.
 mutants: driver

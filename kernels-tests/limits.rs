@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::passed::Changed;
 use crate::runner::{all, note, tests};
+use crate::written;
 use engine::error::{Error, Result};
 use engine::gpu::{BindingKind, Role, Shader, Target};
 use engine::harness::FAMILIES;
@@ -14,7 +15,6 @@ use engine::kernels::{Dropout, attention, normalize};
 use engine::plan::{FixedPlan, LayoutOptions, Memory, Plan, Section};
 use engine::problem::Loaded;
 use engine::registry::Config;
-use naga::valid::{Capabilities, ValidationFlags, Validator};
 
 tests![
     steps_keep_to_their_launches,
@@ -53,7 +53,11 @@ fn refused(run: &Path, error: &engine::error::Error) -> ! {
 
 /// The plans of a shipped run, at its own batch and sizes.
 fn plans(run: &Path, target: Target) -> Vec<FixedPlan> {
-    let config = Config::load(run, &[]).unwrap();
+    plans_with(run, &[], target)
+}
+
+fn plans_with(run: &Path, set: &[String], target: Target) -> Vec<FixedPlan> {
+    let config = Config::load(run, set).unwrap();
     let problem = Loaded::made_up(&config, 4 * config.train.batch).unwrap();
     let train = problem.record_training(target).unwrap_or_else(|e| refused(run, &e)).0;
     let evaluate = problem.record_evaluation(target).unwrap_or_else(|e| refused(run, &e)).0;
@@ -61,13 +65,13 @@ fn plans(run: &Path, target: Target) -> Vec<FixedPlan> {
     [train, evaluate].into_iter().chain(decode).collect()
 }
 
-/// Every different kernel of the shipped runs as it is compiled on both kinds of targets, with the run that it was first seen in.
-fn shipped_kernels(card: Target) -> Vec<(Arc<Shader>, String)> {
+/// Every different kernel of the shipped runs with some overrides as it is compiled on some targets, with the run that it was first seen in.
+pub(crate) fn shipped_kernels(targets: &[Target], set: &[String]) -> Vec<(Arc<Shader>, String)> {
     let mut seen = HashSet::new();
     let mut kernels = Vec::new();
     for run in shipped_runs() {
-        for target in [card, lavapipe()] {
-            for plan in plans(&run, target) {
+        for target in targets {
+            for plan in plans_with(&run, set, *target) {
                 let (_, lowered) = Memory::of(plan, LayoutOptions::default()).unwrap();
                 for launch in &lowered.launches {
                     let entry = &lowered.plan.entries()[launch.entries.start];
@@ -161,7 +165,7 @@ fn no_loop_of_a_shipped_run_is_cut_off_on_software_adapters() {
 
 /// DirectX 12 and Metal have 32 KiB of workgroup memory; WebGPU promises 256 invocations, 8 storage buffers and 64 bytes of immediates.
 fn shipped_kernels_stay_within_what_every_api_has() {
-    for (shader, at) in shipped_kernels(Target { storage_buffers: 8, ..Target::default() }) {
+    for (shader, at) in shipped_kernels(&[Target { storage_buffers: 8, ..Target::default() }, lavapipe()], &[]) {
         let storage = shader.bindings.iter().filter(|b| b.kind == BindingKind::Storage).count();
         let sizes = (shader.workgroup_bytes, shader.workgroup, storage, shader.params_bytes);
         let fits = sizes.0 <= 32_768 && sizes.1 <= 256 && sizes.2 <= 8 && sizes.3 <= 64;
@@ -173,33 +177,21 @@ fn shipped_kernels_stay_within_what_every_api_has() {
     }
 }
 
-/// SPIR-V for Vulkan, HLSL for DirectX 12, MSL for Metal.
+/// SPIR-V for Vulkan, HLSL for DirectX 12, MSL for Metal, WGSL for browsers.
 fn kernels_can_be_written_for_every_api() {
-    use naga::back::{hlsl, msl, spv};
-    let (shipped, cases) = (shipped_kernels(Target::default()), kernels_of_cases());
+    use naga::back::{msl, spv};
+    let (shipped, cases) = (shipped_kernels(&[Target::default(), lavapipe()], &[]), kernels_of_cases());
     assert!(shipped.len() > 100 && cases.len() > 50, "{} {}", shipped.len(), cases.len());
     for (shader, at) in shipped.into_iter().chain(cases) {
         let what = format!("{} {:?} of {at}", shader.name, shader.consts);
-        let info = Validator::new(ValidationFlags::all(), Capabilities::all())
-            .subgroup_stages(naga::valid::ShaderStages::COMPUTE)
-            .subgroup_operations(naga::valid::SubgroupOperationSet::all())
-            .validate(&shader.module)
-            .unwrap_or_else(|e| panic!("{what}: {e:?}"));
+        let info = written::validated(&shader).unwrap_or_else(|e| panic!("{what}: {e:?}"));
         let words = spv::write_vec(&shader.module, &info, &spv::Options { lang_version: (1, 3), ..Default::default() }, None)
             .unwrap_or_else(|e| panic!("{what} as SPIR-V: {e}"));
         assert!(words.len() > 50);
-        let mut text = String::new();
-        let target = hlsl::BindTarget { register: 100, ..Default::default() };
-        let options = hlsl::Options {
-            shader_model: hlsl::ShaderModel::V6_0,
-            immediates_target: Some(target),
-            special_constants_binding: Some(hlsl::BindTarget { register: 101, ..Default::default() }),
-            ..Default::default()
-        };
-        hlsl::Writer::new(&mut text, &options, &hlsl::PipelineOptions::default())
-            .write(&shader.module, &info, None)
-            .unwrap_or_else(|e| panic!("{what} as HLSL: {e}"));
+        let text = written::hlsl(&shader, &info).unwrap_or_else(|e| panic!("{what} as HLSL: {e}"));
         assert!(text.contains("numthreads"));
+        let text = written::wgsl(&shader, &info).unwrap_or_else(|e| panic!("{what} as WGSL: {e}"));
+        assert!(text.contains("@compute"));
         let options = msl::Options { lang_version: (2, 4), fake_missing_bindings: true, ..Default::default() };
         let (text, _) = msl::write_string(&shader.module, &info, &options, &msl::PipelineOptions::default())
             .unwrap_or_else(|e| panic!("{what} as MSL: {e}"));

@@ -26,13 +26,19 @@ mod sizes;
 mod stack;
 mod tune;
 mod vectors;
+mod written;
 
-/// The longest first, so that no thread is left alone with one.
+/// Runs the tests, the longest first, so that no thread is left alone with one; or one of the two jobs that take what the tests have.
 fn main() -> std::process::ExitCode {
-    if std::env::args().nth(1).is_some_and(|word| word == "record") {
-        passed::record();
-        return std::process::ExitCode::SUCCESS;
+    match std::env::args().nth(1).as_deref() {
+        Some("record") => passed::record(),
+        Some("write-kernels") => written::write(),
+        _ => return tests(),
     }
+    std::process::ExitCode::SUCCESS
+}
+
+fn tests() -> std::process::ExitCode {
     runner::main(&[
         kernels::FAMILY_TESTS,
         forms::TESTS,
