@@ -13,8 +13,9 @@ use crate::gpu::{Devices, Gpu};
 
 type Stream = Arc<Mutex<dyn Write + Send>>;
 
-/// Who has the terminal of the second stream.
+/// Who has the terminal of the second stream. Without the command line nothing draws there.
 #[derive(Debug)]
+#[cfg_attr(not(feature = "cli"), expect(dead_code))]
 enum Screen {
     /// Lines and progress bars.
     Free,
@@ -110,34 +111,6 @@ impl Host {
         self.colours[1]
     }
 
-    /// True if a progress bar may be drawn: it has a terminal, which no picture has or is about to take.
-    pub(crate) fn has_room_for_bars(&self) -> bool {
-        self.terminal() && matches!(*self.screen(), Screen::Free)
-    }
-
-    /// Draws no more progress bars, as a picture will take the terminal.
-    pub(crate) fn keep_screen(&self) {
-        *self.screen() = Screen::Kept;
-    }
-
-    /// Lets a picture have the terminal: lines of the second stream wait until it is given back.
-    pub(crate) fn take_screen(&self) {
-        *self.screen() = Screen::Taken(Vec::new());
-    }
-
-    /// True while a picture has the terminal.
-    pub(crate) fn screen_is_taken(&self) -> bool {
-        matches!(*self.screen(), Screen::Taken(_))
-    }
-
-    /// Takes the terminal back, and writes the lines that have waited.
-    pub(crate) fn give_back_screen(&self) {
-        let mut screen = self.screen();
-        if let Screen::Taken(lines) = std::mem::replace(&mut *screen, Screen::Free) {
-            lines.iter().for_each(|line| self.write(line));
-        }
-    }
-
     fn screen(&self) -> MutexGuard<'_, Screen> {
         self.screen.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -187,6 +160,37 @@ impl Host {
     /// Writes a note for the user to the second stream.
     pub fn note(&self, text: &str) {
         self.say(&format!("note: {text}"));
+    }
+}
+
+#[cfg(feature = "cli")]
+impl Host {
+    /// True if a progress bar may be drawn: it has a terminal, which no picture has or is about to take.
+    pub(crate) fn has_room_for_bars(&self) -> bool {
+        self.terminal() && matches!(*self.screen(), Screen::Free)
+    }
+
+    /// Draws no more progress bars, as a picture will take the terminal.
+    pub(crate) fn keep_screen(&self) {
+        *self.screen() = Screen::Kept;
+    }
+
+    /// Lets a picture have the terminal: lines of the second stream wait until it is given back.
+    pub(crate) fn take_screen(&self) {
+        *self.screen() = Screen::Taken(Vec::new());
+    }
+
+    /// True while a picture has the terminal.
+    pub(crate) fn screen_is_taken(&self) -> bool {
+        matches!(*self.screen(), Screen::Taken(_))
+    }
+
+    /// Takes the terminal back, and writes the lines that have waited.
+    pub(crate) fn give_back_screen(&self) {
+        let mut screen = self.screen();
+        if let Screen::Taken(lines) = std::mem::replace(&mut *screen, Screen::Free) {
+            lines.iter().for_each(|line| self.write(line));
+        }
     }
 }
 
@@ -257,6 +261,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg(feature = "cli")]
     fn lines_wait_while_a_picture_has_the_terminal() {
         let shared = Shared::default();
         let host = Host::new(Vec::new(), shared.clone(), Devices::default());
