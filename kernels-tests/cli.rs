@@ -198,7 +198,8 @@ fn an_estimate_over_the_budget_has_its_exit_code() {
 
 fn lines_fit_a_terminal_and_have_colours_if_asked() {
     let folder = tempfile::tempdir().unwrap();
-    let (code, stdout, text) = train(&folder.path().join("a"), "45", &[]);
+    let (code, stdout, text) = train(&folder.path().join("a"), "45", &["--live"]);
+    assert!(text.contains("--live needs a terminal in the foreground: training goes on without it\n"), "{text}");
     let told = |line: &&str| !line.starts_with("run folder") && !line.contains(folder.path().to_str().unwrap());
     for line in stdout.lines().take_while(|line| !line.starts_with("WARNING")).chain(text.lines()).filter(told) {
         assert!(line.chars().count() <= 80, "{} columns: {line}", line.chars().count());

@@ -24,14 +24,22 @@ mod shown {
             if !host.terminal() {
                 return None;
             }
-            let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr_with_hz(8));
+            let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::hidden());
             let style = ProgressStyle::with_template(&format!("{{bar:20}} {{pos}}/{{len}} {unit}{{pace}}  {{msg}}"));
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).with_key("pace", pace));
             Some(Bar(bar, host.clone()))
         }
 
+        /// The bar, drawn from the moment at which the terminal has room for it.
+        fn bar(&self) -> &ProgressBar {
+            if self.0.is_hidden() && self.1.has_room_for_bars() {
+                self.0.set_draw_target(ProgressDrawTarget::stderr_with_hz(8));
+            }
+            &self.0
+        }
+
         pub(crate) fn start_at(&self, position: u64) {
-            self.0.set_position(position);
+            self.bar().set_position(position);
             self.0.reset_eta();
         }
 
@@ -40,12 +48,12 @@ mod shown {
         }
 
         pub(crate) fn show(&self, position: u64, message: &str) {
-            self.0.set_position(position);
+            self.bar().set_position(position);
             self.0.set_message(message.to_string());
         }
 
         pub(crate) fn add(&self, n: u64) {
-            self.0.inc(n);
+            self.bar().inc(n);
         }
 
         pub(crate) fn clear(&self) {

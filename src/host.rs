@@ -6,29 +6,43 @@ use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::{Error, Failure, Result, json, visible};
 use crate::gpu::{Devices, Gpu};
 
 type Stream = Arc<Mutex<dyn Write + Send>>;
 
+/// Who has the terminal of the second stream. Without the command line nothing draws there.
+#[derive(Debug)]
+#[cfg_attr(not(feature = "cli"), expect(dead_code))]
+enum Screen {
+    /// Lines and progress bars.
+    Free,
+    /// Lines alone: a picture is about to take it.
+    Kept,
+    /// A picture that fills it, until which these lines wait.
+    Taken(Vec<String>),
+}
+
 /// Output streams and open devices of a command. Results go to the first stream, everything else to the second. A clone is the same host.
 #[derive(Clone)]
 pub struct Host {
     out: Stream,
     err: Stream,
-    terminal: bool,
+    /// True for the first stream and for the second if it is a terminal.
+    terminals: [bool; 2],
     /// Colours on the first stream, and on the second.
     colours: [bool; 2],
     process: bool,
     devices: Devices,
     closed: Arc<AtomicBool>,
+    screen: Arc<Mutex<Screen>>,
 }
 
 impl fmt::Debug for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Host").field("terminal", &self.terminal).field("devices", &self.devices).finish_non_exhaustive()
+        f.debug_struct("Host").field("terminals", &self.terminals).field("devices", &self.devices).finish_non_exhaustive()
     }
 }
 
@@ -37,14 +51,16 @@ impl Default for Host {
     fn default() -> Self {
         // https://no-color.org
         let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let terminals = [io::stdout().is_terminal(), io::stderr().is_terminal()];
         Host {
-            colours: [io::stdout().is_terminal(), io::stderr().is_terminal()].map(|terminal| terminal && !plain),
+            colours: terminals.map(|terminal| terminal && !plain),
             out: Arc::new(Mutex::new(io::stdout())),
             err: Arc::new(Mutex::new(io::stderr())),
-            terminal: io::stderr().is_terminal(),
+            terminals,
             process: true,
             devices: Devices::default(),
             closed: Arc::default(),
+            screen: Arc::new(Mutex::new(Screen::Free)),
         }
     }
 }
@@ -53,7 +69,8 @@ impl Host {
     /// A host with these streams, none of them a terminal, and these devices.
     pub fn new(out: impl Write + Send + 'static, err: impl Write + Send + 'static, devices: Devices) -> Self {
         let (out, err) = (Arc::new(Mutex::new(out)), Arc::new(Mutex::new(err)));
-        Host { out, err, terminal: false, colours: [false; 2], process: false, devices, closed: Arc::default() }
+        let screen = Arc::new(Mutex::new(Screen::Free));
+        Host { out, err, terminals: [false; 2], colours: [false; 2], process: false, devices, closed: Arc::default(), screen }
     }
 
     /// The same host with colours on both streams, or with none.
@@ -81,7 +98,25 @@ impl Host {
 
     /// True if the second stream is a terminal.
     pub fn terminal(&self) -> bool {
-        self.terminal
+        self.terminals[1]
+    }
+
+    /// True if the first stream, that of results, is a terminal.
+    pub fn prints_to_terminal(&self) -> bool {
+        self.terminals[0]
+    }
+
+    /// True if the second stream has colours.
+    pub fn says_in_colours(&self) -> bool {
+        self.colours[1]
+    }
+
+    fn screen(&self) -> MutexGuard<'_, Screen> {
+        self.screen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self, line: &str) {
+        let _ = writeln!(lock(&self.err), "{line}");
     }
 
     /// Writes a result; a closed pipe is no error.
@@ -114,12 +149,48 @@ impl Host {
 
     /// Writes a line to the second stream; errors are ignored.
     pub fn say(&self, line: &str) {
-        let _ = writeln!(lock(&self.err), "{}", painted(&visible(line), self.colours[1]));
+        let line = visible(line);
+        let line = painted(&line, self.colours[1]);
+        match &mut *self.screen() {
+            Screen::Taken(lines) => lines.push(line.into_owned()),
+            Screen::Free | Screen::Kept => self.write(&line),
+        }
     }
 
     /// Writes a note for the user to the second stream.
     pub fn note(&self, text: &str) {
         self.say(&format!("note: {text}"));
+    }
+}
+
+#[cfg(feature = "cli")]
+impl Host {
+    /// True if a progress bar may be drawn: it has a terminal, which no picture has or is about to take.
+    pub(crate) fn has_room_for_bars(&self) -> bool {
+        self.terminal() && matches!(*self.screen(), Screen::Free)
+    }
+
+    /// Draws no more progress bars, as a picture will take the terminal.
+    pub(crate) fn keep_screen(&self) {
+        *self.screen() = Screen::Kept;
+    }
+
+    /// Lets a picture have the terminal: lines of the second stream wait until it is given back.
+    pub(crate) fn take_screen(&self) {
+        *self.screen() = Screen::Taken(Vec::new());
+    }
+
+    /// True while a picture has the terminal.
+    pub(crate) fn screen_is_taken(&self) -> bool {
+        matches!(*self.screen(), Screen::Taken(_))
+    }
+
+    /// Takes the terminal back, and writes the lines that have waited.
+    pub(crate) fn give_back_screen(&self) {
+        let mut screen = self.screen();
+        if let Screen::Taken(lines) = std::mem::replace(&mut *screen, Screen::Free) {
+            lines.iter().for_each(|line| self.write(line));
+        }
     }
 }
 
@@ -158,7 +229,7 @@ fn painted(text: &str, on: bool) -> Cow<'_, str> {
     text.split('\n').map(line).collect::<Vec<_>>().join("\n").into()
 }
 
-fn lock(stream: &Mutex<dyn Write + Send>) -> std::sync::MutexGuard<'_, dyn Write + Send + 'static> {
+fn lock(stream: &Mutex<dyn Write + Send>) -> MutexGuard<'_, dyn Write + Send + 'static> {
     stream.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -186,6 +257,35 @@ mod tests {
             ("plain", "plain"),
         ] {
             assert_eq!((painted(text, true), painted(text, false)), (want.into(), text.into()));
+        }
+    }
+
+    #[test]
+    #[cfg(feature = "cli")]
+    fn lines_wait_while_a_picture_has_the_terminal() {
+        let shared = Shared::default();
+        let host = Host::new(Vec::new(), shared.clone(), Devices::default());
+        let text = || String::from_utf8(shared.0.lock().unwrap().clone()).unwrap();
+        host.keep_screen();
+        host.say("a");
+        host.take_screen();
+        host.clone().say("b");
+        assert!(host.screen_is_taken() && text() == "a\n");
+        host.give_back_screen();
+        host.say("c");
+        assert!(!host.screen_is_taken() && text() == "a\nb\nc\n");
+    }
+
+    #[derive(Clone, Default)]
+    struct Shared(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Shared {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
         }
     }
 

@@ -17,6 +17,8 @@ mod help;
 mod inspect;
 #[cfg(feature = "isa")]
 mod isa;
+mod live;
+mod live_draw;
 mod new;
 mod new_samples;
 mod output;
@@ -25,6 +27,7 @@ mod predict;
 mod preflight;
 mod profile;
 mod report;
+mod signals;
 mod status;
 mod sweep;
 mod train;
@@ -163,6 +166,7 @@ pub fn main() -> i32 {
     let host = Host::default();
     let of_panics = host.clone();
     std::panic::set_hook(Box::new(move |info| {
+        live::leave(&of_panics);
         of_panics.say(&match info.payload_as_str().is_some_and(refused) {
             true => "engine: the system refuses another thread. Close other programs or raise its limits; a run goes on with --resume"
                 .to_string(),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::args::JsonArg;
+use super::live::{has_terminal, watch};
 use super::output::note_left_out;
 use crate::error::Result;
 use crate::host::Host;
@@ -17,7 +18,7 @@ pub(super) struct StatusArgs {
     /// Run folders, or folders of runs such as that of a sweep
     #[arg(value_name = "RUN", required = true)]
     runs: Vec<PathBuf>,
-    /// Show again every two seconds, while one of them is live
+    /// Draw curves and progress in the terminal until q; where there is none, print again every two seconds while one is live
     #[arg(long)]
     watch: bool,
     #[command(flatten)]
@@ -25,6 +26,11 @@ pub(super) struct StatusArgs {
 }
 
 pub(super) fn run(host: &Host, args: StatusArgs) -> Result<()> {
+    if args.watch && !args.json.json && host.prints_to_terminal() && has_terminal(host) {
+        // What is no run is refused before the terminal is taken.
+        readable(&members(&args.runs), status)?;
+        return watch(host, &args.runs);
+    }
     loop {
         // A sweep that is under way gets more of them.
         let (statuses, left_out) = readable(&members(&args.runs), status)?;

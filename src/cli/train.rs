@@ -2,13 +2,14 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use clap::Args;
 use tempfile::TempDir;
 
 use super::args::{DeviceArg, JsonArg, KeyValue, parse_bytes};
 use super::devices::device_of;
+use super::live::View;
+use super::signals::stop_on_signals;
 use super::sweep::{Member, members};
 use crate::error::{Error, Result};
 use crate::host::Host;
@@ -55,6 +56,9 @@ pub(super) struct TrainArgs {
     /// End after this many steps; the schedule stays that of the run
     #[arg(long, value_name = "N")]
     steps: Option<u64>,
+    /// Draw curves, the best so far and the time left in the terminal; q leaves this view
+    #[arg(long)]
+    live: bool,
     /// Write metrics.csv too: a row a step, a column for each metric of each split
     #[arg(long)]
     csv: bool,
@@ -67,7 +71,7 @@ pub(super) struct TrainArgs {
 
 pub(super) fn run(host: &Host, args: TrainArgs, ranks: Ranks) -> Result<()> {
     let members = members(&args.seeds, &args.grid)?;
-    let TrainArgs { runs: files, set, out, resume, init, budget, device, steps, csv, strict, json, fit, spread, .. } = args;
+    let TrainArgs { runs: files, set, out, resume, init, budget, device, steps, csv, strict, json, fit, spread, live, .. } = args;
     let many = files.len() > 1 || !members.is_empty();
     if spread && !many {
         return Err(Error::Config("--spread deals runs out among ranks: name some with --seeds, --grid or several run files".into()));
@@ -115,11 +119,14 @@ pub(super) fn run(host: &Host, args: TrainArgs, ranks: Ranks) -> Result<()> {
             *config = fitted(config, &Options { out: folder.clone(), ..options.clone() })?;
         }
     }
+    let view = if live && ranks.leads() { View::open(&options, runs.iter().map(|(folder, _)| folder.clone()).collect()) } else { None };
     if many {
-        return train_all(runs, &options, Closing { strict, json: json.json }, ranks);
+        return train_all(runs, &options, view, Closing { strict, json: json.json }, ranks);
     }
     let (_, config) = runs.remove(0);
-    let report = train_with_restarts(&config, &options)?;
+    let report = train_with_restarts(&config, &options);
+    drop(view);
+    let report = report?;
     if !ranks.leads() {
         return Ok(());
     }
@@ -213,8 +220,16 @@ struct Closing {
 }
 
 /// Trains several runs and compares them.
-fn train_all(runs: Vec<(PathBuf, Config)>, options: &Options, Closing { strict, json }: Closing, ranks: Ranks) -> Result<()> {
-    let Swept { mut failed, elsewhere } = train_many(&runs, options, strict, ranks)?;
+fn train_all(
+    runs: Vec<(PathBuf, Config)>,
+    options: &Options,
+    view: Option<View>,
+    Closing { strict, json }: Closing,
+    ranks: Ranks,
+) -> Result<()> {
+    let swept = train_many(&runs, options, strict, ranks);
+    drop(view);
+    let Swept { mut failed, elsewhere } = swept?;
     if !ranks.leads() {
         return Ok(());
     }
@@ -231,38 +246,4 @@ fn train_all(runs: Vec<(PathBuf, Config)>, options: &Options, Closing { strict, 
         0 => Ok(()),
         n => Err(Error::Aborted(format!("{n} of {count} runs: {}", failed.join("; ")))),
     }
-}
-
-/// True if this process was started to ignore a signal, as by `nohup`, or by scripts for processes in the background.
-#[cfg(unix)]
-fn ignored(signal: i32) -> bool {
-    // SAFETY: the call only writes what is set for the signal, to a place of that type, of which all bits may be 0.
-    unsafe {
-        let mut set: libc::sigaction = std::mem::zeroed();
-        libc::sigaction(signal, std::ptr::null(), &mut set) == 0 && set.sa_sigaction == libc::SIG_IGN
-    }
-}
-
-#[cfg(not(unix))]
-fn ignored(_signal: i32) -> bool {
-    false
-}
-
-/// A number that is set to that of the first SIGINT, SIGTERM or SIGHUP; a second signal ends the process at once.
-fn stop_on_signals() -> Result<Arc<AtomicUsize>> {
-    use signal_hook::consts::{SIGINT, SIGTERM};
-    let (stop, armed) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
-    let signals = [
-        SIGINT,
-        SIGTERM,
-        #[cfg(unix)]
-        signal_hook::consts::SIGHUP,
-    ];
-    for signal in signals.into_iter().filter(|signal| !ignored(*signal)) {
-        signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, armed.clone())
-            .and_then(|_| signal_hook::flag::register(signal, armed.clone()))
-            .and_then(|_| signal_hook::flag::register_usize(signal, stop.clone(), signal as usize))
-            .map_err(|e| Error::Internal(format!("signal handler: {e}")))?;
-    }
-    Ok(stop)
 }

@@ -18,7 +18,9 @@ pub(crate) use curves::Curves;
 pub(crate) use curves::Points;
 pub use examples::{Examples, Forecast};
 #[cfg(feature = "cli")]
-pub(crate) use plot::{Axis, Chart, Curve, Ink, Stroke, draw, escaped, figure, style};
+pub(crate) use plot::{Axis, Chart, Curve, Ink, Scale, Stroke, draw, escaped, figure, style};
+#[cfg(feature = "cli")]
+pub(crate) use ticks::shown_number;
 
 use crate::error::Result;
 

@@ -268,18 +268,30 @@ impl<'a> Chart<'a> {
         self.curves.iter().filter(|curve| !curve.name.is_empty() && curve.points.iter().any(shown)).collect()
     }
 
+    /// Scales across and up, from one end to the other of each axis; none without a value.
+    pub(crate) fn scales(&self, across: (f64, f64), up: (f64, f64)) -> Option<(Scale, Scale)> {
+        let points = || self.curves.iter().flat_map(|c| c.points.iter().copied()).filter(|p| self.places(p));
+        let start = (self.axis == Axis::Count).then_some(0.0).filter(|_| points().next().is_some());
+        let margin = if self.axis == Axis::Count { 0.0 } else { 0.03 };
+        let across = Scale::of(start.into_iter().chain(points().map(|p| p.0)), self.axis == Axis::Logarithm, margin, across)?;
+        let low = points().map(|p| p.1).fold(f64::INFINITY, f64::min);
+        let high = points().map(|p| p.1).fold(f64::NEG_INFINITY, f64::max);
+        let logarithmic = self.loss && low > 0.0 && high > 10.0 * low;
+        Some((across, Scale::of([low, high].into_iter(), logarithmic, 0.05, up)?))
+    }
+
     /// True if a point has a place on the axes.
-    fn places(&self, point: &(f64, f64)) -> bool {
+    pub(crate) fn places(&self, point: &(f64, f64)) -> bool {
         shown(point) && (self.axis != Axis::Logarithm || point.0 > 0.0)
     }
 }
 
 /// Range of numbers from which places on an axis follow.
-struct Scale {
+pub(crate) struct Scale {
     from: f64,
     to: f64,
-    logarithmic: bool,
-    /// Pixels of its ends.
+    pub(crate) logarithmic: bool,
+    /// Places of its ends.
     ends: (f64, f64),
 }
 
@@ -293,12 +305,14 @@ impl Scale {
         (low <= high).then_some(Scale { from: low - margin, to: high + margin, logarithmic, ends })
     }
 
-    fn at(&self, value: f64) -> f64 {
+    /// Place of a value.
+    pub(crate) fn at(&self, value: f64) -> f64 {
         let value = if self.logarithmic { value.log10() } else { value };
         self.ends.0 + (value - self.from) / (self.to - self.from) * (self.ends.1 - self.ends.0)
     }
 
-    fn ticks(&self, most: usize, whole: bool) -> Vec<f64> {
+    /// Round numbers on the axis, at most `most` of them.
+    pub(crate) fn ticks(&self, most: usize, whole: bool) -> Vec<f64> {
         if self.logarithmic { logarithmic_ticks(self.from, self.to, most) } else { ticks(self.from, self.to, most, whole) }
     }
 }
@@ -306,14 +320,7 @@ impl Scale {
 /// SVG of axes and curves; none without a value.
 fn plot(chart: &Chart<'_>) -> Option<String> {
     let [left, right, top, bottom] = MARGINS;
-    let points = || chart.curves.iter().flat_map(|c| c.points.iter().copied()).filter(|p| chart.places(p));
-    let start = (chart.axis == Axis::Count).then_some(0.0).filter(|_| points().next().is_some());
-    let margin = if chart.axis == Axis::Count { 0.0 } else { 0.03 };
-    let across = Scale::of(start.into_iter().chain(points().map(|p| p.0)), chart.axis == Axis::Logarithm, margin, (left, WIDTH - right))?;
-    let low = points().map(|p| p.1).fold(f64::INFINITY, f64::min);
-    let high = points().map(|p| p.1).fold(f64::NEG_INFINITY, f64::max);
-    let logarithmic = chart.loss && low > 0.0 && high > 10.0 * low;
-    let up = Scale::of([low, high].into_iter(), logarithmic, 0.05, (chart.height() - bottom, top))?;
+    let (across, up) = chart.scales((left, WIDTH - right), (chart.height() - bottom, top))?;
     let mut out = String::new();
     axes(&mut out, chart, &across, &up);
     if let Some(best) = chart.best.map(|x| across.at(x)).filter(|x| (left - 0.5..=WIDTH - right + 0.5).contains(x)) {

@@ -28,7 +28,7 @@ pub(super) fn logarithmic_ticks(from: f64, to: f64, most: usize) -> Vec<f64> {
 }
 
 /// Formats a number without superfluous digits.
-pub(super) fn shown_number(value: f64) -> String {
+pub(crate) fn shown_number(value: f64) -> String {
     let size = value.abs();
     if size != 0.0 && !(1e-4..1e6).contains(&size) {
         let text = format!("{value:.2e}");

@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::metrics::improves;
+use crate::plots::Curves;
 use crate::train::in_use;
 
 /// A line of `metrics.jsonl`.
@@ -69,6 +70,30 @@ pub(super) fn best_of<'l>(lines: &'l [Line], select: &str) -> Option<(f64, &'l L
     best
 }
 
+/// Curves of a run, from its metrics.
+pub(super) fn curves(lines: &[Line]) -> Curves {
+    let mut curves = Curves::new();
+    for line in lines {
+        let Some(step) = line.values["step"].as_f64() else { continue };
+        for (metric, value) in line.values.as_object().into_iter().flatten() {
+            if let Some(value) = value.as_f64().filter(|_| !["step", "epoch"].contains(&metric.as_str())) {
+                curves.entry((line.split.clone(), metric.clone())).or_default().push((step, value));
+            }
+        }
+    }
+    curves
+}
+
+/// The log of a run; empty if there is none.
+pub(super) fn log(folder: &Path) -> String {
+    files::text(&folder.join("train.log"), files::LARGE).unwrap_or_default()
+}
+
+/// What the log says of the memory of its newest session.
+pub(super) fn memory(log: &str) -> Option<String> {
+    log.lines().rev().find_map(|line| line.strip_prefix("memory")).map(|memory| memory.trim().to_string())
+}
+
 /// True if a process holds the lock of the folder.
 pub(super) fn held(folder: &Path) -> bool {
     File::open(folder.join(".lock")).is_ok_and(|lock| {
@@ -77,6 +102,11 @@ pub(super) fn held(folder: &Path) -> bool {
         let _ = lock.unlock();
         held
     })
+}
+
+/// True if a run in this folder has begun to write its metrics, and has not ended.
+pub(crate) fn is_live(folder: &Path) -> bool {
+    folder.join("metrics.jsonl").exists() && held(folder)
 }
 
 /// Reads run folders with `read`. Gives the results, and the errors of folders that cannot be read.

@@ -1,7 +1,7 @@
 //! Short names of runs.
 
 /// Names of runs without what all of them have in common: the folders above, and the parts between commas that are the same.
-pub(super) fn short_names(runs: &[&str]) -> Vec<String> {
+pub(crate) fn short_names(runs: &[&str]) -> Vec<String> {
     let paths: Vec<Vec<&str>> = runs.iter().map(|run| run.split('/').filter(|part| !part.is_empty()).collect()).collect();
     let least = paths.iter().map(Vec::len).min().unwrap_or(0);
     let common = (0..least.saturating_sub(1)).take_while(|at| paths.iter().all(|path| path[*at] == paths[0][*at])).count();

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::columns::{Cell, Row, telling};
 use super::compare::{Cells, Comparison, compare};
-use super::folder::{lines, readable, report};
+use super::folder::{curves, lines, log, memory, readable, report};
 use super::groups::varied;
 use super::names::{short_key, short_names};
 use super::sets::Set;
@@ -16,7 +16,7 @@ use super::status::status;
 use crate::error::{Error, Result, visible};
 use crate::files;
 use crate::metrics::duration;
-use crate::plots::{self, Chart, Curves, charts_of, figure};
+use crate::plots::{self, Chart, charts_of, figure};
 
 /// Style sheet of the page; that of the charts is added to it. Their text is larger where they are narrow.
 const STYLE: &str = include_str!("page/style.css");
@@ -212,7 +212,7 @@ impl Page<'_> {
             Some(first) if first < number => out += &difference(row, &rows[first], &self.names[first]),
             _ => {}
         }
-        let charts = charts_of(&curves(folder)?, &(&row.metric, vec![&row.metric]), None, report["best_step"].as_u64());
+        let charts = charts_of(&curves(&lines(folder)?), &(&row.metric, vec![&row.metric]), None, report["best_step"].as_u64());
         out += &figures(&charts);
         if let Ok(text) = files::text(&folder.join("report.txt"), files::SMALL) {
             let _ = writeln!(out, "<h3>Closing report</h3>\n<pre>{}</pre>", escaped(&text));
@@ -233,8 +233,6 @@ impl Page<'_> {
 /// HTML of what there is to know about a run at once.
 fn facts(folder: &Path, row: &Row, report: &Value) -> Result<String> {
     let state = status(folder)?;
-    let log = files::text(&folder.join("train.log"), files::LARGE).unwrap_or_default();
-    let memory = log.lines().rev().find_map(|line| line.strip_prefix("memory")).map(|m| m.trim().to_string());
     let known = |value: &str| Some(value.to_string()).filter(|value| value != "–");
     let facts = [
         ("folder", Some(folder.display().to_string())),
@@ -247,7 +245,7 @@ fn facts(folder: &Path, row: &Row, report: &Value) -> Result<String> {
         ("model", Some(row.model.clone())),
         ("weights", row.parameters.map(|n| n.to_string())),
         ("time", report["seconds"].as_f64().map(duration)),
-        ("memory", memory),
+        ("memory", memory(&log(folder))),
         ("device", row.device.clone()),
         ("note", row.note.clone()),
     ];
@@ -265,20 +263,6 @@ fn difference(row: &Row, first: &Row, name: &str) -> String {
     let value = |row: &Row, key: &str| Field::text(row.settings.get(key).map_or("–", |value| value.trim_matches('"')));
     let rows: Vec<Vec<Field>> = keys.iter().map(|key| vec![Field::text(key), value(first, key), value(row, key)]).collect();
     format!("<h3>What differs from the first run</h3>\n{}", table(&head, &rows))
-}
-
-/// Curves of a run, from its metrics.
-fn curves(folder: &Path) -> Result<Curves> {
-    let mut curves = Curves::new();
-    for line in lines(folder)? {
-        let Some(step) = line.values["step"].as_f64() else { continue };
-        for (metric, value) in line.values.as_object().into_iter().flatten() {
-            if let Some(value) = value.as_f64().filter(|_| !["step", "epoch"].contains(&metric.as_str())) {
-                curves.entry((line.split.clone(), metric.clone())).or_default().push((step, value));
-            }
-        }
-    }
-    Ok(curves)
 }
 
 /// HTML with the pictures that other commands have left in the folder, such as linkages.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::folder::{best_of, configuration, held, lines, report};
+use super::folder::{Line, best_of, configuration, held, lines, report};
 use crate::config::{AbortRule, ValidationConfig};
 use crate::error::Result;
 use crate::metrics::{aligned, duration, less_is_better};
@@ -23,6 +23,8 @@ pub struct Status {
     pub epochs: Option<u64>,
     /// Number of updates done, as far as the folder shows.
     pub step: u64,
+    /// Number of updates after which a live run ends.
+    pub steps: Option<u64>,
     /// Updates per second, while the run is live.
     pub rate: Option<f64>,
     /// Remaining time in seconds, while the run is live.
@@ -31,6 +33,10 @@ pub struct Status {
     pub select: String,
     /// Best value of that metric so far, and its epoch.
     pub best: Option<(f64, u64)>,
+    /// Step of that value.
+    pub best_step: Option<u64>,
+    /// Validations in a row without an improvement and the number of them that ends the run, while it is live and patience is limited.
+    pub patience: Option<(u64, u64)>,
     /// Abort rules: metric, its last value, and the distance of that from the limit.
     pub rules: Vec<(String, f64, f64)>,
     /// Number (PID) of the process of a live run.
@@ -42,7 +48,11 @@ pub struct Status {
 /// # Errors
 /// `MissingInput` for a folder that is not a run's, `Data` for damaged files.
 pub fn status(folder: &Path) -> Result<Status> {
-    let lines = lines(folder)?;
+    of_lines(folder, &lines(folder)?)
+}
+
+/// The progress of the run in a folder, whose metrics have been read.
+pub(super) fn of_lines(folder: &Path, lines: &[Line]) -> Result<Status> {
     let report = report(folder)?;
     let beat = Beat::of(folder);
     let config = configuration(folder);
@@ -51,7 +61,7 @@ pub fn status(folder: &Path) -> Result<Status> {
     let beat = beat.unwrap_or_default();
     let step = lines.iter().filter_map(|l| l.values["step"].as_u64()).max().unwrap_or(0).max(beat.step);
     let done = lines.iter().filter(|l| l.split == "epoch" || l.split == "validation").map(|l| l.epoch).max().unwrap_or(0);
-    let best = best_of(&lines, &validation.select).map(|(value, line)| (value, line.epoch));
+    let best = best_of(lines, &validation.select);
     let rules: Vec<AbortRule> = serde_json::from_value(config["abort_if"].clone()).unwrap_or_default();
     let margin = |rule: &AbortRule| {
         let (split, name) = rule.metric.split_once('_')?;
@@ -79,12 +89,15 @@ pub fn status(folder: &Path) -> Result<Status> {
         run: folder.display().to_string(),
         state,
         epoch: done,
+        steps: Some(beat.end).filter(|end| live && *end > 0),
         epochs: config["train"]["epochs"].as_u64(),
         step,
         rate,
         eta: rate.map(|rate| beat.end.saturating_sub(step) as f64 / rate),
         select: validation.select,
-        best,
+        best: best.map(|(value, line)| (value, line.epoch)),
+        best_step: best.and_then(|(_, line)| line.values["step"].as_u64()),
+        patience: (live && validation.patience > 0).then_some((beat.waiting, validation.patience)),
         rules: rules.iter().filter_map(margin).collect(),
         process: live.then_some(beat.process).filter(|p| *p > 0),
     })

@@ -41,6 +41,9 @@ pub struct Beat {
     pub rate: f64,
     /// Number (PID) of the process.
     pub process: u32,
+    /// Number of validations in a row without an improvement, for which there is patience.
+    #[serde(default)]
+    pub waiting: u64,
     /// Name of the most important validation metric, by which runs are compared.
     #[serde(default)]
     pub score: String,
@@ -158,7 +161,7 @@ impl RunFolder {
         let new = files::replaceable(&path)?.is_none();
         // Whatever it holds stays: it may have another name elsewhere.
         let lock = File::options().write(true).create(true).truncate(false).open(&path).map_err(|e| Error::create(&path, e))?;
-        if in_use(&self.path, lock.try_lock()) {
+        if !self.wait_for(&lock) {
             let folder = self.path.display();
             return Err(Error::CannotCreate(
                 format!("{folder} is in use by another run. Wait for it, or choose another folder with --out").into(),
@@ -167,6 +170,18 @@ impl RunFolder {
         self.lock = Some(lock);
         self.fresh = new.then_some(path);
         Ok(())
+    }
+
+    /// Takes the lock. Commands that read the folder hold it for a moment, and are waited for; gives false if a run holds it.
+    fn wait_for(&self, lock: &File) -> bool {
+        const PAUSES: [Duration; 4] = [Duration::from_millis(5), Duration::from_millis(20), Duration::from_millis(50), Duration::ZERO];
+        PAUSES.into_iter().any(|pause| {
+            let free = !in_use(&self.path, lock.try_lock());
+            if !free {
+                std::thread::sleep(pause);
+            }
+            free
+        })
     }
 
     /// Creates and locks the folder if it does not exist yet, and removes unfinished files of a killed run.

@@ -85,7 +85,8 @@ impl Notes {
         self.logs.progress(step, end, message, step as f64 / progress.seconds.max(1e-9));
         if self.beaten.is_none_or(|last| last.elapsed() > Duration::from_secs(2)) {
             self.beaten = Some(Instant::now());
-            Beat { step, end, rate, process: std::process::id(), score: score.into() }.tell(&self.folder);
+            let waiting = progress.waiting;
+            Beat { step, end, rate, process: std::process::id(), waiting, score: score.into() }.tell(&self.folder);
         }
     }
 
