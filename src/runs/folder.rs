@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::metrics::improves;
-use crate::train::in_use;
+use crate::train::{Checkpoint, in_use};
 
 /// A line of `metrics.jsonl`.
 pub(super) struct Line {
@@ -77,6 +77,14 @@ pub(super) fn held(folder: &Path) -> bool {
         let _ = lock.unlock();
         held
     })
+}
+
+/// How an unfinished run is gone on with: `--resume` takes its newest checkpoint, and without one begins again.
+pub(super) fn way_on(folder: &Path) -> &'static str {
+    match Checkpoint::list(&folder.join("checkpoints")) {
+        Ok(found) if found.is_empty() => " before its first checkpoint: --resume starts it anew",
+        _ => ": --resume goes on",
+    }
 }
 
 /// Reads run folders with `read`. Gives the results, and the errors of folders that cannot be read.
