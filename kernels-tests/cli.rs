@@ -20,6 +20,7 @@ tests![
     a_run_is_not_overwritten_and_not_shared,
     every_step_is_a_line_of_the_metrics,
     every_command_takes_the_weights_of_an_unfinished_run,
+    the_estimate_says_what_was_made_to_fit,
     the_estimate_needs_no_driver,
     the_estimate_is_what_training_takes,
     the_selected_metric_chooses_the_weights,
@@ -121,6 +122,10 @@ fn wrong_words_get_the_way_out() {
     for (args, code, says) in [
         (&["train", RUN, "--epochs", "3"] as &[&str], 2, "--set train.epochs=3"),
         (&["train", RUN, "--lr=1e-3"], 2, "--set optimizer.learning_rate=1e-3"),
+        (&["train", RUN, "--set", "lr=1e-3"], 2, "Did you mean optimizer.learning_rate?"),
+        (&["train", RUN, "--set", "optimizer.lr=1e-3"], 2, "Did you mean optimizer.learning_rate?"),
+        (&["train", RUN, "--grid", "lr=1e-3,1e-4"], 2, "Did you mean optimizer.learning_rate?"),
+        (&["train", RUN, "--set", "train.bs=8"], 2, "Did you mean train.batch?"),
         (&["train", RUN, "--batch-size", "8"], 2, "--set train.batch=8"),
         (&["train", "--dropout", RUN], 2, "--set model.dropout=VALUE"),
         (&["train", "lvm_mlp"], 66, "Did you mean data/runs/lvm_mlp.toml?"),
@@ -135,11 +140,17 @@ fn wrong_words_get_the_way_out() {
         (&["estimate", RUN, "--set", "optimizer.kind=adamW"], 2, "Did you mean `adamw`?"),
         (&["estimate", RUN, "--set", "loss.mse=1"], 2, "loss.kind = \"vectors\" has it; here it is \"cross_entropy\""),
         (&["estimate", VECTORS, "--set", "loss.mse=1"], 2, "as in loss.mse.weight = 1"),
-        (&["estimate", RUN, "--set", "loss.kind=regression"], 2, "Take it away with --set loss.alpha="),
+        (&["estimate", RUN, "--set", "loss.kind=regression"], 2, "Take it away with --set loss.weight= --set loss.per= --set loss.alpha="),
         (
-            &["estimate", RUN, "--set", "schedule.warmup_epochs=1", "--set", "schedule.warmup_share=0.1"],
+            &["estimate", RUN, "--set", "schedule={kind='epoch_cosine',warmup_epochs=1,warmup_share=0.1}"],
             2,
             "--set schedule.warmup_share= does",
+        ),
+        (&["estimate", RUN, "--set", "optimizer.momentum=0.5"], 2, "optimizer.kind = \"sgd\" has it; here it is \"adamw\""),
+        (
+            &["estimate", RUN, "--set", "schedule.kind=constant", "--set", "schedule.every_epochs=3"],
+            2,
+            "schedule.kind = \"step\" has it; here it is \"constant\"",
         ),
     ] {
         let (got, _, text) = run(args);
@@ -147,10 +158,14 @@ fn wrong_words_get_the_way_out() {
     }
     // In the run file itself, too.
     let text = std::fs::read_to_string(RUN).unwrap();
-    for (line, says) in
-        [("[loss]\nmse = 1", "loss.kind = \"vectors\" has it"), ("[loss]\nlearning_rate = 1", "Did you mean optimizer.learning_rate?")]
-    {
-        std::fs::write(path("run.toml"), text.replace("[loss]", line)).unwrap();
+    for (line, says) in [
+        ("[loss]\nmse = 1", "loss.kind = \"vectors\" has it"),
+        ("[loss]\nlearning_rate = 1", "Did you mean optimizer.learning_rate?"),
+        ("[optimizer]\nmomentum = 0.9", "optimizer.kind = \"sgd\" has it; here it is \"adamw\""),
+        ("[schedule]\npatience = 3", "schedule.kind = \"plateau\" has it; here it is \"warmup_cosine\""),
+    ] {
+        let table = line.split('\n').next().unwrap();
+        std::fs::write(path("run.toml"), text.replace(table, line)).unwrap();
         let (code, _, said) = run(&["estimate", &path("run.toml")]);
         assert!(code == 2 && said.contains("line ") && said.contains(says), "{line}: {said}");
     }
@@ -207,7 +222,7 @@ fn lines_fit_a_terminal_and_have_colours_if_asked() {
     assert!(code == 0 && text.contains("validation ") && text.contains("to beat     "), "{text}");
     assert!(!stdout.contains('\u{1b}') && !text.contains('\u{1b}'), "{stdout} {text}");
     let (code, stdout, text) = train(&folder.path().join("b"), "45", &["--color", "always"]);
-    assert!(code == 0 && stdout.contains("\u{1b}[33mWARNING") && text.contains("\u{1b}[32m  best\u{1b}[0m"), "{stdout} {text}");
+    assert!(code == 0 && stdout.contains("\u{1b}[33mWARNING") && text.contains("  \u{1b}[32mbest\u{1b}[0m"), "{stdout} {text}");
     let log = std::fs::read_to_string(folder.path().join("b/train.log")).unwrap();
     assert!(!log.contains('\u{1b}'), "{log}");
 }
@@ -293,6 +308,22 @@ fn a_run_is_not_overwritten_and_not_shared() {
     assert!(code == 73 && text.contains("--resume"), "{code} {text}");
     let (code, _, text) = train(&out, "3", &["--resume", "--set", "train.seed=9"]);
     assert!(code == 65 && text.contains("another configuration") && text.contains("train.seed: 2 then, 9 now"), "{code} {text}");
+    // A run that once saved a key of another kind goes on, also by its own file.
+    let saved = out.join("config.toml");
+    let old = std::fs::read_to_string(&saved).unwrap();
+    std::fs::write(&saved, old.replace("[optimizer]\n", "[optimizer]\nmomentum = 0.9\n")).unwrap();
+    let (code, _, text) = train(&out, "4", &["--resume"]);
+    assert!(code == 0 && text.contains("resuming"), "{code} {text}");
+    let own = ["train", saved.to_str().unwrap(), "--out", out.to_str().unwrap(), "--resume", "--steps", "5"];
+    let (code, _, text) = run(&own);
+    assert!(code == 0 && text.contains("resuming"), "{code} {text}");
+    // What --resume does with a run that did not end.
+    std::fs::remove_file(out.join("report.json")).unwrap();
+    let state = || run(&["status", out.to_str().unwrap()]).1;
+    assert!(state().contains("stopped: --resume goes on"), "{}", state());
+    std::fs::rename(out.join("checkpoints"), folder.path().join("away")).unwrap();
+    assert!(state().contains("stopped before its first checkpoint: --resume starts it anew"), "{}", state());
+    std::fs::rename(folder.path().join("away"), out.join("checkpoints")).unwrap();
     let lock = std::fs::File::create(out.join(".lock")).unwrap();
     lock.try_lock().unwrap();
     let (code, _, text) = train(&out, "3", &["--resume"]);
@@ -355,6 +386,18 @@ fn every_command_takes_the_weights_of_an_unfinished_run() {
     std::fs::remove_dir_all(out.join("checkpoints")).unwrap();
     let (code, _, text) = run(&eval);
     assert!(code == 66 && text.contains("no weights yet"), "{code} {text}");
+}
+
+fn the_estimate_says_what_was_made_to_fit() {
+    let args = ["estimate", "data/runs/integer_sequences_d64.toml", "--fit", "--budget", "6MiB"];
+    let (code, text, said) = run(&args);
+    let line = text.lines().find_map(|line| line.strip_prefix("fit ")).unwrap_or_else(|| panic!("{text}{said}"));
+    assert!(code == 0 && text.contains("on an RX 6600; --device"), "{text}");
+    let estimate: serde_json::Value = serde_json::from_str(&run(&[&args[..], &["--json"]].concat()).1).unwrap();
+    assert_eq!(estimate["fit"], line.trim());
+    assert!(line.contains(&format!("train.batch = {}, train.accumulate = {}, ", estimate["batch"], estimate["accumulate"])), "{line}");
+    let (_, text, _) = run(&["estimate", RUN, "--json"]);
+    assert!(serde_json::from_str::<serde_json::Value>(&text).unwrap()["fit"].is_null());
 }
 
 fn the_estimate_needs_no_driver() {

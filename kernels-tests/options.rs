@@ -42,13 +42,17 @@ struct Kind {
 }
 
 /// How weights move, in every kind of run.
-const OPTIMIZER: [Factor; 9] = [
-    &[&["optimizer.kind=adamw"], &["optimizer.kind=adam"], &["optimizer.kind=sgd"]],
-    &[&["optimizer.momentum=0.9"], &["optimizer.momentum=0.0"]],
+const OPTIMIZER: [Factor; 5] = [
+    &[
+        &["optimizer.kind=adamw", "optimizer.beta1=0.9", "optimizer.beta2=0.999", "optimizer.eps=1e-8"],
+        &["optimizer.kind=adamw", "optimizer.beta1=0.0"],
+        &["optimizer.kind=adamw", "optimizer.beta2=0.0"],
+        &["optimizer.kind=adamw", "optimizer.eps=1e-3"],
+        &["optimizer.kind=adam"],
+        &["optimizer.kind=sgd", "optimizer.momentum=0.9"],
+        &["optimizer.kind=sgd", "optimizer.momentum=0.0"],
+    ],
     &[&["optimizer.learning_rate=0.001"], &["optimizer.learning_rate=0.01"]],
-    &[&["optimizer.beta1=0.9"], &["optimizer.beta1=0.0"]],
-    &[&["optimizer.beta2=0.999"], &["optimizer.beta2=0.0"]],
-    &[&["optimizer.eps=1e-8"], &["optimizer.eps=1e-3"]],
     &[&["optimizer.weight_decay=0.01"], &["optimizer.weight_decay=0.0"]],
     &[&["optimizer.decay=all"], &["optimizer.decay=matrices"], &["optimizer.decay=reference"]],
     &[&["optimizer.clip_norm=1.0"], &["optimizer.clip_norm=0.0"], &["optimizer.clip_norm=0.0", "optimizer.clip_value=0.1"]],
@@ -285,21 +289,15 @@ const LOOP: Kind = Kind {
     small: &["train.batch=2", "validation.sequences=250", "data.transition_epochs=0"],
     factors: &[
         &[
-            &["schedule.kind=constant"],
-            &["schedule.kind=warmup_cosine"],
-            &["schedule.kind=plateau"],
-            &["schedule.kind=epoch_cosine"],
-            &["schedule.kind=step"],
-            &["schedule.kind=exponential"],
+            &["schedule={kind='constant'}"],
+            &["schedule={kind='warmup_cosine',warmup_steps=5000,min_learning_rate=0.0}"],
+            &["schedule={kind='warmup_cosine',warmup_steps=0,min_learning_rate=1e-4}"],
+            &["schedule={kind='plateau',factor=0.1,patience=0,threshold=0.5,min_learning_rate=1e-4}"],
+            &["schedule={kind='epoch_cosine',warmup_epochs=1,start_factor=0.1}"],
+            &["schedule={kind='epoch_cosine',warmup_share=0.5}"],
+            &["schedule={kind='step',every_epochs=1,factor=0.1,min_learning_rate=1e-4}"],
+            &["schedule={kind='exponential',factor=0.1}"],
         ],
-        &[&["schedule.warmup_steps=5000"], &["schedule.warmup_steps=0"]],
-        &[&["schedule.warmup_epochs=1"], &["schedule.warmup_epochs=0"], &["schedule.warmup_share=0.5"], &[]],
-        &[&["schedule.every_epochs=30"], &["schedule.every_epochs=1"]],
-        &[&["schedule.start_factor=0.1"], &["schedule.start_factor=1.0"]],
-        &[&["schedule.min_learning_rate=0.0"], &["schedule.min_learning_rate=1e-4"]],
-        &[&["schedule.factor=0.5"], &["schedule.factor=0.1"]],
-        &[&["schedule.patience=3"], &["schedule.patience=0"]],
-        &[&["schedule.threshold=1e-4"], &["schedule.threshold=0.5"]],
         &[&["train.epochs=2"], &["train.epochs=3"]],
         &[&["train.steps_per_epoch=2"], &["train.steps_per_epoch=1"]],
         &[&["train.log_every=100"], &["train.log_every=1"]],

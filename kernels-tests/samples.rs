@@ -87,13 +87,21 @@ fn agrees(name: &str, file: &str, new: &[&str], layers: &str, batch: usize) -> V
     let want: Vec<f64> = expected["outputs"].as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect();
     assert_eq!(got.len(), want.len(), "{name}");
     got.iter().zip(&want).for_each(|(got, want)| close("a prediction", *got, *want, 1e-4));
+    // A table names what it has, where the data have names.
+    if name == "series" {
+        let table = path("out.csv");
+        succeeds(&["predict", &out, "--data", &data, "--out", &table]);
+        assert!(std::fs::read_to_string(table).unwrap().starts_with("sample,load_t+1,load_t+2,load_t+3,"));
+    }
     rows.last().unwrap().clone()
 }
 
 fn flat(value: &Value, into: &mut Vec<f64>) {
-    match value.as_array() {
-        Some(list) => list.iter().for_each(|item| flat(item, into)),
-        None => into.push(value.as_f64().unwrap()),
+    match value {
+        Value::Array(list) => list.iter().for_each(|item| flat(item, into)),
+        // Probabilities by the words of the classes.
+        Value::Object(named) => named.values().for_each(|item| flat(item, into)),
+        number => into.push(number.as_f64().unwrap()),
     }
 }
 
@@ -127,7 +135,11 @@ fn a_long_series_goes_from_new_to_predict_as_in_pytorch() {
     let out = folder.path().join("sunspots.toml").display().to_string();
     let text = succeeds(&["new", "--data", "data/samples/sunspots.csv", "--target", "sunspots", "--window", "33,11", "--out", &out]);
     assert!(text.contains("Column year counts the rows: it is left out"), "{text}");
-    assert!(std::fs::read_to_string(&out).unwrap().contains("inputs = { past = \"sunspots\" }"));
+    let written = std::fs::read_to_string(&out).unwrap();
+    assert!(
+        written.contains("inputs = { past = \"sunspots\" }") && written.contains("\nseason = 1") && !written.contains("\nseed"),
+        "{written}"
+    );
     // The last window ends where the series does: its future is nobody's yet.
     assert_eq!(last["sample"].as_u64(), Some(200 - 24));
 }
@@ -159,9 +171,26 @@ fn new_says_what_it_takes_for_what() {
         let (code, said, written) = new(&["--data", &table, "--target", "y"]);
         assert!(code == 0 && said.contains(says) && written.contains("classes = true") == classes, "{values:?}: {said}");
     }
-    std::fs::write(path("hole.csv"), "a,y\n1,0.5\n,0.25\n3,0.125\n").unwrap();
-    let (code, said, _) = new(&["--data", &path("hole.csv")]);
-    assert!(code == 65 && said.contains("hole.csv, line 3: column `a`: there is no value"), "{said}");
+    // Rows with a hole are left out, and a column of holes is.
+    let rows = (0..20).map(|i| format!("{},{},{},{}\n", if i == 4 { String::new() } else { i.to_string() }, "", i * i % 7, i % 2));
+    std::fs::write(path("hole.csv"), format!("a,b,c,y\n{}", rows.collect::<String>())).unwrap();
+    let (code, said, written) = new(&["--data", &path("hole.csv")]);
+    assert!(code == 0 && said.contains("1 of 20 rows have an empty cell") && said.contains("Column b is left out: "), "{said}");
+    assert!(said.contains("one of 2 classes") && written.contains("\nskip_non_finite = true "), "{written}");
+    let out = path("holes");
+    let said = run(&["train", &run_file, "--out", &out, "--set", "train.epochs=1"]);
+    assert!(said.0 == 0 && said.2.contains("left out    1 samples"), "{said:?}");
+    // Predictions count rows from 0, and messages name lines of the file.
+    let (code, printed, said) = run(&["predict", &out, "--data", &path("hole.csv")]);
+    assert!(code == 0 && printed.lines().count() == 19 && !printed.contains("{\"sample\":4,"), "{printed} {said}");
+    let (code, _, said) = run(&["train", &run_file, "--out", &path("no"), "--set", "data.skip_non_finite=false"]);
+    assert!(code == 65 && said.contains("hole.csv, line 6, column `a`: NaN, or no value, is not finite"), "{said}");
+    // Of a series no moment can be left out.
+    let (code, said, written) = new(&["--data", &path("hole.csv"), "--target", "c", "--window", "4,2"]);
+    assert!(code == 0 && said.contains("Column a is left out: 1 of its 20 rows have no number, and windows"), "{said}");
+    assert!(written.contains("# season = ") && written.contains("inputs = { past = [\"c\", \"y\"] }"), "{written}");
+    let (code, said, _) = new(&["--data", &path("hole.csv"), "--target", "a", "--window", "4,2"]);
+    assert!(code == 65 && said.contains("line 6, column `a`") && said.contains("whole series"), "{said}");
     let (code, said, _) = new(&[]);
     assert!(code == 2 && said.contains("engine new --data") && said.contains("lvm_mlp"), "{said}");
     let (code, said, _) = new(&["lvm_mlp", "--data", &table, "--target", "y"]);

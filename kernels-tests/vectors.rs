@@ -539,6 +539,13 @@ fn a_sweep_is_many_runs_that_go_on_as_a_whole() {
         let (code, _, text) = run(&["report", whole, "--out", page.to_str().unwrap()]);
         assert!(code == 0 && std::fs::read_to_string(&page).unwrap().matches("<section class=\"run\"").count() == 4, "{text}");
     }
+    // Where one run is wanted, the best is named.
+    let best = json(&told)["rows"][0]["run"].as_str().unwrap().to_string();
+    for command in ["predict", "eval", "export"] {
+        let (code, _, text) = run(&[command, whole]);
+        let named = text.contains("is a folder of 4 runs") && text.contains(&format!("the best is {best}"));
+        assert!(code == 66 && named || command == "export" && code == 2, "{command}: {code} {text}");
+    }
     let runs = |group: &serde_json::Value| (group["runs"].as_u64().unwrap(), group["deviation"].as_f64().unwrap() > 0.0);
     assert!(groups.iter().all(|group| runs(group) == (2, true)), "{groups:?}");
     assert!(train(SAMPLE, &out, &grid).2.contains("already holds a run"));

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::{Error, Failure, Result, json, visible};
 use crate::gpu::{Devices, Gpu};
+use crate::metrics::folded_at;
 
 type Stream = Arc<Mutex<dyn Write + Send>>;
 
@@ -147,14 +148,30 @@ impl Host {
         self.print(&json(value)?)
     }
 
-    /// Writes a line to the second stream; errors are ignored.
-    pub fn say(&self, line: &str) {
-        let line = visible(line);
-        let line = painted(&line, self.colours[1]);
+    /// Writes lines to the second stream, which a terminal has in its width; errors are ignored.
+    pub fn say(&self, text: &str) {
+        let text = match self.columns() {
+            Some(columns) => in_columns(&visible(text), columns).into(),
+            None => visible(text),
+        };
+        let text = painted(&text, self.colours[1]);
         match &mut *self.screen() {
-            Screen::Taken(lines) => lines.push(line.into_owned()),
-            Screen::Free | Screen::Kept => self.write(&line),
+            Screen::Taken(lines) => lines.push(text.into_owned()),
+            Screen::Free | Screen::Kept => self.write(&text),
         }
+    }
+
+    /// Width of the terminal that the second stream is.
+    #[cfg(feature = "cli")]
+    fn columns(&self) -> Option<usize> {
+        let (width, _) = terminal_size::terminal_size_of(io::stderr()).filter(|_| self.terminal())?;
+        Some(width.0.into())
+    }
+
+    /// Without the command line lines stay whole.
+    #[cfg(not(feature = "cli"))]
+    fn columns(&self) -> Option<usize> {
+        None
     }
 
     /// Writes a note for the user to the second stream.
@@ -194,13 +211,22 @@ impl Host {
     }
 }
 
+/// A text in lines of so many characters, broken at spaces. A command, which is there to be copied, stays whole.
+fn in_columns(text: &str, columns: usize) -> String {
+    let line = |line: &str| {
+        let indent = line.len() - line.trim_start().len();
+        if line.trim_start().starts_with("engine ") { line.to_string() } else { folded_at(line, indent + 2, columns) }
+    };
+    text.split('\n').map(line).collect::<Vec<_>>().join("\n")
+}
+
 // Codes of a terminal for colours, and the one that ends them.
 const RED: &str = "\x1b[31m";
 const GREEN: &str = "\x1b[32m";
 const YELLOW: &str = "\x1b[33m";
 const END: &str = "\x1b[0m";
 
-/// Words with which a line begins or ends, and its colour: what went wrong, what warns, and what is good.
+/// Words with which a line or its last part begins, and its colour: what went wrong, what warns, and what is good.
 const PAINT: [(&str, bool, &str); 9] = [
     ("engine: ", false, RED),
     ("MISSED", false, RED),
@@ -210,7 +236,7 @@ const PAINT: [(&str, bool, &str); 9] = [
     ("LOOK ", false, YELLOW),
     ("finished: ", false, GREEN),
     ("met ", false, GREEN),
-    ("  best", true, GREEN),
+    ("best", true, GREEN),
 ];
 
 /// A text in colours, line by line: a line of good or bad news is coloured as a whole, and the mark at the end of a line alone.
@@ -219,9 +245,9 @@ fn painted(text: &str, on: bool) -> Cow<'_, str> {
         return text.into();
     }
     let line = |line: &str| {
-        let fits = |(word, ends, _): &&(&str, bool, &str)| if *ends { line.ends_with(word) } else { line.starts_with(word) };
-        match PAINT.iter().find(fits) {
-            Some((word, true, colour)) => format!("{}{colour}{word}{END}", &line[..line.len() - word.len()]),
+        let (before, last) = line.rsplit_once("  ").unwrap_or((line, ""));
+        match PAINT.iter().find(|(word, is_last, _)| if *is_last { last } else { line }.starts_with(word)) {
+            Some((_, true, colour)) => format!("{before}  {colour}{last}{END}"),
             Some((_, false, colour)) => format!("{colour}{line}{END}"),
             None => line.to_string(),
         }
@@ -253,7 +279,7 @@ mod tests {
     fn news_are_coloured_where_colours_are_on() {
         for (text, want) in [
             ("engine: no\n  why", "\x1b[31mengine: no\x1b[0m\n  why"),
-            ("step 1  loss 2  best", "step 1  loss 2\x1b[32m  best\x1b[0m"),
+            ("step 1  loss 2  best by loss", "step 1  loss 2  \x1b[32mbest by loss\x1b[0m"),
             ("plain", "plain"),
         ] {
             assert_eq!((painted(text, true), painted(text, false)), (want.into(), text.into()));
@@ -287,6 +313,13 @@ mod tests {
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
         }
+    }
+
+    #[test]
+    fn lines_are_folded_and_commands_are_not() {
+        let text = "engine: one two three four\nits way:\n  engine train a b c d e f g";
+        assert_eq!(in_columns(text, 15), "engine: one two\n  three four\nits way:\n  engine train a b c d e f g");
+        assert_eq!(in_columns(text, 200), text);
     }
 
     #[test]

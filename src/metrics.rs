@@ -124,10 +124,15 @@ pub(crate) fn rate(per_second: f64) -> String {
 
 /// Breaks a line at its spaces so that it fits; what follows the first line is indented.
 pub(crate) fn folded(line: &str, indent: usize) -> String {
+    folded_at(line, indent, COLUMNS)
+}
+
+/// `folded` for lines of so many characters.
+pub(crate) fn folded_at(line: &str, indent: usize, columns: usize) -> String {
     let (mut out, mut width) = (String::new(), 0);
     for word in line.split_inclusive(' ') {
         let length = word.trim_end().chars().count();
-        if width > indent && width + length > COLUMNS {
+        if width > indent && width + length > columns {
             out.truncate(out.trim_end().len());
             out += &format!("\n{:indent$}", "");
             width = indent;

@@ -102,6 +102,10 @@ impl DataKind for DataConfig {
         self.kind().read_inputs(from)
     }
 
+    fn answers(&self, len: usize) -> Vec<String> {
+        self.kind().answers(len)
+    }
+
     fn open(&self, settings: &Settings, purpose: Purpose) -> Result<Box<dyn Source>> {
         self.kind().open(settings, purpose)
     }
@@ -140,6 +144,35 @@ mod tests {
         assert!(!config.train.shuffle && config.train.log_every == 1 && config.optimizer.learning_rate == 0.01);
         let again = Config::parse(&config.to_toml().unwrap(), "saved", &[]).unwrap();
         assert_eq!(config, again);
+    }
+
+    #[test]
+    fn a_kind_has_its_own_keys_alone() {
+        let of = |set: &[&str]| Config::parse(RUN, "run.toml", &set.iter().map(ToString::to_string).collect::<Vec<_>>()).unwrap();
+        // Each kind is saved with its keys, and read again as it was.
+        for kind in ["optimizer.kind=adam", "optimizer.kind=adamw", "optimizer.kind=sgd"] {
+            let saved = of(&[kind]).to_toml().unwrap();
+            assert_eq!(saved.contains("momentum = "), kind.ends_with("sgd"), "{saved}");
+            assert_eq!(saved.contains("beta2 = "), !kind.ends_with("sgd"), "{saved}");
+            assert_eq!(Config::parse(&saved, "saved", &[]).unwrap(), of(&[kind]));
+        }
+        for kind in ["constant", "warmup_cosine", "plateau", "epoch_cosine", "step", "exponential"] {
+            let config = of(&[&format!("schedule.kind={kind}")]);
+            let saved = config.to_toml().unwrap();
+            assert_eq!(saved.contains("factor = 0.5"), ["plateau", "step", "exponential"].contains(&kind), "{saved}");
+            assert_eq!(Config::parse(&saved, "saved", &[]).unwrap(), config);
+        }
+        // Another kind on the command line does not keep what the file gives for its own.
+        let file = format!("{RUN}[schedule]\nkind = \"step\"\nevery_epochs = 3\n");
+        assert!(error(&file, &["schedule.kind=plateau", "schedule.every_epochs=4"]).contains("schedule.kind = \"step\" has it"));
+        let other = Config::parse(&file, "run.toml", &["schedule.kind=plateau".into()]).unwrap().to_toml().unwrap();
+        assert!(!other.contains("every_epochs"), "{other}");
+        // What a run once saved is read without what did nothing.
+        let old = file.replace("\"step\"", "\"constant\"");
+        assert!(
+            error(&old, &[]).contains("line 18: unknown field `every_epochs`, expected one of `kind`. schedule.kind = \"step\" has it")
+        );
+        assert_eq!(Config::parse_saved(&old, "saved").unwrap(), of(&["schedule.kind=constant"]));
     }
 
     #[test]

@@ -8,12 +8,13 @@ use std::sync::Arc;
 use clap::Args;
 use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
 
-use crate::error::{Error, Failure, Result};
+use crate::error::{Error, Failure, Result, argument};
 use crate::files::{self, folder_of};
 use crate::host::Host;
 use crate::plan::Flat;
 use crate::problem::{Loaded, Problem};
 use crate::registry::Config;
+use crate::runs::{compare, members};
 use crate::session::Session;
 use crate::train::Weights;
 
@@ -91,11 +92,21 @@ impl RunFolderArgs {
     /// Path of the run folder.
     ///
     /// # Errors
-    /// `Config` when none was named.
+    /// `Config` when none was named, `MissingInput` for a folder of runs, such as that of a sweep.
     pub(super) fn folder(&self) -> Result<&Path> {
         let none =
             || Error::Config("name a run folder, as in `engine eval runs/lvm_mlp`. `engine status` lists those that there are".into());
-        self.folder.as_ref().or(self.run.as_ref()).map(PathBuf::as_path).ok_or_else(none)
+        let folder = self.folder.as_ref().or(self.run.as_ref()).ok_or_else(none)?;
+        let runs = members(std::slice::from_ref(folder));
+        if runs == [folder.clone()] {
+            return Ok(folder);
+        }
+        // Of runs that have nothing in common there is no best.
+        let best = compare(&runs, None).ok().filter(|of| of.sets.len() == 1).and_then(|of| Some(of.rows.first()?.run.clone()));
+        let best = best.map_or(String::new(), |run| format!(": the best is {}", argument(Path::new(&run))));
+        Err(Error::MissingInput(
+            format!("{} is a folder of {} runs, such as that of a sweep. Name one of them{best}", folder.display(), runs.len()).into(),
+        ))
     }
 }
 

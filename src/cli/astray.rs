@@ -4,10 +4,8 @@ use std::ffi::OsString;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
+use crate::config::usual_name;
 use crate::registry::Config;
-
-/// Other names of keys, as other programs call them.
-const ALSO: [(&str, &str); 4] = [("lr", "learning_rate"), ("batch_size", "batch"), ("wd", "weight_decay"), ("bs", "batch")];
 
 /// Tables whose keys are meant first, where several have one of a name.
 const FIRST: [&str; 2] = ["train", "optimizer"];
@@ -33,7 +31,7 @@ pub(super) fn with_key(mut told: clap::Error, args: &[OsString], program: &clap:
 /// Full names of the keys that an option is, if it is one.
 fn keys_of(option: &str) -> Option<Vec<String>> {
     let name = option.trim_start_matches('-').replace('-', "_").to_lowercase();
-    let name = ALSO.iter().find(|(also, _)| *also == name).map_or(name.as_str(), |(_, key)| key);
+    let name = usual_name(&name);
     let named: Vec<_> = Config::tables().into_iter().filter(|of| of.keys.iter().any(|key| key.last() == name)).collect();
     let of_first = FIRST.iter().find(|first| named.iter().any(|of| of.name == **first));
     let mut keys: Vec<String> = match of_first {

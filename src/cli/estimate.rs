@@ -19,6 +19,7 @@ use crate::plan::{Cost, FixedPlan, Memory, Traffic};
 use crate::problem::Problem;
 use crate::ranks::Ranks;
 use crate::registry::Config;
+use crate::train::{chosen, fit};
 
 /// Parameters, memory and least time of a step of runs: on an RX 6600, or on a device of this machine
 #[derive(Debug, Args)]
@@ -52,19 +53,20 @@ const INFINITY_CACHE: u64 = CARD.infinity.1;
 
 pub(super) fn run(host: &Host, args: EstimateArgs) -> Result<()> {
     let EstimateArgs { runs, set, budget, fit, ranks, all, device, json } = args;
-    let on = On { ranks: Ranks { count: ranks.into(), ..Ranks::default() }, ..On::new(host, device.device.as_deref(), budget)? };
+    let on = On { ranks: Ranks { count: ranks.into(), ..Ranks::default() }, fit, ..On::new(host, device.device.as_deref(), budget)? };
     match &runs[..] {
-        [run] => estimate(host, (run, &set), &configured(run, &set, &on, fit)?, &on, all, json.json),
-        _ => estimates(host, &runs, &set, &on, fit, json.json),
+        [run] => estimate(host, (run, &set), &on.configured(run, &set)?, &on, all, json.json),
+        _ => estimates(host, &runs, &set, &on, json.json),
     }
 }
 
-/// Device for which memory is estimated.
+/// Device for which memory is estimated, and whether runs are made to fit it.
 struct On {
     device: String,
     target: Target,
     budget: u64,
     ranks: Ranks,
+    fit: bool,
 }
 
 impl On {
@@ -72,29 +74,35 @@ impl On {
     fn new(host: &Host, device: Option<&str>, budget: Option<u64>) -> Result<On> {
         let Some(wanted) = device else {
             let device = "an RX 6600; --device takes one of this machine".into();
-            return Ok(On { device, target: Target::default(), budget: budget.unwrap_or(8 << 30), ranks: Ranks::default() });
+            return Ok(On { device, target: Target::default(), budget: budget.unwrap_or(8 << 30), ranks: Ranks::default(), fit: false });
         };
         let gpu = host.open(Some(wanted))?;
         let budget = budget.unwrap_or_else(|| gpu.budget());
-        Ok(On { device: gpu.describe(), target: gpu.target, budget, ranks: Ranks::default() })
+        Ok(On { device: gpu.describe(), target: gpu.target, budget, ranks: Ranks::default(), fit: false })
+    }
+
+    /// Configuration of a run; with `fit`, in the form that fits the budget.
+    fn configured(&self, run: &Path, set: &[String]) -> Result<Config> {
+        let config = Config::load(run, set)?;
+        if self.fit { fit(&config, self.target, self.budget, self.ranks) } else { Ok(config) }
+    }
+
+    /// What was chosen to fit the budget, if that was asked for.
+    fn chosen(&self, config: &Config) -> Option<String> {
+        self.fit.then(|| chosen(&config.train))
     }
 }
 
-/// Configuration of a run; with `fit`, in the form that fits the budget.
-fn configured(run: &Path, set: &[String], on: &On, fit: bool) -> Result<Config> {
-    let config = Config::load(run, set)?;
-    if fit { crate::train::fit(&config, on.target, on.budget, on.ranks) } else { Ok(config) }
-}
-
 /// Prints estimates of several runs, one line each.
-fn estimates(host: &Host, runs: &[PathBuf], set: &[String], on: &On, fit: bool, as_json: bool) -> Result<()> {
+fn estimates(host: &Host, runs: &[PathBuf], set: &[String], on: &On, as_json: bool) -> Result<()> {
     let (target, budget) = (on.target, on.budget);
     let width = runs.iter().map(|r| r.display().to_string().chars().count()).max().unwrap_or(0);
     let mut out =
         format!("{:width$}{:>12}{:>8}{:>12}  {:<6}{:>14}{:>10}\n", "run", "parameters", "batch", "memory", "fits", "largest batch", "step");
     let (mut list, mut over) = (Vec::new(), None);
     for run in runs {
-        let mut problem = Problem::open_for(&configured(run, set, on, fit)?, on.ranks)?;
+        let config = on.configured(run, set)?;
+        let mut problem = Problem::open_for(&config, on.ranks)?;
         let memory = problem.place(target, budget)?.memory;
         let parameters = problem.record_evaluation(target)?.0.parameter_count();
         let total = memory.report.total_bytes;
@@ -105,7 +113,9 @@ fn estimates(host: &Host, runs: &[PathBuf], set: &[String], on: &On, fit: bool, 
         let (yes, most) = (if fits { "yes" } else { "no" }, largest.map_or("none".to_string(), |b| b.to_string()));
         let (name, batch) = (run.display().to_string(), problem.settings.train.batch);
         let _ = writeln!(out, "{name:width$}{parameters:>12}{batch:>8}{:>12}  {yes:<6}{most:>14}{:>7.1} ms", bytes(total), 1e3 * seconds);
-        list.push(json!({ "run": run, "parameters": parameters, "total_bytes": total, "fits": fits, "largest_batch": largest, "roofline_seconds": seconds }));
+        let chosen = on.chosen(&config);
+        out += &chosen.as_ref().map_or(String::new(), |chosen| format!("  fit: {chosen}\n"));
+        list.push(json!({ "run": run, "fit": chosen, "parameters": parameters, "total_bytes": total, "fits": fits, "largest_batch": largest, "roofline_seconds": seconds }));
     }
     if as_json {
         host.print_json(&list)?;
@@ -207,6 +217,7 @@ impl Estimate<'_> {
             "device": on.device,
             "batch": self.problem.settings.train.batch,
             "accumulate": config.train.accumulate,
+            "fit": on.chosen(config),
             "ranks": on.ranks.count,
             "exchanged_bytes": self.exchanged,
             "recompute": config.train.recompute,
@@ -249,13 +260,14 @@ impl Estimate<'_> {
         let Estimate { config, on, .. } = self;
         let report = &self.memory.report;
         let mut out = format!(
-            "{} parameters, {} dispatches a step, batch {}{}{}; on {}\n\n",
+            "{} parameters, {} dispatches a step, batch {}{}{}; on {}\n{}\n",
             self.plan.parameter_count(),
             self.plan.launches().count(),
             self.problem.settings.train.batch,
             form(config),
             if on.ranks.shared() { format!(" on each of {} ranks", on.ranks.count) } else { String::new() },
-            on.device
+            on.device,
+            on.chosen(config).map_or(String::new(), |chosen| format!("fit           {chosen}\n"))
         );
         for (role, n) in &report.bytes_by_role {
             let _ = writeln!(out, "{role:<14}{n:>16}  {:>10}", bytes(*n));

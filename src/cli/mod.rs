@@ -36,7 +36,7 @@ mod tune;
 use std::ffi::OsString;
 use std::panic::AssertUnwindSafe;
 
-use clap::{ColorChoice, CommandFactory, Parser, Subcommand};
+use clap::{ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::error::{Error, Result, visible};
 use crate::host::Host;
@@ -179,14 +179,16 @@ pub fn main() -> i32 {
 /// Runs a command line, which begins with the name of the program, and gives the exit code.
 pub fn run<A: Into<OsString> + Clone>(args: impl IntoIterator<Item = A>, host: &Host) -> i32 {
     let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
-    let cli = match Cli::try_parse_from(&args) {
-        Ok(cli) => cli,
-        Err(told) => return shown(&astray::with_key(told, &args, &Cli::command()), host),
-    };
-    let host = &match cli.color {
+    let coloured = |colour: ColorChoice| match colour {
         ColorChoice::Auto => host.clone(),
         always_or_never => host.clone().coloured(always_or_never == ColorChoice::Always),
     };
+    let program = Cli::command().color(colour_of(&args));
+    let cli = match program.clone().try_get_matches_from(&args).and_then(|found| Cli::from_arg_matches(&found)) {
+        Ok(cli) => cli,
+        Err(told) => return shown(&astray::with_key(told, &args, &program), &coloured(colour_of(&args))),
+    };
+    let host = &coloured(cli.color);
     if let Command::Help(help) = &cli.command
         && let Some(line) = help.of_command(&Cli::command())
     {
@@ -227,6 +229,16 @@ pub fn run<A: Into<OsString> + Clone>(args: impl IntoIterator<Item = A>, host: &
     if shares { ranks.abort(code) } else { code }
 }
 
+/// The colours that a command line asks for, whatever else is wrong with it.
+fn colour_of(args: &[OsString]) -> ColorChoice {
+    let after = |(at, arg): (usize, &OsString)| match arg.to_str()?.strip_prefix("--color")? {
+        "" => args.get(at + 1)?.to_str().map(String::from),
+        value => value.strip_prefix('=').map(String::from),
+    };
+    let given = args.iter().enumerate().find_map(after);
+    given.and_then(|word| word.parse().ok()).unwrap_or(ColorChoice::Auto)
+}
+
 /// True for the panic of the standard library when the system refuses to start a thread.
 fn refused(panic: &str) -> bool {
     panic.starts_with("failed to spawn thread")
@@ -257,6 +269,18 @@ fn shown(told: &clap::Error, host: &Host) -> i32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn colours_are_known_where_the_command_line_is_wrong() {
+        for (line, want) in [
+            ("engine --color never trian", ColorChoice::Never),
+            ("engine trian --color=always", ColorChoice::Always),
+            ("engine trian --color", ColorChoice::Auto),
+            ("engine trian --colors=never", ColorChoice::Auto),
+        ] {
+            assert_eq!(colour_of(&line.split(' ').map(OsString::from).collect::<Vec<_>>()), want, "{line}");
+        }
+    }
 
     #[test]
     fn the_command_line_is_consistent() {

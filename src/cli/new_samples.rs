@@ -38,8 +38,13 @@ pub(super) fn look(file: &Path, wishes: &Wishes) -> Result<(String, Vec<String>)
     };
     let Some(first) = target.first() else { return Err(Error::Data(format!("{} has no arrays", file.display()))) };
     let first = table.info(first)?.clone();
-    let mut found =
-        Found { notes: vec![], unreadable: vec![], file: file.display().to_string(), rows: first.shape.first().copied().unwrap_or(0) };
+    let mut found = Found {
+        notes: vec![],
+        unreadable: vec![],
+        holes: BTreeSet::new(),
+        file: file.display().to_string(),
+        rows: first.shape.first().copied().unwrap_or(0),
+    };
     match wishes.window {
         Some(window) => found.series(&mut table, &arrays, &target, window),
         None => found.samples(&mut table, &arrays, &target, &first),
@@ -51,8 +56,38 @@ struct Found {
     notes: Vec<String>,
     /// Why columns could not be read.
     unreadable: Vec<Error>,
+    /// Rows of what is used that have an empty cell, or a number that is not finite.
+    holes: BTreeSet<usize>,
     file: String,
     rows: usize,
+}
+
+/// Rows with a number that is not finite, as that of an empty cell.
+fn holes(values: &TableValues, rows: usize) -> BTreeSet<usize> {
+    let TableValues::Numbers(numbers) = values else { return BTreeSet::new() };
+    let width = (numbers.len() / rows.max(1)).max(1);
+    numbers.iter().enumerate().filter(|(_, value)| !value.is_finite()).map(|(at, _)| at / width).collect()
+}
+
+/// Most moments of a series that are looked at for a season, and the most moments of one.
+const LOOKED_AT: (usize, usize) = (10_000, 1000);
+
+/// Least autocorrelation at which a series is taken to repeat itself.
+const REPEATS: f64 = 0.4;
+
+/// Number of moments, at most `most`, after which a series is most like itself again, with its autocorrelation there; none if it is never
+/// much like itself again.
+fn season(series: &[f32], most: usize) -> Option<(usize, f64)> {
+    let series = &series[series.len().saturating_sub(LOOKED_AT.0)..];
+    let mean = series.iter().map(|value| f64::from(*value)).sum::<f64>() / series.len() as f64;
+    let around: Vec<f64> = series.iter().map(|value| f64::from(*value) - mean).collect();
+    let alike = |lag: usize| around.iter().zip(&around[lag..]).map(|(a, b)| a * b).sum::<f64>() / (around.len() - lag) as f64;
+    let all: Vec<f64> = (0..=(most + 1).min(series.len() / 3).min(LOOKED_AT.1)).map(|lag| alike(lag) / alike(0)).collect();
+    // Neighbours are alike anyway, up to where they no longer are.
+    let apart = all.iter().position(|value| *value <= 0.0)?;
+    let peaks = (apart + 1..all.len().saturating_sub(1)).filter(|lag| all[*lag] > all[lag - 1] && all[*lag] >= all[lag + 1]);
+    let best = peaks.max_by(|a, b| all[*a].total_cmp(&all[*b]))?;
+    (all[best] >= REPEATS).then_some((best, all[best]))
 }
 
 /// Quoted names, as a list of TOML if they are several.
@@ -62,9 +97,9 @@ fn quoted(names: &[String]) -> String {
 }
 
 impl Found {
-    /// Columns that are numbers or categories, without the target, and without what only counts rows, unless a feature is needed and there
-    /// is no other.
-    fn features(&mut self, table: &mut Table, arrays: &[ArrayInfo], target: &[String], needed: bool) -> Result<Vec<String>> {
+    /// Columns that are numbers or categories, without the target. What only counts rows is one of `samples` if there is no other, and a
+    /// column of a series has no holes.
+    fn features(&mut self, table: &mut Table, arrays: &[ArrayInfo], target: &[String], samples: bool) -> Result<Vec<String>> {
         let (mut names, mut words_of, mut counting) = (vec![], vec![], vec![]);
         for array in arrays.iter().filter(|array| !target.contains(&array.name) && array.shape.first() == Some(&self.rows)) {
             if array.shape.len() > 2 {
@@ -79,6 +114,17 @@ impl Found {
                     continue;
                 }
             };
+            let holes = holes(&values, self.rows);
+            if !holes.is_empty() && (!samples || 2 * holes.len() > self.rows) {
+                self.notes.push(format!(
+                    "Column {} is left out: {} of its {} rows have no number{}.",
+                    array.name,
+                    holes.len(),
+                    self.rows,
+                    if samples { "" } else { ", and windows are cut out of whole series" }
+                ));
+                continue;
+            }
             match (array.element, values) {
                 (Element::Word, TableValues::Words(mut words)) => {
                     words.sort();
@@ -101,10 +147,11 @@ impl Found {
                 }
                 _ => {}
             }
+            self.holes.extend(holes);
             names.push(array.name.clone());
         }
         // What only counts the rows says nothing of them, unless there is nothing else to predict from.
-        if names.is_empty() && needed {
+        if names.is_empty() && samples {
             names = counting;
         } else {
             self.notes.extend(counting.iter().map(|name| format!("Column {name} counts the rows: it is left out.")));
@@ -143,11 +190,42 @@ impl Found {
         let layers = "    { kind = \"gru\", hidden = 64 },\n    { kind = \"last\" },\n    { kind = \"linear\" },\n";
         let windows = self.rows.saturating_sub(context.saturating_add(horizon));
         let data = format!(
-            "inputs = {{ past = {} }}\ntargets = {{ future = {} }}\nwindow = {{ context = {context}, horizon = {horizon} }}\nnormalize = \"standard\"\n",
+            "inputs = {{ past = {} }}\ntargets = {{ future = {} }}\nwindow = {{ context = {context}, horizon = {horizon} }}\n{}normalize = \"standard\"\n",
             quoted(&inputs),
-            quoted(target)
+            quoted(target),
+            self.season(table, target, context)?
         );
         Ok((self.run_file(layers, &data, false, windows), std::mem::take(&mut self.notes)))
+    }
+
+    /// The line with the season of a series, or with how to name one.
+    fn season(&mut self, table: &mut Table, target: &[String], context: usize) -> Result<String> {
+        if let ([name], TableValues::Numbers(values)) = (target, table.read(&target[0])?)
+            && values.len() == self.rows
+            && let Some((moments, alike)) = season(&values, context)
+        {
+            self.notes.push(format!(
+                "{name} repeats itself after {moments} moments, with an autocorrelation of {alike:.2}: data.season adds a baseline that does."
+            ));
+            return Ok(format!("season = {moments}\n"));
+        }
+        Ok("# season = 12               # moments of a season, if the series has one: a baseline then repeats the last\n".into())
+    }
+
+    /// The line that leaves out samples with holes, in what is used or in the target, if there are some.
+    fn skipped(&mut self, table: &mut Table, target: &[String]) -> Result<&'static str> {
+        for name in target {
+            self.holes.extend(holes(&table.read(name)?, self.rows));
+        }
+        if self.holes.is_empty() {
+            return Ok("");
+        }
+        self.notes.push(format!(
+            "{} of {} rows have an empty cell, or a number that is not finite: data.skip_non_finite leaves them out.",
+            self.holes.len(),
+            self.rows
+        ));
+        Ok("skip_non_finite = true\n")
     }
 
     /// Samples in rows.
@@ -182,6 +260,10 @@ impl Found {
                     self.notes.push(format!("A stack has one input: {} are left out.", others.join(", ")));
                 }
                 data += &format!("inputs = {{ x = {} }}\n", quoted(std::slice::from_ref(&array.name)));
+                // What fills up shorter sequences is not looked at.
+                if lengths.is_none() {
+                    self.holes.extend(holes(&table.read(&array.name)?, self.rows));
+                }
                 if array.shape.len() == 2 {
                     data += "integers = [\"x\"]\n";
                 }
@@ -222,7 +304,8 @@ impl Found {
         if classes {
             data += "classes = true\n";
         }
-        data += "normalize = \"standard\"\n";
+        data += "normalize = \"standard\"\nseed = 1\n";
+        data += self.skipped(table, if lengths.is_none() { target } else { &[] })?;
         Ok((self.run_file(&layers, &data, classes, self.rows), std::mem::take(&mut self.notes)))
     }
 
@@ -237,7 +320,8 @@ impl Found {
                 words.dedup();
                 (words.len(), String::new())
             }
-            TableValues::Numbers(values) => {
+            TableValues::Numbers(mut values) => {
+                values.retain(|value| value.is_finite());
                 // What fills up shorter sequences is often negative.
                 let filled = first.shape.len() > 1;
                 let classes = values.iter().all(|value| (0.0..1e6).contains(value) || filled && *value < 0.0);
@@ -277,7 +361,7 @@ impl Found {
         let file = toml::Value::String(self.file.clone());
         let loss = if classes { "kind = \"cross_entropy\"\nweight = \"none\"\n" } else { "kind = \"regression\"\npenalty = \"mse\"\n" };
         format!(
-            "# A run on data of one's own.\n[model]\nkind = \"stack\"\nlayers = [\n{layers}]\n\n[data]\nkind = \"samples\"\nfile = {file}\n{data}validation_share = 0.2\nseed = 1\n\n\
+            "# A run on data of one's own.\n[model]\nkind = \"stack\"\nlayers = [\n{layers}]\n\n[data]\nkind = \"samples\"\nfile = {file}\n{data}validation_share = 0.2\n\n\
              [loss]\n{loss}\n[optimizer]\nkind = \"adamw\"\nlearning_rate = 1e-3\nweight_decay = 0.01\nclip_norm = 1.0\n\n\
              [schedule]\nkind = \"plateau\"\nfactor = 0.5\npatience = 5\n\n[train]\nbatch = {batch}\nepochs = 50\n\n[validation]\nselect = \"loss\"\n"
         )

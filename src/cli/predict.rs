@@ -19,7 +19,7 @@ use crate::error::{Error, Failure, Result};
 use crate::files;
 use crate::host::Host;
 use crate::predict::{Predictor, most_probable, probabilities};
-use crate::registry::Config;
+use crate::registry::{Config, DataConfig};
 use crate::tasks::{DataKind, InputRows, InputSource};
 
 /// Largest number of samples in a batch, for a file.
@@ -60,7 +60,7 @@ pub(super) fn run(host: &Host, args: PredictArgs) -> Result<()> {
     weights_of(host, &weights)?;
     let batch = if data.as_ref().is_some_and(|file| file.as_os_str() != "-") { BATCH } else { 1 };
     let mut models = Models::new(host, run, &weights.checkpoint, device.device.as_deref(), batch)?;
-    let mut sink = Sink::new(host, out, probabilities)?;
+    let mut sink = Sink::new(host, out, probabilities, &config.data)?;
     match data.filter(|file| file.as_os_str() != "-") {
         Some(file) => {
             if is_table(&file) {
@@ -383,6 +383,8 @@ enum Target<'a> {
 struct Sink<'a> {
     target: Target<'a>,
     probabilities: bool,
+    /// Data of the run, which may have names for the outputs.
+    data: &'a DataConfig,
     /// Contents of an .npz file so far: numbers of the samples, shape of an output, outputs, and number of classes.
     collected: (Vec<i32>, Vec<usize>, Vec<f32>, Option<usize>),
     /// True once a table has its header.
@@ -390,7 +392,7 @@ struct Sink<'a> {
 }
 
 impl<'a> Sink<'a> {
-    fn new(host: &'a Host, out: Option<PathBuf>, probabilities: bool) -> Result<Self> {
+    fn new(host: &'a Host, out: Option<PathBuf>, probabilities: bool, data: &'a DataConfig) -> Result<Self> {
         let target = match out {
             None => Target::Terminal(host),
             Some(path) if files::extension(&path) == "npz" => Target::Npz(path),
@@ -401,7 +403,7 @@ impl<'a> Sink<'a> {
                 other => return Err(Error::Config(format!("--out {}: no format .{other}. Give a .npz, .csv or .jsonl", path.display()))),
             },
         };
-        Ok(Sink { target, probabilities, collected: Default::default(), headed: false })
+        Ok(Sink { target, probabilities, data, collected: Default::default(), headed: false })
     }
 
     fn to_terminal(&self) -> bool {
@@ -437,7 +439,7 @@ impl<'a> Sink<'a> {
             match &mut self.target {
                 Target::Csv(file, path) => {
                     if !std::mem::replace(&mut self.headed, true) {
-                        writeln!(file, "{}", header(model, &columns)).map_err(|e| Error::write(path, e))?;
+                        writeln!(file, "{}", header(model, self.data, &columns)).map_err(|e| Error::write(path, e))?;
                     }
                     let text = |value: &Value| match value {
                         Value::Null => "NaN".to_string(),
@@ -451,7 +453,11 @@ impl<'a> Sink<'a> {
                     let mut line = Map::new();
                     line.insert("sample".into(), (*number).into());
                     line.extend(id.iter().map(|id| ("id".to_string(), id.clone())));
-                    line.extend(columns.into_iter().map(|(name, shape, values)| (name.to_string(), nested(&values, &shape))));
+                    let named = |name: &str, shape: &[usize], values: &[Value]| match name {
+                        "probabilities" => by_class(model, shape, values),
+                        _ => nested(values, shape),
+                    };
+                    line.extend(columns.iter().map(|(name, shape, values)| (name.to_string(), named(name, shape, values))));
                     let line = Value::Object(line).to_string();
                     match target {
                         Target::Lines(file, path) => writeln!(file, "{line}").map_err(|e| Error::write(path, e))?,
@@ -525,13 +531,27 @@ fn quoted(word: &str) -> String {
     if word.contains([',', '"', '\n', '\r']) { format!("\"{}\"", word.replace('"', "\"\"")) } else { word.to_string() }
 }
 
-/// Header of a CSV table: the names of its columns.
-fn header(model: &Predictor, columns: &[(&'static str, Vec<usize>, Vec<Value>)]) -> String {
+/// Probabilities as an object with the words of the classes, if they have words, at each position of a sequence.
+fn by_class(model: &Predictor, shape: &[usize], values: &[Value]) -> Value {
+    let (words, [rows @ .., classes]) = (model.words(), shape) else { return nested(values, shape) };
+    if words.len() != *classes {
+        return nested(values, shape);
+    }
+    let named = |row: &[Value]| Value::Object(words.iter().cloned().zip(row.iter().cloned()).collect());
+    nested(&values.chunks(*classes).map(named).collect::<Vec<_>>(), rows)
+}
+
+/// Header of a CSV table: the names of its columns. Of quantities they are those that the data have.
+fn header(model: &Predictor, data: &DataConfig, columns: &[(&'static str, Vec<usize>, Vec<Value>)]) -> String {
     let words = model.words();
-    let name_of = |name: &'static str, i: usize| match words.get(i) {
-        Some(word) if name == "probabilities" => quoted(&format!("{name}_{word}")),
-        _ => format!("{name}_{i}"),
-    };
-    let names = columns.iter().flat_map(|(name, _, values)| (0..values.len()).map(move |i| name_of(name, i)));
+    let names = columns.iter().flat_map(|(name, _, values)| {
+        let answers = if *name == "output" { data.answers(values.len()) } else { vec![] };
+        let name_of = move |i: usize| match (answers.get(i), words.get(i)) {
+            (Some(answer), _) => quoted(answer),
+            (None, Some(word)) if *name == "probabilities" => quoted(&format!("{name}_{word}")),
+            _ => format!("{name}_{i}"),
+        };
+        (0..values.len()).map(name_of)
+    });
     ["sample".to_string()].into_iter().chain(names).collect::<Vec<_>>().join(",")
 }

@@ -48,7 +48,7 @@ fn of_configuration(config: &Config, like: Option<&Path>) -> Result<Vec<Verdict>
     if let Some(folder) = like {
         let name = folder.display();
         let origin =
-            Origin { config: config.to_toml()?, canonical: Some(|text| Config::parse(text, "", &[])?.to_toml()), ..Origin::default() };
+            Origin { config: config.to_toml()?, canonical: Some(|text| Config::parse_saved(text, "")?.to_toml()), ..Origin::default() };
         let lines = origin.all_differences(&Config::of_run(folder)?.to_toml()?, ["then", "now"]);
         verdicts.push(match &lines[..] {
             [] => Verdict { level: Level::Fine, what: format!("every setting is that of {name}") },

@@ -16,7 +16,7 @@ use crate::host::Host;
 use crate::ranks::Ranks;
 use crate::registry::Config;
 use crate::runs::compare;
-use crate::train::{Options, Origin, Swept, expect_met, fit, mirrored, train_many, train_with_restarts};
+use crate::train::{Options, Origin, Swept, chosen, expect_met, fit, mirrored, train_many, train_with_restarts};
 
 /// Train a run into a folder of its own, or many runs side by side
 #[derive(Debug, Args)]
@@ -176,11 +176,7 @@ fn fitted(config: &Config, options: &Options) -> Result<Config> {
         }
     };
     if !options.quiet {
-        let (batch, accumulate, recompute, precision) = choice(&config);
-        let [recompute, precision] = [serde_json::to_value(recompute), serde_json::to_value(precision)].map(|v| v.unwrap_or_default());
-        options.say(&format!(
-            "fit         train.batch = {batch}, train.accumulate = {accumulate}, train.recompute = {recompute}, train.precision = {precision}"
-        ));
+        options.say(&format!("fit         {}", chosen(&config.train)));
     }
     Ok(config)
 }

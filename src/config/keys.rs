@@ -14,6 +14,8 @@ pub struct Table {
     pub name: String,
     /// Its kind, if the table has kinds.
     pub kind: Option<String>,
+    /// True for the kind that it has if the run file gives none.
+    pub usual: bool,
     /// Kind of the table that it is part of, if that has kinds.
     pub within: Option<String>,
     /// What it is, in a sentence.
@@ -105,7 +107,8 @@ impl<'a> Walk<'a> {
         if !name.is_empty() {
             let keys = shown().map(|(key, of)| self.key(full(key), of, required(key))).collect();
             let [kind, within] = [kind, within].map(|kind| kind.map(String::from));
-            self.found.push(Table { name: name.into(), kind, within, about: about.into(), keys });
+            let usual = kind.is_some() && !required("kind");
+            self.found.push(Table { name: name.into(), kind, usual, within, about: about.into(), keys });
         }
         for (key, of) in shown() {
             self.within(&full(key), kind.or(within), of, open);

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use super::keys::Table;
-use super::words::{ALIKE, in_words, quoted};
+use super::kinds::Stray;
+use super::words::{ALIKE, in_words, quoted, usual_name};
 use crate::error::argument;
 use crate::files;
 
@@ -26,6 +27,15 @@ pub(super) fn located(error: &toml::de::Error, text: &str, known: &dyn Fn() -> V
     format!("line {}: {}", line + 1, told.unwrap_or_else(|| in_words(message)))
 }
 
+/// The message about a key that the kind of its table has not, with its line in the file.
+pub(super) fn stray_in_file(stray: &Stray, text: &str, run: &toml::Table, known: &[Table]) -> String {
+    let tables = toml::de::DeTable::parse(text).ok();
+    let value = tables.as_ref().and_then(|tables| tables.get_ref().get(stray.table.as_str())?.get_ref().get(stray.key.as_str()));
+    let line = value.map_or(0, |value| text[..value.span().start].matches('\n').count());
+    let told = meant(&stray.message, &stray.table, &stray.key, "", run, known);
+    format!("line {}: {}", line + 1, told.unwrap_or_else(|| in_words(&stray.message)))
+}
+
 /// The message about a key that its table does not have, or whose value should be a table, if what was meant is known.
 pub(super) fn meant(message: &str, table: &str, key: &str, value: &str, run: &toml::Table, known: &[Table]) -> Option<String> {
     let full = if table.is_empty() { key.to_string() } else { format!("{table}.{key}") };
@@ -38,28 +48,30 @@ pub(super) fn meant(message: &str, table: &str, key: &str, value: &str, run: &to
     Some(format!("{said} of its own keys, as in {} = {value}", number.name))
 }
 
-/// The kind of a table in a run file.
-fn kind_in<'r>(run: &'r toml::Table, table: &str) -> Option<&'r str> {
-    table.split('.').try_fold(run, |at, part| at.get(part)?.as_table())?.get("kind")?.as_str()
+/// The kind of a table in a run file, be it the usual one, which the file need not give.
+fn kind_in<'r>(run: &'r toml::Table, table: &str, known: &'r [Table]) -> Option<&'r str> {
+    let given = || table.split('.').try_fold(run, |at, part| at.get(part)?.as_table())?.get("kind")?.as_str();
+    given().or_else(|| known.iter().find(|of| of.name == table && of.usual)?.kind.as_deref())
 }
 
 /// Where there is a key of this name: under other kinds of its table, or else in other tables of the run.
 fn whereabouts(table: &str, key: &str, run: &toml::Table, known: &[Table]) -> Option<String> {
-    let has = |of: &&Table| of.keys.iter().any(|own| own.last() == key);
+    let named = usual_name(key);
+    let has = |of: &&Table| of.keys.iter().any(|own| own.last() == named);
     let kinds: Vec<String> =
         known.iter().filter(|of| of.name == table).filter(has).filter_map(|of| Some(format!("{:?}", of.kind.as_ref()?))).collect();
-    if !kinds.is_empty() {
-        let now = kind_in(run, table).map_or(String::new(), |kind| format!("; here it is {kind:?}"));
+    if !kinds.is_empty() && named == key {
+        let now = kind_in(run, table, known).map_or(String::new(), |kind| format!("; here it is {kind:?}"));
         return Some(format!("{table}.kind = {} has it{now}", kinds.join(" or ")));
     }
     let fits = |of: &&Table| {
         !of.name.contains("[]")
             && [&of.kind, &of.within].into_iter().flatten().all(|kind| {
-                of.name.split('.').next().and_then(|root| kind_in(run, root)).is_some_and(|now| now == kind)
-                    || kind_in(run, &of.name) == Some(kind)
+                of.name.split('.').next().and_then(|root| kind_in(run, root, known)).is_some_and(|now| now == kind)
+                    || kind_in(run, &of.name, known) == Some(kind)
             })
     };
-    let others: Vec<String> = known.iter().filter(has).filter(fits).map(|of| format!("{}.{key}", of.name)).collect();
+    let others: Vec<String> = known.iter().filter(has).filter(fits).map(|of| format!("{}.{named}", of.name)).collect();
     (!others.is_empty()).then(|| format!("Did you mean {}?", others.join(" or ")))
 }
 

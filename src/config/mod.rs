@@ -1,6 +1,7 @@
 //! A run's configuration: one TOML file and `--set` overrides. Unknown keys are errors, never ignored.
 
 mod keys;
+mod kinds;
 mod lookup;
 mod overrides;
 mod rules;
@@ -24,7 +25,7 @@ pub use section::Section;
 pub(crate) use section::within;
 pub use settings::{CheckpointConfig, Precision, TrainConfig, ValidationConfig};
 #[cfg(feature = "cli")]
-pub(crate) use words::ALIKE;
+pub(crate) use words::{ALIKE, usual_name};
 
 use crate::error::{Error, Result};
 use crate::files;
@@ -66,6 +67,9 @@ pub struct Config<M, D, L> {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub expect: Vec<Expectation>,
 }
+
+/// Name of the file in which a run saves its configuration.
+const SAVED: &str = "config.toml";
 
 /// A configuration without model, data and loss: the settings that the training loop reads, whatever is trained.
 pub type Settings = Config<(), (), ()>;
@@ -117,7 +121,7 @@ where
     /// # Errors
     /// `MissingInput` where there is none, and as `load`.
     pub fn of_run(folder: &Path) -> Result<Self> {
-        let path = folder.join("config.toml");
+        let path = folder.join(SAVED);
         if folder.is_file() {
             return Err(Error::MissingInput(
                 format!("{} is a file and no run folder: name a folder that `engine train` has made", folder.display()).into(),
@@ -131,22 +135,14 @@ where
         Self::load(&path, &[])
     }
 
-    /// Reads a run file and applies overrides of the form `table.key=value`.
+    /// Reads a run file, or the `config.toml` that a run has saved (`parse_saved`), and applies overrides of the form `table.key=value`.
     ///
     /// # Errors
     /// `MissingInput` when the file is not there, `Config` with key, line and range for what is wrong in it.
     pub fn load(path: &Path, overrides: &[String]) -> Result<Self> {
-        if let Some(what) = lookup::other_than_a_run_file(path) {
-            return Err(Error::Config(what));
-        }
-        let failed = |e: std::io::Error| match e.kind() {
-            std::io::ErrorKind::NotFound => Error::MissingInput(lookup::missing(path).into()),
-            std::io::ErrorKind::FileTooLarge => Error::Config(format!("{} is no run file: {e}", path.display())),
-            _ => Error::read(path, e),
-        };
-        let bytes = files::bytes(path, files::SMALL).map_err(failed)?;
-        let text = String::from_utf8(bytes).map_err(|_| Error::Config(format!("{} is no run file: it is not text", path.display())))?;
-        Self::parse(&text, &path.display().to_string(), overrides)
+        let (text, source) = (text_of(path)?, path.display().to_string());
+        let text = if path.file_name().is_some_and(|name| name == SAVED) { kinds::cleaned(text, &Settings::tables()) } else { text };
+        Self::parse(&text, &source, overrides)
     }
 
     /// Parses the text of a run file; `source` names it in errors.
@@ -158,10 +154,14 @@ where
         let mut table: toml::Table = text.parse().map_err(wrong)?;
         // The file alone first, so that its own mistakes are reported with their lines.
         let mut config: Self = toml::from_str(text).map_err(wrong)?;
+        if let Some(stray) = kinds::strays(&table, &Settings::tables()).first() {
+            return Err(Error::Config(format!("{source}: {}", lookup::stray_in_file(stray, text, &table, &Self::known()))));
+        }
+        overrides::change_kinds(&mut table, overrides, &Settings::tables());
         // One override may need the next one: what the first is said to lack counts only if the whole lacks it.
         let mut first_error = None;
         for item in overrides {
-            match overrides::apply(&mut table, item, &Self::known)? {
+            match overrides::apply(&mut table, item, &Self::read, &Self::known)? {
                 Ok(with) => (config, first_error) = (with, None),
                 Err(error) => drop(first_error.get_or_insert(error)),
             }
@@ -173,18 +173,52 @@ where
         Ok(config)
     }
 
+    /// Parses a configuration that a run has saved. Keys that the kinds of its optimizer and schedule have not are left out: runs once took
+    /// and saved them, and they did nothing.
+    ///
+    /// # Errors
+    /// As `load`.
+    pub fn parse_saved(text: &str, source: &str) -> Result<Self> {
+        Self::parse(&kinds::cleaned(text.into(), &Settings::tables()), source, &[])
+    }
+
+    /// The configuration that a run file with overrides is, or the message of what is wrong with it.
+    fn read(table: toml::Table) -> std::result::Result<Self, String> {
+        if let Some(stray) = kinds::strays(&table, &Settings::tables()).into_iter().next() {
+            return Err(stray.message);
+        }
+        table.try_into().map_err(|e: toml::de::Error| e.message().to_string())
+    }
+
     /// The tables that messages know of: those of every run file, and those of the kinds here that have a schema.
     fn known() -> Vec<Table> {
         [Settings::tables(), M::tables("model"), D::tables("data"), L::tables("loss")].concat()
     }
 
-    /// The configuration as TOML.
+    /// The configuration as TOML, with the keys that its kinds have.
     ///
     /// # Errors
     /// `Internal` when it cannot be written as TOML.
     pub fn to_toml(&self) -> Result<String> {
-        toml::to_string_pretty(self).map_err(|e| Error::Internal(format!("configuration to TOML: {e}")))
+        let failed = |e: toml::ser::Error| Error::Internal(format!("configuration to TOML: {e}"));
+        let mut table = toml::Table::try_from(self).map_err(failed)?;
+        kinds::without_strays(&mut table, &Settings::tables());
+        toml::to_string_pretty(&table).map_err(failed)
     }
+}
+
+/// The text of a run file.
+fn text_of(path: &Path) -> Result<String> {
+    if let Some(what) = lookup::other_than_a_run_file(path) {
+        return Err(Error::Config(what));
+    }
+    let failed = |e: std::io::Error| match e.kind() {
+        std::io::ErrorKind::NotFound => Error::MissingInput(lookup::missing(path).into()),
+        std::io::ErrorKind::FileTooLarge => Error::Config(format!("{} is no run file: {e}", path.display())),
+        _ => Error::read(path, e),
+    };
+    let bytes = files::bytes(path, files::SMALL).map_err(failed)?;
+    String::from_utf8(bytes).map_err(|_| Error::Config(format!("{} is no run file: it is not text", path.display())))
 }
 
 impl<M: JsonSchema, D: JsonSchema, L: JsonSchema> Config<M, D, L> {
@@ -229,14 +263,14 @@ impl<M: Section, D: Section, L: Section> Section for Config<M, D, L> {
         self.restart.iter().try_for_each(Restart::validate)?;
         in_range(&self.expect, "expect")?;
         self.expect.iter().try_for_each(|wish| wish.validate(t.epochs))?;
+        in_range(&self.optimizer, "optimizer")?;
+        in_range(s, "schedule")?;
         let range = format!("below train.epochs = {}", t.epochs);
         let warmup = s.warmup_of(t.epochs);
         within(s.kind != ScheduleKind::EpochCosine || warmup < t.epochs, "schedule.warmup_epochs", warmup as f64, &range)?;
         self.model.validate()?;
         self.loss.validate()?;
-        in_range(&self.optimizer, "optimizer")?;
         self.optimizer.validate()?;
-        in_range(s, "schedule")?;
         s.validate(&self.optimizer)
     }
 }

@@ -1,8 +1,7 @@
 //! Overrides on the command line: `--set table.key=value`.
 
-use serde::de::DeserializeOwned;
-
 use super::keys::Table;
+use super::kinds::without_strays;
 use super::lookup::meant;
 use super::words::in_words;
 use crate::error::{Error, Result, shortened};
@@ -16,9 +15,26 @@ pub(crate) fn value_of(text: &str) -> toml::Value {
     parsed.unwrap_or_else(|| toml::Value::String(text.into()))
 }
 
+/// Takes out of a run file what the kinds have not that overrides give its optimizer and schedule: the file has it for its own kind.
+pub(super) fn change_kinds(run: &mut toml::Table, overrides: &[String], known: &[Table]) {
+    for (name, value) in overrides.iter().filter_map(|item| item.split_once('=')) {
+        let Some(table) = name.trim().strip_suffix(".kind").filter(|table| known.iter().any(|of| of.usual && of.name == *table)) else {
+            continue;
+        };
+        let of = run.entry(table).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+        of.as_table_mut().map(|of| of.insert("kind".into(), value_of(value.trim())));
+    }
+    without_strays(run, known);
+}
+
 /// Puts the value of `item` = `table.key=value` into the table, or takes the key away if the value is empty, and gives the configuration
-/// that results, or the error that it has with it. `known` are the tables that messages know of.
-pub(super) fn apply<C: DeserializeOwned>(table: &mut toml::Table, item: &str, known: &dyn Fn() -> Vec<Table>) -> Result<Result<C>> {
+/// that `read` makes of it, or the error that it has with it. `known` are the tables that messages know of.
+pub(super) fn apply<C>(
+    table: &mut toml::Table,
+    item: &str,
+    read: &dyn Fn(toml::Table) -> std::result::Result<C, String>,
+    known: &dyn Fn() -> Vec<Table>,
+) -> Result<Result<C>> {
     let wrong = |why: &str| Error::Config(format!("--set {}: {why}", shortened(item)));
     let expected = "expected table.key=value, as in --set train.batch=64";
     let (path, value) = item.split_once('=').ok_or_else(|| wrong(expected))?;
@@ -55,7 +71,7 @@ pub(super) fn apply<C: DeserializeOwned>(table: &mut toml::Table, item: &str, kn
             true => at.remove(*leaf),
             false => at.insert((*leaf).to_string(), value),
         };
-        match candidate.clone().try_into::<C>() {
+        match read(candidate.clone()) {
             Ok(config) => {
                 *table = candidate;
                 return Ok(Ok(config));
@@ -66,7 +82,7 @@ pub(super) fn apply<C: DeserializeOwned>(table: &mut toml::Table, item: &str, kn
             }
         }
     }
-    let message = error.map_or(String::new(), |e| e.message().to_string());
+    let message = error.unwrap_or_default();
     let (parent, known) = (parents.join("."), known());
     let left = if *leaf == "kind" { left_over(table, &parent, text, &known) } else { None };
     let told = left.or_else(|| meant(&message, &parent, leaf, text, table, &known));

@@ -8,7 +8,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde::de::value::{Error, StrDeserializer};
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
 use super::words::{in_words, quoted};
 use crate::error::{number, out_of_range};
@@ -20,7 +20,9 @@ use crate::plan::Recompute;
 /// The JSON schema of a type as a run file has it: TOML has no null, so what is optional is left out instead.
 pub(super) fn schema_of<T: JsonSchema>() -> Value {
     let settings = SchemaSettings::draft2020_12().with_transform(RecursiveTransform(without_null));
-    settings.into_generator().into_root_schema_for::<T>().to_value()
+    let mut schema = settings.into_generator().into_root_schema_for::<T>().to_value();
+    parted(&mut schema);
+    schema
 }
 
 fn without_null(schema: &mut Schema) {
@@ -43,6 +45,45 @@ fn without_null(schema: &mut Schema) {
             }
         }
     }
+}
+
+/// Word of a schema that lists the kinds that have a key.
+const KINDS: &str = "kinds";
+
+/// Gives each kind of a table that is one struct for all its kinds a schema of its own. `#[schemars(extend("kinds" = ["sgd"]))]` on a field
+/// says which kinds have it.
+fn parted(root: &mut Value) {
+    let whole = root.clone();
+    part(root, &whole);
+    root.get_mut("$defs").and_then(Value::as_object_mut).into_iter().flatten().for_each(|(_, of)| part(of, &whole));
+}
+
+fn part(schema: &mut Value, root: &Value) {
+    let Some(properties) = schema.get("properties").and_then(Value::as_object) else { return };
+    if properties.values().all(|of| of.get(KINDS).is_none()) {
+        return;
+    }
+    let kinds = branches(resolved(&properties["kind"], root)).map(|kind| {
+        let usual = kind["const"] == properties["kind"]["default"];
+        let has = |of: &Value| of[KINDS].as_array().is_none_or(|kinds| kinds.contains(&kind["const"]));
+        let own: Map<String, Value> = properties
+            .iter()
+            .filter(|(_, of)| has(of))
+            .map(|(key, of)| {
+                let mut of = if key == "kind" { json!({ "type": "string", "const": kind["const"] }) } else { of.clone() };
+                of.as_object_mut().into_iter().for_each(|of| drop(of.remove(KINDS)));
+                (key.clone(), of)
+            })
+            .collect();
+        let about = kind["description"].as_str().unwrap_or_default();
+        let about = if usual { format!("{about} It is taken where no kind is given.") } else { about.to_string() };
+        let required = if usual { json!([]) } else { json!(["kind"]) };
+        json!({ "type": "object", "description": about, "properties": own, "required": required, "additionalProperties": false })
+    });
+    let kinds: Vec<Value> = kinds.collect();
+    let Some(schema) = schema.as_object_mut() else { return };
+    schema.retain(|key, _| !["properties", "additionalProperties", "type"].contains(&key.as_str()));
+    schema.insert("oneOf".into(), kinds.into());
 }
 
 /// A schema in place of a reference to it.

@@ -72,6 +72,14 @@ pub(super) fn quoted(message: &str) -> Vec<&str> {
 /// Smallest similarity of two names (Jaro-Winkler, 0 to 1) at which one is taken for a misspelling of the other.
 pub(crate) const ALIKE: f64 = 0.8;
 
+/// Other names of keys, as other programs call them.
+const ALSO: [(&str, &str); 4] = [("lr", "learning_rate"), ("batch_size", "batch"), ("wd", "weight_decay"), ("bs", "batch")];
+
+/// The name of a key that another program calls so, or the name itself.
+pub(crate) fn usual_name(name: &str) -> &str {
+    ALSO.iter().find(|(also, _)| *also == name).map_or(name, |(_, key)| key)
+}
+
 /// Similarity of two names; capital letters count as others.
 fn alike(a: &str, b: &str) -> f64 {
     strsim::jaro_winkler(&a.to_lowercase(), &b.to_lowercase())

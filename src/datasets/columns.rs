@@ -49,11 +49,16 @@ pub(super) struct Column {
     /// True if the values are words whatever they look like.
     declared: bool,
     /// Reason why the column cannot be used, if there is one; its rows are still counted.
-    pub(super) broken: Option<String>,
+    broken: Option<String>,
+    /// Number of cells without a value, which are NaN among numbers, and what is said of the first.
+    holes: (usize, Option<String>),
     rows: usize,
     /// True if a number was no integer.
     fractions: bool,
 }
+
+/// The columns of a table, by their names.
+pub(super) type Columns = Vec<(String, Column)>;
 
 impl Column {
     /// A column that is words whatever they look like, or what its values are.
@@ -63,17 +68,42 @@ impl Column {
 
     /// Takes a value as it is written, or keeps the first reason why it cannot.
     pub(super) fn take_or_break(&mut self, text: &str, why: impl Fn(&str) -> String) {
+        match text {
+            "" => self.take_hole(why),
+            text => self.keep(|column| column.take(text), why),
+        }
+    }
+
+    /// Takes a value with `take`, or keeps the first reason why it cannot.
+    pub(super) fn keep(&mut self, take: impl FnOnce(&mut Self) -> std::result::Result<(), String>, why: impl Fn(&str) -> String) {
         self.rows += 1;
         if self.broken.is_none() {
-            self.broken = self.take(text).err().map(|reason| why(&reason));
+            let only_holes = self.only_holes();
+            // What began with cells without a value, and goes on with words, lacks words.
+            self.broken = take(self).err().map(|reason| only_holes.unwrap_or_else(|| why(&reason)));
         }
+    }
+
+    /// Takes a cell without a value: NaN among numbers.
+    pub(super) fn take_hole(&mut self, why: impl Fn(&str) -> String) {
+        self.rows += 1;
+        let said = || why("there is no value. Fill it, or leave the row out");
+        if self.words.is_some() {
+            self.broken.get_or_insert_with(said);
+        } else {
+            self.holes.0 += 1;
+            self.holes.1.get_or_insert_with(said);
+            self.numbers.push(f32::NAN);
+        }
+    }
+
+    /// What is said of a column without any value, if it has none.
+    fn only_holes(&self) -> Option<String> {
+        self.holes.1.clone().filter(|_| self.holes.0 == self.numbers.len())
     }
 
     /// Takes a value as it is written.
     fn take(&mut self, text: &str) -> std::result::Result<(), String> {
-        if text.is_empty() {
-            return Err("there is no value. Fill it, or leave the row out".into());
-        }
         match text.parse::<f64>() {
             Ok(number) if !self.declared => match number as f32 {
                 value if number.is_finite() && value.is_infinite() => Err(format!("`{text}` is beyond what 32-bit numbers hold")),
@@ -102,15 +132,14 @@ impl Column {
         Ok(())
     }
 
-    /// Type, number of rows and values.
-    pub(super) fn finish(self) -> (Element, usize, TableValues) {
-        if self.broken.is_some() {
-            return (Element::Word, self.rows, TableValues::Words(vec![]));
-        }
-        match self.words {
-            Some(words) => (Element::Word, words.len(), TableValues::Words(words)),
-            None if self.fractions => (Element::Float, self.numbers.len(), TableValues::Numbers(self.numbers)),
-            None => (Element::Integer, self.numbers.len(), TableValues::Numbers(self.numbers)),
+    /// Type, number of rows and values, or the reason why it cannot be used.
+    pub(super) fn finish(self) -> (Element, usize, std::result::Result<TableValues, String>) {
+        let broken = self.broken.clone().or_else(|| self.only_holes());
+        match (broken, self.words) {
+            (Some(why), _) => (Element::Word, self.rows, Err(why)),
+            (None, Some(words)) => (Element::Word, self.rows, Ok(TableValues::Words(words))),
+            (None, None) if self.fractions => (Element::Float, self.rows, Ok(TableValues::Numbers(self.numbers))),
+            (None, None) => (Element::Integer, self.rows, Ok(TableValues::Numbers(self.numbers))),
         }
     }
 }

@@ -3,16 +3,16 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use super::columns::Column;
+use super::columns::{Column, Columns};
 use super::open_regular;
 use crate::error::{Error, Result};
 
-/// Reads a table of comma-separated values with a header. A column is one of numbers or one of words; one that
-/// has both, or an empty cell, is an error for whoever reads it.
+/// Reads a table of comma-separated values with a header, and the line that each row begins in. A column is one of numbers, of which an
+/// empty cell is NaN, or one of words; one that has both, or words and an empty cell, is an error for whoever reads it.
 ///
 /// # Errors
 /// As `Table::open`, with the line and the column.
-pub(super) fn read_csv(path: &Path, as_words: &BTreeSet<&str>) -> Result<Vec<(String, Column)>> {
+pub(super) fn read_csv(path: &Path, as_words: &BTreeSet<&str>) -> Result<(Columns, Vec<u64>)> {
     let source = path.display().to_string();
     let wrong = |line: u64, what: String| Error::Data(format!("{source}, line {line}: {what}"));
     let failed = |e: csv::Error| {
@@ -46,12 +46,13 @@ pub(super) fn read_csv(path: &Path, as_words: &BTreeSet<&str>) -> Result<Vec<(St
         return Err(wrong(1, "a name of a column is a number: the first line must be a header".into()));
     }
     let mut columns: Vec<Column> = names.iter().map(|name| Column::of(as_words.contains(name.as_str()))).collect();
-    let mut row = csv::StringRecord::new();
+    let (mut row, mut lines) = (csv::StringRecord::new(), vec![]);
     while reader.read_record(&mut row).map_err(failed)? {
         let line = row.position().map_or(0, csv::Position::line);
+        lines.push(line);
         for ((column, name), text) in columns.iter_mut().zip(&names).zip(&row) {
             column.take_or_break(text, |why| format!("line {line}: column `{name}`: {why}"));
         }
     }
-    Ok(names.into_iter().zip(columns).collect())
+    Ok((names.into_iter().zip(columns).collect(), lines))
 }

@@ -5,15 +5,16 @@ use std::path::Path;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::Field;
 
-use super::columns::Column;
+use super::columns::{Column, Columns};
 use super::open_regular;
 use crate::error::{Error, Result};
 
-/// Reads a Parquet file: columns of numbers and of text.
+/// Reads a Parquet file: columns of numbers, of which a null is NaN, and of text. A column of something else is an error for whoever reads
+/// it.
 ///
 /// # Errors
-/// As `Table::open`, with the row and the column.
-pub(super) fn read_parquet(path: &Path) -> Result<Vec<(String, Column)>> {
+/// As `Table::open`.
+pub(super) fn read_parquet(path: &Path) -> Result<Columns> {
     let source = path.display().to_string();
     let failed = |e: parquet::errors::ParquetError| {
         Error::Data(format!("{source} is no usable .parquet file: {e}. Plain, snappy and gzip are read"))
@@ -25,8 +26,9 @@ pub(super) fn read_parquet(path: &Path) -> Result<Vec<(String, Column)>> {
     for (number, row) in reader.get_row_iter(None).map_err(failed)?.enumerate() {
         let row = row.map_err(failed)?;
         for ((name, field), column) in row.get_column_iter().zip(&mut columns) {
-            let taken = match field {
-                Field::Null => Err("there is no value. Fill it, or leave the row out".into()),
+            // Rows count from 0, as in predictions.
+            let why = |why: &str| format!("row {number}, column `{name}`: {why}");
+            let take = |column: &mut Column| match field {
                 Field::Bool(value) => column.take_number(f32::from(u8::from(*value)), false),
                 Field::Byte(value) => column.take_number(f32::from(*value), false),
                 Field::Short(value) => column.take_number(f32::from(*value), false),
@@ -42,7 +44,10 @@ pub(super) fn read_parquet(path: &Path) -> Result<Vec<(String, Column)>> {
                 Field::Str(text) => column.take_word(text),
                 _ => Err("it is neither a number nor text. Leave the column out, or convert it".into()),
             };
-            taken.map_err(|why| Error::Data(format!("{source}, row {}, column `{name}`: {why}", number + 1)))?;
+            match field {
+                Field::Null => column.take_hole(why),
+                _ => column.keep(take, why),
+            }
         }
     }
     Ok(names.into_iter().zip(columns).collect())
@@ -77,16 +82,18 @@ mod tests {
         column.typed::<ByteArrayType>().write_batch(&[ByteArray::from("x"), ByteArray::from("y")], None, None).unwrap();
         column.close().unwrap();
         let mut column = group.next_column().unwrap().unwrap();
-        column.typed::<DoubleType>().write_batch(&[3.0], Some(&[1, 0]), None).unwrap();
+        column.typed::<DoubleType>().write_batch(&[3.5], Some(&[1, 0]), None).unwrap();
         column.close().unwrap();
         group.close().unwrap();
         writer.close().unwrap();
-        let error = read_parquet(&path).unwrap_err();
-        assert!(error.exit_code() == 65 && error.to_string().contains("row 2, column `d`: there is no value"), "{error}");
+        let mut read = read_parquet(&path).unwrap();
+        let (element, rows, values) = read.pop().unwrap().1.finish();
+        let Ok(TableValues::Numbers(values)) = values else { panic!("{values:?}") };
+        assert!((element, rows, values[0]) == (Element::Float, 2, 3.5) && values[1].is_nan());
         std::fs::write(&path, "no parquet").unwrap();
         assert_eq!(read_parquet(&path).unwrap_err().exit_code(), 65);
         let mut column = Column::default();
-        column.take_number(2.0, true).unwrap();
-        assert_eq!(column.finish(), (Element::Float, 1, TableValues::Numbers(vec![2.0])));
+        column.keep(|column| column.take_number(2.0, true), |why| why.into());
+        assert_eq!(column.finish(), (Element::Float, 1, Ok(TableValues::Numbers(vec![2.0]))));
     }
 }

@@ -162,8 +162,8 @@ impl Reader<'_> {
                 let Some(list) = known.map_or_else(|| Some(sorted(&words)), |known| known.words.get(name).cloned()) else {
                     let row = words.iter().position(|word| word.parse::<f32>().is_err()).unwrap_or(0);
                     return Err(self.wrong(format!(
-                        "row {}, column `{name}`: `{}` is no number, and the training data have numbers there",
-                        row + 1,
+                        "{}, column `{name}`: `{}` is no number, and the training data have numbers there",
+                        self.table.place(row),
                         words[row]
                     )));
                 };
@@ -187,7 +187,9 @@ impl Reader<'_> {
         let row = (values.len() / rows.max(&1)).max(1);
         for (i, (length, values)) in lengths.iter().zip(values.chunks_mut(row)).enumerate() {
             if *length as usize > *positions {
-                return Err(self.wrong(format!("row {}: length {length} is more than the {positions} positions of `{name}`", i + 1)));
+                return Err(
+                    self.wrong(format!("{}: length {length} is more than the {positions} positions of `{name}`", self.table.place(i)))
+                );
             }
             values[*length as usize * (row / positions)..].fill(0.0);
         }
@@ -200,7 +202,8 @@ impl Reader<'_> {
         let number = |(row, word): (usize, &String)| {
             places.get(word.as_str()).map(|at| *at as f32).ok_or_else(|| {
                 let known = list.iter().take(12).map(String::as_str).collect::<Vec<_>>().join("`, `");
-                self.wrong(format!("row {}, column `{name}`: `{word}` is not in the training data, which have `{known}` there", row + 1))
+                let place = self.table.place(row);
+                self.wrong(format!("{place}, column `{name}`: `{word}` is not in the training data, which have `{known}` there"))
             })
         };
         words.iter().enumerate().map(number).collect()
@@ -242,8 +245,8 @@ impl Reader<'_> {
                 self.bad.insert(at / width);
             } else {
                 let hint = match self.reading.window {
-                    Some(_) => "is not finite: mend the file",
-                    None if self.reading.inputs_only => "is not finite: mend it, or leave it out",
+                    Some(_) => "is not finite, and windows are cut out of whole series: mend the file",
+                    None if self.reading.inputs_only => "is not finite: mend it, or leave the row out",
                     None => "is not finite. Mend the file, or leave such samples out with --set data.skip_non_finite=true",
                 };
                 return Err(self.table.wrong_number(name, at, &part.shape, *value, hint));

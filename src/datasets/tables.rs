@@ -5,8 +5,8 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::columns::Column;
 pub use super::columns::{ArrayInfo, Element, TableValues};
+use super::columns::{Column, Columns};
 use super::csv_file::read_csv;
 use super::npz::{NpyFile, Npz};
 use super::{files_of, index};
@@ -19,6 +19,8 @@ pub struct Table {
     source: String,
     arrays: Vec<ArrayInfo>,
     content: Content,
+    /// Line that each row begins in, of a .csv.
+    lines: Vec<u64>,
 }
 
 /// True for what only `Table` reads, by its name: a folder, and files that are no .npz.
@@ -45,9 +47,12 @@ impl Table {
             return Table::of_npy(path);
         }
         match extension.as_str() {
-            "csv" => return Table::of_columns(path, read_csv(path, as_words)?),
+            "csv" => {
+                let (columns, lines) = read_csv(path, as_words)?;
+                return Table::of_columns(path, columns, lines);
+            }
             #[cfg(feature = "parquet")]
-            "parquet" => return Table::of_columns(path, super::parquet_file::read_parquet(path)?),
+            "parquet" => return Table::of_columns(path, super::parquet_file::read_parquet(path)?, vec![]),
             #[cfg(not(feature = "parquet"))]
             "parquet" => {
                 return Err(Error::Data(format!(
@@ -66,7 +71,7 @@ impl Table {
             let element = Element::of_dtype(&member.dtype);
             arrays.push(ArrayInfo { name: member.name, shape: member.shape, element });
         }
-        Ok(Table { source: path.display().to_string(), arrays, content: Content::Npz(Box::new(npz)) })
+        Ok(Table { source: path.display().to_string(), arrays, content: Content::Npz(Box::new(npz)), lines: vec![] })
     }
 
     /// The .npy files of a folder, or one of them, each under its name without the extension.
@@ -89,7 +94,7 @@ impl Table {
         if arrays.is_empty() {
             return Err(Error::Data(format!("the folder {} has no .npy files: give a file, or a folder of .npy files", path.display())));
         }
-        Ok(Table { source: path.display().to_string(), arrays, content: Content::Npy(content) })
+        Ok(Table { source: path.display().to_string(), arrays, content: Content::Npy(content), lines: vec![] })
     }
 
     /// True for a table that was written as text, whose integers may be quantities.
@@ -113,25 +118,23 @@ impl Table {
             column.take_or_break(&text, |why| format!("column `{name}`: {why}"));
             columns.push((name.clone(), column));
         }
-        Table::of_columns(Path::new(source), columns)
+        Table::of_columns(Path::new(source), columns, vec![])
     }
 
     /// A table of these columns.
-    fn of_columns(path: &Path, columns: Vec<(String, Column)>) -> Result<Table> {
+    fn of_columns(path: &Path, columns: Columns, lines: Vec<u64>) -> Result<Table> {
         let source = path.display().to_string();
         let mut arrays = vec![];
         let mut content = BTreeMap::new();
         for (name, column) in columns {
-            let broken = column.broken.clone();
             let (element, rows, values) = column.finish();
-            let values = broken.map_or(Ok(values), |why| Err(format!("{source}, {why}")));
             arrays.push(ArrayInfo { name: name.clone(), shape: vec![rows], element });
-            content.insert(name, values);
+            content.insert(name, values.map_err(|why| format!("{source}, {why}")));
         }
         if arrays.iter().all(|array| array.shape == [0]) {
             return Err(Error::Data(format!("{source} has columns and no rows")));
         }
-        Ok(Table { source, arrays, content: Content::Columns(content) })
+        Ok(Table { source, arrays, content: Content::Columns(content), lines })
     }
 
     /// Descriptions of all arrays, in the order of the file.
@@ -168,11 +171,19 @@ impl Table {
         }
     }
 
+    /// Place of a row in the file: its line in a .csv, and elsewhere its number, from 0 as in predictions.
+    pub fn place(&self, row: usize) -> String {
+        self.lines.get(row).map_or_else(|| format!("row {row}"), |line| format!("line {line}"))
+    }
+
     /// Error for a number that cannot be used, by its place in the file.
     pub fn wrong_number(&self, name: &str, at: usize, shape: &[usize], value: f32, why: &str) -> Error {
         let source = &self.source;
         Error::Data(match self.content {
-            Content::Columns(_) => format!("{source}, row {}, column `{name}`: {value} {why}", at + 1),
+            Content::Columns(_) => {
+                let value = if value.is_nan() { "NaN, or no value,".into() } else { value.to_string() };
+                format!("{source}, {}, column `{name}`: {value} {why}", self.place(at))
+            }
             Content::Npz(_) | Content::Npy(_) => format!("{source}: {name}{:?} is {value}, which {why}", index(at, shape)),
         })
     }
@@ -195,6 +206,12 @@ mod tests {
         let elements: Vec<Element> = read.arrays().iter().map(|array| array.element).collect();
         assert_eq!(elements, [Element::Integer, Element::Word, Element::Float]);
         assert_eq!(read.read("a").unwrap(), TableValues::Numbers(vec![1.0, 2.0]));
+        // A number that is missing is none, be it the first.
+        let mut holes = table("a,b\n,1.5\n2,\n\"3\",\n").unwrap();
+        let numbers = |values| if let TableValues::Numbers(values) = values { values } else { vec![] };
+        let [a, b] = ["a", "b"].map(|name| numbers(holes.read(name).unwrap()));
+        assert!(a[0].is_nan() && a[1..] == [2.0, 3.0] && b[0] == 1.5 && b[1..].iter().all(|value| value.is_nan()));
+        assert!(holes.wrong_number("a", 0, &[3], f32::NAN, "is bad").to_string().ends_with("line 2, column `a`: NaN, or no value, is bad"));
         assert_eq!(read.read("b").unwrap(), TableValues::Words(vec!["x".into(), "y, z".into()]));
         let says = |text: &str, parts: &[&str]| {
             let read = |mut table: Table| table.arrays().to_vec().iter().try_for_each(|array| table.read(&array.name).map(drop));
@@ -204,6 +221,8 @@ mod tests {
         says("a,b\n1,2\nx,3\n", &["line 3", "column `a`", "`x` is no number"]);
         says("a,b\n1,2\n3\n", &["line 3", "1 values for the 2 columns"]);
         says("a,b\n1,\n", &["line 2", "column `b`", "no value"]);
+        says("a,b\n1,x\n2,\n", &["line 3", "column `b`", "no value"]);
+        says("a,b\n1,\n2,x\n", &["line 2", "column `b`", "no value"]);
         says("a,a\n1,2\n", &["line 1", "stands twice"]);
         says("1,2\n3,4\n", &["must be a header"]);
         says("a;b\n1;2\n", &["separated by ';'"]);

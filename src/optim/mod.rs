@@ -55,18 +55,17 @@ pub struct OptimizerConfig {
     /// Peak learning rate; the schedule says how it changes.
     #[schemars(extend("exclusiveMinimum" = 0))]
     pub learning_rate: f64,
-    /// Share of the last step's direction that `sgd` keeps; 0 is plain gradient descent.
-    #[serde(skip_serializing_if = "is_usual_momentum")]
-    #[schemars(!skip_serializing_if, range(min = 0), extend("exclusiveMaximum" = 1))]
+    /// Share of the last step's direction that is kept; 0 is plain gradient descent.
+    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1, "kinds" = ["sgd"]))]
     pub momentum: f64,
-    /// β₁, the decay rate of the first moment of `adam` and `adamw`.
-    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
+    /// β₁, the decay rate of the first moment.
+    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1, "kinds" = ["adam", "adamw"]))]
     pub beta1: f64,
-    /// β₂, the decay rate of the second moment of `adam` and `adamw`.
-    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
+    /// β₂, the decay rate of the second moment.
+    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1, "kinds" = ["adam", "adamw"]))]
     pub beta2: f64,
-    /// ε, added to the square root of the second moment of `adam` and `adamw`.
-    #[schemars(range(min = 1e-30))]
+    /// ε, added to the square root of the second moment.
+    #[schemars(range(min = 1e-30), extend("kinds" = ["adam", "adamw"]))]
     pub eps: f64,
     /// Coefficient of the weight decay; 0 lets no weight decay.
     #[schemars(range(min = 0))]
@@ -79,15 +78,10 @@ pub struct OptimizerConfig {
     #[schemars(range(min = 0))]
     pub clip_norm: f64,
     /// Largest absolute value of an element of the gradient, to which it is clipped (`torch.nn.utils.clip_grad_value_`); 0 does not clip.
-    /// It needs
-    /// `clip_norm = 0`.
+    /// It needs `clip_norm = 0`.
     #[serde(skip_serializing_if = "is_zero")]
     #[schemars(!skip_serializing_if, range(min = 0))]
     pub clip_value: f64,
-}
-
-fn is_usual_momentum(value: &f64) -> bool {
-    *value == OptimizerConfig::default().momentum
 }
 
 fn is_all(value: &Decaying) -> bool {
@@ -209,33 +203,34 @@ pub enum ScheduleKind {
 pub struct ScheduleConfig {
     /// Kind of schedule.
     pub kind: ScheduleKind,
-    /// Number of warm-up steps of `warmup_cosine`.
+    /// Number of warm-up steps.
+    #[schemars(extend("kinds" = ["warmup_cosine"]))]
     pub warmup_steps: u64,
-    /// Number of warm-up epochs of `epoch_cosine`, below `train.epochs`; without it, `warmup_share` of all epochs.
+    /// Number of warm-up epochs, below `train.epochs`; without it, `warmup_share` of all epochs.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("kinds" = ["epoch_cosine"]))]
     pub warmup_epochs: Option<u64>,
-    /// Share of the epochs that are warm-up in `epoch_cosine`, rounded down; a tenth if neither key is given.
+    /// Share of the epochs that are warm-up, rounded down; a tenth if neither key is given.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
+    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1, "kinds" = ["epoch_cosine"]))]
     pub warmup_share: Option<f64>,
-    /// Number of epochs between two decays of `step`.
-    #[schemars(range(min = 1))]
+    /// Number of epochs between two decays.
+    #[schemars(range(min = 1), extend("kinds" = ["step"]))]
     pub every_epochs: u64,
-    /// Learning rate at the start of the warm-up of `epoch_cosine`, as a share of the peak.
-    #[schemars(range(max = 1), extend("exclusiveMinimum" = 0))]
+    /// Learning rate at the start of the warm-up, as a share of the peak.
+    #[schemars(range(max = 1), extend("exclusiveMinimum" = 0, "kinds" = ["epoch_cosine"]))]
     pub start_factor: f64,
-    /// Learning rate at which `warmup_cosine` and `epoch_cosine` end, and below which `plateau`, `step` and `exponential` do not go; at
-    /// most
-    /// `optimizer.learning_rate`.
-    #[schemars(range(min = 0))]
+    /// Least learning rate, at which a cosine ends and below which no decay goes; at most `optimizer.learning_rate`.
+    #[schemars(range(min = 0), extend("kinds" = ["warmup_cosine", "epoch_cosine", "plateau", "step", "exponential"]))]
     pub min_learning_rate: f64,
-    /// Factor that `plateau`, `step` and `exponential` multiply the learning rate by at each decay.
-    #[schemars(extend("exclusiveMinimum" = 0, "exclusiveMaximum" = 1))]
+    /// Factor that the learning rate is multiplied by at each decay.
+    #[schemars(extend("exclusiveMinimum" = 0, "exclusiveMaximum" = 1, "kinds" = ["plateau", "step", "exponential"]))]
     pub factor: f64,
-    /// Number of validations without improvement that `plateau` waits for.
+    /// Number of validations without improvement that are waited for.
+    #[schemars(extend("kinds" = ["plateau"]))]
     pub patience: u64,
-    /// Relative improvement of the selected metric that counts for `plateau`.
-    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
+    /// Relative improvement of the selected metric that counts.
+    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1, "kinds" = ["plateau"]))]
     pub threshold: f64,
 }
 
@@ -277,7 +272,7 @@ impl ScheduleConfig {
                 "schedule.warmup_share = {share} and schedule.warmup_epochs say the same: leave one out, as --set schedule.warmup_share= does"
             ));
         }
-        if self.min_learning_rate <= optimizer.learning_rate {
+        if self.kind == ScheduleKind::Constant || self.min_learning_rate <= optimizer.learning_rate {
             return Ok(());
         }
         let range = format!("at most optimizer.learning_rate = {:e}", optimizer.learning_rate);

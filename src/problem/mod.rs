@@ -216,7 +216,7 @@ impl<D: DataState + ?Sized> Problem<D> {
         buffers.extend(data.known().buffers());
         let mut problem = Problem {
             toml: config.to_toml()?,
-            canonical: |text| Config::<M, K, L>::parse(text, "", &[])?.to_toml(),
+            canonical: |text| Config::<M, K, L>::parse_saved(text, "")?.to_toml(),
             files: config.data.files().into_iter().map(|(key, file)| (key, file.to_path_buf())).collect(),
             curriculum_epochs: config.data.curriculum_epochs(),
             layout: Layout { resident: false, time_major: config.model.time_major() },

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::charts::charts_of_set;
 use super::columns::{self, Cell, Column, MechanismRow, Row};
-use super::folder::{Line, best_of, configuration, held, is_attempt, lines, readable, report};
+use super::folder::{Line, best_of, configuration, held, is_attempt, lines, readable, report, way_on};
 use super::groups::{Group, groups, without_effect};
 use super::sets::{Set, sets, task};
 use crate::config::ValidationConfig;
@@ -116,7 +116,7 @@ fn read(folder: &Path) -> Result<Row> {
                 let why = files::text(&folder.join(DIVERGED), files::SMALL).unwrap_or_default();
                 format!("diverged: {}", why.split(". ").next().unwrap_or_default())
             }
-            None => "unfinished: --resume goes on".to_string(),
+            None => format!("unfinished{}", way_on(folder)),
         },
     })
 }

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::metrics::improves;
 use crate::plots::Curves;
-use crate::train::in_use;
+use crate::train::{Checkpoint, in_use};
 
 /// A line of `metrics.jsonl`.
 pub(super) struct Line {
@@ -107,6 +107,14 @@ pub(super) fn held(folder: &Path) -> bool {
 /// True if a run in this folder has begun to write its metrics, and has not ended.
 pub(crate) fn is_live(folder: &Path) -> bool {
     folder.join("metrics.jsonl").exists() && held(folder)
+}
+
+/// How an unfinished run is gone on with: `--resume` takes its newest checkpoint, and without one begins again.
+pub(super) fn way_on(folder: &Path) -> &'static str {
+    match Checkpoint::list(&folder.join("checkpoints")) {
+        Ok(found) if found.is_empty() => " before its first checkpoint: --resume starts it anew",
+        _ => ": --resume goes on",
+    }
 }
 
 /// Reads run folders with `read`. Gives the results, and the errors of folders that cannot be read.

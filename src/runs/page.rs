@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::columns::{Cell, Row, telling};
 use super::compare::{Cells, Comparison, compare};
-use super::folder::{curves, lines, log, memory, readable, report};
+use super::folder::{best_of, curves, lines, log, memory, readable, report};
 use super::groups::varied;
 use super::names::{short_key, short_names};
 use super::sets::Set;
@@ -212,7 +212,10 @@ impl Page<'_> {
             Some(first) if first < number => out += &difference(row, &rows[first], &self.names[first]),
             _ => {}
         }
-        let charts = charts_of(&curves(&lines(folder)?), &(&row.metric, vec![&row.metric]), None, report["best_step"].as_u64());
+        // A live run has no report yet.
+        let (lines, told) = (lines(folder)?, report["best_step"].as_u64());
+        let best = told.or_else(|| best_of(&lines, &row.select)?.1.values["step"].as_u64());
+        let charts = charts_of(&curves(&lines), &(&row.metric, vec![&row.metric]), None, best);
         out += &figures(&charts);
         if let Ok(text) = files::text(&folder.join("report.txt"), files::SMALL) {
             let _ = writeln!(out, "<h3>Closing report</h3>\n<pre>{}</pre>", escaped(&text));
@@ -280,7 +283,7 @@ fn pictures(folder: &Path) -> Result<String> {
         let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let _ = writeln!(
             out,
-            "<figure class=\"scroll\"><img alt=\"{0}\" src=\"data:image/svg+xml,{text}\"><figcaption>{0}</figcaption></figure>",
+            "<figure><img alt=\"{0}\" src=\"data:image/svg+xml,{text}\"><figcaption>{0}</figcaption></figure>",
             escaped(&name)
         );
     }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::folder::{Line, best_of, configuration, held, lines, report};
+use super::folder::{Line, best_of, configuration, held, lines, report, way_on};
 use crate::config::{AbortRule, ValidationConfig};
 use crate::error::Result;
 use crate::metrics::{aligned, duration, less_is_better};
@@ -82,7 +82,7 @@ pub(super) fn of_lines(folder: &Path, lines: &[Line]) -> Result<Status> {
         _ if live => "live".to_string(),
         Some(ended) => format!("ended {ended}"),
         None if folder.join(DIVERGED).exists() => format!("diverged: see its {DIVERGED}"),
-        None => "stopped: --resume goes on".into(),
+        None => format!("stopped{}", way_on(folder)),
     };
     let rate = (live && beat.rate > 0.0).then_some(beat.rate);
     Ok(Status {

@@ -102,6 +102,12 @@ pub trait DataKind: Section + Debug + Any {
         Ok(None)
     }
 
+    /// Names of the `len` numbers that are predicted for a sample, if the data have names for them.
+    fn answers(&self, len: usize) -> Vec<String> {
+        let _ = len;
+        vec![]
+    }
+
     /// Opens the data: of arrays the headers are read, of a table of samples all of it.
     ///
     /// # Errors

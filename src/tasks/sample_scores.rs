@@ -8,7 +8,7 @@ use crate::batch::Field;
 use crate::datasets::samples::Samples;
 use crate::error::Result;
 use crate::losses::{Columns, Loss};
-use crate::metrics::{Column, MetricRows, Metrics, first_largest};
+use crate::metrics::{Column, Metrics, first_largest};
 use crate::session::Session;
 
 /// Metrics of a model that predicts numbers.
@@ -235,7 +235,7 @@ impl NumberScorecard {
         Examples::Forecasts(predictions.iter().step_by(step).map(forecast).collect())
     }
 
-    fn rows_of_baselines(&self) -> MetricRows {
+    fn rows_of_baselines(&self) -> Vec<(&'static str, Metrics)> {
         let features = self.judged.target.features();
         let mut rows = vec![];
         if let Some((samples, train)) = &self.judged.reference {
@@ -247,14 +247,14 @@ impl NumberScorecard {
                 }
             }
             let mean: Vec<f32> = sums.iter().map(|sum| (sum / count) as f32).collect();
-            rows.push(("mean".to_string(), self.guessed(|_, _| mean.clone())));
+            rows.push(("mean", self.guessed(|_, _| mean.clone())));
         }
         if let Some(series) = &self.series {
             let context = self.judged.samples.fields[series.0].known.shape[0];
-            rows.push(("last value".to_string(), self.guessed(|sample, _| self.past(sample, context - 1, series))));
+            rows.push(("last value", self.guessed(|sample, _| self.past(sample, context - 1, series))));
             if let Some(season) = self.season.filter(|season| *season <= context) {
                 let moment = |position: usize| context - season + position % season;
-                rows.push(("last season".to_string(), self.guessed(|sample, position| self.past(sample, moment(position), series))));
+                rows.push(("last season", self.guessed(|sample, position| self.past(sample, moment(position), series))));
             }
         }
         rows
@@ -268,7 +268,8 @@ impl NumberScorecard {
             "In the unit of the data, over {} validation samples; the loss is that of the normalised target.",
             predictions.len()
         )];
-        let scores = ClosingScores::beside(vec![("this model".into(), mine)], self.rows_of_baselines(), &number_columns(), notes);
+        let baselines = self.rows_of_baselines().into_iter().map(|(name, metrics)| (name.to_string(), metrics)).collect();
+        let scores = ClosingScores::beside(vec![("this model".into(), mine)], baselines, &number_columns(), notes);
         Ok((ClosingScores { examples: Some(self.examples(&predictions)), ..scores }, predictions))
     }
 }
@@ -279,8 +280,9 @@ impl Scorecard for NumberScorecard {
     }
 
     fn baselines(&self) -> Vec<(&'static str, Metrics)> {
-        let mean = self.rows_of_baselines().into_iter().find(|(name, _)| name == "mean");
-        mean.into_iter().map(|(_, metrics)| ("mean", metrics)).collect()
+        // The one that is hardest to beat.
+        let error = |of: &(&str, Metrics)| of.1.get("rmse").unwrap_or(f64::INFINITY);
+        self.rows_of_baselines().into_iter().min_by(|a, b| error(a).total_cmp(&error(b))).into_iter().collect()
     }
 
     fn closing_scores(&self, session: &Session, _step: u64) -> Result<ClosingScores> {

@@ -149,7 +149,7 @@ pub struct SamplesConfig {
     /// Seed of the random split.
     #[serde(default = "one")]
     pub seed: u64,
-    /// Leave out samples with NaN or infinity instead of failing on the file.
+    /// Leave out samples with NaN, infinity or an empty cell instead of failing on the file.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     #[schemars(!skip_serializing_if)]
     pub skip_non_finite: bool,
@@ -386,6 +386,16 @@ impl DataKind for SamplesConfig {
         let of_lengths = |lengths: Vec<u32>| Column::made_up(Known::default(), lengths.into_iter().map(|n| n as f32).collect());
         fields.extend(samples.lengths.map(|lengths| ("lengths", of_lengths(lengths))));
         Ok(Some(InputRows { rows: samples.rows, fields }))
+    }
+
+    fn answers(&self, len: usize) -> Vec<String> {
+        let columns = self.targets.values().flat_map(|columns| &columns.0);
+        let names: Vec<String> = match &self.window {
+            Some(window) => (1..=window.horizon).flat_map(|t| columns.clone().map(move |name| format!("{name}_t+{t}"))).collect(),
+            None => columns.cloned().collect(),
+        };
+        // An array has several numbers under one name.
+        if names.len() == len { names } else { vec![] }
     }
 
     fn open(&self, settings: &Settings, purpose: Purpose) -> Result<Box<dyn Source>> {

@@ -1,7 +1,7 @@
 //! Making a run fit a budget: by smaller micro-batches, by computing parts of the forward pass again, and where that does not do by 16
 //! bits.
 
-use crate::config::{Config, Precision};
+use crate::config::{Config, Precision, TrainConfig};
 use crate::error::{Error, Result};
 use crate::gpu::{CARD, Target};
 use crate::losses::LossKind;
@@ -48,6 +48,13 @@ where
             ranks.count
         )
     }))
+}
+
+/// What `fit` has chosen, as keys of the run file.
+pub fn chosen(train: &TrainConfig) -> String {
+    let TrainConfig { batch, accumulate, recompute, precision, .. } = train;
+    let [recompute, precision] = [serde_json::to_value(recompute), serde_json::to_value(precision)].map(|v| v.unwrap_or_default());
+    format!("train.batch = {batch}, train.accumulate = {accumulate}, train.recompute = {recompute}, train.precision = {precision}")
 }
 
 /// The form of a run in its precision that fits and has the shortest step, if any fits; with `stays`, the unchanged run if that fits.

@@ -202,11 +202,19 @@ impl Judge {
         let epochs = self.settings.train.epochs;
         let [wide, wider] = [epochs, self.rhythm.total].map(|most| most.to_string().len());
         let (step, epoch) = (progress.step, progress.step.div_ceil(self.rhythm.epoch));
-        let end = if better { "  best" } else { "" };
         // All of them are in the files of the run.
         let mut shown = self.card.table_columns.iter().filter_map(|c| Some(format!("{} {}", c.title, c.show(metrics.get(c.name)?))));
         let mut line =
             format!("step {step:>wider$}  epoch {epoch:>wide$}/{epochs}  {train}validation {}", shown.next().unwrap_or_default());
+        // By what, if there is room: the metric that is shown first may have got worse.
+        let select = &self.settings.validation.select;
+        let leads = self.card.table_columns.iter().find(|c| metrics.get(c.name).is_some()).is_some_and(|c| c.name == select);
+        let told = format!("  best by {select}");
+        let end = match better {
+            false => "",
+            true if !leads && line.chars().count() + told.len() <= COLUMNS => &told,
+            true => "  best",
+        };
         let room = COLUMNS - end.len();
         while let Some(more) = shown.next().filter(|more| line.chars().count() + 2 + more.chars().count() <= room) {
             line += &format!("  {more}");

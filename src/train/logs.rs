@@ -82,16 +82,19 @@ impl Logs {
         writeln!(self.metrics, "{}", Value::Object(line)).map_err(|e| Error::write(&self.metrics_path, e))
     }
 
-    /// Updates the progress bar; without a terminal, prints a plain line every ten seconds.
+    /// Updates the progress bar; without a terminal, prints a plain line every ten seconds. A rate of 0 is none yet.
     pub(crate) fn progress(&mut self, step: u64, total: u64, message: &str, per_second: f64) {
         match &self.bar {
             Some(bar) => {
+                if per_second == 0.0 {
+                    bar.start_at(step);
+                }
                 bar.show(step, message);
             }
             None if self.last_line.elapsed() > Duration::from_secs(10) => {
                 self.last_line = Instant::now();
-                let left = (step > 0).then(|| format!("  ETA {}", duration((total - step) as f64 / per_second)));
-                self.say(&format!("step {step}/{total}  {message}  {} steps/s{}", rate(per_second), left.unwrap_or_default()));
+                let pace = || format!("  {} steps/s  ETA {}", rate(per_second), duration((total - step) as f64 / per_second));
+                self.say(&format!("step {step}/{total}  {message}{}", if per_second > 0.0 { pace() } else { String::new() }));
             }
             None => {}
         }

@@ -71,7 +71,7 @@ where
     let how = report["ended"].as_str().unwrap_or("cut");
     let aborted = how.starts_with("aborted");
     let problem = Problem::open(&restarted(config, attempt, stride), Purpose::Train)?;
-    let same = read("config.toml") == Some(problem.toml);
+    let same = read("config.toml").and_then(|text| (problem.canonical)(&text).ok()) == Some(problem.toml);
     // One of another configuration is refused with what differs when it is resumed; one that may start over does.
     if how.starts_with("cut") || !same || aborted && attempt < times {
         return Ok(State::Open);

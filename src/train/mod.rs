@@ -21,7 +21,7 @@ mod tensorboard;
 mod trainer;
 
 pub use checkpoint::{Checkpoint, Origin, Progress, Warning, Weights, export_weights, save_weights};
-pub use fit::fit;
+pub use fit::{chosen, fit};
 pub use folder::{BEAT, Beat, DIVERGED, RunFolder, in_use};
 pub use many::{Run, Swept, expect_met, train_many};
 pub use mirror::mirrored;

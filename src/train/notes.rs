@@ -79,10 +79,11 @@ impl Notes {
         self.record(split, step, &metrics.0.iter().map(|(name, value)| (name.as_str(), *value)).collect::<Vec<_>>())
     }
 
-    /// Updates the progress bar and, every two seconds, the status file; `rate` is the number of updates per second in this session.
+    /// Updates the progress bar and, every two seconds, the status file; `rate` is the number of updates per second in this session, 0 as
+    /// long as nothing is known of it.
     pub(super) fn progress(&mut self, progress: &Progress, message: &str, rate: f64, score: &str) {
         let (step, end) = (progress.step, self.rhythm.end);
-        self.logs.progress(step, end, message, step as f64 / progress.seconds.max(1e-9));
+        self.logs.progress(step, end, message, rate);
         if self.beaten.is_none_or(|last| last.elapsed() > Duration::from_secs(2)) {
             self.beaten = Some(Instant::now());
             let waiting = progress.waiting;

@@ -235,7 +235,7 @@ impl Start {
         for line in of_weights(&problem, init.is_some(), options).into_iter().chain(judge.to_beat()) {
             notes.say(&line);
         }
-        let (first, seconds_before) = (progress.step, progress.seconds);
+        let (unread, seconds_before) = (progress.step, progress.seconds);
         let trainer = Trainer {
             options,
             problem,
@@ -251,8 +251,8 @@ impl Start {
             progress,
             started: Instant::now(),
             seconds_before,
-            first,
-            unread: first,
+            pace: None,
+            unread,
         };
         trainer.expect_same_weights()?;
         Ok(trainer)

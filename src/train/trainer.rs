@@ -52,8 +52,8 @@ pub(super) struct Trainer<'a> {
     pub(super) started: Instant,
     /// Training time of earlier sessions in seconds.
     pub(super) seconds_before: f64,
-    /// First step of this session.
-    pub(super) first: u64,
+    /// Step and time of the first reading of records in this session: before it the device compiles, and has no rate.
+    pub(super) pace: Option<(u64, Instant)>,
     /// First step whose record has not been read yet.
     pub(super) unread: u64,
 }
@@ -185,7 +185,8 @@ impl Trainer<'_> {
         self.unread = self.progress.step;
         let elapsed = self.started.elapsed().as_secs_f64();
         self.progress.seconds = self.seconds_before + elapsed;
-        let rate = (self.progress.step - self.first) as f64 / elapsed.max(1e-9);
+        let (step, since) = *self.pace.get_or_insert((self.progress.step, Instant::now()));
+        let rate = (self.progress.step - step) as f64 / since.elapsed().as_secs_f64().max(1e-9);
         self.notes.progress(&self.progress, &self.judge.message(&last), rate, &self.judge.score());
         self.notes.flush()
     }
