@@ -46,7 +46,8 @@ const OPTIMIZER: [Factor; 5] = [
     &[
         &["optimizer.kind=adamw", "optimizer.beta1=0.9", "optimizer.beta2=0.999", "optimizer.eps=1e-8"],
         &["optimizer.kind=adamw", "optimizer.beta1=0.0"],
-        &["optimizer.kind=adamw", "optimizer.beta2=0.0"],
+        // Steps of the size of the learning rate: with a mean of earlier gradients they would be as large as these are apart.
+        &["optimizer.kind=adamw", "optimizer.beta1=0.0", "optimizer.beta2=0.0"],
         &["optimizer.kind=adamw", "optimizer.eps=1e-3"],
         &["optimizer.kind=adam"],
         &["optimizer.kind=sgd", "optimizer.momentum=0.9"],
