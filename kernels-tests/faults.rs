@@ -9,7 +9,12 @@ use engine::fault;
 use crate::program::{Ended, process_with, run};
 use crate::runner::{all, note, tests};
 
-tests![whatever_fails_once_loses_nothing, a_device_that_is_lost_loses_nothing];
+tests![
+    whatever_fails_once_loses_nothing,
+    a_device_that_is_lost_is_opened_again,
+    a_device_that_is_lost_for_good_loses_nothing,
+    a_device_that_hangs_ends_the_run,
+];
 
 /// Three steps with a checkpoint after each and two validations; data lie beside the folder.
 fn arguments(out: &Path) -> Vec<String> {
@@ -50,18 +55,7 @@ fn each(point: &str, expected: i32, train: impl Fn(&[&str], Option<&str>) -> End
     let mut failures = 0;
     for n in (1..).step_by(step) {
         let out = folder.path().join(format!("{point}-{n}"));
-        let fails = || train(&out, Some(&format!("{point}:{n}")));
-        let (mut code, _, mut text) = fails();
-        // A device that is lost here is taken from the driver at its work, and one of its threads may meet that with a signal of its own,
-        // once in some hundred times. What is tested is the engine's end, so it is asked again.
-        for _ in (0..3).take_while(|_| point == "lost") {
-            if code != -1 {
-                break;
-            }
-            note!("lost {n}: the driver ended the process by a signal");
-            let _ = std::fs::remove_dir_all(&out);
-            (code, _, text) = fails();
-        }
+        let (code, _, text) = train(&out, Some(&format!("{point}:{n}")));
         assert!(!text.contains("internal error") && !text.contains("panicked"), "{point} {n}: {text}");
         if code == 0 {
             // The run has fewer of them.
@@ -90,6 +84,67 @@ fn whatever_fails_once_loses_nothing() {
     }
 }
 
-fn a_device_that_is_lost_loses_nothing() {
-    each("lost", 75, |args, fault| process_with(args, |command| command.envs(fault.map(|fault| ("ENGINE_FAULT", fault)))));
+/// A short run in a process of its own, with a fault. A device that is lost here is taken from the driver at its work, and one of its
+/// threads may meet that with a signal of its own, once in some hundred times. What is tested is the engine's end, so it is asked again.
+fn process_of(out: &Path, fault: Option<&str>) -> Ended {
+    let args = arguments(out);
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let mut ended = (-1, String::new(), String::new());
+    for _ in 0..4 {
+        ended = process_with(&args, |command| command.envs(fault.map(|fault| ("ENGINE_FAULT", fault))));
+        if ended.0 != -1 {
+            break;
+        }
+        note!("{fault:?}: the driver ended the process by a signal");
+        let _ = std::fs::remove_dir_all(out);
+    }
+    assert!(!ended.2.contains("internal error") && !ended.2.contains("panicked"), "{fault:?}: {}", ended.2);
+    ended
+}
+
+/// A folder with data, and the weights of a run that nothing happened to.
+fn undisturbed() -> (tempfile::TempDir, Vec<u8>) {
+    let folder = tempfile::tempdir().unwrap();
+    crate::vectors::data(&folder.path().join("data.npz"), 30, |_, _| {});
+    let whole = folder.path().join("whole");
+    let (code, _, text) = process_of(&whole, None);
+    assert_eq!(code, 0, "{text}");
+    let want = model(&whole);
+    (folder, want)
+}
+
+fn a_device_that_is_lost_is_opened_again() {
+    let (folder, want) = undisturbed();
+    let mut losses = 0;
+    for n in (1..).step_by(if all() { 1 } else { 9 }) {
+        let out = folder.path().join(format!("lost-{n}"));
+        let (code, _, text) = process_of(&out, Some(&format!("lost:{n}")));
+        assert!(code == 0, "lost {n}: {code} {text}");
+        assert!(model(&out) == want, "lost {n}: the weights differ");
+        if !text.contains("the device was lost") {
+            // The run has fewer submissions.
+            break;
+        }
+        assert!(text.contains("the device is opened again, 1 of at most 3 times"), "{text}");
+        losses += 1;
+    }
+    assert!(losses > 1, "{losses}");
+}
+
+fn a_device_that_is_lost_for_good_loses_nothing() {
+    let (folder, want) = undisturbed();
+    let out = folder.path().join("lost");
+    let (code, _, text) = process_of(&out, Some("lost:20+"));
+    assert!(code == 75 && text.contains("3 of at most 3 times") && text.contains("goes on with --resume"), "{code} {text}");
+    let (code, _, text) = process_of(&out, None);
+    assert!(code == 0 && model(&out) == want, "{code} {text}");
+}
+
+fn a_device_that_hangs_ends_the_run() {
+    let (folder, want) = undisturbed();
+    let out = folder.path().join("hangs");
+    let (code, _, text) = process_of(&out, Some("hang:20"));
+    assert!(code == 75 && text.contains("has not answered for 5 minutes") && !text.contains("opened again"), "{code} {text}");
+    let (code, _, text) = process_of(&out, None);
+    assert!(code == 0 && model(&out) == want, "{code} {text}");
 }

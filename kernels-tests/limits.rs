@@ -8,7 +8,7 @@ use crate::passed::Changed;
 use crate::runner::{all, note, tests};
 use crate::written;
 use engine::error::{Error, Result};
-use engine::gpu::{BindingKind, Role, Shader, Target};
+use engine::gpu::{BindingKind, CARD, Role, Shader, Target};
 use engine::harness::FAMILIES;
 use engine::kernels::matmul::Matmul;
 use engine::kernels::{Dropout, attention, normalize};
@@ -19,6 +19,7 @@ use engine::registry::Config;
 tests![
     steps_keep_to_their_launches,
     parts_of_a_step_lie_one_after_another,
+    no_launch_of_a_shipped_run_takes_long_on_a_slow_card,
     no_loop_of_a_shipped_run_is_cut_off_on_software_adapters,
     shipped_kernels_stay_within_what_every_api_has,
     kernels_can_be_written_for_every_api,
@@ -49,6 +50,17 @@ fn shipped_runs() -> Vec<PathBuf> {
 
 fn refused(run: &Path, error: &engine::error::Error) -> ! {
     panic!("{}: {error}", run.display())
+}
+
+/// What cannot be split ends in time on a card that is twenty times slower than an RX 6600, of whose limits three quarters are reached.
+fn no_launch_of_a_shipped_run_takes_long_on_a_slow_card() {
+    for run in shipped_runs() {
+        for plan in plans(&run, Target::default()) {
+            let lowered = Memory::of(plan, LayoutOptions::default()).unwrap().1;
+            let longest = lowered.cost(&CARD, 1).launches.iter().map(|launch| launch.seconds).fold(0.0, f64::max);
+            assert!(20.0 * longest / 0.75 < 0.25, "{}: {} takes {longest} s", run.display(), lowered.plan.name);
+        }
+    }
 }
 
 /// The plans of a shipped run, at its own batch and sizes.

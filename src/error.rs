@@ -39,9 +39,12 @@ pub enum Error {
     /// Reading or writing failed half-way. Exit code 74.
     #[error(transparent)]
     Io(Failure),
-    /// The device was lost or ran out of memory; the same command may work again. Exit code 75.
+    /// Memory ran out, or the device does not answer; the same command may work again. Exit code 75.
     #[error("{0}")]
     TryAgain(String),
+    /// The device was lost: it can be opened again. Exit code 75.
+    #[error("{0}")]
+    Lost(String),
     /// A rule of the run ended it. Exit code 76.
     #[error("{0}")]
     Aborted(String),
@@ -158,6 +161,7 @@ impl Error {
         | Error::CannotCreate(Failure { message: text, .. })
         | Error::Io(Failure { message: text, .. })
         | Error::TryAgain(text)
+        | Error::Lost(text)
         | Error::Aborted(text)
         | Error::Interrupted(_, text)) = &mut self;
         *text = format!("{what}: {text}");
@@ -174,7 +178,7 @@ impl Error {
             Error::Internal(_) => 70,
             Error::CannotCreate(_) => 73,
             Error::Io(_) => 74,
-            Error::TryAgain(_) => 75,
+            Error::TryAgain(_) | Error::Lost(_) => 75,
             Error::Aborted(_) => 76,
             Error::Interrupted(signal, _) => 128 + signal,
         }

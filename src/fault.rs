@@ -1,6 +1,6 @@
 //! Faults on demand, for the tests of what follows them: with `ENGINE_FAULT=rename:3` the third rename of the process fails, and inside
-//! `with("rename:3", …)` the third of this thread. Points are
-//! `alloc`, `submit`, `lost` (the device, at a submission), `map`, `write` (as on a full disk), `sync` and `rename`;
+//! `with("rename:3", …)` the third of this thread; with `lost:3+` the third and all that follow. Points are
+//! `alloc`, `submit`, `lost` (the device, at a submission), `hang` (at the end of a wait), `map`, `write` (as on a full disk), `sync` and `rename`;
 //! of one of several processes also `nan` (its gradient) and `flip` (a bit of the sum that it takes).
 
 use std::cell::RefCell;
@@ -15,17 +15,23 @@ use crate::error::{Error, Result};
 struct Fault {
     point: String,
     number: u64,
+    /// Later occurrences fail, too.
+    lasts: bool,
     seen: AtomicU64,
 }
 
 impl Fault {
     fn parse(text: &str) -> Option<Fault> {
         let (point, number) = text.split_once(':')?;
-        Some(Fault { point: point.into(), number: number.parse().ok()?, seen: AtomicU64::new(0) })
+        let (number, lasts) = number.strip_suffix('+').map_or((number, false), |number| (number, true));
+        Some(Fault { point: point.into(), number: number.parse().ok()?, lasts, seen: AtomicU64::new(0) })
     }
 
     fn fails(&self, point: &str) -> bool {
-        self.point == point && self.seen.fetch_add(1, Ordering::Relaxed) + 1 == self.number
+        self.point == point && {
+            let seen = self.seen.fetch_add(1, Ordering::Relaxed) + 1;
+            seen == self.number || (self.lasts && seen > self.number)
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::args::JsonArg;
 use crate::error::Result;
-use crate::gpu::{AdapterSummary, Tuning, adapters};
+use crate::gpu::{AdapterSummary, TimeLimit, Tuning, adapters};
 use crate::host::Host;
 use crate::metrics::bytes;
 use crate::ranks::Ranks;
@@ -56,6 +56,10 @@ pub(super) fn run(host: &Host, args: DevicesArgs) -> Result<()> {
             Err(why) => {
                 let _ = writeln!(out, "   measurements left aside: {why}");
             }
+        }
+        if let Some(TimeLimit { seconds, from }) = &a.time_limit {
+            let _ =
+                writeln!(out, "   the system ends submissions after {seconds} s ({from}); the engine's take a quarter of a second at most");
         }
         if let Some(why) = a.unusable {
             let _ = writeln!(out, "   unusable: {why}");

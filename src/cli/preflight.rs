@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::args::{DeviceArg, JsonArg, RunArgs, parse_bytes};
 use crate::error::{Error, Result};
-use crate::gpu::Gpu;
+use crate::gpu::{Gpu, TimeLimit};
 use crate::host::Host;
 use crate::kernels::metrics::StepRecord;
 use crate::kernels::{State, key};
@@ -107,7 +107,8 @@ pub(super) fn run(host: &Host, args: PreflightArgs) -> Result<()> {
         host.print_json(&json!({
             "verdicts": verdicts,
             "parameters": parameters, "bytes": needed, "budget": budget, "device": gpu.describe(), "steps_per_epoch": steps,
-            "losses": losses, "gradient_norms": norms, "weights_moved": moved, "step_seconds": step, "run_seconds": whole, "notes": notes,
+            "losses": losses, "gradient_norms": norms, "time_limit": gpu.summary.time_limit,
+            "weights_moved": moved, "step_seconds": step, "run_seconds": whole, "notes": notes,
         }))?;
         return refuse(&wrong, &of_data);
     }
@@ -120,7 +121,11 @@ pub(super) fn run(host: &Host, args: PreflightArgs) -> Result<()> {
     notes.iter().for_each(|note| out += &format!("{note}\n"));
     let _ = writeln!(out, "model       {parameters} weights");
     let _ = writeln!(out, "batches     {} samples a step, {steps} steps an epoch, {} epochs", config.train.samples(), config.train.epochs);
-    let _ = writeln!(out, "memory      {} of {} on {}", bytes(needed), bytes(budget), gpu.describe());
+    let note = if args.budget.is_none() { gpu.budget_note() } else { "" };
+    let _ = writeln!(out, "memory      {} of {}{note}; on {}", bytes(needed), bytes(budget), gpu.describe());
+    if let Some(TimeLimit { seconds, from }) = &gpu.summary.time_limit {
+        let _ = writeln!(out, "time limit  {seconds} s a submission, by {from}; those of a step take a quarter of a second at most");
+    }
     let shown = |values: &[f64]| values.iter().map(|v| format!("{v:.5}")).collect::<Vec<_>>().join(", ");
     let _ = writeln!(out, "{STEPS} steps     loss {}; gradient norm {}; {moved} numbers moved", shown(&losses), shown(&norms));
     for (name, metrics) in baselines {

@@ -5,7 +5,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use super::adapter::AdapterSummary;
+use super::adapter::{AdapterSummary, time_limit};
 use super::forms::prefers_images;
 use super::ledger::{Ledger, Role};
 use super::shader::{Access, BindingKind, Shader};
@@ -89,6 +89,9 @@ impl Devices {
         Ok(again)
     }
 }
+
+/// After so long without an answer a card counts as hung: a submission takes a quarter of a second, and systems reset a card after some.
+const HUNG: std::time::Duration = std::time::Duration::from_secs(300);
 
 /// More compiled kernels than this are kept only while something uses them: software drivers hold a megabyte for each.
 const MAX_PIPELINES: usize = 256;
@@ -180,23 +183,24 @@ fn enumerate() -> Vec<(AdapterSummary, wgpu::Adapter)> {
             } else {
                 None
             };
+            let kind = match info.device_type {
+                wgpu::DeviceType::DiscreteGpu => "discrete",
+                wgpu::DeviceType::IntegratedGpu => "integrated",
+                wgpu::DeviceType::VirtualGpu => "virtual",
+                wgpu::DeviceType::Other => "other",
+                wgpu::DeviceType::Cpu => "software",
+            };
             let summary = AdapterSummary {
                 index,
                 name: info.name,
                 backend: format!("{:?}", info.backend),
-                kind: match info.device_type {
-                    wgpu::DeviceType::DiscreteGpu => "discrete",
-                    wgpu::DeviceType::IntegratedGpu => "integrated",
-                    wgpu::DeviceType::VirtualGpu => "virtual",
-                    wgpu::DeviceType::Other => "other",
-                    wgpu::DeviceType::Cpu => "software",
-                }
-                .into(),
+                kind: kind.into(),
                 driver: format!("{} {}", info.driver, info.driver_info).trim().to_string(),
                 max_binding: limits.max_storage_buffer_binding_size,
                 workgroup_memory: limits.max_compute_workgroup_storage_size,
                 subgroup: (info.subgroup_min_size, info.subgroup_max_size),
                 unusable,
+                time_limit: time_limit(&info.device_pci_bus_id, kind),
             };
             (summary, adapter)
         })
@@ -283,8 +287,8 @@ impl Gpu {
         let fault = Arc::new(OnceLock::new());
         let lost = fault.clone();
         device.set_device_lost_callback(move |reason, message| {
-            let _ = lost.set(Error::TryAgain(format!(
-                "the device was lost ({reason:?}: {message}): the driver reset it or it was removed. Checkpoints are intact; run again with --resume"
+            let _ = lost.set(Error::Lost(format!(
+                "the device was lost ({reason:?}: {message}): the driver reset it or it was removed. Checkpoints are intact: a run goes on with --resume"
             )));
         });
         let uncaptured = fault.clone();
@@ -364,8 +368,14 @@ impl Gpu {
         match self.fault.get() {
             None => Ok(()),
             Some(Error::TryAgain(m)) => Err(Error::TryAgain(m.clone())),
+            Some(Error::Lost(m)) => Err(Error::Lost(m.clone())),
             Some(other) => Err(Error::Internal(other.to_string())),
         }
+    }
+
+    /// What limits the budget, where that is other programs, as an addition to its number.
+    pub fn budget_note(&self) -> &'static str {
+        if self.budget() < 8 << 30 { ", which other programs and the desktop leave free" } else { "" }
     }
 
     /// Bytes that a run may allocate unless it is told otherwise: 8 GiB, or what is free where that is known and less.
@@ -596,7 +606,7 @@ impl Gpu {
     /// Submits work.
     ///
     /// # Errors
-    /// `TryAgain` on device loss or memory shortage.
+    /// `Lost` on device loss, `TryAgain` on memory shortage.
     pub fn submit(&self, encoder: wgpu::CommandEncoder) -> Result<wgpu::SubmissionIndex> {
         self.check()?;
         fault::device("submit")?;
@@ -608,29 +618,42 @@ impl Gpu {
         Ok(index)
     }
 
-    /// Waits for one submission.
+    /// Waits for one submission: for a card no longer than `HUNG`.
     ///
     /// # Errors
-    /// `TryAgain` on device loss.
+    /// `Lost` on device loss, `TryAgain` when the card does not answer.
     pub fn wait(&self, index: wgpu::SubmissionIndex) -> Result<()> {
         self.check()?;
-        let result = self.guard(|| self.device.poll(wgpu::PollType::Wait { submission_index: Some(index), timeout: None }))?;
+        let timeout = (!self.target.software).then_some(HUNG);
+        let result = self.guard(|| self.device.poll(wgpu::PollType::Wait { submission_index: Some(index), timeout }))?;
         self.check()?;
-        result.map(|_| ()).map_err(|e| Error::TryAgain(format!("waiting for the device failed: {e}")))
+        match result {
+            Ok(_) if !fault::fails("hang") => Ok(()),
+            Ok(_) | Err(wgpu::PollError::Timeout) => {
+                // Whoever frees a device that hangs waits for it.
+                std::mem::forget((self.device.clone(), self.queue.clone()));
+                Err(Error::TryAgain(format!(
+                    "{} has not answered for {} minutes: its driver hangs. Checkpoints are intact: restart the driver or the machine, and go on with --resume",
+                    self.summary.name,
+                    HUNG.as_secs() / 60
+                )))
+            }
+            Err(e) => Err(Error::TryAgain(format!("waiting for the device failed: {e}"))),
+        }
     }
 
     /// wgpu panics where a device is lost; here that becomes an error.
     fn guard<T>(&self, call: impl FnOnce() -> T) -> Result<T> {
         std::panic::catch_unwind(AssertUnwindSafe(call)).map_err(|panic| {
             let text = panic.downcast_ref::<String>().cloned().unwrap_or_default();
-            self.check().err().unwrap_or_else(|| Error::TryAgain(format!("the device stopped answering: {text}")))
+            self.check().err().unwrap_or_else(|| Error::Lost(format!("the device stopped answering: {text}")))
         })
     }
 
     /// Copies `bytes` of `buffer` from `offset` to the host, through `staging`, in pieces of its size.
     ///
     /// # Errors
-    /// `TryAgain` on device loss.
+    /// `Lost` on device loss.
     pub fn read(&self, staging: &wgpu::Buffer, buffer: &wgpu::Buffer, offset: u64, bytes: u64) -> Result<Vec<u8>> {
         let mut out = Vec::with_capacity(bytes as usize);
         while (out.len() as u64) < bytes {
@@ -646,7 +669,7 @@ impl Gpu {
     /// Hands over the first bytes of a staging buffer once a submission is done.
     ///
     /// # Errors
-    /// `TryAgain` on device loss.
+    /// `Lost` on device loss.
     pub fn read_staged(&self, staging: &wgpu::Buffer, bytes: u64, index: wgpu::SubmissionIndex, mut take: impl FnMut(&[u8])) -> Result<()> {
         let slice = staging.slice(..bytes);
         slice.map_async(wgpu::MapMode::Read, |_| {});

@@ -13,7 +13,7 @@ mod target;
 mod tuning;
 mod usage;
 
-pub use adapter::{AdapterSummary, environment};
+pub use adapter::{AdapterSummary, TimeLimit, environment};
 pub use card::{CARD, CARDS, CardModel, LAUNCH};
 pub use device::{BoundsChecks, Devices, Gpu, Pipeline, adapters};
 pub(crate) use forms::Form;

@@ -1,18 +1,25 @@
 //! A plan on a device: buffers, pipelines and bind groups made once, replayed every step.
 
+use std::collections::VecDeque;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use super::fixed::FixedPlan;
 use super::lowering::{ImageRead, ImageSpec, Lowered, Place};
 use super::memory::{LayoutOptions, Memory};
 use super::tensor::{Flat, Section, Tensor};
 use crate::error::{Error, Result};
-use crate::gpu::{BindingKind, BoundsChecks, Gpu, Pipeline, launched};
+use crate::gpu::{BindingKind, BoundsChecks, CARD, Gpu, LAUNCH, Pipeline, launched};
 
-/// Work in one submission, in floating-point operations or four-byte transfers: about 0.1 s at a tenth of the RX 6600's peak, well
-/// under the half second at which drivers start to suspect a hang.
-const SUBMISSION_WORK: u64 = 80_000_000_000;
+/// Seconds that a submission should take at most. Windows and Linux 7 end what takes 2 s, and the desktop waits for its card meanwhile.
+const LONGEST: f64 = 0.25;
+
+/// How many times slower than an RX 6600 at its limits a device is taken for until it has shown its pace.
+const SLOWEST: f64 = 20.0;
+
+/// Submissions that are under way together, so that the device need not wait for the host between them.
+const UNDER_WAY: usize = 2;
 
 /// Words of a constant tensor written at once.
 const UPLOAD: usize = 4 << 20;
@@ -62,7 +69,7 @@ impl Arena {
     /// Reads a flat buffer.
     ///
     /// # Errors
-    /// `TryAgain` on device loss.
+    /// `Lost` on device loss.
     pub fn read_flat(&self, flat: Flat) -> Result<Vec<f32>> {
         let buffer = self.flat(flat)?;
         Ok(bytemuck::pod_collect_to_vec(&self.gpu.read(self.staging(), buffer, 0, buffer.size())?))
@@ -84,7 +91,7 @@ impl Arena {
     /// Reads a whole buffer as it lies, guard words included.
     ///
     /// # Errors
-    /// `TryAgain` on device loss.
+    /// `Lost` on device loss.
     pub fn read_buffer(&self, index: usize) -> Result<Vec<u32>> {
         let buffer = &self.buffers[index];
         Ok(bytemuck::pod_collect_to_vec(&self.gpu.read(self.staging(), buffer, 0, buffer.size())?))
@@ -107,7 +114,8 @@ struct Compiled {
     group: wgpu::BindGroup,
     immediates: Vec<u8>,
     grid: [u32; 3],
-    work: u64,
+    /// Seconds that the RX 6600 takes for it at least.
+    seconds: f64,
     images: Vec<ImageRead>,
 }
 
@@ -120,6 +128,17 @@ pub struct Timing {
     pub seconds: f64,
 }
 
+/// Number of these launches that one submission holds at this pace, at least one, and their seconds on the RX 6600.
+fn part(launches: &[Compiled], pace: f64) -> (usize, f64) {
+    let (mut end, mut seconds) = (0, 0.0);
+    // Half of the longest, as launches take longer than at least, and not all by the same factor.
+    while let Some(launch) = launches.get(end).filter(|next| end == 0 || (seconds + next.seconds) * pace <= LONGEST / 2.0) {
+        seconds += launch.seconds;
+        end += 1;
+    }
+    (end, seconds)
+}
+
 /// A plan ready to run.
 #[derive(Debug)]
 pub struct Program {
@@ -128,6 +147,8 @@ pub struct Program {
     arena: Arc<Arena>,
     places: Vec<Place>,
     launches: Vec<Compiled>,
+    /// Seconds that the device takes for one of the RX 6600's, by the slowest submission of the last step that had several.
+    pace: Mutex<f64>,
 }
 
 impl Program {
@@ -144,7 +165,7 @@ impl Program {
     /// Compiles every kernel, binds every tensor and writes its constants.
     ///
     /// # Errors
-    /// `Internal` when a kernel does not compile, `TryAgain` on device loss.
+    /// `Internal` when a kernel does not compile, `Lost` on device loss.
     pub fn new(lowered: Lowered, arena: Arc<Arena>) -> Result<Program> {
         Program::with(lowered, arena, BoundsChecks::Foreign)
     }
@@ -154,11 +175,12 @@ impl Program {
     /// # Errors
     /// As `new`.
     pub fn with(lowered: Lowered, arena: Arc<Arena>, checks: BoundsChecks) -> Result<Program> {
+        let least = lowered.cost(&CARD, 1).launches;
         let Lowered { plan, places, launches } = lowered;
         let shaders: Vec<_> = launches.iter().map(|launch| &launch.shader).collect();
         let pipelines = arena.gpu.pipelines(&shaders, checks)?;
         let mut compiled = Vec::with_capacity(launches.len());
-        for (launch, pipeline) in launches.into_iter().zip(pipelines) {
+        for ((launch, pipeline), least) in launches.into_iter().zip(pipelines).zip(least) {
             let entries = &plan.entries()[launch.entries];
             let view = |read: &ImageRead| arena.images[read.image].1.create_view(&wgpu::TextureViewDescriptor::default());
             let views: Vec<_> = launch.images.iter().map(view).collect();
@@ -183,11 +205,11 @@ impl Program {
                 immediates: entries.iter().flat_map(|e| e.immediates.iter().copied()).collect(),
                 // Two entries lie in one row.
                 grid: if let [entry] = entries { entry.grid } else { [entries.iter().map(|e| e.grid[0]).sum(), 1, 1] },
-                work: entries.iter().map(|e| e.flops.max(plan.moved(std::slice::from_ref(e)).values().sum::<u64>() / 4)).sum(),
+                seconds: least.seconds + LAUNCH,
                 images: launch.images,
             });
         }
-        let program = Program { plan, arena, places, launches: compiled };
+        let program = Program { plan, arena, places, launches: compiled, pace: Mutex::new(SLOWEST) };
         for (tensor, fill) in program.plan.constants() {
             let len = program.plan.len(*tensor);
             for first in (0..len).step_by(UPLOAD) {
@@ -223,7 +245,7 @@ impl Program {
     /// Writes from element `first` on, and waits for it, so that a large upload in pieces needs memory for one.
     ///
     /// # Errors
-    /// `TryAgain` on device loss.
+    /// `Lost` on device loss.
     pub fn upload<T: bytemuck::Pod>(&self, tensor: Tensor, first: usize, values: &[T]) -> Result<()> {
         self.write_at(tensor, first, values);
         let index = self.arena.gpu.submit(self.arena.gpu.encoder())?;
@@ -233,7 +255,7 @@ impl Program {
     /// Reads a tensor.
     ///
     /// # Errors
-    /// `TryAgain` on device loss.
+    /// `Lost` on device loss.
     pub fn read<T: bytemuck::Pod>(&self, tensor: Tensor) -> Result<Vec<T>> {
         let place = self.place(tensor);
         let bytes = self.plan.bytes(tensor);
@@ -287,27 +309,38 @@ impl Program {
         }
     }
 
-    /// Submits a range of dispatches: one command buffer with one pass, split only where it would run long.
+    /// Submits a range of dispatches: one command buffer with one pass, split where it would run long by what its launches cost and by
+    /// the pace that the device has shown.
     ///
     /// # Errors
-    /// `TryAgain` on device loss.
+    /// `Lost` on device loss.
     pub fn submit(&self, range: Range<usize>) -> Result<wgpu::SubmissionIndex> {
+        let gpu = &self.arena.gpu;
+        let pace = *self.pace.lock().unwrap_or_else(PoisonError::into_inner);
+        let (mut under_way, mut slowest, mut idle) = (VecDeque::new(), 0.0f64, Instant::now());
         let mut start = range.start;
         loop {
-            let mut work = 0;
-            let mut end = start;
-            while end < range.end && (end == start || work + self.launches[end].work <= SUBMISSION_WORK) {
-                work += self.launches[end].work;
-                end += 1;
-            }
-            let mut encoder = self.arena.gpu.encoder();
+            let (end, seconds) = part(&self.launches[start..range.end], pace);
+            let end = start + end;
+            let mut encoder = gpu.encoder();
             self.encode(&mut encoder, start..end, None);
             launched(end - start);
-            let index = self.arena.gpu.submit(encoder)?;
+            let index = gpu.submit(encoder)?;
             if end == range.end {
+                if slowest > 0.0 {
+                    *self.pace.lock().unwrap_or_else(PoisonError::into_inner) = slowest;
+                }
                 return Ok(index);
             }
-            self.arena.gpu.wait(index)?;
+            under_way.push_back((index, seconds, Instant::now()));
+            if under_way.len() == UNDER_WAY
+                && let Some((index, seconds, submitted)) = under_way.pop_front()
+            {
+                gpu.wait(index)?;
+                let now = Instant::now();
+                slowest = slowest.max((now - idle.max(submitted)).as_secs_f64() / seconds);
+                idle = now;
+            }
             start = end;
         }
     }
@@ -325,7 +358,7 @@ impl Program {
     /// Submits a range and waits for it.
     ///
     /// # Errors
-    /// `TryAgain` on device loss.
+    /// `Lost` on device loss.
     pub fn run(&self, range: Range<usize>) -> Result<()> {
         let index = self.submit(range)?;
         self.arena.gpu.wait(index)
@@ -334,7 +367,7 @@ impl Program {
     /// Times every launch alone, `rounds` times over the whole plan, and gives medians.
     ///
     /// # Errors
-    /// `NoGpu` when the device has no timestamps, `TryAgain` on device loss.
+    /// `NoGpu` when the device has no timestamps, `Lost` on device loss.
     pub fn profile(&self, rounds: usize) -> Result<Vec<Timing>> {
         const CHUNK: usize = 1024;
         let gpu = &self.arena.gpu;

@@ -72,6 +72,33 @@ fn expect_free(aside: &Path) -> Result<()> {
     }
 }
 
+/// Times that a lost device is opened again for a run.
+const REOPENED: usize = 3;
+
+/// Trains a run. If its device is lost it goes on from its last checkpoint, on the device as it is opened again. Several processes end, as
+/// the others would wait for this one.
+fn on_a_device<M, D, L>(config: &Config<M, D, L>, options: &Options) -> Result<Report>
+where
+    M: ModelKind + Table,
+    D: DataKind + Table,
+    L: LossKind + Table,
+{
+    let again = Options { resume: true, ..options.clone() };
+    let mut options = options;
+    for time in 1..=REOPENED {
+        match train(Problem::open_for(config, options.ranks)?, options) {
+            Err(Error::Lost(why)) if !options.ranks.shared() => {
+                options.say(&format!(
+                    "{why}\nthe device is opened again, {time} of at most {REOPENED} times, and the run goes on from its last checkpoint"
+                ));
+                options = &again;
+            }
+            ended => return ended,
+        }
+    }
+    train(Problem::open_for(config, options.ranks)?, options)
+}
+
 /// Trains the run of a configuration. If a rule stops it, or it diverges, it starts again with the next seed, at most `restart.times`
 /// times; the folders of earlier attempts are kept as `RUN-attempt-1`, and so on.
 ///
@@ -105,7 +132,7 @@ where
     }
     loop {
         let now = restarted(config, attempt, stride);
-        match train(Problem::open_for(&now, options.ranks)?, options) {
+        match on_a_device(&now, options) {
             Err(Error::Aborted(why)) if attempt < times => {
                 attempt += 1;
                 let aside = attempt_folder(&options.out, attempt);
