@@ -79,9 +79,13 @@ impl Lowered {
         let update = self.plan.launches().take_while(|launch| self.plan.entries()[launch.start].section < Section::Update).count();
         let mut hierarchy = Hierarchy::new(self, card);
         // A step to fill the caches. Of several micro-steps the last stands for all, as the first alone follows an update.
-        let before = if micro_steps > 1 { vec![0..update, 0..walks.len(), 0..update] } else { vec![0..walks.len()] };
-        for part in before {
-            walks[part].iter().for_each(|(walks, _)| _ = hierarchy.launch(walks, 0));
+        let mut play = |part: &[(Vec<Walk>, usize)]| part.iter().for_each(|(walks, _)| _ = hierarchy.launch(walks, 0));
+        if micro_steps > 1 {
+            play(&walks[..update]);
+        }
+        play(&walks);
+        if micro_steps > 1 {
+            play(&walks[..update]);
         }
         let traffic: Vec<(Traffic, usize)> = walks.iter().map(|(walks, times)| (hierarchy.launch(walks, *times), *times)).collect();
         let cost = |(launch, (traffic, times)): (Range<usize>, (Traffic, usize))| {
