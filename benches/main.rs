@@ -31,7 +31,7 @@ fn family(gpu: &Arc<Gpu>, family: &Family, filter: &str) -> Result<()> {
         }
         for (entry, seconds) in case.profile(gpu, 15)? {
             let name = format!("{} {:?}", entry.shader.name, spec.dims);
-            let (flops, bytes) = (entry.flops as f64, 4.0 * entry.moved.iter().sum::<usize>() as f64);
+            let (flops, bytes) = (entry.flops as f64, 4.0 * entry.extents.iter().map(|extent| extent.elements.len()).sum::<usize>() as f64);
             println!("{name:<48}{:>12.1}{:>10.2}{:>10.2}", seconds * 1e6, flops / seconds / 1e9, bytes / seconds / 1e9);
         }
     }
