@@ -11,7 +11,7 @@ use super::ledger::{Ledger, Role};
 use super::shader::{Access, BindingKind, Shader};
 use super::target::{SOFTWARE_LOOP_ITERATIONS, SOFTWARE_PAIR_FLOPS, Target, Texel};
 use super::tuning::Tuning;
-use super::usage;
+use super::{usage, video_memory};
 use crate::error::{Error, Result};
 use crate::fault;
 
@@ -383,11 +383,10 @@ impl Gpu {
         (8u64 << 30).min(self.free_memory().unwrap_or(u64::MAX))
     }
 
-    /// Bytes of video memory that no program holds, where the driver tells: Linux with amdgpu.
+    /// Bytes of video memory that no program holds, where the driver tells: Linux with amdgpu, and cards through Vulkan.
     pub fn free_memory(&self) -> Option<u64> {
-        let folder = std::path::Path::new("/sys/bus/pci/devices").join(&self.pci);
-        let value = |name: &str| std::fs::read_to_string(folder.join(name)).ok()?.trim().parse::<u64>().ok();
-        Some(value("mem_info_vram_total")?.saturating_sub(value("mem_info_vram_used")?))
+        let by_vulkan = || if self.target.software { None } else { video_memory::by_vulkan(&self.device) };
+        video_memory::by_amdgpu(&self.pci).or_else(by_vulkan)
     }
 
     /// True if the device writes timestamps.
@@ -695,6 +694,16 @@ impl Gpu {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn vulkan_can_be_asked_for_its_memory() {
+        // Software drivers answer too, though no budget is made of it.
+        if let Ok(gpu) = Gpu::open(None)
+            && let Some(left) = video_memory::by_vulkan(&gpu.device)
+        {
+            assert!((1 << 20..1 << 50).contains(&left), "{left}");
+        }
+    }
 
     #[test]
     fn what_nothing_uses_is_not_kept_for_ever() {

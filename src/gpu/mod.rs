@@ -12,6 +12,7 @@ mod shader;
 mod target;
 mod tuning;
 mod usage;
+mod video_memory;
 
 pub use adapter::{AdapterSummary, TimeLimit, environment};
 pub use card::{CARD, CARDS, CardModel, LAUNCH};
