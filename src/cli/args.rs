@@ -18,6 +18,9 @@ use crate::runs::{compare, members};
 use crate::session::Session;
 use crate::train::Weights;
 
+/// Version of the program, with the commit that it was built from where that is known.
+pub(super) const VERSION: &str = env!("ENGINE_VERSION");
+
 /// A run file and what is overridden in it.
 #[derive(Debug, Args)]
 pub(super) struct RunArgs {

@@ -36,6 +36,7 @@ mod tune;
 use std::ffi::OsString;
 use std::panic::AssertUnwindSafe;
 
+use args::VERSION;
 use clap::{ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::error::{Error, Result, visible};
@@ -45,7 +46,7 @@ use crate::ranks::Ranks;
 #[derive(Debug, Parser)]
 #[command(
     name = "engine",
-    version,
+    version = VERSION,
     about = "Train small sequence models on any GPU: no CUDA, no ROCm",
     max_term_width = 110,
     disable_help_subcommand = true
