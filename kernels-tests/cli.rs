@@ -42,6 +42,7 @@ tests![
     memory_that_the_system_refuses_is_said,
     sequences_that_were_trained_on_are_counted,
     weights_that_are_not_finite_stop_the_run_and_are_not_saved,
+    a_check_writes_its_certificate,
 ];
 
 const RUN: &str = "data/runs/integer_sequences.toml";
@@ -820,4 +821,18 @@ fn sequences_that_were_trained_on_are_counted() {
     assert_eq!(train(&resumed, "41", &few).0, 0);
     assert_eq!(train(&resumed, "80", &[&few[..], &["--resume"]].concat()).0, 0);
     assert_eq!(std::fs::read_to_string(resumed.join("metrics.jsonl")).unwrap(), lines);
+}
+
+/// The short form of a check, and what the check takes.
+fn a_check_writes_its_certificate() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("check.md");
+    let (code, text, err) = run(&["check", "--family", "slice,gather", "--cases", "1", "--certificate", file.to_str().unwrap()]);
+    assert!(code == 0 && text.contains("slice"), "{code} {text} {err}");
+    let page = std::fs::read_to_string(&file).unwrap();
+    assert!(page.contains("Everything agrees with f64.") && page.contains("| gather | ") && page.contains("- engine: "), "{page}");
+    let (code, _, text) = run(&["check", "--family", "slise"]);
+    assert!(code == 2 && text.contains("There are activation"), "{code} {text}");
+    let (code, text, _) = run(&["check", RUN, "--cases", "0"]);
+    assert!(code == 0 && text.contains("gradient of 1156 weights") && !text.contains("error / allowed"), "{code} {text}");
 }

@@ -1,20 +1,24 @@
 //! `engine check`: kernels and gradients against f64.
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::args::{DeviceArg, JsonArg, KeyValue};
+use super::args::{DeviceArg, JsonArg, KeyValue, VERSION, expect_writable};
 use crate::bar::Bar;
 use crate::error::{Error, Result};
-use crate::gpu::Gpu;
+use crate::files;
+use crate::gpu::{Gpu, Target};
 use crate::harness::batch::{ALLOWED, check_batch};
 use crate::harness::model::check_model;
-use crate::harness::{FAMILIES, check_spec, targets};
+use crate::harness::{FAMILIES, Family, check_spec, targets};
 use crate::host::Host;
 use crate::registry::Config;
+use crate::runs::date;
 
 /// Numerical check of every kernel, and of a run's whole gradient, on your device
 #[derive(Debug, Args)]
@@ -25,65 +29,147 @@ pub(super) struct CheckArgs {
     /// Override a key of the run files, as in --set data.dim=32 (repeatable)
     #[arg(long = "set", value_name = "TABLE.KEY=VALUE", value_parser = KeyValue, hide_possible_values = true)]
     set: Vec<String>,
-    /// Cases of each kernel family [default: all]
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    /// Cases of each kernel family; with 0 the run files alone are checked [default: all]
+    #[arg(long)]
     cases: Option<u32>,
+    /// Kernel families, as in --family matmul,softmax [default: all]
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    family: Vec<String>,
+    /// Write what was found as a page of Markdown
+    #[arg(long, value_name = "FILE.md")]
+    certificate: Option<PathBuf>,
     #[command(flatten)]
     device: DeviceArg,
     #[command(flatten)]
     json: JsonArg,
 }
 
+/// What the cases of a family have shown on a device.
+struct Row {
+    name: &'static str,
+    cases: usize,
+    elements: usize,
+    /// Largest error, as a share of what is allowed.
+    worst: f64,
+    failed: usize,
+}
+
+impl Row {
+    fn status(&self) -> String {
+        if self.failed == 0 { "ok".into() } else { format!("{} FAILED", self.failed) }
+    }
+}
+
 pub(super) fn run(host: &Host, args: CheckArgs) -> Result<()> {
-    let CheckArgs { runs, set, cases, device, json: JsonArg { json } } = args;
-    let cases = cases.map(|n| n as usize);
+    let CheckArgs { runs, set, cases, family, certificate, device, json: JsonArg { json } } = args;
+    let families = named(&family)?;
     let configs = runs.iter().map(|path| Config::load(path, &set)).collect::<Result<Vec<_>>>()?;
+    certificate.as_deref().map_or(Ok(()), expect_writable)?;
     let gpu = Arc::new(host.open(device.device.as_deref())?);
     if !json {
-        host.print(&format!("{}\n\n{:<16}{:>8}{:>12}{:>18}{:>9}", gpu.describe(), "kernels", "cases", "elements", "error / allowed", ""))?;
+        host.print(&format!("{}\n", gpu.describe()))?;
     }
     let (mut rows, mut failures) = (Vec::new(), Vec::new());
-    let targets = targets(&gpu);
-    for family in FAMILIES {
-        let count = cases.unwrap_or(family.pinned).min(family.pinned);
-        let (mut worst, mut elements, mut failed) = (0.0f64, 0, 0);
-        let bar = if json { None } else { Bar::new(host, (targets.len() * count) as u64, family.name) };
-        for &target in &targets {
-            for i in 0..count {
-                bar.iter().for_each(|bar| bar.add(1));
-                match check_spec(&gpu, family, &family.pinned_spec(i), target, true) {
-                    Ok(outcome) => {
-                        worst = worst.max(outcome.worst);
-                        elements += outcome.elements;
-                    }
-                    Err(what) => {
-                        failed += 1;
-                        failures.push(what);
-                    }
-                }
-            }
-        }
-        bar.iter().for_each(Bar::clear);
-        let status = if failed == 0 { "ok".to_string() } else { format!("{failed} FAILED") };
+    if cases != Some(0) {
         if !json {
-            host.print(&format!("{:<16}{:>8}{elements:>12}{worst:>18.3}{status:>9}", family.name, targets.len() * count))?;
+            host.print(&format!("{:<16}{:>8}{:>12}{:>18}{:>9}", "kernels", "cases", "elements", "error / allowed", ""))?;
         }
-        rows.push(
-            json!({ "kernels": family.name, "cases": targets.len() * count, "elements": elements, "worst": worst, "failed": failed }),
-        );
+        let targets = targets(&gpu);
+        for family in families {
+            let count = cases.map_or(family.pinned, |n| (n as usize).min(family.pinned));
+            let row = check_family(host, &gpu, (family, count), &targets, json, &mut failures);
+            if !json {
+                host.print(&format!("{:<16}{:>8}{:>12}{:>18.3}{:>9}", row.name, row.cases, row.elements, row.worst, row.status()))?;
+            }
+            rows.push(row);
+        }
     }
     let mut models = Vec::new();
     for (path, config) in runs.iter().zip(&configs) {
         models.push(check_run(host, &gpu, path, config, json, &mut failures)?);
     }
+    if let Some(file) = certificate {
+        files::write(&file, page(&gpu, &rows, &models).as_bytes())?;
+    }
     if json {
-        host.print_json(&json!({ "device": gpu.describe(), "families": rows, "models": models, "failures": failures }))?;
+        let families: Vec<_> = rows
+            .iter()
+            .map(|r| json!({ "kernels": r.name, "cases": r.cases, "elements": r.elements, "worst": r.worst, "failed": r.failed }))
+            .collect();
+        host.print_json(&json!({ "device": gpu.describe(), "families": families, "models": models, "failures": failures }))?;
     }
     if failures.is_empty() {
         Ok(())
     } else {
         Err(Error::Internal(format!("kernels differ from their references:\n{}", failures.join("\n"))))
     }
+}
+
+/// Families of these names; without names, all of them.
+fn named(names: &[String]) -> Result<Vec<&'static Family>> {
+    if let Some(unknown) = names.iter().find(|name| FAMILIES.iter().all(|family| family.name != **name)) {
+        let there = FAMILIES.iter().map(|family| family.name).collect::<Vec<_>>().join(", ");
+        return Err(Error::Config(format!("--family {unknown}: there is no such family. There are {there}")));
+    }
+    Ok(FAMILIES.iter().filter(|family| names.is_empty() || names.iter().any(|name| name == family.name)).collect())
+}
+
+/// Checks the first cases of a family, in each variant that the device takes.
+fn check_family(
+    host: &Host,
+    gpu: &Arc<Gpu>,
+    (family, count): (&Family, usize),
+    targets: &[Target],
+    json: bool,
+    failures: &mut Vec<String>,
+) -> Row {
+    let mut row = Row { name: family.name, cases: targets.len() * count, elements: 0, worst: 0.0, failed: 0 };
+    let bar = if json { None } else { Bar::new(host, row.cases as u64, family.name) };
+    for &target in targets {
+        for i in 0..count {
+            bar.iter().for_each(|bar| bar.add(1));
+            match check_spec(gpu, family, &family.pinned_spec(i), target, true) {
+                Ok(outcome) => {
+                    row.worst = row.worst.max(outcome.worst);
+                    row.elements += outcome.elements;
+                }
+                Err(what) => {
+                    row.failed += 1;
+                    failures.push(what);
+                }
+            }
+        }
+    }
+    bar.iter().for_each(Bar::clear);
+    row
+}
+
+/// The results as a page of Markdown.
+fn page(gpu: &Gpu, rows: &[Row], models: &[Value]) -> String {
+    let failed: usize = rows.iter().map(|row| row.failed).sum::<usize>() + models.iter().filter(|model| model["ok"] != true).count();
+    let verdict = if failed == 0 { "Everything agrees with f64.".to_string() } else { format!("{failed} checks FAILED.") };
+    let mut out = format!(
+        "# Check of {}\n\n{verdict}\n\n- card: {}\n- engine: {VERSION}\n- date: {}\n",
+        gpu.summary.name,
+        gpu.describe(),
+        date(SystemTime::now())
+    );
+    if !rows.is_empty() {
+        out += "\nThe error is the largest of a family, as a share of what is allowed.\n\n| kernels | cases | elements | error / allowed | |\n|---|---:|---:|---:|---|\n";
+    }
+    for row in rows {
+        let _ = writeln!(out, "| {} | {} | {} | {:.3} | {} |", row.name, row.cases, row.elements, row.worst, row.status());
+    }
+    if !models.is_empty() {
+        out += "\nThe largest normalised square error of a result of a training step, and of the gradient of all weights.\n\n| run | batch | step | gradient | |\n|---|---:|---:|---:|---|\n";
+    }
+    for model in models {
+        let shown = |value: &Value| value.as_f64().map_or("too large for f64 here".to_string(), |error| format!("{error:.1e}"));
+        let (run, ok) = (model["run"].as_str().unwrap_or_default(), if model["ok"] == true { "ok" } else { "FAILED" });
+        let (step, gradient) = (shown(&model["batch_nmse"]), shown(&model["whole_model"]["nmse"]));
+        let _ = writeln!(out, "| {run} | {} | {step} | {gradient} | {ok} |", model["batch"]);
+    }
+    out
 }
 
 /// Checks a step of a run at its own batch size, and its whole gradient if that is small enough. Gives a row of the results.

@@ -17,6 +17,7 @@ pub(crate) use folder::{is_live, readable};
 pub(crate) use follow::{Followed, follow};
 pub use groups::Group;
 pub(crate) use names::short_names;
+pub(crate) use page::date;
 pub use page::html_report;
 pub use sets::Set;
 pub use status::{Status, status, status_table};

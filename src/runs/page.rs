@@ -69,7 +69,7 @@ fn figures(charts: &[Chart<'_>]) -> String {
 }
 
 /// Day of a moment by the calendar (Hinnant, "chrono-compatible low-level date algorithms"), in UTC.
-fn date(moment: SystemTime) -> String {
+pub(crate) fn date(moment: SystemTime) -> String {
     let days = moment.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() / 86_400) + 719_468;
     let (era, of_era) = (days / 146_097, days % 146_097);
     let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
