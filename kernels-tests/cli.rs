@@ -4,6 +4,7 @@
 use crate::program::PROGRAM;
 use crate::program::{eventually, output, process, run, run_as_it_is, spawn};
 use crate::runner::{all, tests};
+use engine::harness::FAMILIES;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -42,6 +43,7 @@ tests![
     memory_that_the_system_refuses_is_said,
     sequences_that_were_trained_on_are_counted,
     weights_that_are_not_finite_stop_the_run_and_are_not_saved,
+    a_card_goes_on_where_it_was_cut_off,
     a_check_writes_its_certificate,
 ];
 
@@ -821,6 +823,47 @@ fn sequences_that_were_trained_on_are_counted() {
     assert_eq!(train(&resumed, "41", &few).0, 0);
     assert_eq!(train(&resumed, "80", &[&few[..], &["--resume"]].concat()).0, 0);
     assert_eq!(std::fs::read_to_string(resumed.join("metrics.jsonl")).unwrap(), lines);
+}
+
+/// What a card's file lacks is measured by the next call; the file of a finished card stays as it is.
+fn a_card_goes_on_where_it_was_cut_off() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let (runs, out, partial) = (path("runs"), path("card.md"), path("card.md.partial.json"));
+    std::fs::create_dir(&runs).unwrap();
+    std::fs::copy(RUN, Path::new(&runs).join("only.toml")).unwrap();
+    let card = |minutes: &str| process(&["card", &runs, "--out", &out, "--minutes", minutes], &[]);
+    // Not long enough for anything.
+    let (code, text, err) = card("0.001");
+    assert!(code == 0 && text.contains("measures what is missing"), "{code} {text} {err}");
+    let page = std::fs::read_to_string(&out).unwrap();
+    for heading in
+        ["# Card: ", "## Device", "## Kernels against f64", "## Time of training steps", "## PyTorch on the same card", "RX 6600"]
+    {
+        assert!(page.contains(heading), "{heading}: {page}");
+    }
+    // All but the first part and the last.
+    let mut kept: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&partial).unwrap()).unwrap();
+    let failed = || serde_json::json!({ "failed": "the device was lost" });
+    for family in FAMILIES {
+        kept["outcomes"]["check"][format!("{}, 2 cases", family.name)] = failed();
+        kept["outcomes"]["check"][format!("{}, all cases", family.name)] = failed();
+    }
+    kept["outcomes"]["steps"]["only"] = serde_json::json!({ "done": { "models": [], "failures": ["only: differs"] } });
+    kept["outcomes"]["profile"]["only"] = failed();
+    kept["outcomes"]["rates"]["copy of 64 MiB"] = failed();
+    for n in [256, 512, 1024, 2048, 4096, 8192] {
+        kept["outcomes"]["rates"][format!("product of {n} × {n}")] = failed();
+    }
+    std::fs::write(&partial, kept.to_string()).unwrap();
+    let (code, text, err) = card("5");
+    assert!(code == 0 && text.contains("1 of these with failures") && text.contains(" 0 not done"), "{code} {text} {err}");
+    let page = std::fs::read_to_string(&out).unwrap();
+    assert!(page.contains("| workgroup memory | ") && page.contains("- only: FAILED: the device was lost"), "{page}");
+    assert!(!Path::new(&partial).exists());
+    let (code, _, text) = card("5");
+    assert!(code == 73 && text.contains("name another file with --out"), "{code} {text}");
+    assert_eq!(std::fs::read_to_string(&out).unwrap(), page);
 }
 
 /// The short form of a check, and what the check takes.

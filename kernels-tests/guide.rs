@@ -58,6 +58,7 @@ pages! {
     many_runs: "guide/many-runs.md",
     several_cards: "guide/several-cards.md",
     speed: "guide/speed.md",
+    card: "guide/card.md",
     when_a_run_died: "guide/when-a-run-died.md",
     commands: "guide/commands.md",
     logs: "guide/logs.md",

@@ -3,6 +3,7 @@
 
 mod args;
 mod astray;
+mod card;
 mod check;
 mod compare;
 mod completions;
@@ -86,6 +87,8 @@ enum Command {
     Preflight(preflight::PreflightArgs),
     /// Numerical check of every kernel, and of a run's whole gradient, on your device
     Check(check::CheckArgs),
+    /// Check and measure a card in ten minutes, into one file that can be sent
+    Card(card::CardArgs),
     /// Time every kernel of a training step, and under mpirun the exchange of its gradients
     Profile(profile::ProfileArgs),
     /// Measure which ways to launch a run's kernels are fastest on this device, and keep them for the runs after it
@@ -123,6 +126,7 @@ fn dispatch(host: &Host, command: Command, ranks: Ranks) -> Result<()> {
         Command::Estimate(args) => estimate::run(host, args),
         Command::Preflight(args) => preflight::run(host, args),
         Command::Check(args) => check::run(host, args),
+        Command::Card(args) => card::run(host, args),
         Command::Profile(args) => profile::run(host, args, ranks),
         Command::Tune(args) => tune::run(host, args),
         Command::Data(args) => data::run(host, args),
