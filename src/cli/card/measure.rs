@@ -30,10 +30,10 @@ fn limits(gpu: &Gpu) -> Value {
     json!({
         "name": s.name, "kind": s.kind, "backend": s.backend, "driver": s.driver,
         "system": format!("{}, {}", std::env::consts::OS, std::env::consts::ARCH),
-        "binding_bytes": t.max_binding, "workgroup_memory_bytes": t.workgroup_memory, "workgroup_invocations": t.workgroup_invocations,
+        "largest_binding_bytes": t.max_binding, "workgroup_memory_bytes": t.workgroup_memory, "workgroup_invocations": t.workgroup_invocations,
         "workgroups": t.max_groups, "storage_buffers": t.storage_buffers, "uniform_buffers": t.uniform_buffers,
-        "immediate_bytes": t.immediate_bytes, "subgroup": [s.subgroup.0, s.subgroup.1], "half": t.half, "timestamps": gpu.has_timestamps(),
-        "reads_images": gpu.reads_images, "free_bytes": gpu.free_memory(), "budget_bytes": gpu.budget(),
+        "immediates_bytes": t.immediate_bytes, "subgroup": [s.subgroup.0, s.subgroup.1], "f16": t.half, "timestamps": gpu.has_timestamps(),
+        "reads_images": gpu.reads_images, "free_memory_bytes": gpu.free_memory(), "memory_budget_bytes": gpu.budget(),
     })
 }
 

@@ -52,7 +52,8 @@ const SECTIONS: [Section; 10] = [
     Section {
         part: "tune",
         title: "What `engine tune` gains",
-        about: "A step with the ways to launch its kernels that the engine's model chooses, and with those that were measured to be fastest.",
+        about: "A step with the ways to launch its kernels that the engine's model chooses, and with those that were measured to be fastest alone. Ways that \
+                do not make the step as a whole faster are not kept.",
         table: tune,
     },
     Section {
@@ -201,7 +202,7 @@ fn check(results: &Results<'_>) -> String {
             number(&family["worst"], 1.0, 3),
             family["failed"].to_string(),
         ];
-        // All cases come after a few of them.
+        // More cases come after a few of them.
         match rows.iter_mut().find(|other| other[0] == row[0]) {
             Some(other) => *other = row,
             None => rows.push(row),
@@ -217,6 +218,7 @@ fn steps(results: &Results<'_>) -> String {
         let (whole, smaller) = (&model["whole_model"], &value["smaller"]["models"][0]);
         let gradient = match whole.is_null() {
             false => scientific(&whole["nmse"]),
+            true if smaller.is_null() => "not done".into(),
             true => format!("{} (smaller)", scientific(&smaller["whole_model"]["nmse"])),
         };
         let fine = model["ok"] == true && (smaller.is_null() || smaller["ok"] == true);
@@ -277,9 +279,10 @@ fn tune(results: &Results<'_>) -> String {
         let times = &value["step_seconds"];
         let gain =
             times["model"].as_f64().zip(times["tuned"].as_f64()).map_or("–".into(), |(before, after)| format!("{:.2}", before / after));
-        vec![run.to_string(), number(&times["model"], 1e3, 3), number(&times["tuned"], 1e3, 3), gain]
+        let kept = if value["kept"] == true { "kept" } else { "not kept" };
+        vec![run.to_string(), number(&times["model"], 1e3, 3), number(&times["tuned"], 1e3, 3), gain, kept.into()]
     });
-    table(&["run", "before (ms)", "after (ms)", "times as fast"], rows)
+    table(&["run", "before (ms)", "after (ms)", "times as fast", ""], rows)
 }
 
 fn starts(results: &Results<'_>) -> String {

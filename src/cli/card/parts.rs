@@ -19,8 +19,8 @@ use crate::tasks::Purpose;
 /// Measures an item before a moment.
 pub(super) type Job = Box<dyn Fn(&Children, Instant) -> Found>;
 
-/// Cases of a family that are checked before every family is checked with all of its cases.
-const FIRST_CASES: &str = "2";
+/// Cases of a family that are checked before any family is checked with all of its cases.
+const PASSES: [usize; 2] = [2, 20];
 
 /// Sizes of models whose f64 tape fits the memory of any machine, for those keys that a run has.
 const SMALL: [(&str, &[(&str, u32)]); 2] = [
@@ -88,12 +88,14 @@ pub(super) fn parts(folder: &Path) -> Result<Vec<Part<Job>>> {
     ])
 }
 
-/// Every family with a few cases, and then with all.
+/// Every family with a few cases, with some, and with all: what is slow must not keep the others from being checked.
 fn checks() -> Vec<(String, Job)> {
-    let few = FAMILIES
-        .iter()
-        .map(|f| command(format!("{}, {FIRST_CASES} cases", f.name), &["check", "--family", f.name, "--cases", FIRST_CASES]));
-    few.chain(FAMILIES.iter().map(|f| command(format!("{}, all cases", f.name), &["check", "--family", f.name]))).collect()
+    let pass = |cases: usize| {
+        let families = FAMILIES.iter().filter(move |family| family.pinned > cases);
+        families.map(move |f| command(format!("{}, {cases} cases", f.name), &["check", "--family", f.name, "--cases", &cases.to_string()]))
+    };
+    let all = FAMILIES.iter().map(|f| command(format!("{}, all cases", f.name), &["check", "--family", f.name]));
+    PASSES.into_iter().flat_map(pass).chain(all).collect()
 }
 
 /// A step of a run at its own sizes against f64, and the gradient of all weights: where that is too large for f64, of a smaller model.
