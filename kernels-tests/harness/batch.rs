@@ -35,8 +35,11 @@ const WHOLE: usize = 6_000_000;
 
 /// Words of the tensors of an entry.
 type Words = HashMap<Tensor, Vec<u32>>;
-/// Elements of a result with their f64 values: (index, value).
-type Expected = (Tensor, Vec<(usize, f64)>);
+/// Elements of a result with their f64 values, and the least that counts as their size: (index, value, size).
+type Expected = (Tensor, Vec<(usize, f64, f64)>);
+
+/// Share of the sum of its terms' magnitudes that counts as the size of a sum at least: of terms that cancel, rounding alone is left.
+const CANCELLED: f64 = 1e-3;
 
 /// Runs one step on random samples at the run's own batch, and compares.
 ///
@@ -77,9 +80,9 @@ pub fn check_batch(gpu: &Arc<Gpu>, config: &Config) -> Result<BatchOutcome> {
         for (entry, tensor, picks) in results {
             let after: Vec<f32> = program.read(tensor)?;
             let (mut error, mut norm) = (0.0, 0.0);
-            for (i, want) in &picks {
+            for (i, want, least) in &picks {
                 error += (f64::from(after[*i]) - want).powi(2);
-                norm += want * want;
+                norm += want.abs().max(*least).powi(2);
             }
             let share = error / norm.max(1e-30 * picks.len() as f64);
             // A NaN is the worst.
@@ -119,7 +122,7 @@ fn expected(plan: &FixedPlan, entry: &Entry, before: &Words, state: State, rando
         values.floats.insert(*tensor, words.iter().map(|w| f64::from(f32::from_bits(*w))).collect());
     }
     evaluate(plan, entry, &mut values)?;
-    let whole = |t: Tensor| (t, values.floats[&t].iter().copied().enumerate().collect());
+    let whole = |t: Tensor| (t, values.floats[&t].iter().enumerate().map(|(i, v)| (i, *v, 0.0)).collect());
     // A gradient that comes with its loss has no reference but the tape.
     Ok(entry.writes().filter(|t| values.set.contains(t)).map(whole).collect())
 }
@@ -145,15 +148,18 @@ fn product(e: &Entry, before: &Words, state: State, random: &mut Random) -> Vec<
         let sum = (0..k).map(|s| left(g, i, s) * right(g, s, j)).sum::<f64>();
         let at = (g * m + i) * n + j;
         let (pre, v) = matmul::epilogue(e, state, sum, j, at, &|name, i| words(name).map(|w| float(w, i)));
-        kept.push((at, pre));
-        results.push((at, v));
+        kept.push((at, pre, 0.0));
+        results.push((at, v, 0.0));
     }
     let mut out = vec![(y, results)];
     out.extend(e.tensor("pre").map(|t| (t, kept)));
     if let Some(tensor) = e.tensor("row_sum") {
         let rows: Vec<usize> = (0..SAMPLES).map(|_| random.between(0, m as i64 - 1) as usize).collect();
-        let total = |i: usize| so_far(e, &before[&tensor], i) + (0..k).map(|s| left(0, i, s)).sum::<f64>();
-        out.push((tensor, rows.into_iter().map(|i| (i, total(i))).collect()));
+        let total = |i: usize| {
+            let terms = || (0..k).map(|s| left(0, i, s));
+            (i, so_far(e, &before[&tensor], i) + terms().sum::<f64>(), CANCELLED * terms().map(f64::abs).sum::<f64>())
+        };
+        out.push((tensor, rows.into_iter().map(total).collect()));
     }
     out
 }
@@ -182,7 +188,7 @@ fn sum(e: &Entry, before: &Words) -> Vec<Expected> {
                 _ => (0..cols).for_each(|c| values[c] += float(dy, row * length * cols + 2 * cols + c)),
             }
         }
-        (tensor, values.into_iter().enumerate().collect())
+        (tensor, values.into_iter().enumerate().map(|(i, v)| (i, v, 0.0)).collect())
     };
     written.map(|(b, t)| result(&b.name, *t)).collect()
 }

@@ -14,7 +14,7 @@ use super::page::page;
 use super::parts::{Job, parts};
 use super::schedule::{self, Clockwork, Part};
 use crate::cli::args::{DeviceArg, JsonArg, VERSION, expect_writable};
-use crate::cli::train::stop_on_signals;
+use crate::cli::signals::stop_on_signals;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::gpu::Gpu;
