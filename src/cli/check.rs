@@ -62,6 +62,9 @@ impl Row {
 
 pub(super) fn run(host: &Host, args: CheckArgs) -> Result<()> {
     let CheckArgs { runs, set, cases, family, certificate, device, json: JsonArg { json } } = args;
+    if cases == Some(0) && runs.is_empty() {
+        return Err(Error::Config("--cases 0 leaves nothing to check: name run files, which are then checked alone".into()));
+    }
     let families = named(&family)?;
     let configs = runs.iter().map(|path| Config::load(path, &set)).collect::<Result<Vec<_>>>()?;
     certificate.as_deref().map_or(Ok(()), expect_writable)?;
