@@ -1,4 +1,4 @@
-// What the kernels for attention of short sequences share: sizes and options, and the rows of HEADS heads in workgroup memory.
+// What the kernels for attention of short sequences share: sizes, options, and the rows of HEADS heads in workgroup memory.
 const T: u32 = 8u;
 const D: u32 = 16u;
 const HEADS: u32 = 1u;

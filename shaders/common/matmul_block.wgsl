@@ -1,8 +1,9 @@
-// Tiles of a product on GPUs, for sizes that are multiples of 4, and what kernels share that make them. A workgroup makes a tile of
-// (8·ROWS) × (32·VECS) outputs, STEP steps of k at a time through workgroup memory; while it multiplies them, the next ones are on their
-// way to registers. Of SLICES waves of 64 each takes its part of k; in the end they add up their sums, each of its share of the rows, so
-// that few tiles still fill the card. An invocation holds ROWS rows of VECS vectors, 32 columns apart, which keeps the lanes' accesses next
-// to each other. FULL: k is a multiple of STEP·SLICES, so that no load needs to be checked. A kernel gives load_a, row_of_b and store.
+// Tiles of a matrix product on GPUs, for sizes that are multiples of 4, and what the kernels that make them share.
+// A workgroup computes a tile of (8·ROWS) × (32·VECS) outputs and takes STEP steps of k at a time through workgroup memory. While it
+// multiplies them, the next ones are on their way to registers. Each of SLICES waves of 64 takes its part of k. In the end the waves add up
+// their sums, each for its share of the rows, so that few tiles still fill the card. An invocation holds ROWS rows of VECS vectors. The
+// vectors are 32 columns apart, which keeps the lanes' accesses next to each other.
+// With FULL, k is a multiple of STEP·SLICES, so that no load needs to be checked. A kernel gives load_a, row_of_b and store.
 const WG: u32 = 64u;
 const ROWS: u32 = 8u;
 const VECS: u32 = 2u;
