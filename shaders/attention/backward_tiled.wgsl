@@ -1,10 +1,12 @@
-// attention/backward_rows for long sequences, on cards, and where rows would loop too often, with its derivation; see
-// common/attention_tiled. In two launches, so that nothing is scattered and few registers are needed. The first makes dq of its own queries
-// and delta_i = dy_i · y_i; the second, with KEYS, dk and dv of its own keys:
+// Gradient of attention for long sequences, on cards, and where rows would loop too often. The derivation is in attention/backward_rows,
+// and the tiles are those of common/attention_tiled. Two launches share the work, so that nothing is scattered and few registers are
+// needed. The first computes dq and delta_i = dy_i · y_i of its own queries. The second, with KEYS, computes dk and dv of its own keys.
 //   p_ij = exp(s_ij − lse_i);  ds_ij = p_ij (keep_ij dy_i · v_j − delta_i) / √D;
 //   dq_i = Σ_j ds_ij k_j;  dk_j = Σ_i ds_ij q_i;  dv_j = Σ_i p_ij keep_ij dy_i
-// qkv dqkv: (B, T, 3, H, D), or with CROSS q dq: (B, T, H, D) and qkv dqkv: (B, T, 2, H, D); y dy: (B, T, H, D); lse delta: (B, H, T); D is
-// a multiple of 4. Grid: ⌈T / TILE⌉ workgroups for each (b, h). Of dqkv queries, or keys and values are `=`, as are dq and delta.
+// qkv and dqkv are (B, T, 3, H, D). With CROSS, q and dq are (B, T, H, D), and qkv and dqkv are (B, T, 2, H, D). y and dy are (B, T, H, D),
+// lse and delta are (B, H, T), and D is a multiple of 4.
+// There are ⌈T / TILE⌉ workgroups for each (b, h). The first launch overwrites delta, and dq or the queries of dqkv. The second overwrites
+// the keys and values of dqkv.
 // uses: common/across, common/attention_tiled, common/grid, common/math, common/random, common/state
 const KEYS: u32 = 0u;
 const PRODUCTS: u32 = 2u;

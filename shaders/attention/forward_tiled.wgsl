@@ -1,10 +1,11 @@
-// attention/forward_rows for long sequences, on cards, and where rows would loop too often: scores and sums are products of tiles in
-// workgroup memory and registers (Dao et al. 2022, algorithm 1).
+// Scaled dot-product attention for long sequences, on cards, and where rows would loop too often. It is attention/forward_rows with scores
+// and sums as products of tiles in workgroup memory and registers (Dao et al. 2022, algorithm 1).
 //   s_ij = q_i · k_j / √D (j ≤ i when CAUSAL), p_i = softmax_j s_i, y_i = Σ_j p_ij · keep_ij · v_j, lse_i = ln Σ_j exp s_ij
-// qkv: (B, T, 3, H, D), or with CROSS q: (B, T, H, D) and qkv: (B, T, 2, H, D); y: (B, T, H, D); lse: (B, H, T); D is a multiple of 4.
-// Scores of a tile pass through workgroup memory, where one invocation a query makes them weights; when the largest score so far grows, the
-// sums are scaled down.
-// Grid: ⌈T / TILE⌉ workgroups for each (b, h). All outputs are `=`.
+// qkv is (B, T, 3, H, D). With CROSS, q is (B, T, H, D) and qkv is (B, T, 2, H, D). y is (B, T, H, D), lse is (B, H, T), and D is a
+// multiple of 4.
+// The scores of a tile pass through workgroup memory, where one invocation per query turns them into weights. When the largest score so far
+// grows, the sums are scaled down.
+// There are ⌈T / TILE⌉ workgroups for each (b, h). All outputs are overwritten.
 // uses: common/across, common/attention_tiled, common/grid, common/math, common/random, common/state
 const PRODUCTS: u32 = 1u;
 

@@ -1,10 +1,11 @@
-// Causal convolution of each channel by itself, with what follows it (the short convolution of Mamba, Gu & Dao 2023, section 3.4):
+// Causal convolution of each channel by itself, with the activation that follows it (the short convolution of Mamba, Gu & Dao 2023, section
+// 3.4).
 //   y[b, t, c] = f(bias[c] + Σ_k w[c, k] x[b, t − K + 1 + k, first + c])
-// Before the sequence x is 0; with CARRY it is the window of the last K − 1 inputs that the feed before has left (common/carry), if there
-// was one, and the window of these positions is left for the next.
-// x: (batch, length, width), of which the channels from `first` on are taken; w: (channels, 1, K); bias: (channels); y: (batch, length,
-// channels); window: (half, batch, K − 1, channels); sources: (batch, limit). Grid: one invocation an element of y. y is `=`, as is half a
-// window.
+// Before the sequence x is 0. With CARRY, x before the sequence is the window of the last K − 1 inputs that the feed before has left
+// (common/carry), if there was one. The window of these positions is left for the next.
+// x is (batch, length, width), of which the channels from `first` on are taken. w is (channels, 1, K), bias is (channels), and y is (batch,
+// length, channels). window is (half, batch, K − 1, channels), and sources is (batch, limit).
+// One invocation computes one element of y. y is overwritten, and so is one half of the window.
 // uses: common/grid, common/depthwise, common/activation, common/math, common/state, common/carry
 const WG: u32 = 64u;
 const CARRY: u32 = 0u;

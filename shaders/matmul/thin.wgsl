@@ -1,7 +1,8 @@
-// Matrix product of few outputs and long sums, such as the gradient of a narrow layer's weights; formula, shapes and epilogue in
-// common/matmul. COLS outputs a workgroup, n fastest; WG / COLS invocations an output, each of which takes every STRIDE-th step of k, four
-// at a time so that their loads are under way together. Their sums are added in a fixed order. One product, no batch. Grid: one workgroup
-// for COLS outputs.
+// Matrix product of few outputs and long sums, such as the gradient of a narrow layer's weights. The formula, the shapes and the epilogue
+// are those of common/matmul, for one product without a batch.
+// WG / COLS invocations share an output. Each takes every STRIDE-th step of k, four at a time, so that their loads are under way together.
+// Their sums are added in a fixed order.
+// One workgroup computes COLS outputs, and outputs go along n fastest.
 // uses: common/grid, common/matmul_options, common/matmul, common/activation, common/math, common/random, common/state, common/sum
 const WG: u32 = 256u;
 const COLS: u32 = 16u;
