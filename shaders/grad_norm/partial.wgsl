@@ -1,5 +1,5 @@
-// Partial sums of squares of the flat gradient: workgroup g of G sums the elements of its own contiguous share.
-// x: (n), n and the share multiples of 4; y: (at least G). Grid: G workgroups. y is `=`.
+// Partial sums of squares of the flat gradient. Workgroup g of G sums the elements of its own contiguous share.
+// x is (n), where n and the share are multiples of 4. y is (at least G). There are G workgroups. y is overwritten.
 // uses: common/grid, common/reduce
 struct Params { n: u32, share: u32, partials: u32 }
 var<immediate> p: Params;
