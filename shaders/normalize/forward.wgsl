@@ -1,5 +1,5 @@
-// L2 normalisation of rows, as torch.nn.functional.normalize: y = x / max(‖x‖, 1e-12).
-// x y: (rows, cols); norm: (rows), max(‖x‖, 1e-12). Grid: LANES invocations a row. All outputs are `=`.
+// L2 normalisation of rows, as in torch.nn.functional.normalize: y = x / max(‖x‖, 1e-12).
+// x and y are (rows, cols), and norm is (rows) = max(‖x‖, 1e-12). LANES invocations share a row. y and norm are overwritten.
 // uses: common/grid, common/norm, common/reduce
 struct Params { rows: u32, cols: u32 }
 var<immediate> p: Params;
