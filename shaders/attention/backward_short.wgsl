@@ -11,7 +11,7 @@
 // One workgroup computes HEADS of the pairs (b, h). dqkv and dq are overwritten.
 // uses: common/attention_short, common/grid, common/math, common/random, common/state
 const WG: u32 = 64u;
-// Features of an invocation in the end.
+// Features of the gradients that an invocation computes: with ROPE, the two that are rotated together.
 const EACH: u32 = 1u + ROPE;
 
 @group(0) @binding(4) var<storage, read> lse: array<f32>;        // (B, H, T)
@@ -72,7 +72,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         let row = e / (D / EACH);
         let start = row / T * T;
         let t = row % T;
-        // Of query, key and value, of one feature or of the two that turn together.
+        // Gradients of query, key and value, for one feature or for the two that are rotated together.
         var sums: array<vec3<f32>, EACH>;
         for (var i = 0u; i < EACH; i++) {
             for (var o = 0u; o < T; o++) {

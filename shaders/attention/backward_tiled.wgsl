@@ -19,11 +19,11 @@ const PRODUCTS: u32 = 2u;
 @group(0) @binding(8) var<storage, read_write> made: array<f32>;       // (B, H, T)
 @group(0) @binding(9) var<storage, read> delta: array<f32>;            // (B, H, T)
 
-// Of the queries at hand.
+// lse and delta of the queries of the tile.
 var<workgroup> lses: array<f32, TILE>;
 var<workgroup> deltas: array<f32, TILE>;
 
-// Vector v of a query and of dy, of the first product and the second.
+// Vector v of a query for the first product, and of dy for the second.
 fn of_query(product: u32, head: u32, t: u32, v: u32) -> vec4<f32> {
     if (product == 0u) {
         return query(head, t, v);
@@ -31,7 +31,7 @@ fn of_query(product: u32, head: u32, t: u32, v: u32) -> vec4<f32> {
     return dy[out_of(head, t) + v];
 }
 
-// Vector v of a key and of a value.
+// Vector v of a key for the first product, and of a value for the second.
 fn of_key(product: u32, head: u32, t: u32, v: u32) -> vec4<f32> {
     return qkv[row_of(head, t, 1u + product) + v];
 }

@@ -12,7 +12,7 @@ const PRODUCTS: u32 = 1u;
 @group(0) @binding(3) var<storage, read_write> y: array<vec4<f32>>; // (B, T, H, D)
 @group(0) @binding(4) var<storage, read_write> lse: array<f32>;     // (B, H, T)
 
-// Of each query, what the sums so far are to be multiplied with; in the end 1 / Σ_j exp(s_ij − max s_i).
+// Factor of the sums so far, for each query. In the end it is 1 / Σ_j exp(s_ij − max s_i).
 var<workgroup> factors: array<f32, TILE>;
 
 // Vector v of a query.
@@ -20,7 +20,7 @@ fn own_of(product: u32, head: u32, t: u32, v: u32) -> vec4<f32> {
     return query(head, t, v);
 }
 
-// Vector v of a key, and of a value.
+// Vector v of a key for the first product, and of a value for the second.
 fn other_of(product: u32, head: u32, t: u32, v: u32) -> vec4<f32> {
     return qkv[row_of(head, t, 1u + product) + v];
 }

@@ -14,7 +14,7 @@ const TILE: u32 = SIDE * ROWS;
 const OTHER: u32 = 32u;
 // Features, or positions of the other side, that workgroup memory holds at a time.
 const STEP: u32 = 16u;
-// Vectors of a row.
+// Number of vectors in a row.
 const WIDE: u32 = D / 4u;
 const VECS: u32 = (WIDE + SIDE - 1u) / SIDE;
 // Padding keeps the transposing stores out of each other's banks.
@@ -57,7 +57,7 @@ fn place_of(tile: u32) -> vec2<u32> {
     return vec2<u32>(tile / tiles_of_head, tile % tiles_of_head * TILE);
 }
 
-// Position t as far as it exists.
+// Position t, or the last one where t is past the end.
 fn inside(t: u32) -> u32 {
     return min(t, p.length - 1u);
 }

@@ -10,7 +10,7 @@ const VECS: u32 = 2u;
 const STEP: u32 = 16u;
 const SLICES: u32 = 1u;
 const FULL: u32 = 0u;
-// Rows that a slice finishes, and slices that finish any.
+// Number of rows that a slice finishes, and number of slices that finish any.
 const OWN: u32 = (ROWS + SLICES - 1u) / SLICES;
 const FINISH: u32 = ROWS / OWN;
 const TILE_M: u32 = 8u * ROWS;
@@ -29,7 +29,7 @@ const ALONG_B: u32 = TRANS_B * (STEP / 4u) + (1u - TRANS_B) * (TILE_N / 4u);
 
 @group(0) @binding(2) var<storage, read> b: array<vec4<f32>>; // (batch, K, N)
 
-// Of each slice [k][m], then [k][n]; in the end the sums of the slices.
+// Holds [k][m] and then [k][n] of each slice, and in the end the sums of the slices.
 var<workgroup> tiles: array<f32, SLICES * SIZE>;
 
 // Tiles of a panel of rows. Tiles go down a panel, then along n, so that those at work at one time, some hundreds, lie in a square rather
@@ -124,7 +124,7 @@ fn multiply(place: vec3<u32>, local: u32, row_sums: ptr<function, vec4<f32>>) {
                 if (FULL == 1u) {
                     next_a[i] = load_a(at_a[i] + round * stride_a);
                 } else {
-                    // Past the last step, zeros.
+                    // Past the last step, zeros are stored.
                     let k = first_k + round * STEP + select((lane + i * 64u) % ALONG_A * 4u, (lane + i * 64u) / ALONG_A, TRANS_A == 1u);
                     next_a[i] = load_a(min(at_a[i] + round * stride_a, last_a)) * select(0.0, 1.0, k < p.k);
                 }

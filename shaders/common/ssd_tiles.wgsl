@@ -3,7 +3,7 @@
 // columns from l % SIDE · 4 on. What goes beyond the sizes is 0. The factors of a product lie in workgroup memory with STEP terms of the
 // sums at a time, as [term][row] and [term][column].
 const WG: u32 = 128u;
-// Invocations along the columns.
+// Number of invocations along the columns.
 const SIDE: u32 = 16u;
 const ROWS: u32 = 8u;
 const TILE: u32 = 64u;

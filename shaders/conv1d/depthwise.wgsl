@@ -15,7 +15,7 @@ const CARRY: u32 = 0u;
 @group(0) @binding(5) var<storage, read> sources: array<u32>;      // (batch, limit)
 @group(0) @binding(6) var<storage, read_write> window: array<f32>; // (half, batch, K − 1, channels)
 
-// Input `back` positions before the first, from 1 to K − 1.
+// Input of channel c that lies `back` positions, from 1 to K − 1, before the first one of this feed.
 fn earlier(b: u32, c: u32, back: u32) -> f32 {
     if (state.position < back) {
         return 0.0;
@@ -42,7 +42,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         }
         if (t == p.length - 1u) {
             for (var k = 0u; k < K - 1u; k++) {
-                // Steps back from the last position.
+                // How many steps the entry lies back from the last position.
                 let back = K - 2u - k;
                 var value = 0.0;
                 if (back <= t) {

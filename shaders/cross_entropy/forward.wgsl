@@ -82,7 +82,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     }
     var loss = ce * factor;
     if (SMOOTH == 1u) {
-        // Of x − max, as the terms of ce are.
+        // Sums are taken of x − max, as in ce.
         var below = 0.0;
         for (var block = lane; block < p.cols; block += LANES * 32u) {
             var part = 0.0;

@@ -7,9 +7,9 @@
 // uses: common/grid, common/state, common/sum
 const WG: u32 = 64u;
 const BY_COLUMN: u32 = 0u;
-// Ids whose loads are under way together.
+// Number of ids whose loads are under way together.
 const AT_ONCE: u32 = 16u;
-// All rows are loaded, and those of other tokens left out: for few tokens.
+// With DENSE, which is for few tokens, all rows are loaded and those of other tokens are left out.
 const DENSE: u32 = 1u;
 
 struct Params { first: u32, end: u32, cols: u32, vocab: u32 }

@@ -16,12 +16,12 @@ var<immediate> p: Params;
 @group(0) @binding(1) var<storage, read> b: array<f32>;       // (2, count)
 @group(0) @binding(2) var<storage, read_write> y: array<f32>; // (rows, 4 count) or (rows, 2 count)
 
-// The first 12 bits of a number's mantissa; what is left has 12, too.
+// The number with the first 12 bits of its mantissa. What is left of it has 12 bits, too.
 fn head(v: f32) -> f32 {
     return bitcast<f32>(bitcast<u32>(v) & 0xfffff000u);
 }
 
-// Off with whole turns of 2: exact.
+// Takes whole turns of 2 off, which is exact.
 fn reduced(v: f32) -> f32 {
     return v - 2.0 * round(0.5 * v);
 }

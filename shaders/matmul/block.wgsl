@@ -9,12 +9,12 @@ fn load_a(i: u32) -> vec4<f32> {
     return a[i];
 }
 
-// Row of B, stored transposed, that makes a column.
+// Row of B, stored transposed, that is used for column n.
 fn row_of_b(n: u32) -> u32 {
     return n;
 }
 
-// What y[i] holds of this step already.
+// What y[i] already holds of the sum of this step.
 fn sum_before(i: u32) -> vec4<f32> {
     if (accumulates()) {
         return y[i];

@@ -11,7 +11,7 @@ const TILE_N: u32 = 4u;
 @group(0) @binding(1) var<storage, read> a: array<f32>; // (batch, M, K)
 @group(0) @binding(2) var<storage, read> b: array<f32>; // (batch, K, N)
 
-// What y[i] holds of this step already. A branch would mask every store on a processor.
+// What y[i] already holds of the sum of this step. A branch would mask every store on a processor.
 fn sum_before(i: u32) -> f32 {
     return select(0.0, y[i], accumulates());
 }

@@ -13,7 +13,7 @@ const STRIDE: u32 = WG / COLS;
 
 var<workgroup> sums: array<vec2<f32>, WG>;
 
-// What y[i] holds of this step already.
+// What y[i] already holds of the sum of this step.
 fn sum_before(i: u32) -> f32 {
     if (accumulates()) {
         return y[i];
@@ -27,7 +27,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     let safe = min(output, p.m * p.n - 1u);
     let m = safe / p.n;
     let n = safe % p.n;
-    // Σ A·B, and Σ A for the row sum.
+    // The sums Σ A·B of the output, and Σ A of the row sum.
     var sum = vec2<f32>(0.0);
     for (var k = local / COLS; k < p.k; k += 4u * STRIDE) {
         for (var i = 0u; i < 4u; i++) {

@@ -18,7 +18,7 @@ const PITCH_N: u32 = TILE_N + 4u;
 var<workgroup> tile_a: array<f32, STEP * PITCH_M>; // [k][m]
 var<workgroup> tile_b: array<f32, STEP * PITCH_N>; // [k][n]
 
-// What y[i] holds of this step already.
+// What y[i] already holds of the sum of this step.
 fn sum_before(i: u32) -> f32 {
     if (accumulates()) {
         return y[i];

@@ -18,7 +18,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     let row = flat_group(group, groups) * (WG / LANES) + local / LANES;
     let lane = local % LANES;
     let safe = min(row, p.rows - 1u);
-    // In blocks, so that the rounding errors of a long row do not add up.
+    // The sum is taken in blocks, so that the rounding errors of a long row do not add up.
     var sum = 0.0;
     for (var block = lane; block < p.cols; block += LANES * 32u) {
         var part = 0.0;

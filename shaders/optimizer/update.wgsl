@@ -33,12 +33,12 @@ var<immediate> p: Params;
 @group(0) @binding(6) var<storage, read_write> records: array<f32>;  // (slots, RECORD)
 @group(0) @binding(7) var<storage, read> decays: array<f32>;         // (n / 64)
 
-// On the bits: a compiler may assume that floats are finite.
+// Looks at the bits, as a compiler may assume that floats are finite.
 fn is_finite(value: f32) -> bool {
     return (bitcast<u32>(value) & 0x7f800000u) != 0x7f800000u;
 }
 
-// 1 − exp(x) of x ≤ 0, to rounding: near 0 by its series up to x⁸.
+// 1 − exp(x) for x ≤ 0, exact to rounding. Near 0 it is taken from its series up to x⁸.
 fn complement_exp(x: f32) -> f32 {
     let series = 1.0 + x * (0.5 + x * (0.16666667 + x * (0.041666668 + x * (0.008333334 + x * (0.0013888889 + x * (1.9841270e-4 + x * 2.4801588e-5))))));
     return select(1.0 - exp_accurate(x), -x * series, x > -0.5);

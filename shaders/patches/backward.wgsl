@@ -5,7 +5,7 @@
 // overwritten.
 // uses: common/grid
 const WG: u32 = 64u;
-// Sizes of the images, so that a division by them is a multiplication.
+// The sizes of the images are consts, so that a division by them becomes a multiplication.
 const HEIGHT: u32 = 2u;
 const WIDTH: u32 = 2u;
 const CHANNELS: u32 = 2u;

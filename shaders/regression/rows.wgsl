@@ -42,7 +42,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     if (MASKED == 1u) {
         counts = counts && mask[safe] > 0.5;
     }
-    // Sums of squares, of absolute values and of penalties, in blocks, so that the rounding errors of a long row do not add up.
+    // Sums of squares, absolute values and penalties. Blocks keep the rounding errors of a long row from adding up.
     var sums = vec3<f32>(0.0);
     for (var block = lane; block < p.width; block += LANES * 32u) {
         var part = vec3<f32>(0.0);

@@ -5,7 +5,7 @@
 // One invocation copies EACH of these elements of the rows, with the rows after the end. All outputs are overwritten.
 // uses: common/grid, common/ssd
 const WG: u32 = 64u;
-// Elements of an invocation, which are of one row.
+// Number of elements that an invocation copies, which are of one row.
 const EACH: u32 = 1u;
 const VALUES: u32 = 1u;
 const KEYS: u32 = 1u;

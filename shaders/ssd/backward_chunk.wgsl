@@ -24,13 +24,13 @@
 @group(0) @binding(8) var<storage, read_write> dxbc: array<vec4<f32>>; // (batch, length, width)
 @group(0) @binding(9) var<storage, read_write> terms: array<f32>;      // (3, chunk, head, position)
 
-// Two factors, and [i][j] of what belongs to pairs of positions.
+// Holds two factors of a product, and behind them [i][j] of what belongs to pairs of positions.
 const PAIRS: u32 = 2u * SIZE;
 var<workgroup> tiles: array<f32, PAIRS + TILE * PITCH>;
-// p, and then q.
+// Holds p_i of each position, and then q_j.
 var<workgroup> dots: array<f32, 2 * TILE>;
 
-// Factors of the products.
+// Numbers of the factors of the products.
 const VALUES: u32 = 0u;
 const UPSTREAM: u32 = 1u;
 const KEYS: u32 = 2u;
@@ -147,7 +147,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         put_pairs(local, &part, false);
         put_along(local / SIDE * PITCH + v * 4u, column);
         workgroupBarrier();
-        // Of position `local`, as long as it is one.
+        // Gradients of position `local`, where there is one.
         var dstep = 0.0;
         var da = 0.0;
         if (local < TILE) {

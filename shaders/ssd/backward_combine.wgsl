@@ -9,7 +9,7 @@
 // One invocation computes EACH elements of dxbc. dxbc is overwritten.
 // uses: common/grid, common/ssd, common/math
 const WG: u32 = 64u;
-// Elements of an invocation, which are of one row.
+// Number of elements that an invocation computes, which are of one row.
 const EACH: u32 = 1u;
 const STATES: u32 = 1u;
 

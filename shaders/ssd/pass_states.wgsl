@@ -9,7 +9,7 @@
 // One invocation computes EACH elements of a state. border is overwritten, and so is one half of kept.
 // uses: common/grid, common/ssd, common/math, common/state, common/carry
 const WG: u32 = 64u;
-// Elements of an invocation, which are of one row.
+// Number of elements that an invocation computes, which are of one row.
 const EACH: u32 = 1u;
 const REVERSED: u32 = 0u;
 const CARRY: u32 = 0u;

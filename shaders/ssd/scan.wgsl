@@ -21,12 +21,12 @@ const REVERSED: u32 = 0u;
 
 var<workgroup> tiles: array<f32, 3 * SIZE>;
 
-// Factors of the products.
+// Numbers of the factors of the products.
 const WEIGHTS: u32 = 0u;
 const QUERIES: u32 = 1u;
-// What adds to the state: x, or ȳ.
+// What is added to the state: x, or with REVERSED ȳ.
 const VALUES: u32 = 2u;
-// Keys by what is left of them after the chunk, or queries by what has become of the state before it.
+// Keys times what is left of them after the chunk, or queries times what is left of the state before it.
 const KEYS: u32 = 3u;
 
 fn factor_of(factor: u32, place: Place, row: u32, v: u32) -> vec4<f32> {

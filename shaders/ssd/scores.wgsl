@@ -5,7 +5,7 @@
 // One invocation computes EACH elements of m. m is overwritten.
 // uses: common/grid, common/ssd, common/math
 const WG: u32 = 64u;
-// Elements of an invocation, which are of one row.
+// Number of elements that an invocation computes, which are of one row.
 const EACH: u32 = 1u;
 
 @group(0) @binding(0) var<storage, read> g: array<f32>;       // (chunk, group, i, j)

@@ -6,7 +6,7 @@
 // One invocation computes EACH elements of x. y is overwritten.
 // uses: common/grid, common/ssd, common/math
 const WG: u32 = 64u;
-// Elements of an invocation, which are of one row.
+// Number of elements that an invocation computes, which are of one row.
 const EACH: u32 = 1u;
 const FROM_START: u32 = 0u;
 

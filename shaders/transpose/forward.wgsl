@@ -15,7 +15,7 @@ var<immediate> p: Params;
 @group(0) @binding(1) var<storage, read_write> y: array<f32>; // (second, first, cols)
 @group(0) @binding(2) var<storage, read> lengths: array<u32>; // (batch)
 
-// Position t of `count`, of the sequence with this number, backwards.
+// The place of position t of `count` when the sequence with this number goes backwards.
 fn reversed(t: u32, count: u32, sequence: u32) -> u32 {
     var n = count;
     if (LENGTHS == 1u) {

@@ -4,7 +4,7 @@
 // One invocation copies one element of y. y is overwritten.
 // uses: common/grid
 const WG: u32 = 64u;
-// Sizes of the images, so that a division by them is a multiplication.
+// The sizes of the images are consts, so that a division by them becomes a multiplication.
 const HEIGHT: u32 = 2u;
 const WIDTH: u32 = 2u;
 const CHANNELS: u32 = 2u;

@@ -2,7 +2,7 @@
 // = c / ‖c‖, and norms are at least 1e-12.
 //   cos = p · t̂;  mse = Σ (x − t)² / C (MSE 1), or Σ (p − t)² / C (MSE 2);  cosine = 1 − cos;  cycle = 1 − p · ĉ
 //   loss = w_mse mse + w_cosine cosine + w_cycle cycle;  dx = scale / n · ∂loss/∂x for the n rows that count, 0 for the rest
-// The gradient by p is d. c is a row of the data and gets none.
+// The gradient by p is d. c, the nearest vector of the data, is bound as `nearest` and gets none.
 //   d = w_mse · 2 (p − t) / C (MSE 2) − w_cosine t̂ − w_cycle ĉ
 // ‖x‖ has the gradient p, so ∂p_i/∂x_j = (δ_ij − p_i p_j) / ‖x‖ takes the part along p off d (as in normalize/backward). The gradient of
 // the squared error of x itself is added.
@@ -26,7 +26,7 @@ var<immediate> p: Params;
 @group(0) @binding(4) var<storage, read_write> y: array<f32>;  // (rows, cols)
 @group(0) @binding(5) var<storage, read_write> dx: array<f32>; // (rows, C)
 
-// Element e of the nearest vectors; 0 without them.
+// Element e of c, the nearest vectors, or 0 without them.
 fn nearest_at(e: u32) -> f32 {
     if (CYCLE == 1u) {
         return nearest[e];
