@@ -1,7 +1,7 @@
 // What the matrix products share: Y = f(A·B) for each of `batch` pairs, with an epilogue. Its parts come in this order:
 //   v = Σ_k A[m,k] B[k,n];  + bias[n];  z ← v;  activate;  dropout;  · activation'(z of the forward pass);  + residual[m,n];  + y[m,n]
-// Each part is there when its const is 1. ACTIVATION and DERIVATIVE are each a KIND of common/activation. With ROW_SUM, row_sum[m] += Σ_k
-// A[m,k], which in the product dW = dYᵀ·X is the gradient of the bias.
+// Each part is there when its const is 1. ACTIVATION and DERIVATIVE are each a KIND of common/activation. With ROW_SUM, row_sum[m] +=
+// Σ_k A[m,k], which in the product dW = dYᵀ·X is the gradient of the bias.
 // The gradients of a product are products, too. Let Y = f(Z) ⊙ keep + residual with Z[m,n] = Σ_k X[m,k] W[n,k] + bias[n]. The residual gets
 // dY as it is, and DROPOUT and DERIVATIVE give dZ:
 //   dZ = dY ⊙ keep ⊙ f'(Z);  dX = dZ·W;  dW = dZᵀ·X;  dbias[n] = Σ_m dZ[m,n]

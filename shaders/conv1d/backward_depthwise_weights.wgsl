@@ -1,5 +1,5 @@
-// Gradients of the causal convolution of each channel by its weights and bias. The forward pass was y = f(pre) with pre = bias + Σ_k w[c,
-// k] x[t − K + 1 + k, c] at every position. pre is computed again, and dpre = dy ⊙ f'(pre):
+// Gradients of the causal convolution of each channel by its weights and bias. The forward pass was y = f(pre) with
+// pre = bias + Σ_k w[c, k] x[t − K + 1 + k, c] at every position. pre is computed again, and dpre = dy ⊙ f'(pre):
 //   dw[c, k] = Σ_{b, t} dpre[b, t, c] x[b, t − K + 1 + k, first + c];  db[c] = Σ_{b, t} dpre[b, t, c]
 // The rows (b, t) from `start` to `end` − 1 are summed. x is (batch, length, width), and dy is (batch, length, channels). w and dw are
 // (channels, 1, K), and bias and db are (channels).

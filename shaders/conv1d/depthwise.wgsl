@@ -1,5 +1,5 @@
-// Causal convolution of each channel by itself, with the activation that follows it (the short convolution of Mamba, Gu & Dao 2023, section
-// 3.4).
+// Causal convolution of each channel by itself, with the activation that follows it (the short convolution of Mamba, Gu & Dao 2023,
+// section 3.4).
 //   y[b, t, c] = f(bias[c] + Σ_k w[c, k] x[b, t − K + 1 + k, first + c])
 // Before the sequence x is 0. With CARRY, x before the sequence is the window of the last K − 1 inputs that the feed before has left
 // (common/carry), if there was one. The window of these positions is left for the next.

@@ -1,6 +1,6 @@
-// Gradient of InfoNCE by the products s (van den Oord et al. 2018, eq. 4, with exp(s / τ) for f). The loss is the mean of lse_row_i +
-// lse_col_i − 2 s_ii / τ over the n rows that count. These are two softmax cross-entropies, and s_ij is in the sums of row i and of column
-// j.
+// Gradient of InfoNCE by the products s (van den Oord et al. 2018, eq. 4, with exp(s / τ) for f). The loss is the mean of
+// lse_row_i + lse_col_i − 2 s_ii / τ over the n rows that count. These are two softmax cross-entropies, and s_ij is in the sums of row i
+// and of column j.
 //   ∂lse_row_i/∂s_ij = exp(s_ij / τ − lse_row_i) / τ;  ∂lse_col_j/∂s_ij = exp(s_ij / τ − lse_col_j) / τ
 //   ds_ij = scale · weight / (n τ) · (exp(s_ij / τ − lse_row_i) + exp(s_ij / τ − lse_col_j) − 2 δ_ij), 0 outside the n rows
 // s and ds are (rows, rows), and lse is (rows, 2). One invocation computes one element. ds is overwritten.

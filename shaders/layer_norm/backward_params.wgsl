@@ -1,5 +1,5 @@
-// Gradients of layer normalisation by its weights. Every row has y = x̂ ⊙ w + b (Ba et al. 2016, eq. 4) with the same w and b. So ∂y/∂w =
-// x̂ and ∂y/∂b = 1 add up over the rows.
+// Gradients of layer normalisation by its weights. Every row has y = x̂ ⊙ w + b (Ba et al. 2016, eq. 4) with the same w and b. So
+// ∂y/∂w = x̂ and ∂y/∂b = 1 add up over the rows.
 //   dw = Σ_rows dy ⊙ x̂;  db = Σ_rows dy
 // Without CENTER it is RMS normalisation (Zhang & Sennrich 2019, eq. 4). Then x̂ = x · rstd, and there is no db.
 // The rows first … end − 1 are summed. x and dy are (rows, cols), stats is (rows, 2), and dw and db are (cols).

@@ -8,8 +8,8 @@
 // The derivatives by the gates are ∂c/∂i = g, ∂c/∂f = c_{t−1}, ∂c/∂g = i and ∂h/∂o = tanh(c_t). With σ' = σ (1 − σ), the gradients before
 // the activations are:
 //   di = dc g i(1 − i), df = dc c_{t−1} f(1 − f), dg = dc i (1 − g²), do = dh tanh(c_t) o(1 − o)
-// gates and dgates are (T, B, 4, H), and c is (T + 1, B, H). dh and dc are (B, H). With OUTPUT, dy is there and is (at least dy_at + B·H).
-// With LATER, dh is what comes from step t + 1, and dc holds dc_{t+1} f_{t+1}.
+// gates and dgates are (T, B, 4, H), and c is (T + 1, B, H). dh and dc are (B, H). With OUTPUT there is dy, which is (at least
+// dy_at + B·H). With LATER, dh is what comes from step t + 1, and dc holds dc_{t+1} f_{t+1}.
 // One invocation computes one unit of one sequence. Slot t of dgates is overwritten, and so is dc, with dc_t f_t.
 // uses: common/grid, common/math, common/random, common/state
 const WG: u32 = 64u;

@@ -1,8 +1,8 @@
 // Matrix product for processors that run shaders with subgroups of 8 or 16 (LANES), for sizes that are multiples of 4. The formula, the
 // shapes and the epilogue are those of common/matmul_vec4.
-// A workgroup is one subgroup and computes a tile of 32 × (4·LANES) outputs, held as eight matrices per lane. Lane l owns columns 4l … 4l +
-// 3. The A of eight steps of k comes as eight vectors per lane, four of them with 16 lanes, and is handed round by broadcast. The products
-// are written out, as an array that the driver does not unroll would live in memory.
+// A workgroup is one subgroup and computes a tile of 32 × (4·LANES) outputs, held as eight matrices per lane. Lane l owns columns
+// 4l … 4l + 3. The A of eight steps of k comes as eight vectors per lane, four of them with 16 lanes, and is handed round by broadcast. The
+// products are written out, as an array that the driver does not unroll would live in memory.
 // One workgroup computes one tile. Tiles go along n fastest, then m, then batch.
 // uses: common/grid, common/matmul_options, common/matmul_vec4, common/activation, common/math, common/random, common/state, common/sum
 

@@ -1,5 +1,5 @@
-// Mean over the positions of each sequence: y[b] = Σ_t x[b, t] / n. n is the length. With LENGTHS, the mean is over the first n =
-// lengths[b] positions, from 1 to the length.
+// Mean over the positions of each sequence: y[b] = Σ_t x[b, t] / n. n is the length. With LENGTHS, the mean is over the first
+// n = lengths[b] positions, from 1 to the length.
 // x is (batch, length, cols), lengths is (batch), and y is (batch, cols). One invocation computes one element of y. y is overwritten.
 // uses: common/grid
 const WG: u32 = 64u;

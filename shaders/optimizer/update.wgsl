@@ -1,6 +1,6 @@
 // One step of the optimiser over all weights, after clipping by the global norm (Pascanu et al. 2013, algorithm 1). RULE chooses the
-// optimiser. RULE 0 is Adam (Kingma & Ba 2015, algorithm 1). RULE 1 is AdamW (Loshchilov & Hutter 2019, algorithm 2), whose η λ is lr ·
-// decay here. RULE 2 is stochastic gradient descent with momentum β₁ (Sutskever et al. 2013, as in torch.optim.SGD).
+// optimiser. RULE 0 is Adam (Kingma & Ba 2015, algorithm 1). RULE 1 is AdamW (Loshchilov & Hutter 2019, algorithm 2), whose η λ is
+// lr · decay here. RULE 2 is stochastic gradient descent with momentum β₁ (Sutskever et al. 2013, as in torch.optim.SGD).
 //   norm = √Σ partials, c = min(1, max_norm / (norm + 1e-6)), g ← c · g   (max_norm 0: c = 1);  BY_VALUE: g ← min(max(g, −limit), limit)
 //   AdamW: w ← w · (1 − lr · decay);   Adam, SGD: g ← g + decay · w
 //   m ← m + (1 − β₁)(g − m);  v ← β₂ v + (1 − β₂) g²;  w ← w − lr · m / (1 − β₁ᵗ) / (√(v / (1 − β₂ᵗ)) + eps)
@@ -8,8 +8,8 @@
 // With SCALED, the gradient is records[slot, SCALE_AT] times too large (loss_scale/apply), and is divided by that first. With BY_VALUE,
 // each number of the gradient is also held within ±limit. With BY_BLOCK, each block of 64 weights, which are of one tensor, has the decay
 // of all times decays of the block.
-// t is the number of updates of the moments, this one included. It is one more than that of the record before, and records[slot,
-// UPDATES_AT] = t. A norm or a loss (records[slot, SUMS_AT]) that is not finite leaves w, m, v and t as they are.
+// t is the number of updates of the moments, this one included. It is one more than that of the record before, and
+// records[slot, UPDATES_AT] = t. A norm or a loss (records[slot, SUMS_AT]) that is not finite leaves w, m, v and t as they are.
 // w, dw, m and v are (n) as vectors of 4, where n is a multiple of 4. partials is (at least G), records is (slots, RECORD), and decays is
 // (n / 64).
 // One invocation updates EACH vectors. w, m and v are updated in place, and so are norm, skipped and updates of the record.

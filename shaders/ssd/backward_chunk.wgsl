@@ -3,8 +3,8 @@
 //   L_ij = exp(α_i − α_j) (i ≥ j), w_j = exp(α_last − α_j) δ_j, dM_ij = ȳ_i · x_j, M_ij = g_ij L_ij δ_j, T_ij = dM_ij M_ij (i > j):
 //   dx_j = Σ_{i ≥ j} M_ij ȳ_i + w_j R B_j + D ȳ_j
 //   dC_i = Σ_heads exp(α_i) Sᵀ ȳ_i + Σ_j dg_ij B_j;  dB_j = Σ_heads w_j Rᵀ x_j + Σ_i dg_ij C_i;  dg_ij = Σ_heads dM_ij L_ij δ_j
-// The gradients of a = δ A and of the steps are sums without differences of long sums. They use p_i = exp(α_i) C_i · Sᵀ ȳ_i and q_j =
-// exp(α_last − α_j) B_j · Rᵀ x_j.
+// The gradients of a = δ A and of the steps are sums without differences of long sums. They use p_i = exp(α_i) C_i · Sᵀ ȳ_i and
+// q_j = exp(α_last − α_j) B_j · Rᵀ x_j.
 //   da_k = Σ_{i ≥ k} p_i + exp(α_last) ⟨R, S⟩ + Σ_{j < k} δ_j q_j + Σ_{i ≥ k > j} T_ij
 //   dδ_k = Σ_i dM_ik g_ik L_ik + q_k + A da_k;  dd_k = dδ_k slope_k
 // xbc and dxbc are (batch, length, width), decay is (3, chunk, head, position), and g is (chunk, group, i, j). states and dstates are S and

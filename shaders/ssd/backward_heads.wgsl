@@ -1,5 +1,5 @@
-// Gradients of the numbers of a head, which all its positions share. They are in a = δ A with A = −exp(A_log), in d + dt_bias, and in y = …
-// + D x. The sums are over all positions.
+// Gradients of the numbers of a head, which all its positions share. They are in a = δ A with A = −exp(A_log), in d + dt_bias, and in
+// y = … + D x. The sums are over all positions.
 //   dA_log = A Σ δ da;  d dt_bias = Σ dd;  dD = Σ ȳ · x
 // With STEPS, dd also goes to the last `heads` columns of dzx, (batch, length, width), whose other columns are left as they are.
 // terms is (2, chunk, head, position) = δ da, dd. dots has from `at` on (chunk, head, position) = ȳ · x. a_log, da_log, ddt_bias and

@@ -1,5 +1,5 @@
-// Gradient of SwiGLU, y = g s ⊙ u with s = σ(g) (Shazeer 2020, eq. 5 and 6, without the products around it). It follows from s' = s (1 −
-// s).
+// Gradient of SwiGLU, y = g s ⊙ u with s = σ(g) (Shazeer 2020, eq. 5 and 6, without the products around it). It follows from
+// s' = s (1 − s).
 //   ∂(g s)/∂g = s + g s (1 − s):  dg = dy ⊙ u · s (1 + g (1 − s));  du = dy ⊙ g s
 // x and dx are (rows, 2, cols), and dy is (rows, cols). One invocation takes one element of dy. dx is overwritten.
 // uses: common/grid, common/math, common/swiglu

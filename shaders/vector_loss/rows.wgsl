@@ -1,8 +1,8 @@
-// Losses of predicted vectors that are sums over rows, with the gradient in the same pass. The vectors are p = x / ‖x‖, t̂ = t / ‖t‖ and ĉ
-// = c / ‖c‖, and norms are at least 1e-12.
+// Losses of predicted vectors that are sums over rows, with the gradient in the same pass. The vectors are p = x / ‖x‖, t̂ = t / ‖t‖ and
+// ĉ = c / ‖c‖, and norms are at least 1e-12.
 //   cos = p · t̂;  mse = Σ (x − t)² / C (MSE 1), or Σ (p − t)² / C (MSE 2);  cosine = 1 − cos;  cycle = 1 − p · ĉ
 //   loss = w_mse mse + w_cosine cosine + w_cycle cycle;  dx = scale / n · ∂loss/∂x for the n rows that count, 0 for the rest
-// The gradient by p is d. c, the nearest vector of the data, is bound as `nearest` and gets none.
+// The gradient by p is d. c, the nearest row of the data, is bound as `nearest` and gets none.
 //   d = w_mse · 2 (p − t) / C (MSE 2) − w_cosine t̂ − w_cycle ĉ
 // ‖x‖ has the gradient p, so ∂p_i/∂x_j = (δ_ij − p_i p_j) / ‖x‖ takes the part along p off d (as in normalize/backward). The gradient of
 // the squared error of x itself is added.
