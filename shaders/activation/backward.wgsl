@@ -1,10 +1,10 @@
-// Gradient of an activation, y = f(x) element by element: dx = dy ⊙ f'(x), with f' by KIND of common/activation:
+// Gradient of an activation, y = f(x) element by element: dx = dy ⊙ f'(x). KIND, of common/activation, chooses f'.
 //   1, ReLU (Nair & Hinton 2010): 1 where x > 0, else 0, at 0 too;  4, σ(x): σ(x) (1 − σ(x)) = σ(x) σ(−x)
 //   2, GELU x Φ(x) (Hendrycks & Gimpel 2016, section 2): Φ(x) + x Φ'(x), Φ(x) = ½ (1 + erf(x / √2)), Φ'(x) = exp(−x² / 2) / √(2π)
 //   3, its tanh form (same section) x s, s = ½ (1 + tanh u) = σ(2u), u = √(2/π) (x + 0.044715 x³): as σ' = σ (1 − σ),
 //      s + x s (1 − s) · 2u', 2u' = √(8/π) (1 + 3 · 0.044715 x²)
 //   5, SiLU x σ(x) (same paper, section 4): σ(x) (1 + x σ(−x));  6, tanh x: 1 − tanh² x = 4 h / (1 + h)², h = exp(−2 |x|)
-// x dy dx: (n). Grid: one invocation an element. dx is `=`.
+// x, dy and dx are (n). One invocation computes one element. dx is overwritten.
 // uses: common/grid, common/activation, common/math
 const WG: u32 = 64u;
 const KIND: u32 = 1u;

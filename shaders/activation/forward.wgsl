@@ -1,5 +1,6 @@
-// An activation by itself: y = f(x), by KIND of common/activation. Where a product comes before, its epilogue does this.
-// x y: (n). Grid: one invocation an element. y is `=`.
+// An activation by itself, y = f(x) element by element. KIND, of common/activation, chooses f. After a matrix product, the epilogue of the
+// product does this instead.
+// x and y are (n). One invocation computes one element. y is overwritten.
 // uses: common/grid, common/activation, common/math
 const WG: u32 = 64u;
 const KIND: u32 = 1u;

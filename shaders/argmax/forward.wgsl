@@ -1,5 +1,5 @@
-// Index of the largest element of each row; the lowest of equals.
-// x: (rows, cols); y: (rows). Grid: LANES invocations a row. y is `=`.
+// Index of the largest element of each row. Of equal elements the lowest index is taken.
+// x is (rows, cols) and y is (rows). LANES invocations share a row. y is overwritten.
 // uses: common/grid, common/reduce
 struct Params { rows: u32, cols: u32 }
 var<immediate> p: Params;

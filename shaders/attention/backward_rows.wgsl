@@ -1,11 +1,15 @@
-// Gradient of attention (Vaswani et al. 2017, eq. 1) by recomputation (Dao et al. 2022, appendix B.2; with dropout, B.4). Forward, with
-// sums over the pairs that are seen (j ≤ i when CAUSAL): s_ij = q_i · k_j / √D, p_ij = exp(s_ij − lse_i), y_i = Σ_j p_ij keep_ij v_j.
+// Gradient of attention (Vaswani et al. 2017, eq. 1) by recomputation (Dao et al. 2022, appendix B.2; with dropout, B.4). The forward pass
+// was, with sums over the pairs that are seen (j ≤ i when CAUSAL):
+//   s_ij = q_i · k_j / √D, p_ij = exp(s_ij − lse_i), y_i = Σ_j p_ij keep_ij v_j
+// The gradient is derived as follows.
 //   dv_j = Σ_i p_ij keep_ij dy_i;  by p_ij: dp_ij = keep_ij dy_i · v_j
 //   ∂p_ij/∂s_il = p_ij (δ_jl − p_il), so ds_ij = p_ij (dp_ij − Σ_l p_il dp_il), where Σ_l p_il keep_il dy_i · v_l = dy_i · y_i = delta_i:
 //   ds_ij = p_ij (keep_ij dy_i · v_j − delta_i);  dq_i = Σ_j ds_ij k_j / √D;  dk_j = Σ_i ds_ij q_i / √D
-// qkv dqkv: (B, T, 3, H, D), or with CROSS q dq: (B, T, H, D) and qkv dqkv: (B, T, 2, H, D); y dy: (B, T, H, D); lse: (B, H, T).
-// Invocation i first gathers over keys as query i, then over queries as key i, so nothing is scattered. Rows are read where they lie, and a
-// workgroup may have rows of several heads, so that short sequences fill it, too. Grid: ⌈B · H · T / WG⌉ workgroups. dqkv and dq are `=`.
+// qkv and dqkv are (B, T, 3, H, D). With CROSS, q and dq are (B, T, H, D), and qkv and dqkv are (B, T, 2, H, D). y and dy are (B, T, H, D),
+// and lse is (B, H, T).
+// Invocation i first gathers over keys as query i, then over queries as key i, so nothing is scattered. Rows are read where they lie. A
+// workgroup may have rows of several heads, so that short sequences fill it, too.
+// There are ⌈B · H · T / WG⌉ workgroups. dqkv and dq are overwritten.
 // uses: common/features_4 | common/features_1, common/attention_rows, common/grid, common/math, common/random, common/state
 
 @group(0) @binding(3) var<storage, read> y: array<Features>;          // (B, T, H, D)

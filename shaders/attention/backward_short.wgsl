@@ -1,15 +1,17 @@
-// attention/backward_rows for short sequences, on cards: formula and its derivation there; the T × T matrices of HEADS heads lie in
-// workgroup memory. delta_i = dy_i · y_i is taken as Σ_j p_ij keep_ij dy_i · v_j, which is the same, so that y is not read:
+// Gradient of attention for short sequences, on cards. It is attention/backward_rows, which has the derivation, with the T × T matrices of
+// HEADS heads in workgroup memory. delta_i = dy_i · y_i is taken as Σ_j p_ij keep_ij dy_i · v_j, which is the same, so that y is not read.
 //   p_ij = exp(q_i · k_j / √D − lse_i);  ds_ij = p_ij (keep_ij dy_i · v_j − delta_i)
 //   dq_i = Σ_j ds_ij k_j / √D;  dk_j = Σ_i ds_ij q_i / √D;  dv_j = Σ_i p_ij keep_ij dy_i
-// qkv dqkv: (B, T, 3, H, D), or with CROSS q dq: (B, T, H, D) and qkv dqkv: (B, T, 2, H, D); dy: (B, T, H, D); lse: (B, H, T).
-// Invocations take elements of what is to be made next: rows to load, pairs (i, j), rows of delta, features of the gradients. With ROPE
-// queries and keys turn by their position as they are loaded, and their gradients turn back before they are stored (rope/rotate, with its
-// table).
-// Grid: HEADS of the (b, h) a workgroup. dqkv and dq are `=`.
+// qkv and dqkv are (B, T, 3, H, D). With CROSS, q and dq are (B, T, H, D), and qkv and dqkv are (B, T, 2, H, D). dy is (B, T, H, D), and
+// lse is (B, H, T).
+// With ROPE, queries and keys are rotated by their position as they are loaded, and their gradients are rotated back before they are
+// stored. The formula and the table are those of rope/rotate.
+// The invocations of a workgroup share the elements of each stage: rows to load, pairs (i, j), rows of delta, and features of the
+// gradients.
+// One workgroup computes HEADS of the pairs (b, h). dqkv and dq are overwritten.
 // uses: common/attention_short, common/grid, common/math, common/random, common/state
 const WG: u32 = 64u;
-// Features of an invocation in the end.
+// Features of the gradients that an invocation computes: with ROPE, the two that are rotated together.
 const EACH: u32 = 1u + ROPE;
 
 @group(0) @binding(4) var<storage, read> lse: array<f32>;        // (B, H, T)
@@ -70,7 +72,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         let row = e / (D / EACH);
         let start = row / T * T;
         let t = row % T;
-        // Of query, key and value, of one feature or of the two that turn together.
+        // Gradients of query, key and value, for one feature or for the two that are rotated together.
         var sums: array<vec3<f32>, EACH>;
         for (var i = 0u; i < EACH; i++) {
             for (var o = 0u; o < T; o++) {

@@ -1,10 +1,12 @@
-// attention/backward_rows for long sequences, on cards, and where rows would loop too often, with its derivation; see
-// common/attention_tiled. In two launches, so that nothing is scattered and few registers are needed. The first makes dq of its own queries
-// and delta_i = dy_i · y_i; the second, with KEYS, dk and dv of its own keys:
+// Gradient of attention for long sequences, on cards, and where rows would loop too often. The derivation is in attention/backward_rows,
+// and the tiles are those of common/attention_tiled. Two launches share the work, so that nothing is scattered and few registers are
+// needed. The first computes dq and delta_i = dy_i · y_i of its own queries. The second, with KEYS, computes dk and dv of its own keys.
 //   p_ij = exp(s_ij − lse_i);  ds_ij = p_ij (keep_ij dy_i · v_j − delta_i) / √D;
 //   dq_i = Σ_j ds_ij k_j;  dk_j = Σ_i ds_ij q_i;  dv_j = Σ_i p_ij keep_ij dy_i
-// qkv dqkv: (B, T, 3, H, D), or with CROSS q dq: (B, T, H, D) and qkv dqkv: (B, T, 2, H, D); y dy: (B, T, H, D); lse delta: (B, H, T); D is
-// a multiple of 4. Grid: ⌈T / TILE⌉ workgroups for each (b, h). Of dqkv queries, or keys and values are `=`, as are dq and delta.
+// qkv and dqkv are (B, T, 3, H, D). With CROSS, q and dq are (B, T, H, D), and qkv and dqkv are (B, T, 2, H, D). y and dy are (B, T, H, D),
+// lse and delta are (B, H, T), and D is a multiple of 4.
+// There are ⌈T / TILE⌉ workgroups for each (b, h). The first launch overwrites delta, and dq or the queries of dqkv. The second overwrites
+// the keys and values of dqkv.
 // uses: common/across, common/attention_tiled, common/grid, common/math, common/random, common/state
 const KEYS: u32 = 0u;
 const PRODUCTS: u32 = 2u;
@@ -17,11 +19,11 @@ const PRODUCTS: u32 = 2u;
 @group(0) @binding(8) var<storage, read_write> made: array<f32>;       // (B, H, T)
 @group(0) @binding(9) var<storage, read> delta: array<f32>;            // (B, H, T)
 
-// Of the queries at hand.
+// lse and delta of the queries of the tile.
 var<workgroup> lses: array<f32, TILE>;
 var<workgroup> deltas: array<f32, TILE>;
 
-// Vector v of a query and of dy, of the first product and the second.
+// Vector v of a query for the first product, and of dy for the second.
 fn of_query(product: u32, head: u32, t: u32, v: u32) -> vec4<f32> {
     if (product == 0u) {
         return query(head, t, v);
@@ -29,7 +31,7 @@ fn of_query(product: u32, head: u32, t: u32, v: u32) -> vec4<f32> {
     return dy[out_of(head, t) + v];
 }
 
-// Vector v of a key and of a value.
+// Vector v of a key for the first product, and of a value for the second.
 fn of_key(product: u32, head: u32, t: u32, v: u32) -> vec4<f32> {
     return qkv[row_of(head, t, 1u + product) + v];
 }

@@ -1,8 +1,8 @@
-// Attention of one new position over a cache of the earlier ones, which it enters: with t = state.position,
+// Attention of one new position over a cache of the earlier ones. The new key and value enter the cache first, at t = state.position.
 //   keys[b, h, t] ← k, values[b, h, t] ← v;  y = Σ_{j ≤ t} softmax_j(q · k_j / √D) v_j
 // Row r of the batch finds its earlier position j in row sources[r, j] of the cache, so that a beam that splits copies nothing.
-// qkv: (B, 3, H, D); keys values: (B, H, limit, D); sources: (B, limit); y: (B, H, D). Grid: one invocation a (b, h).
-// y is `=`; position t of the cache is `=`.
+// qkv is (B, 3, H, D), keys and values are (B, H, limit, D), sources is (B, limit), and y is (B, H, D).
+// One invocation computes one (b, h). y and position t of the cache are overwritten.
 // uses: common/grid, common/math, common/state
 const WG: u32 = 8u;
 const D: u32 = 16u;

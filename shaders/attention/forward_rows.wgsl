@@ -1,8 +1,8 @@
-// Scaled dot-product attention by online softmax (Milakov & Gimelshein 2018; Dao et al. 2022): no T × T matrix is stored.
+// Scaled dot-product attention by online softmax (Milakov & Gimelshein 2018; Dao et al. 2022). No T × T matrix is stored.
 //   s_ij = q_i · k_j / √D (j ≤ i when CAUSAL), p_i = softmax_j s_i, y_i = Σ_j p_ij · keep_ij · v_j, lse_i = ln Σ_j exp s_ij
-// qkv: (B, T, 3, H, D), or with CROSS q: (B, T, H, D) and qkv: (B, T, 2, H, D); y: (B, T, H, D); lse: (B, H, T). One invocation a query;
-// rows are read where they lie, and a workgroup may have queries of several heads, so that short sequences fill it, too. Grid: ⌈B · H · T /
-// WG⌉ workgroups. All outputs are `=`.
+// qkv is (B, T, 3, H, D). With CROSS, q is (B, T, H, D) and qkv is (B, T, 2, H, D). y is (B, T, H, D), and lse is (B, H, T).
+// Rows are read where they lie. A workgroup may have queries of several heads, so that short sequences fill it, too.
+// One invocation computes one query, in ⌈B · H · T / WG⌉ workgroups. y and lse are overwritten.
 // uses: common/features_4 | common/features_1, common/attention_rows, common/grid, common/math, common/random, common/state
 
 @group(0) @binding(3) var<storage, read_write> y: array<Features>; // (B, T, H, D)

@@ -1,9 +1,10 @@
-// attention/forward_rows for short sequences, on cards: the T × T scores of HEADS heads lie in workgroup memory, and no invocation holds a
-// row.
+// Scaled dot-product attention for short sequences, on cards. It is attention/forward_rows with the T × T scores of HEADS heads in
+// workgroup memory, so that no invocation holds a row.
 //   s_ij = q_i · k_j / √D (j ≤ i when CAUSAL), p_i = softmax_j s_i, y_i = Σ_j p_ij · keep_ij · v_j, lse_i = ln Σ_j exp s_ij
-// qkv: (B, T, 3, H, D), or with CROSS q: (B, T, H, D) and qkv: (B, T, 2, H, D); y: (B, T, H, D); lse: (B, H, T). Invocations take elements
-// of what is to be made next: rows to load, pairs (i, j), rows of the softmax, features of y. With ROPE queries and keys turn by their
-// position as they are loaded (rope/rotate, with its table). Grid: HEADS of the (b, h) a workgroup. All outputs are `=`.
+// qkv is (B, T, 3, H, D). With CROSS, q is (B, T, H, D) and qkv is (B, T, 2, H, D). y is (B, T, H, D), and lse is (B, H, T).
+// With ROPE, queries and keys are rotated by their position as they are loaded. The formula and the table are those of rope/rotate.
+// The invocations of a workgroup share the elements of each stage: rows to load, pairs (i, j), rows of the softmax, and features of y.
+// One workgroup computes HEADS of the pairs (b, h). All outputs are overwritten.
 // uses: common/attention_short, common/grid, common/math, common/random, common/state
 const WG: u32 = 64u;
 

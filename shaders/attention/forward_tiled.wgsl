@@ -1,17 +1,18 @@
-// attention/forward_rows for long sequences, on cards, and where rows would loop too often: scores and sums are products of tiles in
-// workgroup memory and registers (Dao et al. 2022, algorithm 1).
+// Scaled dot-product attention for long sequences, on cards, and where rows would loop too often. It is attention/forward_rows with scores
+// and sums as products of tiles in workgroup memory and registers (Dao et al. 2022, algorithm 1).
 //   s_ij = q_i · k_j / √D (j ≤ i when CAUSAL), p_i = softmax_j s_i, y_i = Σ_j p_ij · keep_ij · v_j, lse_i = ln Σ_j exp s_ij
-// qkv: (B, T, 3, H, D), or with CROSS q: (B, T, H, D) and qkv: (B, T, 2, H, D); y: (B, T, H, D); lse: (B, H, T); D is a multiple of 4.
-// Scores of a tile pass through workgroup memory, where one invocation a query makes them weights; when the largest score so far grows, the
-// sums are scaled down.
-// Grid: ⌈T / TILE⌉ workgroups for each (b, h). All outputs are `=`.
+// qkv is (B, T, 3, H, D). With CROSS, q is (B, T, H, D) and qkv is (B, T, 2, H, D). y is (B, T, H, D), lse is (B, H, T), and D is a
+// multiple of 4.
+// The scores of a tile pass through workgroup memory, where one invocation per query turns them into weights. When the largest score so far
+// grows, the sums are scaled down.
+// There are ⌈T / TILE⌉ workgroups for each (b, h). All outputs are overwritten.
 // uses: common/across, common/attention_tiled, common/grid, common/math, common/random, common/state
 const PRODUCTS: u32 = 1u;
 
 @group(0) @binding(3) var<storage, read_write> y: array<vec4<f32>>; // (B, T, H, D)
 @group(0) @binding(4) var<storage, read_write> lse: array<f32>;     // (B, H, T)
 
-// Of each query, what the sums so far are to be multiplied with; in the end 1 / Σ_j exp(s_ij − max s_i).
+// Factor of the sums so far, for each query. In the end it is 1 / Σ_j exp(s_ij − max s_i).
 var<workgroup> factors: array<f32, TILE>;
 
 // Vector v of a query.
@@ -19,7 +20,7 @@ fn own_of(product: u32, head: u32, t: u32, v: u32) -> vec4<f32> {
     return query(head, t, v);
 }
 
-// Vector v of a key, and of a value.
+// Vector v of a key for the first product, and of a value for the second.
 fn other_of(product: u32, head: u32, t: u32, v: u32) -> vec4<f32> {
     return qkv[row_of(head, t, 1u + product) + v];
 }

@@ -1,9 +1,11 @@
-// Gradient of attention pooling, s_t = q · k_t / √H, a = softmax(s), w = Σ_t a_t x_t, by query and keys; x and b are data and get none.
-// It is the attention of one query (Vaswani et al. 2017, eq. 1; its gradient: Dao et al. 2022, appendix B.2):
+// Gradient of attention pooling, by query and keys. The vectors x and b are data and get none. The forward pass was:
+//   s_t = q · k_t / √H, a = softmax(s), w = Σ_t a_t x_t
+// It is the attention of one query (Vaswani et al. 2017, eq. 1; its gradient: Dao et al. 2022, appendix B.2).
 //   da_t = dw · x_t;  ∂a_t/∂s_r = a_t (δ_tr − a_r) (Bishop 2006, eq. 4.106) makes a_t (da_t − Σ_r a_r da_r) by s_t, and by q · k_t
 //   ds_t = a_t (da_t − Σ_r a_r da_r) / √H;  dq = Σ_t ds_t k_t;  dk_t = ds_t q
-// q dq: (rows, H); k dk: (rows, T, H); x: (rows, T, C); a: (rows, T); dy: (rows, 2, C), of which the second half is dw.
-// Grid: LANES invocations a row. dq and dk are `=`.
+// q and dq are (rows, H), k and dk are (rows, T, H), x is (rows, T, C), and a is (rows, T). dy is (rows, 2, C), of which the second half is
+// dw.
+// LANES invocations share a row. dq and dk are overwritten.
 // uses: common/grid, common/reduce
 const T: u32 = 5u;
 

@@ -1,7 +1,7 @@
-// Attention of one query over the positions of its sequence, and the two vectors side by side:
+// Attention of one query over the positions of its sequence. The result stands beside a second vector b.
 //   s_t = q · k_t / √H;  a = softmax(s);  w = Σ_t a_t x_t;  y = [b; w]
-// q: (rows, H); k: (rows, T, H); x: (rows, T, C); b: (rows, C); a: (rows, T); y: (rows, 2, C). Grid: LANES invocations a row. a and y are
-// `=`.
+// q is (rows, H), k is (rows, T, H), x is (rows, T, C), b is (rows, C), a is (rows, T), and y is (rows, 2, C).
+// LANES invocations share a row. a and y are overwritten.
 // uses: common/grid, common/reduce, common/math
 const T: u32 = 5u;
 

@@ -1,5 +1,5 @@
-// Vectors in a kernel's `tiles`, whose numbers are stored one by one: Metal and DirectX may store a component of a vector in shared memory
-// by writing the whole vector, over what other invocations store meanwhile. RADV makes one access of four neighbours.
+// Vectors in a kernel's `tiles`, whose numbers are stored one by one. Metal and DirectX may store a component of a vector in shared memory
+// by writing the whole vector. That would undo what other invocations store meanwhile. RADV merges four neighbouring accesses into one.
 fn tile(at: u32) -> vec4<f32> {
     return vec4<f32>(tiles[at], tiles[at + 1u], tiles[at + 2u], tiles[at + 3u]);
 }

@@ -1,5 +1,5 @@
-// Activations by KIND: x itself, ReLU, GELU x·Φ(x) (erf form), GELU in its tanh form (Hendrycks & Gimpel 2016), sigmoid, SiLU x·σ(x), tanh.
-// The derivatives are explained in activation/backward. Rust twin: kernels::matmul::Activation.
+// Activations by KIND: x itself (0), ReLU (1), GELU x·Φ(x) in its erf form (2), GELU in its tanh form (3; Hendrycks & Gimpel 2016), sigmoid
+// (4), SiLU x·σ(x) (5) and tanh (6). The derivatives are explained in activation/backward. The Rust twin is kernels::matmul::Activation.
 const IDENTITY: u32 = 0u;
 const RELU: u32 = 1u;
 const GELU: u32 = 2u;

@@ -1,4 +1,4 @@
-// What the kernels for attention by rows share: sizes and options, and where rows lie, in steps of LANES features.
+// What the kernels for attention by rows share: sizes, options, and where rows lie. Rows are read in steps of LANES features.
 const WG: u32 = 16u;
 const D: u32 = 16u;
 const CAUSAL: u32 = 1u;

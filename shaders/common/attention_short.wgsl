@@ -1,4 +1,4 @@
-// What the kernels for attention of short sequences share: sizes and options, and the rows of HEADS heads in workgroup memory.
+// What the kernels for attention of short sequences share: sizes, options, and the rows of HEADS heads in workgroup memory.
 const T: u32 = 8u;
 const D: u32 = 16u;
 const HEADS: u32 = 1u;
@@ -6,7 +6,7 @@ const CAUSAL: u32 = 1u;
 const DROPOUT: u32 = 1u;
 const CROSS: u32 = 0u;
 const ROPE: u32 = 0u;
-// Distance of the features of a pair that turns.
+// Distance between the two features of a pair that is rotated.
 const HALF: u32 = max(D / 2u, 1u);
 // An odd pitch keeps lanes with different rows out of each other's banks.
 const PITCH: u32 = D + 1u - D % 2u;
@@ -32,7 +32,7 @@ fn out_of(head: u32, t: u32) -> u32 {
     return ((head / p.heads * T + t) * p.heads + head % p.heads) * D;
 }
 
-// Feature c of a query or key that begins at `row`, turned by its position (rope/rotate).
+// Feature c of a query or key that begins at `row`, rotated by its position (rope/rotate).
 fn turned(row: u32, t: u32, c: u32) -> f32 {
     let x = qkv[row + c];
     if (ROPE == 1u) {

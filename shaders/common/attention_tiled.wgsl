@@ -1,7 +1,7 @@
-// What the tiled kernels of attention share: sizes and options, and the two products of a tile. A workgroup makes what belongs to TILE
-// positions, its own (queries, or keys), and takes OTHER positions of the other side at a time. Invocation l keeps ROWS of its own
-// positions, from l / 8 · ROWS on, beside four of the other side, from l % 8 · 4 on, or beside VECS vectors of features, l % 8 and every
-// eighth.
+// What the tiled kernels of attention share: sizes, options, and the two products of a tile.
+// A workgroup computes what belongs to TILE positions of its own, which are queries or keys. It takes OTHER positions of the other side at
+// a time. Invocation l keeps ROWS of its own positions, from l / 8 · ROWS on. Beside them it keeps four positions of the other side, from l
+// % 8 · 4 on, or VECS vectors of features, l % 8 and every eighth after it.
 const WG: u32 = 64u;
 // Invocations of a workgroup along its own positions, and along those of the other side: WG = SIDE².
 const SIDE: u32 = 8u;
@@ -14,7 +14,7 @@ const TILE: u32 = SIDE * ROWS;
 const OTHER: u32 = 32u;
 // Features, or positions of the other side, that workgroup memory holds at a time.
 const STEP: u32 = 16u;
-// Vectors of a row.
+// Number of vectors in a row.
 const WIDE: u32 = D / 4u;
 const VECS: u32 = (WIDE + SIDE - 1u) / SIDE;
 // Padding keeps the transposing stores out of each other's banks.
@@ -57,7 +57,7 @@ fn place_of(tile: u32) -> vec2<u32> {
     return vec2<u32>(tile / tiles_of_head, tile % tiles_of_head * TILE);
 }
 
-// Position t as far as it exists.
+// Position t, or the last one where t is past the end.
 fn inside(t: u32) -> u32 {
     return min(t, p.length - 1u);
 }

@@ -1,5 +1,5 @@
-// COLS columns a workgroup, WG / COLS invocations a column; what they add up is of the type Sum, which each shader names. All sums are
-// taken in one fixed order.
+// Sums over the rows of columns. A workgroup has COLS columns, and a column has WG / COLS invocations. What they add up is of the type Sum,
+// which each shader names. All sums are taken in one fixed order.
 const WG: u32 = 256u;
 const COLS: u32 = 16u;
 

@@ -1,4 +1,4 @@
-// One feature of a row at a time, where their number is no multiple of four.
+// Access to one feature of a row at a time, where the number of features is no multiple of four.
 const LANES: u32 = 1u;
 alias Features = f32;
 

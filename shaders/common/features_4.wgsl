@@ -1,4 +1,4 @@
-// Four features of a row at a time.
+// Access to four features of a row at a time.
 const LANES: u32 = 4u;
 alias Features = vec4<f32>;
 

@@ -1,5 +1,5 @@
-// What the kernels of a time step of the LSTM cell share (Hochreiter & Schmidhuber 1997, with the forget gate of Gers et al. 2000), gates
-// in PyTorch's order.
+// What the kernels of a time step of the LSTM cell share (Hochreiter & Schmidhuber 1997, with the forget gate of Gers et al. 2000). The
+// gates are in PyTorch's order.
 const FIRST: u32 = 0u;
 const OUTPUT: u32 = 1u;
 const DROPOUT: u32 = 1u;

@@ -1,5 +1,5 @@
-// Elementary functions with a stated error, since WGSL allows exp 3 + 2|x| ULP, tanh 1e-5 absolute, and has no erf. Polynomials are
-// least-maximum fits of our own.
+// Elementary functions with a stated error. WGSL allows exp an error of 3 + 2|x| ULP and tanh one of 1e-5 absolute, and has no erf. The
+// polynomials are least-maximum fits of our own.
 
 // exp x, relative error below 2e-7; 0 below −87.3, infinity above 88.7.
 fn exp_accurate(x: f32) -> f32 {

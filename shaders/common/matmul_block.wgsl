@@ -1,15 +1,16 @@
-// Tiles of a product on GPUs, for sizes that are multiples of 4, and what kernels share that make them. A workgroup makes a tile of
-// (8·ROWS) × (32·VECS) outputs, STEP steps of k at a time through workgroup memory; while it multiplies them, the next ones are on their
-// way to registers. Of SLICES waves of 64 each takes its part of k; in the end they add up their sums, each of its share of the rows, so
-// that few tiles still fill the card. An invocation holds ROWS rows of VECS vectors, 32 columns apart, which keeps the lanes' accesses next
-// to each other. FULL: k is a multiple of STEP·SLICES, so that no load needs to be checked. A kernel gives load_a, row_of_b and store.
+// Tiles of a matrix product on GPUs, for sizes that are multiples of 4, and what the kernels that make them share.
+// A workgroup computes a tile of (8·ROWS) × (32·VECS) outputs and takes STEP steps of k at a time through workgroup memory. While it
+// multiplies them, the next ones are on their way to registers. Each of SLICES waves of 64 takes its part of k. In the end the waves add up
+// their sums, each for its share of the rows, so that few tiles still fill the card. An invocation holds ROWS rows of VECS vectors. The
+// vectors are 32 columns apart, which keeps the lanes' accesses next to each other.
+// With FULL, k is a multiple of STEP·SLICES, so that no load needs to be checked. A kernel gives load_a, row_of_b and store.
 const WG: u32 = 64u;
 const ROWS: u32 = 8u;
 const VECS: u32 = 2u;
 const STEP: u32 = 16u;
 const SLICES: u32 = 1u;
 const FULL: u32 = 0u;
-// Rows that a slice finishes, and slices that finish any.
+// Number of rows that a slice finishes, and number of slices that finish any.
 const OWN: u32 = (ROWS + SLICES - 1u) / SLICES;
 const FINISH: u32 = ROWS / OWN;
 const TILE_M: u32 = 8u * ROWS;
@@ -28,7 +29,7 @@ const ALONG_B: u32 = TRANS_B * (STEP / 4u) + (1u - TRANS_B) * (TILE_N / 4u);
 
 @group(0) @binding(2) var<storage, read> b: array<vec4<f32>>; // (batch, K, N)
 
-// Of each slice [k][m], then [k][n]; in the end the sums of the slices.
+// Holds [k][m] and then [k][n] of each slice, and in the end the sums of the slices.
 var<workgroup> tiles: array<f32, SLICES * SIZE>;
 
 // Tiles of a panel of rows. Tiles go down a panel, then along n, so that those at work at one time, some hundreds, lie in a square rather
@@ -123,7 +124,7 @@ fn multiply(place: vec3<u32>, local: u32, row_sums: ptr<function, vec4<f32>>) {
                 if (FULL == 1u) {
                     next_a[i] = load_a(at_a[i] + round * stride_a);
                 } else {
-                    // Past the last step, zeros.
+                    // Past the last step, zeros are stored.
                     let k = first_k + round * STEP + select((lane + i * 64u) % ALONG_A * 4u, (lane + i * 64u) / ALONG_A, TRANS_A == 1u);
                     next_a[i] = load_a(min(at_a[i] + round * stride_a, last_a)) * select(0.0, 1.0, k < p.k);
                 }

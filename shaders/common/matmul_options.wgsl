@@ -1,4 +1,4 @@
-// Options and parameters of every matrix product; what they mean is in common/matmul.
+// Options and parameters of every matrix product. Their meaning is in common/matmul.
 const TRANS_A: u32 = 0u;
 const TRANS_B: u32 = 0u;
 const BIAS: u32 = 1u;

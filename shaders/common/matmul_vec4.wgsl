@@ -1,4 +1,4 @@
-// common/matmul for kernels that move four columns at a time: N is a multiple of 4.
+// common/matmul for kernels that move four columns at a time. N is a multiple of 4.
 @group(0) @binding(3) var<storage, read> bias: array<vec4<f32>>;      // (N)
 @group(0) @binding(4) var<storage, read> z: array<vec4<f32>>;         // (batch, M, N)
 @group(0) @binding(5) var<storage, read> residual: array<vec4<f32>>;  // (batch, M, N)

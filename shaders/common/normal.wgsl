@@ -1,4 +1,4 @@
-// Standard normal number of element `index`, by Box and Muller; twin of random::normal_at. Uses common/random and common/math.
+// Standard normal number of element `index`, by Box and Muller. The Rust twin is random::normal_at. It needs common/random and common/math.
 fn normal(seed: u32, stream: u32, tick: u32, index: u32) -> f32 {
     let bits = threefry(vec2<u32>(seed, stream), vec2<u32>(index, tick));
     // (0, 1], whose logarithm is finite.

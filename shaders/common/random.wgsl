@@ -1,5 +1,5 @@
-// Threefry-2x32, 20 rounds (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011): a function of (key, counter) alone,
-// so that the backward pass draws the forward pass's numbers again.
+// Random numbers by Threefry-2x32, 20 rounds (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011). They are a function
+// of (key, counter) alone, so that the backward pass draws the forward pass's numbers again.
 fn threefry_round(x: vec2<u32>, r: u32) -> vec2<u32> {
     let sum = x.x + x.y;
     return vec2<u32>(sum, ((x.y << r) | (x.y >> (32u - r))) ^ sum);

@@ -1,4 +1,4 @@
-// The record of a step, by words; a ring of records lies in one tensor (slots, 16). Rust twin: kernels::metrics.
+// The record of a step, by words. A ring of records lies in one tensor (slots, 16). The Rust twin is kernels::metrics.
 const RECORD: u32 = 16u;      // words of a record
 const COUNT_AT: u32 = 0u;     // number that means are taken over
 const NORM_AT: u32 = 1u;      // norm of the whole gradient, before it is clipped

@@ -1,4 +1,5 @@
-// LANES neighbouring invocations share a row; WG / LANES rows share a workgroup. All sums are taken in one fixed order.
+// Sums and maxima of rows. LANES neighbouring invocations share a row, and WG / LANES rows share a workgroup. All sums are taken in one
+// fixed order.
 const WG: u32 = 64u;
 const LANES: u32 = 64u;
 

@@ -1,4 +1,4 @@
-// What the rotations of pairs share: invocation i turns pair i, or with vectors of pairs the i-th vector. `half` is half a head, in the
+// What the rotations of pairs share. Invocation i rotates pair i, or with vectors of pairs the i-th vector. `half` is half a head, in the
 // same unit.
 struct Params { rows: u32, length: u32, heads: u32, head_dim: u32, sign: f32 }
 var<immediate> p: Params;

@@ -1,6 +1,6 @@
 // What the kernels of the state-space dual share (Dao & Gu 2024, section 6). A sequence is cut into chunks of `size` positions, the last of
-// which may be filled up; chunk number k = b · chunks + c is chunk c of sequence b. Head h has the keys and queries (B and C) of group ⌊h ·
-// groups / heads⌋.
+// which may be filled up. Chunk number k = b · chunks + c is chunk c of sequence b. Head h has the keys and queries (B and C) of group
+// ⌊h · groups / heads⌋.
 struct Params {
     batch: u32, length: u32, chunks: u32, size: u32, heads: u32, groups: u32, features: u32, states: u32, width: u32, at: u32, limit: u32, low: f32, high: f32
 }

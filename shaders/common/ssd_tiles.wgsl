@@ -1,8 +1,9 @@
-// What the kernels of the state-space dual share that keep a chunk of a head in registers and workgroup memory, on cards. A product has up
-// to 64 × 64 results, of which invocation l keeps ROWS rows, from l / SIDE · ROWS on, of four columns, from l % SIDE · 4 on; what goes
-// beyond the sizes is 0. Its factors lie in workgroup memory with STEP terms of the sums at a time: [term][row] and [term][column].
+// What the kernels of the state-space dual share that keep a chunk of a head in registers and workgroup memory, on cards.
+// A product has up to 64 × 64 results. Invocation l keeps four columns of ROWS rows of them: the rows from l / SIDE · ROWS on, and the
+// columns from l % SIDE · 4 on. What goes beyond the sizes is 0. The factors of a product lie in workgroup memory with STEP terms of the
+// sums at a time, as [term][row] and [term][column].
 const WG: u32 = 128u;
-// Invocations along the columns.
+// Number of invocations along the columns.
 const SIDE: u32 = 16u;
 const ROWS: u32 = 8u;
 const TILE: u32 = 64u;

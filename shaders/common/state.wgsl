@@ -1,4 +1,4 @@
-// What changes from step to step; written by the host before each submission. Rust twin: kernels::State.
+// Numbers that change from step to step. The host writes them before each submission. The Rust twin is kernels::State.
 struct State {
     tick: u32,          // number of the micro-step since the run began: the counter of the random numbers
     seed: u32,          // key of the random numbers

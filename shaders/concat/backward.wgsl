@@ -1,5 +1,6 @@
-// Gradient of rows beside each other, y[r] = [a[r], b[r]]: each element of dy is that of one element of a or b, so da and db are its two
-// parts. dy: (rows, A + B); da: (rows, A); db: (rows, B). Grid: one invocation an element of dy. da and db are `=`.
+// Gradient of rows beside each other, y[r] = [a[r], b[r]]. Each element of dy is that of one element of a or b, so da and db are the two
+// parts of dy.
+// dy is (rows, A + B), da is (rows, A), and db is (rows, B). One invocation copies one element of dy. da and db are overwritten.
 // uses: common/grid
 const WG: u32 = 64u;
 

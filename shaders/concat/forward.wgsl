@@ -1,5 +1,5 @@
 // Rows of two tensors beside each other: y[r] = [a[r], b[r]].
-// a: (rows, A); b: (rows, B); y: (rows, A + B). Grid: one invocation an element of y. y is `=`.
+// a is (rows, A), b is (rows, B), and y is (rows, A + B). One invocation copies one element of y. y is overwritten.
 // uses: common/grid
 const WG: u32 = 64u;
 

@@ -1,10 +1,11 @@
-// Gradient of the causal convolution of each channel by its input, y = f(pre), pre[u] = bias + Σ_k w[c, k] x[u − K + 1 + k, c]
-// (conv1d/depthwise). pre[u] has x[t] with w[k] where u = t + K − 1 − k, so each position gathers from itself and those after it, in a
-// fixed order:
+// Gradient of the causal convolution of each channel by its input (conv1d/depthwise). The forward pass was:
+//   y = f(pre), pre[u] = bias + Σ_k w[c, k] x[u − K + 1 + k, c]
+// pre[u] has x[t] with w[k] where u = t + K − 1 − k. So each position gathers from itself and those after it, in a fixed order. pre is
+// computed again, in the same order.
 //   dx[b, t, first + c] = Σ_k w[c, k] dy[b, u, c] f'(pre[b, u, c]), 0 after the sequence
-// where pre is computed again, in the same order. x dx: (batch, length, width); w: (channels, 1, K); bias: (channels); dy: (batch, length,
-// channels).
-// Grid: one invocation an element of dy. The channels of dx from `first` on are `=`, others are left as they are.
+// x and dx are (batch, length, width), w is (channels, 1, K), bias is (channels), and dy is (batch, length, channels).
+// One invocation computes one element, in the shape of dy. The channels of dx from `first` on are overwritten, and others are left as they
+// are.
 // uses: common/grid, common/depthwise, common/activation, common/math
 const WG: u32 = 64u;
 

@@ -1,9 +1,10 @@
-// Gradients of the causal convolution of each channel by its weights, y = f(pre), pre = bias + Σ_k w[c, k] x[t − K + 1 + k, c] at every
-// position, so with dpre = dy ⊙ f'(pre), where pre is computed again:
+// Gradients of the causal convolution of each channel by its weights and bias. The forward pass was y = f(pre) with
+// pre = bias + Σ_k w[c, k] x[t − K + 1 + k, c] at every position. pre is computed again, and dpre = dy ⊙ f'(pre):
 //   dw[c, k] = Σ_{b, t} dpre[b, t, c] x[b, t − K + 1 + k, first + c];  db[c] = Σ_{b, t} dpre[b, t, c]
-// The rows (b, t) from `start` to `end` − 1 are summed. x: (batch, length, width); w dw: (channels, 1, K); bias db: (channels);
-// dy: (batch, length, channels). Grid: COLS channels a workgroup, WG / COLS invocations a channel, each striding over the rows; their sums
-// are added in a fixed order. dw and db are `+=` (common/sum).
+// The rows (b, t) from `start` to `end` − 1 are summed. x is (batch, length, width), and dy is (batch, length, channels). w and dw are
+// (channels, 1, K), and bias and db are (channels).
+// A workgroup computes COLS channels. The WG / COLS invocations of a channel stride over the rows, and their sums are added in a fixed
+// order. dw and db are added to (common/sum).
 // uses: common/grid, common/columns, common/depthwise, common/activation, common/math, common/state, common/sum
 alias Sum = f32;
 

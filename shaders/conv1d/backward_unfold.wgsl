@@ -1,7 +1,7 @@
-// Gradient of the surroundings of positions, y[b, u, (c, k)] = x[b, u + k · dilation − before, c]: copies, so each position gathers dy from
-// the rows that hold it, u = t − k · dilation + before within the sequence, in a fixed order:
+// Gradient of the surroundings of positions, y[b, u, (c, k)] = x[b, u + k · dilation − before, c]. These are copies, so each position
+// gathers dy from the rows that hold it. They are u = t − k · dilation + before within the sequence, in a fixed order.
 //   dx[b, t, c] = Σ_k dy[b, t − k · dilation + before, (c, k)]
-// dy: (batch, length, C · K); dx: (batch, length, C). Grid: one invocation an element of dx. dx is `=`.
+// dy is (batch, length, C · K), and dx is (batch, length, C). One invocation computes one element of dx. dx is overwritten.
 // uses: common/grid
 const WG: u32 = 64u;
 const K: u32 = 3u;

@@ -1,10 +1,11 @@
-// Causal convolution of each channel by itself, with what follows it (the short convolution of Mamba, Gu & Dao 2023, section 3.4):
+// Causal convolution of each channel by itself, with the activation that follows it (the short convolution of Mamba, Gu & Dao 2023,
+// section 3.4).
 //   y[b, t, c] = f(bias[c] + Σ_k w[c, k] x[b, t − K + 1 + k, first + c])
-// Before the sequence x is 0; with CARRY it is the window of the last K − 1 inputs that the feed before has left (common/carry), if there
-// was one, and the window of these positions is left for the next.
-// x: (batch, length, width), of which the channels from `first` on are taken; w: (channels, 1, K); bias: (channels); y: (batch, length,
-// channels); window: (half, batch, K − 1, channels); sources: (batch, limit). Grid: one invocation an element of y. y is `=`, as is half a
-// window.
+// Before the sequence x is 0. With CARRY, x before the sequence is the window of the last K − 1 inputs that the feed before has left
+// (common/carry), if there was one. The window of these positions is left for the next.
+// x is (batch, length, width), of which the channels from `first` on are taken. w is (channels, 1, K), bias is (channels), and y is (batch,
+// length, channels). window is (half, batch, K − 1, channels), and sources is (batch, limit).
+// One invocation computes one element of y. y is overwritten, and so is one half of the window.
 // uses: common/grid, common/depthwise, common/activation, common/math, common/state, common/carry
 const WG: u32 = 64u;
 const CARRY: u32 = 0u;
@@ -14,7 +15,7 @@ const CARRY: u32 = 0u;
 @group(0) @binding(5) var<storage, read> sources: array<u32>;      // (batch, limit)
 @group(0) @binding(6) var<storage, read_write> window: array<f32>; // (half, batch, K − 1, channels)
 
-// Input `back` positions before the first, from 1 to K − 1.
+// Input of channel c that lies `back` positions, from 1 to K − 1, before the first one of this feed.
 fn earlier(b: u32, c: u32, back: u32) -> f32 {
     if (state.position < back) {
         return 0.0;
@@ -41,7 +42,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         }
         if (t == p.length - 1u) {
             for (var k = 0u; k < K - 1u; k++) {
-                // Steps back from the last position.
+                // How many steps the entry lies back from the last position.
                 let back = K - 2u - k;
                 var value = 0.0;
                 if (back <= t) {

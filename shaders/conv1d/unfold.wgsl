@@ -1,6 +1,6 @@
-// Surroundings of positions, so that a convolution over time is a matrix product with its weights (Cout, C, K) as they lie:
+// Surroundings of positions, so that a convolution over time is a matrix product with its weights (Cout, C, K) as they lie.
 //   y[b, t, (c, k)] = x[b, t + k · dilation − before, c], 0 outside of the sequence
-// x: (batch, length, C); y: (batch, length, C · K). Grid: one invocation an element of y. y is `=`.
+// x is (batch, length, C), and y is (batch, length, C · K). One invocation copies one element of y. y is overwritten.
 // uses: common/grid
 const WG: u32 = 64u;
 const K: u32 = 3u;

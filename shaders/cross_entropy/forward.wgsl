@@ -1,17 +1,21 @@
-// Softmax cross-entropy over rows, its distance-weighted forms and the pure distance loss, with the gradient in the same pass.
+// Softmax cross-entropy over rows, its distance-weighted forms and the pure distance loss, with the gradient in the same pass. KIND chooses
+// the loss.
 //   lse = max + ln Σ exp(x − max);  ce = lse − x[t];  p = exp(x − lse);  a = argmax x (lowest of equals);  d = |a − t|
 //   KIND 0: loss = ce            1, 2, 3: loss = ce · (1 + alpha · w), w = d, d², √d (w carries no gradient)
 //   KIND 4: loss = Σ_i p_i |i − t|
-// ∂lse/∂x = p, so ∂ce/∂x = p − onehot(t) (Bishop 2006, eq. 4.108 and 4.109). Of KIND 4, ∂p_j/∂x_i = p_j (δ_ij − p_i) (eq. 4.106), so
-// ∂loss/∂x_i = Σ_j |j − t| p_j (δ_ij − p_i) = p_i (|i − t| − Σ_j p_j |j − t|):
+// The gradient follows from ∂lse/∂x = p, so ∂ce/∂x = p − onehot(t) (Bishop 2006, eq. 4.108 and 4.109). For KIND 4 it follows from
+// ∂p_j/∂x_i = p_j (δ_ij − p_i) (eq. 4.106).
+//   ∂loss/∂x_i = Σ_j |j − t| p_j (δ_ij − p_i) = p_i (|i − t| − Σ_j p_j |j − t|)
 //   dx = k · (1 + alpha · w) · (p − onehot(t));   KIND 4: dx_i = k · p_i · (|i − t| − loss)
-//   k = s · state.scale / state.count for rows below state.rows whose target is a class, 0 for the rest;
-//   PER 0: s = 1; PER 1: s = 1 / targets that are classes in the row's sequence of `length` rows, so that each sequence has the same weight
-//   y of a target that is no class is 0
-// SMOOTH replaces ce in the loss by (1 − ε) ce + ε Σ_i −ln p_i / C = (1 − ε) ce + ε (lse − Σ_i x_i / C) (Szegedy et al. 2016,
-// section 7), whose gradient by x is p − (1 − ε) onehot(t) − ε / C. WEIGHTED multiplies loss and gradient of a row by its weight.
-// x dx: (rows, cols); targets weights: (rows); y: (rows, 4) = s · (loss, ce, (a = t), d). Grid: LANES invocations a row. All outputs are
-// `=`.
+//   k = s · state.scale / state.count for rows below state.rows whose target is a class, 0 for the rest
+// With PER 0, s = 1. With PER 1, s = 1 / the number of targets that are classes in the row's sequence of `length` rows, so that each
+// sequence has the same weight.
+// With SMOOTH, the following replaces ce in the loss (Szegedy et al. 2016, section 7). Its gradient by x is p − (1 − ε) onehot(t) − ε / C.
+//   (1 − ε) ce + ε Σ_i −ln p_i / C = (1 − ε) ce + ε (lse − Σ_i x_i / C)
+// With WEIGHTED, loss and gradient of a row are multiplied by its weight.
+// x and dx are (rows, cols), and targets and weights are (rows). y is (rows, 4) = s · (loss, ce, (a = t), d), and 0 where the target is no
+// class.
+// LANES invocations share a row. y and dx are overwritten.
 // uses: common/grid, common/reduce, common/math, common/state
 const KIND: u32 = 0u;
 const GRADIENT: u32 = 1u;
@@ -78,7 +82,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     }
     var loss = ce * factor;
     if (SMOOTH == 1u) {
-        // Of x − max, as the terms of ce are.
+        // Sums are taken of x − max, as in ce.
         var below = 0.0;
         for (var block = lane; block < p.cols; block += LANES * 32u) {
             var part = 0.0;

@@ -1,7 +1,7 @@
-// Inverted dropout (Srivastava et al. 2014): y_i = x_i · keep_i / (1 − rate). keep does not depend on x, so
-// dx_i = dy_i · keep_i / (1 − rate): its backward is the same function of dy, with the same (seed, stream, tick, index), so no mask is
-// stored.
-// x y: (n). Grid: one invocation an element. y is `=`.
+// Inverted dropout (Srivastava et al. 2014).
+//   y_i = x_i · keep_i / (1 − rate);  dx_i = dy_i · keep_i / (1 − rate), as keep does not depend on x
+// The backward pass is thus the same function of dy, with the same (seed, stream, tick, index), so no mask is stored.
+// x and y are (n). One invocation computes one element. y is overwritten.
 // uses: common/grid, common/random, common/state
 const WG: u32 = 64u;
 

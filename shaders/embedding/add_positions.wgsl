@@ -1,5 +1,5 @@
 // Learned positions added to vectors: y[m] = x[m] + positions[m mod length]. The gradient of x passes through.
-// x y: (rows, cols); positions: (length, cols). Grid: one invocation an element. y is `=`.
+// x and y are (rows, cols), and positions is (length, cols). One invocation computes one element. y is overwritten.
 // uses: common/grid
 const WG: u32 = 64u;
 

@@ -1,6 +1,7 @@
-// Gradient of the position table. Every sequence b has y[b, t] = … + positions[t], so ∂y[b, t]/∂positions[t] = 1 and
-// dpositions[t] = Σ_b dy[b, t], over the sequences first … end − 1.
-// dy: (batch, length, cols); dpositions: (length, cols). Grid: one invocation an element of a position. dpositions is `+=`
+// Gradient of the position table. Every sequence b has y[b, t] = … + positions[t], so ∂y[b, t]/∂positions[t] = 1. The sum is over the
+// sequences first … end − 1.
+//   dpositions[t] = Σ_b dy[b, t]
+// dy is (batch, length, cols), and dpositions is (length, cols). One invocation computes one element of a position. dpositions is added to
 // (common/sum).
 // uses: common/grid, common/state, common/sum
 const WG: u32 = 64u;

@@ -1,14 +1,15 @@
-// Gradient of the token table, a scatter without atomics. Row m is y[m] = table[ids[m]] + …, a product with one-hot rows, so
-// ∂y[m]/∂table[v] = 1 where ids[m] = v, else 0: dtable[v] = Σ over m with ids[m] = v of dy[m], in the order of m, m = first … end − 1.
-// ids: (rows); dy: (rows, cols); dtable: (vocab, cols). Grid: workgroups of WG columns of a token v, each of which looks through all ids;
-// with BY_COLUMN one invocation a column, each of which goes through all rows. The sums are the same, bit for bit. dtable is `+=`
-// (common/sum).
+// Gradient of the token table, a scatter without atomics. Row m is y[m] = table[ids[m]] + …, a product with one-hot rows. So
+// ∂y[m]/∂table[v] is 1 where ids[m] = v, else 0.
+//   dtable[v] = Σ over m with ids[m] = v of dy[m], in the order of m, m = first … end − 1
+// ids is (rows), dy is (rows, cols), and dtable is (vocab, cols).
+// One workgroup computes WG columns of a token v and looks through all ids. With BY_COLUMN, one invocation computes one column and goes
+// through all rows. The sums are the same, bit for bit. dtable is added to (common/sum).
 // uses: common/grid, common/state, common/sum
 const WG: u32 = 64u;
 const BY_COLUMN: u32 = 0u;
-// Ids whose loads are under way together.
+// Number of ids whose loads are under way together.
 const AT_ONCE: u32 = 16u;
-// All rows are loaded, and those of other tokens left out: for few tokens.
+// With DENSE, which is for few tokens, all rows are loaded and those of other tokens are left out.
 const DENSE: u32 = 1u;
 
 struct Params { first: u32, end: u32, cols: u32, vocab: u32 }

@@ -1,5 +1,6 @@
-// The parameter-free embedding of a number at a position: y[m] = (ids[m] / max_value, (first + m mod length) / max_position).
-// ids: (rows); y: (rows, 2). Grid: one invocation a row. y is `=`.
+// The embedding of a number at a position without parameters.
+//   y[m] = (ids[m] / max_value, (first + m mod length) / max_position)
+// ids is (rows), and y is (rows, 2). One invocation computes one row. y is overwritten.
 // uses: common/grid, common/state
 const WG: u32 = 64u;
 

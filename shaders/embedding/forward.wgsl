@@ -1,5 +1,7 @@
-// Embedding of tokens, and with POSITIONS of their positions: y[m] = table[ids[m]] + positions[first + m mod length].
-// ids: (rows); table: (vocab, cols); positions: (·, cols); y: (rows, cols). Grid: one invocation an element. y is `=`.
+// Embedding of tokens. With POSITIONS, that of their positions is added.
+//   y[m] = table[ids[m]] + positions[first + m mod length]
+// ids is (rows), table is (vocab, cols), positions is (·, cols), and y is (rows, cols). One invocation computes one element. y is
+// overwritten.
 // uses: common/grid, common/state
 const WG: u32 = 64u;
 const POSITIONS: u32 = 0u;

@@ -1,9 +1,10 @@
-// Fourier features of points (Tancik et al. 2020), sines then cosines of the phases f · v; x block, then y block. KIND
-//   1: f = 2^k π, k = 0 … count − 1;  2: f = k π, k = 1 … count;  3: f = k;  4: one block with the phases 2π x·B.
-// Whole turns are taken off before π comes in, exactly: products with powers of two are exact, others are taken of halves with 12 bits. So
-// 2^31 π, which is beyond what sin of an f32 resolves, gives the same features on every device.
-// x: (rows, 2); b: (2, count); y: (rows, 4 count), or (rows, 2 count) of KIND 4. Grid: one invocation a phase. y is `=`. No gradient: x is
-// data.
+// Fourier features of points (Tancik et al. 2020): sines, then cosines, of the phases f · v. The block of x comes first, then that of y.
+// KIND chooses the frequencies f.
+//   1: f = 2^k π, k = 0 … count − 1;  2: f = k π, k = 1 … count;  3: f = k;  4: one block with the phases 2π x·B
+// Whole turns are taken off before π comes in, exactly. Products with powers of two are exact, and others are taken of halves with 12 bits.
+// So 2^31 π gives the same features on every device, although it is beyond what sin of an f32 resolves.
+// x is (rows, 2), and b is (2, count). y is (rows, 4 count), or (rows, 2 count) with KIND 4. There is no gradient, as x is data.
+// One invocation computes one phase. y is overwritten.
 // uses: common/grid, common/math
 const WG: u32 = 64u;
 const KIND: u32 = 1u;
@@ -15,12 +16,12 @@ var<immediate> p: Params;
 @group(0) @binding(1) var<storage, read> b: array<f32>;       // (2, count)
 @group(0) @binding(2) var<storage, read_write> y: array<f32>; // (rows, 4 count) or (rows, 2 count)
 
-// The first 12 bits of a number's mantissa; what is left has 12, too.
+// The number with the first 12 bits of its mantissa. What is left of it has 12 bits, too.
 fn head(v: f32) -> f32 {
     return bitcast<f32>(bitcast<u32>(v) & 0xfffff000u);
 }
 
-// Off with whole turns of 2: exact.
+// Takes whole turns of 2 off, which is exact.
 fn reduced(v: f32) -> f32 {
     return v - 2.0 * round(0.5 * v);
 }

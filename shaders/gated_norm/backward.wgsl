@@ -1,8 +1,10 @@
-// Gradient of the gated RMS normalisation, g = y ⊙ silu(z), out = w ⊙ g r, r = (mean g² + eps)^(−½) over a group. ∂r/∂g_c = −r³ g_c / n, n
-// the columns of a group, and silu'(z) = σ(z) (1 + z σ(−z)):
+// Gradient of the gated RMS normalisation. The forward pass was, with means over the n columns of a group:
+//   g = y ⊙ silu(z), out = w ⊙ g r, r = (mean g² + eps)^(−½)
+// The gradient follows from ∂r/∂g_c = −r³ g_c / n and silu'(z) = σ(z) (1 + z σ(−z)).
 //   dg = r (w ⊙ dout − g r² mean(g ⊙ w ⊙ dout));  dy = dg ⊙ silu(z);  dz = dg ⊙ y ⊙ silu'(z)
-// y dout dy: (rows, cols); z dz: the first cols of (rows, width), others of dz are left as they are; w: (cols); stats: (rows, groups) = r.
-// Grid: LANES invocations a row, which is a group of a row. dy and dz are `=`.
+// y, dout and dy are (rows, cols), w is (cols), and stats is (rows, groups) = r. z and dz are the first cols columns of (rows, width).
+// LANES invocations share a row, which is a group of a row. dy and dz are overwritten, and the other columns beside dz are left as they
+// are.
 // uses: common/grid, common/reduce, common/math
 
 struct Params { rows: u32, cols: u32, width: u32, groups: u32 }

@@ -1,9 +1,9 @@
-// Gradient of the gated RMS normalisation, out = w ⊙ g r, g = y ⊙ silu(z), by its weight, which all rows share:
+// Gradient of the gated RMS normalisation by its weight, which all rows share. The forward pass was out = w ⊙ g r with g = y ⊙ silu(z).
 //   dw = Σ_rows dout ⊙ g r
-// The rows `start` to `end` − 1 are summed. y dout: (rows, cols); z: the first cols of (rows, width); stats: (rows, groups) = r; dw:
-// (cols).
-// Grid: COLS columns a workgroup, WG / COLS invocations a column, each striding over the rows; their sums are added in a fixed order. dw is
-// `+=` (common/sum).
+// The rows `start` to `end` − 1 are summed. y and dout are (rows, cols), z is the first cols columns of (rows, width), stats is (rows,
+// groups) = r, and dw is (cols).
+// A workgroup computes COLS columns. The WG / COLS invocations of a column stride over the rows, and their sums are added in a fixed order.
+// dw is added to (common/sum).
 // uses: common/grid, common/columns, common/math, common/state, common/sum
 alias Sum = f32;
 

@@ -1,7 +1,7 @@
-// Gated RMS normalisation (Dao & Gu 2024, section 7.2; RMS norm: Zhang & Sennrich 2019, eq. 4), by groups of the columns:
+// Gated RMS normalisation by groups of the columns (Dao & Gu 2024, section 7.2; RMS norm: Zhang & Sennrich 2019, eq. 4).
 //   g = y ⊙ silu(z), silu(z) = z σ(z);  r = (mean g² over the group + eps)^(−½);  out = w ⊙ g r
-// y out: (rows, cols); z: the first cols of (rows, width); w: (cols); stats: (rows, groups) = r. Grid: LANES invocations a row, which is a
-// group of a row. out and stats are `=`.
+// y and out are (rows, cols), z is the first cols columns of (rows, width), w is (cols), and stats is (rows, groups) = r.
+// LANES invocations share a row, which is a group of a row. out and stats are overwritten.
 // uses: common/grid, common/reduce, common/math
 
 struct Params { rows: u32, cols: u32, width: u32, groups: u32, eps: f32 }

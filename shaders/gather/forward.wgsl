@@ -1,6 +1,7 @@
-// Rows of a table by index, as 32-bit floats, or as 16-bit floats in pairs (HALF): y[t, b] = x[index[b], t] with TIME_MAJOR, else
-// y[b, t] = x[index[b], t].
-// x: (N, length, cols); index: (batch); y: (length, batch, cols) or (batch, length, cols). Grid: one invocation an element of y. y is `=`.
+// Rows of a table by index: y[b, t] = x[index[b], t]. With TIME_MAJOR, y[t, b] = x[index[b], t]. The table has 32-bit floats, or with HALF
+// 16-bit floats in pairs.
+// x is (N, length, cols), and index is (batch). y is (batch, length, cols), or (length, batch, cols) with TIME_MAJOR. One invocation copies
+// one element of y. y is overwritten.
 // uses: common/grid
 const WG: u32 = 64u;
 const HALF: u32 = 0u;

@@ -1,12 +1,16 @@
-// Gradient of one time step of the GRU cell (Cho et al. 2014, eq. 5 to 8, with the reset gate after the product as torch.nn.GRU's formula
-// has it), from the last step to the first. Forward: u = W_hh h_{t−1} + b_hh;  r = σ(gx_r + u_r), z = σ(gx_z + u_z),
-// n = tanh(gx_n + r u_n);  h_t = (1 − z) n + z h_{t−1};  y_t = h_t + residual_t.
-//   h_t is in y_t, and in step t + 1 in u and beside z:  dh = dy_t + du W_hh + dh_{t+1} z_{t+1} (of step t + 1)
-//   ∂h/∂n = 1 − z, ∂h/∂z = h_{t−1} − n, and n's argument gx_n + r u_n has ∂/∂r = u_n, ∂/∂u_n = r. Before the activations, as
-//   tanh' = 1 − tanh² and σ' = σ (1 − σ):  dn = dh (1 − z)(1 − n²), dr = dn u_n r(1 − r), dz = dh (h_{t−1} − n) z(1 − z)
+// Gradient of one time step of the GRU cell (Cho et al. 2014, eq. 5 to 8, with the reset gate after the product, as in torch.nn.GRU). Time
+// steps go from the last to the first. The forward pass was:
+//   u = W_hh h_{t−1} + b_hh;  r = σ(gx_r + u_r), z = σ(gx_z + u_z), n = tanh(gx_n + r u_n)
+//   h_t = (1 − z) n + z h_{t−1};  y_t = h_t + residual_t
+// h_t is used in y_t, and in step t + 1 in u and beside z:
+//   dh = dy_t + du W_hh + dh_{t+1} z_{t+1}, with du of step t + 1
+// The derivatives of h are ∂h/∂n = 1 − z and ∂h/∂z = h_{t−1} − n. Those of the argument of n, gx_n + r u_n, are ∂/∂r = u_n and ∂/∂u_n = r.
+// With tanh' = 1 − tanh² and σ' = σ (1 − σ), the gradients before the activations are:
+//   dn = dh (1 − z)(1 − n²), dr = dn u_n r(1 − r), dz = dh (h_{t−1} − n) z(1 − z)
 //   of gx: (dr, dz, dn), of u: (dr, dz, dn r)
-// gates: (T, B, 4, H); h: (T + 1, B, H); dy: (T, B, H); dh: (B, H) through W_hh from step t + 1, with LATER; direct: (B, H) carries dh z,
-// `=` without LATER; dgx du: (T, B, 3, H). Grid: one invocation a unit. Slot t of dgx and du, and direct are `=`.
+// gates is (T, B, 4, H), h is (T + 1, B, H), dy is (T, B, H), and dgx and du are (T, B, 3, H). dh and direct are (B, H). With LATER, dh is
+// what comes through W_hh from step t + 1, and direct holds dh z of that step.
+// One invocation computes one unit of one sequence. Slot t of dgx and du is overwritten, and so is direct, with dh z of this step.
 // uses: common/grid
 const WG: u32 = 64u;
 const LATER: u32 = 1u;

@@ -1,8 +1,11 @@
-// One time step of the GRU cell (Cho et al. 2014), gates in PyTorch's order and with its reset gate after the product:
+// One time step of the GRU cell (Cho et al. 2014). The gates are in PyTorch's order, and the reset gate comes after the product, as in
+// torch.nn.GRU.
 //   u = W_hh h_{t−1} + b_hh;  r = σ(gx_r + u_r), z = σ(gx_z + u_z), n = tanh(gx_n + r u_n);  h_t = (1 − z) n + z h_{t−1}
-// With FIRST h before is 0 and u is the bias alone. y_t = h_t + residual_t (RESIDUAL).
-// gx: (T, B, 3, H), bias included; u: (B, 3, H), or (3, H) with FIRST; gates: (T, B, 4, H) = r, z, n, u_n; h: (T + 1, B, H), of which slot
-// t + 1 is h_t; residual y: (T, B, H). Grid: one invocation a unit (b, j). Slot t of gates and y, and t + 1 of h (FIRST: and 0) are `=`.
+// With FIRST, the state before this step is 0 and u is the bias alone. y_t is h_t. With RESIDUAL, it is h_t + residual_t.
+// gx is (T, B, 3, H) with the bias included. u is (B, 3, H), or (3, H) with FIRST. gates is (T, B, 4, H) = r, z, n, u_n. h is (T + 1, B,
+// H), of which slot t + 1 is h_t. residual and y are (T, B, H).
+// One invocation computes one unit j of one sequence b. Slot t of gates and y and slot t + 1 of h are overwritten. With FIRST, slot 0 of h
+// is overwritten, too.
 // uses: common/grid, common/math
 const WG: u32 = 64u;
 const FIRST: u32 = 0u;

@@ -1,8 +1,9 @@
-// Gradient of InfoNCE (van den Oord et al. 2018, eq. 4, with exp(s / τ) for f) by the products s. The loss is the mean over the n rows that
-// count of lse_row_i + lse_col_i − 2 s_ii / τ: two softmax cross-entropies, and s_ij is in the sums of row i and of column j.
+// Gradient of InfoNCE by the products s (van den Oord et al. 2018, eq. 4, with exp(s / τ) for f). The loss is the mean of
+// lse_row_i + lse_col_i − 2 s_ii / τ over the n rows that count. These are two softmax cross-entropies, and s_ij is in the sums of row i
+// and of column j.
 //   ∂lse_row_i/∂s_ij = exp(s_ij / τ − lse_row_i) / τ;  ∂lse_col_j/∂s_ij = exp(s_ij / τ − lse_col_j) / τ
 //   ds_ij = scale · weight / (n τ) · (exp(s_ij / τ − lse_row_i) + exp(s_ij / τ − lse_col_j) − 2 δ_ij), 0 outside the n rows
-// s ds: (rows, rows); lse: (rows, 2). Grid: one invocation an element. ds is `=`.
+// s and ds are (rows, rows), and lse is (rows, 2). One invocation computes one element. ds is overwritten.
 // uses: common/grid, common/math, common/state
 const WG: u32 = 64u;
 

@@ -1,7 +1,7 @@
-// InfoNCE (van den Oord et al. 2018) in both directions over the n rows that count, logits s / τ with the pairs on the diagonal:
+// InfoNCE (van den Oord et al. 2018) in both directions over the n rows that count. The logits are s / τ, with the pairs on the diagonal.
 //   lse_row_i = ln Σ_j exp(s_ij / τ), lse_col_i = ln Σ_j exp(s_ji / τ), loss_i = lse_row_i + lse_col_i − 2 s_ii / τ
-// s: (rows, rows) = p · t̂ᵀ; lse: (rows, 2); y: (rows, cols). Grid: LANES invocations a row. y[column] = loss_i, y[0] += weight · loss_i,
-// lse `=`; rows that do not count get 0.
+// s is (rows, rows) = p · t̂ᵀ, lse is (rows, 2), and y is (rows, cols). Rows that do not count get 0.
+// LANES invocations share a row. lse is overwritten, y[column] is overwritten with loss_i, and weight · loss_i is added to y[0].
 // uses: common/grid, common/reduce, common/math, common/state
 struct Params { rows: u32, cols: u32, column: u32, weight: f32, temperature: f32 }
 var<immediate> p: Params;

@@ -1,15 +1,17 @@
-// Loss of predicted joints with the gradient in the same pass. Token first + j of a sample predicts joint j: (x, y, stop) of 3 numbers.
+// Loss of predicted joints with the gradient in the same pass. Token first + j of a sample predicts joint j by 3 numbers, (x, y, stop).
 //   coordinate = ½ Σ_axis (x − t)², or with HUBER ½ Σ_axis h(x − t), h(d) = ½ d² for |d| ≤ δ, else δ (|d| − ½ δ)
 //   stop = max(z, 0) − z s + ln(1 + exp(−|z|)), s = 1 at the last valid joint, else 0 (Bishop 2006, eq. 4.90, from logits)
 //   loss = coordinate + w · stop, without STOP coordinate;  distance = ‖(x − t) ⊙ deviation‖, in the unit of the data;
 //   right = 1 where σ(z) > ½ as s says
-// stop is ln(1 + exp z) − z s written so that nothing overflows, and (ln(1 + exp z))' = σ(z); h' is d held within ±δ (Huber 1964):
+// stop is ln(1 + exp z) − z s, written so that nothing overflows. The gradient follows from (ln(1 + exp z))' = σ(z), and from h' being d
+// held within ±δ (Huber 1964).
 //   by x of an axis: x − t, or with HUBER ½ clamp(x − t, −δ, δ);  by z: w (σ(z) − s) (Bishop 2006, eq. 4.91), σ(z) − 1 = −σ(−z)
 //   dx = scale / count · ∂loss/∂x, 0 for joints that are masked and for other tokens
-// x dx: (batch, length, 3); t: (batch, joints, 2); mask: (batch, joints), valid joints first; deviation: (2); y: (batch · joints,
-// cols): loss, coordinate, distance, and with STOP stop, right.
-// state.rows: rows of y that count; state.count: valid joints among them; state.scale: factor of the gradient.
-// Grid: one invocation a token. All outputs are `=`; rows that do not count are 0.
+// x and dx are (batch, length, 3), t is (batch, joints, 2), and deviation is (2). mask is (batch, joints), with the valid joints first. y
+// is (batch · joints, cols). Its columns are loss, coordinate and distance, and with STOP also stop and right.
+// state.rows is the number of rows of y that count, and state.count that of the valid joints among them. state.scale is a factor of the
+// gradient.
+// One invocation computes one token. All outputs are overwritten. Rows that do not count are 0.
 // uses: common/grid, common/math, common/state
 const WG: u32 = 64u;
 const GRADIENT: u32 = 1u;

@@ -1,14 +1,17 @@
-// Gradient of layer normalisation (Ba et al. 2016, eq. 3 and 4) in its input. Forward, over n columns: c = x − mean(x),
-// rstd = (mean(c²) + eps)^(−½), x̂ = c · rstd, y = x̂ ⊙ w + b. With g = dy ⊙ w, the gradient by x̂:
+// Gradient of layer normalisation (Ba et al. 2016, eq. 3 and 4) by its input. The forward pass was, over n columns:
+//   c = x − mean(x), rstd = (mean(c²) + eps)^(−½), x̂ = c · rstd, y = x̂ ⊙ w + b
+// The gradient by x̂ is g = dy ⊙ w.
 //   ∂rstd/∂c_i = −rstd³ · c_i / n, so the gradient by c is g · rstd − c · rstd³ · mean(g ⊙ c) = rstd · (g − x̂ · mean(g ⊙ x̂))
 //   c = x − mean(x) takes the mean off that, which is rstd · mean(g), as mean(x̂) = 0:
 //   dx = rstd · (g − mean(g) − x̂ · mean(g ⊙ x̂))
-// Of two columns the first two terms cancel the third but for the share of eps in the variance, x̂² = 1 − eps · rstd², and what is left,
-// dx₀ = −dx₁ = ½ (g₀ − g₁) · eps · rstd³, drowns in rounding unless it is written so.
-// Without CENTER (RMS normalisation; Zhang & Sennrich 2019, eq. 4) c = x, so x̂ = x · rstd and mean(g) is left out.
-// x dy dx: (rows, cols); w: (cols); stats: (rows, 2) from the forward pass. Grid: LANES invocations a row. dx is `=`.
-// With DERIVATIVE the result is multiplied by activation'(z), with RESIDUAL the residual is added, in this order. With DROPPED it is also
+// With two columns, the first two terms cancel the third but for the share of eps in the variance, x̂² = 1 − eps · rstd². What is left
+// drowns in rounding unless it is written so:
+//   dx₀ = −dx₁ = ½ (g₀ − g₁) · eps · rstd³
+// x, dy and dx are (rows, cols), w is (cols), and stats is (rows, 2) from the forward pass.
+// Without CENTER it is RMS normalisation (Zhang & Sennrich 2019, eq. 4). Then c = x, so x̂ = x · rstd, and mean(g) is left out. With
+// DERIVATIVE, the result is multiplied by activation'(z). With RESIDUAL, the residual is added after that. With DROPPED, the result is also
 // given as it passes a dropout below, dropped = dx · keep / (1 − rate) (dropout/apply).
+// LANES invocations share a row. dx is overwritten, and so is dropped.
 // uses: common/grid, common/reduce, common/activation, common/math, common/random, common/state
 const CENTER: u32 = 1u;
 const DERIVATIVE: u32 = 1u;

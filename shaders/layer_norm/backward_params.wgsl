@@ -1,10 +1,10 @@
-// Gradients of layer normalisation in its weights. Every row has y = x̂ ⊙ w + b (Ba et al. 2016, eq. 4) with the same w and b, so
-// ∂y/∂w = x̂ and ∂y/∂b = 1 add up over the rows:
+// Gradients of layer normalisation by its weights. Every row has y = x̂ ⊙ w + b (Ba et al. 2016, eq. 4) with the same w and b. So
+// ∂y/∂w = x̂ and ∂y/∂b = 1 add up over the rows.
 //   dw = Σ_rows dy ⊙ x̂;  db = Σ_rows dy
-// Without CENTER (RMS normalisation; Zhang & Sennrich 2019, eq. 4) x̂ = x · rstd, and there is no db.
-// The rows first … end − 1 are summed. x dy: (rows, cols); stats: (rows, 2); dw db: (cols). Grid: COLS columns a workgroup,
-// WG / COLS invocations a column, each striding over the rows; their sums are added in a fixed order. dw and db are `+=`
-// (common/sum).
+// Without CENTER it is RMS normalisation (Zhang & Sennrich 2019, eq. 4). Then x̂ = x · rstd, and there is no db.
+// The rows first … end − 1 are summed. x and dy are (rows, cols), stats is (rows, 2), and dw and db are (cols).
+// A workgroup computes COLS columns. The WG / COLS invocations of a column stride over the rows, and their sums are added in a fixed order.
+// dw and db are added to (common/sum).
 // uses: common/grid, common/columns, common/state, common/sum
 const CENTER: u32 = 1u;
 alias Sum = vec2<f32>;

@@ -1,7 +1,9 @@
-// Layer normalisation over rows (Ba et al. 2016): x̂ = (x − mean) · rstd, rstd = 1/√(var + eps), y = x̂ ⊙ w + b.
-// Sums are taken of x − x₀ (x₀ = first of the row), so that a large common offset costs no precision; `stats` keeps mean − x₀ and rstd.
-// Without CENTER it is RMS normalisation (Zhang & Sennrich 2019), y = x / √(mean x² + eps) ⊙ w: mean and x₀ are 0, there is no b.
-// x y: (rows, cols); w b: (cols); stats: (rows, 2). Grid: LANES invocations a row. All outputs are `=`.
+// Layer normalisation over rows (Ba et al. 2016).
+//   x̂ = (x − mean) · rstd, rstd = 1/√(var + eps), y = x̂ ⊙ w + b
+// Sums are taken of x − x₀, where x₀ is the first element of the row, so that a large common offset costs no precision. `stats` keeps
+// mean − x₀ and rstd.
+// Without CENTER it is RMS normalisation (Zhang & Sennrich 2019), y = x / √(mean x² + eps) ⊙ w. Then mean and x₀ are 0, and there is no b.
+// x and y are (rows, cols), w and b are (cols), and stats is (rows, 2). LANES invocations share a row. y and stats are overwritten.
 // uses: common/grid, common/reduce
 const CENTER: u32 = 1u;
 

@@ -1,8 +1,8 @@
-// Loss scaling for gradients that are stored in 16 bits (Micikevicius et al. 2018, section 3.2): the gradient of the model's output, times
-// S. Everything behind it is linear in it, so each gradient of a weight is S times too large, and the optimiser divides by S. S follows
-// from the record of the step before:
+// Loss scaling for gradients that are stored in 16 bits (Micikevicius et al. 2018, section 3.2). The gradient of the model's output is
+// multiplied by S. Everything behind it is linear in it, so each gradient of a weight is S times too large, and the optimiser divides by S.
+// S follows from the record of the step before.
 //   S = max(S₋₁ / 2, 1) where that step was skipped, else min(S₋₁ · 2^(1/2000), 2^24)
-// x: (n), in place; records: (slots, RECORD), of which SCALE_AT is S. Grid: one invocation an element.
+// x is (n), and records is (slots, RECORD), of which SCALE_AT is S. One invocation computes one element. x is updated in place.
 // uses: common/grid, common/record, common/state
 const WG: u32 = 64u;
 

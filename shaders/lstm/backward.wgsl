@@ -1,12 +1,16 @@
-// Gradient of one time step of the LSTM cell (Hochreiter & Schmidhuber 1997, with the forget gate of Gers et al. 2000, in torch.nn.LSTM's
-// formula), from the last step to the first. Forward, with the gates after their activations: c_t = f c_{t−1} + i g;  h_t = o tanh(c_t);
-// y_t = h_t · keep;  u = W_hh h_{t−1} + b_hh is added to the gates' inputs.
-//   h_t is in y_t and in u of step t + 1:  dh = keep · dy_t + du W_hh (of step t + 1)
-//   c_t is in h_t, tanh' = 1 − tanh², and in c_{t+1}:  dc = dh · o (1 − tanh²c_t) + dc_{t+1} f_{t+1}
-//   ∂c/∂i = g, ∂c/∂f = c_{t−1}, ∂c/∂g = i, ∂h/∂o = tanh(c_t), and before the activations, σ' = σ (1 − σ):
+// Gradient of one time step of the LSTM cell (Hochreiter & Schmidhuber 1997, with the forget gate of Gers et al. 2000, as in
+// torch.nn.LSTM). Time steps go from the last to the first. The forward pass was, with the gates after their activations:
+//   c_t = f c_{t−1} + i g;  h_t = o tanh(c_t);  y_t = h_t · keep
+// Here u = W_hh h_{t−1} + b_hh was added to the gates' inputs. h_t is used in y_t and in u of step t + 1:
+//   dh = keep · dy_t + du W_hh, with du of step t + 1
+// c_t is used in h_t, where tanh' = 1 − tanh², and in c_{t+1}:
+//   dc = dh · o (1 − tanh²c_t) + dc_{t+1} f_{t+1}
+// The derivatives by the gates are ∂c/∂i = g, ∂c/∂f = c_{t−1}, ∂c/∂g = i and ∂h/∂o = tanh(c_t). With σ' = σ (1 − σ), the gradients before
+// the activations are:
 //   di = dc g i(1 − i), df = dc c_{t−1} f(1 − f), dg = dc i (1 − g²), do = dh tanh(c_t) o(1 − o)
-// gates dgates: (T, B, 4, H); c: (T + 1, B, H); dy: (at least dy_at + B·H), with OUTPUT; dh: (B, H) from step t + 1, with LATER; dc: (B, H)
-// carries dc_{t+1} f_{t+1}, `=` without LATER. Grid: one invocation a unit. Slot t of dgates and dc are `=`.
+// gates and dgates are (T, B, 4, H), and c is (T + 1, B, H). dh and dc are (B, H). With OUTPUT there is dy, which is (at least
+// dy_at + B·H). With LATER, dh is what comes from step t + 1, and dc holds dc_{t+1} f_{t+1}.
+// One invocation computes one unit of one sequence. Slot t of dgates is overwritten, and so is dc, with dc_t f_t.
 // uses: common/grid, common/math, common/random, common/state
 const WG: u32 = 64u;
 const OUTPUT: u32 = 1u;

@@ -1,9 +1,12 @@
-// One time step of the LSTM cell (Hochreiter & Schmidhuber 1997, with the forget gate of Gers et al. 2000), gates in PyTorch's order:
+// One time step of the LSTM cell (Hochreiter & Schmidhuber 1997, with the forget gate of Gers et al. 2000). The gates are in PyTorch's
+// order.
 //   (i, f, g, o) = gx_t + u,  u = W_hh h_{t−1} + b_hh;  c_t = σ(f) c_{t−1} + σ(i) tanh(g);  h_t = σ(o) tanh(c_t)
-// With FIRST h and c before are 0 and u is the bias alone. OUTPUT: y = h_t · keep, inverted dropout with DROPOUT.
-// gx: (T, B, 4, H), bias included; u: (B, 4, H), or (4, H) with FIRST; gates: (T, B, 4, H) after their activations; h c: (T + 1, B, H), of
-// which slot t + 1 is h_t; y: (at least y_at + B·H). Grid: one invocation a unit (b, j). Slot t of gates, t + 1 of h and c (FIRST: and 0),
-// and y from y_at are `=`.
+// With FIRST, h and c before this step are 0 and u is the bias alone. With OUTPUT, h_t is also written to y. With DROPOUT, that is
+// y = h_t · keep, by inverted dropout.
+// gx is (T, B, 4, H) with the bias included. u is (B, 4, H), or (4, H) with FIRST. gates is (T, B, 4, H), after the activations. h and c
+// are (T + 1, B, H), of which slot t + 1 is h_t and c_t. y is (at least y_at + B·H).
+// One invocation computes one unit j of one sequence b. Slot t of gates, slot t + 1 of h and c, and y from y_at on are overwritten. With
+// FIRST, slot 0 of h and c is overwritten, too.
 // uses: common/grid, common/lstm_cell, common/math, common/random, common/state
 const WG: u32 = 64u;
 

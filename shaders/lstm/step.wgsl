@@ -1,9 +1,11 @@
-// lstm/forward with the product with the state before it, on cards, for a multiple of 4 units: a column of vectors of the product has the
-// gates of a unit, so that the invocation that has summed them finishes the unit. Tiles are those of common/matmul_block.
+// One time step of the LSTM cell together with the product with the state before it, on cards, for a multiple of 4 units. A column of
+// vectors of the product has the gates of a unit, so that the invocation that has summed them finishes the unit. The tiles are those of
+// common/matmul_block.
 //   (i, f, g, o) = gx_t + W_hh h_{t−1} + b_hh;  c_t = σ(f) c_{t−1} + σ(i) tanh(g);  h_t = σ(o) tanh(c_t)
-// gx: (T, B, 4, H), bias included; b: (4, H, H), W_hh; bias: (4, H); gates: (T, B, 4, H) after their activations; h c: (T + 1, B, H), of
-// which slot t is read and slot t + 1 is h_t; y: (at least y_at + B·H). m is B, n is 4·H, k is H. Grid: one workgroup a tile. Slot t of
-// gates, t + 1 of h and c, and y from y_at are `=`.
+// OUTPUT and DROPOUT mean what they do in lstm/forward. The sizes of the product are m = B, n = 4·H and k = H.
+// gx is (T, B, 4, H) with the bias included. b is W_hh, (4, H, H), and bias is (4, H). gates is (T, B, 4, H), after the activations. h and
+// c are (T + 1, B, H), of which slot t is read and slot t + 1 is h_t and c_t. y is (at least y_at + B·H).
+// One workgroup computes one tile. Slot t of gates, slot t + 1 of h and c, and y from y_at on are overwritten.
 // uses: common/across, common/grid, common/lstm_cell, common/matmul_block, common/math, common/random, common/state
 const TRANS_A: u32 = 0u;
 const TRANS_B: u32 = 1u;

@@ -1,6 +1,6 @@
-// Matrix product for GPUs, for sizes that are multiples of 4; formula, shapes and epilogue in common/matmul_vec4, tiles in
-// common/matmul_block.
-// Grid: one workgroup a tile, in the order of common/matmul_block.
+// Matrix product for GPUs, for sizes that are multiples of 4. The formula, the shapes and the epilogue are those of common/matmul_vec4, and
+// the tiles are those of common/matmul_block.
+// One workgroup computes one tile, in the order of common/matmul_block.
 // uses: common/across, common/grid, common/matmul_block, common/matmul_options, common/matmul_vec4, common/activation, common/math, common/random, common/state, common/sum
 
 @group(0) @binding(1) var<storage, read> a: array<vec4<f32>>; // (batch, M, K)
@@ -9,12 +9,12 @@ fn load_a(i: u32) -> vec4<f32> {
     return a[i];
 }
 
-// Row of B, stored transposed, that makes a column.
+// Row of B, stored transposed, that is used for column n.
 fn row_of_b(n: u32) -> u32 {
     return n;
 }
 
-// What y[i] holds of this step already.
+// What y[i] already holds of the sum of this step.
 fn sum_before(i: u32) -> vec4<f32> {
     if (accumulates()) {
         return y[i];

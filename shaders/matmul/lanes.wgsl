@@ -1,12 +1,13 @@
-// Matrix product for processors that run shaders with subgroups of 8 or 16 (LANES), for sizes that are multiples of 4; formula, shapes and
-// epilogue in common/matmul_vec4. A workgroup is one subgroup and makes a tile of 32 × (4·LANES) outputs, held as eight matrices a lane:
-// lane l owns columns 4l … 4l + 3. The A of eight steps of k comes as eight vectors a lane, four of them with 16 lanes, and is handed round
-// by broadcast. The products are written out, as an array that the driver does not unroll would live in memory.
-// Grid: one workgroup a tile, tiles along n fastest, then m, then batch.
+// Matrix product for processors that run shaders with subgroups of 8 or 16 (LANES), for sizes that are multiples of 4. The formula, the
+// shapes and the epilogue are those of common/matmul_vec4.
+// A workgroup is one subgroup and computes a tile of 32 × (4·LANES) outputs, held as eight matrices per lane. Lane l owns columns
+// 4l … 4l + 3. The A of eight steps of k comes as eight vectors per lane, four of them with 16 lanes, and is handed round by broadcast. The
+// products are written out, as an array that the driver does not unroll would live in memory.
+// One workgroup computes one tile. Tiles go along n fastest, then m, then batch.
 // uses: common/grid, common/matmul_options, common/matmul_vec4, common/activation, common/math, common/random, common/state, common/sum
 
 const LANES: u32 = 8u;
-// Lane from which on the rows lie that load_next gives.
+// First of the lanes that hold the rows given by load_next.
 const NEXT: u32 = LANES - 8u;
 
 @group(0) @binding(1) var<storage, read> a: array<vec4<f32>>; // (batch, M, K)
@@ -23,7 +24,7 @@ fn load_a(base: u32, m: u32, k: u32, lane: u32) -> vec4<f32> {
     return a[(base + min(m + lane / 2u, p.m - 1u) * p.k + min(kk, p.k - 4u)) / 4u] * select(0.0, 1.0, kk < p.k);
 }
 
-// Steps k … k + 3 of columns n … n + 3, a step a column of the matrix.
+// Steps k … k + 3 of columns n … n + 3. A column of the matrix is one step.
 fn load_b(base: u32, k: u32, n: u32) -> mat4x4<f32> {
     if (TRANS_B == 1u) {
         let at = (base + n * p.k + k) / 4u;
@@ -35,7 +36,7 @@ fn load_b(base: u32, k: u32, n: u32) -> mat4x4<f32> {
     return mat4x4<f32>(b[at], b[at + pitch], b[at + 2u * pitch], b[at + 3u * pitch]);
 }
 
-// A of four rows and the first four of the eight steps, a step a column of the matrix.
+// A of four rows and the first four of the eight steps. A column of the matrix is one step.
 fn early(v: vec4<f32>) -> mat4x4<f32> {
     if (TRANS_A == 1u) {
         return mat4x4<f32>(subgroupBroadcast(v, 0u), subgroupBroadcast(v, 1u), subgroupBroadcast(v, 2u), subgroupBroadcast(v, 3u));
@@ -51,7 +52,7 @@ fn late(v: vec4<f32>) -> mat4x4<f32> {
     return transpose(mat4x4<f32>(subgroupBroadcast(v, 1u), subgroupBroadcast(v, 3u), subgroupBroadcast(v, 5u), subgroupBroadcast(v, 7u)));
 }
 
-// What load_a has for the four rows after those of `v`: the last eight lanes have it already, if there are 16.
+// What load_a gives for the four rows after those of `v`. If there are 16 lanes, the last eight have it already.
 fn load_next(v: vec4<f32>, base: u32, m: u32, k: u32, lane: u32) -> vec4<f32> {
     if (LANES == 16u) {
         return v;
@@ -59,7 +60,7 @@ fn load_next(v: vec4<f32>, base: u32, m: u32, k: u32, lane: u32) -> vec4<f32> {
     return load_a(base, m, k, lane);
 }
 
-// early and late of what load_next gave; a lane to broadcast from must be a constant, not an argument.
+// early and late for what load_next gave. They are written out, as a lane to broadcast from must be a constant, not an argument.
 fn early_next(v: vec4<f32>) -> mat4x4<f32> {
     if (TRANS_A == 1u) {
         return mat4x4<f32>(subgroupBroadcast(v, NEXT), subgroupBroadcast(v, NEXT + 1u), subgroupBroadcast(v, NEXT + 2u), subgroupBroadcast(v, NEXT + 3u));
@@ -84,7 +85,7 @@ fn add_product(sum: mat4x4<f32>, steps: mat4x4<f32>, rows: mat4x4<f32>) -> mat4x
     return add_step(add_step(add_step(add_step(sum, steps[0], rows[0]), steps[1], rows[1]), steps[2], rows[2]), steps[3], rows[3]);
 }
 
-// `b` where `second`, else `a`.
+// `b` where `second` is true, else `a`.
 fn either(second: bool, a: mat4x4<f32>, b: mat4x4<f32>) -> mat4x4<f32> {
     return mat4x4<f32>(select(a[0], b[0], second), select(a[1], b[1], second), select(a[2], b[2], second), select(a[3], b[3], second));
 }
@@ -117,7 +118,7 @@ fn store_sums(m: u32, lane: u32, sums: vec4<f32>) {
     }
 }
 
-// What y[i] holds of this step already. A branch would mask every store on a processor.
+// What y[i] already holds of the sum of this step. A branch would mask every store on a processor.
 fn sum_before(i: u32) -> vec4<f32> {
     return select(vec4<f32>(0.0), y[i], accumulates());
 }
@@ -139,7 +140,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     if (batch >= p.batch) {
         return;
     }
-    // Of B 512 KiB a strip.
+    // A strip reads 512 KiB of B.
     let at = tile_at(tile % (tiles_n * tiles_m), tiles_m, tiles_n, clamp(32768u / LANES / p.k, 1u, tiles_n));
     let m0 = at.x * 32u;
     let n0 = at.y * (4u * LANES);

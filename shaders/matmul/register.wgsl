@@ -1,7 +1,8 @@
-// Matrix product for processors that run shaders, and sizes that matmul/lanes cannot take; formula, shapes and epilogue in common/matmul.
-// Such a processor reads storage lane by lane, so loads cost far more than products, and barriers more than both: an invocation makes
+// Matrix product for processors that run shaders, and sizes that matmul/lanes cannot take. The formula, the shapes and the epilogue are
+// those of common/matmul.
+// Such a processor reads storage lane by lane, so loads cost far more than products, and barriers more than both. So an invocation computes
 // TILE_M × TILE_N outputs in registers and shares nothing.
-// Grid: one invocation a tile, tiles along n fastest, then m, then batch.
+// One invocation computes one tile. Tiles go along n fastest, then m, then batch.
 // uses: common/grid, common/matmul_options, common/matmul, common/activation, common/math, common/random, common/state, common/sum
 const WG: u32 = 8u;
 const TILE_M: u32 = 4u;
@@ -10,7 +11,7 @@ const TILE_N: u32 = 4u;
 @group(0) @binding(1) var<storage, read> a: array<f32>; // (batch, M, K)
 @group(0) @binding(2) var<storage, read> b: array<f32>; // (batch, K, N)
 
-// What y[i] holds of this step already. A branch would mask every store on a processor.
+// What y[i] already holds of the sum of this step. A branch would mask every store on a processor.
 fn sum_before(i: u32) -> f32 {
     return select(0.0, y[i], accumulates());
 }

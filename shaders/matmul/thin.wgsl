@@ -1,7 +1,8 @@
-// Matrix product of few outputs and long sums, such as the gradient of a narrow layer's weights; formula, shapes and epilogue in
-// common/matmul. COLS outputs a workgroup, n fastest; WG / COLS invocations an output, each of which takes every STRIDE-th step of k, four
-// at a time so that their loads are under way together. Their sums are added in a fixed order. One product, no batch. Grid: one workgroup
-// for COLS outputs.
+// Matrix product of few outputs and long sums, such as the gradient of a narrow layer's weights. The formula, the shapes and the epilogue
+// are those of common/matmul, for one product without a batch.
+// WG / COLS invocations share an output. Each takes every STRIDE-th step of k, four at a time, so that their loads are under way together.
+// Their sums are added in a fixed order.
+// One workgroup computes COLS outputs, and outputs go along n fastest.
 // uses: common/grid, common/matmul_options, common/matmul, common/activation, common/math, common/random, common/state, common/sum
 const WG: u32 = 256u;
 const COLS: u32 = 16u;
@@ -12,7 +13,7 @@ const STRIDE: u32 = WG / COLS;
 
 var<workgroup> sums: array<vec2<f32>, WG>;
 
-// What y[i] holds of this step already.
+// What y[i] already holds of the sum of this step.
 fn sum_before(i: u32) -> f32 {
     if (accumulates()) {
         return y[i];
@@ -26,7 +27,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     let safe = min(output, p.m * p.n - 1u);
     let m = safe / p.n;
     let n = safe % p.n;
-    // Σ A·B, and Σ A for the row sum.
+    // The sums Σ A·B of the output, and Σ A of the row sum.
     var sum = vec2<f32>(0.0);
     for (var k = local / COLS; k < p.k; k += 4u * STRIDE) {
         for (var i = 0u; i < 4u; i++) {

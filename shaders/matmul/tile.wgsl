@@ -1,6 +1,7 @@
-// Matrix product for GPUs; formula, shapes and epilogue in common/matmul. A workgroup of 8 × 8 invocations makes a tile of
-// (8·ROWS) × (32·VECS) outputs; each invocation holds ROWS × (4·VECS) of them in registers, and 16 steps of k at a time go through
-// workgroup memory. Grid: one workgroup a tile, tiles along n fastest, then m, then batch.
+// Matrix product for GPUs. The formula, the shapes and the epilogue are those of common/matmul.
+// A workgroup of 8 × 8 invocations computes a tile of (8·ROWS) × (32·VECS) outputs. Each invocation holds ROWS × (4·VECS) of them in
+// registers, and 16 steps of k at a time go through workgroup memory.
+// One workgroup computes one tile. Tiles go along n fastest, then m, then batch.
 // uses: common/grid, common/matmul_options, common/matmul, common/activation, common/math, common/random, common/state, common/sum
 const ROWS: u32 = 8u;
 const VECS: u32 = 2u;
@@ -17,7 +18,7 @@ const PITCH_N: u32 = TILE_N + 4u;
 var<workgroup> tile_a: array<f32, STEP * PITCH_M>; // [k][m]
 var<workgroup> tile_b: array<f32, STEP * PITCH_N>; // [k][n]
 
-// What y[i] holds of this step already.
+// What y[i] already holds of the sum of this step.
 fn sum_before(i: u32) -> f32 {
     if (accumulates()) {
         return y[i];

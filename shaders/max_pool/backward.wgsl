@@ -1,10 +1,10 @@
-// Gradient of the largest of 2 × 2 pixels, y = x_m with m = argmax: ∂y/∂x_i = 1 for i = m, else 0, so dx_i = dy where i = m. Of equals,
-// where y has a corner, the first is m, as PyTorch has it.
-// x dx: (batch, height, width, C); dy: (batch, height/2, width/2, C), or with PLANES (batch, C, height/2, width/2).
-// Grid: one invocation an element of dx. dx is `=`.
+// Gradient of the largest of 2 × 2 pixels, y = x_m with m = argmax. ∂y/∂x_i is 1 for i = m, else 0, so dx_i = dy where i = m. Where several
+// are equal, y has a corner, and the first is m, as in PyTorch.
+// x and dx are (batch, height, width, C). dy is (batch, height/2, width/2, C), or (batch, C, height/2, width/2) with PLANES.
+// One invocation computes one element of dx. dx is overwritten.
 // uses: common/grid
 const WG: u32 = 64u;
-// Sizes of the images, so that a division by them is a multiplication.
+// The sizes of the images are consts, so that a division by them becomes a multiplication.
 const HEIGHT: u32 = 2u;
 const WIDTH: u32 = 2u;
 const CHANNELS: u32 = 2u;

@@ -1,9 +1,10 @@
-// Largest of each 2 × 2 pixels. With PLANES the result goes channel by channel, as PyTorch flattens it.
-// x: (batch, height, width, C), height and width even; y: (batch, height/2, width/2, C), or (batch, C, height/2, width/2).
-// Grid: one invocation an element of y. y is `=`.
+// Largest of each 2 × 2 pixels. With PLANES, the result goes channel by channel, as PyTorch flattens it.
+// x is (batch, height, width, C), where height and width are even. y is (batch, height/2, width/2, C), or (batch, C, height/2, width/2)
+// with PLANES.
+// One invocation computes one element of y. y is overwritten.
 // uses: common/grid
 const WG: u32 = 64u;
-// Sizes of the images, so that a division by them is a multiplication.
+// The sizes of the images are consts, so that a division by them becomes a multiplication.
 const HEIGHT: u32 = 2u;
 const WIDTH: u32 = 2u;
 const CHANNELS: u32 = 2u;

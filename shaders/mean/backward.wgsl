@@ -1,6 +1,7 @@
-// Gradient of the mean over positions: as y[b] = Σ_t x[b, t] / n over the first n, dx[b, t] = dy[b] / n for t < n, else 0; n = length, or
-// with LENGTHS lengths[b] (1 to length). dy: (batch, cols); lengths: (batch); dx: (batch, length, cols). Grid: one invocation an element of
-// dx. dx is `=`.
+// Gradient of the mean over positions, y[b] = Σ_t x[b, t] / n over the first n. n is the length, or with LENGTHS lengths[b], from 1 to the
+// length.
+//   dx[b, t] = dy[b] / n for t < n, else 0
+// dy is (batch, cols), lengths is (batch), and dx is (batch, length, cols). One invocation computes one element of dx. dx is overwritten.
 // uses: common/grid
 const WG: u32 = 64u;
 const LENGTHS: u32 = 0u;

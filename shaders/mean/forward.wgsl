@@ -1,5 +1,6 @@
-// Mean over the positions of each sequence: y[b] = Σ_t x[b, t] / n, n = length, or with LENGTHS over the first n = lengths[b] (1 to length)
-// of them. x: (batch, length, cols); lengths: (batch); y: (batch, cols). Grid: one invocation an element of y. y is `=`.
+// Mean over the positions of each sequence: y[b] = Σ_t x[b, t] / n. n is the length. With LENGTHS, the mean is over the first
+// n = lengths[b] positions, from 1 to the length.
+// x is (batch, length, cols), lengths is (batch), and y is (batch, cols). One invocation computes one element of y. y is overwritten.
 // uses: common/grid
 const WG: u32 = 64u;
 const LENGTHS: u32 = 0u;

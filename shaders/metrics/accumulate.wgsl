@@ -1,6 +1,7 @@
-// Sums the columns of per-row results into the record of this step: records[slot, SUMS_AT + j] = Σ_rows x[row, j], and the number that
-// means are taken over. Rows from state.rows on are padding and do not count. Micro-steps after the first add to the record.
-// x: (rows, COLS); records: (slots, RECORD). Grid: one workgroup. `=`, or `+=` when state.micro_step > 0.
+// Sums of the columns of per-row results, which go into the record of this step with the number that means are taken over.
+//   records[slot, SUMS_AT + j] = Σ_rows x[row, j]
+// Rows from state.rows on are padding and do not count. x is (rows, COLS), and records is (slots, RECORD).
+// There is one workgroup. In the first micro-step the record is overwritten. When state.micro_step > 0, it is added to.
 // uses: common/record, common/reduce, common/state
 const COLS: u32 = 4u;
 

@@ -1,13 +1,15 @@
-// One half of the maximum mean discrepancy (Gretton et al. 2012) between unit vectors, from their products s = x · yᵀ, with the kernel
+// One half of the maximum mean discrepancy (Gretton et al. 2012) between unit vectors, from their products s = x · yᵀ. The kernel is k:
 //   k_ij = exp(−‖x_i − y_j‖² / 2σ²) = exp(min(s_ij − 1, 0) / σ²);  loss_i = offset + sign · Σ_j k_ij / m
-// SELF: y is x, and only the n rows that count are averaged (m = n), each pair counting from both sides in the gradient; else m = M.
-// The whole is mean k(x, x) − 2 mean k(x, y) + mean k(y, y): one pass with SELF and sign 1 makes the first,
-// another with sign −2 the second, and an offset is the third, which has no gradient.
-// As x and y are unit vectors, ‖x_i − y_j‖² = 2 − 2 s_ij and ∂k_ij/∂s_ij = k_ij / σ²; the loss is the mean of loss_i over n rows, so
-//   ds_ij = scale · weight / n · sign · (2 with SELF) · k_ij / (m σ²): the gradient by x_i is Σ_j ds_ij y_j, and what it misses along x_i
-//   normalisation removes.
-// s ds: (rows, M); y: (rows, cols). Grid: LANES invocations a row. y[column] = loss_i, `+=` with ACCUMULATE; y[0] += weight · loss_i;
-// ds is `=`. Rows that do not count get 0.
+// With SELF, y is x, and only the n rows that count are averaged (m = n). Each pair then counts from both sides in the gradient. Without
+// SELF, m = M.
+// The whole discrepancy is mean k(x, x) − 2 mean k(x, y) + mean k(y, y). One pass with SELF and sign 1 gives the first term, and another
+// with sign −2 the second. An offset is the third, which has no gradient.
+// As x and y are unit vectors, ‖x_i − y_j‖² = 2 − 2 s_ij and ∂k_ij/∂s_ij = k_ij / σ². The loss is the mean of loss_i over n rows.
+//   ds_ij = scale · weight / n · sign · (2 with SELF) · k_ij / (m σ²)
+// The gradient by x_i is Σ_j ds_ij y_j. Normalisation removes what that misses along x_i.
+// s and ds are (rows, M), and y is (rows, cols). Rows that do not count get 0.
+// LANES invocations share a row. y[column] is overwritten with loss_i, or added to with ACCUMULATE. weight · loss_i is added to y[0], and
+// ds is overwritten.
 // uses: common/grid, common/reduce, common/math, common/state
 const SELF: u32 = 0u;
 const GRADIENT: u32 = 1u;

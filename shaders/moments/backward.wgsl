@@ -1,10 +1,13 @@
-// Gradient of moments/value by x, over the n rows that count. From μ = Σ x / n and σ² = Σ (x − μ)² / (n − 1), by column:
-//   ∂μ/∂x = 1 / n;  2 σ ∂σ/∂x = 2 (x − μ) / (n − 1), as Σ (x − μ) = 0 leaves nothing of the way through μ, so ∂σ/∂x = (x − μ) / ((n − 1) σ)
-// MATCH 1 is (2/C) ((μ − μ') ∂μ/∂x + (σ − σ') ∂σ/∂x). MATCH 0 is the variance term of VICReg (Bardes et al. 2022, eq. 1 and 2, with γ = 1
-// and ε = 0), −(1/C) ∂σ/∂x where the hinge is open:
-//   MATCH 1: scale · weight · 2 / C · ((μ − μ') / n + (σ − σ')(x − μ) / ((n − 1) σ));  MATCH 0: −scale · weight / C · (x − μ) / ((n − 1) σ)
-//   where σ < 1. Where σ = 0 its gradient is 0, as PyTorch has it.
-// x dx: (rows, C); stats other: (2, C). Grid: one invocation an element. dx is `+=`, or `=` without ACCUMULATE.
+// Gradient of moments/value by x, over the n rows that count. The statistics of a column are μ = Σ x / n and σ² = Σ (x − μ)² / (n − 1). As
+// Σ (x − μ) = 0, nothing is left of the way through μ in the derivative of σ.
+//   ∂μ/∂x = 1 / n;  2 σ ∂σ/∂x = 2 (x − μ) / (n − 1), so ∂σ/∂x = (x − μ) / ((n − 1) σ)
+// With MATCH 1, the gradient is (2/C) ((μ − μ') ∂μ/∂x + (σ − σ') ∂σ/∂x). With MATCH 0, it is that of the variance term of VICReg (Bardes et
+// al. 2022, eq. 1 and 2, with γ = 1 and ε = 0): −(1/C) ∂σ/∂x where the hinge is open.
+//   MATCH 1: scale · weight · 2 / C · ((μ − μ') / n + (σ − σ')(x − μ) / ((n − 1) σ))
+//   MATCH 0: −scale · weight / C · (x − μ) / ((n − 1) σ) where σ < 1
+// Where σ = 0 its gradient is 0, as in PyTorch.
+// x and dx are (rows, C), and stats and other are (2, C). One invocation computes one element. dx is added to with ACCUMULATE, else
+// overwritten.
 // uses: common/grid, common/state
 const WG: u32 = 64u;
 const MATCH: u32 = 1u;

@@ -1,5 +1,6 @@
-// Mean and unbiased standard deviation of each column over the n rows that count: stats[0, d] = μ_d, stats[1, d] = √(Σ (x − μ)² / (n − 1)).
-// x: (rows, C); stats: (2, C). Of one row σ is 0. Grid: one invocation a column. stats is `=`.
+// Mean and unbiased standard deviation of each column over the n rows that count. The σ of a single row is 0.
+//   stats[0, d] = μ_d, stats[1, d] = √(Σ (x − μ)² / (n − 1))
+// x is (rows, C), and stats is (2, C). One invocation computes one column. stats is overwritten.
 // uses: common/grid, common/state
 const WG: u32 = 64u;
 

@@ -1,6 +1,7 @@
-// A loss of column statistics (μ, σ), the same for each of the n rows that count:
-//   MATCH 1: Σ_d ((μ_d − μ'_d)² + (σ_d − σ'_d)²) / C against other statistics;  MATCH 0: Σ_d max(1 − σ_d, 0) / C
-// stats other: (2, C); y: (rows, cols). Grid: one workgroup. y[column] = loss and y[0] += weight · loss, 0 in rows that do not count.
+// A loss of column statistics (μ, σ), the same for each of the n rows that count. With MATCH 1, it compares them with other statistics.
+//   MATCH 1: Σ_d ((μ_d − μ'_d)² + (σ_d − σ'_d)²) / C;  MATCH 0: Σ_d max(1 − σ_d, 0) / C
+// stats and other are (2, C), and y is (rows, cols). There is one workgroup.
+// y[column] is overwritten with the loss, and weight · loss is added to y[0]. In rows that do not count the loss is 0.
 // uses: common/reduce, common/state
 const MATCH: u32 = 1u;
 

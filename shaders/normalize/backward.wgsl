@@ -1,8 +1,8 @@
-// Gradient of L2 normalisation, y = x / ‖x‖. As ∂‖x‖/∂x_j = x_j / ‖x‖ = y_j,
+// Gradient of L2 normalisation, y = x / ‖x‖. It follows from ∂‖x‖/∂x_j = x_j / ‖x‖ = y_j.
 //   ∂y_i/∂x_j = δ_ij / ‖x‖ − x_i y_j / ‖x‖² = (δ_ij − y_i y_j) / ‖x‖, a symmetric matrix that takes off the part along y:
 //   dx = (dy − y (y · dy)) / ‖x‖
 // It is the gradient of weight normalisation (Salimans & Kingma 2016) with a length of 1.
-// y dy dx: (rows, cols); norm: (rows). Grid: LANES invocations a row. dx is `=`, or `+=` with ACCUMULATE.
+// y, dy and dx are (rows, cols), and norm is (rows). LANES invocations share a row. dx is overwritten, or added to with ACCUMULATE.
 // uses: common/grid, common/reduce
 const ACCUMULATE: u32 = 0u;
 
@@ -18,7 +18,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     let row = flat_group(group, groups) * (WG / LANES) + local / LANES;
     let lane = local % LANES;
     let safe = min(row, p.rows - 1u);
-    // In blocks, so that the rounding errors of a long row do not add up.
+    // The sum is taken in blocks, so that the rounding errors of a long row do not add up.
     var sum = 0.0;
     for (var block = lane; block < p.cols; block += LANES * 32u) {
         var part = 0.0;

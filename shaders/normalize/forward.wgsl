@@ -1,5 +1,5 @@
-// L2 normalisation of rows, as torch.nn.functional.normalize: y = x / max(‖x‖, 1e-12).
-// x y: (rows, cols); norm: (rows), max(‖x‖, 1e-12). Grid: LANES invocations a row. All outputs are `=`.
+// L2 normalisation of rows, as in torch.nn.functional.normalize: y = x / max(‖x‖, 1e-12).
+// x and y are (rows, cols), and norm is (rows) = max(‖x‖, 1e-12). LANES invocations share a row. y and norm are overwritten.
 // uses: common/grid, common/norm, common/reduce
 struct Params { rows: u32, cols: u32 }
 var<immediate> p: Params;
@@ -12,7 +12,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     let row = flat_group(group, groups) * (WG / LANES) + local / LANES;
     let lane = local % LANES;
     let safe = min(row, p.rows - 1u);
-    // In blocks, so that the rounding errors of a long row do not add up.
+    // The sum is taken in blocks, so that the rounding errors of a long row do not add up.
     var sum = 0.0;
     for (var block = lane; block < p.cols; block += LANES * 32u) {
         var part = 0.0;

@@ -1,16 +1,18 @@
-// One step of Adam (Kingma & Ba 2015, algorithm 1; RULE 0), AdamW (Loshchilov & Hutter 2019, algorithm 2; RULE 1; its η λ is lr · decay
-// here) or stochastic gradient descent with momentum β₁ (Sutskever et al. 2013, as torch.optim.SGD has it; RULE 2)
-// over all weights, after clipping by the global norm (Pascanu et al. 2013, algorithm 1):
+// One step of the optimiser over all weights, after clipping by the global norm (Pascanu et al. 2013, algorithm 1). RULE chooses the
+// optimiser. RULE 0 is Adam (Kingma & Ba 2015, algorithm 1). RULE 1 is AdamW (Loshchilov & Hutter 2019, algorithm 2), whose η λ is
+// lr · decay here. RULE 2 is stochastic gradient descent with momentum β₁ (Sutskever et al. 2013, as in torch.optim.SGD).
 //   norm = √Σ partials, c = min(1, max_norm / (norm + 1e-6)), g ← c · g   (max_norm 0: c = 1);  BY_VALUE: g ← min(max(g, −limit), limit)
 //   AdamW: w ← w · (1 − lr · decay);   Adam, SGD: g ← g + decay · w
 //   m ← m + (1 − β₁)(g − m);  v ← β₂ v + (1 − β₂) g²;  w ← w − lr · m / (1 − β₁ᵗ) / (√(v / (1 − β₂ᵗ)) + eps)
 //   SGD: m ← β₁ m + g;  w ← w − lr · m, and v stays
-// SCALED: the gradient is records[slot, SCALE_AT] times too large (loss_scale/apply), and divided by that first.
-// t is the number of updates of the moments, this one included: records[slot, UPDATES_AT] = t, one more than that of the record before.
-// A norm or a loss (records[slot, SUMS_AT]) that is not finite leaves w, m, v and t as they are.
-// BY_BLOCK: the decay of each block of 64 weights, which are of one tensor, is that of all times decays of the block.
-// w dw m v: (n), n a multiple of 4, as vectors of 4; partials: (at least G); records: (slots, RECORD); decays: (n / 64). Grid: one
-// invocation for EACH vectors. w, m and v are updated in place, and so are norm, skipped and updates of the record.
+// With SCALED, the gradient is records[slot, SCALE_AT] times too large (loss_scale/apply), and is divided by that first. With BY_VALUE,
+// each number of the gradient is also held within ±limit. With BY_BLOCK, each block of 64 weights, which are of one tensor, has the decay
+// of all times decays of the block.
+// t is the number of updates of the moments, this one included. It is one more than that of the record before, and
+// records[slot, UPDATES_AT] = t. A norm or a loss (records[slot, SUMS_AT]) that is not finite leaves w, m, v and t as they are.
+// w, dw, m and v are (n) as vectors of 4, where n is a multiple of 4. partials is (at least G), records is (slots, RECORD), and decays is
+// (n / 64).
+// One invocation updates EACH vectors. w, m and v are updated in place, and so are norm, skipped and updates of the record.
 // uses: common/grid, common/math, common/record, common/state
 const WG: u32 = 64u;
 const RULE: u32 = 1u;
@@ -31,12 +33,12 @@ var<immediate> p: Params;
 @group(0) @binding(6) var<storage, read_write> records: array<f32>;  // (slots, RECORD)
 @group(0) @binding(7) var<storage, read> decays: array<f32>;         // (n / 64)
 
-// On the bits: a compiler may assume that floats are finite.
+// Looks at the bits, as a compiler may assume that floats are finite.
 fn is_finite(value: f32) -> bool {
     return (bitcast<u32>(value) & 0x7f800000u) != 0x7f800000u;
 }
 
-// 1 − exp(x) of x ≤ 0, to rounding: near 0 by its series up to x⁸.
+// 1 − exp(x) for x ≤ 0, exact to rounding. Near 0 it is taken from its series up to x⁸.
 fn complement_exp(x: f32) -> f32 {
     let series = 1.0 + x * (0.5 + x * (0.16666667 + x * (0.041666668 + x * (0.008333334 + x * (0.0013888889 + x * (1.9841270e-4 + x * 2.4801588e-5))))));
     return select(1.0 - exp_accurate(x), -x * series, x > -0.5);

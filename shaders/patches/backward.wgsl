@@ -1,10 +1,11 @@
-// Gradient of the patches (Chellapilla et al. 2006), y[(b, u, v), (c, i, j)] = x[b, u + i − k/2, v + j − k/2, c]: copies, so each pixel
-// gathers dy from the patches that hold it. Those are u = r − i + k/2 and v = s − j + k/2 within the image, in a fixed order:
+// Gradient of the patches (Chellapilla et al. 2006), y[(b, u, v), (c, i, j)] = x[b, u + i − k/2, v + j − k/2, c]. These are copies, so each
+// pixel gathers dy from the patches that hold it. They are u = r − i + k/2 and v = s − j + k/2 within the image, in a fixed order.
 //   dx[b, r, s, c] = Σ_{i, j} dy[(b, r − i + k/2, s − j + k/2), (c, i, j)]
-// dy: (batch · height · width, C · k · k); dx: (batch, height, width, C). Grid: one invocation an element of dx. dx is `=`.
+// dy is (batch · height · width, C · k · k), and dx is (batch, height, width, C). One invocation computes one element of dx. dx is
+// overwritten.
 // uses: common/grid
 const WG: u32 = 64u;
-// Sizes of the images, so that a division by them is a multiplication.
+// The sizes of the images are consts, so that a division by them becomes a multiplication.
 const HEIGHT: u32 = 2u;
 const WIDTH: u32 = 2u;
 const CHANNELS: u32 = 2u;

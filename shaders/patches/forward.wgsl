@@ -1,9 +1,10 @@
-// Patches of images, so that a same-padded convolution is a matrix product with its weights (Cout, C, k, k) as they lie:
+// Patches of images, so that a same-padded convolution is a matrix product with its weights (Cout, C, k, k) as they lie.
 //   y[(b, r, s), (c, i, j)] = x[b, r + i − k/2, s + j − k/2, c], 0 outside of the image
-// x: (batch, height, width, C); y: (batch · height · width, C · k · k), k odd. Grid: one invocation an element of y. y is `=`.
+// x is (batch, height, width, C), and y is (batch · height · width, C · k · k), where k is odd. One invocation copies one element of y. y
+// is overwritten.
 // uses: common/grid
 const WG: u32 = 64u;
-// Sizes of the images, so that a division by them is a multiplication.
+// The sizes of the images are consts, so that a division by them becomes a multiplication.
 const HEIGHT: u32 = 2u;
 const WIDTH: u32 = 2u;
 const CHANNELS: u32 = 2u;

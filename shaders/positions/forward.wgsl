@@ -1,6 +1,6 @@
-// Sinusoidal positions (Vaswani et al. 2017) added to each row: y[m, 2i] = x[m, 2i] + sin(t ω_i), y[m, 2i + 1] = x[m, 2i + 1] + cos(t ω_i),
-// ω_i = 10000^(−2i / cols), t = m mod length. The gradient passes through unchanged.
-// x y: (rows, cols). Grid: one invocation an element. y is `=`.
+// Sinusoidal positions (Vaswani et al. 2017) added to each row. The gradient passes through unchanged.
+//   y[m, 2i] = x[m, 2i] + sin(t ω_i), y[m, 2i + 1] = x[m, 2i + 1] + cos(t ω_i), ω_i = 10000^(−2i / cols), t = m mod length
+// x and y are (rows, cols). One invocation computes one element. y is overwritten.
 // uses: common/grid, common/math
 const WG: u32 = 64u;
 

@@ -1,10 +1,13 @@
-// Losses of predicted numbers, a row of C of them at a time, with the gradient in the same pass. d = x − t:
+// Losses of predicted numbers, a row of C of them at a time, with the gradient in the same pass. PENALTY chooses the loss h of the
+// difference d = x − t.
 //   PENALTY 0: h(d) = d²;  1: |d|;  2: ½ d² for |d| ≤ δ, else δ (|d| − ½ δ) (Huber 1964)
 //   loss = Σ_c h(d_c) / C;  mse = Σ_c d_c² / C;  mae = Σ_c |d_c| / C
-// h'(d) = 2 d, sign d (0 at 0, a subgradient), or d held within ±δ, so dx = scale / count · h'(d) / C for rows that count, 0 for the rest.
-// With MASKED a row counts where mask is above ½. x t dx: (rows, C); mask: (rows); y: (rows, 3): loss, mse, mae, 0 in rows that do not
-// count. state.rows: rows that may count; state.count: those that do; state.scale: factor of the gradient. Grid: LANES invocations a row.
-// All outputs are `=`.
+//   dx = scale / count · h'(d) / C for rows that count, 0 for the rest
+// h'(d) is 2 d, or sign d (0 at 0, a subgradient), or d held within ±δ.
+// With MASKED, a row counts where mask is above ½. state.rows is the number of rows that may count, and state.count that of those that do.
+// state.scale is a factor of the gradient.
+// x, t and dx are (rows, C), and mask is (rows). y is (rows, 3) = loss, mse, mae, 0 in rows that do not count.
+// LANES invocations share a row. y and dx are overwritten.
 // uses: common/grid, common/reduce, common/state
 const PENALTY: u32 = 0u;
 const GRADIENT: u32 = 1u;
@@ -39,7 +42,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     if (MASKED == 1u) {
         counts = counts && mask[safe] > 0.5;
     }
-    // Sums of squares, of absolute values and of penalties, in blocks, so that the rounding errors of a long row do not add up.
+    // Sums of squares, absolute values and penalties. Blocks keep the rounding errors of a long row from adding up.
     var sums = vec3<f32>(0.0);
     for (var block = lane; block < p.width; block += LANES * 32u) {
         var part = vec3<f32>(0.0);

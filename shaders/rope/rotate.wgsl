@@ -1,9 +1,10 @@
-// Rotary positions (Su et al. 2021, eq. 34) in the rotate-half form of Llama: of queries and keys each pair (x_c, x_{c + D/2}) turns by
-// the angle t · θ^(−2c/D), t = first + m mod length:  y_c = x_c cos − x_{c+D/2} sin,  y_{c+D/2} = x_{c+D/2} cos + x_c sin.  Values are
-// copied. The gradient is this kernel on dy with sign −1, which turns back: y = R x with a rotation R, so dx = Rᵀ dy, and Rᵀ = R⁻¹ is R
-// with −sin for sin.
-// x y: (rows, 3, H, D); table: (limit, D/2, 2) cos and sin, from the host in f64.
-// Grid: one invocation a pair. y is `=`.
+// Rotary positions (Su et al. 2021, eq. 34) in the rotate-half form of Llama. In queries and keys each pair (x_c, x_{c + D/2}) is rotated
+// by the angle t · θ^(−2c/D) with t = first + m mod length. Values are copied.
+//   y_c = x_c cos − x_{c+D/2} sin,  y_{c+D/2} = x_{c+D/2} cos + x_c sin
+// The gradient is this kernel on dy with sign −1, which rotates back. For y = R x with a rotation R, dx = Rᵀ dy, and Rᵀ = R⁻¹ is R with
+// −sin for sin.
+// x and y are (rows, 3, H, D). table is (limit, D/2, 2), cos and sin, from the host in f64. One invocation computes one pair. y is
+// overwritten.
 // uses: common/grid, common/rope, common/state
 const WG: u32 = 64u;
 

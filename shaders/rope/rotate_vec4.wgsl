@@ -1,6 +1,6 @@
-// rope/rotate, with its derivation, four pairs at a time, for heads of a multiple of 8 features.
-// x y: (rows, 3, H, D); table: (limit, D/2, 2) cos and sin, from the host in f64.
-// Grid: one invocation four pairs. y is `=`.
+// Rotary positions as in rope/rotate, which has the derivation, four pairs at a time, for heads of a multiple of 8 features.
+// x and y are (rows, 3, H, D). table is (limit, D/2, 2), cos and sin, from the host in f64. One invocation computes four pairs. y is
+// overwritten.
 // uses: common/grid, common/rope, common/state
 const WG: u32 = 64u;
 

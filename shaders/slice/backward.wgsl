@@ -1,6 +1,7 @@
-// Gradient of a slice, y[r] = x[first + r · stride], with LENGTHS first = lengths[r] − 1 (1 to stride): y = S x with a matrix S of zeros
-// and ones, so dx = Sᵀ dy, and a row of x is copied at most once: dx[first + r · stride] = dy[r], 0 in all other rows.
-// dy: (picked, cols); lengths: (picked); dx: (rows, cols). Grid: one invocation an element of dx. dx is `=`.
+// Gradient of a slice, y[r] = x[first + r · stride]. With LENGTHS, first = lengths[r] − 1, where lengths are from 1 to stride. y is S x
+// with a matrix S of zeros and ones, so dx = Sᵀ dy, and a row of x is copied at most once.
+//   dx[first + r · stride] = dy[r], 0 in all other rows
+// dy is (picked, cols), lengths is (picked), and dx is (rows, cols). One invocation computes one element of dx. dx is overwritten.
 // uses: common/grid
 const WG: u32 = 64u;
 const LENGTHS: u32 = 0u;

@@ -1,5 +1,6 @@
-// Rows at a fixed distance: y[r] = x[first + r · stride], or with LENGTHS y[r] = x[r · stride + lengths[r] − 1], lengths from 1 to stride.
-// x: (rows, cols); lengths: (picked); y: (picked, cols). Grid: one invocation an element of y. y is `=`.
+// Rows at a fixed distance: y[r] = x[first + r · stride]. With LENGTHS, y[r] = x[r · stride + lengths[r] − 1], where lengths are from 1 to
+// stride.
+// x is (rows, cols), lengths is (picked), and y is (picked, cols). One invocation copies one element of y. y is overwritten.
 // uses: common/grid
 const WG: u32 = 64u;
 const LENGTHS: u32 = 0u;

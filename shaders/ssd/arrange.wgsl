@@ -1,11 +1,11 @@
-// Sequences cut into chunks, with what the products take side by side: a row of xbc is x (heads, features), and with KEYS B and C (groups,
-// states) behind it. The columns from `at` on are taken: all of them, or B and C alone.
-// Rows after the end of a sequence are 0.
-// xbc: (batch, length, width); x: (chunk, head, position, features); keys queries: (chunk, group, position, states), B and C.
-// Grid: one invocation for EACH of these elements of the rows with those after the end. All outputs are `=`.
+// Sequences cut into chunks, with what the products take side by side. A row of xbc is x (heads, features), and with KEYS B and C (groups,
+// states) behind it. The columns from `at` on are taken: all of them, or B and C alone. Rows after the end of a sequence are 0.
+// xbc is (batch, length, width), and x is (chunk, head, position, features). keys and queries are B and C, (chunk, group, position,
+// states).
+// One invocation copies EACH of these elements of the rows, with the rows after the end. All outputs are overwritten.
 // uses: common/grid, common/ssd
 const WG: u32 = 64u;
-// Elements of an invocation, which are of one row.
+// Number of elements that an invocation copies, which are of one row.
 const EACH: u32 = 1u;
 const VALUES: u32 = 1u;
 const KEYS: u32 = 1u;

@@ -1,16 +1,16 @@
-// Gradients of ssd/scan, a chunk after the other heads of its group, on cards. With the state S before the chunk, the gradient R of the one
-// after it, and of each head
+// Gradients of ssd/scan for a chunk, one head of its group after the other, on cards. S is the state before the chunk, and R the gradient
+// of the one after it. Of each head:
 //   L_ij = exp(α_i − α_j) (i ≥ j), w_j = exp(α_last − α_j) δ_j, dM_ij = ȳ_i · x_j, M_ij = g_ij L_ij δ_j, T_ij = dM_ij M_ij (i > j):
 //   dx_j = Σ_{i ≥ j} M_ij ȳ_i + w_j R B_j + D ȳ_j
 //   dC_i = Σ_heads exp(α_i) Sᵀ ȳ_i + Σ_j dg_ij B_j;  dB_j = Σ_heads w_j Rᵀ x_j + Σ_i dg_ij C_i;  dg_ij = Σ_heads dM_ij L_ij δ_j
-// and with p_i = exp(α_i) C_i · Sᵀ ȳ_i and q_j = exp(α_last − α_j) B_j · Rᵀ x_j the gradient of a = δ A and of the steps, sums without
-// differences of long sums:
+// The gradients of a = δ A and of the steps are sums without differences of long sums. They use p_i = exp(α_i) C_i · Sᵀ ȳ_i and
+// q_j = exp(α_last − α_j) B_j · Rᵀ x_j.
 //   da_k = Σ_{i ≥ k} p_i + exp(α_last) ⟨R, S⟩ + Σ_{j < k} δ_j q_j + Σ_{i ≥ k > j} T_ij
 //   dδ_k = Σ_i dM_ik g_ik L_ik + q_k + A da_k;  dd_k = dδ_k slope_k
-// xbc dxbc: (batch, length, width); decay: (3, chunk, head, position); g: (chunk, group, i, j); states dstates: (chunk, head, features,
-// states) = S, R; dy: (batch, length, heads, features); d a_log: (heads); terms: (3, chunk, head, position) = δ da, dd, ȳ · x. Sizes as in
-// ssd/scan.
-// Grid: one workgroup a group of a chunk. dxbc and terms are `=`.
+// xbc and dxbc are (batch, length, width), decay is (3, chunk, head, position), and g is (chunk, group, i, j). states and dstates are S and
+// R, (chunk, head, features, states). dy is (batch, length, heads, features), and d and a_log are (heads). terms is (3, chunk, head,
+// position) = δ da, dd, ȳ · x. The sizes are as in ssd/scan.
+// One workgroup computes one group of a chunk. dxbc and terms are overwritten.
 // uses: common/grid, common/ssd, common/math, common/across, common/ssd_tiles
 
 @group(0) @binding(0) var<storage, read> xbc: array<vec4<f32>>;        // (batch, length, width)
@@ -24,13 +24,13 @@
 @group(0) @binding(8) var<storage, read_write> dxbc: array<vec4<f32>>; // (batch, length, width)
 @group(0) @binding(9) var<storage, read_write> terms: array<f32>;      // (3, chunk, head, position)
 
-// Two factors, and [i][j] of what belongs to pairs of positions.
+// Holds two factors of a product, and behind them [i][j] of what belongs to pairs of positions.
 const PAIRS: u32 = 2u * SIZE;
 var<workgroup> tiles: array<f32, PAIRS + TILE * PITCH>;
-// p, and then q.
+// Holds p_i of each position, and then q_j.
 var<workgroup> dots: array<f32, 2 * TILE>;
 
-// Factors of the products.
+// Numbers of the factors of the products.
 const VALUES: u32 = 0u;
 const UPSTREAM: u32 = 1u;
 const KEYS: u32 = 2u;
@@ -147,7 +147,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         put_pairs(local, &part, false);
         put_along(local / SIDE * PITCH + v * 4u, column);
         workgroupBarrier();
-        // Of position `local`, as long as it is one.
+        // Gradients of position `local`, where there is one.
         var dstep = 0.0;
         var da = 0.0;
         if (local < TILE) {

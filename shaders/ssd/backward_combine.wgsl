@@ -1,12 +1,15 @@
 // Gradients of x, B and C, position after position, in a row of xbc (ssd/arrange). Position i is in the outputs of its chunk, in the state
-// after it, and in its own output by D:  dx_i = within_i + D ȳ_i, and with STATES + exp(α_last − α_i) δ_i after_i
-// where within_i = Σ_{i' ≥ i} m_i'i ȳ_i' and after_i = R B_i, R the gradient of the state after the chunk. dB and dC are taken as they are.
-// within dy: (chunk, head, position, features); after: (chunk, group, position, head in the group, features); decay: (3, chunk, head,
-// position) = α, δ, slope; d: (heads); dkeys dqueries: (chunk, group, position, states); dxbc: (batch, length, width). Grid: one invocation
-// for EACH elements of dxbc. dxbc is `=`.
+// after it, and in its own output by D.
+//   dx_i = within_i + D ȳ_i, and with STATES + exp(α_last − α_i) δ_i after_i
+//   within_i = Σ_{i' ≥ i} m_i'i ȳ_i' and after_i = R B_i, R the gradient of the state after the chunk
+// dB and dC are taken as they are.
+// within and dy are (chunk, head, position, features), and after is (chunk, group, position, head in the group, features). decay is (3,
+// chunk, head, position) = α, δ, slope, and d is (heads). dkeys and dqueries are (chunk, group, position, states), and dxbc is (batch,
+// length, width).
+// One invocation computes EACH elements of dxbc. dxbc is overwritten.
 // uses: common/grid, common/ssd, common/math
 const WG: u32 = 64u;
-// Elements of an invocation, which are of one row.
+// Number of elements that an invocation computes, which are of one row.
 const EACH: u32 = 1u;
 const STATES: u32 = 1u;
 

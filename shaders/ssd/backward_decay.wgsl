@@ -1,13 +1,15 @@
-// Gradient of the steps of each head. α_k, k ≤ i, is in whatever reaches position i from before k, so a = δ A of position k has
+// Gradient of the steps of each head. α_k, k ≤ i, is in whatever reaches position i from before k. So a = δ A of position k has, with the
+// sums of ssd/pairs:
 //   da_k = Σ_{i ≥ k} (exp(α_i) ȳ_i · S C_i + Σ_{j < k} T_ij) + exp(α_last) ⟨R, S⟩ + Σ_{j < k} δ_j q_j,
 //   q_j = exp(α_last − α_j) x_j · R B_j;
 //   dδ_k = Σ_{i ≥ k} dm_ik g_ik exp(α_i − α_k) + q_k + A da_k;   dd_k = dδ_k slope_k
-// with the sums of ssd/pairs. S is the state before the chunk, R the gradient of the one after it; without STATES there are none. A sum of
-// positive and negative terms, never a difference of two long sums.
-// decay: (3, chunk, head, position) = α, δ, slope; a_log: (heads); sums: (chunk, head, r, size + 1); dots: (3, chunk, head, position) = ȳ ·
-// S C, x · R B, ȳ · x and then (chunk, head) = ⟨R, S⟩; dzx: (batch, length, width), whose last `heads` columns are dd; terms: (2, chunk,
-// head, position) = δ da, dd.
-// Grid: one invocation a position of a head. terms and these columns of dzx are `=`, its other columns are left as they are.
+// S is the state before the chunk, and R the gradient of the one after it. Without STATES there are none. Each is a sum of positive and
+// negative terms, never a difference of two long sums.
+// decay is (3, chunk, head, position) = α, δ, slope, a_log is (heads), and sums is (chunk, head, r, size + 1). dots is (3, chunk, head,
+// position) = ȳ · S C, x · R B, ȳ · x, and then (chunk, head) = ⟨R, S⟩. dzx is (batch, length, width), whose last `heads` columns are dd.
+// terms is (2, chunk, head, position) = δ da, dd.
+// One invocation computes one position of a head. terms and these columns of dzx are overwritten, and its other columns are left as they
+// are.
 // uses: common/grid, common/ssd, common/math
 const WG: u32 = 64u;
 const STATES: u32 = 1u;

@@ -1,9 +1,11 @@
-// Gradients of the numbers of a head, which all its positions share: a = δ A with A = −exp(A_log), d + dt_bias, and y = … + D x, so over
-// all positions
+// Gradients of the numbers of a head, which all its positions share. They are in a = δ A with A = −exp(A_log), in d + dt_bias, and in
+// y = … + D x. The sums are over all positions.
 //   dA_log = A Σ δ da;  d dt_bias = Σ dd;  dD = Σ ȳ · x
-// With STEPS dd also goes to the last `heads` columns of dzx: (batch, length, width), whose other columns are left as they are.
-// terms: (2, chunk, head, position) = δ da, dd; dots: from `at` on (chunk, head, position) = ȳ · x; a_log da_log ddt_bias dd_skip: (heads).
-// Grid: LANES invocations a row, which is a head; their sums are added in a fixed order. All gradients are `+=` (common/sum).
+// With STEPS, dd also goes to the last `heads` columns of dzx, (batch, length, width), whose other columns are left as they are.
+// terms is (2, chunk, head, position) = δ da, dd. dots has from `at` on (chunk, head, position) = ȳ · x. a_log, da_log, ddt_bias and
+// dd_skip are (heads).
+// LANES invocations share a row, which is a head. Their sums are added in a fixed order. da_log, ddt_bias and dd_skip are added to
+// (common/sum).
 // uses: common/grid, common/reduce, common/ssd, common/math, common/state, common/sum
 const STEPS: u32 = 0u;
 

@@ -1,10 +1,12 @@
-// Outputs of all heads, position after position: y_t = within_i + D x_i, and with STATES + exp(α_i) before_i, where within is what comes
-// from the chunk itself and before = S C_i what comes from the state before it.
-// within x: (chunk, head, position, features); before: (chunk, group, position, head in the group, features); decay: (3, chunk, head,
-// position) = α, δ, slope; d: (heads); y: (batch, length, heads, features). Grid: one invocation for EACH elements of y. y is `=`.
+// Outputs of all heads, position after position. within is what comes from the chunk itself, and before = S C_i what comes from the state
+// before it.
+//   y_t = within_i + D x_i, and with STATES + exp(α_i) before_i
+// within and x are (chunk, head, position, features), and before is (chunk, group, position, head in the group, features). decay is (3,
+// chunk, head, position) = α, δ, slope, d is (heads), and y is (batch, length, heads, features).
+// One invocation computes EACH elements of y. y is overwritten.
 // uses: common/grid, common/ssd, common/math
 const WG: u32 = 64u;
-// Elements of an invocation, which are of one row.
+// Number of elements that an invocation computes, which are of one row.
 const EACH: u32 = 1u;
 const STATES: u32 = 1u;
 

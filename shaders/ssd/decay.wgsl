@@ -1,9 +1,11 @@
-// Steps and decay of each head: δ_t = softplus(d_t + dt_bias), clamped to low … high, and 0 after the end of a sequence; α_i = Σ_{t ≤ i}
-// δ_t A within the chunk, A = −exp(A_log); and the slope ∂δ/∂d = σ(d + dt_bias), 0 where δ is clamped.
+// Steps and decay of each head. The steps are clamped to low … high, and 0 after the end of a sequence. The slope is 0 where δ is clamped.
+// The decay is summed within the chunk.
+//   δ_t = softplus(d_t + dt_bias);  α_i = Σ_{t ≤ i} δ_t A, A = −exp(A_log);  slope = ∂δ/∂d = σ(d + dt_bias)
 //   softplus x = max(x, 0) + ln(1 + u), u = exp(−|x|);  ln(1 + u) = 2 artanh s, s = u / (2 + u) ≤ ⅓,
 //   a series in s² that keeps the digits of small u
-// zx: (batch, length, width), whose last `heads` columns are d; dt_bias a_log: (heads); decay: (3, chunk, head, position) = α, δ, slope.
-// Grid: one invocation a head of a chunk. decay is `=`.
+// zx is (batch, length, width), whose last `heads` columns are d. dt_bias and a_log are (heads), and decay is (3, chunk, head,
+// position) = α, δ, slope.
+// One invocation computes one head of a chunk. decay is overwritten.
 // uses: common/grid, common/ssd, common/math
 const WG: u32 = 64u;
 

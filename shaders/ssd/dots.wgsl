@@ -1,7 +1,7 @@
-// Products of rows with rows: dots[at + row] = Σ a_row b_row over the features, for each position of each head. With GROUPED the rows of b
-// lie by group. a: (chunk, head, position, features); b: the same, or (chunk, group, position, head in the group, features); dots: at +
-// (chunk, head, position).
-// Grid: LANES invocations a row. These elements of dots are `=`, others are left as they are.
+// Products of rows with rows over the features, for each position of each head: dots[at + row] = Σ a_row b_row.
+// a is (chunk, head, position, features), and so is b. With GROUPED, the rows of b lie by group, (chunk, group, position, head in the
+// group, features). dots is at + (chunk, head, position).
+// LANES invocations share a row. These elements of dots are overwritten, and others are left as they are.
 // uses: common/grid, common/reduce, common/ssd
 const GROUPED: u32 = 0u;
 

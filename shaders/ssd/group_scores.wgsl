@@ -1,7 +1,8 @@
-// Sum over the heads of a group of what scores give: dg_ij = Σ_h dm_ij exp(α_i − α_j) δ_j for j ≤ i, else 0. It is the gradient of g in
-// m_ij = g_ij exp(α_i − α_j) δ_j (ssd/scores), as all heads of the group have the same g.
-// dm: (chunk, head, i, j); decay: (3, chunk, head, position) = α, δ, slope; dg: (chunk, group, i, j). Grid: one invocation an element of
-// dg. dg is `=`.
+// Sum over the heads of a group of what the gradients of the scores give. It is the gradient of g in m_ij = g_ij exp(α_i − α_j) δ_j
+// (ssd/scores), as all heads of the group have the same g.
+//   dg_ij = Σ_h dm_ij exp(α_i − α_j) δ_j for j ≤ i, else 0
+// dm is (chunk, head, i, j), decay is (3, chunk, head, position) = α, δ, slope, and dg is (chunk, group, i, j).
+// One invocation computes one element of dg. dg is overwritten.
 // uses: common/grid, common/ssd, common/math
 const WG: u32 = 64u;
 

@@ -1,10 +1,11 @@
-// What the pairs of positions of a chunk have to do with the decay between them, for each head: with T_ij = dm_ij g_ij exp(α_i − α_j) δ_j,
-// i > j, row r holds
+// What the pairs of positions of a chunk contribute to the gradient of the decay between them, for each head. With T_ij = dm_ij g_ij
+// exp(α_i − α_j) δ_j for i > j, row r holds:
 //   k ≤ r: Σ_{j < k} T_rj, as far as position r looks back over the step from k − 1 to k;
 //   k > r: dm_ir g_ir exp(α_i − α_r), i = k − 1, by which δ_r counts there
 // Sums of sums need no differences of large numbers (ssd/backward_decay).
-// dm: (chunk, head, i, j); g: (chunk, group, i, j); decay: (3, chunk, head, position) = α, δ, slope; sums: (chunk, head, r, size + 1).
-// Grid: one invocation a row. sums is `=`.
+// dm is (chunk, head, i, j), g is (chunk, group, i, j), decay is (3, chunk, head, position) = α, δ, slope, and sums is (chunk, head, r,
+// size + 1).
+// One invocation computes one row. sums is overwritten.
 // uses: common/grid, common/ssd, common/math
 const WG: u32 = 64u;
 

@@ -1,12 +1,15 @@
-// States at the borders of chunks. Forwards the state S_c before chunk c, from what each chunk brings: S_0 = 0, S_{c+1} = exp(α_last of c)
-// S_c + U_c. REVERSED the gradient R_c of the state after chunk c, from what each chunk has of the state before it: R_last = 0, R_{c−1} =
-// exp(α_last of c) R_c + V_c. With CARRY the first state is what the feed before has left (common/carry), if there was one, and that after
-// the last chunk is left for the next. carried: (chunk, head, features, states) = U or V; decay: (3, chunk, head, position) = α, δ, slope;
-// border: as carried, S or R; kept: (half, batch, head, features, states); sources: (batch, limit).
-// Grid: one invocation for EACH elements of a state. border is `=`, as is half of kept.
+// States at the borders of chunks. Forwards, S_c is the state before chunk c, from what each chunk brings. With REVERSED, R_c is the
+// gradient of the state after chunk c, from what each chunk has of the state before it.
+//   S_0 = 0, S_{c+1} = exp(α_last of c) S_c + U_c
+//   REVERSED: R_last = 0, R_{c−1} = exp(α_last of c) R_c + V_c
+// With CARRY, the first state is what the feed before has left (common/carry), if there was one. The state after the last chunk is left for
+// the next feed.
+// carried is (chunk, head, features, states) = U or V, and border has the same shape, with S or R. decay is (3, chunk, head, position) = α,
+// δ, slope. kept is (half, batch, head, features, states), and sources is (batch, limit).
+// One invocation computes EACH elements of a state. border is overwritten, and so is one half of kept.
 // uses: common/grid, common/ssd, common/math, common/state, common/carry
 const WG: u32 = 64u;
-// Elements of an invocation, which are of one row.
+// Number of elements that an invocation computes, which are of one row.
 const EACH: u32 = 1u;
 const REVERSED: u32 = 0u;
 const CARRY: u32 = 0u;

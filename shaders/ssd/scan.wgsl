@@ -1,12 +1,13 @@
-// A selective state space over whole sequences, chunk after chunk, with the state in registers (Dao & Gu 2024, section 6); on cards, in
-// place of the other passes.
+// A selective state space over whole sequences, chunk after chunk, with the state in registers (Dao & Gu 2024, section 6). On cards it
+// takes the place of the other passes.
 //   S_0 = 0;  y_i = Σ_{j ≤ i} g_ij exp(α_i − α_j) δ_j x_j + exp(α_i) S_c C_i + D x_i;
 //   S_{c+1} = exp(α_last) S_c + Σ_j exp(α_last − α_j) δ_j x_j B_jᵀ
-// REVERSED it goes from the last chunk to the first with the gradient of the state after each: R_last = 0;  R_{c−1} = exp(α_last) R_c + Σ_i
-// exp(α_i) ȳ_i C_iᵀ. xbc: (batch, length, width) = x (heads, features), B and C (groups, states); decay: (3, chunk, head, position) = α, δ,
-// slope; g: (chunk, group, i, j) = C_i · B_j; d: (heads); y dy: (batch, length, heads, features); border: (chunk, head, features, states) =
-// S_c or R_c. Features, states and positions of a chunk are multiples of 4, up to 64. Grid: one workgroup a head of a sequence. y and
-// border are `=`.
+// With REVERSED, it goes from the last chunk to the first with the gradient of the state after each.
+//   R_last = 0;  R_{c−1} = exp(α_last) R_c + Σ_i exp(α_i) ȳ_i C_iᵀ
+// xbc is (batch, length, width) = x (heads, features), B and C (groups, states). decay is (3, chunk, head, position) = α, δ, slope. g is
+// (chunk, group, i, j) = C_i · B_j, and d is (heads). y and dy are (batch, length, heads, features), and border is (chunk, head, features,
+// states) = S_c or R_c. Features, states and positions of a chunk are multiples of 4, up to 64.
+// One workgroup computes one head of a sequence. y and border are overwritten.
 // uses: common/grid, common/ssd, common/math, common/across, common/ssd_tiles
 const REVERSED: u32 = 0u;
 
@@ -20,12 +21,12 @@ const REVERSED: u32 = 0u;
 
 var<workgroup> tiles: array<f32, 3 * SIZE>;
 
-// Factors of the products.
+// Numbers of the factors of the products.
 const WEIGHTS: u32 = 0u;
 const QUERIES: u32 = 1u;
-// What adds to the state: x, or ȳ.
+// What is added to the state: x, or with REVERSED ȳ.
 const VALUES: u32 = 2u;
-// Keys by what is left of them after the chunk, or queries by what has become of the state before it.
+// Keys times what is left of them after the chunk, or queries times what is left of the state before it.
 const KEYS: u32 = 3u;
 
 fn factor_of(factor: u32, place: Place, row: u32, v: u32) -> vec4<f32> {

@@ -1,10 +1,11 @@
-// Weights of earlier positions within a chunk, for each head: m_ij = g_ij exp(α_i − α_j) δ_j for j ≤ i, else 0, where g_ij = C_i · B_j of
-// the head's group. Differences of α are never positive, so nothing overflows.
-// g: (chunk, group, i, j); decay: (3, chunk, head, position) = α, δ, slope; m: (chunk, head, i, j). Grid: one invocation for EACH elements
-// of m. m is `=`.
+// Weights of earlier positions within a chunk, for each head. g_ij = C_i · B_j is that of the head's group. Differences of α are never
+// positive, so nothing overflows.
+//   m_ij = g_ij exp(α_i − α_j) δ_j for j ≤ i, else 0
+// g is (chunk, group, i, j), decay is (3, chunk, head, position) = α, δ, slope, and m is (chunk, head, i, j).
+// One invocation computes EACH elements of m. m is overwritten.
 // uses: common/grid, common/ssd, common/math
 const WG: u32 = 64u;
-// Elements of an invocation, which are of one row.
+// Number of elements that an invocation computes, which are of one row.
 const EACH: u32 = 1u;
 
 @group(0) @binding(0) var<storage, read> g: array<f32>;       // (chunk, group, i, j)

@@ -1,11 +1,12 @@
-// Rows of a chunk by what they bring to, or have from, its border: with FROM_START exp(α_i) x_i, what the state before the chunk has become
-// at position i; else exp(α_last − α_i) δ_i x_i, what is left of position i after the chunk.
-// x: (chunk, head, position, features); decay: (3, chunk, head, position) = α, δ, slope; y: (chunk, group, position, head in the group,
-// features).
-// Grid: one invocation for EACH elements of x. y is `=`.
+// Rows of a chunk weighted by what they bring to its border, or have from it. The result is what is left of position i after the chunk.
+// With FROM_START, it is what the state before the chunk has become at position i.
+//   exp(α_last − α_i) δ_i x_i;  FROM_START: exp(α_i) x_i
+// x is (chunk, head, position, features), and y is (chunk, group, position, head in the group, features). decay is (3, chunk, head,
+// position) = α, δ, slope.
+// One invocation computes EACH elements of x. y is overwritten.
 // uses: common/grid, common/ssd, common/math
 const WG: u32 = 64u;
-// Elements of an invocation, which are of one row.
+// Number of elements that an invocation computes, which are of one row.
 const EACH: u32 = 1u;
 const FROM_START: u32 = 0u;
 

@@ -1,6 +1,7 @@
-// Gradient of SwiGLU, y = g s ⊙ u with s = σ(g) (Shazeer 2020, eq. 5 and 6, without the products around it). As s' = s (1 − s),
+// Gradient of SwiGLU, y = g s ⊙ u with s = σ(g) (Shazeer 2020, eq. 5 and 6, without the products around it). It follows from
+// s' = s (1 − s).
 //   ∂(g s)/∂g = s + g s (1 − s):  dg = dy ⊙ u · s (1 + g (1 − s));  du = dy ⊙ g s
-// x dx: (rows, 2, cols); dy: (rows, cols). Grid: one invocation an element of dy. dx is `=`.
+// x and dx are (rows, 2, cols), and dy is (rows, cols). One invocation takes one element of dy. dx is overwritten.
 // uses: common/grid, common/math, common/swiglu
 const WG: u32 = 64u;
 

@@ -1,5 +1,5 @@
-// swiglu/backward, with its derivation, four columns at a time, for columns that are a multiple of 4.
-// x dx: (rows, 2, cols); dy: (rows, cols). Grid: one invocation a vector of dy. dx is `=`.
+// Gradient of SwiGLU as in swiglu/backward, which has the derivation, four columns at a time, for columns that are a multiple of 4.
+// x and dx are (rows, 2, cols), and dy is (rows, cols). One invocation takes one vector of dy. dx is overwritten.
 // uses: common/grid, common/math, common/swiglu
 const WG: u32 = 64u;
 

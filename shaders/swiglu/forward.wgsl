@@ -1,5 +1,5 @@
-// SwiGLU (Shazeer 2020) of a gate and what it lets through: y = g · σ(g) ⊙ u.
-// x: (rows, 2, cols), g then u; y: (rows, cols). Grid: one invocation an element of y. y is `=`.
+// SwiGLU (Shazeer 2020) of a gate g and what it lets through, u: y = g · σ(g) ⊙ u.
+// x is (rows, 2, cols), g then u, and y is (rows, cols). One invocation computes one element of y. y is overwritten.
 // uses: common/grid, common/math, common/swiglu
 const WG: u32 = 64u;
 

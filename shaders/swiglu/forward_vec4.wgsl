@@ -1,5 +1,5 @@
-// swiglu/forward four columns at a time, for columns that are a multiple of 4.
-// x: (rows, 2, cols), g then u; y: (rows, cols). Grid: one invocation a vector of y. y is `=`.
+// SwiGLU as in swiglu/forward, four columns at a time, for columns that are a multiple of 4.
+// x is (rows, 2, cols), g then u, and y is (rows, cols). One invocation computes one vector of y. y is overwritten.
 // uses: common/grid, common/math, common/swiglu
 const WG: u32 = 64u;
 

@@ -1,8 +1,8 @@
 // Gradients of what a mechanism's tokens are made of, sample by sample. Token t of y is a sum of its parts (tokens/forward), each with the
-// derivative 1, and each of these is in one token alone: its gradient is dy of that token.
+// derivative 1. Each of these parts is in one token alone, so its gradient is dy of that token.
 //   dlatent[b] = dy[b, 0];  dtype[b] = dy[b, 1], by the row of the table that was taken;  djoint[b, j] = dy[b, j + 3]
-// dy: (batch, 3 + joints, cols); dlatent dtype: (batch, cols); djoint: (batch, joints, cols). Grid: one invocation an element of dy. All
-// outputs are `=`.
+// dy is (batch, 3 + joints, cols), dlatent and dtype are (batch, cols), and djoint is (batch, joints, cols). One invocation copies one
+// element of dy. All outputs are overwritten.
 // uses: common/grid
 const WG: u32 = 64u;
 

@@ -1,8 +1,8 @@
-// Gradients of the positions and of the start token, which all sequences b share: y[b, t] = … + positions[t − 1] for t ≥ 1, and
-// y[b, 2] = sos + …, each with the derivative 1, so dpositions[t − 1] += Σ_b dy[b, t] for t ≥ 1, dsos += Σ_b dy[b, 2].
-// dy: (batch, length, cols); dpositions: (n / cols ≥ length − 1, cols); dsos: (cols). Grid: one invocation an element of
-// dpositions; positions that no token has get nothing.
-// Both are `+=` (common/sum), over the sequences first … end − 1.
+// Gradients of the positions and of the start token, which all sequences b share. As y[b, t] = … + positions[t − 1] for t ≥ 1 and
+// y[b, 2] = sos + …, each has the derivative 1. The sums are over the sequences first … end − 1.
+//   dpositions[t − 1] += Σ_b dy[b, t] for t ≥ 1, dsos += Σ_b dy[b, 2]
+// dy is (batch, length, cols), dpositions is (n / cols ≥ length − 1, cols), and dsos is (cols).
+// One invocation computes one element of dpositions. Both are added to (common/sum). Positions that no token has get nothing.
 // uses: common/grid, common/state, common/sum
 const WG: u32 = 64u;
 

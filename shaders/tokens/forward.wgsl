@@ -1,7 +1,8 @@
-// Tokens of a mechanism's sequence, t = first + m mod length:
+// Tokens of a mechanism's sequence, with t = first + m mod length.
 //   t = 0: latent;  1: table[type] + positions[0];  2: sos + positions[1];  t ≥ 3: joint[(t − 3) mod joints] + positions[t − 1]
-// latent: (batch, cols); ids: (batch); table: (types, cols); sos: (cols); positions: (·, cols); joint: (batch, joints, cols);
-// y: (batch, length, cols). Grid: one invocation an element of y. y is `=`.
+// latent is (batch, cols), ids is (batch), and table is (types, cols). sos is (cols), positions is (·, cols), joint is (batch, joints,
+// cols), and y is (batch, length, cols).
+// One invocation computes one element of y. y is overwritten.
 // uses: common/grid, common/state
 const WG: u32 = 64u;
 

@@ -1,9 +1,9 @@
-// Rows in the other order of their two axes: y[b, a] = x[a, b], each a row of cols numbers. With REVERSE one axis is time, and goes
-// backwards in y:
-//   REVERSE 1: y[rev(b), a] = x[a, b];  2: y[b, rev(a)] = x[a, b];  rev(t) = n − 1 − t for t < n, else t, where n is the length of the
-//   axis, or with LENGTHS that of the sequence, lengths[a] or lengths[b]
-// rev is its own inverse, so the gradient is the same pass with the axes exchanged: dx[a, b] = dy[b, a], with REVERSE 1 for 2 and 2 for 1.
-// x: (first, second, cols); lengths: (batch); y: (second, first, cols). Grid: one invocation an element of y. y is `=`.
+// Rows in the other order of their two axes: y[b, a] = x[a, b], each a row of cols numbers. With REVERSE, one axis is time, and goes
+// backwards in y.
+//   REVERSE 1: y[rev(b), a] = x[a, b];  2: y[b, rev(a)] = x[a, b];  rev(t) = n − 1 − t for t < n, else t
+// n is the length of the axis, or with LENGTHS that of the sequence, lengths[a] or lengths[b]. rev is its own inverse, so the gradient is
+// the same pass with the axes exchanged. It is dx[a, b] = dy[b, a], with REVERSE 1 for 2 and 2 for 1.
+// x is (first, second, cols), lengths is (batch), and y is (second, first, cols). One invocation copies one element of y. y is overwritten.
 // uses: common/grid
 const WG: u32 = 64u;
 const REVERSE: u32 = 0u;
@@ -15,7 +15,7 @@ var<immediate> p: Params;
 @group(0) @binding(1) var<storage, read_write> y: array<f32>; // (second, first, cols)
 @group(0) @binding(2) var<storage, read> lengths: array<u32>; // (batch)
 
-// Position t of `count`, of the sequence with this number, backwards.
+// The place of position t of `count` when the sequence with this number goes backwards.
 fn reversed(t: u32, count: u32, sequence: u32) -> u32 {
     var n = count;
     if (LENGTHS == 1u) {

@@ -1,10 +1,10 @@
-// Gradient of nearest-neighbour upsampling by 2, y[2r + i, 2s + j] = x[r, s] for i, j = 0, 1: each of the four copies has derivative 1, so
-// dx[r, s] = Σ_ij dy[2r + i, 2s + j].
-// dy: (batch, 2 height, 2 width, C); dx: (batch, height, width, C), or with PLANES (batch, C, height, width).
-// Grid: one invocation an element of dx. dx is `=`.
+// Gradient of nearest-neighbour upsampling by 2, y[2r + i, 2s + j] = x[r, s] for i, j = 0, 1. Each of the four copies has the derivative 1.
+//   dx[r, s] = Σ_ij dy[2r + i, 2s + j]
+// dy is (batch, 2 height, 2 width, C). dx is (batch, height, width, C), or (batch, C, height, width) with PLANES.
+// One invocation computes one element of dx. dx is overwritten.
 // uses: common/grid
 const WG: u32 = 64u;
-// Sizes of the images, so that a division by them is a multiplication.
+// The sizes of the images are consts, so that a division by them becomes a multiplication.
 const HEIGHT: u32 = 2u;
 const WIDTH: u32 = 2u;
 const CHANNELS: u32 = 2u;

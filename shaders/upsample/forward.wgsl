@@ -1,9 +1,10 @@
-// Each pixel four times: nearest-neighbour upsampling by 2. With PLANES the source goes channel by channel, as PyTorch unflattens it.
-// x: (batch, height, width, C), or (batch, C, height, width); y: (batch, 2 height, 2 width, C). Grid: one invocation an element of y. y is
-// `=`.
+// Nearest-neighbour upsampling by 2, which gives each pixel four times. With PLANES, the source goes channel by channel, as PyTorch
+// unflattens it.
+// x is (batch, height, width, C), or (batch, C, height, width) with PLANES. y is (batch, 2 height, 2 width, C).
+// One invocation copies one element of y. y is overwritten.
 // uses: common/grid
 const WG: u32 = 64u;
-// Sizes of the images, so that a division by them is a multiplication.
+// The sizes of the images are consts, so that a division by them becomes a multiplication.
 const HEIGHT: u32 = 2u;
 const WIDTH: u32 = 2u;
 const CHANNELS: u32 = 2u;

@@ -1,9 +1,11 @@
-// Gradient of the posterior from that of the latents and from the divergence (Kingma & Welling 2014, section 2.4 and appendix B). Forward:
-// z = μ + ε exp(s / 2), s = ln σ², and weight · the mean over the n rows that count of kl = mean_c ½ (μ² + exp s − 1 − s).
+// Gradient of the posterior from that of the latents and from the divergence (Kingma & Welling 2014, section 2.4 and appendix B). The
+// forward pass was z = μ + ε exp(s / 2) with s = ln σ². The loss has weight · the mean of kl over the n rows that count.
+//   kl = mean_c ½ (μ² + exp s − 1 − s)
 //   ∂z/∂μ = 1, ∂z/∂s = ½ ε exp(s / 2);  ∂kl/∂μ = μ / cols, ∂kl/∂s = ½ (exp s − 1) / cols
-// With k = weight · scale / (n · cols), 0 in the rows that do not count:
-//   dμ = dz + k μ;  ds = ½ dz ε exp(s / 2) + ½ k (exp s − 1);  without NOISE ε = 0; SCALED: k times the loss scale records[slot, SCALE_AT]
-// x dx: (rows, 2, cols); dz: (rows, cols). Grid: one invocation an element of dz. dx is `=`.
+//   dμ = dz + k μ;  ds = ½ dz ε exp(s / 2) + ½ k (exp s − 1)
+// Here k = weight · scale / (n · cols), and 0 in the rows that do not count. Without NOISE, ε = 0. With SCALED, k is multiplied by the loss
+// scale, records[slot, SCALE_AT].
+// x and dx are (rows, 2, cols), and dz is (rows, cols). One invocation computes one element of dz. dx is overwritten.
 // uses: common/grid, common/math, common/random, common/normal, common/record, common/state
 const WG: u32 = 64u;
 const NOISE: u32 = 1u;

@@ -1,6 +1,7 @@
-// Divergence of the posterior from N(0, 1), mean over the latents (Kingma & Welling 2014, app. B): kl = −½ mean_c (1 + s − μ² − exp s).
-// x: (rows, 2, width), μ then s = ln σ²; y: (rows, cols). Grid: one invocation a row. y[column] = kl and y[0] += weight · kl, 0 in rows
-// that do not count. Its gradient is in vae/backward.
+// Divergence of the posterior from N(0, 1), mean over the latents (Kingma & Welling 2014, app. B). Its gradient is in vae/backward.
+//   kl = −½ mean_c (1 + s − μ² − exp s)
+// x is (rows, 2, width), μ then s = ln σ², and y is (rows, cols). One invocation computes one row.
+// y[column] is overwritten with kl, and weight · kl is added to y[0]. In rows that do not count kl is 0.
 // uses: common/grid, common/math, common/state
 const WG: u32 = 64u;
 

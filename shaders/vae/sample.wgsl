@@ -1,6 +1,6 @@
-// Latents drawn from their posterior, reparameterised (Kingma & Welling 2014): z = μ + ε exp(s / 2), s = ln σ², ε ~ N(0, 1) a function of
-// (seed, stream, tick, index); without NOISE z = μ. The gradient is in vae/backward.
-// x: (rows, 2, cols), μ then s; z: (rows, cols). Grid: one invocation an element of z. z is `=`.
+// Latents drawn from their posterior, reparameterised (Kingma & Welling 2014): z = μ + ε exp(s / 2) with s = ln σ². ε ~ N(0, 1) is a
+// function of (seed, stream, tick, index). Without NOISE, z = μ. The gradient is in vae/backward.
+// x is (rows, 2, cols), μ then s, and z is (rows, cols). One invocation computes one element of z. z is overwritten.
 // uses: common/grid, common/math, common/random, common/normal, common/state
 const WG: u32 = 64u;
 const NOISE: u32 = 1u;

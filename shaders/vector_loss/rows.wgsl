@@ -1,12 +1,16 @@
-// Losses of predicted vectors that are sums over rows, with the gradient in the same pass. p = x / ‖x‖, t̂ = t / ‖t‖, ĉ = c / ‖c‖:
+// Losses of predicted vectors that are sums over rows, with the gradient in the same pass. The vectors are p = x / ‖x‖, t̂ = t / ‖t‖ and
+// ĉ = c / ‖c‖, and norms are at least 1e-12.
 //   cos = p · t̂;  mse = Σ (x − t)² / C (MSE 1), or Σ (p − t)² / C (MSE 2);  cosine = 1 − cos;  cycle = 1 − p · ĉ
 //   loss = w_mse mse + w_cosine cosine + w_cycle cycle;  dx = scale / n · ∂loss/∂x for the n rows that count, 0 for the rest
-// Gradient by p: d = w_mse · 2 (p − t) / C (MSE 2) − w_cosine t̂ − w_cycle ĉ; c, a row of the data, gets none. ‖x‖ has the gradient p, so
-// ∂p_i/∂x_j = (δ_ij − p_i p_j) / ‖x‖ takes the part along p off d (as in normalize/backward); the squared error of x itself is added:
+// The gradient by p is d. c, the nearest row of the data, is bound as `nearest` and gets none.
+//   d = w_mse · 2 (p − t) / C (MSE 2) − w_cosine t̂ − w_cycle ĉ
+// ‖x‖ has the gradient p, so ∂p_i/∂x_j = (δ_ij − p_i p_j) / ‖x‖ takes the part along p off d (as in normalize/backward). The gradient of
+// the squared error of x itself is added.
 //   ∂loss/∂x = (d − p (p · d)) / ‖x‖ + w_mse · 2 (x − t) / C (MSE 1)
-// x t c dx: (rows, C); y: (rows, cols): loss, cos, and each term in its column. state.rows: rows that count; state.scale: factor of the
-// gradient; state.drawn: 1 where the batch takes part in the cycle term, else 0. Norms are at least 1e-12.
-// Grid: LANES invocations a row. Columns 0, 1 and those of the terms of y, and dx are `=`.
+// x, t, c and dx are (rows, C). y is (rows, cols), with loss, cos, and each term in its column.
+// state.rows is the number of rows that count, and state.scale is a factor of the gradient. state.drawn is 1 where the batch takes part in
+// the cycle term, else 0.
+// LANES invocations share a row. dx is overwritten, and so are columns 0 and 1 of y and those of the terms.
 // uses: common/grid, common/norm, common/reduce, common/state
 const GRADIENT: u32 = 1u;
 const MSE: u32 = 1u;
@@ -22,7 +26,7 @@ var<immediate> p: Params;
 @group(0) @binding(4) var<storage, read_write> y: array<f32>;  // (rows, cols)
 @group(0) @binding(5) var<storage, read_write> dx: array<f32>; // (rows, C)
 
-// Element e of the nearest vectors; 0 without them.
+// Element e of c, the nearest vectors, or 0 without them.
 fn nearest_at(e: u32) -> f32 {
     if (CYCLE == 1u) {
         return nearest[e];

@@ -1,10 +1,10 @@
-// Gradient of the mean by weight, a = softmax(s) over the positions, y_c = Σ_t a_t x_tc over the features c of a head, by the scores s and
-// by x:
+// Gradient of the mean by weight, by the scores s and by x. The forward pass was a = softmax(s) over the positions, and y_c = Σ_t a_t x_tc
+// over the features c of a head.
 //   da_t = Σ_c dy_c x_tc;  ∂a_t/∂s_r = a_t (δ_tr − a_r) (Bishop 2006, eq. 4.106), so ds_t = a_t (da_t − Σ_r a_r da_r),
 //   and Σ_r a_r da_r = Σ_c dy_c y_c: ds_t = a_t Σ_c dy_c (x_tc − y_c);  dx_tc = a_t dy_c
 // Where a is 0, after the end of a sequence, both are 0.
-// a ds: (batch, length, heads); x dx: (batch, length, cols); y dy: (batch, cols). Grid: LANES invocations a row, which is a position of a
-// head. ds and dx are `=`.
+// a and ds are (batch, length, heads), x and dx are (batch, length, cols), and y and dy are (batch, cols).
+// LANES invocations share a row, which is a position of a head. ds and dx are overwritten.
 // uses: common/grid, common/reduce
 
 struct Params { batch: u32, length: u32, heads: u32, cols: u32 }

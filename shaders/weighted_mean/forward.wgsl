@@ -1,6 +1,7 @@
-// Mean of the positions of each sequence by weight; a head has weights for its own features: y[b, c] = Σ_t a[b, t, h] x[b, t, c], h = ⌊c ·
-// heads / cols⌋. a: (batch, length, heads); x: (batch, length, cols), cols a multiple of heads; y: (batch, cols). Grid: one invocation an
-// element of y. y is `=`.
+// Mean of the positions of each sequence by weight. Each head has weights for its own features.
+//   y[b, c] = Σ_t a[b, t, h] x[b, t, c], h = ⌊c · heads / cols⌋
+// a is (batch, length, heads), x is (batch, length, cols), and y is (batch, cols). cols is a multiple of heads. One invocation computes one
+// element of y. y is overwritten.
 // uses: common/grid
 const WG: u32 = 64u;
 

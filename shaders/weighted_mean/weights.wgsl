@@ -1,6 +1,9 @@
-// Weights of the positions of each sequence, by head: a_t = exp(s_t − m) / Σ_r exp(s_r − m) with m = max s (softmax; Bishop 2006, eq.
-// 4.62), over all positions, or with LENGTHS over the first n = lengths[b] (1 to length) of them; the others have the weight 0.
-// s a: (batch, length, heads); lengths: (batch). Grid: LANES invocations a row, which is a head of a sequence. a is `=`.
+// Weights of the positions of each sequence, by head (softmax; Bishop 2006, eq. 4.62).
+//   a_t = exp(s_t − m) / Σ_r exp(s_r − m) with m = max s
+// The sum is over all positions. With LENGTHS, it is over the first n = lengths[b] of them, from 1 to the length, and the others have the
+// weight 0.
+// s and a are (batch, length, heads), and lengths is (batch). LANES invocations share a row, which is a head of a sequence. a is
+// overwritten.
 // uses: common/grid, common/reduce, common/math
 const LENGTHS: u32 = 0u;
 
