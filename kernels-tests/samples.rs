@@ -25,6 +25,8 @@ tests![
     what_is_asked_again_can_be_learned,
     new_says_what_it_takes_for_what,
     a_stack_without_pooling_is_told_how_to_end,
+    weights_of_elsewhere_keep_the_runs_scales,
+    lines_are_counted_whatever_ends_them,
 ];
 
 const GOLDEN: &str = "kernels-tests/golden/samples";
@@ -632,4 +634,60 @@ fn targets_of_every_shape_train() {
     let (by_word, by_number) = (predicted("[\"up\",\"down\",\"up\",\"up\"]\n"), predicted("[1,0,1,1]\n"));
     assert!(by_word.0 == 0 && by_word.1 == by_number.1, "{by_word:?} {by_number:?}");
     assert!(predicted("[\"up\",\"left\",\"up\",\"up\"]\n").2.contains("\"left\" is no word of the training data"));
+}
+
+/// A file of weights alone, as PyTorch writes it, is used with the normalisation of the run; tensors that the model lacks are named; rows
+/// without a prediction too.
+fn weights_of_elsewhere_keep_the_runs_scales() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let rows: String = (0..60).map(|i| format!("{},{},{}\n", i, (i * 7) % 13, 100 + 3 * i)).collect();
+    std::fs::write(path("t.csv"), format!("a,b,y\n{}", rows.replacen("5,9,", "5,,", 1))).unwrap();
+    succeeds(&["new", "--data", &path("t.csv"), "--target", "y", "--out", &path("run.toml")]);
+    succeeds(&["train", &path("run.toml"), "--out", &path("run"), "--steps", "5"]);
+    succeeds(&["export", &path("run"), &path("exported.safetensors")]);
+    let bytes = std::fs::read(path("exported.safetensors")).unwrap();
+    let all = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let mut tensors: Vec<_> = all.tensors().into_iter().filter(|(name, _)| !name.starts_with("normalization.")).collect();
+    safetensors::serialize_to_file(tensors.clone(), None, Path::new(&path("bare.safetensors"))).unwrap();
+    tensors.push(("7.weight".into(), tensors[0].1.clone()));
+    safetensors::serialize_to_file(tensors.clone(), None, Path::new(&path("more.safetensors"))).unwrap();
+    let renamed = tensors.iter().take(tensors.len() - 1).map(|(name, tensor)| (format!("head.{name}"), tensor.clone()));
+    safetensors::serialize_to_file(renamed.collect::<Vec<_>>(), None, Path::new(&path("renamed.safetensors"))).unwrap();
+    let predict = |weights: &[&str]| {
+        let out = path("out.csv");
+        let _ = std::fs::remove_file(&out);
+        let (code, _, said) = run(&[&["predict", &path("run"), "--data", &path("t.csv"), "--out", &out], weights].concat());
+        assert_eq!(code, 0, "{said}");
+        (std::fs::read_to_string(out).unwrap(), said)
+    };
+    let (want, said) = predict(&[]);
+    assert!(said.contains("1 of the 60 rows") && said.contains("samples 5, counted from 0"), "{said}");
+    assert_eq!(predict(&["--checkpoint", &path("bare.safetensors")]).0, want);
+    let (same, said) = predict(&["--checkpoint", &path("more.safetensors")]);
+    assert!(same == want && said.contains("1 tensors of") && said.contains("7.weight"), "{said}");
+    let (code, _, said) = run(&["predict", &path("run"), "--data", &path("t.csv"), "--checkpoint", &path("renamed.safetensors")]);
+    assert!(code == 65 && said.contains("it has other names: head.0.bias, head.0.weight"), "{code} {said}");
+    let (code, _, said) = run(&["train", &path("run.toml"), "--out", &path("b"), "--steps", "1", "--init", &path("more.safetensors")]);
+    assert!(code == 0 && said.contains("left aside: 7.weight"), "{code} {said}");
+}
+
+fn lines_are_counted_whatever_ends_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("t.csv").display().to_string();
+    for end in ["\n", "\r\n"] {
+        for (lines, says) in
+            [(["a,b", "1,x", "2,y", "3,"], "line 4"), (["a,b", "1,x", "2", "3,z"], "line 3"), (["a,b", "1,", "2,", "3,"], "line 2")]
+        {
+            std::fs::write(&path, lines.join(end) + end).unwrap();
+            let (code, _, said) = run(&["new", "--data", &path, "--target", "b"]);
+            assert!(code == 65 && said.contains(says), "{end:?} {lines:?}: {said}");
+        }
+    }
+    // A series with holes says how many.
+    let series: String = (0..50).map(|i| if [7, 20].contains(&i) { "\n".into() } else { format!("{i}\n") }).collect();
+    std::fs::write(&path, format!("time,y\n{}", series.lines().enumerate().map(|(i, y)| format!("{i},{y}\n")).collect::<String>()))
+        .unwrap();
+    let (code, _, said) = run(&["new", "--data", &path, "--target", "y", "--window", "5,2"]);
+    assert!(code == 65 && said.contains("line 9") && said.contains("2 of 50 moments"), "{code} {said}");
 }

@@ -1,7 +1,8 @@
-//! Faults on demand, for the tests of what follows them: with `ENGINE_FAULT=rename:3` the third rename of the process fails, and inside
-//! `with("rename:3", …)` the third of this thread; with `lost:3+` the third and all that follow. Points are
-//! `alloc`, `submit`, `lost` (the device, at a submission), `hang` (at the end of a wait), `map`, `write` (as on a full disk), `sync` and `rename`;
-//! of one of several processes also `nan` (its gradient) and `flip` (a bit of the sum that it takes).
+//! Faults on demand, for the tests of what follows them: with `ENGINE_FAULT=rename:3` the third rename of the process fails.
+//!
+//! Inside `with("rename:3", …)` it is the third of this thread; with `lost:3+` the third and all that follow. Points are
+//! `alloc`, `submit`, `lost` (the device, at a submission), `hang` (at the end of a wait), `map`, `write` (as on a full disk), `sync` and
+//! `rename`; of one of several processes also `nan` (its gradient) and `flip` (a bit of the sum that it takes).
 
 use std::cell::RefCell;
 use std::io;

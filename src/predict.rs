@@ -78,7 +78,10 @@ impl Predictor {
             }
             (_, error) => error,
         };
-        Predictor::new(problem, &mut weights, &Arc::new(host.open(device)?), batch).map_err(other)
+        let buffers = problem.buffers().to_vec();
+        let predictor = Predictor::new(problem, &mut weights, &Arc::new(host.open(device)?), batch).map_err(other)?;
+        weights.unused(predictor.program.plan.parameters(), &buffers).iter().for_each(|note| host.note(note));
+        Ok(predictor)
     }
 
     /// A predictor for a problem of any kind with these weights.

@@ -127,6 +127,7 @@ pub(super) fn trained(host: &Host, mut weights: Weights, mut problem: Problem, d
     let (problem, _) = problem.load()?;
     let session = problem.evaluation(&Arc::new(host.open(device)?))?;
     session.arena.write_flat(Flat::Parameters, &weights.load(session.parameters())?)?;
+    weights.unused(session.parameters(), problem.buffers()).iter().for_each(|note| host.note(note));
     Ok((problem, session))
 }
 

@@ -11,7 +11,7 @@ use super::args::{DeviceArg, JsonArg, KeyValue, parse_bytes};
 use crate::config::TrainConfig;
 use crate::error::{Error, Result};
 use crate::generate;
-use crate::gpu::{CARD, LAUNCH, Target};
+use crate::gpu::{CARD, LAUNCH, Role, Target};
 use crate::host::Host;
 use crate::metrics::bytes;
 use crate::models::SequenceTransformerConfig;
@@ -109,7 +109,7 @@ fn estimates(host: &Host, runs: &[PathBuf], set: &[String], on: &On, as_json: bo
         let fits = total <= budget && memory.buffers.iter().all(|b| b.bytes <= target.max_binding);
         let largest = problem.largest_batch(target, budget).map(|part| part * on.ranks.count);
         let seconds = problem.cost(&CARD)?.seconds;
-        over = over.or_else(|| (!fits).then(|| does_not_fit(&run.display().to_string(), total, budget)));
+        over = over.or_else(|| (!fits).then(|| does_not_fit(&run.display().to_string(), &memory, on)));
         let (yes, most) = (if fits { "yes" } else { "no" }, largest.map_or("none".to_string(), |b| b.to_string()));
         let (name, batch) = (run.display().to_string(), problem.settings.train.batch);
         let _ = writeln!(out, "{name:width$}{parameters:>12}{batch:>8}{:>12}  {yes:<6}{most:>14}{:>7.1} ms", bytes(total), 1e3 * seconds);
@@ -186,18 +186,34 @@ fn estimate(host: &Host, of: (&Path, &[String]), config: &Config, on: &On, all: 
         decode,
     };
     if json { host.print_json(&estimate.json()) } else { host.print(&estimate.text(all)) }?;
-    let (needed, budget) = (estimate.memory.report.total_bytes, on.budget);
     match estimate.fits() {
         true => Ok(()),
-        false => Err(does_not_fit(&of.0.display().to_string(), needed, budget)),
+        false => Err(does_not_fit(&of.0.display().to_string(), &estimate.memory, on)),
     }
 }
 
-/// The error with which an estimate ends if a run does not fit; `needed` are the bytes of that run.
-fn does_not_fit(run: &str, needed: u64, budget: u64) -> Error {
-    let message =
-        format!("{run} does not fit: it needs {}, the budget is {}. --fit finds a form of it that fits", bytes(needed), bytes(budget));
-    Error::OverBudget { needed, budget, message }
+/// The error with which an estimate ends if a run does not fit.
+fn does_not_fit(run: &str, memory: &Memory, on: &On) -> Error {
+    let (needed, budget, limit) = (memory.report.total_bytes, on.budget, on.target.max_binding);
+    // Of weights, gradients and moments no micro-batch makes less.
+    let fixed = [Role::Parameters, Role::Gradients, Role::Optimizer];
+    let largest = memory.buffers.iter().filter(|b| fixed.contains(&b.role)).max_by_key(|b| b.bytes);
+    let lasting: u64 = memory.buffers.iter().filter(|b| fixed.contains(&b.role)).map(|b| b.bytes).sum();
+    let why = match largest {
+        Some(buffer) if buffer.bytes > limit => format!(
+            "its {} need {} in one buffer, and a device binds {} at most. Make the model smaller",
+            buffer.name,
+            bytes(buffer.bytes),
+            bytes(limit)
+        ),
+        _ if lasting > budget => format!(
+            "weights, gradients and the optimiser's moments alone need {}, the budget is {}. Make the model smaller, or raise --budget",
+            bytes(lasting),
+            bytes(budget)
+        ),
+        _ => format!("it needs {}, the budget is {}. --fit looks for a form of it that fits", bytes(needed), bytes(budget)),
+    };
+    Error::OverBudget { needed, budget, message: format!("{run} does not fit: {why}") }
 }
 
 fn share(bytes: u64) -> String {

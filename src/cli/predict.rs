@@ -180,7 +180,17 @@ fn of_arrays(models: &mut Models<'_>, file: &Path, sink: &mut Sink<'_>) -> Resul
 }
 
 /// Predicts all samples that the data of the run read from a file.
-fn of_fields(models: &mut Models<'_>, InputRows { rows: numbers, fields }: InputRows, file: &Path, sink: &mut Sink<'_>) -> Result<()> {
+fn of_fields(models: &mut Models<'_>, rows: InputRows, file: &Path, sink: &mut Sink<'_>) -> Result<()> {
+    let InputRows { rows: numbers, fields, left_out } = rows;
+    if left_out > 0 {
+        let all = numbers.len() + left_out;
+        let gaps: Vec<String> = (0..all).filter(|row| !numbers.contains(row)).map(|row| row.to_string()).take(20).collect();
+        let more = if left_out > gaps.len() { ", …" } else { "" };
+        models.host.note(&format!(
+            "left out    {left_out} of the {all} rows, which have a number that is missing or not finite, get no prediction: samples {}{more}, counted from 0",
+            gaps.join(", ")
+        ));
+    }
     let lengths = fields.iter().find(|(name, _)| *name == "lengths").map(|(_, column)| column.values.clone());
     let used = fields.into_iter().filter(|(name, ..)| models.fields.iter().any(|field| field.name == *name));
     let count = numbers.len();

@@ -250,7 +250,8 @@ pub(super) fn run(host: &Host, args: ProfileArgs, ranks: Ranks) -> Result<()> {
     host.print(&out)
 }
 
-/// Seconds that a step takes an RX 6600 at least, and its launches by kernel, each once. The card has kernels of its own, so some of another
+/// Seconds that a step takes an RX 6600 at least, and its launches by kernel, each once. The card has kernels of its own, so some of
+/// another
 /// device are not among them.
 fn least_on_card(problem: &Loaded) -> Result<(f64, HashMap<String, f64>)> {
     let (cost, card) = (problem.cost(&CARD)?, problem.on_card()?);

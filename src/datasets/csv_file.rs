@@ -1,6 +1,7 @@
 //! Tables of comma-separated values.
 
 use std::collections::BTreeSet;
+use std::io::BufRead;
 use std::path::Path;
 
 use super::columns::{Column, Columns};
@@ -14,9 +15,13 @@ use crate::error::{Error, Result};
 /// As `Table::open`, with the line and the column.
 pub(super) fn read_csv(path: &Path, as_words: &BTreeSet<&str>) -> Result<(Columns, Vec<u64>)> {
     let source = path.display().to_string();
+    // Of lines that end in \r\n the reader counts one less: it has not seen the \n that ends the line before.
+    let mut header = vec![];
+    std::io::BufReader::new(open_regular(path, "a .csv")?).read_until(b'\n', &mut header).map_err(|e| Error::read(path, e))?;
+    let behind = u64::from(header.ends_with(b"\r\n"));
     let wrong = |line: u64, what: String| Error::Data(format!("{source}, line {line}: {what}"));
     let failed = |e: csv::Error| {
-        let line = e.position().map_or(1, csv::Position::line);
+        let line = e.position().map_or(1, |at| at.line() + behind);
         match e.into_kind() {
             csv::ErrorKind::Io(e) => Error::read(path, e),
             csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
@@ -48,7 +53,7 @@ pub(super) fn read_csv(path: &Path, as_words: &BTreeSet<&str>) -> Result<(Column
     let mut columns: Vec<Column> = names.iter().map(|name| Column::of(as_words.contains(name.as_str()))).collect();
     let (mut row, mut lines) = (csv::StringRecord::new(), vec![]);
     while reader.read_record(&mut row).map_err(failed)? {
-        let line = row.position().map_or(0, csv::Position::line);
+        let line = row.position().map_or(0, |at| at.line() + behind);
         lines.push(line);
         for ((column, name), text) in columns.iter_mut().zip(&names).zip(&row) {
             column.take_or_break(text, |why| format!("line {line}: column `{name}`: {why}"));

@@ -245,11 +245,16 @@ impl Reader<'_> {
                 self.bad.insert(at / width);
             } else {
                 let hint = match self.reading.window {
-                    Some(_) => "is not finite, and windows are cut out of whole series: mend the file",
-                    None if self.reading.inputs_only => "is not finite: mend it, or leave the row out",
-                    None => "is not finite. Mend the file, or leave such samples out with --set data.skip_non_finite=true",
+                    Some(_) => {
+                        let holes = part.values.chunks(width.max(1)).filter(|moment| moment.iter().any(|v| !v.is_finite())).count();
+                        format!(
+                            "is not finite, and windows are cut out of whole series. {holes} of {rows} moments have no such number: fill them, by interpolation for example"
+                        )
+                    }
+                    None if self.reading.inputs_only => "is not finite: mend it, or leave the row out".into(),
+                    None => "is not finite. Mend the file, or leave such samples out with --set data.skip_non_finite=true".into(),
                 };
-                return Err(self.table.wrong_number(name, at, &part.shape, *value, hint));
+                return Err(self.table.wrong_number(name, at, &part.shape, *value, &hint));
             }
         }
         let size = least.abs().max(most.abs());

@@ -253,7 +253,8 @@ pub(super) fn find(name: &str) -> Result<&'static Column> {
     let wanted = name.trim();
     ALL.iter().find(|column| column.name.eq_ignore_ascii_case(wanted)).ok_or_else(|| {
         let names: Vec<&str> = ALL.iter().map(|column| column.name).collect();
-        Error::Config(format!("--columns: no column is called {wanted:?}. There are: {}", names.join(", ")))
+        let metrics = "A metric stands in the column `score` of the runs that it selected";
+        Error::Config(format!("--columns: no column is called {wanted:?}. There are: {}. {metrics}", names.join(", ")))
     })
 }
 

@@ -53,6 +53,8 @@ pub struct InputRows {
     pub rows: Vec<usize>,
     /// Name of each field, and its values of all samples.
     pub fields: Vec<(&'static str, Column)>,
+    /// Number of rows that were left out, as some of their numbers are not finite.
+    pub left_out: usize,
 }
 
 /// Configuration of the data: the table `data` of a run file.

@@ -385,7 +385,7 @@ impl DataKind for SamplesConfig {
         let mut fields: Vec<(&'static str, Column)> = names.zip(samples.fields).collect();
         let of_lengths = |lengths: Vec<u32>| Column::made_up(Known::default(), lengths.into_iter().map(|n| n as f32).collect());
         fields.extend(samples.lengths.map(|lengths| ("lengths", of_lengths(lengths))));
-        Ok(Some(InputRows { rows: samples.rows, fields }))
+        Ok(Some(InputRows { rows: samples.rows, fields, left_out: samples.left_out }))
     }
 
     fn answers(&self, len: usize) -> Vec<String> {

@@ -189,6 +189,8 @@ pub struct Weights {
     /// Path under which the file was found.
     pub path: PathBuf,
     file: TensorFile,
+    /// Weights that the run itself has kept, beside a file of others.
+    kept: Option<TensorFile>,
 }
 
 impl Weights {
@@ -197,10 +199,11 @@ impl Weights {
     /// # Errors
     /// `MissingInput` without the file, `Data` when it is damaged.
     pub fn open(path: &Path) -> Result<Weights> {
-        Ok(Weights { path: path.into(), file: TensorFile::open(path)? })
+        Ok(Weights { path: path.into(), file: TensorFile::open(path)?, kept: None })
     }
 
-    /// Opens weights of a run: `best`, `last`, or a path.
+    /// Opens weights of a run: `best`, `last`, or a path. What is kept beside the weights, such as the normalisation of the data, comes
+    /// from the run where a file of other weights does not have it.
     ///
     /// # Errors
     /// `MissingInput` when there is no such file, with a list of those that exist; `Data` when it is damaged.
@@ -227,7 +230,11 @@ impl Weights {
             match Weights::open(&path) {
                 // The run has removed it since: there is a newer one.
                 Err(Error::MissingInput(_)) if which == "last" && !path.exists() => {}
-                opened => return opened,
+                opened if ["best", "last"].contains(&which) => return opened,
+                opened => {
+                    let kept = best.or(last).map(|path| TensorFile::open(&path)).transpose()?;
+                    return Ok(Weights { kept, ..opened? });
+                }
             }
         }
     }
@@ -245,7 +252,7 @@ impl Weights {
         self.file.fill(parameters, "")
     }
 
-    /// Reads the buffers that the file has under their names; others are left out.
+    /// Reads the buffers that the file, or else the run, has under their names; others are left out.
     ///
     /// # Errors
     /// `Data` when one is damaged or its shape differs.
@@ -253,14 +260,28 @@ impl Weights {
         let mut found = Vec::new();
         for buffer in buffers {
             let (name, shape) = (buffer.name.clone(), buffer.shape.clone());
-            if self.file.metadata.info(&name).is_none() {
-                continue;
-            }
-            let mut values = self.file.fill(&[Parameter { name, shape, offset: 0, init: Init::Zeros }], "")?;
+            let mut files = [Some(&mut self.file), self.kept.as_mut()].into_iter().flatten();
+            let Some(file) = files.find(|file| file.metadata.info(&name).is_some()) else { continue };
+            let mut values = file.fill(&[Parameter { name, shape, offset: 0, init: Init::Zeros }], "")?;
             values.truncate(buffer.values.len());
             found.push(Buffer { values, ..buffer.clone() });
         }
         Ok(found)
+    }
+
+    /// A note on tensors of a file of other programs that are neither weights of the model nor kept with them, if it has any.
+    pub fn unused(&self, parameters: &[Parameter], buffers: &[Buffer]) -> Option<String> {
+        if self.file.header.ours() {
+            return None;
+        }
+        let known = |name: &String| parameters.iter().any(|p| p.name == *name) || buffers.iter().any(|b| b.name == *name);
+        let mut names: Vec<String> = self.file.metadata.tensors().into_keys().filter(|name| !known(name)).collect();
+        names.sort();
+        let more = if names.len() > 6 { ", …" } else { "" };
+        (!names.is_empty()).then(|| {
+            let shown = names.iter().take(6).cloned().collect::<Vec<_>>().join(", ");
+            format!("WARNING: {} tensors of {} are not in this model and left aside: {shown}{more}", names.len(), self.path.display())
+        })
     }
 
     /// Fails if the data files are not those that the weights were trained on, by the fingerprints in the file with the weights; a file
@@ -400,7 +421,7 @@ impl Checkpoint {
         Checkpoint::read(&mut Weights::open(path)?, parameters)
     }
 
-    fn read(Weights { path, file }: &mut Weights, parameters: &[Parameter]) -> Result<Checkpoint> {
+    fn read(Weights { path, file, .. }: &mut Weights, parameters: &[Parameter]) -> Result<Checkpoint> {
         let damaged = |what: &str| Error::Data(format!("{} is no usable checkpoint: {what}", path.display()));
         if file.header.checkpoint.is_none() {
             return Err(damaged("it holds weights only"));

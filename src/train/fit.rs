@@ -5,6 +5,7 @@ use crate::config::{Config, Precision, TrainConfig};
 use crate::error::{Error, Result};
 use crate::gpu::{CARD, Target};
 use crate::losses::LossKind;
+use crate::metrics::bytes;
 use crate::models::ModelKind;
 use crate::plan::Recompute;
 use crate::problem::{Problem, Table};
@@ -39,13 +40,15 @@ where
     let batch = config.train.batch;
     Err(Error::Config(if compares {
         format!(
-            "--fit: nothing fits {budget} bytes. The loss compares the {batch} samples of a micro-batch with each other, so that none may be left out: \
-             lower train.batch, which changes the loss, or raise --budget"
+            "--fit: nothing fits {}. The loss compares the {batch} samples of a micro-batch with each other, so that none may be left out: \
+             lower train.batch, which changes the loss, or raise --budget",
+            bytes(budget)
         )
     } else {
         format!(
-            "--fit: even train.batch = {} with train.recompute = \"full\" needs more than {budget} bytes: make the model smaller, or raise --budget",
-            ranks.count
+            "--fit: even train.batch = {} with train.recompute = \"full\" needs more than {}: make the model smaller, or raise --budget",
+            ranks.count,
+            bytes(budget)
         )
     }))
 }

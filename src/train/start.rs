@@ -36,17 +36,14 @@ fn over_budget<D: DataState + ?Sized>(problem: &Problem<D>, gpu: &Gpu, report: &
             let other =
                 if problem.loss().columns().compares { ", but the loss, which compares them within a batch, would be another" } else { "" };
             format!(
-                "train.batch = {batch} fits; with train.accumulate = {} a step takes the same {samples} samples{other}",
+                "train.batch = {batch} fits; with train.accumulate = {} a step takes the same {samples} samples{other}. Let `engine train --fit` choose, or raise --budget",
                 samples / batch
             )
         }
-        None => "even the smallest train.batch does not fit: make the model smaller".to_string(),
+        None => "even the smallest train.batch does not fit: make the model smaller, or raise --budget".to_string(),
     };
     let needed = report.total_bytes;
-    let message = format!(
-        "the plan needs {needed} bytes on {}, the budget is {budget}:{roles}\n{fit}. Let `engine train --fit` choose, or raise --budget",
-        gpu.describe()
-    );
+    let message = format!("the plan needs {needed} bytes on {}, the budget is {budget}:{roles}\n{fit}", gpu.describe());
     Error::OverBudget { needed, budget, message }
 }
 
@@ -159,7 +156,9 @@ impl Start {
         let gpu = Arc::new(gpu);
         expect_same_files(&problem, options.ranks)?;
         let mut watched = Watched::new(problem.files.iter().filter(|_| options.ranks.leads()).map(|(_, file)| file.as_path()))?;
-        let (mut problem, notes) = problem.load()?;
+        let unused = given.as_ref().and_then(|file| file.unused(&parameters, problem.buffers()));
+        let (mut problem, mut notes) = problem.load()?;
+        notes.extend(unused);
         let fingerprints = watched.fingerprints()?;
         for (number, (key, _)) in problem.files.iter().enumerate() {
             options.ranks.meet();

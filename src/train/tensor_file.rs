@@ -90,7 +90,7 @@ impl Header {
     }
 
     /// True if this program wrote the file, with a checksum of each tensor; a file of `export` has none.
-    fn ours(&self) -> bool {
+    pub(super) fn ours(&self) -> bool {
         self.checkpoint.is_some() || self.step.is_some()
     }
 }
@@ -235,8 +235,17 @@ impl TensorFile {
         if wrong.is_empty() {
             return Ok(flat);
         }
-        let shown = wrong.iter().take(12).map(|w| format!("\n  {w}")).collect::<String>();
-        let more = if wrong.len() > 12 { format!("\n  … and {} more", wrong.len() - 12) } else { String::new() };
+        if wrong.iter().any(|w| w.ends_with(": missing")) {
+            let mut own: Vec<String> = self.metadata.tensors().into_keys().filter(|name| !names.contains(name)).collect();
+            own.sort();
+            let more = if own.len() > 6 { ", …" } else { "" };
+            if !own.is_empty() {
+                let own = own.iter().take(6).cloned().collect::<Vec<_>>().join(", ");
+                wrong.insert(wrong.len().min(12), format!("it has other names: {own}{more}. Rename them before they are saved"));
+            }
+        }
+        let shown = wrong.iter().take(13).map(|w| format!("\n  {w}")).collect::<String>();
+        let more = if wrong.len() > 13 { format!("\n  … and {} more", wrong.len() - 13) } else { String::new() };
         Err(Error::Data(format!("{} does not fit this model:{shown}{more}", self.path.display())))
     }
 
