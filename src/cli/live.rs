@@ -131,7 +131,7 @@ fn show(host: &Host, keys: &'static str, folders: impl Fn() -> Vec<PathBuf>, end
         }
         picture.chosen = place(&picture.runs, chosen.as_deref());
         terminal.draw(|frame| draw(frame, &picture))?;
-        if !event::poll(PAUSE)? {
+        if !key_waits()? {
             continue;
         }
         let Event::Key(key) = event::read()? else { continue };
@@ -149,6 +149,31 @@ fn show(host: &Host, keys: &'static str, folders: impl Fn() -> Vec<PathBuf>, end
         chosen = next.and_then(|next| picture.runs.get(next)).map(|run| run.folder.clone()).or(chosen);
     }
     Ok(())
+}
+
+/// Waits for a key, and no longer than `PAUSE`.
+///
+/// # Errors
+/// When the terminal has gone: crossterm would read from it for ever.
+#[cfg(unix)]
+fn key_waits() -> io::Result<bool> {
+    let ready = |wait: Duration| {
+        let mut terminal = libc::pollfd { fd: libc::STDERR_FILENO, events: libc::POLLIN, revents: 0 };
+        // SAFETY: the call writes to this one structure alone.
+        let found = unsafe { libc::poll(&mut terminal, 1, wait.as_millis() as i32) };
+        match found > 0 && terminal.revents & (libc::POLLHUP | libc::POLLERR | libc::POLLNVAL) != 0 {
+            true => Err(io::Error::new(io::ErrorKind::BrokenPipe, "it has gone")),
+            false => Ok(found > 0),
+        }
+    };
+    // Keys that came together have been read together.
+    ready(Duration::ZERO)?;
+    Ok(event::poll(Duration::ZERO)? || (ready(PAUSE)? && event::poll(Duration::ZERO)?))
+}
+
+#[cfg(not(unix))]
+fn key_waits() -> io::Result<bool> {
+    event::poll(PAUSE)
 }
 
 /// Reads the runs in these folders; one that had ended, and that no process has taken up, is as it was `before`.

@@ -251,8 +251,7 @@ pub(super) fn run(host: &Host, args: ProfileArgs, ranks: Ranks) -> Result<()> {
 }
 
 /// Seconds that a step takes an RX 6600 at least, and its launches by kernel, each once. The card has kernels of its own, so some of
-/// another
-/// device are not among them.
+/// another device are not among them.
 fn least_on_card(problem: &Loaded) -> Result<(f64, HashMap<String, f64>)> {
     let (cost, card) = (problem.cost(&CARD)?, problem.on_card()?);
     let mut kernels: HashMap<String, f64> = HashMap::new();

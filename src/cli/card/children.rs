@@ -1,5 +1,5 @@
-//! Programs that measure, each in a process of its own: a device that is lost or a driver that crashes ends that process alone, and one that
-//! takes too long is ended.
+//! Programs that measure, each in a process of its own: a device that is lost or a driver that crashes ends that process alone, and one
+//! that takes too long is ended.
 
 use std::fs::File;
 use std::io::{self, Read, Seek};
@@ -40,8 +40,8 @@ pub(super) struct Children {
 }
 
 impl Children {
-    /// Result that a command of this program prints as JSON, if it ends before `end`. A check that finds a difference prints it and fails, so
-    /// what is printed counts.
+    /// Result that a command of this program prints as JSON, if it ends before `end`. A check that finds a difference prints it and
+    /// fails, so what is printed counts.
     pub(super) fn engine(&self, args: &[&str], end: Instant) -> Found {
         self.engine_with(args, &[], end)
     }

@@ -150,8 +150,8 @@ fn trained(children: &Children, run: &Run, steps: &str, set: &[&str], env: &[(&s
     Ok(out)
 }
 
-/// Whole process of one training step, with an empty cache of compiled shaders and with the cache that it has left. The variables are those of
-/// Mesa and of NVIDIA; other drivers keep theirs.
+/// Whole process of one training step, with an empty cache of compiled shaders and with the cache that it has left. The variables are
+/// those of Mesa and of NVIDIA; other drivers keep theirs.
 fn starts(run: Run) -> (String, Job) {
     item(run.name.clone(), move |children, end| {
         let cache = tempfile::tempdir_in(&children.scratch).map_err(|e| Missing::Failed(e.to_string()))?;
