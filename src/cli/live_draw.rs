@@ -437,7 +437,7 @@ mod tests {
         for size in SIZES {
             let folder = Folder::of(3, false);
             let text = || drawn(&picture(vec![folder.shown("a")], 0), size).backend().to_string();
-            expect(&text(), &["stopped before its first checkpoint: --resume starts it anew"]);
+            expect(&text(), &["stopped before its first checkpoint: --resume starts"]);
             folder.add("metrics.jsonl", "{\"split\":\"train\",\"step\":31,\"epoch\":3,\"loss\":null}\n");
             folder.add("diverged.txt", "it did");
             expect(&text(), &["training loss NaN", "diverged: see its diverged.txt"]);
