@@ -64,7 +64,7 @@ pub(super) fn run(host: &Host, args: IsaArgs) -> Result<()> {
         let config = Config::load(run, &args.set)?;
         let mut problem = Problem::open(&config, Purpose::Train)?;
         problem.place(Target::default(), 8 << 30)?;
-        let prediction = predict(&problem.on_card()?, config.train.accumulate, card, &compiler)?;
+        let prediction = predict(&problem.on_card()?, problem.micro_steps(), card, &compiler)?;
         let samples = config.train.samples() as f64;
         if let Some(kernel) = &args.assembly {
             let of: Vec<_> = prediction.variants.iter().filter(|v| v.name == *kernel).collect();

@@ -253,7 +253,8 @@ pub(super) fn run(host: &Host, args: ProfileArgs, ranks: Ranks) -> Result<()> {
 /// Seconds that a step takes an RX 6600 at least, and its launches by kernel, each once. The card has kernels of its own, so some of
 /// another device are not among them.
 fn least_on_card(problem: &Loaded) -> Result<(f64, HashMap<String, f64>)> {
-    let (cost, card) = (problem.cost(&CARD)?, problem.on_card()?);
+    let card = problem.on_card()?;
+    let cost = card.cost(&CARD, problem.micro_steps());
     let mut kernels: HashMap<String, f64> = HashMap::new();
     for (launch, least) in card.plan.launches().zip(&cost.launches) {
         *kernels.entry(joined(&card.plan.entries()[launch], |e| &e.shader.name)).or_default() += least.seconds + LAUNCH;

@@ -1,7 +1,7 @@
 //! Tables of comma-separated values.
 
 use std::collections::BTreeSet;
-use std::io::BufRead;
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
 use super::columns::{Column, Columns};
@@ -16,8 +16,8 @@ use crate::error::{Error, Result};
 pub(super) fn read_csv(path: &Path, as_words: &BTreeSet<&str>) -> Result<(Columns, Vec<u64>)> {
     let source = path.display().to_string();
     // Of lines that end in \r\n the reader counts one less: it has not seen the \n that ends the line before.
-    let mut header = vec![];
-    std::io::BufReader::new(open_regular(path, "a .csv")?).read_until(b'\n', &mut header).map_err(|e| Error::read(path, e))?;
+    let (mut file, mut header) = (BufReader::new(open_regular(path, "a .csv")?), vec![]);
+    file.read_until(b'\n', &mut header).map_err(|e| Error::read(path, e))?;
     let behind = u64::from(header.ends_with(b"\r\n"));
     let wrong = |line: u64, what: String| Error::Data(format!("{source}, line {line}: {what}"));
     let failed = |e: csv::Error| {
@@ -31,7 +31,7 @@ pub(super) fn read_csv(path: &Path, as_words: &BTreeSet<&str>) -> Result<(Column
             other => wrong(line, format!("{other:?}")),
         }
     };
-    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(open_regular(path, "a .csv")?);
+    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(header.as_slice().chain(file));
     let names: Vec<String> = reader.headers().map_err(failed)?.iter().map(|name| name.trim_start_matches('\u{feff}').to_string()).collect();
     for (at, name) in names.iter().enumerate() {
         if name.is_empty() || names[..at].contains(name) {

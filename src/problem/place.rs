@@ -133,7 +133,12 @@ impl<D: DataState + ?Sized> Problem<D> {
     /// # Errors
     /// As `record_training`.
     pub fn cost(&self, card: &CardModel) -> Result<Cost> {
-        Ok(self.on_card()?.cost(card, self.settings.train.accumulate / self.ranks.count))
+        Ok(self.on_card()?.cost(card, self.micro_steps()))
+    }
+
+    /// Micro-batches of a step that one process computes.
+    pub fn micro_steps(&self) -> usize {
+        self.settings.train.accumulate / self.ranks.count
     }
 
     /// Largest batch size whose memory stays within the budget; none if no batch fits. Memory is nearly linear in the batch, so a few plans

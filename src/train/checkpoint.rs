@@ -275,13 +275,8 @@ impl Weights {
             return None;
         }
         let known = |name: &String| parameters.iter().any(|p| p.name == *name) || buffers.iter().any(|b| b.name == *name);
-        let mut names: Vec<String> = self.file.metadata.tensors().into_keys().filter(|name| !known(name)).collect();
-        names.sort();
-        let more = if names.len() > 6 { ", …" } else { "" };
-        (!names.is_empty()).then(|| {
-            let shown = names.iter().take(6).cloned().collect::<Vec<_>>().join(", ");
-            format!("WARNING: {} tensors of {} are not in this model and left aside: {shown}{more}", names.len(), self.path.display())
-        })
+        let (count, names) = self.file.others(known)?;
+        Some(format!("WARNING: {count} tensors of {} are not in this model and left aside: {names}", self.path.display()))
     }
 
     /// Fails if the data files are not those that the weights were trained on, by the fingerprints in the file with the weights; a file

@@ -235,18 +235,22 @@ impl TensorFile {
         if wrong.is_empty() {
             return Ok(flat);
         }
-        if wrong.iter().any(|w| w.ends_with(": missing")) {
-            let mut own: Vec<String> = self.metadata.tensors().into_keys().filter(|name| !names.contains(name)).collect();
-            own.sort();
-            let more = if own.len() > 6 { ", …" } else { "" };
-            if !own.is_empty() {
-                let own = own.iter().take(6).cloned().collect::<Vec<_>>().join(", ");
-                wrong.insert(wrong.len().min(12), format!("it has other names: {own}{more}. Rename them before they are saved"));
-            }
+        if wrong.iter().any(|w| w.ends_with(": missing"))
+            && let Some((_, own)) = self.others(|name| names.contains(name))
+        {
+            wrong.insert(wrong.len().min(12), format!("it has other names: {own}. Rename them before they are saved"));
         }
         let shown = wrong.iter().take(13).map(|w| format!("\n  {w}")).collect::<String>();
         let more = if wrong.len() > 13 { format!("\n  … and {} more", wrong.len() - 13) } else { String::new() };
         Err(Error::Data(format!("{} does not fit this model:{shown}{more}", self.path.display())))
+    }
+
+    /// Number of the tensors that are not `known`, and the first names of them; none if all are.
+    pub(super) fn others(&self, known: impl Fn(&String) -> bool) -> Option<(usize, String)> {
+        let mut names: Vec<String> = self.metadata.tensors().into_keys().filter(|name| !known(name)).collect();
+        names.sort();
+        let more = if names.len() > 6 { ", …" } else { "" };
+        (!names.is_empty()).then(|| (names.len(), names[..names.len().min(6)].join(", ") + more))
     }
 
     /// Values of a tensor as f32, or a message that says what is wrong with them.
