@@ -37,9 +37,9 @@ BURN, TARGET = ROOT / "benches/burn", ROOT / "target/burn"
 RUNS = ["integer_sequences", "integer_sequences_d64", *sorted(p.stem for p in ROOT.glob("data/runs/lvm_*.toml")), "mechanism_small"]
 
 
-def pytorch(path, **form):
+def pytorch(run, **form):
     """A function that times a step of the run, warm."""
-    _, step = runs_pytorch.stepper(tomllib.loads(path.read_text()), **form)
+    _, step = runs_pytorch.stepper(run, **form)
     done = 0
 
     def times(enough, seconds):
@@ -84,7 +84,7 @@ def measure(name, peers, rounds, device, log):
     programs, burn = {"engine": partial(engine_step, ENGINE, path)}, None
     for form in [peer for peer in peers if peer in FORMS]:
         try:
-            programs[form] = pytorch(path, **FORMS[form])
+            programs[form] = pytorch(tomllib.loads(path.read_text()), **FORMS[form])
         except ImportError as error:
             notes.append(f"{name}: not in PyTorch, {error}; pip install {error.name}")
             break
@@ -147,11 +147,11 @@ def main():
     if runs == RUNS:
         print("timing how the step grows", flush=True, file=sys.stderr)
         grown = f"""
-## How the engine's step grows
+## How a step grows
 
-`{scaling.RUN}` with {shlex.join(scaling.BASE)}; ms a step. The picture is `{date}-scaling.svg`.
+`{scaling.RUN}` with {shlex.join(scaling.BASE)}; ms a step, by the factor of the size. Length starts from one sequence of 64 positions. PyTorch has its fused optimiser. The picture is `{date}-scaling.svg`.
 
-{scaling.draw(folder / f"{date}-scaling.svg", min(arguments.rounds, 3))}
+{scaling.draw(folder / f"{date}-scaling.svg", min(arguments.rounds, 3), partial(pytorch, fused=True) if torch else None)}
 """
     command = ["git", "describe", "--always", "--dirty"]
     revision = subprocess.run(command, check=False, cwd=ROOT, capture_output=True, text=True).stdout.strip()
