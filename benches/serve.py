@@ -6,8 +6,8 @@
     python3 benches/serve.py runs/served --rates 100,300,1000 --seconds 60
 
 Each request has a window of its own and an id. Its answer must have that id and the very digits that `engine predict` prints for the
-window. Times are counted from when a request should have been sent, so that a server that falls behind does not look fast. Needs Python
-alone.
+window. Times are counted from when a request should have been sent, so that a server that falls behind does not look fast. A request that
+is due while all connections are taken waits for one. Needs Python alone.
 """
 
 import argparse
@@ -15,6 +15,7 @@ import asyncio
 import json
 import os
 import random
+import resource
 import subprocess
 import tempfile
 import time
@@ -47,12 +48,15 @@ async def answer(reader):
 class Load:
     def __init__(self, port, name, texts, wanted):
         self.port, self.name, self.texts, self.wanted = port, name, [text.encode() for text in texts], wanted
-        self.idle, self.times, self.statuses, self.mixed = [], [], {}, 0
+        self.idle, self.times, self.statuses, self.mixed = asyncio.LifoQueue(), [], {}, 0
 
     async def one(self, number, due):
         """Sends a request that is due, and looks at its answer."""
         body = b'{"id":%d,"context":%s}' % (number, self.texts[number % WINDOWS])
-        reader, writer = self.idle.pop() if self.idle else await asyncio.open_connection("127.0.0.1", self.port)
+        reader, writer = await self.idle.get()
+        if reader.at_eof():
+            # The server has let a connection go that was idle for long.
+            reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         head = f"POST /v1/runs/{self.name}/predict HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
         writer.write(head.encode() + body)
         status, got = await answer(reader)
@@ -60,9 +64,11 @@ class Load:
         self.statuses[status] = self.statuses.get(status, 0) + 1
         if status == 200 and got != b'{"sample":0,"id":%d,%s' % (number, self.wanted[number % WINDOWS]):
             self.mixed += 1
-        self.idle.append((reader, writer))
+        self.idle.put_nowait((reader, writer))
 
-    async def run(self, rate, seconds):
+    async def run(self, rate, seconds, connections):
+        for _ in range(connections):
+            self.idle.put_nowait(await asyncio.open_connection("127.0.0.1", self.port))
         start, tasks = time.perf_counter(), []
         for number in range(int(rate * seconds)):
             due = start + number / rate
@@ -75,9 +81,9 @@ class Load:
         return time.perf_counter() - start, lost
 
 
-def measure(port, name, texts, wanted, rate, seconds):
+def measure(port, name, texts, wanted, rate, seconds, connections):
     load = Load(port, name, texts, wanted)
-    took, lost = asyncio.run(load.run(rate, seconds))
+    took, lost = asyncio.run(load.run(rate, seconds, connections))
     times = sorted(load.times)
     at = lambda share: 1e3 * times[min(len(times) - 1, int(share * len(times)))]
     others = ", ".join(f"{count} of {status}" for status, count in sorted(load.statuses.items()) if status != 200) or "none"
@@ -98,6 +104,7 @@ def main():
     parser.add_argument("--shape", default="5,384", help="shape of a window")
     parser.add_argument("--rates", default="100,300,1000", help="requests a second")
     parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--connections", type=int, default=200, help="connections that the requests share")
     parser.add_argument("--args", default="", help="further arguments of the server")
     args = parser.parse_args()
     texts = windows([int(n) for n in args.shape.split(",")], 1)
@@ -108,11 +115,16 @@ def main():
     print("| requests a second | sent | answered | refused | lost | mixed up | answers a second | p50, ms | p90, ms | p99, ms | most, ms |")
     print("|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|")
     for rate in args.rates.split(","):
-        measure(port, "load", texts, wanted, float(rate), args.seconds)
+        measure(port, "load", texts, wanted, float(rate), args.seconds, args.connections)
     print(f"load of the machine after: {os.getloadavg()}")
     server.terminate()
     said = server.stderr.read().strip()
-    print(f"the server ended with {server.wait()}: {said}")
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    code = server.wait()
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    seconds = used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime
+    sent = sum(float(rate) * args.seconds for rate in args.rates.split(","))
+    print(f"the server ended with {code}: {said}. It used {1e3 * seconds / sent:.2f} ms of a core for a request, its start included")
 
 
 if __name__ == "__main__":

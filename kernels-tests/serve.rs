@@ -405,7 +405,7 @@ fn who_may_ask_is_looked_at() {
 fn what_was_asked_is_finished_at_the_end() {
     let folder = tempfile::tempdir().unwrap();
     let out = sequences(folder.path());
-    let server = Server::start(&[&out, "--queue", "1", "--host", "0.0.0.0"], None);
+    let server = Server::start(&[&out, "--queue", "1", "--host", "0.0.0.0", "--timeout", "1000"], None);
     // One is continued, one waits, and there is no room for the others.
     let ask = || {
         let mut stream = server.connect();
@@ -420,6 +420,10 @@ fn what_was_asked_is_finished_at_the_end() {
     });
     assert!(streams.iter().any(|(status, _)| status == b"503") && streams.iter().any(|(status, _)| status == b"200"));
     let (_, mut last) = ask().unwrap();
+    // Who has sent nothing, or half a head, keeps nobody waiting.
+    let mut silent: Vec<TcpStream> = (0..5).map(|_| server.connect()).collect();
+    silent[0].write_all(b"GET /hea").unwrap();
+    assert_eq!(server.get("/health").0, 200);
     server.terminate();
     let mut rest = String::new();
     last.read_to_string(&mut rest).unwrap();
@@ -436,6 +440,7 @@ fn what_was_asked_is_finished_at_the_end() {
     }
     let (code, said) = server.ended();
     assert!(code == Some(0) && said.contains("all that was asked is answered"), "{code:?} {said}");
+    drop(silent);
 }
 
 fn a_lost_device_is_opened_again() {

@@ -33,8 +33,8 @@ pub fn expect_classes(model: &Predictor, asked: &str) -> Result<()> {
     model.classes().map(drop).ok_or_else(|| Error::Config(format!("{asked}: this model tells no classes apart")))
 }
 
-/// Columns of the prediction of a sample: name, shape and values of each. They are `output`; of a classifier `prediction`, the most probable
-/// class of each row as a word or a number, and `probabilities` if they are asked for.
+/// Columns of the prediction of a sample: name, shape and values of each. They are `output`; of a classifier `prediction`, the most
+/// probable class of each row as a word or a number, and `probabilities` if they are asked for.
 pub fn columns(model: &Predictor, with_probabilities: bool, output: &[f32]) -> Vec<(&'static str, Vec<usize>, Vec<Value>)> {
     let numbers = |values: &[f32]| values.iter().map(|v| shortest(*v)).collect::<Vec<_>>();
     let Some(classes) = model.classes() else { return vec![("output", model.shape().to_vec(), numbers(output))] };

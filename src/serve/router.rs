@@ -39,14 +39,15 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
 }
 
 /// Answers who may ask, and counts the answer.
-async fn counted(State(shared): State<Arc<Shared>>, Extension(Peer(address)): Extension<Peer>, request: Request, next: Next) -> Response {
+async fn counted(State(shared): State<Arc<Shared>>, Extension(peer): Extension<Peer>, request: Request, next: Next) -> Response {
     let started = Instant::now();
+    peer.asked.store(true, Ordering::Relaxed);
     let path = request.extensions().get::<MatchedPath>().map_or("other".to_string(), |path| path.as_str().to_string());
     // Those who watch the server need no token.
     let refused = match path.as_str() {
         "/health" | "/ready" => Ok(()),
         _ => {
-            let room = shared.rate.as_ref().map_or(Ok(()), |rate| rate.expect_room(address, started));
+            let room = shared.rate.as_ref().map_or(Ok(()), |rate| rate.expect_room(peer.address, started));
             room.and_then(|()| expect_token(shared.token.as_deref(), request.headers()))
         }
     };
@@ -59,7 +60,7 @@ async fn counted(State(shared): State<Arc<Shared>>, Extension(Peer(address)): Ex
 }
 
 async fn ready(State(shared): State<Arc<Shared>>) -> Answer {
-    if shared.ending.load(Ordering::Relaxed) {
+    if *shared.ending.borrow() {
         return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the server ends"));
     }
     match shared.runs.iter().find(|run| !run.is_ready()) {

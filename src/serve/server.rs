@@ -1,7 +1,7 @@
 //! The server itself: its port, its connections, and its end.
 
 use std::io;
-use std::net::{IpAddr, TcpListener};
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
 use tokio_io_timeout::TimeoutStream;
 
@@ -86,7 +86,7 @@ pub(crate) fn serve(host: &Host, listener: TcpListener, runs: Vec<Run>, options:
     let names = served.iter().map(|run| run.name.as_str()).collect::<Vec<_>>().join(", ");
     host.say(&format!("serving     {names}\nlistening   http://{address}"));
     let Options { token, rate, limits, connections, .. } = options;
-    let shared = Arc::new(Shared { runs: served, meters, token, rate: rate.map(Rate::new), limits, ending: false.into() });
+    let shared = Arc::new(Shared { runs: served, meters, token, rate: rate.map(Rate::new), limits, ending: watch::Sender::new(false) });
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(failed)?;
     let left = runtime.block_on(accept(listener, &shared, connections, stop)).map_err(failed)?;
     // What is still under way ends here, and so nobody can ask any more: the threads end with what they have.
@@ -116,32 +116,46 @@ async fn accept(listener: TcpListener, shared: &Arc<Shared>, connections: usize,
             sleep(Duration::from_millis(20)).await;
             continue;
         };
-        let connection = graceful.watch(connection(stream, address.ip(), &router, shared.limits.time));
+        let peer = Peer { address: address.ip(), asked: Arc::default() };
+        let connection = graceful.watch(connection(stream, &peer, &router, shared.limits.time));
         let shared = shared.clone();
         tokio::spawn(async move {
             shared.meters.connections.inc();
-            // How a connection ends is its client's business.
-            let _ = connection.await;
+            tokio::select! {
+                // How a connection ends is its client's business.
+                _ = connection => {}
+                () = ended_unasked(&shared, &peer) => {}
+            }
             shared.meters.connections.dec();
             drop(permit);
         });
     }
     drop(listener);
-    shared.ending.store(true, Ordering::Relaxed);
+    shared.ending.send_replace(true);
     Ok(timeout(ENDING, graceful.shutdown()).await.is_err())
 }
 
 type Connection = http1::Connection<TokioIo<std::pin::Pin<Box<TimeoutStream<TcpStream>>>>, TowerToHyperService<Router>>;
 
-/// A connection of this address, with the time for the head of a request to arrive. Slow heads and slow readers end it; slow bodies end
+/// A connection with the time for the head of a request to arrive. Slow heads and slow readers end it; slow bodies end
 /// with a refusal.
-fn connection(stream: TcpStream, address: IpAddr, router: &Router, head: Duration) -> Connection {
+fn connection(stream: TcpStream, peer: &Peer, router: &Router, head: Duration) -> Connection {
     // An answer is written at once.
     let _ = stream.set_nodelay(true);
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(TAKEN));
-    let service = TowerToHyperService::new(router.clone().layer(Extension(Peer(address))));
+    let service = TowerToHyperService::new(router.clone().layer(Extension(peer.clone())));
     http1::Builder::new().timer(TokioTimer::new()).header_read_timeout(head).serve_connection(TokioIo::new(Box::pin(stream)), service)
+}
+
+/// Waits for the end of the server, for who has asked nothing until then.
+async fn ended_unasked(shared: &Shared, peer: &Peer) {
+    let mut ending = shared.ending.subscribe();
+    // It lasts as long as `shared`.
+    let _ = ending.wait_for(|ending| *ending).await;
+    if peer.asked.load(Ordering::Relaxed) {
+        std::future::pending::<()>().await;
+    }
 }
 
 /// Waits for a signal to have come.

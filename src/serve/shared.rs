@@ -12,6 +12,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use http_body_util::LengthLimitError;
 use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::guard::Rate;
@@ -31,7 +32,7 @@ pub(super) struct Shared {
     pub(super) rate: Option<Rate>,
     pub(super) limits: Limits,
     /// True once the server is to end.
-    pub(super) ending: AtomicBool,
+    pub(super) ending: watch::Sender<bool>,
 }
 
 /// What a request may ask.
@@ -47,9 +48,13 @@ pub(crate) struct Limits {
     pub(crate) time: Duration,
 }
 
-/// Address of who has connected.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Peer(pub(super) IpAddr);
+/// Who has connected.
+#[derive(Debug, Clone)]
+pub(super) struct Peer {
+    pub(super) address: IpAddr,
+    /// True once it has sent the head of a request.
+    pub(super) asked: Arc<AtomicBool>,
+}
 
 /// Name of a run in a path.
 pub(super) type Name = Result<Path<String>, PathRejection>;
