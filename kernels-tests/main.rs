@@ -22,6 +22,8 @@ mod ranks;
 mod resume;
 mod runner;
 mod samples;
+#[cfg(all(unix, feature = "serve"))]
+mod serve;
 mod sizes;
 mod stack;
 mod tune;
@@ -57,6 +59,8 @@ fn tests() -> std::process::ExitCode {
         resume::TESTS,
         predict::TESTS,
         samples::TESTS,
+        #[cfg(all(unix, feature = "serve"))]
+        serve::TESTS,
         stack::TESTS,
         tune::TESTS,
         limits::TESTS,

@@ -221,6 +221,20 @@ impl Decoder {
     /// # Errors
     /// `Config` for an empty prompt or numbers out of range, `TryAgain` on device loss.
     pub fn generate(&mut self, prompt: &[u32], count: usize, strategy: Strategy) -> Result<Vec<u32>> {
+        let mut numbers = Vec::new();
+        self.generate_each(prompt, count, strategy, |number| {
+            numbers.push(number);
+            true
+        })?;
+        Ok(numbers)
+    }
+
+    /// Continues a prompt as `generate` does, and gives each number as soon as it is known, until `each` gives false. Those of a beam
+    /// search are known at its end.
+    ///
+    /// # Errors
+    /// As `generate`.
+    pub fn generate_each(&mut self, prompt: &[u32], count: usize, strategy: Strategy, mut each: impl FnMut(u32) -> bool) -> Result<()> {
         if prompt.is_empty() || prompt.iter().any(|v| *v as usize >= self.vocabulary) {
             return Err(Error::Config(format!("--prompt {prompt:?}: give at least one number, each from 0 to {}", self.vocabulary - 1)));
         }
@@ -244,11 +258,17 @@ impl Decoder {
                 }
                 Strategy::Beam(_) => (rows, scores) = self.split_beams(rows, &scores, n == 0)?,
             }
+            if !matches!(strategy, Strategy::Beam(_)) && !each(rows[0][prompt.len() + n]) {
+                return Ok(());
+            }
             if n + 1 < count {
                 self.advance(&rows)?;
             }
         }
-        Ok(rows[0][prompt.len()..].to_vec())
+        if let Strategy::Beam(_) = strategy {
+            let _ = rows[0][prompt.len()..].iter().all(|number| each(*number));
+        }
+        Ok(())
     }
 
     /// Extends all beams by one number and keeps the most probable ones, best first; `sources` tells which cache rows they use.

@@ -102,6 +102,10 @@ impl DataKind for DataConfig {
         self.kind().read_inputs(from)
     }
 
+    fn columns(&self, field: &str) -> Vec<String> {
+        self.kind().columns(field)
+    }
+
     fn answers(&self, len: usize) -> Vec<String> {
         self.kind().answers(len)
     }

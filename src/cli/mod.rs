@@ -28,6 +28,8 @@ mod predict;
 mod preflight;
 mod profile;
 mod report;
+#[cfg(feature = "serve")]
+mod serve;
 mod signals;
 mod status;
 mod sweep;
@@ -81,6 +83,9 @@ enum Command {
     Encode(encode::EncodeArgs),
     /// Continue a sequence, or make mechanisms from latents, with a trained run
     Generate(generate::GenerateArgs),
+    /// Answer requests for predictions of trained runs over HTTP
+    #[cfg(feature = "serve")]
+    Serve(serve::ServeArgs),
     /// Parameters and memory of runs: on an RX 6600, or on a device of this machine
     Estimate(estimate::EstimateArgs),
     /// Look before a long run: the data with their norms, sizes, memory, and some steps with their time
@@ -123,6 +128,8 @@ fn dispatch(host: &Host, command: Command, ranks: Ranks) -> Result<()> {
         Command::Export(args) => export::run(host, args),
         Command::Encode(args) => encode::run(host, args),
         Command::Generate(args) => generate::run(host, args),
+        #[cfg(feature = "serve")]
+        Command::Serve(args) => serve::run(host, args),
         Command::Estimate(args) => estimate::run(host, args),
         Command::Preflight(args) => preflight::run(host, args),
         Command::Check(args) => check::run(host, args),
