@@ -13,14 +13,14 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::batch::{Field, Normalization, saved_scale};
+use crate::batch::Field;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::host::Host;
 use crate::kernels::State;
 use crate::metrics::first_largest;
-use crate::plan::{Flat, Program, Tensor};
-use crate::problem::Problem;
+use crate::plan::{Flat, Program};
+use crate::problem::{Prediction, Problem};
 use crate::registry::Config;
 use crate::session::PredictIo;
 use crate::tasks::{DataKind, Purpose};
@@ -31,14 +31,8 @@ use crate::train::Weights;
 pub struct Predictor {
     program: Program,
     io: PredictIo,
-    /// Input fields of a sample, each with its tensor.
-    fields: Vec<(Field, Tensor)>,
+    prediction: Prediction,
     time_major: bool,
-    shape: Vec<usize>,
-    /// Number of classes that each row of outputs has a logit for; none if the model is no classifier.
-    classes: Option<usize>,
-    /// Field that the model predicts, if the data say which.
-    answer: Option<Field>,
 }
 
 impl Predictor {
@@ -94,60 +88,37 @@ impl Predictor {
         }
         problem.use_saved_buffers(weights.buffers(problem.buffers())?);
         let (plan, io) = problem.record_prediction(gpu.target, batch)?;
-        let used = |tensor: &Tensor| plan.entries().iter().any(|entry| entry.tensors.contains(tensor));
-        let mut all = problem.source().fields().0;
-        for field in &mut all {
-            if let Some(scale) = saved_scale(problem.buffers(), field.name) {
-                field.normalization = Normalization::Scale(scale);
-            }
-        }
-        let tensor_of = |field: &Field| io.feed.inputs.iter().find(|(name, _)| *name == field.name).map(|(_, tensor)| *tensor);
-        let fields = all.iter().filter(|field| !field.answer).filter_map(|field| Some((field.clone(), tensor_of(field).filter(used)?)));
-        let (fields, len) = (fields.collect(), plan.len(io.output) / batch);
-        // Rows of a sample lie one after the other.
-        let shape = match plan.shape(io.output) {
-            [first, rest @ ..] if *first == batch => rest.to_vec(),
-            [_, rest @ ..] => [vec![len / rest.iter().product::<usize>()], rest.to_vec()].concat(),
-            [] => vec![],
-        };
-        // A row of numbers that predicts several moments or features has the target's shape, and a reconstruction that of its input.
-        let mirrored = all.iter().all(|field| !field.answer);
-        let shape = match all.iter().find(|field| (field.answer || mirrored) && field.below.is_none() && field.len() == len) {
-            Some(field) => field.shape.clone(),
-            None => shape,
-        };
-        let answer = all.iter().find(|field| field.answer).cloned();
-        let classes = answer.as_ref().and_then(|field| field.below).filter(|below| shape.last() == Some(below));
+        let prediction = problem.prediction(&plan, &io);
         let flat = weights.load(plan.parameters())?;
         let (program, _) = Program::alone(plan, gpu)?;
         program.arena().write_flat(Flat::Parameters, &flat)?;
-        Ok(Predictor { program, io, fields, time_major: problem.time_major(), shape, classes, answer })
+        Ok(Predictor { program, io, prediction, time_major: problem.time_major() })
     }
 
     /// Input fields of a sample.
     pub fn fields(&self) -> Vec<&Field> {
-        self.fields.iter().map(|(field, _)| field).collect()
+        self.prediction.fields.iter().map(|(field, _)| field).collect()
     }
 
     /// Shape of the output for a sample.
     pub fn shape(&self) -> &[usize] {
-        &self.shape
+        &self.prediction.shape
     }
 
     /// Number of classes that each row of outputs has a logit for; none if the model is no classifier.
     pub fn classes(&self) -> Option<usize> {
-        self.classes
+        self.prediction.classes
     }
 
     /// Words of the classes, in the order of their numbers; empty if they have none.
     pub fn words(&self) -> &[String] {
-        self.answer.as_ref().map_or(&[], |field| &field.words)
+        self.prediction.answer.as_ref().map_or(&[], |field| &field.words)
     }
 
     /// Number of positions of an output, each with its own prediction, of sequences of unequal length; outputs after the end of one mean
     /// nothing.
     pub fn positions(&self) -> Option<usize> {
-        self.answer.as_ref().filter(|field| field.each_position).and_then(|_| self.shape.first().copied())
+        self.prediction.answer.as_ref().filter(|field| field.each_position).and_then(|_| self.prediction.shape.first().copied())
     }
 
     /// Largest number of samples in a batch.
@@ -171,7 +142,7 @@ impl Predictor {
         if samples > batch {
             return Err(Error::Internal(format!("{samples} samples for batches of {batch}")));
         }
-        for (field, tensor) in &self.fields {
+        for (field, tensor) in &self.prediction.fields {
             let found = inputs.iter().find(|(name, _)| *name == field.name).map(|(_, values)| *values);
             let values = found.ok_or_else(|| Error::Data(format!("`{}` is missing: {}", field.name, field.describe())))?;
             if values.len() != samples * field.len() {
@@ -197,10 +168,8 @@ impl Predictor {
         self.program.write(self.io.feed.state, &[state]);
         self.program.run(self.program.all())?;
         let mut outputs: Vec<f32> = self.program.read(self.io.output)?;
-        outputs.truncate(samples * self.shape.iter().product::<usize>());
-        if let Some(field) =
-            self.answer.as_ref().filter(|field| self.classes.is_none() && self.shape.iter().product::<usize>() == field.len())
-        {
+        outputs.truncate(samples * self.prediction.shape.iter().product::<usize>());
+        if let Some(field) = self.prediction.numbers() {
             field.normalization.undo(&mut outputs, field.features());
         }
         Ok(outputs)

@@ -3,6 +3,9 @@
 
 mod place;
 mod plans;
+mod prediction;
+
+pub use prediction::Prediction;
 
 use std::ops::Range;
 use std::path::PathBuf;

@@ -1,0 +1,17 @@
+//! Trained models for other programs: ONNX files, torch modules and weights alone. The recorded forward pass is translated launch by launch
+//! into a graph of some thirty operations, from which all of them are written.
+
+mod attention;
+mod elements;
+mod graph;
+mod model;
+mod onnx;
+mod products;
+mod recurrent;
+mod sequences;
+mod state_space;
+mod torch;
+mod translation;
+
+pub use model::{Exported, Part};
+pub use onnx::{OnnxFile, OnnxTensor};
