@@ -72,9 +72,9 @@ impl Format {
             "onnx" => Ok(Format::Onnx),
             "py" => Ok(Format::Torch),
             "" => refused("a name without an ending".into()),
-            "pt" | "pth" | "bin" | "ckpt" | "pkl" => {
-                refused("pickles of PyTorch are not written, and PyTorch reads .safetensors as well: safetensors.torch.load_file(\"…\")".into())
-            }
+            "pt" | "pth" | "bin" | "ckpt" | "pkl" => refused(
+                "pickles of PyTorch are not written, and PyTorch reads .safetensors as well: safetensors.torch.load_file(\"…\")".into(),
+            ),
             other => refused(format!(".{other} files are not written")),
         }
     }
@@ -113,13 +113,24 @@ pub(super) fn run(host: &Host, args: ExportArgs) -> Result<()> {
         Format::Onnx => {
             let model = Exported::of(&config, &mut weights, part.map(Into::into))?;
             model.write_onnx(&out, f16)?;
-            host.print(&format!("{}: {} numbers, {}. In Python: onnxruntime.InferenceSession(\"{0}\")", out.display(), model.numbers_of_weights(), model.signature()))
+            host.print(&format!(
+                "{}: {} numbers, {}. In Python: onnxruntime.InferenceSession(\"{0}\")",
+                out.display(),
+                model.numbers_of_weights(),
+                model.signature()
+            ))
         }
         Format::Torch => {
             expect_others(&beside, &[&weights.path])?;
             let model = Exported::of(&config, &mut weights, part.map(Into::into))?;
             model.write_torch(&out, &beside)?;
-            host.print(&format!("{}, with {}: {} numbers, {}", out.display(), beside.display(), model.numbers_of_weights(), model.signature()))
+            host.print(&format!(
+                "{}, with {}: {} numbers, {}",
+                out.display(),
+                beside.display(),
+                model.numbers_of_weights(),
+                model.signature()
+            ))
         }
     }
 }

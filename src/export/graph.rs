@@ -59,6 +59,8 @@ pub(super) enum Op {
     LayerNorm(f64),
     /// x / √(mean of x² + eps) over the last axis.
     Rms(f64),
+    /// (x − mean) / deviation in 64 bits: features of high frequencies tell the difference.
+    Scaled,
     /// x / max(‖x‖, 1e-12) over the last axis.
     Unit,
     /// Softmax over an axis.
@@ -98,12 +100,7 @@ pub(super) enum Op {
     /// softmax(q·kᵀ / √d)·v of (batch, heads, time, d), causal or not.
     Attention(bool),
     /// Convolution of (batch, time, channels) with W (outputs, channels / groups, kernel) and b, with zeros before and after.
-    Conv1d {
-        dilation: usize,
-        before: usize,
-        after: usize,
-        groups: usize,
-    },
+    Conv1d { dilation: usize, before: usize, after: usize, groups: usize },
     /// Convolution of (batch, height, width, channels) with W (outputs, channels, k, k) and b, padded to the same size.
     Conv2d,
     /// Largest of 2 × 2 pixels of (batch, height, width, channels).
@@ -264,11 +261,15 @@ impl Graph {
         if from == shape {
             return Ok(value);
         }
-        let to: Vec<i64> = shape.iter().enumerate().map(|(i, length)| match self.axes.any(*length) {
-            false => *length as i64,
-            true if from.get(i) == Some(length) => 0,
-            true => -1,
-        }).collect();
+        let to: Vec<i64> = shape
+            .iter()
+            .enumerate()
+            .map(|(i, length)| match self.axes.any(*length) {
+                false => *length as i64,
+                true if from.get(i) == Some(length) => 0,
+                true => -1,
+            })
+            .collect();
         if to.iter().filter(|length| **length == -1).count() > 1 || from.iter().product::<usize>() != shape.iter().product::<usize>() {
             return Err(Error::Internal(format!("{layer}: {from:?} seen as {shape:?}")));
         }
@@ -330,11 +331,13 @@ impl Graph {
 fn broadcast(a: &[usize], b: &[usize]) -> Option<Vec<usize>> {
     let axes = a.len().max(b.len());
     let at = |shape: &[usize], i: usize| (i + shape.len()).checked_sub(axes).map_or(1, |i| shape[i]);
-    (0..axes).map(|i| match (at(a, i), at(b, i)) {
-        (x, y) if x == y || y == 1 => Some(x),
-        (1, y) => Some(y),
-        _ => None,
-    }).collect()
+    (0..axes)
+        .map(|i| match (at(a, i), at(b, i)) {
+            (x, y) if x == y || y == 1 => Some(x),
+            (1, y) => Some(y),
+            _ => None,
+        })
+        .collect()
 }
 
 fn without(shape: &[usize], axis: usize) -> Vec<usize> {
@@ -381,12 +384,16 @@ fn shape_of(op: &Op, inputs: &[&[usize]]) -> Option<Vec<usize>> {
         Op::MaxPool => with(&with(x, 1, x.get(1)? / 2), 2, x.get(2)? / 2),
         Op::Upsample => with(&with(x, 1, x.get(1)? * 2), 2, x.get(2)? * 2),
         Op::Recurrent(_) => with(x, last, *inputs.get(2)?.get(1)?),
-        Op::Fourier(phases) => with(x, last, match phases {
-            Phases::HalfTurns(numbers) | Phases::Radians(numbers) => 4 * numbers.len(),
-            Phases::Random => 2 * inputs.get(1)?.get(1)?,
-        }),
+        Op::Fourier(phases) => with(
+            x,
+            last,
+            match phases {
+                Phases::HalfTurns(numbers) | Phases::Radians(numbers) => 4 * numbers.len(),
+                Phases::Random => 2 * inputs.get(1)?.get(1)?,
+            },
+        ),
         Op::Attention(_) => x.to_vec(),
         Op::Activate(_) | Op::Exp | Op::Softplus | Op::Float | Op::LayerNorm(_) | Op::Rms(_) | Op::Unit | Op::Softmax(_) => x.to_vec(),
-        Op::Flip(_) | Op::Reverse(_) | Op::CumSum(_) | Op::Masked(_) => x.to_vec(),
+        Op::Scaled | Op::Flip(_) | Op::Reverse(_) | Op::CumSum(_) | Op::Masked(_) => x.to_vec(),
     })
 }

@@ -71,6 +71,16 @@ impl Exported {
         format!("{} → {}", list(&self.graph.inputs), list(&self.graph.outputs))
     }
 
+    /// Numbers of a weight.
+    pub(super) fn numbers(&self, value: Value) -> Result<&[f32]> {
+        let found = self.graph.weights.iter().find(|(weight, _)| *weight == value);
+        let missing = || Error::Internal(format!("{} is no weight", self.graph.info(value).name));
+        Ok(match &found.ok_or_else(missing)?.1 {
+            Numbers::Flat(range) => &self.flat[range.clone()],
+            Numbers::Kept(numbers) | Numbers::Constant(numbers) => numbers,
+        })
+    }
+
     /// Number of weights.
     pub fn numbers_of_weights(&self) -> usize {
         self.graph.weights.iter().map(|(value, _)| self.graph.shape(*value).iter().product::<usize>()).sum()
@@ -130,13 +140,21 @@ impl Recorded {
 }
 
 /// The graph for sequences of any length, if the model has the same weights and does the same whatever the length.
-fn any_length(config: &Config, buffers: &[Buffer], graph: &Graph, parameters: &[Parameter], primes: Vec<usize>, part: Option<Part>) -> Option<Graph> {
+fn any_length(
+    config: &Config,
+    buffers: &[Buffer],
+    graph: &Graph,
+    parameters: &[Parameter],
+    primes: Vec<usize>,
+    part: Option<Part>,
+) -> Option<Graph> {
     let batch = graph.axes.batch;
     let mut found: Option<Graph> = None;
     for time in primes.into_iter().filter(|prime| *prime != batch).take(2) {
         let mut config = config.clone();
         let fields = Problem::open(&config, Purpose::Predict).ok()?.source().fields().0;
-        let sequences = fields.iter().filter(|field| !field.answer && (field.shape.len() == 2 || field.shape.len() == 1 && field.below.is_some()));
+        let sequences =
+            fields.iter().filter(|field| !field.answer && (field.shape.len() == 2 || field.shape.len() == 1 && field.below.is_some()));
         let shapes: Vec<(&str, Vec<usize>)> = sequences.map(|field| (field.name, [&[time], &field.shape[1..]].concat())).collect();
         config.data.take_inputs(&shapes).ok()?;
         let mut problem = Problem::open(&config, Purpose::Predict).ok()?;
@@ -160,8 +178,7 @@ fn normalised(graph: &mut Graph, x: Value, field: &Field) -> Result<Value> {
         Normalization::Unit => graph.add(Op::Unit, &[x], field.name, "unit"),
         Normalization::Scale(scale) => {
             let [mean, deviation] = scales(graph, field.name, scale);
-            let x = graph.add(Op::Binary(Binary::Sub), &[x, mean], field.name, "centred")?;
-            graph.add(Op::Binary(Binary::Div), &[x, deviation], field.name, "scaled")
+            graph.add(Op::Scaled, &[x, mean, deviation], field.name, "scaled")
         }
     }
 }

@@ -24,11 +24,8 @@ pub(super) fn embedding(t: &mut Translation<'_>, e: &Entry) -> Result<()> {
     let mut y = t.add(Op::Rows, &[table, ids], e, "rows")?;
     if let Some(positions) = t.maybe(e, "positions")? {
         let length = e.size("length");
-        let part = if t.shape(positions)[0] == length {
-            positions
-        } else {
-            t.add(Op::Slice(0, 0, length as i64), &[positions], e, "positions")?
-        };
+        let part =
+            if t.shape(positions)[0] == length { positions } else { t.add(Op::Slice(0, 0, length as i64), &[positions], e, "positions")? };
         y = t.binary(Binary::Add, y, part, e, "y")?;
     }
     t.write(e, "y", y)

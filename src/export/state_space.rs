@@ -61,7 +61,11 @@ fn in_chunks(t: &mut Translation<'_>, e: &Entry, s: Sizes, x: Value, [parts, col
 fn arrange(t: &mut Translation<'_>, e: &Entry, s: Sizes) -> Result<()> {
     let xbc = t.read(e, "xbc")?;
     let (values, keys) = (s.heads * s.features, s.groups * s.states);
-    let parts = [("x", 0, values, [s.heads, s.features]), ("keys", values, keys, [s.groups, s.states]), ("queries", values + keys, keys, [s.groups, s.states])];
+    let parts = [
+        ("x", 0, values, [s.heads, s.features]),
+        ("keys", values, keys, [s.groups, s.states]),
+        ("queries", values + keys, keys, [s.groups, s.states]),
+    ];
     for (name, first, cols, sizes) in parts {
         if e.tensor(name).is_none() {
             continue;

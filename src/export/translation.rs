@@ -125,7 +125,8 @@ impl<'a> Translation<'a> {
             return Ok(self.graph.weight(name, shape, Numbers::Flat(found.offset..found.offset + found.len())));
         }
         let parts = self.plan.parts();
-        let mut joined: Vec<(usize, Tensor)> = parts.iter().filter(|(_, whole, _)| *whole == tensor).map(|(part, _, at)| (*at, *part)).collect();
+        let mut joined: Vec<(usize, Tensor)> =
+            parts.iter().filter(|(_, whole, _)| *whole == tensor).map(|(part, _, at)| (*at, *part)).collect();
         joined.sort();
         if !joined.is_empty() {
             let parts = joined.into_iter().map(|(_, part)| self.value(part)).collect::<Result<Vec<_>>>()?;

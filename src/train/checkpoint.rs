@@ -250,7 +250,8 @@ impl Weights {
         let Header { best, data, .. } = &self.file.header;
         let kind = toml::from_str(config).ok().and_then(|run: toml::Table| Some(run.get("model")?.get("kind")?.as_str()?.to_string()));
         let metrics = best.as_ref().map(|best| {
-            let number = |value: f64| serde_json::Number::from_f64(value).map_or_else(|| value.to_string().into(), serde_json::Value::Number);
+            let number =
+                |value: f64| serde_json::Number::from_f64(value).map_or_else(|| value.to_string().into(), serde_json::Value::Number);
             best.metrics.iter().map(|(name, value)| (name.clone(), number(*value))).collect::<serde_json::Map<_, _>>()
         });
         let known = [
@@ -364,7 +365,13 @@ pub fn save_weights(
 ///
 /// # Errors
 /// `Io` when the file cannot be written.
-pub fn export_weights(path: &Path, parameters: &[Parameter], weights: &[f32], buffers: &[Buffer], about: &[(String, String)]) -> Result<()> {
+pub fn export_weights(
+    path: &Path,
+    parameters: &[Parameter],
+    weights: &[f32],
+    buffers: &[Buffer],
+    about: &[(String, String)],
+) -> Result<()> {
     write_exported(path, &[views(parameters, "", weights), buffer_views(buffers)].concat(), about)
 }
 

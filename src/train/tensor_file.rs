@@ -192,6 +192,14 @@ impl TensorFile {
         Ok(TensorFile { path: path.into(), file, metadata, body, header })
     }
 
+    /// What the file says about itself as plain text, by key: that of an exported file, or what another program wrote.
+    pub fn about(&self) -> Vec<(String, String)> {
+        let all = self.metadata.metadata().iter().flatten();
+        let mut about: Vec<_> = all.filter(|(key, _)| *key != KEY).map(|(key, value)| (key.clone(), value.clone())).collect();
+        about.sort();
+        about
+    }
+
     /// Progress of a checkpoint, as JSON.
     pub fn progress(&self) -> Option<&str> {
         Some(self.header.progress.as_str()).filter(|text| !text.is_empty())

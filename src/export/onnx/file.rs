@@ -39,7 +39,13 @@ impl Exported {
 
     fn onnx(&self, half: bool) -> Result<ModelProto> {
         let names = self.graph.values.iter().map(|info| info.name.clone()).collect();
-        let mut writer = Writer { of: self, half, names, proto: GraphProto { name: "engine".into(), ..GraphProto::default() }, written: BTreeMap::new() };
+        let mut writer = Writer {
+            of: self,
+            half,
+            names,
+            proto: GraphProto { name: "engine".into(), ..GraphProto::default() },
+            written: BTreeMap::new(),
+        };
         for node in &self.graph.nodes {
             writer.node(node)?;
         }
@@ -68,16 +74,6 @@ impl Exported {
         let elem_type = if self.graph.info(value).integer { INT64 } else { FLOAT };
         let tensor_type = Some(TensorTypeProto { elem_type, shape: Some(shape) });
         ValueInfoProto { name: self.graph.info(value).name.clone(), r#type: Some(TypeProto { tensor_type }) }
-    }
-
-    /// Numbers of a weight.
-    pub(super) fn numbers(&self, value: Value) -> Result<&[f32]> {
-        let found = self.graph.weights.iter().find(|(weight, _)| *weight == value);
-        let missing = || Error::Internal(format!("{} is no weight", self.graph.info(value).name));
-        Ok(match &found.ok_or_else(missing)?.1 {
-            Numbers::Flat(range) => &self.flat[range.clone()],
-            Numbers::Kept(numbers) | Numbers::Constant(numbers) => numbers,
-        })
     }
 }
 
@@ -208,7 +204,7 @@ impl Writer<'_> {
             Op::Float => {
                 self.op("Cast", &inputs, &[("to", Property::Int(FLOAT.into()))], &out);
             }
-            Op::LayerNorm(_) | Op::Rms(_) | Op::Unit => self.normalisation(&node.op, &inputs, &out),
+            Op::LayerNorm(_) | Op::Rms(_) | Op::Unit | Op::Scaled => self.normalisation(&node.op, &inputs, &out),
             Op::Softmax(axis) => {
                 self.op("Softmax", &inputs, &[("axis", Property::Int(*axis as i64))], &out);
             }

@@ -4,7 +4,13 @@ use std::f64::consts::{FRAC_1_SQRT_2, PI};
 
 use super::super::graph::{Node, Op};
 use super::file::{Property, Writer};
+use super::schema::{DOUBLE, FLOAT};
 use crate::kernels::matmul::Activation;
+
+/// The type that numbers are turned into.
+fn to_type(kind: i32) -> (&'static str, Property<'static>) {
+    ("to", Property::Int(kind.into()))
+}
 
 impl Writer<'_> {
     /// x·Wᵀ + b.
@@ -61,6 +67,13 @@ impl Writer<'_> {
         match op {
             Op::LayerNorm(eps) => {
                 self.op("LayerNormalization", inputs, &[("axis", Property::Int(-1)), ("epsilon", Property::Float(*eps))], out);
+            }
+            Op::Scaled => {
+                let wide = [to_type(DOUBLE)];
+                let [x, mean, deviation] = [0, 1, 2].map(|i| self.step("Cast", &[inputs[i]], &wide, out));
+                let centred = self.step("Sub", &[&x, &mean], &[], out);
+                let scaled = self.step("Div", &[&centred, &deviation], &[], out);
+                self.op("Cast", &[&scaled], &[to_type(FLOAT)], out);
             }
             Op::Rms(eps) => {
                 let square = self.step("Mul", &[inputs[0], inputs[0]], &[], out);
