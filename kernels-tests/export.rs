@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use engine::batch::{Field, Normalization};
-use engine::datasets::npz::write;
+use engine::datasets::npz::{Numbers, write, write_arrays};
 use engine::export::{Exported, OnnxFile, Part};
 use engine::kernels::State;
 use engine::models::initial_weights;
@@ -58,6 +58,7 @@ const RUNS: &[(&str, &[&str])] = &[
     ("lvm_lstm_unified", HIDDEN),
     ("lvm_mamba2", &["model.width=16", "model.mixer.head=8", "model.mixer.state=4", "model.mixer.chunk=2", "model.layers=2"]),
     ("lvm_mamba2_unified", &["model.width=16", "model.mixer.head=8", "model.mixer.groups=2", "model.mixer.state=6", "model.layers=2"]),
+    ("lvm_best", HIDDEN),
     ("lvm_mlp", HIDDEN),
     ("lvm_transformer", TRANSFORMER),
     ("lvm_transformer_infonce", TRANSFORMER),
@@ -100,6 +101,34 @@ const STACKS: &[(&str, &str, &str)] = &[
         INTEGERS,
     ),
 ];
+
+/// Stacks over padded sequences, two of them of classes.
+const PADDED: &[(&str, &str, &str)] = &[
+    ("padded_mean", "{kind='gru',hidden=5},{kind='mean_pool'},{kind='linear'}", ""),
+    ("padded_both_ways", "{kind='lstm',hidden=3,bidirectional=true},{kind='last'},{kind='linear'}", "classes"),
+    ("padded_attention", "{kind='linear',out=4},{kind='attention_pool',heads=2},{kind='linear'}", "classes"),
+];
+
+/// A run on padded sequences in a file of the folder: two normalised numbers at each of six positions, and vectors of length 1.
+fn padded(folder: &Path, layers: &str, classes: bool) -> Config {
+    let file = folder.join("padded.npz");
+    let x: Vec<f32> = (0..30 * 6 * 2).map(|i| (i as f32).sin()).collect();
+    let lengths: Vec<i32> = (0..30).map(|i| 1 + i % 6).collect();
+    let (y, kinds): (Vec<f32>, Vec<i32>) = (0..30).map(|i| (i as f32, i % 3)).unzip();
+    let arrays = [
+        ("x", &[30, 6, 2][..], Numbers::F32(&x)),
+        ("y", &[30], Numbers::F32(&y)),
+        ("kind", &[30], Numbers::I32(&kinds)),
+        ("lengths", &[30], Numbers::I32(&lengths)),
+    ];
+    write_arrays(&file, &arrays).unwrap();
+    let rest = match classes {
+        true => "targets = { kind = 'kind' }\nclasses = true\nnormalize = { x = 'unit' }\n[loss]\nkind = 'cross_entropy'\nweight = 'none'\n",
+        false => "targets = { y = 'y' }\nnormalize = 'standard'\n[loss]\nkind = 'regression'\n",
+    };
+    let data = format!("[data]\nkind = 'samples'\nfile = '{}'\ninputs = {{ x = 'x' }}\nlengths = 'lengths'\n{rest}", file.display());
+    stack(layers, &format!("{data}[train]\nbatch = 8\n"))
+}
 
 /// A case: its configuration as a run saves it, and weights in a file, of which none is left as it begins.
 struct Case {
@@ -234,7 +263,9 @@ fn onnx_runtime_and_torch_give_the_same_numbers() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     std::fs::create_dir(path("weights")).unwrap();
-    for (name, config) in configs() {
+    let padded = PADDED.iter().map(|(name, layers, kind)| (*name, padded(folder.path(), layers, !kind.is_empty())));
+    let all = configs().into_iter().chain(padded);
+    for (name, config) in all {
         let case = Case::new(&path("weights"), name, &config);
         let exported = case.exported(None);
         exported.write_onnx(&path(&format!("{name}.onnx")), false).unwrap();
@@ -249,11 +280,17 @@ fn onnx_runtime_and_torch_give_the_same_numbers() {
             longer.data.take_inputs(&shapes).unwrap();
             case.write_numbers(&path(&format!("{name}@9.npz")), &longer);
         }
+        if name.contains("vae") {
+            // Chained, they are the whole.
+            case.exported(Some(Part::Encoder)).write_onnx(&path(&format!("{name}.encoder")), false).unwrap();
+            case.exported(Some(Part::Decoder)).write_onnx(&path(&format!("{name}.decoder")), false).unwrap();
+        }
         if name == "lvm_lstm" {
             exported.write_onnx(&path("lvm_lstm_f16.onnx"), true).unwrap();
             std::fs::copy(path("lvm_lstm.npz"), path("lvm_lstm_f16.npz")).unwrap();
         }
     }
+    std::fs::remove_file(path("padded.npz")).unwrap();
     let output = Command::new(python).args(["kernels-tests/onnx_check.py", &folder.path().display().to_string()]).output().unwrap();
     note!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success());

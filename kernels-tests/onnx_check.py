@@ -47,6 +47,19 @@ def check_onnx(folder, name, inputs, wants, bound):
     return worst
 
 
+def check_parts(folder, name, inputs, wants):
+    """An encoder and a decoder, one after the other, are the whole."""
+    x = next(iter(inputs.values()))
+    for part in ["encoder", "decoder"]:
+        path = folder / f"{name}.{part}"
+        onnx.checker.check_model(onnx.load(path), full_check=True)
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        assert part == "encoder" or session.get_inputs()[0].name == "latents", "the decoder's input"
+        x = session.run(None, {session.get_inputs()[0].name: x})[0]
+    worst = difference(x, next(iter(wants.values())))
+    assert worst <= ONNX_BOUND, f"the parts differ by {worst:.2e}"
+
+
 def check_torch(folder, name, inputs, wants, order, bound):
     import torch
 
@@ -81,6 +94,8 @@ def main():
         half = name.endswith("_f16")
         try:
             text = f"onnx {check_onnx(folder, name, inputs, wants, 5e-3 if half else ONNX_BOUND):.1e}"
+            if (folder / f"{name}.encoder").exists():
+                check_parts(folder, name, inputs, wants)
             if with_torch and not half:
                 graph = onnx.load(folder / f"{name.split('@')[0]}.onnx", load_external_data=False).graph
                 integers = {i.name for i in graph.input if i.type.tensor_type.elem_type == onnx.TensorProto.INT64}
