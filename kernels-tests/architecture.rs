@@ -41,7 +41,7 @@ const FLOORS: [&[&str]; 18] = [
     &["problem"],
     &["inference"],
     &["registry", "train"],
-    &["generate", "harness", "isa", "predict", "runs"],
+    &["export", "generate", "harness", "isa", "predict", "runs"],
     &["cli"],
     &["main", "lib"],
 ];

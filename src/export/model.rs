@@ -1,12 +1,13 @@
 //! A trained model as a graph: its inputs as data have them, its outputs in the unit of the data, and its weights.
 
 use super::graph::{Axes, Binary, Graph, Numbers, Op, Value};
-use super::translation::Translation;
+use super::launches::translate;
 use crate::batch::{Field, Normalization, Scale};
 use crate::error::{Error, Result};
 use crate::gpu::Target;
 use crate::plan::{Buffer, Parameter};
-use crate::problem::{Prediction, Problem};
+use crate::problem::Problem;
+use crate::problem::prediction::Prediction;
 use crate::registry::Config;
 use crate::tasks::{DataKind, Purpose};
 use crate::train::Weights;
@@ -116,7 +117,7 @@ impl Recorded {
             }
             inputs.push((*tensor, value));
         }
-        let mut translation = Translation::of(&plan, problem.buffers(), graph, &inputs)?;
+        let mut translation = translate(&plan, problem.buffers(), graph, &inputs)?;
         let output = translation.value(io.output)?;
         let latents = plan.find("z").map(|z| translation.value(z)).transpose()?;
         let mut graph = translation.graph;

@@ -3,9 +3,7 @@
 
 mod place;
 mod plans;
-mod prediction;
-
-pub use prediction::Prediction;
+pub mod prediction;
 
 use std::ops::Range;
 use std::path::PathBuf;

@@ -244,8 +244,9 @@ impl Weights {
         self.file.header.step.or_else(|| serde_json::from_str(&self.file.header.progress).map(|progress: Progress| progress.step).ok())
     }
 
-    /// What an exported file says about these weights, by key: kind of the model, configuration, number of updates, metrics of the validation
-    /// that chose them, checksums of the data files, and version of the engine. What is not known of weights from elsewhere is left out.
+    /// What an exported file says about these weights, by key: kind of the model, configuration, number of updates, metrics of the
+    /// validation that chose them, checksums of the data files, and version of the engine. What is not known of weights from elsewhere is
+    /// left out.
     pub fn about(&self, config: &str) -> Vec<(String, String)> {
         let Header { best, data, .. } = &self.file.header;
         let kind = toml::from_str(config).ok().and_then(|run: toml::Table| Some(run.get("model")?.get("kind")?.as_str()?.to_string()));
