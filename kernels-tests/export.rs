@@ -343,6 +343,18 @@ fn files_have_names_shapes_and_what_they_are() {
     assert_eq!(say("m.safetensors"), about);
     let (code, shown, _) = run(&["inspect", &path("half.onnx")]);
     assert!(code == 0 && shown.contains("LSTM") && shown.contains("F16") && shown.contains("metrics: {\"loss\":0.25}"), "{shown}");
+    // What the logits of a classifier are of.
+    let table = "a,kind\n1,cat\n2,dog\n3,cat\n4,dog\n5,cat\n6,dog\n7,cat\n8,dog\n9,cat\n0,dog\n";
+    std::fs::write(path("animals.csv"), table).unwrap();
+    let data = format!(
+        "[data]\nkind = 'samples'\nfile = '{}'\ninputs = {{ x = 'a' }}\ntargets = {{ y = 'kind' }}\nclasses = true\n",
+        path("animals.csv")
+    );
+    let loss = "[loss]\nkind = 'cross_entropy'\nweight = 'none'\n[train]\nbatch = 2\n";
+    let animals = run_folder(folder.path(), "animals", &stack("{kind='linear'}", &format!("{data}{loss}")));
+    assert_eq!(run(&["export", &animals, &path("animals.onnx")]).0, 0);
+    assert_eq!(OnnxFile::open(Path::new(&path("animals.onnx"))).unwrap().outputs[0].name, "y_logits");
+    assert_eq!(say("animals.onnx")["classes"], serde_json::json!(["cat", "dog"]));
     // A file that is none, and one that is cut off.
     let whole = std::fs::read(path("m.onnx")).unwrap();
     for bytes in [&b"no model"[..], &whole[..whole.len() - 7], &[]] {

@@ -158,8 +158,12 @@ fn about_text(about: &[(String, String)]) -> String {
 
 /// The same as JSON: what is JSON itself is not put into quotes.
 fn about_json(about: &[(String, String)]) -> serde_json::Value {
-    let value =
-        |value: &String| serde_json::from_str(value).ok().filter(serde_json::Value::is_object).unwrap_or_else(|| value.as_str().into());
+    let value = |value: &String| {
+        serde_json::from_str(value)
+            .ok()
+            .filter(|value: &serde_json::Value| value.is_object() || value.is_array())
+            .unwrap_or_else(|| value.as_str().into())
+    };
     about.iter().map(|(key, text)| (key.clone(), value(text))).collect::<serde_json::Map<_, _>>().into()
 }
 
