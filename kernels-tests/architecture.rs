@@ -41,7 +41,7 @@ const FLOORS: [&[&str]; 19] = [
     &["problem"],
     &["inference"],
     &["registry", "train"],
-    &["generate", "harness", "isa", "predict", "runs"],
+    &["export", "generate", "harness", "isa", "predict", "runs"],
     &["serve"],
     &["cli"],
     &["main", "lib"],

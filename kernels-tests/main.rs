@@ -4,6 +4,7 @@ mod architecture;
 mod cli;
 mod cost;
 mod examples;
+mod export;
 mod faults;
 mod forms;
 mod guide;
@@ -65,6 +66,7 @@ fn tests() -> std::process::ExitCode {
         tune::TESTS,
         limits::TESTS,
         kernels::TESTS,
+        export::TESTS,
         examples::TESTS,
         guide::TESTS,
         architecture::TESTS,

@@ -49,6 +49,7 @@ pub mod datasets;
 #[cfg(feature = "cli")]
 pub mod draw;
 pub mod error;
+pub mod export;
 #[doc(hidden)]
 pub mod fault;
 mod files;

@@ -1,23 +1,26 @@
-//! `engine export`: the weights of a run alone, for PyTorch.
+//! `engine export`: a trained model for other programs.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::args::{RunFolderArgs, expect_apart, expect_others, weights_of};
 use crate::error::{Error, Result};
+use crate::export::{self, Exported};
+use crate::files;
 use crate::gpu::Target;
 use crate::host::Host;
 use crate::problem::Problem;
 use crate::registry::Config;
 use crate::tasks::Purpose;
-use crate::train;
+use crate::train::{self, Weights};
 
-/// Write the weights of a run alone, for PyTorch
+/// Write a trained model for other programs: weights alone, an ONNX file, or a torch module
 #[derive(Debug, Args)]
 pub(super) struct ExportArgs {
-    /// Run folder, unless --run names it, and the file to write
-    #[arg(value_name = "DIR OUT.safetensors", num_args = 1..=2, required = true)]
+    /// Run folder, unless --run names it, and the file to write: OUT.safetensors has the weights, OUT.onnx the model as ONNX, OUT.py the
+    /// model as a torch module with its weights beside it in OUT.safetensors
+    #[arg(value_name = "DIR OUT", num_args = 1..=2, required = true)]
     paths: Vec<PathBuf>,
     /// Run folder
     #[arg(long, value_name = "DIR")]
@@ -25,11 +28,61 @@ pub(super) struct ExportArgs {
     /// Weights: the best so far, those of the newest checkpoint, or a file of them
     #[arg(long, value_name = "best|last|FILE", default_value = "best")]
     checkpoint: String,
+    /// Store the weights of an ONNX file as 16-bit floats; it computes with 32 bits
+    #[arg(long)]
+    f16: bool,
+    /// Part of an autoencoder, for .onnx and .py files; without it the whole
+    #[arg(long)]
+    part: Option<Part>,
 }
 
-/// Writes the weights of a run, without anything else, under their PyTorch names.
+/// Parts of an autoencoder.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Part {
+    /// From images to latents
+    Encoder,
+    /// From latents to images
+    Decoder,
+}
+
+impl From<Part> for export::Part {
+    fn from(part: Part) -> Self {
+        match part {
+            Part::Encoder => export::Part::Encoder,
+            Part::Decoder => export::Part::Decoder,
+        }
+    }
+}
+
+/// Kinds of files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Format {
+    Safetensors,
+    Onnx,
+    Torch,
+}
+
+impl Format {
+    /// The format that the ending of a name says.
+    fn of(path: &Path) -> Result<Format> {
+        let formats = ".safetensors has the weights alone, .onnx the model for ONNX, .py a torch module with its weights beside it";
+        let refused = |why: String| Err(Error::Config(format!("{}: {why}. The ending says what is written: {formats}", path.display())));
+        match files::extension(path).as_str() {
+            "safetensors" => Ok(Format::Safetensors),
+            "onnx" => Ok(Format::Onnx),
+            "py" => Ok(Format::Torch),
+            "" => refused("a name without an ending".into()),
+            "pt" | "pth" | "bin" | "ckpt" | "pkl" => refused(
+                "pickles of PyTorch are not written, and PyTorch reads .safetensors as well: safetensors.torch.load_file(\"…\")".into(),
+            ),
+            other => refused(format!(".{other} files are not written")),
+        }
+    }
+}
+
+/// Writes the weights of a run, without anything else, under their PyTorch names, or its model.
 pub(super) fn run(host: &Host, args: ExportArgs) -> Result<()> {
-    let ExportArgs { paths, run, checkpoint } = args;
+    let ExportArgs { paths, run, checkpoint, f16, part } = args;
     let (run, out) = match (&paths[..], run) {
         ([folder, out], None) => (folder.clone(), out.clone()),
         ([out], Some(run)) => (run, out.clone()),
@@ -39,15 +92,55 @@ pub(super) fn run(host: &Host, args: ExportArgs) -> Result<()> {
             ));
         }
     };
+    let format = Format::of(&out)?;
+    if f16 && format != Format::Onnx {
+        return Err(Error::Config("--f16 is for .onnx files: a .safetensors file has 32-bit floats".into()));
+    }
+    if part.is_some() && format == Format::Safetensors {
+        return Err(Error::Config("--part is for .onnx and .py files: a .safetensors file has all weights".into()));
+    }
     let from = RunFolderArgs::named(run, checkpoint);
-    let mut problem = Problem::open(&Config::of_run(from.folder()?)?, Purpose::Train)?;
-    let (plan, _) = problem.record_evaluation(Target::default())?;
+    let config = Config::of_run(from.folder()?)?;
     expect_apart(&out, &[], from.folder()?)?;
-    let mut from = weights_of(host, &from)?;
-    expect_others(&out, &[&from.path])?;
-    problem.use_saved_buffers(from.buffers(problem.buffers())?);
-    let weights = from.load(plan.parameters())?;
-    train::export_weights(&out, plan.parameters(), &weights, problem.buffers())?;
+    let beside = out.with_extension("safetensors");
+    if format == Format::Torch {
+        expect_apart(&beside, &[], from.folder()?)?;
+    }
+    let mut weights = weights_of(host, &from)?;
+    expect_others(&out, &[&weights.path])?;
+    match format {
+        Format::Safetensors => write_weights(host, &config, &mut weights, &out),
+        Format::Onnx => {
+            let model = Exported::of(&config, &mut weights, part.map(Into::into))?;
+            model.write_onnx(&out, f16)?;
+            host.print(&format!(
+                "{}: {} numbers, {}. In Python: onnxruntime.InferenceSession(\"{0}\")",
+                out.display(),
+                model.numbers_of_weights(),
+                model.signature()
+            ))
+        }
+        Format::Torch => {
+            expect_others(&beside, &[&weights.path])?;
+            let model = Exported::of(&config, &mut weights, part.map(Into::into))?;
+            model.write_torch(&out, &beside)?;
+            host.print(&format!(
+                "{}, with {}: {} numbers, {}",
+                out.display(),
+                beside.display(),
+                model.numbers_of_weights(),
+                model.signature()
+            ))
+        }
+    }
+}
+
+fn write_weights(host: &Host, config: &Config, weights: &mut Weights, out: &Path) -> Result<()> {
+    let mut problem = Problem::open(config, Purpose::Train)?;
+    let (plan, _) = problem.record_evaluation(Target::default())?;
+    problem.use_saved_buffers(weights.buffers(problem.buffers())?);
+    let values = weights.load(plan.parameters())?;
+    train::export_weights(out, plan.parameters(), &values, problem.buffers(), &weights.about(&problem.toml))?;
     let buffers: Vec<&str> = problem.buffers().iter().map(|b| b.name.as_str()).collect();
     let (also, strict) = match &buffers[..] {
         [] => (String::new(), ""),

@@ -15,7 +15,8 @@ use crate::datasets::matrix::IN_MEMORY;
 use crate::datasets::next_vectors::{self, Reading, self_similarity};
 use crate::datasets::npz::{Look, Npz};
 use crate::datasets::tables::{ArrayInfo, Element, Table, TableValues, is_table};
-use crate::error::{Error, Result, argument, shortened};
+use crate::error::{Error, Result, argument, shortened, visible};
+use crate::export::{OnnxFile, OnnxTensor};
 use crate::files;
 use crate::host::Host;
 use crate::metrics::bytes;
@@ -24,7 +25,7 @@ use crate::registry::Config;
 use crate::tasks::{DataKind, IntegerSequencesConfig};
 use crate::train::TensorFile;
 
-/// Show what is in a data file, a folder of .npy files, a .safetensors file, or a run file
+/// Show what is in a data file, a folder of .npy files, a .safetensors or .onnx file, or a run file
 #[derive(Debug, Args)]
 pub(super) struct InspectArgs {
     /// File
@@ -46,6 +47,7 @@ pub(super) fn run(host: &Host, args: InspectArgs) -> Result<()> {
     }
     match file.extension().and_then(|e| e.to_str()) {
         Some("safetensors") => inspect_tensors(host, file, json),
+        Some("onnx") => inspect_onnx(host, file, json),
         Some("toml") => inspect_run(host, file, json),
         _ => inspect_data(host, file, json),
     }
@@ -60,7 +62,7 @@ fn inspect_data(host: &Host, file: &Path, json: bool) -> Result<()> {
         return inspect_npz(host, file, json);
     }
     Err(Error::Config(format!(
-        "{}: inspect knows data (.npz, .csv, .parquet, .npy or a folder of them), .safetensors files and .toml run files",
+        "{}: inspect knows data (.npz, .csv, .parquet, .npy or a folder of them), .safetensors and .onnx files, and .toml run files",
         file.display()
     )))
 }
@@ -122,12 +124,12 @@ fn inspect_tensors(host: &Host, file: &Path, as_json: bool) -> Result<()> {
     let mut rows: Vec<_> =
         tensors.metadata.tensors().into_iter().map(|(n, i)| (n, i.shape.clone(), format!("{:?}", i.dtype), size(i))).collect();
     rows.sort();
-    let progress = tensors.progress();
+    let (progress, about) = (tensors.progress(), tensors.about());
     let count: usize = rows.iter().filter(|r| !r.0.starts_with("optimizer.")).map(|r| r.1.iter().product::<usize>()).sum();
     if as_json {
         let list: Vec<_> = rows.iter().map(|(n, s, t, b)| json!({ "name": n, "shape": s, "dtype": t, "bytes": b })).collect();
         let progress: Option<serde_json::Value> = progress.and_then(|p| serde_json::from_str(p).ok());
-        return host.print_json(&json!({ "tensors": list, "parameters": count, "progress": progress }));
+        return host.print_json(&json!({ "tensors": list, "parameters": count, "progress": progress, "about": about_json(&about) }));
     }
     let width = rows.iter().map(|r| r.0.len()).max().unwrap_or(0);
     let mut out = String::new();
@@ -138,6 +140,76 @@ fn inspect_tensors(host: &Host, file: &Path, as_json: bool) -> Result<()> {
     if let Some(progress) = progress {
         let _ = writeln!(out, "checkpoint: {progress}");
     }
+    out.push_str(&about_text(&about));
+    host.print(&out)
+}
+
+/// What a file says about itself, key by key, with the configuration last.
+fn about_text(about: &[(String, String)]) -> String {
+    let mut sorted: Vec<_> = about.iter().collect();
+    sorted.sort_by_key(|(key, _)| (key == "config", key.clone()));
+    sorted
+        .into_iter()
+        .map(|(key, value)| {
+            if value.contains('\n') { format!("\n{key}:\n{}\n", visible(value.trim_end())) } else { format!("{key}: {}\n", visible(value)) }
+        })
+        .collect()
+}
+
+/// The same as JSON: what is JSON itself is not put into quotes.
+fn about_json(about: &[(String, String)]) -> serde_json::Value {
+    let value = |value: &String| {
+        serde_json::from_str(value)
+            .ok()
+            .filter(|value: &serde_json::Value| value.is_object() || value.is_array())
+            .unwrap_or_else(|| value.as_str().into())
+    };
+    about.iter().map(|(key, text)| (key.clone(), value(text))).collect::<serde_json::Map<_, _>>().into()
+}
+
+/// Lists inputs, outputs and weights of an ONNX file.
+fn inspect_onnx(host: &Host, file: &Path, as_json: bool) -> Result<()> {
+    let model = OnnxFile::open(file)?;
+    let kind = |kind: i32| match kind {
+        1 => "F32".to_string(),
+        7 => "I64".into(),
+        10 => "F16".into(),
+        11 => "F64".into(),
+        other => format!("type {other}"),
+    };
+    let mut operations: BTreeMap<&str, usize> = BTreeMap::new();
+    model.operations.iter().for_each(|operation| *operations.entry(operation).or_default() += 1);
+    if as_json {
+        let list = |tensors: &[OnnxTensor]| {
+            tensors.iter().map(|t| json!({ "name": t.name, "shape": t.shape, "dtype": kind(t.kind), "bytes": t.bytes })).collect::<Vec<_>>()
+        };
+        return host.print_json(&json!({
+            "opset": model.opset, "producer": model.producer, "inputs": list(&model.inputs), "outputs": list(&model.outputs),
+            "tensors": list(&model.weights), "operations": operations, "about": about_json(&model.about),
+        }));
+    }
+    let rows = [("input", &model.inputs), ("output", &model.outputs), ("", &model.weights)];
+    let rows: Vec<(&str, &OnnxTensor)> =
+        rows.into_iter().flat_map(|(what, tensors)| tensors.iter().map(move |tensor| (what, tensor))).collect();
+    let width = rows.iter().map(|(_, tensor)| visible(&tensor.name).chars().count()).max().unwrap_or(0);
+    let mut out = String::new();
+    for (what, tensor) in &rows {
+        let (shape, size) =
+            (format!("[{}]", visible(&tensor.shape.join(", "))), if tensor.bytes > 0 { tensor.bytes.to_string() } else { (*what).into() });
+        let _ = writeln!(out, "{:width$}  {:5} {shape:<24}{size:>12}", visible(&tensor.name), kind(tensor.kind));
+    }
+    let held: usize = model.weights.iter().map(|tensor| tensor.bytes).sum();
+    let listed: Vec<String> = operations.iter().map(|(name, count)| format!("{count} {}", visible(name))).collect();
+    let _ = writeln!(
+        out,
+        "\nONNX opset {}, by {}: {} operations ({}), {} of weights",
+        model.opset,
+        visible(&model.producer),
+        model.operations.len(),
+        listed.join(", "),
+        bytes(held as u64)
+    );
+    out.push_str(&about_text(&model.about));
     host.print(&out)
 }
 

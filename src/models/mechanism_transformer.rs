@@ -19,7 +19,7 @@ use crate::plan::{Buffer, Fill, Init, Plan, Tensor};
 use crate::random::{Random, stream};
 
 /// Base θ of the rotary angles.
-const THETA: f64 = 10_000.0;
+pub const ROTARY_BASE: f64 = 10_000.0;
 /// Number of rows of the position table: type, start and eight joints, of which the last is never an input.
 const POSITIONS: usize = 10;
 
@@ -258,7 +258,7 @@ impl MechanismTransformer {
         tokens::Forward { latent, ids: types, table, sos, positions, joint, y: x, batch, length, cols: d, joints }
             .record(plan, "tokens")?;
         let head = d / self.config.heads;
-        let angles = Fill::floats(rope::table(limit, head, THETA));
+        let angles = Fill::floats(rope::table(limit, head, ROTARY_BASE));
         let angles = plan.constant(Role::Workspace, "rope.table", &[limit, head / 2, 2], Some(angles))?;
         for block in &mut self.blocks {
             x = block.forward(plan, x, angles, cache)?;

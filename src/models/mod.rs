@@ -14,7 +14,7 @@ mod vector_transformer;
 mod weights;
 
 pub use image_vae::{ImageVaeConfig, VaeLayers};
-pub use mechanism_transformer::{Features, MechanismTransformerConfig};
+pub use mechanism_transformer::{Features, MechanismTransformerConfig, ROTARY_BASE};
 pub use model::{Build, Model, ModelKind};
 pub use sequence_transformer::{EmbeddingKind, SequenceTransformerConfig};
 pub use stack::StackConfig;

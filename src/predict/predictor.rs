@@ -3,13 +3,14 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::batch::{Field, Normalization, saved_scale};
+use crate::batch::Field;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::host::Host;
 use crate::kernels::State;
 use crate::plan::{Flat, Program, Tensor};
 use crate::problem::Problem;
+use crate::problem::prediction::Prediction;
 use crate::registry::Config;
 use crate::session::PredictIo;
 use crate::tasks::{DataKind, Purpose};
@@ -22,14 +23,8 @@ pub struct Predictor {
     /// Held from the inputs of a batch to its outputs, which lie in buffers that all threads share.
     turn: Mutex<()>,
     io: PredictIo,
-    /// Input fields of a sample, each with its tensor.
-    fields: Vec<(Field, Tensor)>,
+    prediction: Prediction,
     time_major: bool,
-    shape: Vec<usize>,
-    /// Number of classes that each row of outputs has a logit for; none if the model is no classifier.
-    classes: Option<usize>,
-    /// Field that the model predicts, if the data say which.
-    answer: Option<Field>,
 }
 
 impl Predictor {
@@ -96,60 +91,37 @@ impl Predictor {
         }
         problem.use_saved_buffers(weights.buffers(problem.buffers())?);
         let (plan, io) = problem.record_prediction(gpu.target, batch)?;
-        let used = |tensor: &Tensor| plan.entries().iter().any(|entry| entry.tensors.contains(tensor));
-        let mut all = problem.source().fields().0;
-        for field in &mut all {
-            if let Some(scale) = saved_scale(problem.buffers(), field.name) {
-                field.normalization = Normalization::Scale(scale);
-            }
-        }
-        let tensor_of = |field: &Field| io.feed.inputs.iter().find(|(name, _)| *name == field.name).map(|(_, tensor)| *tensor);
-        let fields = all.iter().filter(|field| !field.answer).filter_map(|field| Some((field.clone(), tensor_of(field).filter(used)?)));
-        let (fields, len) = (fields.collect(), plan.len(io.output) / batch);
-        // Rows of a sample lie one after the other.
-        let shape = match plan.shape(io.output) {
-            [first, rest @ ..] if *first == batch => rest.to_vec(),
-            [_, rest @ ..] => [vec![len / rest.iter().product::<usize>()], rest.to_vec()].concat(),
-            [] => vec![],
-        };
-        // A row of numbers that predicts several moments or features has the target's shape, and a reconstruction that of its input.
-        let mirrored = all.iter().all(|field| !field.answer);
-        let shape = match all.iter().find(|field| (field.answer || mirrored) && field.below.is_none() && field.len() == len) {
-            Some(field) => field.shape.clone(),
-            None => shape,
-        };
-        let answer = all.iter().find(|field| field.answer).cloned();
-        let classes = answer.as_ref().and_then(|field| field.below).filter(|below| shape.last() == Some(below));
+        let prediction = problem.prediction(&plan, &io);
         let flat = weights.load(plan.parameters())?;
         let (program, _) = Program::alone(plan, gpu)?;
         program.arena().write_flat(Flat::Parameters, &flat)?;
-        Ok(Predictor { program, turn: Mutex::default(), io, fields, time_major: problem.time_major(), shape, classes, answer })
+        Ok(Predictor { program, turn: Mutex::default(), io, prediction, time_major: problem.time_major() })
     }
 
     /// Input fields of a sample.
     pub fn fields(&self) -> Vec<&Field> {
-        self.fields.iter().map(|(field, _)| field).collect()
+        self.prediction.fields.iter().map(|(field, _)| field).collect()
     }
 
     /// Shape of the output for a sample.
     pub fn shape(&self) -> &[usize] {
-        &self.shape
+        &self.prediction.shape
     }
 
     /// Number of classes that each row of outputs has a logit for; none if the model is no classifier.
     pub fn classes(&self) -> Option<usize> {
-        self.classes
+        self.prediction.classes
     }
 
     /// Words of the classes, in the order of their numbers; empty if they have none.
     pub fn words(&self) -> &[String] {
-        self.answer.as_ref().map_or(&[], |field| &field.words)
+        self.prediction.answer.as_ref().map_or(&[], |field| &field.words)
     }
 
     /// Number of positions of an output, each with its own prediction, of sequences of unequal length; outputs after the end of one mean
     /// nothing, and are NaN where the lengths are given.
     pub fn positions(&self) -> Option<usize> {
-        self.answer.as_ref().filter(|field| field.each_position).and_then(|_| self.shape.first().copied())
+        self.prediction.answer.as_ref().filter(|field| field.each_position).and_then(|_| self.prediction.shape.first().copied())
     }
 
     /// Number of samples that are computed at once.
@@ -171,8 +143,8 @@ impl Predictor {
     /// `predict` for samples of which the first has this number in messages.
     pub(crate) fn predict_from(&self, first: usize, samples: usize, inputs: &[(&str, &[f32])]) -> Result<Vec<f32>> {
         let given = |name: &str| inputs.iter().find(|(given, _)| *given == name).map(|(_, values)| *values);
-        let mut fields = Vec::with_capacity(self.fields.len());
-        for (field, tensor) in &self.fields {
+        let mut fields = Vec::with_capacity(self.prediction.fields.len());
+        for (field, tensor) in &self.prediction.fields {
             let values = given(field.name).ok_or_else(|| Error::Data(format!("`{}` is missing: {}", field.name, field.describe())))?;
             if Some(values.len()) != samples.checked_mul(field.len()) {
                 let (has, wanted) = (values.len(), field.len());
@@ -184,7 +156,7 @@ impl Predictor {
             }
             fields.push((field, *tensor, values));
         }
-        let len = self.shape.iter().product::<usize>();
+        let len = self.prediction.shape.iter().product::<usize>();
         let mut outputs = Vec::with_capacity(samples * len);
         for at in (0..samples).step_by(self.batch()) {
             let count = self.batch().min(samples - at);
@@ -222,10 +194,8 @@ impl Predictor {
         self.program.run(self.program.all())?;
         let mut outputs: Vec<f32> = self.program.read(self.io.output)?;
         drop(turn);
-        outputs.truncate(samples * self.shape.iter().product::<usize>());
-        if let Some(field) =
-            self.answer.as_ref().filter(|field| self.classes.is_none() && self.shape.iter().product::<usize>() == field.len())
-        {
+        outputs.truncate(samples * self.prediction.shape.iter().product::<usize>());
+        if let Some(field) = self.prediction.numbers() {
             field.normalization.undo(&mut outputs, field.features());
         }
         Ok(outputs)

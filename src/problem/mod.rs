@@ -3,6 +3,7 @@
 
 mod place;
 mod plans;
+pub mod prediction;
 
 use std::ops::Range;
 use std::path::PathBuf;

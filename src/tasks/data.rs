@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use super::scorecard::{Card, Scorecard};
-use crate::batch::{Batch, Fields, Inputs};
+use crate::batch::{Batch, Fields, Inputs, Scale, saved_scale};
 use crate::config::{Section, Settings};
 use crate::datasets::samples::Column;
 use crate::error::{Error, Result};
@@ -189,6 +189,11 @@ pub trait Source: Debug {
     /// Values that are kept with the weights and not trained, as a PyTorch module's buffers.
     fn buffers(&self) -> Vec<Buffer> {
         vec![]
+    }
+
+    /// Scale of a field by these values, which are kept with the weights; none where the numbers are taken as they are.
+    fn scale(&self, field: &str, buffers: &[Buffer]) -> Option<Scale> {
+        saved_scale(buffers, field)
     }
 
     /// Metrics of a validation with this loss, and how they are displayed.

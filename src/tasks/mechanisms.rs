@@ -13,7 +13,7 @@ use super::data::{Data, DataKind, Layout, Loading, Purpose, Source, packed};
 use super::epochs::{Sets, SplitKind, fifth, one, random_split};
 use super::file_source::FileSource;
 use super::scorecard::{Card, ClosingScores, Scorecard};
-use crate::batch::{Batch, Field, Fields, Inputs};
+use crate::batch::{self, Batch, Field, Fields, Inputs};
 use crate::config::{Section, Settings, in_range};
 use crate::datasets::mechanisms::{JOINTS, Joints, MechanismData, NonFinite, header, load};
 use crate::error::{Error, Result};
@@ -252,6 +252,14 @@ impl Source for Mechanisms {
 
     fn buffers(&self) -> Vec<Buffer> {
         self.facts.map_or_else(Scale::default, |facts| facts.scale).buffers()
+    }
+
+    fn scale(&self, field: &str, buffers: &[Buffer]) -> Option<batch::Scale> {
+        let values = |name: &str| Some(buffers.iter().find(|buffer| buffer.name == name)?.values.clone());
+        if !["points", "joints"].contains(&field) {
+            return None;
+        }
+        Some(batch::Scale { mean: values(MEAN)?, deviation: values(DEVIATION)? })
     }
 
     fn size(&self) -> f64 {

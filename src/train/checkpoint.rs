@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::rules::Watch;
-use super::tensor_file::{Best, FORMAT, Header, TensorFile, buffer_views, views, write_tensors};
+use super::tensor_file::{Best, FORMAT, Header, TensorFile, buffer_views, views, write_exported, write_tensors};
 use crate::datasets::fingerprint;
 use crate::error::{Error, Result};
 use crate::gpu::Tuning;
@@ -244,6 +244,28 @@ impl Weights {
         self.file.header.step.or_else(|| serde_json::from_str(&self.file.header.progress).map(|progress: Progress| progress.step).ok())
     }
 
+    /// What an exported file says about these weights, by key: kind of the model, configuration, number of updates, metrics of the
+    /// validation that chose them, checksums of the data files, and version of the engine. What is not known of weights from elsewhere is
+    /// left out.
+    pub fn about(&self, config: &str) -> Vec<(String, String)> {
+        let Header { best, data, .. } = &self.file.header;
+        let kind = toml::from_str(config).ok().and_then(|run: toml::Table| Some(run.get("model")?.get("kind")?.as_str()?.to_string()));
+        let metrics = best.as_ref().map(|best| {
+            let number =
+                |value: f64| serde_json::Number::from_f64(value).map_or_else(|| value.to_string().into(), serde_json::Value::Number);
+            best.metrics.iter().map(|(name, value)| (name.clone(), number(*value))).collect::<serde_json::Map<_, _>>()
+        });
+        let known = [
+            ("engine_version", Some(env!("CARGO_PKG_VERSION").to_string())),
+            ("kind", kind),
+            ("step", self.step().map(|step| step.to_string())),
+            ("metrics", metrics.map(|metrics| serde_json::Value::Object(metrics).to_string())),
+            ("data", Some(data).filter(|data| !data.is_empty()).map(|data| serde_json::json!(data).to_string())),
+            ("config", Some(config.to_string())),
+        ];
+        known.into_iter().filter_map(|(key, value)| Some((key.to_string(), value?))).collect()
+    }
+
     /// Reads weights by their PyTorch names; tensors may be f32, f64, f16 or bf16.
     ///
     /// # Errors
@@ -337,15 +359,21 @@ pub fn save_weights(
 ) -> Result<()> {
     let Origin { config, data, .. } = origin.clone();
     let header = Header { config, data, step: Some(step), best: best.cloned(), ..Header::default() };
-    write_tensors(path, &[views(parameters, "", weights), buffer_views(buffers)].concat(), Some(header))
+    write_tensors(path, &[views(parameters, "", weights), buffer_views(buffers)].concat(), header)
 }
 
-/// Writes weights and buffers under their PyTorch names, without any further metadata.
+/// Writes weights and buffers under their PyTorch names, with what the file says about itself (`Weights::about`).
 ///
 /// # Errors
 /// `Io` when the file cannot be written.
-pub fn export_weights(path: &Path, parameters: &[Parameter], weights: &[f32], buffers: &[Buffer]) -> Result<()> {
-    write_tensors(path, &[views(parameters, "", weights), buffer_views(buffers)].concat(), None)
+pub fn export_weights(
+    path: &Path,
+    parameters: &[Parameter],
+    weights: &[f32],
+    buffers: &[Buffer],
+    about: &[(String, String)],
+) -> Result<()> {
+    write_exported(path, &[views(parameters, "", weights), buffer_views(buffers)].concat(), about)
 }
 
 /// File name of the checkpoint of a step.
@@ -370,11 +398,8 @@ impl Checkpoint {
         let progress = serde_json::to_string(&self.progress).map_err(|e| Error::Internal(format!("progress: {e}")))?;
         let Origin { config, data, .. } = self.origin.clone();
         let (step, variants, tuned) = (Some(self.progress.step), self.variants.clone(), self.tuned.clone());
-        write_tensors(
-            &path,
-            &tensors,
-            Some(Header { checkpoint: Some(FORMAT), step, config, data, progress, variants, tuned, ..Header::default() }),
-        )?;
+        let header = Header { checkpoint: Some(FORMAT), step, config, data, progress, variants, tuned, ..Header::default() };
+        write_tensors(&path, &tensors, header)?;
         let again = Self::load(&path, parameters)?;
         if again.weights != self.weights {
             return Err(Error::Io(format!("{} reads back differently from what was written: check the disk", path.display()).into()));

@@ -30,5 +30,5 @@ pub use report::Report;
 pub use restarts::train_with_restarts;
 pub use rules::Watch;
 pub use start::{expect_rules, train};
-pub use tensor_file::{Best, Header, TensorFile};
+pub use tensor_file::{Best, Header, TensorFile, write_exported};
 pub use tensorboard::EventWriter;

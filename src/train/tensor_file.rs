@@ -95,27 +95,30 @@ impl Header {
     }
 }
 
-/// Writes tensors, with the header as metadata if there is one.
-pub(super) fn write_tensors(path: &Path, tensors: &[View<'_>], header: Option<Header>) -> Result<()> {
+/// Writes tensors, with the header as metadata.
+pub(super) fn write_tensors(path: &Path, tensors: &[View<'_>], header: Header) -> Result<()> {
+    let checksums = tensors.iter().map(|(name, _, values)| (name.clone(), checksum(bytemuck::cast_slice(values)))).collect();
+    let mut header = Header { checksums, ..header };
+    header.checksum = header.sum()?;
+    write_with(path, tensors, HashMap::from([(KEY.to_string(), header.json()?)]))
+}
+
+/// Writes tensors by name, shape and values, for other programs: what the file says about itself is plain text by key.
+///
+/// # Errors
+/// `Io` when the file cannot be written.
+pub fn write_exported(path: &Path, tensors: &[(String, &[usize], &[f32])], about: &[(String, String)]) -> Result<()> {
+    write_with(path, tensors, about.iter().cloned().collect())
+}
+
+fn write_with(path: &Path, tensors: &[View<'_>], metadata: HashMap<String, String>) -> Result<()> {
     let mut views = Vec::with_capacity(tensors.len());
-    let mut checksums = BTreeMap::new();
     for (name, shape, values) in tensors {
         let bytes: &[u8] = bytemuck::cast_slice(values);
-        if header.is_some() {
-            checksums.insert(name.clone(), checksum(bytes));
-        }
         let view = TensorView::new(Dtype::F32, shape.to_vec(), bytes).map_err(|e| Error::Internal(format!("tensor {name}: {e}")))?;
         views.push((name.clone(), view));
     }
-    let metadata = match header {
-        Some(header) => {
-            let mut header = Header { checksums, ..header };
-            header.checksum = header.sum()?;
-            Some(HashMap::from([(KEY.to_string(), header.json()?)]))
-        }
-        None => None,
-    };
-    files::write(path, &safetensors::serialize(views, metadata).map_err(|e| Error::Internal(format!("safetensors: {e}")))?)
+    files::write(path, &safetensors::serialize(views, Some(metadata)).map_err(|e| Error::Internal(format!("safetensors: {e}")))?)
 }
 
 /// Tensors of a flat buffer, by name.
@@ -187,6 +190,14 @@ impl TensorFile {
             return Err(damaged("the checksum of what it says about itself differs"));
         }
         Ok(TensorFile { path: path.into(), file, metadata, body, header })
+    }
+
+    /// What the file says about itself as plain text, by key: that of an exported file, or what another program wrote.
+    pub fn about(&self) -> Vec<(String, String)> {
+        let all = self.metadata.metadata().iter().flatten();
+        let mut about: Vec<_> = all.filter(|(key, _)| *key != KEY).map(|(key, value)| (key.clone(), value.clone())).collect();
+        about.sort();
+        about
     }
 
     /// Progress of a checkpoint, as JSON.
