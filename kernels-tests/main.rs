@@ -24,6 +24,7 @@ mod runner;
 mod samples;
 mod sizes;
 mod stack;
+mod text;
 mod tune;
 mod vectors;
 mod written;
@@ -58,6 +59,7 @@ fn tests() -> std::process::ExitCode {
         predict::TESTS,
         samples::TESTS,
         stack::TESTS,
+        text::TESTS,
         tune::TESTS,
         limits::TESTS,
         kernels::TESTS,

@@ -79,7 +79,7 @@ enum Command {
     Export(export::ExportArgs),
     /// Latents of images by a trained VAE, with the types, joints and mask of the file
     Encode(encode::EncodeArgs),
-    /// Continue a sequence, or make mechanisms from latents, with a trained run
+    /// Continue a text or a sequence, or make mechanisms from latents, with a trained run
     Generate(generate::GenerateArgs),
     /// Parameters and memory of runs: on an RX 6600, or on a device of this machine
     Estimate(estimate::EstimateArgs),

@@ -1,5 +1,6 @@
 //! Models: a configuration, and the layers it becomes. One file a model.
 
+mod gpt;
 mod image_vae;
 mod mechanism_transformer;
 mod model;
@@ -13,6 +14,7 @@ mod vector_mlp;
 mod vector_transformer;
 mod weights;
 
+pub use gpt::GptConfig;
 pub use image_vae::{ImageVaeConfig, VaeLayers};
 pub use mechanism_transformer::{Features, MechanismTransformerConfig};
 pub use model::{Build, Model, ModelKind};
@@ -34,6 +36,8 @@ macro_rules! model_kinds {
             ModelConfig: ModelKind {
                 /// Causal transformer over a sequence of integers, post-norm or pre-norm.
                 SequenceTransformer(crate::models::SequenceTransformerConfig),
+                /// GPT-2: a causal transformer over the tokens of a text, with the weight names of Hugging Face.
+                Gpt(crate::models::GptConfig),
                 /// Multilayer perceptron over the whole context.
                 VectorMlp(crate::models::VectorMlpConfig),
                 /// Transformer over the vectors of a context.
