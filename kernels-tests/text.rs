@@ -13,7 +13,13 @@ tests![
     texts_that_cannot_be_used_are_refused,
     the_shipped_runs_have_the_weights_of_nanogpt,
     a_text_goes_on_with_the_cache_as_without,
+    ten_steps_from_a_folder_of_transformers_are_those_of_pytorch,
+    a_folder_goes_out_and_comes_in_bit_for_bit,
+    my_text_goes_from_new_to_a_sample,
 ];
+
+/// A small GPT2LMHeadModel as transformers saves it (kernels-tests/golden/make_gpt.py).
+const GOLDEN: &str = "kernels-tests/golden/gpt";
 
 /// A text of some hundred characters that can be learned, with some that take several bytes.
 fn text() -> String {
@@ -195,4 +201,114 @@ fn a_text_goes_on_with_the_cache_as_without() {
         let (code, _, said) = generate(args);
         assert!(code == 2 && said.contains(says), "{args:?}: {code} {said}");
     }
+}
+
+/// The tokens of make_gpt.py.
+fn stream() -> Vec<u8> {
+    let tokens = (0..400u32).map(|i| (7 * i + i * i % 5 + i / 13) % 11);
+    tokens.flat_map(|token| (token as u16).to_le_bytes()).collect()
+}
+
+/// Overrides of a run that begins from the folder.
+const OF_GOLDEN: [&str; 12] = [
+    "data.tokenizer=",
+    "data.vocabulary=11",
+    "data.context=6",
+    "data.sampling=windows",
+    "model.d_model=8",
+    "model.layers=2",
+    "model.bias=true",
+    "model.activation=gelu_tanh",
+    "train.batch=3",
+    "train.shuffle=false",
+    "optimizer.learning_rate=1e-2",
+    "schedule.min_learning_rate=",
+];
+
+fn ten_steps_from_a_folder_of_transformers_are_those_of_pytorch() {
+    let place = Place::new();
+    std::fs::write(place.path("stream.bin"), stream()).unwrap();
+    let file = format!("data.file={}", place.path("stream.bin"));
+    let sets: Vec<&str> = OF_GOLDEN.iter().copied().chain([&file[..]]).flat_map(|set| ["--set", set]).collect();
+    let begins = ["--init", GOLDEN, "--steps", "10"];
+    place.trains("run", &[&sets[..], &begins].concat());
+    let expected: Value = serde_json::from_str(&std::fs::read_to_string(format!("{GOLDEN}/expected.json")).unwrap()).unwrap();
+    let (lines, want) = (place.lines("run", "train"), expected["losses"].as_array().unwrap());
+    assert_eq!(lines.len(), 10);
+    for (step, (line, want)) in lines.iter().zip(want).enumerate() {
+        let (got, want) = (line["loss"].as_f64().unwrap(), want.as_f64().unwrap());
+        assert!((got - want).abs() <= 1e-6 * want, "step {step}: {got}, PyTorch has {want}");
+    }
+    for (set, says) in [
+        ("model.layers=1", "n_layer: 2 there, model.layers makes it 1"),
+        ("model.activation=gelu", "activation_function: \"gelu_new\" there"),
+        ("data.context=5", "n_positions: 6 there, data.context makes it 5"),
+        ("model.bias=false", "is not 0 there, and model.bias = false"),
+    ] {
+        let (code, said) = place.train("other", &[&sets[..], &begins, &["--set", set]].concat());
+        assert!(code == 65 && said.contains(says), "{set}: {code} {said}");
+    }
+}
+
+/// Weights of the folder, unchanged by a step too small to change them, and exported again; then those of a model without biases.
+fn a_folder_goes_out_and_comes_in_bit_for_bit() {
+    let place = Place::new();
+    std::fs::write(place.path("stream.bin"), stream()).unwrap();
+    let file = format!("data.file={}", place.path("stream.bin"));
+    let more = ["optimizer.learning_rate=1e-30", "optimizer.weight_decay=0", &file];
+    let sets: Vec<&str> = OF_GOLDEN.iter().copied().chain(more).flat_map(|set| ["--set", set]).collect();
+    let round = |name: &str, begin: &[&str]| {
+        place.trains(name, &[&sets[..], begin, &["--steps", "1"]].concat());
+        let out = place.path(&format!("{name} folder"));
+        let (code, _, said) = run(&["export", &place.path(name), &out]);
+        assert_eq!(code, 0, "{said}");
+        out
+    };
+    let tensors = |folder: &str| {
+        let bytes = std::fs::read(Path::new(folder).join("model.safetensors")).unwrap();
+        let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        let mut all: Vec<_> = file.tensors().into_iter().map(|(name, view)| (name, view.shape().to_vec(), view.data().to_vec())).collect();
+        all.sort();
+        all
+    };
+    let out = round("with", &["--init", GOLDEN]);
+    assert!(tensors(&out) == tensors(GOLDEN));
+    let without = ["--set", "model.bias=false"];
+    let first = round("without", &without);
+    assert!(tensors(&first).iter().any(|(name, _, data)| name == "transformer.ln_f.bias" && data.iter().all(|byte| *byte == 0)));
+    let again = round("again", &[&without[..], &["--init", &first]].concat());
+    assert!(tensors(&again) == tensors(&first));
+}
+
+fn my_text_goes_from_new_to_a_sample() {
+    let place = Place::new();
+    let (text, run_file, out) = (place.path("bears.txt"), place.path("bears.toml"), place.path("run"));
+    let (code, told, said) = run(&["new", "gpt", "--data", &text, "--out", &run_file]);
+    assert!(code == 0 && told.contains("each of which is a token") && told.contains("of memory on an RX 6600"), "{told}{said}");
+    let small = ["--set", "train.steps_per_epoch=20", "--set", "train.epochs=1"];
+    let (code, _, said) = run(&[&["train", &run_file, "--out", &out][..], &small].concat());
+    assert_eq!(code, 0, "{said}");
+    let (code, told, said) = run(&["generate", &out, "--prompt", "Der Bär", "--tokens", "9"]);
+    assert!(code == 0 && told.starts_with("Der Bär"), "{told}{said}");
+    // The same with tokens of a tokenizer of its own.
+    let folder = place.path("tokens");
+    let (code, told, said) = run(&["data", "text", &text, "--vocab", "300", "--out", &folder]);
+    assert!(code == 0 && told.contains("tokens of"), "{told}{said}");
+    let sets = [
+        format!("data.file={folder}/train.bin"),
+        format!("data.validation_file={folder}/validation.bin"),
+        format!("data.tokenizer={folder}/tokenizer.json"),
+    ];
+    let sets: Vec<&str> = sets.iter().flat_map(|set| ["--set", set]).collect();
+    place.trains("bpe", &sets);
+    let last = place.lines("bpe", "validation").pop().unwrap();
+    let (nats, bits) = (last["loss"].as_f64().unwrap(), last["bits_per_byte"].as_f64().unwrap());
+    // A token has more than one byte.
+    assert!(bits > 0.0 && bits < nats / std::f64::consts::LN_2, "{last}");
+    let (code, told, said) = run(&["generate", &place.path("bpe"), "--prompt", "Der Bär", "--tokens", "9"]);
+    assert!(code == 0 && told.starts_with("Der Bär"), "{told}{said}");
+    let short = place.path("short.txt");
+    std::fs::write(&short, "too short").unwrap();
+    let (code, _, said) = run(&["new", "--data", &short, "--out", &place.path("short.toml")]);
+    assert!(code == 65 && said.contains("too few"), "{code} {said}");
 }

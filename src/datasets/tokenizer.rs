@@ -3,6 +3,10 @@
 use std::collections::HashMap;
 use std::path::Path;
 
+use serde_json::{Map, Value, json};
+use tokenizers::models::TrainerWrapper;
+use tokenizers::models::bpe::{BPE, BpeTrainerBuilder};
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{DecoderWrapper, Tokenizer as Trained};
 
 use crate::error::{Error, Result};
@@ -60,6 +64,25 @@ impl Tokenizer {
     pub fn of_characters(text: &str) -> Self {
         let found: std::collections::BTreeSet<char> = text.chars().collect();
         Tokenizer::Characters(found.into_iter().collect())
+    }
+
+    /// A byte-level BPE with so many tokens, trained on a text: the 256 bytes, and what is merged of them most often within words, as GPT-2
+    /// divides a text into words.
+    ///
+    /// # Errors
+    /// `Data` when the library refuses the text.
+    pub fn train(text: &str, vocabulary: usize) -> Result<Self> {
+        let failed = |e| Error::Data(format!("no tokenizer can be trained on this text: {e}"));
+        let mut trained = Trained::new(BPE::default());
+        trained.with_pre_tokenizer(Some(ByteLevel::new(false, true, true)));
+        trained.with_decoder(Some(ByteLevel::new(false, true, true)));
+        let trainer = BpeTrainerBuilder::new()
+            .vocab_size(vocabulary)
+            .show_progress(false)
+            .initial_alphabet(byte_of_character().into_keys().collect());
+        trained.train(&mut TrainerWrapper::from(trainer.build()), pieces(text)).map_err(failed)?;
+        let bytes = bytes_of_tokens(&trained);
+        Ok(Tokenizer::File(Box::new((trained, bytes))))
     }
 
     /// Reads a `tokenizer.json`.
@@ -136,6 +159,28 @@ impl Tokenizer {
         }
     }
 
+    /// The tokenizer as a `tokenizer.json` of Hugging Face.
+    pub fn json(&self) -> String {
+        let (vocabulary, parts) = match self {
+            Tokenizer::File(file) => return file.0.to_string(false).unwrap_or_default(),
+            Tokenizer::Bytes => {
+                let vocabulary: Map<String, Value> = byte_of_character().into_iter().map(|(c, byte)| (c.into(), byte.into())).collect();
+                let bytes = json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false });
+                (vocabulary, [bytes.clone(), bytes])
+            }
+            Tokenizer::Characters(known) => (
+                known.iter().zip(0..).map(|(c, token)| (c.to_string(), Value::from(token))).collect(),
+                [Value::Null, json!({ "type": "Fuse" })],
+            ),
+        };
+        let [before, after] = parts;
+        let model = json!({ "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null, "end_of_word_suffix": null,
+            "fuse_unk": false, "byte_fallback": false, "ignore_merges": false, "vocab": vocabulary, "merges": [] });
+        let whole = json!({ "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
+            "pre_tokenizer": before, "post_processor": null, "decoder": after, "model": model });
+        whole.to_string()
+    }
+
     /// The characters as code points, for a tokenizer whose characters come from the training text. They are below 2^24, which a float has
     /// exactly.
     pub fn code_points(&self) -> Option<Vec<f32>> {
@@ -178,6 +223,29 @@ mod tests {
         assert_eq!(kept.lengths().unwrap()[tokens[3] as usize], 4);
         assert!(kept.encode("xy").unwrap_err().contains("character 1 is 'y' (U+0079)"));
         assert!(Tokenizer::of_code_points(&[0.0, 0.0]).is_none());
+    }
+
+    #[test]
+    fn a_file_of_them_does_the_same() {
+        let text = "naïve 😀 text\n";
+        for tokenizer in [Tokenizer::Bytes, Tokenizer::of_characters(text)] {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("tokenizer.json");
+            std::fs::write(&path, tokenizer.json()).unwrap();
+            let read = Tokenizer::open(&path).unwrap();
+            let tokens = tokenizer.encode(text).unwrap();
+            assert_eq!((read.encode(text).unwrap(), read.vocabulary()), (tokens.clone(), tokenizer.vocabulary()));
+            assert_eq!(read.decode(&tokens), text.as_bytes());
+        }
+    }
+
+    #[test]
+    fn words_that_come_often_are_tokens() {
+        let tokenizer = Tokenizer::train(&"the naïve bear ate the berries. ".repeat(50), 300).unwrap();
+        let tokens = tokenizer.encode("the bear").unwrap();
+        assert!(tokens.len() < 4 && tokenizer.vocabulary() <= 300, "{tokens:?}");
+        let odd = "Zoë 😀\0";
+        assert_eq!(tokenizer.decode(&tokenizer.encode(odd).unwrap()), odd.as_bytes());
     }
 
     #[test]

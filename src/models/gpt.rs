@@ -2,9 +2,11 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
+use super::hugging_face::{HuggingFace, Key};
 use super::model::{Build, Model, ModelKind};
-use crate::batch::{Inputs, Outputs};
+use crate::batch::{Fields, Inputs, Outputs};
 use crate::config::{Section, in_range};
 use crate::error::Result;
 use crate::kernels::matmul::Activation;
@@ -85,6 +87,15 @@ impl GptConfig {
         LayerNorm::new(name, self.d_model, self.norm_eps).with_bias(self.bias)
     }
 
+    /// Names and lengths of the biases that GPT-2 has.
+    fn biases(&self) -> Vec<(String, usize)> {
+        let (d, hidden) = (self.d_model, self.hidden());
+        let of_block = [("ln_1", d), ("attn.c_attn", 3 * d), ("attn.c_proj", d), ("ln_2", d), ("mlp.c_fc", hidden), ("mlp.c_proj", d)];
+        let blocks =
+            (0..self.layers).flat_map(|block| of_block.map(|(part, length)| (format!("transformer.h.{block}.{part}.bias"), length)));
+        blocks.chain([("transformer.ln_f.bias".into(), d)]).collect()
+    }
+
     fn block(&self, number: usize) -> Result<TransformerBlock> {
         let (d, hidden, name) = (self.d_model, self.hidden(), format!("transformer.h.{number}"));
         let part = |part: &str| format!("{name}.{part}");
@@ -113,6 +124,54 @@ impl Section for GptConfig {
 }
 
 impl ModelKind for GptConfig {
+    fn hugging_face(&self, fields: &Fields) -> Option<HuggingFace> {
+        let ([length], vocabulary) = (fields.shape(NAME, "tokens").ok()?, fields.below(NAME, "tokens").ok()?);
+        let (activation, same): (&str, &[&str]) = match self.activation {
+            Activation::Gelu => ("gelu", &[]),
+            Activation::GeluTanh => ("gelu_new", &["gelu_pytorch_tanh"]),
+            Activation::Relu => ("relu", &[]),
+            Activation::Sigmoid => ("sigmoid", &[]),
+            Activation::Silu => ("silu", &["swish"]),
+            Activation::Tanh => ("tanh", &[]),
+            Activation::Identity => ("linear", &[]),
+        };
+        let key = |name, value: Value, missing, ours| Key { name, value, same: &[], missing, ours };
+        let size = |name, value: usize, ours| key(name, value.into(), None, ours);
+        let fixed = |name, value: bool| key(name, value.into(), Some(value.into()), "");
+        let also = json!({
+            "architectures": ["GPT2LMHeadModel"],
+            "attn_pdrop": self.dropout,
+            "embd_pdrop": self.dropout,
+            "resid_pdrop": self.dropout,
+            "initializer_range": DEVIATION,
+            "bos_token_id": null,
+            "eos_token_id": null,
+            "torch_dtype": "float32",
+        });
+        Some(HuggingFace {
+            keys: vec![
+                key("model_type", "gpt2".into(), None, "model.kind"),
+                size("vocab_size", vocabulary, "data.vocabulary"),
+                size("n_positions", length, "data.context"),
+                size("n_embd", self.d_model, "model.d_model"),
+                size("n_layer", self.layers, "model.layers"),
+                size("n_head", self.heads, "model.heads"),
+                key("n_inner", self.hidden().into(), Some((4 * self.d_model).into()), "model.feed_forward"),
+                Key { same, ..key("activation_function", activation.into(), Some("gelu_new".into()), "model.activation") },
+                key("layer_norm_epsilon", self.norm_eps.into(), Some(eps().into()), "model.norm_eps"),
+                fixed("tie_word_embeddings", true),
+                fixed("scale_attn_weights", true),
+                fixed("scale_attn_by_inverse_layer_idx", false),
+                fixed("add_cross_attention", false),
+            ],
+            also: also.as_object().cloned().unwrap_or_default(),
+            prefix: "transformer.",
+            transposed: &[".c_attn.weight", ".c_proj.weight", ".c_fc.weight"],
+            zeros: if self.bias { vec![] } else { self.biases() },
+            ignored: &[".attn.bias", ".attn.masked_bias", "lm_head.weight"],
+        })
+    }
+
     fn build(&self, build: &Build<'_>) -> Result<Box<dyn Model>> {
         let [length] = build.fields.shape(NAME, "tokens")?;
         let vocabulary = build.fields.below(NAME, "tokens")?;

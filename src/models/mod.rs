@@ -1,6 +1,7 @@
 //! Models: a configuration, and the layers it becomes. One file a model.
 
 mod gpt;
+mod hugging_face;
 mod image_vae;
 mod mechanism_transformer;
 mod model;
@@ -15,6 +16,7 @@ mod vector_transformer;
 mod weights;
 
 pub use gpt::GptConfig;
+pub use hugging_face::{HuggingFace, Key};
 pub use image_vae::{ImageVaeConfig, VaeLayers};
 pub use mechanism_transformer::{Features, MechanismTransformerConfig};
 pub use model::{Build, Model, ModelKind};
