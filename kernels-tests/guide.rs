@@ -44,6 +44,7 @@ pages! {
     index: "guide/README.md",
     own_data: "guide/own-data.md",
     predictions: "guide/predictions.md",
+    text: "guide/text.md",
     next_vectors: "guide/next-vectors.md",
     sequences: "guide/sequences.md",
     mechanisms: "guide/mechanisms.md",
