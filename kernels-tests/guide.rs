@@ -45,6 +45,7 @@ pages! {
     own_data: "guide/own-data.md",
     predictions: "guide/predictions.md",
     serve: "guide/serve.md",
+    text: "guide/text.md",
     next_vectors: "guide/next-vectors.md",
     sequences: "guide/sequences.md",
     mechanisms: "guide/mechanisms.md",

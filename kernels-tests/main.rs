@@ -27,6 +27,7 @@ mod samples;
 mod serve;
 mod sizes;
 mod stack;
+mod text;
 mod tune;
 mod vectors;
 mod written;
@@ -63,6 +64,7 @@ fn tests() -> std::process::ExitCode {
         #[cfg(all(unix, feature = "serve"))]
         serve::TESTS,
         stack::TESTS,
+        text::TESTS,
         tune::TESTS,
         limits::TESTS,
         kernels::TESTS,

@@ -8,6 +8,7 @@ mod check;
 mod compare;
 mod completions;
 mod data;
+mod data_text;
 mod devices;
 mod encode;
 mod estimate;
@@ -22,6 +23,7 @@ mod live;
 mod live_draw;
 mod new;
 mod new_samples;
+mod new_text;
 mod output;
 mod plan;
 mod predict;
@@ -81,7 +83,7 @@ enum Command {
     Export(export::ExportArgs),
     /// Latents of images by a trained VAE, with the types, joints and mask of the file
     Encode(encode::EncodeArgs),
-    /// Continue a sequence, or make mechanisms from latents, with a trained run
+    /// Continue a text or a sequence, or make mechanisms from latents, with a trained run
     Generate(generate::GenerateArgs),
     /// Answer requests for predictions of trained runs over HTTP
     #[cfg(feature = "serve")]

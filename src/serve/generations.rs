@@ -20,7 +20,7 @@ use super::refusal::Refusal;
 use super::sequences;
 use super::shared::{Answer, Name, Shared, refused};
 use crate::error::{Error, Result as Done};
-use crate::generate::Strategy;
+use crate::generate::{Sampling, Strategy};
 
 /// A sequence to continue.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -61,7 +61,9 @@ impl Prompt {
             (Some(_), Some(_)) => wrong("give a beam or a temperature, not both".into()),
             (Some(width), None) if (1..=256).contains(&width) => Ok(Strategy::Beam(width)),
             (Some(width), None) => wrong(format!("beam = {width}: it must be from 1 to 256")),
-            (None, Some(t)) if t > 0.0 && t.is_finite() => Ok(Strategy::Temperature(t, self.seed)),
+            (None, Some(t)) if t > 0.0 && t.is_finite() => {
+                Ok(Strategy::Sampling(Sampling { temperature: t, seed: self.seed, top_k: None, top_p: None }))
+            }
             (None, Some(t)) => wrong(format!("temperature = {t}: it must be above 0, and finite")),
             (None, None) => Ok(Strategy::Greedy),
         }

@@ -86,12 +86,19 @@ impl Sequences {
         loop {
             let mut at = 0;
             let generated = self.decoder(width).and_then(|decoder| {
-                decoder.generate_each(&job.prompt, job.count, job.strategy, |number| {
+                let mut send = |number: u32| {
                     at += 1;
                     let new = at > sent;
                     sent = sent.max(at);
                     if new { job.numbers.send(Ok(number)).is_ok() } else { !job.numbers.is_closed() }
-                })
+                };
+                // Those of a beam search are known at its end.
+                if let Strategy::Beam(_) = job.strategy {
+                    let numbers = decoder.generate(&job.prompt, job.count, job.strategy)?;
+                    numbers.into_iter().all(send);
+                    return Ok(());
+                }
+                decoder.stream(&job.prompt, job.count, job.strategy, |newest| Ok(send(newest[0])))
             });
             match generated {
                 Err(Error::Lost(why)) if reopened < REOPENED => {
