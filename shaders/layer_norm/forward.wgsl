@@ -3,7 +3,7 @@
 // Sums are taken of x − x₀, where x₀ is the first element of the row, so that a large common offset costs no precision. `stats` keeps
 // mean − x₀ and rstd.
 // Without CENTER it is RMS normalisation (Zhang & Sennrich 2019), y = x / √(mean x² + eps) ⊙ w. Then mean and x₀ are 0, and there is no b.
-// x and y are (rows, cols), w and b are (cols), and stats is (rows, 2). LANES invocations share a row, which they read in steps of FEATURES.
+// x and y are (rows, cols), w and b are (cols), and stats is (rows, 2). LANES invocations share a row, read in steps of FEATURES.
 // y and stats are overwritten.
 // uses: common/features_4 | common/features_1, common/grid, common/reduce
 const CENTER: u32 = 1u;
