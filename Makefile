@@ -7,7 +7,7 @@ FAMILIES = src/kernels/*.rs kernels-tests/reference/*.rs kernels-tests/cases/*.r
 ARGS ?= --set train.epochs=4 --set data.transition_epochs=1 --set schedule.warmup_steps=500
 
 ROUNDS ?= 5
-PEERS ?= pytorch burn
+PEERS ?= pytorch fused compiled burn
 LIMIT ?= 1.10
 
 # Building cargo-deny takes three minutes on two cores, so `make test` does not install it.

@@ -1,9 +1,10 @@
 """`make bench-peers`: training steps of the engine, of PyTorch on the same cores and of burn on the same adapter, in turn.
 
-    make bench-peers [RUNS="lvm_mlp lvm_transformer"] [ROUNDS=5] [PEERS="pytorch burn"]
+    make bench-peers [RUNS="lvm_mlp lvm_transformer"] [ROUNDS=5] [PEERS="pytorch fused compiled burn"]
 
-All three train the same model on the same batch with the same loss and kind of optimiser, in f32, as the run file says, on made-up data. A step
-is forward, backward and update. PyTorch is eager, with as many threads as there are cores. burn is built on the first call, which takes up
+All of them train the same model on the same batch with the same loss and kind of optimiser, in f32, as the run file says, on made-up data. A step
+is forward, backward and update. PyTorch has as many threads as there are cores, and is three peers: `pytorch` is eager with the optimiser that it
+takes by default, `fused` has its fused optimiser, and `compiled` that and a compiled model. burn is built on the first call, which takes up
 to half an hour on two cores. The table goes to `benches/results/`, and where all runs are timed a picture of how the engine's step grows.
 """
 
@@ -29,13 +30,16 @@ try:
 except ImportError as error:
     torch, missing = None, error
 
+# What the peers that are PyTorch give its `stepper`.
+FORMS = {"pytorch": {}, "fused": {"fused": True}, "compiled": {"fused": True, "compiled": True}}
+TITLES = {"pytorch": "PyTorch", "fused": "fused", "compiled": "compiled", "burn": "burn"}
 BURN, TARGET = ROOT / "benches/burn", ROOT / "target/burn"
 RUNS = ["integer_sequences", "integer_sequences_d64", *sorted(p.stem for p in ROOT.glob("data/runs/lvm_*.toml")), "mechanism_small"]
 
 
-def pytorch(path):
+def pytorch(run, **form):
     """A function that times a step of the run, warm."""
-    _, step = runs_pytorch.stepper(tomllib.loads(path.read_text()))
+    _, step = runs_pytorch.stepper(run, **form)
     done = 0
 
     def times(enough, seconds):
@@ -78,11 +82,12 @@ def measure(name, peers, rounds, device, log):
     """A row of the table, and remarks; `log` takes what burn says as it fails."""
     path, notes = ROOT / f"data/runs/{name}.toml", []
     programs, burn = {"engine": partial(engine_step, ENGINE, path)}, None
-    if "pytorch" in peers:
+    for form in [peer for peer in peers if peer in FORMS]:
         try:
-            programs["pytorch"] = pytorch(path)
+            programs[form] = pytorch(tomllib.loads(path.read_text()), **FORMS[form])
         except ImportError as error:
             notes.append(f"{name}: not in PyTorch, {error}; pip install {error.name}")
+            break
     if "burn" in peers:
         burn = Burn(path, log)
         if burn.adapter and burn.adapter in device:
@@ -102,18 +107,18 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("runs", nargs="*", default=RUNS, metavar="RUN")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--peers", nargs="*", default=["pytorch", "burn"], choices=["pytorch", "burn"])
+    parser.add_argument("--peers", nargs="*", default=list(TITLES), choices=list(TITLES))
     arguments = parser.parse_args()
     runs, peers = arguments.runs, list(arguments.peers)
     if unknown := [name for name in runs if not (ROOT / f"data/runs/{name}.toml").exists()]:
         parser.error(f"not in data/runs: {', '.join(unknown)}")
     versions = {}
-    if "pytorch" in peers and not torch:
+    if FORMS.keys() & set(peers) and not torch:
         print(f"PyTorch is left out ({missing}): pip install torch", file=sys.stderr)
-        peers.remove("pytorch")
-    elif "pytorch" in peers:
+        peers = [peer for peer in peers if peer not in FORMS]
+    elif FORMS.keys() & set(peers):
         torch.set_num_threads(os.cpu_count())
-        versions["PyTorch"] = f"{torch.__version__} on the processor, eager, f32, {torch.get_num_threads()} threads"
+        versions["PyTorch"] = f"{torch.__version__} on the processor, f32, {torch.get_num_threads()} threads; fused: its fused optimiser; compiled: that and a compiled model"
     if "burn" in peers:
         command = ["cargo", "build", "--release", "--locked", "--manifest-path", BURN / "Cargo.toml", "--target-dir", TARGET]
         if subprocess.run(command, check=False).returncode:
@@ -123,9 +128,9 @@ def main():
             lock = tomllib.loads((BURN / "Cargo.lock").read_text())["package"]
             number = next(package["version"] for package in lock if package["name"] == "burn")
             versions["burn"] = f"{number} through its wgpu backend, with fusion and autotuning"
-    titles = {"pytorch": "PyTorch", "burn": "burn"}
-    rows = [["run", "engine ms", *(f"{titles[p]} ms" for p in peers), *(f"engine / {titles[p]}" for p in peers)]]
-    notes, device = [], profile(ENGINE, ROOT / f"data/runs/{runs[0]}.toml")["device"]
+    rows = [["run", "engine ms", *(f"{TITLES[p]} ms" for p in peers), *(f"engine / {TITLES[p]}" for p in peers)]]
+    load, notes = os.getloadavg()[0], []
+    device = profile(ENGINE, ROOT / f"data/runs/{runs[0]}.toml")["device"]
     for name in runs:
         print(f"timing {name}", flush=True, file=sys.stderr)
         try:
@@ -142,11 +147,11 @@ def main():
     if runs == RUNS:
         print("timing how the step grows", flush=True, file=sys.stderr)
         grown = f"""
-## How the engine's step grows
+## How a step grows
 
-`{scaling.RUN}` with {shlex.join(scaling.BASE)}; ms a step. The picture is `{date}-scaling.svg`.
+`{scaling.RUN}` with {shlex.join(scaling.BASE)}; ms a step, by the factor of the size. Length starts from one sequence of 64 positions. PyTorch has its fused optimiser. The picture is `{date}-scaling.svg`.
 
-{scaling.draw(folder / f"{date}-scaling.svg", min(arguments.rounds, 3))}
+{scaling.draw(folder / f"{date}-scaling.svg", min(arguments.rounds, 3), partial(pytorch, fused=True) if torch else None)}
 """
     command = ["git", "describe", "--always", "--dirty"]
     revision = subprocess.run(command, check=False, cwd=ROOT, capture_output=True, text=True).stdout.strip()
@@ -157,6 +162,7 @@ def main():
 median ratio of the pairs of a round, in brackets the least and the largest. Below 1 the engine is faster.
 
 {chr(10).join(f"- {line}" for line in about)}
+- Load of the machine before and after, processes that run or wait to run, over a minute: {load:.1f} and {os.getloadavg()[0]:.1f}
 
 {table(rows)}
 

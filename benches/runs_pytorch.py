@@ -145,13 +145,15 @@ def mechanism(run):
     return model, loss
 
 
-def stepper(run):
-    """The model and the function that makes step i."""
+def stepper(run, fused=False, compiled=False):
+    """The model and the function that makes step i: with torch's fused optimiser or its default, and compiled or eager."""
     kinds = {"vectors": vectors, "integer_sequences": sequences, "mechanisms": mechanism}
     model, loss = kinds[run["data"]["kind"]](run)
     options = run["optimizer"]
     new = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[options["kind"]]
-    optimizer = new(model.parameters(), options["learning_rate"], weight_decay=options["weight_decay"])
+    optimizer = new(model.parameters(), options["learning_rate"], weight_decay=options["weight_decay"], fused=fused)
+    if compiled:
+        model.compile()
 
     def step(i):
         optimizer.zero_grad()

@@ -7,7 +7,7 @@ use crate::random::keep;
 /// The reference of a pass, if it has one.
 pub(super) fn evaluate<S: Scalar>(pass: &str, call: &mut Call<'_, S>) -> bool {
     match pass {
-        "forward_short" | "forward_tiled" | "forward_rows" => forward(call),
+        "forward_short" | "forward_lanes" | "forward_tiled" | "forward_rows" => forward(call),
         "cached" => cached(call),
         _ => return false,
     }

@@ -6,7 +6,7 @@ use crate::harness::scalar::Scalar;
 /// The reference of a pass, if it has one.
 pub(super) fn evaluate<S: Scalar>(pass: &str, call: &mut Call<'_, S>) -> bool {
     match pass {
-        "forward" => forward(call),
+        "forward" | "forward_vec4" => forward(call),
         _ => return false,
     }
     true

@@ -1,11 +1,11 @@
-// What the kernels for attention by rows share: sizes, options, and where rows lie. Rows are read in steps of LANES features.
+// What the kernels for attention by rows share: sizes, options, and where rows lie. Rows are read in steps of FEATURES features.
 const WG: u32 = 16u;
 const D: u32 = 16u;
 const CAUSAL: u32 = 1u;
 const DROPOUT: u32 = 1u;
 const CROSS: u32 = 0u;
 
-const V: u32 = D / LANES;
+const V: u32 = D / FEATURES;
 
 struct Params { batch: u32, length: u32, heads: u32, stream: u32, rate: f32 }
 var<immediate> p: Params;

@@ -10,35 +10,36 @@
 //   of gx: (dr, dz, dn), of u: (dr, dz, dn r)
 // gates is (T, B, 4, H), h is (T + 1, B, H), dy is (T, B, H), and dgx and du are (T, B, 3, H). dh and direct are (B, H). With LATER, dh is
 // what comes through W_hh from step t + 1, and direct holds dh z of that step.
-// One invocation computes one unit of one sequence. Slot t of dgx and du is overwritten, and so is direct, with dh z of this step.
-// uses: common/grid
+// One invocation computes FEATURES units of one sequence. Slot t of dgx and du is overwritten, and so is direct, with dh z of this step.
+// uses: common/features_4 | common/features_1, common/grid
 const WG: u32 = 64u;
 const LATER: u32 = 1u;
 
 struct Params { batch: u32, units: u32, t: u32 }
 var<immediate> p: Params;
-@group(0) @binding(0) var<storage, read> gates: array<f32>;        // (T, B, 4, H)
-@group(0) @binding(1) var<storage, read> h: array<f32>;            // (T + 1, B, H)
-@group(0) @binding(2) var<storage, read> dy: array<f32>;           // (T, B, H)
-@group(0) @binding(3) var<storage, read> dh: array<f32>;           // (B, H)
-@group(0) @binding(4) var<storage, read_write> direct: array<f32>; // (B, H)
-@group(0) @binding(5) var<storage, read_write> dgx: array<f32>;    // (T, B, 3, H)
-@group(0) @binding(6) var<storage, read_write> du: array<f32>;     // (T, B, 3, H)
+@group(0) @binding(0) var<storage, read> gates: array<Features>;        // (T, B, 4, H)
+@group(0) @binding(1) var<storage, read> h: array<Features>;            // (T + 1, B, H)
+@group(0) @binding(2) var<storage, read> dy: array<Features>;           // (T, B, H)
+@group(0) @binding(3) var<storage, read> dh: array<Features>;           // (B, H)
+@group(0) @binding(4) var<storage, read_write> direct: array<Features>; // (B, H)
+@group(0) @binding(5) var<storage, read_write> dgx: array<Features>;    // (T, B, 3, H)
+@group(0) @binding(6) var<storage, read_write> du: array<Features>;     // (T, B, 3, H)
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let e = flat_group(group, groups) * WG + local;
-    let slot = p.batch * p.units;
+    let units = p.units / FEATURES;
+    let slot = p.batch * units;
     if (e >= slot) {
         return;
     }
-    let row = p.t * p.batch + e / p.units;
-    let j = e % p.units;
-    let kept = row * 4u * p.units + j;
+    let row = p.t * p.batch + e / units;
+    let j = e % units;
+    let kept = row * 4u * units + j;
     let r = gates[kept];
-    let z = gates[kept + p.units];
-    let n = gates[kept + 2u * p.units];
-    let new_part = gates[kept + 3u * p.units];
+    let z = gates[kept + units];
+    let n = gates[kept + 2u * units];
+    let new_part = gates[kept + 3u * units];
     var d = dy[p.t * slot + e];
     if (LATER == 1u) {
         d += dh[e];
@@ -48,11 +49,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     let dn = d * (1.0 - z) * (1.0 - n * n);
     let dr = dn * new_part * r * (1.0 - r);
     let dz = d * (h[p.t * slot + e] - n) * z * (1.0 - z);
-    let at = row * 3u * p.units + j;
+    let at = row * 3u * units + j;
     dgx[at] = dr;
-    dgx[at + p.units] = dz;
-    dgx[at + 2u * p.units] = dn;
+    dgx[at + units] = dz;
+    dgx[at + 2u * units] = dn;
     du[at] = dr;
-    du[at + p.units] = dz;
-    du[at + 2u * p.units] = dn * r;
+    du[at + units] = dz;
+    du[at + 2u * units] = dn * r;
 }

@@ -11,8 +11,8 @@
 // Without CENTER it is RMS normalisation (Zhang & Sennrich 2019, eq. 4). Then c = x, so x̂ = x · rstd, and mean(g) is left out. With
 // DERIVATIVE, the result is multiplied by activation'(z). With RESIDUAL, the residual is added after that. With DROPPED, the result is also
 // given as it passes a dropout below, dropped = dx · keep / (1 − rate) (dropout/apply).
-// LANES invocations share a row. dx is overwritten, and so is dropped.
-// uses: common/grid, common/reduce, common/activation, common/math, common/random, common/state
+// LANES invocations share a row, which they read in steps of FEATURES. dx is overwritten, and so is dropped.
+// uses: common/features_4 | common/features_1, common/grid, common/reduce, common/activation, common/math, common/random, common/state
 const CENTER: u32 = 1u;
 const DERIVATIVE: u32 = 1u;
 const RESIDUAL: u32 = 1u;
@@ -20,27 +20,32 @@ const DROPPED: u32 = 1u;
 
 struct Params { rows: u32, cols: u32, eps: f32, stream: u32, rate: f32 }
 var<immediate> p: Params;
-@group(0) @binding(0) var<storage, read> x: array<f32>;        // (rows, cols)
-@group(0) @binding(1) var<storage, read> w: array<f32>;        // (cols)
+@group(0) @binding(0) var<storage, read> x: array<Features>;   // (rows, cols)
+@group(0) @binding(1) var<storage, read> w: array<Features>;   // (cols)
 @group(0) @binding(2) var<storage, read> stats: array<f32>;    // (rows, 2)
-@group(0) @binding(3) var<storage, read> dy: array<f32>;       // (rows, cols)
-@group(0) @binding(4) var<storage, read_write> dx: array<f32>; // (rows, cols)
-@group(0) @binding(5) var<storage, read> z: array<f32>;        // (rows, cols)
-@group(0) @binding(6) var<storage, read> residual: array<f32>; // (rows, cols)
-@group(0) @binding(7) var<storage, read_write> dropped: array<f32>; // (rows, cols)
+@group(0) @binding(3) var<storage, read> dy: array<Features>;  // (rows, cols)
+@group(0) @binding(4) var<storage, read_write> dx: array<Features>; // (rows, cols)
+@group(0) @binding(5) var<storage, read> z: array<Features>;   // (rows, cols)
+@group(0) @binding(6) var<storage, read> residual: array<Features>; // (rows, cols)
+@group(0) @binding(7) var<storage, read_write> dropped: array<Features>; // (rows, cols)
 @group(0) @binding(8) var<storage, read> state: State;
 
-fn store(i: u32, value: f32) {
+fn store(i: u32, value: Features) {
     var v = value;
     if (DERIVATIVE != 0u) {
-        v *= activation_derivative(DERIVATIVE, z[i]);
+        for (var k = 0u; k < FEATURES; k++) {
+            v = put(v, k, component(v, k) * activation_derivative(DERIVATIVE, component(z[i], k)));
+        }
     }
     if (RESIDUAL == 1u) {
         v += residual[i];
     }
     dx[i] = v;
     if (DROPPED == 1u) {
-        dropped[i] = v * keep(state.seed, p.stream, state.tick, i, p.rate);
+        for (var k = 0u; k < FEATURES; k++) {
+            v = put(v, k, component(v, k) * keep(state.seed, p.stream, state.tick, i * FEATURES + k, p.rate));
+        }
+        dropped[i] = v;
     }
 }
 
@@ -49,25 +54,26 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     let row = flat_group(group, groups) * (WG / LANES) + local / LANES;
     let lane = local % LANES;
     let safe = min(row, p.rows - 1u);
-    let start = safe * p.cols;
+    let steps = p.cols / FEATURES;
+    let start = safe * steps;
     var pivot = 0.0;
     if (CENTER == 1u) {
-        pivot = x[start];
+        pivot = first_of(x[start]);
     }
     let mean = stats[safe * 2u];
     let rstd = stats[safe * 2u + 1u];
-    var sum = 0.0;
-    var dot = 0.0;
-    for (var c = lane; c < p.cols; c += LANES) {
+    var gradients = 0.0;
+    var products = 0.0;
+    for (var c = lane; c < steps; c += LANES) {
         let g = dy[start + c] * w[c];
-        sum += g;
-        dot += g * (((x[start + c] - pivot) - mean) * rstd);
+        gradients += sum(g);
+        products += sum(g * (((x[start + c] - pivot) - mean) * rstd));
     }
     var mean_g = 0.0;
     if (CENTER == 1u) {
-        mean_g = row_sum(sum, local) / f32(p.cols);
+        mean_g = row_sum(gradients, local) / f32(p.cols);
     }
-    let mean_gx = row_sum(dot, local) / f32(p.cols);
+    let mean_gx = row_sum(products, local) / f32(p.cols);
     if (row >= p.rows) {
         return;
     }
@@ -79,7 +85,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         }
         return;
     }
-    for (var c = lane; c < p.cols; c += LANES) {
+    for (var c = lane; c < steps; c += LANES) {
         let hat = ((x[start + c] - pivot) - mean) * rstd;
         store(start + c, rstd * (dy[start + c] * w[c] - mean_g - hat * mean_gx));
     }

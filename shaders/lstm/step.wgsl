@@ -6,7 +6,7 @@
 // gx is (T, B, 4, H) with the bias included. b is W_hh, (4, H, H), and bias is (4, H). gates is (T, B, 4, H), after the activations. h and
 // c are (T + 1, B, H), of which slot t is read and slot t + 1 is h_t and c_t. y is (at least y_at + B·H).
 // One workgroup computes one tile. Slot t of gates, slot t + 1 of h and c, and y from y_at on are overwritten.
-// uses: common/across, common/grid, common/lstm_cell, common/matmul_block, common/math, common/random, common/state
+// uses: common/across, common/features_1, common/gates, common/grid, common/lstm_cell, common/matmul_block, common/math, common/random, common/state
 const TRANS_A: u32 = 0u;
 const TRANS_B: u32 = 1u;
 const ROW_SUM: u32 = 0u;
@@ -29,8 +29,8 @@ fn store(batch: u32, m: u32, n: u32, sum: vec4<f32>) {
         return;
     }
     let j = n / 4u;
-    let own = vec4<f32>(bias[j], bias[p.k + j], bias[2u * p.k + j], bias[3u * p.k + j]);
-    advance(m, j, p.k, p.m * p.k, sum + own);
+    let own = sum + vec4<f32>(bias[j], bias[p.k + j], bias[2u * p.k + j], bias[3u * p.k + j]);
+    advance(m, j, p.k, p.m * p.k, Gates(own.x, own.y, own.z, own.w));
 }
 
 @compute @workgroup_size(WG)

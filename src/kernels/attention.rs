@@ -31,7 +31,7 @@ impl Shape {
     }
 
     fn variant(&self, target: &Target) -> Variant {
-        self.short(target).or_else(|| self.tiled(target)).unwrap_or_else(|| self.by_rows(target))
+        self.short(target).or_else(|| self.lanes(target)).or_else(|| self.tiled(target)).unwrap_or_else(|| self.by_rows(target))
     }
 
     /// The kernels for short sequences, on cards where a head of the backward pass fits the workgroup memory. Several heads share a wave of
@@ -47,6 +47,15 @@ impl Shape {
         let heads = (64 / (t * t)).min(ROOM / bytes).clamp(1, self.batch * self.heads);
         let group = (heads * t * t).next_multiple_of(64).min(256).min(target.workgroup_invocations as usize);
         Some(Variant::Short { heads, group })
+    }
+
+    /// The kernels for processors whose subgroups hand rows round, where a sequence has enough rows for them.
+    fn lanes(&self, target: &Target) -> Option<Variant> {
+        // With fewer the lanes that have no row cost what handing round saves, with vectors of 256 bits and of 512.
+        const ENOUGH: usize = 32;
+        let group = target.vector() as usize;
+        let suits = target.software && target.subgroup as usize == group && self.head_dim.is_multiple_of(4) && self.head_dim <= 64;
+        (suits && self.length >= ENOUGH).then_some(Variant::Lanes { group })
     }
 
     /// The kernels for long sequences, on cards, and on software adapters where rows would loop too often. Eight rows an invocation keep
@@ -126,9 +135,10 @@ impl Shape {
                 let with = |dispatch: Dispatch, rows: usize| dispatch.or(&[("ROWS", rows as u32)], Grid::Groups(groups(rows)), NEVER);
                 (other.into_iter().fold(dispatch, with), groups(rows))
             }
+            Variant::Lanes { group } => (dispatch.constant("WG", group as u32), heads * self.length.div_ceil(group)),
             Variant::Rows { group } => {
-                let lanes = if self.head_dim.is_multiple_of(4) { 4 } else { 1 };
-                (dispatch.constant("WG", group as u32).constant("LANES", lanes), (heads * self.length).div_ceil(group))
+                let features = if self.head_dim.is_multiple_of(4) { 4 } else { 1 };
+                (dispatch.constant("WG", group as u32).constant("FEATURES", features), (heads * self.length).div_ceil(group))
             }
         };
         let mut dispatch = dispatch
@@ -155,6 +165,8 @@ const NEVER: usize = 1 << 40;
 enum Variant {
     /// All scores of some heads in workgroup memory.
     Short { heads: usize, group: usize },
+    /// A row a lane; rows of the other side are handed round.
+    Lanes { group: usize },
     /// Tiles in registers, so many rows of an invocation.
     Tiled { rows: usize },
     /// A row an invocation.
@@ -163,9 +175,10 @@ enum Variant {
 
 impl Variant {
     /// The one of a pass's kernels.
-    fn kernel(self, [short, tiled, rows]: [&'static str; 3]) -> &'static str {
+    fn kernel(self, [short, lanes, tiled, rows]: [&'static str; 4]) -> &'static str {
         match self {
             Variant::Short { .. } => short,
+            Variant::Lanes { .. } => lanes,
             Variant::Tiled { .. } => tiled,
             Variant::Rows { .. } => rows,
         }
@@ -194,7 +207,8 @@ impl Forward {
     /// `Internal` when a shape differs, `Config` when a head is wider than 128 or dropout has more than 2³² scores to draw for.
     pub fn record(self, plan: &mut Plan, label: &str) -> Result<()> {
         let Forward { qkv, q, y, lse, shape } = self;
-        let name = shape.variant(&plan.target).kernel(["attention/forward_short", "attention/forward_tiled", "attention/forward_rows"]);
+        let kernels = ["attention/forward_short", "attention/forward_lanes", "attention/forward_tiled", "attention/forward_rows"];
+        let name = shape.variant(&plan.target).kernel(kernels);
         shape.expect(plan, name, qkv, q)?;
         plan.expect(name, y, shape.outputs())?;
         plan.expect(name, lse, shape.batch * shape.heads * shape.length)?;
@@ -230,7 +244,8 @@ impl Backward {
     pub fn record(self, plan: &mut Plan, label: &str) -> Result<()> {
         let Backward { qkv, q, y, lse, dy, dqkv, shape } = self;
         let variant = shape.variant(&plan.target);
-        let name = variant.kernel(["attention/backward_short", "attention/backward_tiled", "attention/backward_rows"]);
+        let kernels = ["attention/backward_short", "attention/backward_lanes", "attention/backward_tiled", "attention/backward_rows"];
+        let name = variant.kernel(kernels);
         shape.expect(plan, name, qkv, q.map(|(q, _)| q))?;
         shape.expect(plan, name, dqkv, q.map(|(_, dq)| dq))?;
         for tensor in [y, dy] {
@@ -252,7 +267,7 @@ impl Backward {
                 let (dispatch, grid) = shape.dispatch(plan, name, label, 7)?;
                 plan.record(all(dispatch).bind("y", y), grid)
             }
-            Variant::Tiled { .. } => {
+            Variant::Tiled { .. } | Variant::Lanes { .. } => {
                 let delta = plan.workspace(format!("{}.delta", plan.info(dqkv).name), &[shape.batch, shape.heads, shape.length])?;
                 let (queries, grid) = shape.dispatch(plan, name, label, 3)?;
                 let dq = q.map_or(("dqkv", dqkv), |(_, dq)| ("dq", dq));

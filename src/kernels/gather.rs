@@ -35,8 +35,12 @@ impl Forward {
         let words = samples * length * cols;
         plan.expect("gather/forward", x, if half { words.div_ceil(2) } else { words })?;
         plan.expect("gather/forward", y, batch * length * cols)?;
-        let dispatch = Dispatch::new("gather/forward", label)
-            .constant("HALF", half.into())
+        let width = if !half && cols.is_multiple_of(4) { 4 } else { 1 };
+        let dispatch = match width {
+            4 => Dispatch::new("gather/forward_vec4", label),
+            _ => Dispatch::new("gather/forward", label).constant("HALF", half.into()),
+        };
+        let dispatch = dispatch
             .constant("TIME_MAJOR", time_major.into())
             .bind("x", x)
             .bind("index", index)
@@ -45,6 +49,6 @@ impl Forward {
             .size("batch", batch)
             .size("length", length)
             .size("cols", cols);
-        plan.record(dispatch, Grid::Threads(batch * length * cols))
+        plan.record(dispatch, Grid::Threads(batch * length * cols / width))
     }
 }

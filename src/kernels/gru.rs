@@ -1,5 +1,6 @@
 //! Time steps of the GRU cell. See `shaders/gru/`.
 
+use super::features;
 use super::lstm::Shape;
 use crate::error::Result;
 use crate::plan::{Dispatch, Grid, Plan, Tensor};
@@ -46,7 +47,9 @@ impl Forward {
             plan.expect("gru/forward", tensor, len)?;
         }
         let of = |each: usize| t * each..(t + 1) * each;
+        let features = features(&plan.target, units);
         let dispatch = Dispatch::new("gru/forward", label)
+            .constant("FEATURES", features as u32)
             .constant("FIRST", first.into())
             .bind("gx", gx)
             .bind("u", u)
@@ -63,7 +66,7 @@ impl Forward {
             .moves_part("y", of(slot))
             .moves_part("residual", of(slot))
             .flops(80 * slot);
-        plan.record(dispatch, Grid::Threads(slot))
+        plan.record(dispatch, Grid::Threads(slot / features))
     }
 }
 
@@ -110,7 +113,9 @@ impl Backward {
             plan.expect("gru/backward", tensor, len)?;
         }
         let of = |each: usize| t * each..(t + 1) * each;
+        let features = features(&plan.target, units);
         let dispatch = Dispatch::new("gru/backward", label)
+            .constant("FEATURES", features as u32)
             .bind("gates", gates)
             .bind("h", h)
             .bind("dy", dy)
@@ -127,6 +132,6 @@ impl Backward {
             .moves_part("dgx", of(3 * slot))
             .moves_part("du", of(3 * slot))
             .flops(30 * slot);
-        plan.record(dispatch, Grid::Threads(slot))
+        plan.record(dispatch, Grid::Threads(slot / features))
     }
 }

@@ -1,7 +1,7 @@
 //! Layer normalisation over rows, and RMS normalisation. See `shaders/layer_norm/`.
 
 use super::matmul::Activation;
-use super::{Dropout, adding, column_group, parts, row_dispatch, state};
+use super::{Dropout, adding, column_group, features, parts, row_group, state};
 use crate::error::Result;
 use crate::plan::{Dispatch, Grid, Plan, Tensor};
 
@@ -38,7 +38,9 @@ impl Forward {
             plan.expect(name, tensor, len)?;
         }
         b.map_or(Ok(()), |b| plan.expect(name, b, cols))?;
-        let (dispatch, grid) = row_dispatch(plan, name, label, rows, cols);
+        let features = features(&plan.target, cols);
+        let (dispatch, grid) = row_group(plan, name, label, rows, cols / features);
+        let dispatch = dispatch.constant("FEATURES", features as u32).size("rows", rows).size("cols", cols);
         let dispatch = dispatch.bind("x", x).bind("w", w).bind_if("CENTER", "b", b).bind("y", y).bind("stats", stats);
         plan.record(dispatch.scalar("eps", eps).flops(8 * rows * cols), grid)
     }
@@ -85,7 +87,9 @@ impl BackwardInput {
         for (tensor, len) in [(x, rows * cols), (dy, rows * cols), (dx, rows * cols), (w, cols), (stats, rows * 2)] {
             plan.expect(name, tensor, len)?;
         }
-        let (dispatch, grid) = row_dispatch(plan, name, label, rows, cols);
+        let features = features(&plan.target, cols);
+        let (dispatch, grid) = row_group(plan, name, label, rows, cols / features);
+        let dispatch = dispatch.constant("FEATURES", features as u32).size("rows", rows).size("cols", cols);
         for tensor in [derivative.map(|(_, z)| z), residual, dropped.map(|(_, y)| y)].into_iter().flatten() {
             plan.expect(name, tensor, rows * cols)?;
         }
@@ -145,10 +149,12 @@ impl BackwardParams {
         db.map_or(Ok(()), |db| plan.expect(name, db, cols))?;
         let sums: Vec<Tensor> = [dw].into_iter().chain(db).collect();
         let (group, columns) = column_group(&plan.target);
+        let features = features(&plan.target, cols);
         for part in parts(&plan.target, rows, 1) {
             let dispatch = Dispatch::new(name, label)
                 .constant("WG", group)
                 .constant("COLS", columns)
+                .constant("FEATURES", features as u32)
                 .bind("x", x)
                 .bind("stats", stats)
                 .bind("dy", dy)
@@ -159,7 +165,7 @@ impl BackwardParams {
                 .size("cols", cols)
                 .flops(6 * part.len() * cols);
             let dispatch = adding(plan, dispatch, &sums)?;
-            plan.record(dispatch, Grid::Groups(cols.div_ceil(columns as usize)))?;
+            plan.record(dispatch, Grid::Groups((cols / features).div_ceil(columns as usize)))?;
         }
         Ok(())
     }

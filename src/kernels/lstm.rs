@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::matmul::in_blocks;
-use super::{Dropout, state};
+use super::{Dropout, features, state};
 use crate::error::Result;
 use crate::plan::{Dispatch, Grid, Plan, Tensor};
 
@@ -102,8 +102,9 @@ impl Forward {
             Before::Zeros(u) | Before::Product(u) => {
                 let first = matches!(before, Before::Zeros(_));
                 plan.expect(name, u, if first { 4 * units } else { 4 * slot })?;
-                let dispatch = dispatch.constant("FIRST", first.into()).bind("u", u).size("batch", batch).size("units", units);
-                (dispatch.flops(100 * slot), Grid::Threads(slot))
+                let features = features(&plan.target, units);
+                let dispatch = dispatch.constant("FEATURES", features as u32).constant("FIRST", first.into()).bind("u", u);
+                (dispatch.size("batch", batch).size("units", units).flops(100 * slot), Grid::Threads(slot / features))
             }
             Before::State(weight, bias) => {
                 plan.expect(name, weight, 4 * units * units)?;
@@ -157,7 +158,9 @@ impl Backward {
         for (tensor, len) in [(gates, 4 * length * slot), (dgates, 4 * length * slot), (c, (length + 1) * slot), (dc, slot)] {
             plan.expect("lstm/backward", tensor, len)?;
         }
+        let features = features(&plan.target, units);
         let dispatch = Dispatch::new("lstm/backward", label)
+            .constant("FEATURES", features as u32)
             .bind("gates", gates)
             .bind("c", c)
             .bind_if("LATER", "dh", dh)
@@ -172,6 +175,6 @@ impl Backward {
             .moves_part("dy", of(t, slot))
             .flops(60 * slot);
         let dispatch = output(plan, dispatch, dy, dropout, ["dy", "dy_at"])?;
-        plan.record(dispatch, Grid::Threads(slot))
+        plan.record(dispatch, Grid::Threads(slot / features))
     }
 }

@@ -178,6 +178,11 @@ fn parts(target: &Target, terms: usize, iterations: usize) -> impl Iterator<Item
     (0..terms).step_by(part).map(move |first| first..(first + part).min(terms))
 }
 
+/// Features that are loaded together. A processor loads four for little more than one; a card has fewer waves then.
+fn features(target: &Target, cols: usize) -> usize {
+    if target.software && cols.is_multiple_of(4) { 4 } else { 1 }
+}
+
 /// Workgroup size and columns of a workgroup, for kernels that sum over the rows of each column.
 fn column_group(target: &Target) -> (u32, u32) {
     if target.software { (target.vector(), target.vector()) } else { (256, 16) }
