@@ -53,6 +53,7 @@ pages! {
     kernels: "guide/kernels.md",
     keys: "guide/keys.md",
     pytorch: "guide/pytorch.md",
+    browser: "guide/browser.md",
     best_weights: "guide/best-weights.md",
     memory: "guide/memory.md",
     many_runs: "guide/many-runs.md",

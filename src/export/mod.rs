@@ -1,5 +1,5 @@
 //! Trained models for other programs: ONNX files, torch modules and weights alone. The recorded forward pass is translated launch by launch
-//! into a graph of some thirty operations, from which all of them are written.
+//! into a graph of some thirty operations, from which all of them are written. And training runs for a browser, launch by launch as they are.
 
 mod attention;
 mod elements;
@@ -12,6 +12,10 @@ mod sequences;
 mod state_space;
 mod torch;
 mod translation;
+mod web;
+mod wgsl;
 
 pub use model::{Exported, Part};
 pub use onnx::{OnnxFile, OnnxTensor};
+pub use web::{WebRun, browser};
+pub use wgsl::{validated, wgsl};
