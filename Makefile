@@ -23,7 +23,7 @@ FEATURES := isa$(if $(and $(shell command -v mpicc),$(LIBCLANG)),$(shell printf 
 test test-all test-drivers mutants torture bench bench-peers bench-compare: export ENGINE_CACHE = $(CURDIR)/target/untuned
 test test-all test-drivers mutants torture: export NODEVICE_SELECT = 1
 
-.PHONY: format train test deny test-all test-drivers test-dxc test-tint test-web web mutants torture bench bench-peers bench-compare driver mpi
+.PHONY: format train test deny test-all test-drivers test-dxc test-tint test-web web mutants torture bench bench-peers bench-compare driver mpi onnx
 
 train: driver
 	cargo run --release -- train $(RUN) $(ARGS) --out runs/first --resume
@@ -63,6 +63,15 @@ mpi:
 	  if command -v apt-get >/dev/null; then \
 	    $(AS_ROOT) && $$SUDO apt-get update -qq && $$SUDO apt-get install -y -qq --no-install-recommends openmpi-bin libopenmpi-dev libclang-dev; \
 	  else echo "install an MPI library with its headers, and libclang, by your system's packages"; exit 1; fi
+
+# A Python with ONNX and its runtime, which run exported models in the tests.
+onnx:
+	@test -x target/python/bin/python || python3 -m venv target/python 2>/dev/null || \
+	  if command -v apt-get >/dev/null; then \
+	    $(AS_ROOT) && $$SUDO apt-get update -qq && $$SUDO apt-get install -y -qq --no-install-recommends python3-venv && \
+	      python3 -m venv --clear target/python; \
+	  else echo "install Python with its module venv by your system's packages"; exit 1; fi
+	@target/python/bin/python -c "import numpy, onnx, onnxruntime" 2>/dev/null || target/python/bin/pip install -q numpy onnx onnxruntime
 
 # On a second driver, SwiftShader, every case of the kernels that have changed since they passed, and a tenth of the others.
 test-drivers: driver

@@ -3,6 +3,7 @@
 //! `cargo run --release --example predict`
 
 use std::path::Path;
+use std::thread;
 
 use engine::error::Result;
 use engine::host::Host;
@@ -20,12 +21,23 @@ pub(crate) fn main() -> Result<()> {
     let run = folder.path().join("run");
     train(Problem::open(&config, Purpose::Train)?, &Options { out: run.clone(), quiet: true, ..Options::default() })?;
 
-    // Its best weights on a device, for two samples at a time.
-    let model = Predictor::open(&run, "best", &Host::default(), None, &[], 2)?;
+    // Its best weights on a device, opened once. Up to 64 samples are computed at once.
+    let model = Predictor::open(&run, "best", &Host::default(), None, &[], 64)?;
     println!("it takes {:?} and gives {:?} numbers a sample", model.fields(), model.shape());
-    let contexts: Vec<f32> = (0..2 * model.fields()[0].len()).map(|i| (i as f32).sin()).collect();
-    let outputs = model.predict(2, &[("context", &contexts)])?;
-    println!("the first begins with {:.3?}, the second with {:.3?}", &outputs[..3], &outputs[outputs.len() / 2..][..3]);
-    assert!(outputs.len() == 2 * 384 && outputs.iter().all(|v| v.is_finite()));
+
+    // Several threads ask it, each for as many samples as it has: one, some, or more than a batch.
+    let contexts = |samples: usize| (0..samples * model.fields()[0].len()).map(|i| (i as f32).sin()).collect::<Vec<f32>>();
+    let ask = &|samples: usize| model.predict(samples, &[("context", &contexts(samples))]);
+    let answers: Vec<Result<Vec<f32>>> = thread::scope(|scope| {
+        let threads = [1, 2, 100].map(|samples| scope.spawn(move || ask(samples)));
+        threads.into_iter().map(|thread| thread.join().expect("a thread that did not panic")).collect()
+    });
+    for (samples, outputs) in [1, 2, 100].into_iter().zip(answers) {
+        let outputs = outputs?;
+        println!("the first of {samples} begins with {:.3?}", &outputs[..3]);
+        assert!(outputs.len() == samples * 384 && outputs.iter().all(|v| v.is_finite()));
+        // Their first sample is the same, and so are the bits of its output.
+        assert_eq!(outputs[..384], ask(1)?[..]);
+    }
     Ok(())
 }

@@ -25,7 +25,7 @@ tests![
 
 /// Rooms from the ground up, several on a floor: a file uses its own room and those below. What is nobody's business alone, such as errors,
 /// lies at the bottom.
-const FLOORS: [&[&str]; 18] = [
+const FLOORS: [&[&str]; 19] = [
     &["error", "random", "metrics"],
     &["fault", "ranks"],
     &["files"],
@@ -41,7 +41,8 @@ const FLOORS: [&[&str]; 18] = [
     &["problem"],
     &["inference"],
     &["registry", "train"],
-    &["generate", "harness", "isa", "predict", "runs"],
+    &["export", "generate", "harness", "isa", "predict", "runs"],
+    &["serve"],
     &["cli"],
     &["main", "lib"],
 ];

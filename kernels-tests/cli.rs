@@ -665,10 +665,10 @@ fn files_that_are_not_the_engines_stay_as_they_are() {
     assert_eq!(train(&path("linked"), "1", &[]).0, 0);
     assert!(std::fs::read_dir(path("disk")).unwrap().count() > 0);
 
-    assert!(Command::new("mkfifo").arg(path("pipe")).status().unwrap().success());
-    symlink(path("victim"), path("link")).unwrap();
+    assert!(Command::new("mkfifo").arg(path("pipe.safetensors")).status().unwrap().success());
+    symlink(path("victim"), path("link.safetensors")).unwrap();
     let done = text("hard");
-    for out in ["pipe", "link"] {
+    for out in ["pipe.safetensors", "link.safetensors"] {
         let out = text(out);
         for args in [
             &["report", &done, "--out", &out][..],

@@ -123,7 +123,9 @@ fn padded(folder: &Path, layers: &str, classes: bool) -> Config {
     ];
     write_arrays(&file, &arrays).unwrap();
     let rest = match classes {
-        true => "targets = { kind = 'kind' }\nclasses = true\nnormalize = { x = 'unit' }\n[loss]\nkind = 'cross_entropy'\nweight = 'none'\n",
+        true => {
+            "targets = { kind = 'kind' }\nclasses = true\nnormalize = { x = 'unit' }\n[loss]\nkind = 'cross_entropy'\nweight = 'none'\n"
+        }
         false => "targets = { y = 'y' }\nnormalize = 'standard'\n[loss]\nkind = 'regression'\n",
     };
     let data = format!("[data]\nkind = 'samples'\nfile = '{}'\ninputs = {{ x = 'x' }}\nlengths = 'lengths'\n{rest}", file.display());
@@ -195,7 +197,8 @@ impl Case {
                 let words: Vec<u32> = scaled.iter().map(|v| if field.below.is_some() { *v as u32 } else { v.to_bits() }).collect();
                 program.write(*tensor, &words);
             }
-            program.write(io.feed.state, &[State { rows: SAMPLES as u32, count: SAMPLES as u32, scale: 1.0, drawn: 1.0, ..State::default() }]);
+            program
+                .write(io.feed.state, &[State { rows: SAMPLES as u32, count: SAMPLES as u32, scale: 1.0, drawn: 1.0, ..State::default() }]);
             program.run(program.all()).unwrap();
             let outputs: Vec<f32> = program.read(io.output).unwrap();
             let length = prediction.shape[0];
@@ -203,7 +206,9 @@ impl Case {
             let rows = outputs.chunks(3 * length).flat_map(|sample| sample[2 * 3..].chunks(3));
             let (mut joints, stop): (Vec<[f32; 2]>, Vec<f32>) = rows.map(|row| ([row[0], row[1]], row[2])).unzip();
             let Normalization::Scale(scale) = &fields[2].normalization else { panic!("joints without a scale") };
-            joints.iter_mut().for_each(|joint| (0..2).for_each(|axis| joint[axis] = joint[axis] * scale.deviation[axis] + scale.mean[axis]));
+            joints
+                .iter_mut()
+                .for_each(|joint| (0..2).for_each(|axis| joint[axis] = joint[axis] * scale.deviation[axis] + scale.mean[axis]));
             want("joints", &[length - 2, 2], joints.concat());
             want("stop", &[length - 2], stop);
         } else {
@@ -338,6 +343,18 @@ fn files_have_names_shapes_and_what_they_are() {
     assert_eq!(say("m.safetensors"), about);
     let (code, shown, _) = run(&["inspect", &path("half.onnx")]);
     assert!(code == 0 && shown.contains("LSTM") && shown.contains("F16") && shown.contains("metrics: {\"loss\":0.25}"), "{shown}");
+    // What the logits of a classifier are of.
+    let table = "a,kind\n1,cat\n2,dog\n3,cat\n4,dog\n5,cat\n6,dog\n7,cat\n8,dog\n9,cat\n0,dog\n";
+    std::fs::write(path("animals.csv"), table).unwrap();
+    let data = format!(
+        "[data]\nkind = 'samples'\nfile = '{}'\ninputs = {{ x = 'a' }}\ntargets = {{ y = 'kind' }}\nclasses = true\n",
+        path("animals.csv")
+    );
+    let loss = "[loss]\nkind = 'cross_entropy'\nweight = 'none'\n[train]\nbatch = 2\n";
+    let animals = run_folder(folder.path(), "animals", &stack("{kind='linear'}", &format!("{data}{loss}")));
+    assert_eq!(run(&["export", &animals, &path("animals.onnx")]).0, 0);
+    assert_eq!(OnnxFile::open(Path::new(&path("animals.onnx"))).unwrap().outputs[0].name, "y_logits");
+    assert_eq!(say("animals.onnx")["classes"], serde_json::json!(["cat", "dog"]));
     // A file that is none, and one that is cut off.
     let whole = std::fs::read(path("m.onnx")).unwrap();
     for bytes in [&b"no model"[..], &whole[..whole.len() - 7], &[]] {

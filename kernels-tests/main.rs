@@ -23,8 +23,11 @@ mod ranks;
 mod resume;
 mod runner;
 mod samples;
+#[cfg(all(unix, feature = "serve"))]
+mod serve;
 mod sizes;
 mod stack;
+mod text;
 mod tune;
 mod vectors;
 mod web;
@@ -60,7 +63,10 @@ fn tests() -> std::process::ExitCode {
         resume::TESTS,
         predict::TESTS,
         samples::TESTS,
+        #[cfg(all(unix, feature = "serve"))]
+        serve::TESTS,
         stack::TESTS,
+        text::TESTS,
         tune::TESTS,
         limits::TESTS,
         kernels::TESTS,

@@ -338,8 +338,8 @@ fn the_chain_from_linkages_to_a_picture() {
         (&["encode", "--run", &trained, "--data", &images, "--out", &said], 2, "image_vae"),
         (&["encode", "--run", &vae, "--data", &images, "--out", &said, "--checkpoint", "/nowhere"], 66, "--checkpoint last ("),
         (&["generate", "--run", &trained, "--sample", "60"], 2, "60 samples"),
-        (&["generate", "--run", &trained, "--prompt", "1,2"], 2, "are for runs on integer sequences"),
-        (&["generate", "--run", &trained, "--beam", "2"], 2, "are for runs on integer sequences"),
+        (&["generate", "--run", &trained, "--prompt", "1,2"], 2, "this run makes mechanisms"),
+        (&["generate", "--run", &trained, "--beam", "2"], 2, "this run makes mechanisms"),
         (&["encode", "--run", &vae, "--data", &images, "--out", &images], 2, "is a file that is read or written here"),
         (&["data", "linkages", "--count", "2", "--out", "/no/such/folder/x.npz"], 73, "cannot create"),
     ];

@@ -9,7 +9,7 @@ use engine::datasets::SampleStream;
 use engine::datasets::integer_sequences::{Sequence, Sizes, sample};
 use engine::datasets::matrix::{Matrix, Values};
 use engine::datasets::next_vectors::{VectorData, VectorSet};
-use engine::generate::{Decoder, Strategy};
+use engine::generate::{Decoder, Sampling, Strategy};
 use engine::gpu::{Role, Target};
 use engine::harness::model::check_model;
 use engine::kernels::State;
@@ -585,7 +585,8 @@ fn beams_agree_with_exhaustive_search() {
     assert_eq!(decoder(256).generate(&prompt, 2, Strategy::Beam(256)).unwrap(), vec![best / 256, best % 256]);
     // Wider than the vocabulary: no other than the widest.
     assert_eq!(decoder(300).generate(&prompt, 2, Strategy::Beam(300)).unwrap(), vec![best / 256, best % 256]);
-    let drawn = |seed| decoder(1).generate(&prompt, 6, Strategy::Temperature(1.0, seed)).unwrap();
+    let drawn =
+        |seed| decoder(1).generate(&prompt, 6, Strategy::Sampling(Sampling { temperature: 1.0, seed, top_k: None, top_p: None })).unwrap();
     assert_eq!(drawn(1), drawn(1));
     assert_ne!(drawn(1), drawn(2));
 }

@@ -5,8 +5,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use engine::datasets::npz::{Npz, write};
+use engine::predict::Predictor;
 
-use crate::program::{PROGRAM, run, started};
+use crate::program::{PROGRAM, host, run, started};
 use crate::runner::tests;
 use crate::vectors::data;
 
@@ -18,6 +19,7 @@ tests![
     contexts_of_any_length_go_through_a_recurrent_model,
     a_classifier_gives_classes_and_probabilities,
     mechanisms_are_for_another_command,
+    threads_share_a_model_that_takes_any_number_of_samples,
 ];
 
 fn array(file: &Path, name: &str) -> Vec<f32> {
@@ -162,6 +164,31 @@ fn inputs_that_a_model_cannot_take_are_refused() {
         let (got, _, text) = run(&args);
         assert!(got == code && text.contains(says), "{args:?}: {got} {text}");
     }
+}
+
+fn threads_share_a_model_that_takes_any_number_of_samples() {
+    fn expect_shared<T: Send + Sync>(_: &T) {}
+    let folder = tempfile::tempdir().unwrap();
+    let out = trained(folder.path(), "data/runs/lvm_mlp.toml", &["model.hidden=16"]);
+    let open = |batch| Predictor::open(out.as_ref(), "best", &host(), None, &[], batch).unwrap();
+    let (model, other) = (open(4), open(64));
+    expect_shared(&model);
+    // Fewer than a batch, a batch, several with one that is not full, and none; each thread has contexts of its own.
+    std::thread::scope(|scope| {
+        for (thread, samples) in [1_usize, 3, 4, 9, 21, 0].into_iter().enumerate() {
+            let (model, other) = (&model, &other);
+            scope.spawn(move || {
+                let contexts: Vec<f32> = (0..samples * 12).map(|i| ((i + 1000 * thread) as f32 * 0.7).sin()).collect();
+                let want = other.predict(samples, &[("context", &contexts)]).unwrap();
+                for _ in 0..10 {
+                    assert_eq!(model.predict(samples, &[("context", &contexts)]).unwrap(), want, "{samples} samples");
+                }
+            });
+        }
+    });
+    let wrong = model.predict(6, &[("context", &[[0.5; 60].as_slice(), &[f32::NAN; 12]].concat())]);
+    assert!(wrong.unwrap_err().to_string().contains("sample 5, number 0: NaN is not finite"));
+    assert!(model.predict(usize::MAX, &[("context", &[0.0; 12])]).is_err());
 }
 
 fn contexts_of_any_length_go_through_a_recurrent_model() {

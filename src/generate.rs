@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::datasets::tokenizer::Tokenizer;
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Target};
 use crate::kernels::{State, argmax};
@@ -17,8 +18,21 @@ pub enum Strategy {
     Greedy,
     /// Beam search with this number of beams.
     Beam(usize),
-    /// Sampling from softmax(logits / temperature), with a seed.
-    Temperature(f64, u64),
+    /// Sampling from softmax(logits / temperature).
+    Sampling(Sampling),
+}
+
+/// Sampling from softmax(logits / temperature), of the most probable numbers alone where that is asked for.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Sampling {
+    /// Temperature, above 0.
+    pub temperature: f64,
+    /// Seed; each sequence of a batch has numbers of its own.
+    pub seed: u64,
+    /// So many of the most probable numbers take part.
+    pub top_k: Option<usize>,
+    /// As few of the most probable numbers take part as have this probability together.
+    pub top_p: Option<f64>,
 }
 
 /// Largest number of positions that a prompt is fed by at once.
@@ -98,6 +112,9 @@ pub struct Decoder {
     vocabulary: usize,
     /// Compute all positions anew for each number, instead of caching what they leave.
     pub naive: bool,
+    /// Number of the newest positions that are fed again when the context is full: all of it as if there were no cache, or fewer, so that
+    /// the cache has room for what follows.
+    pub kept: usize,
     position: usize,
     /// Number of feeds since the cache was empty.
     feeds: u32,
@@ -119,7 +136,19 @@ impl Decoder {
         let mut made = programs.into_iter().zip(feeds);
         let step = made.next().ok_or_else(|| Error::Internal("a decoder without a step".into()))?;
         let prefill = made.next();
-        Ok(Decoder { step, results, prefill, batch, context, vocabulary, naive: false, position: 0, feeds: 0, sources: vec![] })
+        Ok(Decoder {
+            step,
+            results,
+            prefill,
+            batch,
+            context,
+            vocabulary,
+            naive: false,
+            kept: context,
+            position: 0,
+            feeds: 0,
+            sources: vec![],
+        })
     }
 
     /// Plan of a decoding step, which lists the parameters for loading weights.
@@ -182,8 +211,8 @@ impl Decoder {
         Ok(flat.chunks(self.vocabulary).map(<[f32]>::to_vec).collect())
     }
 
-    /// Feeds whole sequences from an empty cache; of a model with a limit the last numbers that it sees. The last number is fed alone, for
-    /// its logits.
+    /// Feeds whole sequences from an empty cache; of more than a model sees, the last that are kept. The last number is fed alone, for its
+    /// logits.
     ///
     /// # Errors
     /// `Internal` unless each row has a sequence and all have one length, `TryAgain` on device loss.
@@ -193,7 +222,7 @@ impl Decoder {
             return Err(Error::Internal(format!("feeding {} sequences, or of unequal lengths, to {} rows", rows.len(), self.batch)));
         }
         self.reset();
-        let mut at = self.limit().map_or(0, |limit| length.saturating_sub(limit));
+        let mut at = if self.limit().is_some_and(|limit| length > limit) { length - self.kept } else { 0 };
         while let Some(prefill) = self.prefill.as_ref().filter(|_| length - at > PREFILL) {
             let tokens: Vec<u32> = rows.iter().flat_map(|row| &row[at..at + PREFILL]).copied().collect();
             self.run(prefill, &tokens)?;
@@ -221,29 +250,60 @@ impl Decoder {
     /// # Errors
     /// `Config` for an empty prompt or numbers out of range, `TryAgain` on device loss.
     pub fn generate(&mut self, prompt: &[u32], count: usize, strategy: Strategy) -> Result<Vec<u32>> {
-        if prompt.is_empty() || prompt.iter().any(|v| *v as usize >= self.vocabulary) {
-            return Err(Error::Config(format!("--prompt {prompt:?}: give at least one number, each from 0 to {}", self.vocabulary - 1)));
+        self.expect_prompt(prompt)?;
+        if let Strategy::Beam(_) = strategy {
+            return self.search(prompt, count);
         }
+        let mut made = Vec::with_capacity(count);
+        self.stream(prompt, count, strategy, |newest| {
+            made.push(newest[0]);
+            Ok(true)
+        })?;
+        Ok(made)
+    }
+
+    /// Continues a prompt by at most `count` numbers in each row, and gives the newest of each row to a function, which says whether to go
+    /// on.
+    ///
+    /// # Errors
+    /// As `generate`, `Internal` for a beam search, and those of the function.
+    pub fn stream(&mut self, prompt: &[u32], count: usize, strategy: Strategy, mut each: impl FnMut(&[u32]) -> Result<bool>) -> Result<()> {
+        self.expect_prompt(prompt)?;
+        let seed = if let Strategy::Sampling(sampling) = strategy { sampling.seed } else { 0 };
+        let mut random: Vec<Random> = (0..self.batch as u64).map(|row| Random::new(seed, stream::GENERATE, row)).collect();
         let mut rows = vec![prompt.to_vec(); self.batch];
-        let mut scores = vec![0.0; self.batch];
-        let mut random = match strategy {
-            Strategy::Temperature(_, seed) => Random::new(seed, stream::GENERATE, 0),
-            _ => Random::new(0, stream::GENERATE, 0),
-        };
         self.prefill(&rows)?;
         for n in 0..count {
-            match strategy {
-                Strategy::Greedy => {
-                    let best: Vec<u32> = self.step.0.read(self.results.best)?;
-                    rows.iter_mut().zip(best).for_each(|(row, v)| row.push(v));
+            let newest: Vec<u32> = match strategy {
+                Strategy::Greedy => self.step.0.read(self.results.best)?,
+                Strategy::Sampling(sampling) => {
+                    self.logits()?.iter().zip(&mut random).map(|(logits, random)| sampling.draw(logits, random)).collect()
                 }
-                Strategy::Temperature(temperature, _) => {
-                    for (row, logits) in rows.iter_mut().zip(self.logits()?) {
-                        row.push(draw(&logits, temperature, &mut random));
-                    }
-                }
-                Strategy::Beam(_) => (rows, scores) = self.split_beams(rows, &scores, n == 0)?,
+                Strategy::Beam(_) => return Err(Error::Internal("the numbers of a beam search are known at its end".into())),
+            };
+            rows.iter_mut().zip(&newest).for_each(|(row, number)| row.push(*number));
+            if !each(&newest)? || n + 1 == count {
+                break;
             }
+            self.advance(&rows)?;
+        }
+        Ok(())
+    }
+
+    fn expect_prompt(&self, prompt: &[u32]) -> Result<()> {
+        match prompt.is_empty() || prompt.iter().any(|v| *v as usize >= self.vocabulary) {
+            true => Err(Error::Config(format!("--prompt {prompt:?}: give at least one number, each from 0 to {}", self.vocabulary - 1))),
+            false => Ok(()),
+        }
+    }
+
+    /// Continues a prompt by beam search.
+    fn search(&mut self, prompt: &[u32], count: usize) -> Result<Vec<u32>> {
+        let mut rows = vec![prompt.to_vec(); self.batch];
+        let mut scores = vec![0.0; self.batch];
+        self.prefill(&rows)?;
+        for n in 0..count {
+            (rows, scores) = self.split_beams(rows, &scores, n == 0)?;
             if n + 1 < count {
                 self.advance(&rows)?;
             }
@@ -282,16 +342,133 @@ impl Decoder {
     }
 }
 
-/// Draws a number from softmax(logits / temperature).
-fn draw(logits: &[f32], temperature: f64, random: &mut Random) -> u32 {
-    let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let weights: Vec<f64> = logits.iter().map(|v| (f64::from(v - top) / temperature).exp()).collect();
-    let mut left = random.uniform() * weights.iter().sum::<f64>();
-    for (token, weight) in (0..).zip(&weights) {
-        left -= weight;
-        if left < 0.0 {
-            return token;
+impl Sampling {
+    /// Draws a number.
+    fn draw(&self, logits: &[f32], random: &mut Random) -> u32 {
+        let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let weight = |logit: f32| (f64::from(logit - top) / self.temperature).exp();
+        let mut numbers: Vec<(u32, f64)> = (0..).zip(logits).map(|(number, logit)| (number, weight(*logit))).collect();
+        if self.top_k.is_some() || self.top_p.is_some() {
+            numbers.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+            numbers.truncate(self.top_k.unwrap_or(usize::MAX).max(1));
+            let wanted = self.top_p.unwrap_or(1.0) * numbers.iter().map(|(_, weight)| weight).sum::<f64>();
+            let mut before = 0.0;
+            numbers.retain(|(_, weight)| {
+                let stays = before < wanted;
+                before += weight;
+                stays
+            });
         }
+        let mut left = random.uniform() * numbers.iter().map(|(_, weight)| weight).sum::<f64>();
+        for (number, weight) in &numbers {
+            left -= weight;
+            if left < 0.0 {
+                return *number;
+            }
+        }
+        numbers.last().map_or(0, |(number, _)| *number)
     }
-    weights.len() as u32 - 1
+}
+
+/// Text of tokens as they come: whole characters, up to a text that ends it.
+#[derive(Debug)]
+pub struct TextStream<'a> {
+    tokenizer: &'a Tokenizer,
+    stop: Option<&'a str>,
+    tokens: Vec<u32>,
+    bytes: Vec<u8>,
+    /// Number of bytes that were given.
+    given: usize,
+    /// True once the text that ends it has come.
+    pub ended: bool,
+}
+
+impl<'a> TextStream<'a> {
+    /// A text that ends before `stop`.
+    pub fn new(tokenizer: &'a Tokenizer, stop: Option<&'a str>) -> Self {
+        TextStream { tokenizer, stop: stop.filter(|stop| !stop.is_empty()), tokens: vec![], bytes: vec![], given: 0, ended: false }
+    }
+
+    /// Takes a token, and gives the text that is certain now: without the first bytes of a character, and without what may be the
+    /// beginning of the text that ends it.
+    pub fn push(&mut self, token: u32) -> String {
+        if self.ended {
+            return String::new();
+        }
+        self.tokens.push(token);
+        match self.tokenizer.has_bytes() {
+            true => self.bytes.extend(self.tokenizer.decode(&[token])),
+            false => self.bytes = self.tokenizer.decode(&self.tokens),
+        }
+        let mut end = self.bytes.len() - begun(&self.bytes);
+        if let Some(stop) = self.stop.map(str::as_bytes) {
+            let rest = &self.bytes[self.given.min(end)..end];
+            if let Some(at) = rest.windows(stop.len()).position(|part| part == stop) {
+                (self.ended, end) = (true, self.given + at);
+            } else {
+                end -= (1..stop.len()).rev().find(|n| rest.ends_with(&stop[..*n])).unwrap_or(0);
+            }
+        }
+        self.give(end)
+    }
+
+    /// The rest of the text.
+    pub fn finish(&mut self) -> String {
+        if self.ended { String::new() } else { self.give(self.bytes.len()) }
+    }
+
+    fn give(&mut self, end: usize) -> String {
+        let text = String::from_utf8_lossy(self.bytes.get(self.given..end).unwrap_or_default()).into_owned();
+        self.given = self.given.max(end);
+        text
+    }
+}
+
+/// Number of bytes at the end of a text that begin a character which is not whole.
+fn begun(bytes: &[u8]) -> usize {
+    let wanted = |byte: u8| match byte {
+        0xC2..=0xDF => 2,
+        0xE0..=0xEF => 3,
+        0xF0..=0xF4 => 4,
+        _ => 1,
+    };
+    let back = |n: &usize| bytes.len().checked_sub(*n).is_some_and(|at| bytes[at] & 0xC0 != 0x80);
+    (1..4).find(back).filter(|n| wanted(bytes[bytes.len() - n]) > *n).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn characters_come_whole_and_a_text_ends_before_its_stop() {
+        let told = |text: &str, stop| {
+            let mut stream = TextStream::new(&Tokenizer::Bytes, stop);
+            let mut parts: Vec<String> = text.bytes().map(|byte| stream.push(byte.into())).collect();
+            parts.push(stream.finish());
+            parts
+        };
+        assert_eq!(told("aß", None), ["a", "", "ß", ""]);
+        assert_eq!(told("an end", Some("end")).concat(), "an ");
+        assert_eq!(told("eend", Some("end")), ["", "e", "", "", ""]);
+        assert_eq!(told("en", Some("end")), ["", "", "en"]);
+        let mut cut = TextStream::new(&Tokenizer::Bytes, None);
+        assert_eq!((cut.push(0xE2), cut.push(0x82), cut.finish()), (String::new(), String::new(), "\u{FFFD}".into()));
+    }
+
+    #[test]
+    fn the_most_probable_alone_take_part() {
+        let logits = [0.0f32, 2.0, 1.0, -1.0];
+        let drawn = |top_k, top_p| {
+            let sampling = Sampling { temperature: 1.0, seed: 1, top_k, top_p };
+            let mut random = Random::new(1, 1, 0);
+            let numbers: std::collections::BTreeSet<u32> = (0..500).map(|_| sampling.draw(&logits, &mut random)).collect();
+            Vec::from_iter(numbers)
+        };
+        assert_eq!(drawn(None, None), [0, 1, 2, 3]);
+        assert_eq!(drawn(Some(2), None), [1, 2]);
+        // Probabilities 0.64, 0.24, 0.09, 0.03.
+        assert_eq!(drawn(None, Some(0.7)), [1, 2]);
+        assert_eq!(drawn(None, Some(0.6)), [1]);
+    }
 }

@@ -135,6 +135,22 @@ impl Host {
         }
     }
 
+    /// Writes a part of a result, which a reader sees at once; a closed pipe is no error.
+    ///
+    /// # Errors
+    /// `Io` when it cannot be written.
+    pub fn stream(&self, text: &str) -> Result<()> {
+        let mut out = lock(&self.out);
+        match write!(out, "{}", visible(text)).and_then(|()| out.flush()) {
+            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => {
+                self.closed.store(true, Ordering::Relaxed);
+                Ok(())
+            }
+            Err(e) => Err(Error::Io(Failure::new(format!("standard output: {e}"), e))),
+            Ok(()) => Ok(()),
+        }
+    }
+
     /// True if the reader of the results has closed the pipe.
     pub fn closed(&self) -> bool {
         self.closed.load(Ordering::Relaxed)

@@ -77,6 +77,8 @@ pub mod ranks;
 pub mod registry;
 #[cfg(feature = "cli")]
 pub mod runs;
+#[cfg(feature = "serve")]
+mod serve;
 pub mod session;
 pub mod tasks;
 pub mod train;

@@ -6,10 +6,11 @@ use std::path::Path;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::batch::Fields;
 use crate::config::{self, Section, Settings};
 use crate::error::Result;
 use crate::losses::{Loss, LossKind, loss_kinds};
-use crate::models::{Build, Model, ModelKind, model_kinds};
+use crate::models::{Build, HuggingFace, Model, ModelKind, model_kinds};
 use crate::plan::Buffer;
 use crate::tasks::{Data, DataKind, InputRows, InputSource, Purpose, Source, data_kinds};
 
@@ -72,6 +73,10 @@ impl ModelKind for ModelConfig {
         self.kind().buffers(seed)
     }
 
+    fn hugging_face(&self, fields: &Fields) -> Option<HuggingFace> {
+        self.kind().hugging_face(fields)
+    }
+
     fn build(&self, build: &Build<'_>) -> Result<Box<dyn Model>> {
         self.kind().build(build)
     }
@@ -100,6 +105,10 @@ impl DataKind for DataConfig {
 
     fn read_inputs(&self, from: InputSource<'_>) -> Result<Option<InputRows>> {
         self.kind().read_inputs(from)
+    }
+
+    fn columns(&self, field: &str) -> Vec<String> {
+        self.kind().columns(field)
     }
 
     fn answers(&self, len: usize) -> Vec<String> {

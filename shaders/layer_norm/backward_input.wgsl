@@ -77,13 +77,15 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     if (row >= p.rows) {
         return;
     }
-    if (CENTER == 1u && p.cols == 2u) {
-        if (lane == 0u) {
-            let half = 0.5 * (dy[start] * w[0] - dy[start + 1u] * w[1]) * p.eps * rstd * rstd * rstd;
-            store(start, half);
-            store(start + 1u, -half);
+    if (FEATURES == 1u) {
+        if (CENTER == 1u && p.cols == 2u) {
+            if (lane == 0u) {
+                let half = 0.5 * (dy[start] * w[0] - dy[start + 1u] * w[1]) * p.eps * rstd * rstd * rstd;
+                store(start, half);
+                store(start + 1u, -half);
+            }
+            return;
         }
-        return;
     }
     for (var c = lane; c < steps; c += LANES) {
         let hat = ((x[start + c] - pivot) - mean) * rstd;

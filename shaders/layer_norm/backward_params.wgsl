@@ -3,8 +3,8 @@
 //   dw = Σ_rows dy ⊙ x̂;  db = Σ_rows dy
 // Without CENTER it is RMS normalisation (Zhang & Sennrich 2019, eq. 4). Then x̂ = x · rstd, and there is no db.
 // The rows first … end − 1 are summed. x and dy are (rows, cols), stats is (rows, 2), and dw and db are (cols).
-// A workgroup computes COLS · FEATURES columns. The WG / COLS invocations of FEATURES columns stride over the rows, and their sums are added in a fixed order.
-// dw and db are added to (common/sum).
+// A workgroup computes COLS · FEATURES columns. The WG / COLS invocations of FEATURES columns stride over the rows, and their sums are
+// added in a fixed order. dw and db are added to (common/sum).
 // uses: common/features_4 | common/features_1, common/grid, common/columns, common/state, common/sum
 const CENTER: u32 = 1u;
 alias Sum = Pair;

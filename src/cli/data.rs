@@ -10,6 +10,7 @@ use half::f16;
 use serde_json::json;
 
 use super::args::{JsonArg, RunArgs, expect_others, expect_writable};
+use super::data_text::{self, TextArgs};
 use crate::bar::Bar;
 use crate::datasets::integer_sequences::Sequence;
 use crate::datasets::matrix::Values;
@@ -62,6 +63,8 @@ enum Data {
         #[arg(long, value_name = "OUT.npz")]
         out: PathBuf,
     },
+    /// A tokenizer of one's own, and the tokens of a text by it
+    Text(TextArgs),
     /// Planar linkages: four-bars and six-bars with images of the curves that they trace
     Linkages {
         /// How many
@@ -199,6 +202,7 @@ fn windows(host: &Host, file: &Path, [context, stride]: [usize; 2], [array, docu
 
 pub(super) fn run(host: &Host, args: DataArgs) -> Result<()> {
     let (count, seed, out, only, sheet, json) = match args.what {
+        Data::Text(args) => return data_text::run(host, &args),
         Data::Windows { file, context, stride, array, documents, out } => {
             let names = [array.as_deref(), documents.as_deref()];
             return windows(host, &file, [context as usize, stride as usize], names, &out);

@@ -1,5 +1,6 @@
 //! `engine export`: a trained model for other programs, and a training run for a browser.
 
+use std::any::Any;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
@@ -11,16 +12,17 @@ use crate::files;
 use crate::gpu::Target;
 use crate::host::Host;
 use crate::metrics::bytes;
+use crate::models::HuggingFace;
 use crate::problem::Problem;
 use crate::registry::Config;
-use crate::tasks::Purpose;
+use crate::tasks::{Purpose, TextConfig};
 use crate::train::{self, Weights};
 
 /// Write a trained model for other programs: weights alone, an ONNX file, or a torch module; or a training run for a browser
 #[derive(Debug, Args)]
 pub(super) struct ExportArgs {
     /// Run folder, unless --run names it, and the file to write: OUT.safetensors has the weights, OUT.onnx the model as ONNX, OUT.py the
-    /// model as a torch module with its weights beside it in OUT.safetensors
+    /// model as a torch module with its weights beside it in OUT.safetensors; of a gpt, OUT without an ending is a folder for transformers
     #[arg(value_name = "DIR OUT", num_args = 1..=2, required_unless_present_all = ["web", "run"])]
     paths: Vec<PathBuf>,
     /// Run folder
@@ -105,6 +107,14 @@ pub(super) fn run(host: &Host, args: ExportArgs) -> Result<()> {
             ));
         }
     };
+    let from = RunFolderArgs::named(run, checkpoint);
+    if files::extension(&out).is_empty() && !f16 && part.is_none() {
+        let config = Config::of_run(from.folder()?)?;
+        let problem = Problem::open(&config, Purpose::Train)?;
+        if let Some(of) = problem.hugging_face() {
+            return folder(host, &config, &problem, &of, &from, &out);
+        }
+    }
     let format = Format::of(&out)?;
     if f16 && format != Format::Onnx {
         return Err(Error::Config("--f16 is for .onnx files: a .safetensors file has 32-bit floats".into()));
@@ -112,7 +122,6 @@ pub(super) fn run(host: &Host, args: ExportArgs) -> Result<()> {
     if part.is_some() && format == Format::Safetensors {
         return Err(Error::Config("--part is for .onnx and .py files: a .safetensors file has all weights".into()));
     }
-    let from = RunFolderArgs::named(run, checkpoint);
     let config = Config::of_run(from.folder()?)?;
     expect_apart(&out, &[], from.folder()?)?;
     let beside = out.with_extension("safetensors");
@@ -197,4 +206,41 @@ fn write_weights(host: &Host, config: &Config, weights: &mut Weights, out: &Path
         plan.parameters().len(),
         out.display()
     ))
+}
+
+/// Writes a folder that transformers opens: configuration, weights, and the tokenizer where there is one.
+fn folder(host: &Host, config: &Config, problem: &Problem, of: &HuggingFace, from: &RunFolderArgs, out: &Path) -> Result<()> {
+    let (plan, _) = problem.record_evaluation(Target::default())?;
+    let run = from.folder()?;
+    let mut weights = weights_of(host, from)?;
+    let tokenizer = match (config.data.kind() as &dyn Any).downcast_ref::<TextConfig>() {
+        Some(text) => text.trained_tokenizer(&weights.buffers(problem.buffers())?)?,
+        None => None,
+    };
+    let mut files: Vec<(&str, Vec<u8>)> = train::folder_of(of, plan.parameters(), &weights.load(plan.parameters())?)?.into();
+    if let Some(tokenizer) = &tokenizer {
+        let about = serde_json::json!({ "tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": decoded(problem)? });
+        files.push(("tokenizer.json", tokenizer.json().into_bytes()));
+        files.push(("tokenizer_config.json", about.to_string().into_bytes()));
+    }
+    if out.is_dir() {
+        files.iter().try_for_each(|(name, _)| expect_apart(&out.join(name), &[], run))?;
+    } else {
+        expect_apart(out, &[], run)?;
+        std::fs::create_dir(out).map_err(|e| Error::create(out, e))?;
+    }
+    files.iter().try_for_each(|(name, bytes)| crate::files::write(&out.join(name), bytes))?;
+    let also = if tokenizer.is_some() { ", and its tokenizer" } else { "" };
+    host.print(&format!(
+        "{}: {} weights{also}. In Python: transformers.AutoModelForCausalLM.from_pretrained(\"{}\")",
+        out.display(),
+        plan.parameter_count(),
+        out.display()
+    ))
+}
+
+/// Number of positions that the model sees.
+fn decoded(problem: &Problem) -> Result<usize> {
+    let [context] = problem.source().fields().shape("engine export", "tokens")?;
+    Ok(context)
 }

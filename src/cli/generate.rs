@@ -11,23 +11,24 @@ use serde_json::json;
 use super::args::{DeviceArg, JsonArg, RunFolderArgs, expect_apart, trained, weights_of};
 use crate::datasets::linkages;
 use crate::datasets::npz::Npz;
+use crate::datasets::tokenizer::Tokenizer;
 use crate::draw;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, shortened};
 use crate::files;
-use crate::generate::{Decoder, Strategy};
+use crate::generate::{Decoder, Sampling, Strategy, TextStream};
 use crate::host::Host;
 use crate::problem::Problem;
 use crate::registry::Config;
-use crate::tasks::{DataKind, MechanismScorecard, MechanismsConfig, Purpose, until_stop};
+use crate::tasks::{DataKind, MechanismScorecard, MechanismsConfig, Purpose, TextConfig, until_stop};
 
-/// Continue a sequence, or make mechanisms from latents, with a trained run
+/// Continue a text or a sequence, or make mechanisms from latents, with a trained run
 #[derive(Debug, Args)]
 pub(super) struct GenerateArgs {
     #[command(flatten)]
     weights: RunFolderArgs,
-    /// Numbers to continue, as in 1,2,4,8
-    #[arg(long, value_delimiter = ',')]
-    prompt: Vec<u32>,
+    /// Text to continue, or - for what comes from standard input; of a run on numbers, these, as in 1,2,4,8
+    #[arg(long, value_name = "TEXT")]
+    prompt: Option<String>,
     /// Latents and types of mechanisms [default: those of the run]
     #[arg(long, value_name = "FILE.npz", conflicts_with = "prompt")]
     data: Option<PathBuf>,
@@ -37,19 +38,31 @@ pub(super) struct GenerateArgs {
     /// Draw the predicted mechanisms over the true ones
     #[arg(long, value_name = "FILE.svg", conflicts_with = "prompt")]
     svg: Option<PathBuf>,
-    /// How many numbers to add [default: 5]
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    /// How many numbers or tokens to add [default: 5 numbers, 200 tokens of text]
+    #[arg(long, visible_alias = "tokens", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     count: Option<u32>,
     /// Beam search of this width
     #[arg(long, value_name = "WIDTH", conflicts_with = "temperature", value_parser = clap::value_parser!(u32).range(1..=256))]
     beam: Option<u32>,
-    /// Draw from the softmax at this temperature
+    /// Draw from the softmax at this temperature; 0 takes the most probable [default: 0.8 for text, else 0]
     #[arg(long)]
     temperature: Option<f64>,
+    /// Draw from so many of the most probable alone
+    #[arg(long, value_name = "K", conflicts_with_all = ["beam", "data"], value_parser = clap::value_parser!(u32).range(1..))]
+    top_k: Option<u32>,
+    /// Draw from as few of the most probable as have this probability together
+    #[arg(long, value_name = "P", conflicts_with_all = ["beam", "data"])]
+    top_p: Option<f64>,
+    /// End a text before this one
+    #[arg(long, value_name = "TEXT", conflicts_with_all = ["beam", "data"])]
+    stop: Option<String>,
+    /// How many texts to make side by side
+    #[arg(long, value_name = "N", conflicts_with_all = ["beam", "data"], value_parser = clap::value_parser!(u32).range(1..=1024))]
+    batch: Option<u32>,
     /// Compute every position anew for each number, instead of keeping what they leave
     #[arg(long, conflicts_with = "data")]
     naive: bool,
-    /// Seed of --temperature [default: 1]
+    /// Seed of what is drawn [default: 1]
     #[arg(long)]
     seed: Option<u64>,
     #[command(flatten)]
@@ -61,36 +74,71 @@ pub(super) struct GenerateArgs {
 pub(super) fn run(host: &Host, args: GenerateArgs) -> Result<()> {
     let config = Config::of_run(args.weights.folder()?)?;
     if (config.data.kind() as &dyn Any).is::<MechanismsConfig>() {
-        if !args.prompt.is_empty()
-            || args.count.is_some()
-            || args.beam.is_some()
-            || args.temperature.is_some()
-            || args.seed.is_some()
-            || args.naive
-        {
-            let options = "--prompt, --count, --beam, --temperature, --seed and --naive";
-            return Err(Error::Config(format!("{options} are for runs on integer sequences; this one takes --data, --sample and --svg")));
+        let drawn = args.temperature.is_some() || args.top_k.is_some() || args.top_p.is_some() || args.seed.is_some();
+        let of_text = args.stop.is_some() || args.batch.is_some();
+        if args.prompt.is_some() || args.count.is_some() || args.beam.is_some() || drawn || of_text || args.naive {
+            return Err(Error::Config(
+                "this run makes mechanisms, which takes --data, --sample and --svg and none of the options for numbers and texts".into(),
+            ));
         }
         return mechanisms(host, config, &args);
     }
     if args.data.is_some() || !args.sample.is_empty() || args.svg.is_some() {
         return Err(Error::Config("--data, --sample and --svg are for runs of data.kind = \"mechanisms\"".into()));
     }
-    let strategy = match (args.beam, args.temperature) {
-        (Some(width), _) => Strategy::Beam(width as usize),
-        (_, Some(t)) if t > 0.0 && t.is_finite() => Strategy::Temperature(t, args.seed.unwrap_or(1)),
-        (_, Some(t)) => return Err(Error::Config(format!("--temperature {t} is out of range: it must be above 0, and finite"))),
-        _ => Strategy::Greedy,
+    let mut weights = weights_of(host, &args.weights)?;
+    let problem = Problem::open(&config, Purpose::Generate)?;
+    let text = (config.data.kind() as &dyn Any).downcast_ref::<TextConfig>();
+    let tokenizer = match text {
+        Some(text) => text.trained_tokenizer(&weights.buffers(problem.buffers())?)?,
+        None => None,
     };
+    let strategy = strategy(&args, tokenizer.is_some())?;
+    if tokenizer.is_none() && (args.stop.is_some() || args.batch.is_some()) {
+        return Err(Error::Config("--stop and --batch are for runs on text whose tokenizer is known".into()));
+    }
     let gpu = Arc::new(host.open(args.device.device.as_deref())?);
-    let batch = if let Strategy::Beam(width) = strategy { width } else { 1 };
-    let mut decoder = Decoder::new(&Problem::open(&config, Purpose::Generate)?, &gpu, batch)?;
-    decoder.load(&weights_of(host, &args.weights)?.load(decoder.plan().parameters())?)?;
+    let batch = if let Strategy::Beam(width) = strategy { width } else { args.batch.unwrap_or(1) as usize };
+    let mut decoder = Decoder::new(&problem, &gpu, batch)?;
+    decoder.load(&weights.load(decoder.plan().parameters())?)?;
     decoder.naive = args.naive;
+    match tokenizer {
+        Some(tokenizer) => of_text(host, &mut decoder, &tokenizer, strategy, &args),
+        None => of_numbers(host, &mut decoder, strategy, &args),
+    }
+}
+
+/// The strategy that the options name.
+fn strategy(args: &GenerateArgs, of_text: bool) -> Result<Strategy> {
+    if let Some(p) = args.top_p.filter(|p| !(*p > 0.0 && *p <= 1.0)) {
+        return Err(Error::Config(format!("--top-p {p} is out of range: it must be above 0, and at most 1")));
+    }
+    let usual = if of_text { 0.8 } else { f64::from(u8::from(args.top_k.is_some() || args.top_p.is_some())) };
+    match (args.beam, args.temperature.unwrap_or(usual)) {
+        (Some(width), _) => Ok(Strategy::Beam(width as usize)),
+        (_, 0.0) => Ok(Strategy::Greedy),
+        (_, temperature) if temperature > 0.0 && temperature.is_finite() => Ok(Strategy::Sampling(Sampling {
+            temperature,
+            seed: args.seed.unwrap_or(1),
+            top_k: args.top_k.map(|k| k as usize),
+            top_p: args.top_p,
+        })),
+        (_, t) => Err(Error::Config(format!("--temperature {t} is out of range: it must be 0 or above, and finite"))),
+    }
+}
+
+/// Continues numbers.
+fn of_numbers(host: &Host, decoder: &mut Decoder, strategy: Strategy, args: &GenerateArgs) -> Result<()> {
+    let text = args.prompt.as_deref().unwrap_or_default();
+    let number = |part: &str| {
+        let wrong = |_| Error::Config(format!("--prompt {text}: this run continues numbers, as in --prompt 1,2,4,8"));
+        part.trim().parse::<u32>().map_err(wrong)
+    };
+    let prompt: Vec<u32> = text.split(',').filter(|part| !part.is_empty()).map(number).collect::<Result<_>>()?;
     let count = args.count.unwrap_or(5) as usize;
-    let numbers = decoder.generate(&args.prompt, count, strategy)?;
+    let numbers = decoder.generate(&prompt, count, strategy)?;
     // Of the last number that is added the model sees all before it.
-    let seen = args.prompt.len() + count - 1;
+    let seen = prompt.len() + count - 1;
     match (decoder.limit(), decoder.context()) {
         (Some(limit), _) if seen > limit => {
             host.note(&format!("the model sees {limit} numbers: each further one is predicted from the last {limit} alone"));
@@ -101,10 +149,68 @@ pub(super) fn run(host: &Host, args: GenerateArgs) -> Result<()> {
         _ => {}
     }
     if args.json.json {
-        return host.print_json(&json!({ "prompt": args.prompt, "generated": numbers }));
+        return host.print_json(&json!({ "prompt": prompt, "generated": numbers }));
     }
     let list = |v: &[u32]| v.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    host.print(&format!("{} → {}", list(&args.prompt), list(&numbers)))
+    host.print(&format!("{} → {}", list(&prompt), list(&numbers)))
+}
+
+/// Continues a text: one alone as it comes, several when they are made.
+fn of_text(host: &Host, decoder: &mut Decoder, tokenizer: &Tokenizer, strategy: Strategy, args: &GenerateArgs) -> Result<()> {
+    let prompt = match args.prompt.as_deref() {
+        Some("-") => std::io::read_to_string(std::io::stdin()).map_err(|e| Error::Config(format!("--prompt -: standard input: {e}")))?,
+        Some(text) => text.into(),
+        None => "\n".into(),
+    };
+    let tokens = tokenizer.encode(&prompt).map_err(|e| Error::Config(format!("--prompt {}: {e}", shortened(&format!("{prompt:?}")))))?;
+    if tokens.is_empty() {
+        return Err(Error::Config("--prompt is empty: give the text at least one token to begin with".into()));
+    }
+    let count = args.count.unwrap_or(200) as usize;
+    if let Some(limit) = decoder.limit().filter(|limit| tokens.len() + count - 1 > *limit) {
+        // Of a full context half stays, so that the cache is filled anew once for so many tokens.
+        decoder.kept = limit.div_ceil(2);
+        host.note(&format!("the model sees {limit} tokens: whenever they are full it goes on from the last {}", decoder.kept));
+    }
+    let batch = args.batch.unwrap_or(1) as usize;
+    let alone = batch == 1 && args.beam.is_none() && !args.json.json;
+    let mut made: Vec<(TextStream<'_>, String)> =
+        (0..batch).map(|_| (TextStream::new(tokenizer, args.stop.as_deref()), String::new())).collect();
+    if alone {
+        host.stream(&prompt)?;
+    }
+    let mut take = |newest: &[u32]| {
+        for ((stream, text), token) in made.iter_mut().zip(newest) {
+            let new = stream.push(*token);
+            if alone {
+                host.stream(&new)?;
+            }
+            text.push_str(&new);
+        }
+        Ok(!host.closed() && made.iter().any(|(stream, _)| !stream.ended))
+    };
+    match strategy {
+        Strategy::Beam(_) => {
+            for token in decoder.generate(&tokens, count, strategy)? {
+                take(&[token])?;
+            }
+        }
+        _ => decoder.stream(&tokens, count, strategy, take)?,
+    }
+    for (stream, text) in &mut made {
+        let rest = stream.finish();
+        if alone {
+            host.stream(&rest)?;
+        }
+        text.push_str(&rest);
+    }
+    let texts: Vec<&String> = made.iter().map(|(_, text)| text).collect();
+    match (args.json.json, alone, &texts[..]) {
+        (true, ..) => host.print_json(&json!({ "prompt": prompt, "texts": texts })),
+        (_, true, _) => host.stream("\n"),
+        (.., [text]) => host.print(&format!("{prompt}{text}")),
+        _ => texts.iter().zip(1..).try_for_each(|(text, number)| host.print(&format!("--- {number}\n{prompt}{text}"))),
+    }
 }
 
 /// Generates mechanisms from latents and types: joints until the stop bit, beside the true ones if the file has them.

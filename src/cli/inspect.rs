@@ -148,12 +148,22 @@ fn inspect_tensors(host: &Host, file: &Path, as_json: bool) -> Result<()> {
 fn about_text(about: &[(String, String)]) -> String {
     let mut sorted: Vec<_> = about.iter().collect();
     sorted.sort_by_key(|(key, _)| (key == "config", key.clone()));
-    sorted.into_iter().map(|(key, value)| if value.contains('\n') { format!("\n{key}:\n{}\n", visible(value.trim_end())) } else { format!("{key}: {}\n", visible(value)) }).collect()
+    sorted
+        .into_iter()
+        .map(|(key, value)| {
+            if value.contains('\n') { format!("\n{key}:\n{}\n", visible(value.trim_end())) } else { format!("{key}: {}\n", visible(value)) }
+        })
+        .collect()
 }
 
 /// The same as JSON: what is JSON itself is not put into quotes.
 fn about_json(about: &[(String, String)]) -> serde_json::Value {
-    let value = |value: &String| serde_json::from_str(value).ok().filter(serde_json::Value::is_object).unwrap_or_else(|| value.as_str().into());
+    let value = |value: &String| {
+        serde_json::from_str(value)
+            .ok()
+            .filter(|value: &serde_json::Value| value.is_object() || value.is_array())
+            .unwrap_or_else(|| value.as_str().into())
+    };
     about.iter().map(|(key, text)| (key.clone(), value(text))).collect::<serde_json::Map<_, _>>().into()
 }
 
@@ -179,16 +189,26 @@ fn inspect_onnx(host: &Host, file: &Path, as_json: bool) -> Result<()> {
         }));
     }
     let rows = [("input", &model.inputs), ("output", &model.outputs), ("", &model.weights)];
-    let rows: Vec<(&str, &OnnxTensor)> = rows.into_iter().flat_map(|(what, tensors)| tensors.iter().map(move |tensor| (what, tensor))).collect();
+    let rows: Vec<(&str, &OnnxTensor)> =
+        rows.into_iter().flat_map(|(what, tensors)| tensors.iter().map(move |tensor| (what, tensor))).collect();
     let width = rows.iter().map(|(_, tensor)| visible(&tensor.name).chars().count()).max().unwrap_or(0);
     let mut out = String::new();
     for (what, tensor) in &rows {
-        let (shape, size) = (format!("[{}]", visible(&tensor.shape.join(", "))), if tensor.bytes > 0 { tensor.bytes.to_string() } else { (*what).into() });
+        let (shape, size) =
+            (format!("[{}]", visible(&tensor.shape.join(", "))), if tensor.bytes > 0 { tensor.bytes.to_string() } else { (*what).into() });
         let _ = writeln!(out, "{:width$}  {:5} {shape:<24}{size:>12}", visible(&tensor.name), kind(tensor.kind));
     }
     let held: usize = model.weights.iter().map(|tensor| tensor.bytes).sum();
     let listed: Vec<String> = operations.iter().map(|(name, count)| format!("{count} {}", visible(name))).collect();
-    let _ = writeln!(out, "\nONNX opset {}, by {}: {} operations ({}), {} of weights", model.opset, visible(&model.producer), model.operations.len(), listed.join(", "), bytes(held as u64));
+    let _ = writeln!(
+        out,
+        "\nONNX opset {}, by {}: {} operations ({}), {} of weights",
+        model.opset,
+        visible(&model.producer),
+        model.operations.len(),
+        listed.join(", "),
+        bytes(held as u64)
+    );
     out.push_str(&about_text(&model.about));
     host.print(&out)
 }

@@ -8,6 +8,7 @@ mod check;
 mod compare;
 mod completions;
 mod data;
+mod data_text;
 mod devices;
 mod encode;
 mod estimate;
@@ -22,12 +23,15 @@ mod live;
 mod live_draw;
 mod new;
 mod new_samples;
+mod new_text;
 mod output;
 mod plan;
 mod predict;
 mod preflight;
 mod profile;
 mod report;
+#[cfg(feature = "serve")]
+mod serve;
 mod signals;
 mod status;
 mod sweep;
@@ -79,8 +83,11 @@ enum Command {
     Export(export::ExportArgs),
     /// Latents of images by a trained VAE, with the types, joints and mask of the file
     Encode(encode::EncodeArgs),
-    /// Continue a sequence, or make mechanisms from latents, with a trained run
+    /// Continue a text or a sequence, or make mechanisms from latents, with a trained run
     Generate(generate::GenerateArgs),
+    /// Answer requests for predictions of trained runs over HTTP
+    #[cfg(feature = "serve")]
+    Serve(serve::ServeArgs),
     /// Parameters and memory of runs: on an RX 6600, or on a device of this machine
     Estimate(estimate::EstimateArgs),
     /// Look before a long run: the data with their norms, sizes, memory, and some steps with their time
@@ -123,6 +130,8 @@ fn dispatch(host: &Host, command: Command, ranks: Ranks) -> Result<()> {
         Command::Export(args) => export::run(host, args),
         Command::Encode(args) => encode::run(host, args),
         Command::Generate(args) => generate::run(host, args),
+        #[cfg(feature = "serve")]
+        Command::Serve(args) => serve::run(host, args),
         Command::Estimate(args) => estimate::run(host, args),
         Command::Preflight(args) => preflight::run(host, args),
         Command::Check(args) => check::run(host, args),

@@ -7,6 +7,7 @@ use clap::Args;
 use include_dir::{Dir, include_dir};
 
 use super::new_samples::{TARGETS, Wishes, look};
+use super::new_text::{self, is_text};
 use crate::config::{Section as _, Table};
 use crate::datasets::next_vectors::{Reading, ValidationSplit, header, load};
 use crate::datasets::npz::Npz;
@@ -14,7 +15,7 @@ use crate::datasets::tables::is_table;
 use crate::error::{Error, Result, argument, visible};
 use crate::files;
 use crate::host::Host;
-use crate::metrics::folded;
+use crate::metrics::{bytes, folded};
 use crate::problem::Problem;
 use crate::registry::Config;
 use crate::tasks::Purpose;
@@ -25,11 +26,11 @@ static RUNS: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/data/runs");
 /// Write a commented run file for your own data, after looking into them
 #[derive(Debug, Args)]
 pub(super) struct NewArgs {
-    /// Kind of run: a name of data/runs/ without .toml, as in lvm_mlp [default: what suits the data]
-    #[arg(value_name = "KIND", value_parser = clap::builder::PossibleValuesParser::new(kinds()))]
+    /// Kind of run: a name of data/runs/ without .toml, as in lvm_mlp, or gpt for a text [default: what suits the data]
+    #[arg(value_name = "KIND", value_parser = clap::builder::PossibleValuesParser::new([kinds(), vec![GPT]].concat()))]
     kind: Option<String>,
     /// Your data
-    #[arg(long, value_name = "FILE.npz|FILE.csv|FILE.parquet|FOLDER")]
+    #[arg(long, value_name = "FILE.npz|FILE.csv|FILE.parquet|FILE.txt|FOLDER")]
     data: Option<PathBuf>,
     /// Arrays or columns to predict [default: those with a usual name, else the last]
     #[arg(long, value_name = "NAME,…", value_delimiter = ',', requires = "data")]
@@ -41,6 +42,9 @@ pub(super) struct NewArgs {
     #[arg(long, value_name = "RUN.toml")]
     out: Option<PathBuf>,
 }
+
+/// Kind of run for a text, whose sizes are chosen by its length.
+const GPT: &str = "gpt";
 
 fn kinds() -> Vec<&'static str> {
     let mut names: Vec<&str> = RUNS.files().filter_map(|file| file.path().file_name()?.to_str()?.strip_suffix(".toml")).collect();
@@ -58,7 +62,12 @@ pub(super) fn run(host: &Host, args: NewArgs) -> Result<()> {
                 argument(&file)
             )));
         }
+        (Some(kind), Some(file)) if kind == GPT => return of_text(host, &file, out),
+        (Some(kind), None) if kind == GPT => {
+            return Err(Error::Config("name your text, as in `engine new gpt --data my.txt`: sizes are chosen by its length".into()));
+        }
         (Some(kind), data) => (kind, data),
+        (None, Some(file)) if is_text(&file) && target.is_empty() && window.is_empty() => return of_text(host, &file, out),
         (None, Some(file)) => match kind_of(&file, &target, &window)? {
             Some(kind) => (kind.into(), Some(file)),
             None => return of_samples(host, &file, target, &window, out),
@@ -120,6 +129,30 @@ fn of_samples(host: &Host, file: &Path, target: Vec<String>, window: &[usize], o
     let facts: Vec<String> = text.lines().skip(1).map_while(|line| line.strip_prefix("# ").map(String::from)).collect();
     save(host, &out, &text, &facts)
 }
+
+/// Writes a run file for a text.
+fn of_text(host: &Host, file: &Path, out: Option<PathBuf>) -> Result<()> {
+    let (template, mut facts) = new_text::look(file)?;
+    let name = file.file_stem().map_or("text".into(), std::ffi::OsStr::to_string_lossy).into_owned();
+    let out = out.unwrap_or_else(|| PathBuf::from(format!("{name}.toml")));
+    let config = Config::parse(&template, &out.display().to_string(), &[])?;
+    config.validate().map_err(Error::Config)?;
+    let mut problem = Problem::open(&config, Purpose::Train)?;
+    problem.source().expect_file()?;
+    let target = crate::gpu::Target::default();
+    let (weights, report) = (problem.record_training(target)?.0.parameter_count(), problem.place(target, BUDGET)?.memory.report);
+    if report.total_bytes > BUDGET {
+        facts.push("It does not fit 8 GiB as it is: `engine estimate --fit` finds a smaller batch that does.".into());
+    }
+    facts.push(format!("The model has {weights} weights, and training takes {} of memory on an RX 6600.", bytes(report.total_bytes)));
+    let text = written(&template, &Looked { facts: facts.clone(), ..Looked::default() });
+    save(host, &out, &text, &facts)?;
+    let run = argument(&Path::new("runs").join(out.file_stem().unwrap_or_default()));
+    host.print(&format!("Then let it write:\n  engine generate {run} --prompt \"…\""))
+}
+
+/// Memory that a run is fitted to, in bytes.
+const BUDGET: u64 = 8 << 30;
 
 /// Saves a run file, and says what is in it and what to do with it.
 fn save(host: &Host, out: &Path, text: &str, facts: &[String]) -> Result<()> {

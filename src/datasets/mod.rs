@@ -16,6 +16,8 @@ pub mod sample_reader;
 pub mod samples;
 pub mod scale;
 pub mod tables;
+pub mod tokenizer;
+pub mod tokens;
 
 use std::fs::File;
 use std::io::{Read, Seek};

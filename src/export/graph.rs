@@ -51,6 +51,8 @@ pub(super) enum Op {
     Activate(Activation),
     /// eˣ.
     Exp,
+    /// −x.
+    Neg,
     /// ln(1 + eˣ).
     Softplus,
     /// Numbers of integers.
@@ -393,7 +395,9 @@ fn shape_of(op: &Op, inputs: &[&[usize]]) -> Option<Vec<usize>> {
             },
         ),
         Op::Attention(_) => x.to_vec(),
-        Op::Activate(_) | Op::Exp | Op::Softplus | Op::Float | Op::LayerNorm(_) | Op::Rms(_) | Op::Unit | Op::Softmax(_) => x.to_vec(),
+        Op::Activate(_) | Op::Exp | Op::Neg | Op::Softplus | Op::Float | Op::LayerNorm(_) | Op::Rms(_) | Op::Unit | Op::Softmax(_) => {
+            x.to_vec()
+        }
         Op::Scaled | Op::Flip(_) | Op::Reverse(_) | Op::CumSum(_) | Op::Masked(_) => x.to_vec(),
     })
 }

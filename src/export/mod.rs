@@ -1,9 +1,10 @@
-//! Trained models for other programs: ONNX files, torch modules and weights alone. The recorded forward pass is translated launch by launch
-//! into a graph of some thirty operations, from which all of them are written. And training runs for a browser, launch by launch as they are.
+//! Trained models as ONNX files and torch modules: the recorded forward pass is translated launch by launch into a graph of some thirty
+//! operations, from which both are written. And training runs for a browser, with their launches as they are.
 
 mod attention;
 mod elements;
 mod graph;
+mod launches;
 mod model;
 mod onnx;
 mod products;

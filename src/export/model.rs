@@ -1,12 +1,13 @@
 //! A trained model as a graph: its inputs as data have them, its outputs in the unit of the data, and its weights.
 
 use super::graph::{Axes, Binary, Graph, Numbers, Op, Value};
-use super::translation::Translation;
+use super::launches::translate;
 use crate::batch::{Field, Normalization, Scale};
 use crate::error::{Error, Result};
 use crate::gpu::Target;
 use crate::plan::{Buffer, Parameter};
-use crate::problem::{Prediction, Problem};
+use crate::problem::Problem;
+use crate::problem::prediction::Prediction;
 use crate::registry::Config;
 use crate::tasks::{DataKind, Purpose};
 use crate::train::Weights;
@@ -41,21 +42,19 @@ impl Exported {
         problem.use_saved_buffers(buffers.clone());
         let fixed = Recorded::of(&problem, 1, None, part)?;
         let flat = weights.load(&fixed.parameters)?;
-        let mut static_axes = None;
-        let primes = PRIMES.into_iter().filter(|prime| fixed.lengths.iter().all(|length| !length.is_multiple_of(*prime)));
-        for prime in primes.clone() {
-            let graph = Recorded::of(&problem, prime, None, part)?.graph;
-            match static_axes.replace(graph) {
-                Some(before) if before.same(static_axes.as_ref().unwrap_or(&before)) => break,
-                _ => {}
-            }
+        let free = |prime: &usize| fixed.lengths.iter().all(|length| !length.is_multiple_of(*prime));
+        let primes: Vec<usize> = PRIMES.into_iter().filter(free).collect();
+        let graph = any_number(&problem, &primes, part)?;
+        let graph = any_length(config, &buffers, &graph, &fixed.parameters, primes, part).unwrap_or(graph);
+        let mut about = weights.about(&problem.toml);
+        if !fixed.words.is_empty() {
+            about.push(("classes".into(), serde_json::json!(fixed.words).to_string()));
         }
-        let graph = static_axes.ok_or_else(|| Error::Internal("sizes that all primes divide".into()))?;
-        let graph = any_length(config, &buffers, &graph, &fixed.parameters, primes.collect(), part).unwrap_or(graph);
-        Ok(Exported { graph, flat, about: weights.about(problem.toml.as_str()) })
+        Ok(Exported { graph, flat, about })
     }
 
-    /// What the file says about itself: kind, configuration, metrics and step of the weights, checksums of the data, version.
+    /// What the file says about itself: kind, configuration, metrics and step of the weights, checksums of the data, version, words of the
+    /// classes.
     pub fn about(&self) -> &[(String, String)] {
         &self.about
     }
@@ -88,7 +87,7 @@ impl Exported {
 }
 
 /// Lengths that stand for any; two that give the same graph show that nothing of it depends on them.
-const PRIMES: [usize; 8] = [11, 13, 17, 19, 23, 29, 31, 37];
+const PRIMES: [usize; 12] = [11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53];
 
 /// A graph recorded for one number of samples and positions.
 struct Recorded {
@@ -96,6 +95,8 @@ struct Recorded {
     parameters: Vec<Parameter>,
     /// Lengths of all axes of inputs and weights.
     lengths: Vec<usize>,
+    /// Words of the classes, in the order of the logits.
+    words: Vec<String>,
 }
 
 impl Recorded {
@@ -116,7 +117,7 @@ impl Recorded {
             }
             inputs.push((*tensor, value));
         }
-        let mut translation = Translation::of(&plan, problem.buffers(), graph, &inputs)?;
+        let mut translation = translate(&plan, problem.buffers(), graph, &inputs)?;
         let output = translation.value(io.output)?;
         let latents = plan.find("z").map(|z| translation.value(z)).transpose()?;
         let mut graph = translation.graph;
@@ -135,8 +136,22 @@ impl Recorded {
         let parameters = plan.parameters().to_vec();
         let fields = prediction.fields.iter().flat_map(|(field, _)| field.shape.clone());
         let lengths = parameters.iter().flat_map(|p| p.shape.clone()).chain(fields).collect();
-        Ok(Recorded { graph, parameters, lengths })
+        let words = prediction.answer.filter(|_| prediction.classes.is_some()).map(|answer| answer.words).unwrap_or_default();
+        Ok(Recorded { graph, parameters, lengths, words })
     }
+}
+
+/// The graph for any number of samples: that of two numbers which give the same.
+fn any_number(problem: &Problem, primes: &[usize], part: Option<Part>) -> Result<Graph> {
+    let mut before: Option<Graph> = None;
+    for prime in primes {
+        let graph = Recorded::of(problem, *prime, None, part)?.graph;
+        if before.is_some_and(|before| before.same(&graph)) {
+            return Ok(graph);
+        }
+        before = Some(graph);
+    }
+    Err(Error::Internal("the model depends on the number of samples".into()))
 }
 
 /// The graph for sequences of any length, if the model has the same weights and does the same whatever the length.

@@ -32,8 +32,8 @@ pub(super) fn step(t: &mut Translation<'_>, e: &Entry) -> Result<()> {
     let (w_hh, b_hh) = (t.value(weight)?, t.value(bias)?);
     let all = t.add(Op::Recurrent(cell), &[x, w_ih, w_hh, b_ih, b_hh], e, "states")?;
     let h = t.bound(e, "h")?;
-    let steps = t.plan.entries().iter().filter(|other| is_cell(other) && other.tensor("h") == Some(h));
-    let end = steps.filter(|other| other.tensor("y").is_some()).last().ok_or_else(|| missing("a result"))?;
+    let mut steps = t.plan.entries().iter().filter(|other| is_cell(other) && other.tensor("h") == Some(h));
+    let end = steps.rfind(|other| other.tensor("y").is_some()).ok_or_else(|| missing("a result"))?;
     let y = match (t.plan.shape(t.bound(end, "y")?).len(), t.maybe(e, "residual")?) {
         (2, None) => t.add(Op::Take(0, -1), &[all], e, "out")?,
         (3, Some(residual)) => t.binary(Binary::Add, all, residual, e, "out")?,

@@ -10,7 +10,7 @@ pub(super) fn sinusoids(t: &mut Translation<'_>, e: &Entry) -> Result<()> {
     let (cols, length) = (e.size("cols"), e.size("length"));
     let wave = |i: usize| {
         let angle = (i / cols) as f64 * 10_000f64.powf(-((i % cols / 2 * 2) as f64) / cols as f64);
-        (if i % cols % 2 == 0 { angle.sin() } else { angle.cos() }) as f32
+        (if (i % cols).is_multiple_of(2) { angle.sin() } else { angle.cos() }) as f32
     };
     let table = t.constant(&format!("{}.table", e.label), &[length, cols], (0..length * cols).map(wave).collect());
     let x = t.read(e, "x")?;

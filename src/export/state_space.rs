@@ -93,8 +93,7 @@ fn decay(t: &mut Translation<'_>, e: &Entry, s: Sizes) -> Result<()> {
     let rate = t.view(rate, &[s.heads, 1], e)?;
     let falls = t.binary(Binary::Mul, delta, rate, e, "falls")?;
     let sums = t.add(Op::CumSum(3), &[falls], e, "fall_sums")?;
-    let zero = t.constant("zero", &[1], vec![0.0]);
-    let alpha = t.binary(Binary::Sub, zero, sums, e, "decay_sums")?;
+    let alpha = t.add(Op::Neg, &[sums], e, "decay_sums")?;
     let decay = t.bound(e, "decay")?;
     t.decays.insert(decay, [alpha, delta]);
     Ok(())

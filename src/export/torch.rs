@@ -46,7 +46,7 @@ impl Exported {
             "\"\"\"{kind}, written by engine {version}: {signature}.\n\n    model = load()\n    {outputs} = model({inputs})\n\"\"\"\n\n\
              {math}import pathlib\n\nimport safetensors.torch\nimport torch\nimport torch.nn.functional as F\n\n\
              # Shapes of the weights, by their names in the file beside this one.\nPARAMETERS = {parameters}\n\
-             # What is kept with them and not trained.\nBUFFERS = {buffers}\n{helpers}\n\
+             # What is kept with them and not trained.\nBUFFERS = {buffers}\n{helpers}\
              {CLASS}\
              \x20   def forward(self, {inputs}):\n        w = self.state_dict(keep_vars=True)\n{body}        return {outputs}\n\n\n\
              def load(path=pathlib.Path(__file__).with_name({file})):\n    \"\"\"The model with its trained weights.\"\"\"\n    model = Model()\n    \
@@ -236,6 +236,7 @@ fn expression(graph: &Graph, node: &Node, inputs: &[&str]) -> String {
             Activation::Tanh => format!("torch.tanh({x})"),
         },
         Op::Exp => format!("torch.exp({x})"),
+        Op::Neg => format!("-{x}"),
         Op::Softplus => format!("F.softplus({x})"),
         Op::Float => format!("{x}.float()"),
         Op::LayerNorm(eps) => format!("F.layer_norm({x}, {x}.shape[-1:], {}, {}, {:e})", inputs[1], inputs[2], *eps as f32),

@@ -1,9 +1,8 @@
-//! From the recorded forward pass to the graph: each launch becomes the operations that it is made of.
+//! The graph while the recorded forward pass is translated: which tensor has which value.
 
 use std::collections::{HashMap, HashSet};
 
 use super::graph::{Binary, Graph, Numbers, Op, Value};
-use super::{attention, elements, products, recurrent, sequences, state_space};
 use crate::error::{Error, Result};
 use crate::kernels::matmul::Activation;
 use crate::plan::{Buffer, Entry, FixedPlan, Storage, Tensor};
@@ -24,58 +23,16 @@ pub(super) struct Translation<'a> {
 }
 
 impl<'a> Translation<'a> {
-    /// Translates a forward pass whose inputs have these values.
-    ///
-    /// # Errors
-    /// `Config` for a kernel that has no translation.
-    pub(super) fn of(plan: &'a FixedPlan, buffers: &'a [Buffer], graph: Graph, inputs: &[(Tensor, Value)]) -> Result<Translation<'a>> {
-        let mut translation = Translation {
-            plan,
-            buffers,
-            graph,
-            values: inputs.iter().copied().collect(),
-            surroundings: HashMap::new(),
-            decays: HashMap::new(),
-            states: recurrent::states(plan),
-        };
-        plan.entries().iter().try_for_each(|entry| translation.launch(entry))?;
-        Ok(translation)
-    }
-
-    fn launch(&mut self, entry: &Entry) -> Result<()> {
-        let kernel = entry.shader.name.as_str();
-        let translated = match kernel.split_once('/').unwrap_or((kernel, "")) {
-            ("matmul", _) => products::product(self, entry),
-            ("patches", "forward") => products::patches(self, entry),
-            ("conv1d", "unfold") => products::unfold(self, entry),
-            ("conv1d", "depthwise") => products::depthwise(self, entry),
-            ("max_pool", "forward") => products::max_pool(self, entry),
-            ("upsample", "forward") => products::upsample(self, entry),
-            ("activation", "forward") => elements::activation(self, entry),
-            ("layer_norm", "forward") => elements::layer_norm(self, entry),
-            ("gated_norm", "forward") => elements::gated_norm(self, entry),
-            ("swiglu", "forward" | "forward_vec4") => elements::swiglu(self, entry),
-            ("vae", "sample") => elements::sample(self, entry),
-            ("fourier", "features") => elements::fourier(self, entry),
-            ("positions", "forward") => sequences::sinusoids(self, entry),
-            ("embedding", "forward") => sequences::embedding(self, entry),
-            ("embedding", "fixed") => sequences::fixed_embedding(self, entry),
-            ("embedding", "add_positions") => sequences::add_positions(self, entry),
-            ("tokens", "forward") => sequences::tokens(self, entry),
-            ("slice", "forward") => sequences::last(self, entry),
-            ("mean", "forward") => sequences::mean(self, entry),
-            ("weighted_mean", "weights") => sequences::pool_weights(self, entry),
-            ("weighted_mean", "forward") => sequences::weighted_mean(self, entry),
-            ("concat", "forward") => sequences::concat(self, entry),
-            ("transpose", "forward") => sequences::transpose(self, entry),
-            ("attention", "forward_rows") => attention::attention(self, entry),
-            ("attention_pool", "forward") => attention::pool(self, entry),
-            ("rope", "rotate" | "rotate_vec4") => attention::rope(self, entry),
-            ("lstm" | "gru", "forward") => recurrent::step(self, entry),
-            ("ssd", pass) => state_space::pass(self, entry, pass),
-            _ => return Err(Error::Config(format!("{}: the kernel {kernel} has no translation to other programs", entry.label))),
-        };
-        translated.map_err(|e| e.of(&format!("export of {} at {}", entry.shader.name, entry.label)))
+    /// A translation that begins with these inputs; `states` are those of recurrent layers.
+    pub(super) fn new(
+        plan: &'a FixedPlan,
+        buffers: &'a [Buffer],
+        graph: Graph,
+        inputs: &[(Tensor, Value)],
+        states: HashSet<Tensor>,
+    ) -> Translation<'a> {
+        let values = inputs.iter().copied().collect();
+        Translation { plan, buffers, graph, values, surroundings: HashMap::new(), decays: HashMap::new(), states }
     }
 
     /// The tensor bound to a variable.

@@ -49,18 +49,18 @@ impl Layer for Activate {
     }
 }
 
-/// A dropout as a layer of its own.
+/// A dropout as a layer of its own (`torch.nn.Dropout`).
 #[derive(Debug)]
-struct Drop {
+pub struct DropoutLayer {
     name: String,
     rate: f64,
     saved: Option<kernels::Dropout>,
 }
 
-impl Drop {
-    /// A dropout layer with this rate.
-    fn new(name: &str, rate: f64) -> Self {
-        Drop { name: name.into(), rate, saved: None }
+impl DropoutLayer {
+    /// A dropout layer with this rate; it has no weights, and its tensors have this name.
+    pub fn new(name: &str, rate: f64) -> Self {
+        DropoutLayer { name: name.into(), rate, saved: None }
     }
 
     fn apply(&self, plan: &mut Plan, x: Tensor, what: &str) -> Result<Tensor> {
@@ -71,7 +71,7 @@ impl Drop {
     }
 }
 
-impl Layer for Drop {
+impl Layer for DropoutLayer {
     fn forward(&mut self, plan: &mut Plan, x: Tensor) -> Result<Tensor> {
         self.saved = dropout(plan, self.rate);
         self.apply(plan, x, "y")
@@ -126,7 +126,7 @@ pub struct DropoutConfig {
 
 impl StackLayer for DropoutConfig {
     fn make(&self, name: &str, _at: &str, _sample: &mut Sample) -> Result<Step> {
-        Ok(Step::other(Drop::new(name, self.rate)))
+        Ok(Step::other(DropoutLayer::new(name, self.rate)))
     }
 
     fn dropout(&self) -> Option<f64> {

@@ -20,6 +20,10 @@ fn sequences(plan: &Plan, ids: Tensor, name: &str) -> Result<[usize; 2]> {
 #[derive(Debug, Clone)]
 pub struct Embedding {
     name: String,
+    /// Names of the tables of tokens and of positions.
+    tables: [String; 2],
+    /// Initial values of both.
+    init: Init,
     vocab: usize,
     /// Number of positions; none if positions have no vectors.
     limit: Option<usize>,
@@ -39,7 +43,13 @@ struct Saved {
 impl Embedding {
     /// A layer with the weights `name.value.weight` (vocab, features), and with a limit `name.position.weight` (limit, features).
     pub fn new(name: &str, vocab: usize, limit: Option<usize>, features: usize) -> Self {
-        Embedding { name: name.into(), vocab, limit, features, saved: None }
+        let tables = ["value", "position"].map(|table| format!("{name}.{table}.weight"));
+        Embedding { name: name.into(), tables, init: Init::Normal(1.0), vocab, limit, features, saved: None }
+    }
+
+    /// The layer with other names of the tables of tokens and of positions, and other initial values.
+    pub fn with(self, tables: [String; 2], init: Init) -> Self {
+        Embedding { tables, init, ..self }
     }
 
     /// Appends y[b, m] = value[ids[b, m]] + position[state.position + m], (batch, length, features).
@@ -49,8 +59,8 @@ impl Embedding {
     pub fn forward(&mut self, plan: &mut Plan, ids: Tensor) -> Result<Tensor> {
         let [batch, length] = sequences(plan, ids, &self.name)?;
         let (rows, cols) = (batch * length, self.features);
-        let table = plan.parameter(&format!("{}.value.weight", self.name), &[self.vocab, cols], Init::Normal(1.0))?;
-        let positions = |limit| plan.parameter(&format!("{}.position.weight", self.name), &[limit, cols], Init::Normal(1.0));
+        let table = plan.parameter(&self.tables[0], &[self.vocab, cols], self.init)?;
+        let positions = |limit| plan.parameter(&self.tables[1], &[limit, cols], self.init);
         let positions = self.limit.map(positions).transpose()?;
         let y = plan.activation(format!("{}.y", self.name), &[batch, length, cols])?;
         Forward { ids, table, positions, y, rows, cols, length }.record(plan, &self.name)?;

@@ -17,7 +17,12 @@ impl FeedForward {
     pub fn new(name: &str, features: usize, hidden: usize, activation: Activation, rate: f64) -> Self {
         let linear1 = Linear::new(&format!("{name}.linear1"), features, hidden).activated(activation);
         let linear2 = Linear::new(&format!("{name}.linear2"), hidden, features);
-        FeedForward(Sequential(vec![Step::linear(linear1, rate), Step::linear(linear2, rate)]))
+        FeedForward::of([(linear1, rate), (linear2, rate)])
+    }
+
+    /// A layer of these two, the first with its activation, each with the rate of the dropout after it.
+    pub fn of(layers: [(Linear, f64); 2]) -> Self {
+        FeedForward(Sequential(layers.map(|(linear, rate)| Step::linear(linear, rate)).into()))
     }
 
     /// Appends the forward pass, added to `residual`: x itself, or the tensor whose normalisation x is.

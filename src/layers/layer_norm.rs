@@ -3,16 +3,18 @@
 use super::layer::{Decoding, Gradient, Layer, saved_by_forward};
 use super::linear::Fused;
 use crate::error::Result;
+use crate::gpu::Role;
 use crate::kernels::Dropout;
 use crate::kernels::layer_norm::{BackwardInput, BackwardParams, Forward};
-use crate::plan::{Init, Plan, Tensor};
+use crate::plan::{Fill, Init, Plan, Tensor};
 
-/// `torch.nn.LayerNorm` over the last dimension: weight 1, bias 0. Or RMS normalisation (`LlamaRMSNorm`): weight 1.
+/// `torch.nn.LayerNorm` over the last dimension: weight 1, bias 0 or none. Or RMS normalisation (`LlamaRMSNorm`): weight 1.
 #[derive(Debug, Clone)]
 pub struct LayerNorm {
     name: String,
     features: usize,
     center: bool,
+    bias: bool,
     eps: f64,
     saved: Option<Saved>,
 }
@@ -29,12 +31,17 @@ struct Saved {
 impl LayerNorm {
     /// A layer with weights `name.weight` and `name.bias`.
     pub fn new(name: &str, features: usize, eps: f64) -> Self {
-        LayerNorm { name: name.into(), features, center: true, eps, saved: None }
+        LayerNorm { name: name.into(), features, center: true, bias: true, eps, saved: None }
     }
 
     /// RMS normalisation with the weight `name.weight`.
     pub fn rms(name: &str, features: usize, eps: f64) -> Self {
         LayerNorm { center: false, ..LayerNorm::new(name, features, eps) }
+    }
+
+    /// The layer with a bias, or without.
+    pub fn with_bias(self, bias: bool) -> Self {
+        LayerNorm { bias, ..self }
     }
 }
 
@@ -56,7 +63,15 @@ impl LayerNorm {
         let Saved { x, w, b, stats, rows } = saved_by_forward(&self.saved, &self.name)?;
         let cols = self.features;
         let dw = plan.gradient(w)?;
-        let db = b.map(|b| plan.gradient(b)).transpose()?;
+        let db = match b {
+            // Nobody reads what would be the gradient of the zeros.
+            Some(_) if !self.bias => {
+                let unread = plan.workspace(format!("{}.unread", self.name), &[cols])?;
+                plan.sum_anew(unread);
+                Some(unread)
+            }
+            b => b.map(|b| plan.gradient(b)).transpose()?,
+        };
         BackwardParams { x, stats, dy, dw, db, rows, cols }.record(plan, &self.name)?;
         let dx = plan.like(format!("{}.dx", self.name), x)?;
         let (center, eps, derivative, residual) = (self.center, self.eps, fused.derivative, fused.residual);
@@ -70,9 +85,11 @@ impl Layer for LayerNorm {
     fn forward(&mut self, plan: &mut Plan, x: Tensor) -> Result<Tensor> {
         let (cols, rows) = (self.features, plan.len(x) / self.features);
         let w = plan.parameter(&format!("{}.weight", self.name), &[cols], Init::Ones)?;
-        let b = match self.center {
-            true => Some(plan.parameter(&format!("{}.bias", self.name), &[cols], Init::Zeros)?),
-            false => None,
+        let b = match (self.center, self.bias) {
+            (true, true) => Some(plan.parameter(&format!("{}.bias", self.name), &[cols], Init::Zeros)?),
+            // The kernel centres with a bias alone.
+            (true, false) => Some(zeros(plan, cols)?),
+            (false, _) => None,
         };
         let y = plan.like(format!("{}.y", self.name), x)?;
         let stats = plan.activation(format!("{}.stats", self.name), &[rows, 2])?;
@@ -87,5 +104,14 @@ impl Layer for LayerNorm {
 
     fn decoding(&self) -> Decoding {
         Decoding::Endless
+    }
+}
+
+/// So many zeros, of which a plan has one tensor.
+fn zeros(plan: &mut Plan, count: usize) -> Result<Tensor> {
+    let name = format!("zeros.{count}");
+    match plan.find(&name) {
+        Some(found) => Ok(found),
+        None => plan.constant(Role::Workspace, &name, &[count], Some(Fill::floats(vec![0.0; count]))),
     }
 }

@@ -30,6 +30,7 @@ mod stacked;
 mod state_space;
 mod transformer_block;
 
+pub use activate::DropoutLayer;
 pub use conv2d::Conv2d;
 pub use cross_attention::CrossAttention;
 pub use decoder_block::DecoderBlock;

@@ -42,9 +42,6 @@ impl SelfAttention {
     /// # Errors
     /// `Config` when the heads do not divide the features.
     pub fn new(name: &str, features: usize, heads: usize, mask: Mask, rate: f64) -> Result<Self> {
-        if heads == 0 || !features.is_multiple_of(heads) {
-            return Err(Error::Config(format!("model.heads = {heads} must divide the {features} features of the model")));
-        }
         // Xavier-uniform over the stacked (3·features, features) matrix, biases 0, as torch.nn.MultiheadAttention draws them.
         let xavier = Init::Uniform((6.0 / (4.0 * features as f64)).sqrt());
         let in_proj = Linear::new(&format!("{name}.in_proj"), features, 3 * features)
@@ -52,6 +49,18 @@ impl SelfAttention {
         let out = format!("{name}.out_proj");
         let out_proj = Linear::new(&out, features, features)
             .with([format!("{out}.weight"), format!("{out}.bias")], [Init::Uniform(1.0 / (features as f64).sqrt()), Init::Zeros]);
+        SelfAttention::between([in_proj, out_proj], name, features, heads, mask, rate)
+    }
+
+    /// A layer between these projections, of `features` to three times as many and of `features` to as many.
+    ///
+    /// # Errors
+    /// As `new`.
+    pub fn between(projections: [Linear; 2], name: &str, features: usize, heads: usize, mask: Mask, rate: f64) -> Result<Self> {
+        if heads == 0 || !features.is_multiple_of(heads) {
+            return Err(Error::Config(format!("model.heads = {heads} must divide the {features} features of the model")));
+        }
+        let [in_proj, out_proj] = projections;
         Ok(SelfAttention { name: name.into(), features, heads, causal: mask == Mask::Causal, rate, in_proj, out_proj, saved: None })
     }
 

@@ -62,6 +62,12 @@ impl TransformerBlock {
         })
     }
 
+    /// A pre-norm block of these parts: s = x + attention(norm1(x)), y = s + feed_forward(norm2(s)).
+    pub fn pre_norm(attention: SelfAttention, norms: [LayerNorm; 2], feed_forward: FeedForward) -> Self {
+        let [norm1, norm2] = norms;
+        TransformerBlock { attention, norm1, feed_forward, norm2, norm_first: true }
+    }
+
     /// Appends the forward pass over whole sequences, or for one position over a cache.
     ///
     /// # Errors

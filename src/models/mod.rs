@@ -1,5 +1,7 @@
 //! Models: a configuration, and the layers it becomes. One file a model.
 
+mod gpt;
+mod hugging_face;
 mod image_vae;
 mod mechanism_transformer;
 mod model;
@@ -13,6 +15,8 @@ mod vector_mlp;
 mod vector_transformer;
 mod weights;
 
+pub use gpt::GptConfig;
+pub use hugging_face::{HuggingFace, Key};
 pub use image_vae::{ImageVaeConfig, VaeLayers};
 pub use mechanism_transformer::{Features, MechanismTransformerConfig, ROTARY_BASE};
 pub use model::{Build, Model, ModelKind};
@@ -34,6 +38,8 @@ macro_rules! model_kinds {
             ModelConfig: ModelKind {
                 /// Causal transformer over a sequence of integers, post-norm or pre-norm.
                 SequenceTransformer(crate::models::SequenceTransformerConfig),
+                /// GPT-2: a causal transformer over the tokens of a text, with the weight names of Hugging Face.
+                Gpt(crate::models::GptConfig),
                 /// Multilayer perceptron over the whole context.
                 VectorMlp(crate::models::VectorMlpConfig),
                 /// Transformer over the vectors of a context.

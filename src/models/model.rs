@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::fmt::Debug;
 
+use super::hugging_face::HuggingFace;
 use crate::batch::{Fields, Inputs, Outputs};
 use crate::config::Section;
 use crate::error::{Error, Result};
@@ -39,6 +40,11 @@ pub trait ModelKind: Section + Debug + Any {
     /// Warnings about the model for inputs whose values are of this size.
     fn notes(&self, _size: f64) -> Vec<String> {
         vec![]
+    }
+
+    /// The model for these data as Hugging Face's transformers keeps it in a folder; none if it does not have such a model.
+    fn hugging_face(&self, _fields: &Fields) -> Option<HuggingFace> {
+        None
     }
 
     /// Builds the model for these data.

@@ -3,9 +3,7 @@
 
 mod place;
 mod plans;
-mod prediction;
-
-pub use prediction::Prediction;
+pub mod prediction;
 
 use std::ops::Range;
 use std::path::PathBuf;
@@ -18,7 +16,7 @@ use crate::config::{Config, Settings};
 use crate::error::Result;
 use crate::kernels::{State, key};
 use crate::losses::{Loss, LossKind};
-use crate::models::ModelKind;
+use crate::models::{HuggingFace, ModelKind};
 use crate::plan::Buffer;
 use crate::ranks::Ranks;
 use crate::session::RING;
@@ -286,6 +284,11 @@ impl<D: DataState + ?Sized> Problem<D> {
     pub fn use_saved_buffers(&mut self, saved_buffers: Vec<Buffer>) {
         take(&mut self.buffers, &saved_buffers);
         self.saved_buffers = saved_buffers;
+    }
+
+    /// The model as Hugging Face's transformers keeps it in a folder; none for a model that it does not have.
+    pub fn hugging_face(&self) -> Option<HuggingFace> {
+        self.model.hugging_face(&self.source().fields())
     }
 
     /// The loss that is minimised.

@@ -104,6 +104,12 @@ pub trait DataKind: Section + Debug + Any {
         Ok(None)
     }
 
+    /// Names of the columns of a table that an input is made of, if it is made of some.
+    fn columns(&self, field: &str) -> Vec<String> {
+        let _ = field;
+        vec![]
+    }
+
     /// Names of the `len` numbers that are predicted for a sample, if the data have names for them.
     fn answers(&self, len: usize) -> Vec<String> {
         let _ = len;

@@ -15,6 +15,7 @@ mod recall;
 mod sample_scores;
 mod samples;
 mod scorecard;
+mod text;
 
 pub use data::{Data, DataKind, DataState, InputRows, InputSource, Layout, Loading, Purpose, Source, packed};
 pub use epochs::{Epochs, Sets, SplitKind};
@@ -28,6 +29,7 @@ pub use next_vectors::{VectorScorecard, VectorsConfig};
 pub use recall::RecallConfig;
 pub use samples::{Columns, NormalizeConfig, SamplesConfig};
 pub use scorecard::{ArrayValues, Arrays, Card, ClosingScores, Examples, Forecast, Level, Means, Scorecard, Test, Verdict};
+pub use text::{Sampling, TextConfig};
 
 /// Every kind of data of run files, by its `kind`: the list that the registry is made from.
 macro_rules! data_kinds {
@@ -47,6 +49,8 @@ macro_rules! data_kinds {
                 Images(crate::tasks::ImagesConfig),
                 /// Named fields of one's own, from an .npz, .csv or .parquet file, or from .npy files.
                 Samples(crate::tasks::SamplesConfig),
+                /// Text for a language model, or tokens that were made of one.
+                Text(crate::tasks::TextConfig),
             }
         }
     };

@@ -388,6 +388,10 @@ impl DataKind for SamplesConfig {
         Ok(Some(InputRows { rows: samples.rows, fields, left_out: samples.left_out }))
     }
 
+    fn columns(&self, field: &str) -> Vec<String> {
+        self.inputs.get(field).map_or(vec![], |columns| columns.0.clone())
+    }
+
     fn answers(&self, len: usize) -> Vec<String> {
         let columns = self.targets.values().flat_map(|columns| &columns.0);
         let names: Vec<String> = match &self.window {

@@ -6,11 +6,13 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::pretrained;
 use super::rules::Watch;
 use super::tensor_file::{Best, FORMAT, Header, TensorFile, buffer_views, views, write_exported, write_tensors};
 use crate::datasets::fingerprint;
 use crate::error::{Error, Result};
 use crate::gpu::Tuning;
+use crate::models::HuggingFace;
 use crate::optim::Plateau;
 use crate::plan::{Buffer, Init, Parameter};
 
@@ -191,6 +193,8 @@ pub struct Weights {
     file: TensorFile,
     /// Weights that the run itself has kept, beside a file of others.
     kept: Option<TensorFile>,
+    /// How a folder of Hugging Face has the weights, if that is what was opened.
+    folder: Option<HuggingFace>,
 }
 
 impl Weights {
@@ -199,7 +203,18 @@ impl Weights {
     /// # Errors
     /// `MissingInput` without the file, `Data` when it is damaged.
     pub fn open(path: &Path) -> Result<Weights> {
-        Ok(Weights { path: path.into(), file: TensorFile::open(path)?, kept: None })
+        Ok(Weights { path: path.into(), file: TensorFile::open(path)?, kept: None, folder: None })
+    }
+
+    /// Opens a file as `open` does, or a folder with a config.json of Hugging Face, which must be that of this model.
+    ///
+    /// # Errors
+    /// As `open`; `Data` for a folder of another model, with every key that differs.
+    pub fn open_for(path: &Path, folder: Option<HuggingFace>) -> Result<Weights> {
+        if !path.is_dir() {
+            return Weights::open(path);
+        }
+        Ok(Weights { path: path.into(), file: pretrained::open(path, folder.as_ref())?, kept: None, folder })
     }
 
     /// Opens weights of a run: `best`, `last`, or a path. What is kept beside the weights, such as the normalisation of the data, comes
@@ -244,8 +259,9 @@ impl Weights {
         self.file.header.step.or_else(|| serde_json::from_str(&self.file.header.progress).map(|progress: Progress| progress.step).ok())
     }
 
-    /// What an exported file says about these weights, by key: kind of the model, configuration, number of updates, metrics of the validation
-    /// that chose them, checksums of the data files, and version of the engine. What is not known of weights from elsewhere is left out.
+    /// What an exported file says about these weights, by key: kind of the model, configuration, number of updates, metrics of the
+    /// validation that chose them, checksums of the data files, and version of the engine. What is not known of weights from elsewhere is
+    /// left out.
     pub fn about(&self, config: &str) -> Vec<(String, String)> {
         let Header { best, data, .. } = &self.file.header;
         let kind = toml::from_str(config).ok().and_then(|run: toml::Table| Some(run.get("model")?.get("kind")?.as_str()?.to_string()));
@@ -270,7 +286,10 @@ impl Weights {
     /// # Errors
     /// `Data` when they are damaged or do not fit, every difference listed.
     pub fn load(&mut self, parameters: &[Parameter]) -> Result<Vec<f32>> {
-        self.file.fill(parameters, "")
+        match &self.folder {
+            Some(of) => pretrained::load(&mut self.file, of, parameters),
+            None => self.file.fill(parameters, ""),
+        }
     }
 
     /// Reads the buffers that the file, or else the run, has under their names; others are left out.
@@ -295,7 +314,9 @@ impl Weights {
         if self.file.header.ours() {
             return None;
         }
-        let known = |name: &String| parameters.iter().any(|p| p.name == *name) || buffers.iter().any(|b| b.name == *name);
+        let of_folder = |name: &String| self.folder.as_ref().is_some_and(|of| pretrained::knows(of, parameters, name));
+        let own = |name: &String| parameters.iter().any(|p| p.name == *name) || buffers.iter().any(|b| b.name == *name);
+        let known = |name: &String| own(name) || of_folder(name);
         let (count, names) = self.file.others(known)?;
         Some(format!("WARNING: {count} tensors of {} are not in this model and left aside: {names}", self.path.display()))
     }

@@ -79,7 +79,7 @@ pub(super) fn expect_startable(mut problem: Problem, gpu: &Gpu, options: &Option
     expect_rules(&problem)?;
     let folder = RunFolder::open(&options.out, options.resume)?;
     if let Some(path) = init_of(options, &folder) {
-        Weights::open(path)?.load(problem.record_evaluation(gpu.target)?.0.parameters())?;
+        Weights::open_for(path, problem.hugging_face())?.load(problem.record_evaluation(gpu.target)?.0.parameters())?;
     }
     place(&mut problem, gpu, options.budget.unwrap_or_else(|| gpu.budget()), options.ranks).map(drop)
 }
@@ -147,7 +147,7 @@ impl Start {
         if let Some(found) = &found {
             gpu.target = gpu.tuned(found.checkpoint.tuned.clone());
         }
-        let mut given = init.map(|path| Weights::open(path)).transpose()?;
+        let mut given = init.map(|path| Weights::open_for(path, problem.hugging_face())).transpose()?;
         let weights = given.as_mut().map(|file| file.load(&parameters)).transpose()?;
         if let Some(file) = given.as_mut().or(found.as_mut().and_then(|found| found.file.as_mut())) {
             let buffers = file.buffers(problem.buffers())?;

@@ -30,7 +30,6 @@ PARAMETERS = {
 BUFFERS = {}
 
 
-
 class Model(torch.nn.Module):
     def __init__(self):
         super().__init__()

@@ -42,7 +42,6 @@ PARAMETERS = {
 
 # What is kept with them and not trained.
 BUFFERS = {
-    "constants.zero": (1,),
     "constants.until.2": (2, 2),
     "constants.before.3": (3, 3),
 }
@@ -51,7 +50,6 @@ BUFFERS = {
 def rms(x, eps):
     """x over the root of its mean square along the last axis."""
     return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + eps)
-
 
 
 class Model(torch.nn.Module):
@@ -108,7 +106,7 @@ class Model(torch.nn.Module):
         blocks_0_mixer_ssd_view_6 = blocks_0_mixer_ssd_rate.reshape(4, 1)
         blocks_0_mixer_ssd_falls = blocks_0_mixer_ssd_view_5 * blocks_0_mixer_ssd_view_6
         blocks_0_mixer_ssd_fall_sums = blocks_0_mixer_ssd_falls.cumsum(3)
-        blocks_0_mixer_ssd_decay_sums = w["constants.zero"] - blocks_0_mixer_ssd_fall_sums
+        blocks_0_mixer_ssd_decay_sums = -blocks_0_mixer_ssd_fall_sums
         blocks_0_mixer_ssd_view_7 = blocks_0_mixer_ssd_chunks_3.reshape(-1, 2, 4)
         blocks_0_mixer_ssd_view_8 = blocks_0_mixer_ssd_chunks_2.reshape(-1, 2, 4)
         blocks_0_mixer_ssd_transposed = blocks_0_mixer_ssd_view_8.permute(0, 2, 1)
@@ -211,7 +209,7 @@ class Model(torch.nn.Module):
         blocks_1_mixer_ssd_view_6 = blocks_1_mixer_ssd_rate.reshape(4, 1)
         blocks_1_mixer_ssd_falls = blocks_1_mixer_ssd_view_5 * blocks_1_mixer_ssd_view_6
         blocks_1_mixer_ssd_fall_sums = blocks_1_mixer_ssd_falls.cumsum(3)
-        blocks_1_mixer_ssd_decay_sums = w["constants.zero"] - blocks_1_mixer_ssd_fall_sums
+        blocks_1_mixer_ssd_decay_sums = -blocks_1_mixer_ssd_fall_sums
         blocks_1_mixer_ssd_view_7 = blocks_1_mixer_ssd_chunks_3.reshape(-1, 2, 4)
         blocks_1_mixer_ssd_view_8 = blocks_1_mixer_ssd_chunks_2.reshape(-1, 2, 4)
         blocks_1_mixer_ssd_transposed = blocks_1_mixer_ssd_view_8.permute(0, 2, 1)

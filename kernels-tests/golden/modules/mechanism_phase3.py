@@ -76,7 +76,6 @@ def steps(x, numbers):
     return x.double()[..., None] * torch.tensor(numbers, dtype=torch.float64, device=x.device)
 
 
-
 class Model(torch.nn.Module):
     def __init__(self):
         super().__init__()

@@ -35,7 +35,6 @@ def gru(x, *weights):
     return torch.gru(x, zeros, weights, True, 1, 0.0, False, False, False)[0]
 
 
-
 class Model(torch.nn.Module):
     def __init__(self):
         super().__init__()

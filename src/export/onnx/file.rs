@@ -200,6 +200,7 @@ impl Writer<'_> {
             Op::Binary(Binary::Div) => self.plain("Div", &inputs, &out),
             Op::Activate(kind) => self.activation(*kind, inputs[0], &out),
             Op::Exp => self.plain("Exp", &inputs, &out),
+            Op::Neg => self.plain("Neg", &inputs, &out),
             Op::Softplus => self.plain("Softplus", &inputs, &out),
             Op::Float => {
                 self.op("Cast", &inputs, &[("to", Property::Int(FLOAT.into()))], &out);

@@ -1,35 +1,27 @@
-//! Predictions: what a trained model gives for inputs whose targets nobody knows.
-//!
-//! ```no_run
-//! use engine::predict::Predictor;
-//! use engine::host::Host;
-//!
-//! let model = Predictor::open("runs/lvm_mlp".as_ref(), "best", &Host::default(), None, &[], 64)?;
-//! let context = vec![0.0; model.fields()[0].len()];
-//! let output = model.predict(1, &[("context", &context)])?;
-//! # Ok::<(), engine::error::Error>(())
-//! ```
+//! A trained model on a device, for inputs of one shape.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::batch::Field;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::host::Host;
 use crate::kernels::State;
-use crate::metrics::first_largest;
-use crate::plan::{Flat, Program};
-use crate::problem::{Prediction, Problem};
+use crate::plan::{Flat, Program, Tensor};
+use crate::problem::Problem;
+use crate::problem::prediction::Prediction;
 use crate::registry::Config;
 use crate::session::PredictIo;
 use crate::tasks::{DataKind, Purpose};
 use crate::train::Weights;
 
-/// A trained model on a device, for batches of up to a given size.
+/// A trained model on a device, for inputs of one shape. It takes any number of samples, and several threads may ask it at once.
 #[derive(Debug)]
 pub struct Predictor {
     program: Program,
+    /// Held from the inputs of a batch to its outputs, which lie in buffers that all threads share.
+    turn: Mutex<()>,
     io: PredictIo,
     prediction: Prediction,
     time_major: bool,
@@ -37,7 +29,8 @@ pub struct Predictor {
 
 impl Predictor {
     /// Opens the model of a run folder with its best weights, those of its newest checkpoint or a file of them (`best`, `last`, a path).
-    /// Inputs may have other shapes than the training data if the model allows that.
+    /// Inputs may have other shapes than the training data if the model allows that. More samples than `batch` are computed one batch
+    /// after the other. A sample has the same bits whatever else is in its batch, and a card computes 64 in hardly more time than one.
     ///
     /// # Errors
     /// `MissingInput` without the run or its weights, `Data` when these do not fit the model with inputs of those shapes, `Config` for a
@@ -50,8 +43,18 @@ impl Predictor {
         shapes: &[(&str, Vec<usize>)],
         batch: usize,
     ) -> Result<Predictor> {
-        let mut config = Config::of_run(run)?;
-        let mut weights = Weights::of_run(run, which)?;
+        Predictor::of_weights(Config::of_run(run)?, &mut Weights::of_run(run, which)?, host, device, shapes, batch)
+    }
+
+    /// The same with the configuration and the open weights of a run.
+    pub(super) fn of_weights(
+        mut config: Config,
+        weights: &mut Weights,
+        host: &Host,
+        device: Option<&str>,
+        shapes: &[(&str, Vec<usize>)],
+        batch: usize,
+    ) -> Result<Predictor> {
         let trained = Problem::open(&config, Purpose::Predict)?.source().fields();
         if let Some((name, shape)) = shapes.iter().find(|(_, shape)| shape.contains(&0)) {
             return Err(Error::Data(format!("`{name}` has shape {shape:?}: there is nothing to predict from")));
@@ -73,7 +76,7 @@ impl Predictor {
             (_, error) => error,
         };
         let buffers = problem.buffers().to_vec();
-        let predictor = Predictor::new(problem, &mut weights, &Arc::new(host.open(device)?), batch).map_err(other)?;
+        let predictor = Predictor::new(problem, weights, &Arc::new(host.open(device)?), batch).map_err(other)?;
         weights.unused(predictor.program.plan.parameters(), &buffers).iter().for_each(|note| host.note(note));
         Ok(predictor)
     }
@@ -92,7 +95,7 @@ impl Predictor {
         let flat = weights.load(plan.parameters())?;
         let (program, _) = Program::alone(plan, gpu)?;
         program.arena().write_flat(Flat::Parameters, &flat)?;
-        Ok(Predictor { program, io, prediction, time_major: problem.time_major() })
+        Ok(Predictor { program, turn: Mutex::default(), io, prediction, time_major: problem.time_major() })
     }
 
     /// Input fields of a sample.
@@ -116,21 +119,22 @@ impl Predictor {
     }
 
     /// Number of positions of an output, each with its own prediction, of sequences of unequal length; outputs after the end of one mean
-    /// nothing.
+    /// nothing, and are NaN where the lengths are given.
     pub fn positions(&self) -> Option<usize> {
         self.prediction.answer.as_ref().filter(|field| field.each_position).and_then(|_| self.prediction.shape.first().copied())
     }
 
-    /// Largest number of samples in a batch.
+    /// Number of samples that are computed at once.
     pub fn batch(&self) -> usize {
         self.io.feed.batch
     }
 
-    /// Computes the model's outputs, such as vectors in the unit of the data or logits, for `samples` samples, at most a batch. Inputs are
-    /// given by name, sample after sample, and outputs lie sample after sample.
+    /// Computes the model's outputs, such as vectors in the unit of the data or logits, for any number of samples. Inputs are given by
+    /// name, sample after sample, and outputs lie sample after sample. Where `lengths` are given, outputs after the end of a sequence are
+    /// NaN. Threads that ask at once take turns, batch by batch.
     ///
     /// # Errors
-    /// `Data` for an input that is missing, has another length, is not finite, or is no integer that the model knows; `TryAgain` on device
+    /// `Data` for an input that is missing, has another length, is not finite, or is no integer that the model knows; `Lost` on device
     /// loss.
     pub fn predict(&self, samples: usize, inputs: &[(&str, &[f32])]) -> Result<Vec<f32>> {
         self.predict_from(0, samples, inputs)
@@ -138,14 +142,11 @@ impl Predictor {
 
     /// `predict` for samples of which the first has this number in messages.
     pub(crate) fn predict_from(&self, first: usize, samples: usize, inputs: &[(&str, &[f32])]) -> Result<Vec<f32>> {
-        let batch = self.batch();
-        if samples > batch {
-            return Err(Error::Internal(format!("{samples} samples for batches of {batch}")));
-        }
+        let given = |name: &str| inputs.iter().find(|(given, _)| *given == name).map(|(_, values)| *values);
+        let mut fields = Vec::with_capacity(self.prediction.fields.len());
         for (field, tensor) in &self.prediction.fields {
-            let found = inputs.iter().find(|(name, _)| *name == field.name).map(|(_, values)| *values);
-            let values = found.ok_or_else(|| Error::Data(format!("`{}` is missing: {}", field.name, field.describe())))?;
-            if values.len() != samples * field.len() {
+            let values = given(field.name).ok_or_else(|| Error::Data(format!("`{}` is missing: {}", field.name, field.describe())))?;
+            if Some(values.len()) != samples.checked_mul(field.len()) {
                 let (has, wanted) = (values.len(), field.len());
                 return Err(Error::Data(format!(
                     "`{}` has {has} numbers for {samples} samples of {wanted}: {}",
@@ -153,6 +154,28 @@ impl Predictor {
                     field.describe()
                 )));
             }
+            fields.push((field, *tensor, values));
+        }
+        let len = self.prediction.shape.iter().product::<usize>();
+        let mut outputs = Vec::with_capacity(samples * len);
+        for at in (0..samples).step_by(self.batch()) {
+            let count = self.batch().min(samples - at);
+            let part: Vec<_> =
+                fields.iter().map(|(f, tensor, values)| (*f, *tensor, &values[at * f.len()..(at + count) * f.len()])).collect();
+            outputs.extend(self.predict_batch(first + at, count, &part)?);
+        }
+        if let (Some(positions), Some(lengths)) = (self.positions(), given("lengths")) {
+            let after = |length: f32| (length as usize).min(positions) * (len / positions);
+            outputs.chunks_mut(len).zip(lengths).for_each(|(output, length)| output[after(*length)..].fill(f32::NAN));
+        }
+        Ok(outputs)
+    }
+
+    /// Outputs for at most a batch of samples, whose inputs are there in full.
+    fn predict_batch(&self, first: usize, samples: usize, inputs: &[(&Field, Tensor, &[f32])]) -> Result<Vec<f32>> {
+        let batch = self.batch();
+        let mut written = Vec::with_capacity(inputs.len());
+        for (field, tensor, values) in inputs {
             // Sequences beyond the samples have a length, too.
             let mut words = vec![u32::from(field.needed && field.below.is_some()); batch * field.len()];
             let mut scaled = values.to_vec();
@@ -162,17 +185,29 @@ impl Predictor {
                     Error::Data(format!("`{}`, sample {}, number {}: {why}", field.name, first + at / field.len(), at % field.len()))
                 })?;
             }
-            self.program.write(*tensor, &words);
+            written.push((*tensor, words));
         }
+        let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        written.iter().for_each(|(tensor, words)| self.program.write(*tensor, words));
         let state = State { rows: samples as u32, count: samples as u32, scale: 1.0, drawn: 1.0, ..State::default() };
         self.program.write(self.io.feed.state, &[state]);
         self.program.run(self.program.all())?;
         let mut outputs: Vec<f32> = self.program.read(self.io.output)?;
+        drop(turn);
         outputs.truncate(samples * self.prediction.shape.iter().product::<usize>());
         if let Some(field) = self.prediction.numbers() {
             field.normalization.undo(&mut outputs, field.features());
         }
         Ok(outputs)
+    }
+
+    /// Runs the program once with the inputs of before, to see whether the device computes.
+    ///
+    /// # Errors
+    /// `Lost` on device loss.
+    pub fn try_out(&self) -> Result<()> {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        self.program.run(self.program.all())
     }
 
     /// Index of element `at` of the samples in the tensor of a batch.
@@ -184,20 +219,4 @@ impl Predictor {
         let (sample, position, feature) = (at / field.len(), at / features % length, at % features);
         (position * self.batch() + sample) * features + feature
     }
-}
-
-/// The most probable class of each row of logits.
-pub fn most_probable(logits: &[f32], classes: usize) -> Vec<u32> {
-    logits.chunks(classes).map(|row| first_largest(row) as u32).collect()
-}
-
-/// Softmax of each row of logits: exp(x − max) / Σ exp(x − max).
-pub fn probabilities(logits: &[f32], classes: usize) -> Vec<f32> {
-    let softmax = |row: &[f32]| {
-        let most = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let powers: Vec<f64> = row.iter().map(|x| f64::from(x - most).exp()).collect();
-        let sum: f64 = powers.iter().sum();
-        powers.into_iter().map(move |p| (p / sum) as f32).collect::<Vec<_>>()
-    };
-    logits.chunks(classes).flat_map(softmax).collect()
 }

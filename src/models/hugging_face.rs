@@ -1,0 +1,64 @@
+//! Models as Hugging Face's transformers keeps them in a folder: a config.json, and the weights beside it.
+
+use serde_json::{Map, Value};
+
+/// A key of config.json that says what a model is.
+#[derive(Debug, Clone)]
+pub struct Key {
+    /// Name of the key.
+    pub name: &'static str,
+    /// Value of this model.
+    pub value: Value,
+    /// Other words for the same value.
+    pub same: &'static [&'static str],
+    /// Value that it has where the key is missing or null; none if it must be there.
+    pub missing: Option<Value>,
+    /// Key of the run file that sets it.
+    pub ours: &'static str,
+}
+
+/// A model as a folder has it.
+#[derive(Debug, Clone)]
+pub struct HuggingFace {
+    /// What must be the same in a folder that the model begins from.
+    pub keys: Vec<Key>,
+    /// What else transformers is told.
+    pub also: Map<String, Value>,
+    /// Beginning of the names of weights that a file may leave out.
+    pub prefix: &'static str,
+    /// Endings of the names of weights that are stored as (inputs, outputs).
+    pub transposed: &'static [&'static str],
+    /// Names and lengths of vectors that a folder has and the model has not: they are zeros.
+    pub zeros: Vec<(String, usize)>,
+    /// Endings of the names of tensors that say nothing new: masks, and weights that are others' as well.
+    pub ignored: &'static [&'static str],
+}
+
+impl HuggingFace {
+    /// True if a folder stores this weight as (inputs, outputs).
+    pub fn is_transposed(&self, name: &str) -> bool {
+        self.transposed.iter().any(|ending| name.ends_with(ending))
+    }
+
+    /// Text of config.json.
+    pub fn config(&self) -> Value {
+        let keys = self.keys.iter().map(|key| (key.name.to_string(), key.value.clone()));
+        Value::Object(keys.chain(self.also.clone()).collect())
+    }
+
+    /// Keys of a config.json that differ from this model, one sentence each.
+    pub fn differences(&self, found: &Value) -> Vec<String> {
+        let differs = |key: &Key| {
+            let value = found.get(key.name).filter(|value| !value.is_null()).or(key.missing.as_ref());
+            let words = value.and_then(Value::as_str).is_some_and(|word| key.same.contains(&word));
+            let numbers = value.and_then(Value::as_f64).is_some_and(|number| Some(number) == key.value.as_f64());
+            if value == Some(&key.value) || words || numbers {
+                return None;
+            }
+            let there = value.map_or("missing".into(), Value::to_string);
+            let here = if key.ours.is_empty() { "this engine has".to_string() } else { format!("{} makes it", key.ours) };
+            Some(format!("{}: {there} there, {here} {}", key.name, key.value))
+        };
+        self.keys.iter().filter_map(differs).collect()
+    }
+}

@@ -1,0 +1,94 @@
+//! What all requests share, and what they may ask.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use axum::body::{Body, to_bytes};
+use axum::extract::Path;
+use axum::extract::rejection::PathRejection;
+use axum::http::StatusCode;
+use axum::response::Response;
+use http_body_util::LengthLimitError;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::guard::Rate;
+use super::meters::Meters;
+use super::refusal::Refusal;
+use super::run::Served;
+
+/// What a request gets.
+pub(super) type Answer = Result<Response, Refusal>;
+
+/// What all requests share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) runs: Vec<Served>,
+    pub(super) meters: Arc<Meters>,
+    pub(super) token: Option<String>,
+    pub(super) rate: Option<Rate>,
+    pub(super) limits: Limits,
+    /// True once the server is to end.
+    pub(super) ending: watch::Sender<bool>,
+}
+
+/// What a request may ask.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// Bytes of a body, and of the arrays that are packed in it.
+    pub(crate) body: usize,
+    /// Samples of a request.
+    pub(crate) samples: usize,
+    /// Numbers that a sequence is continued by.
+    pub(crate) count: usize,
+    /// Time for the head of a request to arrive, for its body, and for its answer to be computed.
+    pub(crate) time: Duration,
+}
+
+/// Who has connected.
+#[derive(Debug, Clone)]
+pub(super) struct Peer {
+    pub(super) address: IpAddr,
+    /// True once it has sent the head of a request.
+    pub(super) asked: Arc<AtomicBool>,
+}
+
+/// Name of a run in a path.
+pub(super) type Name = Result<Path<String>, PathRejection>;
+
+/// Why a queue takes no more.
+pub(super) fn refused<T>(error: TrySendError<T>) -> Refusal {
+    match error {
+        TrySendError::Full(_) => Refusal::full(),
+        TrySendError::Closed(_) => Refusal::gone(),
+    }
+}
+
+impl Shared {
+    /// The run of this name.
+    pub(super) fn run(&self, name: Name) -> Result<&Served, Refusal> {
+        let Path(name) = name.map_err(|why| Refusal::new(StatusCode::BAD_REQUEST, why.body_text()))?;
+        let names = || self.runs.iter().map(|run| format!("`{}`", run.name)).collect::<Vec<_>>().join(", ");
+        let none = || Refusal::new(StatusCode::NOT_FOUND, format!("no run `{name}`. There are {}", names()));
+        self.runs.iter().find(|run| run.name == name).ok_or_else(none)
+    }
+
+    /// A whole body.
+    pub(super) async fn body(&self, body: Body) -> Result<Vec<u8>, Refusal> {
+        let Limits { body: most, time, .. } = self.limits;
+        let slow = |_| Refusal::new(StatusCode::REQUEST_TIMEOUT, format!("the body has not arrived within {time:?}"));
+        let failed = |error: axum::Error| {
+            let long = std::error::Error::source(&error).is_some_and(|source| source.is::<LengthLimitError>());
+            match long {
+                true => {
+                    Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body has more than {most} bytes: send fewer samples at once"))
+                }
+                false => Refusal::new(StatusCode::BAD_REQUEST, format!("the body was cut off: {error}")),
+            }
+        };
+        Ok(timeout(time, to_bytes(body, most)).await.map_err(slow)?.map_err(failed)?.into())
+    }
+}
