@@ -1,5 +1,5 @@
-//! Trained models as ONNX files and torch modules: the recorded forward pass is translated launch by launch into a graph of some thirty
-//! operations, from which both are written. And training runs for a browser, with their launches as they are.
+//! ONNX files, torch modules, runs for browsers. Of a trained model the recorded forward pass is translated launch by launch into a graph of
+//! some thirty operations, from which both kinds of files are written. Of a training run the launches are written as they are.
 
 mod attention;
 mod elements;

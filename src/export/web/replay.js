@@ -104,11 +104,11 @@ export class Replay {
       const why = message || reason || "no reason was given";
       replay.broken = new Refused(`The graphics device was lost (${why}). Load the page again to start anew.`);
     });
+    replay.allocate();
+    await replay.compile(progress);
     replay.device.onuncapturederror = ({ error }) => {
       replay.broken ??= new Refused(`The browser refuses a step: ${error.message}`);
     };
-    replay.allocate();
-    await replay.compile(progress);
     return replay;
   }
 
@@ -142,8 +142,10 @@ export class Replay {
         const text = new TextDecoder().decode(files.get(name));
         const module = device.createShaderModule({ label: name, code: this.immediates ? text : withUniform(text) });
         const descriptor = { label: name, layout: "auto", compute: { module, entryPoint: "main" } };
-        const pipeline = await device.createComputePipelineAsync(descriptor).catch((error) => {
-          throw this.broken ?? new Refused(`This browser does not compile ${name}: ${error.message.trim()}`);
+        const pipeline = await device.createComputePipelineAsync(descriptor).catch(async (error) => {
+          const { messages } = await module.getCompilationInfo();
+          const why = messages.find(({ type }) => type === "error")?.message ?? error.message;
+          throw this.broken ?? new Refused(`This browser does not compile ${name}: ${why}`);
         });
         progress(++done, plan.kernels.length);
         return pipeline;
