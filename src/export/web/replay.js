@@ -166,9 +166,7 @@ export class Replay {
   }
 
   // Number of recorded steps.
-  get steps() {
-    return this.plan.steps.micro_batches.length;
-  }
+  get steps() { return this.plan.steps.micro_batches.length; }
 
   // Runs up to step `until`, or until `stop`. `onRecords(records)` gets what has been read since the last time, without that the device
   // waits for it: of each step its number, norm of the gradient, whether its update was skipped, and the means of its metrics.
@@ -206,6 +204,14 @@ export class Replay {
 
   expectThere() {
     if (this.broken) throw this.broken;
+  }
+
+  // Waits for what a lost device may refuse or leave open, and tells of the loss, which may be known a moment later.
+  async there(promise) {
+    const moment = () => new Promise((resolve) => setTimeout(resolve, 1000));
+    const value = await Promise.race([promise, this.device.lost]).catch(() => Promise.race([this.device.lost, moment()]));
+    this.expectThere();
+    return value;
   }
 
   async submitStep(queued) {
@@ -250,8 +256,7 @@ export class Replay {
   // Waits for the oldest submission, and learns the device's pace from it.
   async ended(queued) {
     const { done, submitted, seconds } = queued.shift();
-    const now = await done;
-    this.expectThere();
+    const now = await this.there(done);
     const took = (now - Math.max(this.idle ?? submitted, submitted)) / 1e3;
     this.idle = now;
     this.slowest = Math.max(this.slowest, took / seconds);
@@ -278,11 +283,7 @@ export class Replay {
     const encoder = this.device.createCommandEncoder();
     encoder.copyBufferToBuffer(this.buffers[buffer], offset, into, 0, bytes);
     this.device.queue.submit([encoder.finish()]);
-    await into.mapAsync(GPUMapMode.READ).catch(async (error) => {
-      // A browser may tell of a lost device a moment later.
-      await Promise.race([this.device.lost, new Promise((resolve) => setTimeout(resolve, 1000))]);
-      throw this.broken ?? new Refused(`The results cannot be read: ${error.message}`);
-    });
+    await this.there(into.mapAsync(GPUMapMode.READ));
     const content = into.getMappedRange().slice(0);
     into.unmap();
     return content;
