@@ -23,7 +23,7 @@ FEATURES := isa$(if $(and $(shell command -v mpicc),$(LIBCLANG)),$(shell printf 
 test test-all test-drivers mutants torture bench bench-peers bench-compare: export ENGINE_CACHE = $(CURDIR)/target/untuned
 test test-all test-drivers mutants torture: export NODEVICE_SELECT = 1
 
-.PHONY: format train test deny test-all test-drivers test-dxc test-tint mutants torture bench bench-peers bench-compare driver mpi onnx
+.PHONY: format train test deny test-all test-drivers test-dxc test-tint test-web web mutants torture bench bench-peers bench-compare driver mpi onnx
 
 train: driver
 	cargo run --release -- train $(RUN) $(ARGS) --out runs/first --resume
@@ -81,6 +81,19 @@ test-drivers: driver
 test-dxc test-tint: test-%:
 	cargo test --features $(FEATURES) --test kernels-tests -- write-kernels
 	python3 kernels-tests/$*.py
+
+# A page on which a browser trains, in target/web: the curriculum and the schedule end with its steps.
+WEB = --steps 1800 --set train.epochs=2 --set train.steps_per_epoch=900 --set schedule.warmup_steps=100 --set data.transition_epochs=0
+web:
+	rm -rf target/web
+	cargo run --release -- export data/runs/integer_sequences_d64.toml --web target/web $(WEB)
+
+# Fifty steps in Chromium against the same plan on the Vulkan driver that Chromium brings.
+SWIFTSHADER = $(firstword $(wildcard /usr/lib/chromium/vk_swiftshader_icd.json /usr/lib/chromium-browser/vk_swiftshader_icd.json /opt/google/chrome/vk_swiftshader_icd.json))
+test-web:
+	@test -n "$(SWIFTSHADER)" || { echo "test-web: Chromium is not here: apt install chromium"; exit 1; }
+	VK_DRIVER_FILES=$(SWIFTSHADER) ENGINE_DEVICE=swiftshader cargo test --features $(FEATURES) --test kernels-tests -- write-web
+	python3 kernels-tests/web.py
 
 # Changes the shaders at random; each change must fail a case of its family.
 mutants: driver

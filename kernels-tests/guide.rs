@@ -56,6 +56,7 @@ pages! {
     keys: "guide/keys.md",
     pytorch: "guide/pytorch.md",
     export: "guide/export.md",
+    browser: "guide/browser.md",
     best_weights: "guide/best-weights.md",
     memory: "guide/memory.md",
     many_runs: "guide/many-runs.md",

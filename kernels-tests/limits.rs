@@ -8,6 +8,7 @@ use crate::passed::Changed;
 use crate::runner::{all, note, tests};
 use crate::written;
 use engine::error::{Error, Result};
+use engine::export::{validated, wgsl};
 use engine::gpu::{BindingKind, CARD, Role, Shader, Target};
 use engine::harness::FAMILIES;
 use engine::kernels::matmul::Matmul;
@@ -196,13 +197,13 @@ fn kernels_can_be_written_for_every_api() {
     assert!(shipped.len() > 100 && cases.len() > 50, "{} {}", shipped.len(), cases.len());
     for (shader, at) in shipped.into_iter().chain(cases) {
         let what = format!("{} {:?} of {at}", shader.name, shader.consts);
-        let info = written::validated(&shader).unwrap_or_else(|e| panic!("{what}: {e:?}"));
+        let info = validated(&shader).unwrap_or_else(|e| panic!("{what}: {e:?}"));
         let words = spv::write_vec(&shader.module, &info, &spv::Options { lang_version: (1, 3), ..Default::default() }, None)
             .unwrap_or_else(|e| panic!("{what} as SPIR-V: {e}"));
         assert!(words.len() > 50);
         let text = written::hlsl(&shader, &info).unwrap_or_else(|e| panic!("{what} as HLSL: {e}"));
         assert!(text.contains("numthreads"));
-        let text = written::wgsl(&shader, &info).unwrap_or_else(|e| panic!("{what} as WGSL: {e}"));
+        let text = wgsl(&shader, &info).unwrap_or_else(|e| panic!("{what} as WGSL: {e}"));
         assert!(text.contains("@compute"));
         let options = msl::Options { lang_version: (2, 4), fake_missing_bindings: true, ..Default::default() };
         let (text, _) = msl::write_string(&shader.module, &info, &options, &msl::PipelineOptions::default())

@@ -30,13 +30,15 @@ mod stack;
 mod text;
 mod tune;
 mod vectors;
+mod web;
 mod written;
 
-/// Runs the tests, the longest first, so that no thread is left alone with one; or one of the two jobs that take what the tests have.
+/// Runs the tests, the longest first, so that no thread is left alone with one; or one of the jobs that take what the tests have.
 fn main() -> std::process::ExitCode {
     match std::env::args().nth(1).as_deref() {
         Some("record") => passed::record(),
         Some("write-kernels") => written::write(),
+        Some("write-web") => web::write(),
         _ => return tests(),
     }
     std::process::ExitCode::SUCCESS
@@ -69,6 +71,7 @@ fn tests() -> std::process::ExitCode {
         limits::TESTS,
         kernels::TESTS,
         export::TESTS,
+        web::TESTS,
         examples::TESTS,
         guide::TESTS,
         architecture::TESTS,

@@ -5,23 +5,15 @@ use std::fmt::Display;
 use std::fs;
 use std::path::Path;
 
+use engine::export::{validated, wgsl};
 use engine::gpu::{Access, BindingKind, Shader, Target};
-use naga::back::{hlsl, wgsl};
-use naga::valid::{Capabilities, ModuleInfo, ShaderStages, SubgroupOperationSet, ValidationError, ValidationFlags, Validator};
+use naga::back::hlsl;
+use naga::valid::ModuleInfo;
 
 use crate::limits::shipped_kernels;
 
 /// Where the files go: `verdict.py` looks for them there.
 const FOLDER: &str = "target/kernels";
-
-/// What naga's writers need to know of a module.
-pub(crate) fn validated(shader: &Shader) -> Result<ModuleInfo, Box<naga::WithSpan<ValidationError>>> {
-    Validator::new(ValidationFlags::all(), Capabilities::all())
-        .subgroup_stages(ShaderStages::COMPUTE)
-        .subgroup_operations(SubgroupOperationSet::all())
-        .validate(&shader.module)
-        .map_err(Box::new)
-}
 
 /// HLSL with the registers that wgpu gives a pipeline with one bind group on DirectX 12, and without checks, as our kernels run.
 pub(crate) fn hlsl(shader: &Shader, info: &ModuleInfo) -> Result<String, hlsl::Error> {
@@ -56,14 +48,6 @@ pub(crate) fn hlsl(shader: &Shader, info: &ModuleInfo) -> Result<String, hlsl::E
     let pipeline = hlsl::PipelineOptions { entry_point: Some((naga::ShaderStage::Compute, "main".into())) };
     hlsl::Writer::new(&mut text, &options, &pipeline).write(&shader.module, info, None)?;
     Ok(text)
-}
-
-/// WGSL with the extensions that a browser wants to be told of and naga does not write.
-pub(crate) fn wgsl(shader: &Shader, info: &ModuleInfo) -> Result<String, wgsl::Error> {
-    let text = wgsl::write_string(&shader.module, info, wgsl::WriterFlags::empty())?;
-    let immediates = if shader.params_bytes > 0 { "requires immediate_address_space;\n" } else { "" };
-    let subgroups = if text.contains("subgroup") { "enable subgroups;\n" } else { "" };
-    Ok(format!("{subgroups}{immediates}{text}"))
 }
 
 /// Writes the kernels of the shipped runs: as HLSL those of a card, as WGSL those of a card with the storage buffers that WebGPU promises.

@@ -54,6 +54,37 @@ impl Feed {
         move |batch| self.count(batch) as f32 / all
     }
 
+    /// The state of a step with what a micro-batch sets of it.
+    fn filled(&self, batch: &Batch, state: State) -> State {
+        let drawn = f32::from(u8::from(batch.drawn)).max(state.drawn);
+        State { rows: batch.rows as u32, count: self.count(batch) as u32, drawn, ..state }
+    }
+
+    /// States of the micro-batches of step `step`. The caller sets `state` but for tick, micro_step, rows, count, scale and drawn.
+    pub fn states<'a>(&'a self, batches: &'a [Batch], state: State, step: u64, accumulate: usize) -> impl Iterator<Item = State> + 'a {
+        let share = self.shares(batches);
+        batches.iter().enumerate().map(move |(micro_step, batch)| {
+            let tick = (step * accumulate as u64 + micro_step as u64) as u32;
+            self.filled(batch, State { scale: share(batch), tick, micro_step: micro_step as u32, ..state })
+        })
+    }
+
+    /// The input tensors of a batch, with their elements.
+    ///
+    /// # Errors
+    /// `Internal` when the plan lacks an input of the batch, or has it in another size.
+    pub fn words<'a>(&self, plan: &FixedPlan, batch: &'a Batch) -> Result<Vec<(Tensor, &'a [u32])>> {
+        let one = |(name, words): &'a (&'static str, Vec<u32>)| {
+            let input = self.input(name)?;
+            if words.len() != plan.len(input) {
+                let (has, shape) = (words.len(), plan.shape(input));
+                return Err(Error::Internal(format!("a batch has {has} numbers of `{name}`, the plan takes {shape:?}")));
+            }
+            Ok((input, &words[..]))
+        };
+        batch.inputs.iter().map(one).collect()
+    }
+
     /// The input tensor with this name.
     ///
     /// # Errors
@@ -255,16 +286,10 @@ impl Session {
     /// # Errors
     /// `Internal` when the plan lacks an input of the batch, or has it in another size.
     pub fn write(&self, program: &Program, feed: &Feed, batch: &Batch, state: State) -> Result<()> {
-        for (name, words) in &batch.inputs {
-            let input = feed.input(name)?;
-            if words.len() != program.plan.len(input) {
-                let (has, shape) = (words.len(), program.plan.shape(input));
-                return Err(Error::Internal(format!("a batch has {has} numbers of `{name}`, the plan takes {shape:?}")));
-            }
+        for (input, words) in feed.words(&program.plan, batch)? {
             program.write(input, words);
         }
-        let drawn = f32::from(u8::from(batch.drawn)).max(state.drawn);
-        program.write(feed.state, &[State { rows: batch.rows as u32, count: feed.count(batch) as u32, drawn, ..state }]);
+        program.write(feed.state, &[feed.filled(batch, state)]);
         Ok(())
     }
 
@@ -272,15 +297,12 @@ impl Session {
     ///
     /// # Errors
     /// `TryAgain` on device loss.
-    pub fn submit_step(&self, batches: &[Batch], mut state: State, step: u64, accumulate: usize) -> Result<wgpu::SubmissionIndex> {
+    pub fn submit_step(&self, batches: &[Batch], state: State, step: u64, accumulate: usize) -> Result<wgpu::SubmissionIndex> {
         let (program, io) = self.step()?;
-        let (mut queued, share) = (VecDeque::new(), io.feed.shares(batches));
-        for (micro_step, batch) in batches.iter().enumerate() {
-            state.scale = share(batch);
-            state.tick = (step * accumulate as u64 + micro_step as u64) as u32;
-            state.micro_step = micro_step as u32;
+        let mut queued = VecDeque::new();
+        for (number, (batch, state)) in batches.iter().zip(io.feed.states(batches, state, step, accumulate)).enumerate() {
             self.write(program, &io.feed, batch, state)?;
-            let range = if micro_step + 1 == batches.len() { program.all() } else { program.gradients() };
+            let range = if number + 1 == batches.len() { program.all() } else { program.gradients() };
             queued.push_back(program.submit(range)?);
             self.bound(&mut queued)?;
         }

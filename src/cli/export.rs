@@ -1,28 +1,29 @@
-//! `engine export`: a trained model for other programs.
+//! `engine export`: a trained model for other programs, and a training run for a browser.
 
 use std::any::Any;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 
-use super::args::{RunFolderArgs, expect_apart, expect_others, weights_of};
-use crate::error::{Error, Result};
-use crate::export::{self, Exported};
+use super::args::{KeyValue, RunFolderArgs, expect_apart, expect_others, weights_of};
+use crate::error::{Error, Result, argument};
+use crate::export::{self, Exported, WebRun};
 use crate::files;
 use crate::gpu::Target;
 use crate::host::Host;
+use crate::metrics::bytes;
 use crate::models::HuggingFace;
 use crate::problem::Problem;
 use crate::registry::Config;
 use crate::tasks::{Purpose, TextConfig};
 use crate::train::{self, Weights};
 
-/// Write a trained model for other programs: weights alone, an ONNX file, or a torch module
+/// Write a trained model for other programs: weights alone, an ONNX file, or a torch module; or a training run for a browser
 #[derive(Debug, Args)]
 pub(super) struct ExportArgs {
     /// Run folder, unless --run names it, and the file to write: OUT.safetensors has the weights, OUT.onnx the model as ONNX, OUT.py the
     /// model as a torch module with its weights beside it in OUT.safetensors; of a gpt, OUT without an ending is a folder for transformers
-    #[arg(value_name = "DIR OUT", num_args = 1..=2, required = true)]
+    #[arg(value_name = "DIR OUT", num_args = 1..=2, required_unless_present_all = ["web", "run"])]
     paths: Vec<PathBuf>,
     /// Run folder
     #[arg(long, value_name = "DIR")]
@@ -36,6 +37,15 @@ pub(super) struct ExportArgs {
     /// Part of an autoencoder, for .onnx and .py files; without it the whole
     #[arg(long)]
     part: Option<Part>,
+    /// Write into a new folder a page on which a browser trains: RUN.toml from its initial weights, or a run folder from its weights
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["f16", "part"])]
+    web: Option<PathBuf>,
+    /// Steps that the page of --web has
+    #[arg(long, value_name = "N", default_value_t = 1000, requires = "web")]
+    steps: u64,
+    /// Override a key of the RUN.toml of --web, as in --set train.batch=64 (repeatable)
+    #[arg(long = "set", value_name = "TABLE.KEY=VALUE", value_parser = KeyValue, hide_possible_values = true, requires = "web")]
+    set: Vec<String>,
 }
 
 /// Parts of an autoencoder.
@@ -84,7 +94,10 @@ impl Format {
 
 /// Writes the weights of a run, without anything else, under their PyTorch names, or its model.
 pub(super) fn run(host: &Host, args: ExportArgs) -> Result<()> {
-    let ExportArgs { paths, run, checkpoint, f16, part } = args;
+    if let Some(folder) = &args.web {
+        return write_web(host, folder, &args);
+    }
+    let ExportArgs { paths, run, checkpoint, f16, part, .. } = args;
     let (run, out) = match (&paths[..], run) {
         ([folder, out], None) => (folder.clone(), out.clone()),
         ([out], Some(run)) => (run, out.clone()),
@@ -142,6 +155,37 @@ pub(super) fn run(host: &Host, args: ExportArgs) -> Result<()> {
             ))
         }
     }
+}
+
+/// Writes the page of a run for browsers: of a run file, or of a run folder with its weights.
+fn write_web(host: &Host, folder: &Path, args: &ExportArgs) -> Result<()> {
+    let run = match (&args.paths[..], &args.run) {
+        ([run], None) | ([], Some(run)) => run,
+        _ => return Err(Error::Config("name one run, as in `engine export RUN.toml --web DIR`: --web has its own folder".into())),
+    };
+    WebRun::expect_new(folder)?;
+    let (config, mut weights) = if run.is_dir() {
+        if !args.set.is_empty() {
+            return Err(Error::Config(
+                "--set is for a RUN.toml: a run folder has the configuration that its weights were trained with".into(),
+            ));
+        }
+        let from = RunFolderArgs::named(run.clone(), args.checkpoint.clone());
+        (Config::of_run(from.folder()?)?, Some(weights_of(host, &from)?))
+    } else {
+        (Config::load(run, &args.set)?, None)
+    };
+    let name = run.file_stem().unwrap_or_default().to_string_lossy();
+    let page = WebRun::of(&config, &name, weights.as_mut(), args.steps, || host.open(None))?;
+    page.write(folder)?;
+    let size: usize = page.files().map(|(_, bytes)| bytes.len()).sum();
+    host.print(&format!(
+        "{}: {} steps, {}. Serve it, as with `python3 -m http.server -d {}`, and open http://localhost:8000",
+        folder.display(),
+        page.steps(),
+        bytes(size as u64),
+        argument(folder)
+    ))
 }
 
 fn write_weights(host: &Host, config: &Config, weights: &mut Weights, out: &Path) -> Result<()> {

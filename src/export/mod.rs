@@ -1,5 +1,5 @@
-//! Trained models as ONNX files and torch modules. The recorded forward pass is translated launch by launch into a graph of some thirty
-//! operations, from which both are written.
+//! ONNX files, torch modules, runs for browsers. Of a trained model the recorded forward pass is translated launch by launch into a graph of
+//! some thirty operations, from which both kinds of files are written. Of a training run the launches are written as they are.
 
 mod attention;
 mod elements;
@@ -13,6 +13,10 @@ mod sequences;
 mod state_space;
 mod torch;
 mod translation;
+mod web;
+mod wgsl;
 
 pub use model::{Exported, Part};
 pub use onnx::{OnnxFile, OnnxTensor};
+pub use web::{WebRun, browser};
+pub use wgsl::{validated, wgsl};

@@ -14,10 +14,12 @@ use serde::de::DeserializeOwned;
 use crate::batch::Batch;
 use crate::config::{Config, Settings};
 use crate::error::Result;
+use crate::kernels::{State, key};
 use crate::losses::{Loss, LossKind};
 use crate::models::{HuggingFace, ModelKind};
 use crate::plan::Buffer;
 use crate::ranks::Ranks;
+use crate::session::RING;
 use crate::tasks::{Card, Data, DataKind, DataState, Layout, Loading, Purpose, Scorecard, Source};
 
 /// Traits of the configurations of models, data and losses: they can be read, written and copied.
@@ -264,6 +266,13 @@ impl<D: DataState + ?Sized> Problem<D> {
             Some(targets) => self.loss.prepare(&targets, self.settings.train.seed),
             None => Ok(()),
         }
+    }
+
+    /// State of step `step` (from 0) as far as it is the same for all of its micro-batches.
+    pub fn state(&self, step: u64, learning_rate: f64) -> State {
+        let mut state = State { seed: key(self.settings.train.seed), slot: (step % RING) as u32, ..State::default() };
+        self.settings.optimizer.fill(&mut state, learning_rate);
+        state
     }
 
     /// Values that are kept with the weights and not trained, as a PyTorch module's buffers.

@@ -21,7 +21,6 @@ use crate::files;
 use crate::gpu::{Gpu, Target, Tuning};
 use crate::kernels::loss_scale::SMALLEST;
 use crate::kernels::metrics::StepRecord;
-use crate::kernels::{State, key};
 use crate::metrics::Metrics;
 use crate::plan::{Entry, Exchange, Flat, Parameter};
 use crate::plots::draw_examples;
@@ -111,10 +110,8 @@ impl Trainer<'_> {
 
     /// Queues the next step.
     fn submit(&mut self) -> Result<wgpu::SubmissionIndex> {
-        let (step, train) = (self.progress.step, &self.problem.settings.train);
-        let mut state = State { seed: key(train.seed), slot: (step % RING) as u32, ..State::default() };
-        self.problem.settings.optimizer.fill(&mut state, self.judge.learning_rate(&self.progress, step));
-        let accumulate = train.accumulate;
+        let (step, accumulate) = (self.progress.step, self.problem.settings.train.accumulate);
+        let state = self.problem.state(step, self.judge.learning_rate(&self.progress, step));
         let Some(exchange) = &mut self.exchange else {
             return self.session.submit_step(&self.problem.batches(step)?, state, step, accumulate);
         };

@@ -1,0 +1,179 @@
+//! Training runs for browsers: that their folders are whole and say the same as the engine. `make test-web` replays in Chromium what
+//! `write` leaves under `target/web-test`, and compares it with what this machine's driver makes of the same plan.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use engine::export::browser;
+use engine::gpu::Gpu;
+use engine::kernels::metrics::StepRecord;
+use engine::plan::Flat;
+use engine::problem::{Loaded, Problem};
+use engine::ranks::Ranks;
+use engine::registry::Config;
+use engine::session::Plans;
+use engine::tasks::Purpose;
+
+use crate::models::config;
+use crate::program::{gpu, run};
+use crate::runner::tests;
+
+tests![a_folder_is_whole_and_says_what_the_engine_does, constants_and_micro_batches_are_written, what_cannot_be_a_page_is_refused,];
+
+/// Where the files of `write` go: `web.py` looks for them there.
+const FOLDER: &str = "target/web-test";
+const RUN: &str = "data/runs/integer_sequences_d64.toml";
+/// A short warm-up, so that fifty steps move the weights; and few sequences a step, as a software adapter is slow with kernels for cards.
+const SET: [&str; 3] = ["schedule.warmup_steps=10", "train.batch=4", "validation.sequences=4"];
+const STEPS: u64 = 50;
+
+/// The run for the page with this number of steps, as arguments.
+fn of_run(steps: &'static str) -> Vec<&'static str> {
+    [RUN, "--steps", steps].into_iter().chain(SET.into_iter().flat_map(|set| ["--set", set])).collect()
+}
+
+/// The first steps of a run as the engine trains them, with the browser's plan: losses, weights, and the seconds of a step.
+fn trained(config: &Config, gpu: &Arc<Gpu>, steps: u64) -> (Vec<f64>, Vec<f32>, f64) {
+    let (mut problem, _): (Loaded, _) = Problem::open(config, Purpose::Train).unwrap().load().unwrap();
+    let (train, evaluate) = (problem.record_training(browser()).unwrap(), problem.record_evaluation(browser()).unwrap());
+    let placed = Plans { train: Some(train), evaluate, decode: None }.place(Ranks::default()).unwrap();
+    let session = problem.training_in(placed, gpu).unwrap();
+    let settings = problem.settings.clone();
+    let total = settings.train.epochs * problem.source().steps_per_epoch();
+    let mut started = Instant::now();
+    for step in 0..steps {
+        let rate = settings.schedule.learning_rate(settings.optimizer.learning_rate, step, total, settings.train.epochs);
+        let state = problem.state(step, rate);
+        let batches = problem.batches(step).unwrap();
+        let queued = session.submit_step(&batches, state, step, settings.train.accumulate).unwrap();
+        if step == 0 {
+            // The first is slower than the others.
+            gpu.wait(queued).unwrap();
+            started = Instant::now();
+        }
+    }
+    let records = session.records().unwrap();
+    let seconds = started.elapsed().as_secs_f64() / (steps - 1) as f64;
+    let losses = (0..steps as usize).map(|step| StepRecord::of(&records, step).mean(0)).collect();
+    (losses, session.arena.read_flat(Flat::Parameters).unwrap(), seconds)
+}
+
+/// Writes a run for the browser, and what this machine's driver makes of it.
+pub(crate) fn write() {
+    let folder = Path::new(FOLDER);
+    if folder.exists() {
+        fs::remove_dir_all(folder).unwrap();
+    }
+    let page = format!("{FOLDER}/run");
+    let (code, said, wrong) = run(&[&["export", "--web", &page], &of_run("50")[..]].concat());
+    assert_eq!(code, 0, "{wrong}");
+    print!("{said}");
+    let config = config("integer_sequences_d64", &SET);
+    let gpu = gpu();
+    let (losses, weights, seconds) = trained(&config, &gpu, STEPS);
+    let expected = serde_json::json!({ "device": gpu.describe(), "losses": losses, "seconds": seconds });
+    fs::write(folder.join("expected.json"), expected.to_string()).unwrap();
+    fs::write(folder.join("weights.bin"), bytemuck::cast_slice(&weights)).unwrap();
+}
+
+/// The plan of a folder that `engine export` writes with these arguments.
+fn exported(folder: &Path, args: &[&str]) -> serde_json::Value {
+    let (code, _, wrong) = run(&[&["export", "--web", folder.to_str().unwrap()], args].concat());
+    assert_eq!(code, 0, "{wrong}");
+    serde_json::from_slice(&fs::read(folder.join("plan.json")).unwrap()).unwrap()
+}
+
+fn number(value: &serde_json::Value) -> usize {
+    value.as_u64().unwrap() as usize
+}
+
+/// Fails unless all that a plan names is there, and every part lies in its buffer.
+fn expect_whole(folder: &Path, plan: &serde_json::Value) {
+    let list = |of: &serde_json::Value| of.as_array().unwrap().clone();
+    let mut named = BTreeSet::from(["index.html", "page.js", "replay.js", "plan.json"].map(String::from));
+    for file in list(&plan["files"]) {
+        let name = file[0].as_str().unwrap();
+        assert_eq!(fs::metadata(folder.join(name)).unwrap().len() as usize, number(&file[1]), "{name}");
+        named.insert(name.to_string());
+    }
+    let names = |folder: &Path| fs::read_dir(folder).unwrap().map(|entry| entry.unwrap()).collect::<Vec<_>>();
+    let own = names(folder).into_iter().filter(|entry| entry.path().is_file()).map(|entry| entry.file_name().into_string().unwrap());
+    let kernels = names(&folder.join("kernels")).into_iter().map(|entry| format!("kernels/{}", entry.file_name().to_str().unwrap()));
+    assert_eq!(own.chain(kernels).collect::<BTreeSet<_>>(), named);
+    let sizes: Vec<usize> = list(&plan["buffers"]).iter().map(|buffer| number(&buffer["bytes"])).collect();
+    let fits = |part: &serde_json::Value| number(&part["offset"]) + number(&part["bytes"]) <= sizes[number(&part["buffer"])];
+    for launch in list(&plan["launches"]) {
+        let kernel = plan["kernels"][number(&launch["kernel"])].as_str().unwrap();
+        let text = fs::read_to_string(folder.join(kernel)).unwrap();
+        let bindings = list(&launch["bindings"]);
+        assert!(!bindings.is_empty() && bindings.iter().all(fits), "{launch}");
+        assert_eq!(text.matches("@binding(").count(), bindings.len(), "{kernel}");
+        assert_eq!(text.contains("var<immediate>"), !list(&launch["immediates"]).is_empty(), "{kernel}");
+        assert!(list(&launch["immediates"]).len() <= 16 && bindings.len() <= 10, "{launch}");
+    }
+    let steps = &plan["steps"];
+    let stride: usize = list(&steps["writes"]).iter().map(|part| number(&part["bytes"])).sum();
+    let micro_batches: usize = list(&steps["micro_batches"]).iter().map(number).sum();
+    assert_eq!(fs::metadata(folder.join("steps.bin")).unwrap().len() as usize, stride * micro_batches);
+    let parts = list(&steps["writes"]).into_iter().chain(list(&plan["fills"])).chain([plan["weights"].clone(), plan["records"].clone()]);
+    parts.for_each(|part| assert!(fits(&part), "{part}"));
+}
+
+fn a_folder_is_whole_and_says_what_the_engine_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let page = folder.path().join("page");
+    let plan = exported(&page, &of_run("3"));
+    expect_whole(&page, &plan);
+    assert_eq!(plan["steps"]["micro_batches"], serde_json::json!([1, 1, 1]));
+    assert_eq!(plan["parameters"], 133_504);
+    let replay = fs::read_to_string(page.join("replay.js")).unwrap();
+    assert!(replay.lines().count() <= 300, "replay.js has {} lines", replay.lines().count());
+    // The state of a step ends what is written before it: the learning rate is the eighth of its eleven words.
+    let steps: Vec<u32> = bytemuck::pod_collect_to_vec(&fs::read(page.join("steps.bin")).unwrap());
+    let rates = steps.chunks_exact(steps.len() / 3).map(|step| f32::from_bits(step[step.len() - 4]));
+    assert_eq!(rates.collect::<Vec<_>>(), [1e-4, 2e-4, 3e-4]);
+    let problem = Problem::open(&config("integer_sequences_d64", &SET), Purpose::Train).unwrap();
+    let mut problem: Loaded = problem.load().unwrap().0;
+    for (step, words) in steps.chunks_exact(steps.len() / 3).enumerate() {
+        let batch = &problem.batches(step as u64).unwrap()[0];
+        assert_eq!(words[..words.len() - 11], [batch.words("tokens"), batch.words("targets")].concat());
+    }
+    let weights = engine::models::initial_weights(problem.record_training(browser()).unwrap().0.parameters(), 1);
+    assert_eq!(fs::read(page.join("weights.bin")).unwrap(), bytemuck::cast_slice::<f32, u8>(&weights));
+}
+
+fn constants_and_micro_batches_are_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let page = folder.path().join("page");
+    let set = ["train.accumulate=2", "train.batch=16", "optimizer.decay=\"matrices\""].map(|set| ["--set", set]).concat();
+    let plan = exported(&page, &[&[RUN, "--steps", "2"], &set[..]].concat());
+    expect_whole(&page, &plan);
+    assert_eq!(plan["steps"]["micro_batches"], serde_json::json!([2, 2]));
+    assert!(number(&plan["gradients"]) < plan["launches"].as_array().unwrap().len());
+    // 1 where a weight decays, 0 where it does not, for each 64 weights.
+    let factors: Vec<f32> = bytemuck::pod_collect_to_vec(&fs::read(page.join("constant-0.bin")).unwrap());
+    assert!(factors.len() == 133_504 / 64 && [0.0, 1.0].iter().all(|value| factors.contains(value)), "{factors:?}");
+}
+
+fn what_cannot_be_a_page_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_string();
+    fs::write(path("file"), "text").unwrap();
+    let refused = |args: &[&str], want: (i32, &str)| {
+        let (code, _, said) = run(&[&["export"], args].concat());
+        assert!(code == want.0 && said.contains(want.1), "{args:?}: {code} {said}");
+    };
+    let page = path("page");
+    refused(&[RUN, "--web", &path("")], (73, "is not empty: name a new folder"));
+    refused(&[RUN, "--web", &path("file")], (73, "cannot create"));
+    refused(&[RUN, "--web", &page, "--steps", "0"], (2, "Record at least one"));
+    refused(&[RUN, "other", "--web", &page], (2, "name one run"));
+    refused(&[RUN, "--web", &page, "--f16"], (2, "cannot be used with"));
+    refused(&[RUN, "--web", &page, "--set", "train.precision=f16"], (2, "16-bit"));
+    refused(&[&path("none.toml"), "--web", &page], (66, "none.toml"));
+    refused(&[RUN, &path("x.onnx"), "--steps", "3"], (2, "--web"));
+    assert!(!Path::new(&page).exists());
+}
