@@ -1,5 +1,5 @@
-//! ONNX files, torch modules, runs for browsers. Of a trained model the recorded forward pass is translated launch by launch into a graph of
-//! some thirty operations, from which both kinds of files are written. Of a training run the launches are written as they are.
+//! ONNX files, torch modules, runs for browsers. Of a trained model the recorded forward pass is translated launch by launch into a
+//! graph of some thirty operations, from which both kinds of files are written. Of a training run the launches are written as they are.
 
 mod attention;
 mod elements;
