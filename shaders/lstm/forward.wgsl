@@ -5,8 +5,8 @@
 // y = h_t · keep, by inverted dropout.
 // gx is (T, B, 4, H) with the bias included. u is (B, 4, H), or (4, H) with FIRST. gates is (T, B, 4, H), after the activations. h and c
 // are (T + 1, B, H), of which slot t + 1 is h_t and c_t. y is (at least y_at + B·H).
-// One invocation computes FEATURES units from j on of one sequence b. Slot t of gates, slot t + 1 of h and c, and y from y_at on are overwritten. With
-// FIRST, slot 0 of h and c is overwritten, too.
+// One invocation computes FEATURES units from j on of one sequence b. Slot t of gates, slot t + 1 of h and c, and y from y_at on are
+// overwritten. With FIRST, slot 0 of h and c is overwritten, too.
 // uses: common/features_4 | common/features_1, common/gates, common/grid, common/lstm_cell, common/math, common/random, common/state
 const WG: u32 = 64u;
 
