@@ -46,6 +46,10 @@ const MECHANISM: &[&str] = &["model.d_model=32", "model.heads=4", "model.layers=
 
 /// Shipped runs with sizes that make them small; those that differ from one of them by sizes, data or loss alone are left out.
 const RUNS: &[(&str, &[&str])] = &[
+    (
+        "gpt_cpu",
+        &["model.d_model=16", "model.layers=2", "data.context=6", "data.tokenizer=bytes", "data.vocabulary=256", "data.file=README.md"],
+    ),
     ("integer_sequences", &[]),
     ("integer_sequences_d64", &["model.d_model=24", "model.heads=4", "model.layers=2", "model.feed_forward=20"]),
     ("linkage_vae", &["model.layers.hidden=16", "model.latents=3", "data.side=6"]),

@@ -66,6 +66,8 @@ impl<'a> Translation<'a> {
         let (name, shape) = (self.plan.info(tensor).name.clone(), self.plan.shape(tensor).to_vec());
         let value = match self.plan.info(tensor).storage {
             Storage::Parameter { .. } => self.parameter(tensor, &name, &shape)?,
+            // What a layer normalisation without a bias adds.
+            _ if name.starts_with("zeros.") => self.constant(&name, &shape, vec![0.0; shape.iter().product()]),
             _ => {
                 let kept = self.buffers.iter().find(|buffer| buffer.name == name);
                 let kept = kept.ok_or_else(|| Error::Internal(format!("{name} is read before it is written")))?;
