@@ -185,6 +185,15 @@ fn a_text_goes_on_with_the_cache_as_without() {
     let four = texts(&[&drawn[..], &["--batch", "4"]].concat());
     assert!(four.len() == 4 && four[0] != four[1], "{four:?}");
     assert_eq!(texts(&drawn)[..], four[..1]);
+    // Prompts of other lengths beside it change nothing, before the end of the context and past it; a long one is fed in one piece.
+    let beside = ["--prompt", "Der 1. Bär", "--prompt", "B", "--prompt", "Der 1. Bär", "--tokens", "12", "--temperature", "0", "--json"];
+    let (code, told, said) = generate(&beside);
+    assert_eq!(code, 0, "{said}");
+    let told: Value = serde_json::from_str(&told).unwrap();
+    for (prompt, told) in ["Der 1. Bär", "B", "Der 1. Bär"].into_iter().zip(told.as_array().unwrap()) {
+        let alone = texts(&["--prompt", prompt, "--tokens", "12", "--temperature", "0"]);
+        assert_eq!((&told["prompt"], &told["texts"][0]), (&Value::from(prompt), &Value::from(alone[0].clone())), "{prompt}");
+    }
     // As it is printed: the prompt, and what comes up to the text that ends it.
     let (_, told, _) = generate(&drawn);
     assert_eq!(told, format!("B{}\n", four[0]));
@@ -197,6 +206,7 @@ fn a_text_goes_on_with_the_cache_as_without() {
         (&["--top-p", "0"], "above 0, and at most 1"),
         (&["--temperature=-1"], "must be 0 or above"),
         (&["--svg", "x.svg"], "mechanisms"),
+        (&["--prompt", "B", "--prompt", "D", "--beam", "2"], "one --prompt"),
     ] {
         let (code, _, said) = generate(args);
         assert!(code == 2 && said.contains(says), "{args:?}: {code} {said}");

@@ -1,4 +1,5 @@
-//! Scaled dot-product attention: online softmax forward, backward by recomputation, and one position over a cache.
+//! Scaled dot-product attention: online softmax forward, backward by recomputation, one position over a cache, and what enters
+//! it of whole sequences.
 //! See `shaders/attention/`.
 
 use super::{Dropout, SIMDS, state};
@@ -315,7 +316,9 @@ impl Cached {
         for (tensor, len) in [(qkv, 3 * row), (sources, batch * limit), (keys, cache), (values, cache), (y, row)] {
             plan.expect(name, tensor, len)?;
         }
+        let group = if plan.target.software { plan.target.vector() } else { 64 };
         let dispatch = Dispatch::new(name, label)
+            .constant("WG", group)
             .constant("D", head_dim as u32)
             .bind("state", state(plan)?)
             .bind("qkv", qkv)
@@ -327,6 +330,53 @@ impl Cached {
             .size("heads", heads)
             .size("limit", limit)
             .flops(4 * cache);
-        plan.record(dispatch, Grid::Threads(batch * heads))
+        plan.record(dispatch, Grid::Groups(batch * heads))
+    }
+}
+
+/// Keys and values of whole sequences into the cache, from its first position on.
+#[derive(Debug, Clone, Copy)]
+pub struct Store {
+    /// (B, M, 3, H, D).
+    pub qkv: Tensor,
+    /// (B, H, limit, D).
+    pub keys: Tensor,
+    /// (B, H, limit, D).
+    pub values: Tensor,
+    /// Number of sequences.
+    pub batch: usize,
+    /// M: positions of each.
+    pub positions: usize,
+    /// Number of heads.
+    pub heads: usize,
+    /// Features of a head.
+    pub head_dim: usize,
+    /// Positions that the cache holds.
+    pub limit: usize,
+}
+
+impl Store {
+    /// Records the pass.
+    ///
+    /// # Errors
+    /// `Internal` when a shape differs or the cache does not hold so many positions.
+    pub fn record(self, plan: &mut Plan, label: &str) -> Result<()> {
+        let Store { qkv, keys, values, batch, positions, heads, head_dim, limit } = self;
+        let name = "attention/store";
+        let row = heads * head_dim;
+        let cache = batch * limit * row;
+        for (tensor, len) in [(qkv, 3 * batch * positions.min(limit) * row), (keys, cache), (values, cache)] {
+            plan.expect(name, tensor, len)?;
+        }
+        let dispatch = Dispatch::new(name, label)
+            .bind("qkv", qkv)
+            .bind("keys", keys)
+            .bind("values", values)
+            .size("batch", batch)
+            .size("positions", positions)
+            .size("heads", heads)
+            .size("head_dim", head_dim)
+            .size("limit", limit);
+        plan.record(dispatch, Grid::Threads(batch * positions * row))
     }
 }

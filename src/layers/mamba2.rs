@@ -208,6 +208,10 @@ impl Layer for Mamba2 {
         Decoding::Endless
     }
 
+    fn keeps_state(&self) -> bool {
+        true
+    }
+
     fn forward_cached(&mut self, plan: &mut Plan, x: Tensor, cache: Cache) -> Result<Tensor> {
         self.forward_over(plan, x, None, Some(cache))
     }
