@@ -13,6 +13,7 @@ tests![
     texts_that_cannot_be_used_are_refused,
     the_shipped_runs_have_the_weights_of_nanogpt,
     a_text_goes_on_with_the_cache_as_without,
+    samples_come_with_the_validations_and_change_nothing,
     ten_steps_from_a_folder_of_transformers_are_those_of_pytorch,
     a_folder_goes_out_and_comes_in_bit_for_bit,
     my_text_goes_from_new_to_a_sample,
@@ -211,6 +212,39 @@ fn a_text_goes_on_with_the_cache_as_without() {
         let (code, _, said) = generate(args);
         assert!(code == 2 && said.contains(says), "{args:?}: {code} {said}");
     }
+}
+
+/// Each validation and the report have a sample, the event file has it, too, and the weights are those of a run without.
+fn samples_come_with_the_validations_and_change_nothing() {
+    let place = Place::new();
+    // An epoch says which weights a file belongs to, so the settings of the run differ in nothing else.
+    let tensors = |file: &[u8]| {
+        let tensors = safetensors::SafeTensors::deserialize(file).unwrap();
+        let mut all: Vec<_> = tensors.tensors().into_iter().map(|(name, t)| (name, t.data().to_vec())).collect();
+        all.sort();
+        all
+    };
+    let plain = place.trains("plain", &[]);
+    let sampled = place.trains("sampled", &["--set", "validation.sample=Der 1"]);
+    assert_eq!(tensors(&plain), tensors(&sampled));
+    let file = |name: &str| std::fs::read(Path::new(&place.path("sampled")).join(name)).unwrap();
+    let report: Value = serde_json::from_slice(&file("report.json")).unwrap();
+    let sample = report["sample"].as_str().unwrap();
+    // Up to the context of eight tokens.
+    assert!(sample.starts_with("Der 1") && sample.chars().count() == 8, "{sample:?}");
+    assert_eq!(report["tokens_per_step"], 4 * 8);
+    let log = String::from_utf8(file("train.log")).unwrap();
+    assert!(["sample of step 3:\n  Der 1", "sample of step 6:\n  Der 1"].iter().all(|told| log.contains(told)), "{log}");
+    let folder = std::fs::read_dir(place.path("sampled")).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let events = file(&folder.into_iter().find(|name| name.starts_with("events")).unwrap());
+    let holds = |what: &[u8]| events.windows(what.len()).filter(|part| *part == what).count();
+    assert_eq!((holds(b"validation/sample"), holds(b"    Der 1")), (2, 2));
+    for (sample, says) in [("Q", "does not have"), ("Der 1. B", "1 to 7 tokens")] {
+        let (code, said) = place.train("refused", &["--set", &format!("validation.sample={sample}")]);
+        assert!(code == 2 && said.contains(says), "{sample}: {code} {said}");
+    }
+    let (code, _, said) = run(&["estimate", "data/runs/lvm_mlp.toml", "--set", "validation.sample=Der"]);
+    assert!(code == 2 && said.contains("data.kind = \"text\""), "{code} {said}");
 }
 
 /// The tokens of make_gpt.py.

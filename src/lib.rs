@@ -77,6 +77,7 @@ pub mod ranks;
 pub mod registry;
 #[cfg(feature = "cli")]
 pub mod runs;
+mod sampling;
 #[cfg(feature = "serve")]
 mod serve;
 pub mod session;

@@ -77,6 +77,11 @@ pub(crate) fn improves(metric: &str, best: Option<f64>, value: f64, by: f64) -> 
     value.is_finite() && best.is_none_or(|best| gain(best) > by)
 }
 
+/// The lines of a text, each after so many spaces.
+pub(crate) fn indented(text: &str, spaces: usize) -> String {
+    text.lines().map(|line| format!("{:spaces$}{line}", "")).collect::<Vec<_>>().join("\n")
+}
+
 /// Formats seconds as 1h 02m, 3m 05s or 7 s.
 pub(crate) fn duration(seconds: f64) -> String {
     let s = seconds.max(0.0).round() as u64;

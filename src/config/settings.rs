@@ -112,11 +112,22 @@ pub struct ValidationConfig {
     /// Smallest improvement of the selected metric that resets patience. Any improvement, however small, makes the weights the best.
     #[schemars(range(min = 0))]
     pub min_delta: f64,
+    /// A text that the model continues after each validation of a run on text, to look at; none without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sample: Option<String>,
 }
 
 impl Default for ValidationConfig {
     fn default() -> Self {
-        ValidationConfig { every: None, sequences: 100, select: "loss".into(), patience: 0, patience_after: None, min_delta: 0.001 }
+        ValidationConfig {
+            every: None,
+            sequences: 100,
+            select: "loss".into(),
+            patience: 0,
+            patience_after: None,
+            min_delta: 0.001,
+            sample: None,
+        }
     }
 }
 

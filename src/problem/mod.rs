@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 
 use crate::batch::Batch;
 use crate::config::{Config, Settings};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::kernels::{State, key};
 use crate::losses::{Loss, LossKind};
 use crate::models::{HuggingFace, ModelKind};
@@ -215,6 +215,11 @@ impl<D: DataState + ?Sized> Problem<D> {
         L: LossKind + Table,
     {
         let settings = config.settings();
+        if settings.validation.sample.is_some() && data.known().tokens().is_none() {
+            return Err(Error::Config(
+                "validation.sample is for data.kind = \"text\", whose models continue a text. Leave the key out".into(),
+            ));
+        }
         let mut buffers = config.model.buffers(settings.train.seed);
         buffers.extend(data.known().buffers());
         let mut problem = Problem {

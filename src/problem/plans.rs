@@ -167,7 +167,16 @@ impl<D: DataState + ?Sized> Problem<D> {
 
     /// Plan of a decoding step for this number of sequences.
     pub(super) fn decoding_plan(&self, target: Target, batch: usize) -> Result<Option<(FixedPlan, DecodeIo)>> {
-        let recorded = if self.source().decodes() { self.record_positions(target, batch, 1)? } else { None };
+        let sampled = self.settings.validation.sample.is_some();
+        let recorded = match self.source().decodes() || sampled {
+            true => self.record_positions(target, if sampled { 1 } else { batch }, 1)?,
+            false => None,
+        };
+        if recorded.is_none() && sampled {
+            return Err(Error::Config(
+                "validation.sample: this model has no step of decoding, so it cannot continue a text. Leave the key out".into(),
+            ));
+        }
         Ok(recorded.map(|(plan, io)| (plan.pruned(), io)))
     }
 

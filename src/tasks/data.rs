@@ -168,6 +168,11 @@ pub trait Source: Debug {
         false
     }
 
+    /// Number of tokens that each sample predicts, of a text.
+    fn tokens(&self) -> Option<usize> {
+        None
+    }
+
     /// Declares the input tensors of so many new positions of `batch` sequences; none for data that are not decoded.
     ///
     /// # Errors

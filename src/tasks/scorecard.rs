@@ -138,6 +138,15 @@ pub trait Scorecard: Debug + Any {
     /// `TryAgain` on device loss.
     fn closing_scores(&self, session: &Session, step: u64) -> Result<ClosingScores>;
 
+    /// What the model continues `validation.sample` to; none without that key.
+    ///
+    /// # Errors
+    /// `TryAgain` on device loss.
+    fn sample(&self, session: &Session) -> Result<Option<String>> {
+        let _ = session;
+        Ok(None)
+    }
+
     /// A thorough test, and predictions if they are asked for.
     ///
     /// # Errors

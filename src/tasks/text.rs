@@ -20,11 +20,13 @@ use crate::datasets::tokens::{Tokens, holds_tokens};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::gpu::Role;
+use crate::kernels::State;
 use crate::layers::Cache;
 use crate::losses::{Columns, Loss};
 use crate::metrics::{Column, Metrics};
 use crate::plan::{Buffer, Plan};
 use crate::random::{Random, stream};
+use crate::sampling::{self, TextStream};
 use crate::session::Session;
 
 /// Largest size in bytes of a text that is tokenized as a whole; the bytes of one stay in their file.
@@ -35,6 +37,10 @@ const CHARACTERS: &str = "tokenizer.characters";
 
 /// Number of training tokens whose frequencies are the baseline.
 const COUNTED: usize = 1 << 24;
+
+/// Number of tokens at most that are added to the text of `validation.sample`, and the temperature at which they are drawn.
+const SAMPLED: usize = 200;
+const TEMPERATURE: f64 = 0.8;
 
 /// Vocabulary that plans are made for while there is no file to take it from.
 const ASSUMED: usize = 256;
@@ -387,6 +393,8 @@ pub(crate) struct Text {
     epochs: Epochs,
     /// How often each token occurs in training, once the data are loaded.
     counts: Arc<Vec<u64>>,
+    /// Text that the model continues after each validation.
+    sample: Option<String>,
 }
 
 impl Text {
@@ -400,6 +408,7 @@ impl Text {
             parts: None,
             epochs: Epochs::new(&settings.train),
             counts: Arc::default(),
+            sample: settings.validation.sample.clone(),
         }
     }
 
@@ -435,6 +444,22 @@ impl Text {
     /// Number of windows in an epoch, whatever its offset.
     fn windows(&self) -> usize {
         self.parts.as_ref().map_or(self.train.samples(), |parts| (parts.train.len() / self.config.context).saturating_sub(1))
+    }
+
+    /// Tokens of the text that is continued after validations, with their tokenizer.
+    fn prompt(&self) -> Result<Option<(Vec<u32>, &Tokenizer)>> {
+        let Some(sample) = &self.sample else { return Ok(None) };
+        let failed = |why: String| Err(Error::Config(format!("validation.sample = {sample:?}: {why}")));
+        let Some(tokenizer) = &self.tokenizer else {
+            return failed("name the data.tokenizer that these tokens were made by, or leave the key out".into());
+        };
+        match tokenizer.encode(sample) {
+            Err(e) => failed(e.to_string()),
+            Ok(tokens) if tokens.is_empty() || tokens.len() >= self.config.context => {
+                failed(format!("give a text of 1 to {} tokens; these are {}", self.config.context - 1, tokens.len()))
+            }
+            Ok(tokens) => Ok(Some((tokens, tokenizer))),
+        }
     }
 
     /// Counts the tokens, and the bytes of those that are predicted in a validation.
@@ -509,6 +534,10 @@ impl Source for Text {
         let name = plan.name.clone();
         let mut input = |what: &str| plan.persistent(Role::Dataset, &format!("{name}.{what}"), &[batch, self.config.context]);
         Ok(Inputs::new(batch).with("tokens", input("tokens")?).with("targets", input("targets")?))
+    }
+
+    fn tokens(&self) -> Option<usize> {
+        Some(self.config.context)
     }
 
     fn record_positions(&self, plan: &mut Plan, batch: usize, positions: usize) -> Result<Option<(Inputs, Cache)>> {
@@ -594,6 +623,7 @@ impl Source for Text {
             }
             _ => parts,
         });
+        text.prompt()?;
         let text = text.counted()?;
         let notes = text.describe().into_iter().map(|what| format!("text        {what}")).collect();
         Ok((Box::new(text), notes))
@@ -692,6 +722,35 @@ impl Scorecard for TextScorecard {
         let uniform = ("uniform guess", self.with_bits(Metrics::new(self.guess.iter().copied())));
         // What cannot be read any more is found out by the next validation.
         self.unigram().ok().map(|unigram| ("token frequencies", unigram)).into_iter().chain([uniform]).collect()
+    }
+
+    fn sample(&self, session: &Session) -> Result<Option<String>> {
+        let (Some((prompt, tokenizer)), Some((program, io))) = (self.text.prompt()?, session.decoding()) else { return Ok(None) };
+        let sampling = sampling::Sampling { temperature: TEMPERATURE, seed: self.text.train.seed, top_k: None, top_p: None };
+        let mut random = Random::new(sampling.seed, stream::GENERATE, 0);
+        let mut made = TextStream::new(tokenizer, None);
+        let mut text = self.text.sample.clone().unwrap_or_default();
+        let (tokens, sources) = (io.feed.input("tokens")?, io.feed.input("sources")?);
+        program.write(sources, &vec![0u32; self.text.config.context]);
+        let end = self.text.config.context.min(prompt.len() + SAMPLED);
+        let mut next = prompt[0];
+        for position in 1..end {
+            let fed = position as u32 - 1;
+            program.write(io.feed.state, &[State { position: fed, tick: fed, ..State::default() }]);
+            program.write(tokens, &[next]);
+            program.run(program.all())?;
+            next = match prompt.get(position) {
+                Some(token) => *token,
+                None => {
+                    let logits: Vec<f32> = program.read(io.output)?;
+                    let token = sampling.draw(&logits, &mut random);
+                    text.push_str(&made.push(token));
+                    token
+                }
+            };
+        }
+        text.push_str(&made.finish());
+        Ok(Some(text))
     }
 
     fn closing_scores(&self, session: &Session, _step: u64) -> Result<ClosingScores> {

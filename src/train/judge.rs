@@ -137,6 +137,14 @@ impl Judge {
         self.scorecard.validate(session, step, step.div_ceil(self.rhythm.validate))
     }
 
+    /// What the model continues the text of `validation.sample` to, with that text.
+    ///
+    /// # Errors
+    /// `TryAgain` on device loss.
+    pub(super) fn sample(&self, session: &Session) -> Result<Option<String>> {
+        self.scorecard.sample(session)
+    }
+
     /// Records and prints a validation, and updates best weights, patience and the plateau schedule. Gives true if the weights are the best
     /// so far.
     ///

@@ -82,6 +82,11 @@ impl Logs {
         writeln!(self.metrics, "{}", Value::Object(line)).map_err(|e| Error::write(&self.metrics_path, e))
     }
 
+    /// Writes a text to the event file.
+    pub(crate) fn text(&mut self, tag: &str, step: u64, text: &str) -> Result<()> {
+        self.events.text(tag, step, text)
+    }
+
     /// Updates the progress bar; without a terminal, prints a plain line every ten seconds. A rate of 0 is none yet.
     pub(crate) fn progress(&mut self, step: u64, total: u64, message: &str, per_second: f64) {
         match &self.bar {

@@ -11,7 +11,7 @@ use super::options::Options;
 use super::rhythm::Rhythm;
 use crate::error::Result;
 use crate::files;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, indented};
 use crate::plots::{Curves, draw_curves};
 
 /// Output of a run: logs, curves and status file.
@@ -77,6 +77,15 @@ impl Notes {
     /// As `record`.
     pub(super) fn record_metrics(&mut self, split: &str, step: u64, metrics: &Metrics) -> Result<()> {
         self.record(split, step, &metrics.0.iter().map(|(name, value)| (name.as_str(), *value)).collect::<Vec<_>>())
+    }
+
+    /// Prints what the model has continued a text to, and writes it to the event file.
+    ///
+    /// # Errors
+    /// `Io` when writing fails.
+    pub(super) fn sample(&mut self, step: u64, text: &str) -> Result<()> {
+        self.say(&format!("sample of step {step}:\n{}", indented(text, 2)));
+        self.logs.text("validation/sample", step, text)
     }
 
     /// Updates the progress bar and, every two seconds, the status file; `rate` is the number of updates per second in this session, 0 as

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::metrics::{Column, MetricRows, Metrics, duration, folded, rate, table};
+use crate::metrics::{Column, MetricRows, Metrics, duration, folded, indented, rate, table};
 
 /// Reason for which a run has ended that has done all of its steps.
 pub(super) const ALL_DONE: &str = "all steps done";
@@ -34,6 +34,12 @@ pub struct Report {
     pub ended: String,
     /// Training time of all sessions in seconds.
     pub seconds: f64,
+    /// Number of tokens that an update of a run on text predicts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokens_per_step: Option<usize>,
+    /// What the kept weights continue `validation.sample` to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sample: Option<String>,
     /// Number of updates skipped because loss or gradient was not finite.
     pub skipped: u64,
     /// Validation metrics of the kept weights, at the time they were chosen.
@@ -65,11 +71,14 @@ impl Report {
             ALL_DONE => format!("finished: {0} of {0} steps", self.steps),
             other => format!("{} steps, ended {other}", self.steps),
         };
-        let (time, rate) = (duration(self.seconds), rate(self.steps as f64 / self.seconds.max(1e-9)));
+        let per_second = self.steps as f64 / self.seconds.max(1e-9);
+        let (time, tokens) = (duration(self.seconds), self.tokens_per_step.map(|tokens| rate(tokens as f64 * per_second)));
+        let pace = [Some(format!("{} steps/s", rate(per_second))), tokens.map(|tokens| format!("{tokens} tokens/s"))];
+        let pace = pace.into_iter().flatten().collect::<Vec<_>>().join(", ");
         let mut out = [
             self.run.clone(),
             folded(&ended, 2),
-            format!("{time}, {rate} steps/s, {} parameters", self.parameters),
+            format!("{time}, {pace}, {} parameters", self.parameters),
             kept,
             folded(&format!("device {}", self.device), 2),
         ]
@@ -89,6 +98,9 @@ impl Report {
         }
         for note in &self.notes {
             out += &format!("{note}\n");
+        }
+        if let Some(sample) = &self.sample {
+            out += &format!("\nsample of these weights:\n{}\n", indented(sample, 2));
         }
         out
     }

@@ -1,5 +1,5 @@
 //! TensorBoard event files: TFRecord frames (length, masked CRC-32C, payload, masked CRC-32C) of `Event` messages
-//! (tensorflow/core/util/event.proto), of which scalars need five fields.
+//! (tensorflow/core/util/event.proto) with scalars, and with texts as its plugin `text` reads them.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -8,8 +8,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::error::{Error, Result};
 use crate::fault;
+use crate::metrics::indented;
 
-/// Writer of one event file, for scalars.
+/// Writer of one event file, for scalars and texts.
 #[derive(Debug)]
 pub struct EventWriter {
     file: BufWriter<File>,
@@ -79,8 +80,36 @@ impl EventWriter {
         field(&mut inner, 1, tag.as_bytes());
         inner.push(2 << 3 | 5);
         inner.extend_from_slice(&(value as f32).to_le_bytes());
+        self.summary(step, &inner)
+    }
+
+    /// Appends one text, which TensorBoard shows as it is: its Markdown keeps lines that begin with four spaces.
+    ///
+    /// # Errors
+    /// `Io` when writing fails.
+    pub fn text(&mut self, tag: &str, step: u64, text: &str) -> Result<()> {
+        let nested = |numbers: &[u8], bytes: &[u8]| {
+            numbers.iter().rev().fold(bytes.to_vec(), |inner, number| {
+                let mut out = Vec::new();
+                field(&mut out, *number, &inner);
+                out
+            })
+        };
+        // DT_STRING, of shape (1).
+        let mut tensor = vec![1 << 3, 7];
+        tensor.extend(nested(&[2, 2], &[1 << 3, 1]));
+        tensor.extend(nested(&[8], indented(text, 4).as_bytes()));
+        let mut inner = Vec::new();
+        field(&mut inner, 1, tag.as_bytes());
+        inner.extend(nested(&[9, 1, 1], b"text"));
+        inner.extend(nested(&[8], &tensor));
+        self.summary(step, &inner)
+    }
+
+    /// Appends a summary of one value.
+    fn summary(&mut self, step: u64, value: &[u8]) -> Result<()> {
         let mut summary = Vec::new();
-        field(&mut summary, 1, &inner);
+        field(&mut summary, 1, value);
         self.frame(&event(step, 5, &summary))
     }
 

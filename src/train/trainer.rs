@@ -267,6 +267,9 @@ impl Trainer<'_> {
             let (parameters, best) = (self.session.parameters(), self.progress.best.as_ref());
             save_weights(&self.folder.best(), parameters, &weights, self.problem.buffers(), &self.origin, step, best)?;
         }
+        if let Some(text) = self.options.ranks.leads().then(|| self.judge.sample(&self.session)).transpose()?.flatten() {
+            self.notes.sample(step, &text)?;
+        }
         self.notes.flush()?;
         self.options.ranks.meet();
         Ok(())
@@ -357,6 +360,7 @@ impl Trainer<'_> {
         scores.examples.iter().try_for_each(|examples| draw_examples(&self.folder.path.join("predictions.svg"), examples))?;
         let (progress, best) = (&self.progress, self.progress.best.clone());
         let step = best.as_ref().map_or(0, |b| b.step);
+        let tokens = self.problem.source().tokens().map(|tokens| tokens * self.problem.settings.train.samples());
         Ok(Report {
             run: self.folder.path.display().to_string(),
             device: self.gpu.describe(),
@@ -372,6 +376,8 @@ impl Trainer<'_> {
                 _ => ALL_DONE.into(),
             }),
             seconds: progress.seconds,
+            tokens_per_step: tokens,
+            sample: session.map(|session| self.judge.sample(session)).transpose()?.flatten(),
             skipped: progress.skipped,
             best: Metrics(best.map(|b| b.metrics).unwrap_or_default()),
             test: scores.rows.iter().cloned().collect(),
