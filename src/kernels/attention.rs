@@ -286,16 +286,18 @@ pub struct Cached {
     pub qkv: Tensor,
     /// (B, limit): row of the cache that holds each earlier position.
     pub sources: Tensor,
-    /// (B, H, limit, D).
+    /// (B, KV, limit, D).
     pub keys: Tensor,
-    /// (B, H, limit, D).
+    /// (B, KV, limit, D).
     pub values: Tensor,
     /// (B, H, D).
     pub y: Tensor,
     /// Number of sequences.
     pub batch: usize,
-    /// Number of heads.
+    /// H: heads of the queries.
     pub heads: usize,
+    /// KV: heads of the cache, each of which serves H / KV heads of queries.
+    pub kv_heads: usize,
     /// Features of a head.
     pub head_dim: usize,
     /// Positions that the cache holds.
@@ -308,9 +310,12 @@ impl Cached {
     /// # Errors
     /// `Internal` when a shape differs.
     pub fn record(self, plan: &mut Plan, label: &str) -> Result<()> {
-        let Cached { qkv, sources, keys, values, y, batch, heads, head_dim, limit } = self;
+        let Cached { qkv, sources, keys, values, y, batch, heads, kv_heads, head_dim, limit } = self;
         let name = "attention/cached";
-        let cache = batch * heads * limit * head_dim;
+        if kv_heads == 0 || !heads.is_multiple_of(kv_heads) {
+            return Err(Error::Internal(format!("{name}: {kv_heads} heads of keys do not divide {heads} of queries")));
+        }
+        let cache = batch * kv_heads * limit * head_dim;
         let row = batch * heads * head_dim;
         for (tensor, len) in [(qkv, 3 * row), (sources, batch * limit), (keys, cache), (values, cache), (y, row)] {
             plan.expect(name, tensor, len)?;
@@ -325,8 +330,9 @@ impl Cached {
             .bind("y", y)
             .size("batch", batch)
             .size("heads", heads)
+            .size("kv_heads", kv_heads)
             .size("limit", limit)
-            .flops(4 * cache);
+            .flops(4 * row * limit);
         plan.record(dispatch, Grid::Threads(batch * heads))
     }
 }

@@ -101,7 +101,7 @@ impl SelfAttention {
         let keys = plan.persistent(Role::KvCache, &format!("{}.keys", self.name), &shape)?;
         let values = plan.persistent(Role::KvCache, &format!("{}.values", self.name), &shape)?;
         let y = plan.like(format!("{}.y", self.name), x)?;
-        Cached { qkv, sources: cache.sources, keys, values, y, batch, heads, head_dim, limit }.record(plan, &self.name)?;
+        Cached { qkv, sources: cache.sources, keys, values, y, batch, heads, kv_heads: heads, head_dim, limit }.record(plan, &self.name)?;
         self.out_proj.forward_fused(plan, y, Some(residual))
     }
 

@@ -18,7 +18,7 @@ mod weights;
 pub use gpt::GptConfig;
 pub use hugging_face::{HuggingFace, Key};
 pub use image_vae::{ImageVaeConfig, VaeLayers};
-pub use mechanism_transformer::{Features, MechanismTransformerConfig, ROTARY_BASE};
+pub use mechanism_transformer::{Features, MechanismTransformerConfig};
 pub use model::{Build, Model, ModelKind};
 pub use sequence_transformer::{EmbeddingKind, SequenceTransformerConfig};
 pub use stack::StackConfig;
