@@ -14,7 +14,7 @@ use crate::program::{gpu, plain_gpu};
 use crate::runner::{Test, all, note, skip};
 
 /// Runs of every kind, small.
-const RUNS: [(&str, &[&str]); 9] = [
+const RUNS: [(&str, &[&str]); 12] = [
     ("lvm_mlp_deep", &["data.dim=24", "train.batch=6"]),
     // Its attention is that of long sequences.
     (
@@ -29,6 +29,10 @@ const RUNS: [(&str, &[&str]); 9] = [
     ("integer_sequences_d64", &["train.batch=33"]),
     ("mechanism_small", &["model.d_model=32", "model.heads=2", "train.batch=6"]),
     ("linkage_vae", &["train.batch=4"]),
+    ("gpt_cpu", &["model.d_model=32", "model.layers=2", "model.dropout=0.1", "data.context=16", "train.batch=4"]),
+    // Grouped queries, and attention of long sequences.
+    ("llama_small", &["model.d_model=64", "model.heads=4", "model.layers=2", "model.feed_forward=40", "data.context=40", "train.batch=4"]),
+    ("mamba2_small", &["model.d_model=32", "model.layers=2", "model.mixer={state=8,head=16,chunk=8}", "data.context=20", "train.batch=4"]),
 ];
 
 macro_rules! runs {
@@ -49,6 +53,9 @@ runs! {
     integer_sequences_of_images: 6,
     mechanism: 7,
     vae: 8,
+    gpt: 9,
+    llama: 10,
+    mamba2: 11,
 }
 
 /// What some steps of two micro-batches give: launches of a step, then weights, gradients and records.
@@ -111,7 +118,7 @@ fn recomputation_keeps_the_bits(run: &str, set: &[&str], precision: &str, target
     });
     note!("{run} in {precision}: {} launches, light {}, full {}", none.launches, light.launches, full.launches);
     assert!(none.weights == light.weights && none.weights == full.weights, "{run} in {precision}: recomputation changes the weights");
-    let deep = ["lvm_transformer_composite", "integer_sequences_d64", "mechanism_small"].contains(&run);
+    let deep = ["lvm_transformer_composite", "integer_sequences_d64", "mechanism_small", "gpt_cpu", "llama_small"].contains(&run);
     assert!(full.launches > none.launches || !deep, "{run}: nothing is recomputed");
 }
 

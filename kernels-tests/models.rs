@@ -412,6 +412,19 @@ fn the_whole_gradient_agrees_with_the_oracle() {
             assert!((outcome.loss.0 - outcome.loss.1).abs() <= 1e-5 * outcome.loss.1, "{outcome:?}");
         }
     }
+    // Language models of a text, with dropout, tied and not.
+    let small = ["data.context=9", "data.vocabulary=21", "model.layers=2", "schedule.kind=constant"];
+    for (name, sets) in [
+        ("gpt_cpu", &["model.d_model=16", "model.heads=2", "model.dropout=0.2"][..]),
+        ("llama_small", &["model.d_model=32", "model.heads=4", "model.kv_heads=2", "model.feed_forward=24"]),
+        ("llama_small", &["model.d_model=16", "model.heads=2", "model.kv_heads=2", "model.feed_forward=8", "model.tied=false"]),
+        ("mamba2_small", &["model.d_model=12", "model.mixer={state=5,head=6,groups=2,chunk=2}"]),
+        ("mamba2_small", &["model.d_model=8", "model.mixer={state=3,head=16,conv=3,chunk=4}", "model.tied=false"]),
+    ] {
+        let outcome = check_model(&plain_gpu(), &config(name, &[&small[..], sets].concat())).unwrap().unwrap();
+        assert!(outcome.nmse <= 1e-9 && outcome.dead.is_empty(), "{name} {sets:?}: {outcome:?}");
+        assert!((outcome.loss.0 - outcome.loss.1).abs() <= 1e-5 * outcome.loss.1, "{name} {sets:?}: {outcome:?}");
+    }
 }
 
 /// Of sequences of unequal length, with positions or sequences of the same weight: each metric from the rows of the loss, one by one.

@@ -96,6 +96,8 @@ impl Place {
             ("mask", &[130, 8], Numbers::F32(&mask)),
         ];
         write_arrays(&place.path("mechanisms.npz"), &members).unwrap();
+        let text = (0..90).map(|i| format!("Der {}. Bär aß {} Beeren; ", i % 7, i % 3)).collect::<String>();
+        std::fs::write(place.path("text.txt"), text).unwrap();
         let pixels: Vec<f32> = numbers(130 * 256, 0.2).into_iter().map(|v| 0.5 + 0.5 * v).collect();
         write_arrays(&place.path("images.npz"), &[("images", &[130, 16, 16], Numbers::F32(&pixels))]).unwrap();
         place
@@ -139,6 +141,10 @@ fn ranks_have_the_bits_of_accumulation() {
     let integers = ["train.epochs=1", "train.steps_per_epoch=12", "validation.every=6", "validation.sequences=250", "model.dropout=0.1"];
     let images = ["model.layers.hidden=16", "train.epochs=1"];
     let mamba2 = ["model.width=16", "model.layers=1", "model.mixer={state=4,head=8,conv=3,chunk=2}", "train.epochs=1"];
+    let text = ["data.vocabulary=", "data.context=8", "data.sampling=windows", "train.epochs=2", "checkpoint.every=5"];
+    let gpt = [&["model.d_model=16", "model.heads=2", "model.layers=1", "model.dropout=0.1"], &text[..]].concat();
+    let llama = [&gpt[..], &["model.kv_heads=1", "model.feed_forward=24"]].concat();
+    let of_text = [&text[..], &["model.d_model=16", "model.layers=1", "model.mixer={state=4,head=8,conv=3,chunk=2}"]].concat();
     // Its gradient leaves the device in three slices, and the last step of an epoch has no micro-batch for the last rank.
     let wide = ["model.hidden=192", "model.layers=3", "train.epochs=1", "train.drop_last=false", "data.validation_share=0.3"];
     for (name, run_file, data, sets, counts) in [
@@ -149,6 +155,9 @@ fn ranks_have_the_bits_of_accumulation() {
         ("mechanisms", "mechanism_phase7", "mechanisms.npz", &mechanism, &[3]),
         ("images", "linkage_vae", "images.npz", &images, &[2]),
         ("mamba2", "lvm_mamba2", "vectors.npz", &mamba2, &[2]),
+        ("gpt", "gpt_cpu", "text.txt", &gpt, &[3]),
+        ("llama", "llama_small", "text.txt", &llama, &[2]),
+        ("mamba2 of text", "mamba2_small", "text.txt", &of_text, &[3]),
     ] {
         // Everyday one number of ranks for each kind of run, and of the LSTMs the one with the most exchanges.
         for &count in if all() { &[2, 3] } else { counts } {

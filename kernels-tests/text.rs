@@ -11,16 +11,49 @@ tests![
     every_form_of_the_same_tokens_trains_to_the_same_weights,
     a_text_resumes_with_the_same_bits,
     texts_that_cannot_be_used_are_refused,
-    the_shipped_runs_have_the_weights_of_nanogpt,
+    the_shipped_runs_have_the_weights_that_they_say,
     a_text_goes_on_with_the_cache_as_without,
     samples_come_with_the_validations_and_change_nothing,
     ten_steps_from_a_folder_of_transformers_are_those_of_pytorch,
     a_folder_goes_out_and_comes_in_bit_for_bit,
+    folders_of_earlier_versions_are_read,
+    models_that_do_not_fit_are_refused,
     my_text_goes_from_new_to_a_sample,
 ];
 
-/// A small GPT2LMHeadModel as transformers saves it (kernels-tests/golden/make_gpt.py).
-const GOLDEN: &str = "kernels-tests/golden/gpt";
+/// Small models as transformers saves them (kernels-tests/golden/make_text.py).
+const GOLDEN: &str = "kernels-tests/golden";
+
+/// A language model: its run file, what makes it small, its golden folder, and what the golden model is.
+struct Kind {
+    run: &'static str,
+    small: &'static [&'static str],
+    golden: &'static str,
+    of_golden: &'static [&'static str],
+}
+
+const GPT: Kind = Kind {
+    run: "gpt_cpu",
+    small: &["model.d_model=16", "model.heads=2", "model.layers=1"],
+    golden: "gpt",
+    of_golden: &["model.d_model=8", "model.layers=2", "model.bias=true", "model.activation=gelu_tanh"],
+};
+
+const LLAMA: Kind = Kind {
+    run: "llama_small",
+    small: &["model.d_model=16", "model.heads=2", "model.kv_heads=1", "model.layers=1", "model.feed_forward=24", "model.dropout=0"],
+    golden: "llama",
+    of_golden: &["model.layers=2", "model.tied=false"],
+};
+
+const MAMBA2: Kind = Kind {
+    run: "mamba2_small",
+    small: &["model.d_model=16", "model.layers=1", "model.mixer={state=5,head=8,chunk=3}"],
+    golden: "mamba2",
+    of_golden: &["model.d_model=8", "model.layers=2", "model.mixer={state=3,head=4,chunk=4}", "model.tied=false"],
+};
+
+const KINDS: [&Kind; 3] = [&GPT, &LLAMA, &MAMBA2];
 
 /// A text of some hundred characters that can be learned, with some that take several bytes.
 fn text() -> String {
@@ -41,26 +74,43 @@ impl Place {
     }
 
     /// A small model of the text, three updates an epoch.
-    fn args(&self, out: &str, more: &[&str]) -> Vec<String> {
+    fn args(&self, kind: &Kind, out: &str, more: &[&str]) -> Vec<String> {
         let file = format!("data.file={}", self.path("bears.txt"));
-        let small = ["model.d_model=16", "model.heads=2", "model.layers=1", "data.context=8", "data.vocabulary=", "train.batch=4"];
+        let small = ["data.context=8", "data.vocabulary=", "train.batch=4"];
         let steps = ["train.steps_per_epoch=3", "train.epochs=2", "schedule.kind=constant", "train.log_every=1"];
-        let mut args = vec!["train".into(), "data/runs/gpt_cpu.toml".into(), "--out".into(), self.path(out)];
-        args.extend([&file[..]].into_iter().chain(small).chain(steps).flat_map(|set| ["--set".into(), set.into()]));
+        let mut args = vec!["train".into(), format!("data/runs/{}.toml", kind.run), "--out".into(), self.path(out)];
+        let sets = [&file[..]].into_iter().chain(kind.small.iter().copied()).chain(small).chain(steps);
+        args.extend(sets.flat_map(|set| ["--set".into(), set.into()]));
         args.extend(more.iter().map(ToString::to_string));
         args
     }
 
-    fn train(&self, out: &str, more: &[&str]) -> (i32, String) {
-        let args = self.args(out, more);
+    fn train_of(&self, kind: &Kind, out: &str, more: &[&str]) -> (i32, String) {
+        let args = self.args(kind, out, more);
         let (code, _, said) = run(&args.iter().map(String::as_str).collect::<Vec<_>>());
         (code, said)
     }
 
-    fn trains(&self, out: &str, more: &[&str]) -> Vec<u8> {
-        let (code, said) = self.train(out, more);
+    fn train(&self, out: &str, more: &[&str]) -> (i32, String) {
+        self.train_of(&GPT, out, more)
+    }
+
+    fn trains_of(&self, kind: &Kind, out: &str, more: &[&str]) -> Vec<u8> {
+        let (code, said) = self.train_of(kind, out, more);
         assert_eq!(code, 0, "{more:?}: {said}");
         std::fs::read(Path::new(&self.path(out)).join("model.safetensors")).unwrap()
+    }
+
+    fn trains(&self, out: &str, more: &[&str]) -> Vec<u8> {
+        self.trains_of(&GPT, out, more)
+    }
+
+    /// Overrides of a run of the golden model on the tokens of make_text.py.
+    fn of_golden(&self, kind: &Kind) -> Vec<String> {
+        std::fs::write(self.path("stream.bin"), stream()).unwrap();
+        let file = format!("data.file={}", self.path("stream.bin"));
+        let sets = OF_GOLDEN.iter().chain(kind.of_golden).map(ToString::to_string);
+        sets.chain([file]).flat_map(|set| ["--set".into(), set]).collect()
     }
 
     fn lines(&self, out: &str, split: &str) -> Vec<Value> {
@@ -108,17 +158,20 @@ fn every_form_of_the_same_tokens_trains_to_the_same_weights() {
 /// Both ways of sampling, with characters that are kept with the weights, cut in the middle of an epoch; and in micro-batches.
 fn a_text_resumes_with_the_same_bits() {
     let place = Place::new();
-    for sampling in ["data.sampling=windows", "data.sampling=random"] {
-        let sets = ["--set", sampling, "--set", "model.dropout=0.1", "--set", "checkpoint.every=1"];
-        let whole = place.trains(&format!("whole {sampling}"), &sets);
-        let out = format!("cut {sampling}");
-        let (code, said) = place.train(&out, &[&sets[..], &["--steps", "2"]].concat());
+    let (windows, random, dropout) = ("data.sampling=windows", "data.sampling=random", "model.dropout=0.1");
+    for (kind, sampling, last) in
+        [(&GPT, windows, dropout), (&GPT, random, dropout), (&LLAMA, windows, dropout), (&MAMBA2, random, "train.accumulate=2")]
+    {
+        let sets = ["--set", sampling, "--set", last, "--set", "checkpoint.every=1"];
+        let whole = place.trains_of(kind, &format!("{} {sampling}", kind.golden), &sets);
+        let out = format!("{} cut {sampling}", kind.golden);
+        let (code, said) = place.train_of(kind, &out, &[&sets[..], &["--steps", "2"]].concat());
         assert_eq!(code, 0, "{said}");
-        assert!(place.trains(&out, &[&sets[..], &["--resume"]].concat()) == whole, "{sampling}");
+        assert!(place.trains_of(kind, &out, &[&sets[..], &["--resume"]].concat()) == whole, "{} {sampling}", kind.run);
     }
     // The characters come back from the weights, for another text as well.
     std::fs::write(place.path("other.txt"), "aß Bär Beeren. ".repeat(9)).unwrap();
-    let args = ["eval", &place.path("whole data.sampling=random"), "--data", &place.path("other.txt"), "--json"];
+    let args = ["eval", &place.path("gpt data.sampling=random"), "--data", &place.path("other.txt"), "--json"];
     let (code, told, said) = run(&args);
     assert_eq!(code, 0, "{said}");
     assert!(told.contains("bits_per_byte"), "{told}");
@@ -157,8 +210,11 @@ fn texts_that_cannot_be_used_are_refused() {
     }
 }
 
-fn the_shipped_runs_have_the_weights_of_nanogpt() {
-    for (run_file, weights) in [("gpt_cpu", 804_096), ("gpt_shakespeare", 10_745_088)] {
+/// Those of nanoGPT, and those that PyTorch counts of the others (kernels-tests/golden/make_text.py has the models).
+fn the_shipped_runs_have_the_weights_that_they_say() {
+    for (run_file, weights) in
+        [("gpt_cpu", 804_096), ("gpt_shakespeare", 10_745_088), ("llama_small", 9_467_136), ("mamba2_small", 9_466_984)]
+    {
         let (code, told, said) = run(&["estimate", &format!("data/runs/{run_file}.toml"), "--json"]);
         assert_eq!(code, 0, "{said}");
         let told: Value = serde_json::from_str(&told).unwrap();
@@ -177,11 +233,20 @@ fn a_text_goes_on_with_the_cache_as_without() {
         let told: Value = serde_json::from_str(&told).unwrap();
         told["texts"].as_array().unwrap().iter().map(|text| text.as_str().unwrap().to_string()).collect::<Vec<_>>()
     };
-    // Past the 16 tokens that the model sees.
+    // Past the 16 tokens that the model sees; of Mamba-2 past those that it was trained on.
     let greedy = ["--prompt", "Der 1. Bär", "--tokens", "30", "--temperature", "0"];
-    let cached = texts(&greedy);
-    assert_eq!(cached[0].chars().count(), 30);
-    assert_eq!(texts(&[&greedy[..], &["--naive"]].concat()), cached);
+    for kind in KINDS {
+        let more = ["--set", "train.steps_per_epoch=30", "--set", "data.context=16", "--set", "optimizer.learning_rate=1e-2"];
+        place.trains_of(kind, kind.golden, &more);
+        let said_by = |args: &[&str]| {
+            let (code, told, said) = run(&[&["generate", "--run", &place.path(kind.golden)], &greedy[..], args].concat());
+            assert_eq!(code, 0, "{}: {said}", kind.run);
+            told
+        };
+        let cached = said_by(&[]);
+        assert_eq!(cached.trim_end_matches('\n').chars().count(), 40, "{cached:?}");
+        assert_eq!(said_by(&["--naive"]), cached, "{}", kind.run);
+    }
     let drawn = ["--prompt", "B", "--tokens", "12", "--seed", "3", "--top-k", "9", "--top-p", "0.95"];
     let four = texts(&[&drawn[..], &["--batch", "4"]].concat());
     assert!(four.len() == 4 && four[0] != four[1], "{four:?}");
@@ -247,22 +312,18 @@ fn samples_come_with_the_validations_and_change_nothing() {
     assert!(code == 2 && said.contains("data.kind = \"text\""), "{code} {said}");
 }
 
-/// The tokens of make_gpt.py.
+/// The tokens of make_text.py.
 fn stream() -> Vec<u8> {
     let tokens = (0..400u32).map(|i| (7 * i + i * i % 5 + i / 13) % 11);
     tokens.flat_map(|token| (token as u16).to_le_bytes()).collect()
 }
 
-/// Overrides of a run that begins from the folder.
-const OF_GOLDEN: [&str; 12] = [
+/// Overrides of a run that begins from a golden folder.
+const OF_GOLDEN: [&str; 8] = [
     "data.tokenizer=",
     "data.vocabulary=11",
     "data.context=6",
     "data.sampling=windows",
-    "model.d_model=8",
-    "model.layers=2",
-    "model.bias=true",
-    "model.activation=gelu_tanh",
     "train.batch=3",
     "train.shuffle=false",
     "optimizer.learning_rate=1e-2",
@@ -271,38 +332,46 @@ const OF_GOLDEN: [&str; 12] = [
 
 fn ten_steps_from_a_folder_of_transformers_are_those_of_pytorch() {
     let place = Place::new();
-    std::fs::write(place.path("stream.bin"), stream()).unwrap();
-    let file = format!("data.file={}", place.path("stream.bin"));
-    let sets: Vec<&str> = OF_GOLDEN.iter().copied().chain([&file[..]]).flat_map(|set| ["--set", set]).collect();
-    let begins = ["--init", GOLDEN, "--steps", "10"];
-    place.trains("run", &[&sets[..], &begins].concat());
-    let expected: Value = serde_json::from_str(&std::fs::read_to_string(format!("{GOLDEN}/expected.json")).unwrap()).unwrap();
-    let (lines, want) = (place.lines("run", "train"), expected["losses"].as_array().unwrap());
-    assert_eq!(lines.len(), 10);
-    for (step, (line, want)) in lines.iter().zip(want).enumerate() {
-        let (got, want) = (line["loss"].as_f64().unwrap(), want.as_f64().unwrap());
-        assert!((got - want).abs() <= 1e-6 * want, "step {step}: {got}, PyTorch has {want}");
+    for kind in KINDS {
+        let (sets, folder) = (place.of_golden(kind), format!("{GOLDEN}/{}", kind.golden));
+        let sets: Vec<&str> = sets.iter().map(String::as_str).collect();
+        let begins = ["--init", &folder, "--steps", "10"];
+        place.trains_of(kind, kind.golden, &[&sets[..], &begins].concat());
+        let expected: Value = serde_json::from_str(&std::fs::read_to_string(format!("{folder}/expected.json")).unwrap()).unwrap();
+        let (lines, want) = (place.lines(kind.golden, "train"), expected["losses"].as_array().unwrap());
+        assert_eq!(lines.len(), 10);
+        for (step, (line, want)) in lines.iter().zip(want).enumerate() {
+            let (got, want) = (line["loss"].as_f64().unwrap(), want.as_f64().unwrap());
+            assert!((got - want).abs() <= 1e-6 * want, "{} step {step}: {got}, PyTorch has {want}", kind.run);
+        }
     }
-    for (set, says) in [
-        ("model.layers=1", "n_layer: 2 there, model.layers makes it 1"),
-        ("model.activation=gelu", "activation_function: \"gelu_new\" there"),
-        ("data.context=5", "n_positions: 6 there, data.context makes it 5"),
-        ("model.bias=false", "is not 0 there, and model.bias = false"),
+    for (kind, set, says) in [
+        (&GPT, "model.layers=1", "n_layer: 2 there, model.layers makes it 1"),
+        (&GPT, "model.activation=gelu", "activation_function: \"gelu_new\" there"),
+        (&GPT, "data.context=5", "n_positions: 6 there, data.context makes it 5"),
+        (&GPT, "model.bias=false", "is not 0 there, and model.bias = false"),
+        (&LLAMA, "model.kv_heads=2", "num_key_value_heads: 1 there, model.kv_heads makes it 2"),
+        (&LLAMA, "model.rope_theta=500", "rope_parameters.rope_theta: 10000.0 there, model.rope_theta makes it 500.0"),
+        (&LLAMA, "model.tied=true", "tie_word_embeddings: false there, model.tied makes it true"),
+        (&LLAMA, "model.norm_eps=1e-5", "rms_norm_eps: 1e-6 there"),
+        (&MAMBA2, "model.mixer.state=4", "state_size: 3 there, model.mixer.state makes it 4"),
+        (&MAMBA2, "model.mixer.head=8", "num_heads: 4 there, model.mixer.head makes it 2"),
     ] {
-        let (code, said) = place.train("other", &[&sets[..], &begins, &["--set", set]].concat());
+        let (sets, folder) = (place.of_golden(kind), format!("{GOLDEN}/{}", kind.golden));
+        let sets: Vec<&str> = sets.iter().map(String::as_str).collect();
+        let (code, said) = place.train_of(kind, "other", &[&sets[..], &["--init", &folder, "--set", set]].concat());
         assert!(code == 65 && said.contains(says), "{set}: {code} {said}");
     }
 }
 
-/// Weights of the folder, unchanged by a step too small to change them, and exported again; then those of a model without biases.
+/// Weights of a folder, unchanged by a step too small to change them, and exported again; then those of a model without biases.
 fn a_folder_goes_out_and_comes_in_bit_for_bit() {
     let place = Place::new();
-    std::fs::write(place.path("stream.bin"), stream()).unwrap();
-    let file = format!("data.file={}", place.path("stream.bin"));
-    let more = ["optimizer.learning_rate=1e-30", "optimizer.weight_decay=0", &file];
-    let sets: Vec<&str> = OF_GOLDEN.iter().copied().chain(more).flat_map(|set| ["--set", set]).collect();
-    let round = |name: &str, begin: &[&str]| {
-        place.trains(name, &[&sets[..], begin, &["--steps", "1"]].concat());
+    let round = |kind: &Kind, name: &str, begin: &[&str]| {
+        let sets = place.of_golden(kind);
+        let sets: Vec<&str> = sets.iter().map(String::as_str).collect();
+        let still = ["--set", "optimizer.learning_rate=1e-30", "--set", "optimizer.weight_decay=0", "--steps", "1"];
+        place.trains_of(kind, name, &[&sets[..], &still, begin].concat());
         let out = place.path(&format!("{name} folder"));
         let (code, _, said) = run(&["export", &place.path(name), &out]);
         assert_eq!(code, 0, "{said}");
@@ -315,18 +384,95 @@ fn a_folder_goes_out_and_comes_in_bit_for_bit() {
         all.sort();
         all
     };
-    let out = round("with", &["--init", GOLDEN]);
-    assert!(tensors(&out) == tensors(GOLDEN));
+    let config =
+        |folder: &str| -> Value { serde_json::from_str(&std::fs::read_to_string(Path::new(folder).join("config.json")).unwrap()).unwrap() };
+    for kind in KINDS {
+        let golden = format!("{GOLDEN}/{}", kind.golden);
+        let out = round(kind, kind.golden, &["--init", &golden]);
+        assert!(tensors(&out) == tensors(&golden), "{}", kind.run);
+        // What both say, they say alike, but for tokens that begin and end a text, which the engine does not have.
+        let (ours, theirs) = (config(&out), config(&golden));
+        for (key, value) in ours.as_object().unwrap() {
+            let told = theirs.get(key).is_none_or(|other| other == value || other.is_null());
+            let near = theirs.get(key).and_then(Value::as_f64).zip(value.as_f64()).is_some_and(|(a, b)| a == b);
+            assert!(told || near || key == "initializer_range", "{}: {key}", kind.run);
+        }
+    }
     let without = ["--set", "model.bias=false"];
-    let first = round("without", &without);
+    let first = round(&GPT, "without", &without);
     assert!(tensors(&first).iter().any(|(name, _, data)| name == "transformer.ln_f.bias" && data.iter().all(|byte| *byte == 0)));
-    let again = round("again", &[&without[..], &["--init", &first]].concat());
+    let again = round(&GPT, "again", &[&without[..], &["--init", &first]].concat());
     assert!(tensors(&again) == tensors(&first));
+    // Tied, there is one matrix for both.
+    for kind in [&LLAMA, &MAMBA2] {
+        let tied = ["--set", "model.tied=true"];
+        let first = round(kind, &format!("{} tied", kind.golden), &tied);
+        assert!(config(&first)["tie_word_embeddings"] == true && tensors(&first).iter().all(|(name, ..)| name != "lm_head.weight"));
+        let again = round(kind, &format!("{} tied again", kind.golden), &[&tied[..], &["--init", &first]].concat());
+        assert!(tensors(&again) == tensors(&first), "{}", kind.run);
+    }
+}
+
+/// Keys that were elsewhere, numbers that are no JSON, names without their beginning, and tensors that say nothing new.
+fn folders_of_earlier_versions_are_read() {
+    let place = Place::new();
+    for (kind, prefix, changes) in [
+        (&LLAMA, "model.", &[("\"rope_parameters\": {", "\"rope_scaling\": null, \"rope_theta\": 10000.0, \"ignored\": {")][..]),
+        (&MAMBA2, "backbone.", &[("{\n      \"__float__\": \"Infinity\"\n    }", "Infinity")]),
+    ] {
+        let folder = place.path(kind.golden);
+        std::fs::create_dir(&folder).unwrap();
+        let golden = format!("{GOLDEN}/{}", kind.golden);
+        let mut text = std::fs::read_to_string(format!("{golden}/config.json")).unwrap();
+        for (now, before) in changes {
+            assert!(text.contains(now), "{text}");
+            text = text.replace(now, before);
+        }
+        std::fs::write(format!("{folder}/config.json"), text).unwrap();
+        let bytes = std::fs::read(format!("{golden}/model.safetensors")).unwrap();
+        let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        let renamed = file.tensors().into_iter().map(|(name, view)| (name.strip_prefix(prefix).map(String::from).unwrap_or(name), view));
+        std::fs::write(format!("{folder}/model.safetensors"), safetensors::serialize(renamed, None).unwrap()).unwrap();
+        let sets = place.of_golden(kind);
+        let sets: Vec<&str> = sets.iter().map(String::as_str).collect();
+        let of = |out: &str, init: &str| place.trains_of(kind, out, &[&sets[..], &["--init", init, "--steps", "2"]].concat());
+        assert!(of("earlier", &folder) == of("now", &golden), "{}", kind.run);
+        std::fs::remove_dir_all(place.path("earlier")).unwrap();
+        std::fs::remove_dir_all(place.path("now")).unwrap();
+    }
+}
+
+fn models_that_do_not_fit_are_refused() {
+    let place = Place::new();
+    for (kind, set, code, says) in [
+        (&LLAMA, "model.kv_heads=3", 2, "model.kv_heads = 3 must divide model.heads = 2"),
+        (&LLAMA, "model.heads=16", 2, "an even number of features"),
+        (&LLAMA, "model.d_model=20", 2, "a multiple of 8"),
+        (&LLAMA, "model.feed_forward=20", 2, "model.feed_forward makes it 20 features"),
+        (&LLAMA, "model.heads=4", 2, "model.kv_heads makes it 4 features"),
+        (&LLAMA, "model.rope_theta=0", 2, "model.rope_theta"),
+        (&MAMBA2, "model.mixer.head=7", 2, "must divide the 32 features"),
+        (&MAMBA2, "model.mixer.groups=3", 2, "must divide the 4 heads"),
+    ] {
+        let (got, said) = place.train_of(kind, "refused", &["--set", set]);
+        assert!(got == code && said.contains(says), "{set}: {got} {said}");
+    }
+    // Of several groups transformers has another norm.
+    let init = format!("{GOLDEN}/mamba2");
+    let (code, said) = place.train_of(&MAMBA2, "refused", &["--set", "model.mixer.groups=2", "--init", &init]);
+    assert!(code == 2 && said.contains("with one group"), "{code} {said}");
 }
 
 fn my_text_goes_from_new_to_a_sample() {
     let place = Place::new();
     let (text, run_file, out) = (place.path("bears.txt"), place.path("bears.toml"), place.path("run"));
+    for kind in ["llama", "mamba2"] {
+        let (own, trained) = (place.path(&format!("{kind}.toml")), place.path(&format!("own {kind}")));
+        let (code, told, said) = run(&["new", kind, "--data", &text, "--out", &own]);
+        assert!(code == 0 && told.contains("each of which is a token"), "{told}{said}");
+        let (code, _, said) = run(&["train", &own, "--out", &trained, "--steps", "2"]);
+        assert!(code == 0 && std::fs::read_to_string(&own).unwrap().contains(&format!("kind = \"{kind}\"")), "{said}");
+    }
     let (code, told, said) = run(&["new", "gpt", "--data", &text, "--out", &run_file]);
     assert!(code == 0 && told.contains("each of which is a token") && told.contains("of memory on an RX 6600"), "{told}{said}");
     let small = ["--set", "train.steps_per_epoch=20", "--set", "train.epochs=1"];

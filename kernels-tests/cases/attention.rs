@@ -63,16 +63,19 @@ fn build(b: &mut Builder, spec: &Spec) -> Result<()> {
     if spec.flags[2] == 1 {
         let limit = length;
         b.state.position = b.random.between(0, limit as i64 - 1) as u32;
-        let qkv = b.input("qkv", &[batch, 3, heads, head_dim])?;
         let sources = b.ints("sources", &[batch, limit], batch)?;
-        let cache = [batch, heads, limit, head_dim];
+        // The cache has as many heads, or some of which each serves two or three.
+        let kv_heads = heads;
+        let heads = kv_heads * [1, 2, 3][(spec.seed / 4 % 3) as usize];
+        let cache = [batch, kv_heads, limit, head_dim];
+        let qkv = b.input("qkv", &[batch, 3, heads, head_dim])?;
         let (keys, values) = (b.normal("keys", &cache)?, b.normal("values", &cache)?);
         let y = b.output("y", &[batch, heads, head_dim])?;
-        Cached { qkv, sources, keys, values, y, batch, heads, head_dim, limit }.record(&mut b.plan, "case")?;
+        Cached { qkv, sources, keys, values, y, batch, heads, kv_heads, head_dim, limit }.record(&mut b.plan, "case")?;
         let positions = limit - b.random.between(0, limit as i64 - 1) as usize;
         let sequences = b.input("sequences", &[batch, positions, 3, heads, head_dim])?;
         let (keys, values) = (b.normal("all_keys", &cache)?, b.normal("all_values", &cache)?);
-        return Store { qkv: sequences, keys, values, batch, positions, heads, head_dim, limit }.record(&mut b.plan, "case");
+        return Store { qkv: sequences, keys, values, batch, positions, heads, kv_heads, head_dim, limit }.record(&mut b.plan, "case");
     }
     let dropout = (spec.flags[1] == 1).then_some(Dropout { rate: 0.2, stream: 9 });
     let mut shape = Shape { batch, length, heads, head_dim, causal: spec.flags[0] == 1, dropout, rope: None };

@@ -34,7 +34,7 @@ pub fn forward<S: Scalar>(call: &mut Call<'_, S>) {
     let (batch, length, heads, d) = (e.size("batch"), e.size("length"), e.size("heads"), e.constant("D") as usize);
     let (mut qkv, q) = (call.floats("qkv"), call.maybe("q_other"));
     if let Some(table) = call.maybe("table") {
-        qkv = super::rope::turned(&qkv, &table, [heads, d, length, 0], S::constant(1.0));
+        qkv = super::rope::turned(&qkv, &table, [heads, d, length, 0]);
     }
     let part = |b: usize, t: usize, which: usize, h: usize| match (&q, which) {
         (None, _) => &qkv[(((b * length + t) * 3 + which) * heads + h) * d..][..d],
@@ -69,32 +69,31 @@ pub fn forward<S: Scalar>(call: &mut Call<'_, S>) {
     call.set("lse", lse);
 }
 
-/// y of one new position, and the cache with it.
+/// y of one new position, and the cache with it, which takes the key and the value of the first head that each of its heads serves.
 pub fn cached<S: Scalar>(call: &mut Call<'_, S>) {
     let e = call.entry;
-    let (batch, heads, limit, d) = (e.size("batch"), e.size("heads"), e.size("limit"), e.constant("D") as usize);
+    let [batch, heads, kv_heads, limit] = ["batch", "heads", "kv_heads", "limit"].map(|size| e.size(size));
+    let (d, served) = (e.constant("D") as usize, heads / kv_heads);
     let position = call.state().position as usize;
     let (qkv, sources) = (call.floats("qkv"), call.ints("sources"));
     let (mut keys, mut values) = (call.floats("keys"), call.floats("values"));
-    let at = |row: usize, h: usize, j: usize| ((row * heads + h) * limit + j) * d;
+    let at = |row: usize, head: usize, j: usize| ((row * kv_heads + head) * limit + j) * d;
+    let new = |b: usize, part: usize, h: usize| &qkv[((b * 3 + part) * heads + h) * d..][..d];
     for b in 0..batch {
-        for h in 0..heads {
-            let own = at(b, h, position);
-            for c in 0..d {
-                keys[own + c] = qkv[((b * 3 + 1) * heads + h) * d + c];
-                values[own + c] = qkv[((b * 3 + 2) * heads + h) * d + c];
-            }
+        for head in 0..kv_heads {
+            keys[at(b, head, position)..][..d].copy_from_slice(new(b, 1, head * served));
+            values[at(b, head, position)..][..d].copy_from_slice(new(b, 2, head * served));
         }
     }
     let scale = S::constant(1.0 / (d as f64).sqrt());
     let mut y = Vec::with_capacity(batch * heads * d);
     for b in 0..batch {
         for h in 0..heads {
-            let q = &qkv[(b * 3 * heads + h) * d..][..d];
-            let row = |j: usize| if j == position { b } else { sources[b * limit + j] as usize };
-            let scores: Vec<S> = (0..=position).map(|j| S::dot(q, &keys[at(row(j), h, j)..][..d]) * scale).collect();
-            let rows: Vec<&[S]> = (0..=position).map(|j| &values[at(row(j), h, j)..][..d]).collect();
-            y.extend(mix(&softmax(&scores).0, &rows, d));
+            let row = |of: &'_ [S], j: usize| of[at(sources[b * limit + j] as usize, h / served, j)..][..d].to_vec();
+            let seen = |of: &[S], part: usize| (0..position).map(|j| row(of, j)).chain([new(b, part, h).to_vec()]).collect::<Vec<_>>();
+            let (seen_keys, seen_values) = (seen(&keys, 1), seen(&values, 2));
+            let scores: Vec<S> = seen_keys.iter().map(|key| S::dot(new(b, 0, h), key) * scale).collect();
+            y.extend(mix(&softmax(&scores).0, &seen_values.iter().map(Vec::as_slice).collect::<Vec<_>>(), d));
         }
     }
     call.set("y", y);
@@ -105,13 +104,14 @@ pub fn cached<S: Scalar>(call: &mut Call<'_, S>) {
 /// The cache with the keys and values of whole sequences.
 pub fn store<S: Scalar>(call: &mut Call<'_, S>) {
     let e = call.entry;
-    let [batch, positions, heads, d, limit] = ["batch", "positions", "heads", "head_dim", "limit"].map(|size| e.size(size));
+    let [batch, positions, heads, kv_heads] = ["batch", "positions", "heads", "kv_heads"].map(|size| e.size(size));
+    let (d, limit) = (e.size("head_dim"), e.size("limit"));
     let qkv = call.floats("qkv");
     for (part, name) in ["keys", "values"].into_iter().enumerate() {
         let mut cache = call.floats(name);
-        for (b, m, h) in (0..batch).flat_map(|b| (0..positions).flat_map(move |m| (0..heads).map(move |h| (b, m, h)))) {
-            let new = &qkv[(((b * positions + m) * 3 + 1 + part) * heads + h) * d..][..d];
-            cache[((b * heads + h) * limit + m) * d..][..d].clone_from_slice(new);
+        for (b, m, g) in (0..batch).flat_map(|b| (0..positions).flat_map(move |m| (0..kv_heads).map(move |g| (b, m, g)))) {
+            let new = &qkv[(((b * positions + m) * 3 + 1 + part) * heads + g * (heads / kv_heads)) * d..][..d];
+            cache[((b * kv_heads + g) * limit + m) * d..][..d].clone_from_slice(new);
         }
         call.set(name, cache);
     }

@@ -1,8 +1,10 @@
 // Attention of one new position over a cache of the earlier ones. The new key and value enter the cache, at t = state.position.
-//   keys[b, h, t] ← k, values[b, h, t] ← v;  y = Σ_{j ≤ t} softmax_j(q · k_j / √D) v_j
+//   keys[b, g, t] ← k, values[b, g, t] ← v;  y = Σ_{j ≤ t} softmax_j(q · k_j / √D) v_j
 // Row b of the batch finds its earlier position j in row sources[b, j] of the cache, so that a beam that splits copies nothing. The new
 // key and value themselves are read from qkv, as another invocation may still be writing them.
-// qkv is (B, 3, H, D), keys and values are (B, H, limit, D), sources is (B, limit), and y is (B, H, D).
+// Head g of the cache serves H / KV heads of queries (Ainslie et al. 2023), which have its new key and value in qkv, each its own copy;
+// the first of them writes the cache.
+// qkv is (B, 3, H, D), keys and values are (B, KV, limit, D), sources is (B, limit), and y is (B, H, D).
 // A workgroup computes one (b, h): its invocations have one position j each for the scores of a tile of WG positions, and one column, or
 // COLS of them, of one of SLICES parts of the tile for the sum of the values. y and position t of the cache are overwritten.
 // uses: common/grid, common/math, common/state
@@ -11,13 +13,13 @@ const D: u32 = 16u;
 const SLICES: u32 = max(1u, WG / D);
 const COLS: u32 = (D + WG - 1u) / WG;
 
-struct Params { batch: u32, heads: u32, limit: u32 }
+struct Params { batch: u32, heads: u32, kv_heads: u32, limit: u32 }
 var<immediate> p: Params;
 @group(0) @binding(0) var<storage, read> state: State;
 @group(0) @binding(1) var<storage, read> qkv: array<f32>;          // (B, 3, H, D)
 @group(0) @binding(2) var<storage, read> sources: array<u32>;      // (B, limit)
-@group(0) @binding(3) var<storage, read_write> keys: array<f32>;   // (B, H, limit, D)
-@group(0) @binding(4) var<storage, read_write> values: array<f32>; // (B, H, limit, D)
+@group(0) @binding(3) var<storage, read_write> keys: array<f32>;   // (B, KV, limit, D)
+@group(0) @binding(4) var<storage, read_write> values: array<f32>; // (B, KV, limit, D)
 @group(0) @binding(5) var<storage, read_write> y: array<f32>;      // (B, H, D)
 
 var<workgroup> query: array<f32, D>;
@@ -35,11 +37,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     let h = head % p.heads;
     let part = p.heads * D;
     let own = (b * 3u * p.heads + h) * D;
-    let entry = (head * p.limit + t) * D;
+    let served = p.heads / p.kv_heads;
+    let entry = ((b * p.kv_heads + h / served) * p.limit + t) * D;
     for (var c = local; c < D; c += WG) {
         query[c] = qkv[own + c] / sqrt(f32(D));
-        keys[entry + c] = qkv[own + part + c];
-        values[entry + c] = qkv[own + 2u * part + c];
+        if (h % served == 0u) {
+            keys[entry + c] = qkv[own + part + c];
+            values[entry + c] = qkv[own + 2u * part + c];
+        }
     }
     let slice = local / D;
     let column = local % D;
@@ -54,7 +59,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         if (local < count) {
             s = 0.0;
             if (j < t) {
-                let at = ((sources[b * p.limit + j] * p.heads + h) * p.limit + j) * D;
+                let at = ((sources[b * p.limit + j] * p.kv_heads + h / served) * p.limit + j) * D;
                 for (var c = 0u; c < D; c++) {
                     s = fma(query[c], keys[at + c], s);
                 }
@@ -87,7 +92,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
                 let j = first + k;
                 let e = tile[k];
                 if (j < t) {
-                    let at = ((sources[b * p.limit + j] * p.heads + h) * p.limit + j) * D;
+                    let at = ((sources[b * p.limit + j] * p.kv_heads + h / served) * p.limit + j) * D;
                     for (var c = column; c < D; c += WG) {
                         o[c / WG] = fma(e, values[at + c], o[c / WG]);
                     }

@@ -26,8 +26,8 @@ static RUNS: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/data/runs");
 /// Write a commented run file for your own data, after looking into them
 #[derive(Debug, Args)]
 pub(super) struct NewArgs {
-    /// Kind of run: a name of data/runs/ without .toml, as in lvm_mlp, or gpt for a text [default: what suits the data]
-    #[arg(value_name = "KIND", value_parser = clap::builder::PossibleValuesParser::new([kinds(), vec![GPT]].concat()))]
+    /// Kind of run: a name of data/runs/ without .toml, as in lvm_mlp, or gpt, llama or mamba2 for a text [default: what suits the data]
+    #[arg(value_name = "KIND", value_parser = clap::builder::PossibleValuesParser::new([kinds(), new_text::MODELS.to_vec()].concat()))]
     kind: Option<String>,
     /// Your data
     #[arg(long, value_name = "FILE.npz|FILE.csv|FILE.parquet|FILE.txt|FOLDER")]
@@ -42,9 +42,6 @@ pub(super) struct NewArgs {
     #[arg(long, value_name = "RUN.toml")]
     out: Option<PathBuf>,
 }
-
-/// Kind of run for a text, whose sizes are chosen by its length.
-const GPT: &str = "gpt";
 
 fn kinds() -> Vec<&'static str> {
     let mut names: Vec<&str> = RUNS.files().filter_map(|file| file.path().file_name()?.to_str()?.strip_suffix(".toml")).collect();
@@ -62,12 +59,14 @@ pub(super) fn run(host: &Host, args: NewArgs) -> Result<()> {
                 argument(&file)
             )));
         }
-        (Some(kind), Some(file)) if kind == GPT => return of_text(host, &file, out),
-        (Some(kind), None) if kind == GPT => {
-            return Err(Error::Config("name your text, as in `engine new gpt --data my.txt`: sizes are chosen by its length".into()));
+        (Some(kind), Some(file)) if new_text::MODELS.contains(&&*kind) => return of_text(host, &kind, &file, out),
+        (Some(kind), None) if new_text::MODELS.contains(&&*kind) => {
+            return Err(Error::Config(format!("name your text, as in `engine new {kind} --data my.txt`: sizes are chosen by its length")));
         }
         (Some(kind), data) => (kind, data),
-        (None, Some(file)) if is_text(&file) && target.is_empty() && window.is_empty() => return of_text(host, &file, out),
+        (None, Some(file)) if is_text(&file) && target.is_empty() && window.is_empty() => {
+            return of_text(host, new_text::MODELS[0], &file, out);
+        }
         (None, Some(file)) => match kind_of(&file, &target, &window)? {
             Some(kind) => (kind.into(), Some(file)),
             None => return of_samples(host, &file, target, &window, out),
@@ -131,8 +130,8 @@ fn of_samples(host: &Host, file: &Path, target: Vec<String>, window: &[usize], o
 }
 
 /// Writes a run file for a text.
-fn of_text(host: &Host, file: &Path, out: Option<PathBuf>) -> Result<()> {
-    let (template, mut facts) = new_text::look(file)?;
+fn of_text(host: &Host, model: &str, file: &Path, out: Option<PathBuf>) -> Result<()> {
+    let (template, mut facts) = new_text::look(model, file)?;
     let name = file.file_stem().map_or("text".into(), std::ffi::OsStr::to_string_lossy).into_owned();
     let out = out.unwrap_or_else(|| PathBuf::from(format!("{name}.toml")));
     let config = Config::parse(&template, &out.display().to_string(), &[])?;

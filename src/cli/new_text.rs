@@ -34,13 +34,31 @@ const SIZES: [Size; 5] = [
     Size { up_to: usize::MAX, sizes: [768, 12, 12, 512, 8] },
 ];
 
+/// Models of a text, whose sizes are chosen by its length; the first is the one without being asked for.
+pub(super) const MODELS: [&str; 3] = ["gpt", "llama", "mamba2"];
+
+/// Keys of the table of a model of these features, heads and layers. All have about as many weights.
+fn sizes_of(model: &str, [d_model, heads, layers]: [usize; 3]) -> String {
+    match model {
+        // Three matrices of the feed-forward network have the size of two.
+        "llama" => format!(
+            "heads = {heads}\nkv_heads = {}\nlayers = {layers}\nfeed_forward = {}\ntied = true\ndropout = 0.1\n",
+            heads / 2,
+            (8 * d_model / 3).next_multiple_of(8)
+        ),
+        // A block has half the weights of one with attention.
+        "mamba2" => format!("layers = {}\ntied = true\n", 2 * layers),
+        _ => format!("heads = {heads}\nlayers = {layers}\nbias = false\ndropout = 0.1\n"),
+    }
+}
+
 /// True if `engine new` takes a file for text, by its name.
 pub(super) fn is_text(file: &Path) -> bool {
     ["txt", "md", "bin"].contains(&files::extension(file).as_str())
 }
 
-/// Run file for a text or a file of tokens, and notes about what was found in it.
-pub(super) fn look(file: &Path) -> Result<(String, Vec<String>)> {
+/// Run file of a model for a text or a file of tokens, and notes about what was found in it.
+pub(super) fn look(model: &str, file: &Path) -> Result<(String, Vec<String>)> {
     let (tokens, tokenizer, mut facts) = if holds_tokens(file) { of_tokens(file)? } else { of_text(file)? };
     if tokens < LEAST {
         return Err(Error::Data(format!("{}: {tokens} tokens are too few to learn from: give a text of at least {LEAST}", file.display())));
@@ -57,14 +75,15 @@ pub(super) fn look(file: &Path) -> Result<(String, Vec<String>)> {
     let tokenizer = tokenizer.map_or(String::new(), |name| format!("tokenizer = \"{name}\"\n"));
     Ok((
         format!(
-            "# A language model of {}.\n[model]\nkind = \"gpt\"\nd_model = {d_model}\nheads = {heads}\nlayers = {layers}\nbias = false\ndropout = 0.1\n\n\
+            "# A language model of {}.\n[model]\nkind = \"{model}\"\nd_model = {d_model}\n{}\n\
              [data]\nkind = \"text\"\nfile = {quoted}\n{tokenizer}context = {context}\nsampling = \"{sampling}\"\n\n\
              [loss]\nkind = \"cross_entropy\"\n\n\
              [optimizer]\nkind = \"adamw\"\nlearning_rate = 1e-3\nbeta1 = 0.9\nbeta2 = 0.99\nweight_decay = 0.1\ndecay = \"matrices\"\nclip_norm = 1.0\n\n\
              [schedule]\nkind = \"warmup_cosine\"\nwarmup_steps = 100\nmin_learning_rate = 1e-4\n\n\
              [train]\nbatch = {batch}\nepochs = {epochs}\nsteps_per_epoch = 250\n\n\
              [validation]\n{every}select = \"loss\"\npatience = 5\n\n[checkpoint]\nkeep = 2\n",
-            file.file_name().unwrap_or_default().to_string_lossy().replace(char::is_control, "?")
+            file.file_name().unwrap_or_default().to_string_lossy().replace(char::is_control, "?"),
+            sizes_of(model, [d_model, heads, layers])
         ),
         facts,
     ))

@@ -33,7 +33,7 @@ pub(super) struct TrainArgs {
     /// Go on from the newest valid checkpoint of the folder; of many runs, with those that have not ended
     #[arg(long)]
     resume: bool,
-    /// Start from these weights: safetensors with PyTorch names, or for a gpt a folder of transformers
+    /// Start from these weights: safetensors with PyTorch names, or for a language model a folder of transformers
     #[arg(long, value_name = "FILE")]
     init: Option<PathBuf>,
     /// One run for each of these seeds

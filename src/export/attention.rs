@@ -3,8 +3,6 @@
 use super::graph::{Binary, Op, Value};
 use super::translation::Translation;
 use crate::error::Result;
-use crate::kernels::rope;
-use crate::models::ROTARY_BASE;
 use crate::plan::Entry;
 
 /// softmax(q·kᵀ / √D)·v.
@@ -54,27 +52,38 @@ pub(super) fn pool(t: &mut Translation<'_>, e: &Entry) -> Result<()> {
     t.write(e, "y", y)
 }
 
-/// Queries and keys turned by their positions.
+/// Queries and keys turned by their positions, and keys and values for each head that they serve.
 pub(super) fn rope(t: &mut Translation<'_>, e: &Entry) -> Result<()> {
-    let [rows, length, heads, d] = ["rows", "length", "heads", "head_dim"].map(|name| e.size(name));
-    let table = rope::table(length, d, ROTARY_BASE);
+    let [rows, length, heads, kv_heads, d] = ["rows", "length", "heads", "kv_heads", "head_dim"].map(|name| e.size(name));
+    let table = t.given(e, "table")?;
     let mut angles = |name: &str, at: usize| {
-        let values = table.iter().skip(at).step_by(2).copied().collect();
-        t.constant(&format!("rope.{name}"), &[length, 1, 1, d / 2], values)
+        let values = table.iter().skip(at).step_by(2).take(length * d / 2).copied().collect();
+        t.constant(&format!("rope.{name}"), &[length, 1, d / 2], values)
     };
     let (cos, sin) = (angles("cos", 0), angles("sin", 1));
     let x = t.read(e, "x")?;
-    let x = t.view(x, &[rows / length, length, 3, heads, d], e)?;
-    let turning = t.add(Op::Slice(2, 0, 2), &[x], e, "queries_keys")?;
+    let x = t.view(x, &[rows / length, length, heads + 2 * kv_heads, d], e)?;
+    let turning = t.add(Op::Slice(2, 0, (heads + kv_heads) as i64), &[x], e, "queries_keys")?;
     let half = (d / 2) as i64;
-    let a = t.add(Op::Slice(4, 0, half), &[turning], e, "a")?;
-    let b = t.add(Op::Slice(4, half, -1), &[turning], e, "b")?;
+    let a = t.add(Op::Slice(3, 0, half), &[turning], e, "a")?;
+    let b = t.add(Op::Slice(3, half, -1), &[turning], e, "b")?;
     let [a_cos, a_sin, b_cos, b_sin] = [(a, cos, "a_cos"), (a, sin, "a_sin"), (b, cos, "b_cos"), (b, sin, "b_sin")]
         .map(|(x, angle, what)| t.binary(Binary::Mul, x, angle, e, what));
     let first = t.binary(Binary::Sub, a_cos?, b_sin?, e, "first")?;
     let second = t.binary(Binary::Add, b_cos?, a_sin?, e, "second")?;
-    let turned = t.add(Op::Concat(4), &[first, second], e, "turned")?;
-    let values = t.add(Op::Slice(2, 2, 3), &[x], e, "values")?;
-    let y = t.add(Op::Concat(2), &[turned, values], e, "y")?;
+    let turned = t.add(Op::Concat(3), &[first, second], e, "turned")?;
+    let values = t.add(Op::Slice(2, (heads + kv_heads) as i64, -1), &[x], e, "values")?;
+    let y = if heads == kv_heads {
+        t.add(Op::Concat(2), &[turned, values], e, "y")?
+    } else {
+        let queries = t.add(Op::Slice(2, 0, heads as i64), &[turned], e, "queries")?;
+        let keys = t.add(Op::Slice(2, heads as i64, -1), &[turned], e, "keys")?;
+        let [keys, values] = [(keys, "keys"), (values, "values")].map(|(shared, what)| {
+            let apart = t.add(Op::Unsqueeze(3), &[shared], e, &format!("{what}_apart"))?;
+            let repeated = t.add(Op::Concat(3), &vec![apart; heads / kv_heads], e, &format!("{what}_repeated"))?;
+            t.view(repeated, &[rows / length, length, heads, d], e)
+        });
+        t.add(Op::Concat(2), &[queries, keys?, values?], e, "y")?
+    };
     t.write(e, "y", y)
 }

@@ -104,6 +104,14 @@ impl<'a> Translation<'a> {
         self.graph.weight(&format!("constants.{name}"), shape, Numbers::Constant(numbers))
     }
 
+    /// Numbers of a constant of the plan that is bound to a variable.
+    pub(super) fn given(&self, entry: &Entry, name: &str) -> Result<Vec<f32>> {
+        let tensor = self.bound(entry, name)?;
+        let fill = self.plan.constants().iter().find(|(constant, _)| *constant == tensor).map(|(_, fill)| fill);
+        let fill = fill.ok_or_else(|| Error::Internal(format!("{name} of {} is no constant", entry.shader.name)))?;
+        Ok(fill.words(0..self.plan.len(tensor)).into_iter().map(f32::from_bits).collect())
+    }
+
     pub(super) fn add(&mut self, op: Op, inputs: &[Value], entry: &Entry, what: &str) -> Result<Value> {
         self.graph.add(op, inputs, &entry.label, what)
     }

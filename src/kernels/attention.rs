@@ -287,16 +287,18 @@ pub struct Cached {
     pub qkv: Tensor,
     /// (B, limit): row of the cache that holds each earlier position.
     pub sources: Tensor,
-    /// (B, H, limit, D).
+    /// (B, KV, limit, D).
     pub keys: Tensor,
-    /// (B, H, limit, D).
+    /// (B, KV, limit, D).
     pub values: Tensor,
     /// (B, H, D).
     pub y: Tensor,
     /// Number of sequences.
     pub batch: usize,
-    /// Number of heads.
+    /// H: heads of the queries.
     pub heads: usize,
+    /// KV: heads of the cache, each of which serves H / KV heads of queries.
+    pub kv_heads: usize,
     /// Features of a head.
     pub head_dim: usize,
     /// Positions that the cache holds.
@@ -309,9 +311,12 @@ impl Cached {
     /// # Errors
     /// `Internal` when a shape differs.
     pub fn record(self, plan: &mut Plan, label: &str) -> Result<()> {
-        let Cached { qkv, sources, keys, values, y, batch, heads, head_dim, limit } = self;
+        let Cached { qkv, sources, keys, values, y, batch, heads, kv_heads, head_dim, limit } = self;
         let name = "attention/cached";
-        let cache = batch * heads * limit * head_dim;
+        if kv_heads == 0 || !heads.is_multiple_of(kv_heads) {
+            return Err(Error::Internal(format!("{name}: {kv_heads} heads of keys do not divide {heads} of queries")));
+        }
+        let cache = batch * kv_heads * limit * head_dim;
         let row = batch * heads * head_dim;
         for (tensor, len) in [(qkv, 3 * row), (sources, batch * limit), (keys, cache), (values, cache), (y, row)] {
             plan.expect(name, tensor, len)?;
@@ -328,8 +333,9 @@ impl Cached {
             .bind("y", y)
             .size("batch", batch)
             .size("heads", heads)
+            .size("kv_heads", kv_heads)
             .size("limit", limit)
-            .flops(4 * cache);
+            .flops(4 * row * limit);
         plan.record(dispatch, Grid::Groups(batch * heads))
     }
 }
@@ -339,16 +345,18 @@ impl Cached {
 pub struct Store {
     /// (B, M, 3, H, D).
     pub qkv: Tensor,
-    /// (B, H, limit, D).
+    /// (B, KV, limit, D).
     pub keys: Tensor,
-    /// (B, H, limit, D).
+    /// (B, KV, limit, D).
     pub values: Tensor,
     /// Number of sequences.
     pub batch: usize,
     /// M: positions of each.
     pub positions: usize,
-    /// Number of heads.
+    /// H: heads of the queries.
     pub heads: usize,
+    /// KV: heads of the cache, each of which serves H / KV heads of queries.
+    pub kv_heads: usize,
     /// Features of a head.
     pub head_dim: usize,
     /// Positions that the cache holds.
@@ -361,11 +369,11 @@ impl Store {
     /// # Errors
     /// `Internal` when a shape differs or the cache does not hold so many positions.
     pub fn record(self, plan: &mut Plan, label: &str) -> Result<()> {
-        let Store { qkv, keys, values, batch, positions, heads, head_dim, limit } = self;
+        let Store { qkv, keys, values, batch, positions, heads, kv_heads, head_dim, limit } = self;
         let name = "attention/store";
-        let row = heads * head_dim;
-        let cache = batch * limit * row;
-        for (tensor, len) in [(qkv, 3 * batch * positions.min(limit) * row), (keys, cache), (values, cache)] {
+        let sizes = batch * positions.min(limit) * heads * head_dim;
+        let cache = batch * kv_heads * limit * head_dim;
+        for (tensor, len) in [(qkv, 3 * sizes), (keys, cache), (values, cache)] {
             plan.expect(name, tensor, len)?;
         }
         let dispatch = Dispatch::new(name, label)
@@ -375,8 +383,9 @@ impl Store {
             .size("batch", batch)
             .size("positions", positions)
             .size("heads", heads)
+            .size("kv_heads", kv_heads)
             .size("head_dim", head_dim)
             .size("limit", limit);
-        plan.record(dispatch, Grid::Threads(batch * positions * row))
+        plan.record(dispatch, Grid::Threads(batch * positions * kv_heads * head_dim))
     }
 }

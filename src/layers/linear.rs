@@ -9,8 +9,8 @@ use crate::plan::{Init, Plan, Tensor};
 /// Fully connected layer (`torch.nn.Linear`): W (outputs, inputs), b (outputs), both U(±1/√inputs).
 #[derive(Debug, Clone)]
 pub struct Linear {
-    /// Names of the weights; several are stacked into one and have the same number of rows.
-    weights: Vec<String>,
+    /// Names of the weights, with their rows; several are stacked into one.
+    weights: Vec<(String, usize)>,
     bias: Option<String>,
     label: String,
     inputs: usize,
@@ -53,7 +53,7 @@ impl Linear {
     pub fn new(name: &str, inputs: usize, outputs: usize) -> Self {
         let bound = Init::Uniform(1.0 / (inputs as f64).sqrt());
         Linear {
-            weights: vec![format!("{name}.weight")],
+            weights: vec![(format!("{name}.weight"), outputs)],
             bias: Some(format!("{name}.bias")),
             label: name.into(),
             inputs,
@@ -76,19 +76,26 @@ impl Linear {
     /// The layer with other names and initial values of weight and bias.
     pub fn with(mut self, names: [String; 2], init: [Init; 2]) -> Self {
         let [weight, bias] = names;
-        (self.weights, self.bias, self.init) = (vec![weight], Some(bias), init);
+        (self.weights, self.bias, self.init) = (vec![(weight, self.outputs)], Some(bias), init);
         self
     }
 
     /// The layer with this ending of the names of its tensors.
     pub(super) fn suffixed(mut self, ending: &str) -> Self {
-        self.weights.iter_mut().chain(&mut self.bias).chain([&mut self.label]).for_each(|name| name.push_str(ending));
+        let weights = self.weights.iter_mut().map(|(name, _)| name);
+        weights.chain(&mut self.bias).chain([&mut self.label]).for_each(|name| name.push_str(ending));
         self
     }
 
-    /// A layer without bias; several names are weights that are stacked into one product.
+    /// A layer without bias; several names are weights of the same number of rows that are stacked into one product.
     pub fn without_bias(label: &str, names: &[String], inputs: usize, outputs: usize, init: Init) -> Self {
-        Linear { weights: names.to_vec(), bias: None, init: [init, init], ..Linear::new(label, inputs, outputs) }
+        Linear::stacked(label, names.iter().map(|name| (name.clone(), outputs / names.len())).collect(), inputs, init)
+    }
+
+    /// A layer without bias whose weights, of so many rows each, are stacked into one product.
+    pub fn stacked(label: &str, weights: Vec<(String, usize)>, inputs: usize, init: Init) -> Self {
+        let outputs = weights.iter().map(|(_, rows)| rows).sum();
+        Linear { weights, bias: None, init: [init, init], ..Linear::new(label, inputs, outputs) }
     }
 
     /// Activation and its input in the forward pass, the pre-activation; none for the identity.
@@ -112,12 +119,12 @@ impl Linear {
     }
 
     fn declare_weight(&self, plan: &mut Plan) -> Result<Tensor> {
-        if let [name] = &self.weights[..] {
+        if let [(name, _)] = &self.weights[..] {
             let plain = vec![self.outputs, self.inputs];
             return self.declare(plan, name, self.init[0], self.weight_shape.as_ref().unwrap_or(&plain));
         }
-        let shape = [self.outputs / self.weights.len(), self.inputs];
-        let parts = self.weights.iter().map(|name| self.declare(plan, name, self.init[0], &shape)).collect::<Result<Vec<_>>>()?;
+        let part = |plan: &mut Plan, (name, rows): &(String, usize)| self.declare(plan, name, self.init[0], &[*rows, self.inputs]);
+        let parts = self.weights.iter().map(|weight| part(plan, weight)).collect::<Result<Vec<_>>>()?;
         plan.joined(&format!("{}.weight", self.label), &parts, &[self.outputs, self.inputs])
     }
 

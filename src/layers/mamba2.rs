@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::layer::{Cache, Decoding, Layer, axes};
+use super::layer_norm::LayerNorm;
 use super::linear::{Fused, Linear};
 use super::sequential::Step;
 use super::stacked::{Sample, StackLayer};
@@ -16,8 +17,8 @@ use crate::kernels::ssd::Sizes;
 use crate::kernels::{Carry, gated_norm};
 use crate::plan::{Init, Plan, Tensor};
 
-/// Added to the mean square of the gated normalisation.
-const EPS: f64 = 1e-5;
+/// Added to the mean squares of the normalisations.
+pub const EPS: f64 = 1e-5;
 
 /// Sizes of a Mamba-2 mixer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -121,16 +122,9 @@ impl Mamba2 {
         Ok(Mamba2 { name: name.into(), config, inner, in_proj, out_proj, saved: None })
     }
 
-    /// Appends the forward pass over x (batch, length, features), added to `residual`.
-    ///
-    /// # Errors
-    /// As `Layer::forward`.
-    pub fn forward_from(&mut self, plan: &mut Plan, x: Tensor, residual: Option<Tensor>) -> Result<Tensor> {
-        self.forward_over(plan, x, residual, None)
-    }
-
-    /// The same over the window and the states that earlier positions have left, with a cache.
-    fn forward_over(&mut self, plan: &mut Plan, x: Tensor, residual: Option<Tensor>, cache: Option<Cache>) -> Result<Tensor> {
+    /// Appends the forward pass over x (batch, length, features), added to `residual`; with a cache over the window and the states that
+    /// earlier positions have left.
+    fn forward_from(&mut self, plan: &mut Plan, x: Tensor, residual: Option<Tensor>, cache: Option<Cache>) -> Result<Tensor> {
         let [batch, length, _] = axes(plan, x, &self.name)?;
         let Mamba2Config { state, head, conv, groups, chunk, .. } = self.config;
         let (inner, heads, name) = (self.inner, self.inner / head, self.name.clone());
@@ -169,12 +163,14 @@ impl Mamba2 {
         self.saved = Some(Saved { conv: convolution, space, numbers, norm });
         self.out_proj.forward_fused(plan, out, residual)
     }
+}
 
-    /// Appends the backward pass and gives the gradient of x, plus the gradient `residual`.
-    ///
-    /// # Errors
-    /// `Internal` before `forward`.
-    pub fn backward_from(&mut self, plan: &mut Plan, dy: Tensor, residual: Option<Tensor>) -> Result<Tensor> {
+impl Layer for Mamba2 {
+    fn forward(&mut self, plan: &mut Plan, x: Tensor) -> Result<Tensor> {
+        self.forward_from(plan, x, None, None)
+    }
+
+    fn backward(&mut self, plan: &mut Plan, dy: Tensor) -> Result<Tensor> {
         let before = || Error::Internal(format!("{}: backward before forward", self.name));
         let Saved { conv, mut space, numbers, norm } = self.saved.take().ok_or_else(before)?;
         let name = self.name.clone();
@@ -191,17 +187,7 @@ impl Mamba2 {
         let (dw, db) = (plan.gradient(conv.w)?, plan.gradient(conv.bias)?);
         BackwardDepthwiseWeights { of: conv, dy: dxbc, dw, db }.record(plan, &name)?;
         self.in_proj.backward_params(plan, dzx)?;
-        self.in_proj.backward_input(plan, dzx, Fused { residual, ..Fused::default() })
-    }
-}
-
-impl Layer for Mamba2 {
-    fn forward(&mut self, plan: &mut Plan, x: Tensor) -> Result<Tensor> {
-        self.forward_from(plan, x, None)
-    }
-
-    fn backward(&mut self, plan: &mut Plan, dy: Tensor) -> Result<Tensor> {
-        self.backward_from(plan, dy, None)
+        self.in_proj.backward_input(plan, dzx, Fused::default())
     }
 
     fn decoding(&self) -> Decoding {
@@ -213,7 +199,50 @@ impl Layer for Mamba2 {
     }
 
     fn forward_cached(&mut self, plan: &mut Plan, x: Tensor, cache: Cache) -> Result<Tensor> {
-        self.forward_over(plan, x, None, Some(cache))
+        self.forward_from(plan, x, None, Some(cache))
+    }
+}
+
+/// A block of Mamba-2: x + mixer(RMSNorm(x)).
+#[derive(Debug)]
+pub struct Mamba2Block {
+    norm: LayerNorm,
+    mixer: Mamba2,
+}
+
+impl Mamba2Block {
+    /// A block with the weights `name.norm.weight` and `name.mixer.…`, one of so many of a model.
+    ///
+    /// # Errors
+    /// As `Mamba2::new`.
+    pub fn new(name: &str, features: usize, layers: usize, config: Mamba2Config) -> Result<Self> {
+        let mixer = Mamba2::new(&format!("{name}.mixer"), features, layers, config)?;
+        Ok(Mamba2Block { norm: LayerNorm::rms(&format!("{name}.norm"), features, EPS), mixer })
+    }
+}
+
+impl Layer for Mamba2Block {
+    fn forward(&mut self, plan: &mut Plan, x: Tensor) -> Result<Tensor> {
+        let normed = self.norm.forward(plan, x)?;
+        self.mixer.forward_from(plan, normed, Some(x), None)
+    }
+
+    fn backward(&mut self, plan: &mut Plan, dy: Tensor) -> Result<Tensor> {
+        let dn = self.mixer.backward(plan, dy)?;
+        self.norm.backward_fused(plan, dn, Fused { residual: Some(dy), ..Fused::default() })
+    }
+
+    fn decoding(&self) -> Decoding {
+        self.mixer.decoding()
+    }
+
+    fn keeps_state(&self) -> bool {
+        true
+    }
+
+    fn forward_cached(&mut self, plan: &mut Plan, x: Tensor, cache: Cache) -> Result<Tensor> {
+        let normed = self.norm.forward(plan, x)?;
+        self.mixer.forward_from(plan, normed, Some(x), Some(cache))
     }
 }
 

@@ -42,7 +42,7 @@ pub use layer::{Cache, Decoding, Layer, Mask, dropout, lengths_name};
 pub use layer_norm::LayerNorm;
 pub use linear::{Fused, Linear};
 pub use llama_block::{LlamaBlock, LlamaBlockConfig};
-pub use mamba2::{Mamba2, Mamba2Config};
+pub use mamba2::{EPS as MAMBA2_EPS, Mamba2, Mamba2Block, Mamba2Config};
 pub(crate) use pooling::{Last, context_mean, sizes};
 pub use recurrent::{Gru, Lstm, Wanted};
 pub use self_attention::SelfAttention;

@@ -103,12 +103,12 @@ impl SelfAttention {
         let values = plan.persistent(Role::KvCache, &format!("{}.values", self.name), &shape)?;
         let y = plan.like(format!("{}.y", self.name), x)?;
         if positions == 1 {
-            Cached { qkv, sources: cache.sources, keys, values, y, batch, heads, head_dim, limit }.record(plan, &self.name)?;
+            Cached { qkv, sources: cache.sources, keys, values, y, batch, heads, kv_heads: heads, head_dim, limit }.record(plan, &self.name)?;
         } else {
             let lse = plan.activation(format!("{}.lse", self.name), &[batch, heads, positions])?;
             let shape = Shape { batch, length: positions, heads, head_dim, causal: true, dropout: None, rope: None };
             Forward { qkv, q: None, y, lse, shape }.record(plan, &self.name)?;
-            Store { qkv, keys, values, batch, positions, heads, head_dim, limit }.record(plan, &self.name)?;
+            Store { qkv, keys, values, batch, positions, heads, kv_heads: heads, head_dim, limit }.record(plan, &self.name)?;
         }
         self.out_proj.forward_fused(plan, y, Some(residual))
     }

@@ -135,7 +135,7 @@ impl ModelKind for GptConfig {
             Activation::Tanh => ("tanh", &[]),
             Activation::Identity => ("linear", &[]),
         };
-        let key = |name, value: Value, missing, ours| Key { name, value, same: &[], missing, ours };
+        let key = |name, value: Value, missing, ours| Key { name, value, same: &[], missing, older: None, ours };
         let size = |name, value: usize, ours| key(name, value.into(), None, ours);
         let fixed = |name, value: bool| key(name, value.into(), Some(value.into()), "");
         let also = json!({

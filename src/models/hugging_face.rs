@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 /// A key of config.json that says what a model is.
 #[derive(Debug, Clone)]
 pub struct Key {
-    /// Name of the key.
+    /// Name of the key; a dot leads into a table.
     pub name: &'static str,
     /// Value of this model.
     pub value: Value,
@@ -13,6 +13,8 @@ pub struct Key {
     pub same: &'static [&'static str],
     /// Value that it has where the key is missing or null; none if it must be there.
     pub missing: Option<Value>,
+    /// Name that earlier versions of transformers have for it.
+    pub older: Option<&'static str>,
     /// Key of the run file that sets it.
     pub ours: &'static str,
 }
@@ -42,14 +44,20 @@ impl HuggingFace {
 
     /// Text of config.json.
     pub fn config(&self) -> Value {
-        let keys = self.keys.iter().map(|key| (key.name.to_string(), key.value.clone()));
-        Value::Object(keys.chain(self.also.clone()).collect())
+        let mut all = Value::Object(self.also.clone());
+        for key in &self.keys {
+            // An index into what is missing makes it.
+            *key.name.split('.').fold(&mut all, |table, part| &mut table[part]) = key.value.clone();
+        }
+        all
     }
 
     /// Keys of a config.json that differ from this model, one sentence each.
     pub fn differences(&self, found: &Value) -> Vec<String> {
         let differs = |key: &Key| {
-            let value = found.get(key.name).filter(|value| !value.is_null()).or(key.missing.as_ref());
+            let newer = key.name.split('.').try_fold(found, |table, part| table.get(part));
+            let older = key.older.and_then(|name| found.get(name));
+            let value = [newer, older].into_iter().flatten().find(|value| !value.is_null()).or(key.missing.as_ref());
             let words = value.and_then(Value::as_str).is_some_and(|word| key.same.contains(&word));
             let numbers = value.and_then(Value::as_f64).is_some_and(|number| Some(number) == key.value.as_f64());
             if value == Some(&key.value) || words || numbers {

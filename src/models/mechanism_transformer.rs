@@ -11,7 +11,6 @@ use crate::gpu::Role;
 use crate::kernels::embedding::{AddPositions, BackwardPositions, BackwardTable};
 use crate::kernels::fourier::{self, Frequencies};
 use crate::kernels::matmul::Activation;
-use crate::kernels::rope;
 use crate::kernels::tokens::{self, BEFORE_JOINTS};
 use crate::layers::{Cache, Decoding, Fused, Layer, LayerNorm, Linear, LlamaBlock, LlamaBlockConfig, dropout, saved_by_forward};
 use crate::losses::Gradients;
@@ -19,7 +18,7 @@ use crate::plan::{Buffer, Fill, Init, Plan, Tensor};
 use crate::random::{Random, stream};
 
 /// Base θ of the rotary angles.
-pub const ROTARY_BASE: f64 = 10_000.0;
+const ROTARY_BASE: f64 = 10_000.0;
 /// Number of rows of the position table: type, start and eight joints, of which the last is never an input.
 const POSITIONS: usize = 10;
 
@@ -177,18 +176,20 @@ impl ModelKind for MechanismTransformerConfig {
             )));
         }
         let d = self.d_model;
-        let block = LlamaBlockConfig { features: d, heads: self.heads, hidden: self.feed_forward, dropout: self.dropout, eps: 1e-6 };
-        let hidden = |name: &str, inputs: usize| Linear::new(name, inputs, d).activated(Activation::Relu);
+        let heads = self.heads;
+        let (hidden, dropout) = (self.feed_forward, self.dropout);
+        let block = LlamaBlockConfig { features: d, heads, kv_heads: heads, hidden, dropout, eps: 1e-6, theta: ROTARY_BASE };
+        let layer = |name: &str, inputs: usize| Linear::new(name, inputs, d).activated(Activation::Relu);
         let joint = match self.joint_layers {
             1 => vec![Linear::new("joint_embedding", self.features.width(), d)],
-            _ => vec![hidden("joint_embedding.0", self.features.width()), Linear::new("joint_embedding.2", d, d)],
+            _ => vec![layer("joint_embedding.0", self.features.width()), Linear::new("joint_embedding.2", d, d)],
         };
         let frequencies = build.buffers.iter().find(|b| b.name == RANDOM_FREQUENCIES);
         Ok(Box::new(MechanismTransformer {
             config: self.clone(),
             positions: BEFORE_JOINTS + joints,
             frequencies: frequencies.map(|b| Fill::floats(b.values.clone())),
-            latent: [hidden("latent_embedding.0", latents), Linear::new("latent_embedding.3", d, d)],
+            latent: [layer("latent_embedding.0", latents), Linear::new("latent_embedding.3", d, d)],
             latent_norm: LayerNorm::new("latent_norm", d, 1e-5),
             joint,
             blocks: (0..self.layers).map(|i| LlamaBlock::new(&format!("model.layers.{i}"), block)).collect::<Result<_>>()?,
@@ -235,10 +236,7 @@ impl MechanismTransformer {
         let (latents, types, points, batch) = (latents?, types?, points?, inputs.batch);
         let d = self.config.d_model;
         let joints = plan.len(points) / 2 / batch;
-        let (length, limit) = match cache {
-            Some(cache) => (1, cache.limit),
-            None => (self.positions, self.positions),
-        };
+        let length = if cache.is_some() { 1 } else { self.positions };
         let [first, second] = &mut self.latent;
         first.dropout = dropout(plan, self.config.dropout);
         let h = first.forward(plan, latents)?;
@@ -257,11 +255,8 @@ impl MechanismTransformer {
         let mut x = plan.activation("tokens", &[batch, length, d])?;
         tokens::Forward { latent, ids: types, table, sos, positions, joint, y: x, batch, length, cols: d, joints }
             .record(plan, "tokens")?;
-        let head = d / self.config.heads;
-        let angles = Fill::floats(rope::table(limit, head, ROTARY_BASE));
-        let angles = plan.constant(Role::Workspace, "rope.table", &[limit, head / 2, 2], Some(angles))?;
         for block in &mut self.blocks {
-            x = block.forward(plan, x, angles, cache)?;
+            x = block.forward(plan, x, cache)?;
         }
         let x = self.norm.forward(plan, x)?;
         self.saved = Some(Saved { types, token, table, sos, positions, batch, joints, length });

@@ -1,8 +1,11 @@
 //! Models: a configuration, and the layers it becomes. One file a model.
 
+mod causal_lm;
 mod gpt;
 mod hugging_face;
 mod image_vae;
+mod llama;
+mod mamba2;
 mod mechanism_transformer;
 mod model;
 mod sequence_transformer;
@@ -18,7 +21,9 @@ mod weights;
 pub use gpt::GptConfig;
 pub use hugging_face::{HuggingFace, Key};
 pub use image_vae::{ImageVaeConfig, VaeLayers};
-pub use mechanism_transformer::{Features, MechanismTransformerConfig, ROTARY_BASE};
+pub use llama::LlamaConfig;
+pub use mamba2::Mamba2LmConfig;
+pub use mechanism_transformer::{Features, MechanismTransformerConfig};
 pub use model::{Build, Model, ModelKind};
 pub use sequence_transformer::{EmbeddingKind, SequenceTransformerConfig};
 pub use stack::StackConfig;
@@ -40,6 +45,10 @@ macro_rules! model_kinds {
                 SequenceTransformer(crate::models::SequenceTransformerConfig),
                 /// GPT-2: a causal transformer over the tokens of a text, with the weight names of Hugging Face.
                 Gpt(crate::models::GptConfig),
+                /// Llama: a causal transformer over the tokens of a text, with the weight names of Hugging Face.
+                Llama(crate::models::LlamaConfig),
+                /// Mamba-2 over the tokens of a text, with the weight names of Hugging Face.
+                Mamba2(crate::models::Mamba2LmConfig),
                 /// Multilayer perceptron over the whole context.
                 VectorMlp(crate::models::VectorMlpConfig),
                 /// Transformer over the vectors of a context.

@@ -7,7 +7,7 @@ use super::model::{Build, Model, ModelKind};
 use crate::batch::{Inputs, Outputs};
 use crate::config::{Section, in_range};
 use crate::error::Result;
-use crate::layers::{Fused, Head, HeadKind, Last, Layer, LayerNorm, Linear, Mamba2, Mamba2Config, saved_by_forward};
+use crate::layers::{Head, HeadKind, Last, Layer, Linear, Mamba2Block, Mamba2Config, saved_by_forward};
 use crate::losses::Gradients;
 use crate::plan::Plan;
 
@@ -39,10 +39,7 @@ impl Section for VectorMamba2Config {
 impl ModelKind for VectorMamba2Config {
     fn build(&self, build: &Build<'_>) -> Result<Box<dyn Model>> {
         let [_, dim] = build.fields.shape(NAME, "context")?;
-        let block = |i: usize| {
-            let mixer = Mamba2::new(&format!("blocks.{i}.mixer"), self.width, self.layers, self.mixer.clone())?;
-            Ok((LayerNorm::rms(&format!("blocks.{i}.norm"), self.width, 1e-5), mixer))
-        };
+        let block = |i: usize| Mamba2Block::new(&format!("blocks.{i}"), self.width, self.layers, self.mixer.clone());
         let name = if self.head == HeadKind::GeluNorm { "head" } else { "output_proj" };
         Ok(Box::new(Mamba2Model {
             input: Linear::new("input_proj", dim, self.width),
@@ -56,7 +53,7 @@ impl ModelKind for VectorMamba2Config {
 #[derive(Debug)]
 struct Mamba2Model {
     input: Linear,
-    blocks: Vec<(LayerNorm, Mamba2)>,
+    blocks: Vec<Mamba2Block>,
     head: Head,
     last: Option<Last>,
 }
@@ -65,9 +62,8 @@ impl Model for Mamba2Model {
     fn forward(&mut self, plan: &mut Plan, inputs: &Inputs) -> Result<Outputs> {
         let x = inputs.get(NAME, "context")?;
         let mut x = self.input.forward(plan, x)?;
-        for (norm, mixer) in &mut self.blocks {
-            let normed = norm.forward(plan, x)?;
-            x = mixer.forward_from(plan, normed, Some(x))?;
+        for block in &mut self.blocks {
+            x = block.forward(plan, x)?;
         }
         let (last, y) = Last::of(plan, x, false)?;
         self.last = Some(last);
@@ -77,9 +73,8 @@ impl Model for Mamba2Model {
     fn backward(&mut self, plan: &mut Plan, gradients: &Gradients) -> Result<()> {
         let d = self.head.backward(plan, gradients.main)?;
         let mut d = saved_by_forward(&self.last, "last")?.backward(plan, d)?;
-        for (norm, mixer) in self.blocks.iter_mut().rev() {
-            let dn = mixer.backward_from(plan, d, None)?;
-            d = norm.backward_fused(plan, dn, Fused { residual: Some(d), ..Fused::default() })?;
+        for block in self.blocks.iter_mut().rev() {
+            d = block.backward(plan, d)?;
         }
         self.input.backward_params(plan, d)
     }

@@ -138,7 +138,8 @@ impl Fill {
         Fill::new(move |range| values[range].iter().map(|v| v.to_bits()).collect())
     }
 
-    pub(super) fn words(&self, range: Range<usize>) -> Vec<u32> {
+    /// Words of a range of the elements.
+    pub(crate) fn words(&self, range: Range<usize>) -> Vec<u32> {
         (self.0)(range)
     }
 }

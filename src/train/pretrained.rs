@@ -24,12 +24,15 @@ pub(super) fn open(folder: &Path, of: Option<&HuggingFace>) -> Result<TensorFile
     let Some(of) = of else {
         let folder = folder.display();
         return Err(Error::Config(format!(
-            "{folder} is a folder: this model begins from a .safetensors file, and model.kind = \"gpt\" from a folder"
+            "{folder} is a folder: this model begins from a .safetensors file. A folder is for model.kind = \"gpt\", \"llama\", and \"mamba2\" with one group"
         )));
     };
     let path = folder.join(CONFIG);
     let text = files::text(&path, files::SMALL).map_err(|e| Error::read(&path, e))?;
-    let found: Value = serde_json::from_str(&text).map_err(|e| Error::Data(format!("{} is no JSON: {e}", path.display())))?;
+    // Earlier versions of transformers write the number bare, which JSON does not have, and later ones in a table.
+    let finite = || text.replace(" Infinity", " {\"__float__\": \"Infinity\"}");
+    let found = serde_json::from_str(&text).or_else(|_| serde_json::from_str(&finite()));
+    let found: Value = found.map_err(|e| Error::Data(format!("{} is no JSON: {e}", path.display())))?;
     let differences = of.differences(&found);
     match differences.is_empty() {
         true => TensorFile::open(&folder.join(WEIGHTS)),
