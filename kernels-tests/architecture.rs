@@ -30,7 +30,7 @@ const FLOORS: [&[&str]; 19] = [
     &["fault", "ranks"],
     &["files"],
     &["datasets"],
-    &["gpu"],
+    &["gpu", "sampling"],
     &["host", "plan", "draw", "plots"],
     &["bar", "kernels", "batch"],
     &["layers", "optim"],

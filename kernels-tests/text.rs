@@ -12,7 +12,8 @@ tests![
     a_text_resumes_with_the_same_bits,
     texts_that_cannot_be_used_are_refused,
     the_shipped_runs_have_the_weights_that_they_say,
-    a_text_goes_on_with_the_cache_as_without,
+    a_text_goes_on_in_all_its_ways,
+    every_model_goes_on_with_its_cache_as_without,
     samples_come_with_the_validations_and_change_nothing,
     ten_steps_from_a_folder_of_transformers_are_those_of_pytorch,
     a_folder_goes_out_and_comes_in_bit_for_bit,
@@ -222,17 +223,8 @@ fn the_shipped_runs_have_the_weights_that_they_say() {
     }
 }
 
-fn a_text_goes_on_with_the_cache_as_without() {
+fn every_model_goes_on_with_its_cache_as_without() {
     let place = Place::new();
-    place.trains("run", &["--set", "train.steps_per_epoch=30", "--set", "data.context=16"]);
-    let folder = place.path("run");
-    let generate = |args: &[&str]| run(&[&["generate", "--run", &folder], args].concat());
-    let texts = |args: &[&str]| {
-        let (code, told, said) = generate(&[args, &["--json"]].concat());
-        assert_eq!(code, 0, "{args:?}: {said}");
-        let told: Value = serde_json::from_str(&told).unwrap();
-        told["texts"].as_array().unwrap().iter().map(|text| text.as_str().unwrap().to_string()).collect::<Vec<_>>()
-    };
     // Past the 16 tokens that the model sees; of Mamba-2 past those that it was trained on.
     let greedy = ["--prompt", "Der 1. Bär", "--tokens", "30", "--temperature", "0"];
     for kind in KINDS {
@@ -247,6 +239,20 @@ fn a_text_goes_on_with_the_cache_as_without() {
         assert_eq!(cached.trim_end_matches('\n').chars().count(), 40, "{cached:?}");
         assert_eq!(said_by(&["--naive"]), cached, "{}", kind.run);
     }
+}
+
+/// Samples, several at once, and what ends them.
+fn a_text_goes_on_in_all_its_ways() {
+    let place = Place::new();
+    place.trains("run", &["--set", "train.steps_per_epoch=30", "--set", "data.context=16"]);
+    let folder = place.path("run");
+    let generate = |args: &[&str]| run(&[&["generate", "--run", &folder], args].concat());
+    let texts = |args: &[&str]| {
+        let (code, told, said) = generate(&[args, &["--json"]].concat());
+        assert_eq!(code, 0, "{args:?}: {said}");
+        let told: Value = serde_json::from_str(&told).unwrap();
+        told["texts"].as_array().unwrap().iter().map(|text| text.as_str().unwrap().to_string()).collect::<Vec<_>>()
+    };
     let drawn = ["--prompt", "B", "--tokens", "12", "--seed", "3", "--top-k", "9", "--top-p", "0.95"];
     let four = texts(&[&drawn[..], &["--batch", "4"]].concat());
     assert!(four.len() == 4 && four[0] != four[1], "{four:?}");

@@ -113,6 +113,13 @@ pub fn memory(problem: &Problem, target: Target, batch: usize) -> Result<Memory>
     Ok(Memory::lay_out(plans, LayoutOptions::default())?.0)
 }
 
+/// The first position of a sequence of this length that a model sees which was fed it number by number: whenever its cache of `limit`
+/// positions was full, it has begun anew with the last `kept`.
+fn first_seen(length: usize, limit: usize, kept: usize) -> usize {
+    let between = limit - kept + 1;
+    length.saturating_sub(limit).div_ceil(between) * between
+}
+
 /// Decoder of a batch of sequences of equal length.
 #[derive(Debug)]
 pub struct Decoder {
@@ -229,8 +236,8 @@ impl Decoder {
         Ok(flat.chunks(self.vocabulary).map(<[f32]>::to_vec).collect())
     }
 
-    /// Feeds whole sequences from an empty cache; of more than a model sees, the last that are kept. The last number is fed alone, for its
-    /// logits.
+    /// Feeds whole sequences from an empty cache; of more than a model sees, the last numbers alone. The very last is fed by itself, for
+    /// its logits.
     ///
     /// # Errors
     /// `Internal` unless each row has a sequence and all have one length, `TryAgain` on device loss.
@@ -240,7 +247,7 @@ impl Decoder {
             return Err(Error::Internal(format!("feeding {} sequences, or of unequal lengths, to {} rows", rows.len(), self.batch)));
         }
         self.reset();
-        let mut at = if self.limit().is_some_and(|limit| length > limit) { length - self.kept } else { 0 };
+        let mut at = self.limit().map_or(0, |limit| first_seen(length, limit, self.kept));
         while let Some((size, feed)) = self.fed_at_once(length - at) {
             let count = (*size).min(length - at - 1);
             // What follows those that count is overwritten before it is seen.
@@ -293,8 +300,8 @@ impl Decoder {
         Ok(made)
     }
 
-    /// Continues the prompt of each row by at most `count` numbers, and gives those that are new to a function, which says whether to go on.
-    /// All rows are at the same position: a longer prompt goes on to be fed while a shorter one has new numbers already.
+    /// Continues the prompt of each row by at most `count` numbers, and gives those that are new to a function, which says whether to go
+    /// on. All rows are at the same position: a longer prompt goes on to be fed while a shorter one has new numbers already.
     ///
     /// # Errors
     /// As `generate`, `Internal` unless each row has a prompt or for a beam search, and those of the function.
@@ -385,5 +392,24 @@ impl Decoder {
             row
         };
         Ok((candidates.iter().map(extend).collect(), candidates.iter().map(|c| c.0).collect()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_cache_begins_anew_with_what_is_kept() {
+        for (limit, kept) in [(16, 8), (7, 4), (5, 5), (2, 1)] {
+            let (mut first, mut held) = (0, 0);
+            for length in 1..60 {
+                if held == limit {
+                    (first, held) = (length - kept, kept - 1);
+                }
+                held += 1;
+                assert_eq!(first_seen(length, limit, kept), first, "{length} of {limit}, {kept} kept");
+            }
+        }
     }
 }

@@ -22,7 +22,8 @@ use crate::train::{self, Weights};
 #[derive(Debug, Args)]
 pub(super) struct ExportArgs {
     /// Run folder, unless --run names it, and the file to write: OUT.safetensors has the weights, OUT.onnx the model as ONNX, OUT.py the
-    /// model as a torch module with its weights beside it in OUT.safetensors; of a language model, OUT without an ending is a folder for transformers
+    /// model as a torch module with its weights beside it in OUT.safetensors; of a language model, OUT without an ending is a folder for
+    /// transformers
     #[arg(value_name = "DIR OUT", num_args = 1..=2, required_unless_present_all = ["web", "run"])]
     paths: Vec<PathBuf>,
     /// Run folder

@@ -4,7 +4,7 @@ use std::any::Any;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -180,25 +180,57 @@ fn several(host: &Host, mut each: Vec<Value>) -> Result<()> {
     }
 }
 
-/// Continues a text: one alone as it comes, several when they are made.
-fn of_text(host: &Host, decoder: &mut Decoder, tokenizer: &Tokenizer, strategy: Strategy, args: &GenerateArgs) -> Result<()> {
+/// The texts to continue, and their tokens.
+fn prompts(tokenizer: &Tokenizer, args: &GenerateArgs) -> Result<Vec<(String, Vec<u32>)>> {
     let given = |text: &String| match text.as_str() {
         "-" => std::io::read_to_string(std::io::stdin()).map_err(|e| Error::Config(format!("--prompt -: standard input: {e}"))),
         text => Ok(text.into()),
     };
-    let mut prompts: Vec<String> = args.prompt.iter().map(given).collect::<Result<_>>()?;
-    if prompts.is_empty() {
-        prompts.push("\n".into());
-    }
-    let encoded = |prompt: &String| {
-        let shown = shortened(&format!("{prompt:?}"));
-        match tokenizer.encode(prompt).map_err(|e| Error::Config(format!("--prompt {shown}: {e}")))? {
+    let texts: Vec<String> = match &args.prompt[..] {
+        [] => vec!["\n".into()],
+        texts => texts.iter().map(given).collect::<Result<_>>()?,
+    };
+    let encoded = |text: String| {
+        let shown = shortened(&format!("{text:?}"));
+        match tokenizer.encode(&text).map_err(|e| Error::Config(format!("--prompt {shown}: {e}")))? {
             tokens if tokens.is_empty() => Err(Error::Config("--prompt is empty: give the text at least one token to begin with".into())),
-            tokens => Ok(tokens),
+            tokens => Ok((text, tokens)),
         }
     };
-    let tokens: Vec<Vec<u32>> = prompts.iter().map(encoded).collect::<Result<_>>()?;
-    let longest = tokens.iter().map(Vec::len).max().unwrap_or(0);
+    texts.into_iter().map(encoded).collect()
+}
+
+/// When tokens came.
+#[derive(Default)]
+struct Pace {
+    /// Time until the first tokens, which their prompt came before.
+    first: Option<Duration>,
+    /// Tokens that came after the first.
+    after: usize,
+}
+
+impl Pace {
+    /// Takes in that so many tokens are new, `since` the prompts were given.
+    fn count(&mut self, new: usize, since: Instant) {
+        match self.first {
+            Some(_) => self.after += new,
+            None if new > 0 => self.first = Some(since.elapsed()),
+            None => {}
+        }
+    }
+
+    /// A sentence on it, when all tokens have come; none if that was at once.
+    fn told(&self, all: Duration) -> Option<String> {
+        let first = self.first.filter(|_| self.after > 0)?.as_secs_f64();
+        let rate = rate(self.after as f64 / (all.as_secs_f64() - first).max(1e-9));
+        Some(format!("first token after {first:.2} s, then {rate} tokens/s"))
+    }
+}
+
+/// Continues texts: one alone as it comes, several when they are made.
+fn of_text(host: &Host, decoder: &mut Decoder, tokenizer: &Tokenizer, strategy: Strategy, args: &GenerateArgs) -> Result<()> {
+    let prompts = prompts(tokenizer, args)?;
+    let longest = prompts.iter().map(|(_, tokens)| tokens.len()).max().unwrap_or(0);
     let count = args.count.unwrap_or(200) as usize;
     if let Some(limit) = decoder.limit().filter(|limit| longest + count - 1 > *limit) {
         // Of a full context half stays, so that the cache is filled anew once for so many tokens.
@@ -210,17 +242,11 @@ fn of_text(host: &Host, decoder: &mut Decoder, tokenizer: &Tokenizer, strategy: 
     let mut made: Vec<(TextStream<'_>, String)> =
         (0..batch * prompts.len()).map(|_| (TextStream::new(tokenizer, args.stop.as_deref()), String::new())).collect();
     if alone {
-        host.stream(&prompts[0])?;
+        host.stream(&prompts[0].0)?;
     }
-    let begun = Instant::now();
-    // Tokens that were made after the first, which the prompt came before.
-    let (mut first, mut after) = (None, 0);
+    let (since, mut pace) = (Instant::now(), Pace::default());
     let mut take = |newest: &[Option<u32>]| {
-        if first.is_some() {
-            after += newest.iter().flatten().count();
-        } else if newest.iter().any(Option::is_some) {
-            first = Some(begun.elapsed().as_secs_f64());
-        }
+        pace.count(newest.iter().flatten().count(), since);
         for ((stream, text), token) in made.iter_mut().zip(newest) {
             let Some(token) = token else { continue };
             let new = stream.push(*token);
@@ -233,16 +259,16 @@ fn of_text(host: &Host, decoder: &mut Decoder, tokenizer: &Tokenizer, strategy: 
     };
     match strategy {
         Strategy::Beam(_) => {
-            for token in decoder.generate(&tokens[0], count, strategy)? {
+            for token in decoder.generate(&prompts[0].1, count, strategy)? {
                 take(&[Some(token)])?;
             }
         }
         _ => {
-            let each: Vec<Vec<u32>> = tokens.iter().flat_map(|tokens| std::iter::repeat_n(tokens.clone(), batch)).collect();
+            let each: Vec<Vec<u32>> = prompts.iter().flat_map(|(_, tokens)| std::iter::repeat_n(tokens.clone(), batch)).collect();
             decoder.stream(&each, count, strategy, take)?;
         }
     }
-    let all = begun.elapsed().as_secs_f64();
+    let told = pace.told(since.elapsed()).filter(|_| args.beam.is_none());
     for (stream, text) in &mut made {
         let rest = stream.finish();
         if alone {
@@ -251,21 +277,18 @@ fn of_text(host: &Host, decoder: &mut Decoder, tokenizer: &Tokenizer, strategy: 
         text.push_str(&rest);
     }
     let texts: Vec<&String> = made.iter().map(|(_, text)| text).collect();
-    let of_prompt = prompts.iter().zip(texts.chunks(batch));
-    let told = match (args.json.json, alone, &texts[..]) {
+    let of_prompt = prompts.iter().map(|(prompt, _)| prompt).zip(texts.chunks(batch));
+    match (args.json.json, alone, &texts[..]) {
         (true, ..) => several(host, of_prompt.map(|(prompt, texts)| json!({ "prompt": prompt, "texts": texts })).collect()),
         (_, true, _) => host.stream("\n"),
-        (.., [text]) => host.print(&format!("{}{text}", prompts[0])),
+        (.., [text]) => host.print(&format!("{}{text}", prompts[0].0)),
         _ => {
             let each = of_prompt.flat_map(|(prompt, texts)| texts.iter().map(move |text| (prompt, text)));
             each.zip(1..).try_for_each(|((prompt, text), number)| host.print(&format!("--- {number}\n{prompt}{text}")))
         }
-    };
-    let prompted = first.unwrap_or(0.0);
-    if after > 0 && args.beam.is_none() {
-        host.note(&format!("first token after {prompted:.2} s, then {} tokens/s", rate(after as f64 / (all - prompted).max(1e-9))));
-    }
-    told
+    }?;
+    told.iter().for_each(|told| host.note(told));
+    Ok(())
 }
 
 /// Generates mechanisms from latents and types: joints until the stop bit, beside the true ones if the file has them.

@@ -48,8 +48,8 @@ pub trait Layer: std::fmt::Debug {
         false
     }
 
-    /// Appends the forward pass for new positions from state.position on, over a cache of the earlier ones: several only from position 0 on,
-    /// unless its decoding is endless. A layer whose positions have
+    /// Appends the forward pass for new positions from state.position on, over a cache of the earlier ones: several only from position 0
+    /// on, unless its decoding is endless. A layer whose positions have
     /// nothing to do with each other needs none.
     ///
     /// # Errors

@@ -1,5 +1,5 @@
-//! The pre-norm transformer block of Llama (Touvron et al. 2023): RMS normalisation, rotary positions, grouped queries (Ainslie et al. 2023),
-//! SwiGLU, no biases.
+//! The pre-norm transformer block of Llama (Touvron et al. 2023): RMS normalisation, rotary positions, grouped queries (Ainslie et al.
+//! 2023), SwiGLU, no biases.
 
 use super::layer::{Cache, Decoding, Layer, axes, dropout, saved_by_forward};
 use super::layer_norm::LayerNorm;

@@ -103,7 +103,8 @@ impl SelfAttention {
         let values = plan.persistent(Role::KvCache, &format!("{}.values", self.name), &shape)?;
         let y = plan.like(format!("{}.y", self.name), x)?;
         if positions == 1 {
-            Cached { qkv, sources: cache.sources, keys, values, y, batch, heads, kv_heads: heads, head_dim, limit }.record(plan, &self.name)?;
+            Cached { qkv, sources: cache.sources, keys, values, y, batch, heads, kv_heads: heads, head_dim, limit }
+                .record(plan, &self.name)?;
         } else {
             let lse = plan.activation(format!("{}.lse", self.name), &[batch, heads, positions])?;
             let shape = Shape { batch, length: positions, heads, head_dim, causal: true, dropout: None, rope: None };

@@ -42,7 +42,8 @@ impl Section for Mamba2LmConfig {
 }
 
 impl ModelKind for Mamba2LmConfig {
-    /// The model with one group: with several, transformers normalises over all of them together, and `mamba_ssm` and this engine over each.
+    /// The model with one group: with several, transformers normalises over all of them together, and `mamba_ssm` and this engine over
+    /// each.
     fn hugging_face(&self, fields: &Fields) -> Option<HuggingFace> {
         let vocabulary = fields.below(NAME, "tokens").ok().filter(|_| self.mixer.groups == 1)?;
         let Mamba2Config { state, head, expand, conv, chunk, .. } = self.mixer;
