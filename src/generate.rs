@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::datasets::tokenizer::Tokenizer;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, shortened};
 use crate::gpu::{Gpu, Target};
 use crate::kernels::{State, argmax};
 use crate::plan::{Arena, FixedPlan, Flat, LayoutOptions, Memory, Program, Tensor};
@@ -33,6 +33,43 @@ pub struct Sampling {
     pub top_k: Option<usize>,
     /// As few of the most probable numbers take part as have this probability together.
     pub top_p: Option<f64>,
+}
+
+/// What is asked of the choice of the next number.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Choice {
+    /// Beam search of this width.
+    pub beam: Option<usize>,
+    /// Temperature; 0 takes the most probable number.
+    pub temperature: Option<f64>,
+    /// So many of the most probable numbers take part.
+    pub top_k: Option<usize>,
+    /// As few of the most probable numbers take part as have this probability together.
+    pub top_p: Option<f64>,
+    /// Seed; 1 without it.
+    pub seed: Option<u64>,
+}
+
+impl Choice {
+    /// The strategy. Without a temperature that of a text is 0.8, and that of numbers 1 if only some take part, else 0.
+    ///
+    /// # Errors
+    /// `Config` for a value that is out of range.
+    pub fn strategy(&self, of_text: bool) -> Result<Strategy> {
+        let Choice { beam, temperature, top_k, top_p, seed } = *self;
+        if let Some(p) = top_p.filter(|p| !(*p > 0.0 && *p <= 1.0)) {
+            return Err(Error::Config(format!("--top-p {p} is out of range: it must be above 0, and at most 1")));
+        }
+        let usual = if of_text { 0.8 } else { f64::from(u8::from(top_k.is_some() || top_p.is_some())) };
+        match (beam, temperature.unwrap_or(usual)) {
+            (Some(width), _) => Ok(Strategy::Beam(width)),
+            (_, 0.0) => Ok(Strategy::Greedy),
+            (_, temperature) if temperature > 0.0 && temperature.is_finite() => {
+                Ok(Strategy::Sampling(Sampling { temperature, seed: seed.unwrap_or(1), top_k, top_p }))
+            }
+            (_, t) => Err(Error::Config(format!("--temperature {t} is out of range: it must be 0 or above, and finite"))),
+        }
+    }
 }
 
 /// Largest number of positions that a prompt is fed by at once.
@@ -181,12 +218,17 @@ impl Decoder {
         self.prefill.is_none().then_some(self.context)
     }
 
+    /// True if the cache has room for no further position.
+    pub fn is_full(&self) -> bool {
+        self.limit() == Some(self.position)
+    }
+
     /// Feeds one number to each row at the next position.
     ///
     /// # Errors
     /// `Internal` when the context is full, `TryAgain` on device loss.
     pub fn feed(&mut self, tokens: &[u32]) -> Result<()> {
-        if self.limit() == Some(self.position) || tokens.len() != self.batch {
+        if self.is_full() || tokens.len() != self.batch {
             return Err(Error::Internal(format!("decoding {} numbers at position {}", tokens.len(), self.position)));
         }
         self.run(&self.step, tokens)?;
@@ -200,6 +242,14 @@ impl Decoder {
         program.write(inputs.tokens, tokens);
         program.write(inputs.sources, &self.sources.concat());
         program.run(program.all())
+    }
+
+    /// The most probable number of each row after the last number that was fed.
+    ///
+    /// # Errors
+    /// `TryAgain` on device loss.
+    pub fn best(&self) -> Result<Vec<u32>> {
+        self.step.0.read(self.results.best)
     }
 
     /// Logits of each row after the last number that was fed.
@@ -238,7 +288,7 @@ impl Decoder {
     /// Feeds the newest number of each sequence. With a full context all positions shift, so the cache is filled anew, as if there were
     /// none.
     fn advance(&mut self, rows: &[Vec<u32>]) -> Result<()> {
-        if self.naive || self.limit() == Some(self.position) {
+        if self.naive || self.is_full() {
             return self.prefill(rows);
         }
         let newest: Vec<u32> = rows.iter().map(|row| row[row.len() - 1]).collect();
@@ -275,7 +325,7 @@ impl Decoder {
         self.prefill(&rows)?;
         for n in 0..count {
             let newest: Vec<u32> = match strategy {
-                Strategy::Greedy => self.step.0.read(self.results.best)?,
+                Strategy::Greedy => self.best()?,
                 Strategy::Sampling(sampling) => {
                     self.logits()?.iter().zip(&mut random).map(|(logits, random)| sampling.draw(logits, random)).collect()
                 }
@@ -290,9 +340,14 @@ impl Decoder {
         Ok(())
     }
 
-    fn expect_prompt(&self, prompt: &[u32]) -> Result<()> {
+    /// Fails on a prompt that is empty or has numbers which the model does not know.
+    ///
+    /// # Errors
+    /// `Config`.
+    pub fn expect_prompt(&self, prompt: &[u32]) -> Result<()> {
+        let list = || shortened(&format!("{prompt:?}"));
         match prompt.is_empty() || prompt.iter().any(|v| *v as usize >= self.vocabulary) {
-            true => Err(Error::Config(format!("--prompt {prompt:?}: give at least one number, each from 0 to {}", self.vocabulary - 1))),
+            true => Err(Error::Config(format!("--prompt {}: give at least one number, each from 0 to {}", list(), self.vocabulary - 1))),
             false => Ok(()),
         }
     }
@@ -344,7 +399,7 @@ impl Decoder {
 
 impl Sampling {
     /// Draws a number.
-    fn draw(&self, logits: &[f32], random: &mut Random) -> u32 {
+    pub fn draw(&self, logits: &[f32], random: &mut Random) -> u32 {
         let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let weight = |logit: f32| (f64::from(logit - top) / self.temperature).exp();
         let mut numbers: Vec<(u32, f64)> = (0..).zip(logits).map(|(number, logit)| (number, weight(*logit))).collect();
@@ -374,7 +429,7 @@ impl Sampling {
 #[derive(Debug)]
 pub struct TextStream<'a> {
     tokenizer: &'a Tokenizer,
-    stop: Option<&'a str>,
+    stop: Option<String>,
     tokens: Vec<u32>,
     bytes: Vec<u8>,
     /// Number of bytes that were given.
@@ -385,8 +440,9 @@ pub struct TextStream<'a> {
 
 impl<'a> TextStream<'a> {
     /// A text that ends before `stop`.
-    pub fn new(tokenizer: &'a Tokenizer, stop: Option<&'a str>) -> Self {
-        TextStream { tokenizer, stop: stop.filter(|stop| !stop.is_empty()), tokens: vec![], bytes: vec![], given: 0, ended: false }
+    pub fn new(tokenizer: &'a Tokenizer, stop: Option<&str>) -> Self {
+        let stop = stop.filter(|stop| !stop.is_empty()).map(String::from);
+        TextStream { tokenizer, stop, tokens: vec![], bytes: vec![], given: 0, ended: false }
     }
 
     /// Takes a token, and gives the text that is certain now: without the first bytes of a character, and without what may be the
@@ -401,7 +457,7 @@ impl<'a> TextStream<'a> {
             false => self.bytes = self.tokenizer.decode(&self.tokens),
         }
         let mut end = self.bytes.len() - begun(&self.bytes);
-        if let Some(stop) = self.stop.map(str::as_bytes) {
+        if let Some(stop) = self.stop.as_deref().map(str::as_bytes) {
             let rest = &self.bytes[self.given.min(end)..end];
             if let Some(at) = rest.windows(stop.len()).position(|part| part == stop) {
                 (self.ended, end) = (true, self.given + at);
