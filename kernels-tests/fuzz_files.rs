@@ -1,16 +1,20 @@
-//! Feeds mutated run files, checkpoints, weights and metrics to what reads them, the same ones at each run, and fails on a panic, on a
-//! checkpoint that is accepted with other contents, and on a message with a name of Rust's.
+//! Feeds mutated run files, checkpoints, weights, metrics and ONNX files to what reads them, the same ones at each run, and fails on a panic,
+//! on a checkpoint that is accepted with other contents, and on a message with a name of Rust's.
 //! `cargo test --test fuzz-files -- 10000000 5` runs ten million of each from seed 5; a third argument takes one target.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::time::Instant;
 
-use engine::gpu::Tuning;
+use engine::export::{Exported, OnnxFile};
+use engine::gpu::{self, Tuning};
+use engine::models::initial_weights;
 use engine::plan::{Init, Parameter};
+use engine::problem::Problem;
 use engine::random::Random;
 use engine::registry::Config;
 use engine::runs::compare;
+use engine::tasks::Purpose;
 use engine::train::{Best, Checkpoint, Origin, Progress, Weights, save_weights};
 
 const TOKENS: [&str; 34] = [
@@ -147,6 +151,28 @@ fn weights(folder: &Path) -> Target {
     Target { name: "weights", corpus, check: Box::new(check) }
 }
 
+fn onnx(folder: &Path) -> Target {
+    let text = "[model]\nkind = 'stack'\nlayers = [{kind='lstm',hidden=3},{kind='last'},{kind='linear'}]\n[data]\nkind = 'vectors'\n\
+                file = 'none.npz'\ndim = 4\ncontext = 3\n[loss]\nkind = 'vectors'\ncosine = { weight = 1.0 }\n";
+    let config = Config::parse(text, "run.toml", &[]).expect("a configuration");
+    let problem = Problem::open(&config, Purpose::Predict).expect("a problem");
+    let plan = problem.record_prediction(gpu::Target::default(), 1).expect("a plan").0;
+    let (path, file) = (folder.join("m.onnx"), folder.join("of_onnx.safetensors"));
+    let origin = Origin { config: problem.toml.clone(), ..Origin::default() };
+    save_weights(&file, plan.parameters(), &initial_weights(plan.parameters(), 1), &[], &origin, 2, None).expect("weights");
+    let mut weights = Weights::open(&file).expect("weights");
+    Exported::of(&config, &mut weights, None).and_then(|model| model.write_onnx(&path, false)).expect("a model");
+    let corpus = vec![std::fs::read(&path).expect("a model")];
+    let check = move |bytes: &[u8]| {
+        std::fs::write(&path, bytes).map_err(|e| e.to_string())?;
+        match OnnxFile::open(&path).map_err(|e| e.to_string()) {
+            Err(message) if !message.contains("no usable ONNX file: ") => Err(format!("is refused by {message:?}")),
+            read => Ok(read.is_ok()),
+        }
+    };
+    Target { name: "onnx", corpus, check: Box::new(check) }
+}
+
 fn metrics(folder: &Path) -> Target {
     let run = folder.join("run");
     std::fs::create_dir_all(&run).expect("a folder");
@@ -176,14 +202,14 @@ fn main() {
     let folder = if shm.is_dir() { tempfile::tempdir_in(shm) } else { tempfile::tempdir() }.expect("a folder");
     std::panic::set_hook(Box::new(|_| {}));
     let only = args.get(2);
-    let all = |makers: [fn(&Path) -> Target; 2]| {
-        let mut targets = makers.into_iter().map(|make| make(folder.path())).filter(|target| only.is_none_or(|only| only == target.name));
+    let all = |makers: &[fn(&Path) -> Target]| {
+        let mut targets = makers.iter().map(|make| make(folder.path())).filter(|target| only.is_none_or(|only| only == target.name));
         targets.all(|target| holds(&target, count, seed))
     };
-    // Two of them on each of two cores.
+    // Some of them on each of two cores.
     let sound = std::thread::scope(|scope| {
-        let half = scope.spawn(|| all([|_| run_files(), checkpoints]));
-        let other = all([weights, metrics]);
+        let half = scope.spawn(|| all(&[|_| run_files(), checkpoints]));
+        let other = all(&[weights, metrics, onnx]);
         half.join().is_ok_and(|half| half && other)
     });
     if !sound {

@@ -8,6 +8,7 @@ use std::path::Path;
 use engine::datasets::images::ImageData;
 use engine::datasets::matrix::Values;
 use engine::datasets::mechanisms::{JOINTS, MechanismData};
+use engine::datasets::npz::Npz;
 use engine::harness::model::check_model;
 use engine::models::initial_weights;
 use engine::plan::Flat;
@@ -16,6 +17,7 @@ use engine::registry::DataConfig;
 use engine::tasks::MechanismScorecard;
 use engine::train::Weights;
 use safetensors::SafeTensors;
+use serde_json::Value;
 
 use crate::models::{agrees_with_golden, config, floats, golden, golden_session, opened};
 use crate::program::{gpu, plain_gpu, process_with, run};
@@ -307,6 +309,7 @@ fn the_chain_from_linkages_to_a_picture() {
     assert_eq!(std::fs::read_to_string(&svg).unwrap().matches("class=\"caption\"").count(), 2);
     let list = json(&done(&["generate", "--run", &trained, "--data", &latents, "--json"]));
     assert_eq!(list.as_array().unwrap().len(), 6);
+    predicted_and_served_mechanisms_are_those_that_are_generated(folder.path(), &trained, &latents, list.as_array().unwrap());
     let table = done(&["eval", "--run", &trained, "--data", &latents]);
     assert!(table.contains("mean joint") && table.contains("free (mm)"), "{table}");
     let table = done(&["compare", &trained, &other]);
@@ -346,5 +349,45 @@ fn the_chain_from_linkages_to_a_picture() {
     for (args, code, says) in cases {
         let (got, _, error) = run(args);
         assert!(got == code && error.contains(says), "{args:?}: {got} {error}");
+    }
+}
+
+/// Joints up to the last, and null after it, of `engine predict` and the server. `made` is what `engine generate` makes of the first
+/// samples.
+fn predicted_and_served_mechanisms_are_those_that_are_generated(folder: &Path, run_folder: &str, latents: &str, made: &[Value]) {
+    let (code, lines, said) = run(&["predict", run_folder, "--data", latents]);
+    assert_eq!(code, 0, "{said}");
+    let predicted: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(predicted.len(), 60);
+    for (made, predicted) in made.iter().zip(&predicted) {
+        let (made, joints) = (made["joints"].as_array().unwrap(), predicted["output"].as_array().unwrap());
+        assert_eq!(joints.len(), 8);
+        for (at, joint) in joints.iter().enumerate() {
+            for axis in 0..2 {
+                match made.get(at) {
+                    None => assert!(joint[axis].is_null(), "{predicted}"),
+                    Some(made) => {
+                        let (got, want) = (joint[axis].as_f64().unwrap(), made[axis].as_f64().unwrap());
+                        assert!((got - want).abs() <= 1e-5 * (1.0 + want.abs()), "{predicted} {made}");
+                    }
+                }
+            }
+        }
+    }
+    let out = folder.join("joints.npz").display().to_string();
+    assert_eq!(run(&["predict", run_folder, "--data", latents, "--out", &out]).0, 0);
+    assert_eq!(Npz::open(Path::new(&out)).unwrap().array("outputs").unwrap().shape, [60, 8, 2]);
+    #[cfg(all(unix, feature = "serve"))]
+    {
+        let mut npz = Npz::open(Path::new(latents)).unwrap();
+        let (width, values) = (50, npz.array("latents").unwrap().values.to_f32());
+        let types = npz.array("types").unwrap().values.to_f32();
+        let server = crate::serve::Server::start(&[run_folder], None);
+        let sample = |i: usize| serde_json::json!({ "latents": &values[i * width..(i + 1) * width], "types": types[i] as u32 }).to_string();
+        let (status, got) = server.post("/v1/runs/phase8/predict", &sample(4));
+        assert_eq!((status, &got["output"]), (200, &predicted[4]["output"]));
+        let (status, refused) = server.post("/v1/runs/phase8/predict", &sample(4).replace("\"types\":", "\"types\":1e3,\"id\":"));
+        assert!(status == 422 && refused["error"]["message"].as_str().unwrap().contains("is no integer from 0 to"), "{refused}");
+        assert_eq!(server.end().0, Some(0));
     }
 }

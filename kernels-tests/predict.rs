@@ -18,7 +18,6 @@ tests![
     images_are_of_the_right_size_and_range,
     contexts_of_any_length_go_through_a_recurrent_model,
     a_classifier_gives_classes_and_probabilities,
-    mechanisms_are_for_another_command,
     threads_share_a_model_that_takes_any_number_of_samples,
 ];
 
@@ -283,16 +282,4 @@ fn images_are_of_the_right_size_and_range() {
         let (code, _, text) = run(&["predict", &out, "--data", path(name).to_str().unwrap()]);
         assert!(code == 65 && text.contains(says), "{name}: {text}");
     }
-}
-
-fn mechanisms_are_for_another_command() {
-    let folder = tempfile::tempdir().unwrap();
-    let out = folder.path().join("run");
-    std::fs::create_dir(&out).unwrap();
-    std::fs::copy("data/runs/mechanism_small.toml", out.join("config.toml")).unwrap();
-    std::fs::create_dir(out.join("checkpoints")).unwrap();
-    let bytes = std::fs::read("kernels-tests/golden/lvm_mlp.safetensors").unwrap();
-    std::fs::write(out.join("model.safetensors"), bytes).unwrap();
-    let (code, _, text) = run(&["predict", out.to_str().unwrap()]);
-    assert!(code == 2 && text.contains("`engine generate` makes mechanisms"), "{code} {text}");
 }

@@ -21,6 +21,8 @@ use crate::vectors::data;
 tests![
     answers_are_those_of_the_commands,
     many_at_once_are_not_mixed_up,
+    texts_are_those_of_the_command,
+    texts_that_come_together_are_computed_together,
     slow_huge_and_cut_off_requests_keep_nobody_waiting,
     who_may_ask_is_looked_at,
     what_was_asked_is_finished_at_the_end,
@@ -29,14 +31,14 @@ tests![
 ];
 
 /// A server of its own, with what it says.
-struct Server {
+pub(crate) struct Server {
     child: Child,
     address: String,
     said: Mutex<Receiver<String>>,
 }
 
 impl Server {
-    fn start(args: &[&str], fault: Option<&str>) -> Server {
+    pub(crate) fn start(args: &[&str], fault: Option<&str>) -> Server {
         let mut command = Command::new(PROGRAM);
         command.arg("serve").args(args).args(["--port", "0"]).stderr(Stdio::piped()).stdout(Stdio::null());
         command.envs(fault.map(|fault| ("ENGINE_FAULT", fault)));
@@ -76,7 +78,7 @@ impl Server {
         (status, String::from_utf8(body).unwrap())
     }
 
-    fn post(&self, path: &str, body: &str) -> (u16, Value) {
+    pub(crate) fn post(&self, path: &str, body: &str) -> (u16, Value) {
         let (status, _, body) = self.ask("POST", path, &["Content-Type: application/json"], body.as_bytes());
         (status, serde_json::from_slice(&body).unwrap())
     }
@@ -98,7 +100,7 @@ impl Server {
         (code, self.said.into_inner().unwrap().iter().collect::<Vec<_>>().join("\n"))
     }
 
-    fn end(self) -> (Option<i32>, String) {
+    pub(crate) fn end(self) -> (Option<i32>, String) {
         self.terminate();
         self.ended()
     }
@@ -135,6 +137,18 @@ fn sequences(folder: &Path) -> String {
     let set = ["data.context=8", "data.values=32", "train.batch=4", "train.steps_per_epoch=2", "validation.sequences=10", "model.layers=1"];
     let set = set.map(|set| ["--set", set]).concat();
     succeeds(&[&["train", "data/runs/integer_sequences_d64.toml", "--out", &out, "--steps", "2"], &set[..]].concat());
+    out
+}
+
+/// A run on a text by bytes, of which some are parts of characters.
+fn text(folder: &Path) -> String {
+    let (file, out) = (folder.join("bears.txt"), folder.join("text").display().to_string());
+    std::fs::write(&file, "Der Bär aß süße Beeren; ".repeat(100)).unwrap();
+    let file = format!("data.file={}", file.display());
+    let set = ["data.tokenizer=bytes", "data.vocabulary=256", "data.context=32", "model.d_model=16", "model.heads=2", "model.layers=1"];
+    let more = ["train.batch=4", "train.steps_per_epoch=2", "train.epochs=1", &file];
+    let set: Vec<&str> = set.iter().chain(&more).flat_map(|set| ["--set", *set]).collect();
+    succeeds(&[&["train", "data/runs/gpt_cpu.toml", "--out", &out], &set[..]].concat());
     out
 }
 
@@ -217,6 +231,94 @@ fn answers_are_those_of_the_commands() {
     assert_eq!(server.end(), (Some(0), "ended; all that was asked is answered".into()));
 }
 
+/// Whole texts and streams of them, the limits, and what is wrong.
+fn texts_are_those_of_the_command() {
+    let folder = tempfile::tempdir().unwrap();
+    let (text, numbers) = (text(folder.path()), sequences(folder.path()));
+    let server = Server::start(&[&text, &numbers, "--max-prompt", "100", "--timeout", "1000"], None);
+    let path = "/v1/runs/text/generate";
+    // With fewer tokens than the model sees and with more, drawn from all and from some, and the most probable.
+    for (options, asked) in [
+        (&["--tokens", "9", "--seed", "3"][..], json!({ "tokens": 9, "seed": 3 })),
+        (
+            &["--tokens", "60", "--top-k", "40", "--top-p", "0.9", "--temperature", "1.5"],
+            json!({ "count": 60, "top_k": 40, "top_p": 0.9, "temperature": 1.5 }),
+        ),
+        (&["--tokens", "40", "--temperature", "0"], json!({ "tokens": 40, "temperature": 0 })),
+        (&["--tokens", "12", "--beam", "3"], json!({ "tokens": 12, "beam": 3 })),
+        (&["--tokens", "60", "--stop", "r"], json!({ "tokens": 60, "stop": "r" })),
+        (&[], json!({})),
+    ] {
+        let told = succeeds(&[&["generate", &text, "--prompt", "Der Bär", "--json"], options].concat());
+        let of_command: Value = serde_json::from_str(&told).unwrap();
+        let mut asked = asked;
+        asked["prompt"] = "Der Bär".into();
+        let (status, got) = server.post(path, &asked.to_string());
+        assert_eq!((status, &got["text"], &got["prompt"]), (200, &of_command["texts"][0], &json!("Der Bär")), "{asked}");
+        // The events are whole characters, and together the text.
+        asked["stream"] = true.into();
+        let (status, _, events) = server.ask("POST", path, &[], asked.to_string().as_bytes());
+        let events = String::from_utf8(events).unwrap();
+        let data: Vec<Value> = events.lines().filter_map(|line| serde_json::from_str(line.strip_prefix("data: ")?).ok()).collect();
+        let (last, parts) = data.split_last().unwrap();
+        let joined: String = parts.iter().map(|part| part["text"].as_str().unwrap()).collect();
+        assert!(status == 200 && events.contains("event: end") && json!(joined) == got["text"] && last["text"] == got["text"], "{events}");
+    }
+    let about: Value = serde_json::from_str(&server.get("/v1/runs").1).unwrap();
+    assert!(about["runs"][0]["text"] == true && about["runs"][1]["text"] == false, "{about}");
+    let long = json!({ "prompt": "a".repeat(101) }).to_string();
+    for (path, body, status, says) in [
+        (path, "{\"prompt\":\"\"}", 422, "prompt: it is empty"),
+        (path, "{\"prompt\":[1]}", 422, "`text` continues texts: give a string"),
+        (path, "{\"prompt\":1}", 422, "prompt: give a text, or a list of integers"),
+        (path, "{\"prompt\":\"a\"", 400, "no JSON"),
+        (path, "{\"prompt\":\"a\",\"top_k\":0}", 422, "top_k = 0"),
+        (path, "{\"prompt\":\"a\",\"top_p\":1.5}", 422, "top_p 1.5 is out of range"),
+        (path, "{\"prompt\":\"a\",\"temperature\":-1}", 422, "temperature -1 is out of range"),
+        (path, "{\"prompt\":\"a\",\"beam\":2,\"top_k\":2}", 422, "not both"),
+        (path, "{\"prompt\":\"a\",\"tokens\":2000}", 422, "from 1 to 1024"),
+        (path, &long, 413, "101 numbers or tokens, and 100 are taken"),
+        ("/v1/runs/sequences/generate", "{\"prompt\":\"1,2\"}", 422, "continues numbers, as in [1, 2, 4]"),
+        ("/v1/runs/sequences/generate", "{\"prompt\":[1],\"stop\":\"a\"}", 422, "stop is for runs on text"),
+    ] {
+        let (got, text) = server.post(path, body);
+        assert!(got == status && text["error"]["message"].as_str().unwrap().contains(says), "{body}: {got} {text}");
+    }
+    let doc = server.get("/openapi.json").1;
+    assert!(["top_p", "temperature", "stop", "Text to continue"].iter().all(|word| doc.contains(word)), "{doc}");
+    assert_eq!(server.end().0, Some(0));
+}
+
+/// Eight askers of texts of unequal lengths, some of which go away: each has what it would have alone.
+fn texts_that_come_together_are_computed_together() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = text(folder.path());
+    let server = Server::start(&[&text, "--timeout", "1000"], None);
+    let asked =
+        |n: usize| json!({ "prompt": "Der Bär aß"[..1 + n].to_string(), "tokens": 40 + n, "seed": n, "stream": n % 2 == 0 }).to_string();
+    let of = |n: usize| {
+        let (status, _, body) = server.ask("POST", "/v1/runs/text/generate", &[], asked(n).as_bytes());
+        (status, String::from_utf8(body).unwrap())
+    };
+    let alone: Vec<(u16, String)> = (0..5).map(of).collect();
+    let together: Vec<(u16, String)> = scope(|scope| {
+        let leaving = scope.spawn(|| {
+            let mut stream = server.connect();
+            let body = asked(0);
+            write!(stream, "POST /v1/runs/text/generate HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{body}", body.len()).unwrap();
+        });
+        let threads: Vec<_> = (0..5).chain(0..5).map(|n| scope.spawn(move || of(n))).collect();
+        leaving.join().unwrap();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert!(alone.iter().all(|(status, _)| *status == 200), "{alone:?}");
+    assert_eq!(together[..5], alone[..]);
+    assert_eq!(together[5..], alone[..]);
+    let of_group = |what: &str| server.counted(&format!("engine_batch_sequences_{what}{{run=\"text\"}}"));
+    assert!(of_group("sum") >= 15.0 && of_group("count") < of_group("sum"), "{} {}", of_group("sum"), of_group("count"));
+    assert_eq!(server.end().0, Some(0));
+}
+
 /// Runs, document and metrics.
 fn describes_itself(server: &Server) {
     let runs: Value = serde_json::from_str(&server.get("/v1/runs").1).unwrap();
@@ -271,7 +373,7 @@ fn refuses_what_is_wrong(server: &Server) {
         ("POST", generate, "application/json", "{\"prompt\":[]}", 422, "prompt []: give at least one number"),
         ("POST", generate, "application/json", "{\"prompt\":[32]}", 422, "each from 0 to 31"),
         ("POST", generate, "application/json", "{\"prompt\":[1],\"count\":5000}", 422, "from 1 to 1024"),
-        ("POST", generate, "application/json", "{\"prompt\":[1],\"tokens\":5}", 422, "unknown field"),
+        ("POST", generate, "application/json", "{\"prompt\":[1],\"token\":5}", 422, "unknown field"),
         ("POST", generate, "application/json", "{\"prompt\":[1],\"beam\":2,\"temperature\":1}", 422, "not both"),
     ] {
         let kind = format!("Content-Type: {kind}");

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, shortened};
 use crate::gpu::{Gpu, Target};
 use crate::kernels::{State, argmax};
 use crate::plan::{Arena, FixedPlan, Flat, LayoutOptions, Memory, Program, Tensor};
@@ -20,6 +20,43 @@ pub enum Strategy {
     Beam(usize),
     /// Sampling from softmax(logits / temperature).
     Sampling(Sampling),
+}
+
+/// What is asked of the choice of the next number.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Choice {
+    /// Beam search of this width.
+    pub beam: Option<usize>,
+    /// Temperature; 0 takes the most probable number.
+    pub temperature: Option<f64>,
+    /// So many of the most probable numbers take part.
+    pub top_k: Option<usize>,
+    /// As few of the most probable numbers take part as have this probability together.
+    pub top_p: Option<f64>,
+    /// Seed; 1 without it.
+    pub seed: Option<u64>,
+}
+
+impl Choice {
+    /// The strategy. Without a temperature that of a text is 0.8, and that of numbers 1 if only some take part, else 0.
+    ///
+    /// # Errors
+    /// `Config` for a value that is out of range.
+    pub fn strategy(&self, of_text: bool) -> Result<Strategy> {
+        let Choice { beam, temperature, top_k, top_p, seed } = *self;
+        if let Some(p) = top_p.filter(|p| !(*p > 0.0 && *p <= 1.0)) {
+            return Err(Error::Config(format!("--top-p {p} is out of range: it must be above 0, and at most 1")));
+        }
+        let usual = if of_text { 0.8 } else { f64::from(u8::from(top_k.is_some() || top_p.is_some())) };
+        match (beam, temperature.unwrap_or(usual)) {
+            (Some(width), _) => Ok(Strategy::Beam(width)),
+            (_, 0.0) => Ok(Strategy::Greedy),
+            (_, temperature) if temperature > 0.0 && temperature.is_finite() => {
+                Ok(Strategy::Sampling(Sampling { temperature, seed: seed.unwrap_or(1), top_k, top_p }))
+            }
+            (_, t) => Err(Error::Config(format!("--temperature {t} is out of range: it must be 0 or above, and finite"))),
+        }
+    }
 }
 
 /// Number of positions of a state that a prompt is fed by at once, and of the smallest plan that feeds a cache at once.
@@ -206,12 +243,17 @@ impl Decoder {
         (!self.endless).then_some(self.context)
     }
 
+    /// True if the cache has room for no further position.
+    pub fn is_full(&self) -> bool {
+        self.limit() == Some(self.position)
+    }
+
     /// Feeds one number to each row at the next position.
     ///
     /// # Errors
     /// `Internal` when the context is full, `TryAgain` on device loss.
     pub fn feed(&mut self, tokens: &[u32]) -> Result<()> {
-        if self.limit() == Some(self.position) || tokens.len() != self.batch {
+        if self.is_full() || tokens.len() != self.batch {
             return Err(Error::Internal(format!("decoding {} numbers at position {}", tokens.len(), self.position)));
         }
         self.run(&self.step, tokens)?;
@@ -225,6 +267,14 @@ impl Decoder {
         program.write(inputs.tokens, tokens);
         program.write(inputs.sources, &self.sources.concat());
         program.run(program.all())
+    }
+
+    /// The most probable number of each row after the last number that was fed.
+    ///
+    /// # Errors
+    /// `TryAgain` on device loss.
+    pub fn best(&self) -> Result<Vec<u32>> {
+        self.step.0.read(self.results.best)
     }
 
     /// Logits of each row after the last number that was fed.
@@ -276,7 +326,7 @@ impl Decoder {
     /// Feeds the newest number of each sequence. With a full context all positions shift, so the cache is filled anew, as if there were
     /// none.
     fn advance(&mut self, rows: &[Vec<u32>]) -> Result<()> {
-        if self.naive || self.limit() == Some(self.position) {
+        if self.naive || self.is_full() {
             return self.prefill(rows);
         }
         let newest: Vec<u32> = rows.iter().map(|row| row[row.len() - 1]).collect();
@@ -322,10 +372,7 @@ impl Decoder {
         for length in shortest.. {
             let makes = |row: usize| (prompts[row].len()..prompts[row].len() + count).contains(&length);
             let made: Vec<Option<u32>> = match strategy {
-                Strategy::Greedy => {
-                    let best: Vec<u32> = self.step.0.read(self.results.best)?;
-                    best.into_iter().enumerate().map(|(row, number)| makes(row).then_some(number)).collect()
-                }
+                Strategy::Greedy => self.best()?.into_iter().enumerate().map(|(row, number)| makes(row).then_some(number)).collect(),
                 Strategy::Sampling(sampling) => {
                     let drawn = self.logits()?.into_iter().zip(&mut random).enumerate();
                     drawn.map(|(row, (logits, random))| makes(row).then(|| sampling.draw(&logits, random))).collect()
@@ -343,9 +390,14 @@ impl Decoder {
         Ok(())
     }
 
-    fn expect_prompt(&self, prompt: &[u32]) -> Result<()> {
+    /// Fails on a prompt that is empty or has numbers which the model does not know.
+    ///
+    /// # Errors
+    /// `Config`.
+    pub fn expect_prompt(&self, prompt: &[u32]) -> Result<()> {
+        let list = || shortened(&format!("{prompt:?}"));
         match prompt.is_empty() || prompt.iter().any(|v| *v as usize >= self.vocabulary) {
-            true => Err(Error::Config(format!("--prompt {prompt:?}: give at least one number, each from 0 to {}", self.vocabulary - 1))),
+            true => Err(Error::Config(format!("--prompt {}: give at least one number, each from 0 to {}", list(), self.vocabulary - 1))),
             false => Ok(()),
         }
     }

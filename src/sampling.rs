@@ -18,7 +18,7 @@ pub struct Sampling {
 
 impl Sampling {
     /// Draws a number.
-    pub(crate) fn draw(&self, logits: &[f32], random: &mut Random) -> u32 {
+    pub fn draw(&self, logits: &[f32], random: &mut Random) -> u32 {
         let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let weight = |logit: f32| (f64::from(logit - top) / self.temperature).exp();
         let mut numbers: Vec<(u32, f64)> = (0..).zip(logits).map(|(number, logit)| (number, weight(*logit))).collect();
@@ -48,7 +48,7 @@ impl Sampling {
 #[derive(Debug)]
 pub struct TextStream<'a> {
     tokenizer: &'a Tokenizer,
-    stop: Option<&'a str>,
+    stop: Option<String>,
     tokens: Vec<u32>,
     bytes: Vec<u8>,
     /// Number of bytes that were given.
@@ -59,8 +59,9 @@ pub struct TextStream<'a> {
 
 impl<'a> TextStream<'a> {
     /// A text that ends before `stop`.
-    pub fn new(tokenizer: &'a Tokenizer, stop: Option<&'a str>) -> Self {
-        TextStream { tokenizer, stop: stop.filter(|stop| !stop.is_empty()), tokens: vec![], bytes: vec![], given: 0, ended: false }
+    pub fn new(tokenizer: &'a Tokenizer, stop: Option<&str>) -> Self {
+        let stop = stop.filter(|stop| !stop.is_empty()).map(String::from);
+        TextStream { tokenizer, stop, tokens: vec![], bytes: vec![], given: 0, ended: false }
     }
 
     /// Takes a token, and gives the text that is certain now: without the first bytes of a character, and without what may be the
@@ -75,7 +76,7 @@ impl<'a> TextStream<'a> {
             false => self.bytes = self.tokenizer.decode(&self.tokens),
         }
         let mut end = self.bytes.len() - begun(&self.bytes);
-        if let Some(stop) = self.stop.map(str::as_bytes) {
+        if let Some(stop) = self.stop.as_deref().map(str::as_bytes) {
             let rest = &self.bytes[self.given.min(end)..end];
             if let Some(at) = rest.windows(stop.len()).position(|part| part == stop) {
                 (self.ended, end) = (true, self.given + at);

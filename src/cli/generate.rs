@@ -16,7 +16,7 @@ use crate::datasets::tokenizer::Tokenizer;
 use crate::draw;
 use crate::error::{Error, Result, shortened};
 use crate::files;
-use crate::generate::{Decoder, Sampling, Strategy, TextStream};
+use crate::generate::{Choice, Decoder, Strategy, TextStream};
 use crate::host::Host;
 use crate::metrics::rate;
 use crate::problem::Problem;
@@ -116,21 +116,8 @@ pub(super) fn run(host: &Host, args: GenerateArgs) -> Result<()> {
 
 /// The strategy that the options name.
 fn strategy(args: &GenerateArgs, of_text: bool) -> Result<Strategy> {
-    if let Some(p) = args.top_p.filter(|p| !(*p > 0.0 && *p <= 1.0)) {
-        return Err(Error::Config(format!("--top-p {p} is out of range: it must be above 0, and at most 1")));
-    }
-    let usual = if of_text { 0.8 } else { f64::from(u8::from(args.top_k.is_some() || args.top_p.is_some())) };
-    match (args.beam, args.temperature.unwrap_or(usual)) {
-        (Some(width), _) => Ok(Strategy::Beam(width as usize)),
-        (_, 0.0) => Ok(Strategy::Greedy),
-        (_, temperature) if temperature > 0.0 && temperature.is_finite() => Ok(Strategy::Sampling(Sampling {
-            temperature,
-            seed: args.seed.unwrap_or(1),
-            top_k: args.top_k.map(|k| k as usize),
-            top_p: args.top_p,
-        })),
-        (_, t) => Err(Error::Config(format!("--temperature {t} is out of range: it must be 0 or above, and finite"))),
-    }
+    let [beam, top_k] = [args.beam, args.top_k].map(|number| number.map(|number| number as usize));
+    Choice { beam, temperature: args.temperature, top_k, top_p: args.top_p, seed: args.seed }.strategy(of_text)
 }
 
 /// The numbers that a prompt names.

@@ -56,9 +56,12 @@ pub(super) struct ServeArgs {
     /// Samples of a request at most
     #[arg(long, value_name = "N", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..))]
     max_samples: u32,
-    /// Numbers that a sequence is continued by at most
+    /// Numbers or tokens that a sequence or a text is continued by at most
     #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     max_count: u32,
+    /// Numbers or tokens of a prompt at most
+    #[arg(long, value_name = "N", default_value_t = 16_384, value_parser = clap::value_parser!(u32).range(1..))]
+    max_prompt: u32,
     /// Seconds for the head of a request to arrive, for its body, and for its answer to be computed, each
     #[arg(long, value_name = "SECONDS", default_value_t = 30.0)]
     timeout: f64,
@@ -75,6 +78,7 @@ pub(super) fn run(host: &Host, args: ServeArgs) -> Result<()> {
         body: usize::try_from(args.max_body).unwrap_or(usize::MAX),
         samples: args.max_samples as usize,
         count: args.max_count as usize,
+        prompt: args.max_prompt as usize,
         time: Duration::from_secs_f64(above_0("timeout", args.timeout)?),
     };
     let options = Options {

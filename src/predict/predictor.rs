@@ -12,9 +12,23 @@ use crate::plan::{Flat, Program, Tensor};
 use crate::problem::Problem;
 use crate::problem::prediction::Prediction;
 use crate::registry::Config;
-use crate::session::PredictIo;
-use crate::tasks::{DataKind, Purpose};
+use crate::session::{DecodeIo, PredictIo};
+use crate::tasks::{DataKind, Purpose, joint_after_joint};
 use crate::train::Weights;
+
+/// Coordinates of the joints of (samples, joints, 3), and NaN after the first whose logit of a stop is above 0.
+fn to_the_last(outputs: &[f32], joints: usize, stops: bool) -> Vec<f32> {
+    let sample = |sample: &[f32]| {
+        let mut stopped = false;
+        let joint = |joint: &[f32]| {
+            let place = if stopped { [f32::NAN; 2] } else { [joint[0], joint[1]] };
+            stopped |= stops && joint[2] > 0.0;
+            place
+        };
+        sample.chunks(3).flat_map(joint).collect::<Vec<f32>>()
+    };
+    outputs.chunks(3 * joints).flat_map(sample).collect()
+}
 
 /// A trained model on a device, for inputs of one shape. It takes any number of samples, and several threads may ask it at once.
 #[derive(Debug)]
@@ -25,6 +39,8 @@ pub struct Predictor {
     io: PredictIo,
     prediction: Prediction,
     time_major: bool,
+    /// Whether a model of mechanisms, which predicts a joint after another, says which is the last.
+    stops: Option<bool>,
 }
 
 impl Predictor {
@@ -33,8 +49,8 @@ impl Predictor {
     /// after the other. A sample has the same bits whatever else is in its batch, and a card computes 64 in hardly more time than one.
     ///
     /// # Errors
-    /// `MissingInput` without the run or its weights, `Data` when these do not fit the model with inputs of those shapes, `Config` for a
-    /// run that predicts one thing after another (`engine generate`), and those of opening a device.
+    /// `MissingInput` without the run or its weights, `Data` when these do not fit the model with inputs of those shapes, and those of
+    /// opening a device.
     pub fn open(
         run: &Path,
         which: &str,
@@ -86,16 +102,28 @@ impl Predictor {
     /// # Errors
     /// As `open`.
     pub fn new(mut problem: Problem, weights: &mut Weights, gpu: &Arc<Gpu>, batch: usize) -> Result<Predictor> {
-        if problem.source().decodes() {
-            return Err(Error::Config("this run predicts one joint after another: `engine generate` makes mechanisms with it".into()));
-        }
         problem.use_saved_buffers(weights.buffers(problem.buffers())?);
-        let (plan, io) = problem.record_prediction(gpu.target, batch)?;
-        let prediction = problem.prediction(&plan, &io);
+        let stops = problem.source().decodes().then(|| problem.loss().columns().names.contains(&"stop"));
+        let (plan, io) = match stops {
+            None => problem.record_prediction(gpu.target, batch)?,
+            Some(_) => {
+                let none = || Error::Config("this model predicts no joint after another".into());
+                let (plan, DecodeIo { feed, output, .. }) = problem.record_positions(gpu.target, batch, 1)?.ok_or_else(none)?;
+                (plan.pruned(), PredictIo { feed, output })
+            }
+        };
+        let mut prediction = problem.prediction(&plan, &io);
+        if let (Some(_), Some(joints)) = (stops, &prediction.answer) {
+            prediction.shape = joints.shape.clone();
+            // Joints are what it gives, and types are those that the model knows.
+            prediction.fields.retain(|(field, _)| field.name != "points");
+            let types = prediction.fields.iter_mut().find(|(field, _)| field.below.is_some());
+            types.into_iter().for_each(|(field, _)| field.below = problem.integers_below());
+        }
         let flat = weights.load(plan.parameters())?;
         let (program, _) = Program::alone(plan, gpu)?;
         program.arena().write_flat(Flat::Parameters, &flat)?;
-        Ok(Predictor { program, turn: Mutex::default(), io, prediction, time_major: problem.time_major() })
+        Ok(Predictor { program, turn: Mutex::default(), io, prediction, time_major: problem.time_major(), stops })
     }
 
     /// Input fields of a sample.
@@ -131,7 +159,7 @@ impl Predictor {
 
     /// Computes the model's outputs, such as vectors in the unit of the data or logits, for any number of samples. Inputs are given by
     /// name, sample after sample, and outputs lie sample after sample. Where `lengths` are given, outputs after the end of a sequence are
-    /// NaN. Threads that ask at once take turns, batch by batch.
+    /// NaN, and so are the joints of a mechanism after its last. Threads that ask at once take turns, batch by batch.
     ///
     /// # Errors
     /// `Data` for an input that is missing, has another length, is not finite, or is no integer that the model knows; `Lost` on device
@@ -189,10 +217,15 @@ impl Predictor {
         }
         let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         written.iter().for_each(|(tensor, words)| self.program.write(*tensor, words));
-        let state = State { rows: samples as u32, count: samples as u32, scale: 1.0, drawn: 1.0, ..State::default() };
-        self.program.write(self.io.feed.state, &[state]);
-        self.program.run(self.program.all())?;
-        let mut outputs: Vec<f32> = self.program.read(self.io.output)?;
+        let mut outputs = match self.stops {
+            Some(stops) => to_the_last(&joint_after_joint(&self.program, &self.io.feed, self.io.output)?, self.prediction.shape[0], stops),
+            None => {
+                let state = State { rows: samples as u32, count: samples as u32, scale: 1.0, drawn: 1.0, ..State::default() };
+                self.program.write(self.io.feed.state, &[state]);
+                self.program.run(self.program.all())?;
+                self.program.read::<f32>(self.io.output)?
+            }
+        };
         drop(turn);
         outputs.truncate(samples * self.prediction.shape.iter().product::<usize>());
         if let Some(field) = self.prediction.numbers() {

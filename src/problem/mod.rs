@@ -296,6 +296,11 @@ impl<D: DataState + ?Sized> Problem<D> {
         self.model.hugging_face(&self.source().fields())
     }
 
+    /// Upper bound (exclusive) of the integers that the model knows, where the data alone do not say it.
+    pub fn integers_below(&self) -> Option<usize> {
+        self.model.integers_below()
+    }
+
     /// The loss that is minimised.
     pub fn loss(&self) -> &dyn Loss {
         self.loss.as_ref()

@@ -21,10 +21,11 @@ pub(super) fn openapi() -> Value {
         "application/x-ndjson": { "schema": { "type": "string" } },
         "application/x-npz": { "schema": { "type": "string", "contentMediaType": "application/zip" } },
     });
-    let numbers = json!({ "type": "array", "items": { "type": "integer" } });
+    let (numbers, text) = (json!({ "type": "array", "items": { "type": "integer" } }), json!({ "type": "string" }));
+    let of = |answer: &str, content: &Value| json!({ "type": "object", "properties": { "prompt": content, answer: content } });
     let generated = json!({
-        "application/json": { "schema": { "type": "object", "properties": { "prompt": numbers, "generated": numbers } } },
-        "text/event-stream": { "schema": { "type": "string" } },
+        "application/json": { "schema": { "oneOf": [of("generated", &numbers), of("text", &text)] } },
+        "text/event-stream": { "schema": text },
     });
     let probabilities = json!({
         "name": "probabilities", "in": "query", "schema": { "type": "boolean" }, "description": "Probabilities of all classes, too"
@@ -60,9 +61,9 @@ pub(super) fn openapi() -> Value {
             "/v1/runs/{name}/generate": {
                 "parameters": name,
                 "post": {
-                    "summary": "The continuation of a sequence",
+                    "summary": "The continuation of a text, or of numbers",
                     "requestBody": { "required": true, "content": json_of(json!({ "$ref": "#/components/schemas/Prompt" })) },
-                    "responses": done("The numbers that were added, or an event for each of them", generated)
+                    "responses": done("The text or the numbers that were added, or an event for each part of them", generated)
                 }
             },
         },

@@ -21,6 +21,7 @@ pub(super) struct Meters {
     requests: Family<Labels, Counter>,
     seconds: Family<Labels, Histogram, fn() -> Histogram>,
     batches: Family<Labels, Histogram, fn() -> Histogram>,
+    sequences: Family<Labels, Histogram, fn() -> Histogram>,
     queued: Family<Labels, Gauge>,
     pub(super) connections: Gauge<i64, std::sync::atomic::AtomicI64>,
     pub(super) reopened: Counter<u64, AtomicU64>,
@@ -36,6 +37,7 @@ impl Meters {
             requests: Family::default(),
             seconds: Family::new_with_constructor(seconds),
             batches: Family::new_with_constructor(batches),
+            sequences: Family::new_with_constructor(batches),
             queued: Family::default(),
             connections: Gauge::default(),
             reopened: Counter::default(),
@@ -44,6 +46,7 @@ impl Meters {
         registry.register("requests", "Requests that were answered, by path and status", meters.requests.clone());
         registry.register("request_seconds", "Seconds from a request's head to that of its answer", meters.seconds.clone());
         registry.register("batch_samples", "Samples that were computed together", meters.batches.clone());
+        registry.register("batch_sequences", "Sequences that were begun together", meters.sequences.clone());
         registry.register("queued", "Requests that wait for a run", meters.queued.clone());
         registry.register("connections", "Open connections", meters.connections.clone());
         registry.register("failed_batches", "Batches that the device did not compute", meters.reopened.clone());
@@ -59,6 +62,11 @@ impl Meters {
     /// Counts a batch.
     pub(super) fn computed(&self, run: &str, samples: usize) {
         self.batches.get_or_create(&vec![("run", run.into())]).observe(samples as f64);
+    }
+
+    /// Counts sequences that are begun together.
+    pub(super) fn continued(&self, run: &str, sequences: usize) {
+        self.sequences.get_or_create(&vec![("run", run.into())]).observe(sequences as f64);
     }
 
     /// All series, after those who wait have been counted: run, what for, and number.

@@ -12,6 +12,7 @@ use super::meters::Meters;
 use super::sequences::Sequences;
 use super::{batches, sequences};
 use crate::batch::Field;
+use crate::datasets::tokenizer::Tokenizer;
 use crate::error::{Error, Failure, Result};
 use crate::host::Host;
 use crate::predict::Predictors;
@@ -45,6 +46,8 @@ pub(super) struct About {
     gives: Gives,
     /// True if the run continues sequences, by `generate`.
     generates: bool,
+    /// True if it continues texts, and no numbers.
+    text: bool,
 }
 
 /// An input.
@@ -106,7 +109,8 @@ impl Run {
             }
         };
         let takes = models.fields().iter().map(|field| Takes::of(field, models.data())).collect();
-        let about = About { name: name.clone(), weights: file, step, batch, takes, gives, generates: sequences.is_some() };
+        let text = sequences.as_ref().is_some_and(|sequences| sequences.tokenizer().is_some());
+        let about = About { name: name.clone(), weights: file, step, batch, takes, gives, generates: sequences.is_some(), text };
         Ok(Run { name, models, sequences, about })
     }
 
@@ -115,20 +119,24 @@ impl Run {
         let Run { name, models, sequences, about } = self;
         let (predictions, asked) = mpsc::channel(queue);
         let ready = Arc::new(AtomicBool::new(true));
-        let (of_thread, is_ready, meters, batch) = (models.clone(), ready.clone(), meters.clone(), about.batch);
-        let mut threads = vec![thread(&name.clone(), {
-            let name = name.clone();
+        let (of_thread, is_ready, batch) = (models.clone(), ready.clone(), about.batch);
+        let mut threads = vec![thread(&name, {
+            let (name, meters) = (name.clone(), meters.clone());
             move || batches::work(&of_thread, &name, batch, asked, &is_ready, &meters)
         })?];
+        let tokenizer = sequences.as_ref().and_then(Sequences::tokenizer);
         let sequences = match sequences {
             None => None,
             Some(sequences) => {
                 let (prompts, asked) = mpsc::channel(queue);
-                threads.push(thread(&name, move || sequences.work(asked))?);
+                threads.push(thread(&name, {
+                    let (name, meters) = (name.clone(), meters.clone());
+                    move || sequences.work(&name, asked, &meters)
+                })?);
                 Some(prompts)
             }
         };
-        Ok((Served { name, models, about, predictions, sequences, ready }, threads))
+        Ok((Served { name, models, about, predictions, sequences, tokenizer, ready }, threads))
     }
 }
 
@@ -147,6 +155,8 @@ pub(super) struct Served {
     pub(super) predictions: Sender<batches::Job>,
     /// Queue of the sequences, if the run continues any.
     pub(super) sequences: Option<Sender<sequences::Job>>,
+    /// Tokenizer of prompts that are texts.
+    pub(super) tokenizer: Option<Arc<Tokenizer>>,
     ready: Arc<AtomicBool>,
 }
 

@@ -42,8 +42,10 @@ pub(crate) struct Limits {
     pub(crate) body: usize,
     /// Samples of a request.
     pub(crate) samples: usize,
-    /// Numbers that a sequence is continued by.
+    /// Numbers or tokens that a sequence is continued by.
     pub(crate) count: usize,
+    /// Numbers or tokens of a prompt.
+    pub(crate) prompt: usize,
     /// Time for the head of a request to arrive, for its body, and for its answer to be computed.
     pub(crate) time: Duration,
 }

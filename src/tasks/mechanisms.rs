@@ -23,9 +23,9 @@ use crate::kernels::tokens::BEFORE_JOINTS;
 use crate::layers::Cache;
 use crate::losses::{Columns, Loss};
 use crate::metrics::{Column, Metrics};
-use crate::plan::{Buffer, Fill, Plan, Tensor};
+use crate::plan::{Buffer, Fill, Plan, Program, Tensor};
 use crate::random::{Random, stream};
-use crate::session::Session;
+use crate::session::{Feed, Session};
 
 /// Number of joints that are inputs: the last one predicts nothing.
 const INPUT_JOINTS: usize = JOINTS - 1;
@@ -435,6 +435,30 @@ fn table_columns(columns: &Columns) -> Vec<Column> {
     shown
 }
 
+/// Outputs (batch, joints, 3) of a program that decodes, whose latents and types are written: the normalised coordinates of each joint,
+/// which are the next input, and the logit of its stop bit.
+///
+/// # Errors
+/// `Internal` for a program of another model, `TryAgain` on device loss.
+pub(crate) fn joint_after_joint(program: &Program, feed: &Feed, output: Tensor) -> Result<Vec<f32>> {
+    let [points_in, sources_in] = [feed.input("points")?, feed.input("sources")?];
+    let sources: Vec<u32> = (0..feed.batch as u32).flat_map(|row| [row; LENGTH]).collect();
+    program.write(sources_in, &sources);
+    let (mut points, mut all) = (vec![0f32; feed.batch * 2], vec![0f32; feed.batch * JOINTS * 3]);
+    for position in 0..LENGTH {
+        program.write(feed.state, &[State { position: position as u32, ..State::default() }]);
+        program.write(points_in, &points);
+        program.run(program.all())?;
+        let Some(joint) = (position + 1).checked_sub(BEFORE_JOINTS) else { continue };
+        let outputs: Vec<f32> = program.read(output)?;
+        for (b, output) in outputs.chunks(3).enumerate() {
+            points[b * 2..b * 2 + 2].copy_from_slice(&output[..2]);
+            all[(b * JOINTS + joint) * 3..][..3].copy_from_slice(output);
+        }
+    }
+    Ok(all)
+}
+
 /// Scorecard of models of mechanisms.
 #[derive(Debug)]
 pub struct MechanismScorecard {
@@ -483,36 +507,18 @@ impl MechanismScorecard {
     pub fn generate(&self, session: &Session, numbers: &[usize]) -> Result<Vec<Vec<Predicted>>> {
         let decode = session.decoding();
         let (program, io) = decode.ok_or_else(|| Error::Config("this model predicts no joint after another".into()))?;
-        let input = |name: &str| io.feed.input(name);
-        let tensors: [Tensor; 4] = [input("latents")?, input("types")?, input("points")?, input("sources")?];
-        let [latents, types, points_in, sources_in] = tensors;
+        let [latents, types]: [Tensor; 2] = [io.feed.input("latents")?, io.feed.input("types")?];
         let mut out = Vec::with_capacity(numbers.len());
         for chunk in numbers.chunks(io.feed.batch) {
             let batch = pack(&self.data, self.scale, chunk, io.feed.batch);
-            let sources: Vec<u32> = (0..io.feed.batch as u32).flat_map(|row| [row; LENGTH]).collect();
             program.write(latents, batch.words("latents"));
             program.write(types, batch.words("types"));
-            program.write(sources_in, &sources);
-            let mut joints: Vec<Vec<Predicted>> = vec![vec![]; chunk.len()];
-            let mut points = vec![0f32; io.feed.batch * 2];
-            for position in 0..LENGTH {
-                program.write(io.feed.state, &[State { position: position as u32, ..State::default() }]);
-                program.write(points_in, &points);
-                program.run(program.all())?;
-                if position + 1 < BEFORE_JOINTS {
-                    continue;
-                }
-                let outputs: Vec<f32> = program.read(io.output)?;
-                for (b, output) in outputs.chunks(3).enumerate() {
-                    points[b * 2..b * 2 + 2].copy_from_slice(&output[..2]);
-                    if let Some(joints) = joints.get_mut(b) {
-                        let mm = |axis: usize| f64::from(output[axis]) * self.scale.of(axis).1 + self.scale.of(axis).0;
-                        let stop = if self.stops() { f64::from(output[2]) } else { f64::NEG_INFINITY };
-                        joints.push(([mm(0), mm(1)], stop));
-                    }
-                }
-            }
-            out.extend(joints);
+            let outputs = joint_after_joint(program, &io.feed, io.output)?;
+            let predicted = |output: &[f32]| {
+                let mm = |axis: usize| f64::from(output[axis]) * self.scale.of(axis).1 + self.scale.of(axis).0;
+                ([mm(0), mm(1)], if self.stops() { f64::from(output[2]) } else { f64::NEG_INFINITY })
+            };
+            out.extend(outputs.chunks(JOINTS * 3).take(chunk.len()).map(|sample| sample.chunks(3).map(predicted).collect()));
         }
         Ok(out)
     }

@@ -24,6 +24,7 @@ pub use images::{ImageScorecard, ImagesConfig};
 pub use integer_sequences::{IntegerScorecard, IntegerSequencesConfig, micro_batch as sequence_batch};
 #[cfg(feature = "cli")]
 pub(crate) use integer_sequences::{IntegerSequences, TESTED};
+pub(crate) use mechanisms::joint_after_joint;
 pub use mechanisms::{MechanismScorecard, MechanismsConfig, Predicted, until_stop};
 pub use next_vectors::{VectorScorecard, VectorsConfig};
 pub use recall::RecallConfig;
