@@ -20,6 +20,7 @@ pub(super) fn attention(t: &mut Translation<'_>, e: &Entry) -> Result<()> {
         by_head(t, value, what)
     };
     let (k, v) = (part(t, parts - 2, "k")?, part(t, parts - 1, "v")?);
+    let [k, v] = t.with_past([k, v], e)?;
     let q = match cross {
         None => part(t, 0, "q")?,
         Some(q) => {
@@ -57,14 +58,16 @@ pub(super) fn pool(t: &mut Translation<'_>, e: &Entry) -> Result<()> {
 /// Queries and keys turned by their positions.
 pub(super) fn rope(t: &mut Translation<'_>, e: &Entry) -> Result<()> {
     let [rows, length, heads, d] = ["rows", "length", "heads", "head_dim"].map(|name| e.size(name));
-    let table = rope::table(length, d, ROTARY_BASE);
-    let mut angles = |name: &str, at: usize| {
-        let values = table.iter().skip(at).step_by(2).copied().collect();
-        t.constant(&format!("rope.{name}"), &[length, 1, 1, d / 2], values)
-    };
-    let (cos, sin) = (angles("cos", 0), angles("sin", 1));
+    let all = t.table_length(length);
+    let table = rope::table(all, d, ROTARY_BASE);
     let x = t.read(e, "x")?;
     let x = t.view(x, &[rows / length, length, 3, heads, d], e)?;
+    let mut angles = |name: &str, at: usize| {
+        let values = table.iter().skip(at).step_by(2).copied().collect();
+        let values = t.constant(&format!("rope.{name}"), &[all, 1, 1, d / 2], values);
+        t.placed(values, 0, x, e, name)
+    };
+    let (cos, sin) = (angles("cos", 0)?, angles("sin", 1)?);
     let turning = t.add(Op::Slice(2, 0, 2), &[x], e, "queries_keys")?;
     let half = (d / 2) as i64;
     let a = t.add(Op::Slice(4, 0, half), &[turning], e, "a")?;
