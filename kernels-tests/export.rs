@@ -8,9 +8,9 @@ use engine::datasets::npz::{Numbers, write, write_arrays};
 use engine::export::{Exported, OnnxFile, Part};
 use engine::kernels::State;
 use engine::models::initial_weights;
-use engine::plan::{Buffer, Flat, Program};
+use engine::plan::{Buffer, Flat, Parameter, Program};
 use engine::predict::Predictor;
-use engine::problem::Problem;
+use engine::problem::{Loaded, Problem};
 use engine::random::Random;
 use engine::registry::Config;
 use engine::tasks::{DataKind, Purpose};
@@ -23,6 +23,7 @@ use crate::runner::{note, skip, tests};
 tests![
     onnx_runtime_and_torch_give_the_same_numbers,
     files_have_names_shapes_and_what_they_are,
+    past_keys_and_values_are_those_of_causal_attention,
     modules_have_the_text_that_torch_has_run,
     a_name_says_what_is_written,
 ];
@@ -99,6 +100,12 @@ const STACKS: &[(&str, &str, &str)] = &[
          {kind='attention_pool'},{kind='tanh'},{kind='linear'}",
         VECTORS,
     ),
+    (
+        "stack_decoder",
+        "{kind='embedding',features=8,positions=false},{kind='learned_positions'},{kind='positions'},{kind='self_attention',heads=4,causal=true},\
+         {kind='transformer_block',heads=2,feed_forward=10,causal=true,norm_first=true},{kind='linear',out=256}",
+        INTEGERS,
+    ),
     ("stack_flat", "{kind='positions'},{kind='flatten'},{kind='linear',out=7},{kind='sigmoid'},{kind='linear'}", VECTORS),
     ("stack_images", "{kind='flatten'},{kind='linear',out=5},{kind='relu'},{kind='linear',out=36},{kind='sigmoid'}", IMAGES),
     (
@@ -107,6 +114,9 @@ const STACKS: &[(&str, &str, &str)] = &[
         INTEGERS,
     ),
 ];
+
+/// Cases whose graphs are exported with past keys and values, too.
+const DECODING: &[&str] = &["gpt_cpu", "integer_sequences", "integer_sequences_d64", "stack_decoder"];
 
 /// Stacks over padded sequences, two of them of classes.
 const PADDED: &[(&str, &str, &str)] = &[
@@ -138,6 +148,9 @@ fn padded(folder: &Path, layers: &str, classes: bool) -> Config {
     stack(layers, &format!("{data}[train]\nbatch = 8\n"))
 }
 
+/// Steps that a case is trained for.
+const STEPS: u64 = 3;
+
 /// A case: its configuration as a run saves it, and weights in a file, of which none is left as it begins.
 struct Case {
     config: Config,
@@ -145,21 +158,32 @@ struct Case {
 }
 
 impl Case {
+    /// A case whose weights are moved at random.
     fn new(folder: &Path, name: &str, config: &Config) -> Case {
+        Case::of(folder, name, config, |_, parameters| {
+            let begin = initial_weights(parameters, 1);
+            moved(&begin, &begin)
+        })
+    }
+
+    /// A case after some steps of training.
+    fn trained(folder: &Path, name: &str, config: &Config) -> Case {
+        Case::of(folder, name, config, trained)
+    }
+
+    fn of(folder: &Path, name: &str, config: &Config, weights: impl Fn(&Config, &[Parameter]) -> Vec<f32>) -> Case {
         let problem = opened(config);
         let config = Config::parse_saved(&problem.toml, "config.toml").unwrap();
         let problem = Problem::open(&config, Purpose::Predict).unwrap();
         let plan = problem.record_prediction(plain_gpu().target, 1).unwrap().0;
-        let mut flat = initial_weights(plan.parameters(), 1);
-        let mut random = Random::new(1, 2, 3);
-        flat.iter_mut().for_each(|weight| *weight += 0.05 * random.normal() as f32);
-        let moved = |buffer: &Buffer| {
+        let flat = weights(&config, plan.parameters());
+        let of_buffer = |buffer: &Buffer| {
             let value = |i: usize| if buffer.name.ends_with("deviation") { 1.7 } else { 0.3 } + 0.1 * i as f32;
             let scale = buffer.name.starts_with("normalization");
             let values = if scale { (0..buffer.values.len()).map(value).collect() } else { buffer.values.clone() };
             Buffer { values, ..buffer.clone() }
         };
-        let buffers: Vec<Buffer> = problem.buffers().iter().map(moved).collect();
+        let buffers: Vec<Buffer> = problem.buffers().iter().map(of_buffer).collect();
         let weights = folder.join(format!("{name}.weights.safetensors"));
         let data = [("data.file".to_string(), "crc32c:12345678".to_string())].into();
         let origin = Origin { config: problem.toml.clone(), data, canonical: None };
@@ -232,6 +256,42 @@ impl Case {
     }
 }
 
+/// The weights after training; what it leaves as it was before, such as a bias that cancels, is moved at random.
+fn moved(before: &[f32], after: &[f32]) -> Vec<f32> {
+    let mut random = Random::new(1, 2, 3);
+    let one = |(before, after): (&f32, &f32)| if before == after { after + 0.05 * random.normal() as f32 } else { *after };
+    before.iter().zip(after).map(one).collect()
+}
+
+/// Weights of a model after some steps on made-up samples, in their places in the flat weights of these parameters.
+fn trained(config: &Config, parameters: &[Parameter]) -> Vec<f32> {
+    let mut small = config.clone();
+    (small.train.batch, small.train.accumulate) = (4, 1);
+    let mut problem = Loaded::made_up(&small, 64).unwrap();
+    let session = problem.training(&plain_gpu()).unwrap();
+    let of = session.step().unwrap().0.plan.parameters().to_vec();
+    let begin = initial_weights(&of, 1);
+    session.arena.write_flat(Flat::Parameters, &begin).unwrap();
+    for step in 0..STEPS {
+        let mut state = State { slot: step as u32, ..State::default() };
+        small.optimizer.fill(&mut state, 1e-2);
+        let index = session.submit_step(&problem.batches(step).unwrap(), state, step, 1).unwrap();
+        session.arena.gpu.wait(index).unwrap();
+    }
+    let weights = session.arena.read_flat(Flat::Parameters).unwrap();
+    assert!(weights.iter().all(|weight| weight.is_finite()));
+    let stayed = of.iter().flat_map(|p| p.offset..p.offset + p.len()).filter(|at| begin[*at] == weights[*at]).count();
+    let count = of.iter().map(Parameter::len).sum::<usize>();
+    assert!(2 * stayed < count, "{stayed} of {count} weights are as they were");
+    let weights = moved(&begin, &weights);
+    let mut flat = initial_weights(parameters, 1);
+    for to in parameters {
+        let from = of.iter().find(|from| from.name == to.name).unwrap();
+        flat[to.offset..to.offset + to.len()].copy_from_slice(&weights[from.offset..from.offset + from.len()]);
+    }
+    flat
+}
+
 /// Values of a field of all samples.
 fn values(field: &Field) -> Vec<f32> {
     let mut random = Random::new(5, 6, field.len() as u64);
@@ -282,7 +342,7 @@ fn onnx_runtime_and_torch_give_the_same_numbers() {
     let padded = PADDED.iter().map(|(name, layers, kind)| (*name, padded(folder.path(), layers, !kind.is_empty())));
     let all = configs().into_iter().chain(padded);
     for (name, config) in all {
-        let case = Case::new(&path("weights"), name, &config);
+        let case = Case::trained(&path("weights"), name, &config);
         let exported = case.exported(None);
         exported.write_onnx(&path(&format!("{name}.onnx")), false).unwrap();
         exported.write_torch(&path(&format!("{name}.py")), &path(&format!("{name}.safetensors"))).unwrap();
@@ -295,6 +355,12 @@ fn onnx_runtime_and_torch_give_the_same_numbers() {
             let shapes: Vec<(&str, Vec<usize>)> = inputs.map(|f| (f.name, [&[9], f.shape.get(1..).unwrap_or_default()].concat())).collect();
             longer.data.take_inputs(&shapes).unwrap();
             case.write_numbers(&path(&format!("{name}@9.npz")), &longer);
+        }
+        if DECODING.contains(&name) {
+            let decoding = Exported::decoding(&case.config, &mut case.weights()).unwrap();
+            decoding.write_onnx(&path(&format!("{name}.decode")), false).unwrap();
+            // Torch takes whole sequences.
+            assert!(decoding.write_torch(&path("none.py"), &path("none.safetensors")).is_err());
         }
         if name.contains("vae") {
             // Chained, they are the whole.
@@ -375,6 +441,30 @@ fn files_have_names_shapes_and_what_they_are() {
     }
 }
 
+/// Which models have past keys and values, by the command.
+fn past_keys_and_values_are_those_of_causal_attention() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let all = configs();
+    let of = |name: &str| run_folder(folder.path(), name, &all.iter().find(|(known, _)| *known == name).unwrap().1);
+    let (code, printed, text) = run(&["export", &of("integer_sequences_d64"), &path("m.onnx"), "--decode"]);
+    assert_eq!(code, 0, "{text}");
+    let past =
+        "tokens (batch, length), past_key_values.0.key (batch, 4, past_length, 6), past_key_values.0.value (batch, 4, past_length, 6)";
+    let present = "targets_logits (batch, length, 256), present.0.key (batch, 4, past_length + length, 6)";
+    assert!(printed.contains(past) && printed.contains(present), "{printed}");
+    let before = std::fs::read_dir(folder.path()).unwrap().count();
+    for (name, says) in [
+        ("lvm_transformer", "this run continues no sequences"),
+        ("mechanism_phase1", "a mechanism has its few joints at once"),
+        ("stack_tokens", "by causal self-attention alone"),
+    ] {
+        let (code, _, text) = run(&["export", &of(name), &path("no.onnx"), "--decode"]);
+        assert!(code == 2 && text.contains(says), "{name}: {code} {text}");
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), before + 3, "but for the runs");
+}
+
 fn modules_have_the_text_that_torch_has_run() {
     let folder = tempfile::tempdir().unwrap();
     let committed = Path::new("kernels-tests/golden/modules");
@@ -403,6 +493,7 @@ fn a_name_says_what_is_written() {
         ("m", &[], "a name without an ending"),
         ("m.safetensors", &["--f16"], "--f16 is for .onnx files"),
         ("m.py", &["--f16"], "--f16 is for .onnx files"),
+        ("m.py", &["--decode"], "--decode is for .onnx files"),
         ("m.safetensors", &["--part", "encoder"], "--part is for .onnx and .py files"),
         ("m.onnx", &["--part", "decoder"], "--part is for an autoencoder"),
     ] {

@@ -60,6 +60,34 @@ def check_parts(folder, name, inputs, wants):
     assert worst <= ONNX_BOUND, f"the parts differ by {worst:.2e}"
 
 
+def check_decoding(folder, name, inputs, wants):
+    """A model that takes past keys and values: all at once, token by token, and in parts, it gives the logits of the whole sequence."""
+    path = folder / f"{name}.decode"
+    onnx.checker.check_model(onnx.load(path), full_check=True)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    past = [i for i in session.get_inputs() if i.name.startswith("past_key_values.")]
+    names = [o.name for o in session.get_outputs()]
+    assert names[1:] == [i.name.replace("past_key_values", "present") for i in past], f"outputs {names}"
+    (key, tokens), (want, logits) = *inputs.items(), *wants.items()
+    assert names[0] == want, f"the first output is {names[0]}"
+    length, worst = tokens.shape[1], 0.0
+    for batch in BATCHES:
+        for parts in [[length], [1] * length, [2, 1, length - 3]]:
+            kept, at, got = {i.name: np.zeros((batch, i.shape[1], 0, i.shape[3]), np.float32) for i in past}, 0, []
+            for part in parts:
+                first, *present = session.run(None, {key: tokens[:batch, at : at + part].astype(np.int64), **kept})
+                kept, at = dict(zip(kept, present)), at + part
+                got.append(first)
+            worst = max(worst, difference(np.concatenate(got, 1), logits[:batch]))
+    assert worst <= ONNX_BOUND, f"decoding differs by {worst:.2e}"
+    # The last cache holds as many positions as the model sees.
+    try:
+        session.run(None, {key: tokens[:batch, :1].astype(np.int64), **kept})
+    except onnxruntime.capi.onnxruntime_pybind11_state.InvalidArgument:
+        return worst
+    raise AssertionError("a position beyond the last was computed")
+
+
 def check_torch(folder, name, inputs, wants, order, bound):
     import torch
 
@@ -96,6 +124,8 @@ def main():
             text = f"onnx {check_onnx(folder, name, inputs, wants, 5e-3 if half else ONNX_BOUND):.1e}"
             if (folder / f"{name}.encoder").exists():
                 check_parts(folder, name, inputs, wants)
+            if (folder / f"{name}.decode").exists():
+                text += f", decoding {check_decoding(folder, name, inputs, wants):.1e}"
             if with_torch and not half:
                 graph = onnx.load(folder / f"{name.split('@')[0]}.onnx", load_external_data=False).graph
                 integers = {i.name for i in graph.input if i.type.tensor_type.elem_type == onnx.TensorProto.INT64}

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::program::run;
 use crate::runner::tests;
@@ -134,6 +134,29 @@ fn every_form_of_the_same_tokens_trains_to_the_same_weights() {
     for (name, content) in [("nano.bin", &words), ("llm.bin", &llm_c), ("row.npy", &npy)] {
         std::fs::write(place.path(name), content).unwrap();
     }
+    // What inspect says of them.
+    let seen = |name: &str| {
+        let (code, told, said) = run(&["inspect", "--json", &place.path(name)]);
+        assert_eq!(code, 0, "{said}");
+        serde_json::from_str::<Value>(&told).unwrap()
+    };
+    let (count, largest) = (bytes.len(), bytes.iter().max());
+    for (name, written) in [("nano.bin", "nanoGPT"), ("llm.bin", "llm.c")] {
+        assert_eq!(seen(name), json!({ "holds": "tokens", "written_as": written, "tokens": count, "largest": largest }));
+    }
+    let different = text().chars().collect::<std::collections::BTreeSet<char>>().len();
+    let of_text = json!({ "holds": "text", "bytes": count, "largest_byte": largest, "characters": text().chars().count(),
+        "different_characters": different, "not_utf8_from": null });
+    assert_eq!(seen("bears.txt"), of_text);
+    let (wrong, cut) = ([&bytes[..7], &[0xff], &bytes[7..]].concat(), bytes[..bytes.len() - 1].iter().chain(&[0xc3]).copied());
+    std::fs::write(place.path("wrong.txt"), wrong).unwrap();
+    std::fs::write(place.path("cut.txt"), cut.collect::<Vec<u8>>()).unwrap();
+    assert_eq!((&seen("wrong.txt")["not_utf8_from"], &seen("cut.txt")["not_utf8_from"]), (&json!(7), &json!(count - 1)));
+    std::fs::write(place.path("odd.bin"), &words[1..]).unwrap();
+    let (code, _, said) = run(&["inspect", &place.path("odd.bin")]);
+    assert!(code == 65 && said.contains("an odd number"), "{code} {said}");
+    let (code, told, _) = run(&["inspect", &place.path("nano.bin")]);
+    assert!(code == 0 && told.contains(&format!("tokens   {count}\n")), "{told}");
     // Characters of several bytes: a text is split by characters, and a row of tokens by tokens, here with the same end.
     let ends = text().char_indices().nth((text().chars().count() as f64 * 0.9) as usize).unwrap().0;
     std::fs::write(place.path("train.txt"), &bytes[..ends]).unwrap();
@@ -382,6 +405,9 @@ fn a_folder_goes_out_and_comes_in_bit_for_bit() {
         let out = place.path(&format!("{name} folder"));
         let (code, _, said) = run(&["export", &place.path(name), &out]);
         assert_eq!(code, 0, "{said}");
+        // What is in a folder stays as it is.
+        let (code, _, said) = run(&["export", &place.path(name), &out]);
+        assert!(code == 73 && said.contains("is not empty: name a new folder"), "{code} {said}");
         out
     };
     let tensors = |folder: &str| {

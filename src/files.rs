@@ -57,6 +57,19 @@ pub(crate) fn replaceable(path: &Path) -> Result<Option<Metadata>> {
     }
 }
 
+/// Fails unless a folder can be made or is empty.
+///
+/// # Errors
+/// `CannotCreate`.
+pub(crate) fn expect_new_folder(folder: &Path) -> Result<()> {
+    match std::fs::read_dir(folder).map(|mut entries| entries.next().is_none()) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Error::CannotCreate(format!("{} is not empty: name a new folder", folder.display()).into())),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(Error::create(folder, e)),
+    }
+}
+
 /// Folder of a file; for a bare name, the current folder.
 pub(crate) fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))

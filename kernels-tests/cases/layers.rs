@@ -70,7 +70,7 @@ fn build(b: &mut Builder, spec: &Spec) -> Result<()> {
         let (features, heads, hidden) = (8 * head_dim.min(4), [1, 2, 4][heads - 1], 8 * (1 + hidden % 3));
         // Grouped queries, where keys of fewer heads still begin at such a place.
         let kv_heads = if (spec.seed / 12).is_multiple_of(2) && (features / heads * features).is_multiple_of(64) { 1 } else { heads };
-        let config = LlamaBlockConfig { features, heads, kv_heads, hidden, dropout, eps: 1e-6, theta: 1e4 };
+        let config = LlamaBlockConfig { features, heads, kv_heads, hidden, dropout, eps: 1e-6, theta: 1e4, limit: length };
         let mut block = LlamaBlock::new("model.layers.0", config)?;
         // Of one position the queries have no gradient but rounding errors.
         let length = length.max(2);

@@ -35,6 +35,9 @@ pub(super) struct ExportArgs {
     /// Store the weights of an ONNX file as 16-bit floats; it computes with 32 bits
     #[arg(long)]
     f16: bool,
+    /// Give an .onnx file of a model of tokens the keys and values of past positions as inputs and outputs, to continue sequences with
+    #[arg(long, conflicts_with_all = ["part", "web"])]
+    decode: bool,
     /// Part of an autoencoder, for .onnx and .py files; without it the whole
     #[arg(long)]
     part: Option<Part>,
@@ -98,7 +101,7 @@ pub(super) fn run(host: &Host, args: ExportArgs) -> Result<()> {
     if let Some(folder) = &args.web {
         return write_web(host, folder, &args);
     }
-    let ExportArgs { paths, run, checkpoint, f16, part, .. } = args;
+    let ExportArgs { paths, run, checkpoint, f16, decode, part, .. } = args;
     let (run, out) = match (&paths[..], run) {
         ([folder, out], None) => (folder.clone(), out.clone()),
         ([out], Some(run)) => (run, out.clone()),
@@ -109,7 +112,7 @@ pub(super) fn run(host: &Host, args: ExportArgs) -> Result<()> {
         }
     };
     let from = RunFolderArgs::named(run, checkpoint);
-    if files::extension(&out).is_empty() && !f16 && part.is_none() {
+    if files::extension(&out).is_empty() && !f16 && !decode && part.is_none() {
         let config = Config::of_run(from.folder()?)?;
         let problem = Problem::open(&config, Purpose::Train)?;
         if let Some(of) = problem.hugging_face() {
@@ -119,6 +122,9 @@ pub(super) fn run(host: &Host, args: ExportArgs) -> Result<()> {
     let format = Format::of(&out)?;
     if f16 && format != Format::Onnx {
         return Err(Error::Config("--f16 is for .onnx files: a .safetensors file has 32-bit floats".into()));
+    }
+    if decode && format != Format::Onnx {
+        return Err(Error::Config("--decode is for .onnx files".into()));
     }
     if part.is_some() && format == Format::Safetensors {
         return Err(Error::Config("--part is for .onnx and .py files: a .safetensors file has all weights".into()));
@@ -134,7 +140,10 @@ pub(super) fn run(host: &Host, args: ExportArgs) -> Result<()> {
     match format {
         Format::Safetensors => write_weights(host, &config, &mut weights, &out),
         Format::Onnx => {
-            let model = Exported::of(&config, &mut weights, part.map(Into::into))?;
+            let model = match decode {
+                true => Exported::decoding(&config, &mut weights)?,
+                false => Exported::of(&config, &mut weights, part.map(Into::into))?,
+            };
             model.write_onnx(&out, f16)?;
             host.print(&format!(
                 "{}: {} numbers, {}. In Python: onnxruntime.InferenceSession(\"{0}\")",
@@ -164,7 +173,7 @@ fn write_web(host: &Host, folder: &Path, args: &ExportArgs) -> Result<()> {
         ([run], None) | ([], Some(run)) => run,
         _ => return Err(Error::Config("name one run, as in `engine export RUN.toml --web DIR`: --web has its own folder".into())),
     };
-    WebRun::expect_new(folder)?;
+    files::expect_new_folder(folder)?;
     let (config, mut weights) = if run.is_dir() {
         if !args.set.is_empty() {
             return Err(Error::Config(
@@ -211,26 +220,23 @@ fn write_weights(host: &Host, config: &Config, weights: &mut Weights, out: &Path
 
 /// Writes a folder that transformers opens: configuration, weights, and the tokenizer where there is one.
 fn folder(host: &Host, config: &Config, problem: &Problem, of: &HuggingFace, from: &RunFolderArgs, out: &Path) -> Result<()> {
+    files::expect_new_folder(out)?;
+    let first = if out.is_dir() { out.join("config.json") } else { out.to_path_buf() };
+    expect_apart(&first, &[], from.folder()?)?;
     let (plan, _) = problem.record_evaluation(Target::default())?;
-    let run = from.folder()?;
     let mut weights = weights_of(host, from)?;
     let tokenizer = match (config.data.kind() as &dyn Any).downcast_ref::<TextConfig>() {
         Some(text) => text.trained_tokenizer(&weights.buffers(problem.buffers())?)?,
         None => None,
     };
-    let mut files: Vec<(&str, Vec<u8>)> = train::folder_of(of, plan.parameters(), &weights.load(plan.parameters())?)?.into();
+    let mut parts: Vec<(&str, Vec<u8>)> = train::folder_of(of, plan.parameters(), &weights.load(plan.parameters())?)?.into();
     if let Some(tokenizer) = &tokenizer {
         let about = serde_json::json!({ "tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": decoded(problem)? });
-        files.push(("tokenizer.json", tokenizer.json().into_bytes()));
-        files.push(("tokenizer_config.json", about.to_string().into_bytes()));
+        parts.push(("tokenizer.json", tokenizer.json().into_bytes()));
+        parts.push(("tokenizer_config.json", about.to_string().into_bytes()));
     }
-    if out.is_dir() {
-        files.iter().try_for_each(|(name, _)| expect_apart(&out.join(name), &[], run))?;
-    } else {
-        expect_apart(out, &[], run)?;
-        std::fs::create_dir(out).map_err(|e| Error::create(out, e))?;
-    }
-    files.iter().try_for_each(|(name, bytes)| crate::files::write(&out.join(name), bytes))?;
+    std::fs::create_dir_all(out).map_err(|e| Error::create(out, e))?;
+    parts.iter().try_for_each(|(name, bytes)| files::write(&out.join(name), bytes))?;
     let also = if tokenizer.is_some() { ", and its tokenizer" } else { "" };
     host.print(&format!(
         "{}: {} weights{also}. In Python: transformers.AutoModelForCausalLM.from_pretrained(\"{}\")",

@@ -15,6 +15,7 @@ use crate::datasets::matrix::IN_MEMORY;
 use crate::datasets::next_vectors::{self, Reading, self_similarity};
 use crate::datasets::npz::{Look, Npz};
 use crate::datasets::tables::{ArrayInfo, Element, Table, TableValues, is_table};
+use crate::datasets::tokens::{Tokens, holds_tokens};
 use crate::error::{Error, Result, argument, shortened, visible};
 use crate::export::{OnnxFile, OnnxTensor};
 use crate::files;
@@ -22,10 +23,10 @@ use crate::host::Host;
 use crate::metrics::bytes;
 use crate::random::Random;
 use crate::registry::Config;
-use crate::tasks::{DataKind, IntegerSequencesConfig};
+use crate::tasks::{DataKind, IntegerSequencesConfig, TextConfig};
 use crate::train::TensorFile;
 
-/// Show what is in a data file, a folder of .npy files, a .safetensors or .onnx file, or a run file
+/// Show what is in a data file, a text, a folder of .npy files, a .safetensors or .onnx file, or a run file
 #[derive(Debug, Args)]
 pub(super) struct InspectArgs {
     /// File
@@ -58,13 +59,74 @@ fn inspect_data(host: &Host, file: &Path, json: bool) -> Result<()> {
     if is_table(file) {
         return inspect_table(host, file, json);
     }
-    if files::extension(file) == "npz" {
-        return inspect_npz(host, file, json);
+    match files::extension(file).as_str() {
+        "npz" => inspect_npz(host, file, json),
+        "bin" => inspect_tokens(host, file, json),
+        "txt" => inspect_text(host, file, json),
+        _ => Err(Error::Config(format!(
+            "{}: inspect knows data (.npz, .csv, .parquet, .npy or a folder of them, .txt, .bin of tokens), .safetensors and .onnx files, and .toml run files",
+            file.display()
+        ))),
     }
-    Err(Error::Config(format!(
-        "{}: inspect knows data (.npz, .csv, .parquet, .npy or a folder of them), .safetensors and .onnx files, and .toml run files",
-        file.display()
-    )))
+}
+
+/// Says how many tokens a row of tokens has, and the largest of them.
+fn inspect_tokens(host: &Host, file: &Path, as_json: bool) -> Result<()> {
+    let tokens = Tokens::open(file)?;
+    let mut largest = None;
+    tokens.pieces(0..tokens.len(), |_, piece| {
+        largest = largest.max(piece.iter().copied().max());
+        Ok(())
+    })?;
+    let size = std::fs::metadata(file).map_err(|e| Error::read(file, e))?.len();
+    let written = if size == 2 * tokens.len() as u64 { "nanoGPT" } else { "llm.c" };
+    if as_json {
+        return host.print_json(&json!({ "holds": "tokens", "written_as": written, "tokens": tokens.len(), "largest": largest }));
+    }
+    let range = largest.map_or("none".into(), |largest| format!("from 0 to at most {largest}: data.vocabulary = {}, or more", largest + 1));
+    host.print(&format!("holds    tokens of 16 bits, as {written} writes them\ntokens   {}\nnumbers  {range}\n", tokens.len()))
+}
+
+/// Says what a text would be as bytes and as characters.
+fn inspect_text(host: &Host, file: &Path, as_json: bool) -> Result<()> {
+    let bytes = Tokens::bytes(file)?;
+    let (mut largest, mut characters, mut different, mut wrong) = (None, 0, BTreeSet::new(), None);
+    // The first bytes of a character that goes on in the next piece.
+    let mut begun: Vec<u8> = vec![];
+    bytes.pieces(0..bytes.len(), |at, piece| {
+        largest = largest.max(piece.iter().copied().max());
+        if wrong.is_some() {
+            return Ok(());
+        }
+        let first = at - begun.len();
+        begun.extend(piece.iter().map(|byte| *byte as u8));
+        let whole = match std::str::from_utf8(&begun) {
+            Ok(text) => text.len(),
+            Err(e) => {
+                wrong = e.error_len().map(|_| first + e.valid_up_to());
+                e.valid_up_to()
+            }
+        };
+        let text = String::from_utf8_lossy(&begun[..whole]).into_owned();
+        characters += text.chars().count();
+        different.extend(text.chars());
+        begun.drain(..whole);
+        Ok(())
+    })?;
+    let wrong = wrong.or((!begun.is_empty()).then(|| bytes.len() - begun.len()));
+    let known = wrong.is_none().then_some(());
+    if as_json {
+        return host.print_json(&json!({
+            "holds": "text", "bytes": bytes.len(), "largest_byte": largest, "characters": known.map(|()| characters),
+            "different_characters": known.map(|()| different.len()), "not_utf8_from": wrong,
+        }));
+    }
+    let of_bytes = format!("{}, the largest {}", bytes.len(), largest.map_or("none".into(), |byte| byte.to_string()));
+    let (holds, of_characters) = match wrong {
+        None => ("a text in UTF-8", format!("{characters}, {} different", different.len())),
+        Some(at) => ("bytes that are no text in UTF-8", format!("byte {at} begins none; data.tokenizer = \"bytes\" takes any")),
+    };
+    host.print(&format!("holds       {holds}\nbytes       {of_bytes}\ncharacters  {of_characters}\n"))
 }
 
 /// Lists the columns of a table with their range, or their words.
@@ -289,6 +351,11 @@ fn inspect_npz(host: &Host, file: &Path, as_json: bool) -> Result<()> {
 fn inspect_run(host: &Host, file: &Path, as_json: bool) -> Result<()> {
     const DRAWS: usize = 50_000;
     let config = Config::load(file, &[])?;
+    if let Some(text) = (config.data.kind() as &dyn Any).downcast_ref::<TextConfig>()
+        && !holds_tokens(&text.file)
+    {
+        return inspect_text(host, &text.file, as_json);
+    }
     if let Some((_, file)) = config.data.files().first() {
         return inspect_data(host, file, as_json);
     }

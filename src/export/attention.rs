@@ -18,6 +18,7 @@ pub(super) fn attention(t: &mut Translation<'_>, e: &Entry) -> Result<()> {
         by_head(t, value, what)
     };
     let (k, v) = (part(t, parts - 2, "k")?, part(t, parts - 1, "v")?);
+    let [k, v] = t.with_past([k, v], e)?;
     let q = match cross {
         None => part(t, 0, "q")?,
         Some(q) => {
@@ -56,13 +57,15 @@ pub(super) fn pool(t: &mut Translation<'_>, e: &Entry) -> Result<()> {
 pub(super) fn rope(t: &mut Translation<'_>, e: &Entry) -> Result<()> {
     let [rows, length, heads, kv_heads, d] = ["rows", "length", "heads", "kv_heads", "head_dim"].map(|name| e.size(name));
     let table = t.given(e, "table")?;
-    let mut angles = |name: &str, at: usize| {
-        let values = table.iter().skip(at).step_by(2).take(length * d / 2).copied().collect();
-        t.constant(&format!("rope.{name}"), &[length, 1, d / 2], values)
-    };
-    let (cos, sin) = (angles("cos", 0), angles("sin", 1));
+    let all = t.table_length(length);
     let x = t.read(e, "x")?;
     let x = t.view(x, &[rows / length, length, heads + 2 * kv_heads, d], e)?;
+    let mut angles = |name: &str, at: usize| {
+        let values = table.iter().skip(at).step_by(2).take(all * d / 2).copied().collect();
+        let values = t.constant(&format!("rope.{name}"), &[all, 1, d / 2], values);
+        t.placed(values, 0, x, e, name)
+    };
+    let (cos, sin) = (angles("cos", 0)?, angles("sin", 1)?);
     let turning = t.add(Op::Slice(2, 0, (heads + kv_heads) as i64), &[x], e, "queries_keys")?;
     let half = (d / 2) as i64;
     let a = t.add(Op::Slice(3, 0, half), &[turning], e, "a")?;

@@ -93,13 +93,16 @@ pub(super) enum Op {
     CumSum(usize),
     /// Rows of a table (n, m) by integers.
     Rows,
+    /// Rows of a table along an axis for the positions of x (batch, time, …): those that follow the positions of the third input, past
+    /// keys (batch, heads, time, d).
+    Placed(usize),
     /// Position `length` − 1 of x (batch, time, …).
     LastOf,
     /// x (batch, time, …), and a number after the end of each sequence, by the sequences' lengths.
     Masked(f32),
     /// x repeated to the shape of another.
     ExpandAs,
-    /// softmax(q·kᵀ / √d)·v of (batch, heads, time, d), causal or not.
+    /// softmax(q·kᵀ / √d)·v of (batch, heads, time, d), causal or not. Keys and values may begin with past positions.
     Attention(bool),
     /// Convolution of (batch, time, channels) with W (outputs, channels / groups, kernel) and b, with zeros before and after.
     Conv1d { dilation: usize, before: usize, after: usize, groups: usize },
@@ -144,6 +147,8 @@ pub(super) struct Axes {
     pub(super) batch: usize,
     /// Number of positions, where the model takes any.
     pub(super) time: Option<usize>,
+    /// Number of positions whose keys and values are given.
+    pub(super) past: Option<usize>,
 }
 
 impl Axes {
@@ -312,6 +317,8 @@ impl Graph {
     /// Lengths of the axes of a value.
     pub(super) fn dimensions(&self, value: Value) -> Vec<Dimension> {
         let one = |length: &usize| match self.axes {
+            Axes { past: Some(past), .. } if *length == past => Dimension::Any("past_length".into()),
+            Axes { past: Some(past), time: Some(time), .. } if *length == past + time => Dimension::Any("past_length + length".into()),
             Axes { batch, .. } if *length == batch => Dimension::Any("batch".into()),
             Axes { batch, .. } if length.is_multiple_of(batch) => Dimension::Any(format!("batch_{}", length / batch)),
             Axes { time: Some(time), .. } if *length == time => Dimension::Any("length".into()),
@@ -380,6 +387,7 @@ fn shape_of(op: &Op, inputs: &[&[usize]]) -> Option<Vec<usize>> {
         Op::Take(axis, _) | Op::Sum(axis) | Op::Mean(axis) => without(x, *axis),
         Op::Pad(axis, before, after) => with(x, *axis, x.get(*axis)? + before + after),
         Op::Rows => [inputs.get(1)?, &x[1..]].concat(),
+        Op::Placed(axis) => with(x, *axis, *inputs.get(1)?.get(1)?),
         Op::LastOf => without(x, 1),
         Op::ExpandAs => inputs.get(1)?.to_vec(),
         Op::Conv1d { .. } | Op::Conv2d => with(x, last, *inputs.get(1)?.first()?),

@@ -1,12 +1,17 @@
 //! From the recorded forward pass to the graph: each launch becomes the operations that it is made of.
 
 use super::graph::{Graph, Value};
-use super::translation::Translation;
+use super::translation::{Past, Translation};
 use super::{attention, elements, products, recurrent, sequences, state_space};
 use crate::error::{Error, Result};
 use crate::plan::{Buffer, Entry, FixedPlan, Tensor};
 
-/// Translates a forward pass whose inputs have these values.
+/// Families of kernels that leave positions apart, and attention.
+const BY_POSITION: [&str; 9] =
+    ["matmul", "activation", "layer_norm", "gated_norm", "swiglu", "positions", "embedding", "rope", "attention"];
+
+/// Translates a forward pass whose inputs have these values; with a number of positions that the model sees, for new positions after past
+/// ones.
 ///
 /// # Errors
 /// `Config` for a kernel that has no translation.
@@ -15,15 +20,24 @@ pub(super) fn translate<'a>(
     buffers: &'a [Buffer],
     graph: Graph,
     inputs: &[(Tensor, Value)],
+    limit: Option<usize>,
 ) -> Result<Translation<'a>> {
     let mut translation = Translation::new(plan, buffers, graph, inputs, recurrent::states(plan));
+    translation.past = limit.map(|limit| Past { limit, layers: vec![] });
     plan.entries().iter().try_for_each(|entry| launch(&mut translation, entry))?;
     Ok(translation)
 }
 
 fn launch(t: &mut Translation<'_>, entry: &Entry) -> Result<()> {
     let kernel = entry.shader.name.as_str();
-    let translated = match kernel.split_once('/').unwrap_or((kernel, "")) {
+    let (family, pass) = kernel.split_once('/').unwrap_or((kernel, ""));
+    if t.past.is_some() && (!BY_POSITION.contains(&family) || family == "attention" && entry.constant("CAUSAL") == 0) {
+        return Err(Error::Config(format!(
+            "--decode is for models whose positions see each other by causal self-attention alone. {} has {kernel}: leave --decode out",
+            entry.label
+        )));
+    }
+    let translated = match (family, pass) {
         ("matmul", _) => products::product(t, entry),
         ("patches", "forward") => products::patches(t, entry),
         ("conv1d", "unfold") => products::unfold(t, entry),

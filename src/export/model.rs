@@ -2,10 +2,11 @@
 
 use super::graph::{Axes, Binary, Graph, Numbers, Op, Value};
 use super::launches::translate;
+use super::translation::Translation;
 use crate::batch::{Field, Normalization, Scale};
 use crate::error::{Error, Result};
 use crate::gpu::Target;
-use crate::plan::{Buffer, Parameter};
+use crate::plan::{Buffer, FixedPlan, Parameter};
 use crate::problem::Problem;
 use crate::problem::prediction::Prediction;
 use crate::registry::Config;
@@ -41,16 +42,25 @@ impl Exported {
         let buffers = weights.buffers(problem.buffers())?;
         problem.use_saved_buffers(buffers.clone());
         let fixed = Recorded::of(&problem, 1, None, part)?;
-        let flat = weights.load(&fixed.parameters)?;
-        let free = |prime: &usize| fixed.lengths.iter().all(|length| !length.is_multiple_of(*prime));
-        let primes: Vec<usize> = PRIMES.into_iter().filter(free).collect();
+        let primes = fixed.primes();
         let graph = any_number(&problem, &primes, part)?;
         let graph = any_length(config, &buffers, &graph, &fixed.parameters, primes, part).unwrap_or(graph);
-        let mut about = weights.about(&problem.toml);
-        if !fixed.words.is_empty() {
-            about.push(("classes".into(), serde_json::json!(fixed.words).to_string()));
-        }
-        Ok(Exported { graph, flat, about })
+        fixed.with(graph, weights, &problem)
+    }
+
+    /// Translates the model of a run that continues sequences, with these weights. Besides the tokens of new positions the graph takes the
+    /// keys and values of past ones, `past_key_values.N.key` and `past_key_values.N.value` (batch, heads, past_length, d) of the N-th
+    /// attention, and gives those of all: `present.N.key` and `present.N.value`. Both numbers of positions may be any, none of past ones
+    /// too, up to as many as the model sees together.
+    ///
+    /// # Errors
+    /// As `of`, and `Config` for a model in which more than causal attention connects positions.
+    pub fn decoding(config: &Config, weights: &mut Weights) -> Result<Exported> {
+        let mut problem = Problem::open(config, Purpose::Predict)?;
+        problem.use_saved_buffers(weights.buffers(problem.buffers())?);
+        let fixed = Recorded::of(&problem, 1, None, None)?;
+        let graph = any_past(&problem, &fixed)?;
+        fixed.with(graph, weights, &problem)
     }
 
     /// What the file says about itself: kind, configuration, metrics and step of the weights, checksums of the data, version, words of the
@@ -87,7 +97,12 @@ impl Exported {
 }
 
 /// Lengths that stand for any; two that give the same graph show that nothing of it depends on them.
-const PRIMES: [usize; 12] = [11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53];
+const PRIMES: [usize; 18] = [11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79];
+
+/// The target that has the fewest variants of kernels, without the limits of a device.
+fn target() -> Target {
+    Target { software: true, max_groups: u32::MAX, max_binding: u64::MAX, loop_iterations: u64::MAX, ..Target::default() }
+}
 
 /// A graph recorded for one number of samples and positions.
 struct Recorded {
@@ -101,12 +116,9 @@ struct Recorded {
 
 impl Recorded {
     fn of(problem: &Problem, batch: usize, time: Option<usize>, part: Option<Part>) -> Result<Recorded> {
-        // The kernels that have the fewest variants, without the limits of a device.
-        let target = Target { software: true, max_groups: u32::MAX, max_binding: u64::MAX, loop_iterations: u64::MAX, ..Target::default() };
-        let (plan, io) = problem.record_prediction(target, batch)?;
+        let (plan, io) = problem.record_prediction(target(), batch)?;
         let prediction = problem.prediction(&plan, &io);
-        let axes = if batch == 1 { Axes { batch: usize::MAX, time } } else { Axes { batch, time } };
-        let mut graph = Graph::new(axes);
+        let mut graph = Graph::new(Axes { batch: if batch == 1 { usize::MAX } else { batch }, time, past: None });
         let mut inputs = vec![];
         for (field, tensor) in &prediction.fields {
             let shape = [&[batch], &field.shape[..]].concat();
@@ -117,7 +129,7 @@ impl Recorded {
             }
             inputs.push((*tensor, value));
         }
-        let mut translation = translate(&plan, problem.buffers(), graph, &inputs)?;
+        let mut translation = translate(&plan, problem.buffers(), graph, &inputs, None)?;
         let output = translation.value(io.output)?;
         let latents = plan.find("z").map(|z| translation.value(z)).transpose()?;
         let mut graph = translation.graph;
@@ -139,6 +151,68 @@ impl Recorded {
         let words = prediction.answer.filter(|_| prediction.classes.is_some()).map(|answer| answer.words).unwrap_or_default();
         Ok(Recorded { graph, parameters, lengths, words })
     }
+
+    /// Lengths that can stand for any.
+    fn primes(&self) -> Vec<usize> {
+        PRIMES.into_iter().filter(|prime| self.lacks(*prime)).collect()
+    }
+
+    /// True if no axis has a multiple of this length.
+    fn lacks(&self, length: usize) -> bool {
+        self.lengths.iter().all(|own| !own.is_multiple_of(length))
+    }
+
+    /// A graph of this model with its weights, and what the file says about itself.
+    fn with(self, graph: Graph, weights: &mut Weights, problem: &Problem) -> Result<Exported> {
+        let flat = weights.load(&self.parameters)?;
+        let mut about = weights.about(&problem.toml);
+        if !self.words.is_empty() {
+            about.push(("classes".into(), serde_json::json!(self.words).to_string()));
+        }
+        Ok(Exported { graph, flat, about })
+    }
+}
+
+/// The graph for new positions after past ones, any number of each, of any number of samples.
+fn any_past(problem: &Problem, fixed: &Recorded) -> Result<Graph> {
+    let mut before: Option<Graph> = None;
+    for lengths in fixed.primes().chunks_exact(3).filter(|lengths| fixed.lacks(lengths[1] + lengths[2])) {
+        let graph = after_past(problem, [lengths[0], lengths[1], lengths[2]])?;
+        if before.is_some_and(|before| before.same(&graph)) {
+            return Ok(graph);
+        }
+        before = Some(graph);
+    }
+    Err(Error::Internal("the model depends on the numbers of samples and positions".into()))
+}
+
+/// The graph recorded for one number of samples, of new positions and of past ones.
+fn after_past(problem: &Problem, [batch, time, past]: [usize; 3]) -> Result<Graph> {
+    let none =
+        |what: &str| Error::Config(format!("--decode is for models of tokens that causal attention continues: {what}. Leave it out"));
+    if problem.source().decodes() {
+        return Err(none("a mechanism has its few joints at once"));
+    }
+    let (plan, io): (FixedPlan, _) =
+        problem.record_sequences(target(), batch, time)?.ok_or_else(|| none("this run continues no sequences"))?;
+    let prediction = problem.prediction(&plan, &io);
+    let [(field, tensor)] = &prediction.fields[..] else { return Err(none("this one has other inputs")) };
+    let mut graph = Graph::new(Axes { batch, time: Some(time), past: Some(past) });
+    let tokens = graph.input(field.name, plan.shape(*tensor), true);
+    let limit = field.shape.first().copied();
+    let mut translation: Translation<'_> = translate(&plan, problem.buffers(), graph, &[(*tensor, tokens)], limit)?;
+    let output = translation.value(io.output)?;
+    let Translation { mut graph, past, .. } = translation;
+    let layers = past.map(|past| past.layers).unwrap_or_default();
+    let (keys, _) = *layers.first().ok_or_else(|| none("this one has no attention"))?;
+    graph.nodes.iter_mut().filter(|node| matches!(node.op, Op::Placed(_))).for_each(|node| node.inputs.push(keys));
+    outputs(&mut graph, output, &prediction, batch)?;
+    for (number, (_, [k, v])) in layers.into_iter().enumerate() {
+        graph.output(k, &format!("present.{number}.key"))?;
+        graph.output(v, &format!("present.{number}.value"))?;
+    }
+    graph.prune();
+    Ok(graph)
 }
 
 /// The graph for any number of samples: that of two numbers which give the same.

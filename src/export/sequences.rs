@@ -7,13 +7,14 @@ use crate::plan::Entry;
 
 /// Sines and cosines of falling frequency, added to each position.
 pub(super) fn sinusoids(t: &mut Translation<'_>, e: &Entry) -> Result<()> {
-    let (cols, length) = (e.size("cols"), e.size("length"));
+    let (cols, length) = (e.size("cols"), t.table_length(e.size("length")));
     let wave = |i: usize| {
         let angle = (i / cols) as f64 * 10_000f64.powf(-((i % cols / 2 * 2) as f64) / cols as f64);
         (if (i % cols).is_multiple_of(2) { angle.sin() } else { angle.cos() }) as f32
     };
     let table = t.constant(&format!("{}.table", e.label), &[length, cols], (0..length * cols).map(wave).collect());
     let x = t.read(e, "x")?;
+    let table = t.placed(table, 0, x, e, "positions")?;
     let y = t.binary(Binary::Add, x, table, e, "y")?;
     t.write(e, "y", y)
 }
@@ -24,8 +25,11 @@ pub(super) fn embedding(t: &mut Translation<'_>, e: &Entry) -> Result<()> {
     let mut y = t.add(Op::Rows, &[table, ids], e, "rows")?;
     if let Some(positions) = t.maybe(e, "positions")? {
         let length = e.size("length");
-        let part =
-            if t.shape(positions)[0] == length { positions } else { t.add(Op::Slice(0, 0, length as i64), &[positions], e, "positions")? };
+        let part = match t.shape(positions)[0] == length {
+            _ if t.past.is_some() => t.placed(positions, 0, y, e, "positions")?,
+            true => positions,
+            false => t.add(Op::Slice(0, 0, length as i64), &[positions], e, "positions")?,
+        };
         y = t.binary(Binary::Add, y, part, e, "y")?;
     }
     t.write(e, "y", y)
@@ -39,7 +43,9 @@ pub(super) fn fixed_embedding(t: &mut Translation<'_>, e: &Entry) -> Result<()> 
     let largest = t.constant(&format!("{}.largest", e.label), &[1], vec![e.scalar("max_value") as f32]);
     let tokens = t.binary(Binary::Div, ids, largest, e, "tokens")?;
     let place = |i: usize| (i as f64 / e.scalar("max_position")) as f32;
-    let places = t.constant(&format!("{}.positions", e.label), &[1, length, 1], (0..length).map(place).collect());
+    let all = t.table_length(length);
+    let places = t.constant(&format!("{}.positions", e.label), &[1, all, 1], (0..all).map(place).collect());
+    let places = t.placed(places, 1, tokens, e, "places")?;
     let places = t.add(Op::ExpandAs, &[places, tokens], e, "positions")?;
     let y = t.add(Op::Concat(2), &[tokens, places], e, "y")?;
     t.write(e, "y", y)
@@ -49,7 +55,9 @@ pub(super) fn fixed_embedding(t: &mut Translation<'_>, e: &Entry) -> Result<()> 
 pub(super) fn add_positions(t: &mut Translation<'_>, e: &Entry) -> Result<()> {
     let (x, positions) = (t.read(e, "x")?, t.read(e, "positions")?);
     let (shape, own) = (t.shape(x), t.shape(positions));
-    let positions = if shape.ends_with(&own) {
+    let positions = if t.past.is_some() && own.len() == 2 && shape.len() == 3 && own[0] == t.table_length(shape[1]) {
+        t.placed(positions, 0, x, e, "positions")?
+    } else if shape.ends_with(&own) {
         positions
     } else if own.iter().product::<usize>() == shape.iter().product::<usize>() {
         t.view(positions, &shape, e)?

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::graph::{Binary, Cell, Graph, Node, Numbers, Op, Phases, Value};
 use super::model::Exported;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::files;
 use crate::kernels::matmul::Activation;
 use crate::train::write_exported;
@@ -15,8 +15,11 @@ impl Exported {
     /// Writes the model as a torch module into one file, and its weights and constants into another.
     ///
     /// # Errors
-    /// `Io` when a file cannot be written.
+    /// `Config` for a graph with past keys and values, `Io` when a file cannot be written.
     pub fn write_torch(&self, module: &Path, weights: &Path) -> Result<()> {
+        if self.graph.axes.past.is_some() {
+            return Err(Error::Config("a torch module takes whole sequences: past keys and values are for .onnx files".into()));
+        }
         let mut tensors = vec![];
         for (value, _) in &self.graph.weights {
             let info = self.graph.info(*value);

@@ -20,6 +20,17 @@ pub(super) struct Translation<'a> {
     pub(super) decays: HashMap<Tensor, [Value; 2]>,
     /// States of recurrent layers, whose products with weights are part of the layer's operation.
     pub(super) states: HashSet<Tensor>,
+    /// Past positions, of a model that decodes.
+    pub(super) past: Option<Past>,
+}
+
+/// Keys and values of past positions.
+#[derive(Debug, Clone)]
+pub(super) struct Past {
+    /// Number of positions that the model sees.
+    pub(super) limit: usize,
+    /// Past keys, and keys and values with the new ones, of each attention.
+    pub(super) layers: Vec<(Value, [Value; 2])>,
 }
 
 impl<'a> Translation<'a> {
@@ -32,7 +43,35 @@ impl<'a> Translation<'a> {
         states: HashSet<Tensor>,
     ) -> Translation<'a> {
         let values = inputs.iter().copied().collect();
-        Translation { plan, buffers, graph, values, surroundings: HashMap::new(), decays: HashMap::new(), states }
+        Translation { plan, buffers, graph, values, surroundings: HashMap::new(), decays: HashMap::new(), states, past: None }
+    }
+
+    /// Number of positions of a table: that of the sequence, or all that the model sees.
+    pub(super) fn table_length(&self, length: usize) -> usize {
+        self.past.as_ref().map_or(length, |past| past.limit)
+    }
+
+    /// The part of a table along an axis that belongs to the positions of x (batch, time, …): all of it, unless there are past positions.
+    pub(super) fn placed(&mut self, table: Value, axis: usize, x: Value, entry: &Entry, what: &str) -> Result<Value> {
+        if self.past.is_none() { Ok(table) } else { self.add(Op::Placed(axis), &[table, x], entry, what) }
+    }
+
+    /// Keys and values (batch, heads, time, d) with the past ones before them, which become inputs of the graph.
+    pub(super) fn with_past(&mut self, new: [Value; 2], entry: &Entry) -> Result<[Value; 2]> {
+        let (Some(length), Some(past)) = (self.graph.axes.past, &self.past) else { return Ok(new) };
+        let number = past.layers.len();
+        let mut both = |value: Value, what: &str| {
+            let [batch, heads, _, d] = self.shape(value)[..] else {
+                return Err(Error::Internal(format!("{what} of {:?}", self.shape(value))));
+            };
+            let past = self.graph.input(&format!("past_key_values.{number}.{what}"), &[batch, heads, length, d], false);
+            Ok((past, self.add(Op::Concat(2), &[past, value], entry, &format!("{what}s"))?))
+        };
+        let ((keys, k), (_, v)) = (both(new[0], "key")?, both(new[1], "value")?);
+        if let Some(past) = &mut self.past {
+            past.layers.push((keys, [k, v]));
+        }
+        Ok([k, v])
     }
 
     /// The tensor bound to a variable.

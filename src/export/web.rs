@@ -263,25 +263,12 @@ impl WebRun {
         self.plan.steps.micro_batches.len()
     }
 
-    /// Fails unless a folder can be made or is empty.
-    ///
-    /// # Errors
-    /// `CannotCreate`.
-    pub fn expect_new(folder: &Path) -> Result<()> {
-        match fs::read_dir(folder).map(|mut entries| entries.next().is_none()) {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(Error::CannotCreate(format!("{} is not empty: name a new folder", folder.display()).into())),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
-            Err(e) => Err(Error::create(folder, e)),
-        }
-    }
-
     /// Writes the files into a folder that is new or empty.
     ///
     /// # Errors
-    /// As `expect_new`, and `Io` when the disk is full.
+    /// `CannotCreate` when the folder has something in it or cannot be made, and `Io` when the disk is full.
     pub fn write(&self, folder: &Path) -> Result<()> {
-        WebRun::expect_new(folder)?;
+        files::expect_new_folder(folder)?;
         fs::create_dir_all(folder.join(KERNELS)).map_err(|e| Error::create(folder, e))?;
         self.files().try_for_each(|(name, bytes)| files::write(&folder.join(name), bytes))
     }

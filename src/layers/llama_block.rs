@@ -27,6 +27,8 @@ pub struct LlamaBlockConfig {
     pub eps: f64,
     /// θ, the base of the rotary angles; all blocks of a model have the same.
     pub theta: f64,
+    /// Number of positions that the model sees, which a plan has the angles of, whatever the length of its sequences.
+    pub limit: usize,
 }
 
 /// `transformers.LlamaDecoderLayer`: s = x + attention(norm(x)), y = s + down(silu(gate(n)) ⊙ up(n)), n = norm(s).
@@ -116,7 +118,7 @@ impl LlamaBlock {
         let LlamaBlockConfig { features, heads, kv_heads, hidden, .. } = self.config;
         let [batch, length, _] = axes(plan, x, &self.name)?;
         let head_dim = features / heads;
-        let table = self.angles(plan, cache.map_or(length, |cache| cache.limit))?;
+        let table = self.angles(plan, cache.map_or(length, |cache| cache.limit).max(self.config.limit))?;
         let name = |what: &str| format!("{}.{what}", self.name);
         let normed = self.norm.forward(plan, x)?;
         let projected = self.qkv.forward(plan, normed)?;

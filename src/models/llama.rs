@@ -148,6 +148,7 @@ impl ModelKind for LlamaConfig {
             dropout: self.dropout,
             eps: self.norm_eps,
             theta: self.rope_theta,
+            limit: build.fields.shape(NAME, "tokens").map(|[length]| length)?,
         };
         let block = |number: usize| {
             let block = LlamaBlock::new(&format!("model.layers.{number}"), config)?;

@@ -178,7 +178,8 @@ impl ModelKind for MechanismTransformerConfig {
         let d = self.d_model;
         let heads = self.heads;
         let (hidden, dropout) = (self.feed_forward, self.dropout);
-        let block = LlamaBlockConfig { features: d, heads, kv_heads: heads, hidden, dropout, eps: 1e-6, theta: ROTARY_BASE };
+        let limit = BEFORE_JOINTS + joints;
+        let block = LlamaBlockConfig { features: d, heads, kv_heads: heads, hidden, dropout, eps: 1e-6, theta: ROTARY_BASE, limit };
         let layer = |name: &str, inputs: usize| Linear::new(name, inputs, d).activated(Activation::Relu);
         let joint = match self.joint_layers {
             1 => vec![Linear::new("joint_embedding", self.features.width(), d)],
@@ -187,7 +188,7 @@ impl ModelKind for MechanismTransformerConfig {
         let frequencies = build.buffers.iter().find(|b| b.name == RANDOM_FREQUENCIES);
         Ok(Box::new(MechanismTransformer {
             config: self.clone(),
-            positions: BEFORE_JOINTS + joints,
+            positions: limit,
             frequencies: frequencies.map(|b| Fill::floats(b.values.clone())),
             latent: [layer("latent_embedding.0", latents), Linear::new("latent_embedding.3", d, d)],
             latent_norm: LayerNorm::new("latent_norm", d, 1e-5),

@@ -157,6 +157,21 @@ impl<D: DataState + ?Sized> Problem<D> {
         Ok((plan.pruned(), PredictIo { feed, output }))
     }
 
+    /// Plan of the model alone on whole sequences of this length, which need not be that of the data; none if the data do not continue
+    /// sequences.
+    ///
+    /// # Errors
+    /// As `record_training`.
+    pub fn record_sequences(&self, target: Target, batch: usize, length: usize) -> Result<Option<(FixedPlan, PredictIo)>> {
+        let mut plan = self.empty("predict", target, false);
+        let state = state(&mut plan)?;
+        let Some((inputs, _)) = self.source().record_positions(&mut plan, batch, length)? else { return Ok(None) };
+        let output = self.build()?.forward(&mut plan, &inputs)?.main;
+        plan.keep(output);
+        let feed = Feed { state, inputs: inputs.tensors().to_vec(), sample_rows: None, batch };
+        Ok(Some((plan.pruned(), PredictIo { feed, output })))
+    }
+
     /// Plan of a decoding step for as many sequences as an evaluation batch has; none if data or model do not decode.
     ///
     /// # Errors

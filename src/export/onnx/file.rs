@@ -224,7 +224,7 @@ impl Writer<'_> {
             Op::Attention(causal) => self.attention(&inputs, *causal, node, &out),
             Op::Conv1d { .. } | Op::Conv2d | Op::MaxPool | Op::Upsample => self.images(node, &inputs, &out),
             Op::Fourier(phases) => self.fourier(phases, &inputs, node, &out),
-            Op::Rows | Op::LastOf | Op::Masked(_) | Op::Reverse(_) => self.by_integers(node, &inputs, &out),
+            Op::Rows | Op::Placed(_) | Op::LastOf | Op::Masked(_) | Op::Reverse(_) => self.by_integers(node, &inputs, &out),
             _ => self.axes(node, &inputs, &out),
         }
         Ok(())

@@ -49,12 +49,28 @@ impl Writer<'_> {
             let raw_data = f32::NEG_INFINITY.to_le_bytes().to_vec();
             let never = TensorProto { dims: vec![1], data_type: FLOAT, name: String::new(), raw_data };
             let never = self.step("ConstantOfShape", &[&shape], &[("value", Property::Tensor(never))], out);
-            let above = self.integer(1, out);
+            let above = match [0, 1].map(|i| self.of.graph.shape(node.inputs[i])[2]) {
+                [queries, keys] if queries == keys => self.integer(1, out),
+                // The first query sees all past positions and its own.
+                _ => {
+                    let one = self.integer(1, out);
+                    let [queries, keys] = [0, 1].map(|i| self.length(inputs[i], 2, out));
+                    let past = self.step("Sub", &[&keys, &queries], &[], out);
+                    self.step("Add", &[&past, &one], &[], out)
+                }
+            };
             let later = self.step("Trilu", &[&never, &above], &[("upper", Property::Int(1))], out);
             scores = self.step("Add", &[&scores, &later], &[], out);
         }
         let weights = self.step("Softmax", &[&scores], &[("axis", Property::Int(-1))], out);
         self.plain("MatMul", &[&weights, inputs[2]], out);
+    }
+
+    /// Length of an axis.
+    fn length(&mut self, x: &str, axis: i64, near: &str) -> String {
+        let shape = self.step("Shape", &[x], &[], near);
+        let axis = self.integer(axis, near);
+        self.step("Gather", &[&shape, &axis], &[("axis", Property::Int(0))], near)
     }
 
     /// Convolutions, pooling and upsampling, for which ONNX has channels before places.
@@ -133,6 +149,14 @@ impl Writer<'_> {
     pub(super) fn by_integers(&mut self, node: &Node, inputs: &[&str], out: &str) {
         match &node.op {
             Op::Rows => self.plain("Gather", inputs, out),
+            Op::Placed(axis) => {
+                let (new, past) = (self.length(inputs[1], 1, out), self.length(inputs[2], 2, out));
+                // ONNX Runtime makes a slice of a range alone, which leaves out what is beyond the table in silence.
+                let (zero, one) = (self.integer(0, out), self.integer(1, out));
+                let places = self.step("Range", &[&zero, &new, &one], &[], out);
+                let places = self.step("Add", &[&places, &past], &[], out);
+                self.op("Gather", &[inputs[0], &places], &[("axis", Property::Int(*axis as i64))], out);
+            }
             Op::Reverse(time) => {
                 let (time, batch) = (*time as i64, 1 - *time as i64);
                 self.op("ReverseSequence", inputs, &[("time_axis", Property::Int(time)), ("batch_axis", Property::Int(batch))], out);
@@ -146,8 +170,7 @@ impl Writer<'_> {
             }
             Op::Masked(fill) => {
                 let (zero, one) = (self.integer(0, out), self.integer(1, out));
-                let shape = self.step("Shape", &[inputs[0]], &[], out);
-                let length = self.step("Gather", &[&shape, &one], &[("axis", Property::Int(0))], out);
+                let length = self.length(inputs[0], 1, out);
                 let places = self.step("Range", &[&zero, &length, &one], &[], out);
                 let column = self.integers(&[1], out);
                 let lengths = self.step("Unsqueeze", &[inputs[1], &column], &[], out);
