@@ -23,7 +23,7 @@ FEATURES := isa$(if $(and $(shell command -v mpicc),$(LIBCLANG)),$(shell printf 
 test test-all test-drivers mutants torture bench bench-peers bench-compare: export ENGINE_CACHE = $(CURDIR)/target/untuned
 test test-all test-drivers mutants torture: export NODEVICE_SELECT = 1
 
-.PHONY: format train test deny test-all test-drivers test-dxc test-tint test-web web mutants torture bench bench-peers bench-compare driver mpi onnx
+.PHONY: format train test deny test-all test-drivers test-dxc test-tint test-web test-web-part web mutants torture bench bench-peers bench-compare driver mpi onnx
 
 train: driver
 	cargo run --release -- train $(RUN) $(ARGS) --out runs/first --resume
@@ -52,6 +52,7 @@ deny:
 # Before a release: everything that `make test` draws from or leaves out, on this driver and on the others.
 test-all: export ENGINE_TESTS = all
 test-all: test test-drivers
+	@if test -n "$(SWIFTSHADER)"; then $(MAKE) test-web; else echo "left out: the pages in a browser, as Chromium is not here (apt install chromium)"; fi
 
 # What runs apt-get with the rights that it takes.
 AS_ROOT = if [ "$$(id -u)" = 0 ]; then SUDO=; elif command -v sudo >/dev/null; then SUDO=sudo; \
@@ -82,18 +83,33 @@ test-dxc test-tint: test-%:
 	cargo test --features $(FEATURES) --test kernels-tests -- write-kernels
 	python3 kernels-tests/$*.py
 
-# A page on which a browser trains, in target/web: the curriculum and the schedule end with its steps.
-WEB = --steps 1800 --set train.epochs=2 --set train.steps_per_epoch=900 --set schedule.warmup_steps=100 --set data.transition_epochs=0
-web:
-	rm -rf target/web
-	cargo run --release -- export data/runs/integer_sequences_d64.toml --web target/web $(WEB)
+# Pages for browsers in target/web: a run that trains, two trained models that answer, and the check of a card. The curriculum and the schedule
+# of a run end with its steps.
+SEQUENCES = data/runs/integer_sequences_d64.toml
+SHORT = --steps 1800 --set train.epochs=2 --set train.steps_per_epoch=900 --set schedule.warmup_steps=100 --set data.transition_epochs=0
+LONGER = --set train.epochs=12 --set data.transition_epochs=2
+LINKAGES = --set data.file=target/web-runs/linkages.npz --set model.latents=8 --set train.epochs=30 --set 'model.layers={kind="dense",hidden=128}'
+ENGINE = target/release/engine
+web: driver
+	rm -rf target/web target/web-runs
+	cargo build --release
+	mkdir -p target/web target/web-runs
+	cp examples/web/index.html target/web/
+	$(ENGINE) export $(SEQUENCES) --web target/web/train $(SHORT)
+	$(ENGINE) card --web target/web/card
+	$(ENGINE) train $(SEQUENCES) $(LONGER) --out target/web-runs/numbers
+	$(ENGINE) export target/web-runs/numbers --web target/web/numbers --predict
+	$(ENGINE) data linkages --count 2000 --out target/web-runs/linkages.npz
+	$(ENGINE) train data/runs/linkage_vae.toml $(LINKAGES) --out target/web-runs/linkage
+	$(ENGINE) export target/web-runs/linkage --web target/web/linkage --predict
 
-# Fifty steps in Chromium against the same plan on the Vulkan driver that Chromium brings.
+# The pages in Chromium: fifty steps against the same plan on the Vulkan driver that Chromium brings, and the page of a card. A part of it takes
+# some minutes less, as compiling all kernels takes Chromium's software adapter most of the time.
 SWIFTSHADER = $(firstword $(wildcard /usr/lib/chromium/vk_swiftshader_icd.json /usr/lib/chromium-browser/vk_swiftshader_icd.json /opt/google/chrome/vk_swiftshader_icd.json))
-test-web:
-	@test -n "$(SWIFTSHADER)" || { echo "test-web: Chromium is not here: apt install chromium"; exit 1; }
+test-web test-web-part:
+	@test -n "$(SWIFTSHADER)" || { echo "$@: Chromium is not here: apt install chromium"; exit 1; }
 	VK_DRIVER_FILES=$(SWIFTSHADER) ENGINE_DEVICE=swiftshader cargo test --features $(FEATURES) --test kernels-tests -- write-web
-	python3 kernels-tests/web.py
+	python3 kernels-tests/web.py $(if $(findstring part,$@),--part)
 
 # Changes the shaders at random; each change must fail a case of its family.
 mutants: driver

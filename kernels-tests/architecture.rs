@@ -41,8 +41,8 @@ const FLOORS: [&[&str]; 19] = [
     &["problem"],
     &["inference"],
     &["registry", "train"],
-    &["export", "generate", "harness", "isa", "predict", "runs"],
-    &["serve"],
+    &["generate", "harness", "isa", "predict", "runs"],
+    &["export", "serve"],
     &["cli"],
     &["main", "lib"],
 ];

@@ -1,12 +1,15 @@
-"""Replays a training run in Chromium, and compares it with the same plan on a Vulkan driver of this machine, as `web.rs` has written it.
+"""Opens the pages for browsers in Chromium: compares a training run and a prediction with the same plans on a Vulkan driver of this machine,
+as `web.rs` has written them, and runs the page of a card, once with a kernel that is broken.
 
-`make test-web` writes both before. Chromium has no window and reaches nothing but this process, whose page web.html replays the run.
+`make test-web` writes all of it before. Chromium has no window and reaches nothing but this process, whose page web.html does the rest. With
+`--part` the page of the card checks some families and measures nothing.
 """
 
 import array
 import json
 import pathlib
 import queue
+import re
 import sys
 import time
 
@@ -17,7 +20,12 @@ FOLDER = pathlib.Path("target/web-test")
 PATIENCE = 300
 # Of the loss, and of the largest weight: what the browser and the driver may differ by.
 LOSS, WEIGHTS = 1e-6, 1e-5
-KINDS = {".html": "text/html", ".js": "text/javascript", ".json": "application/json", ".wgsl": "text/plain"}
+# Of a logit, as a share of the largest.
+LOGITS = 1e-5
+# Families that `--part` checks, and the kernel that is broken, with its family.
+PART = "slice,swiglu,layer_norm"
+BROKEN = ("layer_norm", re.compile(r"kernels/\d+-layer_norm-forward\.wgsl"))
+KINDS = {".css": "text/css", ".html": "text/html", ".js": "text/javascript", ".json": "application/json", ".wgsl": "text/plain"}
 # What a sentence must say.
 SENTENCES = {
     "a file that is cut off": "was cut off or changed",
@@ -30,18 +38,41 @@ SENTENCES = {
 }
 
 
+def broken(text):
+    """A kernel with the wrong sign of what it writes to its output y."""
+    changed, count = re.subn(r"^(\s*y(?:_\d+)?\[[^\]]*\] = )(.*);$", r"\1-(\2);", text, flags=re.M)
+    if count == 0:
+        sys.exit("test-web: the kernel that should be broken writes no y")
+    return changed
+
+
+def broken_files():
+    """Files of the card's page of which one kernel is broken, by name."""
+    card = json.loads((FOLDER / "card/card.json").read_text())
+    files = {}
+    for name in card["kernels"]:
+        if BROKEN[1].fullmatch(name):
+            files[name] = broken((FOLDER / "card" / name).read_text()).encode()
+    card["files"] = [[name, len(files.get(name, b"")) or size] for name, size in card["files"]]
+    return files | {"card.json": json.dumps(card).encode()}
+
+
 class Page(browser.Page):
-    """Serves web.html and the run, once more with a file that is cut off, and takes what the page tells."""
+    """Serves web.html and the pages, some once more with a file that is cut off or broken, and takes what the page tells."""
 
     def do_GET(self):
         path = self.path.split("?")[0]
         if path == "/":
             return self.reply("text/html", pathlib.Path(__file__).with_suffix(".html").read_bytes())
+        if path == "/what":
+            return self.reply("application/json", json.dumps(self.server.what).encode())
         _, folder, name = path.split("/", 2) if path.count("/") > 1 else ("", "", "")
-        file = FOLDER / "run" / name
-        if folder not in ("run", "cut") or ".." in name or not file.is_file():
+        file = FOLDER / {"cut": "run", "broken": "card"}.get(folder, folder) / name
+        if folder not in ("run", "cut", "predict", "card", "broken") or ".." in name or not file.is_file():
             return self.reply("text/plain", b"there is no such file", 404)
         content = file.read_bytes()
+        if folder == "broken":
+            content = self.server.broken.get(name, content)
         if folder == "cut" and name == "steps.bin":
             content = content[:-1000]
         self.reply(KINDS.get(file.suffix, "application/octet-stream"), content)
@@ -63,8 +94,12 @@ def listen(server):
             return told, sentences, what["end"]
         if "sentence" in what:
             sentences[what["sentence"]] = what["said"]
+        elif "working" in what:
+            print(what["working"], flush=True)
         elif "uniform" in what:
             told["uniform"] = what
+        elif "card" in what:
+            told[what["card"]] = what
         else:
             told.update(what)
 
@@ -104,8 +139,45 @@ def judge(told, sentences, expected):
         if not said.startswith("Refused: ") or part not in said:
             wrong.append(f"{name}: the page says `{said}`, and should say `{part}`")
     print(f"the page: {told['page']}")
-    if not told["page"].startswith("Paused after") or told["curves"] != 2 or told["rows"] != 4:
-        wrong.append(f"the page says `{told['page']}` and has {told['curves']} curves and {told['rows']} metrics")
+    if not told["page"].startswith("Paused after") or told["curves"] != 2 or told["rows"] != 4 or told["made"] != 30:
+        wrong.append(f"the page says `{told['page']}` and has {told['curves']} curves, {told['rows']} metrics and {told['made']} numbers made")
+    return wrong
+
+
+def judge_prediction(told, expected):
+    """What is wrong with the page of a trained model."""
+    largest = max(map(abs, expected["logits"]))
+    off = max(abs(a - b) for a, b in zip(told["logits"], expected["logits"], strict=True)) / largest
+    best = expected["logits"].index(max(expected["logits"]))
+    print(f"{told['asked']} Logits apart by {off:.1e} of the largest. Then: {told['wrong']}")
+    wrong = []
+    if not off <= LOGITS or f"expects {best}, " not in told["asked"]:
+        wrong.append(f"the prediction differs by {off:.1e}: `{told['asked']}` should expect {best}")
+    if told["wrong"] != "999 is no integer from 0 to 255.":
+        wrong.append(f"of a wrong number the page says `{told['wrong']}`")
+    return wrong
+
+
+def judge_cards(told, part):
+    """What is wrong with the pages of the card: the whole one passes, the broken one does not."""
+    wrong = []
+    whole, broken = told["card"]["certificate"], told["broken"]["certificate"]
+    for family in whole["families"]:
+        print(f"{family['name']}: {family['cases']} cases, {family['elements']} numbers, worst {family['worst']:.3f}, {family['failed']} failed")
+    for rate in whole["rates"]:
+        print(f"{rate['kind']} {rate['title']}: {rate['seconds']} s, {rate['flops']} operations, {rate['bytes']} bytes")
+    for run in whole["runs"]:
+        print(f"{run['name']}: {1e3 * run['seconds']:.1f} ms a step, RX 6600 at least {1e3 * run['predicted_seconds']:.2f} ms")
+    print(f"the page of the card: {told['card']['said']} The broken one: {told['broken']['said']}")
+    names = [family["name"] for family in whole["families"]]
+    if whole["failures"] or told["card"]["rows"] != len(names) or (part and names != sorted(part.split(","))):
+        wrong.append(f"the page of the card says `{told['card']['said']}` of {names}: {whole['failures']}")
+    if not part and (len(names) < 40 or len(whole["runs"]) != 4 or len(whole["rates"]) < 10):
+        wrong.append(f"the page of the card has {len(names)} families, {len(whole['rates'])} rates and {len(whole['runs'])} runs")
+    if not all(run["seconds"] > 0 for run in whole["runs"]) or any(rate["seconds"] == 0 for rate in whole["rates"]):
+        wrong.append("something took no time")
+    if "do not agree" not in told["broken"]["said"] or [f["name"] for f in broken["families"] if f["failed"] > 0] != [BROKEN[0]]:
+        wrong.append(f"of a kernel with a wrong sign the page of the card says `{told['broken']['said']}`")
     return wrong
 
 
@@ -113,11 +185,14 @@ def main():
     started = time.time()
     program = browser.found("test-web")
     expected = json.loads((FOLDER / "expected.json").read_text())
-    with browser.browsing(program, Page) as (server, log):
+    part = PART if sys.argv[1:] == ["--part"] else ""
+    what = {"part": part, "numbers": expected["numbers"], "broken": BROKEN[0]}
+    with browser.browsing(program, Page, what=what, broken=broken_files()) as (server, log):
         told, sentences, why = listen(server)
     if why:
         sys.exit(f"test-web: {program} has not come to the end: {why}. The last lines of its log:\n{log.last}")
-    wrong = judge(told, sentences, expected)
+    wrong = [*judge(told, sentences, expected), *judge_prediction(told, expected), *judge_cards(told, part)]
+    (FOLDER / "certificate.json").write_text(json.dumps(told["card"]["certificate"], indent=1))
     print(f"{browser.version(program)}, {time.time() - started:.0f} s")
     if wrong:
         sys.exit("test-web: " + "\n".join(wrong))

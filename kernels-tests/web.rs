@@ -1,5 +1,5 @@
-//! Training runs for browsers: that their folders are whole and say the same as the engine. `make test-web` replays in Chromium what
-//! `write` leaves under `target/web-test`, and compares it with what this machine's driver makes of the same plan.
+//! Pages for browsers: that their folders are whole and say the same as the engine. `make test-web` opens in Chromium what `write` leaves
+//! under `target/web-test`, and compares it with what this machine's driver makes of the same plans.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,19 +9,27 @@ use std::time::Instant;
 
 use engine::export::browser;
 use engine::gpu::Gpu;
+use engine::harness::FAMILIES;
 use engine::kernels::metrics::StepRecord;
-use engine::plan::Flat;
+use engine::plan::{Flat, Program};
 use engine::problem::{Loaded, Problem};
 use engine::ranks::Ranks;
 use engine::registry::Config;
 use engine::session::Plans;
 use engine::tasks::Purpose;
+use engine::train::Weights;
 
 use crate::models::config;
 use crate::program::{gpu, run};
 use crate::runner::tests;
 
-tests![a_folder_is_whole_and_says_what_the_engine_does, constants_and_micro_batches_are_written, what_cannot_be_a_page_is_refused,];
+tests![
+    a_folder_is_whole_and_says_what_the_engine_does,
+    constants_and_micro_batches_are_written,
+    a_card_page_has_cases_of_every_family,
+    a_trained_model_answers_with_the_weights_that_it_needs,
+    what_cannot_be_a_page_is_refused,
+];
 
 /// Where the files of `write` go: `web.py` looks for them there.
 const FOLDER: &str = "target/web-test";
@@ -29,6 +37,8 @@ const RUN: &str = "data/runs/integer_sequences_d64.toml";
 /// A short warm-up, so that fifty steps move the weights; and few sequences a step, as a software adapter is slow with kernels for cards.
 const SET: [&str; 3] = ["schedule.warmup_steps=10", "train.batch=4", "validation.sequences=4"];
 const STEPS: u64 = 50;
+/// A sequence of which the browser predicts the next number.
+const NUMBERS: [u32; 5] = [3, 6, 9, 12, 15];
 
 /// The run for the page with this number of steps, as arguments.
 fn of_run(steps: &'static str) -> Vec<&'static str> {
@@ -61,7 +71,36 @@ fn trained(config: &Config, gpu: &Arc<Gpu>, steps: u64) -> (Vec<f64>, Vec<f32>, 
     (losses, session.arena.read_flat(Flat::Parameters).unwrap(), seconds)
 }
 
-/// Writes a run for the browser, and what this machine's driver makes of it.
+/// Trains a run for some steps, and writes the page on which it answers.
+fn write_prediction(folder: &Path, run_file: &str, set: &[&str], page: &str) {
+    let (runs, page) = (folder.join("runs").join(page), folder.join(page));
+    let set: Vec<&str> = set.iter().flat_map(|set| ["--set", set]).collect();
+    let train = [&["train", run_file, "--steps", "2", "--out", runs.to_str().unwrap()], &set[..]].concat();
+    let export = ["export", runs.to_str().unwrap(), "--web", page.to_str().unwrap(), "--predict"];
+    for args in [&train[..], &export] {
+        let (code, _, wrong) = run(args);
+        assert_eq!(code, 0, "{args:?}: {wrong}");
+    }
+}
+
+/// What a run of integer sequences says of some numbers: the logits of the last of them.
+fn predicted(config: &Config, weights: &Path, gpu: &Arc<Gpu>, numbers: &[u32]) -> Vec<f32> {
+    let problem = Problem::open(config, Purpose::Predict).unwrap();
+    let (plan, io) = problem.record_prediction(browser(), 1).unwrap();
+    let weights = Weights::of_run(weights, "last").unwrap().load(plan.parameters()).unwrap();
+    let (program, _) = Program::alone(plan, gpu).unwrap();
+    program.arena().write_flat(Flat::Parameters, &weights).unwrap();
+    let tokens = io.feed.input("tokens").unwrap();
+    let mut words = vec![0; program.plan.len(tokens)];
+    words[..numbers.len()].copy_from_slice(numbers);
+    program.write(tokens, &words);
+    program.run(program.all()).unwrap();
+    let logits: Vec<f32> = program.read(io.output).unwrap();
+    let classes = logits.len() / words.len();
+    logits[(numbers.len() - 1) * classes..numbers.len() * classes].to_vec()
+}
+
+/// Writes pages for the browser, and what this machine's driver makes of the same plans.
 pub(crate) fn write() {
     let folder = Path::new(FOLDER);
     if folder.exists() {
@@ -74,7 +113,14 @@ pub(crate) fn write() {
     let config = config("integer_sequences_d64", &SET);
     let gpu = gpu();
     let (losses, weights, seconds) = trained(&config, &gpu, STEPS);
-    let expected = serde_json::json!({ "device": gpu.describe(), "losses": losses, "seconds": seconds });
+    write_prediction(folder, RUN, &SET, "predict");
+    let logits = predicted(&config, &folder.join("runs/predict"), &gpu, &NUMBERS);
+    let (code, said, wrong) = run(&["card", "--web", &format!("{FOLDER}/card")]);
+    assert_eq!(code, 0, "{wrong}");
+    print!("{said}");
+    let expected = serde_json::json!({
+        "device": gpu.describe(), "losses": losses, "seconds": seconds, "numbers": NUMBERS, "logits": logits,
+    });
     fs::write(folder.join("expected.json"), expected.to_string()).unwrap();
     fs::write(folder.join("weights.bin"), bytemuck::cast_slice(&weights)).unwrap();
 }
@@ -93,7 +139,7 @@ fn number(value: &serde_json::Value) -> usize {
 /// Fails unless all that a plan names is there, and every part lies in its buffer.
 fn expect_whole(folder: &Path, plan: &serde_json::Value) {
     let list = |of: &serde_json::Value| of.as_array().unwrap().clone();
-    let mut named = BTreeSet::from(["index.html", "page.js", "replay.js", "plan.json"].map(String::from));
+    let mut named = BTreeSet::from(["index.html", "style.css", "page.js", "replay.js", "plan.json"].map(String::from));
     for file in list(&plan["files"]) {
         let name = file[0].as_str().unwrap();
         assert_eq!(fs::metadata(folder.join(name)).unwrap().len() as usize, number(&file[1]), "{name}");
@@ -118,7 +164,11 @@ fn expect_whole(folder: &Path, plan: &serde_json::Value) {
     let stride: usize = list(&steps["writes"]).iter().map(|part| number(&part["bytes"])).sum();
     let micro_batches: usize = list(&steps["micro_batches"]).iter().map(number).sum();
     assert_eq!(fs::metadata(folder.join("steps.bin")).unwrap().len() as usize, stride * micro_batches);
+    let samples = &plan["samples"];
     let parts = list(&steps["writes"]).into_iter().chain(list(&plan["fills"])).chain([plan["weights"].clone(), plan["records"].clone()]);
+    let parts = parts.chain(list(&samples["launches"]).into_iter().flat_map(|launch| list(&launch["bindings"])));
+    let parts = parts.chain([samples["tokens"].clone(), samples["logits"].clone()]);
+    assert!(list(&samples["sequences"]).iter().all(|sequence| list(sequence).len() == 9), "{}", samples["sequences"]);
     parts.for_each(|part| assert!(fits(&part), "{part}"));
 }
 
@@ -158,6 +208,68 @@ fn constants_and_micro_batches_are_written() {
     assert!(factors.len() == 133_504 / 64 && [0.0, 1.0].iter().all(|value| factors.contains(value)), "{factors:?}");
 }
 
+fn a_card_page_has_cases_of_every_family() {
+    let folder = tempfile::tempdir().unwrap();
+    let page = folder.path().join("page");
+    let (code, said, wrong) = run(&["card", "--web", page.to_str().unwrap()]);
+    assert_eq!(code, 0, "{wrong}");
+    assert!(said.contains("cases of"), "{said}");
+    let card: serde_json::Value = serde_json::from_slice(&fs::read(page.join("card.json")).unwrap()).unwrap();
+    let list = |of: &serde_json::Value| of.as_array().unwrap().clone();
+    let cases = fs::read(page.join("cases.bin")).unwrap();
+    let names: Vec<String> = list(&card["families"]).iter().map(|family| family["name"].as_str().unwrap().into()).collect();
+    assert_eq!(names, FAMILIES.iter().map(|family| family.name).collect::<Vec<_>>());
+    let mut used = BTreeSet::new();
+    for family in list(&card["families"]) {
+        let name = &family["name"];
+        assert!(!list(&family["cases"]).is_empty(), "{name}");
+        for case in list(&family["cases"]) {
+            let sizes: Vec<usize> = list(&case["buffers"]).iter().map(|buffer| number(&buffer["bytes"])).collect();
+            let fits = |part: &serde_json::Value| number(&part["offset"]) + number(&part["bytes"]) <= sizes[number(&part["buffer"])];
+            for launch in list(&case["launches"]) {
+                assert!(list(&launch["bindings"]).iter().all(fits), "{name}: {launch}");
+                let kernel = card["kernels"][number(&launch["kernel"])].as_str().unwrap().to_string();
+                used.insert(kernel.split_once('-').unwrap().1.to_string());
+            }
+            let outputs = list(&case["outputs"]);
+            assert!(!outputs.is_empty(), "{name}: {}", case["spec"]);
+            for part in list(&case["inputs"]).iter().chain(&outputs) {
+                assert!(fits(part) && number(&part["at"]) + number(&part["bytes"]) <= cases.len(), "{name}: {part}");
+            }
+        }
+    }
+    // All that is listed is there, and nothing else but the page.
+    for file in list(&card["files"]) {
+        assert_eq!(fs::metadata(page.join(file[0].as_str().unwrap())).unwrap().len() as usize, number(&file[1]), "{file}");
+    }
+    for run in list(&card["runs"]) {
+        assert!(page.join(run["folder"].as_str().unwrap()).join("plan.json").is_file(), "{run}");
+    }
+    // A pass that browsers never run, as it is for processors, has no kernel here.
+    let families: BTreeSet<&str> = used.iter().map(|kernel| kernel.split('-').next().unwrap()).collect();
+    assert!(families.len() >= FAMILIES.len() - 1 && used.len() > 60, "{used:?}");
+}
+
+fn a_trained_model_answers_with_the_weights_that_it_needs() {
+    let folder = tempfile::tempdir().unwrap();
+    write_prediction(folder.path(), RUN, &SET, "numbers");
+    let plan: serde_json::Value = serde_json::from_slice(&fs::read(folder.path().join("numbers/plan.json")).unwrap()).unwrap();
+    assert_eq!(plan["asked"], serde_json::json!({ "kind": "numbers", "context": 8, "classes": 256 }));
+    assert_eq!(plan["step"], 2);
+    let linkages = folder.path().join("linkages.npz");
+    let (code, _, wrong) = run(&["data", "linkages", "--count", "100", "--out", linkages.to_str().unwrap()]);
+    assert_eq!(code, 0, "{wrong}");
+    let data = format!("data.file={}", linkages.display());
+    let set = [&data, "model.latents=3", "model.layers={kind=\"dense\",hidden=16}", "train.batch=16"];
+    write_prediction(folder.path(), "data/runs/linkage_vae.toml", &set, "picture");
+    let plan: serde_json::Value = serde_json::from_slice(&fs::read(folder.path().join("picture/plan.json")).unwrap()).unwrap();
+    assert_eq!(plan["asked"], serde_json::json!({ "kind": "picture", "latents": 3, "side": 64 }));
+    assert_eq!((number(&plan["input"]["bytes"]), number(&plan["output"]["bytes"])), (12, 4 * 64 * 64));
+    // The encoder's weights stay away: 64² × 16 of them and more.
+    let weights = fs::metadata(folder.path().join("picture/weights.bin")).unwrap().len() as usize;
+    assert!(weights >= 4 * (64 * 64 * 17 + 16 * 4) && weights < 4 * number(&plan["parameters"]) - 4 * 64 * 64 * 16, "{weights}");
+}
+
 fn what_cannot_be_a_page_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_string();
@@ -175,5 +287,20 @@ fn what_cannot_be_a_page_is_refused() {
     refused(&[RUN, "--web", &page, "--set", "train.precision=f16"], (2, "16-bit"));
     refused(&[&path("none.toml"), "--web", &page], (66, "none.toml"));
     refused(&[RUN, &path("x.onnx"), "--steps", "3"], (2, "--web"));
+    refused(&[RUN, &path("x.onnx"), "--predict"], (2, "--web"));
+    refused(&[RUN, "--web", &page, "--predict"], (2, "a RUN.toml has learnt nothing"));
+    // A run folder keeps what it has, whether it is named itself or a folder in it.
+    let trained = path("run");
+    let vectors = ["--set", "data.values=64", "--set", "train.batch=4", "--set", "validation.sequences=4"];
+    assert_eq!(run(&[&["train", RUN, "--steps", "1", "--out", &trained], &vectors[..]].concat()).0, 0);
+    let names = || fs::read_dir(&trained).unwrap().map(|entry| entry.unwrap().file_name()).collect::<BTreeSet<_>>();
+    let before = names();
+    refused(&[&trained, "--web", &trained], (73, "is not empty: name a new folder"));
+    refused(&[RUN, "--web", &trained], (73, "is not empty: name a new folder"));
+    refused(&[&trained, "--web", &format!("{trained}/page")], (73, "lies in the run's own folder"));
+    refused(&[&trained, "--web", &format!("{trained}/a/page"), "--predict"], (73, "lies in the run's own folder"));
+    assert_eq!(names(), before);
     assert!(!Path::new(&page).exists());
+    let (code, _, said) = run(&["card", "--web", &path("")]);
+    assert!(code == 73 && said.contains("is not empty: name a new folder"), "{code} {said}");
 }

@@ -27,11 +27,14 @@ use scalar::{Scalar, Var};
 /// Sizes around powers of two, where tails and tiles go wrong.
 pub const DIMS: [usize; 22] = [1, 2, 3, 5, 7, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129, 255, 256, 257, 1023, 1025];
 
-const GUARD_BYTES: u64 = 256;
+/// Bytes around a tensor that a kernel must leave alone.
+pub const GUARD_BYTES: u64 = 256;
 /// Around tensors in one run and in the other, so that a read past the end shows in the result. The first is a signalling NaN, which
 /// arithmetic makes quiet, so that
 /// `+=` on it shows as well.
 const GUARD_WORDS: [u32; 2] = [0x7fa0_dead, 0x4bad_f00d];
+/// What tensors and guards hold before a run, and before the other: NaN and 1e30, each with its guard.
+pub const POISONS: [[u32; 2]; 2] = [[f32::NAN.to_bits(), GUARD_WORDS[0]], [1e30f32.to_bits(), GUARD_WORDS[1]]];
 
 /// Distribution of the inputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -423,12 +426,23 @@ pub struct Outcome {
 /// A check's result; the error says what differs.
 pub type Checked<T> = std::result::Result<T, String>;
 
+/// What a tensor must hold after a run.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// The tensor.
+    pub tensor: Tensor,
+    /// Values of the reference, each with its running magnitude.
+    pub values: Vec<(f64, f64)>,
+    /// How close the device must come to them.
+    pub tolerance: Tolerance,
+}
+
 /// Expected values of a tensor with their running magnitudes.
 type Expected = Vec<(f64, f64)>;
 
 /// What devices that take subnormal numbers for zero may be off besides: a few such numbers. A kernel multiplies what may be subnormal
 /// last.
-const FLUSHED: f64 = 8.0 * f32::MIN_POSITIVE as f64;
+pub const FLUSHED: f64 = 8.0 * f32::MIN_POSITIVE as f64;
 
 /// Share of the allowed error, or what is wrong. Written so that a NaN fails.
 fn compare(got: &[f32], want: &Expected, tolerance: Tolerance) -> Checked<f64> {
@@ -567,7 +581,7 @@ impl Case {
     /// With the difference.
     pub fn check(&self, gpu: &Arc<Gpu>, checked: bool) -> Checked<Outcome> {
         let memory = Memory::of(self.plan.clone(), LayoutOptions { guard: Some(GUARD_BYTES), ..LayoutOptions::default() })?;
-        let [nan, other] = [[f32::NAN.to_bits(), GUARD_WORDS[0]], [1e30f32.to_bits(), GUARD_WORDS[1]]];
+        let [nan, other] = POISONS;
         let first = self.run(gpu, &memory, nan, BoundsChecks::Foreign)?;
         let again = [("other memory around tensors", other, BoundsChecks::Foreign)].into_iter();
         for (what, words, checks) in again.chain(checked.then_some(("bounds checks", nan, BoundsChecks::All))) {
@@ -611,15 +625,32 @@ impl Case {
     }
 
     fn write(&self, program: &Program) {
-        for (tensor, data) in &self.inputs {
+        self.inputs().into_iter().for_each(|(tensor, words)| program.write(tensor, words));
+    }
+
+    /// What is written to tensors before a run, the state of the step included.
+    pub fn inputs(&self) -> Vec<(Tensor, &[u32])> {
+        fn words(data: &Data) -> &[u32] {
             match data {
-                Data::Floats(v) => program.write(*tensor, v),
-                Data::Ints(v) => program.write(*tensor, v),
+                Data::Floats(v) => bytemuck::cast_slice(v),
+                Data::Ints(v) => v,
             }
         }
-        if let Some(state) = self.plan.find(kernels::STATE) {
-            program.write(state, &[self.state]);
-        }
+        let state = self.plan.find(kernels::STATE).map(|state| (state, bytemuck::cast_slice(std::slice::from_ref(&self.state))));
+        let mut inputs: Vec<_> = self.inputs.iter().map(|(tensor, data)| (*tensor, words(data))).chain(state).collect();
+        inputs.sort_by_key(|(tensor, _)| *tensor);
+        inputs
+    }
+
+    /// What the references and their gradients say of the results, for a check elsewhere.
+    ///
+    /// # Errors
+    /// With what has no reference.
+    pub fn wanted(&self) -> Checked<Vec<Wanted>> {
+        let expected = self.expected()?.into_iter();
+        let mut wanted: Vec<_> = expected.map(|(tensor, values)| Wanted { tensor, values, tolerance: self.tolerance_of(tensor) }).collect();
+        wanted.sort_by_key(|wanted| wanted.tensor);
+        Ok(wanted)
     }
 
     /// Breaks each result in each way, in turn: the kernels with a result for which the comparison sees all that changes it, and what it

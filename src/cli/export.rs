@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 
 use super::args::{KeyValue, RunFolderArgs, expect_apart, expect_others, weights_of};
 use crate::error::{Error, Result, argument};
-use crate::export::{self, Exported, WebRun};
+use crate::export::{self, Exported, WebPrediction, WebRun};
 use crate::files;
 use crate::gpu::Target;
 use crate::host::Host;
@@ -44,6 +44,9 @@ pub(super) struct ExportArgs {
     /// Write into a new folder a page on which a browser trains: RUN.toml from its initial weights, or a run folder from its weights
     #[arg(long, value_name = "DIR", conflicts_with_all = ["f16", "part"])]
     web: Option<PathBuf>,
+    /// Write a page on which the trained model of a run folder answers, instead of one on which it trains
+    #[arg(long, requires = "web", conflicts_with_all = ["steps", "set"])]
+    predict: bool,
     /// Steps that the page of --web has
     #[arg(long, value_name = "N", default_value_t = 1000, requires = "web")]
     steps: u64,
@@ -174,6 +177,8 @@ fn write_web(host: &Host, folder: &Path, args: &ExportArgs) -> Result<()> {
         _ => return Err(Error::Config("name one run, as in `engine export RUN.toml --web DIR`: --web has its own folder".into())),
     };
     files::expect_new_folder(folder)?;
+    expect_outside(folder, run)?;
+    let name = run.file_stem().unwrap_or_default().to_string_lossy();
     let (config, mut weights) = if run.is_dir() {
         if !args.set.is_empty() {
             return Err(Error::Config(
@@ -185,17 +190,38 @@ fn write_web(host: &Host, folder: &Path, args: &ExportArgs) -> Result<()> {
     } else {
         (Config::load(run, &args.set)?, None)
     };
-    let name = run.file_stem().unwrap_or_default().to_string_lossy();
-    let page = WebRun::of(&config, &name, weights.as_mut(), args.steps, || host.open(None))?;
-    page.write(folder)?;
-    let size: usize = page.files().map(|(_, bytes)| bytes.len()).sum();
+    let (what, size) = if args.predict {
+        let weights = weights.as_mut().ok_or_else(|| {
+            Error::Config(
+                "--predict is for a run folder, as in `engine export runs/NAME --web DIR --predict`: a RUN.toml has learnt nothing".into(),
+            )
+        })?;
+        let page = WebPrediction::of(&config, &name, weights, || host.open(None))?;
+        page.write(folder)?;
+        ("predictions".to_string(), page.files().map(|(_, bytes)| bytes.len()).sum::<usize>())
+    } else {
+        let page = WebRun::of(&config, &name, weights.as_mut(), args.steps, || host.open(None))?;
+        page.write(folder)?;
+        (format!("{} steps", page.steps()), page.files().map(|(_, bytes)| bytes.len()).sum())
+    };
     host.print(&format!(
-        "{}: {} steps, {}. Serve it, as with `python3 -m http.server -d {}`, and open http://localhost:8000",
+        "{}: {what}, {}. Serve it, as with `python3 -m http.server -d {}`, and open http://localhost:8000",
         folder.display(),
-        page.steps(),
         bytes(size as u64),
         argument(folder)
     ))
+}
+
+/// Fails if a folder to be made would lie in a run folder, whose files it could be taken for.
+fn expect_outside(folder: &Path, run: &Path) -> Result<()> {
+    let place = |path: &Path| std::fs::canonicalize(path).ok();
+    let above = folder.ancestors().skip(1).find_map(|path| place(if path.as_os_str().is_empty() { Path::new(".") } else { path }));
+    match (above, place(run).filter(|_| run.is_dir())) {
+        (Some(above), Some(run)) if above.starts_with(&run) => {
+            Err(Error::CannotCreate(format!("{} lies in the run's own folder: name a folder elsewhere", folder.display()).into()))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn write_weights(host: &Host, config: &Config, weights: &mut Weights, out: &Path) -> Result<()> {

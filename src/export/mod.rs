@@ -14,9 +14,15 @@ mod state_space;
 mod torch;
 mod translation;
 mod web;
+mod web_card;
+mod web_plan;
+mod web_predict;
 mod wgsl;
 
 pub use model::{Exported, Part};
 pub use onnx::{OnnxFile, OnnxTensor};
-pub use web::{WebRun, browser};
+pub use web::WebRun;
+pub use web_card::WebCard;
+pub use web_plan::browser;
+pub use web_predict::WebPrediction;
 pub use wgsl::{validated, wgsl};

@@ -1,43 +1,31 @@
 //! A training run for a browser: its plan as JSON, its kernels as WGSL, its weights, batches and states as bytes, and the page that replays
 //! them. The browser gets no model, no data, no schedule and no random numbers of its own.
 
-use std::collections::HashMap;
-use std::fs;
+use std::any::Any;
 use std::path::Path;
-use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::wgsl::{validated, wgsl};
+use super::web_plan::{self, Buffer, Files, Fill, Kernels, Launch, Limits, Part, Places, browser};
 use crate::error::{Error, Result, json};
-use crate::files;
-use crate::gpu::{BindingKind, CARD, Gpu, LAUNCH, Shader, Target};
+use crate::gpu::Gpu;
+use crate::kernels::State;
 use crate::kernels::metrics::{COUNT, NORM, RECORD, SKIPPED, SUMS};
 use crate::models::initial_weights;
-use crate::plan::{Arena, BufferSpec, Flat, LayoutOptions, Lowered, Memory, Place, Program, Section, Tensor};
+use crate::plan::{Flat, LayoutOptions, Lowered, Memory, Section};
 use crate::problem::{Loaded, Problem};
 use crate::registry::Config;
-use crate::session::{RING, TrainIo};
-use crate::tasks::Purpose;
+use crate::session::{PredictIo, RING, TrainIo};
+use crate::tasks::{IntegerSequencesConfig, Purpose};
 use crate::train::Weights;
 
-/// Files of the page, as they lie in the folder.
-const PAGE: [(&str, &str); 3] = [
-    ("index.html", include_str!("web/index.html")),
-    ("page.js", include_str!("web/page.js")),
-    ("replay.js", include_str!("web/replay.js")),
-];
-
 const PLAN: &str = "plan.json";
-const KERNELS: &str = "kernels";
 const WEIGHTS: &str = "weights.bin";
 const STEPS: &str = "steps.bin";
+const SAMPLES: &str = "samples.bin";
 
-/// The target of a plan for browsers: a card with the limits that WebGPU promises, but for its storage buffers, of which it promises eight
-/// and browsers have ten or more.
-pub fn browser() -> Target {
-    Target { storage_buffers: 10, max_binding: 128 << 20, half: false, ..Target::default() }
-}
+/// Sequences that the page of a run of integer sequences completes.
+const COMPLETED: usize = 6;
 
 /// Learning rate of step `step` (from 0) of a run without validations: a plateau schedule never lowers it.
 fn learning_rate(problem: &Loaded, step: u64) -> f64 {
@@ -48,84 +36,6 @@ fn learning_rate(problem: &Loaded, step: u64) -> f64 {
 /// Number of steps of the whole run.
 fn total(problem: &Loaded) -> u64 {
     problem.settings.train.epochs.saturating_mul(problem.source().steps_per_epoch())
-}
-
-/// A part of a buffer.
-#[derive(Debug, Serialize)]
-struct Part {
-    buffer: usize,
-    offset: u64,
-    bytes: u64,
-}
-
-impl Part {
-    fn of(place: Place, bytes: u64) -> Part {
-        Part { buffer: place.buffer, offset: place.offset, bytes }
-    }
-}
-
-#[derive(Debug, Serialize)]
-struct Buffer {
-    name: String,
-    bytes: u64,
-}
-
-/// What a buffer holds before the first step; all else is 0.
-#[derive(Debug, Serialize)]
-struct Fill {
-    file: String,
-    #[serde(flatten)]
-    to: Part,
-}
-
-#[derive(Debug, Serialize)]
-struct Bound {
-    binding: u32,
-    #[serde(flatten)]
-    part: Part,
-}
-
-#[derive(Debug, Serialize)]
-struct Launch {
-    label: String,
-    kernel: usize,
-    grid: [u32; 3],
-    /// Words of the immediate block.
-    immediates: Vec<u32>,
-    bindings: Vec<Bound>,
-    /// Seconds that an RX 6600 takes for it at least.
-    seconds: f64,
-}
-
-/// Most of what the kernels and buffers need of a device, by the names of WebGPU.
-#[derive(Debug, Default, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Limits {
-    max_storage_buffers_per_shader_stage: u64,
-    max_compute_workgroup_storage_size: u64,
-    max_compute_invocations_per_workgroup: u64,
-    max_compute_workgroup_size_x: u64,
-    max_compute_workgroups_per_dimension: u64,
-    max_storage_buffer_binding_size: u64,
-    max_buffer_size: u64,
-    max_immediate_size: u64,
-}
-
-impl Limits {
-    fn of(lowered: &Lowered, launches: &[Launch], buffers: &[Buffer]) -> Limits {
-        let most = |of: &dyn Fn(&Shader) -> u64| lowered.launches.iter().map(|launch| of(&launch.shader)).max().unwrap_or(0);
-        let bound = launches.iter().flat_map(|launch| &launch.bindings).map(|bound| bound.part.bytes);
-        Limits {
-            max_storage_buffers_per_shader_stage: most(&|shader| shader.bindings.len() as u64),
-            max_compute_workgroup_storage_size: most(&|shader| shader.workgroup_bytes.into()),
-            max_compute_invocations_per_workgroup: most(&|shader| shader.workgroup.into()),
-            max_compute_workgroup_size_x: most(&|shader| shader.workgroup.into()),
-            max_compute_workgroups_per_dimension: launches.iter().flat_map(|launch| launch.grid).max().unwrap_or(0).into(),
-            max_storage_buffer_binding_size: bound.max().unwrap_or(0),
-            max_buffer_size: buffers.iter().map(|buffer| buffer.bytes).max().unwrap_or(0),
-            max_immediate_size: most(&|shader| shader.params_bytes.into()),
-        }
-    }
 }
 
 /// What the host writes before each micro-batch, one part after another in the file.
@@ -163,6 +73,22 @@ struct Records {
     metrics: Vec<Metric>,
 }
 
+/// Sequences that the model completes as it learns: from the numbers that are given, one number after another.
+#[derive(Debug, Serialize)]
+struct Samples {
+    /// The whole sequences, of which the model sees the first numbers.
+    sequences: Vec<Vec<u32>>,
+    given: usize,
+    /// State of the launches.
+    file: &'static str,
+    state: Option<Part>,
+    launches: Vec<Launch>,
+    tokens: Part,
+    /// A logit for each class, position and sequence.
+    logits: Part,
+    classes: usize,
+}
+
 /// What `plan.json` holds.
 #[derive(Debug, Serialize)]
 struct Plan {
@@ -186,13 +112,24 @@ struct Plan {
     steps: Steps,
     weights: Part,
     records: Records,
+    samples: Option<Samples>,
+}
+
+/// What a page has of a run.
+pub(super) struct Recorded<'a> {
+    pub(super) name: &'a str,
+    pub(super) steps: u64,
+    /// With sequences that the model completes.
+    pub(super) completes: bool,
+    /// So many of the weights at most: where times alone count, the page repeats them.
+    pub(super) weights: usize,
 }
 
 /// A training run for a browser: the files of a folder that any web server can give.
 #[derive(Debug)]
 pub struct WebRun {
     plan: Plan,
-    files: Vec<(String, Vec<u8>)>,
+    files: Files,
 }
 
 impl WebRun {
@@ -212,44 +149,66 @@ impl WebRun {
         if let Some(weights) = &mut weights {
             problem.use_saved_buffers(weights.buffers(problem.buffers())?);
         }
-        let (mut problem, _) = problem.load()?;
+        let completes = (config.data.kind() as &dyn Any).is::<IntegerSequencesConfig>();
+        let run = WebRun::recorded(problem.load()?.0, weights, Recorded { name, steps, completes, weights: usize::MAX }, open)?;
+        let page = web_plan::page(include_str!("web/index.html"), ("page.js", include_str!("web/page.js")));
+        Ok(WebRun { files: run.files.into_iter().chain(page).collect(), ..run })
+    }
+
+    /// The run without a page, of a problem whose samples are loaded.
+    pub(super) fn recorded(
+        mut problem: Loaded,
+        weights: Option<&mut Weights>,
+        wanted: Recorded<'_>,
+        open: impl FnOnce() -> Result<Gpu>,
+    ) -> Result<WebRun> {
         let (plan, io) = problem.record_training(browser())?;
         let values = match weights {
             Some(weights) => weights.load(plan.parameters())?,
             None => initial_weights(plan.parameters(), problem.settings.train.seed),
         };
-        let (memory, lowered) = Memory::of(plan, LayoutOptions::default())?;
-        let places = Places::of(&lowered)?;
-        let mut files = vec![];
-        let kernels = Kernels::of(&lowered, &mut files)?;
-        let launches = launches(&lowered, &places, &kernels)?;
-        let fills = fills(&lowered, &places, &memory, &values, open, &mut files)?;
-        let recorded = record_steps(&mut problem, &lowered, &places, &io, steps)?;
-        files.push((STEPS.into(), recorded.1));
-        // The last is for reading back, which the page does in its own way.
-        let buffer = |spec: &BufferSpec| Buffer { name: spec.name.clone(), bytes: spec.bytes };
-        let buffers: Vec<Buffer> = memory.buffers[..memory.buffers.len() - 1].iter().map(buffer).collect();
+        let (predict, predict_io) = wanted.completes.then(|| problem.record_prediction(browser(), COMPLETED)).transpose()?.unzip();
+        let (memory, lowered) = Memory::lay_out([plan].into_iter().chain(predict).collect(), LayoutOptions::default())?;
+        let mut kernels = Kernels::default();
+        lowered.iter().try_for_each(|lowered| kernels.add(lowered))?;
+        let placed = lowered.iter().map(Places::of).collect::<Result<Vec<_>>>()?;
+        let (train, places) = (&lowered[0], &placed[0]);
+        let (launches, buffers) = (web_plan::launches(train, places, &kernels)?, web_plan::buffers(&memory));
+        let mut limits = Limits::default();
+        limits.raise(train, &launches, &buffers);
+        let (mut fills, mut files) = web_plan::constants(train, places, &memory, open)?;
+        fills.push(Fill { file: WEIGHTS.into(), to: web_plan::flat(&memory, Flat::Parameters)? });
+        files.push((WEIGHTS.into(), bytemuck::cast_slice(&values[..values.len().min(wanted.weights)]).to_vec()));
+        let (steps, bytes) = record_steps(&mut problem, train, places, &io, wanted.steps)?;
+        files.push((STEPS.into(), bytes));
+        let mut samples = None;
+        if let (Some(lowered), Some(places), Some(io)) = (lowered.get(1), placed.get(1), predict_io) {
+            let (recorded, state) = record_samples(&mut problem, (lowered, places, &kernels), &io, steps.micro_batches.len() as u64)?;
+            limits.raise(lowered, &recorded.launches, &buffers);
+            samples = Some(recorded);
+            files.push((SAMPLES.into(), state));
+        }
+        files.extend(std::mem::take(&mut kernels.files));
         let plan = Plan {
-            run: name.into(),
+            run: wanted.name.into(),
             engine: env!("CARGO_PKG_VERSION"),
-            parameters: lowered.plan.parameter_count(),
+            parameters: train.plan.parameter_count(),
             guess: problem.scorecard().baselines().first().map(|(name, _)| *name),
             total: total(&problem),
-            limits: Limits::of(&lowered, &launches, &buffers),
+            limits,
             features: kernels.features,
             files: files.iter().map(|(name, bytes)| (name.clone(), bytes.len())).collect(),
-            kernels: kernels.files,
+            kernels: kernels.names,
             buffers,
-            gradients: launches.len()
-                - lowered.plan.launches().filter(|l| lowered.plan.entries()[l.start].section == Section::Update).count(),
+            gradients: launches.len() - train.plan.launches().filter(|l| train.plan.entries()[l.start].section == Section::Update).count(),
             launches,
-            weights: flat(&memory, Flat::Parameters)?,
+            weights: web_plan::flat(&memory, Flat::Parameters)?,
             fills,
-            steps: recorded.0,
-            records: records(&problem, places.of_tensor(&lowered, io.records)?),
+            steps,
+            records: records(&problem, places.of_tensor(train, io.records)?),
+            samples,
         };
         files.push((PLAN.into(), json(&plan)?.into_bytes()));
-        files.extend(PAGE.map(|(name, text)| (name.to_string(), text.as_bytes().to_vec())));
         Ok(WebRun { plan, files })
     }
 
@@ -268,128 +227,39 @@ impl WebRun {
     /// # Errors
     /// `CannotCreate` when the folder has something in it or cannot be made, and `Io` when the disk is full.
     pub fn write(&self, folder: &Path) -> Result<()> {
-        files::expect_new_folder(folder)?;
-        fs::create_dir_all(folder.join(KERNELS)).map_err(|e| Error::create(folder, e))?;
-        self.files().try_for_each(|(name, bytes)| files::write(&folder.join(name), bytes))
+        web_plan::write(folder, self.files())
     }
 }
 
-/// Places of the tensors that are left after the passes.
-struct Places(HashMap<Tensor, Place>);
-
-impl Places {
-    fn of(lowered: &Lowered) -> Result<Places> {
-        // What only dropped launches used has a place without a byte.
-        let placed: Vec<Place> = lowered.places.iter().copied().filter(|place| place.bytes > 0).collect();
-        let tensors: Vec<Tensor> = lowered.plan.tensors().map(|(tensor, _)| tensor).collect();
-        if placed.len() != tensors.len() {
-            return Err(Error::Internal(format!("{} places for {} tensors", placed.len(), tensors.len())));
-        }
-        Ok(Places(tensors.into_iter().zip(placed).collect()))
-    }
-
-    fn find(&self, tensor: Tensor) -> Result<Place> {
-        self.0.get(&tensor).copied().ok_or_else(|| Error::Internal(format!("{tensor:?} has no place")))
-    }
-
-    /// The bytes of a tensor alone, which a binding may pass by a few.
-    fn of_tensor(&self, lowered: &Lowered, tensor: Tensor) -> Result<Part> {
-        Ok(Part::of(self.find(tensor)?, lowered.plan.bytes(tensor)))
-    }
+/// State of a prediction with so many rows.
+pub(super) fn predicting(rows: usize) -> State {
+    State { scale: 1.0, drawn: 1.0, rows: rows as u32, count: rows as u32, ..State::default() }
 }
 
-/// The different kernels of a plan.
-struct Kernels {
-    /// Numbers by the addresses of the shaders.
-    numbers: HashMap<*const Shader, usize>,
-    files: Vec<String>,
-    features: Vec<&'static str>,
-}
-
-impl Kernels {
-    /// Writes them into files, those of the same text once.
-    fn of(lowered: &Lowered, files: &mut Vec<(String, Vec<u8>)>) -> Result<Kernels> {
-        let mut kernels = Kernels { numbers: HashMap::new(), files: vec![], features: vec![] };
-        let mut texts: HashMap<String, usize> = HashMap::new();
-        for launch in &lowered.launches {
-            let shader = &launch.shader;
-            if kernels.numbers.contains_key(&Arc::as_ptr(shader)) {
-                continue;
-            }
-            let text = wgsl(shader, &validated(shader)?)?;
-            for (said, feature) in [("enable f16;", "shader-f16"), ("enable subgroups;", "subgroups")] {
-                if text.contains(said) && !kernels.features.contains(&feature) {
-                    kernels.features.push(feature);
-                }
-            }
-            let number = *texts.entry(text.clone()).or_insert(kernels.files.len());
-            if number == kernels.files.len() {
-                let name = format!("{KERNELS}/{number:02}-{}.wgsl", shader.name.replace(" + ", "+").replace('/', "-"));
-                kernels.files.push(name.clone());
-                files.push((name, text.into_bytes()));
-            }
-            kernels.numbers.insert(Arc::as_ptr(shader), number);
-        }
-        Ok(kernels)
-    }
-}
-
-/// The launches of a step, as `Program` runs them.
-fn launches(lowered: &Lowered, places: &Places, kernels: &Kernels) -> Result<Vec<Launch>> {
-    let costs = lowered.cost(&CARD, 1).launches;
-    let one = |(launch, cost): (&crate::plan::Launch, &crate::plan::LaunchCost)| {
-        let entries = &lowered.plan.entries()[launch.entries.clone()];
-        let bound = |(tensor, binding): (&Tensor, &crate::gpu::Binding)| {
-            if binding.kind != BindingKind::Storage {
-                return Err(Error::Internal(format!("{}: {} is no storage buffer", launch.shader.name, binding.name)));
-            }
-            let place = places.find(*tensor)?;
-            Ok(Bound { binding: binding.index, part: Part::of(place, place.bytes) })
-        };
-        let immediates: Vec<u8> = entries.iter().flat_map(|entry| entry.immediates.iter().copied()).collect();
-        Ok(Launch {
-            label: entries.iter().map(|entry| entry.label.as_str()).collect::<Vec<_>>().join(" + "),
-            kernel: kernels.numbers[&Arc::as_ptr(&launch.shader)],
-            // Two entries lie in one row.
-            grid: if let [entry] = entries { entry.grid } else { [entries.iter().map(|e| e.grid[0]).sum(), 1, 1] },
-            immediates: bytemuck::pod_collect_to_vec(&immediates),
-            bindings: launch.tensors.iter().zip(&launch.shader.bindings).map(bound).collect::<Result<_>>()?,
-            seconds: cost.seconds + LAUNCH,
-        })
+/// Sequences that no recorded step has, with the prediction that completes them, and its state.
+fn record_samples(
+    problem: &mut Loaded,
+    (lowered, places, kernels): (&Lowered, &Places, &Kernels),
+    io: &PredictIo,
+    step: u64,
+) -> Result<(Samples, Vec<u8>)> {
+    let batch = problem.batches(step)?.into_iter().next().ok_or_else(|| Error::Internal("a step without a batch".into()))?;
+    let context = lowered.plan.shape(io.feed.input("tokens")?)[1];
+    let numbers = batch.words("tokens").chunks(context).zip(batch.words("targets").chunks(context));
+    let whole = |(tokens, targets): (&[u32], &[u32])| tokens.iter().chain(targets.last()).copied().collect();
+    let classes = problem.source().fields().below("engine export", "tokens")?;
+    let state = places.find(io.feed.state).ok().map(|_| places.of_tensor(lowered, io.feed.state)).transpose()?;
+    let samples = Samples {
+        sequences: numbers.map(whole).take(COMPLETED).collect(),
+        given: context / 2,
+        file: SAMPLES,
+        state,
+        launches: web_plan::launches(lowered, places, kernels)?,
+        tokens: places.of_tensor(lowered, io.feed.input("tokens")?)?,
+        logits: places.of_tensor(lowered, io.output)?,
+        classes,
     };
-    lowered.launches.iter().zip(&costs).map(one).collect()
-}
-
-/// A whole flat buffer.
-fn flat(memory: &Memory, flat: Flat) -> Result<Part> {
-    let found = memory.buffers.iter().position(|buffer| buffer.name == flat.name());
-    let buffer = found.ok_or_else(|| Error::Internal(format!("no buffer {}", flat.name())))?;
-    Ok(Part { buffer, offset: 0, bytes: memory.buffers[buffer].bytes })
-}
-
-/// What buffers hold before the first step: weights, and constants.
-fn fills(
-    lowered: &Lowered,
-    places: &Places,
-    memory: &Memory,
-    weights: &[f32],
-    open: impl FnOnce() -> Result<Gpu>,
-    files: &mut Vec<(String, Vec<u8>)>,
-) -> Result<Vec<Fill>> {
-    let mut fills = vec![Fill { file: WEIGHTS.into(), to: flat(memory, Flat::Parameters)? }];
-    files.push((WEIGHTS.into(), bytemuck::cast_slice(weights).to_vec()));
-    if lowered.plan.constants().is_empty() {
-        return Ok(fills);
-    }
-    // A program without launches: it writes the constants, and they are read back.
-    let idle = Lowered { launches: vec![], ..lowered.clone() };
-    let program = Program::new(idle, Arc::new(Arena::new(Arc::new(open()?), memory)?))?;
-    for (number, (tensor, _)) in lowered.plan.constants().iter().enumerate() {
-        let (file, words) = (format!("constant-{number}.bin"), program.read::<u32>(*tensor)?);
-        fills.push(Fill { file: file.clone(), to: places.of_tensor(lowered, *tensor)? });
-        files.push((file, bytemuck::cast_slice(&words).to_vec()));
-    }
-    Ok(fills)
+    Ok((samples, bytemuck::bytes_of(&predicting(COMPLETED)).to_vec()))
 }
 
 /// What the host writes in the first steps of the run, with its bytes.

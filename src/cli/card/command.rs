@@ -15,11 +15,12 @@ use super::parts::{Job, parts};
 use super::schedule::{self, Clockwork, Part};
 use crate::cli::args::{DeviceArg, JsonArg, VERSION, expect_writable};
 use crate::cli::signals::stop_on_signals;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, argument};
+use crate::export::WebCard;
 use crate::files;
 use crate::gpu::Gpu;
 use crate::host::Host;
-use crate::metrics::duration;
+use crate::metrics::{bytes, duration};
 use crate::runs::date;
 
 /// Check and measure a card in ten minutes, into one file that can be sent
@@ -34,6 +35,9 @@ pub(in crate::cli) struct CardArgs {
     /// File to write; of one that is not finished, what is missing is measured [default: card-NAME-DATE.md]
     #[arg(long, value_name = "FILE.md")]
     out: Option<PathBuf>,
+    /// Write into a new folder a page on which a browser checks and measures the card of whoever opens it, instead of measuring here
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["minutes", "out", "json"])]
+    web: Option<PathBuf>,
     /// Measure one thing in this process, and print it as JSON
     #[arg(long, value_name = "WHAT", hide = true)]
     measure: Option<String>,
@@ -101,9 +105,26 @@ fn slug(name: &str) -> String {
     words.map(str::to_ascii_lowercase).take(5).collect::<Vec<_>>().join("-")
 }
 
+/// Writes the page on which a browser checks and measures a card.
+fn write_web(host: &Host, folder: &Path, runs: &Path, device: Option<&str>) -> Result<()> {
+    files::expect_new_folder(folder)?;
+    let page = WebCard::of(runs, || host.open(device))?;
+    page.write(folder)?;
+    let ([families, cases, kernels], size) = (page.counts(), page.files().map(|(_, bytes)| bytes.len()).sum::<usize>());
+    host.print(&format!(
+        "{}: {cases} cases of {families} kernel families, {kernels} kernels, {}. Serve it, as with `python3 -m http.server -d {}`, and open http://localhost:8000",
+        folder.display(),
+        bytes(size as u64),
+        argument(folder)
+    ))
+}
+
 pub(in crate::cli) fn run(host: &Host, args: CardArgs) -> Result<()> {
-    let CardArgs { runs, minutes, out, measure: what, device, json: JsonArg { json } } = args;
+    let CardArgs { runs, minutes, out, web, measure: what, device, json: JsonArg { json } } = args;
     let wanted = device.device.as_deref();
+    if let Some(folder) = web {
+        return write_web(host, &folder, &runs, wanted);
+    }
     if let Some(what) = what {
         return host.print_json(&measure(&what, &Arc::new(host.open(wanted)?))?);
     }

@@ -1,12 +1,14 @@
 // The page of a training run: it starts and stops the replay, and draws what the records of the steps say.
 
-import { load, Refused, Replay } from "./replay.js";
+import { bound, encode, load, Refused, Replay } from "./replay.js";
 
 const $ = (id) => document.getElementById(id);
 const svg = "http://www.w3.org/2000/svg";
 // Steps whose mean the table shows, and points of a curve.
 const LAST = 50;
 const POINTS = 200;
+// How many times the steps so far are done when samples are completed again.
+const MORE = 1.25;
 const [WIDTH, HEIGHT, LEFT, BELOW] = [640, 220, 56, 24];
 
 function make(name, attributes = {}, text = "") {
@@ -70,6 +72,61 @@ class Chart {
   }
 }
 
+// Sequences that the model completes as it learns. Between steps its launches run over the weights as they are by then: the largest logit
+// after the last number is the next number.
+class Samples {
+  constructor(replay) {
+    this.replay = replay;
+    this.plan = replay.plan.samples;
+    this.launches = bound(replay.state, this.plan.launches, replay.pipelines, replay.buffers);
+    $("samples").hidden = false;
+    this.draw(this.plan.sequences.map((sequence) => sequence.slice(0, this.plan.given)));
+  }
+
+  async complete() {
+    const { replay, plan } = this;
+    const { sequences, given, tokens, classes } = plan;
+    const context = sequences[0].length - 1;
+    const rows = sequences.map((sequence) => sequence.slice(0, given));
+    for (let length = given; length <= context; length++) {
+      const words = new Uint32Array(tokens.bytes / 4);
+      rows.forEach((row, at) => words.set(row, at * context));
+      const { queue } = replay.device;
+      queue.writeBuffer(replay.buffers[tokens.buffer], tokens.offset, words);
+      if (plan.state) queue.writeBuffer(replay.buffers[plan.state.buffer], plan.state.offset, replay.files.get(plan.file));
+      const encoder = replay.device.createCommandEncoder();
+      const pass = encoder.beginComputePass();
+      this.launches.forEach((launch) => encode(pass, launch));
+      pass.end();
+      queue.submit([encoder.finish()]);
+      const logits = new Float32Array(await replay.copied(plan.logits));
+      rows.forEach((row, at) => {
+        const first = (at * context + length - 1) * classes;
+        const of = logits.subarray(first, first + classes);
+        row.push(of.indexOf(Math.max(...of)));
+      });
+    }
+    this.draw(rows);
+  }
+
+  draw(rows) {
+    const { sequences, given } = this.plan;
+    const lines = sequences.map((truth, at) => {
+      const line = document.createElement("li");
+      line.append(truth.slice(0, given).join("  "));
+      rows[at].slice(given).forEach((number, i) => {
+        const made = document.createElement("span");
+        const right = truth[given + i];
+        made.className = number === right ? "made" : "made wrong";
+        made.textContent = number === right ? number : `${number} (${right})`;
+        line.append("  ", made);
+      });
+      return line;
+    });
+    $("sequences").replaceChildren(...lines);
+  }
+}
+
 class Page {
   constructor(replay, compiled) {
     const { plan } = replay;
@@ -79,26 +136,37 @@ class Page {
     const share = this.metrics.find(({ digits }) => digits === null);
     this.values = this.metrics.map(() => []);
     this.charts = [loss, share].filter(Boolean).map((metric) => [this.metrics.indexOf(metric), new Chart(metric, replay.steps, plan.guess)]);
+    this.samples = plan.samples ? new Samples(replay) : null;
     $("of-guess").textContent = plan.guess ?? "";
     $("table").hidden = false;
     this.fill();
     $("go").disabled = false;
-    $("go").onclick = () => (this.running ? replay.stop() : this.go());
+    $("go").onclick = () => (this.running ? this.pause() : this.go());
     say(`Ready: ${count(plan.kernels.length)} kernels are compiled. A step is ${plan.launches.length} launches.`);
+  }
+
+  pause() {
+    this.paused = true;
+    this.replay.stop();
   }
 
   async go() {
     const { replay } = this;
-    this.running = true;
+    [this.running, this.paused] = [true, false];
     $("go").textContent = "Pause";
     say("The model trains.");
     const started = performance.now();
     const before = this.seconds;
     try {
-      await replay.run(replay.steps, (records) => {
-        this.seconds = before + (performance.now() - started) / 1e3;
-        this.take(records);
-      });
+      // A part of the steps at a time: in between the samples are completed, more often at first.
+      while (replay.step < replay.steps && !this.paused) {
+        const until = this.samples ? Math.min(replay.steps, Math.ceil((replay.step + 1) * MORE)) : replay.steps;
+        await replay.run(until, (records) => {
+          this.seconds = before + (performance.now() - started) / 1e3;
+          this.take(records);
+        });
+        await this.samples?.complete();
+      }
       const end = replay.step === replay.steps;
       $("go").disabled = end;
       const done = end ? `All ${count(replay.steps)} recorded steps are done` : `Paused after ${count(replay.step)} steps`;
@@ -149,7 +217,7 @@ class Page {
       return row;
     });
     $("table").tBodies[0].replaceChildren(...rows);
-    const { info } = replay.adapter;
+    const { info } = replay.state.adapter;
     const done = this.values[0]?.length ?? 0;
     const facts = {
       Run: plan.run,
@@ -159,7 +227,7 @@ class Page {
       Skipped: `${count(this.skipped)} updates, as a number was not finite`,
       Card: [info?.vendor, info?.architecture, info?.description].filter(Boolean).join(" ") || "not told by the browser",
       Kernels: `${plan.kernels.length}, compiled in ${this.compiled.toFixed(1)} s`,
-      Parameters: replay.immediates ? "as immediates" : "in a uniform buffer, as this browser has no immediates",
+      Parameters: replay.state.immediates ? "as immediates" : "in a uniform buffer, as this browser has no immediates",
       Engine: plan.engine,
     };
     const items = Object.entries(facts).flatMap(([key, value]) => {

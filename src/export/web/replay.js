@@ -1,5 +1,6 @@
 // Replays a training run that `engine export RUN --web DIR` has written: a fixed list of kernel launches over fixed buffers. What is
-// written before each step was recorded as bytes; no model, no schedule and no random number is made here.
+// written before each step was recorded as bytes; no model, no schedule and no random number is made here. The other pages that the
+// engine writes open their devices, compile their kernels and launch them by the functions that this module gives away.
 
 // Seconds that a submission should take at most: systems end what takes 2 s, and the page waits for its card meanwhile.
 const LONGEST = 0.25;
@@ -39,18 +40,18 @@ async function fetched(folder, name, bytes) {
   return content;
 }
 
-async function fetchedPlan(folder) {
-  const content = await fetched(folder, "plan.json");
+async function fetchedPlan(folder, name) {
+  const content = await fetched(folder, name);
   try {
     return JSON.parse(new TextDecoder().decode(content));
   } catch {
-    throw new Refused("plan.json is no whole plan: it was cut off or changed. Copy the folder again.");
+    throw new Refused(`${name} is no whole plan: it was cut off or changed. Copy the folder again.`);
   }
 }
 
 // Loads the plan of a folder, which is this module's own, and all files that it names. `progress(done, of)` is told of each.
-export async function load(progress = () => {}, folder = new URL(".", import.meta.url)) {
-  const plan = await fetchedPlan(folder);
+export async function load(progress = () => {}, folder = new URL(".", import.meta.url), name = "plan.json") {
+  const plan = await fetchedPlan(folder, name);
   const files = new Map();
   progress(0, plan.files.length);
   await Promise.all(
@@ -62,8 +63,8 @@ export async function load(progress = () => {}, folder = new URL(".", import.met
   return { plan, files };
 }
 
-// A device with what the plan needs and no more; whether it takes parameters as immediates.
-async function opened(plan, wantsImmediates) {
+// A device with what the plan needs and no more; whether it takes parameters as immediates; and `broken`, which has its loss as an error.
+export async function opened(plan, wantsImmediates = true) {
   if (!globalThis.isSecureContext) throw new Refused("WebGPU needs https, or a page from localhost.");
   if (!navigator.gpu) {
     throw new Refused("This browser has no WebGPU. Chrome and Edge have it from version 113 on, Safari from 26 on, Firefox from 141 on.");
@@ -85,7 +86,15 @@ async function opened(plan, wantsImmediates) {
   const immediates = wantsImmediates && knows && adapter.limits.maxImmediateSize >= plan.limits.maxImmediateSize;
   if (immediates) requiredLimits.maxImmediateSize = plan.limits.maxImmediateSize;
   const device = await adapter.requestDevice({ requiredFeatures: plan.features, requiredLimits });
-  return { adapter, device, immediates };
+  const state = { adapter, device, immediates, broken: null };
+  device.lost.then(({ reason, message }) => {
+    const why = message || reason || "no reason was given";
+    state.broken = new Refused(`The graphics device was lost (${why}). Load the page again to start anew.`);
+  });
+  device.onuncapturederror = ({ error }) => {
+    state.broken ??= new Refused(`The browser refuses a step: ${error.message}`);
+  };
+  return state;
 }
 
 // The same kernel with its parameters in a uniform buffer, for browsers without immediates.
@@ -94,77 +103,96 @@ function withUniform(code) {
   return code.replace("requires immediate_address_space;", "").replace(declared, `@group(0) @binding(${PARAMETERS_AT}) var<uniform>$1`);
 }
 
+// The pipeline of a kernel.
+export async function compiled(state, name, text) {
+  // What is wrong with the text is told below.
+  state.device.pushErrorScope("validation");
+  const module = state.device.createShaderModule({ label: name, code: state.immediates ? text : withUniform(text) });
+  state.device.popErrorScope().catch(() => {});
+  const descriptor = { label: name, layout: "auto", compute: { module, entryPoint: "main" } };
+  return state.device.createComputePipelineAsync(descriptor).catch(async (error) => {
+    const { messages } = await module.getCompilationInfo();
+    const why = messages.find(({ type }) => type === "error")?.message ?? error.message;
+    throw state.broken ?? new Refused(`This browser does not compile ${name}: ${why}`);
+  });
+}
+
+export function allocated({ device }, sizes) {
+  const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_DST | GPUBufferUsage.COPY_SRC;
+  return sizes.map((size) => device.createBuffer({ size, usage }));
+}
+
+// Launches over buffers, ready for `encode`, by the pipelines of their kernels.
+export function bound({ device, immediates }, launches, pipelines, buffers) {
+  const usage = GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST;
+  const parameters = immediates ? null : device.createBuffer({ size: launches.length * SLOT, usage });
+  return launches.map(({ kernel, grid, bindings, seconds, immediates: list }, at) => {
+    const part = ({ binding, buffer, offset, bytes }) => ({ binding, resource: { buffer: buffers[buffer], offset, size: bytes } });
+    const [entries, words, pipeline] = [bindings.map(part), new Uint32Array(list), pipelines[kernel]];
+    if (parameters && words.length > 0) {
+      device.queue.writeBuffer(parameters, at * SLOT, words);
+      entries.push({ binding: PARAMETERS_AT, resource: { buffer: parameters, offset: at * SLOT, size: SLOT } });
+    }
+    const group = device.createBindGroup({ layout: pipeline.getBindGroupLayout(0), entries });
+    return { pipeline, group, words: parameters ? [] : words, grid, seconds };
+  });
+}
+
+export function encode(pass, { pipeline, group, words, grid }) {
+  pass.setPipeline(pipeline);
+  pass.setBindGroup(0, group);
+  if (words.length > 0) pass.setImmediates(0, words);
+  pass.dispatchWorkgroups(...grid);
+}
+
+// Waits for what a lost device may refuse or leave open, and tells of the loss, which may be known a moment later.
+export async function there(state, promise) {
+  const moment = () => new Promise((resolve) => setTimeout(resolve, 1000));
+  const value = await Promise.race([promise, state.device.lost]).catch(() => Promise.race([state.device.lost, moment()]));
+  if (state.broken) throw state.broken;
+  return value;
+}
+
+// The bytes of a part of a buffer.
+export async function copied(state, buffer, offset, bytes) {
+  const into = state.device.createBuffer({ size: bytes, usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST });
+  const encoder = state.device.createCommandEncoder();
+  encoder.copyBufferToBuffer(buffer, offset, into, 0, bytes);
+  state.device.queue.submit([encoder.finish()]);
+  await there(state, into.mapAsync(GPUMapMode.READ));
+  const content = into.getMappedRange().slice(0);
+  into.destroy();
+  return content;
+}
+
 export class Replay {
   // Makes buffers and pipelines. `progress(done, of)` is told of each kernel that is compiled.
   static async open({ plan, files }, { progress = () => {}, immediates = true } = {}) {
-    const replay = new Replay();
-    Object.assign(replay, { plan, files, step: 0, pace: SLOWEST, slowest: 0, stopped: false, broken: null });
-    Object.assign(replay, await opened(plan, immediates));
-    replay.device.lost.then(({ reason, message }) => {
-      const why = message || reason || "no reason was given";
-      replay.broken = new Refused(`The graphics device was lost (${why}). Load the page again to start anew.`);
-    });
-    replay.allocate();
-    await replay.compile(progress);
-    replay.device.onuncapturederror = ({ error }) => {
-      replay.broken ??= new Refused(`The browser refuses a step: ${error.message}`);
-    };
-    return replay;
-  }
-
-  allocate() {
-    const { device, plan, files } = this;
-    const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_DST | GPUBufferUsage.COPY_SRC;
-    this.buffers = plan.buffers.map(({ name, bytes }) => device.createBuffer({ label: name, size: bytes, usage }));
+    const replay = Object.assign(new Replay(), { plan, files, step: 0, pace: SLOWEST, slowest: 0, stopped: false });
+    const state = (replay.state = await opened(plan, immediates));
+    replay.buffers = allocated(state, plan.buffers.map(({ bytes }) => bytes));
     for (const { file, buffer, offset, bytes } of plan.fills) {
-      device.queue.writeBuffer(this.buffers[buffer], offset, files.get(file), 0, bytes);
+      state.device.queue.writeBuffer(replay.buffers[buffer], offset, files.get(file), 0, bytes);
     }
-    this.words = plan.launches.map(({ immediates }) => new Uint32Array(immediates));
-    if (!this.immediates) {
-      const [size, usage] = [plan.launches.length * SLOT, GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST];
-      this.parameters = device.createBuffer({ label: "parameters of launches", size, usage });
-      this.words.forEach((words, at) => device.queue.writeBuffer(this.parameters, at * SLOT, words));
-    }
-    this.stride = plan.steps.writes.reduce((sum, { bytes }) => sum + bytes, 0);
+    replay.stride = plan.steps.writes.reduce((sum, { bytes }) => sum + bytes, 0);
     // First micro-batch of each step.
-    this.firsts = [0];
-    for (const count of plan.steps.micro_batches) this.firsts.push(this.firsts.at(-1) + count);
-    this.readback = device.createBuffer({ size: plan.records.bytes, usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST });
-  }
-
-  // All kernels at once: the browser compiles them side by side.
-  async compile(progress) {
-    const { device, plan, files } = this;
+    replay.firsts = [0];
+    for (const count of plan.steps.micro_batches) replay.firsts.push(replay.firsts.at(-1) + count);
     let done = 0;
     progress(0, plan.kernels.length);
-    const pipelines = await Promise.all(
+    // All kernels at once: the browser compiles them side by side.
+    replay.pipelines = await Promise.all(
       plan.kernels.map(async (name) => {
-        const text = new TextDecoder().decode(files.get(name));
-        const module = device.createShaderModule({ label: name, code: this.immediates ? text : withUniform(text) });
-        const descriptor = { label: name, layout: "auto", compute: { module, entryPoint: "main" } };
-        const pipeline = await device.createComputePipelineAsync(descriptor).catch(async (error) => {
-          const { messages } = await module.getCompilationInfo();
-          const why = messages.find(({ type }) => type === "error")?.message ?? error.message;
-          throw this.broken ?? new Refused(`This browser does not compile ${name}: ${why}`);
-        });
+        const pipeline = await compiled(state, name, new TextDecoder().decode(files.get(name)));
         progress(++done, plan.kernels.length);
         return pipeline;
       }),
     );
-    this.launches = plan.launches.map(({ kernel, grid, bindings, seconds }, at) => {
-      const entries = bindings.map(({ binding, buffer, offset, bytes }) => ({
-        binding,
-        resource: { buffer: this.buffers[buffer], offset, size: bytes },
-      }));
-      const words = this.words[at];
-      if (this.parameters && words.length > 0) {
-        entries.push({ binding: PARAMETERS_AT, resource: { buffer: this.parameters, offset: at * SLOT, size: SLOT } });
-      }
-      const group = device.createBindGroup({ layout: pipelines[kernel].getBindGroupLayout(0), entries });
-      return { pipeline: pipelines[kernel], group, words, grid, seconds };
-    });
+    replay.launches = bound(state, plan.launches, replay.pipelines, replay.buffers);
+    return replay;
   }
 
+  get device() { return this.state.device; }
   // Number of recorded steps.
   get steps() { return this.plan.steps.micro_batches.length; }
 
@@ -194,25 +222,11 @@ export class Replay {
     while (queued.length > 0) await this.ended(queued);
     if (reading) await reading;
     await read();
-    this.expectThere();
+    if (this.state.broken) throw this.state.broken;
   }
 
   // Ends `run` after the step that is under way.
-  stop() {
-    this.stopped = true;
-  }
-
-  expectThere() {
-    if (this.broken) throw this.broken;
-  }
-
-  // Waits for what a lost device may refuse or leave open, and tells of the loss, which may be known a moment later.
-  async there(promise) {
-    const moment = () => new Promise((resolve) => setTimeout(resolve, 1000));
-    const value = await Promise.race([promise, this.device.lost]).catch(() => Promise.race([this.device.lost, moment()]));
-    this.expectThere();
-    return value;
-  }
+  stop() { this.stopped = true; }
 
   async submitStep(queued) {
     const { plan, device } = this;
@@ -238,12 +252,8 @@ export class Replay {
     let [at, seconds] = [start, 0];
     // Half of the longest, as launches take longer than at least, and not all by the same factor.
     while (at < end && (at === start || (seconds + this.launches[at].seconds) * this.pace <= LONGEST / 2)) {
-      const { pipeline, group, words, grid } = this.launches[at++];
-      pass.setPipeline(pipeline);
-      pass.setBindGroup(0, group);
-      if (this.immediates && words.length > 0) pass.setImmediates(0, words);
-      pass.dispatchWorkgroups(...grid);
-      seconds += this.launches[at - 1].seconds;
+      encode(pass, this.launches[at]);
+      seconds += this.launches[at++].seconds;
     }
     pass.end();
     device.queue.submit([encoder.finish()]);
@@ -256,7 +266,7 @@ export class Replay {
   // Waits for the oldest submission, and learns the device's pace from it.
   async ended(queued) {
     const { done, submitted, seconds } = queued.shift();
-    const now = await this.there(done);
+    const now = await there(this.state, done);
     const took = (now - Math.max(this.idle ?? submitted, submitted)) / 1e3;
     this.idle = now;
     this.slowest = Math.max(this.slowest, took / seconds);
@@ -265,10 +275,10 @@ export class Replay {
   // Reads the ring of records up to the last step, and tells of those that are new.
   async read(onRecords) {
     const { plan, unread, step } = this;
-    const { buffer, offset, bytes, slots, words, count, norm, skipped, metrics } = plan.records;
+    const { slots, words, count, norm, skipped, metrics } = plan.records;
     if (unread === step) return;
     this.unread = step;
-    const ring = new Float32Array(await this.copied(buffer, offset, bytes, this.readback));
+    const ring = new Float32Array(await this.copied(plan.records));
     const records = [];
     for (let at = unread; at < step; at++) {
       const record = ring.subarray((at % slots) * words, (at % slots) * words + words);
@@ -279,22 +289,12 @@ export class Replay {
   }
 
   // The bytes of a part of a buffer.
-  async copied(buffer, offset, bytes, into) {
-    const encoder = this.device.createCommandEncoder();
-    encoder.copyBufferToBuffer(this.buffers[buffer], offset, into, 0, bytes);
-    this.device.queue.submit([encoder.finish()]);
-    await this.there(into.mapAsync(GPUMapMode.READ));
-    const content = into.getMappedRange().slice(0);
-    into.unmap();
-    return content;
+  copied({ buffer, offset, bytes }) {
+    return copied(this.state, this.buffers[buffer], offset, bytes);
   }
 
   // The weights as they are now.
   async weights() {
-    const { buffer, offset, bytes } = this.plan.weights;
-    const into = this.device.createBuffer({ size: bytes, usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST });
-    const weights = new Float32Array(await this.copied(buffer, offset, bytes, into));
-    into.destroy();
-    return weights;
+    return new Float32Array(await this.copied(this.plan.weights));
   }
 }
