@@ -35,8 +35,14 @@ pub struct Sampling {
     pub top_p: Option<f64>,
 }
 
-/// Largest number of positions that a prompt is fed by at once.
+/// Number of positions of a state that a prompt is fed by at once, and of the smallest plan that feeds a cache at once.
 const PREFILL: usize = 64;
+
+/// So many positions or more are fed to a cache at once; fewer are one by one.
+const WORTH: usize = 8;
+
+/// Most rows (positions of all sequences) that a plan feeds to a cache at once, unless it is the smallest: they bound its memory.
+const ROWS: usize = 1 << 14;
 
 /// Tensors that the host writes to feed positions.
 #[derive(Debug, Clone, Copy)]
@@ -59,10 +65,13 @@ struct Results {
     best: Tensor,
 }
 
-/// Plans of decoding: one position, and several at once if the model takes them.
+/// Plans of decoding: one position, and several at once.
 struct Recorded {
     step: (FixedPlan, Inputs, Results),
-    prefill: Option<(FixedPlan, Inputs)>,
+    feeds: Vec<(FixedPlan, Inputs)>,
+    /// Numbers of positions of the feeds, ascending.
+    sizes: Vec<usize>,
+    endless: bool,
     context: usize,
     vocabulary: usize,
 }
@@ -83,9 +92,28 @@ fn record(problem: &Problem, target: Target, batch: usize) -> Result<Recorded> {
     argmax::Forward { x: io.output, y: best, rows: batch, cols: vocabulary }.record(&mut plan, "decode")?;
     plan.keep(best);
     let step = (plan.pruned(), Inputs::of(&io.feed)?, Results { logits: io.output, best });
-    let prefill =
-        problem.record_positions(target, batch, PREFILL)?.map(|(plan, io)| Ok::<_, Error>((plan.pruned(), Inputs::of(&io.feed)?)));
-    Ok(Recorded { step, prefill: prefill.transpose()?, context, vocabulary })
+    // A cache is fed with any number of positions at once, as it overwrites what a larger plan has fed beyond them; a state with as many as
+    // its plan has. Where there are both, one by one.
+    let mut sizes: Vec<usize> = match (io.endless, io.keeps_state) {
+        (true, _) => vec![PREFILL],
+        (false, true) => vec![],
+        (false, false) => {
+            let more =
+                std::iter::successors(Some(PREFILL), |size| Some(2 * size)).take_while(|size| *size == PREFILL || size * batch <= ROWS);
+            let mut sizes: Vec<usize> = more.take_while(|size| *size < context).collect();
+            if sizes.is_empty() || sizes.len() > 1 && context * batch <= ROWS {
+                sizes.push(context);
+            }
+            sizes
+        }
+    };
+    sizes.retain(|size| *size > WORTH);
+    let mut feeds = vec![];
+    for size in &sizes {
+        let (plan, io) = problem.record_positions(target, batch, *size)?.ok_or_else(no_step)?;
+        feeds.push((plan.pruned(), Inputs::of(&io.feed)?));
+    }
+    Ok(Recorded { step, feeds, sizes, endless: io.endless, context, vocabulary })
 }
 
 /// Memory that decoding `batch` sequences at once needs.
@@ -93,8 +121,8 @@ fn record(problem: &Problem, target: Target, batch: usize) -> Result<Recorded> {
 /// # Errors
 /// `Config` when sizes overflow.
 pub fn memory(problem: &Problem, target: Target, batch: usize) -> Result<Memory> {
-    let Recorded { step, prefill, .. } = record(problem, target, batch)?;
-    let plans = [step.0].into_iter().chain(prefill.map(|(plan, _)| plan)).collect();
+    let Recorded { step, feeds, .. } = record(problem, target, batch)?;
+    let plans = [step.0].into_iter().chain(feeds.into_iter().map(|(plan, _)| plan)).collect();
     Ok(Memory::lay_out(plans, LayoutOptions::default())?.0)
 }
 
@@ -103,8 +131,10 @@ pub fn memory(problem: &Problem, target: Target, batch: usize) -> Result<Memory>
 pub struct Decoder {
     step: (Program, Inputs),
     results: Results,
-    /// Feed of several positions at once. A model that has one keeps of a sequence what does not grow, and continues it without an end.
-    prefill: Option<(Program, Inputs)>,
+    /// Feeds of several positions at once, with their number, ascending.
+    several: Vec<(usize, (Program, Inputs))>,
+    /// What the model keeps of a sequence does not grow, so that it continues it without an end.
+    endless: bool,
     batch: usize,
     /// Number of positions of a sequence in training.
     context: usize,
@@ -128,18 +158,19 @@ impl Decoder {
     /// # Errors
     /// Errors of recording the plan and of placing it on the device.
     pub fn new(problem: &Problem, gpu: &Arc<Gpu>, batch: usize) -> Result<Decoder> {
-        let Recorded { step: (plan, inputs, results), prefill, context, vocabulary } = record(problem, gpu.target, batch)?;
-        let (plans, feeds): (Vec<_>, Vec<_>) = [(plan, inputs)].into_iter().chain(prefill).unzip();
+        let Recorded { step: (plan, inputs, results), feeds, sizes, endless, context, vocabulary } = record(problem, gpu.target, batch)?;
+        let (plans, feeds): (Vec<_>, Vec<_>) = [(plan, inputs)].into_iter().chain(feeds).unzip();
         let (memory, lowered) = Memory::lay_out(plans, LayoutOptions::default())?;
         let arena = Arc::new(Arena::new(gpu.clone(), &memory)?);
         let programs = lowered.into_iter().map(|lowered| Program::new(lowered, arena.clone())).collect::<Result<Vec<_>>>()?;
         let mut made = programs.into_iter().zip(feeds);
         let step = made.next().ok_or_else(|| Error::Internal("a decoder without a step".into()))?;
-        let prefill = made.next();
+        let several = sizes.into_iter().zip(made).collect();
         Ok(Decoder {
             step,
             results,
-            prefill,
+            several,
+            endless,
             batch,
             context,
             vocabulary,
@@ -178,7 +209,7 @@ impl Decoder {
 
     /// Number of positions that the model sees; none if it sees all that there were.
     pub fn limit(&self) -> Option<usize> {
-        self.prefill.is_none().then_some(self.context)
+        (!self.endless).then_some(self.context)
     }
 
     /// Feeds one number to each row at the next position.
@@ -223,16 +254,29 @@ impl Decoder {
         }
         self.reset();
         let mut at = if self.limit().is_some_and(|limit| length > limit) { length - self.kept } else { 0 };
-        while let Some(prefill) = self.prefill.as_ref().filter(|_| length - at > PREFILL) {
-            let tokens: Vec<u32> = rows.iter().flat_map(|row| &row[at..at + PREFILL]).copied().collect();
-            self.run(prefill, &tokens)?;
-            (at, self.position, self.feeds) = (at + PREFILL, self.position + PREFILL, self.feeds.wrapping_add(1));
+        while let Some((size, feed)) = self.fed_at_once(length - at) {
+            let count = (*size).min(length - at - 1);
+            // What follows those that count is overwritten before it is seen.
+            let rest = std::iter::repeat_n(&0, size - count);
+            let tokens: Vec<u32> = rows.iter().flat_map(|row| row[at..at + count].iter().chain(rest.clone())).copied().collect();
+            self.run(feed, &tokens)?;
+            (at, self.position, self.feeds) = (at + count, self.position + count, self.feeds.wrapping_add(1));
         }
         for at in at..length {
             let tokens: Vec<u32> = rows.iter().map(|row| row[at]).collect();
             self.feed(&tokens)?;
         }
         Ok(())
+    }
+
+    /// The feed of several of so many numbers that is next, with the number of its positions; none if they go one by one.
+    fn fed_at_once(&self, left: usize) -> Option<&(usize, (Program, Inputs))> {
+        let before_last = left.saturating_sub(1);
+        if self.endless {
+            return self.several.first().filter(|(size, _)| before_last >= *size);
+        }
+        let suits = self.several.iter().find(|(size, _)| *size >= before_last).or(self.several.last());
+        suits.filter(|_| self.position == 0 && before_last >= WORTH)
     }
 
     /// Feeds the newest number of each sequence. With a full context all positions shift, so the cache is filled anew, as if there were
@@ -255,34 +299,49 @@ impl Decoder {
             return self.search(prompt, count);
         }
         let mut made = Vec::with_capacity(count);
-        self.stream(prompt, count, strategy, |newest| {
-            made.push(newest[0]);
+        self.stream(&vec![prompt.to_vec(); self.batch], count, strategy, |newest| {
+            made.extend(newest[0]);
             Ok(true)
         })?;
         Ok(made)
     }
 
-    /// Continues a prompt by at most `count` numbers in each row, and gives the newest of each row to a function, which says whether to go
-    /// on.
+    /// Continues the prompt of each row by at most `count` numbers, and gives those that are new to a function, which says whether to go on.
+    /// All rows are at the same position: a longer prompt goes on to be fed while a shorter one has new numbers already.
     ///
     /// # Errors
-    /// As `generate`, `Internal` for a beam search, and those of the function.
-    pub fn stream(&mut self, prompt: &[u32], count: usize, strategy: Strategy, mut each: impl FnMut(&[u32]) -> Result<bool>) -> Result<()> {
-        self.expect_prompt(prompt)?;
+    /// As `generate`, `Internal` unless each row has a prompt or for a beam search, and those of the function.
+    pub fn stream(
+        &mut self,
+        prompts: &[Vec<u32>],
+        count: usize,
+        strategy: Strategy,
+        mut each: impl FnMut(&[Option<u32>]) -> Result<bool>,
+    ) -> Result<()> {
+        prompts.iter().try_for_each(|prompt| self.expect_prompt(prompt))?;
+        let lengths = prompts.iter().map(Vec::len);
+        let (Some(shortest), Some(longest)) = (lengths.clone().min(), lengths.max().filter(|_| count > 0)) else { return Ok(()) };
         let seed = if let Strategy::Sampling(sampling) = strategy { sampling.seed } else { 0 };
         let mut random: Vec<Random> = (0..self.batch as u64).map(|row| Random::new(seed, stream::GENERATE, row)).collect();
-        let mut rows = vec![prompt.to_vec(); self.batch];
+        let mut rows: Vec<Vec<u32>> = prompts.iter().map(|prompt| prompt[..shortest].to_vec()).collect();
         self.prefill(&rows)?;
-        for n in 0..count {
-            let newest: Vec<u32> = match strategy {
-                Strategy::Greedy => self.step.0.read(self.results.best)?,
+        for length in shortest.. {
+            let makes = |row: usize| (prompts[row].len()..prompts[row].len() + count).contains(&length);
+            let made: Vec<Option<u32>> = match strategy {
+                Strategy::Greedy => {
+                    let best: Vec<u32> = self.step.0.read(self.results.best)?;
+                    best.into_iter().enumerate().map(|(row, number)| makes(row).then_some(number)).collect()
+                }
                 Strategy::Sampling(sampling) => {
-                    self.logits()?.iter().zip(&mut random).map(|(logits, random)| sampling.draw(logits, random)).collect()
+                    let drawn = self.logits()?.into_iter().zip(&mut random).enumerate();
+                    drawn.map(|(row, (logits, random))| makes(row).then(|| sampling.draw(&logits, random))).collect()
                 }
                 Strategy::Beam(_) => return Err(Error::Internal("the numbers of a beam search are known at its end".into())),
             };
-            rows.iter_mut().zip(&newest).for_each(|(row, number)| row.push(*number));
-            if !each(&newest)? || n + 1 == count {
+            // A row that has all its numbers goes on with any, for the others.
+            let newest = made.iter().zip(prompts).map(|(made, prompt)| made.or(prompt.get(length).copied()).unwrap_or(0));
+            rows.iter_mut().zip(newest).for_each(|(row, number)| row.push(number));
+            if !each(&made)? || length + 1 == longest + count {
                 break;
             }
             self.advance(&rows)?;

@@ -131,6 +131,10 @@ pub struct DecodeIo {
     pub feed: Feed,
     /// Output of the model.
     pub output: Tensor,
+    /// What the model keeps of a sequence does not grow: it continues sequences without an end.
+    pub endless: bool,
+    /// It keeps a state of all that it is fed.
+    pub keeps_state: bool,
 }
 
 /// Tensors of a prediction plan that the host reads and writes.

@@ -1,9 +1,10 @@
-//! Cases of attention: whole sequences with their gradient, and one position over a cache.
+//! Cases of attention: whole sequences with their gradient, a position over a cache, and
+//! what enters it of whole sequences.
 
 use super::{Builder, DIMS, Family, Regime, Spec, Tolerance};
 use crate::error::Result;
 use crate::kernels::Dropout;
-use crate::kernels::attention::{Backward, Cached, Forward, Shape};
+use crate::kernels::attention::{Backward, Cached, Forward, Shape, Store};
 use crate::kernels::rope::table;
 use crate::plan::Section;
 use crate::random::Random;
@@ -70,7 +71,11 @@ fn build(b: &mut Builder, spec: &Spec) -> Result<()> {
         let qkv = b.input("qkv", &[batch, 3, heads, head_dim])?;
         let (keys, values) = (b.normal("keys", &cache)?, b.normal("values", &cache)?);
         let y = b.output("y", &[batch, heads, head_dim])?;
-        return Cached { qkv, sources, keys, values, y, batch, heads, kv_heads, head_dim, limit }.record(&mut b.plan, "case");
+        Cached { qkv, sources, keys, values, y, batch, heads, kv_heads, head_dim, limit }.record(&mut b.plan, "case")?;
+        let positions = limit - b.random.between(0, limit as i64 - 1) as usize;
+        let sequences = b.input("sequences", &[batch, positions, 3, heads, head_dim])?;
+        let (keys, values) = (b.normal("all_keys", &cache)?, b.normal("all_values", &cache)?);
+        return Store { qkv: sequences, keys, values, batch, positions, heads, kv_heads, head_dim, limit }.record(&mut b.plan, "case");
     }
     let dropout = (spec.flags[1] == 1).then_some(Dropout { rate: 0.2, stream: 9 });
     let mut shape = Shape { batch, length, heads, head_dim, causal: spec.flags[0] == 1, dropout, rope: None };

@@ -10,14 +10,9 @@ use crate::random::Random;
 pub(super) const FAMILY: Family = Family::new("rope", spec, 96, build, &[(&[256, 10, 8, 1, 32, 1], &[]), (&[64, 256, 2, 3, 32, 1], &[])]);
 
 fn spec(i: usize, random: &mut Random) -> Spec {
-    let mut dims = vec![
-        random.pick(&DIMS[..6]),
-        random.pick(&DIMS[..9]),
-        random.pick(&[1, 2, 3]),
-        random.pick(&[1, 1, 2, 3]),
-        random.pick(&DIMS[..9]),
-        random.between(1, 5) as usize,
-    ];
+    let [kv_heads, served] = [[1, 1], [2, 1], [3, 1], [1, 2], [1, 3], [2, 2]][i / 2 % 6];
+    let mut dims =
+        vec![random.pick(&DIMS[..6]), random.pick(&DIMS[..9]), kv_heads, served, random.pick(&DIMS[..9]), random.between(1, 5) as usize];
     dims[i % 2] = DIMS[..20][i / 2 % 20];
     Spec { dims, flags: vec![], regime: [Regime::Normal, Regime::Extreme][i % 2], seed: i as u64 }
 }

@@ -9,6 +9,7 @@ pub(super) fn evaluate<S: Scalar>(pass: &str, call: &mut Call<'_, S>) -> bool {
     match pass {
         "forward_short" | "forward_lanes" | "forward_tiled" | "forward_rows" => forward(call),
         "cached" => cached(call),
+        "store" => store(call),
         _ => return false,
     }
     true
@@ -98,4 +99,20 @@ pub fn cached<S: Scalar>(call: &mut Call<'_, S>) {
     call.set("y", y);
     call.set("keys", keys);
     call.set("values", values);
+}
+
+/// The cache with the keys and values of whole sequences, of the first head that each of its heads serves.
+pub fn store<S: Scalar>(call: &mut Call<'_, S>) {
+    let e = call.entry;
+    let [batch, positions, heads, kv_heads] = ["batch", "positions", "heads", "kv_heads"].map(|size| e.size(size));
+    let [d, limit] = ["head_dim", "limit"].map(|size| e.size(size));
+    let qkv = call.floats("qkv");
+    for (part, name) in ["keys", "values"].into_iter().enumerate() {
+        let mut cache = call.floats(name);
+        for (b, m, g) in (0..batch).flat_map(|b| (0..positions).flat_map(move |m| (0..kv_heads).map(move |g| (b, m, g)))) {
+            let new = &qkv[(((b * positions + m) * 3 + 1 + part) * heads + g * heads / kv_heads) * d..][..d];
+            cache[((b * kv_heads + g) * limit + m) * d..][..d].clone_from_slice(new);
+        }
+        call.set(name, cache);
+    }
 }

@@ -4,9 +4,10 @@ use std::any::Any;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::args::{DeviceArg, JsonArg, RunFolderArgs, expect_apart, trained, weights_of};
 use crate::datasets::linkages;
@@ -17,6 +18,7 @@ use crate::error::{Error, Result, shortened};
 use crate::files;
 use crate::generate::{Decoder, Sampling, Strategy, TextStream};
 use crate::host::Host;
+use crate::metrics::rate;
 use crate::problem::Problem;
 use crate::registry::Config;
 use crate::tasks::{DataKind, MechanismScorecard, MechanismsConfig, Purpose, TextConfig, until_stop};
@@ -26,9 +28,9 @@ use crate::tasks::{DataKind, MechanismScorecard, MechanismsConfig, Purpose, Text
 pub(super) struct GenerateArgs {
     #[command(flatten)]
     weights: RunFolderArgs,
-    /// Text to continue, or - for what comes from standard input; of a run on numbers, these, as in 1,2,4,8
+    /// Text to continue, or - for what comes from standard input; of a run on numbers, these, as in 1,2,4,8. Several continue side by side
     #[arg(long, value_name = "TEXT")]
-    prompt: Option<String>,
+    prompt: Vec<String>,
     /// Latents and types of mechanisms [default: those of the run]
     #[arg(long, value_name = "FILE.npz", conflicts_with = "prompt")]
     data: Option<PathBuf>,
@@ -76,7 +78,7 @@ pub(super) fn run(host: &Host, args: GenerateArgs) -> Result<()> {
     if (config.data.kind() as &dyn Any).is::<MechanismsConfig>() {
         let drawn = args.temperature.is_some() || args.top_k.is_some() || args.top_p.is_some() || args.seed.is_some();
         let of_text = args.stop.is_some() || args.batch.is_some();
-        if args.prompt.is_some() || args.count.is_some() || args.beam.is_some() || drawn || of_text || args.naive {
+        if !args.prompt.is_empty() || args.count.is_some() || args.beam.is_some() || drawn || of_text || args.naive {
             return Err(Error::Config(
                 "this run makes mechanisms, which takes --data, --sample and --svg and none of the options for numbers and texts".into(),
             ));
@@ -98,7 +100,11 @@ pub(super) fn run(host: &Host, args: GenerateArgs) -> Result<()> {
         return Err(Error::Config("--stop and --batch are for runs on text whose tokenizer is known".into()));
     }
     let gpu = Arc::new(host.open(args.device.device.as_deref())?);
-    let batch = if let Strategy::Beam(width) = strategy { width } else { args.batch.unwrap_or(1) as usize };
+    if args.beam.is_some() && args.prompt.len() > 1 {
+        return Err(Error::Config("--beam searches on from one --prompt".into()));
+    }
+    let samples = args.prompt.len().max(1) * args.batch.unwrap_or(1) as usize;
+    let batch = if let Strategy::Beam(width) = strategy { width } else { samples };
     let mut decoder = Decoder::new(&problem, &gpu, batch)?;
     decoder.load(&weights.load(decoder.plan().parameters())?)?;
     decoder.naive = args.naive;
@@ -127,18 +133,29 @@ fn strategy(args: &GenerateArgs, of_text: bool) -> Result<Strategy> {
     }
 }
 
+/// The numbers that a prompt names.
+fn numbers(text: &str) -> Result<Vec<u32>> {
+    let wrong = |_| Error::Config(format!("--prompt {text}: this run continues numbers, as in --prompt 1,2,4,8"));
+    text.split(',').filter(|part| !part.is_empty()).map(|part| part.trim().parse::<u32>().map_err(wrong)).collect()
+}
+
 /// Continues numbers.
 fn of_numbers(host: &Host, decoder: &mut Decoder, strategy: Strategy, args: &GenerateArgs) -> Result<()> {
-    let text = args.prompt.as_deref().unwrap_or_default();
-    let number = |part: &str| {
-        let wrong = |_| Error::Config(format!("--prompt {text}: this run continues numbers, as in --prompt 1,2,4,8"));
-        part.trim().parse::<u32>().map_err(wrong)
-    };
-    let prompt: Vec<u32> = text.split(',').filter(|part| !part.is_empty()).map(number).collect::<Result<_>>()?;
+    let mut prompts: Vec<Vec<u32>> = args.prompt.iter().map(|text| numbers(text)).collect::<Result<_>>()?;
+    if prompts.is_empty() {
+        prompts.push(vec![]);
+    }
     let count = args.count.unwrap_or(5) as usize;
-    let numbers = decoder.generate(&prompt, count, strategy)?;
+    let mut made = vec![vec![]; prompts.len()];
+    match strategy {
+        Strategy::Beam(_) => made[0] = decoder.generate(&prompts[0], count, strategy)?,
+        _ => decoder.stream(&prompts, count, strategy, |newest| {
+            made.iter_mut().zip(newest).for_each(|(made, newest)| made.extend(*newest));
+            Ok(true)
+        })?,
+    }
     // Of the last number that is added the model sees all before it.
-    let seen = prompt.len() + count - 1;
+    let seen = prompts.iter().map(Vec::len).max().unwrap_or(0) + count - 1;
     match (decoder.limit(), decoder.context()) {
         (Some(limit), _) if seen > limit => {
             host.note(&format!("the model sees {limit} numbers: each further one is predicted from the last {limit} alone"));
@@ -149,38 +166,63 @@ fn of_numbers(host: &Host, decoder: &mut Decoder, strategy: Strategy, args: &Gen
         _ => {}
     }
     if args.json.json {
-        return host.print_json(&json!({ "prompt": prompt, "generated": numbers }));
+        return several(host, prompts.iter().zip(&made).map(|(prompt, made)| json!({ "prompt": prompt, "generated": made })).collect());
     }
     let list = |v: &[u32]| v.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    host.print(&format!("{} → {}", list(&prompt), list(&numbers)))
+    prompts.iter().zip(&made).try_for_each(|(prompt, made)| host.print(&format!("{} → {}", list(prompt), list(made))))
+}
+
+/// Prints what belongs to each prompt as JSON: one alone as it is, several as a list.
+fn several(host: &Host, mut each: Vec<Value>) -> Result<()> {
+    match each.pop() {
+        Some(one) if each.is_empty() => host.print_json(&one),
+        last => host.print_json(&each.into_iter().chain(last).collect::<Vec<_>>()),
+    }
 }
 
 /// Continues a text: one alone as it comes, several when they are made.
 fn of_text(host: &Host, decoder: &mut Decoder, tokenizer: &Tokenizer, strategy: Strategy, args: &GenerateArgs) -> Result<()> {
-    let prompt = match args.prompt.as_deref() {
-        Some("-") => std::io::read_to_string(std::io::stdin()).map_err(|e| Error::Config(format!("--prompt -: standard input: {e}")))?,
-        Some(text) => text.into(),
-        None => "\n".into(),
+    let given = |text: &String| match text.as_str() {
+        "-" => std::io::read_to_string(std::io::stdin()).map_err(|e| Error::Config(format!("--prompt -: standard input: {e}"))),
+        text => Ok(text.into()),
     };
-    let tokens = tokenizer.encode(&prompt).map_err(|e| Error::Config(format!("--prompt {}: {e}", shortened(&format!("{prompt:?}")))))?;
-    if tokens.is_empty() {
-        return Err(Error::Config("--prompt is empty: give the text at least one token to begin with".into()));
+    let mut prompts: Vec<String> = args.prompt.iter().map(given).collect::<Result<_>>()?;
+    if prompts.is_empty() {
+        prompts.push("\n".into());
     }
+    let encoded = |prompt: &String| {
+        let shown = shortened(&format!("{prompt:?}"));
+        match tokenizer.encode(prompt).map_err(|e| Error::Config(format!("--prompt {shown}: {e}")))? {
+            tokens if tokens.is_empty() => Err(Error::Config("--prompt is empty: give the text at least one token to begin with".into())),
+            tokens => Ok(tokens),
+        }
+    };
+    let tokens: Vec<Vec<u32>> = prompts.iter().map(encoded).collect::<Result<_>>()?;
+    let longest = tokens.iter().map(Vec::len).max().unwrap_or(0);
     let count = args.count.unwrap_or(200) as usize;
-    if let Some(limit) = decoder.limit().filter(|limit| tokens.len() + count - 1 > *limit) {
+    if let Some(limit) = decoder.limit().filter(|limit| longest + count - 1 > *limit) {
         // Of a full context half stays, so that the cache is filled anew once for so many tokens.
         decoder.kept = limit.div_ceil(2);
         host.note(&format!("the model sees {limit} tokens: whenever they are full it goes on from the last {}", decoder.kept));
     }
     let batch = args.batch.unwrap_or(1) as usize;
-    let alone = batch == 1 && args.beam.is_none() && !args.json.json;
+    let alone = batch * prompts.len() == 1 && args.beam.is_none() && !args.json.json;
     let mut made: Vec<(TextStream<'_>, String)> =
-        (0..batch).map(|_| (TextStream::new(tokenizer, args.stop.as_deref()), String::new())).collect();
+        (0..batch * prompts.len()).map(|_| (TextStream::new(tokenizer, args.stop.as_deref()), String::new())).collect();
     if alone {
-        host.stream(&prompt)?;
+        host.stream(&prompts[0])?;
     }
-    let mut take = |newest: &[u32]| {
+    let begun = Instant::now();
+    // Tokens that were made after the first, which the prompt came before.
+    let (mut first, mut after) = (None, 0);
+    let mut take = |newest: &[Option<u32>]| {
+        if first.is_some() {
+            after += newest.iter().flatten().count();
+        } else if newest.iter().any(Option::is_some) {
+            first = Some(begun.elapsed().as_secs_f64());
+        }
         for ((stream, text), token) in made.iter_mut().zip(newest) {
+            let Some(token) = token else { continue };
             let new = stream.push(*token);
             if alone {
                 host.stream(&new)?;
@@ -191,12 +233,16 @@ fn of_text(host: &Host, decoder: &mut Decoder, tokenizer: &Tokenizer, strategy: 
     };
     match strategy {
         Strategy::Beam(_) => {
-            for token in decoder.generate(&tokens, count, strategy)? {
-                take(&[token])?;
+            for token in decoder.generate(&tokens[0], count, strategy)? {
+                take(&[Some(token)])?;
             }
         }
-        _ => decoder.stream(&tokens, count, strategy, take)?,
+        _ => {
+            let each: Vec<Vec<u32>> = tokens.iter().flat_map(|tokens| std::iter::repeat_n(tokens.clone(), batch)).collect();
+            decoder.stream(&each, count, strategy, take)?;
+        }
     }
+    let all = begun.elapsed().as_secs_f64();
     for (stream, text) in &mut made {
         let rest = stream.finish();
         if alone {
@@ -205,12 +251,21 @@ fn of_text(host: &Host, decoder: &mut Decoder, tokenizer: &Tokenizer, strategy: 
         text.push_str(&rest);
     }
     let texts: Vec<&String> = made.iter().map(|(_, text)| text).collect();
-    match (args.json.json, alone, &texts[..]) {
-        (true, ..) => host.print_json(&json!({ "prompt": prompt, "texts": texts })),
+    let of_prompt = prompts.iter().zip(texts.chunks(batch));
+    let told = match (args.json.json, alone, &texts[..]) {
+        (true, ..) => several(host, of_prompt.map(|(prompt, texts)| json!({ "prompt": prompt, "texts": texts })).collect()),
         (_, true, _) => host.stream("\n"),
-        (.., [text]) => host.print(&format!("{prompt}{text}")),
-        _ => texts.iter().zip(1..).try_for_each(|(text, number)| host.print(&format!("--- {number}\n{prompt}{text}"))),
+        (.., [text]) => host.print(&format!("{}{text}", prompts[0])),
+        _ => {
+            let each = of_prompt.flat_map(|(prompt, texts)| texts.iter().map(move |text| (prompt, text)));
+            each.zip(1..).try_for_each(|((prompt, text), number)| host.print(&format!("--- {number}\n{prompt}{text}")))
+        }
+    };
+    let prompted = first.unwrap_or(0.0);
+    if after > 0 && args.beam.is_none() {
+        host.note(&format!("first token after {prompted:.2} s, then {} tokens/s", rate(after as f64 / (all - prompted).max(1e-9))));
     }
+    told
 }
 
 /// Generates mechanisms from latents and types: joints until the stop bit, beside the true ones if the file has them.

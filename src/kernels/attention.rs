@@ -1,4 +1,5 @@
-//! Scaled dot-product attention: online softmax forward, backward by recomputation, and one position over a cache.
+//! Scaled dot-product attention: online softmax forward, backward by recomputation, one position over a cache, and what enters
+//! it of whole sequences.
 //! See `shaders/attention/`.
 
 use super::{Dropout, SIMDS, state};
@@ -279,6 +280,14 @@ impl Backward {
     }
 }
 
+/// Fails unless the heads of the cache divide those of the queries.
+fn expect_groups(name: &str, heads: usize, kv_heads: usize) -> Result<()> {
+    match kv_heads > 0 && heads.is_multiple_of(kv_heads) {
+        true => Ok(()),
+        false => Err(Error::Internal(format!("{name}: {kv_heads} heads of keys do not divide {heads} of queries"))),
+    }
+}
+
 /// One new position over the cache of the earlier ones.
 #[derive(Debug, Clone, Copy)]
 pub struct Cached {
@@ -312,15 +321,15 @@ impl Cached {
     pub fn record(self, plan: &mut Plan, label: &str) -> Result<()> {
         let Cached { qkv, sources, keys, values, y, batch, heads, kv_heads, head_dim, limit } = self;
         let name = "attention/cached";
-        if kv_heads == 0 || !heads.is_multiple_of(kv_heads) {
-            return Err(Error::Internal(format!("{name}: {kv_heads} heads of keys do not divide {heads} of queries")));
-        }
+        expect_groups(name, heads, kv_heads)?;
         let cache = batch * kv_heads * limit * head_dim;
         let row = batch * heads * head_dim;
         for (tensor, len) in [(qkv, 3 * row), (sources, batch * limit), (keys, cache), (values, cache), (y, row)] {
             plan.expect(name, tensor, len)?;
         }
+        let group = if plan.target.software { plan.target.vector() } else { 64 };
         let dispatch = Dispatch::new(name, label)
+            .constant("WG", group)
             .constant("D", head_dim as u32)
             .bind("state", state(plan)?)
             .bind("qkv", qkv)
@@ -333,6 +342,57 @@ impl Cached {
             .size("kv_heads", kv_heads)
             .size("limit", limit)
             .flops(4 * row * limit);
-        plan.record(dispatch, Grid::Threads(batch * heads))
+        plan.record(dispatch, Grid::Groups(batch * heads))
+    }
+}
+
+/// Keys and values of whole sequences into the cache, from its first position on.
+#[derive(Debug, Clone, Copy)]
+pub struct Store {
+    /// (B, M, 3, H, D).
+    pub qkv: Tensor,
+    /// (B, KV, limit, D).
+    pub keys: Tensor,
+    /// (B, KV, limit, D).
+    pub values: Tensor,
+    /// Number of sequences.
+    pub batch: usize,
+    /// M: positions of each.
+    pub positions: usize,
+    /// H: heads of the queries.
+    pub heads: usize,
+    /// KV: heads of the cache, each of which takes the first of the heads that it serves.
+    pub kv_heads: usize,
+    /// Features of a head.
+    pub head_dim: usize,
+    /// Positions that the cache holds.
+    pub limit: usize,
+}
+
+impl Store {
+    /// Records the pass.
+    ///
+    /// # Errors
+    /// `Internal` when a shape differs or the cache does not hold so many positions.
+    pub fn record(self, plan: &mut Plan, label: &str) -> Result<()> {
+        let Store { qkv, keys, values, batch, positions, heads, kv_heads, head_dim, limit } = self;
+        let name = "attention/store";
+        expect_groups(name, heads, kv_heads)?;
+        let row = kv_heads * head_dim;
+        let cache = batch * limit * row;
+        for (tensor, len) in [(qkv, 3 * batch * positions.min(limit) * heads * head_dim), (keys, cache), (values, cache)] {
+            plan.expect(name, tensor, len)?;
+        }
+        let dispatch = Dispatch::new(name, label)
+            .bind("qkv", qkv)
+            .bind("keys", keys)
+            .bind("values", values)
+            .size("batch", batch)
+            .size("positions", positions)
+            .size("heads", heads)
+            .size("kv_heads", kv_heads)
+            .size("head_dim", head_dim)
+            .size("limit", limit);
+        plan.record(dispatch, Grid::Threads(batch * positions * row))
     }
 }

@@ -18,7 +18,7 @@ pub struct Cache {
 pub enum Decoding {
     /// It takes whole sequences only.
     None,
-    /// One new position after another, as many as the cache holds.
+    /// A sequence to begin with, then one new position after another, as many as the cache holds.
     Limited,
     /// Any number of new positions at once, without an end: what it keeps of a sequence does not grow.
     Endless,
@@ -43,7 +43,13 @@ pub trait Layer: std::fmt::Debug {
         Decoding::None
     }
 
-    /// Appends the forward pass for new positions from state.position on, over a cache of the earlier ones. A layer whose positions have
+    /// True if it keeps a state of all positions that it was fed, which no later feed undoes.
+    fn keeps_state(&self) -> bool {
+        false
+    }
+
+    /// Appends the forward pass for new positions from state.position on, over a cache of the earlier ones: several only from position 0 on,
+    /// unless its decoding is endless. A layer whose positions have
     /// nothing to do with each other needs none.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use super::layer_norm::LayerNorm;
 use super::linear::{Fused, Linear};
 use crate::error::{Error, Result};
 use crate::gpu::Role;
-use crate::kernels::attention::{Backward, Cached, Forward, Shape};
+use crate::kernels::attention::{Backward, Cached, Forward, Shape, Store};
 use crate::kernels::{rope, swiglu};
 use crate::plan::{Fill, Init, Plan, Tensor};
 
@@ -107,7 +107,7 @@ impl LlamaBlock {
         }
     }
 
-    /// Appends the forward pass over whole sequences, or for one position over a cache.
+    /// Appends the forward pass over whole sequences, or for one position over a cache, or for whole sequences that fill it.
     ///
     /// # Errors
     /// As `Layer::forward`.
@@ -131,10 +131,16 @@ impl LlamaBlock {
         let y = plan.like(name("y"), x)?;
         let attended = match cache {
             Some(Cache { sources, limit }) => {
-                let shape = [batch, kv_heads, limit, head_dim];
-                let keys = plan.persistent(Role::KvCache, &name("keys"), &shape)?;
-                let values = plan.persistent(Role::KvCache, &name("values"), &shape)?;
-                Cached { qkv, sources, keys, values, y, batch, heads, kv_heads, head_dim, limit }.record(plan, &self.name)?;
+                let sizes = [batch, kv_heads, limit, head_dim];
+                let keys = plan.persistent(Role::KvCache, &name("keys"), &sizes)?;
+                let values = plan.persistent(Role::KvCache, &name("values"), &sizes)?;
+                if length == 1 {
+                    Cached { qkv, sources, keys, values, y, batch, heads, kv_heads, head_dim, limit }.record(plan, &self.name)?;
+                } else {
+                    let lse = plan.activation(name("lse"), &[batch, heads, length])?;
+                    Forward { qkv, q: None, y, lse, shape }.record(plan, &self.name)?;
+                    Store { qkv, keys, values, batch, positions: length, heads, kv_heads, head_dim, limit }.record(plan, &self.name)?;
+                }
                 None
             }
             None => {

@@ -194,6 +194,10 @@ impl Layer for Mamba2 {
         Decoding::Endless
     }
 
+    fn keeps_state(&self) -> bool {
+        true
+    }
+
     fn forward_cached(&mut self, plan: &mut Plan, x: Tensor, cache: Cache) -> Result<Tensor> {
         self.forward_from(plan, x, None, Some(cache))
     }
@@ -230,6 +234,10 @@ impl Layer for Mamba2Block {
 
     fn decoding(&self) -> Decoding {
         self.mixer.decoding()
+    }
+
+    fn keeps_state(&self) -> bool {
+        self.mixer.keeps_state()
     }
 
     fn forward_cached(&mut self, plan: &mut Plan, x: Tensor, cache: Cache) -> Result<Tensor> {

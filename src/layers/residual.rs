@@ -41,6 +41,10 @@ impl Layer for Residual {
         self.inner.decoding()
     }
 
+    fn keeps_state(&self) -> bool {
+        self.inner.keeps_state()
+    }
+
     fn forward_cached(&mut self, plan: &mut Plan, x: Tensor, cache: Cache) -> Result<Tensor> {
         let y = self.inner.forward_cached(plan, x, cache)?;
         self.sum(plan, [x, y], "sum")

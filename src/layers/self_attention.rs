@@ -10,7 +10,7 @@ use super::stacked::{Sample, StackLayer};
 use crate::error::{Error, Result};
 use crate::gpu::Role;
 use crate::kernels::Dropout;
-use crate::kernels::attention::{Backward, Cached, Forward, Shape};
+use crate::kernels::attention::{Backward, Cached, Forward, Shape, Store};
 use crate::plan::{Init, Plan, Tensor};
 
 /// `torch.nn.MultiheadAttention` as self-attention, with its residual: x + dropout(out_proj(attention(in_proj(x)))).
@@ -89,19 +89,28 @@ impl SelfAttention {
         self.out_proj.forward_fused(plan, y, Some(residual))
     }
 
-    /// Appends the forward pass for one new position over the cache, added to `residual`.
+    /// Appends the forward pass for one new position over the cache, or for whole sequences that fill it from its beginning, added to
+    /// `residual`.
     ///
     /// # Errors
     /// As `Layer::forward`.
     pub fn forward_cached(&mut self, plan: &mut Plan, x: Tensor, residual: Tensor, cache: Cache) -> Result<Tensor> {
-        let [batch, ..] = axes(plan, x, &self.name)?;
+        let [batch, positions, _] = axes(plan, x, &self.name)?;
         let (heads, head_dim, limit) = (self.heads, self.features / self.heads, cache.limit);
         let qkv = self.in_proj.forward_fused(plan, x, None)?;
         let shape = [batch, heads, limit, head_dim];
         let keys = plan.persistent(Role::KvCache, &format!("{}.keys", self.name), &shape)?;
         let values = plan.persistent(Role::KvCache, &format!("{}.values", self.name), &shape)?;
         let y = plan.like(format!("{}.y", self.name), x)?;
-        Cached { qkv, sources: cache.sources, keys, values, y, batch, heads, kv_heads: heads, head_dim, limit }.record(plan, &self.name)?;
+        if positions == 1 {
+            Cached { qkv, sources: cache.sources, keys, values, y, batch, heads, kv_heads: heads, head_dim, limit }
+                .record(plan, &self.name)?;
+        } else {
+            let lse = plan.activation(format!("{}.lse", self.name), &[batch, heads, positions])?;
+            let shape = Shape { batch, length: positions, heads, head_dim, causal: true, dropout: None, rope: None };
+            Forward { qkv, q: None, y, lse, shape }.record(plan, &self.name)?;
+            Store { qkv, keys, values, batch, positions, heads, kv_heads: heads, head_dim, limit }.record(plan, &self.name)?;
+        }
         self.out_proj.forward_fused(plan, y, Some(residual))
     }
 

@@ -146,6 +146,10 @@ impl Layer for Sequential {
         self.0.iter().map(other).min().unwrap_or(Decoding::Endless)
     }
 
+    fn keeps_state(&self) -> bool {
+        self.0.iter().any(|step| matches!(step, Step::Other(layer) if layer.keeps_state()))
+    }
+
     fn forward_cached(&mut self, plan: &mut Plan, x: Tensor, cache: Cache) -> Result<Tensor> {
         self.run(plan, x, None, Some(cache))
     }

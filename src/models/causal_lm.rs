@@ -67,6 +67,10 @@ impl Model for CausalLm {
         self.blocks.iter().map(|block| block.decoding()).min().unwrap_or(Decoding::Endless)
     }
 
+    fn keeps_state(&self) -> bool {
+        self.blocks.iter().any(|block| block.keeps_state())
+    }
+
     fn forward_cached(&mut self, plan: &mut Plan, inputs: &Inputs, cache: Cache) -> Result<Outputs> {
         self.logits(plan, inputs, Some(cache))
     }

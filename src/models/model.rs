@@ -73,6 +73,11 @@ pub trait Model: Debug {
         Decoding::None
     }
 
+    /// True if it keeps a state of all positions that it was fed, which no later feed undoes.
+    fn keeps_state(&self) -> bool {
+        false
+    }
+
     /// Appends the forward pass for new positions, from state.position on, over a cache.
     ///
     /// # Errors

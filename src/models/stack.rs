@@ -74,6 +74,10 @@ impl Model for Stack {
         self.layers.decoding()
     }
 
+    fn keeps_state(&self) -> bool {
+        self.layers.keeps_state()
+    }
+
     fn forward_cached(&mut self, plan: &mut Plan, inputs: &Inputs, cache: Cache) -> Result<Outputs> {
         let x = inputs.get(NAME, self.input)?;
         self.layers.forward_cached(plan, x, cache).map(Outputs::only)

@@ -177,17 +177,19 @@ impl<D: DataState + ?Sized> Problem<D> {
     /// # Errors
     /// As `record_training`.
     pub fn record_positions(&self, target: Target, batch: usize, positions: usize) -> Result<Option<(Plan, DecodeIo)>> {
-        let (name, least) = if positions > 1 { ("prefill", Decoding::Endless) } else { ("decode", Decoding::Limited) };
-        let mut plan = self.empty(name, target, false);
+        let name = if positions > 1 { format!("prefill_{positions}") } else { "decode".into() };
+        let mut plan = self.empty(&name, target, false);
         let state = state(&mut plan)?;
         let mut model = self.build()?;
         let recorded = self.source().record_positions(&mut plan, batch, positions)?;
-        let Some((inputs, cache)) = recorded.filter(|_| model.decoding() >= least) else { return Ok(None) };
+        let decoding = model.decoding();
+        let Some((inputs, cache)) = recorded.filter(|_| decoding != Decoding::None) else { return Ok(None) };
         let output = model.forward_cached(&mut plan, &inputs, cache)?.main;
         if positions == 1 {
             plan.keep(output);
         }
         let feed = Feed { state, inputs: inputs.tensors().to_vec(), sample_rows: None, batch };
-        Ok(Some((plan, DecodeIo { feed, output })))
+        let (endless, keeps_state) = (decoding == Decoding::Endless, model.keeps_state());
+        Ok(Some((plan, DecodeIo { feed, output, endless, keeps_state })))
     }
 }

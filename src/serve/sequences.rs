@@ -98,7 +98,7 @@ impl Sequences {
                     numbers.into_iter().all(send);
                     return Ok(());
                 }
-                decoder.stream(&job.prompt, job.count, job.strategy, |newest| Ok(send(newest[0])))
+                decoder.stream(std::slice::from_ref(&job.prompt), job.count, job.strategy, |newest| Ok(newest[0].is_none_or(&mut send)))
             });
             match generated {
                 Err(Error::Lost(why)) if reopened < REOPENED => {
