@@ -116,7 +116,7 @@ const STACKS: &[(&str, &str, &str)] = &[
 ];
 
 /// Cases whose graphs are exported with past keys and values, too.
-const DECODING: &[&str] = &["gpt_cpu", "integer_sequences", "integer_sequences_d64", "stack_decoder"];
+const DECODING: &[&str] = &["gpt_cpu", "llama_small", "integer_sequences", "integer_sequences_d64", "stack_decoder"];
 
 /// Stacks over padded sequences, two of them of classes.
 const PADDED: &[(&str, &str, &str)] = &[

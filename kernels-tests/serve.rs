@@ -294,8 +294,9 @@ fn texts_that_come_together_are_computed_together() {
     let folder = tempfile::tempdir().unwrap();
     let text = text(folder.path());
     let server = Server::start(&[&text, "--timeout", "1000"], None);
-    let asked =
-        |n: usize| json!({ "prompt": "Der Bär aß"[..1 + n].to_string(), "tokens": 40 + n, "seed": n, "stream": n % 2 == 0 }).to_string();
+    let asked = |n: usize| {
+        json!({ "prompt": "Der Bär aß"[..1 + n].to_string(), "tokens": 40 + n, "seed": n, "stream": n.is_multiple_of(2) }).to_string()
+    };
     let of = |n: usize| {
         let (status, _, body) = server.ask("POST", "/v1/runs/text/generate", &[], asked(n).as_bytes());
         (status, String::from_utf8(body).unwrap())

@@ -251,7 +251,7 @@ fn every_model_goes_on_with_its_cache_as_without() {
     // Past the 16 tokens that the model sees; of Mamba-2 past those that it was trained on.
     let greedy = ["--prompt", "Der 1. Bär", "--tokens", "30", "--temperature", "0"];
     for kind in KINDS {
-        let sets = ["train.steps_per_epoch=30", "train.epochs=1", "data.context=16", "optimizer.learning_rate=1e-2"];
+        let sets = ["train.steps_per_epoch=20", "train.epochs=1", "data.context=16", "optimizer.learning_rate=1e-2"];
         let more = sets.map(|set| ["--set", set]).concat();
         place.trains_of(kind, kind.golden, &more);
         let said_by = |args: &[&str]| {

@@ -54,8 +54,8 @@ PARAMETERS = {
 BUFFERS = {
     "normalization.points.mean": (2,),
     "normalization.points.deviation": (2,),
-    "constants.rope.cos": (10, 1, 1, 4),
-    "constants.rope.sin": (10, 1, 1, 4),
+    "constants.rope.cos": (10, 1, 4),
+    "constants.rope.sin": (10, 1, 4),
     "normalization.joints.mean": (2,),
     "normalization.joints.deviation": (2,),
 }
@@ -131,30 +131,31 @@ class Model(torch.nn.Module):
         # model.layers.0.qkv
         model_layers_0_qkv_y = F.linear(model_layers_0_input_layernorm_y, model_layers_0_qkv_weight)
         # model.layers.0
-        model_layers_0_view = model_layers_0_qkv_y.reshape(model_layers_0_qkv_y.shape[0], 10, 3, 4, 8)
-        model_layers_0_queries_keys = model_layers_0_view[:, :, 0:2]
-        model_layers_0_a = model_layers_0_queries_keys[:, :, :, :, 0:4]
-        model_layers_0_b = model_layers_0_queries_keys[:, :, :, :, 4:]
+        model_layers_0_view = model_layers_0_qkv_y.reshape(model_layers_0_qkv_y.shape[0], 10, 12, 8)
+        model_layers_0_queries_keys = model_layers_0_view[:, :, 0:8]
+        model_layers_0_a = model_layers_0_queries_keys[:, :, :, 0:4]
+        model_layers_0_b = model_layers_0_queries_keys[:, :, :, 4:]
         model_layers_0_a_cos = model_layers_0_a * w["constants.rope.cos"]
         model_layers_0_a_sin = model_layers_0_a * w["constants.rope.sin"]
         model_layers_0_b_cos = model_layers_0_b * w["constants.rope.cos"]
         model_layers_0_b_sin = model_layers_0_b * w["constants.rope.sin"]
         model_layers_0_first = model_layers_0_a_cos - model_layers_0_b_sin
         model_layers_0_second = model_layers_0_b_cos + model_layers_0_a_sin
-        model_layers_0_turned = torch.cat([model_layers_0_first, model_layers_0_second], 4)
-        model_layers_0_values = model_layers_0_view[:, :, 2:3]
+        model_layers_0_turned = torch.cat([model_layers_0_first, model_layers_0_second], 3)
+        model_layers_0_values = model_layers_0_view[:, :, 8:]
         model_layers_0_y = torch.cat([model_layers_0_turned, model_layers_0_values], 2)
-        model_layers_0_k_rows = model_layers_0_y[:, :, 1]
+        model_layers_0_view_2 = model_layers_0_y.reshape(model_layers_0_y.shape[0], 10, 3, 4, 8)
+        model_layers_0_k_rows = model_layers_0_view_2[:, :, 1]
         model_layers_0_k = model_layers_0_k_rows.permute(0, 2, 1, 3)
-        model_layers_0_v_rows = model_layers_0_y[:, :, 2]
+        model_layers_0_v_rows = model_layers_0_view_2[:, :, 2]
         model_layers_0_v = model_layers_0_v_rows.permute(0, 2, 1, 3)
-        model_layers_0_q_rows = model_layers_0_y[:, :, 0]
+        model_layers_0_q_rows = model_layers_0_view_2[:, :, 0]
         model_layers_0_q = model_layers_0_q_rows.permute(0, 2, 1, 3)
         model_layers_0_heads = F.scaled_dot_product_attention(model_layers_0_q, model_layers_0_k, model_layers_0_v, is_causal=True)
         model_layers_0_attended = model_layers_0_heads.permute(0, 2, 1, 3)
-        model_layers_0_view_2 = model_layers_0_attended.reshape(model_layers_0_attended.shape[0], 10, 32)
+        model_layers_0_view_3 = model_layers_0_attended.reshape(model_layers_0_attended.shape[0], 10, 32)
         # model.layers.0.self_attn.o
-        model_layers_0_self_attn_o_y = F.linear(model_layers_0_view_2, w["model.layers.0.self_attn.o_proj.weight"])
+        model_layers_0_self_attn_o_y = F.linear(model_layers_0_view_3, w["model.layers.0.self_attn.o_proj.weight"])
         model_layers_0_self_attn_o_sum = model_layers_0_self_attn_o_y + tokens_y
         # model.layers.0.post_attention_layernorm
         model_layers_0_post_attention_layernorm_rms = rms(model_layers_0_self_attn_o_sum, 1e-6)
@@ -179,30 +180,31 @@ class Model(torch.nn.Module):
         # model.layers.1.qkv
         model_layers_1_qkv_y = F.linear(model_layers_1_input_layernorm_y, model_layers_1_qkv_weight)
         # model.layers.1
-        model_layers_1_view = model_layers_1_qkv_y.reshape(model_layers_1_qkv_y.shape[0], 10, 3, 4, 8)
-        model_layers_1_queries_keys = model_layers_1_view[:, :, 0:2]
-        model_layers_1_a = model_layers_1_queries_keys[:, :, :, :, 0:4]
-        model_layers_1_b = model_layers_1_queries_keys[:, :, :, :, 4:]
+        model_layers_1_view = model_layers_1_qkv_y.reshape(model_layers_1_qkv_y.shape[0], 10, 12, 8)
+        model_layers_1_queries_keys = model_layers_1_view[:, :, 0:8]
+        model_layers_1_a = model_layers_1_queries_keys[:, :, :, 0:4]
+        model_layers_1_b = model_layers_1_queries_keys[:, :, :, 4:]
         model_layers_1_a_cos = model_layers_1_a * w["constants.rope.cos"]
         model_layers_1_a_sin = model_layers_1_a * w["constants.rope.sin"]
         model_layers_1_b_cos = model_layers_1_b * w["constants.rope.cos"]
         model_layers_1_b_sin = model_layers_1_b * w["constants.rope.sin"]
         model_layers_1_first = model_layers_1_a_cos - model_layers_1_b_sin
         model_layers_1_second = model_layers_1_b_cos + model_layers_1_a_sin
-        model_layers_1_turned = torch.cat([model_layers_1_first, model_layers_1_second], 4)
-        model_layers_1_values = model_layers_1_view[:, :, 2:3]
+        model_layers_1_turned = torch.cat([model_layers_1_first, model_layers_1_second], 3)
+        model_layers_1_values = model_layers_1_view[:, :, 8:]
         model_layers_1_y = torch.cat([model_layers_1_turned, model_layers_1_values], 2)
-        model_layers_1_k_rows = model_layers_1_y[:, :, 1]
+        model_layers_1_view_2 = model_layers_1_y.reshape(model_layers_1_y.shape[0], 10, 3, 4, 8)
+        model_layers_1_k_rows = model_layers_1_view_2[:, :, 1]
         model_layers_1_k = model_layers_1_k_rows.permute(0, 2, 1, 3)
-        model_layers_1_v_rows = model_layers_1_y[:, :, 2]
+        model_layers_1_v_rows = model_layers_1_view_2[:, :, 2]
         model_layers_1_v = model_layers_1_v_rows.permute(0, 2, 1, 3)
-        model_layers_1_q_rows = model_layers_1_y[:, :, 0]
+        model_layers_1_q_rows = model_layers_1_view_2[:, :, 0]
         model_layers_1_q = model_layers_1_q_rows.permute(0, 2, 1, 3)
         model_layers_1_heads = F.scaled_dot_product_attention(model_layers_1_q, model_layers_1_k, model_layers_1_v, is_causal=True)
         model_layers_1_attended = model_layers_1_heads.permute(0, 2, 1, 3)
-        model_layers_1_view_2 = model_layers_1_attended.reshape(model_layers_1_attended.shape[0], 10, 32)
+        model_layers_1_view_3 = model_layers_1_attended.reshape(model_layers_1_attended.shape[0], 10, 32)
         # model.layers.1.self_attn.o
-        model_layers_1_self_attn_o_y = F.linear(model_layers_1_view_2, w["model.layers.1.self_attn.o_proj.weight"])
+        model_layers_1_self_attn_o_y = F.linear(model_layers_1_view_3, w["model.layers.1.self_attn.o_proj.weight"])
         model_layers_1_self_attn_o_sum = model_layers_1_self_attn_o_y + model_layers_0_mlp_down_sum
         # model.layers.1.post_attention_layernorm
         model_layers_1_post_attention_layernorm_rms = rms(model_layers_1_self_attn_o_sum, 1e-6)
