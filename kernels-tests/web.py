@@ -139,7 +139,7 @@ def judge(told, sentences, expected):
         if not said.startswith("Refused: ") or part not in said:
             wrong.append(f"{name}: the page says `{said}`, and should say `{part}`")
     print(f"the page: {told['page']}")
-    if not told["page"].startswith("Paused after") or told["curves"] != 2 or told["rows"] != 4 or told["made"] != 30:
+    if not told["page"].startswith("Paused after") or told["curves"] != 2 or told["rows"] != 4 or told["made"] != 20:
         wrong.append(f"the page says `{told['page']}` and has {told['curves']} curves, {told['rows']} metrics and {told['made']} numbers made")
     return wrong
 

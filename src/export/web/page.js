@@ -55,7 +55,7 @@ class Chart {
     const line = (value, kind) => make("line", { x1: LEFT, x2: WIDTH, y1: y(value), y2: y(value), class: kind });
     const parts = [0, highest / 2, highest].flatMap((value) => [
       line(value, "axis"),
-      make("text", { x: LEFT - 8, y: y(value) + 4, "text-anchor": "end" }, show({ digits: metric.digits === null ? null : 1 }, value)),
+      make("text", { x: LEFT - 8, y: y(value) + 4, "text-anchor": "end" }, metric.digits === null ? `${100 * value} %` : show({ digits: 1 }, value)),
     ]);
     parts.push(make("text", { x: LEFT, y: HEIGHT + 4 }, "step 0"));
     parts.push(make("text", { x: WIDTH, y: HEIGHT + 4, "text-anchor": "end" }, count(steps)));
