@@ -39,7 +39,8 @@ macro_rules! runs {
     ($($name:ident: $number:literal,)*) => {
         pub(crate) const TESTS: &[Test] =
             &[$(Test { name: concat!(module_path!(), "::", stringify!($name)), run: || forms_of($number) },)*
-            Test { name: concat!(module_path!(), "::every_sample_of_a_step_has_the_same_weight"), run: every_sample_of_a_step_has_the_same_weight }];
+            Test { name: concat!(module_path!(), "::every_sample_of_a_step_has_the_same_weight"), run: every_sample_of_a_step_has_the_same_weight },
+            Test { name: concat!(module_path!(), "::a_head_in_chunks_gives_what_a_whole_one_does"), run: a_head_in_chunks_gives_what_a_whole_one_does }];
     };
 }
 
@@ -144,6 +145,37 @@ fn halves_give_the_gradient(run: &str, set: &[&str], target: Target) {
     let error = difference(&exact.gradients, &half.gradients, 1.0 / scale);
     note!("{run} {set:?} software {}: error {error:.1e} of the gradient in 16 bits", target.software);
     assert!(error > 0.0 && error <= 1e-2, "{run} {set:?}: {error}");
+}
+
+/// A tied head whose logits a device does not bind at once: losses, gradients and evaluation are those of the whole, in every form.
+fn a_head_in_chunks_gives_what_a_whole_one_does() {
+    const ROW: u64 = 101 * 4;
+    let (run, set) = ("gpt_cpu", &["data.context=15", "data.vocabulary=101", "model.d_model=32", "model.layers=1", "train.batch=3"][..]);
+    for target in targets(&gpu()) {
+        // 45 rows in chunks of 12, of which the last has 9.
+        let small = Target { max_binding: 13 * ROW, ..target };
+        let (whole, parts) = (steps(target, run, set, 1), steps(small, run, set, 1));
+        assert!(parts.launches > whole.launches + 3, "{} launches, whole {}", parts.launches, whole.launches);
+        let error = difference(&whole.gradients, &parts.gradients, 1.0);
+        note!("software {}: {} launches, whole {}, error {error:.1e}", target.software, parts.launches, whole.launches);
+        assert!(error <= 1e-6, "{error:.1e} of the gradient");
+        let [loss, expected] = [&parts, &whole].map(|step| StepRecord::of(&step.records, 0).mean(0));
+        assert!((loss - expected).abs() <= 1e-6 * expected, "loss {loss}, whole {expected}");
+        recomputation_keeps_the_bits(run, set, "f32", small);
+        if gpu().target.half {
+            recomputation_keeps_the_bits(run, set, "f16", small);
+            halves_give_the_gradient(run, set, small);
+        }
+        let evaluated = |target| {
+            let mut problem = Loaded::made_up(&config(run, set), 40).unwrap();
+            let session = problem.training_in(problem.placed_for(target).unwrap(), &gpu()).unwrap();
+            let batch = problem.batches(0).unwrap().remove(0);
+            (session.evaluate_rows(&batch).unwrap().concat(), session.outputs(&batch).is_ok())
+        };
+        let ((rows, stored), (expected, whole_stored)) = (evaluated(small), evaluated(target));
+        assert!(!stored && whole_stored);
+        assert!(difference(&expected, &rows, 1.0) <= 1e-6);
+    }
 }
 
 /// Samples of one step: the gradient of each additive loss is that of one batch, however many micro-batches have them and however long the

@@ -498,7 +498,7 @@ fn cached_and_uncached_decoding_give_the_same_logits() {
         let sequence = sample(Sizes::default(), 3, SampleStream::Test, 12, [1.0 / 3.0; 3]);
         assert_eq!(sequence.len(), 9);
         session.evaluate_rows(&sequence_batch(std::slice::from_ref(&sequence), session.batch(), 8)).unwrap();
-        let whole: Vec<f32> = session.evaluation().0.read(session.evaluation().1.output).unwrap();
+        let whole: Vec<f32> = session.evaluation().0.read(session.evaluation().1.whole().unwrap()).unwrap();
         let mut decoder = Decoder::new(&opened(&config), &gpu(), 3).unwrap();
         decoder.load(&weights).unwrap();
         decoder.reset();
@@ -534,7 +534,7 @@ fn stacks_continue_sequences_as_they_evaluate_them() {
         session.arena.write_flat(Flat::Parameters, &weights).unwrap();
         let sequence: Vec<u32> = (0..=CONTEXT as u32).map(|i| i * i % 97 * 40 + i).collect();
         session.evaluate_rows(&sequence_batch(std::slice::from_ref(&sequence), session.batch(), CONTEXT)).unwrap();
-        let whole: Vec<f32> = session.evaluation().0.read(session.evaluation().1.output).unwrap();
+        let whole: Vec<f32> = session.evaluation().0.read(session.evaluation().1.whole().unwrap()).unwrap();
         let mut decoder = Decoder::new(&opened(&config), &gpu(), 3).unwrap();
         decoder.load(&weights).unwrap();
         assert_eq!(decoder.limit(), limit);

@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 pub use crate::datasets::scale::{Normalization, Scale};
 use crate::error::{Error, Result};
+use crate::layers::{Projected, Projection};
 use crate::plan::{Buffer, Tensor};
 
 /// Names of the buffers that keep the scale of a field with the weights.
@@ -257,8 +258,8 @@ impl Inputs {
 /// Outputs of a model: the one that the loss compares, and others by name.
 #[derive(Debug, Clone)]
 pub struct Outputs {
-    /// Main output: prediction, logits or reconstruction.
-    pub main: Tensor,
+    /// Main output: prediction, logits or reconstruction; or the last layer, for the loss to apply.
+    pub main: Projected,
     /// Other outputs by name, such as a posterior.
     pub others: Vec<(&'static str, Tensor)>,
 }
@@ -266,7 +267,25 @@ pub struct Outputs {
 impl Outputs {
     /// The main output alone.
     pub fn only(main: Tensor) -> Self {
+        Outputs::projected(Projected::Whole(main))
+    }
+
+    /// What a last layer gives.
+    pub fn projected(main: Projected) -> Self {
         Outputs { main, others: vec![] }
+    }
+
+    /// The main output as a whole.
+    ///
+    /// # Errors
+    /// `Config` when the last layer is left to the loss, which `who` does not apply.
+    pub fn whole(&self, who: &str) -> Result<Tensor> {
+        match &self.main {
+            Projected::Whole(main) => Ok(*main),
+            Projected::Chunked(Projection { rows, outputs, .. }) => Err(Error::Config(format!(
+                "{who} takes the outputs of the model as a whole, and {rows} times {outputs} of them are not stored: use loss.kind = \"cross_entropy\""
+            ))),
+        }
     }
 
     /// Another output, by name.

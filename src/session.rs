@@ -109,8 +109,8 @@ pub struct TrainIo {
 pub struct EvaluateIo {
     /// Tensors that take a batch.
     pub feed: Feed,
-    /// Main output of the model.
-    pub output: Tensor,
+    /// Main output of the model, if it is made as a whole.
+    pub output: Option<Tensor>,
     /// Other outputs of the model by name.
     pub others: Vec<(&'static str, Tensor)>,
     /// Results of the loss, shape (batch rows, columns).
@@ -118,6 +118,14 @@ pub struct EvaluateIo {
 }
 
 impl EvaluateIo {
+    /// Main output of the model.
+    ///
+    /// # Errors
+    /// `Internal` when it is not made as a whole.
+    pub fn whole(&self) -> Result<Tensor> {
+        self.output.ok_or_else(|| Error::Internal("the outputs of this evaluation are not stored".into()))
+    }
+
     /// Another output of the model, by name.
     pub fn other(&self, name: &str) -> Option<Tensor> {
         self.others.iter().find(|(n, _)| *n == name).map(|(_, t)| *t)
@@ -391,7 +399,7 @@ impl Session {
     pub fn evaluate_both(&self, batch: &Batch) -> Result<(Vec<Vec<f32>>, Vec<f32>)> {
         let rows = self.evaluate_rows(batch)?;
         let (program, io) = self.evaluation();
-        Ok((rows, program.read(io.output)?))
+        Ok((rows, program.read(io.whole()?)?))
     }
 
     /// Whole main output of the model.
@@ -399,7 +407,7 @@ impl Session {
     /// # Errors
     /// `TryAgain` on device loss.
     pub fn outputs(&self, batch: &Batch) -> Result<Vec<f32>> {
-        let output = self.evaluation().1.output;
+        let output = self.evaluation().1.whole()?;
         self.evaluated(batch, output)
     }
 

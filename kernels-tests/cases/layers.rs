@@ -1,21 +1,24 @@
 //! Cases of whole layers: their backward pass against the tape of their forward pass, weights included.
 
 use super::{Builder, Family, Regime, Spec, Tolerance};
+use crate::batch::{Inputs, Outputs};
 use crate::error::Result;
+use crate::kernels::cross_entropy::{IGNORED, Per};
 use crate::kernels::matmul::Activation;
 use crate::kernels::rope;
 use crate::layers::{
     BlockConfig, DecoderBlock, Embedding, FeedForward, Fused, Gru, Head, HeadKind, Layer, LayerNorm, Linear, LlamaBlock, LlamaBlockConfig,
-    Lstm, TransformerBlock, Wanted,
+    Lstm, Projected, Projection, TransformerBlock, Wanted,
 };
-use crate::plan::{Plan, Section, Tensor};
+use crate::losses::{CrossEntropyConfig, Loss};
+use crate::plan::{Init, Plan, Section, Tensor};
 use crate::random::Random;
 
 type Backward = Box<dyn FnMut(&mut Plan, Tensor) -> Result<Tensor>>;
 
 /// dims: batch, length, features / heads, heads, hidden; flags: layer, activation, dropout.
 pub(super) const FAMILY: Family =
-    Family { kinks: |spec| spec.flags[1] == 2 || spec.flags[0] == 5, ..Family::new("layers", spec, 192, build, &[]) };
+    Family { kinks: |spec| spec.flags[1] == 2 || spec.flags[0] == 5, ..Family::new("layers", spec, 208, build, &[]) };
 
 fn spec(i: usize, random: &mut Random) -> Spec {
     let dims = vec![
@@ -25,7 +28,7 @@ fn spec(i: usize, random: &mut Random) -> Spec {
         random.pick(&[1, 2, 3]),
         random.pick(&[4, 7, 33]),
     ];
-    Spec { dims, flags: vec![i % 12, i / 12 % 4, i / 48 % 2], regime: Regime::Normal, seed: i as u64 }
+    Spec { dims, flags: vec![i % 13, i / 13 % 4, i / 52 % 2], regime: Regime::Normal, seed: i as u64 }
 }
 
 fn build(b: &mut Builder, spec: &Spec) -> Result<()> {
@@ -84,6 +87,9 @@ fn build(b: &mut Builder, spec: &Spec) -> Result<()> {
         b.gradient_is(x, dx);
         return b.parameters();
     }
+    if spec.flags[0] == 12 {
+        return head_and_loss(b, x, [batch * length, features, hidden], spec);
+    }
     if spec.flags[0] >= 8 {
         if spec.flags[0] == 8 {
             let outputs = if spec.flags[1] == 0 { Wanted::Last } else { Wanted::All(dropout) };
@@ -131,5 +137,26 @@ fn build(b: &mut Builder, spec: &Spec) -> Result<()> {
     b.plan.begin(Section::Backward);
     let dx = backward(&mut b.plan, dy)?;
     b.gradient_is(x, dx);
+    b.parameters()
+}
+
+/// The last layer of a classifier, whose logits are made in chunks of rows by the loss, which goes back through both.
+fn head_and_loss(b: &mut Builder, x: Tensor, [rows, inputs, outputs]: [usize; 3], spec: &Spec) -> Result<()> {
+    let weight = b.plan.parameter("head.weight", &[outputs, inputs], Init::Zeros)?;
+    let bias = (spec.flags[1] % 2 == 1).then(|| b.plan.parameter("head.bias", &[outputs], Init::Zeros)).transpose()?;
+    let chunk = [1, 3, 7, rows.div_ceil(2)][spec.flags[1]].min(rows);
+    let head = Projection { label: "head".into(), x, weight, bias, rows, inputs, outputs, chunk };
+    let per = if spec.flags[1] == 2 { Per::Sequence } else { Per::Position };
+    let loss = CrossEntropyConfig { per, label_smoothing: [0.0, 0.1][spec.flags[2]], ..CrossEntropyConfig::default() };
+    // Of every third row the target is no class.
+    let classes: Vec<u32> = (0..rows).map(|row| if row % 3 == 2 { IGNORED } else { (row * 5 % outputs) as u32 }).collect();
+    let known = classes.iter().filter(|class| **class != IGNORED).count();
+    let samples = if per == Per::Sequence { spec.dims[0] } else { known };
+    (b.state.rows, b.state.count) = (rows as u32, samples as u32);
+    let targets = b.words("targets", &[rows], classes)?;
+    let inputs = Inputs::new(spec.dims[0]).with("targets", targets);
+    let recorded = loss.record(&mut b.plan, &Outputs::projected(Projected::Chunked(head)), &inputs, true)?;
+    b.weighted(recorded.rows, (0..rows * 4).map(|i| if i % 4 == 0 { 1.0 / samples as f32 } else { 0.0 }).collect());
+    b.gradient_is(x, recorded.gradients.expect("a gradient that was asked for").main);
     b.parameters()
 }

@@ -90,7 +90,12 @@ fn build(b: &mut Builder, spec: &Spec) -> Result<()> {
     let (more_a, more_b) = if part { (m, k) } else { (0, 0) };
     let (x, w) = (b.input("a", &[batch * m + 2 * more_a, k])?, b.input("b", &[batch * k + 2 * more_b, n])?);
     let shape = [batch, m, n];
-    let y = if accumulate == 1 { b.sum("y", &shape)? } else { b.output("y", &shape)? };
+    // A longer Y is made by two products.
+    let two = part && accumulate + dropout == 0;
+    let y = match accumulate {
+        1 => b.sum("y", &shape)?,
+        _ => b.output("y", &[batch * (1 + usize::from(two)), m, n])?,
+    };
     let mut product = Matmul::new(x, w, y, (m, n, k));
     product.batch = batch;
     if part {
@@ -117,5 +122,10 @@ fn build(b: &mut Builder, spec: &Spec) -> Result<()> {
         product.row_sum = Some(b.sum("row_sum", &[m])?);
     }
     b.tolerance = Tolerance::sum(k.max(4));
+    if two {
+        let first = Matmul { a_at: Some(0), b_at: Some(0), y_at: Some(0), ..product };
+        first.record(&mut b.plan, "case")?;
+        product.y_at = Some(batch * m * n);
+    }
     product.record(&mut b.plan, "case")
 }

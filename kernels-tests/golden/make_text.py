@@ -181,13 +181,15 @@ def engine(program, folder, run, stream, context, made, bias=True):
 
 def parity(folder, program, only=None):
     os.makedirs(folder, exist_ok=True)
-    context = 32
-    for number, ((kind, sizes, bias), vocabulary) in enumerate(itertools.product(configurations(), [64, 97])):
+    compared = [(*made, vocabulary, 32) for made, vocabulary in itertools.product(configurations(), [64, 97])]
+    # The vocabulary of GPT-2, whose logits for 768 rows come in two chunks.
+    compared.append(("gpt", {"n_embd": 16, "n_layer": 1, "n_head": 4, "activation_function": "gelu_new"}, True, 50257, 256))
+    for number, (kind, sizes, bias, vocabulary, context) in enumerate(compared):
         if only not in (None, kind):
             continue
         made = model(kind, number, vocabulary, context, bias, **sizes)
         made.save_pretrained(f"{folder}/model")
-        stream = tokens(2000, vocabulary)
+        stream = tokens(40 * BATCH * context, vocabulary)
         got = engine(program, folder, f"run{number}", stream, context, made, bias)
         state = {name: weight.clone() for name, weight in made.state_dict().items()}
         double = losses(made, stream, context, torch.float64, bias)

@@ -139,7 +139,9 @@ fn so_far(e: &Entry, words: &[u32], i: usize) -> f64 {
 fn product(e: &Entry, before: &Words, state: State, random: &mut Random) -> Vec<Expected> {
     let words = |name: &str| e.tensor(name).map(|t| &before[&t]);
     let (Some(a), Some(b), Some(y)) = (words("a"), words("b"), e.tensor("y")) else { return vec![] };
-    let [m, n, k, batch, a_at, b_at] = ["m", "n", "k", "batch", "a_at", "b_at"].map(|name| e.size(name));
+    let [m, n, k, batch] = ["m", "n", "k", "batch"].map(|name| e.size(name));
+    let [a_at, b_at] = ["a_at", "b_at"].map(|name| e.size(name));
+    let y_at = matmul::first_of_y(e);
     let left = |g: usize, i: usize, s: usize| float(a, a_at + g * m * k + if e.constant("TRANS_A") == 1 { s * m + i } else { i * k + s });
     let right = |g: usize, s: usize, j: usize| float(b, b_at + g * k * n + if e.constant("TRANS_B") == 1 { j * k + s } else { s * n + j });
     let (mut kept, mut results) = (vec![], vec![]);
@@ -147,9 +149,10 @@ fn product(e: &Entry, before: &Words, state: State, random: &mut Random) -> Vec<
         let [g, i, j] = [batch, m, n].map(|size| random.between(0, size as i64 - 1) as usize);
         let sum = (0..k).map(|s| left(g, i, s) * right(g, s, j)).sum::<f64>();
         let at = (g * m + i) * n + j;
-        let (pre, v) = matmul::epilogue(e, state, sum, j, at, &|name, i| words(name).map(|w| float(w, i)));
+        let given = |name: &str, i: usize| words(name).map(|w| float(w, if name == "y" { y_at + i } else { i }));
+        let (pre, v) = matmul::epilogue(e, state, sum, j, at, &given);
         kept.push((at, pre, 0.0));
-        results.push((at, v, 0.0));
+        results.push((y_at + at, v, 0.0));
     }
     let mut out = vec![(y, results)];
     out.extend(e.tensor("pre").map(|t| (t, kept)));

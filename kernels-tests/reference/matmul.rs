@@ -91,15 +91,22 @@ fn accumulates(e: &Entry, state: State) -> bool {
     }
 }
 
+/// Element of y that the product starts at.
+pub fn first_of_y(e: &Entry) -> usize {
+    if e.constant("PART") == 1 { e.size("stream") } else { 0 }
+}
+
 /// The product with its whole epilogue.
 pub fn forward<S: Scalar>(call: &mut Call<'_, S>) {
     let e = call.entry;
-    let (a_at, b_at) = (e.size("a_at"), e.size("b_at"));
+    let [a_at, b_at] = ["a_at", "b_at"].map(|name| e.size(name));
+    let y_at = first_of_y(e);
     let (m, n, k, batch) = (e.size("m"), e.size("n"), e.size("k"), e.size("batch"));
     let (a, b) = (call.floats("a"), call.floats("b"));
     let (bias, z, residual, old) = (call.maybe("bias"), call.maybe("z"), call.maybe("residual"), call.maybe("y"));
     let old_sum = call.maybe("row_sum");
-    let mut y = Vec::with_capacity(batch * m * n);
+    // Of a longer tensor other parts may be there already.
+    let mut y = old.clone().unwrap_or_else(|| vec![S::constant(0.0); call.output_len("y")]);
     let mut pre = Vec::with_capacity(batch * m * n);
     let mut row_sum = match accumulates(e, call.state()) {
         true => old_sum.unwrap_or_default(),
@@ -120,10 +127,10 @@ pub fn forward<S: Scalar>(call: &mut Call<'_, S>) {
                     "bias" => bias.as_ref().map(|v| v[i]),
                     "z" => z.as_ref().map(|v| v[i]),
                     "residual" => residual.as_ref().map(|v| v[i]),
-                    _ => old.as_ref().map(|v| v[i]),
+                    _ => old.as_ref().map(|v| v[y_at + i]),
                 });
                 pre.push(before);
-                y.push(v);
+                y[y_at + at] = v;
             }
             if let Some(sum) = row_sum.get_mut(i) {
                 *sum = *sum + S::sum(&row);

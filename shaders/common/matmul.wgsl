@@ -5,8 +5,9 @@
 // The gradients of a product are products, too. Let Y = f(Z) ⊙ keep + residual with Z[m,n] = Σ_k X[m,k] W[n,k] + bias[n]. The residual gets
 // dY as it is, and DROPOUT and DERIVATIVE give dZ:
 //   dZ = dY ⊙ keep ⊙ f'(Z);  dX = dZ·W;  dW = dZᵀ·X;  dbias[n] = Σ_m dZ[m,n]
-// A is (batch, M, K), or (batch, K, M) with TRANS_A. B is (batch, K, N), or (batch, N, K) with TRANS_B. They start at elements a_at and
-// b_at of their tensors. y, pre, z and residual are (batch, M, N), bias is (N), and row_sum is (M).
+// A is (batch, M, K), or (batch, K, M) with TRANS_A. B is (batch, K, N), or (batch, N, K) with TRANS_B. y, pre, z and residual
+// are (batch, M, N), bias is (N), and row_sum is (M). A and B start at elements a_at and b_at of their tensors.
+// With PART, which excludes DROPOUT and ACCUMULATE, y starts at the element of its tensor that stream says.
 // y is overwritten, or added to with ACCUMULATE. row_sum is added to. What is added to may be overwritten instead, as in the first
 // micro-step (common/sum).
 @group(0) @binding(3) var<storage, read> bias: array<f32>;           // (N)
@@ -56,5 +57,5 @@ fn store(batch: u32, m: u32, n: u32, sum: f32) {
     if (ACCUMULATE == 1u) {
         v += sum_before(i);
     }
-    y[i] = v;
+    y[y_at() + i] = v;
 }

@@ -35,5 +35,5 @@ fn store(batch: u32, m: u32, n: u32, sum: vec4<f32>) {
     if (ACCUMULATE == 1u) {
         v += sum_before(i);
     }
-    y[i] = v;
+    y[y_at() / 4u + i] = v;
 }

@@ -13,8 +13,8 @@
 // With SMOOTH, the following replaces ce in the loss (Szegedy et al. 2016, section 7). Its gradient by x is p − (1 − ε) onehot(t) − ε / C.
 //   (1 − ε) ce + ε Σ_i −ln p_i / C = (1 − ε) ce + ε (lse − Σ_i x_i / C)
 // With WEIGHTED, loss and gradient of a row are multiplied by its weight.
-// x and dx are (rows, cols), and targets and weights are (rows). y is (rows, 4) = s · (loss, ce, (a = t), d), and 0 where the target is no
-// class.
+// x and dx are (rows, cols). They are the rows from row_at on of a batch, whose targets and weights are (all rows). y is (all rows, 4) =
+// s · (loss, ce, (a = t), d), and 0 where the target is no class. With IN_PLACE, dx holds x and is overwritten with its gradient.
 // LANES invocations share a row. y and dx are overwritten.
 // uses: common/grid, common/reduce, common/math, common/state
 const KIND: u32 = 0u;
@@ -22,15 +22,23 @@ const GRADIENT: u32 = 1u;
 const PER: u32 = 0u;
 const SMOOTH: u32 = 0u;
 const WEIGHTED: u32 = 0u;
+const IN_PLACE: u32 = 0u;
 
-struct Params { rows: u32, cols: u32, length: u32, alpha: f32, smoothing: f32 }
+struct Params { rows: u32, cols: u32, row_at: u32, length: u32, alpha: f32, smoothing: f32 }
 var<immediate> p: Params;
 @group(0) @binding(0) var<storage, read> x: array<f32>;        // (rows, cols)
-@group(0) @binding(1) var<storage, read> targets: array<u32>;  // (rows), below cols where they count
-@group(0) @binding(2) var<storage, read_write> y: array<f32>;  // (rows, 4)
+@group(0) @binding(1) var<storage, read> targets: array<u32>;  // (all rows), below cols where they count
+@group(0) @binding(2) var<storage, read_write> y: array<f32>;  // (all rows, 4)
 @group(0) @binding(3) var<storage, read_write> dx: array<f32>; // (rows, cols)
 @group(0) @binding(4) var<storage, read> state: State;
-@group(0) @binding(5) var<storage, read> weights: array<f32>;  // (rows)
+@group(0) @binding(5) var<storage, read> weights: array<f32>;  // (all rows)
+
+fn logit(i: u32) -> f32 {
+    if (IN_PLACE == 1u) {
+        return dx[i];
+    }
+    return x[i];
+}
 
 fn distance_to(i: u32, t: u32) -> f32 {
     return f32(max(i, t) - min(i, t));
@@ -42,8 +50,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     let lane = local % LANES;
     let safe = min(row, p.rows - 1u);
     let start = safe * p.cols;
-    let known = targets[safe] < p.cols;
-    let t = min(targets[safe], p.cols - 1u);
+    let of_all = p.row_at + safe;
+    let known = targets[of_all] < p.cols;
+    let t = min(targets[of_all], p.cols - 1u);
+    // Read before the lanes meet: its owner may overwrite it after they have parted.
+    let of_target = logit(start + t);
     // One pass for maximum, its first index and the sum of exponentials (Milakov & Gimelshein 2018). The sum is taken in blocks, so that
     // the rounding errors of a long row do not add up.
     var best = -3.0e38;
@@ -52,7 +63,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     for (var block = lane; block < p.cols; block += LANES * 32u) {
         var part = 0.0;
         for (var c = block; c < min(block + LANES * 32u, p.cols); c += LANES) {
-            let v = x[start + c];
+            let v = logit(start + c);
             let e = exp_accurate(-abs(v - best));
             if (v > best) {
                 best = v;
@@ -71,7 +82,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     let a = u32(-row_max(-select(f32(p.cols), f32(first), lane_best == best), local));
     let total = row_sum(sum * exp_accurate(lane_best - best), local);
     let d = distance_to(a, t);
-    let ce = log_accurate(total) - (x[start + t] - best);
+    let ce = log_accurate(total) - (of_target - best);
     var factor = 1.0;
     if (KIND == 1u) {
         factor += p.alpha * d;
@@ -87,7 +98,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         for (var block = lane; block < p.cols; block += LANES * 32u) {
             var part = 0.0;
             for (var c = block; c < min(block + LANES * 32u, p.cols); c += LANES) {
-                part += x[start + c] - best;
+                part += logit(start + c) - best;
             }
             below += part;
         }
@@ -99,7 +110,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         for (var block = lane; block < p.cols; block += LANES * 32u) {
             var part = 0.0;
             for (var c = block; c < min(block + LANES * 32u, p.cols); c += LANES) {
-                part = fma(exp_accurate(x[start + c] - best), distance_to(c, t), part);
+                part = fma(exp_accurate(logit(start + c) - best), distance_to(c, t), part);
             }
             expected += part;
         }
@@ -109,7 +120,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     if (PER == 1u) {
         var counted = 0.0;
         for (var other = lane; other < p.length; other += LANES) {
-            counted += select(0.0, 1.0, targets[safe - safe % p.length + other] < p.cols);
+            counted += select(0.0, 1.0, targets[of_all - of_all % p.length + other] < p.cols);
         }
         share /= max(row_sum(counted, local), 1.0);
     }
@@ -118,18 +129,18 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     }
     var weight = 1.0;
     if (WEIGHTED == 1u) {
-        weight = weights[row];
+        weight = weights[of_all];
     }
     if (lane == 0u) {
-        y[row * 4u] = select(0.0, share * weight * loss, known);
-        y[row * 4u + 1u] = select(0.0, share * ce, known);
-        y[row * 4u + 2u] = select(0.0, share, known && a == t);
-        y[row * 4u + 3u] = select(0.0, share * d, known);
+        y[of_all * 4u] = select(0.0, share * weight * loss, known);
+        y[of_all * 4u + 1u] = select(0.0, share * ce, known);
+        y[of_all * 4u + 2u] = select(0.0, share, known && a == t);
+        y[of_all * 4u + 3u] = select(0.0, share * d, known);
     }
     if (GRADIENT == 1u) {
-        let k = select(0.0, share * weight * (state.scale / f32(state.count)), known && row < state.rows);
+        let k = select(0.0, share * weight * (state.scale / f32(state.count)), known && of_all < state.rows);
         for (var c = lane; c < p.cols; c += LANES) {
-            let prob = exp_accurate(x[start + c] - best) / total;
+            let prob = exp_accurate(logit(start + c) - best) / total;
             var wanted = select(0.0, 1.0, c == t);
             if (SMOOTH == 1u) {
                 wanted = mix(wanted, 1.0 / f32(p.cols), p.smoothing);

@@ -35,22 +35,24 @@ pub enum Per {
     Sequence,
 }
 
-/// Loss, metrics and gradient of each row.
+/// Loss, metrics and gradient of rows of a batch, all or some.
 #[derive(Debug, Clone, Copy)]
 pub struct Forward {
-    /// (rows, cols) logits.
+    /// (rows, cols) logits, at the beginning of a tensor.
     pub x: Tensor,
-    /// (rows) classes; a row with any other number, such as [`IGNORED`], does not count.
+    /// (all rows) classes; a row with any other number, such as [`IGNORED`], does not count.
     pub targets: Tensor,
-    /// (rows, 4): loss, cross-entropy, correct, distance, of sequences divided by their rows that count.
+    /// (all rows, 4): loss, cross-entropy, correct, distance, of sequences divided by their rows that count.
     pub y: Tensor,
-    /// (rows, cols): gradient of state.scale · mean loss.
+    /// (rows, cols): gradient of state.scale · mean loss; it may be the tensor of the logits, which it overwrites.
     pub dx: Option<Tensor>,
+    /// Row of the batch that the first one is.
+    pub row_at: usize,
     /// Number of rows.
     pub rows: usize,
     /// Number of classes.
     pub cols: usize,
-    /// Rows of a sequence; they divide all.
+    /// Rows of a sequence; they divide all rows.
     pub length: usize,
     /// Unit that `state.count` counts.
     pub per: Per,
@@ -60,7 +62,7 @@ pub struct Forward {
     pub alpha: f64,
     /// Label smoothing ε; 0 for none.
     pub smoothing: f64,
-    /// (rows): factors of the losses of the rows.
+    /// (all rows): factors of the losses of the rows.
     pub weights: Option<Tensor>,
 }
 
@@ -70,17 +72,19 @@ impl Forward {
     /// # Errors
     /// `Internal` when a shape differs.
     pub fn record(self, plan: &mut Plan, label: &str) -> Result<()> {
-        let Forward { x, targets, y, dx, rows, cols, length, per, weight, alpha, smoothing, weights } = self;
+        let Forward { x, targets, y, dx, row_at, rows, cols, length, per, weight, alpha, smoothing, weights } = self;
         let name = "cross_entropy/forward";
-        plan.expect(name, x, rows * cols)?;
-        plan.expect(name, targets, rows)?;
-        if length == 0 || !rows.is_multiple_of(length) {
-            return Err(Error::Internal(format!("{name}: {rows} rows in sequences of {length}")));
+        let all = plan.len(targets);
+        plan.expect(name, x, plan.len(x).max(rows * cols))?;
+        plan.expect(name, targets, all.max(row_at + rows))?;
+        if length == 0 || !all.is_multiple_of(length) {
+            return Err(Error::Internal(format!("{name}: {all} rows in sequences of {length}")));
         }
-        plan.expect(name, y, rows * 4)?;
-        for (tensor, len) in [(dx, rows * cols), (weights, rows)] {
+        plan.expect(name, y, all * 4)?;
+        for (tensor, len) in [(dx, plan.len(x)), (weights, all)] {
             tensor.map_or(Ok(()), |tensor| plan.expect(name, tensor, len))?;
         }
+        let in_place = dx == Some(x);
         if smoothing > 0.0 && weight == Weight::PureDistance {
             return Err(Error::Internal(format!("{name}: a distance has no labels to smooth")));
         }
@@ -90,15 +94,20 @@ impl Forward {
             .constant("KIND", weight as u32)
             .constant("PER", per as u32)
             .constant("SMOOTH", (smoothing > 0.0).into())
-            .bind("x", x)
+            .bind_if("IN_PLACE", "dx", dx.filter(|_| in_place))
             .bind("targets", targets)
             .bind("y", y)
             .bind_if("GRADIENT", "dx", dx)
             .bind_if("GRADIENT", "state", state)
             .bind_if("WEIGHTED", "weights", weights)
+            .size("row_at", row_at)
             .size("length", length)
+            .moves("x", rows * cols)
+            .moves("dx", rows * cols)
+            .moves_part("y", row_at * 4..(row_at + rows) * 4)
             .scalar("alpha", alpha)
             .scalar("smoothing", smoothing);
+        let dispatch = if in_place { dispatch } else { dispatch.bind("x", x) };
         plan.record(dispatch.flops(24 * rows * cols), grid)
     }
 }

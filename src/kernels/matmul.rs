@@ -1,7 +1,7 @@
 //! Matrix products with their epilogue: Y = f(A·B), batched, any transposition. See `shaders/common/matmul.wgsl`.
 
 use super::{Dropout, SIMDS, adding, parts, state};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::gpu::Target;
 use crate::plan::{Dispatch, Grid, Plan, Shared, Tensor};
 
@@ -47,6 +47,8 @@ pub struct Matmul {
     pub a_at: Option<usize>,
     /// B starts at this element of a longer tensor.
     pub b_at: Option<usize>,
+    /// Y starts at this element of a longer tensor, and what else has its shape does not; for products without dropout that are not added.
+    pub y_at: Option<usize>,
     /// A is stored transposed.
     pub trans_a: bool,
     /// B is stored transposed.
@@ -82,6 +84,7 @@ impl Matmul {
             batch: 1,
             a_at: None,
             b_at: None,
+            y_at: None,
             trans_a: false,
             trans_b: false,
             bias: None,
@@ -127,7 +130,7 @@ impl Matmul {
     /// `Internal` when a shape differs.
     pub fn record(self, plan: &mut Plan, label: &str) -> Result<()> {
         let Matmul { m, n, k, batch, .. } = self;
-        let (a_at, b_at) = (self.a_at.unwrap_or(0), self.b_at.unwrap_or(0));
+        let [a_at, b_at, y_at] = [self.a_at, self.b_at, self.y_at].map(Option::unwrap_or_default);
         let kernel = self.kernel(plan.target);
         // A sum over the rows of a long batch is made of parts that add up.
         if self.adds_over_rows() {
@@ -150,6 +153,9 @@ impl Matmul {
                     product.record(plan, label)
                 });
             }
+        }
+        if self.y_at.is_some() && (self.dropout.is_some() || self.accumulate) {
+            return Err(Error::Internal(format!("{kernel} at {label}: a part of Y is neither dropped nor added to")));
         }
         self.expect_sizes(plan, kernel)?;
         let mut dispatch = Dispatch::new(kernel, label)
@@ -174,7 +180,9 @@ impl Matmul {
             .moves_part("a", a_at..a_at + batch * m * k)
             .moves_part("b", b_at..b_at + batch * k * n)
             .size("b_at", b_at)
-            .size("stream", self.dropout.map_or(0, |d| d.stream as usize))
+            .constant("PART", self.y_at.is_some().into())
+            .moves_part("y", y_at..y_at + batch * m * n)
+            .size("stream", self.dropout.map_or(y_at, |d| d.stream as usize))
             .scalar("rate", self.dropout.map_or(0.0, |d| d.rate))
             .flops(2 * batch * m * n * k);
         if let Some((kind, z)) = self.derivative
@@ -193,8 +201,8 @@ impl Matmul {
 
     /// The kernel for these sizes on this target.
     fn kernel(&self, target: Target) -> &'static str {
-        let sizes = [self.m, self.n, self.k, self.a_at.unwrap_or(0), self.b_at.unwrap_or(0)];
-        let aligned = sizes.iter().all(|size| size.is_multiple_of(4));
+        let begins = [self.a_at, self.b_at, self.y_at].map(Option::unwrap_or_default);
+        let aligned = [self.m, self.n, self.k].iter().chain(&begins).all(|size| size.is_multiple_of(4));
         match target {
             Target { software: true, subgroup: 8 | 16, .. } if aligned => "matmul/lanes",
             Target { software: true, .. } => "matmul/register",
@@ -206,13 +214,15 @@ impl Matmul {
 
     fn expect_sizes(&self, plan: &Plan, kernel: &str) -> Result<()> {
         let Matmul { m, n, k, batch, .. } = *self;
-        for (tensor, at, len) in [(self.a, self.a_at, batch * m * k), (self.b, self.b_at, batch * k * n)] {
+        for (tensor, at, len) in
+            [(self.a, self.a_at, batch * m * k), (self.b, self.b_at, batch * k * n), (self.y, self.y_at, batch * m * n)]
+        {
             // A part of a tensor may end before the tensor does.
             let whole = plan.len(tensor);
             let part = at.filter(|at| at + len <= whole);
             plan.expect(kernel, tensor, if part.is_some() { whole } else { len })?;
         }
-        let outputs = [Some(self.y), self.pre, self.residual, self.derivative.map(|(_, z)| z)];
+        let outputs = [self.pre, self.residual, self.derivative.map(|(_, z)| z)];
         for tensor in outputs.into_iter().flatten() {
             plan.expect(kernel, tensor, batch * m * n)?;
         }

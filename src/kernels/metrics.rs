@@ -4,6 +4,9 @@ use super::state;
 use crate::error::{Error, Result};
 use crate::plan::{Dispatch, Grid, Plan, Tensor};
 
+/// Name of the ring of records in a plan of a training step.
+pub const RECORDS: &str = "records";
+
 /// Words of one record. This and the places of its words are twins of the consts in `shaders/common/record.wgsl`; a test compares them.
 pub const RECORD: usize = 16;
 

@@ -1,6 +1,7 @@
 //! y = x·Wᵀ + b, with what follows fused into the product.
 
 use super::layer::{Decoding, Gradient, Layer, saved_by_forward, through_dropout, with_features};
+use super::projection::{Projected, Projection, chunk};
 use crate::error::Result;
 use crate::kernels::matmul::{Activation, Matmul};
 use crate::kernels::{Dropout, activation};
@@ -145,11 +146,7 @@ impl Linear {
     /// As `Layer::forward`.
     pub fn forward_fused(&mut self, plan: &mut Plan, x: Tensor, residual: Option<Tensor>) -> Result<Tensor> {
         let rows = plan.len(x) / self.inputs;
-        let weight = self.declare_weight(plan)?;
-        let bias = match &self.bias {
-            Some(name) => Some(self.declare(plan, name, self.init[1], &[self.outputs])?),
-            None => None,
-        };
+        let (weight, bias) = self.declared(plan)?;
         let shape =
             if plan.shape(x).last() == Some(&self.inputs) { with_features(plan, x, self.outputs) } else { vec![rows, self.outputs] };
         let y = plan.activation(format!("{}.y", self.label), &shape)?;
@@ -170,6 +167,37 @@ impl Linear {
         product.record(plan, &self.label)?;
         self.saved = Some(Saved { x, weight, bias, pre, rows });
         Ok(y)
+    }
+
+    /// Weight and bias, declared.
+    fn declared(&self, plan: &mut Plan) -> Result<(Tensor, Option<Tensor>)> {
+        let weight = self.declare_weight(plan)?;
+        let bias = self.bias.as_ref().map(|name| self.declare(plan, name, self.init[1], &[self.outputs])).transpose()?;
+        Ok((weight, bias))
+    }
+
+    /// The layer as the last of a model, without activation and dropout: appended, or left to the loss in a plan in which nobody else reads
+    /// outputs as many as these.
+    ///
+    /// # Errors
+    /// As `Layer::forward`.
+    pub fn project(&mut self, plan: &mut Plan, x: Tensor) -> Result<Projected> {
+        let (inputs, outputs, rows) = (self.inputs, self.outputs, plan.len(x) / self.inputs);
+        let chunk = chunk(&plan.target, rows, outputs);
+        if plan.options.outputs || chunk == rows {
+            return self.forward(plan, x).map(Projected::Whole);
+        }
+        let (weight, bias) = self.declared(plan)?;
+        Ok(Projected::Chunked(Projection { label: self.label.clone(), x, weight, bias, rows, inputs, outputs, chunk }))
+    }
+
+    /// Goes back through a last layer: `gradient` is that of the loss with respect to what `project` gave.
+    ///
+    /// # Errors
+    /// As `Layer::backward`.
+    pub fn project_backward(&mut self, plan: &mut Plan, gradient: Tensor) -> Result<Tensor> {
+        // What the loss has applied it has gone back through.
+        if self.saved.is_some() { self.backward(plan, gradient) } else { Ok(gradient) }
     }
 
     /// Appends dW += dyᵀ·x and db += Σ dy, where dy is the gradient before activation and dropout.

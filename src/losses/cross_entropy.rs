@@ -1,5 +1,7 @@
 //! Cross-entropy of a classifier, plain or weighted by how far off the likeliest class is.
 
+use std::ops::Range;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +11,10 @@ use crate::config::{Section, in_range};
 use crate::error::{Error, Result};
 pub use crate::kernels::cross_entropy::IGNORED;
 use crate::kernels::cross_entropy::{Forward, Per, Weight};
-use crate::plan::Plan;
+use crate::kernels::loss_scale;
+use crate::kernels::metrics::RECORDS;
+use crate::layers::{Projected, Projection};
+use crate::plan::{Plan, Tensor};
 
 /// Options of the cross-entropy of a classifier.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -95,9 +100,9 @@ impl Loss for CrossEntropyConfig {
         vec![("loss", loss), ("cross_entropy", cross_entropy), ("accuracy", 1.0 / classes as f64), ("distance", distance)]
     }
 
-    /// Compares logits (rows, classes) with `targets` (rows).
+    /// Compares logits (rows, classes) with `targets` (rows). A last layer that is left to the loss is applied in chunks of rows, each of
+    /// which has its logits, their gradient and what that gives to the layer one after another in the same memory.
     fn record(&self, plan: &mut Plan, outputs: &Outputs, inputs: &Inputs, gradient: bool) -> Result<Recorded> {
-        let x = outputs.main;
         let (targets, below) = match inputs.find("targets") {
             Some(targets) => (targets, inputs.below("targets")),
             None => {
@@ -108,14 +113,17 @@ impl Loss for CrossEntropyConfig {
             }
         };
         let rows = plan.len(targets);
-        let Some((cols, given)) = plan.shape(x).split_last().map(|(c, rest)| (*c, rest.iter().product::<usize>())) else {
+        let shape = match &outputs.main {
+            Projected::Whole(x) => plan.shape(*x).to_vec(),
+            Projected::Chunked(head) => vec![head.rows, head.outputs],
+        };
+        let Some((cols, given)) = shape.split_last().map(|(c, rest)| (*c, rest.iter().product::<usize>())) else {
             return Err(Error::Internal("logits without a shape".into()));
         };
         if given != rows {
             return Err(Error::Config(format!(
-                "{NAME} needs logits for each of {rows} targets of a batch; the model gives {:?}{}",
-                plan.shape(x),
-                of_positions(plan.shape(x), given, rows)
+                "{NAME} needs logits for each of {rows} targets of a batch; the model gives {shape:?}{}",
+                of_positions(&shape, given, rows)
             )));
         }
         if let Some(below) = below.filter(|below| cols < *below) {
@@ -124,13 +132,49 @@ impl Loss for CrossEntropyConfig {
             )));
         }
         let y = plan.activation("loss.rows", &[rows, 4])?;
-        let dx = gradient.then(|| plan.like("loss.dlogits", x)).transpose()?;
         let length = rows / inputs.batch;
         let (per, weight, alpha, smoothing) = (self.per, self.weight, self.alpha, self.label_smoothing);
         let weights = inputs.find("weights");
-        Forward { x, targets, y, dx, rows, cols, length, per, weight, alpha, smoothing, weights }.record(plan, "loss")?;
-        Ok(Recorded { rows: y, gradients: dx.map(Gradients::only), per_sample: self.per == Per::Sequence })
+        let of = |x, dx, rows: Range<usize>| {
+            let (row_at, rows) = (rows.start, rows.len());
+            Forward { x, targets, y, dx, row_at, rows, cols, length, per, weight, alpha, smoothing, weights }
+        };
+        let gradients = match &outputs.main {
+            Projected::Whole(x) => {
+                let dx = gradient.then(|| plan.like("loss.dlogits", *x)).transpose()?;
+                of(*x, dx, 0..rows).record(plan, "loss")?;
+                dx.map(Gradients::only)
+            }
+            Projected::Chunked(head) => in_chunks(plan, head, gradient, of)?,
+        };
+        Ok(Recorded { rows: y, gradients, per_sample: self.per == Per::Sequence })
     }
+}
+
+/// Appends a last layer and its loss, chunk by chunk: logits, and if they are asked for their gradient and those of the layer, of which
+/// that with respect to its input is returned.
+fn in_chunks(
+    plan: &mut Plan,
+    head: &Projection,
+    gradient: bool,
+    of: impl Fn(Tensor, Option<Tensor>, Range<usize>) -> Forward,
+) -> Result<Option<Gradients>> {
+    let logits = plan.activation("loss.logits", &[head.chunk, head.outputs])?;
+    let dx = gradient.then(|| plan.like("loss.dinput", head.x)).transpose()?;
+    // Gradients that may be stored in 16 bits have the loss scale from here on.
+    let scale = if gradient && plan.options.halves { plan.find(RECORDS) } else { None };
+    for rows in head.chunks() {
+        head.forward(plan, &rows, logits)?;
+        of(logits, dx.map(|_| logits), rows.clone()).record(plan, "loss")?;
+        let Some(dx) = dx else { continue };
+        plan.at_once(|plan| {
+            if let Some(records) = scale {
+                loss_scale::Apply { x: logits, records }.record(plan, "loss")?;
+            }
+            head.backward(plan, &rows, logits, dx)
+        })?;
+    }
+    Ok(dx.map(|dx| Gradients { scale, ..Gradients::only(dx) }))
 }
 
 #[cfg(test)]

@@ -62,7 +62,7 @@ impl Loss for JointLossConfig {
     /// Compares outputs (batch, length, 3), the last of which predict `joints` (batch, joints, 2) with their `mask`; `deviation` (2)
     /// converts errors of coordinates to mm.
     fn record(&self, plan: &mut Plan, outputs: &Outputs, inputs: &Inputs, gradient: bool) -> Result<Recorded> {
-        let x = outputs.main;
+        let x = outputs.whole(NAME)?;
         let [t, mask, deviation] = ["joints", "mask", "deviation"].map(|name| inputs.get(NAME, name));
         let (t, mask, deviation) = (t?, mask?, deviation?);
         let (batch, joints) = (plan.shape(mask)[0], plan.shape(mask)[1]);

@@ -61,7 +61,7 @@ impl Loss for RegressionConfig {
 
     /// Compares the outputs with the target of the data, as it is normalised; rows whose `mask` is 0 do not count.
     fn record(&self, plan: &mut Plan, outputs: &Outputs, inputs: &Inputs, gradient: bool) -> Result<Recorded> {
-        let (x, (name, t)) = (outputs.main, inputs.answer(NAME)?);
+        let (x, (name, t)) = (outputs.whole(NAME)?, inputs.answer(NAME)?);
         if plan.len(x) != plan.len(t) {
             return Err(Error::Config(format!(
                 "{NAME} compares with `{name}`, {} numbers of a sample; the model gives {:?}, {} of a sample{}",

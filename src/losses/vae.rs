@@ -49,7 +49,7 @@ impl Loss for VaeLossConfig {
     /// Compares a reconstruction of `images` (batch, pixels) and uses its `posterior` (batch, 2, latents). Results of an image: loss,
     /// cosine, mean squared error of a pixel, divergence. The model itself computes the gradient of the divergence in its backward pass.
     fn record(&self, plan: &mut Plan, outputs: &Outputs, inputs: &Inputs, gradient: bool) -> Result<Recorded> {
-        let (x, t) = (outputs.main, inputs.get("loss.kind = \"vae\"", "images")?);
+        let (x, t) = (outputs.whole("loss.kind = \"vae\"")?, inputs.get("loss.kind = \"vae\"", "images")?);
         let rows = inputs.batch;
         let width = plan.len(t) / rows;
         if plan.len(x) != plan.len(t) {

@@ -45,7 +45,7 @@ impl CausalLm {
         Ok(CausalLm { name, embedding, blocks, norm, head })
     }
 
-    fn logits(&mut self, plan: &mut Plan, inputs: &Inputs, cache: Option<Cache>) -> Result<Outputs> {
+    fn outputs(&mut self, plan: &mut Plan, inputs: &Inputs, cache: Option<Cache>) -> Result<Outputs> {
         let mut x = self.embedding.forward(plan, inputs.get(self.name, "tokens")?)?;
         for block in &mut self.blocks {
             x = match cache {
@@ -54,13 +54,13 @@ impl CausalLm {
             };
         }
         let x = self.norm.forward(plan, x)?;
-        self.head.forward(plan, x).map(Outputs::only)
+        self.head.project(plan, x).map(Outputs::projected)
     }
 }
 
 impl Model for CausalLm {
     fn forward(&mut self, plan: &mut Plan, inputs: &Inputs) -> Result<Outputs> {
-        self.logits(plan, inputs, None)
+        self.outputs(plan, inputs, None)
     }
 
     fn decoding(&self) -> Decoding {
@@ -72,11 +72,11 @@ impl Model for CausalLm {
     }
 
     fn forward_cached(&mut self, plan: &mut Plan, inputs: &Inputs, cache: Cache) -> Result<Outputs> {
-        self.logits(plan, inputs, Some(cache))
+        self.outputs(plan, inputs, Some(cache))
     }
 
     fn backward(&mut self, plan: &mut Plan, gradients: &Gradients) -> Result<()> {
-        let mut dy = self.head.backward(plan, gradients.main)?;
+        let mut dy = self.head.project_backward(plan, gradients.main)?;
         dy = self.norm.backward(plan, dy)?;
         for block in self.blocks.iter_mut().rev() {
             dy = block.backward(plan, dy)?;

@@ -201,20 +201,21 @@ struct Gpt {
 }
 
 impl Gpt {
-    fn logits(&mut self, plan: &mut Plan, inputs: &Inputs, cache: Option<Cache>) -> Result<Outputs> {
+    /// What the head takes.
+    fn features(&mut self, plan: &mut Plan, inputs: &Inputs, cache: Option<Cache>) -> Result<Tensor> {
         let mut x: Tensor = self.embedding.forward(plan, inputs.get(NAME, "tokens")?)?;
         x = self.dropout.forward(plan, x)?;
         for block in &mut self.blocks {
             x = block.forward(plan, x, cache)?;
         }
-        let x = self.norm.forward(plan, x)?;
-        self.head.forward(plan, x).map(Outputs::only)
+        self.norm.forward(plan, x)
     }
 }
 
 impl Model for Gpt {
     fn forward(&mut self, plan: &mut Plan, inputs: &Inputs) -> Result<Outputs> {
-        self.logits(plan, inputs, None)
+        let x = self.features(plan, inputs, None)?;
+        self.head.project(plan, x).map(Outputs::projected)
     }
 
     fn decoding(&self) -> Decoding {
@@ -222,11 +223,12 @@ impl Model for Gpt {
     }
 
     fn forward_cached(&mut self, plan: &mut Plan, inputs: &Inputs, cache: Cache) -> Result<Outputs> {
-        self.logits(plan, inputs, Some(cache))
+        let x = self.features(plan, inputs, Some(cache))?;
+        self.head.project(plan, x).map(Outputs::projected)
     }
 
     fn backward(&mut self, plan: &mut Plan, gradients: &Gradients) -> Result<()> {
-        let mut dy = self.head.backward(plan, gradients.main)?;
+        let mut dy = self.head.project_backward(plan, gradients.main)?;
         dy = self.norm.backward(plan, dy)?;
         for block in self.blocks.iter_mut().rev() {
             dy = block.backward(plan, dy)?;

@@ -123,7 +123,7 @@ impl Model for ImageVae {
         let noise = (self.noise && plan.options.trains).then(|| plan.stream());
         Sample { x: posterior, z, cols: self.latents, noise }.record(plan, "posterior")?;
         self.saved = Some((posterior, noise));
-        Ok(Outputs { main: self.decoder.forward(plan, z)?, others: vec![("posterior", posterior)] })
+        Ok(Outputs { others: vec![("posterior", posterior)], ..Outputs::only(self.decoder.forward(plan, z)?) })
     }
 
     fn backward(&mut self, plan: &mut Plan, gradients: &Gradients) -> Result<()> {

@@ -196,8 +196,10 @@ pub struct Entry {
     pub(super) variants: Vec<Variant>,
     /// Runs in one launch with the entry before it.
     pub paired: bool,
-    /// Part of the step.
+    /// Part of the step that it is of.
     pub section: Section,
+    /// Runs among the forward pass although it is of the backward pass (`Plan::at_once`).
+    pub(super) early: bool,
     /// Floating-point operations.
     pub flops: u64,
     /// What it touches of each tensor.
@@ -205,6 +207,11 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// Part of the step that it runs in.
+    pub fn runs_in(&self) -> Section {
+        if self.early { Section::Forward } else { self.section }
+    }
+
     /// Names of the other ways to launch it.
     pub fn ways(&self) -> impl Iterator<Item = String> + '_ {
         self.variants.iter().map(Variant::name)

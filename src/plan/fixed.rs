@@ -17,6 +17,8 @@ pub struct PlanOptions {
     pub micro_steps: bool,
     /// True if what layers keep will be stored in 16 bits, by which launches differ in time.
     pub halves: bool,
+    /// True if somebody besides the loss reads what the model gives. If not, the loss may make it in parts, none of which lasts.
+    pub outputs: bool,
 }
 
 /// Static lists of dispatches over named tensors: forward, backward and update, one after another.
@@ -110,9 +112,9 @@ impl FixedPlan {
         &self.entries
     }
 
-    /// Range of the dispatches of one section.
+    /// Range of the dispatches that run in one section.
     pub fn range(&self, section: Section) -> Range<usize> {
-        self.entries.partition_point(|e| e.section < section)..self.entries.partition_point(|e| e.section <= section)
+        self.entries.partition_point(|e| e.runs_in() < section)..self.entries.partition_point(|e| e.runs_in() <= section)
     }
 
     /// Launches: one or two entries each.

@@ -17,15 +17,21 @@ impl Plan {
     /// computes what it did, on the same numbers.
     pub(super) fn pair(&mut self) {
         let backward = self.range(Section::Backward);
-        let mut entries = self.entries()[..backward.start].to_vec();
+        // Gradients among the forward pass are the first.
+        let first = self.entries().iter().position(|entry| entry.section == Section::Backward).unwrap_or(backward.start);
+        let mut entries = self.entries()[..first].to_vec();
         // Gradients of weights that nobody waits for, and how many entries they were put off by.
         let mut waiting: Vec<(Entry, usize)> = Vec::new();
-        for entry in &self.entries()[backward.clone()] {
+        for (at, entry) in self.entries().iter().enumerate().take(backward.end).skip(first) {
+            // What runs among the forward pass stays there.
+            while at == backward.start && !waiting.is_empty() {
+                self.release(&mut waiting, 0, &mut entries);
+            }
             let late = |(other, age): &(Entry, usize)| *age == PUT_OFF || self.depend(other, entry);
             while let Some(at) = waiting.iter().position(late) {
                 self.release(&mut waiting, at, &mut entries);
             }
-            if entry.writes().all(|t| !self.info(t).pooled()) {
+            if entry.section == Section::Backward && entry.writes().all(|t| !self.info(t).pooled()) {
                 waiting.push((entry.clone(), 0));
                 continue;
             }

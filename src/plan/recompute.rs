@@ -179,7 +179,7 @@ impl Plan {
                 }
             }
             for again in launches {
-                let mut copy = Entry { section: Section::Backward, ..old[again].clone() };
+                let mut copy = Entry { section: Section::Backward, early: false, ..old[again].clone() };
                 for tensor in copy.writes().collect::<Vec<_>>() {
                     let twin = self.twin(tensor)?;
                     made.insert(tensor, twin);

@@ -24,6 +24,7 @@ pub struct Plan {
     pub(super) fixed: FixedPlan,
     written: HashSet<Tensor>,
     section: Section,
+    early: bool,
     anew: HashSet<Tensor>,
     /// Parts of the flat gradients that were added to, by their first numbers.
     summed: BTreeMap<usize, usize>,
@@ -41,12 +42,12 @@ impl Deref for Plan {
 impl Plan {
     /// An empty plan of a training step.
     pub fn training(name: &str, target: Target) -> Self {
-        Plan::with(name, target, PlanOptions { trains: true, micro_steps: true, halves: false })
+        Plan::with(name, target, PlanOptions { trains: true, micro_steps: true, halves: false, outputs: false })
     }
 
     /// An empty plan without a backward pass.
     pub fn new(name: &str, target: Target) -> Self {
-        Plan::with(name, target, PlanOptions { trains: false, micro_steps: true, halves: false })
+        Plan::with(name, target, PlanOptions { trains: false, micro_steps: true, halves: false, outputs: true })
     }
 
     /// Tells the launches that follow whether a step has several micro-steps; for tests.
@@ -70,7 +71,15 @@ impl Plan {
             constants: vec![],
             dropped: HashSet::new(),
         };
-        Plan { fixed, written: HashSet::new(), section: Section::Forward, anew: HashSet::new(), summed: BTreeMap::new(), streams: 0 }
+        Plan {
+            fixed,
+            written: HashSet::new(),
+            section: Section::Forward,
+            early: false,
+            anew: HashSet::new(),
+            summed: BTreeMap::new(),
+            streams: 0,
+        }
     }
 
     pub(super) fn add(&mut self, name: String, shape: &[usize], storage: Storage) -> Result<Tensor> {
@@ -293,6 +302,18 @@ impl Plan {
         recorded
     }
 
+    /// Records dispatches of the backward pass that run where they stand, among the forward pass: gradients by what is overwritten next, as
+    /// of a loss that is computed in chunks of rows.
+    ///
+    /// # Errors
+    /// The errors of `record`.
+    pub fn at_once<T>(&mut self, record: impl FnOnce(&mut Plan) -> Result<T>) -> Result<T> {
+        self.early = true;
+        let recorded = record(self);
+        self.early = false;
+        recorded
+    }
+
     /// Records a launch after checking it against what naga reflects of the shader: each binding and parameter exactly once, by name
     /// and type, and no pooled tensor read before it is written.
     ///
@@ -342,8 +363,10 @@ impl Plan {
         }
         self.within_limits(&shader, &label, &immediates)?;
         let grid = self.workgroups(grid, &shader)?;
-        let section = self.section;
-        let entry = Entry { shader, label, tensors, params, immediates, grid, kind, variants, paired: false, section, flops, extents };
+        let (early, place) = (self.early, self.section);
+        let section = if early { Section::Backward } else { place };
+        let entry =
+            Entry { shader, label, tensors, params, immediates, grid, kind, variants, paired: false, section, early, flops, extents };
         for tensor in entry.writes() {
             if let Storage::Gradient { offset } = self.info(tensor).storage
                 && !self.accumulates(tensor)?
@@ -354,7 +377,7 @@ impl Plan {
         }
         // A section may be gone on with after the next has begun, as terms of a loss do: their gradients are computed after all of the
         // forward pass.
-        let at = self.range(section).end;
+        let at = self.range(place).end;
         if let Some(later) = self.entries[at..].iter().find(|later| self.depend(&entry, later)) {
             return Err(Error::Internal(format!(
                 "{kernel} at {}: it belongs before {} at {}, which was recorded first and depends on it",

@@ -5,9 +5,9 @@ use crate::batch::Inputs;
 use crate::config::Precision;
 use crate::error::{Error, Result};
 use crate::gpu::{Role, Target};
-use crate::kernels::metrics::{Accumulate, RECORD};
+use crate::kernels::metrics::{Accumulate, RECORD, RECORDS};
 use crate::kernels::{self, loss_scale, state};
-use crate::layers::Decoding;
+use crate::layers::{Decoding, Projected};
 use crate::losses::Gradients;
 use crate::models::{Build, Model};
 use crate::plan::{FixedPlan, Passes, Plan, PlanOptions, Section, Tensor};
@@ -18,7 +18,8 @@ use crate::tasks::{DataState, Layout};
 struct Judged {
     feed: Feed,
     model: Box<dyn Model>,
-    output: Tensor,
+    /// Main output of the model, if it is made as a whole.
+    output: Option<Tensor>,
     others: Vec<(&'static str, Tensor)>,
     rows: Tensor,
     gradients: Option<Gradients>,
@@ -29,10 +30,10 @@ impl<D: DataState + ?Sized> Problem<D> {
         self.settings.train.precision == Precision::F16
     }
 
-    /// An empty plan of the run; `trains` is true for a training step alone.
-    fn empty(&self, name: &str, target: Target, trains: bool) -> Plan {
+    /// An empty plan of the run; `trains` is true for a training step alone, `outputs` where somebody reads what the model gives.
+    fn empty(&self, name: &str, target: Target, [trains, outputs]: [bool; 2]) -> Plan {
         let micro_steps = !trains || self.settings.train.accumulate > 1;
-        Plan::with(name, target, PlanOptions { trains, micro_steps, halves: self.half() })
+        Plan::with(name, target, PlanOptions { trains, micro_steps, halves: self.half(), outputs })
     }
 
     /// Choice of the tensors that are stored in 16 bits; none in a run with 32 bits.
@@ -81,21 +82,23 @@ impl<D: DataState + ?Sized> Problem<D> {
         let recorded = self.loss.record(plan, &outputs, &inputs, plan.options.trains)?;
         let sample_rows = recorded.per_sample.then(|| plan.shape(recorded.rows)[0] / batch);
         let feed = Feed { state, inputs: inputs.tensors().to_vec(), sample_rows, batch };
-        Ok(Judged { feed, model, output: outputs.main, others: outputs.others, rows: recorded.rows, gradients: recorded.gradients })
+        let output = if let Projected::Whole(main) = outputs.main { Some(main) } else { None };
+        Ok(Judged { feed, model, output, others: outputs.others, rows: recorded.rows, gradients: recorded.gradients })
     }
 
     /// Plan of a training step on batches of this size.
     pub(super) fn training_plan(&self, target: Target, batch: usize, layout: Layout) -> Result<(FixedPlan, TrainIo)> {
-        let mut plan = self.empty("train", target, true);
+        let mut plan = self.empty("train", target, [true, false]);
+        let records = plan.persistent(Role::Workspace, RECORDS, &[RING as usize, RECORD])?;
         let Judged { feed, mut model, rows, gradients, .. } = self.judged(&mut plan, batch, layout)?;
         let mut gradients = gradients.ok_or_else(|| Error::Internal("a loss without a gradient".into()))?;
         let [count, cols] = plan.shape(rows)[..] else {
             return Err(Error::Internal(format!("results of a loss of shape {:?}", plan.shape(rows))));
         };
-        let records = plan.persistent(Role::Workspace, "records", &[RING as usize, RECORD])?;
         Accumulate { x: rows, records, rows: count, cols }.record(&mut plan, "metrics")?;
         plan.within(Section::Backward, |plan| {
-            if self.half() {
+            // A loss that goes back through the last layer has applied it.
+            if self.half() && gradients.scale.is_none() {
                 loss_scale::Apply { x: gradients.main, records }.record(plan, "loss")?;
                 gradients.scale = Some(records);
             }
@@ -120,9 +123,9 @@ impl<D: DataState + ?Sized> Problem<D> {
 
     /// Plan of an evaluation of batches of this size.
     pub(super) fn evaluation_plan(&self, target: Target, batch: usize) -> Result<(FixedPlan, EvaluateIo)> {
-        let mut plan = self.empty("evaluate", target, false);
+        let mut plan = self.empty("evaluate", target, [false, self.source().looks_at_outputs()]);
         let Judged { feed, output, others, rows, .. } = self.judged(&mut plan, batch, self.layout)?;
-        [output, rows].into_iter().chain(others.iter().map(|(_, t)| *t)).for_each(|t| plan.keep(t));
+        output.into_iter().chain([rows]).chain(others.iter().map(|(_, t)| *t)).for_each(|t| plan.keep(t));
         let passes: Passes = Passes { halves: self.halves(&plan)?, ..Passes::default() };
         Ok((passes.finish(plan)?, EvaluateIo { feed, output, others, rows }))
     }
@@ -148,10 +151,10 @@ impl<D: DataState + ?Sized> Problem<D> {
     /// # Errors
     /// As `record_training`.
     pub fn record_prediction(&self, target: Target, batch: usize) -> Result<(FixedPlan, PredictIo)> {
-        let mut plan = self.empty("predict", target, false);
+        let mut plan = self.empty("predict", target, [false, true]);
         let state = state(&mut plan)?;
         let inputs = self.source().record(&mut plan, batch, Layout { resident: false, ..self.layout })?.of(self.source().fields());
-        let output = self.build()?.forward(&mut plan, &inputs)?.main;
+        let output = self.build()?.forward(&mut plan, &inputs)?.whole("a prediction")?;
         plan.keep(output);
         let feed = Feed { state, inputs: inputs.tensors().to_vec(), sample_rows: None, batch };
         Ok((plan.pruned(), PredictIo { feed, output }))
@@ -163,10 +166,10 @@ impl<D: DataState + ?Sized> Problem<D> {
     /// # Errors
     /// As `record_training`.
     pub fn record_sequences(&self, target: Target, batch: usize, length: usize) -> Result<Option<(FixedPlan, PredictIo)>> {
-        let mut plan = self.empty("predict", target, false);
+        let mut plan = self.empty("predict", target, [false, true]);
         let state = state(&mut plan)?;
         let Some((inputs, _)) = self.source().record_positions(&mut plan, batch, length)? else { return Ok(None) };
-        let output = self.build()?.forward(&mut plan, &inputs)?.main;
+        let output = self.build()?.forward(&mut plan, &inputs)?.whole("a prediction")?;
         plan.keep(output);
         let feed = Feed { state, inputs: inputs.tensors().to_vec(), sample_rows: None, batch };
         Ok(Some((plan.pruned(), PredictIo { feed, output })))
@@ -202,13 +205,13 @@ impl<D: DataState + ?Sized> Problem<D> {
     /// As `record_training`.
     pub fn record_positions(&self, target: Target, batch: usize, positions: usize) -> Result<Option<(Plan, DecodeIo)>> {
         let name = if positions > 1 { format!("prefill_{positions}") } else { "decode".into() };
-        let mut plan = self.empty(&name, target, false);
+        let mut plan = self.empty(&name, target, [false, true]);
         let state = state(&mut plan)?;
         let mut model = self.build()?;
         let recorded = self.source().record_positions(&mut plan, batch, positions)?;
         let decoding = model.decoding();
         let Some((inputs, cache)) = recorded.filter(|_| decoding != Decoding::None) else { return Ok(None) };
-        let output = model.forward_cached(&mut plan, &inputs, cache)?.main;
+        let output = model.forward_cached(&mut plan, &inputs, cache)?.whole("decoding")?;
         if positions == 1 {
             plan.keep(output);
         }

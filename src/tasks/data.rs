@@ -163,6 +163,11 @@ pub trait Source: Debug {
     /// `Config` when sizes overflow.
     fn record(&self, plan: &mut Plan, batch: usize, layout: Layout) -> Result<Inputs>;
 
+    /// True if the evaluation of a model looks at what it gives, and not at its loss alone.
+    fn looks_at_outputs(&self) -> bool {
+        true
+    }
+
     /// True if the evaluation of a model decodes sequences.
     fn decodes(&self) -> bool {
         false

@@ -530,6 +530,10 @@ impl Source for Text {
         std::iter::successors(Some(batch), |batch| (*batch > 1).then_some(batch / 2)).collect()
     }
 
+    fn looks_at_outputs(&self) -> bool {
+        false
+    }
+
     fn record(&self, plan: &mut Plan, batch: usize, _layout: Layout) -> Result<Inputs> {
         let name = plan.name.clone();
         let mut input = |what: &str| plan.persistent(Role::Dataset, &format!("{name}.{what}"), &[batch, self.config.context]);

@@ -128,7 +128,7 @@ impl Loss for VectorLoss {
 
     /// Compares predictions (batch, width) with `target`; the results of a sample are loss, cosine, terms.
     fn record(&self, plan: &mut Plan, outputs: &Outputs, inputs: &Inputs, gradient: bool) -> Result<Recorded> {
-        let (x, t) = (outputs.main, inputs.get("loss.kind = \"vectors\"", "target")?);
+        let (x, t) = (outputs.whole("loss.kind = \"vectors\"")?, inputs.get("loss.kind = \"vectors\"", "target")?);
         let rows = inputs.batch;
         let width = plan.len(t) / rows;
         if plan.len(x) != plan.len(t) {
