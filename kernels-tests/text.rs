@@ -11,7 +11,7 @@ tests![
     every_form_of_the_same_tokens_trains_to_the_same_weights,
     a_text_resumes_with_the_same_bits,
     texts_that_cannot_be_used_are_refused,
-    the_shipped_runs_have_the_weights_of_nanogpt,
+    the_shipped_runs_have_the_weights_of_their_models,
     a_text_goes_on_with_the_cache_as_without,
     ten_steps_from_a_folder_of_transformers_are_those_of_pytorch,
     a_folder_goes_out_and_comes_in_bit_for_bit,
@@ -156,8 +156,8 @@ fn texts_that_cannot_be_used_are_refused() {
     }
 }
 
-fn the_shipped_runs_have_the_weights_of_nanogpt() {
-    for (run_file, weights) in [("gpt_cpu", 804_096), ("gpt_shakespeare", 10_745_088)] {
+fn the_shipped_runs_have_the_weights_of_their_models() {
+    for (run_file, weights) in [("gpt_cpu", 804_096), ("gpt_shakespeare", 10_745_088), ("gpt2_124m", 124_439_808)] {
         let (code, told, said) = run(&["estimate", &format!("data/runs/{run_file}.toml"), "--json"]);
         assert_eq!(code, 0, "{said}");
         let told: Value = serde_json::from_str(&told).unwrap();
