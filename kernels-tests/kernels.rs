@@ -180,8 +180,9 @@ engine::kernel_families!(families);
 tests![every_pair_of_options_has_a_case, products_have_every_pair_of_options, oracles_agree_with_central_differences,];
 
 /// Constants that say how a kernel divides its work; all others are options.
-const SHAPES: [&str; 20] = [
+const SHAPES: [&str; 21] = [
     "WG",
+    "BLOCK",
     "SLICES",
     "FULL",
     "HEADS",

@@ -236,9 +236,13 @@ fn texts_that_cannot_be_used_are_refused() {
 
 /// Those of nanoGPT, and those that PyTorch counts of the others (kernels-tests/golden/make_text.py has the models).
 fn the_shipped_runs_have_the_weights_that_they_say() {
-    for (run_file, weights) in
-        [("gpt_cpu", 804_096), ("gpt_shakespeare", 10_745_088), ("llama_small", 9_467_136), ("mamba2_small", 9_466_984)]
-    {
+    for (run_file, weights) in [
+        ("gpt_cpu", 804_096),
+        ("gpt_shakespeare", 10_745_088),
+        ("llama_small", 9_467_136),
+        ("mamba2_small", 9_466_984),
+        ("gpt2_124m", 124_439_808),
+    ] {
         let (code, told, said) = run(&["estimate", &format!("data/runs/{run_file}.toml"), "--json"]);
         assert_eq!(code, 0, "{said}");
         let told: Value = serde_json::from_str(&told).unwrap();

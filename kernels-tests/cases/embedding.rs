@@ -2,15 +2,31 @@
 
 use super::{Builder, DIMS, Family, Regime, Spec, Tolerance};
 use crate::error::Result;
-use crate::kernels::embedding::{AddPositions, BackwardPositions, BackwardTable, Fixed, Forward};
+use crate::kernels::embedding::{AddPositions, BackwardPositions, BackwardSorted, BackwardTable, Fixed, Forward};
+use crate::plan::Section;
 use crate::random::Random;
 
-/// dims: batch, length, cols, vocab; flags: 1 fixed, 2 positions added to vectors, 3 no positions.
-pub(super) const FAMILY: Family = Family::new("embedding", spec, 104, build, &[(&[256, 8, 64, 256], &[0]), (&[256, 8, 64, 256], &[2])]);
+/// dims: batch, length, cols, vocab; flags: 1 fixed, 2 positions added to vectors, 3 no positions, 4 none and rows sorted by their tokens.
+pub(super) const FAMILY: Family = Family::new(
+    "embedding",
+    spec,
+    140,
+    build,
+    &[(&[256, 8, 64, 256], &[0]), (&[256, 8, 64, 256], &[2]), (&[4, 1024, 768, 50257], &[4]), (&[64, 256, 384, 65], &[4])],
+);
 
 fn spec(i: usize, random: &mut Random) -> Spec {
-    // The last cases are past 65,535 workgroups: the scatter takes one a token.
-    let large = i >= 100;
+    let kind = i % 140;
+    if kind >= 104 {
+        // Runs of tokens within a block of sorted rows, over its borders, and over whole blocks.
+        let (batch, length) = (random.pick(&DIMS[..14]), random.pick(&[1, 7, 64, 65]));
+        // So many rows have larger blocks.
+        let (batch, length) = if kind >= 136 { (129, 65) } else { (batch, length) };
+        let dims = vec![batch, length, random.pick(&[1, 2, 5, 33, 65]), random.pick(&[1, 2, 3, 9, 33, 257, 1025])];
+        return Spec { dims, flags: vec![4], regime: Regime::Normal, seed: i as u64 };
+    }
+    // These cases are past 65,535 tokens.
+    let large = kind >= 100;
     let vocab = if large { 65_600 } else { DIMS[i % DIMS.len()] };
     let cols = if vocab > 1025 { 2 } else { random.pick(&DIMS[..14]) };
     // With so many rows that not all are loaded for every token.
@@ -44,13 +60,18 @@ fn build(b: &mut Builder, spec: &Spec) -> Result<()> {
     b.state.position = b.random.between(0, 3) as u32;
     let table = b.input("table", &[vocab, cols])?;
     let positions = match spec.flags[0] {
-        3 => None,
+        3 | 4 => None,
         _ => Some(b.input("positions", &[b.state.position as usize + length, cols])?),
     };
     let y = b.output("y", &[rows, cols])?;
     Forward { ids, table, positions, y, rows, cols, length }.record(&mut b.plan, "case")?;
     let dy = b.upstream(y)?;
     let dtable = b.gradient_summed(table)?;
+    // What the sums are made of is not compared by itself.
+    b.plan.begin(Section::Backward);
+    if spec.flags[0] == 4 {
+        return BackwardSorted { ids, dy, dtable, rows, cols, vocab }.record(&mut b.plan, "case");
+    }
     BackwardTable { ids, dy, dtable, rows, cols, vocab }.record(&mut b.plan, "case")?;
     if let Some(positions) = positions.filter(|_| b.state.position == 0) {
         let dpositions = b.gradient_summed(positions)?;

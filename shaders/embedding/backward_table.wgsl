@@ -2,15 +2,14 @@
 // ∂y[m]/∂table[v] is 1 where ids[m] = v, else 0.
 //   dtable[v] = Σ over m with ids[m] = v of dy[m], in the order of m, m = first … end − 1
 // ids is (rows), dy is (rows, cols), and dtable is (vocab, cols).
-// One workgroup computes WG columns of a token v and looks through all ids. With BY_COLUMN, one invocation computes one column and goes
-// through all rows. The sums are the same, bit for bit. dtable is added to (common/sum).
+// This is for few tokens: one workgroup computes WG columns of a token v, loads all rows and leaves out those of other tokens. With
+// BY_COLUMN, which is for processors, one invocation computes one column and goes through all rows. The sums are the same, bit for bit.
+// Large tables have embedding/backward_runs. dtable is added to (common/sum).
 // uses: common/grid, common/state, common/sum
 const WG: u32 = 64u;
 const BY_COLUMN: u32 = 0u;
 // Number of ids whose loads are under way together.
 const AT_ONCE: u32 = 16u;
-// With DENSE, which is for few tokens, all rows are loaded and those of other tokens are left out.
-const DENSE: u32 = 1u;
 
 struct Params { first: u32, end: u32, cols: u32, vocab: u32 }
 var<immediate> p: Params;
@@ -50,16 +49,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         for (var i = 0u; i < AT_ONCE; i++) {
             found |= select(0u, 1u << i, ids[min(row + i, p.end - 1u)] == v && row + i < p.end);
         }
-        if (DENSE == 1u) {
-            for (var i = 0u; i < AT_ONCE; i++) {
-                sum += select(0.0, dy[min(row + i, p.end - 1u) * p.cols + c], (found >> i & 1u) == 1u);
-            }
-        } else {
-            for (var i = 0u; i < AT_ONCE; i++) {
-                if ((found >> i & 1u) == 1u) {
-                    sum += dy[(row + i) * p.cols + c];
-                }
-            }
+        for (var i = 0u; i < AT_ONCE; i++) {
+            sum += select(0.0, dy[min(row + i, p.end - 1u) * p.cols + c], (found >> i & 1u) == 1u);
         }
     }
     dtable[v * p.cols + c] = sum;

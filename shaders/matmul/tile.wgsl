@@ -42,24 +42,21 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     var acc: array<vec4<f32>, ROWS * VECS>;
     var sums: array<f32, ROWS>;
     for (var k0 = 0u; k0 < p.k; k0 += STEP) {
-        for (var e = local; e < STEP * TILE_M; e += 64u) {
+        // As often in every invocation, and without a branch: drivers unroll these loops, and the loads of a step are under way together.
+        for (var i = 0u; i < STEP * TILE_M / 64u; i++) {
+            let e = local + i * 64u;
             // The index that is contiguous in memory runs fastest.
             let m = select(e / STEP, e % TILE_M, TRANS_A == 1u);
             let k = select(e % STEP, e / TILE_M, TRANS_A == 1u);
-            var v = 0.0;
-            if (m0 + m < p.m && k0 + k < p.k) {
-                v = a[index_a(batch, m0 + m, k0 + k)];
-            }
-            tile_a[k * PITCH_M + m] = v;
+            let v = a[index_a(batch, min(m0 + m, p.m - 1u), min(k0 + k, p.k - 1u))];
+            tile_a[k * PITCH_M + m] = select(0.0, v, m0 + m < p.m && k0 + k < p.k);
         }
-        for (var e = local; e < STEP * TILE_N; e += 64u) {
+        for (var i = 0u; i < STEP * TILE_N / 64u; i++) {
+            let e = local + i * 64u;
             let n = select(e % TILE_N, e / STEP, TRANS_B == 1u);
             let k = select(e / TILE_N, e % STEP, TRANS_B == 1u);
-            var v = 0.0;
-            if (n0 + n < p.n && k0 + k < p.k) {
-                v = b[index_b(batch, k0 + k, n0 + n)];
-            }
-            tile_b[k * PITCH_N + n] = v;
+            let v = b[index_b(batch, min(k0 + k, p.k - 1u), min(n0 + n, p.n - 1u))];
+            tile_b[k * PITCH_N + n] = select(0.0, v, n0 + n < p.n && k0 + k < p.k);
         }
         workgroupBarrier();
         for (var k = 0u; k < STEP; k++) {

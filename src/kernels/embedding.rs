@@ -121,8 +121,11 @@ impl Fixed {
     }
 }
 
-/// Numbers that the pass may load for all tokens together: 64 MiB, which the L2 cache gives in the time of some launches.
+/// Numbers that may be loaded for all tokens together: 64 MiB, which the L2 cache gives in the time of some launches.
 const DENSE: usize = 1 << 24;
+
+/// Rows at most that are sorted together: each is compared with all.
+const SORTED: usize = 1 << 14;
 
 /// dtable[v] += Σ over the tokens v of dy.
 #[derive(Debug, Clone, Copy)]
@@ -154,11 +157,13 @@ impl BackwardTable {
         plan.expect(name, dtable, vocab * cols)?;
         // A column that begins anew is cleared in a loop.
         let by_column = plan.target.software && vocab as u64 <= plan.target.loop_iterations / 2;
+        if !by_column && vocab * rows * cols > DENSE {
+            return BackwardSorted { ids, dy, dtable, rows, cols, vocab }.record(plan, label);
+        }
         for part in parts(&plan.target, rows, if by_column { 1 } else { 3 }) {
             let dispatch = Dispatch::new(name, label)
                 .constant("WG", if by_column { plan.target.vector() } else { 64 })
                 .constant("BY_COLUMN", by_column.into())
-                .constant("DENSE", (vocab * rows * cols <= DENSE).into())
                 .bind("ids", ids)
                 .bind("dy", dy)
                 .bind("dtable", dtable)
@@ -169,6 +174,72 @@ impl BackwardTable {
                 .flops(part.len() * cols);
             let dispatch = adding(plan, dispatch, &[dtable])?;
             plan.record(dispatch, if by_column { Grid::Threads(cols) } else { Grid::Groups(vocab * cols.div_ceil(64)) })?;
+        }
+        Ok(())
+    }
+}
+
+/// As `BackwardTable`, for large tables: sums of the rows that there are, sorted by their tokens.
+#[derive(Debug, Clone, Copy)]
+pub struct BackwardSorted {
+    /// (rows) tokens.
+    pub ids: Tensor,
+    /// (rows, cols).
+    pub dy: Tensor,
+    /// (vocab, cols), `+=`.
+    pub dtable: Tensor,
+    /// Number of tokens.
+    pub rows: usize,
+    /// Number of features.
+    pub cols: usize,
+    /// Different tokens.
+    pub vocab: usize,
+}
+
+impl BackwardSorted {
+    /// Records the passes.
+    ///
+    /// # Errors
+    /// `Internal` when a shape differs.
+    pub fn record(self, plan: &mut Plan, label: &str) -> Result<()> {
+        let BackwardSorted { ids, dy, dtable, rows, cols, vocab } = self;
+        let name = "embedding/backward_runs";
+        plan.expect(name, ids, rows)?;
+        plan.expect(name, dy, rows * cols)?;
+        plan.expect(name, dtable, vocab * cols)?;
+        if plan.begins_sum(&[dtable])? {
+            let n = vocab * cols;
+            let dispatch = Dispatch::new("embedding/backward_clear", label).bind("dtable", dtable).size("n", n);
+            let dispatch = adding(plan, dispatch, &[dtable])?;
+            plan.record(dispatch, Grid::Threads(n))?;
+        }
+        let most = parts(&plan.target, rows, 3).next().map_or(rows, |part| part.len()).min(SORTED);
+        for first in (0..rows).step_by(most) {
+            let count = most.min(rows - first);
+            // At most some hundred blocks, which the pieces of a run are added up over.
+            let block = if count > SORTED / 2 { 128 } else { 64 };
+            let (blocks, wide) = (count.div_ceil(block), cols.div_ceil(64));
+            let order = plan.workspace(format!("{label}.order.{first}"), &[count])?;
+            let pieces = plan.workspace(format!("{label}.pieces.{first}"), &[blocks, 2, cols])?;
+            let sort = Dispatch::new("embedding/backward_order", label).bind("ids", ids).bind("order", order);
+            plan.record(sort.size("first", first).size("end", first + count).flops(4 * count * count), Grid::Threads(count))?;
+            let over_blocks = |name, flops| {
+                Dispatch::new(name, label)
+                    .constant("BLOCK", block as u32)
+                    .bind("ids", ids)
+                    .bind("order", order)
+                    .bind("dtable", dtable)
+                    .bind("pieces", pieces)
+                    .size("count", count)
+                    .size("cols", cols)
+                    .moves("dtable", count.min(vocab) * cols)
+                    .flops(flops)
+            };
+            plan.record(over_blocks(name, count * cols).bind("dy", dy), Grid::Groups(blocks * wide))?;
+            if blocks > 1 {
+                let rest = over_blocks("embedding/backward_pieces", blocks * cols).size("blocks", blocks);
+                plan.record(rest, Grid::Groups((blocks - 1) * wide))?;
+            }
         }
         Ok(())
     }
