@@ -2,11 +2,12 @@
 
 use super::{Builder, DIMS, Family, Regime, Spec, Tolerance};
 use crate::error::Result;
-use crate::kernels::embedding::{AddPositions, BackwardPositions, BackwardSorted, BackwardTable, Fixed, Forward};
+use crate::kernels::embedding::{AddPositions, BackwardPositions, BackwardSorted, BackwardTable, Fixed, Forward, Order};
 use crate::plan::Section;
 use crate::random::Random;
 
-/// dims: batch, length, cols, vocab; flags: 1 fixed, 2 positions added to vectors, 3 no positions, 4 none and rows sorted by their tokens.
+/// dims: batch, length, cols, vocab; flags: 1 fixed, 2 positions added to vectors, 3 no positions, 4 none and rows sorted by their tokens, 5 the
+/// order of these alone.
 pub(super) const FAMILY: Family = Family::new(
     "embedding",
     spec,
@@ -23,7 +24,7 @@ fn spec(i: usize, random: &mut Random) -> Spec {
         // So many rows have larger blocks.
         let (batch, length) = if kind >= 136 { (129, 65) } else { (batch, length) };
         let dims = vec![batch, length, random.pick(&[1, 2, 5, 33, 65]), random.pick(&[1, 2, 3, 9, 33, 257, 1025])];
-        return Spec { dims, flags: vec![4], regime: Regime::Normal, seed: i as u64 };
+        return Spec { dims, flags: vec![if kind % 8 == 7 { 5 } else { 4 }], regime: Regime::Normal, seed: i as u64 };
     }
     // These cases are past 65,535 tokens.
     let large = kind >= 100;
@@ -48,6 +49,12 @@ fn build(b: &mut Builder, spec: &Spec) -> Result<()> {
         let y = b.output("y", &[rows, 2])?;
         b.tolerance = Tolerance::Magnitude(4e-7);
         return Fixed { ids, y, rows, length, max_value: 255.0, max_position: 7.0 }.record(&mut b.plan, "case");
+    }
+    if spec.flags[0] == 5 {
+        let first = rows / 3;
+        let order = b.output("order", &[rows - first])?;
+        b.exact(order);
+        return Order { ids, order, first, end: rows }.record(&mut b.plan, "case");
     }
     b.tolerance = Tolerance::sum(rows);
     if spec.flags[0] == 2 {

@@ -9,6 +9,7 @@ pub(super) fn evaluate<S: Scalar>(pass: &str, call: &mut Call<'_, S>) -> bool {
         "forward" => forward(call),
         "fixed" => fixed(call),
         "add_positions" => add_positions(call),
+        "order" => order(call),
         _ => return false,
     }
     true
@@ -22,6 +23,14 @@ pub fn forward<S: Scalar>(call: &mut Call<'_, S>) {
     let position = |i: usize| positions.as_ref().map_or(S::constant(0.0), |v| v[(first + i / cols % length) * cols + i % cols]);
     let y = (0..rows * cols).map(|i| table[ids[i / cols] as usize * cols + i % cols] + position(i)).collect();
     call.set("y", y);
+}
+
+/// Rows sorted by their tokens; those of one token as they come.
+pub fn order<S: Scalar>(call: &mut Call<'_, S>) {
+    let ids = call.ints("ids");
+    let mut rows: Vec<u32> = (call.entry.size("first") as u32..call.entry.size("end") as u32).collect();
+    rows.sort_by_key(|row| ids[*row as usize]);
+    call.set_ints("order", rows);
 }
 
 /// Vector plus position row.

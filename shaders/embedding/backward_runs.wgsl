@@ -1,9 +1,10 @@
 // Gradient of a large token table, a scatter without atomics that touches only the tokens that there are. Row m is y[m] = table[ids[m]] +
 // …, a product with one-hot rows. So ∂y[m]/∂table[v] is 1 where ids[m] = v, else 0.
 //   dtable[v] += Σ over m with ids[m] = v of dy[m]
-// order has the rows sorted by their tokens (embedding/backward_order), so that those of a token are a run. A block is BLOCK places of it.
+// order has the rows sorted by their tokens (embedding/order), so that those of a token are a run. A block is BLOCK places of it.
 // What begins and ends in a block is added to dtable here. What a block has of a run that comes from the block before goes to
-// pieces[block, 0], and of one that begins here and goes on in the next to pieces[block, 1], for embedding/backward_pieces.
+// pieces[block, 0], and of one that begins here and goes on in the next to pieces[block, 1], for embedding/backward_pieces; 0 where there
+// is none.
 // ids is (rows), order is (count), dy is (rows, cols), dtable is (vocab, cols), and pieces is (blocks, 2, cols).
 // One invocation adds up a block for one column. dtable is added to, and pieces are overwritten.
 // uses: common/grid
@@ -38,6 +39,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     // Whether the run at hand comes from the block before.
     var continued = begin > 0u && token_at(max(begin, 1u) - 1u) == token_at(begin);
     var sum = 0.0;
+    var from_before = 0.0;
+    var goes_on = 0.0;
     for (var at = 0u; at < BLOCK; at += AT_ONCE) {
         var tokens: array<u32, AT_ONCE>;
         var values: array<f32, AT_ONCE>;
@@ -54,8 +57,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
                 let ends = next == p.count || select(tokens[min(i + 1u, AT_ONCE - 1u)], after, i == AT_ONCE - 1u) != tokens[i];
                 if (ends && !continued) {
                     dtable[tokens[i] * p.cols + c] += sum;
-                } else if (ends || next == end) {
-                    pieces[(block * 2u + select(1u, 0u, continued)) * p.cols + c] = sum;
+                } else if (continued && (ends || next == end)) {
+                    from_before = sum;
+                } else if (next == end) {
+                    goes_on = sum;
                 }
                 if (ends) {
                     continued = false;
@@ -64,4 +69,6 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
             }
         }
     }
+    pieces[block * 2u * p.cols + c] = from_before;
+    pieces[(block * 2u + 1u) * p.cols + c] = goes_on;
 }

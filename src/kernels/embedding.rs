@@ -179,6 +179,34 @@ impl BackwardTable {
     }
 }
 
+/// Rows from `first` up to `end` in the order of their tokens, and of the rows themselves where the tokens are the same.
+#[derive(Debug, Clone, Copy)]
+pub struct Order {
+    /// (rows) tokens.
+    pub ids: Tensor,
+    /// (end − first).
+    pub order: Tensor,
+    /// First row.
+    pub first: usize,
+    /// Row after the last.
+    pub end: usize,
+}
+
+impl Order {
+    /// Records the pass.
+    ///
+    /// # Errors
+    /// `Internal` when a shape differs.
+    pub fn record(self, plan: &mut Plan, label: &str) -> Result<()> {
+        let Order { ids, order, first, end } = self;
+        let (name, count) = ("embedding/order", end - first);
+        plan.expect(name, ids, plan.len(ids).max(end))?;
+        plan.expect(name, order, count)?;
+        let dispatch = Dispatch::new(name, label).bind("ids", ids).bind("order", order).size("first", first).size("end", end);
+        plan.record(dispatch.flops(4 * count * count), Grid::Threads(count))
+    }
+}
+
 /// As `BackwardTable`, for large tables: sums of the rows that there are, sorted by their tokens.
 #[derive(Debug, Clone, Copy)]
 pub struct BackwardSorted {
@@ -221,8 +249,7 @@ impl BackwardSorted {
             let (blocks, wide) = (count.div_ceil(block), cols.div_ceil(64));
             let order = plan.workspace(format!("{label}.order.{first}"), &[count])?;
             let pieces = plan.workspace(format!("{label}.pieces.{first}"), &[blocks, 2, cols])?;
-            let sort = Dispatch::new("embedding/backward_order", label).bind("ids", ids).bind("order", order);
-            plan.record(sort.size("first", first).size("end", first + count).flops(4 * count * count), Grid::Threads(count))?;
+            Order { ids, order, first, end: first + count }.record(plan, label)?;
             let over_blocks = |name, flops| {
                 Dispatch::new(name, label)
                     .constant("BLOCK", block as u32)
