@@ -601,6 +601,8 @@ fn every_key_of_a_run_file_is_in_a_table() {
                 ask(base().chain([with]).collect(), &section);
             }
         }
+        // Refused by all of these data: text.rs has it.
+        expected.remove("validation.sample");
         let missing: Vec<_> = expected.difference(&tables.into_iter().collect()).cloned().collect();
         assert!(missing.is_empty(), "{}: no level sets {missing:?}", kind.name);
     }
