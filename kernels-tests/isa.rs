@@ -15,7 +15,7 @@ tests![
 ];
 
 /// Runs whose predicted step is further than 1.25 times from its roofline, with how far it may be, and why.
-const FAR: [(&str, f64, &str); 15] = [
+const FAR: [(&str, f64, &str); 16] = [
     ("gpt_cpu", 1.68, "some milliseconds: made for a processor, with norms of few rows and a head of 65 classes"),
     (
         "gpt2_124m",
@@ -26,6 +26,7 @@ const FAR: [(&str, f64, &str); 15] = [
     ("integer_sequences_d64", 1.7, "the same with 64 features"),
     ("lvm_amn", 1.7, "below 1 ms: all that it touches stays in the cache, and 32 rows leave a SIMD few waves"),
     ("lvm_amn_attempt2", 1.9, "the same"),
+    ("mamba2_small", 1.33, "scans of 256 positions in chunks, whose states pass from one to the next"),
     ("mechanism_small", 1.62, "sequences of some tokens and 64 features: short attention, and norms of few rows"),
     ("sunspots", 1.4, "below 1 ms: one time step after the other"),
     ("lvm_gru", 1.3, "products of 32 rows, one time step after the other"),

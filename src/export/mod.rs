@@ -14,6 +14,7 @@ mod state_space;
 mod torch;
 mod translation;
 mod web;
+#[cfg(feature = "check")]
 mod web_card;
 mod web_plan;
 mod web_predict;
@@ -22,6 +23,7 @@ mod wgsl;
 pub use model::{Exported, Part};
 pub use onnx::{OnnxFile, OnnxTensor};
 pub use web::WebRun;
+#[cfg(feature = "check")]
 pub use web_card::WebCard;
 pub use web_plan::browser;
 pub use web_predict::WebPrediction;
