@@ -8,6 +8,7 @@ use crate::kernels::{State, argmax};
 use crate::plan::{Arena, FixedPlan, Flat, LayoutOptions, Memory, Program, Tensor};
 use crate::problem::Problem;
 use crate::random::{Random, stream};
+use crate::sampling::TEMPERATURE;
 pub use crate::sampling::{Sampling, TextStream};
 use crate::session::Feed;
 
@@ -47,7 +48,7 @@ impl Choice {
         if let Some(p) = top_p.filter(|p| !(*p > 0.0 && *p <= 1.0)) {
             return Err(Error::Config(format!("--top-p {p} is out of range: it must be above 0, and at most 1")));
         }
-        let usual = if of_text { 0.8 } else { f64::from(u8::from(top_k.is_some() || top_p.is_some())) };
+        let usual = if of_text { TEMPERATURE } else { f64::from(u8::from(top_k.is_some() || top_p.is_some())) };
         match (beam, temperature.unwrap_or(usual)) {
             (Some(width), _) => Ok(Strategy::Beam(width)),
             (_, 0.0) => Ok(Strategy::Greedy),
@@ -92,9 +93,8 @@ struct Results {
 /// Plans of decoding: one position, and several at once.
 struct Recorded {
     step: (FixedPlan, Inputs, Results),
-    feeds: Vec<(FixedPlan, Inputs)>,
-    /// Numbers of positions of the feeds, ascending.
-    sizes: Vec<usize>,
+    /// With the numbers of their positions, ascending.
+    feeds: Vec<(usize, (FixedPlan, Inputs))>,
     endless: bool,
     context: usize,
     vocabulary: usize,
@@ -118,26 +118,21 @@ fn record(problem: &Problem, target: Target, batch: usize) -> Result<Recorded> {
     let step = (plan.pruned(), Inputs::of(&io.feed)?, Results { logits: io.output, best });
     // A cache is fed with any number of positions at once, as it overwrites what a larger plan has fed beyond them; a state with as many as
     // its plan has. Where there are both, one by one.
-    let mut sizes: Vec<usize> = match (io.endless, io.keeps_state) {
+    let sizes: Vec<usize> = match (io.endless, io.keeps_state) {
         (true, _) => vec![PREFILL],
         (false, true) => vec![],
         (false, false) => {
-            let more =
-                std::iter::successors(Some(PREFILL), |size| Some(2 * size)).take_while(|size| *size == PREFILL || size * batch <= ROWS);
-            let mut sizes: Vec<usize> = more.take_while(|size| *size < context).collect();
-            if sizes.is_empty() || sizes.len() > 1 && context * batch <= ROWS {
-                sizes.push(context);
-            }
-            sizes
+            let smallest = PREFILL.min(context);
+            let doubled = std::iter::successors(Some(smallest), |size| (*size < context).then(|| (2 * size).min(context)));
+            doubled.take_while(|size| *size == smallest || size * batch <= ROWS).filter(|size| *size > WORTH).collect()
         }
     };
-    sizes.retain(|size| *size > WORTH);
-    let mut feeds = vec![];
-    for size in &sizes {
-        let (plan, io) = problem.record_positions(target, batch, *size)?.ok_or_else(no_step)?;
-        feeds.push((plan.pruned(), Inputs::of(&io.feed)?));
-    }
-    Ok(Recorded { step, feeds, sizes, endless: io.endless, context, vocabulary })
+    let feed = |size: usize| {
+        let (plan, io) = problem.record_positions(target, batch, size)?.ok_or_else(no_step)?;
+        Ok((size, (plan.pruned(), Inputs::of(&io.feed)?)))
+    };
+    let feeds = sizes.into_iter().map(feed).collect::<Result<_>>()?;
+    Ok(Recorded { step, feeds, endless: io.endless, context, vocabulary })
 }
 
 /// Memory that decoding `batch` sequences at once needs.
@@ -146,7 +141,7 @@ fn record(problem: &Problem, target: Target, batch: usize) -> Result<Recorded> {
 /// `Config` when sizes overflow.
 pub fn memory(problem: &Problem, target: Target, batch: usize) -> Result<Memory> {
     let Recorded { step, feeds, .. } = record(problem, target, batch)?;
-    let plans = [step.0].into_iter().chain(feeds.into_iter().map(|(plan, _)| plan)).collect();
+    let plans = [step.0].into_iter().chain(feeds.into_iter().map(|(_, (plan, _))| plan)).collect();
     Ok(Memory::lay_out(plans, LayoutOptions::default())?.0)
 }
 
@@ -189,7 +184,8 @@ impl Decoder {
     /// # Errors
     /// Errors of recording the plan and of placing it on the device.
     pub fn new(problem: &Problem, gpu: &Arc<Gpu>, batch: usize) -> Result<Decoder> {
-        let Recorded { step: (plan, inputs, results), feeds, sizes, endless, context, vocabulary } = record(problem, gpu.target, batch)?;
+        let Recorded { step: (plan, inputs, results), feeds, endless, context, vocabulary } = record(problem, gpu.target, batch)?;
+        let (sizes, feeds): (Vec<usize>, Vec<_>) = feeds.into_iter().unzip();
         let (plans, feeds): (Vec<_>, Vec<_>) = [(plan, inputs)].into_iter().chain(feeds).unzip();
         let (memory, lowered) = Memory::lay_out(plans, LayoutOptions::default())?;
         let arena = Arc::new(Arena::new(gpu.clone(), &memory)?);

@@ -3,6 +3,9 @@
 use crate::datasets::tokenizer::Tokenizer;
 use crate::random::Random;
 
+/// Temperature of a text, unless another is asked for.
+pub(crate) const TEMPERATURE: f64 = 0.8;
+
 /// Sampling from softmax(logits / temperature), of the most probable numbers alone where that is asked for.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Sampling {

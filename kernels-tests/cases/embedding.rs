@@ -2,7 +2,7 @@
 
 use super::{Builder, DIMS, Family, Regime, Spec, Tolerance};
 use crate::error::Result;
-use crate::kernels::embedding::{AddPositions, BackwardPositions, BackwardSorted, BackwardTable, Fixed, Forward, Order};
+use crate::kernels::embedding::{AddPositions, BackwardPositions, BackwardTable, Fixed, Forward, Order};
 use crate::plan::Section;
 use crate::random::Random;
 
@@ -76,10 +76,11 @@ fn build(b: &mut Builder, spec: &Spec) -> Result<()> {
     let dtable = b.gradient_summed(table)?;
     // What the sums are made of is not compared by itself.
     b.plan.begin(Section::Backward);
+    let of_table = BackwardTable { ids, dy, dtable, rows, cols, vocab };
     if spec.flags[0] == 4 {
-        return BackwardSorted { ids, dy, dtable, rows, cols, vocab }.record(&mut b.plan, "case");
+        return of_table.record_sorted(&mut b.plan, "case");
     }
-    BackwardTable { ids, dy, dtable, rows, cols, vocab }.record(&mut b.plan, "case")?;
+    of_table.record(&mut b.plan, "case")?;
     if let Some(positions) = positions.filter(|_| b.state.position == 0) {
         let dpositions = b.gradient_summed(positions)?;
         BackwardPositions { dy, dpositions, batch, n: length * cols }.record(&mut b.plan, "case")?;

@@ -158,7 +158,7 @@ impl BackwardTable {
         // A column that begins anew is cleared in a loop.
         let by_column = plan.target.software && vocab as u64 <= plan.target.loop_iterations / 2;
         if !by_column && vocab * rows * cols > DENSE {
-            return BackwardSorted { ids, dy, dtable, rows, cols, vocab }.record(plan, label);
+            return self.record_sorted(plan, label);
         }
         for part in parts(&plan.target, rows, if by_column { 1 } else { 3 }) {
             let dispatch = Dispatch::new(name, label)
@@ -177,60 +177,13 @@ impl BackwardTable {
         }
         Ok(())
     }
-}
 
-/// Rows from `first` up to `end` in the order of their tokens, and of the rows themselves where the tokens are the same.
-#[derive(Debug, Clone, Copy)]
-pub struct Order {
-    /// (rows) tokens.
-    pub ids: Tensor,
-    /// (end − first).
-    pub order: Tensor,
-    /// First row.
-    pub first: usize,
-    /// Row after the last.
-    pub end: usize,
-}
-
-impl Order {
-    /// Records the pass.
+    /// Records the passes for large tables: sums of the rows that there are, sorted by their tokens.
     ///
     /// # Errors
-    /// `Internal` when a shape differs.
-    pub fn record(self, plan: &mut Plan, label: &str) -> Result<()> {
-        let Order { ids, order, first, end } = self;
-        let (name, count) = ("embedding/order", end - first);
-        plan.expect(name, ids, plan.len(ids).max(end))?;
-        plan.expect(name, order, count)?;
-        let dispatch = Dispatch::new(name, label).bind("ids", ids).bind("order", order).size("first", first).size("end", end);
-        plan.record(dispatch.flops(4 * count * count), Grid::Threads(count))
-    }
-}
-
-/// As `BackwardTable`, for large tables: sums of the rows that there are, sorted by their tokens.
-#[derive(Debug, Clone, Copy)]
-pub struct BackwardSorted {
-    /// (rows) tokens.
-    pub ids: Tensor,
-    /// (rows, cols).
-    pub dy: Tensor,
-    /// (vocab, cols), `+=`.
-    pub dtable: Tensor,
-    /// Number of tokens.
-    pub rows: usize,
-    /// Number of features.
-    pub cols: usize,
-    /// Different tokens.
-    pub vocab: usize,
-}
-
-impl BackwardSorted {
-    /// Records the passes.
-    ///
-    /// # Errors
-    /// `Internal` when a shape differs.
-    pub fn record(self, plan: &mut Plan, label: &str) -> Result<()> {
-        let BackwardSorted { ids, dy, dtable, rows, cols, vocab } = self;
+    /// As `record`.
+    pub fn record_sorted(self, plan: &mut Plan, label: &str) -> Result<()> {
+        let BackwardTable { ids, dy, dtable, rows, cols, vocab } = self;
         let name = "embedding/backward_runs";
         plan.expect(name, ids, rows)?;
         plan.expect(name, dy, rows * cols)?;
@@ -269,6 +222,34 @@ impl BackwardSorted {
             }
         }
         Ok(())
+    }
+}
+
+/// Rows from `first` up to `end` in the order of their tokens, and of the rows themselves where the tokens are the same.
+#[derive(Debug, Clone, Copy)]
+pub struct Order {
+    /// (rows) tokens.
+    pub ids: Tensor,
+    /// (end − first).
+    pub order: Tensor,
+    /// First row.
+    pub first: usize,
+    /// Row after the last.
+    pub end: usize,
+}
+
+impl Order {
+    /// Records the pass.
+    ///
+    /// # Errors
+    /// `Internal` when a shape differs.
+    pub fn record(self, plan: &mut Plan, label: &str) -> Result<()> {
+        let Order { ids, order, first, end } = self;
+        let (name, count) = ("embedding/order", end - first);
+        plan.expect(name, ids, plan.len(ids).max(end))?;
+        plan.expect(name, order, count)?;
+        let dispatch = Dispatch::new(name, label).bind("ids", ids).bind("order", order).size("first", first).size("end", end);
+        plan.record(dispatch.flops(4 * count * count), Grid::Threads(count))
     }
 }
 

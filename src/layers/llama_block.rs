@@ -4,9 +4,10 @@
 use super::layer::{Cache, Decoding, Layer, axes, dropout, saved_by_forward};
 use super::layer_norm::LayerNorm;
 use super::linear::{Fused, Linear};
+use super::self_attention::attend_cached;
 use crate::error::{Error, Result};
 use crate::gpu::Role;
-use crate::kernels::attention::{Backward, Cached, Forward, Shape, Store};
+use crate::kernels::attention::{Backward, Forward, Shape};
 use crate::kernels::{rope, swiglu};
 use crate::plan::{Fill, Init, Plan, Tensor};
 
@@ -109,8 +110,7 @@ impl LlamaBlock {
         }
     }
 
-    /// Appends the forward pass over whole sequences, or for one position over a cache, or for whole sequences that
-    /// fill it.
+    /// Appends the forward pass over whole sequences, or for one position over a cache, or for whole sequences that fill it.
     ///
     /// # Errors
     /// As `Layer::forward`.
@@ -133,17 +133,8 @@ impl LlamaBlock {
         };
         let y = plan.like(name("y"), x)?;
         let attended = match cache {
-            Some(Cache { sources, limit }) => {
-                let sizes = [batch, kv_heads, limit, head_dim];
-                let keys = plan.persistent(Role::KvCache, &name("keys"), &sizes)?;
-                let values = plan.persistent(Role::KvCache, &name("values"), &sizes)?;
-                if length == 1 {
-                    Cached { qkv, sources, keys, values, y, batch, heads, kv_heads, head_dim, limit }.record(plan, &self.name)?;
-                } else {
-                    let lse = plan.activation(name("lse"), &[batch, heads, length])?;
-                    Forward { qkv, q: None, y, lse, shape }.record(plan, &self.name)?;
-                    Store { qkv, keys, values, batch, positions: length, heads, kv_heads, head_dim, limit }.record(plan, &self.name)?;
-                }
+            Some(cache) => {
+                attend_cached(plan, &self.name, [qkv, y], shape, kv_heads, cache)?;
                 None
             }
             None => {

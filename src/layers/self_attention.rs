@@ -96,21 +96,11 @@ impl SelfAttention {
     /// As `Layer::forward`.
     pub fn forward_cached(&mut self, plan: &mut Plan, x: Tensor, residual: Tensor, cache: Cache) -> Result<Tensor> {
         let [batch, positions, _] = axes(plan, x, &self.name)?;
-        let (heads, head_dim, limit) = (self.heads, self.features / self.heads, cache.limit);
+        let (heads, head_dim) = (self.heads, self.features / self.heads);
         let qkv = self.in_proj.forward_fused(plan, x, None)?;
-        let shape = [batch, heads, limit, head_dim];
-        let keys = plan.persistent(Role::KvCache, &format!("{}.keys", self.name), &shape)?;
-        let values = plan.persistent(Role::KvCache, &format!("{}.values", self.name), &shape)?;
         let y = plan.like(format!("{}.y", self.name), x)?;
-        if positions == 1 {
-            Cached { qkv, sources: cache.sources, keys, values, y, batch, heads, kv_heads: heads, head_dim, limit }
-                .record(plan, &self.name)?;
-        } else {
-            let lse = plan.activation(format!("{}.lse", self.name), &[batch, heads, positions])?;
-            let shape = Shape { batch, length: positions, heads, head_dim, causal: true, dropout: None, rope: None };
-            Forward { qkv, q: None, y, lse, shape }.record(plan, &self.name)?;
-            Store { qkv, keys, values, batch, positions, heads, kv_heads: heads, head_dim, limit }.record(plan, &self.name)?;
-        }
+        let shape = Shape { batch, length: positions, heads, head_dim, causal: true, dropout: None, rope: None };
+        attend_cached(plan, &self.name, [qkv, y], shape, heads, cache)?;
         self.out_proj.forward_fused(plan, y, Some(residual))
     }
 
@@ -151,6 +141,20 @@ impl Layer for SelfAttention {
     fn forward_cached(&mut self, plan: &mut Plan, x: Tensor, cache: Cache) -> Result<Tensor> {
         self.forward_cached(plan, x, x, cache)
     }
+}
+
+/// Appends y = attention of qkv (batch, length, 3, heads, head_dim): of one new position over the cache of the layer `name`, or of whole
+/// sequences that fill it from its beginning. Each of its `kv_heads` heads serves as many heads of queries.
+pub(super) fn attend_cached(plan: &mut Plan, name: &str, [qkv, y]: [Tensor; 2], shape: Shape, kv_heads: usize, cache: Cache) -> Result<()> {
+    let (Shape { batch, length: positions, heads, head_dim, .. }, Cache { sources, limit }) = (shape, cache);
+    let mut kept = |what: &str| plan.persistent(Role::KvCache, &format!("{name}.{what}"), &[batch, kv_heads, limit, head_dim]);
+    let (keys, values) = (kept("keys")?, kept("values")?);
+    if positions == 1 {
+        return Cached { qkv, sources, keys, values, y, batch, heads, kv_heads, head_dim, limit }.record(plan, name);
+    }
+    let lse = plan.activation(format!("{name}.lse"), &[batch, heads, positions])?;
+    Forward { qkv, q: None, y, lse, shape }.record(plan, name)?;
+    Store { qkv, keys, values, batch, positions, heads, kv_heads, head_dim, limit }.record(plan, name)
 }
 
 /// Self-attention of a stack, with its residual.

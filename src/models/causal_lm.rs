@@ -3,33 +3,46 @@
 use super::model::{Build, Model};
 use crate::batch::{Inputs, Outputs};
 use crate::error::Result;
-use crate::layers::{Cache, Decoding, Embedding, Layer, LayerNorm, Linear};
+use crate::layers::{Cache, Decoding, DropoutLayer, Embedding, Layer, LayerNorm, Linear};
 use crate::losses::Gradients;
 use crate::plan::{Init, Plan};
 
 /// Standard deviation of the initial values of the table of tokens and of the head.
 pub(super) const DEVIATION: f64 = 0.02;
 
+/// What is around the blocks of a model.
+pub(super) struct Around<'a> {
+    /// Name of the weight of the embedding, which is that of the head as well where they are `tied`; else the head has `lm_head.weight`.
+    pub(super) table: &'a str,
+    /// Name of the table of learned positions, of a model that has one.
+    pub(super) positions: Option<&'a str>,
+    /// Number of features of a position.
+    pub(super) features: usize,
+    pub(super) tied: bool,
+    /// Dropout rate of the embedding.
+    pub(super) dropout: f64,
+}
+
 /// Maps tokens (batch, length) to logits (batch, length, vocabulary).
 #[derive(Debug)]
 pub(super) struct CausalLm {
     name: &'static str,
     embedding: Embedding,
+    dropout: DropoutLayer,
     blocks: Vec<Box<dyn Layer>>,
     norm: LayerNorm,
     head: Linear,
 }
 
 impl CausalLm {
-    /// A model of this name in messages. `table` is the name of the weight of the embedding, which is that of the head as well where they
-    /// are `tied`; else the head has `lm_head.weight`.
+    /// A model of this name in messages.
     ///
     /// # Errors
     /// `Config` when the data have no tokens.
     pub(super) fn new(
         build: &Build<'_>,
         name: &'static str,
-        (table, features, tied): (&str, usize, bool),
+        Around { table, positions, features, tied, dropout }: Around<'_>,
         blocks: Vec<Box<dyn Layer>>,
         norm: LayerNorm,
     ) -> Result<Self> {
@@ -40,13 +53,15 @@ impl CausalLm {
             // The embedding has declared it, and the gradients of both add up.
             head.rows_of = Some((vocabulary, 0));
         }
-        let tables = [table.to_string(), String::new()];
-        let embedding = Embedding::new("tokens", vocabulary, None, features).with(tables, Init::Normal(DEVIATION));
-        Ok(CausalLm { name, embedding, blocks, norm, head })
+        let tables = [table, positions.unwrap_or_default()].map(String::from);
+        let limit = positions.map(|_| build.fields.shape(name, "tokens").map(|[length]| length)).transpose()?;
+        let embedding = Embedding::new("tokens", vocabulary, limit, features).with(tables, Init::Normal(DEVIATION));
+        Ok(CausalLm { name, embedding, dropout: DropoutLayer::new("tokens.drop", dropout), blocks, norm, head })
     }
 
     fn outputs(&mut self, plan: &mut Plan, inputs: &Inputs, cache: Option<Cache>) -> Result<Outputs> {
         let mut x = self.embedding.forward(plan, inputs.get(self.name, "tokens")?)?;
+        x = self.dropout.forward(plan, x)?;
         for block in &mut self.blocks {
             x = match cache {
                 Some(cache) => block.forward_cached(plan, x, cache)?,
@@ -81,6 +96,7 @@ impl Model for CausalLm {
         for block in self.blocks.iter_mut().rev() {
             dy = block.backward(plan, dy)?;
         }
+        dy = self.dropout.backward(plan, dy)?;
         self.embedding.backward(plan, dy)
     }
 }

@@ -2,19 +2,17 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 
+use super::causal_lm::{Around, CausalLm, DEVIATION};
 use super::hugging_face::{HuggingFace, Key};
 use super::model::{Build, Model, ModelKind};
-use crate::batch::{Fields, Inputs, Outputs};
+use crate::batch::Fields;
 use crate::config::{Section, in_range};
 use crate::error::Result;
 use crate::kernels::matmul::Activation;
-use crate::layers::{
-    Cache, Decoding, DropoutLayer, Embedding, FeedForward, Layer, LayerNorm, Linear, Mask, SelfAttention, TransformerBlock,
-};
-use crate::losses::Gradients;
-use crate::plan::{Init, Plan, Tensor};
+use crate::layers::{FeedForward, Layer, LayerNorm, Linear, Mask, SelfAttention, TransformerBlock};
+use crate::plan::Init;
 
 /// Sizes and options of GPT-2.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -65,9 +63,6 @@ const NAME: &str = "model.kind = \"gpt\"";
 
 /// Name of the table of tokens, which is the weight of the head as well.
 const TABLE: &str = "transformer.wte.weight";
-
-/// Standard deviation of the initial weights.
-const DEVIATION: f64 = 0.02;
 
 impl GptConfig {
     /// Number of hidden features of the feed-forward networks.
@@ -135,9 +130,6 @@ impl ModelKind for GptConfig {
             Activation::Tanh => ("tanh", &[]),
             Activation::Identity => ("linear", &[]),
         };
-        let key = |name, value: Value, missing, ours| Key { name, value, same: &[], missing, older: None, ours };
-        let size = |name, value: usize, ours| key(name, value.into(), None, ours);
-        let fixed = |name, value: bool| key(name, value.into(), Some(value.into()), "");
         let also = json!({
             "architectures": ["GPT2LMHeadModel"],
             "attn_pdrop": self.dropout,
@@ -150,19 +142,19 @@ impl ModelKind for GptConfig {
         });
         Some(HuggingFace {
             keys: vec![
-                key("model_type", "gpt2".into(), None, "model.kind"),
-                size("vocab_size", vocabulary, "data.vocabulary"),
-                size("n_positions", length, "data.context"),
-                size("n_embd", self.d_model, "model.d_model"),
-                size("n_layer", self.layers, "model.layers"),
-                size("n_head", self.heads, "model.heads"),
-                key("n_inner", self.hidden().into(), Some((4 * self.d_model).into()), "model.feed_forward"),
-                Key { same, ..key("activation_function", activation.into(), Some("gelu_new".into()), "model.activation") },
-                key("layer_norm_epsilon", self.norm_eps.into(), Some(eps().into()), "model.norm_eps"),
-                fixed("tie_word_embeddings", true),
-                fixed("scale_attn_weights", true),
-                fixed("scale_attn_by_inverse_layer_idx", false),
-                fixed("add_cross_attention", false),
+                Key::new("model_type", "gpt2", None, "model.kind"),
+                Key::size("vocab_size", vocabulary, "data.vocabulary"),
+                Key::size("n_positions", length, "data.context"),
+                Key::size("n_embd", self.d_model, "model.d_model"),
+                Key::size("n_layer", self.layers, "model.layers"),
+                Key::size("n_head", self.heads, "model.heads"),
+                Key::new("n_inner", self.hidden(), Some((4 * self.d_model).into()), "model.feed_forward"),
+                Key { same, ..Key::new("activation_function", activation, Some("gelu_new".into()), "model.activation") },
+                Key::new("layer_norm_epsilon", self.norm_eps, Some(eps().into()), "model.norm_eps"),
+                Key::fixed("tie_word_embeddings", true),
+                Key::fixed("scale_attn_weights", true),
+                Key::fixed("scale_attn_by_inverse_layer_idx", false),
+                Key::fixed("add_cross_attention", false),
             ],
             also: also.as_object().cloned().unwrap_or_default(),
             prefix: "transformer.",
@@ -173,67 +165,10 @@ impl ModelKind for GptConfig {
     }
 
     fn build(&self, build: &Build<'_>) -> Result<Box<dyn Model>> {
-        let [length] = build.fields.shape(NAME, "tokens")?;
-        let vocabulary = build.fields.below(NAME, "tokens")?;
-        let tables = [TABLE, "transformer.wpe.weight"].map(String::from);
-        let mut head = Linear::without_bias("lm_head", &[TABLE.into()], self.d_model, vocabulary, Init::Normal(DEVIATION));
-        // The embedding has declared it.
-        head.rows_of = Some((vocabulary, 0));
-        Ok(Box::new(Gpt {
-            embedding: Embedding::new("transformer", vocabulary, Some(length), self.d_model).with(tables, Init::Normal(DEVIATION)),
-            dropout: DropoutLayer::new("transformer.drop", self.dropout),
-            blocks: (0..self.layers).map(|number| self.block(number)).collect::<Result<_>>()?,
-            norm: self.norm("transformer.ln_f"),
-            head,
-        }))
-    }
-}
-
-/// Maps tokens (batch, length) to logits (batch, length, vocabulary).
-#[derive(Debug)]
-struct Gpt {
-    embedding: Embedding,
-    dropout: DropoutLayer,
-    blocks: Vec<TransformerBlock>,
-    norm: LayerNorm,
-    /// Product with the table of tokens: their gradients add up.
-    head: Linear,
-}
-
-impl Gpt {
-    /// What the head takes.
-    fn features(&mut self, plan: &mut Plan, inputs: &Inputs, cache: Option<Cache>) -> Result<Tensor> {
-        let mut x: Tensor = self.embedding.forward(plan, inputs.get(NAME, "tokens")?)?;
-        x = self.dropout.forward(plan, x)?;
-        for block in &mut self.blocks {
-            x = block.forward(plan, x, cache)?;
-        }
-        self.norm.forward(plan, x)
-    }
-}
-
-impl Model for Gpt {
-    fn forward(&mut self, plan: &mut Plan, inputs: &Inputs) -> Result<Outputs> {
-        let x = self.features(plan, inputs, None)?;
-        self.head.project(plan, x).map(Outputs::projected)
-    }
-
-    fn decoding(&self) -> Decoding {
-        Decoding::Limited
-    }
-
-    fn forward_cached(&mut self, plan: &mut Plan, inputs: &Inputs, cache: Cache) -> Result<Outputs> {
-        let x = self.features(plan, inputs, Some(cache))?;
-        self.head.project(plan, x).map(Outputs::projected)
-    }
-
-    fn backward(&mut self, plan: &mut Plan, gradients: &Gradients) -> Result<()> {
-        let mut dy = self.head.project_backward(plan, gradients.main)?;
-        dy = self.norm.backward(plan, dy)?;
-        for block in self.blocks.iter_mut().rev() {
-            dy = block.backward(plan, dy)?;
-        }
-        dy = self.dropout.backward(plan, dy)?;
-        self.embedding.backward(plan, dy)
+        let block = |number: usize| Ok(Box::new(self.block(number)?) as Box<dyn Layer>);
+        let blocks = (0..self.layers).map(block).collect::<Result<_>>()?;
+        let positions = Some("transformer.wpe.weight");
+        let around = Around { table: TABLE, positions, features: self.d_model, tied: true, dropout: self.dropout };
+        Ok(Box::new(CausalLm::new(build, NAME, around, blocks, self.norm("transformer.ln_f"))?))
     }
 }

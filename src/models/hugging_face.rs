@@ -19,6 +19,24 @@ pub struct Key {
     pub ours: &'static str,
 }
 
+impl Key {
+    /// A key that `ours` sets, with one word and one name.
+    pub fn new(name: &'static str, value: impl Into<Value>, missing: Option<Value>, ours: &'static str) -> Self {
+        Key { name, value: value.into(), same: &[], missing, older: None, ours }
+    }
+
+    /// A number that must be there.
+    pub fn size(name: &'static str, value: usize, ours: &'static str) -> Self {
+        Key::new(name, value, None, ours)
+    }
+
+    /// A value that every model of its kind has, with the key or without.
+    pub fn fixed(name: &'static str, value: impl Into<Value>) -> Self {
+        let value = value.into();
+        Key::new(name, value.clone(), Some(value), "")
+    }
+}
+
 /// A model as a folder has it.
 #[derive(Debug, Clone)]
 pub struct HuggingFace {

@@ -2,9 +2,9 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::causal_lm::{CausalLm, DEVIATION};
+use super::causal_lm::{Around, CausalLm, DEVIATION};
 use super::hugging_face::{HuggingFace, Key};
 use super::model::{Build, Model, ModelKind};
 use crate::batch::Fields;
@@ -96,9 +96,6 @@ impl Section for LlamaConfig {
 impl ModelKind for LlamaConfig {
     fn hugging_face(&self, fields: &Fields) -> Option<HuggingFace> {
         let ([length], vocabulary) = (fields.shape(NAME, "tokens").ok()?, fields.below(NAME, "tokens").ok()?);
-        let key = |name, value: Value, missing, ours| Key { name, value, same: &[], missing, older: None, ours };
-        let size = |name, value: usize, ours| key(name, value.into(), None, ours);
-        let fixed = |name, value: Value| key(name, value.clone(), Some(value), "");
         let also = json!({
             "architectures": ["LlamaForCausalLM"],
             "max_position_embeddings": length,
@@ -112,24 +109,24 @@ impl ModelKind for LlamaConfig {
         });
         Some(HuggingFace {
             keys: vec![
-                key("model_type", "llama".into(), None, "model.kind"),
-                size("vocab_size", vocabulary, "data.vocabulary"),
-                size("hidden_size", self.d_model, "model.d_model"),
-                size("intermediate_size", self.feed_forward, "model.feed_forward"),
-                size("num_hidden_layers", self.layers, "model.layers"),
-                size("num_attention_heads", self.heads, "model.heads"),
-                key("num_key_value_heads", self.shared().into(), Some(self.heads.into()), "model.kv_heads"),
-                fixed("head_dim", (self.d_model / self.heads).into()),
-                Key { same: &["swish"], ..fixed("hidden_act", "silu".into()) },
-                key("rms_norm_eps", self.norm_eps.into(), Some(eps().into()), "model.norm_eps"),
+                Key::new("model_type", "llama", None, "model.kind"),
+                Key::size("vocab_size", vocabulary, "data.vocabulary"),
+                Key::size("hidden_size", self.d_model, "model.d_model"),
+                Key::size("intermediate_size", self.feed_forward, "model.feed_forward"),
+                Key::size("num_hidden_layers", self.layers, "model.layers"),
+                Key::size("num_attention_heads", self.heads, "model.heads"),
+                Key::new("num_key_value_heads", self.shared(), Some(self.heads.into()), "model.kv_heads"),
+                Key::fixed("head_dim", self.d_model / self.heads),
+                Key { same: &["swish"], ..Key::fixed("hidden_act", "silu") },
+                Key::new("rms_norm_eps", self.norm_eps, Some(eps().into()), "model.norm_eps"),
                 Key {
                     older: Some("rope_theta"),
-                    ..key("rope_parameters.rope_theta", self.rope_theta.into(), Some(theta().into()), "model.rope_theta")
+                    ..Key::new("rope_parameters.rope_theta", self.rope_theta, Some(theta().into()), "model.rope_theta")
                 },
-                Key { older: Some("rope_scaling"), ..fixed("rope_parameters.rope_type", "default".into()) },
-                fixed("attention_bias", false.into()),
-                fixed("mlp_bias", false.into()),
-                key("tie_word_embeddings", self.tied.into(), Some(false.into()), "model.tied"),
+                Key { older: Some("rope_scaling"), ..Key::fixed("rope_parameters.rope_type", "default") },
+                Key::fixed("attention_bias", false),
+                Key::fixed("mlp_bias", false),
+                Key::new("tie_word_embeddings", self.tied, Some(false.into()), "model.tied"),
             ],
             also: also.as_object().cloned().unwrap_or_default(),
             prefix: "model.",
@@ -156,6 +153,7 @@ impl ModelKind for LlamaConfig {
         };
         let blocks = (0..self.layers).map(block).collect::<Result<_>>()?;
         let norm = LayerNorm::rms("model.norm", self.d_model, self.norm_eps);
-        Ok(Box::new(CausalLm::new(build, NAME, (TABLE, self.d_model, self.tied), blocks, norm)?))
+        let around = Around { table: TABLE, positions: None, features: self.d_model, tied: self.tied, dropout: 0.0 };
+        Ok(Box::new(CausalLm::new(build, NAME, around, blocks, norm)?))
     }
 }

@@ -2,9 +2,9 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::causal_lm::{CausalLm, DEVIATION};
+use super::causal_lm::{Around, CausalLm, DEVIATION};
 use super::hugging_face::{HuggingFace, Key};
 use super::model::{Build, Model, ModelKind};
 use crate::batch::Fields;
@@ -47,9 +47,6 @@ impl ModelKind for Mamba2LmConfig {
     fn hugging_face(&self, fields: &Fields) -> Option<HuggingFace> {
         let vocabulary = fields.below(NAME, "tokens").ok().filter(|_| self.mixer.groups == 1)?;
         let Mamba2Config { state, head, expand, conv, chunk, .. } = self.mixer;
-        let key = |name, value: Value, missing, ours| Key { name, value, same: &[], missing, older: None, ours };
-        let size = |name, value: usize, ours| key(name, value.into(), None, ours);
-        let fixed = |name, value: Value| key(name, value.clone(), Some(value), "");
         let also = json!({
             "architectures": ["Mamba2ForCausalLM"],
             "chunk_size": chunk,
@@ -61,22 +58,22 @@ impl ModelKind for Mamba2LmConfig {
         });
         Some(HuggingFace {
             keys: vec![
-                key("model_type", "mamba2".into(), None, "model.kind"),
-                size("vocab_size", vocabulary, "data.vocabulary"),
-                size("hidden_size", self.d_model, "model.d_model"),
-                size("num_hidden_layers", self.layers, "model.layers"),
-                size("state_size", state, "model.mixer.state"),
-                size("num_heads", expand * self.d_model / head, "model.mixer.head"),
-                size("head_dim", head, "model.mixer.head"),
-                key("expand", expand.into(), Some(2.into()), "model.mixer.expand"),
-                key("conv_kernel", conv.into(), Some(4.into()), "model.mixer.conv"),
-                key("n_groups", 1.into(), Some(8.into()), "model.mixer.groups"),
-                fixed("layer_norm_epsilon", MAMBA2_EPS.into()),
-                Key { same: &["swish"], ..fixed("hidden_act", "silu".into()) },
-                fixed("use_bias", false.into()),
-                fixed("use_conv_bias", true.into()),
-                fixed("time_step_limit", json!([0.0, { "__float__": "Infinity" }])),
-                key("tie_word_embeddings", self.tied.into(), Some(false.into()), "model.tied"),
+                Key::new("model_type", "mamba2", None, "model.kind"),
+                Key::size("vocab_size", vocabulary, "data.vocabulary"),
+                Key::size("hidden_size", self.d_model, "model.d_model"),
+                Key::size("num_hidden_layers", self.layers, "model.layers"),
+                Key::size("state_size", state, "model.mixer.state"),
+                Key::size("num_heads", expand * self.d_model / head, "model.mixer.head"),
+                Key::size("head_dim", head, "model.mixer.head"),
+                Key::new("expand", expand, Some(2.into()), "model.mixer.expand"),
+                Key::new("conv_kernel", conv, Some(4.into()), "model.mixer.conv"),
+                Key::new("n_groups", 1, Some(8.into()), "model.mixer.groups"),
+                Key::fixed("layer_norm_epsilon", MAMBA2_EPS),
+                Key { same: &["swish"], ..Key::fixed("hidden_act", "silu") },
+                Key::fixed("use_bias", false),
+                Key::fixed("use_conv_bias", true),
+                Key::fixed("time_step_limit", json!([0.0, { "__float__": "Infinity" }])),
+                Key::new("tie_word_embeddings", self.tied, Some(false.into()), "model.tied"),
             ],
             also: also.as_object().cloned().unwrap_or_default(),
             prefix: "backbone.",
@@ -93,6 +90,7 @@ impl ModelKind for Mamba2LmConfig {
         };
         let blocks = (0..self.layers).map(block).collect::<Result<_>>()?;
         let norm = LayerNorm::rms("backbone.norm_f", self.d_model, MAMBA2_EPS);
-        Ok(Box::new(CausalLm::new(build, NAME, (TABLE, self.d_model, self.tied), blocks, norm)?))
+        let around = Around { table: TABLE, positions: None, features: self.d_model, tied: self.tied, dropout: 0.0 };
+        Ok(Box::new(CausalLm::new(build, NAME, around, blocks, norm)?))
     }
 }

@@ -38,9 +38,8 @@ const CHARACTERS: &str = "tokenizer.characters";
 /// Number of training tokens whose frequencies are the baseline.
 const COUNTED: usize = 1 << 24;
 
-/// Number of tokens at most that are added to the text of `validation.sample`, and the temperature at which they are drawn.
+/// Number of tokens at most that are added to the text of `validation.sample`.
 const SAMPLED: usize = 200;
-const TEMPERATURE: f64 = 0.8;
 
 /// Vocabulary that plans are made for while there is no file to take it from.
 const ASSUMED: usize = 256;
@@ -730,7 +729,7 @@ impl Scorecard for TextScorecard {
 
     fn sample(&self, session: &Session) -> Result<Option<String>> {
         let (Some((prompt, tokenizer)), Some((program, io))) = (self.text.prompt()?, session.decoding()) else { return Ok(None) };
-        let sampling = sampling::Sampling { temperature: TEMPERATURE, seed: self.text.train.seed, top_k: None, top_p: None };
+        let sampling = sampling::Sampling { temperature: sampling::TEMPERATURE, seed: self.text.train.seed, top_k: None, top_p: None };
         let mut random = Random::new(sampling.seed, stream::GENERATE, 0);
         let mut made = TextStream::new(tokenizer, None);
         let mut text = self.text.sample.clone().unwrap_or_default();
