@@ -74,7 +74,7 @@ onnx:
 	  else echo "install Python with its module venv by your system's packages"; exit 1; fi
 	@target/python/bin/python -c "import numpy, onnx, onnxruntime" 2>/dev/null || target/python/bin/pip install -q numpy onnx onnxruntime
 
-# On a second driver, SwiftShader, every case of the kernels that have changed since they passed, and a tenth of the others.
+# On a second driver, SwiftShader, every case of the kernels that have changed since they passed, and a twentieth of the others.
 test-drivers: driver
 	FEATURES=$(FEATURES) kernels-tests/drivers.sh
 

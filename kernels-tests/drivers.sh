@@ -32,7 +32,7 @@ kernels() { tests kernels:: --skip every_pair_of_options --skip products_have_ev
 VK_DRIVER_FILES=$icd ENGINE_DEVICE=swiftshader ENGINE_TESTS=${ENGINE_TESTS:-changed} kernels
 if ! grep -qs avx512f /proc/cpuinfo; then
   echo "test-drivers: this processor has no vectors of 512 bits"
-elif ! LP_NATIVE_VECTOR_WIDTH=512 ENGINE_DEVICE=llvmpipe ENGINE_TESTS=${ENGINE_TESTS:-tenth} kernels; then
+elif ! LP_NATIVE_VECTOR_WIDTH=512 ENGINE_DEVICE=llvmpipe ENGINE_TESTS=${ENGINE_TESTS:-twentieth} kernels; then
   exit 1
 fi
 tests record

@@ -40,7 +40,8 @@ macro_rules! runs {
         pub(crate) const TESTS: &[Test] =
             &[$(Test { name: concat!(module_path!(), "::", stringify!($name)), run: || forms_of($number) },)*
             Test { name: concat!(module_path!(), "::every_sample_of_a_step_has_the_same_weight"), run: every_sample_of_a_step_has_the_same_weight },
-            Test { name: concat!(module_path!(), "::a_head_in_chunks_gives_what_a_whole_one_does"), run: a_head_in_chunks_gives_what_a_whole_one_does }];
+            Test { name: concat!(module_path!(), "::a_head_in_chunks_gives_what_a_whole_one_does"), run: a_head_in_chunks_gives_what_a_whole_one_does },
+            Test { name: concat!(module_path!(), "::a_convolution_in_chunks_gives_what_a_whole_one_does"), run: a_convolution_in_chunks_gives_what_a_whole_one_does }];
     };
 }
 
@@ -147,6 +148,28 @@ fn halves_give_the_gradient(run: &str, set: &[&str], target: Target) {
     assert!(error > 0.0 && error <= 1e-2, "{run} {set:?}: {error}");
 }
 
+/// What is made in chunks where a device binds as little as `small`.
+fn chunks_give_what_the_whole_does(run: &str, set: &[&str], target: Target, small: Target) {
+    let (whole, parts) = (steps(target, run, set, 1), steps(small, run, set, 1));
+    assert!(parts.launches > whole.launches + 3, "{} launches, whole {}", parts.launches, whole.launches);
+    let error = difference(&whole.gradients, &parts.gradients, 1.0);
+    note!("{run}, software {}: {} launches, whole {}, error {error:.1e}", target.software, parts.launches, whole.launches);
+    assert!(error <= 1e-6, "{error:.1e} of the gradient");
+    let [loss, expected] = [&parts, &whole].map(|step| StepRecord::of(&step.records, 0).mean(0));
+    assert!((loss - expected).abs() <= 1e-6 * expected, "loss {loss}, whole {expected}");
+}
+
+/// Convolutions whose surroundings are made again for each chunk of samples.
+fn a_convolution_in_chunks_gives_what_a_whole_one_does() {
+    const IMAGE: u64 = 8 * 8 * 9 * 5 * 4;
+    let layers = "model.layers={kind='convolution',channels=[5,6],kernels=[5,3]}";
+    let set = &["data.side=16", "model.latents=4", layers, "train.batch=5", "data.validation_share=0.25"][..];
+    for target in targets(&gpu()) {
+        // Three images of the second convolution at a time, then two; one of the first.
+        chunks_give_what_the_whole_does("linkage_vae_conv", set, target, Target { max_binding: 3 * IMAGE, ..target });
+    }
+}
+
 /// A tied head whose logits a device does not bind at once: losses, gradients and evaluation are those of the whole, in every form.
 fn a_head_in_chunks_gives_what_a_whole_one_does() {
     const ROW: u64 = 101 * 4;
@@ -154,13 +177,7 @@ fn a_head_in_chunks_gives_what_a_whole_one_does() {
     for target in targets(&gpu()) {
         // 45 rows in chunks of 12, of which the last has 9.
         let small = Target { max_binding: 13 * ROW, ..target };
-        let (whole, parts) = (steps(target, run, set, 1), steps(small, run, set, 1));
-        assert!(parts.launches > whole.launches + 3, "{} launches, whole {}", parts.launches, whole.launches);
-        let error = difference(&whole.gradients, &parts.gradients, 1.0);
-        note!("software {}: {} launches, whole {}, error {error:.1e}", target.software, parts.launches, whole.launches);
-        assert!(error <= 1e-6, "{error:.1e} of the gradient");
-        let [loss, expected] = [&parts, &whole].map(|step| StepRecord::of(&step.records, 0).mean(0));
-        assert!((loss - expected).abs() <= 1e-6 * expected, "loss {loss}, whole {expected}");
+        chunks_give_what_the_whole_does(run, set, target, small);
         recomputation_keeps_the_bits(run, set, "f32", small);
         if gpu().target.half {
             recomputation_keeps_the_bits(run, set, "f16", small);

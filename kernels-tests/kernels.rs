@@ -23,10 +23,10 @@ enum Extent {
     /// Those that bring a new value or a new pair of values of a kernel's options: of families that have changed since they passed with
     /// all.
     Pairs,
-    /// Those that bring a new value, and a tenth of the rest, drawn: where what all families share has changed since.
+    /// Those that bring a new value, and a twentieth of the rest, drawn: where what all families share has changed since.
     Values,
-    /// A tenth, drawn: where nothing has changed.
-    Tenth,
+    /// A twentieth, drawn: where nothing has changed.
+    Twentieth,
 }
 
 impl Extent {
@@ -34,10 +34,10 @@ impl Extent {
         match std::env::var("ENGINE_TESTS").as_deref() {
             Ok("all") => Extent::Every,
             Ok("changed") if changed.own || changed.shared => Extent::Every,
-            Ok("changed" | "tenth") => Extent::Tenth,
+            Ok("changed" | "twentieth") => Extent::Twentieth,
             _ if changed.own => Extent::Pairs,
             _ if changed.shared => Extent::Values,
-            _ => Extent::Tenth,
+            _ => Extent::Twentieth,
         }
     }
 }
@@ -80,7 +80,7 @@ impl Coverage {
             return Some(true);
         }
         let drawn = self.changed.draws(number);
-        if self.extent == Extent::Tenth {
+        if self.extent == Extent::Twentieth {
             return drawn.then_some(true);
         }
         let (mut options, mut own, mut sizes, mut pairs) = (false, false, false, false);
@@ -155,7 +155,7 @@ fn check(name: &str) {
         }
     }
     note!("{name}: {:?}, {} cases without bounds checks and {} with them", coverage.extent, checks[0], checks[1]);
-    if coverage.extent == Extent::Tenth {
+    if coverage.extent == Extent::Twentieth {
         return;
     }
     let own: BTreeSet<String> = shader_names().into_iter().filter(|kernel| kernel.starts_with(&format!("{name}/"))).collect();

@@ -101,7 +101,7 @@ pub(crate) fn shipped_kernels(targets: &[Target], set: &[String]) -> Vec<(Arc<Sh
 }
 
 /// Every different kernel of the cases of all families, which have sizes and options that no shipped run has. Of families that are as they
-/// were when they passed, a tenth of the cases is drawn.
+/// were when they passed, a twentieth of the cases is drawn.
 fn kernels_of_cases() -> Vec<(Arc<Shader>, String)> {
     let mut seen = HashSet::new();
     let mut kernels = Vec::new();

@@ -107,9 +107,9 @@ impl Changed {
         Changed { own: !same(family), shared: !same(ALL), draw }
     }
 
-    /// Whether a case is one of the tenth that is drawn.
+    /// Whether a case is one of the twentieth that is drawn.
     pub(crate) fn draws(self, number: usize) -> bool {
-        Random::new(self.draw, 0, number as u64).uniform() < 0.1
+        Random::new(self.draw, 0, number as u64).uniform() < 0.05
     }
 }
 

@@ -15,7 +15,7 @@ tests![every_way_to_launch_is_right, what_was_measured_is_used_recorded_and_resu
 const RUN: &str = "data/runs/integer_sequences.toml";
 
 /// Each way to launch a kernel is right at sizes for which the model would choose another one. Of a family that is as it was when it
-/// passed, a tenth is drawn.
+/// passed, a twentieth is drawn.
 fn every_way_to_launch_is_right() {
     let gpu = gpu();
     let card = targets(&gpu).into_iter().find(|target| !target.software).unwrap();

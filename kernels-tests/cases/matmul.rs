@@ -53,7 +53,7 @@ fn spec(i: usize, random: &mut Random) -> Spec {
         // Sums too short for `matmul/thin`, so that `matmul/tile` has every pair, too.
         dims[2] = dims[2].min(63);
     }
-    if row_sum == 1 && dims[3] > 1 {
+    if row_sum == 1 && dims[3] > 1 && bit(sums, 0) == 1 {
         dims = [dims[0] * dims[3], dims[1], dims[2], 1];
     }
     if i / 25 % 2 == 1 {
@@ -92,9 +92,10 @@ fn build(b: &mut Builder, spec: &Spec) -> Result<()> {
     let shape = [batch, m, n];
     // A longer Y is made by two products.
     let two = part && accumulate + dropout == 0;
+    let both = [batch * (1 + usize::from(two)), m, n];
     let y = match accumulate {
         1 => b.sum("y", &shape)?,
-        _ => b.output("y", &[batch * (1 + usize::from(two)), m, n])?,
+        _ => b.output("y", &both)?,
     };
     let mut product = Matmul::new(x, w, y, (m, n, k));
     product.batch = batch;
@@ -110,16 +111,16 @@ fn build(b: &mut Builder, spec: &Spec) -> Result<()> {
         product.bias = Some(b.normal("bias", &[n])?);
     }
     if pre == 1 {
-        product.pre = Some(b.output("pre", &shape)?);
+        product.pre = Some(b.output("pre", &both)?);
     }
     if derivative > 0 {
-        product.derivative = Some((kinds[derivative], b.normal("z", &shape)?));
+        product.derivative = Some((kinds[derivative], b.normal("z", &both)?));
     }
     if residual == 1 {
-        product.residual = Some(b.normal("residual", &shape)?);
+        product.residual = Some(b.normal("residual", &both)?);
     }
-    if row_sum == 1 && batch == 1 {
-        product.row_sum = Some(b.sum("row_sum", &[m])?);
+    if row_sum == 1 {
+        product.row_sum = Some(if batch == 1 { b.sum("row_sum", &[m])? } else { b.output("row_sum", &[batch, m])? });
     }
     b.tolerance = Tolerance::sum(k.max(4));
     if two {

@@ -149,17 +149,17 @@ fn product(e: &Entry, before: &Words, state: State, random: &mut Random) -> Vec<
         let [g, i, j] = [batch, m, n].map(|size| random.between(0, size as i64 - 1) as usize);
         let sum = (0..k).map(|s| left(g, i, s) * right(g, s, j)).sum::<f64>();
         let at = (g * m + i) * n + j;
-        let given = |name: &str, i: usize| words(name).map(|w| float(w, if name == "y" { y_at + i } else { i }));
+        let given = |name: &str, i: usize| words(name).map(|w| float(w, if name == "bias" { i } else { y_at + i }));
         let (pre, v) = matmul::epilogue(e, state, sum, j, at, &given);
-        kept.push((at, pre, 0.0));
+        kept.push((y_at + at, pre, 0.0));
         results.push((y_at + at, v, 0.0));
     }
     let mut out = vec![(y, results)];
     out.extend(e.tensor("pre").map(|t| (t, kept)));
     if let Some(tensor) = e.tensor("row_sum") {
-        let rows: Vec<usize> = (0..SAMPLES).map(|_| random.between(0, m as i64 - 1) as usize).collect();
+        let rows: Vec<usize> = (0..SAMPLES).map(|_| random.between(0, (batch * m) as i64 - 1) as usize).collect();
         let total = |i: usize| {
-            let terms = || (0..k).map(|s| left(0, i, s));
+            let terms = || (0..k).map(|s| left(i / m, i % m, s));
             (i, so_far(e, &before[&tensor], i) + terms().sum::<f64>(), CANCELLED * terms().map(f64::abs).sum::<f64>())
         };
         out.push((tensor, rows.into_iter().map(total).collect()));

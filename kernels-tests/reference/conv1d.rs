@@ -18,19 +18,19 @@ pub(super) fn evaluate<S: Scalar>(pass: &str, call: &mut Call<'_, S>) -> bool {
 pub fn unfold<S: Scalar>(call: &mut Call<'_, S>) {
     let e = call.entry;
     let [batch, length, channels, dilation, before] = ["batch", "length", "channels", "dilation", "before"].map(|name| e.size(name));
-    let (kernel, x) = (e.constant("K") as usize, call.floats("x"));
-    let mut y = Vec::with_capacity(x.len() * kernel);
+    let (kernel, x, at) = (e.constant("K") as usize, call.floats("x"), e.size("x_at"));
+    let mut y = Vec::with_capacity(batch * length * channels * kernel);
     for b in 0..batch {
         for t in 0..length {
             for c in 0..channels {
                 for k in 0..kernel {
                     let source = (t + k * dilation).checked_sub(before).filter(|source| *source < length);
-                    y.push(source.map_or(S::constant(0.0), |source| x[(b * length + source) * channels + c]));
+                    y.push(source.map_or(S::constant(0.0), |source| x[at + (b * length + source) * channels + c]));
                 }
             }
         }
     }
-    call.set("y", y);
+    call.set_first("y", y);
 }
 
 /// y = f(bias + Σ_k w x), 0 before the sequence, or what the window has kept of it.

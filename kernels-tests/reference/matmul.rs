@@ -107,10 +107,10 @@ pub fn forward<S: Scalar>(call: &mut Call<'_, S>) {
     let old_sum = call.maybe("row_sum");
     // Of a longer tensor other parts may be there already.
     let mut y = old.clone().unwrap_or_else(|| vec![S::constant(0.0); call.output_len("y")]);
-    let mut pre = Vec::with_capacity(batch * m * n);
+    let mut pre = call.maybe("pre").unwrap_or_else(|| vec![S::constant(0.0); call.output_len("pre")]);
     let mut row_sum = match accumulates(e, call.state()) {
         true => old_sum.unwrap_or_default(),
-        false => vec![S::constant(0.0); m * e.constant("ROW_SUM") as usize],
+        false => vec![S::constant(0.0); batch * m * e.constant("ROW_SUM") as usize],
     };
     for g in 0..batch {
         let row = |i: usize| -> Vec<S> {
@@ -125,14 +125,16 @@ pub fn forward<S: Scalar>(call: &mut Call<'_, S>) {
                 let at = (g * m + i) * n + j;
                 let (before, v) = epilogue(e, call.state(), S::dot(&row, column), j, at, &|name, i| match name {
                     "bias" => bias.as_ref().map(|v| v[i]),
-                    "z" => z.as_ref().map(|v| v[i]),
-                    "residual" => residual.as_ref().map(|v| v[i]),
+                    "z" => z.as_ref().map(|v| v[y_at + i]),
+                    "residual" => residual.as_ref().map(|v| v[y_at + i]),
                     _ => old.as_ref().map(|v| v[y_at + i]),
                 });
-                pre.push(before);
+                if let Some(kept) = pre.get_mut(y_at + at) {
+                    *kept = before;
+                }
                 y[y_at + at] = v;
             }
-            if let Some(sum) = row_sum.get_mut(i) {
+            if let Some(sum) = row_sum.get_mut(g * m + i) {
                 *sum = *sum + S::sum(&row);
             }
         }

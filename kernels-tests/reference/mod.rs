@@ -106,6 +106,13 @@ impl<S: Scalar> Call<'_, S> {
         }
     }
 
+    /// Sets the first elements of an output; of a longer one the rest stays.
+    pub fn set_first(&mut self, name: &str, mut values: Vec<S>) {
+        values.extend(self.maybe(name).into_iter().flatten().skip(values.len()));
+        values.resize(self.output_len(name), S::constant(0.0));
+        self.set(name, values);
+    }
+
     /// Sets an integer output.
     pub fn set_ints(&mut self, name: &str, values: Vec<u32>) {
         if let Some(tensor) = self.entry.tensor(name) {

@@ -11,7 +11,7 @@ fn store(batch: u32, m: u32, n: u32, sum: vec4<f32>) {
         return;
     }
     let first = (batch * p.m + m) * p.n + n;
-    let i = first / 4u;
+    let i = (y_at() + first) / 4u;
     var v = sum;
     if (BIAS == 1u) {
         v += bias[n / 4u];
@@ -35,5 +35,5 @@ fn store(batch: u32, m: u32, n: u32, sum: vec4<f32>) {
     if (ACCUMULATE == 1u) {
         v += sum_before(i);
     }
-    y[y_at() / 4u + i] = v;
+    y[i] = v;
 }

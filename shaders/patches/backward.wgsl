@@ -1,8 +1,8 @@
 // Gradient of the patches (Chellapilla et al. 2006), y[(b, u, v), (c, i, j)] = x[b, u + i − k/2, v + j − k/2, c]. These are copies, so each
 // pixel gathers dy from the patches that hold it. They are u = r − i + k/2 and v = s − j + k/2 within the image, in a fixed order.
 //   dx[b, r, s, c] = Σ_{i, j} dy[(b, r − i + k/2, s − j + k/2), (c, i, j)]
-// dy is (batch · height · width, C · k · k), and dx is (batch, height, width, C). One invocation computes one element of dx. dx is
-// overwritten.
+// dy is (at least batch · height · width, C · k · k), and dx is (at least dx_at / (height · width · C) + batch, height, width, C). One
+// invocation computes one element of dx, which is overwritten from element dx_at on.
 // uses: common/grid
 const WG: u32 = 64u;
 // The sizes of the images are consts, so that a division by them becomes a multiplication.
@@ -11,10 +11,10 @@ const WIDTH: u32 = 2u;
 const CHANNELS: u32 = 2u;
 const K: u32 = 3u;
 
-struct Params { batch: u32 }
+struct Params { batch: u32, dx_at: u32 }
 var<immediate> p: Params;
-@group(0) @binding(0) var<storage, read> dy: array<f32>;       // (batch · height · width, C · k · k)
-@group(0) @binding(1) var<storage, read_write> dx: array<f32>; // (batch, height, width, C)
+@group(0) @binding(0) var<storage, read> dy: array<f32>;       // (at least batch · height · width, C · k · k)
+@group(0) @binding(1) var<storage, read_write> dx: array<f32>; // (at least dx_at / (height · width · C) + batch, height, width, C)
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>, @builtin(local_invocation_index) local: u32) {
@@ -36,5 +36,5 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
             }
         }
     }
-    dx[n] = sum;
+    dx[p.dx_at + n] = sum;
 }

@@ -11,7 +11,7 @@ use super::args::{DeviceArg, JsonArg, KeyValue, parse_bytes};
 use crate::config::TrainConfig;
 use crate::error::{Error, Result};
 use crate::generate;
-use crate::gpu::{CARD, LAUNCH, Role, Target};
+use crate::gpu::{CARD, LAUNCH, Role, Target, VIDEO_MEMORY};
 use crate::host::Host;
 use crate::metrics::bytes;
 use crate::models::SequenceTransformerConfig;
@@ -74,7 +74,13 @@ impl On {
     fn new(host: &Host, device: Option<&str>, budget: Option<u64>) -> Result<On> {
         let Some(wanted) = device else {
             let device = "an RX 6600; --device takes one of this machine".into();
-            return Ok(On { device, target: Target::default(), budget: budget.unwrap_or(8 << 30), ranks: Ranks::default(), fit: false });
+            return Ok(On {
+                device,
+                target: Target::default(),
+                budget: budget.unwrap_or(VIDEO_MEMORY),
+                ranks: Ranks::default(),
+                fit: false,
+            });
         };
         let gpu = host.open(Some(wanted))?;
         let budget = budget.unwrap_or_else(|| gpu.budget());

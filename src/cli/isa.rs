@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::args::{JsonArg, KeyValue};
 use crate::error::{Error, Failure, Result};
-use crate::gpu::{CARD, CARDS, CardModel, Target};
+use crate::gpu::{CARD, CARDS, CardModel, Target, VIDEO_MEMORY};
 use crate::host::Host;
 use crate::isa::{Compiler, Prediction, environment, is_environment_of, predict};
 use crate::metrics::{Heading, aligned};
@@ -63,7 +63,7 @@ pub(super) fn run(host: &Host, args: IsaArgs) -> Result<()> {
     for run in &args.runs {
         let config = Config::load(run, &args.set)?;
         let mut problem = Problem::open(&config, Purpose::Train)?;
-        problem.place(Target::default(), 8 << 30)?;
+        problem.place(Target::default(), VIDEO_MEMORY)?;
         let prediction = predict(&problem.on_card()?, problem.micro_steps(), card, &compiler)?;
         let samples = config.train.samples() as f64;
         if let Some(kernel) = &args.assembly {

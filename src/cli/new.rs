@@ -14,6 +14,7 @@ use crate::datasets::npz::Npz;
 use crate::datasets::tables::is_table;
 use crate::error::{Error, Result, argument, visible};
 use crate::files;
+use crate::gpu::VIDEO_MEMORY;
 use crate::host::Host;
 use crate::metrics::{bytes, folded};
 use crate::problem::Problem;
@@ -139,8 +140,8 @@ fn of_text(host: &Host, model: &str, file: &Path, out: Option<PathBuf>) -> Resul
     let mut problem = Problem::open(&config, Purpose::Train)?;
     problem.source().expect_file()?;
     let target = crate::gpu::Target::default();
-    let (weights, report) = (problem.record_training(target)?.0.parameter_count(), problem.place(target, BUDGET)?.memory.report);
-    if report.total_bytes > BUDGET {
+    let (weights, report) = (problem.record_training(target)?.0.parameter_count(), problem.place(target, VIDEO_MEMORY)?.memory.report);
+    if report.total_bytes > VIDEO_MEMORY {
         facts.push("It does not fit 8 GiB as it is: `engine estimate --fit` finds a smaller batch that does.".into());
     }
     facts.push(format!("The model has {weights} weights, and training takes {} of memory on an RX 6600.", bytes(report.total_bytes)));
@@ -149,9 +150,6 @@ fn of_text(host: &Host, model: &str, file: &Path, out: Option<PathBuf>) -> Resul
     let run = argument(&Path::new("runs").join(out.file_stem().unwrap_or_default()));
     host.print(&format!("Then let it write:\n  engine generate {run} --prompt \"…\""))
 }
-
-/// Memory that a run is fitted to, in bytes.
-const BUDGET: u64 = 8 << 30;
 
 /// Saves a run file, and says what is in it and what to do with it.
 fn save(host: &Host, out: &Path, text: &str, facts: &[String]) -> Result<()> {

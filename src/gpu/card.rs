@@ -59,6 +59,9 @@ pub const CARDS: [CardModel; 3] = [
 /// The card that the engine is tuned for.
 pub const CARD: CardModel = CARDS[0];
 
+/// Bytes of its video memory: the budget of a run that is told no other.
+pub const VIDEO_MEMORY: u64 = 8 << 30;
+
 impl CardModel {
     /// Floating-point operations a second at most.
     pub fn peak(&self) -> f64 {

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::adapter::{AdapterSummary, time_limit};
+use super::card::VIDEO_MEMORY;
 use super::forms::prefers_images;
 use super::ledger::{Ledger, Role};
 use super::shader::{Access, BindingKind, Shader};
@@ -375,12 +376,12 @@ impl Gpu {
 
     /// What limits the budget, where that is other programs, as an addition to its number.
     pub fn budget_note(&self) -> &'static str {
-        if self.budget() < 8 << 30 { ", which other programs and the desktop leave free" } else { "" }
+        if self.budget() < VIDEO_MEMORY { ", which other programs and the desktop leave free" } else { "" }
     }
 
     /// Bytes that a run may allocate unless it is told otherwise: 8 GiB, or what is free where that is known and less.
     pub fn budget(&self) -> u64 {
-        (8u64 << 30).min(self.free_memory().unwrap_or(u64::MAX))
+        VIDEO_MEMORY.min(self.free_memory().unwrap_or(u64::MAX))
     }
 
     /// Bytes of video memory that no program holds, where the driver tells: Linux with amdgpu, and cards through Vulkan.

@@ -15,7 +15,7 @@ mod usage;
 mod video_memory;
 
 pub use adapter::{AdapterSummary, TimeLimit, environment};
-pub use card::{CARD, CARDS, CardModel, LAUNCH};
+pub use card::{CARD, CARDS, CardModel, LAUNCH, VIDEO_MEMORY};
 pub use device::{BoundsChecks, Devices, Gpu, Pipeline, adapters};
 pub(crate) use forms::Form;
 pub use ledger::{Ledger, Role};

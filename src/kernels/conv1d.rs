@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use super::matmul::Activation;
-use super::{Carry, adding, column_group, parts};
+use super::{Carry, adding, column_group, part, parts};
 use crate::error::Result;
 use crate::plan::{Dispatch, Grid, Plan, Tensor};
 
@@ -44,51 +44,56 @@ impl Sizes {
 /// y = the K positions around each position.
 #[derive(Debug, Clone, Copy)]
 pub struct Unfold {
-    /// (batch, length, C).
+    /// (at least first + batch, length, C).
     pub x: Tensor,
-    /// (batch, length, C · K).
+    /// (at least batch, length, C · K).
     pub y: Tensor,
     /// Sizes of the convolution.
     pub sizes: Sizes,
+    /// The first of the sequences that are taken.
+    pub first: usize,
 }
 
 impl Unfold {
     /// Records the pass.
     ///
     /// # Errors
-    /// `Internal` when a shape differs.
+    /// `Internal` when a tensor is too short.
     pub fn record(self, plan: &mut Plan, label: &str) -> Result<()> {
-        let Unfold { x, y, sizes } = self;
+        let Unfold { x, y, sizes, first } = self;
         let n = sizes.positions() * sizes.kernel;
-        plan.expect("conv1d/unfold", x, sizes.positions())?;
-        plan.expect("conv1d/unfold", y, n)?;
-        plan.record(sizes.dispatch("conv1d/unfold", label).bind("x", x).bind("y", y), Grid::Threads(n))
+        let x_at = first * sizes.length * sizes.channels;
+        let dispatch = sizes.dispatch("conv1d/unfold", label).size("x_at", x_at);
+        let dispatch = part(plan, dispatch, ("x", x), x_at..x_at + sizes.positions())?;
+        plan.record(part(plan, dispatch, ("y", y), 0..n)?, Grid::Threads(n))
     }
 }
 
 /// dx from dy.
 #[derive(Debug, Clone, Copy)]
 pub struct BackwardUnfold {
-    /// (batch, length, C · K).
+    /// (at least batch, length, C · K).
     pub dy: Tensor,
-    /// (batch, length, C).
+    /// (at least first + batch, length, C).
     pub dx: Tensor,
     /// Sizes of the convolution.
     pub sizes: Sizes,
+    /// The first of the sequences whose gradient is made.
+    pub first: usize,
 }
 
 impl BackwardUnfold {
     /// Records the pass.
     ///
     /// # Errors
-    /// `Internal` when a shape differs.
+    /// `Internal` when a tensor is too short.
     pub fn record(self, plan: &mut Plan, label: &str) -> Result<()> {
-        let BackwardUnfold { dy, dx, sizes } = self;
+        let BackwardUnfold { dy, dx, sizes, first } = self;
         let n = sizes.positions() * sizes.kernel;
-        plan.expect("conv1d/backward_unfold", dy, n)?;
-        plan.expect("conv1d/backward_unfold", dx, sizes.positions())?;
-        let dispatch = sizes.dispatch("conv1d/backward_unfold", label).bind("dy", dy).bind("dx", dx);
-        plan.record(dispatch.flops(n), Grid::Threads(sizes.positions()))
+        let dx_at = first * sizes.length * sizes.channels;
+        let dispatch = sizes.dispatch("conv1d/backward_unfold", label).size("dx_at", dx_at).flops(n);
+        let dispatch = part(plan, dispatch, ("dy", dy), 0..n)?;
+        plan.record(part(plan, dispatch, ("dx", dx), dx_at..dx_at + sizes.positions())?, Grid::Threads(sizes.positions()))
     }
 }
 

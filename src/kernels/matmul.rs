@@ -2,8 +2,8 @@
 
 use super::{Dropout, SIMDS, adding, parts, state};
 use crate::error::{Error, Result};
-use crate::gpu::Target;
-use crate::plan::{Dispatch, Grid, Plan, Shared, Tensor};
+use crate::gpu::{CARD, LAUNCH, Role, Target};
+use crate::plan::{Dispatch, Fill, Grid, Plan, Shared, Tensor};
 
 /// Activation of an epilogue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
@@ -47,7 +47,7 @@ pub struct Matmul {
     pub a_at: Option<usize>,
     /// B starts at this element of a longer tensor.
     pub b_at: Option<usize>,
-    /// Y starts at this element of a longer tensor, and what else has its shape does not; for products without dropout that are not added.
+    /// Y, and what has its shape, starts at this element of longer tensors; for products without dropout that are not added.
     pub y_at: Option<usize>,
     /// A is stored transposed.
     pub trans_a: bool,
@@ -67,7 +67,7 @@ pub struct Matmul {
     pub residual: Option<Tensor>,
     /// Y is `+=`.
     pub accumulate: bool,
-    /// (M): `+=` the row sums of A.
+    /// (batch, M): `+=` the row sums of A, or `=` where there are several products, which are then not added.
     pub row_sum: Option<Tensor>,
 }
 
@@ -108,20 +108,85 @@ impl Matmul {
     /// True if so few outputs have so long sums that tiles of them would leave most of the card idle, and each number may be loaded for
     /// every output: by cycles of the RX 6600.
     fn is_thin(&self) -> bool {
-        /// Until a tile has its next 16 steps, loaded, stored in workgroup memory and read from there; and the waves that wait beside each
-        /// other.
+        self.batch == 1 && self.k >= 64 && self.thin_cycles() < self.tiled_cycles()
+    }
+
+    /// Cycles of matmul/tile.
+    fn tiled_cycles(&self) -> usize {
+        /// Until a tile has its next 16 steps, loaded, stored in workgroup memory and read from there.
         const STEPS: usize = 3 * LOAD;
-        const BESIDE: usize = 4 * SIMDS;
+        let Matmul { m, n, k, batch, .. } = *self;
+        let (rows, vecs) = tile_shape(m, n, batch);
+        let tiles = m.div_ceil(8 * rows) * n.div_ceil(32 * vecs) * batch;
+        (k.div_ceil(16) * STEPS * tiles.div_ceil(BESIDE)).max(batch * m * n * k / (32 * SIMDS))
+    }
+
+    /// Cycles of matmul/thin.
+    fn thin_cycles(&self) -> usize {
         /// Bytes that the L2 cache gives in a cycle, and instructions of a load and a product with their addresses.
         const L2: usize = 819;
         const INSTRUCTIONS: usize = 16;
         let Matmul { m, n, k, .. } = *self;
-        let (rows, vecs) = tile_shape(m, n, 1);
-        let tiles = m.div_ceil(8 * rows) * n.div_ceil(32 * vecs);
-        let products = m * n * k / (32 * SIMDS);
-        let tiled = (k.div_ceil(16) * STEPS * tiles.div_ceil(BESIDE)).max(products);
-        let thin = (k.div_ceil(64) * LOAD * (m * n).div_ceil(THIN * BESIDE)).max(8 * m * n * k / L2).max(INSTRUCTIONS * products);
-        self.batch == 1 && k >= 64 && thin < tiled
+        let instructions = INSTRUCTIONS * m * n * k / (32 * SIMDS);
+        (k.div_ceil(64) * LOAD * (m * n).div_ceil(THIN * BESIDE)).max(8 * m * n * k / L2).max(instructions)
+    }
+
+    /// Cycles of a card for the product.
+    fn cycles(&self, target: Target) -> usize {
+        let Matmul { m, n, k, batch, .. } = *self;
+        match self.kernel(target) {
+            "matmul/block" => Block::ALL.iter().map(|block| block.cycles(m, n, k, batch)).min().unwrap_or(usize::MAX),
+            "matmul/thin" => self.thin_cycles(),
+            _ => self.tiled_cycles(),
+        }
+    }
+
+    /// Parts of K that a card makes side by side and adds up afterwards, where a product has so few outputs and so long a sum that this is
+    /// faster by a quarter; 1 where it is not.
+    fn parts_of_k(&self, target: Target) -> usize {
+        /// Steps of a part, so that each has more of them than its sum costs.
+        const LEAST: usize = 1024;
+        /// Bytes that the Infinity Cache gives in a cycle.
+        const CACHE: usize = 319;
+        let Matmul { m, n, k, .. } = *self;
+        if target.software || !self.adds_over_rows() {
+            return 1;
+        }
+        // What is added up is written and read, in a launch of its own.
+        let launch = (LAUNCH * CARD.clock) as usize + 2 * LOAD;
+        let cost = |parts: usize| match parts {
+            1 => self.cycles(target),
+            _ => Matmul { k: k / parts, batch: parts, ..*self }.cycles(target) + launch + 8 * parts * m * n / CACHE,
+        };
+        let ways = [2, 4, 8, 16, 32, 64].into_iter().filter(|parts| k.is_multiple_of(STEP * parts) && k / parts >= LEAST);
+        let best = ways.min_by_key(|parts| cost(*parts)).unwrap_or(1);
+        if cost(best) * 5 < cost(1) * 4 { best } else { 1 }
+    }
+
+    /// Records a product as a batch of products of parts of K, Y = Σ of theirs.
+    fn record_parts(self, plan: &mut Plan, label: &str, parts: usize) -> Result<()> {
+        let Matmul { y, m, n, k, .. } = self;
+        let free = |plan: &Plan, what: &str| {
+            let names = (0..).map(|number| format!("{label}.{what}.{number}"));
+            names.into_iter().find(|name| plan.find(name).is_none()).unwrap_or_default()
+        };
+        let name = free(plan, "products");
+        let products = plan.workspace(name, &[parts, m, n])?;
+        let row_sums = match self.row_sum {
+            Some(_) => Some(plan.workspace(free(plan, "row_sums"), &[parts, m])?),
+            None => None,
+        };
+        let split = Matmul { y: products, row_sum: row_sums, k: k / parts, batch: parts, accumulate: false, ..self };
+        split.record(plan, label)?;
+        let name = format!("ones.{parts}");
+        let ones = match plan.find(&name) {
+            Some(ones) => ones,
+            None => plan.constant(Role::Workspace, &name, &[parts], Some(Fill::floats(vec![1.0; parts])))?,
+        };
+        let sum = Matmul { accumulate: self.accumulate, ..Matmul::new(ones, products, y, (1, m * n, parts)) };
+        sum.record(plan, label)?;
+        let Some((all, each)) = self.row_sum.zip(row_sums) else { return Ok(()) };
+        Matmul { accumulate: true, ..Matmul::new(ones, each, all, (1, m, parts)) }.record(plan, label)
     }
 
     /// Records the product with the variant that suits the device.
@@ -130,6 +195,10 @@ impl Matmul {
     /// `Internal` when a shape differs.
     pub fn record(self, plan: &mut Plan, label: &str) -> Result<()> {
         let Matmul { m, n, k, batch, .. } = self;
+        let several = self.parts_of_k(plan.target);
+        if several > 1 {
+            return self.record_parts(plan, label, several);
+        }
         let [a_at, b_at, y_at] = [self.a_at, self.b_at, self.y_at].map(Option::unwrap_or_default);
         let kernel = self.kernel(plan.target);
         // A sum over the rows of a long batch is made of parts that add up.
@@ -154,10 +223,8 @@ impl Matmul {
                 });
             }
         }
-        if self.y_at.is_some() && (self.dropout.is_some() || self.accumulate) {
-            return Err(Error::Internal(format!("{kernel} at {label}: a part of Y is neither dropped nor added to")));
-        }
         self.expect_sizes(plan, kernel)?;
+        let of_y = y_at..y_at + batch * m * n;
         let mut dispatch = Dispatch::new(kernel, label)
             .constant("TRANS_A", self.trans_a.into())
             .constant("TRANS_B", self.trans_b.into())
@@ -181,17 +248,22 @@ impl Matmul {
             .moves_part("b", b_at..b_at + batch * k * n)
             .size("b_at", b_at)
             .constant("PART", self.y_at.is_some().into())
-            .moves_part("y", y_at..y_at + batch * m * n)
+            .moves_part("y", of_y.clone())
+            .moves_part("pre", of_y.clone())
+            .moves_part("residual", of_y.clone())
             .size("stream", self.dropout.map_or(y_at, |d| d.stream as usize))
             .scalar("rate", self.dropout.map_or(0.0, |d| d.rate))
             .flops(2 * batch * m * n * k);
         if let Some((kind, z)) = self.derivative
             && kind != Activation::Identity
         {
-            dispatch = dispatch.bind("z", z);
+            dispatch = dispatch.bind("z", z).moves_part("z", of_y);
         }
         let sums: Vec<Tensor> = Some(self.y).filter(|_| self.accumulate).into_iter().chain(self.row_sum).collect();
-        dispatch = adding(plan, dispatch, &sums)?;
+        dispatch = match (batch, self.row_sum) {
+            (2.., Some(_)) => dispatch.constant("OVERWRITE", 2),
+            _ => adding(plan, dispatch, &sums)?,
+        };
         if self.dropout.is_some() {
             dispatch = dispatch.bind("state", state(plan)?);
         }
@@ -214,23 +286,26 @@ impl Matmul {
 
     fn expect_sizes(&self, plan: &Plan, kernel: &str) -> Result<()> {
         let Matmul { m, n, k, batch, .. } = *self;
-        for (tensor, at, len) in
-            [(self.a, self.a_at, batch * m * k), (self.b, self.b_at, batch * k * n), (self.y, self.y_at, batch * m * n)]
-        {
+        if self.y_at.is_some() && (self.dropout.is_some() || self.accumulate) {
+            return Err(Error::Internal(format!("{kernel}: a part of Y is neither dropped nor added to")));
+        }
+        if batch > 1 && self.row_sum.is_some() && self.accumulate {
+            return Err(Error::Internal(format!("{kernel}: products whose row sums are made are not added to")));
+        }
+        let factors = [(self.a, self.a_at, batch * m * k), (self.b, self.b_at, batch * k * n)];
+        let outputs = [Some(self.y), self.pre, self.residual, self.derivative.map(|(_, z)| z)];
+        let outputs = outputs.into_iter().flatten().map(|tensor| (tensor, self.y_at, batch * m * n));
+        for (tensor, at, len) in factors.into_iter().chain(outputs) {
             // A part of a tensor may end before the tensor does.
             let whole = plan.len(tensor);
             let part = at.filter(|at| at + len <= whole);
             plan.expect(kernel, tensor, if part.is_some() { whole } else { len })?;
         }
-        let outputs = [self.pre, self.residual, self.derivative.map(|(_, z)| z)];
-        for tensor in outputs.into_iter().flatten() {
-            plan.expect(kernel, tensor, batch * m * n)?;
-        }
         if let Some(bias) = self.bias {
             plan.expect(kernel, bias, n)?;
         }
         if let Some(sum) = self.row_sum {
-            plan.expect(kernel, sum, m)?;
+            plan.expect(kernel, sum, batch * m)?;
         }
         Ok(())
     }
@@ -281,6 +356,9 @@ fn sharing(dispatch: Dispatch, kernel: &str, grid: Grid, m: usize, n: usize, bat
     let of_b = Shared { parts: batch, groups, most: panels };
     dispatch.shared("a", of_a).shared("b", of_b)
 }
+
+/// Waves that wait beside each other.
+const BESIDE: usize = 4 * SIMDS;
 
 /// Outputs of a workgroup of matmul/thin.
 const THIN: usize = 16;

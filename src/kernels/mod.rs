@@ -28,7 +28,7 @@ kernel_families!(modules);
 
 use std::ops::Range;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::gpu::{Role, Target};
 pub use crate::plan::Halves;
 use crate::plan::{Dispatch, Grid, Plan, Tensor};
@@ -196,6 +196,18 @@ pub fn adding(plan: &mut Plan, dispatch: Dispatch, sums: &[Tensor]) -> Result<Di
     let begins = plan.begins_sum(sums)?;
     let dispatch = dispatch.constant("OVERWRITE", if begins { 2 - u32::from(plan.options.micro_steps) } else { 0 });
     Ok(if begins && plan.options.micro_steps { dispatch.bind("state", state(plan)?) } else { dispatch })
+}
+
+/// Binds the part of a tensor that a launch reads or writes.
+///
+/// # Errors
+/// `Internal` when the tensor ends before the part does.
+fn part(plan: &Plan, dispatch: Dispatch, (name, tensor): (&'static str, Tensor), elements: Range<usize>) -> Result<Dispatch> {
+    if elements.end > plan.len(tensor) {
+        let (kernel, shape) = (dispatch.kernel(), plan.shape(tensor));
+        return Err(Error::Internal(format!("{kernel}: {name} has shape {shape:?}, {} elements expected at least", elements.end)));
+    }
+    Ok(dispatch.bind(name, tensor).moves_part(name, elements))
 }
 
 /// SIMDs of the RX 6600.

@@ -1,44 +1,53 @@
 //! Convolution over time.
 
+use std::ops::Range;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::layer::{Layer, axes, saved_by_forward};
-use super::linear::{Fused, Linear};
+use super::convolution::{Convolution, Surroundings};
+use super::layer::{Layer, axes};
+use super::linear::Linear;
 use super::sequential::Step;
 use super::stacked::{Sample, StackLayer};
 use crate::error::Result;
 use crate::kernels::conv1d::{BackwardUnfold, Sizes, Unfold};
 use crate::plan::{Plan, Tensor};
 
-/// `torch.nn.Conv1d` with stride 1 and as many results as positions, channels last; it is a product over the surroundings of each position.
+/// `torch.nn.Conv1d` with stride 1 and as many results as positions, channels last.
 #[derive(Debug)]
 struct Conv1d {
     name: String,
+    outputs: usize,
     kernel: usize,
     dilation: usize,
     before: usize,
-    linear: Linear,
-    saved: Option<Sizes>,
+    convolution: Convolution<Sizes>,
+}
+
+impl Surroundings for Sizes {
+    fn samples(&self) -> [usize; 2] {
+        [self.batch, self.length]
+    }
+
+    fn unfold(&self, plan: &mut Plan, samples: &Range<usize>, x: Tensor, y: Tensor, label: &str) -> Result<()> {
+        Unfold { x, y, sizes: Sizes { batch: samples.len(), ..*self }, first: samples.start }.record(plan, label)
+    }
+
+    fn fold(&self, plan: &mut Plan, samples: &Range<usize>, dy: Tensor, dx: Tensor, label: &str) -> Result<()> {
+        BackwardUnfold { dy, dx, sizes: Sizes { batch: samples.len(), ..*self }, first: samples.start }.record(plan, label)
+    }
 }
 
 impl Layer for Conv1d {
     fn forward(&mut self, plan: &mut Plan, x: Tensor) -> Result<Tensor> {
         let [batch, length, channels] = axes(plan, x, &self.name)?;
         let sizes = Sizes { batch, length, channels, kernel: self.kernel, dilation: self.dilation, before: self.before };
-        let y = plan.activation(format!("{}.surroundings", self.name), &[batch, length, channels * self.kernel])?;
-        Unfold { x, y, sizes }.record(plan, &self.name)?;
-        self.saved = Some(sizes);
-        self.linear.forward(plan, y)
+        self.convolution.forward(plan, x, &[batch, length, self.outputs], sizes)
     }
 
     fn backward(&mut self, plan: &mut Plan, dy: Tensor) -> Result<Tensor> {
-        let sizes = saved_by_forward(&self.saved, &self.name)?;
-        self.linear.backward_params(plan, dy)?;
-        let dy = self.linear.backward_input(plan, dy, Fused::default())?;
-        let dx = plan.activation(format!("{}.dsequence", self.name), &[sizes.batch, sizes.length, sizes.channels])?;
-        BackwardUnfold { dy, dx, sizes }.record(plan, &self.name)?;
-        Ok(dx)
+        self.convolution.backward(plan, dy)
     }
 }
 
@@ -80,7 +89,8 @@ impl StackLayer for Conv1dConfig {
         let mut linear = Linear::new(name, channels * kernel, out);
         linear.weight_shape = Some(vec![out, channels, kernel]);
         let before = if causal { (kernel - 1) * dilation } else { (kernel - 1) / 2 * dilation };
-        Ok(Step::other(Conv1d { name: name.into(), kernel, dilation, before, linear, saved: None }))
+        let convolution = Convolution::new(name, linear);
+        Ok(Step::other(Conv1d { name: name.into(), outputs: out, kernel, dilation, before, convolution }))
     }
 
     fn looks_ahead(&self) -> bool {

@@ -1,21 +1,50 @@
-//! Convolution.
+//! Convolution of images.
 
-use super::layer::{Layer, saved_by_forward};
-use super::linear::{Fused, Linear};
+use std::ops::Range;
+
+use super::convolution::{Convolution, Surroundings};
+use super::layer::Layer;
+use super::linear::Linear;
 use crate::error::{Error, Result};
 use crate::kernels::matmul::Activation;
 use crate::kernels::{Images, patches};
 use crate::plan::{Plan, Tensor};
 
-/// `torch.nn.Conv2d` with an odd kernel, stride 1 and padding "same", channels last, followed by an activation; it is a product over
-/// patches (im2col).
+/// `torch.nn.Conv2d` with an odd kernel, stride 1 and padding "same", channels last, followed by an activation.
 #[derive(Debug, Clone)]
 pub struct Conv2d {
     name: String,
     channels: usize,
+    outputs: usize,
     kernel: usize,
-    linear: Linear,
-    saved: Option<Images>,
+    convolution: Convolution<Patches>,
+}
+
+/// The pixels around each pixel of images.
+#[derive(Debug, Clone, Copy)]
+struct Patches {
+    images: Images,
+    kernel: usize,
+}
+
+impl Patches {
+    fn some(&self, samples: &Range<usize>) -> Images {
+        Images { batch: samples.len(), ..self.images }
+    }
+}
+
+impl Surroundings for Patches {
+    fn samples(&self) -> [usize; 2] {
+        [self.images.batch, self.images.height * self.images.width]
+    }
+
+    fn unfold(&self, plan: &mut Plan, samples: &Range<usize>, x: Tensor, y: Tensor, label: &str) -> Result<()> {
+        patches::Forward { x, y, images: self.some(samples), first: samples.start, kernel: self.kernel }.record(plan, label)
+    }
+
+    fn fold(&self, plan: &mut Plan, samples: &Range<usize>, dy: Tensor, dx: Tensor, label: &str) -> Result<()> {
+        patches::Backward { dy, dx, images: self.some(samples), first: samples.start, kernel: self.kernel }.record(plan, label)
+    }
 }
 
 impl Conv2d {
@@ -23,7 +52,7 @@ impl Conv2d {
     pub fn new(name: &str, channels: usize, outputs: usize, kernel: usize, activation: Activation) -> Self {
         let mut linear = Linear::new(name, channels * kernel * kernel, outputs).activated(activation);
         linear.weight_shape = Some(vec![outputs, channels, kernel, kernel]);
-        Conv2d { name: name.into(), channels, kernel, linear, saved: None }
+        Conv2d { name: name.into(), channels, outputs, kernel, convolution: Convolution::new(name, linear) }
     }
 }
 
@@ -37,21 +66,12 @@ impl Layer for Conv2d {
                 return Err(Error::Config(format!("{} takes images of {expected} channels, and is given {shape:?}", self.name)));
             }
         };
-        let Images { batch, height, width, channels } = images;
-        let y = plan.activation(format!("{}.patches", self.name), &[batch, height, width, channels * self.kernel * self.kernel])?;
-        patches::Forward { x, y, images, kernel: self.kernel }.record(plan, &self.name)?;
-        self.saved = Some(images);
-        self.linear.forward(plan, y)
+        let Images { batch, height, width, .. } = images;
+        let shape = [batch, height, width, self.outputs];
+        self.convolution.forward(plan, x, &shape, Patches { images, kernel: self.kernel })
     }
 
     fn backward(&mut self, plan: &mut Plan, dy: Tensor) -> Result<Tensor> {
-        let dz = self.linear.before_activation(plan, dy)?;
-        self.linear.backward_params(plan, dz)?;
-        let dpatches = self.linear.backward_input(plan, dz, Fused::default())?;
-        let images = saved_by_forward(&self.saved, &self.name)?;
-        let Images { batch, height, width, channels } = images;
-        let dx = plan.activation(format!("{}.dimages", self.name), &[batch, height, width, channels])?;
-        patches::Backward { dy: dpatches, dx, images, kernel: self.kernel }.record(plan, &self.name)?;
-        Ok(dx)
+        self.convolution.backward(plan, dy)
     }
 }

@@ -14,8 +14,8 @@ pub struct Linear {
     weights: Vec<(String, usize)>,
     bias: Option<String>,
     label: String,
-    inputs: usize,
-    outputs: usize,
+    pub(super) inputs: usize,
+    pub(super) outputs: usize,
     init: [Init; 2],
     /// Shape of the weight if it has more than two axes, as in a convolution.
     pub weight_shape: Option<Vec<usize>>,
@@ -25,16 +25,17 @@ pub struct Linear {
     pub activation: Activation,
     /// Dropout after the activation.
     pub dropout: Option<Dropout>,
-    saved: Option<Saved>,
+    pub(super) saved: Option<Saved>,
 }
 
+/// What the backward pass needs: the input, of which there may be some rows alone, and what else is the layer's.
 #[derive(Debug, Clone, Copy)]
-struct Saved {
-    x: Tensor,
-    weight: Tensor,
-    bias: Option<Tensor>,
-    pre: Option<Tensor>,
-    rows: usize,
+pub(super) struct Saved {
+    pub(super) x: Tensor,
+    pub(super) weight: Tensor,
+    pub(super) bias: Option<Tensor>,
+    pub(super) pre: Option<Tensor>,
+    pub(super) rows: usize,
 }
 
 /// Operations that the backward pass fuses into the gradient of the input: the dropout and the activation between this layer and the one
@@ -170,7 +171,7 @@ impl Linear {
     }
 
     /// Weight and bias, declared.
-    fn declared(&self, plan: &mut Plan) -> Result<(Tensor, Option<Tensor>)> {
+    pub(super) fn declared(&self, plan: &mut Plan) -> Result<(Tensor, Option<Tensor>)> {
         let weight = self.declare_weight(plan)?;
         let bias = self.bias.as_ref().map(|name| self.declare(plan, name, self.init[1], &[self.outputs])).transpose()?;
         Ok((weight, bias))

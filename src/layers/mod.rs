@@ -8,6 +8,7 @@ mod add_positions;
 mod batch_first;
 mod conv1d;
 mod conv2d;
+mod convolution;
 mod cross_attention;
 mod decoder_block;
 mod dense;

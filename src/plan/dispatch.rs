@@ -70,6 +70,11 @@ impl Dispatch {
         }
     }
 
+    /// `family/pass`.
+    pub(crate) fn kernel(&self) -> &'static str {
+        self.kernel
+    }
+
     /// Replaces a const of the shader.
     pub fn constant(mut self, name: &'static str, value: u32) -> Self {
         self.consts.push((name, value));
