@@ -186,7 +186,7 @@ impl Case {
         let buffers: Vec<Buffer> = problem.buffers().iter().map(of_buffer).collect();
         let weights = folder.join(format!("{name}.weights.safetensors"));
         let data = [("data.file".to_string(), "crc32c:12345678".to_string())].into();
-        let origin = Origin { config: problem.toml.clone(), data, canonical: None };
+        let origin = Origin { config: problem.toml.clone(), data, ..Origin::default() };
         let best = Best { value: 0.25, step: 7, metrics: vec![("loss".into(), 0.25)] };
         save_weights(&weights, plan.parameters(), &flat, &buffers, &origin, 7, Some(&best)).unwrap();
         Case { config, weights }

@@ -15,13 +15,14 @@ tests![
 ];
 
 /// Runs whose predicted step is further than 1.25 times from its roofline, with how far it may be, and why.
-const FAR: [(&str, f64, &str); 16] = [
+const FAR: [(&str, f64, &str); 17] = [
     ("gpt_cpu", 1.68, "some milliseconds: made for a processor, with norms of few rows and a head of 65 classes"),
     (
         "gpt2_124m",
         1.34,
         "50,257 classes are no multiple of four, so that the head takes the tiles for odd sizes; attention over 1,024 positions",
     ),
+    ("gpt2_lora", 1.42, "the same, of which attention is a larger part; products of adapters with eight columns"),
     ("integer_sequences", 2.0, "kernels of microseconds: chains of dependent loads, of two features"),
     ("integer_sequences_d64", 1.7, "the same with 64 features"),
     ("lvm_amn", 1.7, "below 1 ms: all that it touches stays in the cache, and 32 rows leave a SIMD few waves"),

@@ -1,5 +1,6 @@
 //! The tests: see README.md in this folder for what goes where.
 
+mod adapt;
 mod architecture;
 mod cli;
 mod cost;
@@ -67,6 +68,7 @@ fn tests() -> std::process::ExitCode {
         serve::TESTS,
         stack::TESTS,
         text::TESTS,
+        adapt::TESTS,
         tune::TESTS,
         limits::TESTS,
         kernels::TESTS,

@@ -23,54 +23,54 @@ tests![
 ];
 
 /// Small models as transformers saves them (kernels-tests/golden/make_text.py).
-const GOLDEN: &str = "kernels-tests/golden";
+pub(crate) const GOLDEN: &str = "kernels-tests/golden";
 
 /// A language model: its run file, what makes it small, its golden folder, and what the golden model is.
-struct Kind {
-    run: &'static str,
-    small: &'static [&'static str],
-    golden: &'static str,
+pub(crate) struct Kind {
+    pub(crate) run: &'static str,
+    pub(crate) small: &'static [&'static str],
+    pub(crate) golden: &'static str,
     of_golden: &'static [&'static str],
 }
 
-const GPT: Kind = Kind {
+pub(crate) const GPT: Kind = Kind {
     run: "gpt_cpu",
     small: &["model.d_model=16", "model.heads=2", "model.layers=1"],
     golden: "gpt",
     of_golden: &["model.d_model=8", "model.layers=2", "model.bias=true", "model.activation=gelu_tanh"],
 };
 
-const LLAMA: Kind = Kind {
+pub(crate) const LLAMA: Kind = Kind {
     run: "llama_small",
     small: &["model.d_model=16", "model.heads=2", "model.kv_heads=1", "model.layers=1", "model.feed_forward=24", "model.dropout=0"],
     golden: "llama",
     of_golden: &["model.layers=2", "model.tied=false"],
 };
 
-const MAMBA2: Kind = Kind {
+pub(crate) const MAMBA2: Kind = Kind {
     run: "mamba2_small",
     small: &["model.d_model=16", "model.layers=1", "model.mixer={state=5,head=8,chunk=3}"],
     golden: "mamba2",
     of_golden: &["model.d_model=8", "model.layers=2", "model.mixer={state=3,head=4,chunk=4}", "model.tied=false"],
 };
 
-const KINDS: [&Kind; 3] = [&GPT, &LLAMA, &MAMBA2];
+pub(crate) const KINDS: [&Kind; 3] = [&GPT, &LLAMA, &MAMBA2];
 
 /// A text of some hundred characters that can be learned, with some that take several bytes.
 fn text() -> String {
     (0..60).map(|i| format!("Der {}. Bär aß {} süße Beeren; ", i % 7, i % 3)).collect()
 }
 
-struct Place(tempfile::TempDir);
+pub(crate) struct Place(tempfile::TempDir);
 
 impl Place {
-    fn new() -> Place {
+    pub(crate) fn new() -> Place {
         let place = Place(tempfile::tempdir().unwrap());
         std::fs::write(place.path("bears.txt"), text()).unwrap();
         place
     }
 
-    fn path(&self, name: &str) -> String {
+    pub(crate) fn path(&self, name: &str) -> String {
         self.0.path().join(name).display().to_string()
     }
 
@@ -86,35 +86,35 @@ impl Place {
         args
     }
 
-    fn train_of(&self, kind: &Kind, out: &str, more: &[&str]) -> (i32, String) {
+    pub(crate) fn train_of(&self, kind: &Kind, out: &str, more: &[&str]) -> (i32, String) {
         let args = self.args(kind, out, more);
         let (code, _, said) = run(&args.iter().map(String::as_str).collect::<Vec<_>>());
         (code, said)
     }
 
-    fn train(&self, out: &str, more: &[&str]) -> (i32, String) {
+    pub(crate) fn train(&self, out: &str, more: &[&str]) -> (i32, String) {
         self.train_of(&GPT, out, more)
     }
 
-    fn trains_of(&self, kind: &Kind, out: &str, more: &[&str]) -> Vec<u8> {
+    pub(crate) fn trains_of(&self, kind: &Kind, out: &str, more: &[&str]) -> Vec<u8> {
         let (code, said) = self.train_of(kind, out, more);
         assert_eq!(code, 0, "{more:?}: {said}");
         std::fs::read(Path::new(&self.path(out)).join("model.safetensors")).unwrap()
     }
 
-    fn trains(&self, out: &str, more: &[&str]) -> Vec<u8> {
+    pub(crate) fn trains(&self, out: &str, more: &[&str]) -> Vec<u8> {
         self.trains_of(&GPT, out, more)
     }
 
     /// Overrides of a run of the golden model on the tokens of make_text.py.
-    fn of_golden(&self, kind: &Kind) -> Vec<String> {
+    pub(crate) fn of_golden(&self, kind: &Kind) -> Vec<String> {
         std::fs::write(self.path("stream.bin"), stream()).unwrap();
         let file = format!("data.file={}", self.path("stream.bin"));
         let sets = OF_GOLDEN.iter().chain(kind.of_golden).map(ToString::to_string);
         sets.chain([file]).flat_map(|set| ["--set".into(), set]).collect()
     }
 
-    fn lines(&self, out: &str, split: &str) -> Vec<Value> {
+    pub(crate) fn lines(&self, out: &str, split: &str) -> Vec<Value> {
         let text = std::fs::read_to_string(Path::new(&self.path(out)).join("metrics.jsonl")).unwrap();
         text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()).filter(|line| line["split"] == split).collect()
     }
@@ -242,6 +242,8 @@ fn the_shipped_runs_have_the_weights_that_they_say() {
         ("llama_small", 9_467_136),
         ("mamba2_small", 9_466_984),
         ("gpt2_124m", 124_439_808),
+        // Of 36,864 in each block.
+        ("gpt2_lora", 442_368),
     ] {
         let (code, told, said) = run(&["estimate", &format!("data/runs/{run_file}.toml"), "--json"]);
         assert_eq!(code, 0, "{said}");

@@ -243,9 +243,14 @@ impl Session {
         train.chain([&evaluate.0]).chain(decode)
     }
 
-    /// Weights, in the order of their declaration.
+    /// Weights that are trained, in the order of their declaration.
     pub fn parameters(&self) -> &[Parameter] {
         self.programs.evaluate.0.plan.parameters()
+    }
+
+    /// Weights that are not trained, in the order of their declaration.
+    pub fn frozen(&self) -> &[Parameter] {
+        self.programs.evaluate.0.plan.frozen()
     }
 
     /// Program of a training step.

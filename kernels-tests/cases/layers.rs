@@ -8,7 +8,7 @@ use crate::kernels::matmul::Activation;
 use crate::kernels::rope;
 use crate::layers::{
     BlockConfig, DecoderBlock, Embedding, FeedForward, Fused, Gru, Head, HeadKind, Layer, LayerNorm, Linear, LlamaBlock, LlamaBlockConfig,
-    Lstm, Projected, Projection, TransformerBlock, Wanted,
+    LowRank, Lstm, Projected, Projection, TransformerBlock, Wanted,
 };
 use crate::losses::{CrossEntropyConfig, Loss};
 use crate::plan::{Init, Plan, Section, Tensor};
@@ -16,7 +16,7 @@ use crate::random::Random;
 
 type Backward = Box<dyn FnMut(&mut Plan, Tensor) -> Result<Tensor>>;
 
-/// dims: batch, length, features / heads, heads, hidden; flags: layer, activation, dropout.
+/// dims: batch, length, features / heads, heads, hidden; flags: layer, activation, dropout, adapters.
 pub(super) const FAMILY: Family =
     Family { kinks: |spec| spec.flags[1] == 2 || spec.flags[0] == 5, ..Family::new("layers", spec, 208, build, &[]) };
 
@@ -28,7 +28,7 @@ fn spec(i: usize, random: &mut Random) -> Spec {
         random.pick(&[1, 2, 3]),
         random.pick(&[4, 7, 33]),
     ];
-    Spec { dims, flags: vec![i % 13, i / 13 % 4, i / 52 % 2], regime: Regime::Normal, seed: i as u64 }
+    Spec { dims, flags: vec![i % 13, i / 13 % 4, i / 52 % 2, i / 104], regime: Regime::Normal, seed: i as u64 }
 }
 
 fn build(b: &mut Builder, spec: &Spec) -> Result<()> {
@@ -39,6 +39,8 @@ fn build(b: &mut Builder, spec: &Spec) -> Result<()> {
     let heads = if features.is_multiple_of(heads) { heads } else { 1 };
     let activation = [Activation::Gelu, Activation::GeluTanh, Activation::Relu, Activation::Identity][spec.flags[1]];
     let dropout = [0.0, 0.25][spec.flags[2]];
+    // Scaled and not.
+    let adapter = (spec.flags[3] > 0).then(|| LowRank { rank: 1 + spec.seed as usize % 4, scale: [1.0, 0.75][spec.seed as usize % 2] });
     b.tolerance = Tolerance::Nmse(1e-9);
     if spec.flags[0] == 0 {
         let ids = b.ints("ids", &[batch, length], 40)?;
@@ -74,7 +76,7 @@ fn build(b: &mut Builder, spec: &Spec) -> Result<()> {
         // Grouped queries, where keys of fewer heads still begin at such a place.
         let kv_heads = if (spec.seed / 12).is_multiple_of(2) && (features / heads * features).is_multiple_of(64) { 1 } else { heads };
         let config = LlamaBlockConfig { features, heads, kv_heads, hidden, dropout, eps: 1e-6, theta: 1e4, limit: length };
-        let mut block = LlamaBlock::new("model.layers.0", config)?;
+        let mut block = LlamaBlock::new("model.layers.0", config)?.adapted([adapter; 2]);
         // Of one position the queries have no gradient but rounding errors.
         let length = length.max(2);
         let x = b.input("x_llama", &[batch, length, features])?;
@@ -128,7 +130,10 @@ fn build(b: &mut Builder, spec: &Spec) -> Result<()> {
             2 => Box::new(LayerNorm::new("norm", features, 1e-5)),
             5 => Box::new(Head::new("head", HeadKind::Relu, features, hidden, dropout)),
             6 => Box::new(Head::new("head", HeadKind::GeluNorm, features, hidden, dropout)),
-            _ => Box::new(FeedForward::new("network", features, hidden, activation, dropout)),
+            _ => {
+                let first = Linear::new("network.linear1", features, hidden).activated(activation).adapted(adapter);
+                Box::new(FeedForward::of([(first, dropout), (Linear::new("network.linear2", hidden, features).adapted(adapter), dropout)]))
+            }
         };
         y = layer.forward(&mut b.plan, x)?;
         backward = Box::new(move |plan, dy| layer.backward(plan, dy));

@@ -7,17 +7,17 @@ use crate::kernels::Dropout;
 use crate::kernels::matmul::{Activation, Matmul};
 use crate::random::Random;
 
-/// dims: m, n, k, batch; flags: trans_a, trans_b, bias, activation, pre, dropout, derivative, residual, accumulate, row_sum.
+/// dims: m, n, k, batch; flags: trans_a, trans_b, bias, activation, pre, dropout, derivative, residual, accumulate, row_sum, addend and scale.
 pub(super) const FAMILY: Family = Family::new(
     "matmul",
     spec,
-    199,
+    223,
     build,
     &[
-        (&[256, 64, 64, 1], &[0, 1, 1, 0, 0, 0, 0, 0, 0, 0]),
-        (&[256, 256, 64, 1], &[0, 1, 1, 0, 0, 0, 0, 0, 0, 0]),
-        (&[256, 256, 256, 1], &[1, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
-        (&[1024, 1024, 1024, 1], &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+        (&[256, 64, 64, 1], &[0, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0]),
+        (&[256, 256, 64, 1], &[0, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0]),
+        (&[256, 256, 256, 1], &[1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+        (&[1024, 1024, 1024, 1], &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
     ],
 );
 
@@ -33,7 +33,12 @@ const THIN: [[usize; 4]; 6] = [[3, 128, 70, 1], [2, 5, 1283, 1], [17, 2, 257, 1]
 
 /// Rows of an orthogonal array of strength two with five levels (a, b, a + b, a + 2b, …): 25 cases have every pair of options. Every other
 /// 25 have sizes that are multiples of 4, for the variant that takes only those.
-fn spec(i: usize, random: &mut Random) -> Spec {
+/// The last 24 are some of them again as products of adapters: with what is added to each output in place of a bias, and scaled.
+fn spec(number: usize, random: &mut Random) -> Spec {
+    let (i, low_rank) = match number.checked_sub(199) {
+        Some(again) => ([again, 25 + again, 174 + again][again % 3], 1),
+        None => (number, 0),
+    };
     let (a, b) = (i % 5, i / 5 % 5);
     let [transpose, before, after, sums] = [1, 2, 3, 4].map(|factor| [0, 1, 2, 3, 3][(a + factor * b) % 5]);
     let bit = |pair: usize, place: usize| pair >> place & 1;
@@ -75,15 +80,16 @@ fn spec(i: usize, random: &mut Random) -> Spec {
         bit(after, 1),
         bit(sums, 0),
         row_sum,
+        low_rank,
     ];
     let regime = [Regime::Normal, Regime::Normal, Regime::Extreme, Regime::OneHot][i % 4];
-    Spec { dims: dims.to_vec(), flags, regime, seed: i as u64 }
+    Spec { dims: dims.to_vec(), flags, regime, seed: number as u64 }
 }
 
 fn build(b: &mut Builder, spec: &Spec) -> Result<()> {
     let [m, n, k, batch] = spec.dims[..] else { unreachable!("four sizes") };
-    let [trans_a, trans_b, bias, activation, pre, dropout, derivative, residual, accumulate, row_sum] = spec.flags[..] else {
-        unreachable!("ten options")
+    let [trans_a, trans_b, bias, activation, pre, dropout, derivative, residual, accumulate, row_sum, low_rank] = spec.flags[..] else {
+        unreachable!("eleven options")
     };
     // Every seventh case multiplies parts of longer tensors.
     let part = spec.seed % 7 == 3;
@@ -107,8 +113,13 @@ fn build(b: &mut Builder, spec: &Spec) -> Result<()> {
     let kinds = [A::Identity, A::Relu, A::Gelu, A::GeluTanh, A::Sigmoid, A::Silu, A::Tanh];
     product.activation = kinds[activation];
     product.dropout = (dropout == 1).then_some(Dropout { rate: 0.3, stream: 5 });
-    if bias == 1 {
+    if bias == 1 && low_rank == 0 {
         product.bias = Some(b.normal("bias", &[n])?);
+    } else if bias == 1 {
+        product.addend = Some(b.normal("addend", &shape)?);
+    }
+    if low_rank == 1 && dropout == 0 {
+        product.scale = 0.75;
     }
     if pre == 1 {
         product.pre = Some(b.output("pre", &both)?);

@@ -4,6 +4,11 @@ llama/ and mamba2/.
     pip install torch transformers
     python3 kernels-tests/golden/make_text.py
 
+With one argument, the program, it writes the losses of ten steps of adapters beside those models instead (adapters.json); their first
+factors are those of the program (adapters.safetensors).
+
+    python3 kernels-tests/golden/make_text.py target/release/engine
+
 With two arguments it compares runs of any configuration instead: a folder to work in, and the program; a third names one kind of model.
 
     python3 kernels-tests/golden/make_text.py /tmp/parity target/release/engine llama
@@ -14,9 +19,11 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import unittest.mock
 
 import numpy as np
+import safetensors.torch
 import torch
 import transformers
 
@@ -109,9 +116,9 @@ def widened(kind):
         yield
 
 
-def losses(made, stream, context, kind, bias=True):
+def losses(made, stream, context, kind, bias=True, trained=None):
     made = made.to(kind)
-    named = [(name, weight) for name, weight in made.named_parameters() if bias or not name.endswith("bias")]
+    named = trained or [(name, weight) for name, weight in made.named_parameters() if bias or not name.endswith("bias")]
     groups = [
         {"params": [w for _, w in named if w.dim() > 1], "weight_decay": 0.1},
         {"params": [w for _, w in named if w.dim() < 2], "weight_decay": 0.0},
@@ -144,6 +151,57 @@ def golden():
             file.write("\n")
 
 
+# Modules of a block that share an adapter in the engine, with the name of their weights there: beginning, adapter, modules, and whether
+# they are of attention.
+SHARED = {
+    "gpt": ("transformer.h", [(part, [part], part.startswith("attn")) for part in ["attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"]]),
+    "llama": ("model.layers", [
+        ("qkv", [f"self_attn.{part}_proj" for part in "qkv"], True), ("self_attn.o_proj", ["self_attn.o_proj"], True),
+        ("gate_up", ["mlp.gate_proj", "mlp.up_proj"], False), ("mlp.down_proj", ["mlp.down_proj"], False)]),
+    "mamba2": ("backbone.layers", [(part, [part], False) for part in ["mixer.in_proj", "mixer.out_proj"]]),
+}
+
+
+def adapt(made, kind, layers, scale, first):
+    """Adds adapters to modules, y + scale · B·A·x with B = 0 at first, and gives their factors."""
+    factors = []
+    beginning, parts = SHARED[kind]
+    for block, (name, modules, attends) in itertools.product(range(2), parts):
+        if layers == "attention" and not attends:
+            continue
+        stem = f"{beginning}.{block}."
+        a = first[f"{stem}{name}.lora_A.weight"].double().requires_grad_()
+        outputs = []
+        for module in map(made.get_submodule, (stem + part for part in modules)):
+            outputs.append(module.weight.shape[1] if kind == "gpt" else module.weight.shape[0])
+        b = torch.zeros(sum(outputs), len(a), dtype=torch.float64, requires_grad=True)
+        for number, part in enumerate(modules):
+            rows = slice(sum(outputs[:number]), sum(outputs[:number + 1]))
+            made.get_submodule(stem + part).register_forward_hook(
+                lambda _, given, y, a=a, b=b, rows=rows: y + scale * (given[0] @ a.T) @ b[rows].T)
+        factors += [(f"{stem}{name}.lora_A.weight", a), (f"{stem}{name}.lora_B.weight", b)]
+    return factors
+
+
+def golden_adapters(program):
+    for kind, sizes in GOLDEN.items():
+        folder = f"kernels-tests/golden/{kind}"
+        expected = {}
+        with tempfile.TemporaryDirectory() as work:
+            made = model(kind, 1, 11, 6, **sizes)
+            made.save_pretrained(f"{work}/model")
+            engine(program, work, "run", tokens(400, 11), 6, made, sets=["adapt.rank=2", "adapt.layers=all"])
+            begun = safetensors.torch.load_file(f"{work}/run/checkpoints/step-000000000.safetensors")
+        first = {name: value for name, value in begun.items() if name.endswith("lora_A.weight") and not name.startswith("optimizer.")}
+        safetensors.torch.save_file(first, f"{folder}/adapters.safetensors")
+        for layers, scale in [("attention", 1.5), ("all", 1.0)][kind == "mamba2":]:
+            made = model(kind, 1, 11, 6, **sizes)
+            expected[layers] = losses(made, tokens(400, 11), 6, torch.float64, trained=adapt(made, kind, layers, scale, first))
+        with open(f"{folder}/adapters.json", "w") as file:
+            json.dump(expected, file, indent=1)
+            file.write("\n")
+
+
 def run_file(made, bias):
     """Run file and overrides that make the same model."""
     c = made.config
@@ -160,10 +218,10 @@ def run_file(made, bias):
         f"model.mixer={{state={c.state_size},head={c.head_dim},conv={c.conv_kernel},expand={c.expand},chunk={c.chunk_size}}}"]
 
 
-def engine(program, folder, run, stream, context, made, bias=True):
+def engine(program, folder, run, stream, context, made, bias=True, sets=()):
     np.save(f"{folder}/stream.npy", np.array(stream, dtype=np.uint16))
-    name, sets = run_file(made, bias)
-    sets += [
+    name, own = run_file(made, bias)
+    sets = [*own, *sets,
         f"data.file={folder}/stream.npy", "data.tokenizer=", f"data.vocabulary={made.config.vocab_size}", f"data.context={context}",
         "data.sampling=windows", f"train.batch={BATCH}", "train.shuffle=false", "train.log_every=1", "schedule.kind=constant",
         f"optimizer.learning_rate={RATE}", "validation.every=10", "validation.patience=",
@@ -218,4 +276,4 @@ def parity(folder, program, only=None):
 if __name__ == "__main__":
     transformers.logging.set_verbosity_error()
     torch.set_num_threads(1)
-    golden() if len(sys.argv) == 1 else parity(*sys.argv[1:])
+    {1: golden, 2: golden_adapters}.get(len(sys.argv), parity)(*sys.argv[1:])

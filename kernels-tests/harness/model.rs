@@ -70,8 +70,13 @@ pub fn check_model(gpu: &Arc<Gpu>, config: &Config) -> Result<Option<ModelOutcom
         let leaves = flat[p.offset..p.offset + p.len()].iter().map(|v| Var::leaf(f64::from(*v))).collect();
         values.floats.insert(tensor, leaves);
     }
-    values.fill_parts(plan);
     let leaves = values.floats.clone();
+    let frozen = initial_weights(plan.frozen(), config.train.seed);
+    for p in plan.frozen() {
+        let tensor = plan.find(&p.name).ok_or_else(|| Error::Internal(format!("no tensor {}", p.name)))?;
+        values.floats.insert(tensor, frozen[p.offset..p.offset + p.len()].iter().map(|v| Var::constant(f64::from(*v))).collect());
+    }
+    values.fill_parts(plan);
     // Everything that the host wrote, as it lies on the device.
     for (tensor, _) in plan.tensors().filter(|(t, info)| matches!(info.storage, Storage::Persistent(_)) && *t != io.feed.state) {
         let words: Vec<u32> = program.read(tensor)?;

@@ -63,7 +63,8 @@ pub fn epilogue<S: Scalar>(
     at: usize,
     given: &dyn Fn(&'static str, usize) -> Option<S>,
 ) -> (S, S) {
-    let before = given("bias", j).map_or(sum, |bias| sum + bias);
+    let sum = if e.constant("SCALED") == 1 { sum * S::constant(e.scalar("rate")) } else { sum };
+    let before = given("bias", if e.constant("BIAS") == 2 { at } else { j }).map_or(sum, |bias| sum + bias);
     let mut v = activate(e.constant("ACTIVATION"), before);
     if e.constant("DROPOUT") == 1 {
         let kept = keep(state.seed, e.size("stream") as u32, state.tick, at as u32, e.scalar("rate") as f32);

@@ -1,6 +1,7 @@
 // Options and parameters of every matrix product. Their meaning is in common/matmul.
 const TRANS_A: u32 = 0u;
 const TRANS_B: u32 = 0u;
+const SCALED: u32 = 0u;
 const BIAS: u32 = 1u;
 const ACTIVATION: u32 = 0u;
 const KEEP_PRE: u32 = 1u;

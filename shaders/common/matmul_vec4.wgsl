@@ -1,5 +1,5 @@
 // common/matmul for kernels that move four columns at a time. N is a multiple of 4.
-@group(0) @binding(3) var<storage, read> bias: array<vec4<f32>>;      // (N)
+@group(0) @binding(3) var<storage, read> bias: array<vec4<f32>>;      // (N), or (batch, M, N)
 @group(0) @binding(4) var<storage, read> z: array<vec4<f32>>;         // (batch, M, N)
 @group(0) @binding(5) var<storage, read> residual: array<vec4<f32>>;  // (batch, M, N)
 @group(0) @binding(6) var<storage, read_write> pre: array<vec4<f32>>; // (batch, M, N)
@@ -13,8 +13,14 @@ fn store(batch: u32, m: u32, n: u32, sum: vec4<f32>) {
     let first = (batch * p.m + m) * p.n + n;
     let i = (y_at() + first) / 4u;
     var v = sum;
+    if (SCALED == 1u) {
+        v *= p.rate;
+    }
     if (BIAS == 1u) {
         v += bias[n / 4u];
+    }
+    if (BIAS == 2u) {
+        v += bias[i];
     }
     if (KEEP_PRE == 1u) {
         pre[i] = v;

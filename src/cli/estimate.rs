@@ -15,7 +15,7 @@ use crate::gpu::{CARD, LAUNCH, Role, Target, VIDEO_MEMORY};
 use crate::host::Host;
 use crate::metrics::bytes;
 use crate::models::SequenceTransformerConfig;
-use crate::plan::{Cost, FixedPlan, Memory, Traffic};
+use crate::plan::{Cost, FixedPlan, Memory, Traffic, counted};
 use crate::problem::Problem;
 use crate::ranks::Ranks;
 use crate::registry::Config;
@@ -245,6 +245,7 @@ impl Estimate<'_> {
             "recompute": config.train.recompute,
             "precision": config.train.precision,
             "parameters": self.plan.parameter_count(),
+            "frozen": self.plan.frozen_count(),
             "total_bytes": report.total_bytes,
             "bytes_by_role": report.bytes_by_role,
             "budget_bytes": on.budget,
@@ -282,8 +283,8 @@ impl Estimate<'_> {
         let Estimate { config, on, .. } = self;
         let report = &self.memory.report;
         let mut out = format!(
-            "{} parameters, {} dispatches a step, batch {}{}{}; on {}\n{}\n",
-            self.plan.parameter_count(),
+            "{}, {} dispatches a step, batch {}{}{}; on {}\n{}\n",
+            counted(self.plan.parameter_count(), self.plan.frozen_count()),
             self.plan.launches().count(),
             self.problem.settings.train.batch,
             form(config),

@@ -49,7 +49,7 @@ fn of_configuration(config: &Config, like: Option<&Path>) -> Result<Vec<Verdict>
         let name = folder.display();
         let origin =
             Origin { config: config.to_toml()?, canonical: Some(|text| Config::parse_saved(text, "")?.to_toml()), ..Origin::default() };
-        let lines = origin.all_differences(&Config::of_run(folder)?.to_toml()?, ["then", "now"]);
+        let lines = origin.all_differences(&Config::started(folder)?.to_toml()?, ["then", "now"]);
         verdicts.push(match &lines[..] {
             [] => Verdict { level: Level::Fine, what: format!("every setting is that of {name}") },
             _ => Verdict {

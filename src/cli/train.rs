@@ -159,7 +159,7 @@ pub(super) fn expect_same_configuration(config: &Config, ranks: Ranks) -> Result
 fn fitted(config: &Config, options: &Options) -> Result<Config> {
     let choice = |c: &Config| (c.train.batch, c.train.accumulate, c.train.recompute, c.train.precision);
     // What else differs is reported when the run is resumed.
-    let started = if options.resume { Config::of_run(&options.out).ok() } else { None };
+    let started = if options.resume { Config::started(&options.out).ok() } else { None };
     let started = started.filter(|started| started.train.samples() == config.train.samples()).map(|started| choice(&started));
     let config = match started {
         Some(choice) => {

@@ -1,5 +1,6 @@
 //! A run's configuration: one TOML file and `--set` overrides. Unknown keys are errors, never ignored.
 
+mod adapt;
 mod keys;
 mod kinds;
 mod lookup;
@@ -16,6 +17,7 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+pub use adapt::{AdaptConfig, Adapted};
 pub use keys::{Key, Table, Word, tables_of};
 #[cfg(feature = "cli")]
 pub(crate) use overrides::value_of;
@@ -42,6 +44,9 @@ pub struct Config<M, D, L> {
     pub data: D,
     /// Configuration of the loss that is minimised.
     pub loss: L,
+    /// Low-rank adapters that are trained beside the weights of a language model; none trains the weights themselves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adapt: Option<AdaptConfig>,
     /// Optimiser, its learning rate and its options.
     #[serde(default)]
     pub optimizer: OptimizerConfig,
@@ -81,6 +86,7 @@ impl<M, D, L> Config<M, D, L> {
             model,
             data,
             loss,
+            adapt: None,
             optimizer: OptimizerConfig::default(),
             schedule: ScheduleConfig::default(),
             train: TrainConfig::default(),
@@ -98,6 +104,7 @@ impl<M, D, L> Config<M, D, L> {
             model: (),
             data: (),
             loss: (),
+            adapt: self.adapt.clone(),
             optimizer: self.optimizer.clone(),
             schedule: self.schedule.clone(),
             train: self.train.clone(),
@@ -116,11 +123,19 @@ where
     D: Section + Serialize + DeserializeOwned,
     L: Section + Serialize + DeserializeOwned,
 {
-    /// Reads the configuration of a run folder, from its `config.toml`.
+    /// Reads the configuration of the model that a run folder holds, for its weights: adapters are part of these (`Weights`).
+    ///
+    /// # Errors
+    /// As `started`.
+    pub fn of_run(folder: &Path) -> Result<Self> {
+        Ok(Config { adapt: None, ..Self::started(folder)? })
+    }
+
+    /// Reads the configuration that a run was started with, from the `config.toml` of its folder.
     ///
     /// # Errors
     /// `MissingInput` where there is none, and as `load`.
-    pub fn of_run(folder: &Path) -> Result<Self> {
+    pub fn started(folder: &Path) -> Result<Self> {
         let path = folder.join(SAVED);
         if folder.is_file() {
             return Err(Error::MissingInput(
@@ -268,6 +283,7 @@ impl<M: Section, D: Section, L: Section> Section for Config<M, D, L> {
         let range = format!("below train.epochs = {}", t.epochs);
         let warmup = s.warmup_of(t.epochs);
         within(s.kind != ScheduleKind::EpochCosine || warmup < t.epochs, "schedule.warmup_epochs", warmup as f64, &range)?;
+        self.adapt.iter().try_for_each(AdaptConfig::validate)?;
         self.model.validate()?;
         self.loss.validate()?;
         self.optimizer.validate()?;

@@ -163,6 +163,9 @@ impl WebRun {
         open: impl FnOnce() -> Result<Gpu>,
     ) -> Result<WebRun> {
         let (plan, io) = problem.record_training(browser())?;
+        if plan.options.frozen {
+            return Err(Error::Config("[adapt]: a page trains all weights, and has no others beside them. Leave the table out".into()));
+        }
         let values = match weights {
             Some(weights) => weights.load(plan.parameters())?,
             None => initial_weights(plan.parameters(), problem.settings.train.seed),

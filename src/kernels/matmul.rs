@@ -53,8 +53,12 @@ pub struct Matmul {
     pub trans_a: bool,
     /// B is stored transposed.
     pub trans_b: bool,
+    /// Factor of the sums; other than 1 for products without bias and dropout.
+    pub scale: f64,
     /// (N), added to each row.
     pub bias: Option<Tensor>,
+    /// (batch, M, N), added in place of a bias.
+    pub addend: Option<Tensor>,
     /// Applied after the bias.
     pub activation: Activation,
     /// (batch, M, N): keeps the value before the activation.
@@ -87,7 +91,9 @@ impl Matmul {
             y_at: None,
             trans_a: false,
             trans_b: false,
+            scale: 1.0,
             bias: None,
+            addend: None,
             activation: Activation::Identity,
             pre: None,
             dropout: None,
@@ -100,7 +106,8 @@ impl Matmul {
 
     /// True if K runs over the rows of both factors and nothing but the sum itself is made: a weight's gradient, dW = dYᵀ·X.
     fn adds_over_rows(&self) -> bool {
-        let plain = self.bias.is_none() && self.pre.is_none() && self.dropout.is_none() && self.derivative.is_none();
+        let plain =
+            self.bias.is_none() && self.addend.is_none() && self.pre.is_none() && self.dropout.is_none() && self.derivative.is_none();
         let plain = plain && self.residual.is_none() && self.activation == Activation::Identity;
         plain && self.trans_a && !self.trans_b && self.batch == 1
     }
@@ -224,7 +231,7 @@ impl Matmul {
             }
         }
         self.expect_sizes(plan, kernel)?;
-        let of_y = y_at..y_at + batch * m * n;
+        let (of_y, scaled) = (y_at..y_at + batch * m * n, self.scale != 1.0);
         let mut dispatch = Dispatch::new(kernel, label)
             .constant("TRANS_A", self.trans_a.into())
             .constant("TRANS_B", self.trans_b.into())
@@ -235,7 +242,8 @@ impl Matmul {
             .bind("a", self.a)
             .bind("b", self.b)
             .bind("y", self.y)
-            .bind_if("BIAS", "bias", self.bias)
+            .constant("BIAS", if self.addend.is_some() { 2 } else { self.bias.is_some().into() })
+            .bind_if("BIAS", "bias", self.bias.or(self.addend))
             .bind_if("KEEP_PRE", "pre", self.pre)
             .bind_if("RESIDUAL", "residual", self.residual)
             .bind_if("ROW_SUM", "row_sum", self.row_sum)
@@ -252,8 +260,11 @@ impl Matmul {
             .moves_part("pre", of_y.clone())
             .moves_part("residual", of_y.clone())
             .size("stream", self.dropout.map_or(y_at, |d| d.stream as usize))
-            .scalar("rate", self.dropout.map_or(0.0, |d| d.rate))
+            .scalar("rate", self.dropout.map_or(if scaled { self.scale } else { 0.0 }, |d| d.rate))
             .flops(2 * batch * m * n * k);
+        if scaled {
+            dispatch = dispatch.constant("SCALED", 1);
+        }
         if let Some((kind, z)) = self.derivative
             && kind != Activation::Identity
         {
@@ -293,7 +304,10 @@ impl Matmul {
             return Err(Error::Internal(format!("{kernel}: products whose row sums are made are not added to")));
         }
         let factors = [(self.a, self.a_at, batch * m * k), (self.b, self.b_at, batch * k * n)];
-        let outputs = [Some(self.y), self.pre, self.residual, self.derivative.map(|(_, z)| z)];
+        if self.scale != 1.0 && (self.dropout.is_some() || self.bias.is_some()) || self.bias.is_some() && self.addend.is_some() {
+            return Err(Error::Internal(format!("{kernel}: a scale is for sums without bias and dropout, an addend in place of a bias")));
+        }
+        let outputs = [Some(self.y), self.pre, self.addend, self.residual, self.derivative.map(|(_, z)| z)];
         let outputs = outputs.into_iter().flatten().map(|tensor| (tensor, self.y_at, batch * m * n));
         for (tensor, at, len) in factors.into_iter().chain(outputs) {
             // A part of a tensor may end before the tensor does.

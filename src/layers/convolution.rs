@@ -86,7 +86,7 @@ impl<S: Surroundings> Convolution<S> {
             };
             product.record(plan, &self.name)?;
         }
-        self.linear.saved = Some(Saved { x: around, weight, bias, pre, rows: samples * positions });
+        self.linear.saved = Some(Saved { x: around, weight, bias, pre, factors: None, rows: samples * positions });
         self.saved = Some((x, surroundings, chunk));
         Ok(y)
     }

@@ -1,6 +1,7 @@
 //! y = x·Wᵀ + b, with what follows fused into the product.
 
 use super::layer::{Decoding, Gradient, Layer, saved_by_forward, through_dropout, with_features};
+use super::low_rank::{Factors, LowRank, Sizes};
 use super::projection::{Projected, Projection, chunk};
 use crate::error::Result;
 use crate::kernels::matmul::{Activation, Matmul};
@@ -25,6 +26,7 @@ pub struct Linear {
     pub activation: Activation,
     /// Dropout after the activation.
     pub dropout: Option<Dropout>,
+    adapter: Option<LowRank>,
     pub(super) saved: Option<Saved>,
 }
 
@@ -35,6 +37,7 @@ pub(super) struct Saved {
     pub(super) weight: Tensor,
     pub(super) bias: Option<Tensor>,
     pub(super) pre: Option<Tensor>,
+    pub(super) factors: Option<Factors>,
     pub(super) rows: usize,
 }
 
@@ -65,8 +68,15 @@ impl Linear {
             rows_of: None,
             activation: Activation::Identity,
             dropout: None,
+            adapter: None,
             saved: None,
         }
+    }
+
+    /// The layer with an adapter of its weight, which is trained in its place.
+    pub fn adapted(mut self, adapter: Option<LowRank>) -> Self {
+        self.adapter = adapter;
+        self
     }
 
     /// The layer with an activation after it.
@@ -141,7 +151,7 @@ impl Linear {
         plan.part(parameter, first * shape[1..].iter().product::<usize>(), shape)
     }
 
-    /// Appends y = dropout(activation(x·Wᵀ + b)) + residual.
+    /// Appends y = dropout(activation(x·Wᵀ + b)) + residual, with the part of its adapter before the activation.
     ///
     /// # Errors
     /// As `Layer::forward`.
@@ -156,17 +166,21 @@ impl Linear {
             _ if !plan.options.trains => None,
             _ => Some(plan.activation(format!("{}.pre", self.label), &shape)?),
         };
-        let product = Matmul {
-            trans_b: true,
-            bias,
-            activation: self.activation,
-            pre,
-            dropout: self.dropout,
-            residual,
-            ..Matmul::new(x, weight, y, (rows, self.outputs, self.inputs))
+        let (inputs, outputs) = (self.inputs, self.outputs);
+        let product = |y| Matmul { trans_b: true, bias, ..Matmul::new(x, weight, y, (rows, outputs, inputs)) };
+        let (product, factors) = match self.adapter {
+            None => (product(y), None),
+            Some(adapter) => {
+                let addend = plan.activation(format!("{}.frozen", self.label), &shape)?;
+                product(addend).record(plan, &self.label)?;
+                let weights = self.weights.iter().map(|(name, _)| name.clone()).collect();
+                let factors = adapter.forward(plan, &self.label, weights, x, Sizes { rows, inputs, outputs })?;
+                (Matmul { addend: Some(addend), ..factors.product(y) }, Some(factors))
+            }
         };
+        let product = Matmul { activation: self.activation, pre, dropout: self.dropout, residual, ..product };
         product.record(plan, &self.label)?;
-        self.saved = Some(Saved { x, weight, bias, pre, rows });
+        self.saved = Some(Saved { x, weight, bias, pre, factors, rows });
         Ok(y)
     }
 
@@ -201,31 +215,39 @@ impl Linear {
         if self.saved.is_some() { self.backward(plan, gradient) } else { Ok(gradient) }
     }
 
-    /// Appends dW += dyᵀ·x and db += Σ dy, where dy is the gradient before activation and dropout.
+    /// Appends dW += dyᵀ·x and db += Σ dy, where dy is the gradient before activation and dropout, and the gradients of its adapter.
     ///
     /// # Errors
     /// `Internal` before `forward`.
     pub fn backward_params(&self, plan: &mut Plan, dy: Tensor) -> Result<()> {
-        let Saved { x, weight, bias, rows, .. } = saved_by_forward(&self.saved, &self.label)?;
+        let Saved { x, weight, bias, factors, rows, .. } = saved_by_forward(&self.saved, &self.label)?;
+        if let Some(factors) = factors {
+            factors.backward_params(plan, &self.label, x, dy)?;
+        }
         let dw = plan.gradient(weight)?;
         let db = bias.map(|bias| plan.gradient(bias)).transpose()?;
         let product = Matmul { trans_a: true, accumulate: true, row_sum: db, ..Matmul::new(dy, x, dw, (self.outputs, self.inputs, rows)) };
         product.record(plan, &self.label)
     }
 
-    /// Appends dx = dy·W, multiplied by the fused dropout mask and derivative, plus the fused residual.
+    /// Appends dx = dy·W, multiplied by the fused dropout mask and derivative, plus the fused residual, after `backward_params`.
     ///
     /// # Errors
-    /// `Internal` before `forward`.
+    /// `Internal` before `forward`, or with an adapter before `backward_params`.
     pub fn backward_input(&self, plan: &mut Plan, dy: Tensor, fused: Fused) -> Result<Tensor> {
-        let Saved { x, weight, rows, .. } = saved_by_forward(&self.saved, &self.label)?;
+        let Saved { x, weight, factors, rows, .. } = saved_by_forward(&self.saved, &self.label)?;
         let dx = plan.like(format!("{}.dx", self.label), x)?;
-        let product = Matmul {
-            derivative: fused.derivative,
-            dropout: fused.dropout,
-            residual: fused.residual,
-            ..Matmul::new(dy, weight, dx, (rows, self.inputs, self.outputs))
+        let product = |dx| Matmul::new(dy, weight, dx, (rows, self.inputs, self.outputs));
+        let product = match factors {
+            None => product(dx),
+            Some(factors) => {
+                let addend = plan.like(format!("{}.dfrozen", self.label), x)?;
+                product(addend).record(plan, &self.label)?;
+                Matmul { addend: Some(addend), ..factors.product_of_input(plan, &self.label, dx)? }
+            }
         };
+        let Fused { derivative, dropout, residual } = fused;
+        let product = Matmul { derivative, dropout, residual, ..product };
         product.record(plan, &self.label)?;
         Ok(dx)
     }

@@ -4,6 +4,7 @@
 use super::layer::{Cache, Decoding, Layer, axes, dropout, saved_by_forward};
 use super::layer_norm::LayerNorm;
 use super::linear::{Fused, Linear};
+use super::low_rank::LowRank;
 use super::self_attention::attend_cached;
 use crate::error::{Error, Result};
 use crate::gpu::Role;
@@ -89,6 +90,13 @@ impl LlamaBlock {
             down: linear("mlp.down", &[("mlp.down", features)], hidden),
             saved: None,
         })
+    }
+
+    /// The block with adapters of the projections of its attention, and of those of its feed-forward network.
+    pub fn adapted(mut self, [attention, feed_forward]: [Option<LowRank>; 2]) -> Self {
+        (self.qkv, self.output) = (self.qkv.adapted(attention), self.output.adapted(attention));
+        (self.gate_up, self.down) = (self.gate_up.adapted(feed_forward), self.down.adapted(feed_forward));
+        self
     }
 
     /// Sizes of the rotation of queries and keys of sequences of this length.

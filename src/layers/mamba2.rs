@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::layer::{Cache, Decoding, Layer, axes};
 use super::layer_norm::LayerNorm;
 use super::linear::{Fused, Linear};
+use super::low_rank::LowRank;
 use super::sequential::Step;
 use super::stacked::{Sample, StackLayer};
 use super::state_space::{HeadNumbers, StateSpace};
@@ -218,6 +219,13 @@ impl Mamba2Block {
     pub fn new(name: &str, features: usize, layers: usize, config: Mamba2Config) -> Result<Self> {
         let mixer = Mamba2::new(&format!("{name}.mixer"), features, layers, config)?;
         Ok(Mamba2Block { norm: LayerNorm::rms(&format!("{name}.norm"), features, EPS), mixer })
+    }
+
+    /// The block with adapters of the projections into and out of its mixer.
+    pub fn adapted(mut self, adapter: Option<LowRank>) -> Self {
+        let Mamba2 { in_proj, out_proj, .. } = self.mixer;
+        self.mixer = Mamba2 { in_proj: in_proj.adapted(adapter), out_proj: out_proj.adapted(adapter), ..self.mixer };
+        self
     }
 }
 

@@ -11,7 +11,7 @@ use crate::batch::Fields;
 use crate::config::{Section, in_range};
 use crate::error::Result;
 use crate::kernels::matmul::Activation;
-use crate::layers::{FeedForward, Layer, LayerNorm, Linear, Mask, SelfAttention, TransformerBlock};
+use crate::layers::{FeedForward, Layer, LayerNorm, Linear, LowRank, Mask, SelfAttention, TransformerBlock};
 use crate::plan::Init;
 
 /// Sizes and options of GPT-2.
@@ -91,15 +91,17 @@ impl GptConfig {
         blocks.chain([("transformer.ln_f.bias".into(), d)]).collect()
     }
 
-    fn block(&self, number: usize) -> Result<TransformerBlock> {
+    fn block(&self, number: usize, [of_attention, of_others]: [Option<LowRank>; 2]) -> Result<TransformerBlock> {
         let (d, hidden, name) = (self.d_model, self.hidden(), format!("transformer.h.{number}"));
         let part = |part: &str| format!("{name}.{part}");
         // Each block adds two results to the residual stream, whose variance is that of one so.
         let of_residual = DEVIATION / (2.0 * self.layers as f64).sqrt();
         let projections = [self.linear(&part("attn.c_attn"), d, 3 * d, DEVIATION), self.linear(&part("attn.c_proj"), d, d, of_residual)];
+        let projections = projections.map(|projection| projection.adapted(of_attention));
         let attention = SelfAttention::between(projections, &part("attn"), d, self.heads, Mask::Causal, self.dropout)?;
         let first = self.linear(&part("mlp.c_fc"), d, hidden, DEVIATION).activated(self.activation);
         let second = self.linear(&part("mlp.c_proj"), hidden, d, of_residual);
+        let [first, second] = [first, second].map(|linear| linear.adapted(of_others));
         let norms = ["ln_1", "ln_2"].map(|norm| self.norm(&part(norm)));
         Ok(TransformerBlock::pre_norm(attention, norms, FeedForward::of([(first, 0.0), (second, self.dropout)])))
     }
@@ -165,7 +167,7 @@ impl ModelKind for GptConfig {
     }
 
     fn build(&self, build: &Build<'_>) -> Result<Box<dyn Model>> {
-        let block = |number: usize| Ok(Box::new(self.block(number)?) as Box<dyn Layer>);
+        let block = |number: usize| Ok(Box::new(self.block(number, build.adapters())?) as Box<dyn Layer>);
         let blocks = (0..self.layers).map(block).collect::<Result<_>>()?;
         let positions = Some("transformer.wpe.weight");
         let around = Around { table: TABLE, positions, features: self.d_model, tied: true, dropout: self.dropout };

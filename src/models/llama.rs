@@ -148,7 +148,7 @@ impl ModelKind for LlamaConfig {
             limit: build.fields.shape(NAME, "tokens").map(|[length]| length)?,
         };
         let block = |number: usize| {
-            let block = LlamaBlock::new(&format!("model.layers.{number}"), config)?;
+            let block = LlamaBlock::new(&format!("model.layers.{number}"), config)?.adapted(build.adapters());
             Ok(Box::new(block) as Box<dyn Layer>)
         };
         let blocks = (0..self.layers).map(block).collect::<Result<_>>()?;

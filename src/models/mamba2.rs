@@ -86,7 +86,8 @@ impl ModelKind for Mamba2LmConfig {
     fn build(&self, build: &Build<'_>) -> Result<Box<dyn Model>> {
         let block = |number: usize| {
             let block = Mamba2Block::new(&format!("backbone.layers.{number}"), self.d_model, self.layers, self.mixer.clone())?;
-            Ok(Box::new(block) as Box<dyn Layer>)
+            let [_, adapter] = build.adapters();
+            Ok(Box::new(block.adapted(adapter)) as Box<dyn Layer>)
         };
         let blocks = (0..self.layers).map(block).collect::<Result<_>>()?;
         let norm = LayerNorm::rms("backbone.norm_f", self.d_model, MAMBA2_EPS);

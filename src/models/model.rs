@@ -5,9 +5,9 @@ use std::fmt::Debug;
 
 use super::hugging_face::HuggingFace;
 use crate::batch::{Fields, Inputs, Outputs};
-use crate::config::Section;
+use crate::config::{AdaptConfig, Adapted, Section};
 use crate::error::{Error, Result};
-use crate::layers::{Cache, Decoding};
+use crate::layers::{Cache, Decoding, LowRank};
 use crate::losses::Gradients;
 use crate::plan::{Buffer, Plan};
 
@@ -18,6 +18,17 @@ pub struct Build<'a> {
     pub fields: &'a Fields,
     /// Values of the model's buffers, which are kept with the weights and not trained.
     pub buffers: &'a [Buffer],
+    /// Adapters that are trained beside frozen weights, of a run that has them.
+    pub adapt: Option<&'a AdaptConfig>,
+}
+
+impl Build<'_> {
+    /// Adapters of the projections of attention, and of the other linear layers of blocks.
+    pub fn adapters(&self) -> [Option<LowRank>; 2] {
+        let of = |adapt: &AdaptConfig| LowRank { rank: adapt.rank, scale: adapt.scale() };
+        let every = self.adapt.filter(|adapt| adapt.layers == Adapted::All);
+        [self.adapt, every].map(|adapt| adapt.map(of))
+    }
 }
 
 /// Configuration of a model: the table `model` of a run file.

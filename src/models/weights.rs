@@ -1,13 +1,12 @@
 //! Initial weights.
 
-use crate::plan::{FLAT_ALIGN, Init, Parameter};
+use crate::plan::{Init, Parameter, flat_len};
 use crate::random::{Random, stream};
 
 /// Initial values of a flat parameter buffer. Each tensor draws from (seed, hash of its name), so that adding one changes no other; the
 /// layers of a stack named `transformer…` start identical, as PyTorch's `TransformerEncoder` copies its first.
 pub fn initial_weights(parameters: &[Parameter], seed: u64) -> Vec<f32> {
-    let len = parameters.last().map_or(0, |p| (p.offset + p.len()).next_multiple_of(FLAT_ALIGN));
-    let mut flat = vec![0.0; len];
+    let mut flat = vec![0.0; flat_len(parameters)];
     for parameter in parameters {
         let name: String = match parameter.name.split_once(".layers.") {
             Some((stack, rest)) if stack.starts_with("transformer") => {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 
 use super::dispatch::Entry;
-use super::tensor::{FLAT_ALIGN, Fill, Parameter, Section, Tensor, TensorInfo};
+use super::tensor::{Adapter, Fill, Parameter, Section, Tensor, TensorInfo, flat_len};
 use crate::error::{Error, Result};
 use crate::gpu::Target;
 
@@ -19,6 +19,8 @@ pub struct PlanOptions {
     pub halves: bool,
     /// True if somebody besides the loss reads what the model gives. If not, the loss may make it in parts, none of which lasts.
     pub outputs: bool,
+    /// True if the weights that layers declare are not trained, but adapters beside them.
+    pub frozen: bool,
 }
 
 /// Static lists of dispatches over named tensors: forward, backward and update, one after another.
@@ -33,6 +35,8 @@ pub struct FixedPlan {
     pub(super) tensors: Vec<TensorInfo>,
     pub(super) names: HashMap<String, Tensor>,
     pub(super) parameters: Vec<Parameter>,
+    pub(super) frozen: Vec<Parameter>,
+    pub(super) adapters: Vec<Adapter>,
     pub(super) entries: Vec<Entry>,
     pub(super) read_back: Vec<Tensor>,
     pub(super) parts: Vec<(Tensor, Tensor, usize)>,
@@ -92,19 +96,39 @@ impl FixedPlan {
         self.names.get(name).copied()
     }
 
-    /// Weights in the order of their declaration.
+    /// Weights that are trained, in the order of their declaration.
     pub fn parameters(&self) -> &[Parameter] {
         &self.parameters
     }
 
-    /// Number of weights, without padding.
+    /// Weights that are not trained, in the order of their declaration.
+    pub fn frozen(&self) -> &[Parameter] {
+        &self.frozen
+    }
+
+    /// Weights of the model itself, with which it begins: the frozen ones where adapters are trained, else all.
+    pub fn of_model(&self) -> &[Parameter] {
+        if self.options.frozen { &self.frozen } else { &self.parameters }
+    }
+
+    /// Adapters beside frozen weights.
+    pub fn adapters(&self) -> &[Adapter] {
+        &self.adapters
+    }
+
+    /// Number of weights that are not trained, without padding.
+    pub fn frozen_count(&self) -> usize {
+        self.frozen.iter().map(Parameter::len).sum()
+    }
+
+    /// Number of weights that are trained, without padding.
     pub fn parameter_count(&self) -> usize {
         self.parameters.iter().map(Parameter::len).sum()
     }
 
-    /// Elements of a flat buffer, padding included.
+    /// Elements of a flat buffer of trained weights, padding included.
     pub fn flat_len(&self) -> usize {
-        self.parameters.last().map_or(0, |p| (p.offset + p.len()).next_multiple_of(FLAT_ALIGN))
+        flat_len(&self.parameters)
     }
 
     /// Recorded dispatches.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use super::fixed::FixedPlan;
 use super::lowering::{ImageSpec, Lowered, Place, lower};
 use super::slices::staged;
-use super::tensor::{Flat, Storage, Tensor};
+use super::tensor::{Flat, Storage, Tensor, flat_len};
 use crate::error::{Error, Result};
 use crate::gpu::Role;
 
@@ -142,13 +142,17 @@ impl Memory {
     /// The flat buffers that these plans need.
     fn add_flats(&mut self, plans: &[FixedPlan], shared: &mut Shared) -> Result<()> {
         let Some(first) = plans.first() else { return Ok(()) };
-        if let Some(other) = plans.iter().find(|other| other.parameters() != first.parameters()) {
+        if let Some(other) = plans.iter().find(|other| other.parameters() != first.parameters() || other.frozen() != first.frozen()) {
             return Err(Error::Internal(format!("plans {} and {} declare different parameters", first.name, other.name)));
         }
         let training = plans.iter().any(|p| p.tensors().any(|(_, t)| matches!(t.storage, Storage::Gradient { .. })));
         for flat in Flat::ALL {
-            let used = flat == Flat::Parameters || training || plans.iter().any(|p| p.find(flat.name()).is_some());
-            let bytes = first.flat_len() as u64 * 4;
+            let (used, len) = match flat {
+                Flat::Frozen => (true, flat_len(first.frozen())),
+                Flat::Parameters => (true, first.flat_len()),
+                _ => (training || plans.iter().any(|p| p.find(flat.name()).is_some()), first.flat_len()),
+            };
+            let bytes = len as u64 * 4;
             if used && bytes > 0 {
                 let buffer = self.add(flat.name().into(), flat.role(), bytes);
                 shared.places.insert(flat.name().into(), Place { buffer, offset: 0, bytes });
@@ -169,6 +173,7 @@ impl Memory {
             let slice = |flat: Flat, offset: usize| Place { offset: offset as u64 * 4, bytes, ..shared.places[flat.name()] };
             places[tensor.0 as usize] = match info.storage {
                 Storage::Parameter { offset } => Some(slice(Flat::Parameters, offset)),
+                Storage::Frozen { offset } => Some(slice(Flat::Frozen, offset)),
                 Storage::Gradient { offset } => Some(slice(Flat::Gradients, offset)),
                 Storage::Flat(flat) => Some(slice(flat, 0)),
                 Storage::Persistent(role) => {

@@ -32,4 +32,4 @@ pub use passes::{Halves, Passes};
 pub use program::{Arena, Program, Timing};
 pub use recompute::Recompute;
 pub use recording::Plan;
-pub use tensor::{Buffer, FLAT_ALIGN, Fill, Flat, Init, Parameter, Section, Storage, Tensor, TensorInfo};
+pub use tensor::{Adapter, Buffer, FLAT_ALIGN, Fill, Flat, Init, Parameter, Section, Storage, Tensor, TensorInfo, counted, flat_len};

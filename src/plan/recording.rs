@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::dispatch::{Dispatch, Entry, Extent, Grid, Param, Shared, Variant};
 use super::fixed::{FixedPlan, PlanOptions};
-use super::tensor::{FLAT_ALIGN, Fill, Flat, Init, Parameter, Section, Storage, Tensor, TensorInfo};
+use super::tensor::{Adapter, FLAT_ALIGN, Fill, Flat, Init, Parameter, Section, Storage, Tensor, TensorInfo, flat_len};
 use crate::error::{Error, Result};
 use crate::gpu::{Access, ParamType, Role, Shader, Target};
 
@@ -42,12 +42,12 @@ impl Deref for Plan {
 impl Plan {
     /// An empty plan of a training step.
     pub fn training(name: &str, target: Target) -> Self {
-        Plan::with(name, target, PlanOptions { trains: true, micro_steps: true, halves: false, outputs: false })
+        Plan::with(name, target, PlanOptions { trains: true, micro_steps: true, halves: false, outputs: false, frozen: false })
     }
 
     /// An empty plan without a backward pass.
     pub fn new(name: &str, target: Target) -> Self {
-        Plan::with(name, target, PlanOptions { trains: false, micro_steps: true, halves: false, outputs: true })
+        Plan::with(name, target, PlanOptions { trains: false, micro_steps: true, halves: false, outputs: true, frozen: false })
     }
 
     /// Tells the launches that follow whether a step has several micro-steps; for tests.
@@ -65,6 +65,8 @@ impl Plan {
             tensors: vec![],
             names: HashMap::new(),
             parameters: vec![],
+            frozen: vec![],
+            adapters: vec![],
             entries: vec![],
             read_back: vec![],
             parts: vec![],
@@ -99,15 +101,37 @@ impl Plan {
         Ok(tensor)
     }
 
-    /// Declares a weight under its PyTorch name.
+    /// Declares a weight under its PyTorch name, which is trained unless the plan has frozen ones.
     ///
     /// # Errors
     /// `Config` when the shape overflows, `Internal` when the name is taken.
     pub fn parameter(&mut self, name: &str, shape: &[usize], init: Init) -> Result<Tensor> {
+        if !self.options.frozen {
+            return self.trained(name, shape, init);
+        }
+        let offset = flat_len(&self.frozen);
+        let tensor = self.add(name.into(), shape, Storage::Frozen { offset })?;
+        self.fixed.frozen.push(Parameter { name: name.into(), shape: shape.to_vec(), offset, init });
+        Ok(tensor)
+    }
+
+    fn trained(&mut self, name: &str, shape: &[usize], init: Init) -> Result<Tensor> {
         let offset = self.flat_len();
         let tensor = self.add(name.into(), shape, Storage::Parameter { offset })?;
         self.fixed.parameters.push(Parameter { name: name.into(), shape: shape.to_vec(), offset, init });
         Ok(tensor)
+    }
+
+    /// Declares the trained factors A and B of an adapter of this rank, and gives them. A begins as U(±1/√inputs) and B as 0, as `peft` has
+    /// them, so that the first step is that of the weights alone.
+    ///
+    /// # Errors
+    /// As `parameter`.
+    pub fn adapter(&mut self, adapter: Adapter, [inputs, outputs, rank]: [usize; 3]) -> Result<[Tensor; 2]> {
+        let a = self.trained(&adapter.a, &[rank, inputs], Init::Uniform(1.0 / (inputs as f64).sqrt()))?;
+        let b = self.trained(&adapter.b, &[outputs, rank], Init::Zeros)?;
+        self.fixed.adapters.push(adapter);
+        Ok([a, b])
     }
 
     /// A contiguous part of a weight, from its element `first`; its gradient is the same part of the weight's.
@@ -117,9 +141,7 @@ impl Plan {
     pub fn part(&mut self, parameter: Tensor, first: usize, shape: &[usize]) -> Result<Tensor> {
         let info = self.info(parameter);
         let (name, len) = (info.name.clone(), info.len());
-        let Storage::Parameter { offset } = info.storage else {
-            return Err(Error::Internal(format!("{name} is no parameter")));
-        };
+        let storage = info.storage.after(first).ok_or_else(|| Error::Internal(format!("{name} is no parameter")))?;
         if first + shape.iter().product::<usize>() > len {
             return Err(Error::Internal(format!("{name} has {len} elements: no part {shape:?} from {first}")));
         }
@@ -128,7 +150,7 @@ impl Plan {
                 "part of {name} from element {first}: bindings start at multiples of {FLAT_ALIGN}. Use a width that is a multiple of {FLAT_ALIGN}"
             )));
         }
-        let part = self.add(format!("{name}[{first}..]"), shape, Storage::Parameter { offset: offset + first })?;
+        let part = self.add(format!("{name}[{first}..]"), shape, storage)?;
         self.fixed.parts.push((part, parameter, first));
         Ok(part)
     }
@@ -144,41 +166,44 @@ impl Plan {
         let mut parts = Vec::with_capacity(weights.len());
         for weight in weights {
             let info = self.info(*weight);
-            let Storage::Parameter { offset } = info.storage else {
+            if info.storage.after(0).is_none() {
                 return Err(Error::Internal(format!("{} is no parameter", info.name)));
-            };
+            }
             if !first.is_multiple_of(FLAT_ALIGN) {
                 return Err(Error::Config(format!(
                     "{name}: its parts need sizes that are multiples of {FLAT_ALIGN} elements. Use a width that is a multiple of 8"
                 )));
             }
-            if *start.get_or_insert(offset) + first != offset {
+            if start.get_or_insert(info.storage).after(first) != Some(info.storage) {
                 return Err(Error::Internal(format!("{} does not follow the weight before it", info.name)));
             }
             parts.push((*weight, first));
             first += info.len();
         }
-        let offset = start.filter(|_| first == shape.iter().product::<usize>());
-        let offset = offset.ok_or_else(|| Error::Internal(format!("{name}: parts of {first} elements make no {shape:?}")))?;
-        let whole = self.add(name.into(), shape, Storage::Parameter { offset })?;
+        let storage = start.filter(|_| first == shape.iter().product::<usize>());
+        let storage = storage.ok_or_else(|| Error::Internal(format!("{name}: parts of {first} elements make no {shape:?}")))?;
+        let whole = self.add(name.into(), shape, storage)?;
         self.fixed.parts.extend(parts.into_iter().map(|(part, first)| (part, whole, first)));
         Ok(whole)
     }
 
-    /// Gradient of a weight: a sum over the micro-steps of a step (`sum_anew`).
+    /// Gradient of a weight: a sum over the micro-steps of a step (`sum_anew`). That of a frozen weight nobody reads, so that the launches
+    /// which would make it are dropped.
     ///
     /// # Errors
     /// `Internal` when the tensor is no parameter.
     pub fn gradient(&mut self, parameter: Tensor) -> Result<Tensor> {
         let info = self.info(parameter);
-        let Storage::Parameter { offset } = info.storage else {
-            return Err(Error::Internal(format!("{} is no parameter", info.name)));
+        let storage = match info.storage {
+            Storage::Parameter { offset } => Storage::Gradient { offset },
+            Storage::Frozen { .. } => Storage::Transient(Role::Workspace),
+            _ => return Err(Error::Internal(format!("{} is no parameter", info.name))),
         };
         let (name, shape) = (format!("grad.{}", info.name), info.shape.clone());
         if let Some(found) = self.names.get(&name) {
             return Ok(*found);
         }
-        let gradient = self.add(name, &shape, Storage::Gradient { offset })?;
+        let gradient = self.add(name, &shape, storage)?;
         self.sum_anew(gradient);
         Ok(gradient)
     }

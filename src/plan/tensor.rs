@@ -3,6 +3,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::gpu::Role;
 
 /// Elements between the starts of neighbouring tensors in a flat buffer are a multiple of this: 256 bytes, the binding alignment.
@@ -20,6 +22,11 @@ pub enum Storage {
         /// First element.
         offset: usize,
     },
+    /// Slice of the flat buffer of frozen weights, which no step changes.
+    Frozen {
+        /// First element.
+        offset: usize,
+    },
     /// Slice of the flat gradient buffer.
     Gradient {
         /// First element.
@@ -33,10 +40,21 @@ pub enum Storage {
     Transient(Role),
 }
 
-/// The four flat buffers.
+impl Storage {
+    /// That of a weight so many elements further on; none for what is no weight.
+    pub(super) fn after(self, elements: usize) -> Option<Storage> {
+        match self {
+            Storage::Parameter { offset } => Some(Storage::Parameter { offset: offset + elements }),
+            Storage::Frozen { offset } => Some(Storage::Frozen { offset: offset + elements }),
+            _ => None,
+        }
+    }
+}
+
+/// The flat buffers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Flat {
-    /// Weights.
+    /// Weights that are trained.
     Parameters,
     /// Their gradients.
     Gradients,
@@ -44,11 +62,13 @@ pub enum Flat {
     FirstMoment,
     /// Adam's second moment.
     SecondMoment,
+    /// Weights that are not trained, of a run that has such.
+    Frozen,
 }
 
 impl Flat {
-    /// All four, in the order in which they are allocated.
-    pub const ALL: [Flat; 4] = [Flat::Parameters, Flat::Gradients, Flat::FirstMoment, Flat::SecondMoment];
+    /// All of them, in the order in which they are allocated.
+    pub const ALL: [Flat; 5] = [Flat::Parameters, Flat::Gradients, Flat::FirstMoment, Flat::SecondMoment, Flat::Frozen];
 
     /// Name of the buffer.
     pub fn name(self) -> &'static str {
@@ -57,13 +77,14 @@ impl Flat {
             Flat::Gradients => "gradients",
             Flat::FirstMoment => "adam.m",
             Flat::SecondMoment => "adam.v",
+            Flat::Frozen => "frozen",
         }
     }
 
     /// Role of the buffer.
     pub fn role(self) -> Role {
         match self {
-            Flat::Parameters => Role::Parameters,
+            Flat::Parameters | Flat::Frozen => Role::Parameters,
             Flat::Gradients => Role::Gradients,
             Flat::FirstMoment | Flat::SecondMoment => Role::Optimizer,
         }
@@ -110,6 +131,33 @@ impl Parameter {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+}
+
+/// Elements of a flat buffer of these weights, padding included.
+pub fn flat_len(parameters: &[Parameter]) -> usize {
+    parameters.last().map_or(0, |last| (last.offset + last.len()).next_multiple_of(FLAT_ALIGN))
+}
+
+/// Numbers of weights that are trained and that are not, in words.
+pub fn counted(trained: usize, frozen: usize) -> String {
+    match frozen {
+        0 => format!("{trained} parameters"),
+        _ => format!("{trained} parameters of adapters, {frozen} frozen"),
+    }
+}
+
+/// Two trained factors beside frozen weights W (outputs, inputs), which together are W + scale · B·A (Hu et al. 2021, "LoRA: low-rank
+/// adaptation of large language models", eq. 3).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Adapter {
+    /// Names of the weights, whose rows follow one another in B.
+    pub weights: Vec<String>,
+    /// Name of A (rank, inputs).
+    pub a: String,
+    /// Name of B (outputs, rank).
+    pub b: String,
+    /// α / rank.
+    pub scale: f64,
 }
 
 /// Numbers that are kept with the weights and are not trained, as a PyTorch module's buffers.

@@ -54,6 +54,9 @@ impl Loaded {
         let session = Session::new(placed, gpu)?;
         let weights = initial_weights(session.parameters(), self.settings.train.seed);
         session.arena.write_flat(Flat::Parameters, &weights)?;
+        if !session.frozen().is_empty() {
+            session.arena.write_flat(Flat::Frozen, &initial_weights(session.frozen(), self.settings.train.seed))?;
+        }
         session.carry_on(0, Carried { skipped: false, loss_scale: loss_scale::INITIAL, updates: 0 })?;
         Ok(session)
     }

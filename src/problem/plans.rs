@@ -2,7 +2,7 @@
 
 use super::Problem;
 use crate::batch::Inputs;
-use crate::config::Precision;
+use crate::config::{Adapted, Precision};
 use crate::error::{Error, Result};
 use crate::gpu::{Role, Target};
 use crate::kernels::metrics::{Accumulate, RECORD, RECORDS};
@@ -33,7 +33,7 @@ impl<D: DataState + ?Sized> Problem<D> {
     /// An empty plan of the run; `trains` is true for a training step alone, `outputs` where somebody reads what the model gives.
     fn empty(&self, name: &str, target: Target, [trains, outputs]: [bool; 2]) -> Plan {
         let micro_steps = !trains || self.settings.train.accumulate > 1;
-        Plan::with(name, target, PlanOptions { trains, micro_steps, halves: self.half(), outputs })
+        Plan::with(name, target, PlanOptions { trains, micro_steps, halves: self.half(), outputs, frozen: self.settings.adapt.is_some() })
     }
 
     /// Choice of the tensors that are stored in 16 bits; none in a run with 32 bits.
@@ -51,7 +51,7 @@ impl<D: DataState + ?Sized> Problem<D> {
     }
 
     fn build(&self) -> Result<Box<dyn Model>> {
-        self.model.build(&Build { fields: &self.source().fields(), buffers: &self.buffers })
+        self.model.build(&Build { fields: &self.source().fields(), buffers: &self.buffers, adapt: self.settings.adapt.as_ref() })
     }
 
     /// Fails if the model does not look at an input without which it would be wrong.
@@ -75,6 +75,15 @@ impl<D: DataState + ?Sized> Problem<D> {
         let inputs = self.source().record(plan, batch, layout)?.of(self.source().fields());
         let mut model = self.build()?;
         let outputs = model.forward(plan, &inputs)?;
+        if let Some(adapt) = self.settings.adapt.as_ref().filter(|_| plan.adapters().is_empty()) {
+            let other = match adapt.layers {
+                Adapted::Attention => "choose adapt.layers = \"all\" for model.kind = \"mamba2\", and leave",
+                Adapted::All => "leave",
+            };
+            return Err(Error::Config(format!(
+                "adapt.layers: this model has no such layers. Adapters are for model.kind = \"gpt\", \"llama\" and \"mamba2\": {other} the table [adapt] out for others"
+            )));
+        }
         if plan.options.trains && plan.parameters().is_empty() {
             return Err(Error::Config("the model has no weights to train: give it a layer that has some, such as linear".into()));
         }

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::base;
 use super::pretrained;
 use super::rules::Watch;
-use super::tensor_file::{Best, FORMAT, Header, TensorFile, buffer_views, views, write_exported, write_tensors};
+use super::tensor_file::{Base, Best, FORMAT, Header, TensorFile, buffer_views, views, write_exported, write_tensors};
 use crate::datasets::fingerprint;
 use crate::error::{Error, Result};
 use crate::gpu::Tuning;
@@ -78,6 +79,8 @@ pub struct Origin {
     pub config: String,
     /// Fingerprints of the data files, by their keys in the configuration.
     pub data: BTreeMap<String, String>,
+    /// The frozen weights beneath the adapters of a run that trains such.
+    pub base: Option<Base>,
     /// Function that parses a configuration of this kind and gives it with every default written out, so that keys which an earlier version
     /// did not write have their defaults.
     pub canonical: Option<fn(&str) -> Result<String>>,
@@ -92,6 +95,10 @@ impl Origin {
     /// Differences to another origin, one line each: the key, its value there and its value here.
     pub fn differences(&self, there: &Origin) -> Vec<String> {
         let mut lines = self.configuration_differences(&there.config);
+        let [then, now] = [&there.base, &self.base].map(|base| base.as_ref().map_or("none", |base| base.checksum.as_str()));
+        if then != now {
+            lines.push(format!("frozen weights: {then} then, {now} now"));
+        }
         for key in self.data.keys().chain(there.data.keys().filter(|k| !self.data.contains_key(*k))) {
             let of = |data: &BTreeMap<String, String>| data.get(key).map_or("none".to_string(), Clone::clone);
             if self.data.get(key) != there.data.get(key) {
@@ -191,6 +198,8 @@ pub struct Weights {
     /// Path under which the file was found.
     pub path: PathBuf,
     file: TensorFile,
+    /// The frozen weights of a file of adapters.
+    base: Option<TensorFile>,
     /// Weights that the run itself has kept, beside a file of others.
     kept: Option<TensorFile>,
     /// How a folder of Hugging Face has the weights, if that is what was opened.
@@ -198,12 +207,15 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// Opens a safetensors file: one of this program, or a converted `state_dict`.
+    /// Opens a safetensors file: one of this program, or a converted `state_dict`. With one of adapters the frozen weights of its run are
+    /// opened, which lie beside it or in the folder above.
     ///
     /// # Errors
-    /// `MissingInput` without the file, `Data` when it is damaged.
+    /// `MissingInput` without the files, `Data` when they are damaged.
     pub fn open(path: &Path) -> Result<Weights> {
-        Ok(Weights { path: path.into(), file: TensorFile::open(path)?, kept: None, folder: None })
+        let file = TensorFile::open(path)?;
+        let base = file.header.base.as_ref().map(|base| base::open(path, base)).transpose()?;
+        Ok(Weights { path: path.into(), file, base, kept: None, folder: None })
     }
 
     /// Opens a file as `open` does, or a folder with a config.json of Hugging Face, which must be that of this model.
@@ -214,7 +226,7 @@ impl Weights {
         if !path.is_dir() {
             return Weights::open(path);
         }
-        Ok(Weights { path: path.into(), file: pretrained::open(path, folder.as_ref())?, kept: None, folder })
+        Ok(Weights { path: path.into(), file: pretrained::open(path, folder.as_ref())?, base: None, kept: None, folder })
     }
 
     /// Opens weights of a run: `best`, `last`, or a path. What is kept beside the weights, such as the normalisation of the data, comes
@@ -281,15 +293,26 @@ impl Weights {
         known.into_iter().filter_map(|(key, value)| Some((key.to_string(), value?))).collect()
     }
 
-    /// Reads weights by their PyTorch names; tensors may be f32, f64, f16 or bf16.
+    /// Reads weights by their PyTorch names; tensors may be f32, f64, f16 or bf16. Of a file of adapters these are the frozen weights with
+    /// the adapters added: W + scale · B·A, summed in 64 bits.
     ///
     /// # Errors
     /// `Data` when they are damaged or do not fit, every difference listed.
     pub fn load(&mut self, parameters: &[Parameter]) -> Result<Vec<f32>> {
-        match &self.folder {
-            Some(of) => pretrained::load(&mut self.file, of, parameters),
-            None => self.file.fill(parameters, ""),
+        let adapters = self.file.header.base.as_ref().map_or(vec![], |base| base.adapters.clone());
+        match (&self.folder, &mut self.base) {
+            (Some(of), _) => pretrained::load(&mut self.file, of, parameters),
+            (None, Some(base)) => base::merged(base, &adapters, &mut self.file, parameters),
+            (None, None) => self.file.fill(parameters, ""),
         }
+    }
+
+    /// Reads the frozen weights of a file of adapters; none of other files.
+    ///
+    /// # Errors
+    /// As `load`.
+    pub(super) fn frozen(&mut self, parameters: &[Parameter]) -> Result<Option<Vec<f32>>> {
+        self.base.as_mut().map(|base| base.fill(parameters, "")).transpose()
     }
 
     /// Reads the buffers that the file, or else the run, has under their names; others are left out.
@@ -359,9 +382,9 @@ impl Weights {
 pub(super) fn load_best(path: &Path, parameters: &[Parameter]) -> Result<(Vec<f32>, Best, Origin)> {
     let mut file = TensorFile::open(path)?;
     let weights = file.fill(parameters, "")?;
-    let Header { best, config, data, .. } = file.header;
+    let Header { best, config, data, base, .. } = file.header;
     let best = best.ok_or_else(|| Error::Data(format!("{} does not say of which validation it is", path.display())))?;
-    Ok((weights, best, Origin { config, data, canonical: None }))
+    Ok((weights, best, Origin { config, data, base, canonical: None }))
 }
 
 /// Writes weights and buffers under their PyTorch names, with origin, number of updates and, for best weights, their validation.
@@ -377,8 +400,8 @@ pub fn save_weights(
     step: u64,
     best: Option<&Best>,
 ) -> Result<()> {
-    let Origin { config, data, .. } = origin.clone();
-    let header = Header { config, data, step: Some(step), best: best.cloned(), ..Header::default() };
+    let Origin { config, data, base, .. } = origin.clone();
+    let header = Header { config, data, base, step: Some(step), best: best.cloned(), ..Header::default() };
     write_tensors(path, &[views(parameters, "", weights), buffer_views(buffers)].concat(), header)
 }
 
@@ -416,9 +439,9 @@ impl Checkpoint {
         tensors.extend(views(parameters, "optimizer.m.", &self.m));
         tensors.extend(views(parameters, "optimizer.v.", &self.v));
         let progress = serde_json::to_string(&self.progress).map_err(|e| Error::Internal(format!("progress: {e}")))?;
-        let Origin { config, data, .. } = self.origin.clone();
+        let Origin { config, data, base, .. } = self.origin.clone();
         let (step, variants, tuned) = (Some(self.progress.step), self.variants.clone(), self.tuned.clone());
-        let header = Header { checkpoint: Some(FORMAT), step, config, data, progress, variants, tuned, ..Header::default() };
+        let header = Header { checkpoint: Some(FORMAT), step, config, data, base, progress, variants, tuned, ..Header::default() };
         write_tensors(&path, &tensors, header)?;
         let again = Self::load(&path, parameters)?;
         if again.weights != self.weights {
@@ -471,8 +494,9 @@ impl Checkpoint {
             return Err(damaged(&format!("it is that of step {}, under another name", progress.step)));
         }
         let (weights, m, v) = (file.fill(parameters, "")?, file.fill(parameters, "optimizer.m.")?, file.fill(parameters, "optimizer.v.")?);
-        let Header { config, data, variants, tuned, .. } = file.header.clone();
-        Ok(Checkpoint { weights, m, v, buffers: vec![], progress, origin: Origin { config, data, canonical: None }, variants, tuned })
+        let Header { config, data, base, variants, tuned, .. } = file.header.clone();
+        let origin = Origin { config, data, base, canonical: None };
+        Ok(Checkpoint { weights, m, v, buffers: vec![], progress, origin, variants, tuned })
     }
 
     /// The newest valid checkpoint of a folder, and what is wrong with newer ones.

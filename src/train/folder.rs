@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::base::BASE;
 use super::checkpoint::{Checkpoint, Found, Origin, Progress, file_of, load_best, save_weights};
 use super::tensor_file::{Best, remove_unfinished};
 use crate::error::{Error, Result, argument};
@@ -85,7 +86,8 @@ pub struct RunFolder {
 pub(super) const METRICS_CSV: &str = "metrics.csv";
 
 /// Names of the other files that a run writes into its folder or reads there, beside checkpoints and event files.
-const FILES: [&str; 10] = [
+const FILES: [&str; 11] = [
+    BASE,
     "config.toml",
     "metrics.jsonl",
     METRICS_CSV,

@@ -1,6 +1,7 @@
 //! Training: the start of a run, the loop over the replay of a plan, what is made of its records and validations, checkpoints, logs and the
 //! closing report; and many runs. It knows no kind of run, and nothing of the command line.
 
+mod base;
 mod checkpoint;
 mod fit;
 mod floats;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::metrics::{Column, MetricRows, Metrics, duration, folded, indented, rate, table};
+use crate::plan::counted;
 
 /// Reason for which a run has ended that has done all of its steps.
 pub(super) const ALL_DONE: &str = "all steps done";
@@ -16,8 +17,11 @@ pub struct Report {
     pub run: String,
     /// Description of the device.
     pub device: String,
-    /// Number of weights of the model.
+    /// Number of weights that were trained.
     pub parameters: usize,
+    /// Number of weights that were not.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub frozen: usize,
     /// Number of updates done.
     pub steps: u64,
     /// Name of the most important validation metric, by which runs are compared.
@@ -60,6 +64,10 @@ pub struct Report {
     pub(super) columns: Vec<Column>,
 }
 
+fn is_zero(count: &usize) -> bool {
+    *count == 0
+}
+
 impl Report {
     /// Formats the report as an aligned table.
     pub fn table(&self) -> String {
@@ -78,7 +86,7 @@ impl Report {
         let mut out = [
             self.run.clone(),
             folded(&ended, 2),
-            format!("{time}, {pace}, {} parameters", self.parameters),
+            format!("{time}, {pace}, {}", counted(self.parameters, self.frozen)),
             kept,
             folded(&format!("device {}", self.device), 2),
         ]

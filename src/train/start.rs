@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::base;
 use super::checkpoint::{Found, Origin, Progress, Weights};
 use super::folder::{DIVERGED, RunFolder};
 use super::judge::Judge;
@@ -19,7 +20,7 @@ use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Role};
 use crate::kernels::loss_scale::INITIAL;
 use crate::metrics::{COLUMNS, INDENT, byte_unit, bytes, folded};
-use crate::plan::{Exchange, Flat, MemoryReport};
+use crate::plan::{Exchange, Flat, MemoryReport, counted, flat_len};
 use crate::problem::{Loaded, Problem};
 use crate::ranks::Ranks;
 use crate::session::{Carried, Placed, Session};
@@ -78,8 +79,11 @@ pub(super) fn expect_startable(mut problem: Problem, gpu: &Gpu, options: &Option
     problem.source().expect_file()?;
     expect_rules(&problem)?;
     let folder = RunFolder::open(&options.out, options.resume)?;
-    if let Some(path) = init_of(options, &folder) {
-        Weights::open_for(path, problem.hugging_face())?.load(problem.record_evaluation(gpu.target)?.0.parameters())?;
+    let plan = problem.record_evaluation(gpu.target)?.0;
+    match init_of(options, &folder) {
+        Some(path) => drop(Weights::open_for(path, problem.hugging_face())?.load(plan.of_model())?),
+        None if plan.options.frozen && !(options.resume && folder.holds_a_run()?) => return Err(nothing_to_adapt()),
+        None => {}
     }
     place(&mut problem, gpu, options.budget.unwrap_or_else(|| gpu.budget()), options.ranks).map(drop)
 }
@@ -87,6 +91,14 @@ pub(super) fn expect_startable(mut problem: Problem, gpu: &Gpu, options: &Option
 /// Path of the weights to start from. A resumed run that has already started does not use them.
 fn init_of<'o>(options: &'o Options, folder: &RunFolder) -> Option<&'o PathBuf> {
     options.init.as_ref().filter(|_| !(options.resume && folder.holds_a_run().unwrap_or(false)))
+}
+
+fn nothing_to_adapt() -> Error {
+    Error::Config(
+        "[adapt] trains adapters of weights that stay as they are: give these with --init, a .safetensors file or a folder of transformers; or leave the table \
+         out, to train all weights"
+            .into(),
+    )
 }
 
 /// Fails on rules and expectations that would never be checked.
@@ -126,8 +138,10 @@ struct Start {
     watched: Watched,
     /// Checkpoint to resume from.
     found: Option<Found>,
-    /// Initial weights from another file.
-    init: Option<Vec<f32>>,
+    /// What the weights begin as, if not as the configuration draws them.
+    begins: Option<(Flat, Vec<f32>)>,
+    /// True if that is from another file.
+    given: bool,
     /// Notes of the data for the user.
     notes: Vec<String>,
 }
@@ -139,16 +153,25 @@ impl Start {
         problem.source().expect_file()?;
         expect_rules(&problem)?;
         let mut gpu = options.host.open(options.device.as_deref())?;
-        let parameters = problem.record_evaluation(gpu.target)?.0.parameters().to_vec();
+        let plan = problem.record_evaluation(gpu.target)?.0;
+        let parameters = plan.parameters();
         let mut origin = Origin { config: problem.toml.clone(), canonical: Some(problem.canonical), ..Origin::default() };
         let first_save = problem.settings.checkpoint.every.unwrap_or(problem.source().steps_per_epoch());
-        let mut found = if options.resume { folder.find(&parameters, &origin, first_save)? } else { None };
+        let mut found = if options.resume { folder.find(parameters, &origin, first_save)? } else { None };
         // A run goes on as it began, or its bits would differ.
         if let Some(found) = &found {
             gpu.target = gpu.tuned(found.checkpoint.tuned.clone());
         }
         let mut given = init.map(|path| Weights::open_for(path, problem.hugging_face())).transpose()?;
-        let weights = given.as_mut().map(|file| file.load(&parameters)).transpose()?;
+        let mut begins = given.as_mut().map(|file| file.load(plan.of_model())).transpose()?;
+        if plan.options.frozen {
+            if let Some(file) = found.as_mut().and_then(|found| found.file.as_mut()) {
+                begins = file.frozen(plan.frozen())?;
+            }
+            let frozen = begins.as_ref().ok_or_else(nothing_to_adapt)?;
+            let of_checkpoint = found.as_ref().and_then(|found| found.checkpoint.origin.base.clone());
+            origin.base = Some(of_checkpoint.map_or_else(|| base::describe(&plan, frozen), Ok)?);
+        }
         if let Some(file) = given.as_mut().or(found.as_mut().and_then(|found| found.file.as_mut())) {
             let buffers = file.buffers(problem.buffers())?;
             problem.use_saved_buffers(buffers);
@@ -156,7 +179,7 @@ impl Start {
         let gpu = Arc::new(gpu);
         expect_same_files(&problem, options.ranks)?;
         let mut watched = Watched::new(problem.files.iter().filter(|_| options.ranks.leads()).map(|(_, file)| file.as_path()))?;
-        let unused = given.as_ref().and_then(|file| file.unused(&parameters, problem.buffers()));
+        let unused = given.as_ref().and_then(|file| file.unused(plan.of_model(), problem.buffers()));
         let (mut problem, mut notes) = problem.load()?;
         notes.extend(unused);
         let fingerprints = watched.fingerprints()?;
@@ -177,12 +200,14 @@ impl Start {
         // All ranks put the same on their devices.
         let budget = options.ranks.least(options.budget.unwrap_or_else(|| gpu.budget()));
         let placed = place(&mut problem, &gpu, budget, options.ranks)?;
-        Ok(Start { problem, placed, gpu, folder, origin, watched, found, init: weights, notes })
+        let flat = if plan.options.frozen { Flat::Frozen } else { Flat::Parameters };
+        let (begins, given) = (begins.map(|weights| (flat, weights)), given.is_some());
+        Ok(Start { problem, placed, gpu, folder, origin, watched, found, begins, given, notes })
     }
 
     /// Places the run on the device and creates its folder.
     fn begin(self, options: &Options) -> Result<Trainer<'_>> {
-        let Start { problem, placed, gpu, mut folder, origin, watched, found, init, notes: of_data } = self;
+        let Start { problem, placed, gpu, mut folder, origin, watched, found, begins, given, notes: of_data } = self;
         let config = &problem.settings;
         let session = problem.training_in(placed, &gpu)?;
         let rhythm = Rhythm::new(config, problem.source().steps_per_epoch(), problem.curriculum_epochs, options.steps);
@@ -192,8 +217,8 @@ impl Start {
         let Found { checkpoint, rejected, .. } = found.unwrap_or_default();
         let mut progress = checkpoint.progress.clone();
         let mut said = folder.check_best(&progress, &origin, session.parameters(), problem.buffers(), rhythm.end)?;
-        if let Some(weights) = &init {
-            session.arena.write_flat(Flat::Parameters, weights)?;
+        if let Some((flat, weights)) = &begins {
+            session.arena.write_flat(*flat, weights)?;
         }
         if resumed {
             session.arena.write_flat(Flat::Parameters, &checkpoint.weights)?;
@@ -216,7 +241,10 @@ impl Start {
         // It comes again if the run does.
         let _ = fs::remove_file(folder.path.join(DIVERGED));
         let chosen = tuned(&gpu, &session);
-        if options.ranks.leads() && (init.is_some() || !resumed && !chosen.is_empty()) {
+        if options.ranks.leads() && (given || !resumed && !chosen.is_empty()) {
+            if let Some((Flat::Frozen, weights)) = &begins {
+                base::write(&folder.path, session.frozen(), weights)?;
+            }
             // Before anything else is there: a run that is killed at its start must not go on from other weights, or with other
             // kernels.
             let first = checkpoint_of(&session, &gpu, &problem, &origin, progress.clone())?;
@@ -231,7 +259,7 @@ impl Start {
         for line in of_steps(&problem, &progress, rhythm, resumed, options, &rejected).into_iter().chain(said) {
             notes.say(&line);
         }
-        for line in of_weights(&problem, init.is_some(), options).into_iter().chain(judge.to_beat()) {
+        for line in of_weights(&problem, given, options).into_iter().chain(judge.to_beat()) {
             notes.say(&line);
         }
         let (unread, seconds_before) = (progress.step, progress.seconds);
@@ -264,8 +292,8 @@ fn carried(progress: &Progress) -> Carried {
     Carried { skipped, loss_scale, updates: progress.step - progress.skipped.min(progress.step) }
 }
 
-/// Fails unless the disk has room for the files of the run: weights, two moments and a header for each checkpoint, and weights for the
-/// best ones and the model.
+/// Fails unless the disk has room for the files of the run: weights, two moments and a header for each checkpoint, weights for the best
+/// ones and the model, and frozen weights once.
 fn expect_space(folder: &RunFolder, session: &Session, keep: usize, ranks: Ranks, resumed: bool) -> Result<()> {
     let flat_bytes = session.evaluation().0.plan.flat_len() as u64 * 4;
     let room = match (ranks.leads(), resumed) {
@@ -273,13 +301,14 @@ fn expect_space(folder: &RunFolder, session: &Session, keep: usize, ranks: Ranks
         (true, true) => 1,
         (true, false) => keep as u64 + 1,
     };
-    folder.expect_space(room * (3 * flat_bytes + 65_536) + 2 * flat_bytes)
+    let frozen_bytes = if ranks.leads() && !resumed { flat_len(session.frozen()) as u64 * 4 } else { 0 };
+    folder.expect_space(room * (3 * flat_bytes + 65_536) + 2 * flat_bytes + frozen_bytes)
 }
 
 /// Fails unless all ranks have the same run; gives a warning if their devices may round differently.
 fn expect_same_run(origin: &Origin, exchange: &Exchange, variants: &str, ranks: Ranks) -> Result<Option<String>> {
     let sum = |text: &str| u64::from(crc32c::crc32c(text.as_bytes()));
-    let run = format!("{}\n{:?}\n{}\n{}", origin.config, origin.data, env!("CARGO_PKG_VERSION"), exchange.layout());
+    let run = format!("{}\n{:?}\n{:?}\n{}\n{}", origin.config, origin.data, origin.base, env!("CARGO_PKG_VERSION"), exchange.layout());
     if let Some(others) = ranks.others(sum(&run)) {
         return Err(Error::Config(format!(
             "rank {others} has another configuration, other data, another version of engine or kernels for another kind of device than the other ranks: give \
@@ -296,7 +325,7 @@ fn of_device(gpu: &Gpu, session: &Session) -> Result<Vec<String>> {
     let plan = &session.step()?.0.plan;
     Ok(vec![
         folded(&format!("device      {}", gpu.describe()), INDENT),
-        format!("model       {} parameters, plan of {} dispatches", plan.parameter_count(), plan.launches().count()),
+        format!("model       {}, plan of {} dispatches", counted(plan.parameter_count(), plan.frozen_count()), plan.launches().count()),
         of_memory(gpu),
     ])
 }

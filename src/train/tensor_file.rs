@@ -14,7 +14,7 @@ use crate::datasets::open_regular;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::gpu::Tuning;
-use crate::plan::{Buffer, FLAT_ALIGN, Parameter};
+use crate::plan::{Adapter, Buffer, Parameter, flat_len};
 
 /// Version of the checkpoint format.
 pub(super) const FORMAT: u32 = 2;
@@ -49,6 +49,15 @@ pub struct Best {
     pub metrics: Vec<(String, f64)>,
 }
 
+/// What adapters in a file say of the weights that they are for.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Base {
+    /// Checksum of what the file of those weights says about itself, with a checksum of each.
+    pub checksum: String,
+    /// The adapters of each of those weights that has one.
+    pub adapters: Vec<Adapter>,
+}
+
 /// Metadata that this program adds to a file, as JSON under the single key `engine`: the order of several keys is not fixed, and the same
 /// weights must give the same bytes.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -64,6 +73,9 @@ pub struct Header {
     pub data: BTreeMap<String, String>,
     /// Validation that chose the weights, in a file of best weights.
     pub best: Option<Best>,
+    /// The weights that those in the file are adapters of, if they are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub base: Option<Base>,
     /// Progress of a checkpoint as JSON.
     pub progress: String,
     /// Device and kernels with which a checkpoint was made.
@@ -95,12 +107,17 @@ impl Header {
     }
 }
 
-/// Writes tensors, with the header as metadata.
-pub(super) fn write_tensors(path: &Path, tensors: &[View<'_>], header: Header) -> Result<()> {
+/// The header of these tensors, with its checksums.
+pub(super) fn sealed(tensors: &[View<'_>], header: Header) -> Result<Header> {
     let checksums = tensors.iter().map(|(name, _, values)| (name.clone(), checksum(bytemuck::cast_slice(values)))).collect();
     let mut header = Header { checksums, ..header };
     header.checksum = header.sum()?;
-    write_with(path, tensors, HashMap::from([(KEY.to_string(), header.json()?)]))
+    Ok(header)
+}
+
+/// Writes tensors, with the header as metadata.
+pub(super) fn write_tensors(path: &Path, tensors: &[View<'_>], header: Header) -> Result<()> {
+    write_with(path, tensors, HashMap::from([(KEY.to_string(), sealed(tensors, header)?.json()?)]))
 }
 
 /// Writes tensors by name, shape and values, for other programs: what the file says about itself is plain text by key.
@@ -231,7 +248,7 @@ impl TensorFile {
                 Some(_) => {}
             }
         }
-        let mut flat = vec![0.0; parameters.last().map_or(0, |p| (p.offset + p.len()).next_multiple_of(FLAT_ALIGN))];
+        let mut flat = vec![0.0; flat_len(parameters)];
         for (p, name) in parameters.iter().zip(&names).filter(|_| wrong.is_empty()).collect::<Vec<_>>() {
             match self.values(name)? {
                 Ok(values) => {

@@ -365,6 +365,7 @@ impl Trainer<'_> {
             run: self.folder.path.display().to_string(),
             device: self.gpu.describe(),
             parameters: parameters.iter().map(Parameter::len).sum(),
+            frozen: self.session.frozen().iter().map(Parameter::len).sum(),
             steps: progress.step,
             score: self.judge.score(),
             select: self.problem.settings.validation.select.clone(),
