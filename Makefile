@@ -83,12 +83,13 @@ test-dxc test-tint: test-%:
 	cargo test --features $(FEATURES) --test kernels-tests -- write-kernels
 	python3 kernels-tests/$*.py
 
-# Pages for browsers in target/web: a run that trains, two trained models that answer, and the check of a card. The curriculum and the schedule
+# Pages for browsers in target/web: a run that trains, three trained models that answer, and the check of a card. The curriculum and the schedule
 # of a run end with its steps.
 SEQUENCES = data/runs/integer_sequences_d64.toml
 SHORT = --steps 1800 --set train.epochs=2 --set train.steps_per_epoch=900 --set schedule.warmup_steps=100 --set data.transition_epochs=0
 LONGER = --set train.epochs=12 --set data.transition_epochs=2
 LINKAGES = --set data.file=target/web-runs/linkages.npz --set model.latents=8 --set train.epochs=30 --set 'model.layers={kind="dense",hidden=128}'
+MECHANISMS = --set data.file=target/web-runs/mechanisms.npz --set model.d_model=64 --set model.feed_forward=256 --set train.epochs=40
 ENGINE = target/release/engine
 web: driver
 	rm -rf target/web target/web-runs
@@ -102,13 +103,17 @@ web: driver
 	$(ENGINE) data linkages --count 2000 --out target/web-runs/linkages.npz
 	$(ENGINE) train data/runs/linkage_vae.toml $(LINKAGES) --out target/web-runs/linkage
 	$(ENGINE) export target/web-runs/linkage --web target/web/linkage --predict
+	$(ENGINE) encode target/web-runs/linkage --data target/web-runs/linkages.npz --out target/web-runs/mechanisms.npz
+	$(ENGINE) train data/runs/mechanism_small.toml $(MECHANISMS) --out target/web-runs/mechanism
+	$(ENGINE) export target/web-runs/mechanism --web target/web/mechanism --predict --autoencoder target/web-runs/linkage
 
-# The pages in Chromium: fifty steps against the same plan on the Vulkan driver that Chromium brings, and the page of a card. A part of it takes
-# some minutes less, as compiling all kernels takes Chromium's software adapter most of the time.
+# The pages in Chromium: fifty steps and predictions against the same plans on the Vulkan driver that Chromium brings, and the page of a card.
+# The part has ten steps of a smaller run, what is said where something is wrong, and two families of the card, one of them with a broken kernel:
+# compiling takes Chromium's software adapter most of the time.
 SWIFTSHADER = $(firstword $(wildcard /usr/lib/chromium/vk_swiftshader_icd.json /usr/lib/chromium-browser/vk_swiftshader_icd.json /opt/google/chrome/vk_swiftshader_icd.json))
 test-web test-web-part:
 	@test -n "$(SWIFTSHADER)" || { echo "$@: Chromium is not here: apt install chromium"; exit 1; }
-	VK_DRIVER_FILES=$(SWIFTSHADER) ENGINE_DEVICE=swiftshader cargo test --features $(FEATURES) --test kernels-tests -- write-web
+	VK_DRIVER_FILES=$(SWIFTSHADER) ENGINE_DEVICE=swiftshader cargo test --features $(FEATURES) --test kernels-tests -- $(patsubst test-%,write-%,$@)
 	python3 kernels-tests/web.py $(if $(findstring part,$@),--part)
 
 # Changes the shaders at random; each change must fail a case of its family.

@@ -10,6 +10,8 @@ use engine::kernels::State;
 use engine::models::initial_weights;
 use engine::plan::{Buffer, Flat, Parameter, Program};
 use engine::predict::Predictor;
+#[cfg(all(unix, feature = "serve"))]
+use engine::predict::line;
 use engine::problem::{Loaded, Problem};
 use engine::random::Random;
 use engine::registry::Config;
@@ -21,7 +23,7 @@ use crate::program::{plain_gpu, run};
 use crate::runner::{note, skip, tests};
 
 tests![
-    onnx_runtime_and_torch_give_the_same_numbers,
+    other_programs_and_the_server_give_the_same_numbers,
     files_have_names_shapes_and_what_they_are,
     past_keys_and_values_are_those_of_causal_attention,
     modules_have_the_text_that_torch_has_run,
@@ -200,6 +202,46 @@ impl Case {
         Exported::of(&self.config, &mut self.weights(), part).unwrap()
     }
 
+    /// A folder as a run leaves it, with these weights.
+    fn run_folder(&self, folder: &Path, name: &str) -> String {
+        let run = folder.join(name);
+        std::fs::create_dir(&run).unwrap();
+        std::fs::write(run.join("config.toml"), Problem::open(&self.config, Purpose::Predict).unwrap().toml).unwrap();
+        std::fs::copy(&self.weights, run.join("model.safetensors")).unwrap();
+        run.display().to_string()
+    }
+
+    /// The configuration for sequences of another length than those of training.
+    fn longer(&self) -> Config {
+        let mut longer = self.config.clone();
+        let fields = Problem::open(&longer, Purpose::Predict).unwrap().source().fields().0;
+        let inputs = fields.iter().filter(|field| !field.answer);
+        let shapes: Vec<(&str, Vec<usize>)> = inputs.map(|f| (f.name, [&[9], f.shape.get(1..).unwrap_or_default()].concat())).collect();
+        longer.data.take_inputs(&shapes).unwrap();
+        longer
+    }
+
+    /// Samples as lines of JSON, and the predictions of them by the engine, with the probabilities of classes.
+    #[cfg(all(unix, feature = "serve"))]
+    fn lines(&self, config: &Config) -> (String, String) {
+        let problem = Problem::open(config, Purpose::Predict).unwrap();
+        let predictor = Predictor::new(problem, &mut self.weights(), &plain_gpu(), SAMPLES).unwrap();
+        let inputs: Vec<(Field, Vec<f32>)> = predictor.fields().into_iter().map(|field| (field.clone(), values(field))).collect();
+        let sample = |at: usize| {
+            let of = |(field, values): &(Field, Vec<f32>)| {
+                let own = values[at * field.len()..][..field.len()].to_vec();
+                (field.name.to_string(), nested(&own, &field.shape))
+            };
+            inputs.iter().map(of).collect::<serde_json::Map<_, _>>()
+        };
+        let lines = (0..SAMPLES).map(|at| serde_json::Value::from(sample(at)).to_string() + "\n").collect();
+        let named: Vec<(&str, &[f32])> = inputs.iter().map(|(field, values)| (field.name, &values[..])).collect();
+        let outputs = predictor.predict(SAMPLES, &named).unwrap();
+        let each = outputs.chunks(outputs.len() / SAMPLES).enumerate();
+        let with_probabilities = predictor.classes().is_some();
+        (lines, each.map(|(at, output)| line(&predictor, with_probabilities, at, None, output).to_string() + "\n").collect())
+    }
+
     /// Writes inputs and what the engine makes of them.
     fn write_numbers(&self, file: &Path, config: &Config) {
         let mut weights = self.weights();
@@ -292,6 +334,15 @@ fn trained(config: &Config, parameters: &[Parameter]) -> Vec<f32> {
     flat
 }
 
+/// Numbers of a shape as nested lists.
+#[cfg(all(unix, feature = "serve"))]
+fn nested(values: &[f32], shape: &[usize]) -> serde_json::Value {
+    match shape {
+        [] => values[0].into(),
+        [first, rest @ ..] => values.chunks(values.len() / first).map(|part| nested(part, rest)).collect::<Vec<_>>().into(),
+    }
+}
+
 /// Values of a field of all samples.
 fn values(field: &Field) -> Vec<f32> {
     let mut random = Random::new(5, 6, field.len() as u64);
@@ -334,14 +385,13 @@ fn python() -> String {
     found.unwrap_or_else(|| skip("no Python with numpy, onnx and onnxruntime: install them, or name one that has them in ENGINE_PYTHON"))
 }
 
-fn onnx_runtime_and_torch_give_the_same_numbers() {
-    let python = python();
+fn other_programs_and_the_server_give_the_same_numbers() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     std::fs::create_dir(path("weights")).unwrap();
     let padded = PADDED.iter().map(|(name, layers, kind)| (*name, padded(folder.path(), layers, !kind.is_empty())));
-    let all = configs().into_iter().chain(padded);
-    for (name, config) in all {
+    let mut cases = vec![];
+    for (name, config) in configs().into_iter().chain(padded) {
         let case = Case::trained(&path("weights"), name, &config);
         let exported = case.exported(None);
         exported.write_onnx(&path(&format!("{name}.onnx")), false).unwrap();
@@ -349,12 +399,7 @@ fn onnx_runtime_and_torch_give_the_same_numbers() {
         case.write_numbers(&path(&format!("{name}.npz")), &case.config);
         if exported.signature().contains("length") {
             // Sequences of another length than those of training.
-            let mut longer = case.config.clone();
-            let fields = Problem::open(&longer, Purpose::Predict).unwrap().source().fields().0;
-            let inputs = fields.iter().filter(|field| !field.answer);
-            let shapes: Vec<(&str, Vec<usize>)> = inputs.map(|f| (f.name, [&[9], f.shape.get(1..).unwrap_or_default()].concat())).collect();
-            longer.data.take_inputs(&shapes).unwrap();
-            case.write_numbers(&path(&format!("{name}@9.npz")), &longer);
+            case.write_numbers(&path(&format!("{name}@9.npz")), &case.longer());
         }
         if DECODING.contains(&name) {
             let decoding = Exported::decoding(&case.config, &mut case.weights()).unwrap();
@@ -371,21 +416,58 @@ fn onnx_runtime_and_torch_give_the_same_numbers() {
             exported.write_onnx(&path("lvm_lstm_f16.onnx"), true).unwrap();
             std::fs::copy(path("lvm_lstm.npz"), path("lvm_lstm_f16.npz")).unwrap();
         }
+        cases.push((name, case));
     }
+    #[cfg(all(unix, feature = "serve"))]
+    served(&path("weights"), &cases);
     std::fs::remove_file(path("padded.npz")).unwrap();
-    let output = Command::new(python).args(["kernels-tests/onnx_check.py", &folder.path().display().to_string()]).output().unwrap();
+    let output = Command::new(python()).args(["kernels-tests/onnx_check.py", &folder.path().display().to_string()]).output().unwrap();
     note!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success());
 }
 
-/// A folder as a run leaves it, with the weights of a case.
+/// The server's answers about all cases, which run in it side by side: predictions as the engine has them, of sequences of another length
+/// too, and sequences that are continued as `engine generate` continues them, or why they cannot be.
+#[cfg(all(unix, feature = "serve"))]
+fn served(folder: &Path, cases: &[(&'static str, Case)]) {
+    let folders: Vec<String> = cases.iter().map(|(name, case)| case.run_folder(folder, name)).collect();
+    let server = crate::serve::Server::within(&folders.iter().map(String::as_str).collect::<Vec<_>>());
+    let about: serde_json::Value = serde_json::from_str(&server.get("/v1/runs").1).unwrap();
+    for (at, (name, case)) in cases.iter().enumerate() {
+        let longer = case.exported(None).signature().contains("length").then(|| case.longer());
+        for config in [Some(case.config.clone()), longer].into_iter().flatten() {
+            let (lines, want) = case.lines(&config);
+            let probable = if want.contains("\"probabilities\"") { "?probabilities=true" } else { "" };
+            let path = format!("/v1/runs/{name}/predict{probable}");
+            let (status, _, got) = server.ask("POST", &path, &["Content-Type: application/x-ndjson"], lines.as_bytes());
+            assert_eq!((status, String::from_utf8(got).unwrap()), (200, want), "{name}");
+        }
+        let asked = match about["runs"][at]["text"] == true {
+            true => serde_json::json!({ "prompt": "ab", "count": 2, "temperature": 0 }),
+            false => serde_json::json!({ "prompt": [1, 2], "count": 2 }),
+        };
+        let (status, got) = server.post(&format!("/v1/runs/{name}/generate"), &asked.to_string());
+        if about["runs"][at]["generates"] == true {
+            let prompt = asked["prompt"].as_str().unwrap_or("1,2");
+            let (code, printed, said) =
+                run(&["generate", &folders[at], "--prompt", prompt, "--count", "2", "--temperature", "0", "--json"]);
+            assert!(status == 200 && code == 0, "{name}: {status} {got}, {said}");
+            let want: serde_json::Value = serde_json::from_str(&printed).unwrap();
+            assert!(got["generated"] == want["generated"] && got["text"] == want["texts"][0], "{name}: {got} {want}");
+        } else {
+            let why = format!("`{name}` continues no sequences: ask it to predict");
+            assert!(status == 422 && got["error"]["message"] == why.as_str(), "{name}: {status} {got}");
+        }
+    }
+    let runs = about["runs"].as_array().unwrap().iter();
+    let able: Vec<&str> = runs.filter(|run| run["generates"] == true).map(|run| run["name"].as_str().unwrap()).collect();
+    assert_eq!(able, ["gpt_cpu", "llama_small", "mamba2_small", "integer_sequences", "integer_sequences_d64"]);
+    assert_eq!(server.end().0, Some(0));
+}
+
+/// A folder as a run leaves it, with weights that are moved at random.
 fn run_folder(folder: &Path, name: &str, config: &Config) -> String {
-    let case = Case::new(folder, name, config);
-    let run = folder.join(name);
-    std::fs::create_dir(&run).unwrap();
-    std::fs::write(run.join("config.toml"), Problem::open(&case.config, Purpose::Predict).unwrap().toml).unwrap();
-    std::fs::rename(case.weights, run.join("model.safetensors")).unwrap();
-    run.display().to_string()
+    Case::new(folder, name, config).run_folder(folder, name)
 }
 
 fn files_have_names_shapes_and_what_they_are() {

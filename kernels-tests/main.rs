@@ -40,6 +40,7 @@ fn main() -> std::process::ExitCode {
         Some("record") => passed::record(),
         Some("write-kernels") => written::write(),
         Some("write-web") => web::write(),
+        Some("write-web-part") => web::write_part(),
         _ => return tests(),
     }
     std::process::ExitCode::SUCCESS

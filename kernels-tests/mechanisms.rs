@@ -382,7 +382,7 @@ fn predicted_and_served_mechanisms_are_those_that_are_generated(folder: &Path, r
         let mut npz = Npz::open(Path::new(latents)).unwrap();
         let (width, values) = (50, npz.array("latents").unwrap().values.to_f32());
         let types = npz.array("types").unwrap().values.to_f32();
-        let server = crate::serve::Server::start(&[run_folder], None);
+        let server = crate::serve::Server::within(&[run_folder]);
         let sample = |i: usize| serde_json::json!({ "latents": &values[i * width..(i + 1) * width], "types": types[i] as u32 }).to_string();
         let (status, got) = server.post("/v1/runs/phase8/predict", &sample(4));
         assert_eq!((status, &got["output"]), (200, &predicted[4]["output"]));

@@ -103,6 +103,45 @@ fn run_on(args: &[&str], devices: Devices) -> Ended {
     (code, out.taken(), err.taken())
 }
 
+/// A command in a thread of this process, on `plain_gpu` of the test that started it.
+#[cfg(all(unix, feature = "serve"))]
+pub(crate) struct Running {
+    host: Host,
+    said: Text,
+    thread: std::thread::JoinHandle<i32>,
+}
+
+#[cfg(all(unix, feature = "serve"))]
+impl Running {
+    pub(crate) fn start(args: &[&str]) -> Running {
+        let said = Text::default();
+        let host = Host::new(io::sink(), said.clone(), plain_devices());
+        let args: Vec<String> = ["engine"].iter().chain(args).map(ToString::to_string).collect();
+        let of_thread = host.clone();
+        Running { host, said, thread: std::thread::spawn(move || engine::cli::run(args, &of_thread)) }
+    }
+
+    /// Its standard error so far.
+    pub(crate) fn said(&self) -> String {
+        self.said.taken()
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.thread.is_finished()
+    }
+
+    /// Asks it to end, as SIGTERM asks a process.
+    pub(crate) fn stop(&self) {
+        self.host.stop().store(libc::SIGTERM as usize, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    /// Its exit code and its standard error, once it has ended.
+    pub(crate) fn ended(self) -> (i32, String) {
+        let code = self.thread.join().expect("no panic of the command");
+        (code, self.said.taken())
+    }
+}
+
 thread_local!(static STARTS: Cell<u64> = const { Cell::new(0) });
 
 /// Starts of processes by this thread since the last call.

@@ -14,7 +14,7 @@ use flate2::Compression;
 use flate2::write::DeflateEncoder;
 use serde_json::{Value, json};
 
-use crate::program::{PROGRAM, eventually, run, started};
+use crate::program::{PROGRAM, Running, eventually, run, started};
 use crate::runner::tests;
 use crate::vectors::data;
 
@@ -30,14 +30,31 @@ tests![
     starts_that_cannot_be_are_refused,
 ];
 
-/// A server of its own, with what it says.
+/// A server with the address that it listens on.
 pub(crate) struct Server {
-    child: Child,
     address: String,
-    said: Mutex<Receiver<String>>,
+    place: Place,
 }
 
+/// Where a server runs: in a process of its own, with the lines that it says, or in a thread of this one.
+enum Place {
+    Process(Child, Mutex<Receiver<String>>),
+    Thread(Running),
+}
+
+const LISTENING: &str = "listening   http://";
+
 impl Server {
+    /// A server in this process, whose kernels are those that the test has compiled.
+    pub(crate) fn within(args: &[&str]) -> Server {
+        let running = Running::start(&[&["serve"], args, &["--port", "0"]].concat());
+        let address = || running.said().lines().find_map(|line| line.strip_prefix(LISTENING).map(String::from));
+        eventually("the server listens or has ended", || address().is_some() || running.has_ended());
+        let address = address().unwrap_or_else(|| panic!("the server ended: {}", running.said()));
+        Server { address, place: Place::Thread(running) }
+    }
+
+    /// A server in a process of its own.
     pub(crate) fn start(args: &[&str], fault: Option<&str>) -> Server {
         let mut command = Command::new(PROGRAM);
         command.arg("serve").args(args).args(["--port", "0"]).stderr(Stdio::piped()).stdout(Stdio::null());
@@ -48,12 +65,12 @@ impl Server {
         let mut before = vec![];
         let address = loop {
             let line = said.recv().unwrap_or_else(|_| panic!("the server ended: {before:?}"));
-            if let Some(address) = line.strip_prefix("listening   http://") {
+            if let Some(address) = line.strip_prefix(LISTENING) {
                 break address.to_string();
             }
             before.push(line);
         };
-        Server { child, address, said: said.into() }
+        Server { address, place: Place::Process(child, said.into()) }
     }
 
     fn connect(&self) -> TcpStream {
@@ -63,7 +80,7 @@ impl Server {
     }
 
     /// Sends a request with these further lines of its head, and gives status, head and body of the answer.
-    fn ask(&self, method: &str, path: &str, head: &[&str], body: &[u8]) -> (u16, String, Vec<u8>) {
+    pub(crate) fn ask(&self, method: &str, path: &str, head: &[&str], body: &[u8]) -> (u16, String, Vec<u8>) {
         let mut stream = self.connect();
         let head = head.iter().map(|line| format!("{line}\r\n")).collect::<String>();
         let length = body.len();
@@ -73,7 +90,7 @@ impl Server {
         answer(stream)
     }
 
-    fn get(&self, path: &str) -> (u16, String) {
+    pub(crate) fn get(&self, path: &str) -> (u16, String) {
         let (status, _, body) = self.ask("GET", path, &[], b"");
         (status, String::from_utf8(body).unwrap())
     }
@@ -90,14 +107,28 @@ impl Server {
     }
 
     fn terminate(&self) {
-        // SAFETY: the process is a child that has not been waited for.
-        unsafe { libc::kill(self.child.id() as i32, libc::SIGTERM) };
+        match &self.place {
+            Place::Process(child, _) => {
+                // SAFETY: the process is a child that has not been waited for.
+                unsafe { libc::kill(child.id() as i32, libc::SIGTERM) };
+            }
+            Place::Thread(running) => running.stop(),
+        }
     }
 
     /// Its exit code and what it has said since it listens.
-    fn ended(mut self) -> (Option<i32>, String) {
-        let code = self.child.wait().unwrap().code();
-        (code, self.said.into_inner().unwrap().iter().collect::<Vec<_>>().join("\n"))
+    fn ended(self) -> (Option<i32>, String) {
+        match self.place {
+            Place::Process(mut child, said) => {
+                let code = child.wait().unwrap().code();
+                (code, said.into_inner().unwrap().iter().collect::<Vec<_>>().join("\n"))
+            }
+            Place::Thread(running) => {
+                let (code, said) = running.ended();
+                let since = said.split_once(&self.address).map_or(&*said, |(_, since)| since);
+                (Some(code), since.trim().into())
+            }
+        }
     }
 
     pub(crate) fn end(self) -> (Option<i32>, String) {
@@ -181,7 +212,7 @@ fn answers_are_those_of_the_commands() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     let (vectors, sequences, table) = (vectors(folder.path()), sequences(folder.path()), table(folder.path()));
-    let server = Server::start(&[&vectors, &format!("numbers={sequences}"), &table], None);
+    let server = Server::within(&[&vectors, &format!("numbers={sequences}"), &table]);
     // One sample, several in lines, and arrays.
     let (values, one) = context(5);
     let want = predicted(folder.path(), &vectors, &one, &[]);
@@ -235,7 +266,7 @@ fn answers_are_those_of_the_commands() {
 fn texts_are_those_of_the_command() {
     let folder = tempfile::tempdir().unwrap();
     let (text, numbers) = (text(folder.path()), sequences(folder.path()));
-    let server = Server::start(&[&text, &numbers, "--max-prompt", "100", "--timeout", "1000"], None);
+    let server = Server::within(&[&text, &numbers, "--max-prompt", "100", "--timeout", "1000"]);
     let path = "/v1/runs/text/generate";
     // With fewer tokens than the model sees and with more, drawn from all and from some, and the most probable.
     for (options, asked) in [
@@ -293,7 +324,7 @@ fn texts_are_those_of_the_command() {
 fn texts_that_come_together_are_computed_together() {
     let folder = tempfile::tempdir().unwrap();
     let text = text(folder.path());
-    let server = Server::start(&[&text, "--timeout", "1000"], None);
+    let server = Server::within(&[&text, "--timeout", "1000"]);
     let asked = |n: usize| {
         json!({ "prompt": "Der Bär aß"[..1 + n].to_string(), "tokens": 40 + n, "seed": n, "stream": n.is_multiple_of(2) }).to_string()
     };
@@ -396,7 +427,7 @@ fn many_at_once_are_not_mixed_up() {
         .lines()
         .map(|line| serde_json::from_str::<Value>(line).unwrap()["output"].clone())
         .collect();
-    let server = Server::start(&[&out, "--batch", "16"], None);
+    let server = Server::within(&[&out, "--batch", "16"]);
     scope(|scope| {
         for client in 0..CLIENTS {
             let (server, want) = (&server, &want);
@@ -439,7 +470,7 @@ fn packed_zeros(count: u32) -> Vec<u8> {
 fn slow_huge_and_cut_off_requests_keep_nobody_waiting() {
     let folder = tempfile::tempdir().unwrap();
     let out = vectors(folder.path());
-    let server = Server::start(&[&out, "--timeout", "2", "--max-body", "4KiB", "--max-samples", "20"], None);
+    let server = Server::within(&[&out, "--timeout", "2", "--max-body", "4KiB", "--max-samples", "20"]);
     let (path, normal) = ("/v1/runs/vectors/predict", context(1).1);
     // Connections that send nothing, one that sends half a head, one that sends half a body and one that goes after that.
     let silent: Vec<TcpStream> = (0..100).map(|_| server.connect()).collect();
@@ -490,7 +521,7 @@ fn who_may_ask_is_looked_at() {
     let out = vectors(folder.path());
     let token = folder.path().join("token");
     std::fs::write(&token, "a-long-and-secret-token\n").unwrap();
-    let server = Server::start(&[&out, "--token-file", token.to_str().unwrap(), "--rate", "4"], None);
+    let server = Server::within(&[&out, "--token-file", token.to_str().unwrap(), "--rate", "4"]);
     let runs = |token: &str| server.ask("GET", "/v1/runs", &[&format!("Authorization: Bearer {token}")], b"");
     assert!(server.get("/health").0 == 200 && server.get("/ready").0 == 200);
     assert_eq!((server.get("/v1/runs").0, runs("a-long-and-secret-tokem").0, runs("a-long-and-secret-token").0), (401, 401, 200));

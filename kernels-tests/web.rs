@@ -41,8 +41,8 @@ const STEPS: u64 = 50;
 const NUMBERS: [u32; 5] = [3, 6, 9, 12, 15];
 
 /// The run for the page with this number of steps, as arguments.
-fn of_run(steps: &'static str) -> Vec<&'static str> {
-    [RUN, "--steps", steps].into_iter().chain(SET.into_iter().flat_map(|set| ["--set", set])).collect()
+fn of_run(steps: &'static str, set: &[&'static str]) -> Vec<&'static str> {
+    [RUN, "--steps", steps].into_iter().chain(set.iter().flat_map(|set| ["--set", *set])).collect()
 }
 
 /// The first steps of a run as the engine trains them, with the browser's plan: losses, weights, and the seconds of a step.
@@ -71,16 +71,43 @@ fn trained(config: &Config, gpu: &Arc<Gpu>, steps: u64) -> (Vec<f64>, Vec<f32>, 
     (losses, session.arena.read_flat(Flat::Parameters).unwrap(), seconds)
 }
 
-/// Trains a run for some steps, and writes the page on which it answers.
-fn write_prediction(folder: &Path, run_file: &str, set: &[&str], page: &str) {
+/// Trains a run for some steps, and writes the page on which it answers, with these further options.
+fn write_prediction(folder: &Path, run_file: &str, set: &[&str], page: &str, more: &[&str]) {
     let (runs, page) = (folder.join("runs").join(page), folder.join(page));
     let set: Vec<&str> = set.iter().flat_map(|set| ["--set", set]).collect();
     let train = [&["train", run_file, "--steps", "2", "--out", runs.to_str().unwrap()], &set[..]].concat();
-    let export = ["export", runs.to_str().unwrap(), "--web", page.to_str().unwrap(), "--predict"];
-    for args in [&train[..], &export] {
+    let export = [&["export", runs.to_str().unwrap(), "--web", page.to_str().unwrap(), "--predict"], more].concat();
+    for args in [&train[..], &export[..]] {
         let (code, _, wrong) = run(args);
         assert_eq!(code, 0, "{args:?}: {wrong}");
     }
+}
+
+/// The pages of an autoencoder of linkages, and of mechanisms with its latents, after two steps each.
+fn write_linkages(folder: &Path) {
+    let path = |name: &str| folder.join(name).to_str().unwrap().to_string();
+    let succeeds = |args: &[&str]| {
+        let (code, _, wrong) = run(args);
+        assert_eq!(code, 0, "{args:?}: {wrong}");
+    };
+    let of_file = |name: &str| format!("data.file={}", path(name));
+    succeeds(&["data", "linkages", "--count", "100", "--out", &path("linkages.npz")]);
+    let dense = ["model.latents=3", "model.layers={kind=\"dense\",hidden=16}", "train.batch=16", &of_file("linkages.npz")];
+    write_prediction(folder, "data/runs/linkage_vae.toml", &dense, "picture", &[]);
+    succeeds(&["encode", &path("runs/picture"), "--data", &path("linkages.npz"), "--out", &path("mechanisms.npz")]);
+    let small = ["model.d_model=32", "model.heads=4", "model.feed_forward=40", "train.batch=16", &of_file("mechanisms.npz")];
+    let curve = ["--autoencoder", &path("runs/picture")];
+    write_prediction(folder, "data/runs/mechanism_small.toml", &small, "mechanism", &curve);
+}
+
+/// A latent and a type, and the joints that `engine predict` says of them; none after the last.
+fn predicted_mechanism(folder: &Path) -> serde_json::Value {
+    let (latents, kind, file) = ([0.5, -1.0, 0.25], 3, folder.join("mechanism.jsonl"));
+    fs::write(&file, serde_json::json!({ "latents": latents, "types": kind }).to_string()).unwrap();
+    let (code, line, wrong) = run(&["predict", folder.join("runs/mechanism").to_str().unwrap(), "--data", file.to_str().unwrap()]);
+    assert_eq!(code, 0, "{wrong}");
+    let predicted: serde_json::Value = serde_json::from_str(&line).unwrap();
+    serde_json::json!({ "latents": latents, "type": kind, "joints": predicted["output"] })
 }
 
 /// What a run of integer sequences says of some numbers: the logits of the last of them.
@@ -102,34 +129,57 @@ fn predicted(config: &Config, weights: &Path, gpu: &Arc<Gpu>, numbers: &[u32]) -
 
 /// Writes pages for the browser, and what this machine's driver makes of the same plans.
 pub(crate) fn write() {
-    let folder = Path::new(FOLDER);
+    let (folder, gpu) = (Path::new(FOLDER), gpu());
+    let mut expected = write_run(folder, &gpu, ("50", STEPS), &SET);
+    write_prediction(folder, RUN, &SET, "predict", &[]);
+    let logits = predicted(&config("integer_sequences_d64", &SET), &folder.join("runs/predict"), &gpu, &NUMBERS);
+    expected.extend([("numbers".into(), NUMBERS.to_vec().into()), ("logits".into(), logits.into())]);
+    write_linkages(folder);
+    expected.insert("mechanism".into(), predicted_mechanism(folder));
+    fs::write(folder.join("expected.json"), serde_json::Value::from(expected).to_string()).unwrap();
+}
+
+/// The same of few steps of a smaller run and the page of a card.
+pub(crate) fn write_part() {
+    let (folder, gpu) = (Path::new(FOLDER), gpu());
+    let expected = write_run(folder, &gpu, ("10", 10), &[&SET[..], &["model.layers=1"]].concat());
+    fs::write(folder.join("expected.json"), serde_json::Value::from(expected).to_string()).unwrap();
+}
+
+/// Writes the page of a run into a new folder, beside that of a card, and gives what this machine's driver makes of its steps.
+fn write_run(
+    folder: &Path,
+    gpu: &Arc<Gpu>,
+    (text, steps): (&'static str, u64),
+    set: &[&'static str],
+) -> serde_json::Map<String, serde_json::Value> {
     if folder.exists() {
         fs::remove_dir_all(folder).unwrap();
     }
-    let page = format!("{FOLDER}/run");
-    let (code, said, wrong) = run(&[&["export", "--web", &page], &of_run("50")[..]].concat());
-    assert_eq!(code, 0, "{wrong}");
-    print!("{said}");
-    let config = config("integer_sequences_d64", &SET);
-    let gpu = gpu();
-    let (losses, weights, seconds) = trained(&config, &gpu, STEPS);
-    write_prediction(folder, RUN, &SET, "predict");
-    let logits = predicted(&config, &folder.join("runs/predict"), &gpu, &NUMBERS);
-    let (code, said, wrong) = run(&["card", "--web", &format!("{FOLDER}/card")]);
-    assert_eq!(code, 0, "{wrong}");
-    print!("{said}");
-    let expected = serde_json::json!({
-        "device": gpu.describe(), "losses": losses, "seconds": seconds, "numbers": NUMBERS, "logits": logits,
-    });
-    fs::write(folder.join("expected.json"), expected.to_string()).unwrap();
+    let (page, card) = (format!("{FOLDER}/run"), format!("{FOLDER}/card"));
+    for args in [[&["export", "--web", &page], &of_run(text, set)[..]].concat(), vec!["card", "--web", &card]] {
+        let (code, said, wrong) = run(&args);
+        assert_eq!(code, 0, "{wrong}");
+        print!("{said}");
+    }
+    let (losses, weights, seconds) = trained(&config("integer_sequences_d64", set), gpu, steps);
     fs::write(folder.join("weights.bin"), bytemuck::cast_slice(&weights)).unwrap();
+    [("device", gpu.describe().into()), ("losses", losses.into()), ("seconds", seconds.into())]
+        .map(|(name, value): (&str, serde_json::Value)| (name.to_string(), value))
+        .into_iter()
+        .collect()
+}
+
+/// The plan in a folder.
+fn plan_of(folder: &Path) -> serde_json::Value {
+    serde_json::from_slice(&fs::read(folder.join("plan.json")).unwrap()).unwrap()
 }
 
 /// The plan of a folder that `engine export` writes with these arguments.
 fn exported(folder: &Path, args: &[&str]) -> serde_json::Value {
     let (code, _, wrong) = run(&[&["export", "--web", folder.to_str().unwrap()], args].concat());
     assert_eq!(code, 0, "{wrong}");
-    serde_json::from_slice(&fs::read(folder.join("plan.json")).unwrap()).unwrap()
+    plan_of(folder)
 }
 
 fn number(value: &serde_json::Value) -> usize {
@@ -175,7 +225,7 @@ fn expect_whole(folder: &Path, plan: &serde_json::Value) {
 fn a_folder_is_whole_and_says_what_the_engine_does() {
     let folder = tempfile::tempdir().unwrap();
     let page = folder.path().join("page");
-    let plan = exported(&page, &of_run("3"));
+    let plan = exported(&page, &of_run("3", &SET));
     expect_whole(&page, &plan);
     assert_eq!(plan["steps"]["micro_batches"], serde_json::json!([1, 1, 1]));
     assert_eq!(plan["parameters"], 133_504);
@@ -252,22 +302,46 @@ fn a_card_page_has_cases_of_every_family() {
 
 fn a_trained_model_answers_with_the_weights_that_it_needs() {
     let folder = tempfile::tempdir().unwrap();
-    write_prediction(folder.path(), RUN, &SET, "numbers");
-    let plan: serde_json::Value = serde_json::from_slice(&fs::read(folder.path().join("numbers/plan.json")).unwrap()).unwrap();
+    write_prediction(folder.path(), RUN, &SET, "numbers", &[]);
+    let plan = plan_of(&folder.path().join("numbers"));
     assert_eq!(plan["asked"], serde_json::json!({ "kind": "numbers", "context": 8, "classes": 256 }));
     assert_eq!(plan["step"], 2);
-    let linkages = folder.path().join("linkages.npz");
-    let (code, _, wrong) = run(&["data", "linkages", "--count", "100", "--out", linkages.to_str().unwrap()]);
-    assert_eq!(code, 0, "{wrong}");
-    let data = format!("data.file={}", linkages.display());
-    let set = [&data, "model.latents=3", "model.layers={kind=\"dense\",hidden=16}", "train.batch=16"];
-    write_prediction(folder.path(), "data/runs/linkage_vae.toml", &set, "picture");
-    let plan: serde_json::Value = serde_json::from_slice(&fs::read(folder.path().join("picture/plan.json")).unwrap()).unwrap();
+    write_linkages(folder.path());
+    let plan = plan_of(&folder.path().join("picture"));
     assert_eq!(plan["asked"], serde_json::json!({ "kind": "picture", "latents": 3, "side": 64 }));
     assert_eq!((number(&plan["input"]["bytes"]), number(&plan["output"]["bytes"])), (12, 4 * 64 * 64));
     // The encoder's weights stay away: 64² × 16 of them and more.
     let weights = fs::metadata(folder.path().join("picture/weights.bin")).unwrap().len() as usize;
     assert!(weights >= 4 * (64 * 64 * 17 + 16 * 4) && weights < 4 * number(&plan["parameters"]) - 4 * 64 * 64 * 16, "{weights}");
+    // A mechanism has the types and some latents of its file, and the decoder of the pictures beside it.
+    let page = folder.path().join("mechanism");
+    let (plan, curve) = (plan_of(&page), plan_of(&page.join("curve")));
+    let asked = &plan["asked"];
+    assert!(asked["kind"] == "mechanism" && asked["latents"] == 3 && asked["stops"] == true, "{asked}");
+    assert_eq!(
+        asked["types"][0],
+        serde_json::json!({
+            "number": 0, "name": "four bar", "links": [[0, 2], [2, 3, 4], [1, 3]], "ground": [0, 1], "joints": 5,
+        })
+    );
+    assert!(asked["types"].as_array().unwrap().len() == 8 && asked["samples"].as_array().unwrap().len() == 6, "{asked}");
+    assert!(asked["deviation"][0].as_f64().unwrap() > 1.5 && asked["frame"][0] == 11.0, "{asked}");
+    assert_eq!((number(&plan["decoding"]["positions"]), number(&plan["output"]["bytes"])), (10, 12));
+    assert_eq!(fs::metadata(page.join("positions.bin")).unwrap().len() as usize, 10 * number(&plan["decoding"]["state"]["bytes"]));
+    assert!(plan["curve"] == "curve" && curve["asked"]["kind"] == "picture", "{curve}");
+    for file in curve["files"].as_array().unwrap() {
+        assert!(page.join("curve").join(file[0].as_str().unwrap()).is_file(), "{file}");
+    }
+    // Not every run is an autoencoder, nor one with these latents.
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_string();
+    for (run_folder, autoencoder, says) in [
+        ("runs/mechanism", "runs/numbers", "it is no autoencoder of images"),
+        ("runs/picture", "runs/picture", "it draws the curves of a run of mechanisms"),
+        ("runs/mechanism", "runs/none", "none is no run folder"),
+    ] {
+        let (code, _, said) = run(&["export", &path(run_folder), "--web", &path("no"), "--predict", "--autoencoder", &path(autoencoder)]);
+        assert!([2, 66].contains(&code) && said.contains(says) && !Path::new(&path("no")).exists(), "{autoencoder}: {code} {said}");
+    }
 }
 
 fn what_cannot_be_a_page_is_refused() {

@@ -240,7 +240,7 @@ impl Decoder {
     }
 
     /// True if the cache has room for no further position.
-    pub fn is_full(&self) -> bool {
+    fn is_full(&self) -> bool {
         self.limit() == Some(self.position)
     }
 
@@ -319,9 +319,12 @@ impl Decoder {
         suits.filter(|_| self.position == 0 && before_last >= WORTH)
     }
 
-    /// Feeds the newest number of each sequence. With a full context all positions shift, so the cache is filled anew, as if there were
-    /// none.
-    fn advance(&mut self, rows: &[Vec<u32>]) -> Result<()> {
+    /// Feeds the newest number of each sequence, all others of which have been fed. With a full context all positions shift, so the cache is
+    /// filled anew, as if there were none.
+    ///
+    /// # Errors
+    /// As `prefill`.
+    pub fn advance(&mut self, rows: &[Vec<u32>]) -> Result<()> {
         if self.naive || self.is_full() {
             return self.prefill(rows);
         }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::{Error, Failure, Result, json, visible};
@@ -38,6 +38,7 @@ pub struct Host {
     process: bool,
     devices: Devices,
     closed: Arc<AtomicBool>,
+    stop: Arc<AtomicUsize>,
     screen: Arc<Mutex<Screen>>,
 }
 
@@ -61,6 +62,7 @@ impl Default for Host {
             process: true,
             devices: Devices::default(),
             closed: Arc::default(),
+            stop: Arc::default(),
             screen: Arc::new(Mutex::new(Screen::Free)),
         }
     }
@@ -71,7 +73,8 @@ impl Host {
     pub fn new(out: impl Write + Send + 'static, err: impl Write + Send + 'static, devices: Devices) -> Self {
         let (out, err) = (Arc::new(Mutex::new(out)), Arc::new(Mutex::new(err)));
         let screen = Arc::new(Mutex::new(Screen::Free));
-        Host { out, err, terminals: [false; 2], colours: [false; 2], process: false, devices, closed: Arc::default(), screen }
+        let (closed, stop) = (Arc::default(), Arc::default());
+        Host { out, err, terminals: [false; 2], colours: [false; 2], process: false, devices, closed, stop, screen }
     }
 
     /// The same host with colours on both streams, or with none.
@@ -90,6 +93,12 @@ impl Host {
     /// True if the process runs this command alone, which may then handle its signals.
     pub fn is_process(&self) -> bool {
         self.process
+    }
+
+    /// The number of the signal that asks the command to end, such as 15; 0 as long as it may go on. A program that runs a command in a
+    /// thread of its own ends it by writing a number, as SIGTERM ends a process: what is under way is finished.
+    pub fn stop(&self) -> &Arc<AtomicUsize> {
+        &self.stop
     }
 
     /// Path of this program, for starting it again; none inside of another program.

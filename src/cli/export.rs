@@ -47,6 +47,9 @@ pub(super) struct ExportArgs {
     /// Write a page on which the trained model of a run folder answers, instead of one on which it trains
     #[arg(long, requires = "web", conflicts_with_all = ["steps", "set"])]
     predict: bool,
+    /// Run folder of the autoencoder whose latents the mechanisms of --predict have: its decoder draws the curve
+    #[arg(long, value_name = "DIR", requires = "predict")]
+    autoencoder: Option<PathBuf>,
     /// Steps that the page of --web has
     #[arg(long, value_name = "N", default_value_t = 1000, requires = "web")]
     steps: u64,
@@ -177,7 +180,7 @@ fn write_web(host: &Host, folder: &Path, args: &ExportArgs) -> Result<()> {
         _ => return Err(Error::Config("name one run, as in `engine export RUN.toml --web DIR`: --web has its own folder".into())),
     };
     files::expect_new_folder(folder)?;
-    expect_outside(folder, run)?;
+    [Some(run), args.autoencoder.as_ref()].into_iter().flatten().try_for_each(|run| expect_outside(folder, run))?;
     let name = run.file_stem().unwrap_or_default().to_string_lossy();
     let (config, mut weights) = if run.is_dir() {
         if !args.set.is_empty() {
@@ -196,7 +199,13 @@ fn write_web(host: &Host, folder: &Path, args: &ExportArgs) -> Result<()> {
                 "--predict is for a run folder, as in `engine export runs/NAME --web DIR --predict`: a RUN.toml has learnt nothing".into(),
             )
         })?;
-        let page = WebPrediction::of(&config, &name, weights, || host.open(None))?;
+        let mut page = WebPrediction::of(&config, &name, weights, || host.open(None))?;
+        if let Some(autoencoder) = &args.autoencoder {
+            let from = RunFolderArgs::named(autoencoder.clone(), "best".into());
+            let config = Config::of_run(from.folder()?)?;
+            let name = autoencoder.file_name().unwrap_or_default().to_string_lossy();
+            page = page.with_curve(WebPrediction::of(&config, &name, &mut weights_of(host, &from)?, || host.open(None))?)?;
+        }
         page.write(folder)?;
         ("predictions".to_string(), page.files().map(|(_, bytes)| bytes.len()).sum::<usize>())
     } else {

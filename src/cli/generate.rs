@@ -316,7 +316,7 @@ fn mechanisms(host: &Host, mut config: Config, args: &GenerateArgs) -> Result<()
     let name = |kind: u32| known(kind).map_or(format!("type {kind}"), |k| k.name.to_string());
     let mut rows: Vec<Made> = Vec::new();
     for (i, joints) in numbers.iter().zip(scorecard.generate(&session, &numbers)?) {
-        let stop = until_stop(&joints);
+        let stop = until_stop(joints.iter().map(|(_, stop)| *stop));
         let predicted: Vec<[f64; 2]> = joints[..stop].iter().map(|(p, _)| *p).collect();
         let truth = data.joints_of(*i);
         let distances: Vec<f64> = truth.iter().zip(&predicted).map(|(t, p)| (p[0] - t[0]).hypot(p[1] - t[1])).collect();

@@ -4,7 +4,7 @@
 use std::io::{self, BufWriter, stderr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -104,7 +104,7 @@ impl Drop for View {
 /// # Errors
 /// `Io` when the terminal cannot be read or drawn in.
 pub(super) fn watch(host: &Host, paths: &[PathBuf]) -> Result<()> {
-    let stop: Arc<AtomicUsize> = stop_on_signals()?;
+    let stop = stop_on_signals(host)?;
     // A sweep that is under way gets more of them.
     let shown = show(host, "q leave", || members(paths), || stop.load(Ordering::Relaxed) != 0);
     leave(host);

@@ -1,7 +1,6 @@
 //! `engine serve`: trained runs over HTTP.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
@@ -96,7 +95,7 @@ pub(super) fn run(host: &Host, args: ServeArgs) -> Result<()> {
     {
         return Err(Error::Config(format!("two runs are called `{name}`: give one another name, as in `other=DIR`")));
     }
-    let stop = if host.is_process() { stop_on_signals()? } else { Arc::default() };
+    let stop = stop_on_signals(host)?;
     let listener = options.listen()?;
     let mut runs = vec![];
     for (name, folder) in named {

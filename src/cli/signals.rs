@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use crate::error::{Error, Result};
+use crate::host::Host;
 
 /// True if this process was started to ignore a signal, as by `nohup`, or by scripts for processes in the background.
 #[cfg(unix)]
@@ -20,10 +21,14 @@ fn ignored(_signal: i32) -> bool {
     false
 }
 
-/// A number that is set to that of the first SIGINT, SIGTERM or SIGHUP; a second signal ends the process at once.
-pub(super) fn stop_on_signals() -> Result<Arc<AtomicUsize>> {
+/// The host's number of a signal that asks the command to end. Where the process runs this command alone, it is set to that of the first
+/// SIGINT, SIGTERM or SIGHUP; a second signal ends the process at once.
+pub(super) fn stop_on_signals(host: &Host) -> Result<Arc<AtomicUsize>> {
     use signal_hook::consts::{SIGINT, SIGTERM};
-    let (stop, armed) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+    let (stop, armed) = (host.stop().clone(), Arc::new(AtomicBool::new(false)));
+    if !host.is_process() {
+        return Ok(stop);
+    }
     let signals = [
         SIGINT,
         SIGTERM,

@@ -1,7 +1,6 @@
 //! `engine train`: a run into a folder of its own, or many.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use clap::Args;
 use tempfile::TempDir;
@@ -83,7 +82,7 @@ pub(super) fn run(host: &Host, args: TrainArgs, ranks: Ranks) -> Result<()> {
     // A run and its attempts lie where a link leads to.
     let out = if out.is_symlink() && out.is_dir() { out.canonicalize().map_err(|e| Error::create(&out, e))? } else { out };
     let device = device_of(ranks, device.device)?;
-    let stop = if host.is_process() { stop_on_signals()? } else { Arc::default() };
+    let stop = stop_on_signals(host)?;
     // A run of several processes has its results in the folder of the first; the others have one that goes with them.
     let sharing = if spread { Ranks::default() } else { ranks };
     let scratch = if sharing.leads() { None } else { Some(tempfile::tempdir().map_err(|e| Error::create(&std::env::temp_dir(), e))?) };

@@ -27,6 +27,8 @@ pub const SIDE: usize = 64;
 
 /// Distance from the centre of an image to the end of the curve, in pixels.
 const REACH: f64 = 28.0;
+/// Half the side of an image, in mm.
+pub const HALF: f64 = EXTENT * SIDE as f64 / 2.0 / REACH;
 /// Name of an array that marks files made by `engine data`, whose types are indices into `KINDS`; its value is the version of that list.
 pub const MARK: &str = "linkages";
 

@@ -13,19 +13,15 @@ use crate::problem::Problem;
 use crate::problem::prediction::Prediction;
 use crate::registry::Config;
 use crate::session::{DecodeIo, PredictIo};
-use crate::tasks::{DataKind, Purpose, joint_after_joint};
+use crate::tasks::{DataKind, Purpose, joint_after_joint, until_stop};
 use crate::train::Weights;
 
-/// Coordinates of the joints of (samples, joints, 3), and NaN after the first whose logit of a stop is above 0.
+/// Coordinates of the joints of (samples, joints, 3), and NaN after the last of a model that says which is the last.
 fn to_the_last(outputs: &[f32], joints: usize, stops: bool) -> Vec<f32> {
     let sample = |sample: &[f32]| {
-        let mut stopped = false;
-        let joint = |joint: &[f32]| {
-            let place = if stopped { [f32::NAN; 2] } else { [joint[0], joint[1]] };
-            stopped |= stops && joint[2] > 0.0;
-            place
-        };
-        sample.chunks(3).flat_map(joint).collect::<Vec<f32>>()
+        let count = if stops { until_stop(sample.chunks(3).map(|joint| f64::from(joint[2]))) } else { joints };
+        let place = |(at, joint): (usize, &[f32])| if at < count { [joint[0], joint[1]] } else { [f32::NAN; 2] };
+        sample.chunks(3).enumerate().flat_map(place).collect::<Vec<f32>>()
     };
     outputs.chunks(3 * joints).flat_map(sample).collect()
 }

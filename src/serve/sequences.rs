@@ -245,13 +245,8 @@ impl Sequences {
                     rows.extend(joining);
                     break;
                 }
-                if decoder.is_full() {
-                    decoder.prefill(&up_to(rows, fed + 1))?;
-                } else {
-                    let newest: Vec<u32> = rows.iter().map(|row| row.numbers.get(fed).copied().unwrap_or(0)).collect();
-                    decoder.feed(&[newest, vec![0; width - rows.len()]].concat())?;
-                }
                 fed += 1;
+                decoder.advance(&up_to(rows, fed))?;
             }
         }
         Ok(())

@@ -30,7 +30,7 @@ use crate::session::{Feed, Session};
 /// Number of joints that are inputs: the last one predicts nothing.
 const INPUT_JOINTS: usize = JOINTS - 1;
 /// Number of tokens of a sequence.
-const LENGTH: usize = BEFORE_JOINTS + INPUT_JOINTS;
+pub(crate) const LENGTH: usize = BEFORE_JOINTS + INPUT_JOINTS;
 /// Name of the buffer of mean coordinates.
 const MEAN: &str = "normalization.mean";
 /// Name of the buffer of standard deviations, which convert normalised coordinates to mm.
@@ -39,9 +39,10 @@ const DEVIATION: &str = "normalization.deviation";
 /// A predicted joint: coordinates in mm, and the logit of the stop bit.
 pub type Predicted = ([f64; 2], f64);
 
-/// Number of joints up to the first whose stop bit is predicted to be 1.
-pub fn until_stop(joints: &[Predicted]) -> usize {
-    joints.iter().position(|(_, stop)| *stop > 0.0).map_or(joints.len(), |last| last + 1)
+/// Number of joints up to the first whose logit of a stop bit is above 0, or of all of them.
+pub fn until_stop(mut logits: impl ExactSizeIterator<Item = f64>) -> usize {
+    let joints = logits.len();
+    logits.position(|logit| logit > 0.0).map_or(joints, |last| last + 1)
 }
 
 /// Latents, types and joints of mechanisms from an .npz file.
@@ -531,7 +532,7 @@ impl MechanismScorecard {
             let truth = self.data.joints_of(*i);
             sum += truth.iter().zip(&joints).map(|(t, (p, _))| (p[0] - t[0]).hypot(p[1] - t[1])).sum::<f64>();
             count += truth.len();
-            right += usize::from(until_stop(&joints) == truth.len());
+            right += usize::from(until_stop(joints.iter().map(|(_, stop)| *stop)) == truth.len());
         }
         let mut found = vec![("free_distance".to_string(), sum / count as f64)];
         found.extend(self.stops().then(|| ("count_accuracy".to_string(), right as f64 / self.validation.len() as f64)));

@@ -15,6 +15,7 @@ mod recall;
 mod sample_scores;
 mod samples;
 mod scorecard;
+mod shown_mechanisms;
 mod text;
 
 pub use data::{Data, DataKind, DataState, InputRows, InputSource, Layout, Loading, Purpose, Source, packed};
@@ -24,12 +25,13 @@ pub use images::{ImageScorecard, ImagesConfig};
 pub use integer_sequences::{IntegerScorecard, IntegerSequencesConfig, micro_batch as sequence_batch};
 #[cfg(feature = "cli")]
 pub(crate) use integer_sequences::{IntegerSequences, TESTED};
-pub(crate) use mechanisms::joint_after_joint;
+pub(crate) use mechanisms::{LENGTH, joint_after_joint};
 pub use mechanisms::{MechanismScorecard, MechanismsConfig, Predicted, until_stop};
 pub use next_vectors::{VectorScorecard, VectorsConfig};
 pub use recall::RecallConfig;
 pub use samples::{Columns, NormalizeConfig, SamplesConfig};
 pub use scorecard::{ArrayValues, Arrays, Card, ClosingScores, Examples, Forecast, Level, Means, Scorecard, Test, Verdict};
+pub use shown_mechanisms::ShownMechanisms;
 pub use text::{Sampling, TextConfig};
 
 /// Every kind of data of run files, by its `kind`: the list that the registry is made from.

@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant, SystemTime};
 
 use clap::Args;
@@ -141,7 +140,7 @@ pub(in crate::cli) fn run(host: &Host, args: CardArgs) -> Result<()> {
     let mut kept = Kept::open(&out, new)?;
     host.say(&format!("{description}\nengine {VERSION}: {minutes} minutes for {}", out.display()));
     let parts = parts(&runs)?;
-    let stop = if host.is_process() { stop_on_signals()? } else { Arc::new(AtomicUsize::new(0)) };
+    let stop = stop_on_signals(host)?;
     let scratch = tempfile::tempdir().map_err(|e| Error::create(&std::env::temp_dir(), e))?;
     let children = Children { program, device: summary.index.to_string(), scratch: scratch.path().into(), stop };
     let mut measuring = Measuring { host, name: &summary.name, out: &out, parts: &parts, children: &children, started: Instant::now() };
