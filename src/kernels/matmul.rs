@@ -455,3 +455,21 @@ fn tile_shape(m: usize, n: usize, batch: usize) -> (usize, usize) {
     let fills = |rows: usize, vecs: usize| m > 4 * rows && n > 16 * vecs;
     [(8, 2), (4, 2), (4, 1)].into_iter().find(|&(rows, vecs)| groups(rows, vecs) >= 56 && fills(rows, vecs)).unwrap_or((2, 1))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_sums_for_few_outputs_are_made_in_parts() {
+        let any = Plan::training("test", Target::default()).activation("any", &[1]).unwrap();
+        let parts = |size: (usize, usize, usize), target: Target| {
+            Matmul { trans_a: true, ..Matmul::new(any, any, any, size) }.parts_of_k(target)
+        };
+        let (card, processor) = (Target::default(), Target { software: true, ..Target::default() });
+        // The first layer of the image autoencoder, in blocks and in tiles; a usual layer; a sum that is too short.
+        let sizes = [(32, 121, 1 << 14), (8, 12, 4096), (60, 61, 4096), (512, 512, 1 << 12), (32, 121, 1024)];
+        assert_eq!(sizes.map(|size| parts(size, card) > 1), [true, true, true, false, false]);
+        assert!(sizes.iter().all(|size| parts(*size, processor) == 1));
+    }
+}
