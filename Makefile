@@ -108,7 +108,7 @@ web: driver
 	$(ENGINE) export target/web-runs/mechanism --web target/web/mechanism --predict --autoencoder target/web-runs/linkage
 
 # The pages in Chromium: fifty steps and predictions against the same plans on the Vulkan driver that Chromium brings, and the page of a card.
-# The part has ten steps of a smaller run, what is said where something is wrong, and two families of the card, one of them with a broken kernel:
+# The part has four steps of a smaller run, what is said where something is wrong, and two families of the card, one of them with a broken kernel:
 # compiling takes Chromium's software adapter most of the time.
 SWIFTSHADER = $(firstword $(wildcard /usr/lib/chromium/vk_swiftshader_icd.json /usr/lib/chromium-browser/vk_swiftshader_icd.json /opt/google/chrome/vk_swiftshader_icd.json))
 test-web test-web-part:

@@ -467,7 +467,10 @@ fn served(folder: &Path, cases: &[(&'static str, Case)]) {
 
 /// A folder as a run leaves it, with weights that are moved at random.
 fn run_folder(folder: &Path, name: &str, config: &Config) -> String {
-    Case::new(folder, name, config).run_folder(folder, name)
+    let case = Case::new(folder, name, config);
+    let run = case.run_folder(folder, name);
+    std::fs::remove_file(case.weights).unwrap();
+    run
 }
 
 fn files_have_names_shapes_and_what_they_are() {

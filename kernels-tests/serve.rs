@@ -44,10 +44,16 @@ enum Place {
 
 const LISTENING: &str = "listening   http://";
 
+/// The arguments with any port that is free; and unless a test is about time, no answer is too late, however slow the machine is.
+fn patient<'a>(args: &[&'a str]) -> Vec<&'a str> {
+    let patience: &[&str] = if args.contains(&"--timeout") { &[] } else { &["--timeout", "1000"] };
+    [&["serve"], args, &["--port", "0"], patience].concat()
+}
+
 impl Server {
     /// A server in this process, whose kernels are those that the test has compiled.
     pub(crate) fn within(args: &[&str]) -> Server {
-        let running = Running::start(&[&["serve"], args, &["--port", "0"]].concat());
+        let running = Running::start(&patient(args));
         let address = || running.said().lines().find_map(|line| line.strip_prefix(LISTENING).map(String::from));
         eventually("the server listens or has ended", || address().is_some() || running.has_ended());
         let address = address().unwrap_or_else(|| panic!("the server ended: {}", running.said()));
@@ -57,7 +63,7 @@ impl Server {
     /// A server in a process of its own.
     pub(crate) fn start(args: &[&str], fault: Option<&str>) -> Server {
         let mut command = Command::new(PROGRAM);
-        command.arg("serve").args(args).args(["--port", "0"]).stderr(Stdio::piped()).stdout(Stdio::null());
+        command.args(patient(args)).stderr(Stdio::piped()).stdout(Stdio::null());
         command.envs(fault.map(|fault| ("ENGINE_FAULT", fault)));
         let mut child = started(&mut command);
         let (lines, (say, said)) = (BufReader::new(child.stderr.take().unwrap()).lines(), channel());
@@ -266,7 +272,7 @@ fn answers_are_those_of_the_commands() {
 fn texts_are_those_of_the_command() {
     let folder = tempfile::tempdir().unwrap();
     let (text, numbers) = (text(folder.path()), sequences(folder.path()));
-    let server = Server::within(&[&text, &numbers, "--max-prompt", "100", "--timeout", "1000"]);
+    let server = Server::within(&[&text, &numbers, "--max-prompt", "100"]);
     let path = "/v1/runs/text/generate";
     // With fewer tokens than the model sees and with more, drawn from all and from some, and the most probable.
     for (options, asked) in [
@@ -324,7 +330,7 @@ fn texts_are_those_of_the_command() {
 fn texts_that_come_together_are_computed_together() {
     let folder = tempfile::tempdir().unwrap();
     let text = text(folder.path());
-    let server = Server::within(&[&text, "--timeout", "1000"]);
+    let server = Server::within(&[&text]);
     let asked = |n: usize| {
         json!({ "prompt": "Der Bär aß"[..1 + n].to_string(), "tokens": 40 + n, "seed": n, "stream": n.is_multiple_of(2) }).to_string()
     };
@@ -539,7 +545,7 @@ fn who_may_ask_is_looked_at() {
 fn what_was_asked_is_finished_at_the_end() {
     let folder = tempfile::tempdir().unwrap();
     let out = sequences(folder.path());
-    let server = Server::start(&[&out, "--queue", "1", "--host", "0.0.0.0", "--timeout", "1000"], None);
+    let server = Server::start(&[&out, "--queue", "1", "--host", "0.0.0.0"], None);
     // One is continued, one waits, and there is no room for the others.
     let ask = || {
         let mut stream = server.connect();

@@ -142,7 +142,7 @@ pub(crate) fn write() {
 /// The same of few steps of a smaller run and the page of a card.
 pub(crate) fn write_part() {
     let (folder, gpu) = (Path::new(FOLDER), gpu());
-    let expected = write_run(folder, &gpu, ("10", 10), &[&SET[..], &["model.layers=1"]].concat());
+    let expected = write_run(folder, &gpu, ("4", 4), &[&SET[..], &["model.layers=1"]].concat());
     fs::write(folder.join("expected.json"), serde_json::Value::from(expected).to_string()).unwrap();
 }
 

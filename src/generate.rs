@@ -319,8 +319,8 @@ impl Decoder {
         suits.filter(|_| self.position == 0 && before_last >= WORTH)
     }
 
-    /// Feeds the newest number of each sequence, all others of which have been fed. With a full context all positions shift, so the cache is
-    /// filled anew, as if there were none.
+    /// Feeds the newest number of each sequence, all others of which have been fed. With a full context all positions shift, so the cache
+    /// is filled anew, as if there were none.
     ///
     /// # Errors
     /// As `prefill`.

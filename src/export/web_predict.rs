@@ -40,8 +40,8 @@ enum Asked {
     Numbers { context: usize, classes: usize },
     /// Latents; the output is a picture with this side.
     Picture { latents: usize, side: usize },
-    /// A latent and a type; the outputs are normalised coordinates of the joints, of which they have this mean and deviation in mm, each with
-    /// the logit of a stop bit. `stops` if the model has learned these.
+    /// A latent and a type; the outputs are normalised coordinates of the joints, which have this mean and deviation in mm, each with the
+    /// logit of a stop bit. `stops` if the model has learned these.
     Mechanism {
         #[serde(flatten)]
         shown: ShownMechanisms,

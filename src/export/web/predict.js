@@ -257,7 +257,8 @@ class Mechanism {
     const places = joints.map(([x, y]) => `${x.toFixed(1)}, ${y.toFixed(1)}`).join("; ");
     $("linkage").setAttribute("aria-label", `A ${type.name} of ${joints.length} joints, in mm: ${places}`);
     const but = whole || type.joints === null ? "" : `, and a ${type.name} has ${type.joints}, so that no links are drawn`;
-    say(`The model ends the mechanism after ${joints.length} joint${joints.length === 1 ? "" : "s"}${but}. Move the sliders, or choose another type.`);
+    const other = this.asked.types.length > 1 ? ", or choose another type" : "";
+    say(`The model ends the mechanism after ${joints.length} joint${joints.length === 1 ? "" : "s"}${but}. Move the sliders${other}.`);
   }
 }
 
