@@ -15,7 +15,7 @@ tests![
 ];
 
 /// Runs whose predicted step is further than 1.25 times from its roofline, with how far it may be, and why.
-const FAR: [(&str, f64, &str); 17] = [
+const FAR: [(&str, f64, &str); 18] = [
     ("gpt_cpu", 1.68, "some milliseconds: made for a processor, with norms of few rows and a head of 65 classes"),
     (
         "gpt2_124m",
@@ -25,6 +25,11 @@ const FAR: [(&str, f64, &str); 17] = [
     ("gpt2_lora", 1.42, "the same, of which attention is a larger part; products of adapters with eight columns"),
     ("integer_sequences", 2.0, "kernels of microseconds: chains of dependent loads, of two features"),
     ("integer_sequences_d64", 1.7, "the same with 64 features"),
+    (
+        "linkage_vae_conv",
+        1.58,
+        "760 launches over chunks of images that stay in the cache; the first layer's gradient has few outputs and a long sum",
+    ),
     ("lvm_amn", 1.7, "below 1 ms: all that it touches stays in the cache, and 32 rows leave a SIMD few waves"),
     ("lvm_amn_attempt2", 1.9, "the same"),
     ("mamba2_small", 1.33, "scans of 256 positions in chunks, whose states pass from one to the next"),

@@ -11,7 +11,7 @@ use crate::random::Random;
 pub(super) const FAMILY: Family = Family::new(
     "matmul",
     spec,
-    231,
+    223,
     build,
     &[
         (&[256, 64, 64, 1], &[0, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0]),
@@ -28,21 +28,13 @@ const TILED: [[usize; 4]; 5] = [[3585, 5, 17, 1], [65, 65, 17, 14], [1793, 9, 18
 const BLOCKS: [[usize; 4]; 6] =
     [[516, 4, 20, 1], [4, 516, 4, 60], [132, 516, 20, 1], [132, 36, 64, 14], [1028, 516, 4, 1], [3588, 36, 20, 14]];
 
-/// Sums over so many rows for so few outputs that a card makes them in parts of K, of each kernel.
-const LONG: [[usize; 4]; 2] = [[8, 12, 4096, 1], [60, 61, 4096, 1]];
-
 /// Some for `matmul/thin`.
 const THIN: [[usize; 4]; 6] = [[3, 128, 70, 1], [2, 5, 1283, 1], [17, 2, 257, 1], [1, 1, 64, 1], [129, 3, 100, 1], [6, 50, 515, 1]];
 
 /// Rows of an orthogonal array of strength two with five levels (a, b, a + b, a + 2b, …): 25 cases have every pair of options. Every other
 /// 25 have sizes that are multiples of 4, for the variant that takes only those.
-/// Then come 24 of them again as products of adapters: with what is added to each output in place of a bias, and scaled. The last eight are
-/// long sums.
+/// The last 24 are some of them again as products of adapters: with what is added to each output in place of a bias, and scaled.
 fn spec(number: usize, random: &mut Random) -> Spec {
-    if let Some(long) = number.checked_sub(223) {
-        let flags = vec![1, 0, 0, 0, 0, 0, 0, 0, long / 2 % 2, long / 4, 0];
-        return Spec { dims: LONG[long % 2].to_vec(), flags, regime: Regime::Normal, seed: number as u64 };
-    }
     let (i, low_rank) = match number.checked_sub(199) {
         Some(again) => ([again, 25 + again, 174 + again][again % 3], 1),
         None => (number, 0),

@@ -12,7 +12,7 @@ use crate::gpu::Gpu;
 use crate::kernels::State;
 use crate::kernels::metrics::StepRecord;
 use crate::models::initial_weights;
-use crate::plan::{Flat, Section, Storage};
+use crate::plan::{Flat, Init, Parameter, Section, Storage};
 use crate::problem::Loaded;
 use crate::registry::Config;
 
@@ -57,13 +57,19 @@ pub fn check_model(gpu: &Arc<Gpu>, config: &Config) -> Result<Option<ModelOutcom
     let drawn = f32::from(u8::from(batch.drawn));
     let state =
         State { seed: 1, tick: 5, scale: 1.0, rows: batch.rows as u32, count: io.feed.count(&batch) as u32, drawn, ..State::default() };
+    // Where B is 0, as it begins, A has no gradient.
+    let begun = |p: &Parameter| match plan.adapters().iter().any(|adapter| adapter.b == p.name) {
+        true => Parameter { init: Init::Normal(0.1), ..p.clone() },
+        false => p.clone(),
+    };
+    let flat = initial_weights(&plan.parameters().iter().map(begun).collect::<Vec<_>>(), config.train.seed);
+    session.arena.write_flat(Flat::Parameters, &flat)?;
     session.write(program, &io.feed, &batch, state)?;
     program.run(program.gradients())?;
     let got = session.arena.read_flat(Flat::Gradients)?;
     let records = session.records()?;
 
     Var::reset();
-    let flat = initial_weights(plan.parameters(), config.train.seed);
     let mut values: Values<Var> = Values { floats: HashMap::new(), ints: HashMap::new(), state, set: HashSet::new() };
     for p in plan.parameters() {
         let tensor = plan.find(&p.name).ok_or_else(|| Error::Internal(format!("no tensor {}", p.name)))?;

@@ -2,8 +2,8 @@
 
 use super::{Dropout, SIMDS, adding, parts, state};
 use crate::error::{Error, Result};
-use crate::gpu::{CARD, LAUNCH, Role, Target};
-use crate::plan::{Dispatch, Fill, Grid, Plan, Shared, Tensor};
+use crate::gpu::Target;
+use crate::plan::{Dispatch, Grid, Plan, Shared, Tensor};
 
 /// Activation of an epilogue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
@@ -138,74 +138,12 @@ impl Matmul {
         (k.div_ceil(64) * LOAD * (m * n).div_ceil(THIN * BESIDE)).max(8 * m * n * k / L2).max(instructions)
     }
 
-    /// Cycles of a card for the product.
-    fn cycles(&self, target: Target) -> usize {
-        let Matmul { m, n, k, batch, .. } = *self;
-        match self.kernel(target) {
-            "matmul/block" => Block::ALL.iter().map(|block| block.cycles(m, n, k, batch)).min().unwrap_or(usize::MAX),
-            "matmul/thin" => self.thin_cycles(),
-            _ => self.tiled_cycles(),
-        }
-    }
-
-    /// Parts of K that a card makes side by side and adds up afterwards, where a product has so few outputs and so long a sum that this is
-    /// faster by a quarter; 1 where it is not.
-    fn parts_of_k(&self, target: Target) -> usize {
-        /// Steps of a part, so that each has more of them than its sum costs.
-        const LEAST: usize = 1024;
-        /// Bytes that the Infinity Cache gives in a cycle.
-        const CACHE: usize = 319;
-        let Matmul { m, n, k, .. } = *self;
-        if target.software || !self.adds_over_rows() {
-            return 1;
-        }
-        // What is added up is written and read, in a launch of its own.
-        let launch = (LAUNCH * CARD.clock) as usize + 2 * LOAD;
-        let cost = |parts: usize| match parts {
-            1 => self.cycles(target),
-            _ => Matmul { k: k / parts, batch: parts, ..*self }.cycles(target) + launch + 8 * parts * m * n / CACHE,
-        };
-        let ways = [2, 4, 8, 16, 32, 64].into_iter().filter(|parts| k.is_multiple_of(STEP * parts) && k / parts >= LEAST);
-        let best = ways.min_by_key(|parts| cost(*parts)).unwrap_or(1);
-        if cost(best) * 5 < cost(1) * 4 { best } else { 1 }
-    }
-
-    /// Records a product as a batch of products of parts of K, Y = Σ of theirs.
-    fn record_parts(self, plan: &mut Plan, label: &str, parts: usize) -> Result<()> {
-        let Matmul { y, m, n, k, .. } = self;
-        let free = |plan: &Plan, what: &str| {
-            let names = (0..).map(|number| format!("{label}.{what}.{number}"));
-            names.into_iter().find(|name| plan.find(name).is_none()).unwrap_or_default()
-        };
-        let name = free(plan, "products");
-        let products = plan.workspace(name, &[parts, m, n])?;
-        let row_sums = match self.row_sum {
-            Some(_) => Some(plan.workspace(free(plan, "row_sums"), &[parts, m])?),
-            None => None,
-        };
-        let split = Matmul { y: products, row_sum: row_sums, k: k / parts, batch: parts, accumulate: false, ..self };
-        split.record(plan, label)?;
-        let name = format!("ones.{parts}");
-        let ones = match plan.find(&name) {
-            Some(ones) => ones,
-            None => plan.constant(Role::Workspace, &name, &[parts], Some(Fill::floats(vec![1.0; parts])))?,
-        };
-        let sum = Matmul { accumulate: self.accumulate, ..Matmul::new(ones, products, y, (1, m * n, parts)) };
-        sum.record(plan, label)?;
-        let Some((all, each)) = self.row_sum.zip(row_sums) else { return Ok(()) };
-        Matmul { accumulate: true, ..Matmul::new(ones, each, all, (1, m, parts)) }.record(plan, label)
-    }
-
     /// Records the product with the variant that suits the device.
     ///
     /// # Errors
     /// `Internal` when a shape differs.
     pub fn record(self, plan: &mut Plan, label: &str) -> Result<()> {
         let Matmul { m, n, k, batch, .. } = self;
-        let several = self.parts_of_k(plan.target);
-        if several > 1 {
-            return self.record_parts(plan, label, several);
-        }
         let [a_at, b_at, y_at] = [self.a_at, self.b_at, self.y_at].map(Option::unwrap_or_default);
         let kernel = self.kernel(plan.target);
         // A sum over the rows of a long batch is made of parts that add up.
@@ -454,22 +392,4 @@ fn tile_shape(m: usize, n: usize, batch: usize) -> (usize, usize) {
     // Half of a tile or more is of the product.
     let fills = |rows: usize, vecs: usize| m > 4 * rows && n > 16 * vecs;
     [(8, 2), (4, 2), (4, 1)].into_iter().find(|&(rows, vecs)| groups(rows, vecs) >= 56 && fills(rows, vecs)).unwrap_or((2, 1))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn long_sums_for_few_outputs_are_made_in_parts() {
-        let any = Plan::training("test", Target::default()).activation("any", &[1]).unwrap();
-        let parts = |size: (usize, usize, usize), target: Target| {
-            Matmul { trans_a: true, ..Matmul::new(any, any, any, size) }.parts_of_k(target)
-        };
-        let (card, processor) = (Target::default(), Target { software: true, ..Target::default() });
-        // The first layer of the image autoencoder, in blocks and in tiles; a usual layer; a sum that is too short.
-        let sizes = [(32, 121, 1 << 14), (8, 12, 4096), (60, 61, 4096), (512, 512, 1 << 12), (32, 121, 1024)];
-        assert_eq!(sizes.map(|size| parts(size, card) > 1), [true, true, true, false, false]);
-        assert!(sizes.iter().all(|size| parts(*size, processor) == 1));
-    }
 }
