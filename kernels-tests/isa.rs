@@ -72,9 +72,10 @@ fn shipped_kernels_keep_their_registers_and_their_pace() {
             let number = |key: &str| variant[key].as_f64().unwrap();
             assert!(number("spills") == 0.0 && number("scratch") == 0.0, "{name}: {variant}");
             assert!(number("waves") >= 4.0, "{name}: registers or workgroup memory leave too few waves: {variant}");
-            // The tile of 64 × 64 is the one for large products; smaller ones have their loads in the same stretch of code.
+            // The tile of 64 × 64 is the one for large products; smaller ones have their loads in the same stretch of code, and those of
+            // adapters, which add to the product with the frozen weight, have sums of a few numbers.
             let consts = variant["consts"].as_str().unwrap();
-            if variant["kernel"] == "matmul/block" && consts.contains("ROWS=8 ") {
+            if variant["kernel"] == "matmul/block" && consts.contains("ROWS=8 ") && !consts.contains("BIAS=2 ") {
                 assert!(number("hot_fma") / number("hot_vector") >= 0.9, "{name}: {variant}");
             }
         }
