@@ -111,7 +111,7 @@ pub fn forward<S: Scalar>(call: &mut Call<'_, S>) {
     let mut pre = call.maybe("pre").unwrap_or_else(|| vec![S::constant(0.0); call.output_len("pre")]);
     let mut row_sum = match accumulates(e, call.state()) {
         true => old_sum.unwrap_or_default(),
-        false => vec![S::constant(0.0); batch * m * e.constant("ROW_SUM") as usize],
+        false => vec![S::constant(0.0); m * e.constant("ROW_SUM") as usize],
     };
     for g in 0..batch {
         let row = |i: usize| -> Vec<S> {
@@ -135,7 +135,7 @@ pub fn forward<S: Scalar>(call: &mut Call<'_, S>) {
                 }
                 y[y_at + at] = v;
             }
-            if let Some(sum) = row_sum.get_mut(g * m + i) {
+            if let Some(sum) = row_sum.get_mut(i) {
                 *sum = *sum + S::sum(&row);
             }
         }

@@ -42,7 +42,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
             for (var q = 0u; q < SLICES * 4u; q++) {
                 sum += tiles[(q / 4u * 64u + local % 16u * 4u + q % 4u) * 4u + local / 16u];
             }
-            store_row_sum(place.z, m0 + local, sum);
+            store_row_sum(m0 + local, sum);
         }
         if (n0 == 0u && TRANS_A == 1u && local < TILE_M / 4u) {
             // Every invocation has loaded the same four rows of each of its steps.
@@ -51,7 +51,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
                 sum += tile((q * (TILE_M / 4u) + local) * 4u);
             }
             for (var c = 0u; c < 4u; c++) {
-                store_row_sum(place.z, m0 + local * 4u + c, sum[c]);
+                store_row_sum(m0 + local * 4u + c, sum[c]);
             }
         }
     }

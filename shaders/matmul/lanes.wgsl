@@ -90,7 +90,7 @@ fn either(second: bool, a: mat4x4<f32>, b: mat4x4<f32>) -> mat4x4<f32> {
     return mat4x4<f32>(select(a[0], b[0], second), select(a[1], b[1], second), select(a[2], b[2], second), select(a[3], b[3], second));
 }
 
-fn store_sums(batch: u32, m: u32, lane: u32, sums: vec4<f32>) {
+fn store_sums(m: u32, lane: u32, sums: vec4<f32>) {
     if (TRANS_A == 1u) {
         // Each lane has the sums over its own steps of four rows; eight lanes have the same rows.
         var sum = sums;
@@ -103,10 +103,10 @@ fn store_sums(batch: u32, m: u32, lane: u32, sums: vec4<f32>) {
         }
         if (lane % 8u == 0u) {
             let first = m + lane / 8u * 4u;
-            store_row_sum(batch, first, sum.x);
-            store_row_sum(batch, first + 1u, sum.y);
-            store_row_sum(batch, first + 2u, sum.z);
-            store_row_sum(batch, first + 3u, sum.w);
+            store_row_sum(first, sum.x);
+            store_row_sum(first + 1u, sum.y);
+            store_row_sum(first + 2u, sum.z);
+            store_row_sum(first + 3u, sum.w);
         }
         return;
     }
@@ -114,7 +114,7 @@ fn store_sums(batch: u32, m: u32, lane: u32, sums: vec4<f32>) {
     let half = dot(sums, vec4<f32>(1.0));
     let sum = half + subgroupShuffleXor(half, 1u);
     if (lane % 2u == 0u) {
-        store_row_sum(batch, m + lane / 2u, sum);
+        store_row_sum(m + lane / 2u, sum);
     }
 }
 
@@ -206,15 +206,15 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     }
     if (ROW_SUM == 1u) {
         if (n0 == 0u) {
-            store_sums(batch, m0 + 0u, lane, sums0);
-            store_sums(batch, m0 + 8u, lane, sums2);
-            store_sums(batch, m0 + 16u, lane, sums4);
-            store_sums(batch, m0 + 24u, lane, sums6);
+            store_sums(m0 + 0u, lane, sums0);
+            store_sums(m0 + 8u, lane, sums2);
+            store_sums(m0 + 16u, lane, sums4);
+            store_sums(m0 + 24u, lane, sums6);
             if (LANES == 8u) {
-                store_sums(batch, m0 + 4u, lane, sums1);
-                store_sums(batch, m0 + 12u, lane, sums3);
-                store_sums(batch, m0 + 20u, lane, sums5);
-                store_sums(batch, m0 + 28u, lane, sums7);
+                store_sums(m0 + 4u, lane, sums1);
+                store_sums(m0 + 12u, lane, sums3);
+                store_sums(m0 + 20u, lane, sums5);
+                store_sums(m0 + 28u, lane, sums7);
             }
         }
     }

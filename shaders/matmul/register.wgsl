@@ -54,7 +54,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     if (ROW_SUM == 1u) {
         if (n0 == 0u) {
             for (var r = 0u; r < TILE_M; r++) {
-                store_row_sum(batch, m0 + r, sums[r]);
+                store_row_sum(m0 + r, sums[r]);
             }
         }
     }

@@ -47,7 +47,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         store(0u, m, n, sums[local].x + bias_of(n));
         if (ROW_SUM == 1u) {
             if (n == 0u) {
-                store_row_sum(0u, m, sums[local].y);
+                store_row_sum(m, sums[local].y);
             }
         }
     }

@@ -88,7 +88,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         }
         if (ROW_SUM == 1u) {
             if (n0 == 0u && local % 8u == 0u) {
-                store_row_sum(batch, m0 + tm + r, sums[r]);
+                store_row_sum(m0 + tm + r, sums[r]);
             }
         }
     }

@@ -71,7 +71,7 @@ pub struct Matmul {
     pub residual: Option<Tensor>,
     /// Y is `+=`.
     pub accumulate: bool,
-    /// (batch, M): `+=` the row sums of A, or `=` where there are several products, which are then not added.
+    /// (M): `+=` the row sums of A.
     pub row_sum: Option<Tensor>,
 }
 
@@ -115,27 +115,20 @@ impl Matmul {
     /// True if so few outputs have so long sums that tiles of them would leave most of the card idle, and each number may be loaded for
     /// every output: by cycles of the RX 6600.
     fn is_thin(&self) -> bool {
-        self.batch == 1 && self.k >= 64 && self.thin_cycles() < self.tiled_cycles()
-    }
-
-    /// Cycles of matmul/tile.
-    fn tiled_cycles(&self) -> usize {
-        /// Until a tile has its next 16 steps, loaded, stored in workgroup memory and read from there.
+        /// Until a tile has its next 16 steps, loaded, stored in workgroup memory and read from there; and the waves that wait beside each
+        /// other.
         const STEPS: usize = 3 * LOAD;
-        let Matmul { m, n, k, batch, .. } = *self;
-        let (rows, vecs) = tile_shape(m, n, batch);
-        let tiles = m.div_ceil(8 * rows) * n.div_ceil(32 * vecs) * batch;
-        (k.div_ceil(16) * STEPS * tiles.div_ceil(BESIDE)).max(batch * m * n * k / (32 * SIMDS))
-    }
-
-    /// Cycles of matmul/thin.
-    fn thin_cycles(&self) -> usize {
+        const BESIDE: usize = 4 * SIMDS;
         /// Bytes that the L2 cache gives in a cycle, and instructions of a load and a product with their addresses.
         const L2: usize = 819;
         const INSTRUCTIONS: usize = 16;
         let Matmul { m, n, k, .. } = *self;
-        let instructions = INSTRUCTIONS * m * n * k / (32 * SIMDS);
-        (k.div_ceil(64) * LOAD * (m * n).div_ceil(THIN * BESIDE)).max(8 * m * n * k / L2).max(instructions)
+        let (rows, vecs) = tile_shape(m, n, 1);
+        let tiles = m.div_ceil(8 * rows) * n.div_ceil(32 * vecs);
+        let products = m * n * k / (32 * SIMDS);
+        let tiled = (k.div_ceil(16) * STEPS * tiles.div_ceil(BESIDE)).max(products);
+        let thin = (k.div_ceil(64) * LOAD * (m * n).div_ceil(THIN * BESIDE)).max(8 * m * n * k / L2).max(INSTRUCTIONS * products);
+        self.batch == 1 && k >= 64 && thin < tiled
     }
 
     /// Records the product with the variant that suits the device.
@@ -209,10 +202,7 @@ impl Matmul {
             dispatch = dispatch.bind("z", z).moves_part("z", of_y);
         }
         let sums: Vec<Tensor> = Some(self.y).filter(|_| self.accumulate).into_iter().chain(self.row_sum).collect();
-        dispatch = match (batch, self.row_sum) {
-            (2.., Some(_)) => dispatch.constant("OVERWRITE", 2),
-            _ => adding(plan, dispatch, &sums)?,
-        };
+        dispatch = adding(plan, dispatch, &sums)?;
         if self.dropout.is_some() {
             dispatch = dispatch.bind("state", state(plan)?);
         }
@@ -238,9 +228,6 @@ impl Matmul {
         if self.y_at.is_some() && (self.dropout.is_some() || self.accumulate) {
             return Err(Error::Internal(format!("{kernel}: a part of Y is neither dropped nor added to")));
         }
-        if batch > 1 && self.row_sum.is_some() && self.accumulate {
-            return Err(Error::Internal(format!("{kernel}: products whose row sums are made are not added to")));
-        }
         let factors = [(self.a, self.a_at, batch * m * k), (self.b, self.b_at, batch * k * n)];
         if self.scale != 1.0 && (self.dropout.is_some() || self.bias.is_some()) || self.bias.is_some() && self.addend.is_some() {
             return Err(Error::Internal(format!("{kernel}: a scale is for sums without bias and dropout, an addend in place of a bias")));
@@ -257,7 +244,7 @@ impl Matmul {
             plan.expect(kernel, bias, n)?;
         }
         if let Some(sum) = self.row_sum {
-            plan.expect(kernel, sum, batch * m)?;
+            plan.expect(kernel, sum, m)?;
         }
         Ok(())
     }
@@ -308,9 +295,6 @@ fn sharing(dispatch: Dispatch, kernel: &str, grid: Grid, m: usize, n: usize, bat
     let of_b = Shared { parts: batch, groups, most: panels };
     dispatch.shared("a", of_a).shared("b", of_b)
 }
-
-/// Waves that wait beside each other.
-const BESIDE: usize = 4 * SIMDS;
 
 /// Outputs of a workgroup of matmul/thin.
 const THIN: usize = 16;

@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use super::layer::saved_by_forward;
 use super::linear::{Fused, Linear, Saved};
+use super::projection::Part;
 use crate::error::Result;
 use crate::gpu::Target;
 use crate::kernels::matmul::{Activation, Matmul};
@@ -108,25 +109,13 @@ impl<S: Surroundings> Convolution<S> {
         }
         let Linear { inputs, outputs, .. } = self.linear;
         let Saved { weight, bias, .. } = saved_by_forward(&self.linear.saved, &self.name)?;
-        let dw = plan.gradient(weight)?;
-        let db = bias.map(|bias| plan.gradient(bias)).transpose()?;
         let shape = [chunk * positions, inputs];
         let around = plan.activation(format!("{}.surroundings (again)", self.name), &shape)?;
         let d = plan.activation(format!("{}.dsurroundings", self.name), &shape)?;
         for (samples_of, rows) in Self::chunks(surroundings, chunk) {
-            let at = Some(rows.start * outputs);
             surroundings.unfold(plan, &samples_of, x, around, &self.name)?;
-            let of_weight = Matmul {
-                trans_a: true,
-                accumulate: true,
-                row_sum: db,
-                a_at: at,
-                b_at: Some(0),
-                ..Matmul::new(dz, around, dw, (outputs, inputs, rows.len()))
-            };
-            of_weight.record(plan, &self.name)?;
-            let of_input = Matmul { a_at: at, y_at: Some(0), ..Matmul::new(dz, weight, d, (rows.len(), inputs, outputs)) };
-            of_input.record(plan, &self.name)?;
+            let part = Part { rows: rows.len(), inputs, outputs, x_at: 0, y_at: rows.start * outputs };
+            part.backward(plan, &self.name, (weight, bias), [around, dz, d])?;
             surroundings.fold(plan, &samples_of, d, dx, &self.name)?;
         }
         Ok(dx)

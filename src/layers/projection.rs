@@ -86,20 +86,47 @@ impl Projection {
     /// `Internal` when shapes differ.
     pub fn backward(&self, plan: &mut Plan, rows: &Range<usize>, dy: Tensor, dx: Tensor) -> Result<()> {
         let Projection { x, weight, bias, inputs, outputs, .. } = *self;
+        let part = Part { rows: rows.len(), inputs, outputs, x_at: rows.start * inputs, y_at: 0 };
+        part.backward(plan, &self.label, (weight, bias), [x, dy, dx])
+    }
+}
+
+/// Some rows of a linear layer: their sizes, and the elements at which they begin in its inputs and in its outputs.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Part {
+    pub(super) rows: usize,
+    pub(super) inputs: usize,
+    pub(super) outputs: usize,
+    pub(super) x_at: usize,
+    pub(super) y_at: usize,
+}
+
+impl Part {
+    /// Appends dW += dyᵀ·x and db += Σ dy of these rows, and their rows of dx = dy·W.
+    ///
+    /// # Errors
+    /// `Internal` when shapes differ.
+    pub(super) fn backward(
+        self,
+        plan: &mut Plan,
+        label: &str,
+        (weight, bias): (Tensor, Option<Tensor>),
+        [x, dy, dx]: [Tensor; 3],
+    ) -> Result<()> {
+        let Part { rows, inputs, outputs, x_at, y_at } = self;
         let dw = plan.gradient(weight)?;
         let db = bias.map(|bias| plan.gradient(bias)).transpose()?;
-        let at = Some(rows.start * inputs);
         let of_weight = Matmul {
             trans_a: true,
             accumulate: true,
             row_sum: db,
-            a_at: Some(0),
-            b_at: at,
-            ..Matmul::new(dy, x, dw, (outputs, inputs, rows.len()))
+            a_at: Some(y_at),
+            b_at: Some(x_at),
+            ..Matmul::new(dy, x, dw, (outputs, inputs, rows))
         };
-        of_weight.record(plan, &self.label)?;
-        let of_input = Matmul { a_at: Some(0), y_at: at, ..Matmul::new(dy, weight, dx, (rows.len(), inputs, outputs)) };
-        of_input.record(plan, &self.label)
+        of_weight.record(plan, label)?;
+        let of_input = Matmul { a_at: Some(y_at), y_at: Some(x_at), ..Matmul::new(dy, weight, dx, (rows, inputs, outputs)) };
+        of_input.record(plan, label)
     }
 }
 

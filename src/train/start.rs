@@ -79,10 +79,12 @@ pub(super) fn expect_startable(mut problem: Problem, gpu: &Gpu, options: &Option
     problem.source().expect_file()?;
     expect_rules(&problem)?;
     let folder = RunFolder::open(&options.out, options.resume)?;
-    let plan = problem.record_evaluation(gpu.target)?.0;
     match init_of(options, &folder) {
-        Some(path) => drop(Weights::open_for(path, problem.hugging_face())?.load(plan.of_model())?),
-        None if plan.options.frozen && !(options.resume && folder.holds_a_run()?) => return Err(nothing_to_adapt()),
+        Some(path) => {
+            let plan = problem.record_evaluation(gpu.target)?.0;
+            Weights::open_for(path, problem.hugging_face())?.load(plan.of_model())?;
+        }
+        None if problem.settings.adapt.is_some() && !(options.resume && folder.holds_a_run()?) => return Err(nothing_to_adapt()),
         None => {}
     }
     place(&mut problem, gpu, options.budget.unwrap_or_else(|| gpu.budget()), options.ranks).map(drop)
