@@ -23,7 +23,7 @@ FEATURES := isa$(if $(and $(shell command -v mpicc),$(LIBCLANG)),$(shell printf 
 test test-all test-drivers mutants torture bench bench-peers bench-compare: export ENGINE_CACHE = $(CURDIR)/target/untuned
 test test-all test-drivers mutants torture: export NODEVICE_SELECT = 1
 
-.PHONY: format train test deny test-all test-drivers test-dxc test-tint test-web test-web-part web mutants torture bench bench-peers bench-compare driver mpi onnx
+.PHONY: format train test deny test-all test-drivers test-dxc test-tint test-windows test-web test-web-part web mutants torture bench bench-peers bench-compare driver mpi onnx browser
 
 train: driver
 	cargo run --release -- train $(RUN) $(ARGS) --out runs/first --resume
@@ -52,7 +52,7 @@ deny:
 # Before a release: everything that `make test` draws from or leaves out, on this driver and on the others.
 test-all: export ENGINE_TESTS = all
 test-all: test test-drivers
-	@if test -n "$(SWIFTSHADER)"; then $(MAKE) test-web; else echo "left out: the pages in a browser, as Chromium is not here (apt install chromium)"; fi
+	@if test -n "$(SWIFTSHADER)"; then $(MAKE) test-web; else echo "left out: the pages in a browser, as Chromium is not here (make browser)"; fi
 
 # What runs apt-get with the rights that it takes.
 AS_ROOT = if [ "$$(id -u)" = 0 ]; then SUDO=; elif command -v sudo >/dev/null; then SUDO=sudo; \
@@ -73,6 +73,13 @@ onnx:
 	      python3 -m venv --clear target/python; \
 	  else echo "install Python with its module venv by your system's packages"; exit 1; fi
 	@target/python/bin/python -c "import numpy, onnx, onnxruntime" 2>/dev/null || target/python/bin/pip install -q numpy onnx onnxruntime
+
+# Chromium, in which the pages for browsers are tested.
+browser:
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || \
+	  if command -v apt-get >/dev/null; then \
+	    $(AS_ROOT) && $$SUDO apt-get update -qq && $$SUDO apt-get install -y -qq --no-install-recommends chromium; \
+	  else echo "install Chromium by your system's packages"; exit 1; fi
 
 # On a second driver, SwiftShader, every case of the kernels that have changed since they passed, and a twentieth of the others.
 test-drivers: driver
@@ -107,12 +114,18 @@ web: driver
 	$(ENGINE) train data/runs/mechanism_small.toml $(MECHANISMS) --out target/web-runs/mechanism
 	$(ENGINE) export target/web-runs/mechanism --web target/web/mechanism --predict --autoencoder target/web-runs/linkage
 
+# What a compiler for Windows says of the library, the program and the tests, on any system with rustup.
+WINDOWS = x86_64-pc-windows-gnu
+test-windows:
+	rustup target add $(WINDOWS)
+	cargo clippy --all-targets --features isa --target $(WINDOWS) -- -D warnings
+
 # The pages in Chromium: fifty steps and predictions against the same plans on the Vulkan driver that Chromium brings, and the page of a card.
 # The part has four steps of a smaller run, what is said where something is wrong, and two families of the card, one of them with a broken kernel:
 # compiling takes Chromium's software adapter most of the time.
 SWIFTSHADER = $(firstword $(wildcard /usr/lib/chromium/vk_swiftshader_icd.json /usr/lib/chromium-browser/vk_swiftshader_icd.json /opt/google/chrome/vk_swiftshader_icd.json))
 test-web test-web-part:
-	@test -n "$(SWIFTSHADER)" || { echo "$@: Chromium is not here: apt install chromium"; exit 1; }
+	@test -n "$(SWIFTSHADER)" || { echo "$@: Chromium is not here: make browser"; exit 1; }
 	VK_DRIVER_FILES=$(SWIFTSHADER) ENGINE_DEVICE=swiftshader cargo test --features $(FEATURES) --test kernels-tests -- $(patsubst test-%,write-%,$@)
 	python3 kernels-tests/web.py $(if $(findstring part,$@),--part)
 

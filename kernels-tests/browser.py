@@ -28,7 +28,7 @@ def found(check):
     """The program of the browser; ends this one where there is none."""
     program = next(filter(None, map(shutil.which, NAMES)), None)
     if program is None:
-        sys.exit(f"{check}: Chromium is not here: `apt install chromium`, or give its program as CHROMIUM=PATH")
+        sys.exit(f"{check}: Chromium is not here: `make browser`, or give its program as CHROMIUM=PATH")
     return program
 
 

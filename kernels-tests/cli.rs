@@ -2,10 +2,13 @@
 
 #[cfg(target_os = "linux")]
 use crate::program::PROGRAM;
-use crate::program::{eventually, output, process, run, run_as_it_is, spawn};
+#[cfg(unix)]
+use crate::program::{eventually, output, spawn};
+use crate::program::{process, run, run_as_it_is};
 use crate::runner::{all, tests};
 use engine::harness::FAMILIES;
 use std::path::Path;
+#[cfg(unix)]
 use std::process::{Command, Stdio};
 
 tests![

@@ -225,7 +225,7 @@ impl Part {
 
 /// A zip of the parts, every field right; `wide` puts sizes and offsets into zip64 fields.
 fn zip(parts: &[Part], wide: bool) -> Vec<u8> {
-    let (mut file, mut directory) = (Vec::with_capacity(4096), Vec::with_capacity(1024));
+    let (mut file, mut directory) = (Vec::with_capacity(4096), Vec::<u8>::with_capacity(1024));
     let max = u32::MAX.to_le_bytes();
     for Part { name, plain, packed, method } in parts {
         let offset = file.len() as u64;

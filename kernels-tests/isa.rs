@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use crate::program::process;
 use crate::runner::tests;
+use crate::shipped::shipped_runs;
 
 tests![
     shipped_kernels_keep_their_registers_and_their_pace,
@@ -62,8 +63,7 @@ fn predict(args: &[&str]) -> Value {
 }
 
 fn shipped_kernels_keep_their_registers_and_their_pace() {
-    let files = std::fs::read_dir("data/runs").unwrap().map(|entry| entry.unwrap().path());
-    let runs: Vec<String> = files.filter(|f| f.extension().is_some_and(|e| e == "toml")).map(|f| f.display().to_string()).collect();
+    let runs: Vec<String> = shipped_runs().iter().map(|file| file.display().to_string()).collect();
     let predicted = predict(&runs.iter().map(String::as_str).collect::<Vec<_>>());
     for (run, of) in runs.iter().zip(predicted.as_array().unwrap()) {
         assert_eq!(of["run"], run.as_str());

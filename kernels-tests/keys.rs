@@ -1,7 +1,6 @@
 //! The keys of a run file: one source makes their help, their page, their schema and their checks.
 
 use std::fs;
-use std::path::PathBuf;
 
 use engine::config::{Key, Table};
 use engine::registry::Config;
@@ -9,6 +8,7 @@ use serde_json::Value;
 
 use crate::program::run;
 use crate::runner::tests;
+use crate::shipped::shipped_runs;
 
 tests![
     every_key_has_its_sentence,
@@ -104,13 +104,9 @@ fn fit(value: &Value, schema: &Value, root: &Value) -> Result<(), String> {
     schema["required"].as_array().into_iter().flatten().try_for_each(|key| ok(value.get(key.as_str().unwrap()).is_some(), "whole"))
 }
 
-fn run_files() -> Vec<PathBuf> {
-    fs::read_dir("data/runs").unwrap().map(|entry| entry.unwrap().path()).collect()
-}
-
 fn run_files_fit_the_schema_and_wrong_ones_do_not() {
     let root = Config::schema();
-    for path in run_files() {
+    for path in shipped_runs() {
         let table: toml::Table = fs::read_to_string(&path).unwrap().parse().unwrap();
         let file = serde_json::to_value(&table).unwrap();
         fit(&file, &root, &root).unwrap_or_else(|e| panic!("{}: {e}", path.display()));

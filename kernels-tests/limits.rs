@@ -1,11 +1,12 @@
 //! Every kernel of every shipped run against the limits of the APIs and drivers that it may meet. No device is needed.
 
 use std::collections::{BTreeMap, HashSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::passed::Changed;
 use crate::runner::{all, note, tests};
+use crate::shipped::{plans, shipped_kernels, shipped_runs};
 use crate::written;
 use engine::error::{Error, Result};
 use engine::export::{validated, wgsl};
@@ -13,9 +14,7 @@ use engine::gpu::{BindingKind, CARD, Role, Shader, Target};
 use engine::harness::FAMILIES;
 use engine::kernels::matmul::Matmul;
 use engine::kernels::{Dropout, attention, normalize};
-use engine::plan::{Entry, FixedPlan, LayoutOptions, Memory, Plan, Section};
-use engine::problem::Loaded;
-use engine::registry::Config;
+use engine::plan::{Entry, LayoutOptions, Memory, Plan, Section};
 
 tests![
     steps_keep_to_their_launches,
@@ -42,17 +41,6 @@ fn lavapipe() -> Target {
     }
 }
 
-fn shipped_runs() -> Vec<PathBuf> {
-    let mut runs: Vec<PathBuf> = std::fs::read_dir("data/runs").unwrap().map(|e| e.unwrap().path()).collect();
-    runs.sort();
-    assert!(runs.len() > 20, "{runs:?}");
-    runs
-}
-
-fn refused(run: &Path, error: &engine::error::Error) -> ! {
-    panic!("{}: {error}", run.display())
-}
-
 /// What cannot be split ends in time on a card that is twenty times slower than an RX 6600, of whose limits three quarters are reached.
 fn no_launch_of_a_shipped_run_takes_long_on_a_slow_card() {
     for run in shipped_runs() {
@@ -64,40 +52,6 @@ fn no_launch_of_a_shipped_run_takes_long_on_a_slow_card() {
             assert!(20.0 * longest / 0.75 < most, "{}: {} takes {longest} s", run.display(), lowered.plan.name);
         }
     }
-}
-
-/// The plans of a shipped run, at its own batch and sizes.
-fn plans(run: &Path, target: Target) -> Vec<FixedPlan> {
-    plans_with(run, &[], target)
-}
-
-fn plans_with(run: &Path, set: &[String], target: Target) -> Vec<FixedPlan> {
-    let config = Config::load(run, set).unwrap();
-    let problem = Loaded::made_up(&config, 4 * config.train.batch).unwrap();
-    let train = problem.record_training(target).unwrap_or_else(|e| refused(run, &e)).0;
-    let evaluate = problem.record_evaluation(target).unwrap_or_else(|e| refused(run, &e)).0;
-    let decode = problem.record_decoding(target).unwrap_or_else(|e| refused(run, &e)).map(|(plan, _)| plan);
-    [train, evaluate].into_iter().chain(decode).collect()
-}
-
-/// Every different kernel of the shipped runs with some overrides as it is compiled on some targets, with the run that it was first seen in.
-pub(crate) fn shipped_kernels(targets: &[Target], set: &[String]) -> Vec<(Arc<Shader>, String)> {
-    let mut seen = HashSet::new();
-    let mut kernels = Vec::new();
-    for run in shipped_runs() {
-        for target in targets {
-            for plan in plans_with(&run, set, *target) {
-                let (_, lowered) = Memory::of(plan, LayoutOptions::default()).unwrap();
-                for launch in &lowered.launches {
-                    let entry = &lowered.plan.entries()[launch.entries.start];
-                    if seen.insert(Arc::as_ptr(&launch.shader)) {
-                        kernels.push((launch.shader.clone(), format!("{} ({})", run.display(), entry.label)));
-                    }
-                }
-            }
-        }
-    }
-    kernels
 }
 
 /// Every different kernel of the cases of all families, which have sizes and options that no shipped run has. Of families that are as they

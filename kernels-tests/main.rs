@@ -26,6 +26,7 @@ mod runner;
 mod samples;
 #[cfg(all(unix, feature = "serve"))]
 mod serve;
+mod shipped;
 mod sizes;
 mod stack;
 mod text;

@@ -24,6 +24,7 @@ tests![
     mechanisms_alone_and_in_pairs,
     images_alone_and_in_pairs,
     samples_alone_and_in_pairs,
+    text_alone_and_in_pairs,
     the_loop_alone_and_in_pairs,
     every_key_of_a_run_file_is_in_a_table,
     every_shader_compiles_under_every_combination_of_its_flags,
@@ -239,7 +240,6 @@ const IMAGES: Kind = Kind {
     ],
 };
 
-/// What the loop does with any task: schedules, validation, checkpoints, rules.
 /// Tables of a run file whose keys are names of the user's.
 const NAMES: [&str; 5] = ["inputs", "targets", "normalize", "known", "words"];
 
@@ -284,6 +284,37 @@ const SAMPLES: Kind = Kind {
     ],
 };
 
+const TEXT: Kind = Kind {
+    name: "text",
+    run: "gpt_cpu",
+    small: &["train.epochs=3", "train.steps_per_epoch=2"],
+    factors: &[
+        &[
+            &["model={kind='gpt',d_model=8,heads=2,layers=1,activation='gelu',bias=true,dropout=0.0}"],
+            &["model={kind='gpt',d_model=12,heads=3,layers=2,feed_forward=20,activation='gelu_tanh',bias=false,dropout=0.2,norm_eps=1e-3}"],
+            &["model={kind='llama',d_model=8,heads=2,layers=1,feed_forward=8,tied=false,dropout=0.0}"],
+            &[
+                "model={kind='llama',d_model=16,heads=4,kv_heads=2,layers=2,feed_forward=16,tied=true,dropout=0.2,norm_eps=1e-3,rope_theta=100.0}",
+            ],
+            &["model={kind='mamba2',d_model=8,layers=1,tied=true,mixer={state=4,head=4,expand=2,conv=3,groups=2,chunk=4}}"],
+            &["model={kind='mamba2',d_model=12,layers=2,tied=false,mixer={state=8,head=8,expand=2,conv=4,groups=1,chunk=8}}"],
+        ],
+        &[&[], &["adapt={rank=2,layers='all'}"], &["adapt={rank=3,alpha=6.0,layers='all'}"]],
+        &[
+            &["data={kind='text',file='FOLDER/text.txt',tokenizer='bytes',context=8,sampling='random',validation_share=0.2}"],
+            &["data={kind='text',file='FOLDER/text.txt',tokenizer='characters',context=12,sampling='windows'}"],
+            &["data={kind='text',file='FOLDER/tokens.npy',validation_file='FOLDER/tokens.npy',vocabulary=37,context=7,sampling='windows'}"],
+        ],
+        &[
+            &["loss={kind='cross_entropy',weight='none',alpha=0.0,per='position'}"],
+            &["loss={kind='cross_entropy',label_smoothing=0.1}"],
+            &["loss={kind='cross_entropy',per='sequence'}"],
+        ],
+        &[&["train.share=1.0"], &["train.share=0.75"]],
+    ],
+};
+
+/// What the loop does with any task: schedules, validation, checkpoints, rules.
 const LOOP: Kind = Kind {
     name: "loop",
     run: "integer_sequences",
@@ -456,6 +487,10 @@ fn data(folder: &Path) {
         ("lengths", &[24], Numbers::I32(&lengths)),
     ];
     write_arrays(&folder.join("samples.npz"), &arrays).unwrap();
+    std::fs::write(folder.join("text.txt"), (0..30).map(|i| format!("{} bears ate {}. ", i * i % 31, i % 7)).collect::<String>()).unwrap();
+    let tokens: Vec<u8> = (0..400u16).flat_map(|i| (i % 37 * (i % 37) % 37).to_le_bytes()).collect();
+    let header = format!("{:<117}\n", "{'descr': '<u2', 'fortran_order': False, 'shape': (400,), }");
+    std::fs::write(folder.join("tokens.npy"), [b"\x93NUMPY\x01\x00\x76\x00", header.as_bytes(), &tokens].concat()).unwrap();
 }
 
 /// The plans of training and of evaluation can be made.
@@ -524,6 +559,10 @@ fn samples_alone_and_in_pairs() {
     SAMPLES.check();
 }
 
+fn text_alone_and_in_pairs() {
+    TEXT.check();
+}
+
 fn the_loop_alone_and_in_pairs() {
     let folder = tempfile::tempdir().unwrap();
     for (number, row) in LOOP.rows().0.into_iter().enumerate() {
@@ -573,7 +612,7 @@ fn key_before(text: &str) -> &str {
 /// A key that is in no table is an option that no test sees: the names are those that the parser itself gives for an unknown key.
 fn every_key_of_a_run_file_is_in_a_table() {
     let common: Vec<String> = OPTIMIZER.iter().chain(&BATCHES).flat_map(|f| *f).flat_map(|l| *l).flat_map(|item| named(item)).collect();
-    for kind in [INTEGERS, VECTORS, MECHANISMS, IMAGES, SAMPLES] {
+    for kind in [INTEGERS, VECTORS, MECHANISMS, IMAGES, SAMPLES, TEXT] {
         let items = || kind.small.iter().chain(kind.factors.iter().chain(LOOP.factors).flat_map(|f| *f).flat_map(|l| *l));
         let tables: HashSet<String> = items().flat_map(|item| named(item)).chain(common.clone()).collect();
         // Each level with an unknown key in each table that it or the run file has.

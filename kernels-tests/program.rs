@@ -4,7 +4,7 @@
 use std::cell::Cell;
 use std::io::{self, Write};
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Output};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -168,7 +168,9 @@ pub(crate) fn process(args: &[&str], paths: &[(&str, &Path)]) -> Ended {
 }
 
 /// A process that is left to itself, without output.
+#[cfg(unix)]
 pub(crate) fn spawn(args: &[&str]) -> Child {
+    use std::process::Stdio;
     started(Command::new(PROGRAM).args(args).stdout(Stdio::null()).stderr(Stdio::null()))
 }
 

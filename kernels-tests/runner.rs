@@ -169,6 +169,7 @@ pub(crate) fn main(files: &[&[Test]]) -> ExitCode {
 /// Tests, or all of a file, that ask more, and why. With `ENGINE_TESTS`, which asks for more cases, there is no limit.
 const EXCEPTIONS: &[(&str, Budget, &str)] = &[
     ("kernels::", Budget { kernels: 1000, ..USUAL }, "a family that has changed is checked with each pair of its options"),
+    ("options::text_alone_and_in_pairs", Budget { kernels: 200, ..USUAL }, "three models of text, with adapters and without"),
     ("options::vectors_alone_and_in_pairs", Budget { kernels: 240, ..USUAL }, "all models of vectors, with all terms of their losses"),
     ("models::pytorch_agrees_on_next_vector_models", Budget { kernels: 220, ..USUAL }, "all models of vectors"),
     ("ranks::ranks_have_the_bits_of_accumulation", Budget { processes: 8, kernels: 300, ..USUAL }, "an mpirun for each kind of run"),

@@ -168,6 +168,11 @@ fn every_form_of_the_same_tokens_trains_to_the_same_weights() {
         (last["loss"].as_f64().unwrap(), last["bits_per_byte"].as_f64().unwrap())
     };
     let whole = of("whole", &[]);
+    let (code, told, said) = run(&["eval", &place.path("whole"), "--json"]);
+    let told: Value = serde_json::from_str(&told).unwrap_or_else(|e| panic!("{code} {e}: {said}"));
+    let bits = |row: &str| told[row]["bits_per_byte"].as_f64().unwrap();
+    // The program makes 124 bytes of the 197 that are predicted; how it checks its files takes 4 to 8 of them.
+    assert!(bits("this model") == whole.1 && (bits("xz -9") - 8.0 * 124.0 / 197.0).abs() < 8.0 * 8.0 / 197.0, "{told}");
     assert!((whole.1 - whole.0 / std::f64::consts::LN_2).abs() < 1e-6, "{whole:?}");
     let apart = [format!("data.file={}", place.path("train.txt")), format!("data.validation_file={}", place.path("end.txt"))];
     assert_eq!(of("apart", &apart), whole);

@@ -10,7 +10,7 @@ use engine::gpu::{Access, BindingKind, Shader, Target};
 use naga::back::hlsl;
 use naga::valid::ModuleInfo;
 
-use crate::limits::shipped_kernels;
+use crate::shipped::shipped_kernels;
 
 /// Where the files go: `verdict.py` looks for them there.
 const FOLDER: &str = "target/kernels";

@@ -102,6 +102,8 @@ pub(crate) const UNFINISHED: &str = ".writing-";
 /// # Errors
 /// As `replaceable`, and `failed`, such as `Error::create`, when the folder takes no file.
 pub(crate) fn beside(path: &Path, failed: fn(&Path, io::Error) -> Error) -> Result<NamedTempFile> {
+    // Windows has neither modes nor owners.
+    #[cfg_attr(not(unix), expect(unused_variables))]
     let replaced = replaceable(path)?;
     let mut builder = tempfile::Builder::new();
     // Temporary files are private by default; this one is to be as readable as any other.

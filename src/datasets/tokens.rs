@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::npz::NpyFile;
 use super::open_regular;
@@ -208,6 +208,41 @@ impl Tokens {
              the file was made with",
             vocabulary.saturating_sub(1)
         ))
+    }
+}
+
+/// A stretch of a row of tokens.
+#[derive(Debug, Clone)]
+pub struct Part {
+    /// The row.
+    pub tokens: Arc<Tokens>,
+    /// Where the stretch is.
+    pub range: Range<usize>,
+}
+
+impl Part {
+    /// The whole of a row.
+    pub fn all(tokens: Arc<Tokens>) -> Self {
+        Part { range: 0..tokens.len(), tokens }
+    }
+
+    /// Number of its tokens.
+    pub fn len(&self) -> usize {
+        self.range.len()
+    }
+
+    /// True if it has none.
+    pub fn is_empty(&self) -> bool {
+        self.range.is_empty()
+    }
+
+    /// Up to so many tokens from a place on.
+    ///
+    /// # Errors
+    /// Those of `Tokens::read`.
+    pub fn read(&self, at: usize, count: usize) -> Result<Vec<u32>> {
+        let first = self.range.start + at;
+        self.tokens.read(first..(first + count).min(self.range.end))
     }
 }
 

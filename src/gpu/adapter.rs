@@ -39,9 +39,27 @@ pub(super) fn time_limit(pci: &str, kind: &str) -> Option<TimeLimit> {
     if kind == "software" {
         return None;
     }
-    if cfg!(windows) {
-        return Some(TimeLimit { seconds: 2.0, from: "Windows, unless its registry has another TdrDelay".into() });
-    }
+    of_system(pci)
+}
+
+/// Time limit of Windows, which is the same for all its cards.
+#[cfg(windows)]
+fn of_system(_: &str) -> Option<TimeLimit> {
+    let key = windows_registry::LOCAL_MACHINE.open(r"SYSTEM\CurrentControlSet\Control\GraphicsDrivers").ok();
+    let value = |name: &str| key.as_ref().and_then(|key| key.get_u32(name).ok());
+    of_windows(value("TdrLevel"), value("TdrDelay"))
+}
+
+/// Time limit by the registry's values of Windows: a level of 0 ends nothing, and without a delay it is 2 s.
+#[cfg(any(windows, test))]
+fn of_windows(level: Option<u32>, delay: Option<u32>) -> Option<TimeLimit> {
+    let from = if delay.is_some() { "TdrDelay in the registry of Windows" } else { "Windows, as its registry has no TdrDelay" };
+    (level != Some(0)).then(|| TimeLimit { seconds: delay.map_or(2.0, f64::from), from: from.into() })
+}
+
+/// Time limit by the driver that Linux has for the card.
+#[cfg(not(windows))]
+fn of_system(pci: &str) -> Option<TimeLimit> {
     let driver = std::fs::read_link(std::path::Path::new("/sys/bus/pci/devices").join(pci).join("driver")).ok()?;
     if driver.file_name()? != "amdgpu" {
         return None;
@@ -52,6 +70,7 @@ pub(super) fn time_limit(pci: &str, kind: &str) -> Option<TimeLimit> {
 
 /// Time limit by amdgpu's parameter `lockup_timeout`, milliseconds for graphics and compute jobs, where what is missing or not positive
 /// stands for the kernel's own: 10 s and 60 s, from Linux 7 on 2 s for both.
+#[cfg(any(not(windows), test))]
 fn of_amdgpu(parameter: &str, release: &str) -> TimeLimit {
     let recent = release.split('.').next().and_then(|major| major.parse::<u32>().ok()).is_some_and(|major| major >= 7);
     let set: Vec<f64> = parameter.trim().split(',').filter_map(|ms| ms.trim().parse::<f64>().ok()).collect();
@@ -113,6 +132,14 @@ mod tests {
         assert!(names_vulkan_1_1(r#"{"ICD": {"api_version": "1.1.230", "library_path": "x"}, "file_format_version": "1.0.0"}"#));
         assert!(!names_vulkan_1_1(r#"{"ICD": {"api_version": "1.4.305", "library_path": "x"}, "file_format_version": "1.0.1"}"#));
         assert!(!names_vulkan_1_1("cut off"));
+    }
+
+    #[test]
+    fn the_time_limit_of_windows_is_its_registrys() {
+        let seconds = |level, delay| of_windows(level, delay).map(|limit| limit.seconds);
+        assert_eq!(seconds(None, None), Some(2.0));
+        assert_eq!(seconds(Some(3), Some(10)), Some(10.0));
+        assert_eq!(seconds(Some(0), Some(10)), None);
     }
 
     #[test]

@@ -63,8 +63,29 @@ pub const CARD: CardModel = CARDS[0];
 pub const VIDEO_MEMORY: u64 = 8 << 30;
 
 impl CardModel {
+    /// The card of an adapter's name, if its figures are known: Mesa adds the name of the chip in brackets, and an RX 6600 XT is not an RX
+    /// 6600.
+    pub fn of(adapter: &str) -> Option<CardModel> {
+        CARDS.into_iter().find(|card| adapter.split(" (").next().is_some_and(|name| name.ends_with(card.name)))
+    }
+
     /// Floating-point operations a second at most.
     pub fn peak(&self) -> f64 {
         2.0 * 32.0 * self.simds * self.clock
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cards_are_known_by_their_whole_name() {
+        let named = |text: &str| CardModel::of(text).map(|card| card.name);
+        assert_eq!(named("AMD Radeon RX 6600 (RADV NAVI23)"), Some("RX 6600"));
+        assert_eq!(named("AMD Radeon RX 7900 XTX"), Some("RX 7900 XTX"));
+        for other in ["AMD Radeon RX 6600 XT (RADV NAVI23)", "AMD Radeon RX 6600M", "llvmpipe (LLVM 15.0.6, 256 bits)"] {
+            assert_eq!(named(other), None, "{other}");
+        }
     }
 }

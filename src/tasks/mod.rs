@@ -17,6 +17,7 @@ mod samples;
 mod scorecard;
 mod shown_mechanisms;
 mod text;
+mod text_scores;
 
 pub use data::{Data, DataKind, DataState, InputRows, InputSource, Layout, Loading, Purpose, Source, packed};
 pub use epochs::{Epochs, Sets, SplitKind};

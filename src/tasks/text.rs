@@ -12,22 +12,19 @@ use serde::{Deserialize, Serialize};
 use super::data::{Data, DataKind, Layout, Loading, Purpose, Source, packed};
 use super::epochs::Epochs;
 use super::integer_sequences::micro_batch;
-use super::scorecard::{Card, ClosingScores, Scorecard};
+use super::scorecard::{Card, Scorecard};
+use super::text_scores::{TextScorecard, table_columns};
 use crate::batch::{Batch, Field, Fields, Inputs};
 use crate::config::{Section, Settings, TrainConfig, in_range};
 use crate::datasets::tokenizer::Tokenizer;
-use crate::datasets::tokens::{Tokens, holds_tokens};
+use crate::datasets::tokens::{Part, Tokens, holds_tokens};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::gpu::Role;
-use crate::kernels::State;
 use crate::layers::Cache;
-use crate::losses::{Columns, Loss};
-use crate::metrics::{Column, Metrics};
+use crate::losses::Loss;
 use crate::plan::{Buffer, Plan};
 use crate::random::{Random, stream};
-use crate::sampling::{self, TextStream};
-use crate::session::Session;
 
 /// Largest size in bytes of a text that is tokenized as a whole; the bytes of one stay in their file.
 const LARGEST: u64 = 4 << 30;
@@ -37,9 +34,6 @@ const CHARACTERS: &str = "tokenizer.characters";
 
 /// Number of training tokens whose frequencies are the baseline.
 const COUNTED: usize = 1 << 24;
-
-/// Number of tokens at most that are added to the text of `validation.sample`.
-const SAMPLED: usize = 200;
 
 /// Vocabulary that plans are made for while there is no file to take it from.
 const ASSUMED: usize = 256;
@@ -296,29 +290,6 @@ fn byte_of_split(path: &Path, share: f64) -> Result<usize> {
 /// Number of characters or tokens that train, of which the last share validates. nanoGPT has int(n · 0.9) of them.
 fn training(all: usize, share: f64) -> usize {
     (all as f64 * (1.0 - share)) as usize
-}
-
-/// A stretch of a row of tokens.
-#[derive(Debug, Clone)]
-struct Part {
-    tokens: Arc<Tokens>,
-    range: Range<usize>,
-}
-
-impl Part {
-    fn all(tokens: Arc<Tokens>) -> Self {
-        Part { range: 0..tokens.len(), tokens }
-    }
-
-    fn len(&self) -> usize {
-        self.range.len()
-    }
-
-    /// Up to so many tokens from a place on.
-    fn read(&self, at: usize, count: usize) -> Result<Vec<u32>> {
-        let first = self.range.start + at;
-        self.tokens.read(first..(first + count).min(self.range.end))
-    }
 }
 
 /// The tokens that train and those that validate.
@@ -653,115 +624,17 @@ impl Data for Text {
     }
 
     fn scorecard(&self, loss: &dyn Loss, _layout: Layout) -> Box<dyn Scorecard> {
-        Box::new(TextScorecard { text: self.clone(), columns: loss.columns(), guess: loss.uniform_guess(self.vocabulary) })
-    }
-}
-
-/// Columns of the tables of metrics.
-fn table_columns() -> Vec<Column> {
-    vec![
-        Column::new("loss", "loss (nats)", Some(4)),
-        Column::new("perplexity", "perplexity", Some(2)),
-        Column::new("bits_per_byte", "bits per byte", Some(4)),
-        Column::new("accuracy", "accuracy", None),
-    ]
-}
-
-/// Scorecard of language models: the whole validation part, once over.
-#[derive(Debug)]
-struct TextScorecard {
-    text: Text,
-    columns: Columns,
-    /// Metrics of a uniform guess.
-    guess: Vec<(&'static str, f64)>,
-}
-
-impl TextScorecard {
-    /// Windows of the validation part that follow each other, each token of which but the first of all is predicted once.
-    fn batches(&self, batch: usize) -> impl Iterator<Item = Result<Batch>> {
-        let (part, context) = (self.text.parts.as_ref().map(|parts| &parts.validation), self.text.config.context);
-        let starts: Vec<usize> = (0..part.map_or(0, Part::len).saturating_sub(1)).step_by(context).collect();
-        let batches: Vec<Vec<usize>> = starts.chunks(batch).map(<[usize]>::to_vec).collect();
-        batches.into_iter().zip(std::iter::repeat(part)).filter_map(move |(starts, part)| {
-            let sequences = starts.into_iter().map(|start| part?.read(start, context + 1).into()).collect::<Option<Result<Vec<_>>>>()?;
-            Some(sequences.map(|sequences| micro_batch(&sequences, batch, context)))
+        Box::new(TextScorecard {
+            validation: self.parts.as_ref().map(|parts| parts.validation.clone()),
+            bytes: self.parts.as_ref().and_then(|parts| parts.bytes),
+            counts: self.counts.clone(),
+            context: self.config.context,
+            // It was looked at when the data were loaded.
+            prompt: self.prompt().ok().flatten().map(|(tokens, _)| tokens).zip(self.sample.clone()),
+            seed: self.train.seed,
+            tokenizer: self.tokenizer.clone(),
+            columns: loss.columns(),
+            guess: loss.uniform_guess(self.vocabulary),
         })
-    }
-
-    /// The metrics with those that follow from the cross-entropy.
-    fn with_bits(&self, mut metrics: Metrics) -> Metrics {
-        metrics.0.retain(|(name, _)| name != "distance");
-        let Some(nats) = metrics.get("cross_entropy") else { return metrics };
-        metrics.0.push(("perplexity".into(), nats.exp()));
-        if let Some(Parts { validation, bytes: Some(bytes), .. }) = &self.text.parts {
-            let targets = validation.len().saturating_sub(1) as f64;
-            metrics.0.push(("bits_per_byte".into(), nats * targets / (std::f64::consts::LN_2 * *bytes as f64)));
-        }
-        metrics
-    }
-
-    /// Metrics of a model that gives each token its frequency in training, with one more of each so that none is 0.
-    fn unigram(&self) -> Result<Metrics> {
-        let Some(parts) = &self.text.parts else { return Ok(Metrics::default()) };
-        let Part { tokens, range } = &parts.validation;
-        let validated = tokens.counts(range.start + 1..range.end, self.text.vocabulary)?;
-        let counts = &self.text.counts;
-        let all = (counts.iter().sum::<u64>() + counts.len() as u64) as f64;
-        let targets = validated.iter().sum::<u64>().max(1) as f64;
-        let nats =
-            validated.iter().zip(counts.iter()).map(|(n, count)| *n as f64 * (all / (*count + 1) as f64).ln()).sum::<f64>() / targets;
-        let most = (0..counts.len()).rev().max_by_key(|token| counts[*token]).unwrap_or(0);
-        let right = validated.get(most).map_or(0.0, |n| *n as f64 / targets);
-        Ok(self.with_bits(Metrics::new([("loss", nats), ("cross_entropy", nats), ("accuracy", right)])))
-    }
-}
-
-impl Scorecard for TextScorecard {
-    fn validate(&self, session: &Session, _step: u64, _number: u64) -> Result<Metrics> {
-        Ok(self.with_bits(session.means(&self.columns, self.batches(session.batch()))?))
-    }
-
-    fn baselines(&self) -> Vec<(&'static str, Metrics)> {
-        let uniform = ("uniform guess", self.with_bits(Metrics::new(self.guess.iter().copied())));
-        // What cannot be read any more is found out by the next validation.
-        self.unigram().ok().map(|unigram| ("token frequencies", unigram)).into_iter().chain([uniform]).collect()
-    }
-
-    fn sample(&self, session: &Session) -> Result<Option<String>> {
-        let (Some((prompt, tokenizer)), Some((program, io))) = (self.text.prompt()?, session.decoding()) else { return Ok(None) };
-        let sampling = sampling::Sampling { temperature: sampling::TEMPERATURE, seed: self.text.train.seed, top_k: None, top_p: None };
-        let mut random = Random::new(sampling.seed, stream::GENERATE, 0);
-        let mut made = TextStream::new(tokenizer, None);
-        let mut text = self.text.sample.clone().unwrap_or_default();
-        let (tokens, sources) = (io.feed.input("tokens")?, io.feed.input("sources")?);
-        program.write(sources, &vec![0u32; self.text.config.context]);
-        let end = self.text.config.context.min(prompt.len() + SAMPLED);
-        let mut next = prompt[0];
-        for position in 1..end {
-            let fed = position as u32 - 1;
-            program.write(io.feed.state, &[State { position: fed, tick: fed, ..State::default() }]);
-            program.write(tokens, &[next]);
-            program.run(program.all())?;
-            next = match prompt.get(position) {
-                Some(token) => *token,
-                None => {
-                    let logits: Vec<f32> = program.read(io.output)?;
-                    let token = sampling.draw(&logits, &mut random);
-                    text.push_str(&made.push(token));
-                    token
-                }
-            };
-        }
-        text.push_str(&made.finish());
-        Ok(Some(text))
-    }
-
-    fn closing_scores(&self, session: &Session, _step: u64) -> Result<ClosingScores> {
-        let mine = self.validate(session, 0, 1)?;
-        let baselines = self.baselines().into_iter().map(|(name, metrics)| (name.to_string(), metrics)).collect();
-        let tokens = self.text.parts.as_ref().map_or(0, |parts| parts.validation.len().saturating_sub(1));
-        let note =
-            format!("All {tokens} predictions of the validation part, each from at most {} tokens before it.", self.text.config.context);
-        Ok(ClosingScores::beside(vec![("this model".into(), mine)], baselines, &table_columns(), vec![note]))
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::gpu::CardModel;
 use crate::metrics::{Column, MetricRows, Metrics, duration, folded, indented, rate, table};
 use crate::plan::counted;
 
@@ -41,6 +42,8 @@ pub struct Report {
     /// Number of tokens that an update of a run on text predicts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tokens_per_step: Option<usize>,
+    /// Floating-point operations of an update.
+    pub operations_per_step: u64,
     /// What the kept weights continue `validation.sample` to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sample: Option<String>,
@@ -81,7 +84,14 @@ impl Report {
         };
         let per_second = self.steps as f64 / self.seconds.max(1e-9);
         let (time, tokens) = (duration(self.seconds), self.tokens_per_step.map(|tokens| rate(tokens as f64 * per_second)));
-        let pace = [Some(format!("{} steps/s", rate(per_second))), tokens.map(|tokens| format!("{tokens} tokens/s"))];
+        let operations = self.operations_per_step as f64 * per_second;
+        let share =
+            CardModel::of(&self.device).map(|card| format!(" ({:.1} % of the peak of an {})", 100.0 * operations / card.peak(), card.name));
+        let pace = [
+            Some(format!("{} steps/s", rate(per_second))),
+            tokens.map(|tokens| format!("{tokens} tokens/s")),
+            Some(format!("{} GFLOP/s{}", rate(operations / 1e9), share.unwrap_or_default())),
+        ];
         let pace = pace.into_iter().flatten().collect::<Vec<_>>().join(", ");
         let mut out = [
             self.run.clone(),

@@ -378,6 +378,7 @@ impl Trainer<'_> {
             }),
             seconds: progress.seconds,
             tokens_per_step: tokens,
+            operations_per_step: self.session.operations(self.problem.settings.train.accumulate)?,
             sample: session.map(|session| self.judge.sample(session)).transpose()?.flatten(),
             skipped: progress.skipped,
             best: Metrics(best.map(|b| b.metrics).unwrap_or_default()),

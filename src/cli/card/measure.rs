@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::cli::profile::{problem_with_data, timed_step};
 use crate::error::{Error, Result};
-use crate::gpu::{CARDS, CardModel, Gpu, Role};
+use crate::gpu::{CardModel, Gpu, Role};
 use crate::kernels::matmul::Matmul;
 use crate::plan::{Plan, Program};
 use crate::ranks::Ranks;
@@ -37,16 +37,6 @@ fn limits(gpu: &Gpu) -> Value {
     })
 }
 
-/// Figures of the card, where they are known.
-fn figures(gpu: &Gpu) -> Option<&'static CardModel> {
-    CARDS.iter().find(|card| is(card.name, &gpu.summary.name))
-}
-
-/// True if an adapter is this card: Mesa adds the name of the chip in brackets. An RX 6600 XT is not an RX 6600.
-fn is(card: &str, adapter: &str) -> bool {
-    adapter.split(" (").next().is_some_and(|name| name.ends_with(card))
-}
-
 /// Bytes per second of copies between two buffers, read and write counted; several in a submission, so that starting them does not count.
 fn copies(gpu: &Gpu) -> Result<Value> {
     const BYTES: u64 = 64 << 20;
@@ -61,7 +51,9 @@ fn copies(gpu: &Gpu) -> Result<Value> {
         best = best.min(started.elapsed().as_secs_f64() / f64::from(COPIES));
     }
     let rate = 2.0 * BYTES as f64 / best;
-    Ok(json!({ "bytes": BYTES, "seconds": best, "bytes_per_second": rate, "of_peak": figures(gpu).map(|card| rate / card.memory) }))
+    Ok(
+        json!({ "bytes": BYTES, "seconds": best, "bytes_per_second": rate, "of_peak": CardModel::of(&gpu.summary.name).map(|card| rate / card.memory) }),
+    )
 }
 
 /// Product of two n × n matrices.
@@ -80,7 +72,7 @@ fn product(gpu: &Arc<Gpu>, n: usize) -> Result<Value> {
     let kernel = program.plan.entries().iter().map(|e| e.shader.name.as_str()).collect::<Vec<_>>().join(" + ");
     let rate = flops / seconds;
     Ok(
-        json!({ "n": n, "kernel": kernel, "seconds": seconds, "flops_per_second": rate, "of_peak": figures(gpu).map(|card| rate / card.peak()) }),
+        json!({ "n": n, "kernel": kernel, "seconds": seconds, "flops_per_second": rate, "of_peak": CardModel::of(&gpu.summary.name).map(|card| rate / card.peak()) }),
     )
 }
 
@@ -98,13 +90,4 @@ fn memory(gpu: &Arc<Gpu>, run: &Path) -> Result<Value> {
         "estimate_bytes": estimate, "ledger_bytes": gpu.ledger().total(), "allocator_bytes": (allocated > 0).then_some(allocated),
         "driver_bytes": taken, "step_seconds": seconds, "finite": finite,
     }))
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn a_card_is_known_by_its_whole_name() {
-        assert!(super::is("RX 6600", "AMD Radeon RX 6600 (RADV NAVI23)") && super::is("RX 6600", "AMD Radeon RX 6600"));
-        assert!(!super::is("RX 6600", "AMD Radeon RX 6600 XT (RADV NAVI23)"));
-    }
 }
