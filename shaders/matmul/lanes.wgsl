@@ -36,20 +36,20 @@ fn load_b(base: u32, k: u32, n: u32) -> mat4x4<f32> {
     return mat4x4<f32>(b[at], b[at + pitch], b[at + 2u * pitch], b[at + 3u * pitch]);
 }
 
-// A of four rows and the first four of the eight steps. A column of the matrix is one step.
+// A of four rows and the first four of the eight steps. A column of the matrix is one row.
 fn early(v: vec4<f32>) -> mat4x4<f32> {
     if (TRANS_A == 1u) {
-        return mat4x4<f32>(subgroupBroadcast(v, 0u), subgroupBroadcast(v, 1u), subgroupBroadcast(v, 2u), subgroupBroadcast(v, 3u));
+        return transpose(mat4x4<f32>(subgroupBroadcast(v, 0u), subgroupBroadcast(v, 1u), subgroupBroadcast(v, 2u), subgroupBroadcast(v, 3u)));
     }
-    return transpose(mat4x4<f32>(subgroupBroadcast(v, 0u), subgroupBroadcast(v, 2u), subgroupBroadcast(v, 4u), subgroupBroadcast(v, 6u)));
+    return mat4x4<f32>(subgroupBroadcast(v, 0u), subgroupBroadcast(v, 2u), subgroupBroadcast(v, 4u), subgroupBroadcast(v, 6u));
 }
 
 // The same for the last four steps.
 fn late(v: vec4<f32>) -> mat4x4<f32> {
     if (TRANS_A == 1u) {
-        return mat4x4<f32>(subgroupBroadcast(v, 4u), subgroupBroadcast(v, 5u), subgroupBroadcast(v, 6u), subgroupBroadcast(v, 7u));
+        return transpose(mat4x4<f32>(subgroupBroadcast(v, 4u), subgroupBroadcast(v, 5u), subgroupBroadcast(v, 6u), subgroupBroadcast(v, 7u)));
     }
-    return transpose(mat4x4<f32>(subgroupBroadcast(v, 1u), subgroupBroadcast(v, 3u), subgroupBroadcast(v, 5u), subgroupBroadcast(v, 7u)));
+    return mat4x4<f32>(subgroupBroadcast(v, 1u), subgroupBroadcast(v, 3u), subgroupBroadcast(v, 5u), subgroupBroadcast(v, 7u));
 }
 
 // What load_a gives for the four rows after those of `v`. If there are 16 lanes, the last eight have it already.
@@ -63,26 +63,33 @@ fn load_next(v: vec4<f32>, base: u32, m: u32, k: u32, lane: u32) -> vec4<f32> {
 // early and late for what load_next gave. They are written out, as a lane to broadcast from must be a constant, not an argument.
 fn early_next(v: vec4<f32>) -> mat4x4<f32> {
     if (TRANS_A == 1u) {
-        return mat4x4<f32>(subgroupBroadcast(v, NEXT), subgroupBroadcast(v, NEXT + 1u), subgroupBroadcast(v, NEXT + 2u), subgroupBroadcast(v, NEXT + 3u));
+        return transpose(mat4x4<f32>(subgroupBroadcast(v, NEXT), subgroupBroadcast(v, NEXT + 1u), subgroupBroadcast(v, NEXT + 2u), subgroupBroadcast(v, NEXT + 3u)));
     }
-    return transpose(mat4x4<f32>(subgroupBroadcast(v, NEXT), subgroupBroadcast(v, NEXT + 2u), subgroupBroadcast(v, NEXT + 4u), subgroupBroadcast(v, NEXT + 6u)));
+    return mat4x4<f32>(subgroupBroadcast(v, NEXT), subgroupBroadcast(v, NEXT + 2u), subgroupBroadcast(v, NEXT + 4u), subgroupBroadcast(v, NEXT + 6u));
 }
 
 fn late_next(v: vec4<f32>) -> mat4x4<f32> {
     if (TRANS_A == 1u) {
-        return mat4x4<f32>(subgroupBroadcast(v, NEXT + 4u), subgroupBroadcast(v, NEXT + 5u), subgroupBroadcast(v, NEXT + 6u), subgroupBroadcast(v, NEXT + 7u));
+        return transpose(mat4x4<f32>(subgroupBroadcast(v, NEXT + 4u), subgroupBroadcast(v, NEXT + 5u), subgroupBroadcast(v, NEXT + 6u), subgroupBroadcast(v, NEXT + 7u)));
     }
-    return transpose(mat4x4<f32>(subgroupBroadcast(v, NEXT + 1u), subgroupBroadcast(v, NEXT + 3u), subgroupBroadcast(v, NEXT + 5u), subgroupBroadcast(v, NEXT + 7u)));
+    return mat4x4<f32>(subgroupBroadcast(v, NEXT + 1u), subgroupBroadcast(v, NEXT + 3u), subgroupBroadcast(v, NEXT + 5u), subgroupBroadcast(v, NEXT + 7u));
 }
 
-// sum + step · (one number of A a row), with one rounding each.
-fn add_step(sum: mat4x4<f32>, step: vec4<f32>, rows: vec4<f32>) -> mat4x4<f32> {
-    return mat4x4<f32>(fma(step, vec4<f32>(rows.x), sum[0]), fma(step, vec4<f32>(rows.y), sum[1]), fma(step, vec4<f32>(rows.z), sum[2]), fma(step, vec4<f32>(rows.w), sum[3]));
+// Four sums of a row, over eight steps of which the row of A has four in `early` and four in `late`, with one rounding each.
+fn add_row(sum: vec4<f32>, b0: mat4x4<f32>, b1: mat4x4<f32>, early: vec4<f32>, late: vec4<f32>) -> vec4<f32> {
+    let half = fma(b0[3], vec4<f32>(early.w), fma(b0[2], vec4<f32>(early.z), fma(b0[1], vec4<f32>(early.y), fma(b0[0], vec4<f32>(early.x), sum))));
+    return fma(b1[3], vec4<f32>(late.w), fma(b1[2], vec4<f32>(late.z), fma(b1[1], vec4<f32>(late.y), fma(b1[0], vec4<f32>(late.x), half))));
 }
 
-// sum + steps · rows, step by step: the sixteen sums of four rows stay in registers.
-fn add_product(sum: mat4x4<f32>, steps: mat4x4<f32>, rows: mat4x4<f32>) -> mat4x4<f32> {
-    return add_step(add_step(add_step(add_step(sum, steps[0], rows[0]), steps[1], rows[1]), steps[2], rows[2]), steps[3], rows[3]);
+// The sixteen sums of four rows, row by row: four of them are in registers at a time, of which processors without AVX-512 have sixteen.
+// Step by step, all sixteen would leave them and come back with each step.
+fn add_product(sum: mat4x4<f32>, b0: mat4x4<f32>, b1: mat4x4<f32>, early: mat4x4<f32>, late: mat4x4<f32>) -> mat4x4<f32> {
+    return mat4x4<f32>(
+        add_row(sum[0], b0, b1, early[0], late[0]),
+        add_row(sum[1], b0, b1, early[1], late[1]),
+        add_row(sum[2], b0, b1, early[2], late[2]),
+        add_row(sum[3], b0, b1, early[3], late[3])
+    );
 }
 
 // `b` where `second` is true, else `a`.
@@ -186,14 +193,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         }
         let b0 = load_b(base_b, min(k, p.k - 4u), safe_n);
         let b1 = load_b(base_b, min(k + 4u, p.k - 4u), safe_n);
-        acc0 = add_product(add_product(acc0, b0, early(a0)), b1, late(a0));
-        acc1 = add_product(add_product(acc1, b0, early_next(a1)), b1, late_next(a1));
-        acc2 = add_product(add_product(acc2, b0, early(a2)), b1, late(a2));
-        acc3 = add_product(add_product(acc3, b0, early_next(a3)), b1, late_next(a3));
-        acc4 = add_product(add_product(acc4, b0, early(a4)), b1, late(a4));
-        acc5 = add_product(add_product(acc5, b0, early_next(a5)), b1, late_next(a5));
-        acc6 = add_product(add_product(acc6, b0, early(a6)), b1, late(a6));
-        acc7 = add_product(add_product(acc7, b0, early_next(a7)), b1, late_next(a7));
+        acc0 = add_product(acc0, b0, b1, early(a0), late(a0));
+        acc1 = add_product(acc1, b0, b1, early_next(a1), late_next(a1));
+        acc2 = add_product(acc2, b0, b1, early(a2), late(a2));
+        acc3 = add_product(acc3, b0, b1, early_next(a3), late_next(a3));
+        acc4 = add_product(acc4, b0, b1, early(a4), late(a4));
+        acc5 = add_product(acc5, b0, b1, early_next(a5), late_next(a5));
+        acc6 = add_product(acc6, b0, b1, early(a6), late(a6));
+        acc7 = add_product(acc7, b0, b1, early_next(a7), late_next(a7));
     }
     // In a loop, and the rows by select: the driver's compiler takes most of its time for an epilogue that is written out 32 times.
     for (var r = 0u; r < 8u; r++) {
