@@ -58,28 +58,26 @@ test-all: test test-drivers
 AS_ROOT = if [ "$$(id -u)" = 0 ]; then SUDO=; elif command -v sudo >/dev/null; then SUDO=sudo; \
   else echo "this installs packages: run it once as root, as there is no sudo here"; exit 1; fi
 
+# Installs packages of Debian, or says what is to be installed.
+installed = if command -v apt-get >/dev/null; then \
+	    $(AS_ROOT) && $$SUDO apt-get update -qq && $$SUDO apt-get install -y -qq --no-install-recommends $(1); \
+	  else echo "install $(2) by your system's packages"; exit 1; fi
+
 # Open MPI and libclang, for `cargo build --release --features mpi` and for the tests with several processes.
 mpi:
 	@command -v mpirun >/dev/null && command -v mpicc >/dev/null && test -n "$(LIBCLANG)" || \
-	  if command -v apt-get >/dev/null; then \
-	    $(AS_ROOT) && $$SUDO apt-get update -qq && $$SUDO apt-get install -y -qq --no-install-recommends openmpi-bin libopenmpi-dev libclang-dev; \
-	  else echo "install an MPI library with its headers, and libclang, by your system's packages"; exit 1; fi
+	  { $(call installed,openmpi-bin libopenmpi-dev libclang-dev,an MPI library with its headers and libclang); }
 
 # A Python with ONNX and its runtime, which run exported models in the tests.
 onnx:
 	@test -x target/python/bin/python || python3 -m venv target/python 2>/dev/null || \
-	  if command -v apt-get >/dev/null; then \
-	    $(AS_ROOT) && $$SUDO apt-get update -qq && $$SUDO apt-get install -y -qq --no-install-recommends python3-venv && \
-	      python3 -m venv --clear target/python; \
-	  else echo "install Python with its module venv by your system's packages"; exit 1; fi
+	  { $(call installed,python3-venv,Python with its module venv) && python3 -m venv --clear target/python; }
 	@target/python/bin/python -c "import numpy, onnx, onnxruntime" 2>/dev/null || target/python/bin/pip install -q numpy onnx onnxruntime
 
 # Chromium, in which the pages for browsers are tested.
 browser:
-	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || \
-	  if command -v apt-get >/dev/null; then \
-	    $(AS_ROOT) && $$SUDO apt-get update -qq && $$SUDO apt-get install -y -qq --no-install-recommends chromium; \
-	  else echo "install Chromium by your system's packages"; exit 1; fi
+	@test -n "$(SWIFTSHADER)" || \
+	  { $(call installed,chromium,Chromium); }
 
 # On a second driver, SwiftShader, every case of the kernels that have changed since they passed, and a twentieth of the others.
 test-drivers: driver

@@ -303,7 +303,7 @@ const TEXT: Kind = Kind {
         &[
             &["data={kind='text',file='FOLDER/text.txt',tokenizer='bytes',context=8,sampling='random',validation_share=0.2}"],
             &["data={kind='text',file='FOLDER/text.txt',tokenizer='characters',context=12,sampling='windows'}"],
-            &["data={kind='text',file='FOLDER/tokens.npy',validation_file='FOLDER/tokens.npy',vocabulary=37,context=7,sampling='windows'}"],
+            &["data={kind='text',file='FOLDER/tokens.bin',validation_file='FOLDER/tokens.bin',vocabulary=37,context=7,sampling='windows'}"],
         ],
         &[
             &["loss={kind='cross_entropy',weight='none',alpha=0.0,per='position'}"],
@@ -489,8 +489,7 @@ fn data(folder: &Path) {
     write_arrays(&folder.join("samples.npz"), &arrays).unwrap();
     std::fs::write(folder.join("text.txt"), (0..30).map(|i| format!("{} bears ate {}. ", i * i % 31, i % 7)).collect::<String>()).unwrap();
     let tokens: Vec<u8> = (0..400u16).flat_map(|i| (i % 37 * (i % 37) % 37).to_le_bytes()).collect();
-    let header = format!("{:<117}\n", "{'descr': '<u2', 'fortran_order': False, 'shape': (400,), }");
-    std::fs::write(folder.join("tokens.npy"), [b"\x93NUMPY\x01\x00\x76\x00", header.as_bytes(), &tokens].concat()).unwrap();
+    std::fs::write(folder.join("tokens.bin"), tokens).unwrap();
 }
 
 /// The plans of training and of evaluation can be made.

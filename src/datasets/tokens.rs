@@ -213,34 +213,29 @@ impl Tokens {
 
 /// A stretch of a row of tokens.
 #[derive(Debug, Clone)]
-pub struct Part {
+pub(crate) struct Part {
     /// The row.
-    pub tokens: Arc<Tokens>,
+    pub(crate) tokens: Arc<Tokens>,
     /// Where the stretch is.
-    pub range: Range<usize>,
+    pub(crate) range: Range<usize>,
 }
 
 impl Part {
     /// The whole of a row.
-    pub fn all(tokens: Arc<Tokens>) -> Self {
+    pub(crate) fn all(tokens: Arc<Tokens>) -> Self {
         Part { range: 0..tokens.len(), tokens }
     }
 
     /// Number of its tokens.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.range.len()
-    }
-
-    /// True if it has none.
-    pub fn is_empty(&self) -> bool {
-        self.range.is_empty()
     }
 
     /// Up to so many tokens from a place on.
     ///
     /// # Errors
     /// Those of `Tokens::read`.
-    pub fn read(&self, at: usize, count: usize) -> Result<Vec<u32>> {
+    pub(crate) fn read(&self, at: usize, count: usize) -> Result<Vec<u32>> {
         let first = self.range.start + at;
         self.tokens.read(first..(first + count).min(self.range.end))
     }
