@@ -36,6 +36,7 @@ fn lavapipe() -> Target {
         max_binding: 128 << 20,
         uniform_bytes: 65_536,
         image_rows: 16_384,
+        slow_loads: true,
         loop_iterations: 65_471,
         ..Target::default()
     }

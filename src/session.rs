@@ -11,7 +11,7 @@ use crate::kernels::State;
 use crate::kernels::metrics::{RECORD, SCALE, SKIPPED, UPDATES};
 use crate::losses::Columns;
 use crate::metrics::Metrics;
-use crate::plan::{Arena, Exchange, FixedPlan, LayoutOptions, Lowered, Memory, Parameter, Program, Section, Tensor};
+use crate::plan::{Arena, Exchange, FixedPlan, LayoutOptions, Lowered, Memory, Parameter, Program, Tensor};
 use crate::ranks::Ranks;
 
 /// Number of steps whose records stay on the device until the host reads them.
@@ -266,8 +266,7 @@ impl Session {
     /// # Errors
     /// As `step`.
     pub fn operations(&self, micro_steps: usize) -> Result<u64> {
-        let times = |section| if section < Section::Update { micro_steps as u64 } else { 1 };
-        Ok(self.step()?.0.plan.entries().iter().map(|entry| entry.flops * times(entry.section)).sum())
+        Ok(self.step()?.0.plan.entries().iter().map(|entry| entry.flops * entry.section.times(micro_steps) as u64).sum())
     }
 
     /// Writes the values that the first step takes from the one before, as after a resume.

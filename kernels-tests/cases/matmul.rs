@@ -11,7 +11,7 @@ use crate::random::Random;
 pub(super) const FAMILY: Family = Family::new(
     "matmul",
     spec,
-    223,
+    248,
     build,
     &[
         (&[256, 64, 64, 1], &[0, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0]),
@@ -28,16 +28,21 @@ const TILED: [[usize; 4]; 5] = [[3585, 5, 17, 1], [65, 65, 17, 14], [1793, 9, 18
 const BLOCKS: [[usize; 4]; 6] =
     [[516, 4, 20, 1], [4, 516, 4, 60], [132, 516, 20, 1], [132, 36, 64, 14], [1028, 516, 4, 1], [3588, 36, 20, 14]];
 
+/// Some that are large enough for `matmul/lanes_odd`.
+const ODD: [[usize; 4]; 4] = [[65, 67, 61, 1], [97, 130, 21, 1], [42, 51, 62, 2], [130, 66, 31, 1]];
+
 /// Some for `matmul/thin`.
 const THIN: [[usize; 4]; 6] = [[3, 128, 70, 1], [2, 5, 1283, 1], [17, 2, 257, 1], [1, 1, 64, 1], [129, 3, 100, 1], [6, 50, 515, 1]];
 
 /// Rows of an orthogonal array of strength two with five levels (a, b, a + b, a + 2b, …): 25 cases have every pair of options. Every other
 /// 25 have sizes that are multiples of 4, for the variant that takes only those.
-/// The last 24 are some of them again as products of adapters: with what is added to each output in place of a bias, and scaled.
+/// From 199 on are some of them again as products of adapters: with what is added to each output in place of a bias, and scaled. The last 25
+/// are the first with other sizes.
 fn spec(number: usize, random: &mut Random) -> Spec {
-    let (i, low_rank) = match number.checked_sub(199) {
-        Some(again) => ([again, 25 + again, 174 + again][again % 3], 1),
-        None => (number, 0),
+    let (i, low_rank) = match number {
+        223.. => (number - 223, 0),
+        199.. => ([number - 199, number - 174, number - 25][(number - 199) % 3], 1),
+        _ => (number, 0),
     };
     let (a, b) = (i % 5, i / 5 % 5);
     let [transpose, before, after, sums] = [1, 2, 3, 4].map(|factor| [0, 1, 2, 3, 3][(a + factor * b) % 5]);
@@ -67,6 +72,10 @@ fn spec(number: usize, random: &mut Random) -> Spec {
     // Then come the last two activations, above and below, and all again with few outputs and long sums.
     if i >= 174 {
         dims = THIN[i % 6];
+    }
+    if number >= 223 {
+        dims = ODD[i % 4];
+        dims[0] *= if row_sum == 1 { std::mem::replace(&mut dims[3], 1) } else { 1 };
     }
     let (a, b) = if !(150..174).contains(&i) { (a, b) } else { (5 + i % 2, [0, 5, 6][i / 2 % 3]) };
     let flags = vec![

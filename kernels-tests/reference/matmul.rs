@@ -9,7 +9,7 @@ use crate::random::keep;
 /// The reference of a pass, if it has one.
 pub(super) fn evaluate<S: Scalar>(pass: &str, call: &mut Call<'_, S>) -> bool {
     match pass {
-        "block" | "tile" | "thin" | "lanes" | "register" => forward(call),
+        "block" | "tile" | "thin" | "lanes" | "lanes_odd" | "register" => forward(call),
         _ => return false,
     }
     true

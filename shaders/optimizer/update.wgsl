@@ -12,7 +12,8 @@
 // records[slot, UPDATES_AT] = t. A norm or a loss (records[slot, SUMS_AT]) that is not finite leaves w, m, v and t as they are.
 // w, dw, m and v are (n) as vectors of 4, where n is a multiple of 4. partials is (at least G), records is (slots, RECORD), and decays is
 // (n / 64).
-// One invocation updates EACH vectors. w, m and v are updated in place, and so are norm, skipped and updates of the record.
+// One invocation updates EACH vectors. w, m and v are updated in place, and so are norm, skipped and updates of the record. With BEFORE,
+// what w, m and v hold before the launch is read from bindings of their own, so that a driver may have it in another form.
 // uses: common/grid, common/math, common/record, common/state
 const WG: u32 = 64u;
 const RULE: u32 = 1u;
@@ -21,6 +22,7 @@ const BY_BLOCK: u32 = 0u;
 const SCALED: u32 = 0u;
 const EIGHT: u32 = 0u; // p.partials is 8.
 const EACH: u32 = 1u; // Vectors of an invocation.
+const BEFORE: u32 = 0u; // w, m and v are read by w_before, m_before and v_before.
 
 struct Params { n: u32, partials: u32, beta1: f32, beta2: f32, eps: f32, decay: f32, keep1: f32, keep2: f32, limit: f32, slots: u32, log1: f32, log2: f32 }
 var<immediate> p: Params;
@@ -32,6 +34,9 @@ var<immediate> p: Params;
 @group(0) @binding(5) var<storage, read_write> v: array<vec4<f32>>;  // (n)
 @group(0) @binding(6) var<storage, read_write> records: array<f32>;  // (slots, RECORD)
 @group(0) @binding(7) var<storage, read> decays: array<f32>;         // (n / 64)
+@group(0) @binding(8) var<storage, read> w_before: array<vec4<f32>>; // (n)
+@group(0) @binding(9) var<storage, read> m_before: array<vec4<f32>>; // (n)
+@group(0) @binding(10) var<storage, read> v_before: array<vec4<f32>>; // (n)
 
 // Looks at the bits, as a compiler may assume that floats are finite.
 fn is_finite(value: f32) -> bool {
@@ -49,13 +54,22 @@ fn corrections(t: f32) -> vec2<f32> {
     return vec2<f32>(1.0 / complement_exp(t * p.log1), 1.0 / sqrt(complement_exp(t * p.log2)));
 }
 
-fn update(i: u32, clip: f32, correction: vec2<f32>) {
+fn update(i: u32, rate: f32, clip: f32, correction: vec2<f32>) {
     if (i * 4u >= p.n) {
         return;
     }
-    var weight = w[i];
-    let m0 = m[i];
-    let v0 = v[i];
+    var weight: vec4<f32>;
+    var m0: vec4<f32>;
+    var v0: vec4<f32>;
+    if (BEFORE == 1u) {
+        weight = w_before[i];
+        m0 = m_before[i];
+        v0 = v_before[i];
+    } else {
+        weight = w[i];
+        m0 = m[i];
+        v0 = v[i];
+    }
     var g = dw[i] * clip;
     if (BY_VALUE == 1u) {
         g = clamp(g, vec4<f32>(-p.limit), vec4<f32>(p.limit));
@@ -65,21 +79,21 @@ fn update(i: u32, clip: f32, correction: vec2<f32>) {
         decay *= decays[i / 16u];
     }
     if (RULE == 1u) {
-        weight -= state.learning_rate * decay * weight;
+        weight -= rate * decay * weight;
     } else {
         g += decay * weight;
     }
     if (RULE == 2u) {
         let velocity = p.beta1 * m0 + g;
         m[i] = velocity;
-        w[i] = weight - state.learning_rate * velocity;
+        w[i] = weight - rate * velocity;
         return;
     }
     let m1 = p.beta1 * m0 + p.keep1 * g;
     let v1 = p.beta2 * v0 + p.keep2 * (g * g);
     m[i] = m1;
     v[i] = v1;
-    w[i] = weight - state.learning_rate * correction.x * m1 / (sqrt(v1) * correction.y + p.eps);
+    w[i] = weight - rate * correction.x * m1 / (sqrt(v1) * correction.y + p.eps);
 }
 
 @compute @workgroup_size(WG)
@@ -94,6 +108,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
             sum += partials[j];
         }
     }
+    let rate = state.learning_rate;
     let start = state.slot * RECORD;
     var share = 1.0;
     if (SCALED == 1u) {
@@ -117,10 +132,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     }
     let correction = corrections(updates + 1.0);
     if (EACH == 1u) {
-        update(first, clip, correction);
+        update(first, rate, clip, correction);
     } else {
         for (var k = 0u; k < EACH; k++) {
-            update(first + k * WG, clip, correction);
+            update(first + k * WG, rate, clip, correction);
         }
     }
 }

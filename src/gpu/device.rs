@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::adapter::{AdapterSummary, time_limit};
 use super::card::VIDEO_MEMORY;
-use super::forms::prefers_images;
+use super::forms::{inserts_by_stack, prefers_images};
 use super::ledger::{Ledger, Role};
 use super::shader::{Access, BindingKind, Shader};
 use super::target::{SOFTWARE_LOOP_ITERATIONS, SOFTWARE_PAIR_FLOPS, Target, Texel};
@@ -305,6 +305,7 @@ impl Gpu {
             max_binding: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size),
             uniform_bytes: 0,
             image_rows: 0,
+            slow_loads: false,
             loop_iterations: if software { SOFTWARE_LOOP_ITERATIONS } else { u64::MAX },
             workgroup_memory: limits.max_compute_workgroup_storage_size,
             workgroup_invocations: limits.max_compute_invocations_per_workgroup,
@@ -352,6 +353,7 @@ impl Gpu {
         Target {
             uniform_bytes: if images { limits.max_uniform_buffer_binding_size.min(65_536) } else { 0 },
             image_rows: if images { limits.max_texture_dimension_2d } else { 0 },
+            slow_loads: images && self.target.vector() == 8 && inserts_by_stack(&self.summary.driver),
             tuned: tuning.leaked(),
             ..self.target
         }

@@ -29,6 +29,12 @@ pub(super) fn prefers_images(driver: &str) -> bool {
     IMAGES_ARE_FASTER.iter().any(|name| driver.starts_with(name))
 }
 
+/// True if the driver puts each number of a storage buffer into its lane by way of the stack, which takes some twenty cycles on
+/// processors without AVX-512. Mesa 22 does, 25 and 26 do not: `benches/results/2026-12-01-avx2.md`.
+pub(super) fn inserts_by_stack(driver: &str) -> bool {
+    driver.starts_with("llvmpipe Mesa 22.")
+}
+
 /// Another form for an array.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Form {
@@ -480,6 +486,13 @@ mod tests {
         assert!(prefers_images("llvmpipe Mesa 22.3.6 (LLVM 15.0.6)"));
         assert!(!prefers_images("SwiftShader driver"));
         assert!(!prefers_images(""));
+    }
+
+    #[test]
+    fn old_mesa_alone_loads_by_way_of_the_stack() {
+        assert!(inserts_by_stack("llvmpipe Mesa 22.3.6 (LLVM 15.0.6)"));
+        assert!(!inserts_by_stack("llvmpipe Mesa 25.0.7-2 (LLVM 19.1.7)"));
+        assert!(!inserts_by_stack("SwiftShader driver"));
     }
 
     /// Variables of a kernel whose arrays are all given another form: name and address space.

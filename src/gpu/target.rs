@@ -19,6 +19,8 @@ pub struct Target {
     /// Larger read-only tensors are copied to images of up to this many rows before the dispatch that reads them; 0 for none. Where
     /// uniform buffers are faster, texels are too, copies included.
     pub image_rows: u32,
+    /// Loads from storage buffers are so slow that what a kernel overwrites is copied to images, too, to be read once.
+    pub slow_loads: bool,
     /// Iterations that all loops of one invocation may take together. Mesa's software drivers end them after 65,535, without a word, and
     /// leave the rest of a sum out. Recording a dispatch that could pass this is an error.
     pub loop_iterations: u64,
@@ -108,6 +110,7 @@ impl Default for Target {
             max_binding: 2_147_483_644,
             uniform_bytes: 0,
             image_rows: 0,
+            slow_loads: false,
             loop_iterations: u64::MAX,
             workgroup_memory: 32_768,
             workgroup_invocations: 256,

@@ -131,6 +131,14 @@ impl Matmul {
         self.batch == 1 && k >= 64 && thin < tiled
     }
 
+    /// True if a product of any sizes is large enough for tiles of 32 by four columns a lane. They compute an output in a fifth of the time
+    /// of the small ones of `matmul/register`, but each is computed whole, and its kernel takes a second to compile.
+    fn fills_lanes(&self, target: Target) -> bool {
+        let Matmul { m, n, k, batch, .. } = *self;
+        let tiles = m.next_multiple_of(32) * n.next_multiple_of(4 * target.vector() as usize);
+        tiles < 4 * m * n && m * n * k * batch >= 1 << 18
+    }
+
     /// Records the product with the variant that suits the device.
     ///
     /// # Errors
@@ -142,7 +150,7 @@ impl Matmul {
         // A sum over the rows of a long batch is made of parts that add up.
         if self.adds_over_rows() {
             let steps = match kernel {
-                "matmul/lanes" => (1, 8),
+                "matmul/lanes" | "matmul/lanes_odd" => (1, 4),
                 "matmul/register" => (1, 1),
                 _ => (16, 1),
             };
@@ -216,6 +224,7 @@ impl Matmul {
         let aligned = [self.m, self.n, self.k].iter().chain(&begins).all(|size| size.is_multiple_of(4));
         match target {
             Target { software: true, subgroup: 8 | 16, .. } if aligned => "matmul/lanes",
+            Target { software: true, subgroup: 8 | 16, .. } if self.fills_lanes(target) => "matmul/lanes_odd",
             Target { software: true, .. } => "matmul/register",
             _ if aligned => "matmul/block",
             _ if self.is_thin() => "matmul/thin",
@@ -253,7 +262,7 @@ impl Matmul {
     fn tiled(&self, kernel: &str, dispatch: Dispatch, target: Target) -> (Dispatch, Grid) {
         let Matmul { m, n, k, batch, .. } = *self;
         match kernel {
-            "matmul/lanes" => {
+            "matmul/lanes" | "matmul/lanes_odd" => {
                 let lanes = target.vector();
                 (dispatch.constant("LANES", lanes), Grid::Groups(m.div_ceil(32) * n.div_ceil(4 * lanes as usize) * batch))
             }

@@ -3,6 +3,7 @@
 use super::metrics::RECORD;
 use super::state;
 use crate::error::{Error, Result};
+use crate::gpu::Form;
 use crate::plan::{Dispatch, FLAT_ALIGN, Grid, Plan, Tensor};
 
 /// Rule by which weights follow the gradient.
@@ -72,6 +73,7 @@ impl Update {
         }
         // A software driver does for several vectors once what is the same for all.
         let (group, each) = if plan.target.software { (plan.target.vector(), 32) } else { (64, 1) };
+        let before = self.rule != Rule::Sgd && plan.target.slow_loads && matches!(plan.target.form(n), Some(Form::Image { .. }));
         let dispatch = Dispatch::new("optimizer/update", label)
             .constant("WG", group)
             .constant("EACH", each as u32)
@@ -87,6 +89,9 @@ impl Update {
             .bind("v", self.v)
             .bind("records", self.records)
             .bind_if("BY_BLOCK", "decays", self.decays)
+            .bind_if("BEFORE", "w_before", before.then_some(self.w))
+            .bind_if("BEFORE", "m_before", before.then_some(self.m))
+            .bind_if("BEFORE", "v_before", before.then_some(self.v))
             .size("n", n)
             .size("partials", self.count)
             .scalar("beta1", self.beta1)

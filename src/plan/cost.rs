@@ -73,7 +73,7 @@ pub struct Cost {
 impl Lowered {
     /// Cost of a step of `micro_steps` micro-steps on a card.
     pub fn cost(&self, card: &CardModel, micro_steps: usize) -> Cost {
-        let times = |launch: &Range<usize>| if self.plan.entries()[launch.start].section < Section::Update { micro_steps } else { 1 };
+        let times = |launch: &Range<usize>| self.plan.entries()[launch.start].section.times(micro_steps);
         let walks: Vec<(Vec<Walk>, usize)> =
             self.plan.launches().map(|launch| (self.walks(launch.clone(), card), times(&launch))).collect();
         let update = self.plan.launches().take_while(|launch| self.plan.entries()[launch.start].section < Section::Update).count();

@@ -248,3 +248,10 @@ pub enum Section {
     /// Gradient norm and optimiser.
     Update,
 }
+
+impl Section {
+    /// How often it runs in a step of `micro_steps` micro-steps.
+    pub fn times(self, micro_steps: usize) -> usize {
+        if self < Section::Update { micro_steps } else { 1 }
+    }
+}
