@@ -40,6 +40,7 @@ tests![
     stacks_continue_sequences_as_they_evaluate_them,
     metrics_of_sequences_are_means_of_their_rows,
     beams_agree_with_exhaustive_search,
+    decoders_share_weights,
     ledger_and_estimate_agree_to_the_byte,
     a_lost_device_is_an_error,
 ];
@@ -560,6 +561,37 @@ fn stacks_continue_sequences_as_they_evaluate_them() {
         assert_eq!(found(false, Strategy::Beam(3), 5), found(true, Strategy::Beam(3), 5), "{layers}");
         if limit.is_none() {
             assert_eq!(found(false, Strategy::Greedy, CONTEXT - 3), found(true, Strategy::Greedy, CONTEXT - 3), "{layers}");
+        }
+    }
+}
+
+/// Decoders of several widths that are made together continue as those that are made alone, in turn, and hold the weights once.
+fn decoders_share_weights() {
+    let config = config("integer_sequences_d64", &[]);
+    let problem = opened(&config);
+    let gpu = gpu();
+    let weights = |decoder: &Decoder| initial_weights(decoder.plan().parameters(), 5);
+    let together = Decoder::sharing_weights(&problem, &gpu, &[1, 3]).unwrap();
+    let held = gpu.ledger();
+    let [mut one, mut three] = <[Decoder; 2]>::try_from(together).unwrap();
+    one.load(&weights(&one)).unwrap();
+    let alone = |batch: usize| {
+        let decoder = Decoder::new(&problem, &gpu, batch).unwrap();
+        decoder.load(&weights(&decoder)).unwrap();
+        decoder
+    };
+    let (mut other_one, mut other_three) = (alone(1), alone(3));
+    let after = gpu.ledger();
+    assert_eq!(after.of(Role::Parameters), 3 * held.of(Role::Parameters));
+    assert_eq!(after.of(Role::KvCache), 2 * held.of(Role::KvCache));
+    for decoder in [&mut one, &mut three, &mut other_one, &mut other_three] {
+        decoder.reset();
+    }
+    for step in 0..5 {
+        for (shares, alone, tokens) in [(&mut three, &mut other_three, &[step, 7, 2 * step][..]), (&mut one, &mut other_one, &[3 * step])] {
+            shares.feed(tokens).unwrap();
+            alone.feed(tokens).unwrap();
+            assert!(shares.logits().unwrap() == alone.logits().unwrap(), "step {step}, {} rows", tokens.len());
         }
     }
 }

@@ -90,11 +90,13 @@ struct Results {
     best: Tensor,
 }
 
-/// Plans of decoding: one position, and several at once.
+/// Plans of decoding: of one position, and of several at once.
 struct Recorded {
-    step: (FixedPlan, Inputs, Results),
-    /// With the numbers of their positions, ascending.
-    feeds: Vec<(usize, (FixedPlan, Inputs))>,
+    plans: Vec<FixedPlan>,
+    inputs: Vec<Inputs>,
+    results: Results,
+    /// Numbers of positions of the second plan and those after it, ascending.
+    sizes: Vec<usize>,
     endless: bool,
     context: usize,
     vocabulary: usize,
@@ -115,7 +117,8 @@ fn record(problem: &Problem, target: Target, batch: usize) -> Result<Recorded> {
     let best = plan.activation("decode.best", &[batch])?;
     argmax::Forward { x: io.output, y: best, rows: batch, cols: vocabulary }.record(&mut plan, "decode")?;
     plan.keep(best);
-    let step = (plan.pruned(), Inputs::of(&io.feed)?, Results { logits: io.output, best });
+    let results = Results { logits: io.output, best };
+    let (mut plans, mut inputs) = (vec![plan.pruned()], vec![Inputs::of(&io.feed)?]);
     // A cache is fed with any number of positions at once, as it overwrites what a larger plan has fed beyond them; a state with as many as
     // its plan has. Where there are both, one by one.
     let sizes: Vec<usize> = match (io.endless, io.keeps_state) {
@@ -127,12 +130,12 @@ fn record(problem: &Problem, target: Target, batch: usize) -> Result<Recorded> {
             doubled.take_while(|size| *size == smallest || size * batch <= ROWS).filter(|size| *size > WORTH).collect()
         }
     };
-    let feed = |size: usize| {
-        let (plan, io) = problem.record_positions(target, batch, size)?.ok_or_else(no_step)?;
-        Ok((size, (plan.pruned(), Inputs::of(&io.feed)?)))
-    };
-    let feeds = sizes.into_iter().map(feed).collect::<Result<_>>()?;
-    Ok(Recorded { step, feeds, endless: io.endless, context, vocabulary })
+    for size in &sizes {
+        let (plan, io) = problem.record_positions(target, batch, *size)?.ok_or_else(no_step)?;
+        plans.push(plan.pruned());
+        inputs.push(Inputs::of(&io.feed)?);
+    }
+    Ok(Recorded { plans, inputs, results, sizes, endless: io.endless, context, vocabulary })
 }
 
 /// Memory that decoding `batch` sequences at once needs.
@@ -140,9 +143,7 @@ fn record(problem: &Problem, target: Target, batch: usize) -> Result<Recorded> {
 /// # Errors
 /// `Config` when sizes overflow.
 pub fn memory(problem: &Problem, target: Target, batch: usize) -> Result<Memory> {
-    let Recorded { step, feeds, .. } = record(problem, target, batch)?;
-    let plans = [step.0].into_iter().chain(feeds.into_iter().map(|(_, (plan, _))| plan)).collect();
-    Ok(Memory::lay_out(plans, LayoutOptions::default())?.0)
+    Ok(Memory::lay_out(record(problem, target, batch)?.plans, LayoutOptions::default())?.0)
 }
 
 /// The first position of a sequence of this length that a model sees which was fed it number by number: whenever its cache of `limit`
@@ -179,34 +180,50 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// A decoder of `batch` rows with the given flat weights.
+    /// A decoder of `batch` rows, which `load` gives its weights.
     ///
     /// # Errors
     /// Errors of recording the plan and of placing it on the device.
     pub fn new(problem: &Problem, gpu: &Arc<Gpu>, batch: usize) -> Result<Decoder> {
-        let Recorded { step: (plan, inputs, results), feeds, endless, context, vocabulary } = record(problem, gpu.target, batch)?;
-        let (sizes, feeds): (Vec<usize>, Vec<_>) = feeds.into_iter().unzip();
-        let (plans, feeds): (Vec<_>, Vec<_>) = [(plan, inputs)].into_iter().chain(feeds).unzip();
+        Decoder::sharing_weights(problem, gpu, &[batch])?.pop().ok_or_else(|| Error::Internal("no decoder was made".into()))
+    }
+
+    /// Decoders of so many rows each, with one copy of the weights: `load` of any of them gives them to all. What one has found is read
+    /// before another of them is fed, as they share what lasts no longer than a step.
+    ///
+    /// # Errors
+    /// As `new`.
+    pub fn sharing_weights(problem: &Problem, gpu: &Arc<Gpu>, batches: &[usize]) -> Result<Vec<Decoder>> {
+        let (mut plans, mut decoders) = (vec![], vec![]);
+        for batch in batches {
+            let mut recorded = record(problem, gpu.target, *batch)?;
+            plans.extend(std::mem::take(&mut recorded.plans).into_iter().map(|plan| plan.apart(&format!("{batch} rows"))));
+            decoders.push((*batch, recorded));
+        }
         let (memory, lowered) = Memory::lay_out(plans, LayoutOptions::default())?;
         let arena = Arc::new(Arena::new(gpu.clone(), &memory)?);
-        let programs = lowered.into_iter().map(|lowered| Program::new(lowered, arena.clone())).collect::<Result<Vec<_>>>()?;
-        let mut made = programs.into_iter().zip(feeds);
-        let step = made.next().ok_or_else(|| Error::Internal("a decoder without a step".into()))?;
-        let several = sizes.into_iter().zip(made).collect();
-        Ok(Decoder {
-            step,
-            results,
-            several,
-            endless,
-            batch,
-            context,
-            vocabulary,
-            naive: false,
-            kept: context,
-            position: 0,
-            feeds: 0,
-            sources: vec![],
-        })
+        let mut lowered = lowered.into_iter();
+        let mut made = |(batch, recorded): (usize, Recorded)| {
+            let Recorded { inputs, results, sizes, endless, context, vocabulary, .. } = recorded;
+            let program = |(lowered, inputs)| Ok((Program::new(lowered, arena.clone())?, inputs));
+            let mut programs = lowered.by_ref().take(inputs.len()).zip(inputs).map(program).collect::<Result<Vec<_>>>()?.into_iter();
+            let step = programs.next().ok_or_else(|| Error::Internal("a decoder without a step".into()))?;
+            Ok(Decoder {
+                step,
+                results,
+                several: sizes.into_iter().zip(programs).collect(),
+                endless,
+                batch,
+                context,
+                vocabulary,
+                naive: false,
+                kept: context,
+                position: 0,
+                feeds: 0,
+                sources: vec![],
+            })
+        };
+        decoders.into_iter().map(&mut made).collect()
     }
 
     /// Plan of a decoding step, which lists the parameters for loading weights.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 
 use super::dispatch::Entry;
-use super::tensor::{Adapter, Fill, Parameter, Section, Tensor, TensorInfo, flat_len};
+use super::tensor::{Adapter, Fill, Parameter, Section, Storage, Tensor, TensorInfo, flat_len};
 use crate::error::{Error, Result};
 use crate::gpu::Target;
 
@@ -53,6 +53,18 @@ impl FixedPlan {
     /// Constant tensors with their values.
     pub(crate) fn constants(&self) -> &[(Tensor, Fill)] {
         &self.constants
+    }
+
+    /// Gives its persistent tensors names of their own: of plans that are laid out together, it then shares weights alone.
+    pub(crate) fn apart(mut self, name: &str) -> FixedPlan {
+        for info in self.tensors.iter_mut().filter(|info| matches!(info.storage, Storage::Persistent(_))) {
+            let renamed = format!("{} ({name})", info.name);
+            if let Some(tensor) = self.names.remove(&info.name) {
+                self.names.insert(renamed.clone(), tensor);
+            }
+            info.name = renamed;
+        }
+        self
     }
 
     /// Properties of a tensor.

@@ -20,6 +20,9 @@ use crate::train::Weights;
 /// Sequences that are computed together at most.
 const TOGETHER: usize = 8;
 
+/// Numbers of rows of the decoders that are always ready.
+const USUAL: [usize; 2] = [1, TOGETHER];
+
 /// Times that a lost device is opened again for the same sequences.
 const REOPENED: usize = 3;
 
@@ -106,7 +109,8 @@ pub(super) struct Sequences {
     device: Option<String>,
     weights: Arc<Mutex<Weights>>,
     tokenizer: Option<Arc<Tokenizer>>,
-    /// Decoders that are compiled, by their number of rows: those for one sequence and for several, and the newest of another width.
+    /// Decoders that are compiled, by their number of rows: those for one sequence and for several, which share the weights, and the newest
+    /// of another width.
     ready: Vec<(usize, Decoder)>,
 }
 
@@ -129,10 +133,8 @@ impl Sequences {
             None => None,
         };
         let mut sequences = Sequences { host: host.clone(), config, device: device.map(String::from), weights, tokenizer, ready: vec![] };
-        // Both are compiled before anybody asks.
-        for width in [1, TOGETHER] {
-            sequences.decoder(width)?;
-        }
+        // Compiled before anybody asks.
+        sequences.decoder(1)?;
         Ok(Some(sequences))
     }
 
@@ -146,17 +148,20 @@ impl Sequences {
             Some(at) => at,
             None => {
                 let gpu = Arc::new(self.host.open(self.device.as_deref())?);
-                let mut decoder = Decoder::new(&Problem::open(&self.config, Purpose::Generate)?, &gpu, width)?;
+                let widths: &[usize] = if USUAL.contains(&width) { &USUAL } else { &[width] };
+                let mut decoders = Decoder::sharing_weights(&Problem::open(&self.config, Purpose::Generate)?, &gpu, widths)?;
                 let mut weights = self.weights.lock().unwrap_or_else(PoisonError::into_inner);
-                decoder.load(&weights.load(decoder.plan().parameters())?)?;
+                if let Some(decoder) = decoders.first() {
+                    decoder.load(&weights.load(decoder.plan().parameters())?)?;
+                }
                 drop(weights);
                 if self.tokenizer.is_some() {
                     // As `engine generate` does with texts.
-                    decoder.kept = decoder.context().div_ceil(2);
+                    decoders.iter_mut().for_each(|decoder| decoder.kept = decoder.context().div_ceil(2));
                 }
-                self.ready.retain(|(known, _)| [1, TOGETHER].contains(known));
-                self.ready.push((width, decoder));
-                self.ready.len() - 1
+                self.ready.retain(|(known, _)| USUAL.contains(known));
+                self.ready.extend(widths.iter().copied().zip(decoders));
+                self.ready.iter().position(|(known, _)| *known == width).unwrap_or(0)
             }
         };
         Ok(&mut self.ready[at].1)
