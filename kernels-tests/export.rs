@@ -477,7 +477,7 @@ fn files_have_names_shapes_and_what_they_are() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).display().to_string();
     let lstm = run_folder(folder.path(), "lvm_lstm", &config("lvm_lstm", &[HIDDEN, &SMALL_VECTORS].concat()));
-    for (file, flags) in [("m.onnx", &[][..]), ("half.onnx", &["--f16"]), ("m.safetensors", &[]), ("m.py", &[])] {
+    for (file, flags) in [("m.onnx", &[][..]), ("half.onnx", &["--f16"]), ("m.safetensors", &[]), ("module.py", &[])] {
         let (code, printed, text) = run(&[&["export", &lstm, &path(file)], flags].concat());
         assert_eq!(code, 0, "{text}");
         assert!(file == "m.safetensors" || printed.contains("context (batch, length, 8) → target (batch, 8)"), "{printed}");
@@ -590,4 +590,26 @@ fn a_name_says_what_is_written() {
     let inside = Path::new(&mlp).join("model.py").display().to_string();
     let (code, _, text) = run(&["export", &mlp, &inside]);
     assert!(code == 73 && text.contains("the run's own folder"), "{code} {text}");
+    // Nor is anything replaced in the folder of another run, nor a module or weights beside it.
+    let other = folder.path().join("other");
+    std::fs::create_dir_all(other.join("checkpoints")).unwrap();
+    for name in ["config.toml", "model.safetensors", "checkpoints/best.safetensors"] {
+        std::fs::write(other.join(name), "kept").unwrap();
+    }
+    std::fs::write(path("mine.py"), "kept").unwrap();
+    std::fs::write(path("ours.safetensors"), "kept").unwrap();
+    for (file, says) in [
+        ("other/model.safetensors", "lies in a run folder"),
+        ("other/checkpoints/best.safetensors", "lies in a run folder"),
+        ("other/model.py", "lies in a run folder"),
+        ("mine.py", "is there already"),
+        ("ours.py", "ours.safetensors is there already"),
+    ] {
+        let (code, _, text) = run(&["export", &mlp, &path(file)]);
+        assert!(code == 73 && text.contains(says), "{file}: {code} {text}");
+    }
+    for file in ["other/model.safetensors", "other/checkpoints/best.safetensors", "mine.py", "ours.safetensors"] {
+        assert_eq!(std::fs::read_to_string(path(file)).unwrap(), "kept", "{file}");
+    }
+    assert!(!Path::new(&path("ours.py")).exists() && !Path::new(&path("mine.safetensors")).exists());
 }

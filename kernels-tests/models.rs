@@ -608,6 +608,7 @@ fn beams_agree_with_exhaustive_search() {
     let prompt = [1, 2, 4, 8, 16, 32];
     let greedy = decoder(1).generate(&prompt, 6, Strategy::Greedy).unwrap();
     assert_eq!(decoder(1).generate(&prompt, 6, Strategy::Beam(1)).unwrap(), greedy);
+    assert!(decoder(1).search(&prompt, 6, || false).unwrap().is_empty(), "a search goes on that nobody wants");
     assert_eq!(greedy.len(), 6);
     let mut naive = decoder(1);
     naive.naive = true;

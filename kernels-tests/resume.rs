@@ -146,6 +146,11 @@ fn configurations_are_compared_by_what_they_say() {
     place.resumes("run", &swapped, 65, "data.seed: 4 then, 3 now\n  train.seed: 3 then, 4 now");
     let swapped = ["--set", "train.seed=3", "--set", "data.seed=4", "--set", "validation.every=5", "--set", "checkpoint.every=10"];
     place.resumes("run", &swapped, 65, "checkpoint.every: 5 then, 10 now\n  validation.every: 10 then, 5 now");
+    // A model of other sizes, which the checkpoint does not fit.
+    place.resumes("run", &["--set", "train.seed=3", "--set", "model.hidden=16"], 65, "model.hidden: 8 then, 16 now");
+    // A run that has ended says its last step.
+    let beat: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(place.path("run/status.json")).unwrap()).unwrap();
+    assert_eq!(beat["step"], 5);
     // What the file of the folder says does not matter where a checkpoint says it.
     let config = place.path("run/config.toml");
     let same = ["--set", "train.seed=3", "--set", "data.seed=4", "--set", "validation.every=10", "--steps", "6"];

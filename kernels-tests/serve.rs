@@ -21,6 +21,7 @@ use crate::vectors::data;
 tests![
     answers_are_those_of_the_commands,
     many_at_once_are_not_mixed_up,
+    lengths_in_turn_are_one_request,
     texts_are_those_of_the_command,
     texts_that_come_together_are_computed_together,
     slow_huge_and_cut_off_requests_keep_nobody_waiting,
@@ -453,6 +454,28 @@ fn many_at_once_are_not_mixed_up() {
     let (samples, batches) =
         (server.counted("engine_batch_samples_sum{run=\"vectors\"}"), server.counted("engine_batch_samples_count{run=\"vectors\"}"));
     assert!(samples >= (CLIENTS * EACH) as f64 && batches < samples, "{samples} samples in {batches} batches");
+    assert_eq!(server.end().0, Some(0));
+}
+
+/// Samples of lengths in turn are one request: they take one place in the queue, and their answers are in their order, as from the
+/// command. A refusal names the line.
+fn lengths_in_turn_are_one_request() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = format!("data.file={}", data(&folder.path().join("data.npz"), 96, |_, _| {}));
+    let out = folder.path().join("lstm").display().to_string();
+    let set = [file.as_str(), "train.batch=16", "abort_if=[]", "model.hidden=8", "model.layers=1"].map(|set| ["--set", set]).concat();
+    succeeds(&[&["train", "data/runs/lvm_lstm.toml", "--out", &out, "--steps", "1"], &set[..]].concat());
+    let lines: String = (0..60).map(|i| format!("{:?}\n", vec![[0.1 * i as f32, 0.2, -0.3, 0.4]; 2 + i % 3])).collect();
+    let want = predicted(folder.path(), &out, &lines, &[]);
+    let server = Server::within(&[&out, "--queue", "1"]);
+    let (status, _, got) = server.ask("POST", "/v1/runs/lstm/predict", &["Content-Type: application/x-ndjson"], lines.as_bytes());
+    assert_eq!((status, String::from_utf8(got).unwrap()), (200, want));
+    let wrong = "[[1,2,3,4]]\n\n[[1,2,3]]\n";
+    let (status, _, got) = server.ask("POST", "/v1/runs/lstm/predict", &["Content-Type: application/x-ndjson"], wrong.as_bytes());
+    let got = String::from_utf8(got).unwrap();
+    assert!(status == 422 && got.contains("from line 3: "), "{status} {got}");
+    let (status, got) = server.post("/v1/runs/lstm/predict", "[{\"context\": [[1,2,3,4]]}]");
+    assert!(status == 422 && got.to_string().contains("one a line, as application/x-ndjson"), "{status} {got}");
     assert_eq!(server.end().0, Some(0));
 }
 

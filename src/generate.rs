@@ -356,7 +356,7 @@ impl Decoder {
     pub fn generate(&mut self, prompt: &[u32], count: usize, strategy: Strategy) -> Result<Vec<u32>> {
         self.expect_prompt(prompt)?;
         if let Strategy::Beam(_) = strategy {
-            return self.search(prompt, count);
+            return self.search(prompt, count, || true);
         }
         let mut made = Vec::with_capacity(count);
         self.stream(&vec![prompt.to_vec(); self.batch], count, strategy, |newest| {
@@ -418,12 +418,16 @@ impl Decoder {
         }
     }
 
-    /// Continues a prompt by beam search.
-    fn search(&mut self, prompt: &[u32], count: usize) -> Result<Vec<u32>> {
+    /// Continues a prompt by beam search, as long as a function says that its result is wanted.
+    ///
+    /// # Errors
+    /// As `generate`.
+    pub fn search(&mut self, prompt: &[u32], count: usize, wanted: impl Fn() -> bool) -> Result<Vec<u32>> {
+        self.expect_prompt(prompt)?;
         let mut rows = vec![prompt.to_vec(); self.batch];
         let mut scores = vec![0.0; self.batch];
         self.prefill(&rows)?;
-        for n in 0..count {
+        for n in (0..count).take_while(|_| wanted()) {
             (rows, scores) = self.split_beams(rows, &scores, n == 0)?;
             if n + 1 < count {
                 self.advance(&rows)?;

@@ -138,8 +138,20 @@ pub(super) fn run(host: &Host, args: ExportArgs) -> Result<()> {
     let config = Config::of_run(from.folder()?)?;
     expect_apart(&out, &[], from.folder()?)?;
     let beside = out.with_extension("safetensors");
+    let holds_a_run = |folder: &&Path| {
+        folder.join("config.toml").is_file() && (folder.join(train::BEAT).is_file() || folder.join("checkpoints").is_dir())
+    };
+    if let Some(other) = std::path::absolute(&out).unwrap_or(out.clone()).ancestors().skip(1).find(holds_a_run) {
+        let what = format!("{} lies in a run folder, {}: name a file elsewhere", out.display(), other.display());
+        return Err(Error::CannotCreate(what.into()));
+    }
     if format == Format::Torch {
         expect_apart(&beside, &[], from.folder()?)?;
+        // Somebody may have changed the module, and its weights may be those of another file.
+        if let Some(there) = [&out, &beside].into_iter().find(|path| path.symlink_metadata().is_ok()) {
+            let why = "a torch module is written beside its weights, and replaces neither: remove it, or take another name";
+            return Err(Error::CannotCreate(format!("{} is there already: {why}", there.display()).into()));
+        }
     }
     let mut weights = weights_of(host, &from)?;
     expect_others(&out, &[&weights.path])?;

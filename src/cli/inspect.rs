@@ -242,8 +242,14 @@ fn inspect_onnx(host: &Host, file: &Path, as_json: bool) -> Result<()> {
     let mut operations: BTreeMap<&str, usize> = BTreeMap::new();
     model.operations.iter().for_each(|operation| *operations.entry(operation).or_default() += 1);
     if as_json {
+        // An axis of any length has a name.
+        let axis = |text: &String| text.parse::<u64>().map_or_else(|_| json!(text), |length| json!(length));
+        let shape = |tensor: &OnnxTensor| tensor.shape.iter().map(axis).collect::<Vec<_>>();
         let list = |tensors: &[OnnxTensor]| {
-            tensors.iter().map(|t| json!({ "name": t.name, "shape": t.shape, "dtype": kind(t.kind), "bytes": t.bytes })).collect::<Vec<_>>()
+            tensors
+                .iter()
+                .map(|t| json!({ "name": t.name, "shape": shape(t), "dtype": kind(t.kind), "bytes": t.bytes }))
+                .collect::<Vec<_>>()
         };
         return host.print_json(&json!({
             "opset": model.opset, "producer": model.producer, "inputs": list(&model.inputs), "outputs": list(&model.outputs),
@@ -253,12 +259,13 @@ fn inspect_onnx(host: &Host, file: &Path, as_json: bool) -> Result<()> {
     let rows = [("input", &model.inputs), ("output", &model.outputs), ("", &model.weights)];
     let rows: Vec<(&str, &OnnxTensor)> =
         rows.into_iter().flat_map(|(what, tensors)| tensors.iter().map(move |tensor| (what, tensor))).collect();
-    let width = rows.iter().map(|(_, tensor)| visible(&tensor.name).chars().count()).max().unwrap_or(0);
+    let shape = |tensor: &OnnxTensor| format!("[{}]", visible(&tensor.shape.join(", ")));
+    let widest = |of: &dyn Fn(&OnnxTensor) -> String| rows.iter().map(|(_, tensor)| of(tensor).chars().count()).max().unwrap_or(0);
+    let (width, shapes) = (widest(&|tensor| visible(&tensor.name).into()), widest(&shape));
     let mut out = String::new();
     for (what, tensor) in &rows {
-        let (shape, size) =
-            (format!("[{}]", visible(&tensor.shape.join(", "))), if tensor.bytes > 0 { tensor.bytes.to_string() } else { (*what).into() });
-        let _ = writeln!(out, "{:width$}  {:5} {shape:<24}{size:>12}", visible(&tensor.name), kind(tensor.kind));
+        let size = if tensor.bytes > 0 { tensor.bytes.to_string() } else { (*what).into() };
+        let _ = writeln!(out, "{:width$}  {:5}  {:shapes$}  {size:>12}", visible(&tensor.name), kind(tensor.kind), shape(tensor));
     }
     let held: usize = model.weights.iter().map(|tensor| tensor.bytes).sum();
     let listed: Vec<String> = operations.iter().map(|(name, count)| format!("{count} {}", visible(name))).collect();

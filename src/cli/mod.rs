@@ -79,7 +79,7 @@ enum Command {
     Status(status::StatusArgs),
     /// Write runs as one HTML file: curves, tables, settings, notes and pictures, for a browser without a network
     Report(report::ReportArgs),
-    /// Write the weights of a run alone, for PyTorch
+    /// Write a trained model for other programs: weights for PyTorch, ONNX, a torch module, or a page for browsers
     Export(export::ExportArgs),
     /// Latents of images by a trained VAE, with the types, joints and mask of the file
     Encode(encode::EncodeArgs),
@@ -113,7 +113,7 @@ enum Command {
     New(new::NewArgs),
     /// Print what a shell completes, or write manual pages
     Completions(completions::CompletionsArgs),
-    /// Show what is in a data file, a folder of .npy files, a .safetensors file, or a run file
+    /// Show what is in a data file, a text, a folder of .npy files, a .safetensors or .onnx file, or a run file
     Inspect(inspect::InspectArgs),
     /// Help on a command, or on the keys of a run file
     Help(help::HelpArgs),

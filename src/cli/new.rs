@@ -39,7 +39,7 @@ pub(super) struct NewArgs {
     /// Cut windows out of a series: moments that are input, and moments after them that are predicted
     #[arg(long, value_name = "CONTEXT,HORIZON", value_delimiter = ',', requires = "data")]
     window: Vec<usize>,
-    /// Run file to write [default: the kind and .toml]
+    /// Run file to write [default: the name of the data file or of the kind, with .toml]
     #[arg(long, value_name = "RUN.toml")]
     out: Option<PathBuf>,
 }

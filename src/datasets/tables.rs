@@ -21,6 +21,8 @@ pub struct Table {
     content: Content,
     /// Line that each row begins in, of a .csv.
     lines: Vec<u64>,
+    /// Arrays that cannot be read, and why.
+    unreadable: Vec<(String, String)>,
 }
 
 /// True for what only `Table` reads, by its name: a folder, and files that are no .npz.
@@ -66,12 +68,15 @@ impl Table {
             (Error::Data(_), "npz") | (Error::MissingInput(_) | Error::Io(_), _) => e,
             _ => Error::Data(format!("{}: tables and arrays are read from .csv, .npz, .npy and .parquet files", path.display())),
         })?;
-        let mut arrays = vec![];
-        for member in npz.members()?.into_iter().filter(|member| member.needed_problem.is_none()) {
+        let (mut arrays, mut unreadable) = (vec![], vec![]);
+        for member in npz.members()? {
             let element = Element::of_dtype(&member.dtype);
-            arrays.push(ArrayInfo { name: member.name, shape: member.shape, element });
+            match member.needed_problem {
+                None => arrays.push(ArrayInfo { name: member.name, shape: member.shape, element }),
+                Some(why) => unreadable.push((member.name, why)),
+            }
         }
-        Ok(Table { source: path.display().to_string(), arrays, content: Content::Npz(Box::new(npz)), lines: vec![] })
+        Ok(Table { source: path.display().to_string(), arrays, content: Content::Npz(Box::new(npz)), lines: vec![], unreadable })
     }
 
     /// The .npy files of a folder, or one of them, each under its name without the extension.
@@ -94,7 +99,7 @@ impl Table {
         if arrays.is_empty() {
             return Err(Error::Data(format!("the folder {} has no .npy files: give a file, or a folder of .npy files", path.display())));
         }
-        Ok(Table { source: path.display().to_string(), arrays, content: Content::Npy(content), lines: vec![] })
+        Ok(Table { source: path.display().to_string(), arrays, content: Content::Npy(content), lines: vec![], unreadable: vec![] })
     }
 
     /// True for a table that was written as text, whose integers may be quantities.
@@ -134,7 +139,7 @@ impl Table {
         if arrays.iter().all(|array| array.shape == [0]) {
             return Err(Error::Data(format!("{source} has columns and no rows")));
         }
-        Ok(Table { source, arrays, content: Content::Columns(content), lines })
+        Ok(Table { source, arrays, content: Content::Columns(content), lines, unreadable: vec![] })
     }
 
     /// Descriptions of all arrays, in the order of the file.
@@ -148,6 +153,9 @@ impl Table {
     /// `Data` when there is none of this name, with a list of those that exist.
     pub fn info(&self, name: &str) -> Result<&ArrayInfo> {
         self.arrays.iter().find(|array| array.name == name).ok_or_else(|| {
+            if let Some((_, why)) = self.unreadable.iter().find(|(own, _)| own == name) {
+                return Error::Data(format!("{}, array `{}`: {why}", self.source, shortened(name)));
+            }
             let names: Vec<&str> = self.arrays.iter().take(20).map(|array| array.name.as_str()).collect();
             let more = if self.arrays.len() > 20 { format!(" and {} more", self.arrays.len() - 20) } else { String::new() };
             Error::Data(format!("{} has no array or column `{}`; it has `{}`{more}", self.source, shortened(name), names.join("`, `")))

@@ -10,7 +10,7 @@ use crate::plan::{Buffer, FixedPlan, Parameter};
 use crate::problem::Problem;
 use crate::problem::prediction::Prediction;
 use crate::registry::Config;
-use crate::tasks::{DataKind, Purpose};
+use crate::tasks::{DataKind, Purpose, kept_characters};
 use crate::train::Weights;
 
 /// Parts of an autoencoder that can be exported by themselves.
@@ -168,6 +168,9 @@ impl Recorded {
         let mut about = weights.about(&problem.toml);
         if !self.words.is_empty() {
             about.push(("classes".into(), serde_json::json!(self.words).to_string()));
+        }
+        if let Some(characters) = kept_characters(&weights.buffers(problem.buffers())?) {
+            about.push(("characters".into(), serde_json::json!(characters).to_string()));
         }
         Ok(Exported { graph, flat, about })
     }

@@ -10,7 +10,7 @@ use crate::datasets::matrix::{IN_MEMORY, Matrix};
 use crate::datasets::npz::{Look, Npz};
 use crate::datasets::samples::Column;
 use crate::datasets::tables::is_table;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, shortened};
 use crate::tasks::{DataKind, InputRows, InputSource};
 
 /// Name, shape and values of an input.
@@ -106,7 +106,7 @@ fn flatten(field: &Field, value: &Value, depth: usize, shape: &mut Vec<usize>, n
         _ => {
             let word = || field.words.iter().position(|word| value.as_str() == Some(word)).map(|at| at as f64);
             let what = if field.words.is_empty() { "number" } else { "word of the training data" };
-            numbers.push(value.as_f64().or_else(word).ok_or_else(|| format!("{value} is no {what}"))? as f32);
+            numbers.push(value.as_f64().or_else(word).ok_or_else(|| format!("{} is no {what}", shortened(&value.to_string())))? as f32);
             Ok(())
         }
     }
@@ -153,7 +153,12 @@ impl FileInputs {
     /// # Errors
     /// `MissingInput` without the file, `Data` when it cannot be used.
     pub fn read(data: &impl DataKind, fields: &[Field], file: &Path) -> Result<FileInputs> {
-        match data.read_inputs(InputSource::File(file))? {
+        // A table may also come as the inputs of the model, by their names.
+        let rows = match data.read_inputs(InputSource::File(file)) {
+            Err(error) if !is_table(file) => return FileInputs::of_arrays(fields, file).map_err(|_| error),
+            rows => rows?,
+        };
+        match rows {
             Some(rows) => Ok(FileInputs::of_rows(rows, fields)),
             None if is_table(file) => {
                 Err(Error::Data(format!("{}: this run reads no tables and no .npy files: give a .npz or .jsonl", file.display())))

@@ -10,12 +10,14 @@ use super::run::About;
 pub(super) fn openapi() -> Value {
     let settings = || SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
     let about = settings().into_generator().into_root_schema_for::<About>();
-    let prompt = settings().into_generator().into_root_schema_for::<Prompt>();
+    let mut prompt = settings().into_generator().into_root_schema_for::<Prompt>().to_value();
+    // Both names are taken.
+    prompt["properties"]["tokens"] = prompt["properties"]["count"].clone();
     let json_of = |schema: Value| json!({ "application/json": { "schema": schema } });
     let done = |what: &str, content: Value| json!({ "200": { "description": what, "content": content }, "default": refusal() });
     let get = |summary: &str, content: Value| json!({ "get": { "summary": summary, "responses": done(summary, content) } });
     let name = json!([{ "name": "name", "in": "path", "required": true, "schema": { "type": "string" }, "description": "Name of a run" }]);
-    let any = json!({});
+    let any = json!({ "description": "A sample, as `inputs` of the run says; an answer has `sample` and `output` or `prediction`" });
     let formats = json!({
         "application/json": { "schema": any },
         "application/x-ndjson": { "schema": { "type": "string" } },

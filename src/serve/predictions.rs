@@ -24,9 +24,11 @@ use crate::datasets::npz::Npz;
 use crate::error::{Error, Result as Done};
 use crate::predict::{Arrays, FileInputs, Predictors, Sample, Shapes, expect_classes, line};
 
-/// Samples of equal shapes that were sent together, with their numbers and the names that their sender has for them.
+/// Samples of equal shapes in a request, with their numbers and the names that their sender has for them.
 #[derive(Debug, Default)]
 struct Part {
+    /// Where the first of them stands, if they stand in lines.
+    place: Option<String>,
     shapes: Shapes,
     inputs: Vec<(String, Vec<f32>)>,
     numbers: Vec<usize>,
@@ -56,20 +58,30 @@ pub(super) async fn predict(State(shared): State<Arc<Shared>>, name: Name, uri: 
         }
         _ => of_json(&bytes, format == Format::Lines, run, shared.limits.samples)?,
     };
+    let late = |_| Refusal::again(StatusCode::SERVICE_UNAVAILABLE, "the answer was not computed in time: ask again, or less", 1);
     let mut waiting = Vec::with_capacity(parts.len());
-    for Part { shapes, inputs, numbers, ids } in parts {
+    for (at, Part { place, shapes, inputs, numbers, ids }) in parts.into_iter().enumerate() {
         let (reply, answer) = oneshot::channel();
-        run.predictions.try_send(Job { shapes, samples: numbers.len(), inputs, reply }).map_err(refused)?;
-        waiting.push((answer, numbers, ids));
+        let job = Job { shapes, samples: numbers.len(), inputs, reply };
+        // One place in the queue is for all: where the first part has one, the others wait for theirs.
+        match at {
+            0 => run.predictions.try_send(job).map_err(refused)?,
+            _ => timeout(shared.limits.time, run.predictions.send(job)).await.map_err(late)?.map_err(|_| Refusal::gone())?,
+        }
+        waiting.push((answer, place, numbers, ids));
     }
     let computed = async {
         let mut done = Vec::with_capacity(waiting.len());
-        for (answer, numbers, ids) in waiting {
-            done.push((answer.await.map_err(|_| Refusal::gone())??, numbers, ids));
+        for (answer, place, numbers, ids) in waiting {
+            let placed = |error: Error| {
+                let refusal = Refusal::from(error);
+                let message = place.map_or(refusal.message.clone(), |place| format!("from {place}: {}", refusal.message));
+                Refusal { message, ..refusal }
+            };
+            done.push((answer.await.map_err(|_| Refusal::gone())?.map_err(placed)?, numbers, ids));
         }
         Ok::<_, Refusal>(done)
     };
-    let late = |_| Refusal::again(StatusCode::SERVICE_UNAVAILABLE, "the answer was not computed in time: ask again, or less", 1);
     let done = timeout(shared.limits.time, computed).await.map_err(late)??;
     if probabilities {
         done.iter().try_for_each(|(predicted, ..)| expect_classes(&predicted.model, "probabilities"))?;
@@ -88,7 +100,7 @@ fn too_many(most: usize) -> Refusal {
     Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, format!("a request takes {most} samples at most: send them in several"))
 }
 
-/// Samples of a JSON value, or of one in each line; those that follow each other with equal shapes are together.
+/// Samples of a JSON value, or of one in each line; those of equal shapes are together.
 fn of_json(bytes: &[u8], lines: bool, run: &Served, most: usize) -> Result<Vec<Part>, Refusal> {
     let bad = |place: &str, why: &dyn Display| Refusal::new(StatusCode::BAD_REQUEST, format!("{place}: {why}"));
     let text = std::str::from_utf8(bytes).map_err(|_| bad("the body", &"it is no UTF-8 text"))?;
@@ -103,14 +115,20 @@ fn of_json(bytes: &[u8], lines: bool, run: &Served, most: usize) -> Result<Vec<P
     }
     let mut parts: Vec<Part> = vec![];
     for (number, (place, line)) in values.into_iter().enumerate() {
-        let value = serde_json::from_str(line).map_err(|e| bad(&place, &format!("no JSON: {e}")))?;
-        let sample = Sample::of_json(run.models.data(), run.models.fields(), value, &place)?;
+        let value: Value = serde_json::from_str(line).map_err(|e| bad(&place, &format!("no JSON: {e}")))?;
+        let listed = !lines && value.as_array().is_some_and(|list| list.iter().any(Value::is_object));
+        let sample = Sample::of_json(run.models.data(), run.models.fields(), value, &place).map_err(|error| {
+            let refusal = Refusal::from(error);
+            let hint = if listed { ". Several samples go one a line, as application/x-ndjson" } else { "" };
+            Refusal { message: refusal.message + hint, ..refusal }
+        })?;
         let shapes = sample.shapes();
-        if parts.last().is_none_or(|part| part.shapes != shapes) {
+        let at = parts.iter().position(|part| part.shapes == shapes).unwrap_or(parts.len());
+        if at == parts.len() {
             let inputs = sample.inputs.iter().map(|(name, ..)| (name.clone(), vec![])).collect();
-            parts.push(Part { shapes, inputs, ..Part::default() });
+            parts.push(Part { place: lines.then(|| place.clone()), shapes, inputs, ..Part::default() });
         }
-        if let Some(part) = parts.last_mut() {
+        if let Some(part) = parts.get_mut(at) {
             part.inputs.iter_mut().zip(sample.inputs).for_each(|((_, all), (_, _, values))| all.extend(values));
             part.numbers.push(number);
             part.ids.push(sample.id);
@@ -140,7 +158,7 @@ fn of_npz(bytes: &[u8], models: &Predictors, limits: Limits) -> Result<Vec<Part>
         return Err(too_many(limits.samples));
     }
     let inputs = found.values(0, count).map_err(named)?;
-    Ok(vec![Part { shapes: found.shapes(), inputs, ids: vec![None; count], numbers: found.numbers }])
+    Ok(vec![Part { place: None, shapes: found.shapes(), inputs, ids: vec![None; count], numbers: found.numbers }])
 }
 
 /// Predictions, the numbers of their samples, and the names that their sender has for them.
@@ -157,12 +175,14 @@ fn to_npz(done: &[Computed], probabilities: bool) -> Done<Vec<u8>> {
 }
 
 fn to_json(done: Vec<Computed>, probabilities: bool, body: Format, answer: Format) -> Response {
-    let mut lines = vec![];
+    let mut numbered = vec![];
     for (Predicted { outputs, model }, numbers, ids) in done {
         let len = outputs.len() / numbers.len().max(1);
         let samples = numbers.iter().zip(ids).zip(outputs.chunks(len.max(1)));
-        lines.extend(samples.map(|((number, id), output)| line(&model, probabilities, *number, id, output)));
+        numbered.extend(samples.map(|((number, id), output)| (*number, line(&model, probabilities, *number, id, output))));
     }
+    numbered.sort_by_key(|(number, _)| *number);
+    let lines: Vec<_> = numbered.into_iter().map(|(_, line)| line).collect();
     match (answer, &lines[..]) {
         (Format::Lines, _) => {
             let text = lines.iter().map(|line| format!("{line}\n")).collect::<String>();

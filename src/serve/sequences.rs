@@ -172,6 +172,9 @@ impl Sequences {
         let tokenizer = self.tokenizer.clone();
         let mut next = None;
         while let Some(job) = next.take().or_else(|| queue.blocking_recv()) {
+            if job.pieces.is_closed() {
+                continue;
+            }
             if let Err(error) = self.decoder(1).and_then(|decoder| decoder.expect_prompt(&job.prompt)) {
                 // Who has gone needs none.
                 let _ = job.pieces.send(Err(error));
@@ -210,7 +213,7 @@ impl Sequences {
 
     /// Continues a sequence by beam search, whose numbers are known at its end.
     fn search(&mut self, row: &mut Row<'_>, width: usize) -> Result<()> {
-        let numbers = self.decoder(width)?.generate(&row.job.prompt, row.job.count, row.job.strategy)?;
+        let numbers = self.decoder(width)?.search(&row.job.prompt, row.job.count, || !row.job.pieces.is_closed())?;
         for number in numbers {
             if !row.over {
                 row.take(number);

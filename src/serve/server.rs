@@ -4,7 +4,7 @@ use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::{Extension, Router};
 use hyper::server::conn::http1;
@@ -29,6 +29,9 @@ const TAKEN: Duration = Duration::from_secs(30);
 
 /// Time for what has been asked to be answered, once the server is to end.
 const ENDING: Duration = Duration::from_secs(30);
+
+/// Time for threads to end the step that they are at.
+const STEP: Duration = Duration::from_secs(5);
 
 /// How the server listens, and what it allows.
 #[derive(Debug, Clone)]
@@ -92,8 +95,12 @@ pub(crate) fn serve(host: &Host, listener: TcpListener, runs: Vec<Run>, options:
     // What is still under way ends here, and so nobody can ask any more: the threads end with what they have.
     runtime.shutdown_timeout(Duration::from_secs(1));
     drop(shared);
-    threads.into_iter().for_each(|thread| drop(thread.join()));
-    host.say(if left { "ended; some clients did not take their answers in time" } else { "ended; all that was asked is answered" });
+    // They look for that between two steps, which do not take long; a thread that hangs in a driver ends with the process.
+    let patience = Instant::now() + STEP;
+    while threads.iter().any(|thread| !thread.is_finished()) && Instant::now() < patience {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    host.say(if left { "ended; some answers were not computed or not taken in time" } else { "ended; all that was asked is answered" });
     Ok(())
 }
 

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use axum::body::{Body, to_bytes};
+use axum::body::{Body, HttpBody};
 use axum::extract::Path;
 use axum::extract::rejection::PathRejection;
 use axum::http::StatusCode;
 use axum::response::Response;
-use http_body_util::LengthLimitError;
+use http_body_util::BodyExt;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -19,6 +19,10 @@ use super::guard::Rate;
 use super::meters::Meters;
 use super::refusal::Refusal;
 use super::run::Served;
+
+/// Bytes of a body that is too long that are still read, as long as they come without such a pause.
+const READ_ON: usize = 64 << 20;
+const QUIET: Duration = Duration::from_millis(500);
 
 /// What a request gets.
 pub(super) type Answer = Result<Response, Refusal>;
@@ -78,19 +82,37 @@ impl Shared {
         self.runs.iter().find(|run| run.name == name).ok_or_else(none)
     }
 
-    /// A whole body.
-    pub(super) async fn body(&self, body: Body) -> Result<Vec<u8>, Refusal> {
+    /// A whole body. What is too long is read on for a while: many clients look for an answer after they have sent all.
+    pub(super) async fn body(&self, mut body: Body) -> Result<Vec<u8>, Refusal> {
         let Limits { body: most, time, .. } = self.limits;
         let slow = |_| Refusal::new(StatusCode::REQUEST_TIMEOUT, format!("the body has not arrived within {time:?}"));
-        let failed = |error: axum::Error| {
-            let long = std::error::Error::source(&error).is_some_and(|source| source.is::<LengthLimitError>());
-            match long {
-                true => {
-                    Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body has more than {most} bytes: send fewer samples at once"))
+        let cut = |error: axum::Error| Refusal::new(StatusCode::BAD_REQUEST, format!("the body was cut off: {error}"));
+        let long =
+            || Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body has more than {most} bytes: send fewer samples at once"));
+        if body.size_hint().lower() > most.saturating_add(READ_ON) as u64 {
+            return Err(long());
+        }
+        let whole = async {
+            let (mut bytes, mut seen) = (vec![], 0usize);
+            loop {
+                let next = match seen <= most {
+                    true => body.frame().await,
+                    false => timeout(QUIET, body.frame()).await.unwrap_or(None),
+                };
+                let Some(frame) = next else { break };
+                let Ok(data) = frame.map_err(cut)?.into_data() else { continue };
+                seen = seen.saturating_add(data.len());
+                match seen <= most {
+                    true => bytes.extend_from_slice(&data),
+                    false if seen <= most.saturating_add(READ_ON) => bytes = vec![],
+                    false => break,
                 }
-                false => Refusal::new(StatusCode::BAD_REQUEST, format!("the body was cut off: {error}")),
             }
+            Ok::<_, Refusal>((bytes, seen))
         };
-        Ok(timeout(time, to_bytes(body, most)).await.map_err(slow)?.map_err(failed)?.into())
+        match timeout(time, whole).await.map_err(slow)?? {
+            (bytes, seen) if seen <= most => Ok(bytes),
+            _ => Err(long()),
+        }
     }
 }

@@ -33,6 +33,7 @@ pub use recall::RecallConfig;
 pub use samples::{Columns, NormalizeConfig, SamplesConfig};
 pub use scorecard::{ArrayValues, Arrays, Card, ClosingScores, Examples, Forecast, Level, Means, Scorecard, Test, Verdict};
 pub use shown_mechanisms::ShownMechanisms;
+pub(crate) use text::kept_characters;
 pub use text::{Sampling, TextConfig};
 
 /// Every kind of data of run files, by its `kind`: the list that the registry is made from.

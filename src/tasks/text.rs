@@ -164,6 +164,14 @@ fn kept(buffers: &[Buffer]) -> Option<Tokenizer> {
     buffers.iter().find(|buffer| buffer.name == CHARACTERS).and_then(|buffer| Tokenizer::of_code_points(&buffer.values))
 }
 
+/// The characters that are the tokens of a model, in the order of their numbers, if they were kept with its weights.
+pub(crate) fn kept_characters(buffers: &[Buffer]) -> Option<String> {
+    match kept(buffers)? {
+        Tokenizer::Characters(all) => Some(all.into_iter().collect()),
+        _ => None,
+    }
+}
+
 impl Section for TextConfig {
     fn validate(&self) -> std::result::Result<(), String> {
         in_range(self, "data")?;

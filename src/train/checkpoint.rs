@@ -129,6 +129,25 @@ fn epochs_of(config: &toml::Value) -> Option<i64> {
     config.get("train")?.get("epochs")?.as_integer()
 }
 
+/// A configuration that may leave this machine: of absolute paths the names of the files alone.
+fn without_folders(config: &str) -> String {
+    fn name_alone(value: &mut toml::Value) {
+        match value {
+            toml::Value::String(text) if Path::new(text.as_str()).is_absolute() => {
+                if let Some(name) = Path::new(text.as_str()).file_name() {
+                    *text = name.to_string_lossy().into();
+                }
+            }
+            toml::Value::Array(list) => list.iter_mut().for_each(name_alone),
+            toml::Value::Table(table) => table.iter_mut().for_each(|(_, value)| name_alone(value)),
+            _ => {}
+        }
+    }
+    let Ok(mut table) = config.parse::<toml::Table>() else { return config.into() };
+    table.iter_mut().for_each(|(_, value)| name_alone(value));
+    table.to_string()
+}
+
 /// Keys whose values differ in two configurations, given as TOML; if `longer`, more epochs in the second are no difference.
 fn differences(then: &str, now: &str, canonical: Option<fn(&str) -> Result<String>>, words: [&str; 2], longer: bool) -> Vec<String> {
     fn walk(prefix: &str, then: Option<&toml::Value>, now: Option<&toml::Value>, words: [&str; 2], lines: &mut Vec<String>) {
@@ -288,7 +307,7 @@ impl Weights {
             ("step", self.step().map(|step| step.to_string())),
             ("metrics", metrics.map(|metrics| serde_json::Value::Object(metrics).to_string())),
             ("data", Some(data).filter(|data| !data.is_empty()).map(|data| serde_json::json!(data).to_string())),
-            ("config", Some(config.to_string())),
+            ("config", Some(without_folders(config))),
         ];
         known.into_iter().filter_map(|(key, value)| Some((key.to_string(), value?))).collect()
     }

@@ -251,7 +251,13 @@ impl RunFolder {
     pub(super) fn find(&self, parameters: &[Parameter], origin: &Origin, first_save: u64) -> Result<Option<Found>> {
         let saved = files::text(&self.config(), files::SMALL);
         let here = self.path.display();
-        let Some(found) = Checkpoint::newest(&self.checkpoints(), parameters)? else {
+        let of_saved = || saved.as_ref().map_or(vec![], |text| origin.configuration_differences(text));
+        // What does not fit is said by the keys that differ, if the folder's configuration has them.
+        let newest = Checkpoint::newest(&self.checkpoints(), parameters).map_err(|error| match of_saved() {
+            lines if lines.is_empty() => error,
+            lines => self.other_configuration(&format!("{here} was started with another configuration"), &lines),
+        })?;
+        let Some(found) = newest else {
             // A run that ended before its first checkpoint comes to its best weights again; of a later one checkpoints are missing.
             if self.best().exists() && !load_best(&self.best(), parameters).is_ok_and(|(_, best, _)| best.step <= first_save) {
                 let best = self.best().display().to_string();
@@ -262,12 +268,12 @@ impl RunFolder {
             match saved {
                 Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
                 Err(e) => return Err(Error::read(&self.config(), e)),
-                Ok(text) => {
-                    origin.read_configuration(&text).map_err(|e| {
+                Ok(ref text) => {
+                    origin.read_configuration(text).map_err(|e| {
                         let path = self.config().display().to_string();
                         Error::Data(format!("{path}{e}\nThere is no checkpoint that says what it was: start in another folder with --out"))
                     })?;
-                    let lines = origin.configuration_differences(&text);
+                    let lines = of_saved();
                     let what = format!("{here} was started with another configuration");
                     return if lines.is_empty() { Ok(None) } else { Err(self.other_configuration(&what, &lines)) };
                 }
@@ -277,7 +283,7 @@ impl RunFolder {
         if lines.is_empty() {
             return Ok(Some(found));
         }
-        let of_folder = saved.is_ok_and(|text| origin.configuration_differences(&text).is_empty());
+        let of_folder = saved.is_ok() && of_saved().is_empty();
         let what = match of_folder {
             true => format!("{} is a checkpoint of another run", found.path.display()),
             false => format!("{here} was started with another configuration"),

@@ -22,7 +22,9 @@ pub(super) struct Notes {
     rhythm: Rhythm,
     curves: Curves,
     csv: bool,
-    /// Time at which the status file was last written.
+    /// What the status file says next.
+    beat: Beat,
+    /// Time at which it was last written.
     beaten: Option<Instant>,
     /// Time from which curves may be drawn again.
     redraw_after: Option<Instant>,
@@ -42,6 +44,7 @@ impl Notes {
             rhythm,
             curves,
             csv: options.csv || folder.join(METRICS_CSV).exists(),
+            beat: Beat::default(),
             beaten: None,
             redraw_after: None,
         })
@@ -93,10 +96,10 @@ impl Notes {
     pub(super) fn progress(&mut self, progress: &Progress, message: &str, rate: f64, score: &str) {
         let (step, end) = (progress.step, self.rhythm.end);
         self.logs.progress(step, end, message, rate);
+        self.beat = Beat { step, end, rate, process: std::process::id(), waiting: progress.waiting, score: score.into() };
         if self.beaten.is_none_or(|last| last.elapsed() > Duration::from_secs(2)) {
             self.beaten = Some(Instant::now());
-            let waiting = progress.waiting;
-            Beat { step, end, rate, process: std::process::id(), waiting, score: score.into() }.tell(&self.folder);
+            self.beat.tell(&self.folder);
         }
     }
 
@@ -133,11 +136,14 @@ impl Notes {
         self.logs.flush()
     }
 
-    /// Removes the progress bar and flushes.
+    /// Writes the last step into the status file, removes the progress bar and flushes.
     ///
     /// # Errors
     /// As `flush`.
     pub(super) fn close(&mut self) -> Result<()> {
+        if self.beaten.is_some() {
+            self.beat.tell(&self.folder);
+        }
         self.logs.close()
     }
 }

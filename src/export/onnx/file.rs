@@ -34,6 +34,14 @@ impl Exported {
                 self.numbers_of_weights()
             )));
         }
+        if half {
+            for (value, _) in &self.graph.weights {
+                if let Some(large) = self.numbers(*value)?.iter().find(|number| number.abs() > ::half::f16::MAX.to_f32()) {
+                    let name = &self.graph.info(*value).name;
+                    return Err(Error::Config(format!("{name} has {large}, and 16-bit floats end at 65,504: leave --f16 out")));
+                }
+            }
+        }
         files::write(path, &self.onnx(half)?.encode_to_vec())
     }
 
