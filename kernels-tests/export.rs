@@ -599,9 +599,9 @@ fn a_name_says_what_is_written() {
     std::fs::write(path("mine.py"), "kept").unwrap();
     std::fs::write(path("ours.safetensors"), "kept").unwrap();
     for (file, says) in [
-        ("other/model.safetensors", "lies in a run folder"),
-        ("other/checkpoints/best.safetensors", "lies in a run folder"),
-        ("other/model.py", "lies in a run folder"),
+        ("other/model.safetensors", "is a file of the run in"),
+        ("other/checkpoints/best.safetensors", "is a file of the run in"),
+        ("other/model.py", "model.safetensors is there already"),
         ("mine.py", "is there already"),
         ("ours.py", "ours.safetensors is there already"),
     ] {

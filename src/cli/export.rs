@@ -102,6 +102,28 @@ impl Format {
     }
 }
 
+/// Fails for a file of a run, and for a torch module where it or the weights beside it are there already: somebody may have changed the
+/// module, and the weights may be those of another file.
+fn expect_new(out: &Path, beside: &Path, format: Format) -> Result<()> {
+    let holds_a_run = |folder: &&Path| {
+        folder.join("config.toml").is_file() && (folder.join(train::BEAT).is_file() || folder.join("checkpoints").is_dir())
+    };
+    let place = std::path::absolute(out).unwrap_or(out.into());
+    if let Some(other) = place.ancestors().skip(1).find(holds_a_run)
+        && (place.exists() || place.parent() != Some(other))
+    {
+        let what = format!("{} is a file of the run in {}: name a file elsewhere", out.display(), other.display());
+        return Err(Error::CannotCreate(what.into()));
+    }
+    match [out, beside].into_iter().find(|path| format == Format::Torch && path.symlink_metadata().is_ok()) {
+        Some(there) => {
+            let why = "a torch module is written beside its weights, and replaces neither: remove it, or take another name";
+            Err(Error::CannotCreate(format!("{} is there already: {why}", there.display()).into()))
+        }
+        None => Ok(()),
+    }
+}
+
 /// Writes the weights of a run, without anything else, under their PyTorch names, or its model.
 pub(super) fn run(host: &Host, args: ExportArgs) -> Result<()> {
     if let Some(folder) = &args.web {
@@ -138,21 +160,10 @@ pub(super) fn run(host: &Host, args: ExportArgs) -> Result<()> {
     let config = Config::of_run(from.folder()?)?;
     expect_apart(&out, &[], from.folder()?)?;
     let beside = out.with_extension("safetensors");
-    let holds_a_run = |folder: &&Path| {
-        folder.join("config.toml").is_file() && (folder.join(train::BEAT).is_file() || folder.join("checkpoints").is_dir())
-    };
-    if let Some(other) = std::path::absolute(&out).unwrap_or(out.clone()).ancestors().skip(1).find(holds_a_run) {
-        let what = format!("{} lies in a run folder, {}: name a file elsewhere", out.display(), other.display());
-        return Err(Error::CannotCreate(what.into()));
-    }
     if format == Format::Torch {
         expect_apart(&beside, &[], from.folder()?)?;
-        // Somebody may have changed the module, and its weights may be those of another file.
-        if let Some(there) = [&out, &beside].into_iter().find(|path| path.symlink_metadata().is_ok()) {
-            let why = "a torch module is written beside its weights, and replaces neither: remove it, or take another name";
-            return Err(Error::CannotCreate(format!("{} is there already: {why}", there.display()).into()));
-        }
     }
+    expect_new(&out, &beside, format)?;
     let mut weights = weights_of(host, &from)?;
     expect_others(&out, &[&weights.path])?;
     match format {
