@@ -54,7 +54,7 @@ fn build(b: &mut Builder, spec: &Spec) -> Result<()> {
     b.state.learning_rate = 1e-3;
     // Of those that are clipped some norms are below the limit.
     b.state.max_norm = match spec.flags[1] {
-        1 if spec.seed % 3 == 0 => 1000.0,
+        1 if spec.seed.is_multiple_of(3) => 1000.0,
         1 => 0.7,
         _ => 0.0,
     };

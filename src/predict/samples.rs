@@ -153,12 +153,7 @@ impl FileInputs {
     /// # Errors
     /// `MissingInput` without the file, `Data` when it cannot be used.
     pub fn read(data: &impl DataKind, fields: &[Field], file: &Path) -> Result<FileInputs> {
-        // A table may also come as the inputs of the model, by their names.
-        let rows = match data.read_inputs(InputSource::File(file)) {
-            Err(error) if !is_table(file) => return FileInputs::of_arrays(fields, file).map_err(|_| error),
-            rows => rows?,
-        };
-        match rows {
+        match data.read_inputs(InputSource::File(file))? {
             Some(rows) => Ok(FileInputs::of_rows(rows, fields)),
             None if is_table(file) => {
                 Err(Error::Data(format!("{}: this run reads no tables and no .npy files: give a .npz or .jsonl", file.display())))
